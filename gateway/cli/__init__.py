@@ -1,0 +1,1 @@
+"""The commands gateway and gateway-admin, one file per noun."""

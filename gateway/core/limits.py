@@ -1,0 +1,68 @@
+"""The bounds of one connection (`acl/limits.toml`), and the bucket that holds its rate.
+
+Promise 7: memory, time and rate of a peer are bounded before and after authentication.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONNECT_MAX_BYTES = 65_536
+"""What a peer may send before it is authenticated, in bytes."""
+CONNECT_DEADLINE = 10.0
+"""How long it may take for that, in seconds, the TLS handshake included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """One value of each bound, for every connection. Loaded from `acl/limits.toml`."""
+
+    packet_size: int = 16_777_216
+    """Longest MQTT packet from or to a device, in bytes, fixed header included."""
+    messages_per_second: int = 100_000
+    """PUBLISH packets from one connection; above it reading pauses, nothing is dropped."""
+    bytes_per_second: int = 134_217_728
+    """Bytes from one connection; above it reading pauses."""
+    packet_seconds: int = 60
+    """How long one packet may take from its first byte to its last."""
+    subscriptions: int = 1_000
+    """Topic filters subscribed on one connection."""
+    in_flight: int = 1_024
+    """Handshakes of QoS 1 and 2 and subscriptions that wait for the gateway, a connection and direction."""
+    topic_levels: int = 200
+    """Levels of a topic name or filter."""
+    topic_length: int = 65_535
+    """Bytes of a topic name or filter."""
+    connections: int = 20_000
+    """Established connections of this process."""
+    connections_per_device: int = 5_000
+    """Established connections of one device in this process."""
+    login_failures_per_minute: int = 30
+    """Wrong logins of one device from one address; above it they are refused unhashed."""
+    login_failures_per_minute_address: int = 300
+    """Wrong logins from one address, whatever device they name."""
+
+
+class TokenBucket:
+    """Lets `rate` units a second pass, and a second's worth at once."""
+
+    __slots__ = ("_level", "_rate", "_then")
+
+    def __init__(self, rate: int, now: float) -> None:
+        self._rate = float(rate)
+        self._level = float(rate)
+        self._then = now
+
+    def take(self, amount: int, now: float) -> float:
+        """Take `amount`; the answer is how many seconds to wait before the next, 0 for none.
+
+        The level may go below zero: what has arrived is never dropped, only what follows waits.
+        """
+        rate = self._rate
+        level = self._level + (now - self._then) * rate
+        self._then = now
+        if level > rate:
+            level = rate
+        level -= amount
+        self._level = level
+        return -level / rate if level < 0.0 else 0.0

@@ -1,0 +1,50 @@
+"""The one error tree of the data path.
+
+Each error carries the MQTT reason code, what the peer may learn (`str(error)` goes into a Reason
+String), and whose fault it was. Only `gateway.net` catches them.
+"""
+
+from __future__ import annotations
+
+from gateway.mqtt.reasons import Reason
+
+
+class MqttError(Exception):
+    """A connection can't go on. `reason` is what a v5 peer is told."""
+
+    reason: Reason = Reason.UNSPECIFIED_ERROR
+
+    def __init__(self, message: str, reason: Reason | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class MalformedPacket(MqttError):
+    """The bytes can't be parsed according to the standard (MQTT 5, 4.13.1)."""
+
+    reason = Reason.MALFORMED_PACKET
+
+
+class ProtocolError(MqttError):
+    """A packet that may not come here or now, or says two things at once (MQTT 5, 4.13.1)."""
+
+    reason = Reason.PROTOCOL_ERROR
+
+
+class PacketTooLarge(MqttError):
+    """A packet longer than the receiver's limit (MQTT 5, 3.1.2.11.4)."""
+
+    reason = Reason.PACKET_TOO_LARGE
+
+
+class LimitExceeded(MqttError):
+    """A peer went over a bound of ours (acl/limits.toml)."""
+
+    reason = Reason.QUOTA_EXCEEDED
+
+
+class Refused(MqttError):
+    """The gateway decided against it: the reason code says on what ground."""
+
+    reason = Reason.NOT_AUTHORIZED
