@@ -1,1 +1,9 @@
-"""The database: schema, migrations, devices and their changes. The data path never waits for it."""
+"""What must outlive the process: devices, the log of their changes, key use counts.
+
+SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads `gateway.store.directory`.
+"""
+
+from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
+from gateway.store.store import Store, open_store
+
+__all__ = ["DeviceExists", "Store", "StoreError", "UnknownDevice", "open_store"]

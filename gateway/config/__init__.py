@@ -1,0 +1,19 @@
+"""The settings (DESIGN.md 10): what they are called, where they may come from, what is wrong with them.
+
+Precedence: command line > environment > `.env` > `gateway.toml` > default. All problems are told at
+once, each with its name, its source and the remedy, and never with the value of a secret. Nothing here
+starts anything; `file_problems` looks at the files that the settings name.
+"""
+
+from gateway.config.settings import Address, LogLevel, OnDeny, Settings
+from gateway.config.sources import ConfigError, file_problems, load_settings
+
+__all__ = [
+    "Address",
+    "ConfigError",
+    "LogLevel",
+    "OnDeny",
+    "Settings",
+    "file_problems",
+    "load_settings",
+]

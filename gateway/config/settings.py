@@ -1,0 +1,239 @@
+"""Each setting: its name, its type, its default, and what to do when a value does not fit.
+
+A validator's message may show the value only where it can hold no secret: not in URLs, not in hosts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway.security.secrets import Secret
+
+
+class OnDeny(StrEnum):
+    """What an MQTT 3.1.1 device meets when a PUBLISH of QoS 1 or 2 is denied."""
+
+    DROP = "drop"
+    DISCONNECT = "disconnect"
+
+
+class LogLevel(StrEnum):
+    """The least severe level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Address(NamedTuple):
+    """Where to listen or to connect. IPv6 hosts stand without brackets; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_DURATION = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_KEY_BYTES = 32
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - a gateway is there to be reached; TLS and login stand at this door
+
+
+def _host(text: object) -> object:
+    if isinstance(text, str):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            if not _HOST.fullmatch(text):
+                raise ValueError("this is not a host name or an IP address") from None
+    return text
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    elif not colon or ":" in host:
+        raise ValueError(f"{value!r} is not host:port")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise ValueError(f"{value!r} has no port from 0 to 65535")
+    _host(host)
+    return Address(host, int(port))
+
+
+def _duration(value: object) -> object:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _secret(value: object) -> object:
+    return Secret(value.encode("utf-8")) if isinstance(value, str) else value
+
+
+def _jwt_secret(value: object) -> object:
+    if not isinstance(value, str) or len(value.encode("utf-8")) < _KEY_BYTES:
+        raise ValueError("this is shorter than 32 bytes, and short keys can be guessed")
+    return Secret(value.encode("utf-8"))
+
+
+def _encryption_key(value: object) -> object:
+    if isinstance(value, str):
+        for decode in (
+            bytes.fromhex,
+            lambda text: base64.b64decode(text, validate=True),
+            base64.urlsafe_b64decode,
+        ):
+            try:
+                key = decode(value)
+            except (ValueError, binascii.Error):
+                continue
+            if len(key) == _KEY_BYTES:
+                return Secret(key)
+    raise ValueError("this is not a key of 32 bytes")
+
+
+def _topic_prefix(value: object) -> object:
+    if isinstance(value, str):
+        if not all(value.split("/")) or value.startswith("$"):
+            raise ValueError(f"{value!r} has an empty level, or begins with a slash or $")
+        if re.search(r"[+#\x00-\x1f\x7f-\x9f]", value):
+            raise ValueError(f"{value!r} has a wildcard or a control character in it")
+    return value
+
+
+def _database_url(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"sqlite:///[^?]+|postgresql://.+", value):
+        raise ValueError("this is neither sqlite:///path nor postgresql://…")
+    return value
+
+
+def _redis_url(value: object) -> object:
+    if isinstance(value, str) and not re.match(r"rediss?://.", value):
+        raise ValueError("this is not redis://… or rediss://…")
+    return value
+
+
+def _one_worker(value: int) -> int:
+    if value != 1:
+        raise ValueError("this version serves with one process, not yet with several")
+    return value
+
+
+Host = Annotated[str, BeforeValidator(_host)]
+Bind = Annotated[Address, BeforeValidator(_address)]
+Seconds = Annotated[int, BeforeValidator(_duration)]
+Masked = Annotated[Secret, BeforeValidator(_secret)]
+
+
+class Settings(BaseModel):
+    """The settings in force, checked. The field `x_y` is the setting `X_Y`."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
+
+    mqtt_broker: Host | None = Field(None, description="Give the bus's host name or address alone")
+    mqtt_port: int = Field(1883, ge=1, le=65_535, description="Give the bus's port, 1 to 65535")
+    mqtt_username: str | None = Field(None, description="Give the user name the bus expects of the gateway")
+    mqtt_password: Masked | None = Field(None, description="Give the password the bus expects of the gateway")
+    mqtt_ca_path: Path | None = Field(
+        None, description="Give the file of the CA that signed the bus's certificate"
+    )
+
+    gateway_data_dir: Path = Field(Path("data"), description="Give the folder for the store and the keys")
+    database_url: Annotated[str, BeforeValidator(_database_url)] = Field(
+        default_factory=lambda data: f"sqlite:///{data['gateway_data_dir']}/gateway.db",
+        repr=False,  # one of PostgreSQL carries a password
+        description="Give sqlite:///path/to/file.db",
+    )
+    redis_url: Annotated[str, BeforeValidator(_redis_url)] | None = Field(
+        None, repr=False, description="Give redis://host:port/number"
+    )
+
+    gateway_mqtt_bind: Bind = Field(
+        Address(_EVERYWHERE, 8883), description="Give host:port, such as 0.0.0.0:8883"
+    )
+    gateway_http_bind: Bind = Field(
+        Address(_EVERYWHERE, 8443), description="Give host:port, such as 0.0.0.0:8443"
+    )
+    gateway_health_bind: Bind = Field(
+        Address("127.0.0.1", 8000), description="Give host:port, such as 127.0.0.1:8000"
+    )
+
+    tls_enabled: bool = Field(default=True, description="Give true or false")
+    tls_cert_path: Path = Field(
+        Path("certs/server.crt"), description="Give the file of the server's certificate"
+    )
+    tls_key_path: Path = Field(
+        Path("certs/server.key"), description="Give the file of the server's private key"
+    )
+    tls_client_ca_path: Path | None = Field(
+        None, description="Give the file of the CA whose certificates may log devices in"
+    )
+
+    jwt_secret: Annotated[Secret, BeforeValidator(_jwt_secret)] | None = Field(
+        None, description="Give at least 32 random bytes, such as the output of `openssl rand -base64 32`"
+    )
+    jwt_ttl: Seconds = Field(86_400, description="Give a number and s, m, h or d, such as 24h")
+
+    encryption_key: Annotated[Secret, BeforeValidator(_encryption_key)] | None = Field(
+        None, description="Give 32 bytes as base64 or hex, such as the output of `openssl rand -base64 32`"
+    )
+    encryption_key_path: Path = Field(
+        default_factory=lambda data: data["gateway_data_dir"] / "keys" / "encryption.key",
+        description="Give the file of the sealing keys",
+    )
+
+    acl_path: Path = Field(Path("acl"), description="Give the folder of the policy")
+    service_topic_prefix: Annotated[str, BeforeValidator(_topic_prefix)] = Field(
+        "gateway", min_length=1, max_length=256, description="Give plain topic levels, such as gateway"
+    )
+    gateway_bus_services: bool = Field(default=False, description="Give true or false")
+    gateway_on_deny: Annotated[OnDeny, BeforeValidator(_lower)] = Field(
+        OnDeny.DROP, description="Give drop or disconnect"
+    )
+    gateway_workers: int = Field(1, description="Give 1 or leave it out")
+
+    metrics_enabled: bool = Field(default=True, description="Give true or false")
+    log_level: Annotated[LogLevel, BeforeValidator(_lower)] = Field(
+        LogLevel.INFO, description="Give debug, info, warning or error"
+    )
+    health_check_interval: int = Field(30, ge=1, le=86_400, description="Give seconds, 1 to 86400")
+
+    @property
+    def bus(self) -> Address | None:
+        """The bus to connect to; None for the embedded one."""
+        return None if self.mqtt_broker is None else Address(self.mqtt_broker, self.mqtt_port)
+
+    @property
+    def database_path(self) -> Path:
+        """The file of the SQLite database."""
+        return Path(self.database_url.removeprefix("sqlite:///"))

@@ -1,0 +1,36 @@
+"""Secret values that cannot be shown by accident, and the device secrets we hand out."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import NoReturn
+
+
+class Secret:
+    """Bytes whose repr, str and format are masked. `reveal()` is the one way to them: grep for it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The secret itself. Not for logs, errors or command lines."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
+
+    __hash__ = None  # type: ignore[assignment]  # a hash of it would be a way to compare it in variable time
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not to be pickled or copied to disk")
+
+
+def generate_device_secret() -> Secret:
+    """A new device secret: 256 random bits as URL-safe base64 text (43 characters)."""
+    return Secret(secrets.token_urlsafe(32).encode("ascii"))

@@ -1,0 +1,32 @@
+"""What can go wrong with the store, said in words an operator can act on.
+
+The messages are shown by the command line and logged by the gateway: they name files and devices, and
+never a credential nor a database password.
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Any failure of the database. Whoever decides about access denies it (promise 1)."""
+
+
+class UnknownDevice(StoreError):  # noqa: N818 - says what is so
+    """No device has this id."""
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(
+            f"there is no device {device_id!r}; `gateway-admin device list` shows those there are"
+        )
+        self.device_id = device_id
+
+
+class DeviceExists(StoreError):  # noqa: N818 - says what is so
+    """A device with this id is there already."""
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(
+            f"device {device_id!r} exists already; `gateway-admin device rotate {device_id}` gives it a new "
+            "secret, `device remove` takes it away"
+        )
+        self.device_id = device_id

@@ -1,0 +1,43 @@
+"""The tables, as SQLAlchemy Core sees them. `migrations/` is what makes them; a test compares both.
+
+Types are kept to those that SQLite and PostgreSQL share, times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table
+
+metadata = MetaData()
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("roles", JSON, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("credential", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+# The change log that a running gateway follows. Written in the transaction of the change it tells of.
+# AUTOINCREMENT: a number is never given twice, though old rows are pruned.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("device_id", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("changes_at", "at"),
+    sqlite_autoincrement=True,
+)
+
+# How often a sealing key was used: bounded well below 2^32 (NIST SP 800-38D, 8.3: random 96-bit nonces).
+key_uses = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("uses", BigInteger, nullable=False),
+)
