@@ -6,9 +6,21 @@ the data path never waits for it: `gateway.store.directory` keeps what that need
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 
-from gateway.core.identity import Device
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.core.identity import Device, is_device_id, is_label
+from gateway.store.engine import Database, sqlite_path
+from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
+from gateway.store.schema import changes, devices, key_uses
+
+_CHANGES_KEPT = 86_400
+"""How long the change log reaches back, in seconds."""
 
 
 async def open_store(url: str) -> Store:
@@ -16,62 +28,191 @@ async def open_store(url: str) -> Store:
 
     Raises StoreError when it cannot be opened, is damaged, or was made by a newer version.
     """
-    raise NotImplementedError
+    return Store(await asyncio.to_thread(Database, sqlite_path(url)))
 
 
 class Store:
     """Each method is one transaction, and raises StoreError when the database fails."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
     async def add_device(
         self, device_id: str, *, credential: str, roles: Sequence[str], labels: Mapping[str, str]
     ) -> Device:
-        """A new device, enabled. Raises DeviceExists."""
-        raise NotImplementedError
+        """A new device, enabled. Raises DeviceExists, and ValueError for an id or a label that may not be."""
+        if not is_device_id(device_id):
+            raise ValueError(f"{device_id!r} is no device id")
+        for name, value in labels.items():
+            if not is_label(name, value):
+                raise ValueError(f"{name}={value!r} is no label")
+        async with self._database.transaction(write=True) as connection:
+            if await _find(connection, device_id) is not None:
+                raise DeviceExists(device_id)
+            seq, now = await _log_change(connection, device_id)
+            device = Device(
+                device_id=device_id,
+                roles=tuple(roles),
+                labels=dict(labels),
+                enabled=True,
+                credential=credential,
+                # Not 1: a device removed and added again must not share a version with its predecessor, whose
+                # sessions and remembered secret are told apart by it. No version ever exceeds the log's end.
+                version=seq,
+                created_at=now,
+                updated_at=now,
+            )
+            await connection.execute(insert(devices).values(**asdict(device)))
+            return device
 
     async def device(self, device_id: str) -> Device | None:
         """The device of this id, if there is one."""
-        raise NotImplementedError
+        async with self._database.transaction(write=False) as connection:
+            return await _find(connection, device_id)
 
     async def devices(self, only: Collection[str] | None = None) -> list[Device]:
         """All devices, or those of the ids in `only` that exist, sorted by id."""
-        raise NotImplementedError
+        query = select(devices).order_by(devices.c.device_id)
+        if only is not None:
+            query = query.where(devices.c.device_id.in_(only))
+        async with self._database.transaction(write=False) as connection:
+            return [_device(row) for row in await connection.execute(query)]
 
     async def set_enabled(self, device_id: str, *, enabled: bool) -> Device:
-        """Let the device in or keep it out; its sessions end. Raises UnknownDevice."""
-        raise NotImplementedError
-
-    async def remove_device(self, device_id: str) -> None:
-        """Forget the device. Raises UnknownDevice."""
-        raise NotImplementedError
+        """Let the device in, or keep it out and end its sessions. Raises UnknownDevice."""
+        return await self._change(device_id, enabled=enabled)
 
     async def set_credential(self, device_id: str, credential: str) -> Device:
-        """Another secret (a PHC hash); its sessions end. Raises UnknownDevice."""
-        raise NotImplementedError
+        """Another secret, as a PHC hash; sessions of the old one end. Raises UnknownDevice."""
+        return await self._change(device_id, credential=credential)
+
+    async def _change(self, device_id: str, **values: object) -> Device:
+        async with self._database.transaction(write=True) as connection:
+            _, now = await _log_change(connection, device_id)
+            result = await connection.execute(
+                update(devices)
+                .where(devices.c.device_id == device_id)
+                .values(**values, version=devices.c.version + 1, updated_at=now)
+                .returning(devices)
+            )
+            row = result.one_or_none()
+            if row is None:
+                raise UnknownDevice(device_id)
+            return _device(row)
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
         """The same secret hashed anew: no session ends. False when the device has changed since `version`."""
-        raise NotImplementedError
+        async with self._database.transaction(write=True) as connection:
+            result = await connection.execute(
+                update(devices)
+                .where(devices.c.device_id == device_id, devices.c.version == version)
+                .values(credential=credential)
+            )
+            if result.rowcount == 0:
+                return False
+            await _log_change(connection, device_id)
+            return True
+
+    async def remove_device(self, device_id: str) -> None:
+        """Forget the device; its sessions end. Raises UnknownDevice."""
+        async with self._database.transaction(write=True) as connection:
+            await _log_change(connection, device_id)
+            result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
+            if result.rowcount == 0:
+                raise UnknownDevice(device_id)
 
     async def last_change(self) -> int:
         """The number of the latest change, 0 if there was none."""
-        raise NotImplementedError
+        async with self._database.transaction(write=False) as connection:
+            return (await connection.execute(select(func.max(changes.c.seq)))).scalar_one() or 0
 
     async def changes_since(self, seq: int) -> tuple[int, frozenset[str] | None]:
-        """The latest number and the ids touched after `seq`; None for the ids when the log starts later."""
-        raise NotImplementedError
+        """The latest number, and the ids touched after `seq`.
+
+        None for the ids: the log does not reach back that far, so that anything may have changed.
+        """
+        query = select(changes.c.seq, changes.c.device_id).where(changes.c.seq >= seq).order_by(changes.c.seq)
+        async with self._database.transaction(write=False) as connection:
+            rows = (await connection.execute(query)).all()
+        if not rows:
+            return (0, frozenset()) if seq == 0 else (await self.last_change(), None)
+        if rows[0].seq > seq + 1:
+            return rows[-1].seq, None
+        return rows[-1].seq, frozenset(row.device_id for row in rows if row.seq > seq)
+
+    def mark(self) -> tuple[int, int]:
+        """Something cheap that changes with every commit, but for two within one tick of the file clock.
+
+        A hint for when to ask, not an answer. Raises StoreError when the database's file is gone.
+        """
+        return self._database.mark()
 
     async def add_key_uses(self, key_id: str, n: int) -> int:
         """Count `n` more uses of the sealing key; the answer is how many there are now."""
-        raise NotImplementedError
+        if n < 1:
+            raise ValueError("uses only grow")
+        async with self._database.transaction(write=True) as connection:
+            result = await connection.execute(
+                update(key_uses)
+                .where(key_uses.c.key_id == key_id)
+                .values(uses=key_uses.c.uses + n)
+                .returning(key_uses.c.uses)
+            )
+            total = result.scalar_one_or_none()
+            if total is None:
+                await connection.execute(insert(key_uses).values(key_id=key_id, uses=n))
+                return n
+            return int(total)
 
     async def key_uses(self) -> dict[str, int]:
         """How often each sealing key was used."""
-        raise NotImplementedError
+        async with self._database.transaction(write=False) as connection:
+            return {row.key_id: row.uses for row in await connection.execute(select(key_uses))}
 
     async def reopen(self) -> None:
-        """Open the same database once more after a failure. Never makes a new one. Raises StoreError."""
-        raise NotImplementedError
+        """Open the file that is at the same path now, after a failure. Never makes one. Raises StoreError."""
+        await self._database.reopen()
 
     async def close(self) -> None:
         """Give back the files. The store cannot be used after."""
-        raise NotImplementedError
+        await self._database.close()
+
+
+async def _log_change(connection: AsyncConnection, device_id: str) -> tuple[int, int]:
+    """Tell the followers, in the transaction of the change; the answer is its number and its time."""
+    now = int(datetime.now(UTC).timestamp())
+    await connection.execute(delete(changes).where(changes.c.at < now - _CHANGES_KEPT))
+    result = await connection.execute(
+        insert(changes).values(device_id=device_id, at=now).returning(changes.c.seq)
+    )
+    return int(result.scalar_one()), now
+
+
+async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
+    row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
+    return None if row is None else _device(row)
+
+
+def _device(row: Row[tuple[object, ...]]) -> Device:
+    roles, labels = row.roles, row.labels
+    # Somebody may have edited the file: what is not as we write it grants nothing and is told.
+    if not (
+        isinstance(roles, list)
+        and all(isinstance(role, str) for role in roles)
+        and isinstance(labels, dict)
+        and all(isinstance(value, str) and is_label(name, value) for name, value in labels.items())
+        and is_device_id(row.device_id)
+    ):
+        raise StoreError(
+            f"the row of device {row.device_id!r} is damaged; remove the device and add it again"
+        )
+    return Device(
+        device_id=row.device_id,
+        roles=tuple(roles),
+        labels=labels,
+        enabled=row.enabled,
+        credential=row.credential,
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,245 @@
+"""Opens the database: the file, its migrations, and connections that behave the same everywhere.
+
+It decides what may be opened (never a damaged, foreign or newer file, and it never makes a second one
+in the place of one that is lost) and knows nothing of what the tables mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from gateway.files import draft_of, locked, make_folder, sync_folder
+from gateway.store.errors import StoreError
+
+_SCHEME = "sqlite:///"
+_BUSY_MILLISECONDS = 10_000
+_CONNECTIONS = 4  # one for the follower, and few tasks write; each costs a thread
+
+# At debug level it logs every statement with its parameters, and a credential is one of them.
+logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+
+
+class Database:
+    """One SQLite file, opened and known to be ours. Every access is refused once the file is not that one."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, make it if it was never there, migrate it. Blocks; raises StoreError."""
+        self._path = path
+        self._log = _log_of(path)
+        self._file = _prepare(path, create=True)
+        self._engine = _runtime_engine(path)
+
+    @asynccontextmanager
+    async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction: committed and synced at the end, rolled back on any error."""
+        self._refuse_another_file()
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execution_options(write=write)
+                async with connection.begin():
+                    yield connection
+        except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
+            raise _explained(self._path, error) from error
+
+    def mark(self) -> tuple[int, int]:
+        """Changes with every commit of any process, but for two that share a tick of the file system's clock.
+
+        Costs one look at the folder. Raises StoreError when the file is no longer the one that was opened.
+        """
+        self._refuse_another_file()
+        try:
+            status = self._log.stat()
+        except FileNotFoundError:
+            return 0, 0
+        except OSError as error:
+            raise _explained(self._path, error) from error
+        return status.st_mtime_ns, status.st_size
+
+    async def reopen(self) -> None:
+        """Open the file that is now at the same path, checked like the first one but never made."""
+        await self._engine.dispose()
+        self._file = await asyncio.to_thread(_prepare, self._path, create=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    def _refuse_another_file(self) -> None:
+        # SQLite goes on reading a file that was deleted or replaced: revoked devices would live in there.
+        if _identity(self._path) != self._file:
+            raise StoreError(
+                f"the database {self._path} was replaced or taken away while it was in use; put it back, "
+                "or a backup without the -wal file of another"
+            )
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that DATABASE_URL names. Raises StoreError for what this version does not support."""
+    if url.startswith(("postgresql:", "postgres:", "postgresql+")):
+        raise StoreError(
+            "this version supports SQLite only: set DATABASE_URL to sqlite:///path/to/gateway.db"
+        )
+    path = url.removeprefix(_SCHEME)
+    if path == url or not path or path.startswith(":memory:") or "?" in path:
+        # Not in memory: the command line and the gateway have to see the same devices.
+        raise StoreError("DATABASE_URL must be sqlite:///path/to/gateway.db, without options")
+    return Path(path).absolute()
+
+
+def _prepare(path: Path, *, create: bool) -> tuple[int, int] | None:
+    """Make sure that `path` is a database of ours with today's tables; the answer is which file it is."""
+    try:
+        if create:
+            make_folder(path.parent)
+        with locked(path.parent):
+            if create and not path.exists():
+                _make(path)
+            _check_and_migrate(path)
+        return _identity(path)
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise _explained(path, error) from error
+
+
+def _make(path: Path) -> None:
+    # Under another name until it is complete: an empty file at `path` is then always a loss, never a start.
+    if (log := _log_of(path)).exists():
+        raise StoreError(
+            f"the database {path} is missing, but its log {log} is there; put the database back, or take the "
+            "log away and start with no devices"
+        )
+    draft = draft_of(path)
+    draft.with_name(f"{draft.name}-journal").unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    _migrate(draft)
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.rename(path)
+    sync_folder(path.parent)
+
+
+def _check_and_migrate(path: Path) -> None:
+    if not path.is_file():
+        raise StoreError(f"the database {path} is missing; put it back from a backup")
+    with closing(
+        sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_MILLISECONDS / 1000)
+    ) as file:
+        if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            raise StoreError(
+                f"{path} is empty or not a database of the gateway; put the right file back from a "
+                "backup, or move this one away and start with no devices"
+            )
+        verdict = file.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreError(f"the database {path} is damaged ({verdict}); put it back from a backup")
+        _demand_wal(file)
+    _migrate(path)
+
+
+def _demand_wal(connection: sqlite3.Connection) -> None:
+    # The pragma does not fail: it answers with the mode that stays (LIBRARIES, trap 22).
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(
+            f"the database's file system has no write-ahead log (journal mode stays {mode!r}); keep the "
+            "database on a local disk"
+        )
+
+
+def _migrate(path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", "gateway.store:migrations")
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    engine = create_engine(_url("sqlite", path), connect_args={"isolation_level": None}, poolclass=NullPool)
+    _behave(engine)
+    try:
+        with engine.connect().execution_options(write=True) as connection, connection.begin():
+            found = set(MigrationContext.configure(connection).get_current_heads())
+            if not found <= known:
+                raise StoreError(
+                    f"the database {path} was made by a newer version of the gateway (revision "
+                    f"{', '.join(sorted(found - known))}); install that version, or put back an older backup"
+                )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _runtime_engine(path: Path) -> AsyncEngine:
+    engine = create_async_engine(
+        _url("sqlite+aiosqlite", path),
+        connect_args={"isolation_level": None},
+        hide_parameters=True,  # an error's text would quote them, and a credential is one of them
+        pool_size=_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=_BUSY_MILLISECONDS / 1000,
+    )
+    _behave(engine.sync_engine)
+    return engine
+
+
+def _url(driver: str, path: Path) -> URL:
+    # mode=rw: a connection opened later must not make an empty file where the database was.
+    return URL.create(driver, database=path.as_uri(), query={"mode": "rw", "uri": "true"})
+
+
+def _behave(engine: Engine) -> None:
+    """Set what SQLite forgets with each connection, and begin transactions ourselves."""
+
+    def on_connect(connection: DBAPIConnection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged change survives a power cut
+        cursor.close()
+
+    def on_begin(connection: Connection) -> None:
+        # A transaction that reads and then writes fails at once when another has written meanwhile, whatever
+        # the busy timeout (LIBRARIES, trap 21). So writers queue at their beginning; readers never wait.
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _explained(path: Path, error: Exception) -> StoreError:
+    cause = getattr(error, "orig", None) or error
+    text = str(cause)
+    if "not a database" in text or "malformed" in text:
+        remedy = "it is damaged; put it back from a backup"
+    elif "locked" in text or isinstance(error, TimeoutError):
+        remedy = "another process holds it; stop that one, or try again"
+    elif isinstance(cause, PermissionError) or "unable to open" in text or "readonly" in text:
+        remedy = "its file and its folder must be readable and writable for the user who runs this"
+    else:
+        remedy = "see to the disk and the file"
+    return StoreError(f"the database {path} failed ({text}): {remedy}")
