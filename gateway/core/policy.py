@@ -1,0 +1,202 @@
+"""The judge of what an identity may do on a topic.
+
+Built from rules that `gateway.policy.load` has read and checked; knows no file, no socket and no
+clock. Compiled once for all roles into one tree of topics per action. An `Access` is the view of
+one identity on it: it holds no copy of anything, for there is one for each connection. It doesn't
+remember decisions either: the bridge caches them per connection and drops them when the policy
+changes.
+
+Closed by default: no rule, no role or no valid topic is a denial, and nothing here raises for what a
+peer can send.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from gateway.core.identity import Identity
+from gateway.core.limits import Limits
+from gateway.core.rules import (
+    Action,
+    Decision,
+    Effect,
+    Role,
+    Rule,
+    resolve,
+    template_fault,
+    template_keys,
+    template_values,
+)
+from gateway.core.topic_tree import TopicTree
+from gateway.mqtt.topics import filter_fault, name_fault, split_filter, unshared
+
+__all__ = ["Access", "Action", "Decision", "Effect", "Policy", "Role", "Rule"]
+
+
+def _refused(reason: str, rule: Rule | None = None) -> Decision:
+    return Decision(allowed=False, reason=reason, rule=rule)
+
+
+_NO_RULE = {
+    Action.PUBLISH: _refused("No rule allows the device to publish to this topic."),
+    Action.SUBSCRIBE: _refused("No rule allows the device to receive this topic."),
+    Action.ENCRYPT: _refused("No rule allows the device to encrypt for this topic."),
+    Action.DECRYPT: _refused("No rule allows the device to decrypt this topic."),
+}
+_NO_ROLE = _refused("The device has no role that gives it rights.")
+_RESERVED = _refused("This topic belongs to the gateway itself.")
+_ON_THE_BUS = frozenset({Action.PUBLISH, Action.SUBSCRIBE})
+
+
+class Policy:
+    """All roles, the sensitive topics and the limits: compiled, and never changed afterwards."""
+
+    __slots__ = ("_reserved", "_sensitive", "_trees", "digest", "limits", "roles", "sensitive_filters")
+
+    def __init__(
+        self, roles: Iterable[Role], *, sensitive: Iterable[str], limits: Limits, reserved: str
+    ) -> None:
+        """Compile. ValueError for a topic that isn't valid: the loader has reported those with their lines.
+
+        `reserved` is the prefix of the service topics, without a slash at its end.
+        """
+        if fault := name_fault(reserved):
+            raise ValueError(f"the service prefix {fault}")
+        self.limits = limits
+        self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
+        self.sensitive_filters = tuple(sensitive)
+        self._reserved = reserved
+        self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
+        for role in self.roles.values():
+            for rule in role.rules:
+                if fault := template_fault(rule.topic):
+                    raise ValueError(f"{rule.file}:{rule.line}: the topic {fault}")
+                levels, open_end = split_filter(rule.topic)
+                for action in rule.actions:
+                    keys = template_keys(levels)
+                    self._trees[action].add(keys, rule, owner=role.name, open_end=open_end)
+        self._sensitive: TopicTree[str] = TopicTree()
+        for topic_filter in self.sensitive_filters:
+            if fault := filter_fault(topic_filter):
+                raise ValueError(f"the sensitive topic {fault}")
+            levels, open_end = split_filter(topic_filter)
+            self._sensitive.add(levels, topic_filter, owner="", open_end=open_end)
+        self.digest = self._digest()
+        """Hex. Policies with the same digest decide alike: it leaves out where a rule stands in its file."""
+
+    def access(self, identity: Identity) -> Access:
+        """The rights of one identity. Cheap: nothing is compiled or copied."""
+        return Access(self, identity)
+
+    def sensitive(self, topic: str) -> bool:
+        """Whether payloads on this topic name are sealed before they reach the bus."""
+        return bool(self._sensitive.find(topic, ("",), {}))
+
+    def reserves(self, topic: str) -> bool:
+        """Whether this topic, or every topic of this filter, is at or below the service prefix."""
+        return topic.startswith(self._reserved) and topic[len(self._reserved) :][:1] in {"", "/"}
+
+    def matching(
+        self, action: Action, topic_filter: str, roles: Iterable[str], specials: Mapping[str, tuple[str, ...]]
+    ) -> list[Rule]:
+        """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name)."""
+        return self._trees[action].find(topic_filter, roles, specials)
+
+    def limit_fault(self, topic: str) -> str | None:
+        """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
+        if topic.count("/") >= self.limits.topic_levels:
+            return f"has more than {self.limits.topic_levels} levels"
+        if len(topic.encode()) > self.limits.topic_length:
+            return f"is longer than {self.limits.topic_length} bytes"
+        return None
+
+    def _digest(self) -> str:
+        roles = {
+            role.name: sorted(
+                json.dumps(
+                    [
+                        rule.effect,
+                        sorted(rule.actions),
+                        rule.topic,
+                        rule.max_qos,
+                        rule.retain,
+                        rule.max_payload,
+                    ]
+                )
+                for rule in role.rules
+            )
+            for role in self.roles.values()
+        }
+        content = {
+            "roles": roles,
+            "sensitive": sorted(self.sensitive_filters),
+            "limits": dataclasses.asdict(self.limits),
+            "reserved": self._reserved,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Access:
+    """What one identity may do under one policy."""
+
+    __slots__ = ("_identity", "_policy")
+
+    def __init__(self, policy: Policy, identity: Identity) -> None:
+        self._policy = policy
+        self._identity = identity
+
+    def decide(self, action: Action, topic: str) -> Decision:
+        """Judge an action on one topic name. An invalid name is denied.
+
+        For `publish` the answer may depend on the message: see `Decision.with_message`.
+        """
+        if fault := name_fault(topic) or self._policy.limit_fault(topic):
+            return _refused(f"The topic name {fault}.")
+        return self._judge(action, topic)
+
+    def decide_filter(self, topic_filter: str) -> Decision:
+        """Judge a SUBSCRIBE's filter, `$share/<group>/` taken off. An invalid filter is denied.
+
+        One allow rule has to cover all of it, and no deny may. A filter that is denied in part is
+        allowed: each delivery is judged again by its topic.
+        """
+        if fault := filter_fault(topic_filter) or self._policy.limit_fault(topic_filter):
+            return _refused(f"The topic filter {fault}.")
+        return self._judge(Action.SUBSCRIBE, unshared(topic_filter))
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule that judges this identity, its topic resolved, in the order of its roles.
+
+        Rules with a placeholder that has no value for this identity match nothing and are left out.
+        """
+        values = template_values(self._identity)
+        return tuple(
+            dataclasses.replace(rule, topic=topic)
+            for name in dict.fromkeys(self._identity.roles)
+            if name in self._policy.roles
+            for rule in self._policy.roles[name].rules
+            if (topic := resolve(rule.topic, values)) is not None
+        )
+
+    def _judge(self, action: Action, topic_filter: str) -> Decision:
+        policy = self._policy
+        roles = self._identity.roles
+        if action in _ON_THE_BUS and policy.reserves(topic_filter):
+            return _RESERVED
+        if not any(role in policy.roles for role in roles):
+            return _NO_ROLE
+        specials: dict[str, tuple[str, ...]] = {}
+        for placeholder, value in template_values(self._identity).items():
+            specials[value] = (*specials.get(value, ()), f"+{placeholder}")
+        rules = policy.matching(action, topic_filter, roles, specials)
+        for rule in rules:
+            if rule.effect is Effect.DENY:
+                return _refused("A rule denies this to the device.", rule)
+        if not rules:
+            return _NO_RULE[action]
+        chosen = next((rule for rule in rules if rule.unconditional), rules[0])
+        return Decision(allowed=True, reason="A rule allows it.", rule=chosen, grants=tuple(rules))
