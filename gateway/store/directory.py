@@ -7,7 +7,7 @@ on nobody new is let in, for a device disabled meanwhile would be among them (pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from gateway.core.identity import Device
 from gateway.store.errors import StoreError
@@ -16,6 +16,7 @@ from gateway.store.store import Store
 _ASK_ANYWAY = 4  # looks; the mark may miss a change, and promise 6 leaves one second
 _RELOAD_ALL_ABOVE = 500  # touched ids; one query then costs less than a list of them
 _RETRY_SECONDS_MOST = 1.0
+_ANSWER_SECONDS = 5.0
 
 
 class Directory:
@@ -26,7 +27,7 @@ class Directory:
         self.available = False
         self._store = store
         self._interval = interval
-        self._devices: Mapping[str, Device] = {}
+        self._devices: dict[str, Device] = {}
         self._seq = 0
         self._mark: tuple[int, int] | None = None
         self._looks = 0
@@ -60,17 +61,29 @@ class Directory:
         self._set_available(available=True, reason="")
 
     async def follow(self) -> None:
-        """Keep the devices true, for ever. Cancel it to end it."""
+        """Keep the devices true, for ever. Once it ends, for whatever reason, they are unavailable."""
+        try:
+            await self._follow()
+        finally:
+            self._set_available(available=False, reason="the store is no longer followed")
+
+    async def _follow(self) -> None:
         wait = self._interval
         while True:
             await asyncio.sleep(wait)
             try:
                 if self.available:
-                    await self._catch_up()
+                    async with asyncio.timeout(_ANSWER_SECONDS):  # a disk may hang instead of failing
+                        await self._catch_up()
                 else:
                     await self._store.reopen()
                     await self.load()
                 wait = self._interval
+            except TimeoutError:
+                self._set_available(
+                    available=False,
+                    reason=f"the store did not answer within {_ANSWER_SECONDS:g} s; see to the disk",
+                )
             except StoreError as error:
                 self._set_available(available=False, reason=str(error))
                 wait = min(wait * 2, _RETRY_SECONDS_MOST)
@@ -86,8 +99,10 @@ class Directory:
             await self.load()
         elif touched:
             found = {device.device_id: device for device in await self._store.devices(touched)}
-            kept = {name: device for name, device in self._devices.items() if name not in touched}
-            self._devices, self._seq = kept | found, seq
+            for name in touched - found.keys():
+                self._devices.pop(name, None)
+            self._devices.update(found)
+            self._seq = seq
             self._tell_change(touched)
         self._mark = mark
 

@@ -1,0 +1,196 @@
+"""Who may come in: one gate for every way to log in (device secret, client certificate).
+
+Whoever asks learns yes or no; why, only our log does. Unknown device, wrong secret and disabled device
+get the same answer for the same price. It must not know sockets, packets or the database.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Protocol
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from gateway.core.identity import Device, is_device_id
+from gateway.core.limits import Limits
+from gateway.mqtt.reasons import Reason
+from gateway.security.passwords import Busy, PasswordPool, Remembered, needs_rehash
+
+
+class LoginRefused(Exception):  # noqa: N818 - says what is so
+    """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log."""
+
+    def __init__(self, reason: Reason, why: str, device_id: str | None) -> None:
+        super().__init__(why)
+        self.reason = reason
+        self.why = why
+        self.device_id = device_id
+
+
+class Lookup(Protocol):
+    """Where devices are looked up without waiting: `gateway.store.directory.Directory`."""
+
+    available: bool
+
+    def get(self, device_id: str) -> Device | None:
+        """The device of this id."""
+
+
+class Login:
+    """Checks credentials, and slows down those who guess."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        passwords: PasswordPool,
+        remembered: Remembered,
+        *,
+        limits: Limits,
+        rehash: Callable[[Device, bytes], None],
+    ) -> None:
+        """`rehash(device, secret)` is called when the verified hash has old parameters; it must not block."""
+        self._lookup = lookup
+        self._passwords = passwords
+        self._remembered = remembered
+        self._rehash = rehash
+        self._throttle = _Throttle(limits)
+
+    def apply(self, limits: Limits) -> None:
+        """Put other limits in force. What changed is counted from zero."""
+        self._throttle.apply(limits)
+
+    def recognise(
+        self, *, username: bytes | None, password: bytes | None, certificate_id: str | None
+    ) -> Device | None:
+        """The device, if that shows without hashing: by a remembered secret, or by a certificate alone.
+
+        None means that `verify` has to decide; it never means no.
+        """
+        claimed = _claimed(username, certificate_id)
+        if claimed is None or not self._lookup.available:
+            return None
+        device = self._lookup.get(claimed)
+        if device is None or not device.enabled:
+            return None
+        if password is None:
+            return device if certificate_id is not None else None
+        return device if self._remembered.matches(device, password) else None
+
+    async def verify(
+        self, *, username: bytes | None, password: bytes | None, certificate_id: str | None, address: str
+    ) -> Device:
+        """The device that has shown who it is. Raises LoginRefused.
+
+        A certificate names the device; a user name with it must be the same, a password with it right.
+        `address` is the peer's IP address, for the throttle.
+        """
+        claimed = _claimed(username, certificate_id)
+        self._demand_store(claimed)
+        if password is None:
+            return self._by_certificate(claimed, username, certificate_id)
+        if not username and certificate_id is None:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "a password without a user name", None)
+        # Counted after the hash and looked at before it. What slips in between is no more than the pool
+        # takes at once.
+        if self._throttle.is_closed(claimed, address):
+            raise LoginRefused(
+                Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many wrong logins", claimed
+            )
+        before = None if claimed is None else self._lookup.get(claimed)
+        try:
+            right = await self._passwords.verify(None if before is None else before.credential, password)
+        except Busy as error:
+            raise LoginRefused(Reason.SERVER_BUSY, f"busy: {error}", claimed) from error
+        self._demand_store(claimed)
+        device = None if claimed is None else self._lookup.get(claimed)  # it may have changed while we hashed
+        if device is None or before is None or not right or not device.enabled:
+            self._throttle.count(claimed, address)
+            raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, username, certificate_id), claimed)
+        if device.version != before.version:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
+        if device.credential == before.credential:
+            self._remembered.add(device, password)
+            if needs_rehash(device.credential):
+                self._rehash(device, password)
+        return device
+
+    def _by_certificate(
+        self, claimed: str | None, username: bytes | None, certificate_id: str | None
+    ) -> Device:
+        # No secret is guessed here and nothing is hashed: there is nothing to throttle or to hide by time.
+        if certificate_id is None:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "neither password nor certificate", claimed)
+        device = None if claimed is None else self._lookup.get(claimed)
+        if device is None or not device.enabled:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, username, certificate_id), claimed)
+        return device
+
+    def _demand_store(self, claimed: str | None) -> None:
+        if not self._lookup.available:
+            raise LoginRefused(Reason.SERVER_UNAVAILABLE, "store unavailable", claimed)
+
+
+class _Throttle:
+    """Wrong logins of the last minute, by device and address together and by address.
+
+    Never by device alone: anybody could lock a device out. Each count has cost a hash, so that the pool
+    bounds how many there can be before they are forgotten, two minutes later. (The library's moving window
+    in memory never forgets a name that was counted once: whoever invents device ids would fill us up.)
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self.apply(limits)
+
+    def apply(self, limits: Limits) -> None:
+        self._of_device = RateLimitItemPerMinute(limits.login_failures_per_minute, namespace="device")
+        self._of_address = RateLimitItemPerMinute(
+            limits.login_failures_per_minute_address, namespace="address"
+        )
+
+    def is_closed(self, claimed: str | None, address: str) -> bool:
+        network = _network(address)
+        return not (
+            self._window.test(self._of_device, claimed or "", network)
+            and self._window.test(self._of_address, network)
+        )
+
+    def count(self, claimed: str | None, address: str) -> None:
+        network = _network(address)
+        self._window.hit(self._of_device, claimed or "", network)
+        self._window.hit(self._of_address, network)
+
+
+def _claimed(username: bytes | None, certificate_id: str | None) -> str | None:
+    """The device id that all parts of the login agree on, None if there is none such."""
+    try:
+        name = username.decode("ascii") if username else certificate_id
+    except UnicodeDecodeError:
+        return None
+    if name is None or not is_device_id(name) or certificate_id not in {None, name}:
+        return None
+    return name
+
+
+def _why(device: Device | None, username: bytes | None, certificate_id: str | None) -> str:
+    if username and certificate_id is not None and username != certificate_id.encode("utf-8", "replace"):
+        return "the user name is not the certificate's device"
+    if device is None:
+        return "unknown device"
+    if not device.enabled:
+        return "disabled device"
+    return "wrong secret"
+
+
+def _network(address: str) -> str:
+    """The address as the throttle counts it: an IPv6 peer has a whole /64 to change its address in."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))

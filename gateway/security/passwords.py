@@ -1,0 +1,137 @@
+"""Device secrets against their Argon2id hashes: off the event loop, a few at a time, never without end.
+
+Every answer costs one hash, whether the device exists or not, so that time tells nothing. It must not
+know devices beyond their credential, nor what becomes of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from argon2 import Parameters, PasswordHasher, Type
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
+
+from gateway.core.identity import Device
+
+PROFILE = Parameters(
+    type=Type.ID, version=19, salt_len=16, hash_len=32, time_cost=2, memory_cost=19_456, parallelism=1
+)
+"""OWASP's 19 MiB set (Password Storage Cheat Sheet): 23 ms. Device secrets have 256 bits, it is enough."""
+
+_HASHER = PasswordHasher.from_parameters(PROFILE)
+_Answer = TypeVar("_Answer", str, bool)
+
+
+class Busy(Exception):  # noqa: N818 - says what is so
+    """More logins wait than we promise to serve, or there is no memory for one. The peer may come again."""
+
+
+def hash_secret(secret: bytes) -> str:
+    """The Argon2id hash of `secret` in PHC format. Blocks for some 20 ms."""
+    return _HASHER.hash(secret)
+
+
+def needs_rehash(credential: str) -> bool:
+    """Whether the credential was made with other parameters than today's."""
+    try:
+        return _HASHER.check_needs_rehash(credential)
+    except InvalidHashError:
+        return False  # it verifies nothing, so there is never a secret to hash anew
+
+
+class PasswordPool:
+    """Argon2 in its own threads, for it releases the interpreter's lock."""
+
+    def __init__(self, *, threads: int = 2, waiting: int = 64) -> None:
+        """At most `waiting` logins queue for `threads` at work; each takes 19 MiB only while at work."""
+        self._most = threads + waiting
+        self._jobs = 0
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._decoy = hash_secret(os.urandom(32))
+
+    async def verify(self, credential: str | None, secret: bytes) -> bool:
+        """Whether `secret` is the credential's. None (no such device): False, for the same price.
+
+        Raises Busy. A credential of other parameters than today's costs its own price until it is rehashed.
+        """
+        return await self._run(lambda: self._verify(credential, secret))
+
+    async def hash(self, secret: bytes) -> str:
+        """The Argon2id hash of `secret` in PHC format. Raises Busy."""
+        return await self._run(lambda: hash_secret(secret))
+
+    def close(self) -> None:
+        """Take no more work, and cancel what waits."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _verify(self, credential: str | None, secret: bytes) -> bool:
+        try:
+            return _HASHER.verify(self._decoy if credential is None else credential, secret)
+        except VerifyMismatchError:
+            return False
+        except (VerificationError, InvalidHashError, UnicodeError):
+            if credential is None:
+                raise
+            # No hash of ours: somebody edited the store. It must not be told from a wrong secret.
+            return self._verify(None, secret)
+
+    async def _run(self, work: Callable[[], _Answer]) -> _Answer:
+        with self._lock:
+            if self._jobs >= self._most:
+                raise Busy("too many logins at once")
+            self._jobs += 1
+        try:
+            job = self._threads.submit(work)
+        except RuntimeError:
+            self._finished(None)
+            raise Busy("the gateway is shutting down") from None
+        # The place is free when the thread is done with it, not when the peer has lost patience: or a storm
+        # of logins begun and dropped would make the queue as long as it likes.
+        job.add_done_callback(self._finished)
+        try:
+            return await asyncio.wrap_future(job)
+        except (VerificationError, HashingError) as error:
+            raise Busy(f"Argon2 failed: {error}") from error
+
+    def _finished(self, _job: Future[_Answer] | None) -> None:
+        with self._lock:
+            self._jobs -= 1
+
+
+class Remembered:
+    """Secrets that were verified once, so that a reconnect costs no second Argon2. In memory only.
+
+    Kept as a BLAKE2b digest under a key of this process alone: a dump of the store is no help, and one of
+    the memory gives no secret of 256 bits away. The digest binds the device's version and its
+    credential, so that nothing outlives a rotation, even one this process has not been told of.
+    """
+
+    def __init__(self) -> None:
+        self._key = os.urandom(64)
+        self._digests: dict[str, bytes] = {}
+
+    def add(self, device: Device, secret: bytes) -> None:
+        """Know that `secret` was verified for the device. It replaces what was known of it."""
+        self._digests[device.device_id] = self._digest(device, secret)
+
+    def matches(self, device: Device, secret: bytes) -> bool:
+        """Whether this is the secret that was verified for the device as it is now. A few microseconds."""
+        known = self._digests.get(device.device_id)
+        return known is not None and hmac.compare_digest(known, self._digest(device, secret))
+
+    def forget(self, device_id: str) -> None:
+        """The device has changed, or is gone."""
+        self._digests.pop(device_id, None)
+
+    def _digest(self, device: Device, secret: bytes) -> bytes:
+        # The credential's text holds no zero byte and the version is a number: the parts cannot run together.
+        bound = f"{device.device_id}\0{device.version}\0{device.credential}\0".encode()
+        return hashlib.blake2b(bound + secret, key=self._key, digest_size=32).digest()
