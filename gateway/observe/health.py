@@ -1,0 +1,199 @@
+"""Whether the gateway lives, and whether it would serve a device now: plain HTTP for machines.
+
+Owns `/health`, `/ready` and `/metrics` on GATEWAY_HEALTH_BIND and nothing else: no address of it
+changes anything or tells a secret. Must not know what is checked; `gateway.app` gives the checks.
+A check that raises or takes too long has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.observe.logs import get_logger
+
+CHECK_DEADLINE = 2.0
+"""Seconds an asynchronous check may take."""
+
+REQUEST_DEADLINE = 10.0
+"""Seconds a connection may last: one request, one answer (slow loris)."""
+
+_CONNECTIONS = 64
+_REQUEST_HEAD = 16_384
+
+CheckResult = tuple[bool, str]
+Check = Callable[[], CheckResult | Awaitable[CheckResult]]
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer of every check, by name."""
+
+    live: bool
+    """No vital check failed: restarting the process would not help."""
+    ready: bool
+    """No check failed: a device would be served now."""
+    checks: Mapping[str, CheckResult]
+
+
+class Health:
+    """Named checks. Each says whether all is well, and a detail that anybody may read."""
+
+    def __init__(self, *, deadline: float = CHECK_DEADLINE) -> None:
+        self._deadline = deadline
+        self._checks: dict[str, tuple[Check, bool]] = {}
+
+    def add(self, name: str, check: Check, *, vital: bool) -> None:
+        """Ask `check` from now on.
+
+        A vital one (store, policy, keys) makes `/health` fail and `/ready` too; another (bus,
+        listener) only `/ready`: killing the process would not bring the bus back.
+        """
+        self._checks[name] = (check, vital)
+
+    async def report(self) -> Report:
+        """Ask every check, all at once."""
+        answers = await asyncio.gather(*(self._ask(name, check) for name, (check, _) in self._checks.items()))
+        checks = dict(zip(self._checks, answers, strict=True))
+        return Report(
+            live=all(checks[name][0] for name, (_, vital) in self._checks.items() if vital),
+            # Without a single check nothing is known, and nothing known is not ready (promise 1).
+            ready=bool(checks) and all(ok for ok, _ in checks.values()),
+            checks=checks,
+        )
+
+    async def _ask(self, name: str, check: Check) -> CheckResult:
+        try:
+            answer = check()
+            if inspect.isawaitable(answer):
+                return await asyncio.wait_for(answer, self._deadline)
+        except TimeoutError:
+            return False, "no answer in time"
+        except Exception as error:  # noqa: BLE001 - whatever it raises, it has failed
+            # Its text may tell more than a reader of this page may know.
+            _log.warning("health check failed", check=name, reason=error)
+            return False, "the check failed; the log says why"
+        else:
+            return answer
+
+
+@dataclass(frozen=True, slots=True)
+class HealthServer:
+    """The open port. Close it before the loop ends."""
+
+    port: int
+    _server: uvicorn.Server
+
+    async def close(self) -> None:
+        """Stop listening, and end what is open within a second."""
+        await self._server.shutdown()
+
+
+async def serve(health: Health, registry: CollectorRegistry | None, host: str, port: int) -> HealthServer:
+    """Listen on `host:port` (port 0: any); without a registry `/metrics` is 404.
+
+    Raises OSError when the address can't be had. uvicorn is started and stopped by hand, without
+    its main loop: that only watches signals, which are ours, and would wake the process ten times
+    a second.
+    """
+    loop = asyncio.get_running_loop()
+    family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+    # Bound here because uvicorn ends the process when it can't.
+    listener = socket.create_server(address[:2], family=family)
+    config = uvicorn.Config(
+        _application(health, registry),
+        http=_OneRequest,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        workers=1,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=_REQUEST_HEAD,
+    )
+    # What a stranger sends to this port is worth no line of the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])
+    return HealthServer(listener.getsockname()[1], server)
+
+
+class _OneRequest(H11Protocol):
+    """A connection that ends when its time is up, whatever the peer does."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+
+def _application(health: Health, registry: CollectorRegistry | None) -> Starlette:
+    async def alive(_: Request) -> Response:
+        report = await health.report()
+        return _answer(ok=report.live, report=report)
+
+    async def ready(_: Request) -> Response:
+        report = await health.report()
+        return _answer(ok=report.ready, report=report)
+
+    async def metrics(_: Request) -> Response:
+        if registry is None:
+            return _not_found()
+        body = generate_latest(registry)
+        return Response(body, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "connection": "close"})
+
+    async def nothing_here(_: Request, __: Exception) -> Response:
+        return _not_found()
+
+    application = Starlette(
+        routes=[Route("/health", alive), Route("/ready", ready), Route("/metrics", metrics)],
+        exception_handlers={HTTPException: nothing_here},
+    )
+    application.router.redirect_slashes = False
+    return application
+
+
+def _answer(*, ok: bool, report: Report) -> Response:
+    checks = {name: {"ok": good, "detail": detail} for name, (good, detail) in report.checks.items()}
+    body = {"status": "ok" if ok else "failing", "ready": report.ready, "checks": checks}
+    return _json(200 if ok else 503, body)
+
+
+def _not_found() -> Response:
+    return _json(404, {"status": "not found"})
+
+
+def _json(status: int, body: Mapping[str, object]) -> Response:
+    return Response(
+        msgspec.json.encode(body),
+        status_code=status,
+        media_type="application/json",
+        headers={"connection": "close", "cache-control": "no-store"},
+    )
