@@ -5,8 +5,9 @@ once, each with its name, its source and the remedy, and never with the value of
 starts anything; `file_problems` looks at the files that the settings name.
 """
 
+from gateway.config.files import file_problems
 from gateway.config.settings import Address, LogLevel, OnDeny, Settings
-from gateway.config.sources import ConfigError, file_problems, load_settings
+from gateway.config.sources import ConfigError, load_settings
 
 __all__ = [
     "Address",

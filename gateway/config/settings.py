@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.security.secrets import Secret
 
@@ -74,7 +74,7 @@ def _address(value: object) -> object:
         return value
     host, colon, port = value.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
-        host = str(ipaddress.IPv6Address(host[1:-1]))
+        host = host[1:-1]
     elif not colon or ":" in host:
         raise ValueError(f"{value!r} is not host:port")
     if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
@@ -95,13 +95,15 @@ def _lower(value: object) -> object:
 
 
 def _secret(value: object) -> object:
-    return Secret(value.encode("utf-8")) if isinstance(value, str) else value
+    # surrogateescape: what the environment held, byte for byte, also where it is not UTF-8.
+    return Secret(value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else value
 
 
 def _jwt_secret(value: object) -> object:
-    if not isinstance(value, str) or len(value.encode("utf-8")) < _KEY_BYTES:
+    secret = _secret(value)
+    if isinstance(secret, Secret) and len(secret.reveal()) < _KEY_BYTES:
         raise ValueError("this is shorter than 32 bytes, and short keys can be guessed")
-    return Secret(value.encode("utf-8"))
+    return secret
 
 
 def _encryption_key(value: object) -> object:
@@ -130,8 +132,11 @@ def _topic_prefix(value: object) -> object:
 
 
 def _database_url(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"sqlite:///[^?]+|postgresql://.+", value):
-        raise ValueError("this is neither sqlite:///path nor postgresql://…")
+    if isinstance(value, str):
+        if value.startswith("postgres"):
+            raise ValueError("this version keeps its devices in SQLite only")
+        if not re.fullmatch(r"sqlite:///[^?:]+", value):
+            raise ValueError("this is not sqlite:///path, without options")
     return value
 
 
@@ -151,6 +156,10 @@ Host = Annotated[str, BeforeValidator(_host)]
 Bind = Annotated[Address, BeforeValidator(_address)]
 Seconds = Annotated[int, BeforeValidator(_duration)]
 Masked = Annotated[Secret, BeforeValidator(_secret)]
+
+
+SECRETS = ("mqtt_password", "jwt_secret", "encryption_key", "database_url", "redis_url")
+"""Settings that are secret or may hold a secret. Each may come as `<name>_file`, the file it stands in."""
 
 
 class Settings(BaseModel):
@@ -202,7 +211,9 @@ class Settings(BaseModel):
     jwt_secret: Annotated[Secret, BeforeValidator(_jwt_secret)] | None = Field(
         None, description="Give at least 32 random bytes, such as the output of `openssl rand -base64 32`"
     )
-    jwt_ttl: Seconds = Field(86_400, description="Give a number and s, m, h or d, such as 24h")
+    jwt_ttl: Seconds = Field(
+        86_400, ge=1, le=31_622_400, description="Give a number and s, m, h or d, such as 24h"
+    )
 
     encryption_key: Annotated[Secret, BeforeValidator(_encryption_key)] | None = Field(
         None, description="Give 32 bytes as base64 or hex, such as the output of `openssl rand -base64 32`"
@@ -220,7 +231,9 @@ class Settings(BaseModel):
     gateway_on_deny: Annotated[OnDeny, BeforeValidator(_lower)] = Field(
         OnDeny.DROP, description="Give drop or disconnect"
     )
-    gateway_workers: int = Field(1, description="Give 1 or leave it out")
+    gateway_workers: Annotated[int, AfterValidator(_one_worker)] = Field(
+        1, description="Give 1 or leave it out"
+    )
 
     metrics_enabled: bool = Field(default=True, description="Give true or false")
     log_level: Annotated[LogLevel, BeforeValidator(_lower)] = Field(

@@ -64,8 +64,8 @@ def _is_there(certificate: Path, key: Path, what: str) -> bool:
     if here[0] != here[1]:
         present, missing = (certificate, key) if here[0] else (key, certificate)
         raise PkiError(
-            f"{what} is half there: {present} without {missing}; put the other one back, or take both away and "
-            "a new pair is made"
+            f"{what} is half there: {present} without {missing}; put the other one back, or take both away "
+            "and a new pair is made"
         )
     return here[0]
 
@@ -93,15 +93,15 @@ def _load_ca(certificate: Path, key: Path) -> tuple[x509.Certificate, _Signer]:
         signer = load_pem_private_key(key.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise PkiError(
-            f"the CA in {certificate} and {key} cannot be read ({type(error).__name__}); both must be PEM, the "
-            "key without a passphrase; put them back, or give a server certificate made elsewhere"
+            f"the CA in {certificate} and {key} cannot be read ({type(error).__name__}); both must be "
+            "PEM, the key without a passphrase; put them back, or give a server certificate made elsewhere"
         ) from None
     if not isinstance(signer, _Signer) or issuer.public_key() != signer.public_key():
         raise PkiError(f"{key} is not the key (EC or RSA) of {certificate}; put the right one back")
     if issuer.not_valid_after_utc < datetime.now(UTC) + _SKEW:
         raise PkiError(
-            f"the CA {certificate} has expired; take it and {key} away, so that a new one is made, and give the "
-            "new one to all devices"
+            f"the CA {certificate} has expired; take it and {key} away, so that a new one is made, and give "
+            "the new one to all devices"
         )
     return issuer, signer
 
@@ -123,7 +123,7 @@ def _new_server(
     key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName], issuer: x509.Certificate, signer: _Signer
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "MQTT security gateway")])
-    end = min(datetime.now(UTC) + timedelta(days=_SERVER_DAYS), issuer.not_valid_after_utc)
+    end = min(datetime.now(UTC) - _SKEW + timedelta(days=_SERVER_DAYS), issuer.not_valid_after_utc)
     return (
         _builder(subject, key, issuer=issuer.subject, end=end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
