@@ -1,4 +1,4 @@
-"""The bounds of one connection (`acl/limits.toml`), and the bucket that holds its rate.
+"""The bounds of one connection (`acl/limits.toml`).
 
 Promise 7: memory, time and rate of a peer are bounded before and after authentication.
 """
@@ -41,28 +41,3 @@ class Limits:
     """Wrong logins of one device from one address; above it they are refused unhashed."""
     login_failures_per_minute_address: int = 300
     """Wrong logins from one address, whatever device they name."""
-
-
-class TokenBucket:
-    """Lets `rate` units a second pass, and a second's worth at once."""
-
-    __slots__ = ("_level", "_rate", "_then")
-
-    def __init__(self, rate: int, now: float) -> None:
-        self._rate = float(rate)
-        self._level = float(rate)
-        self._then = now
-
-    def take(self, amount: int, now: float) -> float:
-        """Take `amount`; the answer is how many seconds to wait before the next, 0 for none.
-
-        The level may go below zero: what has arrived is never dropped, only what follows waits.
-        """
-        rate = self._rate
-        level = self._level + (now - self._then) * rate
-        self._then = now
-        if level > rate:
-            level = rate
-        level -= amount
-        self._level = level
-        return -level / rate if level < 0.0 else 0.0

@@ -64,8 +64,8 @@ class Policy:
 
         `reserved` is the prefix of the service topics, without a slash at its end.
         """
-        if fault := name_fault(reserved):
-            raise ValueError(f"the service prefix {fault}")
+        if fault := name_fault(reserved) or ("ends with a slash" if reserved[-1] == "/" else None):
+            raise ValueError(f'the service prefix "{reserved}" {fault}')
         self.limits = limits
         self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
         self.sensitive_filters = tuple(sensitive)

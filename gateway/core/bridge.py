@@ -1,0 +1,351 @@
+"""One device connection, from its first byte to its last: events in, commands out.
+
+    bridge.receive(DeviceBytes(chunk)) -> [SendToBus(chunk)]
+
+Owns the order of things: CONNECT, authentication, the bus's CONNACK, then a `Session` until either
+side ends. Knows no socket, clock or task, so a test reads as a trace of the protocol. What it
+refuses it explains: to the device by reason code, to the admins by a Report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import ClassVar
+
+from gateway.core.commands import (
+    Authenticate,
+    Close,
+    Command,
+    Established,
+    OpenBus,
+    Report,
+    SendToBus,
+    SendToDevice,
+)
+from gateway.core.connect import (
+    ConnectRefused,
+    Terms,
+    bus_connect,
+    check_connect,
+    identity_of,
+    refusal_of_bus,
+    terms_of,
+    with_assigned,
+)
+from gateway.core.events import (
+    AccessWithdrawn,
+    Authenticated,
+    AuthenticationFailed,
+    BusBytes,
+    BusLost,
+    BusUnavailable,
+    DeviceBytes,
+    DeviceLost,
+    Event,
+    PolicyChanged,
+    ShuttingDown,
+    Tick,
+)
+from gateway.core.identity import Identity
+from gateway.core.limits import CONNECT_MAX_BYTES
+from gateway.core.session import Session
+from gateway.core.shared import Shared
+from gateway.mqtt.decode import UnsupportedVersion, decode_connack, decode_connect
+from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
+from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
+from gateway.mqtt.packets import Connack, Connect, PacketType, Version
+from gateway.mqtt.reasons import Reason, return_code
+from gateway.mqtt.wire import read_length
+
+_FAREWELL_TICKS = 5
+"""How long the bus may take to close after the device's DISCONNECT, in seconds."""
+
+
+class Phase(Enum):
+    """Where a connection stands (DESIGN: one connection, from the first byte)."""
+
+    AWAIT_CONNECT = "await connect"
+    AUTHENTICATING = "authenticating"
+    OPENING_BUS = "opening bus"
+    ESTABLISHED = "established"
+    LEAVING = "leaving"
+    """The device said goodbye; the bus's last words still pass."""
+    CLOSED = "closed"
+
+
+class Bridge:
+    """The state of one device connection. After `Close` it ignores whatever still comes."""
+
+    __slots__ = ("_connect", "_early", "_leaving", "_session", "_shared", "_terms", "phase")
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self.phase = Phase.AWAIT_CONNECT
+        self._early = b""
+        """What can't be looked at yet: a CONNECT in pieces, then what the device sent behind it."""
+        self._connect: Connect | None = None
+        self._terms: Terms | None = None
+        self._session: Session | None = None
+        self._leaving = 0
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who is there, once authenticated."""
+        return self._session.identity if self._session else None
+
+    def receive(self, event: Event) -> list[Command]:
+        """Take an event. Never raises for what a peer sends: a broken peer is answered by commands."""
+        handler = self._transitions[self.phase].get(type(event))
+        if handler is None:
+            raise RuntimeError(f"{type(event).__name__} can't happen while {self.phase.value}")
+        commands = handler(self, event)
+        if commands and type(commands[-1]) is Close:
+            if self._session is not None:
+                self._session.count()
+            self.phase = Phase.CLOSED
+            self._connect = None
+            self._early = b""
+        return commands
+
+    # From the first byte to the CONNACK
+
+    def _first_bytes(self, event: DeviceBytes) -> list[Command]:
+        self._early += event.data
+        try:
+            connect = self._take_connect()
+            if connect is None:
+                return []
+            self._connect = connect
+            self._terms = terms_of(connect, self._shared)
+            check_connect(connect, self._shared)
+        except UnsupportedVersion as error:
+            # The version in which the client could read an answer is not known: that of 3.1.1.
+            self._shared.counters.protocol_errors += 1
+            return self._refuse(error.reason, str(error))
+        except ConnectRefused as error:
+            return self._refuse(error.reason, str(error), error.report)
+        except MqttError as error:
+            # Without a whole CONNECT there is nobody to answer (MQTT 5, 4.13.1: "MAY send a CONNACK").
+            return self._broken(error)
+        self.phase = Phase.AUTHENTICATING
+        return [Authenticate(connect.username, connect.password)]
+
+    def _take_connect(self) -> Connect | None:
+        data = self._early
+        if data[0] != PacketType.CONNECT << 4:
+            raise ProtocolError("the first packet is not a CONNECT")  # [MQTT-3.1.0-1]
+        length = read_length(data, 1, len(data))
+        if length is None:
+            return None
+        end = length[0] + length[1]
+        if end > CONNECT_MAX_BYTES:
+            raise PacketTooLarge("the CONNECT is longer than may come before authentication")
+        if end > len(data):
+            return None
+        connect = decode_connect(data, length[1], end)
+        self._early = data[end:]
+        return connect
+
+    def _early_bytes(self, event: DeviceBytes) -> list[Command]:
+        # A client may send before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little.
+        if len(self._early) > CONNECT_MAX_BYTES:
+            return self._broken(PacketTooLarge("too much was sent before authentication"))
+        self._early += event.data
+        return []
+
+    def _authenticated(self, event: Authenticated) -> list[Command]:
+        connect, terms = self._settled()
+        try:
+            identity = identity_of(event.device, connect, terms)
+            packet = bus_connect(connect, identity, self._shared)
+        except ConnectRefused as error:
+            return self._refuse(error.reason, str(error), error.report)
+        except MqttError as error:
+            return self._broken(error)
+        self._session = Session(self._shared, terms, identity)
+        # Password and will are not kept for the life of the connection.
+        self._connect = None
+        self.phase = Phase.OPENING_BUS
+        return [OpenBus(encode_connect(packet))]
+
+    def _settled(self) -> tuple[Connect, Terms]:
+        if self._connect is None or self._terms is None:
+            raise RuntimeError("no CONNECT came")
+        return self._connect, self._terms
+
+    def _authentication_failed(self, event: AuthenticationFailed) -> list[Command]:
+        return self._refuse(event.reason, "authentication failed")
+
+    def _bus_unavailable(self, _: BusUnavailable) -> list[Command]:
+        return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
+
+    def _refuse(self, reason: Reason, why: str, report: Report | None = None) -> list[Command]:
+        self._shared.counters.connections_refused[reason] += 1
+        version = self._terms.version if self._terms else Version.V311
+        told: list[Command] = [report] if report else []
+        return [*told, SendToDevice(_refusal(reason, version)), Close(why)]
+
+    def _connack_bytes(self, event: BusBytes) -> list[Command]:
+        session = self._open_session()
+        session.from_bus_early += event.data
+        data, version = session.from_bus_early, session.terms.version
+        try:
+            if data[0] != PacketType.CONNACK << 4:
+                raise ProtocolError("the bus answered a CONNECT with something else")
+            length = read_length(data, 1, len(data))
+            if length is None or len(data) < length[0] + length[1]:
+                return []
+            end = length[0] + length[1]
+            connack = decode_connack(data, length[1], end, version)
+        except MqttError as error:
+            return self._broken(error)
+        if connack.code:
+            code, why = refusal_of_bus(connack.code, version)
+            own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
+            return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
+        answer = with_assigned(data[:end], connack, session.terms)
+        if len(answer) > session.terms.device_max_size:
+            return [Close("the CONNACK is longer than the device takes")]
+        session.from_bus_early = b""
+        session.begin(connack)
+        self.phase = Phase.ESTABLISHED
+        self._shared.counters.connections_opened += 1
+        commands: list[Command] = [SendToDevice(answer), Established()]
+        early, self._early = self._early, b""
+        if len(data) > end:
+            commands += self.receive(BusBytes(data[end:]))
+        if early:
+            commands += self.receive(DeviceBytes(early))
+        return commands
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise RuntimeError("nobody is there yet")
+        return self._session
+
+    # Established, and the end
+
+    def _device_bytes(self, event: DeviceBytes) -> list[Command]:
+        session = self._session
+        assert session is not None  # noqa: S101 - the table lets no byte pass before; on the path of each message
+        commands = session.device_bytes(event.data)
+        if session.said_goodbye:
+            self.phase = Phase.LEAVING
+        return commands
+
+    def _bus_bytes(self, event: BusBytes) -> list[Command]:
+        session = self._session
+        assert session is not None  # noqa: S101 - as above
+        return session.bus_bytes(event.data)
+
+    def _policy_changed(self, event: PolicyChanged) -> list[Command]:
+        self._open_session().judge_by(event.device)
+        return []
+
+    def _tick(self, _: Tick) -> list[Command]:
+        return self._open_session().tick()
+
+    def _leaving_tick(self, _: Tick) -> list[Command]:
+        self._leaving += 1
+        return [Close("the bus did not close")] if self._leaving > _FAREWELL_TICKS else []
+
+    def _broken(self, error: MqttError) -> list[Command]:
+        self._shared.counters.protocol_errors += 1
+        return [Close(f"{type(error).__name__}: {error}")]
+
+    def _device_lost(self, _: DeviceLost) -> list[Command]:
+        return [Close("the device closed the connection")]
+
+    def _bus_lost(self, _: BusLost) -> list[Command]:
+        return [Close("the bus closed the connection")]
+
+    def _withdrawn(self, event: AccessWithdrawn) -> list[Command]:
+        # With a DISCONNECT, for the will of a device without rights is not to be published.
+        goodbye: list[Command] = [SendToBus(DISCONNECT)]
+        if self.phase is Phase.OPENING_BUS:
+            return goodbye + self._refuse(Reason.NOT_AUTHORIZED, event.why)
+        return goodbye + self._open_session().farewell(Reason.NOT_AUTHORIZED, event.why)
+
+    def _withdrawn_early(self, event: AccessWithdrawn) -> list[Command]:
+        return self._refuse(Reason.NOT_AUTHORIZED, event.why)
+
+    def _stop(self, _: ShuttingDown) -> list[Command]:
+        return [Close("the gateway stops")]
+
+    def _stop_session(self, _: ShuttingDown) -> list[Command]:
+        return self._open_session().farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops")
+
+    def _nothing(self, _: Event) -> list[Command]:
+        return []
+
+    # What may happen when. A missing entry is a fault of ours, not of a peer.
+    _transitions: ClassVar[dict[Phase, dict[type[Event], Callable[..., list[Command]]]]] = {
+        Phase.AWAIT_CONNECT: {
+            DeviceBytes: _first_bytes,
+            DeviceLost: _device_lost,
+            ShuttingDown: _stop,
+            Tick: _nothing,
+        },
+        Phase.AUTHENTICATING: {
+            DeviceBytes: _early_bytes,
+            Authenticated: _authenticated,
+            AuthenticationFailed: _authentication_failed,
+            AccessWithdrawn: _withdrawn_early,
+            DeviceLost: _device_lost,
+            ShuttingDown: _stop,
+            Tick: _nothing,
+        },
+        Phase.OPENING_BUS: {
+            DeviceBytes: _early_bytes,
+            BusBytes: _connack_bytes,
+            BusUnavailable: _bus_unavailable,
+            BusLost: _bus_lost,
+            PolicyChanged: _policy_changed,
+            AccessWithdrawn: _withdrawn,
+            DeviceLost: _device_lost,
+            ShuttingDown: _stop,
+            Tick: _nothing,
+        },
+        Phase.ESTABLISHED: {
+            DeviceBytes: _device_bytes,
+            BusBytes: _bus_bytes,
+            PolicyChanged: _policy_changed,
+            AccessWithdrawn: _withdrawn,
+            DeviceLost: _device_lost,
+            BusLost: _bus_lost,
+            ShuttingDown: _stop_session,
+            Tick: _tick,
+        },
+        Phase.LEAVING: {
+            DeviceBytes: _nothing,
+            BusBytes: _bus_bytes,
+            PolicyChanged: _policy_changed,
+            AccessWithdrawn: _withdrawn,
+            DeviceLost: _device_lost,
+            BusLost: _bus_lost,
+            ShuttingDown: _stop_session,
+            Tick: _leaving_tick,
+        },
+        Phase.CLOSED: dict.fromkeys(
+            (
+                DeviceBytes,
+                BusBytes,
+                Authenticated,
+                AuthenticationFailed,
+                BusUnavailable,
+                PolicyChanged,
+                AccessWithdrawn,
+                DeviceLost,
+                BusLost,
+                ShuttingDown,
+                Tick,
+            ),
+            _nothing,
+        ),
+    }
+
+
+def _refusal(reason: Reason, version: Version) -> bytes:
+    code = reason if version is Version.V5 else return_code(reason)
+    return encode_connack(Connack(session_present=False, code=code, properties=[]), version)

@@ -1,0 +1,152 @@
+"""From a device's CONNECT to the bus's CONNACK: what of it is ours to check and to change.
+
+Owns the client id's namespace, the will's rights and seal, and the properties that are an agreement
+between device and gateway only. Must not know how anybody is authenticated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gateway.core.commands import Report
+from gateway.core.envelope import seal
+from gateway.core.identity import Device, Identity
+from gateway.core.policy import Action, Policy
+from gateway.core.routes import topic_text
+from gateway.core.shared import Shared
+from gateway.mqtt.encode import encode_connack
+from gateway.mqtt.errors import MqttError, ProtocolError, Refused
+from gateway.mqtt.packets import Connack, Connect, Version, Will
+from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
+from gateway.mqtt.reasons import Reason, ReturnCode, return_code
+
+_STRING_MAX = 65_535
+_ANY_SIZE = 2**28 + 4
+"""Longest packet there can be, in bytes (MQTT 5, 2.1.4)."""
+
+# Towards the bus these would be promises of ours: it is asked for no topic alias, and a packet limit
+# is judged by what the device sees, not by the sealed message. Maximum Packet Size is kept by
+# `gateway.core.deliver`.
+_NOT_FOR_THE_BUS = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.MAXIMUM_PACKET_SIZE})
+
+
+class ConnectRefused(MqttError):
+    """The CONNECT gets a CONNACK with this reason; `report` says more to the admins."""
+
+    def __init__(self, message: str, reason: Reason, report: Report | None = None) -> None:
+        super().__init__(message, reason)
+        self.report = report
+
+
+@dataclass(slots=True)
+class Terms:
+    """What a CONNECT settled for its connection."""
+
+    version: Version
+    keep_alive: int
+    """Seconds; 0 for none."""
+    device_max_size: int
+    """Longest packet the device takes, in bytes."""
+    explain: bool
+    """Whether the device wants Reason Strings."""
+    assigned: bytes | None
+    """The client id the gateway gave, without the prefix."""
+
+
+def check_connect(connect: Connect, shared: Shared) -> None:
+    """What is refused whoever it is. Raises ConnectRefused."""
+    if find(connect.properties, PropertyId.AUTHENTICATION_METHOD) is not None:
+        raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
+    if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
+        # [MQTT-3.1.3-8] of 3.1.1
+        raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    if connect.version is Version.V5:
+        if find_number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, 1) == 0:
+            raise ProtocolError("a Maximum Packet Size of 0")  # MQTT 5, 3.1.2.11.4
+        if not shared.bus_speaks_v5:
+            raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
+
+
+def terms_of(connect: Connect, shared: Shared) -> Terms:
+    """What the CONNECT settles; gives a client id to a device that brought none."""
+    properties = connect.properties
+    return Terms(
+        version=connect.version,
+        keep_alive=connect.keep_alive,
+        device_max_size=find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, _ANY_SIZE),
+        explain=find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0,
+        assigned=None if connect.client_id else shared.new_client_id().encode(),
+    )
+
+
+def identity_of(device: Device, connect: Connect, terms: Terms) -> Identity:
+    """The identity of the connection, whose rules `{client}` fills in."""
+    client_id = (terms.assigned or connect.client_id).decode()
+    return Identity(device.device_id, device.roles, device.labels, client_id)
+
+
+def bus_connect(connect: Connect, identity: Identity, shared: Shared) -> Connect:
+    """The CONNECT for the bus: the device's own but for names, seal and secrets. Raises MqttError."""
+    # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
+    client_id = f"{identity.device_id}/{identity.client_id}".encode()
+    if len(client_id) > _STRING_MAX:
+        raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    will = connect.will
+    if will is not None:
+        will = _checked_will(will, identity, shared)
+    return replace(
+        connect,
+        client_id=client_id,
+        will=will,
+        username=shared.bus_username,
+        password=shared.bus_password,
+        properties=[prop for prop in connect.properties if prop.identifier not in _NOT_FOR_THE_BUS],
+    )
+
+
+def _checked_will(will: Will, identity: Identity, shared: Shared) -> Will:
+    policy: Policy = shared.policy
+    topic = topic_text(will.topic)
+    decision = policy.access(identity).decide(Action.PUBLISH, topic)
+    decision = decision.with_message(will.qos, will.retain, len(will.payload))
+    if not decision.allowed:
+        rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
+        report = Report("will", "refused", decision.reason, "publish", topic, rule)
+        raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
+    if not policy.sensitive(topic) or (will.retain and not will.payload):
+        return will
+    payload = seal(shared.ring, will.payload, topic=topic, sender=identity.device_id, now=shared.now())
+    if len(payload) > _STRING_MAX:
+        raise Refused("the will is too long to be sealed", Reason.PACKET_TOO_LARGE)
+    shared.counters.sealed += 1
+    return replace(will, payload=payload)
+
+
+def with_assigned(raw: bytes, connack: Connack, terms: Terms) -> bytes:
+    """The bus's CONNACK as it came, but for a client id we gave (MQTT 5, 3.2.2.3.7)."""
+    if terms.assigned is None or terms.version is Version.V311:
+        return raw
+    assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER
+    kept = [prop for prop in connack.properties if prop.identifier != assigned]
+    kept.append(Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode())))
+    return encode_connack(replace(connack, properties=kept), terms.version)
+
+
+# What a refusal of the bus means for the device. Who may not enter the bus is the gateway, with the
+# credentials of its own: that is an outage, and no fault of the device.
+_OURS = frozenset({Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reason.BAD_AUTHENTICATION_METHOD})
+_OURS_311 = frozenset({ReturnCode.BAD_USER_NAME_OR_PASSWORD, ReturnCode.NOT_AUTHORIZED})
+
+
+def refusal_of_bus(code: int, version: Version) -> tuple[int, str]:
+    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`."""
+    v5 = version is Version.V5
+    if code in (_OURS if v5 else _OURS_311):
+        unavailable = Reason.SERVER_UNAVAILABLE
+        return (
+            unavailable if v5 else return_code(unavailable),
+            "the bus refuses the gateway's own credentials: check MQTT_USERNAME and MQTT_PASSWORD",
+        )
+    if v5 and code in {ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION, Reason.UNSUPPORTED_PROTOCOL_VERSION}:
+        return Reason.UNSUPPORTED_PROTOCOL_VERSION, "the bus speaks MQTT 3.1.1 only"
+    return code, f"the bus refused the connection with code {code:#04x}"

@@ -1,0 +1,201 @@
+"""From the bus to the device: judged once more for the receiver, and opened for whom it may be.
+
+A subscription that was allowed once proves nothing: retained messages, old subscriptions of a
+persistent session, deny rules inside an allowed wildcard, rules that changed since. What may not be
+delivered is swallowed, and acknowledged to the bus in the device's stead (CVE-2021-34434).
+"""
+
+from __future__ import annotations
+
+from gateway.core.commands import Report
+from gateway.core.connect import Terms
+from gateway.core.envelope import OpenFailed, unseal
+from gateway.core.policy import Access, Action, Decision
+from gateway.core.pump import Pump, check_first_byte
+from gateway.core.reports import Reports
+from gateway.core.routes import Route, keep, topic_text
+from gateway.core.shared import Shared
+from gateway.core.subscriptions import Subscriptions
+from gateway.mqtt.decode import decode_packet_id, decode_publish
+from gateway.mqtt.encode import encode_ack, encode_properties, encode_publish
+from gateway.mqtt.errors import LimitExceeded, ProtocolError
+from gateway.mqtt.inflight import Ledger
+from gateway.mqtt.packets import PacketType, Publish, Version
+from gateway.mqtt.properties import PropertyId, find
+
+_ENVELOPE_ROOM = 2
+"""A sealed packet is at most this many times as long as the plain one (base64 and the JSON round it)."""
+_HEADER_MAX = 5 + 2 + 65_535 + 2
+"""Where the packet identifier of a PUBLISH ends at the latest, in bytes."""
+
+
+class Deliver(Pump):
+    """The pump from the bus to the device."""
+
+    __slots__ = (
+        "_access",
+        "_device_max_size",
+        "_reports",
+        "_routes",
+        "_shared",
+        "_subscriptions",
+        "_swallowed",
+        "_version",
+        "own_pings",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        terms: Terms,
+        *,
+        access: Access,
+        subscriptions: Subscriptions,
+        reports: Reports,
+        ledger: Ledger,
+        returned: Ledger,
+    ) -> None:
+        super().__init__(ledger, returned, _bus_limit(shared))
+        self._shared = shared
+        self._version = terms.version
+        self._access = access
+        self._subscriptions = subscriptions
+        self._reports = reports
+        self._routes: dict[bytes, Route] = {}
+        # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
+        self._swallowed: frozenset[int] = frozenset()
+        self._device_max_size = terms.device_max_size
+        self.own_pings = 0
+        """PINGREQs of the gateway's own that the bus has not answered."""
+
+    def judge_by(self, access: Access) -> None:
+        """Other rules are in force."""
+        self._access = access
+        self.max_size = _bus_limit(self._shared)
+        self._routes.clear()
+        self.forget()
+
+    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """Judge one packet of the bus."""
+        kind = check_first_byte(data[pos])
+        if kind == PacketType.PUBLISH:
+            return self._publish(data, pos, body, end)
+        if kind == PacketType.PUBACK:
+            return self.acknowledged(data, pos, end, 1)
+        if kind == PacketType.PUBREC:
+            return self.acknowledged(data, pos, end, 2)
+        if kind == PacketType.PUBREL:
+            return self._pubrel(data, body, end)
+        if kind == PacketType.SUBACK:
+            return self._subscriptions.suback(data, body, end)
+        if kind in {PacketType.PUBCOMP, PacketType.UNSUBACK}:
+            return None
+        if kind == PacketType.PINGRESP:
+            if self.own_pings:
+                self.own_pings -= 1
+                return b""
+            return None
+        if kind == PacketType.DISCONNECT and self._version is Version.V5:
+            self.stopped = True
+            return None
+        raise ProtocolError("a packet that a server may not send here")
+
+    def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
+        if not self._swallowed:
+            return None
+        packet_id = decode_packet_id(data, body, end)
+        if packet_id not in self._swallowed:
+            return None
+        self._swallowed = self._swallowed - {packet_id}
+        self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
+        return b""
+
+    def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        packet = decode_publish(data, pos, body, end, self._version)
+        if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
+            raise ProtocolError("a topic alias that nobody asked for")
+        self.messages += 1
+        route = self._routes.get(packet.topic) or self._judge(packet.topic)
+        size = end - packet.payload_at
+        replacement: bytes | None = None
+        if not route.plain:
+            # The QoS was settled when the subscription was made: here it harms nobody.
+            decision = route.decision.with_message(0, packet.retain, size)
+            if not decision.allowed:
+                self._shared.counters.deliveries_denied += 1
+                self._tell(route, "delivery", "refused", decision)
+                return self._swallow(packet)
+            if route.sensitive and size:
+                try:
+                    plain = unseal(self._shared.ring, data[packet.payload_at : end], topic=route.topic)
+                except OpenFailed as error:
+                    self._shared.counters.open_failed += 1
+                    self._reports.add(Report("open", "failed", str(error), "decrypt", route.topic))
+                    return self._swallow(packet)
+                if route.may_open:
+                    self._shared.counters.opened += 1
+                    properties = encode_properties(packet.properties, self._version)
+                    replacement = encode_publish(
+                        packet.first_byte, packet.topic, packet.packet_id, properties, plain
+                    )
+        length = end - pos if replacement is None else len(replacement)
+        if length > self._device_max_size:
+            # Behave as if it had been sent [MQTT-3.1.2-25].
+            self._shared.counters.deliveries_too_large += 1
+            return self._swallow(packet)
+        self.ledger.passed(packet.qos)
+        if route.plain:
+            self.remember(packet, data, pos, body, end)
+        return replacement
+
+    def _judge(self, topic: bytes) -> Route:
+        text = topic_text(topic)
+        sensitive = self._shared.policy.sensitive(text)
+        route = Route(
+            text,
+            self._access.decide(Action.SUBSCRIBE, text),
+            sensitive=sensitive,
+            may_open=sensitive and self._access.decide(Action.DECRYPT, text).allowed,
+        )
+        return keep(self._routes, topic, route)
+
+    def _tell(self, route: Route, kind: str, outcome: str, decision: Decision) -> None:
+        if not route.reported:
+            route.reported = True
+            rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
+            self._reports.add(Report(kind, outcome, decision.reason, "subscribe", route.topic, rule))
+
+    def _swallow(self, packet: Publish) -> bytes:
+        """Acknowledge to the bus what the device does not get."""
+        if packet.qos == 0:
+            return b""
+        most = self._shared.policy.limits.in_flight
+        kind = PacketType.PUBACK
+        if packet.qos == 2:
+            kind = PacketType.PUBREC
+            if len(self._swallowed) >= most:
+                raise LimitExceeded("too many unfinished QoS 2 messages")
+            self._swallowed = self._swallowed | {packet.packet_id}
+        answer = self.ledger.answer(packet.qos, encode_ack(kind, packet.packet_id), most)
+        if answer:
+            self.answers.append(answer)
+        return b""
+
+    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
+        """A packet too long to hold: a PUBLISH is swallowed by its header, without being gathered."""
+        if data[pos] >> 4 != PacketType.PUBLISH:
+            return super().oversized(data, pos, body, end)
+        if end - pos < _HEADER_MAX:
+            return False
+        # Up to the packet identifier both versions look alike.
+        packet = decode_publish(data, pos, body, end, Version.V311)
+        self.messages += 1
+        self._shared.counters.deliveries_too_large += 1
+        self._reports.add(Report("delivery", "failed", "the message is longer than acl/limits.toml allows"))
+        self._swallow(packet)
+        return True
+
+
+def _bus_limit(shared: Shared) -> int:
+    # Not below what is needed to see a whole header.
+    return max(shared.policy.limits.packet_size * _ENVELOPE_ROOM, _HEADER_MAX)

@@ -1,0 +1,90 @@
+"""What can happen to a connection. `Bridge.receive` takes one of these and answers with commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.core.identity import Device
+from gateway.mqtt.reasons import Reason
+
+
+@dataclass(slots=True)
+class DeviceBytes:
+    """A chunk arrived from the device, TLS undone."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class BusBytes:
+    """A chunk arrived from the bus."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Authenticated:
+    """The credentials of the CONNECT belong to this device."""
+
+    device: Device = field(repr=False)
+
+
+@dataclass(slots=True)
+class AuthenticationFailed:
+    """The CONNECT is refused; the device learns the reason code and nothing else."""
+
+    reason: Reason
+
+
+@dataclass(slots=True)
+class BusUnavailable:
+    """The bus could not be reached, or did not answer the CONNECT in time."""
+
+
+@dataclass(slots=True)
+class DeviceLost:
+    """The device's connection ended, with or without a DISCONNECT."""
+
+
+@dataclass(slots=True)
+class BusLost:
+    """The bus's connection ended, with or without a DISCONNECT."""
+
+
+@dataclass(slots=True)
+class PolicyChanged:
+    """Another policy is in force, or the device has other roles or labels."""
+
+    device: Device = field(repr=False)
+
+
+@dataclass(slots=True)
+class AccessWithdrawn:
+    """The device was disabled, removed, or has another secret."""
+
+    why: str
+
+
+@dataclass(slots=True)
+class ShuttingDown:
+    """The gateway stops."""
+
+
+@dataclass(slots=True)
+class Tick:
+    """A second went by."""
+
+
+Event = (
+    DeviceBytes
+    | BusBytes
+    | Authenticated
+    | AuthenticationFailed
+    | BusUnavailable
+    | DeviceLost
+    | BusLost
+    | PolicyChanged
+    | AccessWithdrawn
+    | ShuttingDown
+    | Tick
+)

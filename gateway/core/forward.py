@@ -1,0 +1,215 @@
+"""From the device to the bus: what it may say, and what is sealed on the way.
+
+Owns the verdicts on topics this connection publishes to, its topic aliases, and the QoS handshakes
+that end here. Must not know the other direction but for the ledger of its acknowledgements.
+"""
+
+from __future__ import annotations
+
+from gateway.core.commands import Report
+from gateway.core.connect import Terms
+from gateway.core.envelope import seal
+from gateway.core.policy import Access, Action, Decision
+from gateway.core.pump import Pump, check_first_byte
+from gateway.core.reports import Reports
+from gateway.core.routes import Route, keep, topic_text
+from gateway.core.shared import OnDeny, Shared
+from gateway.core.subscriptions import Subscriptions
+from gateway.mqtt.decode import decode_packet_id, decode_publish
+from gateway.mqtt.encode import encode_ack, encode_publish
+from gateway.mqtt.errors import LimitExceeded, PacketTooLarge, ProtocolError, Refused
+from gateway.mqtt.inflight import Ledger
+from gateway.mqtt.packets import PacketType, Publish, Version
+from gateway.mqtt.properties import PropertyId, find, join
+from gateway.mqtt.reasons import Reason
+
+_ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
+
+
+class Forward(Pump):
+    """The pump from the device to the bus."""
+
+    __slots__ = (
+        "_access",
+        "_aliases",
+        "_bus_aliases",
+        "_refused",
+        "_reports",
+        "_routes",
+        "_sender",
+        "_shared",
+        "_subscriptions",
+        "_terms",
+        "_version",
+        "alias_max",
+        "bus_max_size",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        terms: Terms,
+        *,
+        sender: str,
+        access: Access,
+        subscriptions: Subscriptions,
+        reports: Reports,
+        ledger: Ledger,
+        returned: Ledger,
+    ) -> None:
+        super().__init__(ledger, returned, shared.policy.limits.packet_size)
+        self._shared = shared
+        self._terms = terms
+        self._version = terms.version
+        self._sender = sender
+        self._access = access
+        self._subscriptions = subscriptions
+        self._reports = reports
+        self._routes: dict[bytes, Route] = {}
+        self._aliases: dict[int, bytes] = {}
+        # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
+        self._bus_aliases: dict[int, bytes] = {}
+        # QoS 2 of 3.1.1: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
+        self._refused: frozenset[int] = frozenset()
+        self.alias_max = 0
+        """Topic Alias Maximum of the bus."""
+        self.bus_max_size = 0
+        """Maximum Packet Size of the bus in bytes, 0 for none."""
+
+    def judge_by(self, access: Access) -> None:
+        """Other rules are in force."""
+        self._access = access
+        self.max_size = self._shared.policy.limits.packet_size
+        self._routes.clear()
+        self.forget()
+
+    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """Judge one packet of the device."""
+        kind = check_first_byte(data[pos])
+        if kind == PacketType.PUBLISH:
+            return self._publish(data, pos, body, end)
+        if kind == PacketType.PUBACK:
+            return self.acknowledged(data, pos, end, 1)
+        if kind == PacketType.PUBREC:
+            return self.acknowledged(data, pos, end, 2)
+        if kind == PacketType.PUBREL:
+            return self._pubrel(data, body, end)
+        if kind == PacketType.SUBSCRIBE:
+            return self._subscriptions.subscribe(data, body, end, self._access, self.answers)
+        if kind == PacketType.UNSUBSCRIBE:
+            self._subscriptions.unsubscribe(data, body, end)
+            return None
+        if kind in {PacketType.PUBCOMP, PacketType.PINGREQ}:
+            return None
+        if kind == PacketType.DISCONNECT:
+            self.stopped = True
+            return None
+        # A second CONNECT [MQTT-3.1.0-2] would carry credentials to the bus; AUTH has no method to
+        # go on with; the others only a server sends.
+        raise ProtocolError("a packet that may not come here")
+
+    def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
+        if not self._refused:
+            return None
+        packet_id = decode_packet_id(data, body, end)
+        if packet_id not in self._refused:
+            return None
+        self._refused = self._refused - {packet_id}
+        self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
+        return b""
+
+    def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        packet = decode_publish(data, pos, body, end, self._version)
+        self.messages += 1
+        topic, alias = self._resolve(packet)
+        route = self._routes.get(topic) or self._judge(topic)
+        if not route.plain:
+            size = end - packet.payload_at
+            decision = route.decision.with_message(packet.qos, packet.retain, size)
+            if not decision.allowed:
+                return self._deny(packet, route, decision)
+            if route.sensitive and (size or not packet.retain):
+                return self._seal(packet, route, topic, data[packet.payload_at : end])
+        self.ledger.passed(packet.qos)
+        if packet.packet_id in self._refused:
+            self._refused = self._refused - {packet.packet_id}
+        if not alias or self._bus_aliases.get(alias) == topic:
+            if route.plain:
+                self.remember(packet, data, pos, body, end)
+            return None
+        self._bus_aliases[alias] = topic
+        if packet.topic:
+            return None
+        # The bus never learnt what the alias stands for: the topic goes with it this time.
+        return encode_publish(
+            packet.first_byte, topic, packet.packet_id, join(packet.properties), data[packet.payload_at : end]
+        )
+
+    def _resolve(self, packet: Publish) -> tuple[bytes, int]:
+        """The topic a packet is about, and its alias (MQTT 5, 3.3.2.3.4); 0 for none."""
+        value = find(packet.properties, PropertyId.TOPIC_ALIAS) if packet.properties else None
+        if value is None:
+            if not packet.topic and self._version is Version.V5:
+                raise ProtocolError("neither a topic nor a topic alias")
+            return packet.topic, 0
+        alias = int.from_bytes(value, "big")
+        if alias == 0 or alias > self.alias_max:
+            raise ProtocolError("a topic alias out of range", Reason.TOPIC_ALIAS_INVALID)
+        if packet.topic:
+            if self._aliases.get(alias) != packet.topic:
+                self._aliases[alias] = packet.topic
+                self.forget()
+            return packet.topic, alias
+        topic = self._aliases.get(alias)
+        if topic is None:
+            raise ProtocolError("a topic alias that stands for nothing")
+        return topic, alias
+
+    def _judge(self, topic: bytes) -> Route:
+        text = topic_text(topic)
+        sensitive = self._shared.policy.sensitive(text)
+        decision = self._access.decide(Action.PUBLISH, text)
+        return keep(self._routes, topic, Route(text, decision, sensitive=sensitive))
+
+    def _seal(self, packet: Publish, route: Route, topic: bytes, payload: bytes) -> bytes:
+        shared = self._shared
+        sealed = seal(shared.ring, payload, topic=route.topic, sender=self._sender, now=shared.now())
+        properties = b""
+        if self._version is Version.V5:
+            # Without the alias: what it stands for on the bus stays as it was.
+            properties = join(packet.properties, without=_ALIAS)
+        changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
+        if self.bus_max_size and len(changed) > self.bus_max_size:
+            raise PacketTooLarge("the sealed message is longer than the bus takes")
+        shared.counters.sealed += 1
+        self.ledger.passed(packet.qos)
+        if packet.packet_id in self._refused:
+            self._refused = self._refused - {packet.packet_id}
+        return changed
+
+    def _deny(self, packet: Publish, route: Route, decision: Decision) -> bytes:
+        """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
+        self._shared.counters.publishes_denied += 1
+        if not route.reported:
+            route.reported = True
+            rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
+            self._reports.add(Report("publish", "refused", decision.reason, "publish", route.topic, rule))
+        if packet.qos == 0:
+            return b""
+        kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
+        most = self._shared.policy.limits.in_flight
+        if self._version is Version.V5:
+            reason = decision.reason if self._terms.explain else ""
+            answer = encode_ack(kind, packet.packet_id, Reason.NOT_AUTHORIZED, reason)
+        elif self._shared.on_deny is OnDeny.DISCONNECT:
+            raise Refused(decision.reason)
+        else:
+            answer = encode_ack(kind, packet.packet_id)
+            if packet.qos == 2:
+                if len(self._refused) >= most:
+                    raise LimitExceeded("too many unfinished QoS 2 messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
+                self._refused = self._refused | {packet.packet_id}
+        answer = self.ledger.answer(packet.qos, answer, most)
+        if answer:
+            self.answers.append(answer)
+        return b""

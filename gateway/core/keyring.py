@@ -1,0 +1,117 @@
+"""The keys that seal payloads, held in memory, and the nonces used with them.
+
+Owns which key seals and which keys open. Must not know files: `gateway.security.keyfile` reads and
+writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.mqtt.errors import MqttError
+from gateway.mqtt.reasons import Reason
+
+KEY_BYTES = 32
+USES_MAX = 2**32 - 2**24
+"""Messages under one key: below the 2^32 of NIST SP 800-38D (8.3), by more than what a crash can
+leave uncounted."""
+
+
+class KeysUnavailable(MqttError):
+    """Nothing can be sealed now. Fails closed: the message is refused, never sent in plain."""
+
+    reason = Reason.IMPLEMENTATION_SPECIFIC_ERROR
+
+
+class KeyState(StrEnum):
+    """What a key may still be used for."""
+
+    ACTIVE = "active"
+    DECRYPT_ONLY = "decrypt-only"
+    DESTROYED = "destroyed"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One version of the sealing key."""
+
+    key_id: str
+    material: bytes = field(repr=False)
+    """32 bytes; empty once destroyed."""
+    state: KeyState
+    created_at: int
+    """Unix seconds."""
+
+
+class Nonces:
+    """96-bit nonces for AES-GCM that never repeat under a key (NIST SP 800-38D, 8.2.1).
+
+    The fixed field is 64 random bits, drawn anew by each process at each start and after every 2^32
+    nonces; the invocation field is a 32-bit counter. Within a field the counter can't repeat.
+    Across processes, workers, restarts and nodes two of them must draw the same field: with 2^16
+    starts under one key the odds are below 2^-33, which is what the standard asks of a random
+    nonce, and they do not grow with the number of messages. Nothing is stored, so a restored
+    backup can't bring a used nonce back. A process must not be forked after this is made.
+    """
+
+    __slots__ = ("_count", "_fixed", "_random")
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        self._random = random
+        self._fixed = random(8)
+        self._count = 0
+
+    def next(self) -> bytes:
+        """A nonce that was not given before."""
+        count = self._count
+        if count == 2**32:
+            self._fixed = self._random(8)
+            count = 0
+        self._count = count + 1
+        return self._fixed + count.to_bytes(4, "big")
+
+
+class KeyRing:
+    """All versions of the sealing key, of which one seals."""
+
+    __slots__ = ("_active", "_cipher", "_nonces", "_opening", "_unsaved", "_uses")
+
+    def __init__(self, keys: Sequence[Key], nonces: Nonces, uses: Mapping[str, int]) -> None:
+        active = [key for key in keys if key.state is KeyState.ACTIVE]
+        if len(active) != 1:
+            raise ValueError("a key ring has exactly one active key")
+        self._active = active[0]
+        self._opening = {
+            key.key_id: AESGCM(key.material) for key in keys if key.state is not KeyState.DESTROYED
+        }
+        self._cipher = self._opening[self._active.key_id]
+        self._nonces = nonces
+        self._uses = uses.get(self._active.key_id, 0)
+        self._unsaved = 0
+
+    @property
+    def active_id(self) -> str:
+        """The key id that goes into new envelopes."""
+        return self._active.key_id
+
+    def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
+        """Nonce, ciphertext and tag under the active key."""
+        if self._uses >= USES_MAX:
+            raise KeysUnavailable("the sealing key is used up and must be rotated")
+        self._uses += 1
+        self._unsaved += 1
+        nonce = self._nonces.next()
+        return nonce + self._cipher.encrypt(nonce, plaintext, associated_data)
+
+    def opener(self, key_id: str) -> AESGCM | None:
+        """The cipher of a version that may still open."""
+        return self._opening.get(key_id)
+
+    def take_unsaved_uses(self) -> int:
+        """How many messages were sealed since the last call: the store adds them up."""
+        unsaved, self._unsaved = self._unsaved, 0
+        return unsaved

@@ -1,0 +1,198 @@
+"""The way of each packet: cuts a stream into packets, and lets runs of allowed ones pass as they came.
+
+One pump a direction. It looks at the fixed header only, and compares: a packet that begins with the
+same bytes as the last allowed PUBLISH (type, flags, length, topic, and in v5 the properties) gets
+the same verdict without being parsed. All others go to `handle`, which the two directions define
+(`gateway.core.forward`, `gateway.core.deliver`). Nothing is copied but the ends of runs.
+
+Must not know what is allowed, nor who is on the other end.
+"""
+
+from __future__ import annotations
+
+from gateway.mqtt.errors import MalformedPacket, PacketTooLarge
+from gateway.mqtt.inflight import Ledger
+from gateway.mqtt.packets import PacketType, Publish
+from gateway.mqtt.wire import read_length
+
+# The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
+_FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
+_REMEMBERED_MAX = 1024
+"""Longest header that is remembered, in bytes."""
+
+
+class Pump:
+    """One direction of one connection."""
+
+    __slots__ = (
+        "_head",
+        "_id_at",
+        "_need",
+        "_partial",
+        "_size",
+        "_skip",
+        "_tail",
+        "answers",
+        "begun",
+        "ledger",
+        "max_size",
+        "messages",
+        "out",
+        "returned",
+        "stopped",
+    )
+
+    def __init__(self, ledger: Ledger, returned: Ledger, max_size: int) -> None:
+        self.ledger = ledger
+        """Counts the QoS 1 and 2 messages that pass here, so that answers of ours keep their place."""
+        self.returned = returned
+        """The other direction's ledger: its acknowledgements pass here."""
+        self.max_size = max_size
+        """Longest packet, in bytes."""
+        self.out: list[bytes] = []
+        """What goes on. Whoever takes it empties it."""
+        self.answers: list[bytes] = []
+        """What goes back to where it came from."""
+        self.messages = 0
+        """PUBLISH packets that went through here, whatever was decided about them."""
+        self.begun = 0
+        """How many packets came in more than one chunk so far."""
+        self.stopped = False
+        """The sender ended the connection: what follows is not looked at."""
+        self._partial: bytearray | None = None
+        self._need = 0
+        self._skip = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the remembered verdict: the policy or the meaning of a topic alias changed."""
+        # No bytes start with one of no heads.
+        self._head: bytes | tuple[()] = ()
+        self._size = 0
+        self._id_at = 0
+        self._tail = b""
+
+    def remember(self, packet: Publish, data: bytes, pos: int, body: int, end: int) -> None:
+        """Let packets pass that begin like this allowed one, up to its payload.
+
+        QoS 2 is not remembered: its handshake costs more than its parsing.
+        """
+        payload_at = packet.payload_at
+        if payload_at - pos > _REMEMBERED_MAX or packet.qos == 2:
+            return
+        self._size = end - pos
+        self._id_at = 0
+        self._head = data[pos:payload_at]
+        if packet.qos:
+            at = body + 2 + len(packet.topic)
+            self._head = data[pos:at]
+            self._id_at = at - pos
+            self._tail = data[at + 2 : payload_at]
+
+    @property
+    def waits_for_rest(self) -> bool:
+        """Whether a packet has begun and not ended."""
+        return self._partial is not None
+
+    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """Judge one whole packet: None lets it pass as it came, else what goes on in its place.
+
+        Raises MqttError.
+        """
+        raise NotImplementedError  # pragma: no cover
+
+    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Deliver`
+        """A packet over `max_size`, of which `data` may hold the beginning only: whether it is skipped now.
+
+        False asks for more of it.
+        """
+        raise PacketTooLarge("the packet is longer than allowed here")
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk. Raises MqttError; what is in `out` and `answers` then was right all the same."""
+        if self._partial is not None:
+            self._partial += chunk
+            if len(self._partial) < self._need:
+                return
+            chunk = bytes(self._partial)
+            self._partial = None
+        elif self._skip:
+            # The rest of a packet that was too large.
+            skipped = min(self._skip, len(chunk))
+            self._skip -= skipped
+            chunk = chunk[skipped:]
+        self._run(chunk, len(chunk))
+
+    def _run(self, chunk: bytes, end: int) -> None:
+        pos = start = 0
+        returned = self.returned
+        ledger = self.ledger
+        head, size, id_at, tail = self._head, self._size, self._id_at, self._tail
+        try:
+            while pos < end:
+                if chunk.startswith(head, pos) and pos + size <= end:
+                    if not id_at:
+                        self.messages += 1
+                        pos += size
+                        continue
+                    at = pos + id_at
+                    if (chunk[at] or chunk[at + 1]) and (not tail or chunk.startswith(tail, at + 2)):
+                        self.messages += 1
+                        ledger.passed1 += 1
+                        pos += size
+                        continue
+                if chunk.startswith(b"\x40\x02", pos) and not returned.held and pos + 4 <= end:
+                    # PUBACK in its short form, and no answer of ours waits for it.
+                    returned.acked1 += 1
+                    pos += 4
+                    continue
+                length = read_length(chunk, pos + 1, end)
+                if length is None:
+                    self._keep(chunk, pos, end - pos + 1)
+                    break
+                body = length[1]
+                nxt = body + length[0]
+                if nxt - pos > self.max_size:
+                    if not self.oversized(chunk, pos, body, end):
+                        self._keep(chunk, pos, end - pos + 1)
+                        break
+                    replacement: bytes | None = b""
+                    self._skip = max(nxt - end, 0)
+                    nxt = min(nxt, end)
+                elif nxt > end:
+                    self._keep(chunk, pos, nxt - pos)
+                    break
+                else:
+                    replacement = self.handle(chunk, pos, body, nxt)
+                    head, size, id_at, tail = self._head, self._size, self._id_at, self._tail
+                if replacement is not None:
+                    if pos > start:
+                        self.out.append(chunk[start:pos])
+                    if replacement:
+                        self.out.append(replacement)
+                    start = nxt
+                pos = nxt
+                if self.stopped:
+                    break
+        finally:
+            # Also when a packet behind them is refused: these were allowed.
+            if pos > start:
+                self.out.append(chunk[start:pos])
+
+    def _keep(self, chunk: bytes, pos: int, need: int) -> None:
+        self._partial = bytearray(chunk[pos:])
+        self._need = need
+        self.begun += 1
+
+    def acknowledged(self, data: bytes, pos: int, end: int, qos: int) -> bytes | None:
+        """A PUBACK or PUBREC passes, and behind it the answers of ours that waited for it."""
+        due = self.returned.acknowledged(qos)
+        return data[pos:end] + due if due else None
+
+
+def check_first_byte(first: int) -> int:
+    """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]."""
+    kind = first >> 4
+    if kind != PacketType.PUBLISH and first != _FIRST_BYTES[kind]:
+        raise MalformedPacket("flags that this packet may not have")
+    return kind

@@ -1,0 +1,47 @@
+"""The verdicts a connection remembers, by topic and direction: bounded, dropped on any policy change."""
+
+from __future__ import annotations
+
+from gateway.core.policy import Decision
+from gateway.mqtt.errors import MalformedPacket
+from gateway.mqtt.topics import name_fault
+from gateway.mqtt.wire import decode_utf8
+
+_ROUTES_MAX = 256
+_TOPIC_MAX = 1024
+"""Longest topic whose verdict is remembered, in bytes: with the above it bounds the memory."""
+
+
+class Route:
+    """The verdict on one topic."""
+
+    __slots__ = ("decision", "may_open", "plain", "reported", "sensitive", "topic")
+
+    def __init__(self, topic: str, decision: Decision, *, sensitive: bool, may_open: bool = False) -> None:
+        self.topic = topic
+        self.decision = decision
+        self.sensitive = sensitive
+        self.may_open = may_open
+        """Whether a receiver gets the plaintext of a sensitive topic."""
+        self.plain = decision.allowed and decision.unconditional and not sensitive
+        """Every message passes as it came."""
+        self.reported = False
+        """A refusal was told once already."""
+
+
+def topic_text(topic: bytes) -> str:
+    """A topic name of a PUBLISH as text. Raises MalformedPacket when it is none (MQTT 5, 4.7)."""
+    text = decode_utf8(topic)
+    fault = name_fault(text)
+    if fault:
+        raise MalformedPacket(f"the topic {fault}")
+    return text
+
+
+def keep(routes: dict[bytes, Route], topic: bytes, route: Route) -> Route:
+    """Remember a verdict, within the bounds."""
+    if len(topic) <= _TOPIC_MAX:
+        if len(routes) >= _ROUTES_MAX:
+            routes.clear()
+        routes[topic] = route
+    return route

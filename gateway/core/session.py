@@ -1,0 +1,214 @@
+"""An established connection: the two pumps, their rate, and the heartbeat between.
+
+Owns what is measured in seconds, by ticks from outside. Must not know how the session came about,
+which is `gateway.core.bridge`'s.
+"""
+
+from __future__ import annotations
+
+from gateway.core.commands import Close, Command, PauseDevice, SendToBus, SendToDevice
+from gateway.core.connect import Terms
+from gateway.core.deliver import Deliver
+from gateway.core.forward import Forward
+from gateway.core.identity import Device, Identity
+from gateway.core.reports import Reports
+from gateway.core.shared import Shared
+from gateway.core.subscriptions import Subscriptions
+from gateway.mqtt.encode import PINGREQ, encode_disconnect
+from gateway.mqtt.errors import LimitExceeded, MqttError
+from gateway.mqtt.inflight import Ledger
+from gateway.mqtt.packets import Connack, Version
+from gateway.mqtt.properties import PropertyId, find_number
+from gateway.mqtt.reasons import Reason
+
+
+class Session:
+    """What passes between a device and the bus once both said yes."""
+
+    __slots__ = (
+        "_begun",
+        "_bytes",
+        "_debt_bytes",
+        "_debt_messages",
+        "_deliver",
+        "_forward",
+        "_heard",
+        "_reports",
+        "_shared",
+        "_silent",
+        "_stuck",
+        "from_bus_early",
+        "identity",
+        "terms",
+    )
+
+    def __init__(self, shared: Shared, terms: Terms, identity: Identity) -> None:
+        self._shared = shared
+        self.terms = terms
+        self.identity = identity
+        self.from_bus_early = b""
+        """A CONNACK in pieces."""
+        self._reports = Reports()
+        access = shared.policy.access(identity)
+        subscriptions = Subscriptions(shared, terms.version, self._reports)
+        spoken, heard = Ledger(), Ledger()
+        self._forward = Forward(
+            shared,
+            terms,
+            sender=identity.device_id,
+            access=access,
+            subscriptions=subscriptions,
+            reports=self._reports,
+            ledger=spoken,
+            returned=heard,
+        )
+        self._deliver = Deliver(
+            shared,
+            terms,
+            access=access,
+            subscriptions=subscriptions,
+            reports=self._reports,
+            ledger=heard,
+            returned=spoken,
+        )
+        self._bytes = 0
+        """From the device since the last tick; messages are counted by the pumps."""
+        self._debt_bytes = 0
+        """Over the rate, carried from tick to tick."""
+        self._debt_messages = 0
+        self._heard = False
+        """The device spoke since the bus last heard of it."""
+        self._silent = 0
+        """Ticks since the bus was last sent something."""
+        self._begun = 0
+        self._stuck = 0
+        """Ticks for which the same packet has been incomplete."""
+
+    def begin(self, connack: Connack) -> None:
+        """The bus took the session: what it said of itself."""
+        properties = connack.properties
+        self._forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
+        self._forward.bus_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, 0)
+        self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
+
+    @property
+    def said_goodbye(self) -> bool:
+        """Whether the device sent its DISCONNECT."""
+        return self._forward.stopped
+
+    def device_bytes(self, data: bytes) -> list[Command]:
+        """A chunk from the device."""
+        forward = self._forward
+        error: MqttError | None = None
+        self._bytes += len(data)
+        try:
+            forward.feed(data)
+        except MqttError as caught:
+            error = caught
+        commands: list[Command] = []
+        if forward.out:
+            commands.append(SendToBus(_taken(forward.out)))
+            self._silent = 0
+        else:
+            self._heard = True
+        if forward.answers:
+            commands.append(SendToDevice(_taken(forward.answers)))
+        if self._reports.pending:
+            self._tell(commands)
+        if error is not None:
+            return commands + self._fail(error)
+        limits = self._shared.policy.limits
+        if (
+            forward.messages + self._debt_messages > limits.messages_per_second
+            or self._bytes + self._debt_bytes > limits.bytes_per_second
+        ):
+            commands.append(PauseDevice())
+        return commands
+
+    def bus_bytes(self, data: bytes) -> list[Command]:
+        """A chunk from the bus."""
+        deliver = self._deliver
+        error: MqttError | None = None
+        self._shared.counters.bytes_to_devices += len(data)
+        try:
+            deliver.feed(data)
+        except MqttError as caught:
+            error = caught
+        commands: list[Command] = []
+        if deliver.out:
+            commands.append(SendToDevice(_taken(deliver.out)))
+        if deliver.answers:
+            commands.append(SendToBus(_taken(deliver.answers)))
+        if self._reports.pending:
+            self._tell(commands)
+        if error is not None:
+            return commands + self._fail(error)
+        if deliver.stopped:
+            commands.append(Close("the bus ended the session"))
+        return commands
+
+    def judge_by(self, device: Device) -> None:
+        """Another policy is in force, or the device has other roles or labels."""
+        self.identity = Identity(device.device_id, device.roles, device.labels, self.identity.client_id)
+        access = self._shared.policy.access(self.identity)
+        self._forward.judge_by(access)
+        self._deliver.judge_by(access)
+
+    def tick(self) -> list[Command]:
+        """A second went by: rates, patience, heartbeat."""
+        commands: list[Command] = []
+        forward = self._forward
+        self.count()
+        self._reports.tick()
+        self._tell(commands)
+        if forward.waits_for_rest and forward.begun == self._begun:
+            self._stuck += 1
+            if self._stuck > self._shared.policy.limits.packet_seconds:
+                return commands + self._fail(LimitExceeded("a packet took too long to come"))
+        else:
+            self._begun, self._stuck = forward.begun, 0
+        if self._debt_messages or self._debt_bytes:
+            commands.append(PauseDevice())
+        self._silent += 1
+        keep_alive = self.terms.keep_alive
+        if self._heard and keep_alive and self._silent * 2 >= keep_alive:
+            # The device spoke and nothing of it reached the bus, which would take it for gone.
+            self._deliver.own_pings += 1
+            self._heard, self._silent = False, 0
+            commands.append(SendToBus(PINGREQ))
+        return commands
+
+    def count(self) -> None:
+        """Add up what passed since the last time."""
+        limits, counters = self._shared.policy.limits, self._shared.counters
+        messages, self._forward.messages = self._forward.messages, 0
+        counters.messages_from_devices += messages
+        counters.messages_to_devices += self._deliver.messages
+        counters.bytes_from_devices += self._bytes
+        self._deliver.messages = 0
+        self._debt_messages = max(0, self._debt_messages + messages - limits.messages_per_second)
+        self._debt_bytes = max(0, self._debt_bytes + self._bytes - limits.bytes_per_second)
+        self._bytes = 0
+
+    def farewell(self, reason: Reason, why: str) -> list[Command]:
+        """End it and say why, as the device's version can."""
+        commands: list[Command] = []
+        if self.terms.version is Version.V5:
+            text = why if self.terms.explain else ""
+            commands.append(SendToDevice(encode_disconnect(reason, text)))
+        return [*commands, Close(why)]
+
+    def _fail(self, error: MqttError) -> list[Command]:
+        """A peer broke the protocol or a bound."""
+        self._shared.counters.protocol_errors += 1
+        return self.farewell(error.reason, str(error))
+
+    def _tell(self, commands: list[Command]) -> None:
+        commands += self._reports.pending
+        self._reports.pending = []
+
+
+def _taken(pieces: list[bytes]) -> bytes:
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces.clear()
+    return data

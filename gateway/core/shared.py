@@ -1,0 +1,38 @@
+"""What all connections of a process share: the policy in force, the keys, the clock, the counters.
+
+The composition root makes one and replaces `policy`; a Bridge only reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.core.counters import Counters
+from gateway.core.keyring import KeyRing
+from gateway.core.policy import Policy
+
+
+class OnDeny(StrEnum):
+    """What a 3.1.1 device sees of a denied PUBLISH (QoS 1 and 2): that version has no code for it."""
+
+    DROP = "drop"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(slots=True)
+class Shared:
+    """One for all bridges."""
+
+    policy: Policy
+    ring: KeyRing
+    now: Callable[[], int]
+    """Unix milliseconds."""
+    new_client_id: Callable[[], str]
+    """A client id that nobody has."""
+    counters: Counters = field(default_factory=Counters)
+    on_deny: OnDeny = OnDeny.DROP
+    bus_username: bytes | None = None
+    bus_password: bytes | None = field(default=None, repr=False)
+    bus_speaks_v5: bool = True

@@ -1,0 +1,120 @@
+"""SUBSCRIBE, judged filter by filter, and its SUBACK, put together again in order (MQTT 5, 3.8, 3.9).
+
+Owns which SUBSCRIBEs wait for the bus and how many filters a connection holds. That a filter was
+allowed once is no right to be delivered: `gateway.core.deliver` asks again.
+"""
+
+from __future__ import annotations
+
+from gateway.core.commands import Report
+from gateway.core.policy import Access
+from gateway.core.reports import Reports
+from gateway.core.shared import Shared
+from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
+from gateway.mqtt.encode import encode_properties, encode_suback, encode_subscribe
+from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
+from gateway.mqtt.packets import Subscription, Version
+from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, join, read_properties
+from gateway.mqtt.reasons import Reason
+from gateway.mqtt.topics import filter_fault
+from gateway.mqtt.wire import Reader, decode_utf8
+
+_FAILURE_311 = 0x80
+_NO_LOCAL = 0x04
+
+
+class Subscriptions:
+    """The subscriptions made on one connection."""
+
+    __slots__ = ("_filters", "_reports", "_shared", "_version", "_waiting")
+
+    def __init__(self, shared: Shared, version: Version, reports: Reports) -> None:
+        self._shared = shared
+        self._version = version
+        self._reports = reports
+        self._filters: frozenset[bytes] | set[bytes] = frozenset()
+        # What was asked of the bus: packet id, and our refusals with a None where the bus answers.
+        # The empty tuple where it answers all. In order, for a packet id may come twice.
+        self._waiting: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+
+    def subscribe(
+        self, data: bytes, body: int, end: int, access: Access, answers: list[bytes]
+    ) -> bytes | None:
+        """What of a SUBSCRIBE goes to the bus; None for all of it, as it came."""
+        packet = decode_subscribe(data, body, end, self._version)
+        codes: list[int | None] = []
+        granted: list[Subscription] = []
+        changed = False
+        for one in packet.subscriptions:
+            code, subscription = self._judge(one, access)
+            codes.append(code)
+            if subscription is None:
+                changed = True
+                continue
+            changed = changed or subscription is not one
+            granted.append(subscription)
+        if not granted:
+            properties = encode_properties([], self._version)
+            answers.append(encode_suback(packet.packet_id, properties, bytes(code or 0 for code in codes)))
+            return b""
+        if len(self._waiting) >= self._shared.policy.limits.in_flight:
+            raise LimitExceeded("too many unanswered SUBSCRIBE packets")
+        refused = any(code is not None for code in codes)
+        self._waiting = (*self._waiting, (packet.packet_id, tuple(codes) if refused else ()))
+        if not changed:
+            return None
+        properties = encode_properties(packet.properties, self._version)
+        return encode_subscribe(packet.packet_id, properties, granted)
+
+    def _judge(self, one: Subscription, access: Access) -> tuple[int | None, Subscription | None]:
+        text = decode_utf8(one.filter)
+        fault = filter_fault(text)
+        if fault:
+            raise MalformedPacket(f"the topic filter {fault}")
+        if one.options & _NO_LOCAL and text.startswith("$share/"):
+            raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
+        v5 = self._version is Version.V5
+        decision = access.decide_filter(text)
+        if not decision.allowed:
+            self._shared.counters.subscriptions_denied += 1
+            rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
+            self._reports.add(Report("subscribe", "refused", decision.reason, "subscribe", text, rule))
+            return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
+        if one.filter not in self._filters:
+            if len(self._filters) >= self._shared.policy.limits.subscriptions:
+                reason = "The connection holds as many subscriptions as it may."
+                self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
+                return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
+            if isinstance(self._filters, frozenset):
+                self._filters = set()
+            self._filters.add(one.filter)
+        if one.qos > decision.max_qos:
+            # A server may grant less than was asked for (MQTT 5, 3.8.4).
+            return None, Subscription(one.filter, one.options & ~3 | decision.max_qos)
+        return None, one
+
+    def unsubscribe(self, data: bytes, body: int, end: int) -> None:
+        """An UNSUBSCRIBE passes: it takes no right to hear less."""
+        filters = decode_unsubscribe(data, body, end, self._version)
+        if isinstance(self._filters, set):
+            self._filters.difference_update(filters)
+
+    def suback(self, data: bytes, body: int, end: int) -> bytes | None:
+        """The bus's SUBACK with our refusals put in; None when there are none."""
+        packet_id = decode_packet_id(data, body, end)
+        index = next((i for i, waiting in enumerate(self._waiting) if waiting[0] == packet_id), -1)
+        if index < 0:
+            raise ProtocolError("a SUBACK nobody waits for")
+        codes = self._waiting[index][1]
+        self._waiting = self._waiting[:index] + self._waiting[index + 1 :]
+        if not codes:
+            return None
+        reader = Reader(data, body + 2, end)
+        properties = b""
+        if self._version is Version.V5:
+            properties = join(read_properties(reader, IN_ACKNOWLEDGEMENT))
+        if reader.left != codes.count(None):
+            raise ProtocolError("a SUBACK of the wrong length")
+        granted = iter(reader.raw(reader.left))
+        merged = bytes(next(granted) if code is None else code for code in codes)
+        return encode_suback(packet_id, properties, merged)

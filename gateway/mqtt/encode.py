@@ -1,0 +1,88 @@
+"""From packets to bytes: only what the gateway says itself, or must say in other words."""
+
+from __future__ import annotations
+
+from gateway.mqtt.packets import Connack, Connect, PacketType, Subscription, Version
+from gateway.mqtt.properties import Property, PropertyId, join, string_property
+from gateway.mqtt.wire import encode_binary, encode_length
+
+PINGREQ = b"\xc0\x00"
+
+
+def _packet(first_byte: int, body: bytes) -> bytes:
+    return bytes((first_byte,)) + encode_length(len(body)) + body
+
+
+def encode_connect(connect: Connect) -> bytes:
+    """A CONNECT (MQTT 5, 3.1)."""
+    v5 = connect.version is Version.V5
+    flags = 0x02 if connect.clean_start else 0
+    parts = [encode_binary(connect.client_id)]
+    if connect.will is not None:
+        will = connect.will
+        flags |= 0x04 | will.qos << 3 | (0x20 if will.retain else 0)
+        if v5:
+            parts.append(join(will.properties))
+        parts += (encode_binary(will.topic), encode_binary(will.payload))
+    if connect.username is not None:
+        flags |= 0x80
+        parts.append(encode_binary(connect.username))
+    if connect.password is not None:
+        flags |= 0x40
+        parts.append(encode_binary(connect.password))
+    head = b"\x00\x04MQTT" + bytes((connect.version, flags)) + connect.keep_alive.to_bytes(2, "big")
+    if v5:
+        head += join(connect.properties)
+    return _packet(PacketType.CONNECT << 4, head + b"".join(parts))
+
+
+def encode_connack(connack: Connack, version: Version) -> bytes:
+    """A CONNACK (MQTT 5, 3.2)."""
+    body = bytes((connack.session_present, connack.code))
+    if version is Version.V5:
+        body += join(connack.properties)
+    return _packet(PacketType.CONNACK << 4, body)
+
+
+def encode_publish(first_byte: int, topic: bytes, packet_id: int, properties: bytes, payload: bytes) -> bytes:
+    """A PUBLISH (MQTT 5, 3.3). `properties` is the list on the wire, or empty in 3.1.1."""
+    ident = packet_id.to_bytes(2, "big") if first_byte & 6 else b""
+    return _packet(first_byte, b"".join((encode_binary(topic), ident, properties, payload)))
+
+
+def encode_ack(kind: PacketType, packet_id: int, code: int = 0, explanation: str = "") -> bytes:
+    """A PUBACK, PUBREC or PUBCOMP (MQTT 5, 3.4.2). Without a code it is that of 3.1.1 too."""
+    body = packet_id.to_bytes(2, "big")
+    if code:
+        body += bytes((code,))
+        if explanation:
+            body += join([], string_property(PropertyId.REASON_STRING, explanation))
+    return _packet(kind << 4, body)
+
+
+def encode_subscribe(packet_id: int, properties: bytes, subscriptions: list[Subscription]) -> bytes:
+    """A SUBSCRIBE (MQTT 5, 3.8). `properties` is the list on the wire, or empty in 3.1.1."""
+    body = b"".join(encode_binary(one.filter) + bytes((one.options,)) for one in subscriptions)
+    return _packet(PacketType.SUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + properties + body)
+
+
+def encode_suback(packet_id: int, properties: bytes, codes: bytes) -> bytes:
+    """A SUBACK (MQTT 5, 3.9). `properties` is the list on the wire, or empty in 3.1.1."""
+    return _packet(PacketType.SUBACK << 4, packet_id.to_bytes(2, "big") + properties + codes)
+
+
+def encode_disconnect(code: int, explanation: str = "") -> bytes:
+    """A DISCONNECT of MQTT 5 (3.14)."""
+    body = bytes((code,))
+    if explanation:
+        body += join([], string_property(PropertyId.REASON_STRING, explanation))
+    return _packet(PacketType.DISCONNECT << 4, body)
+
+
+DISCONNECT = b"\xe0\x00"
+"""A DISCONNECT with reason 0 in either version: the session ends as its client wished (3.14)."""
+
+
+def encode_properties(properties: list[Property], version: Version) -> bytes:
+    """A property list for a packet of this version: nothing in 3.1.1."""
+    return join(properties) if version is Version.V5 else b""

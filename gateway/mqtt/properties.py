@@ -1,0 +1,155 @@
+"""MQTT 5 properties (2.2.2): walked, never interpreted further than needed.
+
+Properties keep their order, their duplicates and their bytes: a list of (identifier, bytes as they
+came), so that what we do not change can't be changed. User properties in a dict would lose both.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from gateway.mqtt.errors import MalformedPacket, ProtocolError
+from gateway.mqtt.wire import Reader, encode_binary, encode_length
+
+
+class PropertyId(IntEnum):
+    """Identifiers of the properties we read or write ourselves (MQTT 5, 2.2.2.2)."""
+
+    SUBSCRIPTION_IDENTIFIER = 0x0B
+    ASSIGNED_CLIENT_IDENTIFIER = 0x12
+    SERVER_KEEP_ALIVE = 0x13
+    AUTHENTICATION_METHOD = 0x15
+    AUTHENTICATION_DATA = 0x16
+    REQUEST_PROBLEM_INFORMATION = 0x17
+    REASON_STRING = 0x1F
+    RECEIVE_MAXIMUM = 0x21
+    TOPIC_ALIAS_MAXIMUM = 0x22
+    TOPIC_ALIAS = 0x23
+    USER_PROPERTY = 0x26
+    MAXIMUM_PACKET_SIZE = 0x27
+
+
+# How long each property's value is (MQTT 5, table 2-4): a count of bytes, or one of three encodings.
+_VARIABLE, _STRING, _PAIR = -1, -2, -3
+_FORM = {
+    0x01: 1,
+    0x02: 4,
+    0x03: _STRING,
+    0x08: _STRING,
+    0x09: _STRING,
+    0x0B: _VARIABLE,
+    0x11: 4,
+    0x12: _STRING,
+    0x13: 2,
+    0x15: _STRING,
+    0x16: _STRING,
+    0x17: 1,
+    0x18: 4,
+    0x19: 1,
+    0x1A: _STRING,
+    0x1C: _STRING,
+    0x1F: _STRING,
+    0x21: 2,
+    0x22: 2,
+    0x23: 2,
+    0x24: 1,
+    0x25: 1,
+    0x26: _PAIR,
+    0x27: 4,
+    0x28: 1,
+    0x29: 1,
+    0x2A: 1,
+}
+
+# Which properties may stand in the packets we decode (MQTT 5, table 2-4).
+IN_CONNECT = frozenset({0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27})
+IN_WILL = frozenset({0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26})
+IN_PUBLISH = frozenset({0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26})
+IN_SUBSCRIBE = frozenset({0x0B, 0x26})
+IN_UNSUBSCRIBE = frozenset({0x26})
+IN_CONNACK = frozenset(
+    {0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A}
+)
+IN_ACKNOWLEDGEMENT = frozenset({0x1F, 0x26})
+_REPEATABLE = frozenset({PropertyId.USER_PROPERTY, PropertyId.SUBSCRIPTION_IDENTIFIER})
+
+
+class Property(NamedTuple):
+    """One property: its identifier, its value's bytes, and all of its bytes as they came."""
+
+    identifier: int
+    value: bytes
+    """Without a length prefix for strings and binary data; big-endian for integers."""
+    raw: bytes
+
+
+def read_properties(reader: Reader, allowed: frozenset[int]) -> list[Property]:
+    """The property list at the reader's position, its length included.
+
+    Raises MalformedPacket for an unknown identifier, ProtocolError for one that may not stand in
+    this packet or stands twice (MQTT 5, 2.2.2.2).
+    """
+    size = reader.length()
+    if size == 0:
+        return []
+    if size > reader.left:
+        raise MalformedPacket("properties end behind their packet")
+    inner = Reader(reader.data, reader.pos, reader.pos + size)
+    reader.pos += size
+    found: list[Property] = []
+    seen: set[int] = set()
+    while inner.left:
+        start = inner.pos
+        identifier = inner.byte()
+        form = _FORM.get(identifier)
+        if form is None:
+            raise MalformedPacket("an unknown property")
+        if identifier not in allowed:
+            raise ProtocolError("a property in a packet where it may not stand")
+        if identifier in seen and identifier not in _REPEATABLE:
+            raise ProtocolError("a property twice")
+        seen.add(identifier)
+        value = _read_value(inner, form)
+        found.append(Property(identifier, value, inner.data[start : inner.pos]))
+    return found
+
+
+def _read_value(reader: Reader, form: int) -> bytes:
+    if form > 0:
+        return reader.raw(form)
+    if form == _STRING:
+        return reader.binary()
+    if form == _PAIR:
+        start = reader.pos
+        reader.binary()
+        reader.binary()
+        return reader.data[start : reader.pos]
+    start = reader.pos
+    reader.length()
+    return reader.data[start : reader.pos]
+
+
+def find(properties: list[Property], identifier: int) -> bytes | None:
+    """The value of the first property with this identifier."""
+    for prop in properties:
+        if prop.identifier == identifier:
+            return prop.value
+    return None
+
+
+def find_number(properties: list[Property], identifier: int, default: int) -> int:
+    """The value of an integer property, or `default`."""
+    value = find(properties, identifier)
+    return default if value is None else int.from_bytes(value, "big")
+
+
+def join(properties: list[Property], *more: bytes, without: frozenset[int] = frozenset()) -> bytes:
+    """The property list on the wire, its length first: what is kept as it came, then `more`."""
+    body = b"".join([prop.raw for prop in properties if prop.identifier not in without] + list(more))
+    return encode_length(len(body)) + body
+
+
+def string_property(identifier: int, text: str) -> bytes:
+    """A string property on the wire."""
+    return bytes((identifier,)) + encode_binary(text.encode())
