@@ -1,0 +1,141 @@
+"""What an admin is told about a decision."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.identity import Identity
+from gateway.core.policy import Action
+from gateway.policy.load import load_policy
+from gateway.policy.why import explain
+
+SENSOR = """\
+[[allow]]
+actions = ["publish"]
+topics = ["devices/{device}/telemetry"]
+max_qos = 1
+max_payload = 9
+retain = false
+
+[[allow]]
+actions = ["subscribe"]
+topics = ["devices/{device}/commands/+", "rooms/{label.room}/#"]
+
+[[deny]]
+actions = ["publish"]
+topics = ["devices/{device}/locked", "devices/+/telemetry/secret"]
+
+[[allow]]
+actions = ["publish"]
+topics = ["devices/{device}/telemetry/#"]
+"""
+OPERATOR = '[[allow]]\nactions = ["subscribe", "publish"]\ntopics = ["devices/#"]\n'
+
+
+@pytest.fixture
+def why(acl):
+    (acl / "roles/sensor.toml").write_text(SENSOR)
+    (acl / "roles/operator.toml").write_text(OPERATOR)
+    policy = load_policy(acl, reserved="gateway")
+
+    def ask(action, topic, roles=("sensor",), labels=None):
+        identity = Identity("lamp-1", roles, labels or {}, "lamp-1")
+        return explain(policy, identity, Action(action), topic)
+
+    return ask
+
+
+def test_an_allow_names_its_rules_and_their_conditions(why):
+    found = why("publish", "devices/lamp-1/telemetry")
+    assert found.decision.allowed
+    assert found.change == ""
+    assert found.nearest is None
+    assert 'sensor.toml:3 allows publish on "devices/{device}/telemetry"' in found.text
+    assert "(up to QoS 1, not retained, at most 9 bytes)" in found.text
+    assert "sensor.toml:18 allows" in found.text
+
+
+@pytest.mark.parametrize(
+    ("topic", "also"), [("devices/lamp-1/locked", True), ("devices/lamp-1/telemetry/secret", False)]
+)
+def test_a_deny_is_named_and_whether_an_allow_is_missing_too(why, topic, also):
+    found = why("publish", topic)
+    assert not found.decision.allowed
+    assert found.decision.rule.line == 14
+    assert found.nearest is None
+    assert "sensor.toml:14, for a deny beats every allow" in found.change
+    assert ("write an allow" in found.change) is also
+
+
+@pytest.mark.parametrize(
+    ("action", "topic", "line", "change"),
+    [
+        (
+            "publish",
+            "devices/lamp-1/telemtry",
+            3,
+            'level 3 of the rule has to be "telemtry", not "telemetry"',
+        ),
+        ("publish", "devices/lamp-2/telemetry", 3, 'be "lamp-2", not "{device}" (here: lamp-1)'),
+        ("subscribe", "devices/lamp-1/commands/#", 10, "has to end in /# after level 3"),
+        ("subscribe", "devices/lamp-1/commands/a/b", 10, 'has to go on with "/b", or end in /#'),
+        ("subscribe", "devices/lamp-1/commands", 10, '"+" at the end of the rule has to go'),
+        ("subscribe", "devices/lamp-1/telemetry", 3, 'add "subscribe" to the actions'),
+        ("subscribe", "rooms/hall/light", 10, "the device needs a value for {label.room}"),
+        ("subscribe", "$share/g/devices/lamp-1/command/+", 10, 'be "command", not "commands"'),
+    ],
+)
+def test_a_refusal_names_the_nearest_allow_and_the_change(why, action, topic, line, change):
+    found = why(action, topic)
+    assert not found.decision.allowed
+    assert found.decision.rule is None
+    assert found.nearest.line == line
+    assert change in found.change
+    assert f"sensor.toml:{line} allows" in found.text
+
+
+def test_another_role_is_named_when_it_is_nearer(why):
+    found = why("publish", "devices/lamp-2/x/y")
+    assert found.nearest.role == "operator"
+    assert found.change == 'give the device the role "operator", with all its rights.'
+    assert why("publish", "devices/lamp-1/telemetry", roles=()).nearest.role == "sensor"
+
+
+def test_what_is_far_from_every_rule_gets_a_rule_of_its_own(why):
+    found = why("decrypt", "a/b/c/d")
+    assert 'write an [[allow]] with actions = ["decrypt"] and topics = ["a/b/c/d"]' in found.change
+    assert found.nearest is not None
+
+
+def test_a_dollar_topic_needs_its_own_name(why):
+    assert (
+        'level 1 of the rule has to be "$SYS" itself'
+        in why("subscribe", "$SYS/#", roles=("operator",)).change
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "topic", "change"),
+    [
+        ("publish", "gateway/x", "gateway's own"),
+        ("subscribe", "$share/g/gateway/#", "gateway's own"),
+        ("publish", "a/#", "the topic itself"),
+        ("subscribe", "a#", "the topic itself"),
+        ("subscribe", "", "the topic itself"),
+        ("publish", "/" * 300, "the topic itself"),
+    ],
+)
+def test_what_no_rule_can_change(why, action, topic, change):
+    found = why(action, topic, roles=("operator",))
+    assert not found.decision.allowed
+    assert found.nearest is None
+    assert change in found.change
+
+
+def test_the_change_that_is_named_does_allow_it(why, acl):
+    """The advice is tried: with the level changed as it says, the topic is allowed."""
+    assert 'not "telemetry"' in why("publish", "devices/lamp-1/temperature").change
+    (acl / "roles/sensor.toml").write_text(SENSOR.replace("}/telemetry", "}/temperature"))
+    identity = Identity("lamp-1", ("sensor",), {}, "lamp-1")
+    after = load_policy(acl, reserved="gateway").access(identity)
+    assert after.decide(Action.PUBLISH, "devices/lamp-1/temperature").allowed
