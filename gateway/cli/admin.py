@@ -1,0 +1,33 @@
+"""The command `gateway-admin`: one noun a file, mounted here."""
+
+from __future__ import annotations
+
+import typer
+
+from gateway.cli import acl, device
+from gateway.cli.init import init
+from gateway.cli.status import status
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    help=(
+        "Administer the MQTT security gateway.\n\n"
+        "Reads the same settings as `gateway run` and works while it runs: the gateway follows within a "
+        "second.\n\n"
+        'With --json each command prints one JSON object to stdout; an error is {"error", "problems"} '
+        "there, and text on stderr.\n\n"
+        "Exit codes: 0 done, 1 refused or not found, 2 wrong usage."
+    ),
+)
+app.command()(init)
+app.add_typer(device.app, name="device")
+app.add_typer(acl.app, name="acl")
+app.command()(status)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

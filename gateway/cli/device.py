@@ -1,0 +1,341 @@
+"""`gateway-admin device`: who may connect. A running gateway follows within a second, through the store.
+
+Secrets are printed once or read from stdin, never taken from the command line, where any user of the
+machine sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
+from gateway.cli.sources import Config, policy_of, settings_of, store_of
+from gateway.core.identity import Device, is_device_id, is_label
+from gateway.observe.printable import printable
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Devices: who may connect, and in which roles.")
+
+_LONGEST_SECRET = 65_535  # bytes: an MQTT password's length has two bytes
+
+DeviceId = Annotated[str, typer.Argument(metavar="ID", show_default=False, help="The device's id.")]
+SecretStdin = Annotated[
+    bool,
+    typer.Option("--secret-stdin", help="Read the secret from stdin; one line feed at its end is dropped."),
+]
+
+
+@app.command()
+def add(
+    device_id: DeviceId,
+    *,
+    role: Annotated[
+        list[str], typer.Option("--role", metavar="ROLE", help="A role of acl/roles; may be repeated.")
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="A label for {label.NAME}; may be repeated."),
+    ] = None,
+    secret_stdin: SecretStdin = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Add a device and print its secret, once.
+
+    Exit code 1: the device is there already, or a role is unknown. 2: the id or a label is not valid.
+
+    For example:
+
+        gateway-admin device add lamp-1 --role actuator --label room=kitchen
+
+        pass show lamp-1 | gateway-admin device add lamp-1 --role actuator --secret-stdin
+    """
+    with answering(as_json=as_json) as answer:
+        _check_id(device_id)
+        labels = _labels(label or [])
+        settings = settings_of(config)
+        roles = _known_roles(settings, role)
+        asyncio.run(_add(answer, settings, device_id, roles, labels, from_stdin=secret_stdin))
+
+
+async def _add(
+    answer: Answer,
+    settings: Settings,
+    device_id: str,
+    roles: Sequence[str],
+    labels: dict[str, str],
+    *,
+    from_stdin: bool,
+) -> None:
+    async with store_of(settings) as store:
+        secret, credential = _new_secret(from_stdin=from_stdin)
+        device = await store.add_device(device_id, credential=credential, roles=roles, labels=labels)
+    _give_secret(answer, device, secret, "added", show=not from_stdin)
+
+
+@app.command("list")
+def list_devices(
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="ROLE", help="Only devices that have this role.")
+    ] = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled devices.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """List the devices: a table on a terminal, else a line each with tabs between the columns.
+
+    For example:
+
+        gateway-admin device list --role sensor
+
+        gateway-admin device list --disabled --json
+    """
+    with answering(as_json=as_json) as answer:
+        devices = [
+            device
+            for device in asyncio.run(_all(settings_of(config)))
+            if (role is None or role in device.roles) and not (disabled and device.enabled)
+        ]
+        answer.give({"devices": [_shown(device) for device in devices]}, *_rows(devices))
+
+
+async def _all(settings: Settings) -> list[Device]:
+    async with store_of(settings) as store:
+        return await store.devices()
+
+
+@app.command()
+def show(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
+    """Show one device; never its secret, which only its owner has.
+
+    Exit code 1: there is no such device.
+    """
+
+    async def find() -> Device:
+        async with store_of(settings_of(config)) as store:
+            from gateway.store import UnknownDevice
+
+            device = await store.device(device_id)
+            if device is None:
+                raise UnknownDevice(device_id)
+            return device
+
+    with answering(as_json=as_json) as answer:
+        device = asyncio.run(find())
+        answer.give(_shown(device), *_lines(device))
+
+
+@app.command()
+def disable(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
+    """Keep a device out: its sessions end within a second and its logins are refused.
+
+    Exit code 1: there is no such device.
+    """
+    with answering(as_json=as_json) as answer:
+        asyncio.run(_set_enabled(answer, settings_of(config), device_id, enabled=False))
+
+
+@app.command()
+def enable(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
+    """Let a disabled device in again, with the secret it had.
+
+    Exit code 1: there is no such device.
+    """
+    with answering(as_json=as_json) as answer:
+        asyncio.run(_set_enabled(answer, settings_of(config), device_id, enabled=True))
+
+
+async def _set_enabled(answer: Answer, settings: Settings, device_id: str, *, enabled: bool) -> None:
+    async with store_of(settings) as store:
+        device = await store.set_enabled(device_id, enabled=enabled)
+    answer.give(_shown(device), f"Device {device_id} is {_state(device)}.")
+
+
+@app.command()
+def remove(
+    device_id: DeviceId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Remove a device: its sessions end within a second. There is no way back.
+
+    Asks first on a terminal; a script, which has none, is not asked. Exit code 1: there is no such
+    device, or the answer was no.
+    """
+    with answering(as_json=as_json) as answer:
+        ask = sys.stdin.isatty() and not yes
+        asyncio.run(_remove(answer, settings_of(config), device_id, ask=ask))
+
+
+async def _remove(answer: Answer, settings: Settings, device_id: str, *, ask: bool) -> None:
+    async with store_of(settings) as store:
+        if ask and await store.device(device_id) is not None:
+            question = f"Remove device {printable(device_id)}? Its secret and labels are lost."
+            if not typer.confirm(question, err=True):
+                raise Failure(f"device {device_id} was not removed")
+        await store.remove_device(device_id)
+    answer.give({"device_id": device_id, "removed": True}, f"Device {device_id} removed.")
+
+
+@app.command()
+def rotate(
+    device_id: DeviceId,
+    secret_stdin: SecretStdin = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Give a device a new secret and print it, once. Sessions opened with the old one end.
+
+    Exit code 1: there is no such device.
+    """
+    with answering(as_json=as_json) as answer:
+        asyncio.run(_rotate(answer, settings_of(config), device_id, from_stdin=secret_stdin))
+
+
+async def _rotate(answer: Answer, settings: Settings, device_id: str, *, from_stdin: bool) -> None:
+    async with store_of(settings) as store:
+        secret, credential = _new_secret(from_stdin=from_stdin)
+        device = await store.set_credential(device_id, credential)
+    _give_secret(answer, device, secret, "has a new secret", show=not from_stdin)
+
+
+def _check_id(device_id: str) -> None:
+    if not is_device_id(device_id):
+        raise wrong_usage(
+            f"{device_id!r} can't be a device id: letters, digits and . _ -, beginning with a letter or "
+            "digit, 64 characters at most"
+        )
+
+
+def _known_roles(settings: Settings, wanted: Sequence[str]) -> list[str]:
+    known = sorted(policy_of(settings).roles)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise Failure(
+            f"there is no role {', '.join(map(repr, unknown))} in {settings.acl_path / 'roles'}; "
+            f"the roles are: {', '.join(known)}"
+        )
+    return list(dict.fromkeys(wanted))
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise wrong_usage(f"--label {text!r} has no value: write --label name=value")
+        if name in labels:
+            raise wrong_usage(f"--label {name} is given twice")
+        if not is_label(name, value):
+            raise wrong_usage(
+                f"--label {text!r} can't be a label: the name has small letters, digits and _, 32 at most; "
+                "the value is one topic level of 64 characters at most, without / + # $"
+            )
+        labels[name] = value
+    return labels
+
+
+def _new_secret(*, from_stdin: bool) -> tuple[bytes, str]:
+    """The secret and its hash."""
+    from gateway.security.passwords import hash_secret
+    from gateway.security.secrets import generate_device_secret
+
+    secret = _read_secret() if from_stdin else generate_device_secret().reveal()
+    return secret, hash_secret(secret)
+
+
+def _read_secret() -> bytes:
+    if sys.stdin.isatty():
+        secret = getpass.getpass("Secret: ").encode()
+    else:
+        secret = sys.stdin.buffer.read(_LONGEST_SECRET + 3)
+        secret = secret.removesuffix(b"\n").removesuffix(b"\r")
+    if not secret:
+        raise wrong_usage("the secret on stdin is empty")
+    if len(secret) > _LONGEST_SECRET:
+        raise wrong_usage(f"the secret on stdin is longer than the {_LONGEST_SECRET} bytes MQTT can carry")
+    return secret
+
+
+def _give_secret(answer: Answer, device: Device, secret: bytes, what: str, *, show: bool) -> None:
+    try:
+        text: str | None = secret.decode()
+    except UnicodeDecodeError:
+        text = None  # JSON has no bytes; whoever gave it by --secret-stdin has it
+    value = {
+        "device_id": device.device_id,
+        "secret": text,
+        "roles": list(device.roles),
+        "labels": dict(device.labels),
+    }
+    lines = [f"Device {device.device_id} {what}.", f"  roles   {', '.join(device.roles)}"]
+    if device.labels:
+        lines.append(f"  labels  {_label_text(device)}")
+    if show:
+        lines += [
+            f"  secret  {text}",
+            "The secret is shown only now; the store keeps an Argon2id hash of it.",
+        ]
+    answer.give(value, *lines)
+
+
+def _shown(device: Device) -> dict[str, object]:
+    return {
+        "device_id": device.device_id,
+        "enabled": device.enabled,
+        "roles": list(device.roles),
+        "labels": dict(device.labels),
+        "created_at": _time(device.created_at),
+        "updated_at": _time(device.updated_at),
+    }
+
+
+def _lines(device: Device) -> list[str]:
+    return [
+        f"device   {device.device_id}",
+        f"state    {_state(device)}",
+        f"roles    {', '.join(device.roles)}",
+        f"labels   {_label_text(device)}",
+        f"created  {_time(device.created_at)}",
+        f"changed  {_time(device.updated_at)}",
+    ]
+
+
+def _rows(devices: Sequence[Device]) -> list[Table | str]:
+    rows = [
+        (device.device_id, _state(device), ", ".join(device.roles), _label_text(device)) for device in devices
+    ]
+    if not sys.stdout.isatty():
+        return ["\t".join(row) for row in rows]
+    if not rows:
+        return ["No devices."]
+    table = Table("device", "state", "roles", "labels", box=None, pad_edge=False)
+    for device_id, state, roles, labels in rows:
+        colour = "green" if state == "enabled" else "red"
+        # Text, not markup: a label may have brackets in it.
+        table.add_row(device_id, Text(state, colour), printable(roles), Text(printable(labels)))
+    return [table]
+
+
+def _state(device: Device) -> str:
+    return "enabled" if device.enabled else "disabled"
+
+
+def _label_text(device: Device) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(device.labels.items()))
+
+
+def _time(unix_seconds: int) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,92 @@
+"""What a command says and how it ends: text for people, one JSON object with `--json`, an exit code.
+
+Results go to stdout. Errors go to stderr as text, and with `--json` to stdout as
+`{"error", "problems"}` too, so that a script finds one object there in any case. Exit codes: 0 done,
+1 refused or not found, 2 wrong usage. Wrong options and arguments are told before `--json` is known:
+as text alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console, RenderableType
+
+from gateway.observe.printable import printable
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
+
+
+class Failure(Exception):
+    """The command can't do what was asked. The text says why and what to do."""
+
+    def __init__(self, message: str, problems: Sequence[str] = (), *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.problems = list(problems)
+        self.exit_code = exit_code
+
+
+def wrong_usage(message: str) -> Failure:
+    """An argument that can't be meant."""
+    return Failure(message, exit_code=2)
+
+
+class Answer:
+    """What the command prints when it is done."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def give(self, value: Mapping[str, object], *text: RenderableType) -> None:
+        """Print `value` for a script, or `text` for people, a line each; colour only on a terminal."""
+        if self._as_json:
+            print(json.dumps(value))
+            return
+        console = Console(highlight=False)
+        for line in text:
+            if isinstance(line, str):
+                print("\t".join(printable(column) for column in line.split("\t")))
+            else:
+                console.print(line)
+
+
+@contextmanager
+def answering(*, as_json: bool) -> Iterator[Answer]:
+    """Run a command: whatever it raises becomes a message and an exit code, never a traceback.
+
+    The gateway's own errors are written for the user and shown as they are; those that list
+    `problems` are shown with all of them. Anything else is unexpected, and says so.
+    """
+    try:
+        yield Answer(as_json=as_json)
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a command ends with one line, not with a traceback
+        failure = _explained(error)
+        _report(failure, as_json=as_json)
+        raise typer.Exit(failure.exit_code) from None
+
+
+def _explained(error: Exception) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    problems = getattr(error, "problems", None)
+    if problems:
+        count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+        return Failure(f"{count} found", problems)
+    if isinstance(error, OSError) or type(error).__module__.startswith("gateway."):
+        return Failure(str(error))
+    return Failure(f"unexpected {type(error).__name__}: {error}")
+
+
+def _report(failure: Failure, *, as_json: bool) -> None:
+    print(f"error: {printable(str(failure))}", file=sys.stderr)
+    for problem in failure.problems:
+        print(f"  - {printable(problem)}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": str(failure), "problems": failure.problems}))

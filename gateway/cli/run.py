@@ -1,0 +1,136 @@
+"""The command `gateway`: start it, or say why it would not start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.output import Failure, Json, answering
+from gateway.cli.sources import Config, policy_of, settings_of, store_of
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    help=(
+        "The MQTT security gateway.\n\n"
+        "Exit codes: 0 done, 1 it can't start or the check found a problem, 2 wrong usage."
+    ),
+)
+
+
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        print(f"gateway {version('mqtt-security-gateway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            callback=lambda wanted: _print_version(wanted=wanted),
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(config: Config = None) -> None:
+    """Start the gateway and serve until SIGINT or SIGTERM.
+
+    The first start makes what is missing (certificates, store, keys), as `gateway-admin init` does.
+
+    For example:
+
+        MQTT_BROKER=localhost gateway run --config /etc/gateway.toml
+    """
+    with answering(as_json=False):
+        settings = settings_of(config)
+        from gateway.app import run as serve
+
+        raise typer.Exit(serve(settings))
+
+
+@app.command()
+def check(as_json: Json = False, config: Config = None) -> None:
+    """List everything that keeps the gateway from starting: settings, files, policy, store, keys.
+
+    Starts nothing. What the first start would make is not missed; a store of an older version is
+    brought up to date.
+    """
+    with answering(as_json=as_json) as answer:
+        from gateway.config import ConfigError
+
+        try:
+            settings = settings_of(config)
+        except ConfigError as error:
+            # Which files to look at is not known then.
+            raise Failure(
+                "the gateway would not start; its files are looked at when the settings are right",
+                error.problems,
+            ) from None
+        problems = asyncio.run(_problems(settings))
+        if problems:
+            raise Failure("the gateway would not start", problems)
+        answer.give({"problems": []}, "No problem found: the gateway would start.")
+
+
+async def _problems(settings: Settings) -> list[str]:
+    from gateway.config import file_problems
+
+    return [*file_problems(settings), *_policy_problems(settings), *await _store_and_key_problems(settings)]
+
+
+def _policy_problems(settings: Settings) -> Iterator[str]:
+    from gateway.policy.load import PolicyError
+
+    if not settings.acl_path.is_dir():
+        return  # told with the files
+    try:
+        policy_of(settings)
+    except PolicyError as error:
+        yield from error.problems
+
+
+async def _store_and_key_problems(settings: Settings) -> list[str]:
+    from gateway.security.keyfile import KeyFileError, read_key_file
+    from gateway.store import StoreError
+
+    problems = []
+    keys_used = False
+    if settings.database_path.exists():
+        try:
+            async with store_of(settings) as store:
+                keys_used = bool(await store.key_uses())
+        except StoreError as error:
+            problems.append(str(error))
+    if settings.encryption_key_path.exists():
+        try:
+            read_key_file(settings.encryption_key_path)
+        except KeyFileError as error:
+            problems.append(str(error))
+    elif keys_used:
+        problems.append(
+            f"{settings.encryption_key_path}: the sealing keys are gone, but some have been used: restore "
+            "the file from a backup, for nothing else opens what they sealed"
+        )
+    return problems
+
+
+def main() -> None:
+    """Entry point."""
+    app()

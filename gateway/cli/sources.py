@@ -1,0 +1,60 @@
+"""What commands work on: the settings, the policy and the store, opened as the gateway opens them.
+
+The database is imported here and late: it takes most of a second, which `--help` need not wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.output import Failure
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.core.policy import Policy
+    from gateway.store import Store
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file; gateway.toml if it is there."),
+]
+
+
+def settings_of(config: Path | None) -> Settings:
+    """The settings that a gateway started here would have. Raises ConfigError."""
+    from gateway.config import load_settings
+
+    return load_settings(config)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The policy as its files say now. Raises PolicyError."""
+    from gateway.policy.load import load_policy
+
+    return load_policy(settings.acl_path, reserved=settings.service_topic_prefix)
+
+
+@asynccontextmanager
+async def store_of(settings: Settings) -> AsyncIterator[Store]:
+    """The store, opened; a running gateway may have it open too. Raises StoreError.
+
+    It is never made here: a store that appears in whatever folder the command was called from would
+    take devices that no gateway ever sees.
+    """
+    from gateway.store import open_store
+
+    if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():
+        raise Failure(
+            f"there is no store at {settings.database_path.absolute()}: run `gateway-admin init` first, "
+            "or call this where the gateway runs (--config FILE, GATEWAY_DATA_DIR)"
+        )
+    store = await open_store(settings.database_url)
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,101 @@
+"""`gateway-admin status`: is the gateway running, would it serve a device now, and with which policy."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from gateway.cli.output import Failure, Json, answering
+from gateway.cli.sources import Config, policy_of, settings_of, store_of
+
+if TYPE_CHECKING:
+    from gateway.config import Address, Settings
+
+_DEADLINE = 5.0
+_LONGEST_ANSWER = 65_536
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask when it listens everywhere
+
+
+def status(as_json: Json = False, config: Config = None) -> None:
+    """Ask the running gateway how it is, and look at the store and the policy it works with.
+
+    Exit code 1: no gateway answers at GATEWAY_HEALTH_BIND, or it is not ready to serve devices.
+    """
+    with answering(as_json=as_json) as answer:
+        settings = settings_of(config)
+        health = _ask(settings.gateway_health_bind)
+        devices, digest, problems = asyncio.run(_sources(settings))
+        state = "ready" if health.ready else "not ready" if health.running else "not running"
+        answer.give(
+            {
+                "running": health.running,
+                "ready": health.ready,
+                "detail": health.detail,
+                "checks": health.checks,
+                "devices": devices,
+                "policy": digest,
+                "problems": problems,
+            },
+            f"gateway  {state} ({health.detail})",
+            *(
+                f"  {'ok    ' if check.get('ok') is True else 'FAILED'} {name}: {check.get('detail', '')}"
+                for name, check in health.checks.items()
+            ),
+            f"devices  {'unknown' if devices is None else devices}",
+            f"policy   {digest or 'unknown'}",
+            *(f"problem  {problem}" for problem in problems),
+        )
+        if not health.ready:
+            raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Health:
+    running: bool
+    ready: bool
+    detail: str
+    checks: Mapping[str, Mapping[str, object]]
+
+
+def _ask(bind: Address) -> _Health:
+    where = f"http://{bind}"
+    connection = http.client.HTTPConnection(
+        _EVERYWHERE.get(bind.host, bind.host), bind.port, timeout=_DEADLINE
+    )
+    try:
+        connection.request("GET", "/ready")
+        body = json.loads(connection.getresponse().read(_LONGEST_ANSWER))
+        checks = {name: dict(check) for name, check in body["checks"].items()}
+        return _Health(running=True, ready=body["ready"] is True, detail=where, checks=checks)
+    except OSError as error:
+        return _Health(running=False, ready=False, detail=f"no answer at {where}: {error}", checks={})
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        detail = f"what answers at {where} is not a gateway; is GATEWAY_HEALTH_BIND right?"
+        return _Health(running=False, ready=False, detail=detail, checks={})
+    finally:
+        connection.close()
+
+
+async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str]]:
+    """The number of devices and the policy's digest as they are now on disk, and what is wrong with them."""
+    from gateway.policy.load import PolicyError
+    from gateway.store import StoreError
+
+    devices, digest = None, None
+    problems: list[str] = []
+    try:
+        async with store_of(settings) as store:
+            devices = len(await store.devices())
+    except (Failure, StoreError) as error:
+        problems.append(str(error))
+    try:
+        digest = policy_of(settings).digest
+    except PolicyError as error:
+        problems += error.problems
+    return devices, digest, problems
