@@ -14,7 +14,7 @@ from gateway.store.errors import StoreError
 from gateway.store.store import Store
 
 _ASK_ANYWAY = 4  # looks; the mark may miss a change, and promise 6 leaves one second
-_RELOAD_ALL_ABOVE = 500  # touched ids; one query then costs less than a list of them
+_RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
 _RETRY_SECONDS_MOST = 1.0
 _ANSWER_SECONDS = 5.0
 

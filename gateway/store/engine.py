@@ -124,7 +124,6 @@ def _make(path: Path) -> None:
             "log away and start with no devices"
         )
     draft = draft_of(path)
-    draft.with_name(f"{draft.name}-journal").unlink(missing_ok=True)
     os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     _migrate(draft)
     with draft.open("rb") as file:
