@@ -158,6 +158,20 @@ async def test_a_copy_with_its_old_time_is_seen(acl, following):
     assert await following.topics() == ["bbbb"]
 
 
+async def test_what_is_overtaken_while_it_is_read_is_not_yielded(acl, following, monkeypatch):
+    """Half of an edit may be valid: a role without its deny."""
+
+    def read_slowly(path, *, reserved):
+        policy = load_policy(path, reserved=reserved)
+        if (acl / "roles/sensor.toml").read_text() == SENSOR.format("half"):
+            write(acl, "whole")
+        return policy
+
+    monkeypatch.setattr("gateway.policy.watch.load_policy", read_slowly)
+    write(acl, "half")
+    assert await following.topics() == ["whole"]
+
+
 async def test_a_folder_that_is_not_there_raises(acl):
     one = Following(acl)
     shutil.rmtree(acl)
