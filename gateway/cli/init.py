@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
 
 from gateway.cli.output import Json, answering
 from gateway.cli.sources import Config, settings_of
+from gateway.observe.printable import printable
 
 
 def init(
@@ -34,9 +36,11 @@ def init(
     """
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
+        certificate = settings.tls_cert_path
         wanted = [settings.database_path, settings.encryption_key_path]
         if settings.tls_enabled:
-            wanted += [settings.tls_cert_path, settings.tls_key_path]
+            wanted += [certificate.with_name("ca.crt"), certificate.with_name("ca.key")]
+            wanted += [certificate, settings.tls_key_path]
         present = [str(path) for path in wanted if path.exists()]
         from gateway.app import prepare
 
@@ -46,3 +50,8 @@ def init(
             *(f"made     {thing}" for thing in made),
             *(f"present  {thing}" for thing in present),
         )
+        if san and str(certificate) not in made:
+            note = (
+                f"{certificate} was there and keeps its names; remove it and its key to have a new one made"
+            )
+            print(f"note: {printable(note)}", file=sys.stderr)

@@ -107,6 +107,7 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
 
 
 async def _store_and_key_problems(settings: Settings) -> list[str]:
+    from gateway.app import KEYS_GONE
     from gateway.security.keyfile import KeyFileError, read_key_file
     from gateway.store import StoreError
 
@@ -120,14 +121,12 @@ async def _store_and_key_problems(settings: Settings) -> list[str]:
             problems.append(str(error))
     if settings.encryption_key_path.exists():
         try:
-            read_key_file(settings.encryption_key_path)
+            wrapping = settings.encryption_key
+            read_key_file(settings.encryption_key_path, None if wrapping is None else wrapping.reveal())
         except KeyFileError as error:
             problems.append(str(error))
     elif keys_used:
-        problems.append(
-            f"{settings.encryption_key_path}: the sealing keys are gone, but some have been used: restore "
-            "the file from a backup, for nothing else opens what they sealed"
-        )
+        problems.append(f"{settings.encryption_key_path}: {KEYS_GONE}")
     return problems
 
 

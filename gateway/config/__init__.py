@@ -6,14 +6,13 @@ starts anything; `file_problems` looks at the files that the settings name.
 """
 
 from gateway.config.files import file_problems
-from gateway.config.settings import Address, LogLevel, OnDeny, Settings
+from gateway.config.settings import Address, LogLevel, Settings
 from gateway.config.sources import ConfigError, load_settings
 
 __all__ = [
     "Address",
     "ConfigError",
     "LogLevel",
-    "OnDeny",
     "Settings",
     "file_problems",
     "load_settings",

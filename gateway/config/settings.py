@@ -15,14 +15,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from gateway.core.shared import OnDeny
 from gateway.security.secrets import Secret
-
-
-class OnDeny(StrEnum):
-    """What an MQTT 3.1.1 device meets when a PUBLISH of QoS 1 or 2 is denied."""
-
-    DROP = "drop"
-    DISCONNECT = "disconnect"
 
 
 class LogLevel(StrEnum):

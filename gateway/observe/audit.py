@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from gateway.core.counters import Counters
 from gateway.observe.logs import get_logger
-from gateway.observe.metrics import Counters
 
 
 class Kind(StrEnum):
@@ -79,14 +79,14 @@ class Audit:
 
 
 class AuditLog:
-    """The consumer that writes log lines, at most `lines_per_second` of them.
+    """The consumer that writes log lines, at most `lines_per_second` of them. `now` is in milliseconds.
 
     Callers bound what one connection may cost; this bound holds when thousands of connections are
     refused at once, so that an attack can't fill the disk or spend the gateway's time on writing.
     What was left out is counted and its number stands in the next line.
     """
 
-    def __init__(self, counters: Counters, now: Callable[[], float], *, lines_per_second: int = 200) -> None:
+    def __init__(self, counters: Counters, now: Callable[[], int], *, lines_per_second: int = 200) -> None:
         self._counters = counters
         self._now = now
         self._lines_per_second = lines_per_second
@@ -97,7 +97,7 @@ class AuditLog:
 
     def __call__(self, event: AuditEvent) -> None:
         """Write one line, `info` for what was done and `warning` for the rest, or count it as left out."""
-        second = int(self._now())
+        second = self._now() // 1_000
         if second != self._second:
             self._second = second
             self._lines = 0

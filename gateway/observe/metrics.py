@@ -9,51 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import Enum
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.mqtt.reasons import Reason
-
-
-def _counter(help_text: str) -> int:
-    return field(default=0, metadata={"help": help_text})
-
-
-@dataclass(slots=True)
-class Counters:
-    """Everything counted since this process started. Each field is a metric `gateway_<field>_total`."""
-
-    connections_opened: int = _counter("Device connections established, bus connection included.")
-    messages_from_devices: int = _counter("PUBLISH packets accepted from devices.")
-    messages_to_devices: int = _counter("PUBLISH packets sent to devices.")
-    bytes_from_devices: int = _counter("MQTT bytes received from devices.")
-    bytes_to_devices: int = _counter("MQTT bytes sent to devices.")
-    publishes_denied: int = _counter("PUBLISH packets from devices that the policy denied.")
-    subscriptions_denied: int = _counter("Topic filters of SUBSCRIBE packets that the policy denied.")
-    deliveries_denied: int = _counter("Messages from the bus not delivered because the policy denied them.")
-    sealed: int = _counter("Payloads sealed on the way to the bus.")
-    opened: int = _counter("Sealed payloads opened for a device.")
-    open_failed: int = _counter("Sealed payloads dropped because they failed authentication.")
-    protocol_errors: int = _counter("Connections closed for a malformed packet or a protocol error.")
-    logins_verified: int = _counter("Logins whose secret was checked by Argon2id.")
-    logins_remembered: int = _counter("Logins recognised without Argon2id.")
-    logins_refused: int = _counter("Logins refused.")
-    bus_connect_failures: int = _counter("Connections to the bus that failed or were refused.")
-    policy_reloads: int = _counter("Policies put in force after a change.")
-    policy_errors: int = _counter("Changed policies refused for their errors; the old one stays in force.")
-    audit_suppressed: int = _counter("Audit events that got no log line because there were too many.")
-    connections_refused: Counter[Reason] = field(
-        default_factory=Counter,
-        metadata={"help": "Device connections refused.", "labels": ("reason",)},
-    )
-    audit_events: Counter[tuple[Enum, Enum]] = field(
-        default_factory=Counter,
-        metadata={"help": "Audit events.", "labels": ("kind", "outcome")},
-    )
+from gateway.core.counters import Counters
 
 
 @dataclass(frozen=True, slots=True)

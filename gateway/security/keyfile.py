@@ -11,11 +11,14 @@ import binascii
 import json
 import os
 import stat
-import tempfile
 import time
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from gateway.core.keyring import KEY_BYTES, Key, KeyState
+from gateway.files import locked, make_folder, write_new
 
 _FORMAT = 1
 
@@ -24,22 +27,26 @@ class KeyFileError(Exception):
     """The keys can't be read or written. The text says what to do and holds no key."""
 
 
-def ensure_key_file(path: Path, material: bytes | None = None) -> bool:
+def ensure_key_file(path: Path, wrapping: bytes | None = None) -> bool:
     """Make the key file with one active key `k1` if there is none; whether it was made.
 
-    `material` is a key given from outside (32 bytes). Mode 0600, written and synced before it
-    gets its name, so that a crash leaves a whole file or none.
+    `wrapping` (ENCRYPTION_KEY, 32 bytes) seals the keys in the file. A crash leaves a whole file or
+    none. Raises KeyFileError.
     """
-    if path.exists():
-        return False
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = Key("k1", material or os.urandom(KEY_BYTES), KeyState.ACTIVE, int(time.time()))  # noqa: TID251 (a date for people)
-    _write(path, [key])
+    try:
+        make_folder(path.parent)
+        with locked(path.parent):
+            if path.exists():
+                return False
+            key = Key("k1", os.urandom(KEY_BYTES), KeyState.ACTIVE, int(time.time()))  # noqa: TID251 - for people
+            write_new(path, _document([key], wrapping), mode=0o600)
+    except OSError as error:
+        raise KeyFileError(f"{path}: the sealing keys can't be made ({error})") from None
     return True
 
 
-def read_key_file(path: Path) -> list[Key]:
-    """All keys of the file. Raises KeyFileError, with what to do about it."""
+def read_key_file(path: Path, wrapping: bytes | None = None) -> list[Key]:
+    """All keys of the file, unwrapped by ENCRYPTION_KEY if it is set. Raises KeyFileError: what to do."""
     try:
         mode = path.stat().st_mode
         text = path.read_text("utf-8")
@@ -53,7 +60,16 @@ def read_key_file(path: Path) -> list[Key]:
         document = json.loads(text)
         if document["v"] != _FORMAT:
             raise KeyFileError(f"{path}: written by a newer gateway: upgrade this one")
-        keys = [_read_key(entry) for entry in document["keys"]]
+        if document["wrapped"] != (wrapping is not None):
+            missing = (
+                "set ENCRYPTION_KEY to the key" if wrapping is None else "take away ENCRYPTION_KEY: no key"
+            )
+            raise KeyFileError(f"{path}: {missing} that the sealing keys were wrapped with")
+        keys = [_read_key(entry, wrapping) for entry in document["keys"]]
+    except InvalidTag:
+        raise KeyFileError(
+            f"{path}: ENCRYPTION_KEY is not the one the sealing keys are wrapped with"
+        ) from None
     except (ValueError, TypeError, KeyError):
         raise KeyFileError(
             f"{path}: the file of the sealing keys is damaged: restore it from a backup"
@@ -65,8 +81,8 @@ def read_key_file(path: Path) -> list[Key]:
     return keys
 
 
-def _read_key(entry: dict[str, str | int]) -> Key:
-    state = KeyState(entry["state"])
+def _read_key(entry: dict[str, str | int], wrapping: bytes | None) -> Key:
+    state = KeyState(str(entry["state"]))
     key_id, created_at = entry["key_id"], entry["created_at"]
     if not isinstance(key_id, str) or not isinstance(created_at, int) or not key_id.isalnum():
         raise ValueError("not a key")
@@ -74,36 +90,38 @@ def _read_key(entry: dict[str, str | int]) -> Key:
         material = base64.b64decode(str(entry["key"]), validate=True)
     except binascii.Error:
         raise ValueError("not a key") from None
+    if wrapping is not None and state is not KeyState.DESTROYED:
+        material = AESGCM(wrapping).decrypt(material[:12], material[12:], _bound(key_id))
     if len(material) != (0 if state is KeyState.DESTROYED else KEY_BYTES):
         raise ValueError("not a key")
     return Key(key_id, material, state, created_at)
 
 
-def _write(path: Path, keys: list[Key]) -> None:
+def _bound(key_id: str) -> bytes:
+    return f"gateway key {_FORMAT} {key_id}".encode()
+
+
+def _stored(key: Key, wrapping: bytes | None) -> str:
+    material = key.material
+    if wrapping is not None and key.state is not KeyState.DESTROYED:
+        # A random nonce: the same wrapping key sees but a few of them.
+        nonce = os.urandom(12)
+        material = nonce + AESGCM(wrapping).encrypt(nonce, material, _bound(key.key_id))
+    return base64.b64encode(material).decode()
+
+
+def _document(keys: list[Key], wrapping: bytes | None) -> bytes:
     document = {
         "v": _FORMAT,
+        "wrapped": wrapping is not None,
         "keys": [
             {
                 "key_id": key.key_id,
                 "state": key.state,
                 "created_at": key.created_at,
-                "key": base64.b64encode(key.material).decode(),
+                "key": _stored(key, wrapping),
             }
             for key in keys
         ],
     }
-    # mkstemp makes the file with mode 0600; a link fails where another process was first.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(name, path)
-    finally:
-        Path(name).unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return json.dumps(document, indent=1).encode()

@@ -20,7 +20,7 @@ from gateway.mqtt.reasons import Reason
 from gateway.security.passwords import Busy, PasswordPool, Remembered, needs_rehash
 
 
-class LoginRefused(Exception):  # noqa: N818 - says what is so
+class LoginRefused(Exception):
     """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log."""
 
     def __init__(self, reason: Reason, why: str, device_id: str | None) -> None:

@@ -29,7 +29,7 @@ _HASHER = PasswordHasher.from_parameters(PROFILE)
 _Answer = TypeVar("_Answer", str, bool)
 
 
-class Busy(Exception):  # noqa: N818 - says what is so
+class Busy(Exception):
     """More logins wait than we promise to serve, or there is no memory for one. The peer may come again."""
 
 

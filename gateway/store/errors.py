@@ -11,7 +11,7 @@ class StoreError(Exception):
     """Any failure of the database. Whoever decides about access denies it (promise 1)."""
 
 
-class UnknownDevice(StoreError):  # noqa: N818 - says what is so
+class UnknownDevice(StoreError):
     """No device has this id."""
 
     def __init__(self, device_id: str) -> None:
@@ -21,7 +21,7 @@ class UnknownDevice(StoreError):  # noqa: N818 - says what is so
         self.device_id = device_id
 
 
-class DeviceExists(StoreError):  # noqa: N818 - says what is so
+class DeviceExists(StoreError):
     """A device with this id is there already."""
 
     def __init__(self, device_id: str) -> None:

@@ -1,0 +1,319 @@
+"""The composition root: the one module that knows all the others, and puts them together.
+
+Owns the order of starting and stopping. A start either has everything or ends with every problem
+listed; nothing listens before all of it is there (promise 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from gateway.config import Settings, file_problems
+from gateway.core.identity import Device
+from gateway.core.keyring import Key, KeyRing, Nonces
+from gateway.core.policy import Policy
+from gateway.core.shared import Shared
+from gateway.net.bus_probe import BusProbe
+from gateway.net.door import Bus, Door
+from gateway.net.listener import Listener
+from gateway.net.tasks import Tasks
+from gateway.net.tls import bus_context, server_context
+from gateway.observe.audit import Audit, AuditLog
+from gateway.observe.health import Health, serve
+from gateway.observe.logs import configure, get_logger
+from gateway.observe.metrics import Gauge, registry
+from gateway.policy.load import PolicyError, load_policy
+from gateway.security.keyfile import KeyFileError, ensure_key_file, read_key_file
+from gateway.security.login import Login
+from gateway.security.passwords import Busy, PasswordPool, Remembered
+from gateway.security.pki import PkiError, ensure_server_certificate
+from gateway.store import Store, StoreError, open_store
+from gateway.store.directory import Directory
+from gateway.upkeep import CertificateUpkeep, KeyUses, PolicyUpkeep
+
+_log = get_logger()
+
+
+KEYS_GONE = (
+    "the sealing keys are gone, but some have been used: restore the file from a backup, for nothing "
+    "else opens what they sealed"
+)
+
+
+class StartError(Exception):
+    """The gateway can't start. `problems` says all that is wrong and what to do."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
+    """Make what a gateway needs and is not there: store, keys, certificates. The answer is what was made.
+
+    `sans` are more names for the server certificate. Raises StartError; touches nothing that exists.
+    """
+    made: list[str] = []
+    had_store = settings.database_path.exists()
+    try:
+        if settings.tls_enabled:
+            pair = ensure_server_certificate(settings.tls_cert_path, settings.tls_key_path, names=sans)
+            made += [str(path) for path in pair]
+        store = await open_store(settings.database_url)
+        try:
+            used = await store.key_uses()
+        finally:
+            await store.close()
+        if not had_store:
+            made.append(str(settings.database_path))
+        if used and not settings.encryption_key_path.exists():
+            raise StartError([f"{settings.encryption_key_path}: {KEYS_GONE}"])
+        if ensure_key_file(settings.encryption_key_path, _wrapping(settings)):
+            made.append(str(settings.encryption_key_path))
+    except (PkiError, StoreError, KeyFileError) as error:
+        raise StartError([str(error)]) from error
+    return made
+
+
+def _wrapping(settings: Settings) -> bytes | None:
+    return settings.encryption_key.reveal() if settings.encryption_key is not None else None
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM. The exit code: 0, or 1 and every problem on stderr if it can't start."""
+    configure(settings.log_level)
+    try:
+        uvloop.run(_serve(settings))
+    except StartError as error:
+        for problem in error.problems:
+            print(f"gateway: {problem}", file=sys.stderr)  # noqa: T201 - nothing runs yet that could log
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    policy, keys = _read(settings)
+    made = await prepare(settings, [])
+    keys = keys or read_key_file(settings.encryption_key_path, _wrapping(settings))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    gateway = Gateway(settings, policy, keys)
+    try:
+        await gateway.start()
+        gateway.introduce(made)
+        await stop.wait()
+        _log.info("stopping")
+    finally:
+        await gateway.stop()
+
+
+def _read(settings: Settings) -> tuple[Policy, list[Key]]:
+    """Everything that can be wrong before anything is made. Raises StartError with all of it."""
+    problems = file_problems(settings)
+    policy: Policy | None = None
+    keys: list[Key] = []
+    try:
+        policy = load_policy(settings.acl_path, reserved=settings.service_topic_prefix)
+    except PolicyError as error:
+        problems += error.problems
+    try:
+        if settings.encryption_key_path.exists():
+            keys = read_key_file(settings.encryption_key_path, _wrapping(settings))
+    except KeyFileError as error:
+        problems.append(str(error))
+    if problems or policy is None:
+        raise StartError(problems)
+    return policy, keys
+
+
+class Gateway:
+    """All parts of one process, started and stopped in order."""
+
+    def __init__(self, settings: Settings, policy: Policy, keys: Sequence[Key]) -> None:
+        self._settings = settings
+        self._tasks = Tasks()
+        self._closing = contextlib.AsyncExitStack()
+        self._shared = Shared(
+            policy=policy,
+            ring=KeyRing(keys, Nonces(os.urandom), {}),
+            now=lambda: time.time_ns() // 1_000_000,
+            new_client_id=lambda: f"auto-{secrets.token_hex(8)}",
+            on_deny=settings.gateway_on_deny,
+        )
+        self._keys = keys
+        self._bus_note = ""
+        self._listener: Listener | None = None
+        self._health_port = 0
+
+    async def start(self) -> None:
+        """Open everything, the port for devices last. Raises StartError."""
+        self._closing.push_async_callback(self._tasks.stop)
+        try:
+            store, directory = await self._open_store()
+            bus = await self._bus()
+            tls = self._server_tls()
+        except (StoreError, OSError, ssl.SSLError) as error:
+            raise StartError([str(error)]) from error
+        settings, shared = self._settings, self._shared
+        login = self._login(store, directory)
+        counters = shared.counters
+        door = Door(
+            shared=shared,
+            bus=bus,
+            login=login,
+            audit=Audit(counters, AuditLog(counters, self._shared.now)),
+            tasks=self._tasks,
+            find=directory.get,
+        )
+        directory.on_change(door.devices_changed)
+        directory.on_availability(_log_availability)
+        listener = self._listener = Listener(door, tls)
+        self._closing.push_async_callback(listener.stop)
+        policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
+        certificates = CertificateUpkeep(settings, listener)
+        uses = KeyUses(store, shared)
+        health = Health()
+        health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
+        health.add("policy", policy.check, vital=False)
+        health.add("certificates", certificates.check, vital=False)
+        health.add("bus", probe.check, vital=False)
+        health.add("listener", lambda: (listener.is_open, f"port {listener.port}"), vital=False)
+        await self._open_health(health, door)
+        try:
+            listener.open(*settings.gateway_mqtt_bind)
+        except OSError as error:
+            raise StartError(
+                [f"GATEWAY_MQTT_BIND: {settings.gateway_mqtt_bind} can't be had: {error}"]
+            ) from error
+        self._closing.push_async_callback(uses.save)
+        for work in (directory.follow(), policy.run(), uses.run(), listener.tick()):
+            self._tasks.start(work)
+        self._tasks.start(probe.keep_asking(settings.health_check_interval))
+        if tls is not None:
+            self._tasks.start(certificates.run())
+
+    async def stop(self) -> None:
+        """Close everything, in the reverse order."""
+        await self._closing.aclose()
+
+    async def _open_store(self) -> tuple[Store, Directory]:
+        store = await open_store(self._settings.database_url)
+        self._closing.push_async_callback(store.close)
+        self._shared.ring = KeyRing(self._keys, Nonces(os.urandom), await store.key_uses())
+        directory = Directory(store)
+        await directory.load()
+        return store, directory
+
+    def _login(self, store: Store, directory: Directory) -> Login:
+        passwords = PasswordPool()
+        self._closing.callback(passwords.close)
+
+        async def replace(device: Device, secret: bytes) -> None:
+            # What can't be saved is tried again at the next login: the old hash stays good.
+            with contextlib.suppress(Busy, StoreError):
+                credential = await passwords.hash(secret)
+                await store.rehash_credential(device.device_id, version=device.version, credential=credential)
+
+        def start_replacing(device: Device, secret: bytes) -> None:
+            self._tasks.start(replace(device, secret))
+
+        return Login(
+            directory,
+            passwords,
+            Remembered(),
+            limits=self._shared.policy.limits,
+            rehash=start_replacing,
+        )
+
+    async def _bus(self) -> Bus:
+        settings, shared = self._settings, self._shared
+        address = settings.bus
+        if address is not None:
+            if settings.mqtt_username is not None:
+                shared.bus_username = settings.mqtt_username.encode()
+            if settings.mqtt_password is not None:
+                shared.bus_password = settings.mqtt_password.reveal()
+            authority = settings.mqtt_ca_path
+            self._bus_note = f"the Mosquitto bus at {address}"
+            return Bus(address.host, address.port, bus_context(authority) if authority else None)
+        try:
+            from gateway.net.embedded_bus import EmbeddedBus
+        except ImportError as error:
+            raise StartError(
+                ["MQTT_BROKER is not set, and the embedded bus is not installed: give the host of the bus"]
+            ) from error
+        embedded = EmbeddedBus()
+        await embedded.start()
+        self._closing.push_async_callback(embedded.stop)
+        shared.bus_username, shared.bus_password = embedded.username.encode(), embedded.password.encode()
+        shared.bus_speaks_v5 = False
+        self._bus_note = f"an embedded bus on 127.0.0.1:{embedded.port}, for trying out (MQTT 3.1.1 only)"
+        _log.warning(
+            "embedded bus",
+            reason="MQTT_BROKER is not set; this bus is for trying out: 3.1.1 only, and it forgets",
+        )
+        return Bus("127.0.0.1", embedded.port)
+
+    def _server_tls(self) -> ssl.SSLContext | None:
+        settings = self._settings
+        if not settings.tls_enabled:
+            return None
+        return server_context(settings.tls_cert_path, settings.tls_key_path, settings.tls_client_ca_path)
+
+    async def _open_health(self, health: Health, door: Door) -> None:
+        settings = self._settings
+        gauges = {
+            "connections": Gauge("Device connections open now.", lambda: len(door.links)),
+            "bus_reachable": Gauge("1 when the bus answered when last asked.", lambda: door.bus.reachable),
+        }
+        metrics = registry(self._shared.counters, gauges) if settings.metrics_enabled else None
+        bind = settings.gateway_health_bind
+        try:
+            server = await serve(health, metrics, bind.host, bind.port)
+        except OSError as error:
+            raise StartError([f"GATEWAY_HEALTH_BIND: {bind} can't be had: {error}"]) from error
+        self._closing.push_async_callback(server.close)
+        self._health_port = server.port
+
+    def introduce(self, made: Sequence[str]) -> None:
+        """Tell whoever started it what listens where, and what to type next."""
+        settings, port = self._settings, self._listener.port if self._listener else 0
+        authority = settings.tls_cert_path.parent / "ca.crt"
+        folder = Path(sys.argv[0]).parent
+        admin = folder / "gateway-admin" if (folder / "gateway-admin").exists() else Path("gateway-admin")
+        role = "sensor" if "sensor" in self._shared.policy.roles else "ROLE"
+        security = f"--cafile {authority} " if settings.tls_enabled else ""
+        message = "-u lamp-1 -P SECRET -t devices/lamp-1/telemetry -m 21.5"
+        lines = [
+            *(f"made       {path}" for path in made),
+            f"devices    {'mqtts' if settings.tls_enabled else 'mqtt'}://{settings.gateway_mqtt_bind.host}:{port}",
+            f"bus        {self._bus_note}",
+            f"health     http://{settings.gateway_health_bind.host}:{self._health_port}/health and /ready",
+            *([f"CA         {authority}"] if settings.tls_enabled else []),
+            "",
+            "Next, in another terminal: add a device, and send a message with the secret it prints.",
+            "",
+            f"  {admin} device add lamp-1 --role {role}",
+            f"  mosquitto_pub {security}-h localhost -p {port} {message}",
+        ]
+        print(*lines, sep="\n", flush=True)  # noqa: T201 - for the person at the terminal; logs go to stderr
+
+
+def _log_availability(available: bool, reason: str) -> None:  # noqa: FBT001 - the directory's callback
+    if available:
+        _log.info("store available")
+    else:
+        _log.error("store unavailable", reason=f"{reason}; logins are refused until it is back")

@@ -1,0 +1,46 @@
+"""The bus's end of one device's connection: bytes in both directions, and nothing of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from gateway.net.device_link import DeviceLink
+
+
+class BusLink(asyncio.Protocol):
+    """Passes what the bus sends to the link of its device."""
+
+    __slots__ = ("_device", "transport")
+
+    def __init__(self, device: DeviceLink) -> None:
+        self._device = device
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The bus accepted."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """A chunk from the bus."""
+        self._device.bus_bytes(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The bus is gone, or we closed."""
+        self.transport = None
+        self._device.bus_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The bus reads slower than the device writes."""
+        self._device.pause_reading(BUS_FULL)
+
+    def resume_writing(self) -> None:
+        """The bus caught up."""
+        self._device.resume_reading(BUS_FULL)
+
+
+# Why nothing is read from a device. Reading goes on when no reason is left.
+AUTHENTICATING = 1
+OVER_RATE = 2
+BUS_FULL = 4

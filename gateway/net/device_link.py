@@ -1,0 +1,309 @@
+"""One device's connection: carries out what its Bridge says, and tells it what happened.
+
+Stands between the event loop and `gateway.core.bridge`. Decides nothing but patience: how long a
+device may take to say who it is, and how long the bus may take to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from gateway.core.bridge import Bridge, Phase
+from gateway.core.commands import (
+    Authenticate,
+    Close,
+    Command,
+    Established,
+    OpenBus,
+    PauseDevice,
+    Report,
+    SendToBus,
+    SendToDevice,
+)
+from gateway.core.events import (
+    Authenticated,
+    AuthenticationFailed,
+    BusBytes,
+    BusLost,
+    BusUnavailable,
+    DeviceBytes,
+    DeviceLost,
+    Event,
+    Tick,
+)
+from gateway.core.identity import Device
+from gateway.net.bus_link import AUTHENTICATING, OVER_RATE, BusLink
+from gateway.net.tls import certificate_name
+from gateway.observe.logs import get_logger
+from gateway.security.login import LoginRefused
+
+if TYPE_CHECKING:
+    from gateway.net.door import Door
+
+_BUS_DEADLINE = 10.0
+"""For the bus to accept the connection and to answer the CONNECT, in seconds each."""
+_CLOSE_DEADLINE = 5.0
+"""For the last bytes to leave, in seconds."""
+_ANSWERS_MAX = 1_048_576
+"""What may wait for a device that does not read, beyond two of the longest packets, in bytes."""
+
+_TICK = Tick()
+_log = get_logger()
+
+
+class DeviceLink(asyncio.Protocol):
+    """The device's transport, the bus's transport, and the bridge between them."""
+
+    __slots__ = (
+        "_bus",
+        "_deadline",
+        "_door",
+        "_paused",
+        "_transport",
+        "_write_paused",
+        "address",
+        "bridge",
+        "claimed",
+        "connection_id",
+        "device",
+        "turn",
+    )
+
+    def __init__(self, door: Door, address: str, connection_id: str, deadline: float) -> None:
+        self._door = door
+        self.bridge = Bridge(door.shared)
+        self.address = address
+        """Of the peer, `host:port`."""
+        self.connection_id = connection_id
+        """Ties together what is logged of this connection."""
+        self.device: Device | None = None
+        self.claimed: str | None = None
+        """The device it says it is, if that is a device id at all."""
+        self.turn = 0
+        """In which part of a second it gets its tick."""
+        self._deadline = deadline
+        self._transport: asyncio.Transport | None = None
+        self._bus: BusLink | None = None
+        self._paused = 0
+        self._write_paused = False
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TLS handshake is done."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._door.links.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """A chunk from the device."""
+        commands = self.bridge.receive(DeviceBytes(data))
+        if commands:
+            self._carry_out(commands)
+
+    def bus_bytes(self, data: bytes) -> None:
+        """A chunk from the bus."""
+        commands = self.bridge.receive(BusBytes(data))
+        if commands:
+            self._carry_out(commands)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The device is gone, or we closed."""
+        self._transport = None
+        self.receive(DeviceLost())
+        self._close_bus()
+        self._door.forget(self)
+        if exc is not None:
+            _log.debug("connection lost", address=self.address, reason=str(exc))
+
+    def bus_lost(self, exc: Exception | None) -> None:
+        """The bus is gone, or we closed."""
+        self._bus = None
+        if exc is not None and self.bridge.phase is not Phase.CLOSED:
+            _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
+        self.receive(BusLost())
+
+    def pause_writing(self) -> None:
+        """The device reads slower than the bus writes."""
+        self._write_paused = True
+        if self._bus is not None and self._bus.transport is not None:
+            self._bus.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The device caught up."""
+        self._write_paused = False
+        if self._bus is not None and self._bus.transport is not None:
+            self._bus.transport.resume_reading()
+
+    def pause_reading(self, reason: int) -> None:
+        """Read nothing from the device for this reason."""
+        if not self._paused and self._transport is not None:
+            self._transport.pause_reading()
+        self._paused |= reason
+
+    def resume_reading(self, reason: int) -> None:
+        """This reason is gone."""
+        if not self._paused & reason:
+            return
+        self._paused &= ~reason
+        if not self._paused and self._transport is not None:
+            self._transport.resume_reading()
+
+    # What the bridge says
+
+    def receive(self, event: Event) -> None:
+        """Give the bridge an event and do what it says."""
+        self._carry_out(self.bridge.receive(event))
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            kind = type(command)
+            if kind is SendToBus:
+                if self._bus is not None and self._bus.transport is not None:
+                    self._bus.transport.write(command.data)  # type: ignore[union-attr]
+            elif kind is SendToDevice:
+                self._send(command.data)  # type: ignore[union-attr]
+            else:
+                self._carry_out_rare(command)
+
+    def _send(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(data)
+        if self._write_paused:
+            # The bus is not read any more: this is answers of ours to a device that does not take them.
+            most = _ANSWERS_MAX + 2 * self._door.shared.policy.limits.packet_size
+            if transport.get_write_buffer_size() > most:
+                transport.abort()
+
+    def _carry_out_rare(self, command: Command) -> None:
+        match command:
+            case Authenticate(username, password):
+                self.pause_reading(AUTHENTICATING)
+                self._authenticate(username, password)
+            case OpenBus(connect):
+                self._deadline = self._door.now() + _BUS_DEADLINE
+                self._door.tasks.start(self._open_bus(connect))
+            case Established():
+                self.resume_reading(AUTHENTICATING)
+                identity = self.bridge.identity
+                _log.info(
+                    "connected",
+                    device=self.claimed,
+                    address=self.address,
+                    client_id=identity.client_id if identity else None,
+                    connection=self.connection_id,
+                )
+            case PauseDevice():
+                self.pause_reading(OVER_RATE)
+            case Report():
+                self._door.tell(self, command)
+            case Close(why):
+                self._close(why)
+
+    # Who is there
+
+    def _authenticate(self, username: bytes | None, password: bytes | None) -> None:
+        door = self._door
+        peer = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        certificate = certificate_name(peer)
+        device = door.login.recognise(username=username, password=password, certificate_id=certificate)
+        if device is not None:
+            door.shared.counters.logins_remembered += 1
+            self._admit(device)
+        else:
+            door.tasks.start(self._verify(username, password, certificate))
+
+    async def _verify(self, username: bytes | None, password: bytes | None, certificate: str | None) -> None:
+        door = self._door
+        host = self.address.rpartition(":")[0]
+        try:
+            device = await door.login.verify(
+                username=username, password=password, certificate_id=certificate, address=host
+            )
+        except LoginRefused as refused:
+            self.claimed = refused.device_id
+            door.shared.counters.logins_refused += 1
+            door.tell(self, Report("login", "refused", refused.why))
+            self.receive(AuthenticationFailed(refused.reason))
+            return
+        door.shared.counters.logins_verified += 1
+        self._admit(device)
+
+    def _admit(self, device: Device) -> None:
+        self.claimed = device.device_id
+        if self.bridge.phase is not Phase.AUTHENTICATING:
+            return  # it did not wait for the answer
+        reason = self._door.admit(self, device)
+        if reason is not None:
+            self._door.tell(self, Report("login", "refused", "as many connections as acl/limits.toml allows"))
+            self.receive(AuthenticationFailed(reason))
+            return
+        self.device = device
+        self.receive(Authenticated(device))
+
+    # The bus
+
+    async def _open_bus(self, connect: bytes) -> None:
+        bus = self._door.bus
+        link = BusLink(self)
+        try:
+            async with asyncio.timeout(_BUS_DEADLINE):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: link, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
+                )
+        except (OSError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            bus.failed(why)
+            self._door.shared.counters.bus_connect_failures += 1
+            _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
+            self.receive(BusUnavailable())
+            return
+        bus.answered()
+        self._bus = link
+        if self.bridge.phase is not Phase.OPENING_BUS or link.transport is None:
+            self._close_bus()
+            return
+        link.transport.write(connect)
+
+    def _close_bus(self) -> None:
+        if self._bus is not None and self._bus.transport is not None:
+            self._bus.transport.close()
+
+    # Time, and the end
+
+    def tick(self, now: float) -> None:
+        """A second went by."""
+        phase = self.bridge.phase
+        if phase is Phase.ESTABLISHED or phase is Phase.LEAVING:
+            self.resume_reading(OVER_RATE)
+            commands = self.bridge.receive(_TICK)
+            if commands:
+                self._carry_out(commands)
+        elif now < self._deadline:
+            return
+        elif phase is Phase.AWAIT_CONNECT:
+            self.receive(DeviceLost())
+            _log.warning("refused", address=self.address, reason="no whole CONNECT within the deadline")
+        elif phase is Phase.OPENING_BUS:
+            self._door.bus.failed("it accepts connections but does not answer")
+            self.receive(BusUnavailable())
+        elif phase is Phase.CLOSED:
+            self.abort()
+
+    def abort(self) -> None:
+        """End it now, whatever is still to be written."""
+        if self._bus is not None and self._bus.transport is not None:
+            self._bus.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _close(self, why: str) -> None:
+        self._deadline = self._door.now() + _CLOSE_DEADLINE
+        _log.info(
+            "closed", device=self.claimed, address=self.address, reason=why, connection=self.connection_id
+        )
+        self._close_bus()
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,126 @@
+"""What all device links of a process use: who decides on logins, where the bus is, whom to tell.
+
+Also the register of live connections, so that a decision reaches them at once (promise 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.core.commands import Report
+from gateway.core.events import AccessWithdrawn, Event, PolicyChanged
+from gateway.core.identity import Device, Identity
+from gateway.core.shared import Shared
+from gateway.mqtt.reasons import Reason
+from gateway.net.tasks import Tasks
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.security.login import Login
+
+if TYPE_CHECKING:
+    from gateway.net.device_link import DeviceLink
+
+
+@dataclass(slots=True)
+class Bus:
+    """Where Mosquitto is, and whether it answered when it was last asked."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    reachable: bool = False
+    detail: str = "not asked yet"
+
+    def answered(self) -> None:
+        """It took a connection."""
+        self.reachable, self.detail = True, f"{self.host}:{self.port}"
+
+    def failed(self, why: str) -> None:
+        """It did not."""
+        self.reachable, self.detail = False, f"{self.host}:{self.port}: {why}"
+
+
+@dataclass(slots=True)
+class Door:
+    """One for all links of a process."""
+
+    shared: Shared
+    bus: Bus
+    login: Login
+    audit: Audit
+    tasks: Tasks
+    find: Callable[[str], Device | None]
+    """The device of this id as the store has it now."""
+    links: set[DeviceLink] = field(default_factory=set)
+    """All connections, from the end of the TLS handshake on."""
+    _by_device: dict[str, set[DeviceLink]] = field(default_factory=dict)
+
+    def admit(self, link: DeviceLink, device: Device) -> Reason | None:
+        """Take a device in; a reason when there is no room for it."""
+        limits = self.shared.policy.limits
+        same = self._by_device.get(device.device_id, ())
+        if len(self.links) > limits.connections or len(same) >= limits.connections_per_device:
+            return Reason.QUOTA_EXCEEDED
+        self._by_device.setdefault(device.device_id, set()).add(link)
+        return None
+
+    def forget(self, link: DeviceLink) -> None:
+        """The connection is gone."""
+        self.links.discard(link)
+        if link.device is None:
+            return
+        same = self._by_device.get(link.device.device_id)
+        if same is not None:
+            same.discard(link)
+            if not same:
+                del self._by_device[link.device.device_id]
+
+    def policy_changed(self) -> None:
+        """Another policy is in force: every live connection is judged by it from its next packet on."""
+        for same in list(self._by_device.values()):
+            for link in list(same):
+                if link.device is not None:
+                    link.receive(PolicyChanged(link.device))
+
+    def devices_changed(self, touched: frozenset[str]) -> None:
+        """These devices were added, changed or removed in the store."""
+        for device_id in touched:
+            device = self.find(device_id)
+            for link in list(self._by_device.get(device_id, ())):
+                link.receive(self._consequence(link, device))
+
+    def _consequence(self, link: DeviceLink, device: Device | None) -> Event:
+        if device is None:
+            return AccessWithdrawn("The device was removed.")
+        if not device.enabled:
+            return AccessWithdrawn("The device was disabled.")
+        if link.device is not None and device.version != link.device.version:
+            return AccessWithdrawn("The device has another secret.")
+        link.device = device
+        return PolicyChanged(device)
+
+    def tell(self, link: DeviceLink, report: Report) -> None:
+        """Make an audit event of a report."""
+        reason = report.reason if report.count == 1 else f"{report.reason} ({report.count})"
+        identity: Identity | None = link.bridge.identity
+        self.audit.emit(
+            AuditEvent(
+                time=self.shared.now(),
+                kind=Kind(report.kind),
+                outcome=Outcome(report.outcome),
+                reason=reason,
+                device=identity.device_id if identity else link.claimed,
+                address=link.address,
+                request_id=link.connection_id,
+                topic=report.topic or None,
+                action=report.action or None,
+                rule=report.rule or None,
+            )
+        )
+
+    def now(self) -> float:
+        """The loop's clock, in seconds."""
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,138 @@
+"""The port devices connect to: accepts, bounds what is not yet known, and gives every link its ticks.
+
+Owns the time and number of TLS handshakes under way. A peer that never finishes one costs a place
+for a few seconds; when all places are taken the oldest goes first, so that newcomers get in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+
+from gateway.core.events import ShuttingDown
+from gateway.core.limits import CONNECT_DEADLINE
+from gateway.net.device_link import DeviceLink
+from gateway.net.door import Door
+from gateway.observe.logs import get_logger
+
+_BACKLOG = 1024
+_PENDING_MAX = 1024
+"""TLS handshakes under way at once."""
+_ACCEPTS_AT_ONCE = 64
+_SLICES = 10
+"""Links get their tick in so many turns a second, to spread the work."""
+_STOP_PATIENCE = 3.0
+"""For the last bytes to leave when the gateway stops, in seconds."""
+
+_log = get_logger()
+
+
+class Listener:
+    """Listens on one address. `tls` None is for a loopback bind only, which the settings see to."""
+
+    def __init__(self, door: Door, tls: ssl.SSLContext | None) -> None:
+        self._door = door
+        self.tls = tls
+        """Replace it to let new connections see other certificates."""
+        self._socket: socket.socket | None = None
+        self._pending: dict[asyncio.Task[None], None] = {}
+        self._turn = 0
+        self._next_turn = 0
+
+    @property
+    def port(self) -> int:
+        """The port in use; 0 when not listening."""
+        return self._socket.getsockname()[1] if self._socket is not None else 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether devices can connect."""
+        return self._socket is not None
+
+    def open(self, host: str, port: int) -> None:
+        """Bind and listen. Raises OSError."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        server.settimeout(0)
+        self._socket = server
+        asyncio.get_running_loop().add_reader(server.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            if self._socket is None:
+                return
+            try:
+                connection, address = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._rest(error)
+                return
+            connection.settimeout(0)
+            if len(self._pending) >= _PENDING_MAX:
+                next(iter(self._pending)).cancel()
+            task = self._door.tasks.start(self._shake_hands(connection, f"{address[0]}:{address[1]}"))
+            self._pending[task] = None
+            task.add_done_callback(lambda done: self._pending.pop(done, None))
+
+    def _rest(self, error: OSError) -> None:
+        # Out of file descriptors, most likely: asking again at once would be a busy loop.
+        _log.error("can't accept connections", reason=str(error))
+        loop = asyncio.get_running_loop()
+        if self._socket is not None:
+            loop.remove_reader(self._socket.fileno())
+            loop.call_later(1.0, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+
+    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
+        deadline = self._door.now() + CONNECT_DEADLINE
+        link = DeviceLink(self._door, address, os.urandom(6).hex(), deadline)
+        self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: link,
+                connection,
+                ssl=self.tls,
+                ssl_handshake_timeout=CONNECT_DEADLINE if self.tls else None,
+                ssl_shutdown_timeout=2.0 if self.tls else None,
+            )
+        except (OSError, asyncio.CancelledError) as error:
+            connection.close()
+            _log.debug("handshake failed", address=address, reason=str(error) or type(error).__name__)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    async def tick(self) -> None:
+        """Give every link a tick a second, for ever."""
+        while True:
+            await asyncio.sleep(1 / _SLICES)
+            self._turn = (self._turn + 1) % _SLICES
+            now = self._door.now()
+            for link in [link for link in self._door.links if link.turn == self._turn]:
+                link.tick(now)
+
+    def stop_accepting(self) -> None:
+        """Let nobody in any more."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        for task in list(self._pending):
+            task.cancel()
+
+    async def stop(self) -> None:
+        """End all connections, politely for a few seconds."""
+        self.stop_accepting()
+        for link in list(self._door.links):
+            link.receive(ShuttingDown())
+        deadline = self._door.now() + _STOP_PATIENCE
+        while self._door.links and self._door.now() < deadline:  # noqa: ASYNC110 - a few times, at the end
+            await asyncio.sleep(0.02)
+        for link in list(self._door.links):
+            link.abort()
+        await asyncio.sleep(0)

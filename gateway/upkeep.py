@@ -1,0 +1,155 @@
+"""What goes on beside the data path for as long as the gateway runs: following files, saving counts.
+
+Each piece runs for ever as one task of `gateway.app`. What fails here leaves what is in force in
+force, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+from gateway.config import Settings
+from gateway.core.shared import Shared
+from gateway.net.door import Door
+from gateway.net.listener import Listener
+from gateway.net.tls import server_context
+from gateway.observe.logs import get_logger
+from gateway.policy.load import PolicyError
+from gateway.policy.watch import follow
+from gateway.security.login import Login
+from gateway.store import Store, StoreError
+
+_CERTIFICATE_LOOK = 2.0
+_USES_SAVE = 1.0
+_RETRY = 2.0
+
+_log = get_logger()
+
+
+class PolicyUpkeep:
+    """Keeps the policy in force the same as the files, as long as they are sound."""
+
+    def __init__(self, settings: Settings, door: Door, login: Login) -> None:
+        self._settings = settings
+        self._door = door
+        self._login = login
+        self._problems: tuple[str, ...] = ()
+
+    def check(self) -> tuple[bool, str]:
+        """Whether the files are what is in force."""
+        if self._problems:
+            return (
+                False,
+                f"the changed files have {len(self._problems)} problem(s); the policy before them is in force",
+            )
+        return True, self._door.shared.policy.digest[:12]
+
+    async def run(self) -> None:
+        """Follow the files for ever."""
+        shared = self._door.shared
+        while True:
+            try:
+                async for outcome in follow(
+                    self._settings.acl_path,
+                    reserved=self._settings.service_topic_prefix,
+                    current=shared.policy,
+                ):
+                    if isinstance(outcome, PolicyError):
+                        self._refuse(outcome)
+                        continue
+                    self._problems = ()
+                    shared.policy = outcome
+                    shared.counters.policy_reloads += 1
+                    self._login.apply(outcome.limits)
+                    self._door.policy_changed()
+                    _log.info("policy in force", policy=outcome.digest[:12])
+            except OSError as error:
+                self._problems = (f"{self._settings.acl_path} can't be followed: {error}",)
+                _log.error("policy not followed", reason=str(error))
+            await asyncio.sleep(_RETRY)
+
+    def _refuse(self, outcome: PolicyError) -> None:
+        self._problems = tuple(outcome.problems)
+        self._door.shared.counters.policy_errors += 1
+        _log.error(
+            "policy refused",
+            reason="the changed files have problems; the policy before them is in force",
+            problems=list(self._problems),
+        )
+
+
+class CertificateUpkeep:
+    """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._problem = ""
+
+    def check(self) -> tuple[bool, str]:
+        """Whether the files are what new connections see."""
+        return not self._problem, self._problem or "as in the files"
+
+    async def run(self) -> None:
+        """Look every two seconds, for ever."""
+        settings = self._settings
+        authority = settings.tls_client_ca_path
+        paths = [settings.tls_cert_path, settings.tls_key_path, *([authority] if authority else [])]
+        seen = _marks(paths)
+        while True:
+            await asyncio.sleep(_CERTIFICATE_LOOK)
+            marks = _marks(paths)
+            if marks == seen:
+                continue
+            try:
+                self._listener.tls = server_context(paths[0], paths[1], authority)
+            except (OSError, ssl.SSLError) as error:
+                # Perhaps the key is only just being written: look again until they fit.
+                if not self._problem:
+                    _log.error("certificates refused", reason=f"{error}; those before are in force")
+                self._problem = "the changed files can't be used; the certificates before them are in force"
+                continue
+            seen, self._problem = marks, ""
+            _log.info("certificates in force", certificate=str(settings.tls_cert_path))
+
+
+def _marks(paths: list[Path]) -> list[tuple[int, int, int]]:
+    found = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            found.append((0, 0, 0))
+        else:
+            found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+    return found
+
+
+class KeyUses:
+    """Saves how often the sealing key was used, so that the bound holds over restarts."""
+
+    def __init__(self, store: Store, shared: Shared) -> None:
+        self._store = store
+        self._shared = shared
+        self._unsaved = 0
+
+    async def run(self) -> None:
+        """Save every second, for ever."""
+        while True:
+            await asyncio.sleep(_USES_SAVE)
+            await self.save()
+
+    async def save(self) -> None:
+        """Save what was not saved yet; what can't be saved now is kept for the next time."""
+        ring = self._shared.ring
+        self._unsaved += ring.take_unsaved_uses()
+        if not self._unsaved:
+            return
+        try:
+            await self._store.add_key_uses(ring.active_id, self._unsaved)
+        except StoreError as error:
+            _log.error("key uses not saved", reason=str(error))
+        else:
+            self._unsaved = 0

@@ -1,0 +1,135 @@
+"""The gateway as its own process, with store, keys and certificates in a folder of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness.mosquitto import free_port
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+
+# A role for tests that are not about roles: everything on the bus, sensitive topics in plain.
+FULL_ROLE = """description = "Everything."
+[[allow]]
+actions = ["publish", "subscribe", "encrypt", "decrypt"]
+topics = ["#", "$SYS/#"]
+"""
+
+
+class Gateway:
+    """Starts, kills and restarts `gateway run`; its store is used through `gateway-admin`."""
+
+    def __init__(self, folder: Path, bus_port: int | None, **settings: str) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.acl = folder / "acl"
+        if not self.acl.exists():
+            shutil.copytree(ROOT / "acl", self.acl)
+            (self.acl / "roles" / "full.toml").write_text(FULL_ROLE)
+        self.port = free_port()
+        self.health_port = free_port()
+        self.log = folder / "gateway.log"
+        self.ca = folder / "certs" / "ca.crt"
+        self.secrets: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        # Nothing of the surroundings: a variable with one of our prefixes would be an error or a setting.
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        self.env = {
+            **inherited,
+            "GATEWAY_DATA_DIR": str(folder / "data"),
+            "TLS_CERT_PATH": str(folder / "certs" / "server.crt"),
+            "TLS_KEY_PATH": str(folder / "certs" / "server.key"),
+            "ACL_PATH": str(self.acl),
+            "GATEWAY_MQTT_BIND": f"127.0.0.1:{self.port}",
+            "GATEWAY_HTTP_BIND": "127.0.0.1:0",
+            "GATEWAY_HEALTH_BIND": f"127.0.0.1:{self.health_port}",
+            "LOG_LEVEL": "debug",
+        }
+        if bus_port is not None:
+            self.env |= {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(bus_port)}
+        self.env |= settings
+
+    def start(self, *, wait_ready: bool = True) -> Gateway:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(BIN / "gateway"), "run"], cwd=self.folder, env=self.env, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the gateway ended:\n{self.log.read_text()[-3000:]}")
+            try:
+                status, _ = self.health("/ready" if wait_ready else "/health")
+            except OSError:
+                status = 0
+            if status == 200:
+                return self
+            time.sleep(0.03)
+        raise RuntimeError(f"the gateway is not ready:\n{self.log.read_text()[-3000:]}")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(20)
+            self._process = None
+
+    def health(self, path: str = "/ready") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.health_port, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def admin(self, *words: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(BIN / "gateway-admin"), *words],
+            cwd=self.folder,
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"gateway-admin {' '.join(words)}: {done.stdout}{done.stderr}")
+        return done
+
+    def add_device(self, device_id: str, *roles: str, labels: dict[str, str] | None = None) -> str:
+        """Add a device and wait until the running gateway knows it; the answer is its secret."""
+        words = ["device", "add", device_id, "--json"]
+        for role in roles or ("full",):
+            words += ["--role", role]
+        for name, value in (labels or {}).items():
+            words += ["--label", f"{name}={value}"]
+        self.secrets[device_id] = json.loads(self.admin(*words).stdout)["secret"]
+        return self.secrets[device_id]
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca))
+
+    def log_lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
