@@ -1,0 +1,315 @@
+"""One gate for every way to log in: who gets in, and what the others learn, pay and leave in the log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.core.identity import Device
+from gateway.core.limits import Limits
+from gateway.mqtt.reasons import Reason
+from gateway.security import passwords
+from gateway.security.login import Login, LoginRefused
+from gateway.security.passwords import PasswordPool, Remembered, hash_secret
+
+SECRET = b"correct horse"
+CREDENTIAL = hash_secret(SECRET)
+ADDRESS = "192.0.2.7"
+LAMP = Device(
+    device_id="lamp-1",
+    roles=("sensor",),
+    labels={},
+    enabled=True,
+    credential=CREDENTIAL,
+    version=1,
+    created_at=0,
+    updated_at=0,
+)
+OFF = replace(LAMP, device_id="off-1", enabled=False)
+LIMITS = Limits(login_failures_per_minute=3, login_failures_per_minute_address=6)
+
+
+class Devices:
+    """What the directory answers, in the test's hands."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self.devices = {"lamp-1": LAMP, "off-1": OFF}
+
+    def get(self, device_id: str) -> Device | None:
+        return self.devices.get(device_id)
+
+
+class Counted(PasswordPool):
+    """Counts what the answers cost, and lets something happen while one is worked out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashes = 0
+        self.meanwhile = lambda: None
+
+    async def verify(self, credential: str | None, secret: bytes) -> bool:
+        self.hashes += 1
+        answer = await super().verify(credential, secret)
+        self.meanwhile()
+        return answer
+
+
+class Door:
+    """A login with everything it needs."""
+
+    def __init__(self) -> None:
+        self.devices = Devices()
+        self.pool = Counted()
+        self.remembered = Remembered()
+        self.rehashed: list[tuple[Device, bytes]] = []
+        self.login = Login(
+            self.devices,
+            self.pool,
+            self.remembered,
+            limits=LIMITS,
+            rehash=lambda device, secret: self.rehashed.append((device, secret)),
+        )
+
+    def recognise(self, username=b"lamp-1", password=SECRET, certificate_id=None):
+        return self.login.recognise(username=username, password=password, certificate_id=certificate_id)
+
+    async def verify(self, username=b"lamp-1", password=SECRET, certificate_id=None, address=ADDRESS):
+        return await self.login.verify(
+            username=username, password=password, certificate_id=certificate_id, address=address
+        )
+
+    async def refused(self, *arguments, **named) -> LoginRefused:
+        with pytest.raises(LoginRefused) as caught:
+            await self.verify(*arguments, **named)
+        return caught.value
+
+
+@pytest.fixture
+def door():
+    door = Door()
+    yield door
+    door.pool.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The library counts by the wall clock: hold it, in the middle of a minute."""
+    now = [1_800_000_030.0]
+    monkeypatch.setattr("limits.storage.memory.time.time", lambda: now[0])
+    return now
+
+
+async def test_the_right_secret_opens_and_is_remembered(door):
+    assert door.recognise() is None
+    assert await door.verify() == LAMP
+    assert door.recognise() == LAMP
+    assert door.pool.hashes == 1
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "why", "device_id"),
+    [
+        (b"nobody", SECRET, "unknown device", "nobody"),
+        (b"lamp-1", b"wrong", "wrong secret", "lamp-1"),
+        (b"lamp-1", b"", "wrong secret", "lamp-1"),
+        (b"off-1", SECRET, "disabled device", "off-1"),
+        (b"off-1", b"wrong", "disabled device", "off-1"),
+        (b"lamp-1/#", SECRET, "unknown device", None),
+        (b"lamp-1\n", SECRET, "unknown device", None),
+        (b"\xff\xfe", SECRET, "unknown device", None),
+        ("lamp-1\u0130".encode(), SECRET, "unknown device", None),
+    ],
+)
+async def test_every_no_is_the_same_for_the_same_price(door, username, password, why, device_id):
+    refused = await door.refused(username, password)
+    assert (refused.reason, refused.why, refused.device_id) == (Reason.NOT_AUTHORIZED, why, device_id)
+    assert door.pool.hashes == 1
+    assert door.recognise(username, password) is None
+
+
+@pytest.mark.parametrize(
+    ("username", "password"), [(None, None), (b"lamp-1", None), (None, SECRET), (b"", SECRET), (b"", None)]
+)
+async def test_half_a_login_is_none(door, username, password):
+    assert (await door.refused(username, password)).reason is Reason.NOT_AUTHORIZED
+    assert door.recognise(username, password) is None
+    assert door.pool.hashes == 0, "it names no device, so that time can tell nothing of one"
+
+
+async def test_a_certificate_names_the_device(door):
+    for username in (None, b"", b"lamp-1"):
+        assert door.recognise(username, None, "lamp-1") == LAMP
+        assert await door.verify(username, None, "lamp-1") == LAMP
+
+
+@pytest.mark.parametrize(
+    ("username", "certificate_id", "why"),
+    [
+        (None, "off-1", "disabled device"),
+        (None, "nobody", "unknown device"),
+        (None, "", "unknown device"),
+        (None, "a/#", "unknown device"),
+        (b"off-1", "lamp-1", "the user name is not the certificate's device"),
+        (b"lamp-1", "off-1", "the user name is not the certificate's device"),
+        (b"\xff", "lamp-1", "the user name is not the certificate's device"),
+        (b"lamp-1", "", "the user name is not the certificate's device"),
+    ],
+)
+@pytest.mark.parametrize("password", [None, SECRET])
+async def test_no_certificate_goes_round_the_gate(door, username, certificate_id, why, password):
+    """A disabled user gets in by certificate elsewhere (mosquitto #2999, #1677)."""
+    assert door.recognise(username, password, certificate_id) is None
+    refused = await door.refused(username, password, certificate_id)
+    assert (refused.reason, refused.why) == (Reason.NOT_AUTHORIZED, why)
+
+
+async def test_a_password_beside_a_certificate_must_be_right(door):
+    assert door.recognise(None, b"wrong", "lamp-1") is None
+    assert (await door.refused(None, b"wrong", "lamp-1")).why == "wrong secret"
+    assert await door.verify(None, SECRET, "lamp-1") == LAMP
+    assert door.recognise(None, SECRET, "lamp-1") == LAMP
+
+
+async def test_what_is_remembered_ends_with_a_change(door):
+    await door.verify()
+    for change in ({"enabled": False}, {"version": 2}, {"credential": hash_secret(b"other")}):
+        door.devices.devices["lamp-1"] = replace(LAMP, **change)
+        assert door.recognise() is None
+    del door.devices.devices["lamp-1"]
+    assert door.recognise() is None
+
+
+async def test_store_gone_denies_everybody(door):
+    await door.verify()
+    door.devices.available = False
+    assert door.recognise() is None
+    assert door.recognise(None, None, "lamp-1") is None
+    for arguments in ((b"lamp-1", SECRET), (None, None, "lamp-1"), (None, None)):
+        refused = await door.refused(*arguments)
+        assert (refused.reason, refused.why) == (Reason.SERVER_UNAVAILABLE, "store unavailable")
+    assert door.pool.hashes == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        ({"lamp-1": replace(LAMP, enabled=False, version=2)}, Reason.NOT_AUTHORIZED),
+        ({"lamp-1": replace(LAMP, version=2)}, Reason.NOT_AUTHORIZED),
+        ({}, Reason.NOT_AUTHORIZED),
+        (None, Reason.SERVER_UNAVAILABLE),
+    ],
+)
+async def test_what_changes_while_we_hash_counts(door, now, reason):
+    def change() -> None:
+        if now is None:
+            door.devices.available = False
+        else:
+            door.devices.devices = now
+
+    door.pool.meanwhile = change
+    assert (await door.refused()).reason is reason
+    assert not door.remembered.matches(LAMP, SECRET)
+
+
+async def test_a_rehash_while_we_hash_refuses_nobody(door):
+    anew = replace(LAMP, credential=hash_secret(SECRET))
+    door.pool.meanwhile = lambda: door.devices.devices.update({"lamp-1": anew})
+    assert await door.verify() == anew
+    assert not door.remembered.matches(anew, SECRET), "this very hash was not verified"
+
+
+async def test_an_old_hash_is_made_anew_after_a_login(door):
+    old = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(SECRET)
+    door.devices.devices["lamp-1"] = aged = replace(LAMP, credential=old)
+    await door.refused(b"lamp-1", b"wrong")
+    assert door.rehashed == []
+    await door.verify()
+    assert door.rehashed == [(aged, SECRET)]
+
+
+async def test_busy(door, monkeypatch):
+    monkeypatch.setattr(door.pool, "_most", 0)
+    refused = await door.refused()
+    assert (refused.reason, refused.device_id) == (Reason.SERVER_BUSY, "lamp-1")
+    monkeypatch.undo()
+    for _ in range(10):
+        assert await door.verify(), "being busy is no wrong login"
+
+
+async def test_guessing_is_throttled_before_the_hash(door, clock):
+    for _ in range(3):
+        assert (await door.refused(b"lamp-1", b"wrong")).reason is Reason.NOT_AUTHORIZED
+    refused = await door.refused(b"lamp-1", SECRET)
+    assert (refused.reason, refused.device_id) == (Reason.CONNECTION_RATE_EXCEEDED, "lamp-1")
+    assert door.pool.hashes == 3
+    assert await door.verify(address="192.0.2.8") == LAMP, "nobody can lock the device out elsewhere"
+    clock[0] += 121
+    assert await door.verify() == LAMP
+
+
+async def test_another_name_does_not_dodge_the_throttle(door, clock):
+    """Bans are dodged with a new client id elsewhere (mosquitto #2076); here a new name would be it."""
+    for number in range(6):
+        assert (await door.refused(f"guess-{number}".encode(), b"x")).reason is Reason.NOT_AUTHORIZED
+    assert (await door.refused(b"lamp-1", SECRET)).reason is Reason.CONNECTION_RATE_EXCEEDED
+    assert (await door.refused(b"\xff", b"x")).reason is Reason.CONNECTION_RATE_EXCEEDED
+    assert door.pool.hashes == 6
+
+
+@pytest.mark.parametrize(
+    ("addresses", "other"),
+    [
+        (["2001:db8::1", "2001:db8::2:3", "2001:db8:0:0:ffff::"], "2001:db8:0:1::1"),
+        (["fe80::1%eth0", "fe80::2%eth1", "fe80::3"], "fe80:0:0:1::1"),
+        (["::ffff:192.0.2.9", "192.0.2.9", "192.0.2.9"], "192.0.2.10"),
+        (["unix", "unix", "unix"], "other"),
+    ],
+)
+async def test_the_addresses_of_one_peer_are_one(door, clock, addresses, other):
+    for address in addresses:
+        assert (await door.refused(b"lamp-1", b"x", address=address)).reason is Reason.NOT_AUTHORIZED
+    assert (await door.refused(address=addresses[0])).reason is Reason.CONNECTION_RATE_EXCEEDED
+    assert await door.verify(address=other) == LAMP
+
+
+async def test_a_throttled_peer_with_a_remembered_secret_comes_in(door, clock):
+    await door.verify()
+    for _ in range(3):
+        await door.refused(b"lamp-1", b"wrong")
+    assert door.recognise() == LAMP
+
+
+async def test_right_logins_are_not_counted(door, clock):
+    for _ in range(10):
+        await door.verify()
+
+
+async def test_other_limits_take_effect(door, clock):
+    await door.refused(b"lamp-1", b"wrong")
+    door.login.apply(Limits(login_failures_per_minute=1, login_failures_per_minute_address=6))
+    await door.refused(b"lamp-1", b"wrong")
+    assert (await door.refused()).reason is Reason.CONNECTION_RATE_EXCEEDED
+
+
+async def test_the_throttle_forgets_the_names_it_counted(door, clock):
+    """Or whoever invents device ids fills the memory."""
+    door.login.apply(Limits(login_failures_per_minute_address=1_000))
+    throttle = door.login._throttle
+    for number in range(500):
+        throttle.count(f"guess-{number}", f"10.0.{number // 250}.{number % 250}")
+    storage = throttle._window.storage
+    assert len(storage.storage) >= 500
+    storage.timer.join()  # the library tidies up in a thread of its own
+    clock[0] += 300
+    throttle.count("one-more", ADDRESS)
+    storage.timer.join()
+    assert len(storage.storage) == 2
+    assert len(storage.locks) <= 2
+
+
+async def test_no_secret_in_what_is_logged(door):
+    for arguments in ((b"lamp-1", b"planted"), (b"planted/name", b"planted")):
+        refused = await door.refused(*arguments)
+        assert "planted" not in f"{refused!r} {refused} {refused.why} {refused.device_id}"
