@@ -40,10 +40,8 @@ class PolicyUpkeep:
     def check(self) -> tuple[bool, str]:
         """Whether the files are what is in force."""
         if self._problems:
-            return (
-                False,
-                f"the changed files have {len(self._problems)} problem(s); the policy before them is in force",
-            )
+            count = len(self._problems)
+            return False, f"the changed files have {count} problem(s); what was before is in force"
         return True, self._door.shared.policy.digest[:12]
 
     async def run(self) -> None:

@@ -43,7 +43,9 @@ class Gateway:
         self.secrets: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         # Nothing of the surroundings: a variable with one of our prefixes would be an error or a setting.
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        inherited = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
+        }
         self.env = {
             **inherited,
             "GATEWAY_DATA_DIR": str(folder / "data"),
@@ -103,7 +105,9 @@ class Gateway:
         finally:
             connection.close()
 
-    def admin(self, *words: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def admin(
+        self, *words: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [str(BIN / "gateway-admin"), *words],
             cwd=self.folder,
@@ -126,7 +130,15 @@ class Gateway:
         for name, value in (labels or {}).items():
             words += ["--label", f"{name}={value}"]
         self.secrets[device_id] = json.loads(self.admin(*words).stdout)["secret"]
+        self._wait_for(f"{len(self.secrets)} devices")
         return self.secrets[device_id]
+
+    def _wait_for(self, detail: str) -> None:
+        deadline = time.monotonic() + 10
+        while self._process is not None and time.monotonic() < deadline:
+            if json.loads(self.health("/health")[1])["checks"]["store"]["detail"] == detail:
+                return
+            time.sleep(0.02)
 
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca))

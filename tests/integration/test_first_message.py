@@ -1,0 +1,37 @@
+"""The shortest way through everything: device, TLS, policy, seal, bus, and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from harness import raw
+from harness.gateway import Gateway
+from harness.mosquitto import Mosquitto
+from harness.raw import Raw
+
+
+@pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+def test_a_sensitive_message_is_sealed_on_the_bus_and_opened_for_its_reader(
+    gateway: Gateway, mosquitto: Mosquitto, v5: bool
+) -> None:
+    lamp, operator = gateway.add_device("lamp-1", "sensor"), gateway.add_device("op", "operator")
+    topic = "devices/lamp-1/private/pin"
+    with (
+        Raw(mosquitto.port) as bus,
+        Raw(gateway.port, gateway.tls()) as reader,
+        Raw(gateway.port, gateway.tls()) as device,
+    ):
+        bus.send(raw.connect("spy"), raw.subscribe(1, ("#", 0)))
+        assert [one[0] for one in (bus.read(), bus.read())] == [0x20, 0x90]
+        reader.send(raw.connect("r", v5=v5, username="op", password=operator))
+        reader.send(raw.subscribe(1, (topic, 1), v5=v5))
+        assert [one[0] for one in (reader.read(), reader.read())] == [0x20, 0x90]
+        device.send(raw.connect("d", v5=v5, username="lamp-1", password=lamp))
+        device.send(raw.publish(topic, b"4711", qos=1, packet_id=1, v5=v5))
+        assert device.read()[0] == 0x20
+        assert device.read()[:1] == b"\x40"
+        sealed = bus.read()
+        assert b"4711" not in sealed
+        assert json.loads(sealed[sealed.index(b"{") :])["topic"] == topic
+        assert reader.read().endswith(b"4711")
