@@ -1,0 +1,316 @@
+"""What is measured: one class per kind of row, and the rows of the table in their order.
+
+A row turns (server with open connections, seconds) into a Round: what one unit of work cost the
+server. It neither starts servers nor knows how many rounds there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from bench import accounts, load, measure
+from bench.packets import publish
+from bench.peers import Gateway, Peer
+
+PAYLOAD = bytes(range(256))
+DEPTH = 20  # unacknowledged QoS 1 messages of each connection
+MICRO = 1e6
+
+T = TypeVar("T")
+
+
+class NotMeasured(Exception):
+    """This row means nothing for this server."""
+
+
+@dataclass
+class Round:
+    """One round. `value` is in the row's unit, `bus` that of the Mosquitto behind the server."""
+
+    value: float
+    bus: float | None = None
+    rate: float | None = None  # units a second
+    p50: float | None = None  # seconds
+    p99: float | None = None
+    generator: float | None = None  # share of a core that the load generator used
+
+
+def _telemetry(devices: int) -> list[str]:
+    """The topics of the first devices; all have the same length."""
+    return [accounts.telemetry(name) for name in accounts.FLEET[:devices]]
+
+
+class Session:
+    """A running server and the connections that are kept open to it from row to row."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer, self.target = peer, peer.target
+        self.counts: dict[str, int] = {}  # row -> units that fill a second here
+        self.unseen = iter(accounts.FIRST)
+        self._fleet: list[load.Link] = []
+        self._single: dict[str, load.Link] = {}
+
+    async def fleet(self, size: int) -> list[load.Link]:
+        """The first `size` of the hundred devices; all of them are connected."""
+        if not self._fleet or any(link.lost for link in self._fleet):
+            self.close()
+            wanted = [(name, name, accounts.SECRET) for name in accounts.FLEET]
+            self._fleet = await load.open_many(self.target, wanted, together=8, seconds=120)
+        return self._fleet[:size]
+
+    async def single(self, name: str, target: load.Target) -> load.Link:
+        """A connection that is kept beside the fleet."""
+        if name not in self._single or self._single[name].lost:
+            self._single[name] = await load.open_link(target, name, name, accounts.SECRET)
+        return self._single[name]
+
+    async def heard(self, work: Awaitable[T], messages: int) -> tuple[T, Cost]:
+        """`metered`, and a listener on the bus has to hear so many telemetry messages."""
+        listener = await self.single(accounts.LISTENER, self.peer.plain)
+        await listener.subscribe(accounts.ALL_TELEMETRY)
+        everything = listener.expect(messages * len(publish(_telemetry(1)[0], PAYLOAD)))
+
+        async def both() -> T:
+            result = await work
+            await everything
+            return result
+
+        outcome = await self.metered(both())
+        await listener.unsubscribe(accounts.ALL_TELEMETRY)
+        return outcome
+
+    def close(self) -> None:
+        for link in (*self._fleet, *self._single.values()):
+            link.close()
+        self._fleet, self._single = [], {}
+
+    async def metered(self, work: Awaitable[T]) -> tuple[T, Cost]:
+        """What the processes used between the first byte sent and the last byte expected."""
+        pids, bus = self.peer.pids(), [self.peer.bus.pid] if self.peer.bus else []
+        before = measure.cpu_seconds(pids), measure.cpu_seconds(bus), time.process_time(), time.perf_counter()
+        result = await work
+        after = measure.cpu_seconds(pids), measure.cpu_seconds(bus), time.process_time(), time.perf_counter()
+        return result, Cost(*(then - now for now, then in zip(before, after, strict=True)))
+
+    def round(self, cost: Cost, units: int, took: Sequence[float] = ()) -> Round:
+        return Round(
+            value=cost.server / units * MICRO,
+            bus=cost.bus / units * MICRO if self.peer.bus else None,
+            rate=units / cost.wall,
+            p50=measure.percentile(took, 0.50) if took else None,
+            p99=measure.percentile(took, 0.99) if took else None,
+            generator=cost.own / cost.wall,
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of CPU and of the clock."""
+
+    server: float
+    bus: float
+    own: float
+    wall: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    key: str
+    title: str
+    budget: float | None = None  # what the design allows the gateway
+    unit: str = "µs"
+    latency: bool = field(default=False, kw_only=True)  # it has some
+    rate: bool = field(default=True, kw_only=True)  # units a second say something
+
+    async def measure(self, session: Session, seconds: float) -> Round:
+        raise NotImplementedError
+
+    async def prepare(self, session: Session, seconds: float) -> None:
+        """Warm up, and learn how much work fills a round."""
+
+
+@dataclass(frozen=True)
+class _Filled(Row):
+    """As much work as fills the round: the amount is learnt from a shorter one."""
+
+    async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
+        raise NotImplementedError
+
+    async def prepare(self, session: Session, seconds: float) -> None:
+        count, limit = 500, seconds / 4
+        while True:
+            units, cost, _ = await self.once(session, count)
+            session.counts[self.key] = max(500, int(units / cost.wall))
+            if cost.wall >= limit / 4:
+                return
+            count = int(min(count * 20, count * limit / cost.wall + 1))
+
+    async def measure(self, session: Session, seconds: float) -> Round:
+        units, cost, took = await self.once(session, int(session.counts[self.key] * seconds))
+        return session.round(cost, units, took)
+
+
+@dataclass(frozen=True)
+class Pipelined(_Filled):
+    """Devices publish QoS 0 as fast as TCP takes it; one listener on the bus hears all of it."""
+
+    connections: int = 10
+
+    async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
+        links, topics = await session.fleet(self.connections), _telemetry(self.connections)
+        each = max(1, count // len(links))
+        work = load.pipelined(links, topics, PAYLOAD, each * len(links))
+        _, cost = await session.heard(work, (each + 1) * len(links))  # and the marker of each stream
+        return each * len(links), cost, ()
+
+
+@dataclass(frozen=True)
+class InFlight(_Filled):
+    """Devices publish QoS 1, a few unacknowledged; one listener hears all of it.
+
+    Without it a broker that acknowledges first and delivers later would be paid for half its work.
+    """
+
+    connections: int = 10
+    latency: bool = field(default=True, kw_only=True)
+
+    async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
+        links, topics = await session.fleet(self.connections), _telemetry(self.connections)
+        each = max(DEPTH, count // len(links))
+        work = load.windowed(links, topics, PAYLOAD, each * len(links), DEPTH)
+        took, cost = await session.heard(work, each * len(links))
+        return each * len(links), cost, took
+
+
+@dataclass(frozen=True)
+class Paced(Row):
+    """Devices that speak now and then, each message by itself; one listener hears all of it."""
+
+    connections: int = 100
+    in_all: int = 5_000  # messages a second
+    qos: int = 0
+    rate: bool = field(default=False, kw_only=True)
+
+    async def prepare(self, session: Session, seconds: float) -> None:
+        await self.measure(session, seconds / 4)
+
+    async def measure(self, session: Session, seconds: float) -> Round:
+        links, topics = await session.fleet(self.connections), _telemetry(self.connections)
+        units = int(self.in_all * seconds)
+        work = load.paced(links, topics, PAYLOAD, self.in_all, seconds, self.qos)
+        took, cost = await session.heard(work, units + (0 if self.qos else len(links)))
+        return session.round(cost, units, took)
+
+
+@dataclass(frozen=True)
+class FanOut(_Filled):
+    """One publisher, a hundred TLS subscribers. The unit is a delivered message."""
+
+    async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
+        links = await session.fleet(len(accounts.FLEET))
+        publisher = await session.single(accounts.PUBLISHER, session.target)
+        messages = max(5, count // len(links))
+        await asyncio.gather(*(link.subscribe(accounts.NEWS) for link in links))
+        _, cost = await session.metered(
+            load.fan_out(publisher, links, accounts.NEWS, PAYLOAD, messages, ahead=50)
+        )
+        await asyncio.gather(*(link.unsubscribe(accounts.NEWS) for link in links))
+        return messages * len(links), cost, ()
+
+
+@dataclass(frozen=True)
+class Connecting(Row):
+    """From TCP to CONNACK with a full handshake; closing is not counted."""
+
+    first: bool = False
+    most: int = 400
+
+    async def prepare(self, session: Session, seconds: float) -> None:
+        names = [next(session.unseen)] if self.first else accounts.AGAIN
+        wanted = [(name, name, accounts.SECRET) for name in names]
+        for link in await load.open_many(session.target, wanted, together=4, seconds=seconds):
+            link.close()
+
+    async def measure(self, session: Session, seconds: float) -> Round:
+        if self.first:
+            wanted = [
+                (name, name, accounts.SECRET) for name, _ in zip(session.unseen, range(30), strict=False)
+            ]
+        else:
+            names = accounts.AGAIN * (self.most // len(accounts.AGAIN))
+            wanted = [(f"{name}-{number}", name, accounts.SECRET) for number, name in enumerate(names)]
+        links, cost = await session.metered(
+            load.open_many(session.target, wanted, together=4, seconds=seconds)
+        )
+        for link in links:
+            link.close()
+        return session.round(cost, len(links))
+
+
+@dataclass(frozen=True)
+class Idle(Row):
+    """Proportional set size for each further connection, the first hundred not counted."""
+
+    unit: str = "KiB"
+
+    async def measure(self, session: Session, seconds: float) -> Round:
+        await session.fleet(len(accounts.FLEET))
+        names = accounts.IDLE if seconds >= 1 else accounts.IDLE[:300]
+        wanted = [(name, name, accounts.SECRET) for name in names]
+        before = measure.memory_kib(session.peer.pids())
+        links = await load.open_many(session.target, wanted, together=8, seconds=60)
+        await asyncio.sleep(1)  # let the server finish what a login leaves behind
+        grown = measure.memory_kib(session.peer.pids()) - before
+        for link in links:
+            link.close()
+        return Round(value=grown / len(links))
+
+
+@dataclass(frozen=True)
+class Sealing(_Filled):
+    """What a sensitive topic costs in addition: the same load on both kinds of topic, and the difference.
+
+    Nobody listens, so that the bus does the same for both.
+    """
+
+    size: int = 256
+    rate: bool = field(default=False, kw_only=True)
+
+    async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
+        if not isinstance(session.peer, Gateway):
+            raise NotMeasured
+        links, payload = await session.fleet(10), (PAYLOAD * 16)[: self.size]
+        each = max(1, count // len(links))
+        costs = []
+        for topic in (accounts.telemetry, accounts.private):
+            topics = [topic(name) for name in accounts.FLEET[: len(links)]]
+            _, cost = await session.metered(load.pipelined(links, topics, payload, each * len(links)))
+            costs.append(cost)
+        plain, sealed = costs
+        more = Cost(sealed.server - plain.server, sealed.bus - plain.bus, sealed.own, sealed.wall)
+        return each * len(links), more, ()
+
+
+ROWS: tuple[Row, ...] = (
+    Idle("idle", "idle TLS connection", 32),
+    Connecting("connect-first", "TLS connect, secret seen for the first time", first=True),
+    Connecting("connect", "TLS connect, full handshake, remembered secret", 900),
+    Pipelined("q0", "QoS 0, pipelined", 1.5),
+    Pipelined("q0-1", "QoS 0, pipelined, 1 connection", connections=1),
+    Pipelined("q0-100", "QoS 0, pipelined, 100 connections", connections=100),
+    Paced("q0-record", "QoS 0, one message a TLS record", 9, connections=10, in_all=20_000),
+    InFlight("q1", "QoS 1, 20 in flight each", 9),
+    InFlight("q1-1", "QoS 1, 20 in flight, 1 connection", connections=1),
+    InFlight("q1-100", "QoS 1, 20 in flight each, 100 connections", connections=100),
+    Paced("q0-paced", "QoS 0, 100 devices, 5,000 msg/s in all", 36),
+    Paced("q1-paced", "QoS 1, 100 devices, 5,000 msg/s in all", 58, qos=1, latency=True),
+    FanOut("fan-out", "fan-out to 100 TLS subscribers, a delivery", 5),
+    Sealing("seal", "sealing a 256 B payload, in addition", 5),
+    Sealing("seal-4k", "sealing a 4 KiB payload, in addition", size=4096),
+)
