@@ -188,7 +188,7 @@ def _why(device: Device | None, username: bytes | None, certificate_id: str | No
 def _network(address: str) -> str:
     """The address as the throttle counts it: an IPv6 peer has a whole /64 to change its address in."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
     if parsed.version == 4:

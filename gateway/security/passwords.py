@@ -132,6 +132,6 @@ class Remembered:
         self._digests.pop(device_id, None)
 
     def _digest(self, device: Device, secret: bytes) -> bytes:
-        # The credential's text holds no zero byte and the version is a number: the parts cannot run together.
-        bound = f"{device.device_id}\0{device.version}\0{device.credential}\0".encode()
+        # The version is a number and the credential's text holds no zero byte: the parts cannot run together.
+        bound = f"{device.version}\0{device.credential}\0".encode()
         return hashlib.blake2b(bound + secret, key=self._key, digest_size=32).digest()
