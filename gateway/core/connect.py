@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gateway.core.commands import Report
-from gateway.core.envelope import seal
+from gateway.core.envelope import Sealer
 from gateway.core.identity import Device, Identity
 from gateway.core.policy import Action, Policy
 from gateway.core.routes import topic_text
@@ -115,7 +115,7 @@ def _checked_will(will: Will, identity: Identity, shared: Shared) -> Will:
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     if not policy.sensitive(topic) or (will.retain and not will.payload):
         return will
-    payload = seal(shared.ring, will.payload, topic=topic, sender=identity.device_id, now=shared.now())
+    payload = Sealer(shared.ring, topic=topic, sender=identity.device_id).seal(will.payload, shared.now())
     if len(payload) > _STRING_MAX:
         raise Refused("the will is too long to be sealed", Reason.PACKET_TOO_LARGE)
     shared.counters.sealed += 1

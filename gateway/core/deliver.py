@@ -34,13 +34,10 @@ class Deliver(Pump):
 
     __slots__ = (
         "_access",
-        "_device_max_size",
         "_reports",
-        "_routes",
         "_shared",
         "_subscriptions",
         "_swallowed",
-        "_version",
         "own_pings",
     )
 
@@ -55,16 +52,14 @@ class Deliver(Pump):
         ledger: Ledger,
         returned: Ledger,
     ) -> None:
-        super().__init__(ledger, returned, _bus_limit(shared))
+        super().__init__(terms.version, ledger, returned, _bus_limit(shared))
         self._shared = shared
-        self._version = terms.version
         self._access = access
         self._subscriptions = subscriptions
         self._reports = reports
-        self._routes: dict[bytes, Route] = {}
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
         self._swallowed: frozenset[int] = frozenset()
-        self._device_max_size = terms.device_max_size
+        self.plain_size = terms.device_max_size
         self.own_pings = 0
         """PINGREQs of the gateway's own that the bus has not answered."""
 
@@ -72,14 +67,14 @@ class Deliver(Pump):
         """Other rules are in force."""
         self._access = access
         self.max_size = _bus_limit(self._shared)
-        self._routes.clear()
+        self.routes.clear()
         self.forget()
 
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """Judge one packet of the bus."""
-        kind = check_first_byte(data[pos])
-        if kind == PacketType.PUBLISH:
+        if data[pos] & 0xF0 == 0x30:
             return self._publish(data, pos, body, end)
+        kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)
         if kind == PacketType.PUBREC:
@@ -95,7 +90,7 @@ class Deliver(Pump):
                 self.own_pings -= 1
                 return b""
             return None
-        if kind == PacketType.DISCONNECT and self._version is Version.V5:
+        if kind == PacketType.DISCONNECT and self.version is Version.V5:
             self.stopped = True
             return None
         raise ProtocolError("a packet that a server may not send here")
@@ -111,35 +106,35 @@ class Deliver(Pump):
         return b""
 
     def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
-        packet = decode_publish(data, pos, body, end, self._version)
+        packet = decode_publish(data, pos, body, end, self.version)
         if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
             raise ProtocolError("a topic alias that nobody asked for")
         self.messages += 1
-        route = self._routes.get(packet.topic) or self._judge(packet.topic)
+        route = self.routes.get(packet.topic) or self._judge(packet.topic)
         size = end - packet.payload_at
         replacement: bytes | None = None
-        if not route.plain:
+        if route.conditional:
             # The QoS was settled when the subscription was made: here it harms nobody.
             decision = route.decision.with_message(0, packet.retain, size)
             if not decision.allowed:
                 self._shared.counters.deliveries_denied += 1
                 self._tell(route, "delivery", "refused", decision)
                 return self._swallow(packet)
-            if route.sensitive and size:
-                try:
-                    plain = unseal(self._shared.ring, data[packet.payload_at : end], topic=route.topic)
-                except OpenFailed as error:
-                    self._shared.counters.open_failed += 1
-                    self._reports.add(Report("open", "failed", str(error), "decrypt", route.topic))
-                    return self._swallow(packet)
-                if route.may_open:
-                    self._shared.counters.opened += 1
-                    properties = encode_properties(packet.properties, self._version)
-                    replacement = encode_publish(
-                        packet.first_byte, packet.topic, packet.packet_id, properties, plain
-                    )
+        if route.sensitive and size:
+            try:
+                plain = unseal(self._shared.ring, data[packet.payload_at : end], topic=route.topic)
+            except OpenFailed as error:
+                self._shared.counters.open_failed += 1
+                self._reports.add(Report("open", "failed", str(error), "decrypt", route.topic))
+                return self._swallow(packet)
+            if route.may_open:
+                self._shared.counters.opened += 1
+                properties = encode_properties(packet.properties, self.version)
+                replacement = encode_publish(
+                    packet.first_byte, packet.topic, packet.packet_id, properties, plain
+                )
         length = end - pos if replacement is None else len(replacement)
-        if length > self._device_max_size:
+        if length > self.plain_size:
             # Behave as if it had been sent [MQTT-3.1.2-25].
             self._shared.counters.deliveries_too_large += 1
             return self._swallow(packet)
@@ -157,7 +152,7 @@ class Deliver(Pump):
             sensitive=sensitive,
             may_open=sensitive and self._access.decide(Action.DECRYPT, text).allowed,
         )
-        return keep(self._routes, topic, route)
+        return keep(self.routes, topic, route)
 
     def _tell(self, route: Route, kind: str, outcome: str, decision: Decision) -> None:
         if not route.reported:

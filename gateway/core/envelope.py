@@ -8,6 +8,8 @@ the same bytes.
 
 from __future__ import annotations
 
+from binascii import b2a_base64
+
 import msgspec
 from cryptography.exceptions import InvalidTag
 
@@ -46,24 +48,44 @@ def _associated_data(key_id: str, timestamp: int, topic: str, sender: str) -> by
     return f"{VERSION}\0{ALGORITHM}\0{key_id}\0{timestamp}\0{topic}\0{sender}".encode()
 
 
-def seal(ring: KeyRing, payload: bytes, *, topic: str, sender: str, now: int) -> bytes:
-    """The envelope of `payload` for `topic`. `now` is Unix milliseconds.
+class Sealer:
+    """Seals one sender's payloads for one topic. What does not change from one to the next is made once."""
 
-    Raises KeysUnavailable when the active key is used up.
-    """
-    key_id = ring.active_id
-    data = ring.encrypt(payload, _associated_data(key_id, now, topic, sender))
-    envelope = Envelope(
-        encrypted=True,
-        algorithm=ALGORITHM,
-        key_id=key_id,
-        data=data,
-        timestamp=now,
-        v=VERSION,
-        topic=topic,
-        sender=sender,
-    )
-    return _encoder.encode(envelope)
+    __slots__ = ("_bound_head", "_bound_tail", "_head", "_key_id", "_ring", "_sender", "_tail", "_topic")
+
+    def __init__(self, ring: KeyRing, *, topic: str, sender: str) -> None:
+        self._ring = ring
+        self._topic = topic
+        self._sender = sender
+        self._key_id = ""
+
+    def _prepare(self, key_id: str) -> None:
+        self._key_id = key_id
+        # Written as the encoder would write them, which a test holds.
+        self._head = b'{"encrypted":true,"algorithm":"%s","key_id":%s,"data":"' % (
+            ALGORITHM.encode(),
+            _encoder.encode(key_id),
+        )
+        self._tail = b',"v":%d,"topic":%s,"sender":%s}' % (
+            VERSION,
+            _encoder.encode(self._topic),
+            _encoder.encode(self._sender),
+        )
+        self._bound_head = f"{VERSION}\0{ALGORITHM}\0{key_id}\0".encode()
+        self._bound_tail = f"\0{self._topic}\0{self._sender}".encode()
+
+    def seal(self, payload: bytes, now: int) -> bytes:
+        """The envelope of `payload`. `now` is Unix milliseconds.
+
+        Raises KeysUnavailable when the active key is used up.
+        """
+        ring = self._ring
+        if ring.active_id != self._key_id:
+            self._prepare(ring.active_id)
+        timestamp = b"%d" % now
+        data = ring.encrypt(payload, self._bound_head + timestamp + self._bound_tail)
+        encoded = b2a_base64(data, newline=False)
+        return b"".join((self._head, encoded, b'","timestamp":', timestamp, self._tail))
 
 
 def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.core.commands import Report
 from gateway.core.connect import Terms
-from gateway.core.envelope import seal
+from gateway.core.envelope import Sealer
 from gateway.core.policy import Access, Action, Decision
 from gateway.core.pump import Pump, check_first_byte
 from gateway.core.reports import Reports
@@ -35,12 +35,10 @@ class Forward(Pump):
         "_bus_aliases",
         "_refused",
         "_reports",
-        "_routes",
         "_sender",
         "_shared",
         "_subscriptions",
         "_terms",
-        "_version",
         "alias_max",
         "bus_max_size",
     )
@@ -57,15 +55,13 @@ class Forward(Pump):
         ledger: Ledger,
         returned: Ledger,
     ) -> None:
-        super().__init__(ledger, returned, shared.policy.limits.packet_size)
+        super().__init__(terms.version, ledger, returned, shared.policy.limits.packet_size)
         self._shared = shared
         self._terms = terms
-        self._version = terms.version
         self._sender = sender
         self._access = access
         self._subscriptions = subscriptions
         self._reports = reports
-        self._routes: dict[bytes, Route] = {}
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
@@ -79,15 +75,15 @@ class Forward(Pump):
     def judge_by(self, access: Access) -> None:
         """Other rules are in force."""
         self._access = access
-        self.max_size = self._shared.policy.limits.packet_size
-        self._routes.clear()
+        self.max_size = self.plain_size = self._shared.policy.limits.packet_size
+        self.routes.clear()
         self.forget()
 
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """Judge one packet of the device."""
-        kind = check_first_byte(data[pos])
-        if kind == PacketType.PUBLISH:
+        if data[pos] & 0xF0 == 0x30:
             return self._publish(data, pos, body, end)
+        kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)
         if kind == PacketType.PUBREC:
@@ -119,19 +115,20 @@ class Forward(Pump):
         return b""
 
     def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
-        packet = decode_publish(data, pos, body, end, self._version)
+        packet = decode_publish(data, pos, body, end, self.version)
         self.messages += 1
         topic, alias = self._resolve(packet)
-        route = self._routes.get(topic) or self._judge(topic)
-        if not route.plain:
-            size = end - packet.payload_at
+        route = self.routes.get(topic) or self._judge(topic)
+        size = end - packet.payload_at
+        if route.conditional:
             decision = route.decision.with_message(packet.qos, packet.retain, size)
             if not decision.allowed:
                 return self._deny(packet, route, decision)
-            if route.sensitive and (size or not packet.retain):
-                return self._seal(packet, route, topic, data[packet.payload_at : end])
+        # An empty retained message clears the topic: sealed it would fill it.
+        if route.sensitive and (size or not packet.retain):
+            return self._seal(packet, route, topic, data[packet.payload_at : end])
         self.ledger.passed(packet.qos)
-        if packet.packet_id in self._refused:
+        if self._refused:
             self._refused = self._refused - {packet.packet_id}
         if not alias or self._bus_aliases.get(alias) == topic:
             if route.plain:
@@ -149,7 +146,7 @@ class Forward(Pump):
         """The topic a packet is about, and its alias (MQTT 5, 3.3.2.3.4); 0 for none."""
         value = find(packet.properties, PropertyId.TOPIC_ALIAS) if packet.properties else None
         if value is None:
-            if not packet.topic and self._version is Version.V5:
+            if not packet.topic and self.version is Version.V5:
                 raise ProtocolError("neither a topic nor a topic alias")
             return packet.topic, 0
         alias = int.from_bytes(value, "big")
@@ -169,13 +166,16 @@ class Forward(Pump):
         text = topic_text(topic)
         sensitive = self._shared.policy.sensitive(text)
         decision = self._access.decide(Action.PUBLISH, text)
-        return keep(self._routes, topic, Route(text, decision, sensitive=sensitive))
+        return keep(self.routes, topic, Route(text, decision, sensitive=sensitive))
 
     def _seal(self, packet: Publish, route: Route, topic: bytes, payload: bytes) -> bytes:
         shared = self._shared
-        sealed = seal(shared.ring, payload, topic=route.topic, sender=self._sender, now=shared.now())
+        sealer = route.sealer
+        if sealer is None:
+            sealer = route.sealer = Sealer(shared.ring, topic=route.topic, sender=self._sender)
+        sealed = sealer.seal(payload, shared.now())
         properties = b""
-        if self._version is Version.V5:
+        if self.version is Version.V5:
             # Without the alias: what it stands for on the bus stays as it was.
             properties = join(packet.properties, without=_ALIAS)
         changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
@@ -183,7 +183,7 @@ class Forward(Pump):
             raise PacketTooLarge("the sealed message is longer than the bus takes")
         shared.counters.sealed += 1
         self.ledger.passed(packet.qos)
-        if packet.packet_id in self._refused:
+        if self._refused:
             self._refused = self._refused - {packet.packet_id}
         return changed
 
@@ -198,7 +198,7 @@ class Forward(Pump):
             return b""
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
         most = self._shared.policy.limits.in_flight
-        if self._version is Version.V5:
+        if self.version is Version.V5:
             reason = decision.reason if self._terms.explain else ""
             answer = encode_ack(kind, packet.packet_id, Reason.NOT_AUTHORIZED, reason)
         elif self._shared.on_deny is OnDeny.DISCONNECT:

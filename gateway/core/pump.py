@@ -10,9 +10,10 @@ Must not know what is allowed, nor who is on the other end.
 
 from __future__ import annotations
 
+from gateway.core.routes import Route
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge
 from gateway.mqtt.inflight import Ledger
-from gateway.mqtt.packets import PacketType, Publish
+from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.wire import read_length
 
 # The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
@@ -38,17 +39,25 @@ class Pump:
         "max_size",
         "messages",
         "out",
+        "plain_size",
         "returned",
+        "routes",
         "stopped",
+        "version",
     )
 
-    def __init__(self, ledger: Ledger, returned: Ledger, max_size: int) -> None:
+    def __init__(self, version: Version, ledger: Ledger, returned: Ledger, max_size: int) -> None:
+        self.version = version
         self.ledger = ledger
         """Counts the QoS 1 and 2 messages that pass here, so that answers of ours keep their place."""
         self.returned = returned
         """The other direction's ledger: its acknowledgements pass here."""
         self.max_size = max_size
         """Longest packet, in bytes."""
+        self.plain_size = max_size
+        """Longest packet that may pass as it came, in bytes."""
+        self.routes: dict[bytes, Route] = {}
+        """The verdicts on the topics seen so far."""
         self.out: list[bytes] = []
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
@@ -77,17 +86,20 @@ class Pump:
 
         QoS 2 is not remembered: its handshake costs more than its parsing.
         """
-        payload_at = packet.payload_at
-        if payload_at - pos > _REMEMBERED_MAX or packet.qos == 2:
+        if packet.qos != 2:
+            self._remember(data, pos, body + 2 + len(packet.topic), packet.payload_at, end)
+
+    def _remember(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
+        if payload_at - pos > _REMEMBERED_MAX:
             return
         self._size = end - pos
-        self._id_at = 0
-        self._head = data[pos:payload_at]
-        if packet.qos:
-            at = body + 2 + len(packet.topic)
-            self._head = data[pos:at]
-            self._id_at = at - pos
-            self._tail = data[at + 2 : payload_at]
+        if data[pos] & 2:
+            self._head = data[pos:topic_end]
+            self._id_at = topic_end - pos
+            self._tail = data[topic_end + 2 : payload_at]
+        else:
+            self._head = data[pos:payload_at]
+            self._id_at = 0
 
     @property
     def waits_for_rest(self) -> bool:
@@ -123,23 +135,23 @@ class Pump:
             chunk = chunk[skipped:]
         self._run(chunk, len(chunk))
 
-    def _run(self, chunk: bytes, end: int) -> None:
+    def _run(self, chunk: bytes, end: int) -> None:  # noqa: PLR0912 - one loop, for a call costs as much as a packet
         pos = start = 0
         returned = self.returned
         ledger = self.ledger
-        head, size, id_at, tail = self._head, self._size, self._id_at, self._tail
+        head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
         try:
             while pos < end:
-                if chunk.startswith(head, pos) and pos + size <= end:
+                if chunk.startswith(head, pos) and pos + same <= end:
                     if not id_at:
                         self.messages += 1
-                        pos += size
+                        pos += same
                         continue
                     at = pos + id_at
                     if (chunk[at] or chunk[at + 1]) and (not tail or chunk.startswith(tail, at + 2)):
                         self.messages += 1
                         ledger.passed1 += 1
-                        pos += size
+                        pos += same
                         continue
                 if chunk.startswith(b"\x40\x02", pos) and not returned.held and pos + 4 <= end:
                     # PUBACK in its short form, and no answer of ours waits for it.
@@ -150,8 +162,8 @@ class Pump:
                 if length is None:
                     self._keep(chunk, pos, end - pos + 1)
                     break
-                body = length[1]
-                nxt = body + length[0]
+                size, body = length
+                nxt = body + size
                 if nxt - pos > self.max_size:
                     if not self.oversized(chunk, pos, body, end):
                         self._keep(chunk, pos, end - pos + 1)
@@ -162,9 +174,13 @@ class Pump:
                 elif nxt > end:
                     self._keep(chunk, pos, nxt - pos)
                     break
+                elif self._is_plain(chunk, pos, body, nxt):
+                    pos = nxt
+                    head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+                    continue
                 else:
                     replacement = self.handle(chunk, pos, body, nxt)
-                    head, size, id_at, tail = self._head, self._size, self._id_at, self._tail
+                    head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
                 if replacement is not None:
                     if pos > start:
                         self.out.append(chunk[start:pos])
@@ -179,6 +195,35 @@ class Pump:
             if pos > start:
                 self.out.append(chunk[start:pos])
 
+    def _is_plain(self, data: bytes, pos: int, body: int, end: int) -> bool:
+        """Whether this is a PUBLISH of QoS 0 or 1 without properties, on a topic that passes as it came.
+
+        The same verdict as `handle` would give, found without taking the packet apart.
+        """
+        first = data[pos]
+        if first & 0xF4 != 0x30 or end - body < 2 or end - pos > self.plain_size:
+            return False
+        at = body + 2 + (data[body] << 8 | data[body + 1])
+        route = self.routes.get(data[body + 2 : at])
+        if route is None or not route.plain:
+            return False
+        payload_at = at
+        if first & 2:
+            payload_at += 2
+        if self.version == Version.V5:
+            payload_at += 1
+        if (
+            payload_at > end
+            or (first & 2 and not (data[at] or data[at + 1]))
+            or (self.version == Version.V5 and data[payload_at - 1])
+        ):
+            return False
+        self._remember(data, pos, at, payload_at, end)
+        self.messages += 1
+        if first & 2:
+            self.ledger.passed1 += 1
+        return True
+
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
         self._partial = bytearray(chunk[pos:])
         self._need = need
@@ -191,8 +236,8 @@ class Pump:
 
 
 def check_first_byte(first: int) -> int:
-    """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]."""
+    """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
     kind = first >> 4
-    if kind != PacketType.PUBLISH and first != _FIRST_BYTES[kind]:
+    if first != _FIRST_BYTES[kind]:
         raise MalformedPacket("flags that this packet may not have")
     return kind

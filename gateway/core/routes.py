@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.core.envelope import Sealer
 from gateway.core.policy import Decision
 from gateway.mqtt.errors import MalformedPacket
 from gateway.mqtt.topics import name_fault
@@ -15,7 +16,7 @@ _TOPIC_MAX = 1024
 class Route:
     """The verdict on one topic."""
 
-    __slots__ = ("decision", "may_open", "plain", "reported", "sensitive", "topic")
+    __slots__ = ("conditional", "decision", "may_open", "plain", "reported", "sealer", "sensitive", "topic")
 
     def __init__(self, topic: str, decision: Decision, *, sensitive: bool, may_open: bool = False) -> None:
         self.topic = topic
@@ -23,7 +24,11 @@ class Route:
         self.sensitive = sensitive
         self.may_open = may_open
         """Whether a receiver gets the plaintext of a sensitive topic."""
-        self.plain = decision.allowed and decision.unconditional and not sensitive
+        self.conditional = not (decision.allowed and decision.unconditional)
+        """Whether the single message has to be looked at."""
+        self.sealer: Sealer | None = None
+        """Of a topic that was published to, if it is sensitive."""
+        self.plain = not self.conditional and not sensitive
         """Every message passes as it came."""
         self.reported = False
         """A refusal was told once already."""
