@@ -125,8 +125,6 @@ async def serve(health: Health, registry: CollectorRegistry | None, host: str, p
         interface="asgi3",
         log_config=None,
         access_log=False,
-        server_header=False,
-        date_header=False,
         proxy_headers=False,
         workers=1,
         limit_concurrency=_CONNECTIONS,

@@ -9,9 +9,10 @@ import socket
 import pytest
 import uvloop
 
+from gateway.core.counters import Counters
 from gateway.observe import health as module
 from gateway.observe.health import Health, serve
-from gateway.observe.metrics import Counters, registry
+from gateway.observe.metrics import registry
 
 
 async def ask(port, request="GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
@@ -172,6 +173,25 @@ async def test_a_silent_peer_is_cut_off(server, monkeypatch):
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await reader.readexactly(1)
     writer.close()
+
+
+async def test_closing_does_not_wait_for_an_answer_that_never_comes():
+    asked = asyncio.Event()
+
+    async def hangs():
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    health = Health(deadline=600)
+    health.add("bus", hangs, vital=False)
+    server = await serve(health, None, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asked.wait()
+    await server.close()
+    writer.close()
+    assert b"200" not in await reader.read()
 
 
 async def test_a_port_that_is_taken_is_an_error_and_not_the_end_of_the_process():

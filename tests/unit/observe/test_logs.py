@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.observe import logs
@@ -168,6 +168,7 @@ nasty = st.text(
 
 
 @given(value=nasty, name=nasty)
+@example(value="half a pair \ud800", name="\udfff")
 def test_no_text_breaks_a_json_line_or_reaches_a_terminal_as_control(value, name):
     stream = io.StringIO()
     logs.configure("info", stream)
@@ -181,6 +182,7 @@ def test_no_text_breaks_a_json_line_or_reaches_a_terminal_as_control(value, name
 
 
 @given(value=nasty, name=nasty)
+@example(value="half a pair \ud800", name="\udfff")
 def test_no_text_breaks_a_console_line(value, name):
     stream = Terminal()
     logs.configure("info", stream)

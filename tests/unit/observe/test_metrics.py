@@ -5,9 +5,10 @@ from dataclasses import fields
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.counters import Counters
 from gateway.mqtt.reasons import Reason
 from gateway.observe.audit import Kind, Outcome
-from gateway.observe.metrics import Counters, Gauge, registry
+from gateway.observe.metrics import Gauge, registry
 
 
 def scrape(own):
@@ -22,7 +23,7 @@ def test_every_plain_counter_is_scraped_as_it_stands_now():
     counters = Counters()
     own = registry(counters, {})
     plain = [item.name for item in fields(Counters) if item.type == "int"]
-    assert len(plain) == 19
+    assert {"sealed", "audit_suppressed", "logins_refused"} <= set(plain)
     for number, name in enumerate(plain, start=1):
         setattr(counters, name, number)
     samples = scrape(own)

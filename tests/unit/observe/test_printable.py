@@ -1,6 +1,6 @@
 """What is escaped, and that nothing else is."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.observe.printable import printable
@@ -18,6 +18,7 @@ def test_visible_text_of_any_script_stays(text):
 
 
 @given(st.text(st.characters()))
+@example("half a pair \ud800\udfff")
 def test_the_result_can_be_encoded_and_stays_on_one_line(text):
     result = printable(text)
     result.encode()

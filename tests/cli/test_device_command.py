@@ -1,0 +1,162 @@
+"""What a transcript can't show: that the secret is the right one, and what happens on a terminal."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+
+from gateway.store import open_store
+
+
+def stored(place, device_id):
+    async def read():
+        store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
+        try:
+            return await store.device(device_id)
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
+
+
+def verifies(place, device_id, secret):
+    try:
+        return PasswordHasher().verify(stored(place, device_id).credential, secret)
+    except VerifyMismatchError:
+        return False
+
+
+def on_a_terminal(place, command, prompt="", answer=""):
+    """Run `command` with a terminal as stdin, stdout and stderr; what it showed, and its exit code.
+
+    `answer` is typed when `prompt` appears.
+    """
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", command], cwd=place.folder, env={**place.environment, "TERM": "xterm"},
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    try:
+        while True:
+            if prompt and prompt.encode() in shown:
+                os.write(controller, answer.encode())
+                prompt = ""
+            try:
+                chunk = os.read(controller, 4096)
+            except OSError:  # EIO: the last process with the terminal has ended
+                break
+            if not chunk:
+                break
+            shown += chunk
+    finally:
+        os.close(controller)
+        code = process.wait(timeout=60)
+    return shown.decode(), code
+
+
+def test_the_printed_secret_is_the_stored_one_and_rotate_replaces_it(place):
+    code, out, err = place.shell("gateway-admin device add lamp-1 --role sensor --json")
+    assert (code, err) == (0, "")
+    first = json.loads(out)["secret"]
+    assert len(first) == 43
+    assert verifies(place, "lamp-1", first)
+    before = stored(place, "lamp-1").version
+    _, out, _ = place.shell("gateway-admin device rotate lamp-1 --json")
+    second = json.loads(out)["secret"]
+    assert verifies(place, "lamp-1", second)
+    assert not verifies(place, "lamp-1", first)
+    assert stored(place, "lamp-1").version > before
+
+
+@pytest.mark.parametrize(
+    ("given", "secret", "shown"),
+    [
+        (b"hunter2\n", b"hunter2", "hunter2"),
+        (b"hunter2\r\n", b"hunter2", "hunter2"),
+        (b" two lines\nof it", b" two lines\nof it", " two lines\nof it"),
+        ("gr\u00fcn".encode(), "gr\u00fcn".encode(), "gr\u00fcn"),
+        (b"\xff\x00binary", b"\xff\x00binary", None),
+    ],
+)
+def test_a_secret_from_stdin_is_taken_as_bytes(place, given, secret, shown):
+    command = "gateway-admin device add lamp-1 --role sensor --secret-stdin --json"
+    code, out, err = place.shell(command, stdin=given)
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"device_id": "lamp-1", "secret": shown, "roles": ["sensor"], "labels": {}}
+    assert verifies(place, "lamp-1", secret)
+
+
+def test_a_secret_that_was_given_is_not_repeated_to_people(place):
+    code, out, err = place.shell(
+        "gateway-admin device add lamp-1 --role sensor --secret-stdin", stdin=b"hunter2-planted"
+    )
+    assert code == 0
+    assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize(("given", "why"), [(b"\n", "empty"), (b"a" * 65_536, "longer than")])
+def test_a_secret_that_can_not_be_one_is_wrong_usage(place, given, why):
+    code, _, err = place.shell("gateway-admin device add d --role sensor --secret-stdin", stdin=given)
+    assert code == 2
+    assert why in err
+    assert stored(place, "d") is None
+
+
+def test_no_command_shows_a_hash(place):
+    place.shell("gateway-admin device add lamp-1 --role sensor")
+    for command in ("show lamp-1", "show lamp-1 --json", "list", "list --json", "disable lamp-1 --json"):
+        code, out, err = place.shell(f"gateway-admin device {command}")
+        assert code == 0
+        assert "argon2" not in out + err
+        assert stored(place, "lamp-1").credential not in out
+
+
+def test_on_a_terminal_the_list_is_a_coloured_table_and_brackets_in_a_label_are_text(place):
+    place.shell(
+        "gateway-admin device add lamp-1 --role sensor --label 'room=[red]x[/red]'".replace("[/red]", "[b]")
+    )
+    shown, code = on_a_terminal(place, "gateway-admin device list")
+    assert code == 0
+    assert "\x1b[32menabled" in shown
+    assert "room=[red]x[b]" in shown
+    plain, _ = on_a_terminal(place, "NO_COLOR=1 gateway-admin device list")
+    assert "\x1b[3" not in plain
+
+
+def test_on_a_terminal_remove_asks_and_no_keeps_the_device(place):
+    place.shell("gateway-admin device add lamp-1 --role sensor")
+    shown, code = on_a_terminal(place, "gateway-admin device remove lamp-1", "lost.", "n\n")
+    assert "Remove device lamp-1?" in shown
+    assert "was not removed" in shown
+    assert code == 1
+    assert stored(place, "lamp-1") is not None
+    _, code = on_a_terminal(place, "gateway-admin device remove lamp-1", "lost.", "y\n")
+    assert code == 0
+    assert stored(place, "lamp-1") is None
+
+
+def test_on_a_terminal_remove_does_not_ask_with_yes(place):
+    place.shell("gateway-admin device add lamp-1 --role sensor")
+    shown, code = on_a_terminal(place, "gateway-admin device remove lamp-1 --yes")
+    assert (re.sub(r"\x1b\S*?m", "", shown).strip(), code) == ("Device lamp-1 removed.", 0)
+
+
+def test_a_secret_typed_on_a_terminal_is_not_echoed(place):
+    shown, code = on_a_terminal(
+        place,
+        # The prompt opens the terminal itself; it must be the controlling one.
+        "setsid -c -w gateway-admin device add lamp-1 --role sensor --secret-stdin",
+        "Secret: ",
+        "hunter2-planted\n",
+    )
+    assert "hunter2" not in shown
+    assert code == 0, shown
+    assert verifies(place, "lamp-1", b"hunter2-planted")

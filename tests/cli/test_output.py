@@ -1,0 +1,78 @@
+"""However a command ends, it is a message and an exit code."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from gateway.cli.output import Failure, answering, wrong_usage
+from gateway.config import ConfigError
+
+
+def end(error, capsys, *, as_json):
+    with pytest.raises(typer.Exit) as ended, answering(as_json=as_json):
+        raise error
+    out, err = capsys.readouterr()
+    return ended.value.exit_code, out, err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text", "problems"),
+    [
+        (Failure("no such thing"), 1, "no such thing", []),
+        (wrong_usage("no such id"), 2, "no such id", []),
+        (ConfigError(["first", "second"]), 1, "2 problems found", ["first", "second"]),
+        (PermissionError(13, "Permission denied", "data"), 1, "[Errno 13] Permission denied: 'data'", []),
+        (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero", []),
+    ],
+)
+def test_an_error_is_text_on_stderr_and_one_object_on_stdout(error, code, text, problems, capsys):
+    assert end(error, capsys, as_json=False) == (
+        code,
+        "",
+        "".join([f"error: {text}\n", *(f"  - {problem}\n" for problem in problems)]),
+    )
+    ended, out, err = end(error, capsys, as_json=True)
+    assert ended == code
+    assert json.loads(out) == {"error": text, "problems": problems}
+    assert err.startswith(f"error: {text}\n")
+
+
+def test_an_error_stays_on_its_lines(capsys):
+    _, _, err = end(Failure("a\nforged\x1b[2J", ["b\nforged"]), capsys, as_json=False)
+    assert err.splitlines() == ["error: a\\u000aforged\\u001b[2J", "  - b\\u000aforged"]
+
+
+def test_an_exit_code_passes(capsys):
+    with pytest.raises(typer.Exit) as ended, answering(as_json=True):
+        raise typer.Exit(7)
+    assert ended.value.exit_code == 7
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_went_away_is_no_unexpected_error(place):
+    _, _, err = place.shell("gateway-admin --help | true; gateway-admin device list --json | true")
+    assert "unexpected" not in err
+    assert "Traceback" not in err
+
+
+def test_help_does_not_wait_for_the_database():
+    code = (
+        "import sys\n"
+        "from gateway.cli import admin, run\n"
+        "heavy = {'sqlalchemy', 'alembic', 'argon2', 'uvicorn', 'cryptography'} & set(sys.modules)\n"
+        "sys.exit(' '.join(heavy) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_command_takes_a_secret_as_an_argument(place):
+    for verb in ("add", "rotate"):
+        code, _, err = place.shell(f"gateway-admin device {verb} lamp-1 --role sensor --secret hunter2")
+        assert code == 2
+        assert "hunter2" not in err

@@ -1,0 +1,70 @@
+"""`gateway-admin status` beside a real health port, and beside none."""
+
+import asyncio
+import json
+import socket
+
+from gateway.observe.health import Health, serve
+
+
+async def ask(place, checks):
+    """The command's exit code, its JSON and its text, while a health port with `checks` is open."""
+    health = Health()
+    for name, answer in checks.items():
+        health.add(name, lambda answer=answer: answer, vital=False)
+    server = await serve(health, None, "127.0.0.1", 0)
+    try:
+        place.environment["GATEWAY_HEALTH_BIND"] = f"0.0.0.0:{server.port}"
+        code, out, _ = await asyncio.to_thread(place.shell, "gateway-admin status --json")
+        _, text, _ = await asyncio.to_thread(place.shell, "gateway-admin status")
+    finally:
+        await server.close()
+    return code, json.loads(out), text
+
+
+async def test_a_gateway_that_is_ready(place):
+    code, out, text = await ask(place, {"store": (True, "2 devices"), "bus": (True, "reachable")})
+    assert code == 0
+    assert (out["running"], out["ready"], out["devices"], out["problems"]) == (True, True, 0, [])
+    assert out["checks"]["bus"] == {"ok": True, "detail": "reachable"}
+    assert len(out["policy"]) == 64
+    assert text.splitlines()[0].startswith("gateway  ready")
+    assert "  ok     bus: reachable" in text
+
+
+async def test_a_gateway_that_is_not_ready(place):
+    code, out, text = await ask(place, {"bus": (False, "forged\n\x1b[2J")})
+    assert code == 1
+    assert (out["running"], out["ready"]) == (True, False)
+    assert "  FAILED bus: forged\\u000a\\u001b[2J" in text
+
+
+async def test_what_is_wrong_on_disk_is_told_beside_the_health(bare):
+    (bare.folder / "acl" / "limits.toml").write_text("typo = 1\n")
+    code, out, _ = await ask(bare, {"bus": (True, "reachable")})
+    assert code == 0
+    assert (out["ready"], out["devices"], out["policy"]) == (True, None, None)
+    assert len(out["problems"]) == 2
+
+
+def test_no_gateway(place):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    place.environment["GATEWAY_HEALTH_BIND"] = f"127.0.0.1:{port}"
+    code, out, _ = place.shell("gateway-admin status --json")
+    assert code == 1
+    assert json.loads(out)["running"] is False
+    assert json.loads(out)["devices"] == 0
+
+
+async def test_something_else_answers(place):
+    async def other(_, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
+        place.environment["GATEWAY_HEALTH_BIND"] = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        code, out, _ = await asyncio.to_thread(place.shell, "gateway-admin status --json")
+    assert code == 1
+    assert "is not a gateway" in json.loads(out)["detail"]
