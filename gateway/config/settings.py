@@ -6,7 +6,6 @@ A validator's message may show the value only where it can hold no secret: not i
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import re
 from enum import StrEnum
@@ -67,11 +66,11 @@ def _address(value: object) -> object:
     if not isinstance(value, str):
         return value
     host, colon, port = value.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
+    if ":" in host and host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif not colon or ":" in host:
         raise ValueError(f"{value!r} is not host:port")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
         raise ValueError(f"{value!r} has no port from 0 to 65535")
     _host(host)
     return Address(host, int(port))
@@ -100,16 +99,16 @@ def _jwt_secret(value: object) -> object:
     return secret
 
 
+def _base64(text: str) -> bytes:
+    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+
+
 def _encryption_key(value: object) -> object:
     if isinstance(value, str):
-        for decode in (
-            bytes.fromhex,
-            lambda text: base64.b64decode(text, validate=True),
-            base64.urlsafe_b64decode,
-        ):
+        for decode in (bytes.fromhex, _base64):
             try:
                 key = decode(value)
-            except (ValueError, binascii.Error):
+            except ValueError:
                 continue
             if len(key) == _KEY_BYTES:
                 return Secret(key)

@@ -1,0 +1,572 @@
+"""The settings: where they may come from, what they may be, and how everything wrong is told at once."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Address, ConfigError, LogLevel, Settings, file_problems, load_settings
+from gateway.core.shared import OnDeny
+from gateway.security.pki import ensure_server_certificate
+
+PREFIXES = (
+    "GATEWAY_",
+    "MQTT_",
+    "TLS_",
+    "JWT_",
+    "ENCRYPTION_",
+    "ACL_",
+    "SERVICE_TOPIC_",
+    "HEALTH_",
+    "METRICS_",
+)
+KEY = bytes(range(32))
+KEY_TEXT = base64.b64encode(KEY).decode()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """An empty folder to work in, and an environment without settings."""
+    for name in list(os.environ):
+        if name.startswith(PREFIXES) or name in {"DATABASE_URL", "REDIS_URL", "LOG_LEVEL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def env(monkeypatch):
+    def set_all(**values: str) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return set_all
+
+
+def problems(config_file: Path | None = None, **overrides: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(config_file, **overrides)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def test_the_defaults_are_the_contracts():
+    settings = load_settings()
+    assert settings.model_dump() == {
+        "mqtt_broker": None,
+        "mqtt_port": 1883,
+        "mqtt_username": None,
+        "mqtt_password": None,
+        "mqtt_ca_path": None,
+        "gateway_data_dir": Path("data"),
+        "database_url": "sqlite:///data/gateway.db",
+        "redis_url": None,
+        "gateway_mqtt_bind": Address("0.0.0.0", 8883),
+        "gateway_http_bind": Address("0.0.0.0", 8443),
+        "gateway_health_bind": Address("127.0.0.1", 8000),
+        "tls_enabled": True,
+        "tls_cert_path": Path("certs/server.crt"),
+        "tls_key_path": Path("certs/server.key"),
+        "tls_client_ca_path": None,
+        "jwt_secret": None,
+        "jwt_ttl": 86_400,
+        "encryption_key": None,
+        "encryption_key_path": Path("data/keys/encryption.key"),
+        "acl_path": Path("acl"),
+        "service_topic_prefix": "gateway",
+        "gateway_bus_services": False,
+        "gateway_on_deny": OnDeny.DROP,
+        "gateway_workers": 1,
+        "metrics_enabled": True,
+        "log_level": LogLevel.INFO,
+        "health_check_interval": 30,
+    }
+    assert settings.bus is None
+    assert settings.database_path == Path("data/gateway.db")
+
+
+def test_what_hangs_on_the_data_folder_follows_it():
+    settings = load_settings(gateway_data_dir="/var/lib/gateway")
+    assert settings.database_url == "sqlite:////var/lib/gateway/gateway.db"
+    assert settings.database_path == Path("/var/lib/gateway/gateway.db")
+    assert settings.encryption_key_path == Path("/var/lib/gateway/keys/encryption.key")
+
+
+def test_precedence(folder, env):
+    names = [
+        "gateway_mqtt_bind",
+        "gateway_http_bind",
+        "gateway_health_bind",
+        "acl_path",
+        "service_topic_prefix",
+    ]
+
+    def values(source: str) -> dict[str, str]:
+        ports = {"toml": 1, "dotenv": 2, "env": 3, "cli": 4}
+        return {name: f"127.0.0.1:{ports[source]}" if "bind" in name else source for name in names}
+
+    toml, dotenv, environment, cli = (values(source) for source in ("toml", "dotenv", "env", "cli"))
+    (folder / "gateway.toml").write_text("".join(f'{name} = "{toml[name]}"\n' for name in names[:4]))
+    (folder / ".env").write_text("".join(f"{name.upper()}={dotenv[name]}\n" for name in names[:3]))
+    env(**{name.upper(): environment[name] for name in names[:2]})
+    settings = load_settings(gateway_mqtt_bind=cli["gateway_mqtt_bind"], gateway_http_bind=None)
+    assert settings.gateway_mqtt_bind.port == 4
+    assert settings.gateway_http_bind.port == 3
+    assert settings.gateway_health_bind.port == 2
+    assert settings.acl_path == Path("toml")
+    assert settings.service_topic_prefix == "gateway"
+
+
+def test_a_named_file_is_read_in_the_place_of_gateway_toml(folder):
+    (folder / "gateway.toml").write_text("nonsense = 1\n")
+    (folder / "other.toml").write_text('mqtt_broker = "bus"\nmqtt_port = 8884\ntls_enabled = true\n')
+    assert load_settings(folder / "other.toml").bus == Address("bus", 8884)
+    assert "No such file" in problems(folder / "absent.toml")[0]
+
+
+def test_dotenv_is_taken_literally(folder):
+    (folder / ".env").write_text(
+        "# a comment\nexport MQTT_BROKER=bus\nMQTT_USERNAME='a b'\nMQTT_PASSWORD=pa${HOME}ss\n"
+        "COMPOSE_PROJECT=x\nEMPTY_ELSEWHERE=\n"
+    )
+    settings = load_settings()
+    assert settings.mqtt_password.reveal() == b"pa${HOME}ss"
+    assert settings.mqtt_username == "a b"
+
+
+def test_variables_of_others_are_none_of_ours(env):
+    env(LOG_FORMAT="x", REDIS_HOST="x", DATABASE_NAME="x", mqtt_port="x", METRICSX="x")
+    assert load_settings().mqtt_port == 1883
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("MQTT_PASWORD", "MQTT_PASSWORD"),
+        ("MQTT_PASSWORD_FIEL", "MQTT_PASSWORD_FILE"),
+        ("GATEWAY_MQTT_BINDS", "GATEWAY_MQTT_BIND"),
+        ("TLS_CERT", "TLS_CERT_PATH"),
+        ("JWT_SECRETS", "JWT_SECRET"),
+        ("ENCRYPTION_KEYPATH", "ENCRYPTION_KEY_PATH"),
+        ("ACL_PAHT", "ACL_PATH"),
+        ("SERVICE_TOPIC_PREFX", "SERVICE_TOPIC_PREFIX"),
+        ("HEALTH_CHECK_INTERVALL", "HEALTH_CHECK_INTERVAL"),
+        ("METRICS_ENABLE", "METRICS_ENABLED"),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", ".env"])
+def test_an_unknown_variable_of_ours_is_an_error(folder, env, variable, meant, source):
+    if source == ".env":
+        (folder / ".env").write_text(f"{variable}=hunter2\n")
+    else:
+        env(**{variable: "hunter2"})
+    assert problems() == [
+        f"{variable} ({source}): there is no such setting. Did you mean {meant}? Correct or remove it."
+    ]
+
+
+def test_an_unknown_key_in_the_file_is_an_error(folder):
+    (folder / "gateway.toml").write_text('mqtt_brokr = "hunter2"\nMQTT_PORT = 1\nzzz = 1\n[mqtt]\nport = 1\n')
+    told = problems()
+    assert told[0] == (
+        "mqtt_brokr (gateway.toml): there is no such setting. Did you mean mqtt_broker? Correct or remove it."
+    )
+    assert [problem.split()[0] for problem in told] == ["mqtt_brokr", "MQTT_PORT", "zzz", "mqtt"]
+    assert "Did you mean" not in told[2]
+
+
+def test_what_kubernetes_sets_is_explained(env):
+    env(
+        GATEWAY_SERVICE_HOST="10.0.0.1",
+        GATEWAY_PORT_8883_TCP_ADDR="10.0.0.1",
+        MQTT_PORT="tcp://10.0.0.2:1883",
+    )
+    told = problems()
+    assert len(told) == 3
+    assert all("enableServiceLinks: false" in problem for problem in told)
+
+
+def test_everything_is_told_at_once_and_no_secret_is(folder, env):
+    (folder / "gateway.toml").write_text('log_level = "loud"\n')
+    (folder / ".env").write_text("HEALTH_CHECK_INTERVAL=0\nMETRICS_ENABLED=perhaps\n")
+    env(
+        MQTT_BROKER="mqtt://user:hunter2@host",
+        MQTT_PORT="70000",
+        MQTT_PASWORD="hunter2",
+        JWT_SECRET="hunter2",
+        ENCRYPTION_KEY="hunter2",
+        DATABASE_URL="mysql://user:hunter2@host/db",
+        REDIS_URL="http://user:hunter2@host",
+        JWT_TTL="forever",
+        GATEWAY_MQTT_BIND="8883",
+        GATEWAY_ON_DENY="explode",
+        GATEWAY_WORKERS="4",
+        SERVICE_TOPIC_PREFIX="a/#",
+        TLS_ENABLED="false",
+        TLS_CLIENT_CA_PATH="ca.crt",
+        ACL_PATH="",
+    )
+    told = problems(gateway_health_bind="nowhere")
+    named = {problem.split(":")[0] for problem in told}
+    assert named == {
+        "log_level (gateway.toml)",
+        "HEALTH_CHECK_INTERVAL (.env)",
+        "METRICS_ENABLED (.env)",
+        "MQTT_BROKER (environment)",
+        "MQTT_PORT (environment)",
+        "MQTT_PASWORD (environment)",
+        "JWT_SECRET (environment)",
+        "ENCRYPTION_KEY (environment)",
+        "DATABASE_URL (environment)",
+        "REDIS_URL (environment)",
+        "JWT_TTL (environment)",
+        "GATEWAY_MQTT_BIND (environment)",
+        "GATEWAY_ON_DENY (environment)",
+        "GATEWAY_WORKERS (environment)",
+        "SERVICE_TOPIC_PREFIX (environment)",
+        "TLS_ENABLED (environment) and TLS_CLIENT_CA_PATH (environment)",
+        "ACL_PATH (environment)",
+        "gateway_health_bind (command line)",
+    }
+    assert len(told) == len(named)
+    assert "hunter2" not in "\n".join(told)
+    remedies = ("Give ", "Correct ", "remove ")
+    assert all(any(remedy in problem for remedy in remedies) for problem in told)
+
+
+def test_a_wrong_secret_shows_in_no_error_of_the_model():
+    with pytest.raises(ValueError, match="shorter") as caught:
+        Settings(jwt_secret="hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_show_in_no_repr(env):
+    env(
+        MQTT_BROKER="bus",
+        MQTT_USERNAME="gateway",
+        MQTT_PASSWORD="hunter2",
+        JWT_SECRET="hunter2" * 5,
+        ENCRYPTION_KEY=KEY.hex(),
+        REDIS_URL="redis://:hunter2@host",
+    )
+    settings = load_settings()
+    for shown in (repr(settings), str(settings), repr(settings.model_dump(exclude={"redis_url"}))):
+        assert "hunter2" not in shown
+        assert KEY.hex() not in shown
+    assert settings.mqtt_password.reveal() == b"hunter2"
+    assert settings.redis_url == "redis://:hunter2@host"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("MQTT_PASSWORD", "päss word\n", "päss word".encode()),
+        ("MQTT_PASSWORD", "trailing space \r\n", b"trailing space "),
+        ("MQTT_PASSWORD", "two\n\n", b"two\n"),
+        ("JWT_SECRET", "x" * 32, b"x" * 32),
+        ("ENCRYPTION_KEY", KEY.hex() + "\n", KEY),
+    ],
+)
+def test_a_secret_may_stand_in_a_file(folder, env, name, value, read):
+    (folder / "secret").write_bytes(value.encode())
+    env(MQTT_BROKER="bus", MQTT_USERNAME="gateway", **{f"{name}_FILE": str(folder / "secret")})
+    assert getattr(load_settings(), name.lower()).reveal() == read
+
+
+def test_urls_may_stand_in_a_file_too(folder, env):
+    (folder / "redis").write_text("rediss://host/1\n")
+    (folder / "gateway.toml").write_text('redis_url_file = "redis"\ndatabase_url_file = "db"\n')
+    (folder / "db").write_text("sqlite:///x.db\n")
+    settings = load_settings()
+    assert (settings.redis_url, settings.database_url) == ("rediss://host/1", "sqlite:///x.db")
+
+
+def test_secret_files_that_are_of_no_use(folder, env):
+    (folder / "empty").write_text("\n")
+    (folder / "binary").write_bytes(b"\xff\xfe")
+    (folder / "short").write_text("hunter2")
+    (folder / "gateway.toml").write_text('redis_url = "redis://host"\n')
+    env(
+        MQTT_PASSWORD_FILE="absent",
+        DATABASE_URL_FILE="empty",
+        ENCRYPTION_KEY_FILE="binary",
+        JWT_SECRET_FILE="short",
+        REDIS_URL_FILE="short",
+        MQTT_BROKER_FILE="short",
+    )
+    told = problems()
+    assert [problem.split(".")[0] for problem in sorted(told)] == [
+        "DATABASE_URL_FILE (environment): empty is empty",
+        "ENCRYPTION_KEY_FILE (environment): binary is not UTF-8 text",
+        "JWT_SECRET_FILE (environment): this is shorter than 32 bytes, and short keys can be guessed",
+        "MQTT_BROKER_FILE (environment): there is no such setting",
+        "MQTT_PASSWORD_FILE (environment): absent cannot be read (No such file or directory)",
+        "REDIS_URL_FILE (environment) and redis_url (gateway",
+    ]
+    assert "hunter2" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        KEY_TEXT,
+        base64.urlsafe_b64encode(b"\xff" * 32).decode(),
+        KEY.hex(),
+        KEY.hex().upper(),
+    ],
+)
+def test_keys(env, text):
+    env(ENCRYPTION_KEY=text)
+    assert load_settings().encryption_key.reveal() in {KEY, b"\xff" * 32}
+
+
+@pytest.mark.parametrize(
+    "text", ["00" * 31, "00" * 33, base64.b64encode(b"x" * 31).decode(), "x" * 32, "ü" * 16, "!" + KEY_TEXT]
+)
+def test_keys_that_are_none(env, text):
+    env(ENCRYPTION_KEY=text)
+    (told,) = problems()
+    assert "not a key of 32 bytes" in told
+    assert text not in told
+
+
+@pytest.mark.parametrize(("text", "long_enough"), [("x" * 31, False), ("ü" * 15, False), ("ü" * 16, True)])
+def test_the_token_secret_is_measured_in_bytes(env, text, long_enough):
+    env(JWT_SECRET=text)
+    if long_enough:
+        assert load_settings().jwt_secret.reveal() == text.encode()
+    else:
+        assert "shorter than 32 bytes" in problems()[0]
+
+
+def test_a_secret_that_is_no_utf8_keeps_its_bytes(monkeypatch):
+    monkeypatch.setitem(os.environb, b"JWT_SECRET", b"\xff" * 32)
+    assert load_settings().jwt_secret.reveal() == b"\xff" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:0", Address("127.0.0.1", 0)),
+        ("localhost:8883", Address("localhost", 8883)),
+        ("[::1]:8883", Address("::1", 8883)),
+        ("[::]:65535", Address("::", 65535)),
+        ("edge-7.example.org:1", Address("edge-7.example.org", 1)),
+    ],
+)
+def test_binds(text, address):
+    assert load_settings(gateway_mqtt_bind=text).gateway_mqtt_bind == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8883",
+        ":8883",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "::1:8883",
+        "[zz]:1",
+        "a b:1",
+        "*:1",
+        "h:²",
+    ],
+)
+def test_binds_that_are_none(text):
+    (told,) = problems(gateway_mqtt_bind=text)
+    assert told.endswith("Give host:port, such as 0.0.0.0:8883.")
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("localhost.example.org", False),
+    ],
+)
+def test_without_tls_on_loopback_only(host, loopback):
+    bind = str(Address(host, 1883))
+    if loopback:
+        assert not load_settings(tls_enabled="false", gateway_mqtt_bind=bind).tls_enabled
+    else:
+        (told,) = problems(tls_enabled=False, gateway_mqtt_bind=bind)
+        assert told.startswith("tls_enabled (command line) and gateway_mqtt_bind (command line): without TLS")
+    assert "loopback" in problems(tls_enabled=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("24h", 86_400), ("90m", 5_400), ("30s", 30), ("7d", 604_800), ("366d", 31_622_400)]
+)
+def test_durations(text, seconds):
+    assert load_settings(jwt_ttl=text).jwt_ttl == seconds
+
+
+@pytest.mark.parametrize("text", ["24", "h", "-1h", "1.5h", "0s", "367d", "1 h", "1h30m", "24H", 3600])
+def test_durations_that_are_none(text):
+    assert "such as 24h" in problems(jwt_ttl=text)[0]
+
+
+@pytest.mark.parametrize("text", ["gateway", "a/b/c", "site-1/gateway", "ü"])
+def test_service_prefixes(text):
+    assert load_settings(service_topic_prefix=text).service_topic_prefix == text
+
+
+@pytest.mark.parametrize("text", ["/", "/a", "a/", "a//b", "+", "a/#", "a+b", "$SYS", "a\n", "x" * 257])
+def test_service_prefixes_that_are_none(text):
+    assert "plain topic levels" in problems(service_topic_prefix=text)[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///a?b", "mysql://h/d", "a.db"]
+)
+def test_databases_that_are_none(text):
+    assert "sqlite:///path/to/file.db" in problems(database_url=text)[0]
+
+
+def test_postgresql_is_not_yet_there(env):
+    env(DATABASE_URL="postgresql://user:hunter2@host/db")
+    (told,) = problems()
+    assert "SQLite only" in told
+    assert "hunter2" not in told
+
+
+def test_the_bus():
+    assert load_settings(mqtt_broker="10.0.0.1", mqtt_port="1884").bus == Address("10.0.0.1", 1884)
+    assert load_settings(mqtt_broker="fd00::1").bus == Address("fd00::1", 1883)
+    for broker in ("mqtt://bus", "bus:1883", "a b", "-a", "user@bus"):
+        assert "host name or address alone" in problems(mqtt_broker=broker)[0]
+
+
+@pytest.mark.parametrize("name", ["mqtt_username", "mqtt_password", "mqtt_ca_path"])
+def test_what_is_meant_for_a_bus_that_is_not_named(name):
+    """The embedded bus would be started, and messages end where nobody looks for them."""
+    (told,) = problems(**{name: "x"})
+    assert told == (
+        f"{name} (command line): no bus is named, and an embedded one would be started. "
+        "Set MQTT_BROKER, or remove it."
+    )
+
+
+def test_a_password_needs_a_user_name():
+    (told,) = problems(mqtt_broker="bus", mqtt_password="hunter2")
+    assert "Set MQTT_USERNAME" in told
+    assert "hunter2" not in told
+
+
+def test_names_of_choices_in_any_case(env):
+    env(LOG_LEVEL="DEBUG", GATEWAY_ON_DENY="Disconnect")
+    settings = load_settings()
+    assert (settings.log_level, settings.gateway_on_deny) == (LogLevel.DEBUG, OnDeny.DISCONNECT)
+
+
+def test_files_that_cannot_be_understood(folder):
+    (folder / "gateway.toml").write_text("a = \n")
+    (folder / ".env").write_text("MQTT_PORT=1\n=hunter2\nMQTT_BROKER\n")
+    told = problems()
+    assert told[0].startswith("gateway.toml: it is not TOML: Invalid value (at line 1")
+    assert told[1:] == [
+        ".env: line 2 is not NAME=value. Correct or remove it.",
+        ".env: line 3 is not NAME=value. Correct or remove it.",
+    ]
+
+
+def test_files_that_cannot_be_read(folder):
+    (folder / "gateway.toml").write_bytes(b"\xff")
+    (folder / ".env").mkdir()
+    told = problems()
+    assert told[0].startswith("gateway.toml: it is not TOML")
+    assert told[1].startswith(".env: it cannot be read")
+    (folder / "gateway.toml").unlink()
+    (folder / "gateway.toml").mkdir()
+    assert problems()[0].startswith("gateway.toml: it cannot be read")
+
+
+def test_settings_cannot_be_changed():
+    settings = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.tls_enabled = False
+
+
+class TestFiles:
+    """What `gateway check` finds before anything is started."""
+
+    @pytest.fixture(autouse=True)
+    def acl(self, folder):
+        (folder / "acl").mkdir()
+
+    def test_a_first_start_lacks_nothing(self):
+        assert file_problems(load_settings()) == []
+
+    def test_nor_does_a_second(self, folder):
+        ensure_server_certificate(folder / "certs/server.crt", folder / "certs/server.key")
+        (folder / "data").mkdir()
+        ca = folder / "certs/ca.crt"
+        assert file_problems(load_settings(mqtt_broker="bus", mqtt_ca_path=ca, tls_client_ca_path=ca)) == []
+
+    @pytest.mark.parametrize("name", ["server.crt", "server.key"])
+    def test_half_a_pair(self, folder, name):
+        ensure_server_certificate(folder / "certs/server.crt", folder / "certs/server.key")
+        (folder / "certs" / name).unlink()
+        (told,) = file_problems(load_settings())
+        assert f"certs/{name} is missing" in told
+        assert told.startswith("TLS_CERT_PATH" if name.endswith("crt") else "TLS_KEY_PATH")
+        assert file_problems(load_settings(tls_enabled=False, gateway_mqtt_bind="127.0.0.1:0")) == []
+
+    def test_a_pair_that_does_not_belong_together(self, folder):
+        for name in ("a", "b"):
+            ensure_server_certificate(folder / name / "s.crt", folder / name / "s.key")
+        (told,) = file_problems(load_settings(tls_cert_path="a/s.crt", tls_key_path="b/s.key"))
+        assert "KEY_VALUES_MISMATCH" in told
+        assert "belong together" in told
+
+    def test_what_is_no_certificate(self, folder):
+        (folder / "x").write_text("nonsense")
+        settings = load_settings(
+            tls_cert_path="x",
+            tls_key_path="x",
+            tls_client_ca_path="x",
+            mqtt_broker="bus",
+            mqtt_ca_path="absent",
+        )
+        told = file_problems(settings)
+        assert [problem.split(":")[0] for problem in told] == [
+            "TLS_CERT_PATH, TLS_KEY_PATH",
+            "TLS_CLIENT_CA_PATH",
+            "MQTT_CA_PATH",
+        ]
+        assert "No such file" in told[2]
+
+    def test_a_key_with_a_passphrase_asks_nobody(self, folder):
+        from cryptography.hazmat.primitives import serialization as pem
+
+        certificate, key = folder / "certs/server.crt", folder / "certs/server.key"
+        ensure_server_certificate(certificate, key)
+        loaded = pem.load_pem_private_key(key.read_bytes(), None)
+        encryption = pem.BestAvailableEncryption(b"x")
+        key.write_bytes(loaded.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, encryption))
+        (told,) = file_problems(load_settings())
+        assert "without a passphrase" in told
+
+    def test_folders_that_are_none(self, folder):
+        (folder / "file").write_text("")
+        (folder / "script").write_text("")
+        (folder / "script").chmod(0o755)
+        settings = load_settings(acl_path="script", gateway_data_dir="file/data")
+        assert [problem.split(":")[0] for problem in file_problems(settings)] == [
+            "ACL_PATH",
+            "GATEWAY_DATA_DIR",
+            "DATABASE_URL",
+            "ENCRYPTION_KEY_PATH",
+        ]
