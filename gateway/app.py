@@ -155,6 +155,7 @@ class Gateway:
         )
         self._keys = keys
         self._bus_note = ""
+        self._stopping = False
         self._listener: Listener | None = None
         self._health_port = 0
 
@@ -179,7 +180,7 @@ class Gateway:
             find=directory.get,
         )
         directory.on_change(door.devices_changed)
-        directory.on_availability(_log_availability)
+        directory.on_availability(self._tell_availability)
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
         policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
@@ -207,6 +208,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Close everything, in the reverse order."""
+        self._stopping = True
         await self._closing.aclose()
 
     async def _open_store(self) -> tuple[Store, Directory]:
@@ -288,6 +290,12 @@ class Gateway:
         self._closing.push_async_callback(server.close)
         self._health_port = server.port
 
+    def _tell_availability(self, available: bool, reason: str) -> None:  # noqa: FBT001 - a callback
+        if available:
+            _log.info("store available")
+        elif not self._stopping:
+            _log.error("store unavailable", reason=f"{reason}; logins are refused until it is back")
+
     def introduce(self, made: Sequence[str]) -> None:
         """Tell whoever started it what listens where, and what to type next."""
         settings, port = self._settings, self._listener.port if self._listener else 0
@@ -310,10 +318,3 @@ class Gateway:
             f"  mosquitto_pub {security}-h localhost -p {port} {message}",
         ]
         print(*lines, sep="\n", flush=True)  # noqa: T201 - for the person at the terminal; logs go to stderr
-
-
-def _log_availability(available: bool, reason: str) -> None:  # noqa: FBT001 - the directory's callback
-    if available:
-        _log.info("store available")
-    else:
-        _log.error("store unavailable", reason=f"{reason}; logins are refused until it is back")

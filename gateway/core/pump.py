@@ -13,7 +13,7 @@ from __future__ import annotations
 from gateway.core.routes import Route
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge
 from gateway.mqtt.inflight import Ledger
-from gateway.mqtt.packets import PacketType, Publish, Version
+from gateway.mqtt.packets import Publish, Version
 from gateway.mqtt.wire import read_length
 
 # The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.

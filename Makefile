@@ -1,0 +1,58 @@
+# make setup, make run, make test, make demo, make bench. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: setup run test lint demo bench lock clean
+
+setup: $(VENV)/.run-installed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than Python 3.11: name another one, as in make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "make: $(PYTHON) has no venv module: on Debian, apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.run-installed: requirements/run.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the gateway needs, as locked in $< ..."
+	@$(PIP) install --quiet --require-hashes -r $<
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev-installed: requirements/dev.lock $(VENV)/.run-installed
+	@echo "Installing what the tests need, as locked in $< ..."
+	@$(PIP) install --quiet --require-hashes -r $<
+	@touch $@
+
+run: setup
+	@exec $(BIN)/gateway run
+
+test: lint
+	@sh tests/debian-packages.sh mosquitto mosquitto-clients
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+demo: setup
+	@$(BIN)/python docs/demo.py
+
+bench: $(VENV)/.dev-installed
+	@sh tests/debian-packages.sh mosquitto haproxy
+	$(BIN)/python -m bench $(BENCH)
+
+# Needs uv. Lock files name no registry: they serve any mirror.
+lock:
+	cd requirements && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  ../pyproject.toml --extra build -o image.lock
+	cd requirements && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  ../pyproject.toml --extra build --extra embedded -c image.lock -o run.lock
+	cd requirements && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  ../pyproject.toml --extra build --extra embedded --extra dev -c run.lock -o dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
