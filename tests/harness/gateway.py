@@ -44,7 +44,9 @@ class Gateway:
         self._process: subprocess.Popen[bytes] | None = None
         # Nothing of the surroundings: a variable with one of our prefixes would be an error or a setting.
         inherited = {
-            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
+            if name in os.environ
         }
         self.env = {
             **inherited,
@@ -130,15 +132,24 @@ class Gateway:
         for name, value in (labels or {}).items():
             words += ["--label", f"{name}={value}"]
         self.secrets[device_id] = json.loads(self.admin(*words).stdout)["secret"]
-        self._wait_for(f"{len(self.secrets)} devices")
+        self.wait_for_devices()
         return self.secrets[device_id]
 
-    def _wait_for(self, detail: str) -> None:
+    def wait_for_devices(self) -> None:
+        """Until the gateway, if it runs, knows all devices of `secrets`."""
+        detail = f"{len(self.secrets)} devices"
         deadline = time.monotonic() + 10
         while self._process is not None and time.monotonic() < deadline:
             if json.loads(self.health("/health")[1])["checks"]["store"]["detail"] == detail:
                 return
             time.sleep(0.02)
+
+    def write_policy(self, name: str, text: str) -> None:
+        """Put a file into `acl/` as a careful editor does: all of it at once."""
+        path = self.acl / name
+        draft = path.with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(path)
 
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca))

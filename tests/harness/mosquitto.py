@@ -61,6 +61,11 @@ class Mosquitto:
         wait_for_port(self.port, self._process)
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """As an operator stops it: what is to be kept is saved."""
         self._end(signal.SIGTERM)

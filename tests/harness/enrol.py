@@ -1,0 +1,52 @@
+"""Puts devices into a gateway's store without the cost of a `gateway-admin` process for each."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from gateway.security.passwords import hash_secret
+from gateway.store import Store, open_store
+from harness.gateway import Gateway
+
+_Answer = TypeVar("_Answer")
+
+
+def in_store(gateway: Gateway, work: Callable[[Store], Awaitable[_Answer]]) -> _Answer:
+    """Do something with the gateway's store, as any other process may."""
+
+    async def run() -> _Answer:
+        store = await open_store(f"sqlite:///{gateway.env['GATEWAY_DATA_DIR']}/gateway.db")
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def enrol(gateway: Gateway, **devices: str | tuple[str, ...]) -> None:
+    """Add devices by id and roles; an underscore in the name stands for a hyphen in the id."""
+    roles_of = {
+        name.replace("_", "-"): (roles,) if isinstance(roles, str) else roles
+        for name, roles in devices.items()
+    }
+    enrol_with_labels(gateway, {device: (roles, {}) for device, roles in roles_of.items()})
+
+
+def enrol_with_labels(
+    gateway: Gateway, devices: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
+) -> None:
+    """Add devices with roles and labels; their secrets are in `gateway.secrets`."""
+    made = {device: secrets.token_urlsafe(32) for device in devices}
+
+    async def add(store: Store) -> None:
+        for device, (roles, labels) in devices.items():
+            credential = hash_secret(made[device].encode())
+            await store.add_device(device, credential=credential, roles=roles, labels=labels)
+
+    in_store(gateway, add)
+    gateway.secrets |= made
+    gateway.wait_for_devices()
