@@ -47,11 +47,17 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        """A connection in a transaction: committed and synced at the end, rolled back on any error."""
+        """A connection. To write: a transaction, committed and synced at the end, rolled back on any error.
+
+        To read: each statement sees one state of the database, two of them may see two.
+        """
         self._refuse_another_file()
         try:
             async with self._engine.connect() as connection:
-                await connection.execution_options(write=write)
+                if not write:
+                    yield connection
+                    return
+                await connection.execution_options(write=True)
                 async with connection.begin():
                     yield connection
         except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
@@ -151,7 +157,7 @@ def _check_and_migrate(path: Path) -> None:
 
 
 def _demand_wal(connection: sqlite3.Connection) -> None:
-    # The pragma does not fail: it answers with the mode that stays (LIBRARIES, trap 22).
+    # The pragma does not fail: it answers with the mode that stays.
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StoreError(
@@ -210,9 +216,9 @@ def _behave(engine: Engine) -> None:
 
     def on_begin(connection: Connection) -> None:
         # A transaction that reads and then writes fails at once when another has written meanwhile, whatever
-        # the busy timeout (LIBRARIES, trap 21). So writers queue at their beginning; readers never wait.
-        write = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        # the busy timeout. So writers queue at their beginning; readers begin none.
+        if connection.get_execution_options().get("write", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", on_connect)
     event.listen(engine, "begin", on_begin)
