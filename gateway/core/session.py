@@ -28,15 +28,15 @@ class Session:
     __slots__ = (
         "_begun",
         "_bytes",
-        "_debt_bytes",
-        "_debt_messages",
+        "_bytes_left",
         "_deliver",
-        "_forward",
         "_heard",
+        "_messages_left",
         "_reports",
         "_shared",
         "_silent",
         "_stuck",
+        "forward",
         "from_bus_early",
         "identity",
         "terms",
@@ -52,7 +52,7 @@ class Session:
         access = shared.policy.access(identity)
         subscriptions = Subscriptions(shared, terms.version, self._reports)
         spoken, heard = Ledger(), Ledger()
-        self._forward = Forward(
+        self.forward = Forward(
             shared,
             terms,
             sender=identity.device_id,
@@ -73,9 +73,9 @@ class Session:
         )
         self._bytes = 0
         """From the device since the last tick; messages are counted by the pumps."""
-        self._debt_bytes = 0
-        """Over the rate, carried from tick to tick."""
-        self._debt_messages = 0
+        self._bytes_left = shared.policy.limits.bytes_per_second
+        """Until the next tick. Below zero, what was too much is carried on."""
+        self._messages_left = shared.policy.limits.messages_per_second
         self._heard = False
         """The device spoke since the bus last heard of it."""
         self._silent = 0
@@ -87,18 +87,13 @@ class Session:
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
-        self._forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
-        self._forward.bus_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, 0)
+        self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
+        self.forward.bus_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, 0)
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
-
-    @property
-    def said_goodbye(self) -> bool:
-        """Whether the device sent its DISCONNECT."""
-        return self._forward.stopped
 
     def device_bytes(self, data: bytes) -> list[Command]:
         """A chunk from the device."""
-        forward = self._forward
+        forward = self.forward
         error: MqttError | None = None
         self._bytes += len(data)
         try:
@@ -108,7 +103,7 @@ class Session:
         commands: list[Command] = []
         if forward.out:
             commands.append(SendToBus(_taken(forward.out)))
-            self._silent = 0
+            self._heard, self._silent = False, 0
         else:
             self._heard = True
         if forward.answers:
@@ -117,11 +112,7 @@ class Session:
             self._tell(commands)
         if error is not None:
             return commands + self._fail(error)
-        limits = self._shared.policy.limits
-        if (
-            forward.messages + self._debt_messages > limits.messages_per_second
-            or self._bytes + self._debt_bytes > limits.bytes_per_second
-        ):
+        if forward.messages > self._messages_left or self._bytes > self._bytes_left:
             commands.append(PauseDevice())
         return commands
 
@@ -151,13 +142,13 @@ class Session:
         """Another policy is in force, or the device has other roles or labels."""
         self.identity = Identity(device.device_id, device.roles, device.labels, self.identity.client_id)
         access = self._shared.policy.access(self.identity)
-        self._forward.judge_by(access)
+        self.forward.judge_by(access)
         self._deliver.judge_by(access)
 
     def tick(self) -> list[Command]:
         """A second went by: rates, patience, heartbeat."""
         commands: list[Command] = []
-        forward = self._forward
+        forward = self.forward
         self.count()
         self._reports.tick()
         self._tell(commands)
@@ -167,7 +158,7 @@ class Session:
                 return commands + self._fail(LimitExceeded("a packet took too long to come"))
         else:
             self._begun, self._stuck = forward.begun, 0
-        if self._debt_messages or self._debt_bytes:
+        if self._messages_left <= 0 or self._bytes_left <= 0:
             commands.append(PauseDevice())
         self._silent += 1
         keep_alive = self.terms.keep_alive
@@ -181,13 +172,13 @@ class Session:
     def count(self) -> None:
         """Add up what passed since the last time."""
         limits, counters = self._shared.policy.limits, self._shared.counters
-        messages, self._forward.messages = self._forward.messages, 0
+        messages, self.forward.messages = self.forward.messages, 0
         counters.messages_from_devices += messages
         counters.messages_to_devices += self._deliver.messages
         counters.bytes_from_devices += self._bytes
         self._deliver.messages = 0
-        self._debt_messages = max(0, self._debt_messages + messages - limits.messages_per_second)
-        self._debt_bytes = max(0, self._debt_bytes + self._bytes - limits.bytes_per_second)
+        self._messages_left = min(0, self._messages_left - messages) + limits.messages_per_second
+        self._bytes_left = min(0, self._bytes_left - self._bytes) + limits.bytes_per_second
         self._bytes = 0
 
     def farewell(self, reason: Reason, why: str) -> list[Command]:
