@@ -77,11 +77,11 @@ class Phase(Enum):
 class Bridge:
     """The state of one device connection. After `Close` it ignores whatever still comes."""
 
-    __slots__ = ("_connect", "_early", "_leaving", "_session", "_shared", "_terms", "phase")
+    __slots__ = ("_connect", "_early", "_handlers", "_leaving", "_session", "_shared", "_terms", "phase")
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self.phase = Phase.AWAIT_CONNECT
+        self._enter(Phase.AWAIT_CONNECT)
         self._early = b""
         """What can't be looked at yet: a CONNECT in pieces, then what the device sent behind it."""
         self._connect: Connect | None = None
@@ -94,16 +94,20 @@ class Bridge:
         """Who is there, once authenticated."""
         return self._session.identity if self._session else None
 
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._handlers = self._transitions[phase]
+
     def receive(self, event: Event) -> list[Command]:
         """Take an event. Never raises for what a peer sends: a broken peer is answered by commands."""
-        handler = self._transitions[self.phase].get(type(event))
+        handler = self._handlers.get(type(event))
         if handler is None:
             raise RuntimeError(f"{type(event).__name__} can't happen while {self.phase.value}")
         commands = handler(self, event)
         if commands and type(commands[-1]) is Close:
             if self._session is not None:
                 self._session.count()
-            self.phase = Phase.CLOSED
+            self._enter(Phase.CLOSED)
             self._connect = None
             self._early = b""
         return commands
@@ -128,7 +132,7 @@ class Bridge:
         except MqttError as error:
             # Without a whole CONNECT there is nobody to answer (MQTT 5, 4.13.1: "MAY send a CONNACK").
             return self._broken(error)
-        self.phase = Phase.AUTHENTICATING
+        self._enter(Phase.AUTHENTICATING)
         return [Authenticate(connect.username, connect.password)]
 
     def _take_connect(self) -> Connect | None:
@@ -166,7 +170,7 @@ class Bridge:
         self._session = Session(self._shared, terms, identity)
         # Password and will are not kept for the life of the connection.
         self._connect = None
-        self.phase = Phase.OPENING_BUS
+        self._enter(Phase.OPENING_BUS)
         return [OpenBus(encode_connect(packet))]
 
     def _settled(self) -> tuple[Connect, Terms]:
@@ -209,7 +213,7 @@ class Bridge:
             return [Close("the CONNACK is longer than the device takes")]
         session.from_bus_early = b""
         session.begin(connack)
-        self.phase = Phase.ESTABLISHED
+        self._enter(Phase.ESTABLISHED)
         self._shared.counters.connections_opened += 1
         commands: list[Command] = [SendToDevice(answer), Established()]
         early, self._early = self._early, b""
@@ -230,8 +234,8 @@ class Bridge:
         session = self._session
         assert session is not None  # noqa: S101 - the table lets no byte pass before; on the path of each message
         commands = session.device_bytes(event.data)
-        if session.said_goodbye:
-            self.phase = Phase.LEAVING
+        if session.forward.stopped:
+            self._enter(Phase.LEAVING)
         return commands
 
     def _bus_bytes(self, event: BusBytes) -> list[Command]:
