@@ -12,6 +12,7 @@ from gateway.core.commands import Report
 from gateway.core.envelope import Sealer
 from gateway.core.identity import Device, Identity
 from gateway.core.policy import Action, Policy
+from gateway.core.pump import ANY_SIZE
 from gateway.core.routes import topic_text
 from gateway.core.shared import Shared
 from gateway.mqtt.encode import encode_connack
@@ -21,9 +22,6 @@ from gateway.mqtt.properties import Property, PropertyId, find, find_number, str
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
 
 _STRING_MAX = 65_535
-_ANY_SIZE = 2**28 + 4
-"""Longest packet there can be, in bytes (MQTT 5, 2.1.4)."""
-
 # Towards the bus these would be promises of ours: it is asked for no topic alias, and a packet limit
 # is judged by what the device sees, not by the sealed message. Maximum Packet Size is kept by
 # `gateway.core.deliver`.
@@ -52,6 +50,14 @@ class Terms:
     assigned: bytes | None
     """The client id the gateway gave, without the prefix."""
 
+    def explanation(self, text: str) -> str:
+        """`text` as a Reason String for the device; empty if it wants none or has no room for it.
+
+        A reason must not make a packet too long for its receiver [MQTT-3.4.2-2, MQTT-3.14.2-3].
+        """
+        wanted = self.explain and len(text.encode()) + _BESIDE_REASON <= self.device_max_size
+        return text if wanted else ""
+
 
 def check_connect(connect: Connect, shared: Shared) -> None:
     """What is refused whoever it is. Raises ConnectRefused."""
@@ -73,7 +79,7 @@ def terms_of(connect: Connect, shared: Shared) -> Terms:
     return Terms(
         version=connect.version,
         keep_alive=connect.keep_alive,
-        device_max_size=find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, _ANY_SIZE),
+        device_max_size=find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE),
         explain=find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0,
         assigned=None if connect.client_id else shared.new_client_id().encode(),
     )
@@ -115,7 +121,7 @@ def _checked_will(will: Will, identity: Identity, shared: Shared) -> Will:
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     if not policy.sensitive(topic) or (will.retain and not will.payload):
         return will
-    payload = Sealer(shared.ring, topic=topic, sender=identity.device_id).seal(will.payload, shared.now())
+    payload = Sealer(shared.ring, shared.now, topic=topic, sender=identity.device_id).seal(will.payload)
     if len(payload) > _STRING_MAX:
         raise Refused("the will is too long to be sealed", Reason.PACKET_TOO_LARGE)
     shared.counters.sealed += 1

@@ -199,7 +199,7 @@ class Forward(Pump):
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
         most = self._shared.policy.limits.in_flight
         if self.version is Version.V5:
-            reason = decision.reason if self._terms.explain else ""
+            reason = self._terms.explanation(decision.reason)
             answer = encode_ack(kind, packet.packet_id, Reason.NOT_AUTHORIZED, reason)
         elif self._shared.on_deny is OnDeny.DISCONNECT:
             raise Refused(decision.reason)

@@ -185,8 +185,7 @@ class Session:
         """End it and say why, as the device's version can."""
         commands: list[Command] = []
         if self.terms.version is Version.V5:
-            text = why if self.terms.explain else ""
-            commands.append(SendToDevice(encode_disconnect(reason, text)))
+            commands.append(SendToDevice(encode_disconnect(reason, self.terms.explanation(why))))
         return [*commands, Close(why)]
 
     def _fail(self, error: MqttError) -> list[Command]:
