@@ -22,6 +22,9 @@ from gateway.mqtt.properties import Property, PropertyId, find, find_number, str
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
 
 _STRING_MAX = 65_535
+_BESIDE_REASON = 13
+"""What a PUBACK, PUBREC or DISCONNECT holds beside its Reason String at the most, in bytes."""
+
 # Towards the bus these would be promises of ours: it is asked for no topic alias, and a packet limit
 # is judged by what the device sees, not by the sealed message. Maximum Packet Size is kept by
 # `gateway.core.deliver`.

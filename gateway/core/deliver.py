@@ -11,13 +11,13 @@ from gateway.core.commands import Report
 from gateway.core.connect import Terms
 from gateway.core.envelope import OpenFailed, unseal
 from gateway.core.policy import Access, Action, Decision
-from gateway.core.pump import Pump, check_first_byte
+from gateway.core.pump import Pump, check_first_byte, rebuilt
 from gateway.core.reports import Reports
 from gateway.core.routes import Route, keep, topic_text
 from gateway.core.shared import Shared
 from gateway.core.subscriptions import Subscriptions
 from gateway.mqtt.decode import decode_packet_id, decode_publish
-from gateway.mqtt.encode import encode_ack, encode_properties, encode_publish
+from gateway.mqtt.encode import encode_ack
 from gateway.mqtt.errors import LimitExceeded, ProtocolError
 from gateway.mqtt.inflight import Ledger
 from gateway.mqtt.packets import PacketType, Publish, Version
@@ -129,10 +129,7 @@ class Deliver(Pump):
                 return self._swallow(packet)
             if route.may_open:
                 self._shared.counters.opened += 1
-                properties = encode_properties(packet.properties, self.version)
-                replacement = encode_publish(
-                    packet.first_byte, packet.topic, packet.packet_id, properties, plain
-                )
+                replacement = rebuilt(data, pos, body, packet.payload_at, plain)
         length = end - pos if replacement is None else len(replacement)
         if length > self.plain_size:
             # Behave as if it had been sent [MQTT-3.1.2-25].

@@ -9,6 +9,7 @@ the same bytes.
 from __future__ import annotations
 
 from binascii import b2a_base64
+from collections.abc import Callable
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -51,10 +52,22 @@ def _associated_data(key_id: str, timestamp: int, topic: str, sender: str) -> by
 class Sealer:
     """Seals one sender's payloads for one topic. What does not change from one to the next is made once."""
 
-    __slots__ = ("_bound_head", "_bound_tail", "_head", "_key_id", "_ring", "_sender", "_tail", "_topic")
+    __slots__ = (
+        "_bound_head",
+        "_bound_tail",
+        "_head",
+        "_key_id",
+        "_now",
+        "_ring",
+        "_sender",
+        "_tail",
+        "_topic",
+    )
 
-    def __init__(self, ring: KeyRing, *, topic: str, sender: str) -> None:
+    def __init__(self, ring: KeyRing, now: Callable[[], int], *, topic: str, sender: str) -> None:
+        """`now` gives Unix milliseconds."""
         self._ring = ring
+        self._now = now
         self._topic = topic
         self._sender = sender
         self._key_id = ""
@@ -74,15 +87,12 @@ class Sealer:
         self._bound_head = f"{VERSION}\0{ALGORITHM}\0{key_id}\0".encode()
         self._bound_tail = f"\0{self._topic}\0{self._sender}".encode()
 
-    def seal(self, payload: bytes, now: int) -> bytes:
-        """The envelope of `payload`. `now` is Unix milliseconds.
-
-        Raises KeysUnavailable when the active key is used up.
-        """
+    def seal(self, payload: bytes) -> bytes:
+        """The envelope of `payload`. Raises KeysUnavailable when the active key is used up."""
         ring = self._ring
         if ring.active_id != self._key_id:
             self._prepare(ring.active_id)
-        timestamp = b"%d" % now
+        timestamp = b"%d" % self._now()
         data = ring.encrypt(payload, self._bound_head + timestamp + self._bound_tail)
         encoded = b2a_base64(data, newline=False)
         return b"".join((self._head, encoded, b'","timestamp":', timestamp, self._tail))

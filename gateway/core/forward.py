@@ -17,7 +17,7 @@ from gateway.core.shared import OnDeny, Shared
 from gateway.core.subscriptions import Subscriptions
 from gateway.mqtt.decode import decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack, encode_publish
-from gateway.mqtt.errors import LimitExceeded, PacketTooLarge, ProtocolError, Refused
+from gateway.mqtt.errors import LimitExceeded, MalformedPacket, PacketTooLarge, ProtocolError, Refused, Unanswerable
 from gateway.mqtt.inflight import Ledger
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join
@@ -40,7 +40,6 @@ class Forward(Pump):
         "_subscriptions",
         "_terms",
         "alias_max",
-        "bus_max_size",
     )
 
     def __init__(
@@ -69,8 +68,6 @@ class Forward(Pump):
         self._refused: frozenset[int] = frozenset()
         self.alias_max = 0
         """Topic Alias Maximum of the bus."""
-        self.bus_max_size = 0
-        """Maximum Packet Size of the bus in bytes, 0 for none."""
 
     def judge_by(self, access: Access) -> None:
         """Other rules are in force."""
@@ -83,6 +80,8 @@ class Forward(Pump):
         """Judge one packet of the device."""
         if data[pos] & 0xF0 == 0x30:
             return self._publish(data, pos, body, end)
+        if data[pos] >> 4 == PacketType.CONNECT:
+            raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
         kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)
@@ -100,8 +99,7 @@ class Forward(Pump):
         if kind == PacketType.DISCONNECT:
             self.stopped = True
             return None
-        # A second CONNECT [MQTT-3.1.0-2] would carry credentials to the bus; AUTH has no method to
-        # go on with; the others only a server sends.
+        # AUTH has no method to go on with; the others only a server sends.
         raise ProtocolError("a packet that may not come here")
 
     def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
@@ -147,10 +145,12 @@ class Forward(Pump):
         value = find(packet.properties, PropertyId.TOPIC_ALIAS) if packet.properties else None
         if value is None:
             if not packet.topic and self.version is Version.V5:
-                raise ProtocolError("neither a topic nor a topic alias")
+                raise MalformedPacket("neither a topic nor a topic alias")
             return packet.topic, 0
         alias = int.from_bytes(value, "big")
-        if alias == 0 or alias > self.alias_max:
+        if alias == 0:
+            raise ProtocolError("the topic alias 0")
+        if alias > self.alias_max:
             raise ProtocolError("a topic alias out of range", Reason.TOPIC_ALIAS_INVALID)
         if packet.topic:
             if self._aliases.get(alias) != packet.topic:
@@ -170,18 +170,15 @@ class Forward(Pump):
 
     def _seal(self, packet: Publish, route: Route, topic: bytes, payload: bytes) -> bytes:
         shared = self._shared
-        sealer = route.sealer
-        if sealer is None:
-            sealer = route.sealer = Sealer(shared.ring, topic=route.topic, sender=self._sender)
-        sealed = sealer.seal(payload, shared.now())
-        properties = b""
-        if self.version is Version.V5:
-            # Without the alias: what it stands for on the bus stays as it was.
-            properties = join(packet.properties, without=_ALIAS)
+        if route.sealer is None:
+            route.sealer = Sealer(shared.ring, shared.now, topic=route.topic, sender=self._sender)
+        # Without the alias: what it stands for on the bus stays as it was.
+        properties = join(packet.properties, without=_ALIAS) if self.version is Version.V5 else b""
+        sealed = route.sealer.seal(payload)
         changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
-        if self.bus_max_size and len(changed) > self.bus_max_size:
+        if len(changed) > self.receiver_max_size:
             raise PacketTooLarge("the sealed message is longer than the bus takes")
-        shared.counters.sealed += 1
+        self.sealed += 1
         self.ledger.passed(packet.qos)
         if self._refused:
             self._refused = self._refused - {packet.packet_id}

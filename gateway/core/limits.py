@@ -29,7 +29,7 @@ class Limits:
     """Topic filters subscribed on one connection."""
     in_flight: int = 1_024
     """Handshakes of QoS 1 and 2 and subscriptions that wait for the gateway, a connection and direction."""
-    topic_levels: int = 200
+    topic_levels: int = 201
     """Levels of a topic name or filter."""
     topic_length: int = 65_535
     """Bytes of a topic name or filter."""

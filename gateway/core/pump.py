@@ -11,15 +11,28 @@ Must not know what is allowed, nor who is on the other end.
 from __future__ import annotations
 
 from gateway.core.routes import Route
-from gateway.mqtt.errors import MalformedPacket, PacketTooLarge
+from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
 from gateway.mqtt.inflight import Ledger
 from gateway.mqtt.packets import Publish, Version
-from gateway.mqtt.wire import read_length
+from gateway.mqtt.wire import encode_length, read_length
 
 # The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
 _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
+_NOT_FROM_CLIENTS = frozenset({0, 2, 9, 11, 13, 15})
+ANY_SIZE = 2**28 + 4
+"""Longest packet there can be, in bytes (MQTT 5, 2.1.4)."""
 _REMEMBERED_MAX = 1024
 """Longest header that is remembered, in bytes."""
+
+
+_NOT_KNOWN = b"not known"
+"""Compared by identity."""
+
+
+def rebuilt(data: bytes, pos: int, body: int, payload_at: int, payload: bytes) -> bytes:
+    """The PUBLISH at `pos` with another payload; all other bytes are as they came."""
+    length = encode_length(payload_at - body + len(payload))
+    return b"".join((data[pos : pos + 1], length, data[body:payload_at], payload))
 
 
 class Pump:
@@ -40,8 +53,10 @@ class Pump:
         "messages",
         "out",
         "plain_size",
+        "receiver_max_size",
         "returned",
         "routes",
+        "sealed",
         "stopped",
         "version",
     )
@@ -56,6 +71,10 @@ class Pump:
         """Longest packet, in bytes."""
         self.plain_size = max_size
         """Longest packet that may pass as it came, in bytes."""
+        self.receiver_max_size = ANY_SIZE
+        """Longest packet the other side takes, in bytes."""
+        self.sealed = 0
+        """Payloads sealed since the counter was last read."""
         self.routes: dict[bytes, Route] = {}
         """The verdicts on the topics seen so far."""
         self.out: list[bytes] = []
@@ -174,12 +193,10 @@ class Pump:
                 elif nxt > end:
                     self._keep(chunk, pos, nxt - pos)
                     break
-                elif self._is_plain(chunk, pos, body, nxt):
-                    pos = nxt
-                    head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
-                    continue
                 else:
-                    replacement = self.handle(chunk, pos, body, nxt)
+                    replacement = self._known(chunk, pos, body, nxt)
+                    if replacement is _NOT_KNOWN:
+                        replacement = self.handle(chunk, pos, body, nxt)
                     head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
                 if replacement is not None:
                     if pos > start:
@@ -195,18 +212,18 @@ class Pump:
             if pos > start:
                 self.out.append(chunk[start:pos])
 
-    def _is_plain(self, data: bytes, pos: int, body: int, end: int) -> bool:
-        """Whether this is a PUBLISH of QoS 0 or 1 without properties, on a topic that passes as it came.
+    def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """What `handle` would say of a PUBLISH of QoS 0 or 1 without properties, on a topic seen before.
 
-        The same verdict as `handle` would give, found without taking the packet apart.
+        Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
         """
         first = data[pos]
         if first & 0xF4 != 0x30 or end - body < 2 or end - pos > self.plain_size:
-            return False
+            return _NOT_KNOWN
         at = body + 2 + (data[body] << 8 | data[body + 1])
         route = self.routes.get(data[body + 2 : at])
-        if route is None or not route.plain:
-            return False
+        if route is None or route.conditional or not (route.plain or route.sealer):
+            return _NOT_KNOWN
         payload_at = at
         if first & 2:
             payload_at += 2
@@ -217,12 +234,21 @@ class Pump:
             or (first & 2 and not (data[at] or data[at + 1]))
             or (self.version == Version.V5 and data[payload_at - 1])
         ):
-            return False
-        self._remember(data, pos, at, payload_at, end)
+            return _NOT_KNOWN
+        replacement: bytes | None = None
+        if route.sealer is not None:
+            if payload_at == end:
+                return _NOT_KNOWN
+            replacement = rebuilt(data, pos, body, payload_at, route.sealer.seal(data[payload_at:end]))
+            if len(replacement) > self.receiver_max_size:
+                return _NOT_KNOWN
+            self.sealed += 1
+        else:
+            self._remember(data, pos, at, payload_at, end)
         self.messages += 1
         if first & 2:
             self.ledger.passed1 += 1
-        return True
+        return replacement
 
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
         self._partial = bytearray(chunk[pos:])
@@ -239,5 +265,7 @@ def check_first_byte(first: int) -> int:
     """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
     kind = first >> 4
     if first != _FIRST_BYTES[kind]:
+        if kind in _NOT_FROM_CLIENTS:
+            raise ProtocolError("a packet that may not come here")
         raise MalformedPacket("flags that this packet may not have")
     return kind

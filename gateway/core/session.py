@@ -11,11 +11,12 @@ from gateway.core.connect import Terms
 from gateway.core.deliver import Deliver
 from gateway.core.forward import Forward
 from gateway.core.identity import Device, Identity
+from gateway.core.pump import ANY_SIZE
 from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.core.subscriptions import Subscriptions
 from gateway.mqtt.encode import PINGREQ, encode_disconnect
-from gateway.mqtt.errors import LimitExceeded, MqttError
+from gateway.mqtt.errors import LimitExceeded, MqttError, Refused, Unanswerable
 from gateway.mqtt.inflight import Ledger
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
@@ -88,7 +89,7 @@ class Session:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
         self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
-        self.forward.bus_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, 0)
+        self.forward.receiver_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
 
     def device_bytes(self, data: bytes) -> list[Command]:
@@ -176,7 +177,8 @@ class Session:
         counters.messages_from_devices += messages
         counters.messages_to_devices += self._deliver.messages
         counters.bytes_from_devices += self._bytes
-        self._deliver.messages = 0
+        counters.sealed += self.forward.sealed
+        self._deliver.messages = self.forward.sealed = 0
         self._messages_left = min(0, self._messages_left - messages) + limits.messages_per_second
         self._bytes_left = min(0, self._bytes_left - self._bytes) + limits.bytes_per_second
         self._bytes = 0
@@ -191,7 +193,13 @@ class Session:
     def _fail(self, error: MqttError) -> list[Command]:
         """A peer broke the protocol or a bound."""
         self._shared.counters.protocol_errors += 1
-        return self.farewell(error.reason, str(error))
+        if isinstance(error, LimitExceeded | Refused):
+            return self.farewell(error.reason, str(error))
+        # A fault of the protocol gets its code and no words, or nothing at all, as Mosquitto answers it.
+        commands: list[Command] = []
+        if self.terms.version is Version.V5 and not isinstance(error, Unanswerable):
+            commands.append(SendToDevice(encode_disconnect(error.reason)))
+        return [*commands, Close(str(error))]
 
     def _tell(self, commands: list[Command]) -> None:
         commands += self._reports.pending

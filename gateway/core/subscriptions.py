@@ -16,7 +16,7 @@ from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.packets import Subscription, Version
 from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, join, read_properties
 from gateway.mqtt.reasons import Reason
-from gateway.mqtt.topics import filter_fault
+from gateway.mqtt.topics import NO_SHARED_FILTER, filter_fault
 from gateway.mqtt.wire import Reader, decode_utf8
 
 _FAILURE_311 = 0x80
@@ -70,7 +70,8 @@ class Subscriptions:
         text = decode_utf8(one.filter)
         fault = filter_fault(text)
         if fault:
-            raise MalformedPacket(f"the topic filter {fault}")
+            error = ProtocolError if fault is NO_SHARED_FILTER else MalformedPacket
+            raise error(f"the topic filter {fault}")
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
         v5 = self._version is Version.V5
