@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from gateway.store import StoreError, open_store
-from gateway.store.engine import Database, _runtime_engine
+from gateway.store.engine import Database, _url
 from gateway.store.schema import metadata
 
 
@@ -258,13 +258,13 @@ async def test_a_deleted_database_is_no_longer_read_or_written(path):
     await store.close()
 
 
-async def test_no_connection_makes_a_database(path):
+def test_no_connection_makes_a_database(path):
     path.parent.mkdir()
-    engine = _runtime_engine(path)
+    engine = create_engine(_url("sqlite", path))
     with pytest.raises(OperationalError):
-        await engine.connect()
+        engine.connect()
     assert not path.exists()
-    await engine.dispose()
+    engine.dispose()
 
 
 async def test_a_replaced_database_is_refused_until_it_is_opened_and_checked(path, tmp_path):
