@@ -17,7 +17,14 @@ from gateway.core.shared import OnDeny, Shared
 from gateway.core.subscriptions import Subscriptions
 from gateway.mqtt.decode import decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack, encode_publish
-from gateway.mqtt.errors import LimitExceeded, MalformedPacket, PacketTooLarge, ProtocolError, Refused, Unanswerable
+from gateway.mqtt.errors import (
+    LimitExceeded,
+    MalformedPacket,
+    PacketTooLarge,
+    ProtocolError,
+    Refused,
+    Unanswerable,
+)
 from gateway.mqtt.inflight import Ledger
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.core.envelope import Sealer
 from gateway.core.policy import Decision
 from gateway.mqtt.errors import MalformedPacket
-from gateway.mqtt.topics import name_fault
+from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.mqtt.wire import decode_utf8
 
 _ROUTES_MAX = 256
@@ -37,7 +37,7 @@ class Route:
 def topic_text(topic: bytes) -> str:
     """A topic name of a PUBLISH as text. Raises MalformedPacket when it is none (MQTT 5, 4.7)."""
     text = decode_utf8(topic)
-    fault = name_fault(text)
+    fault = name_fault(text) or depth_fault(text)
     if fault:
         raise MalformedPacket(f"the topic {fault}")
     return text

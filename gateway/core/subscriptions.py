@@ -16,7 +16,7 @@ from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.packets import Subscription, Version
 from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, join, read_properties
 from gateway.mqtt.reasons import Reason
-from gateway.mqtt.topics import NO_SHARED_FILTER, filter_fault
+from gateway.mqtt.topics import NO_SHARED_FILTER, depth_fault, filter_fault
 from gateway.mqtt.wire import Reader, decode_utf8
 
 _FAILURE_311 = 0x80
@@ -68,7 +68,7 @@ class Subscriptions:
 
     def _judge(self, one: Subscription, access: Access) -> tuple[int | None, Subscription | None]:
         text = decode_utf8(one.filter)
-        fault = filter_fault(text)
+        fault = filter_fault(text) or depth_fault(text)
         if fault:
             error = ProtocolError if fault is NO_SHARED_FILTER else MalformedPacket
             raise error(f"the topic filter {fault}")

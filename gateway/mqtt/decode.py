@@ -128,8 +128,7 @@ def decode_publish(data: bytes, pos: int, body: int, end: int, version: Version)
 def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subscribe:
     """A SUBSCRIBE's body (MQTT 5, 3.8)."""
     reader = Reader(data, pos, end)
-    packet_id = _nonzero(reader.two_bytes())
-    properties = read_properties(reader, IN_SUBSCRIBE) if version is Version.V5 else NO_PROPERTIES
+    packet_id, properties = _read_head(reader, IN_SUBSCRIBE, version)
     # 3.1.1 knows the two QoS bits only; v5 reserves the two upper ones [MQTT-3.8.3-5].
     reserved = 0xC0 if version is Version.V5 else 0xFC
     subscriptions: list[Subscription] = []
@@ -147,13 +146,20 @@ def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subsc
 def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version) -> list[bytes]:
     """The topic filters of an UNSUBSCRIBE's body (MQTT 5, 3.10)."""
     reader = Reader(data, pos, end)
-    _nonzero(reader.two_bytes())
-    if version is Version.V5:
-        read_properties(reader, IN_UNSUBSCRIBE)
+    _read_head(reader, IN_UNSUBSCRIBE, version)
     filters: list[bytes] = []
     while reader.left:
         filters.append(reader.binary())
     return filters
+
+
+def _read_head(reader: Reader, allowed: frozenset[int], version: Version) -> tuple[int, list[Property]]:
+    """What opens SUBSCRIBE and UNSUBSCRIBE, where Mosquitto calls every fault malformed."""
+    try:
+        packet_id = _nonzero(reader.two_bytes())
+        return packet_id, read_properties(reader, allowed) if version is Version.V5 else NO_PROPERTIES
+    except ProtocolError as error:
+        raise MalformedPacket(str(error)) from None
 
 
 def decode_packet_id(data: bytes, pos: int, end: int) -> int:

@@ -32,6 +32,12 @@ class ProtocolError(MqttError):
     reason = Reason.PROTOCOL_ERROR
 
 
+class Unanswerable(MqttError):
+    """What came is no packet, or a second CONNECT: the connection ends without a word, as on Mosquitto."""
+
+    reason = Reason.PROTOCOL_ERROR
+
+
 class PacketTooLarge(MqttError):
     """A packet longer than the receiver's limit (MQTT 5, 3.1.2.11.4)."""
 

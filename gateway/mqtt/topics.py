@@ -10,6 +10,9 @@ from __future__ import annotations
 
 MAX_BYTES = 65_535
 """Longest topic name or filter, in bytes of UTF-8 [MQTT-4.7.3-3]."""
+MAX_LEVELS = 201
+"""Most levels of a topic name or filter: Mosquitto ends a connection that names one of more."""
+NO_SHARED_FILTER = "has no filter after $share/<group>/"
 
 _SHARE = "$share"
 
@@ -32,16 +35,21 @@ def filter_fault(topic_filter: str) -> str | None:
         return fault
     if topic_filter == _SHARE or topic_filter.startswith("$share/"):
         _, group, topic_filter = (*topic_filter.split("/", 2), "", "")[:3]
+        if not topic_filter:
+            return NO_SHARED_FILTER
         if not group or "+" in group or "#" in group:  # [MQTT-4.8.2-1], [MQTT-4.8.2-2]
             return "has no valid group name after $share/"
-        if not topic_filter:
-            return "has no filter after $share/<group>/"
     # Counting is done by the interpreter's own loops: a hostile filter has 65,535 levels.
     if "#" in topic_filter[:-1] or (topic_filter[-1] == "#" and topic_filter[-2:] not in {"#", "/#"}):
         return "has a # that is not its whole last level"  # [MQTT-4.7.1-1]
     if topic_filter.count("+") != topic_filter.split("/").count("+"):
         return "has a + that is not a whole level"  # [MQTT-4.7.1-2]
     return None
+
+
+def depth_fault(topic: str) -> str | None:
+    """Why Mosquitto would end a connection that names this topic or filter, as the end of a sentence."""
+    return f"has more than {MAX_LEVELS} levels" if topic.count("/") >= MAX_LEVELS else None
 
 
 def unshared(topic_filter: str) -> str:

@@ -6,7 +6,7 @@ The message path does not use it: see `gateway.core.pump`.
 
 from __future__ import annotations
 
-from gateway.mqtt.errors import MalformedPacket
+from gateway.mqtt.errors import MalformedPacket, Unanswerable
 
 
 def encode_length(value: int) -> bytes:
@@ -25,7 +25,8 @@ def encode_length(value: int) -> bytes:
 def read_length(data: bytes, pos: int, end: int) -> tuple[int, int] | None:
     """The Variable Byte Integer at `pos` and the position behind it; None when it is cut off.
 
-    A fourth byte with the continuation bit is refused at once: the fifth is not waited for.
+    A fourth byte with the continuation bit is refused at once: the fifth is not waited for. Raises
+    Unanswerable, for where the next packet begins will never be known.
     """
     value = shift = 0
     while pos < end:
@@ -36,7 +37,7 @@ def read_length(data: bytes, pos: int, end: int) -> tuple[int, int] | None:
             return value, pos
         shift += 7
         if shift == 28:
-            raise MalformedPacket("a length of more than four bytes")
+            raise Unanswerable("a length of more than four bytes")
     return None
 
 
@@ -88,7 +89,10 @@ class Reader:
 
     def length(self) -> int:
         """A Variable Byte Integer."""
-        read = read_length(self.data, self.pos, self.end)
+        try:
+            read = read_length(self.data, self.pos, self.end)
+        except Unanswerable as error:
+            raise MalformedPacket(str(error)) from None
         if read is None:
             raise MalformedPacket("a packet ends inside a length")
         value, self.pos = read
