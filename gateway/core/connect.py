@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from gateway.core.commands import Report
 from gateway.core.envelope import Sealer
 from gateway.core.identity import Device, Identity
+from gateway.core.keyring import KeysUnavailable
 from gateway.core.policy import Action, Policy
 from gateway.core.pump import ANY_SIZE
 from gateway.core.routes import topic_text
 from gateway.core.shared import Shared
 from gateway.mqtt.encode import encode_connack
-from gateway.mqtt.errors import MqttError, ProtocolError, Refused
+from gateway.mqtt.errors import MqttError, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
@@ -124,9 +125,14 @@ def _checked_will(will: Will, identity: Identity, shared: Shared) -> Will:
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     if not policy.sensitive(topic) or (will.retain and not will.payload):
         return will
-    payload = Sealer(shared.ring, shared.now, topic=topic, sender=identity.device_id).seal(will.payload)
-    if len(payload) > _STRING_MAX:
-        raise Refused("the will is too long to be sealed", Reason.PACKET_TOO_LARGE)
+    sealer = Sealer(shared.ring, shared.now, topic=topic, sender=identity.device_id)
+    why, reason = "The will is too long to be sealed.", Reason.PACKET_TOO_LARGE
+    try:
+        payload = sealer.seal(will.payload)
+    except KeysUnavailable as error:
+        payload, why, reason = None, str(error), Reason.SERVER_UNAVAILABLE
+    if payload is None or len(payload) > _STRING_MAX:
+        raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", topic))
     shared.counters.sealed += 1
     return replace(will, payload=payload)
 
