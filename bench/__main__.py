@@ -117,8 +117,9 @@ def main() -> int:
     keys = _chosen(arguments.only, (row.key for row in ROWS))
     rows = [row for row in ROWS if row.key in keys]
     names = _chosen(arguments.peers, PEERS)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    now = dt.datetime.now(dt.UTC)
+    now, before = dt.datetime.now(dt.UTC), os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         peers, servers = _start(names, folder, stack)
@@ -128,8 +129,8 @@ def main() -> int:
     about = {
         "date": f"{now:%Y-%m-%d %H:%M} UTC, {time.monotonic() - run.began:.0f} s"
         + (", --quick: for development, too short to quote" if arguments.quick else ""),
-        "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, Python "
-        f"{sys.version.split()[0]}, {ssl.OPENSSL_VERSION}",
+        "machine": f"{os.cpu_count()} cores, load {before:.1f} before and {os.getloadavg()[0]:.1f} after, "
+        f"Python {sys.version.split()[0]}, {ssl.OPENSSL_VERSION}",
         **servers,
     }
     columns = [PEERS[name].name for name in names]
@@ -141,4 +142,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit("stopped, with everything that was started; nothing is saved") from None

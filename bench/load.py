@@ -84,6 +84,11 @@ class Link(asyncio.Protocol):
             self.fail(self.lost)
         return self._waiter
 
+    @property
+    def surplus(self) -> int:
+        """Bytes that came beyond those expected."""
+        return -self._missing
+
     def done(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
