@@ -240,6 +240,13 @@ class Gateway:
     def _login(self, store: Store, directory: Directory) -> Login:
         passwords = PasswordPool()
         self._closing.callback(passwords.close)
+        remembered = Remembered()
+
+        def forget(touched: frozenset[str]) -> None:
+            for device_id in touched:
+                remembered.forget(device_id)
+
+        directory.on_change(forget)
 
         async def replace(device: Device, secret: bytes) -> None:
             # What can't be saved is tried again at the next login: the old hash stays good.
@@ -253,7 +260,7 @@ class Gateway:
         return Login(
             directory,
             passwords,
-            Remembered(),
+            remembered,
             limits=self._shared.policy.limits,
             rehash=start_replacing,
         )

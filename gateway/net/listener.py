@@ -72,7 +72,9 @@ class Listener:
                 return
             connection.settimeout(0)
             if len(self._pending) >= _PENDING_MAX:
-                next(iter(self._pending)).cancel()
+                oldest = next(iter(self._pending))
+                del self._pending[oldest]
+                oldest.cancel()
             task = self._door.tasks.start(self._shake_hands(connection, f"{address[0]}:{address[1]}"))
             self._pending[task] = None
             task.add_done_callback(lambda done: self._pending.pop(done, None))

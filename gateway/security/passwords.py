@@ -49,7 +49,7 @@ def needs_rehash(credential: str) -> bool:
 class PasswordPool:
     """Argon2 in its own threads, for it releases the interpreter's lock."""
 
-    def __init__(self, *, threads: int = 2, waiting: int = 64) -> None:
+    def __init__(self, *, threads: int = 2, waiting: int = 128) -> None:
         """At most `waiting` logins queue for `threads` at work; each takes 19 MiB only while at work."""
         self._most = threads + waiting
         self._jobs = 0
