@@ -104,7 +104,7 @@ class Device(Raw):
     def publish(
         self, topic: str, payload: bytes = b"", *, qos: int = 1, retain: bool = False, props: bytes = b""
     ) -> int | None:
-        """Publish and see the handshake through; the answer is the first answer's code, None for QoS 0."""
+        """Publish and see the handshake through: 0 for accepted, else the code; None for QoS 0."""
         packet_id = self.new_id() if qos else 0
         self.send(
             raw.publish(topic, payload, qos=qos, packet_id=packet_id, retain=retain, v5=self.v5, props=props)
@@ -117,7 +117,7 @@ class Device(Raw):
         if qos == 2 and code < 0x80:
             self.send(raw.ack(0x62, packet_id))
             assert self.answer(7)
-        return code
+        return code if code >= 0x80 else 0  # 0x10 says that nobody subscribed
 
     def message(self, timeout: float = 10.0) -> Message:
         """The next message; it is acknowledged."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import raw
 from harness.device import Device, join, spy
-from harness.enrol import enrol
+from harness.enrol import enrol, in_store
 from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
 
@@ -58,8 +58,9 @@ def test_what_no_rule_allows_is_not_heard(house: tuple[Mosquitto, Gateway], devi
 def test_nobody_comes_in_without_the_right_secret(house: tuple[Mosquitto, Gateway], v5: bool) -> None:
     """Unknown device, wrong secret, another's secret, none, no name: the same answer to all."""
     _, gateway = house
-    gateway.admin("device", "add", f"off-{v5}", "--role", "full", "--secret-stdin", stdin="right")
-    gateway.admin("device", "disable", f"off-{v5}")
+    off = f"off-{v5}"
+    enrol(gateway, **{off: "full"})
+    in_store(gateway, lambda store: store.set_enabled(off, enabled=False))
     secret = gateway.secrets["full"]
     attempts: list[dict[str, object]] = [
         {"username": "nobody", "password": secret},
@@ -67,7 +68,7 @@ def test_nobody_comes_in_without_the_right_secret(house: tuple[Mosquitto, Gatewa
         {"username": "full", "password": secret + "x"},
         {"username": "full", "password": gateway.secrets["thermo"]},
         {"username": "full", "password": ""},
-        {"username": f"off-{v5}", "password": "right"},
+        {"username": off, "password": gateway.secrets[off]},
         {"username": "full"},
         {"username": ""},
         {"username": "", "password": secret},
