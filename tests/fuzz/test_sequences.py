@@ -1,0 +1,431 @@
+"""Packet sequences on both sides of the bridge, step by step, with a model of the device and of a bus.
+
+In `Lawful` both peers keep to the standard, and the gateway has to be invisible: everything allowed
+arrives, in order and unchanged, everything is acknowledged once and in order, and nothing stays
+behind. In `Lawless` either may say anything at any time. What must never happen is held by `Twin`.
+
+`HYPOTHESIS_PROFILE=long` searches for long.
+"""
+
+from __future__ import annotations
+
+import json
+
+from harness import peers, raw
+from harness.peers import Packet, Peer
+from harness.playbook import disconnect, seal, suback
+from harness.twin import ALIASES_MAX, PROFILE, SECRET, TOPICS, Said, Twin, allowed
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from gateway.core.bridge import Phase
+from gateway.core.events import AccessWithdrawn, ShuttingDown, Tick
+from gateway.core.shared import OnDeny
+
+CUTS = st.lists(st.integers(0, 400), max_size=6)
+COUNT = st.integers(1, 4)
+ALIAS_WAYS = st.sampled_from(["none", "set", "use"])
+USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")
+
+
+def _secret(topic: str, payload: bytes) -> bytes:
+    return SECRET + payload if topic.startswith("private/") else payload
+
+
+class Lawful(RuleBasedStateMachine):
+    """Device and bus as the standard wants them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = b""
+        # What the device said and not every part of the world has taken notice of.
+        self.ids = 0
+        self.aliases: dict[int, str] = {}
+        self.to_bus: list[tuple[object, ...]] = []
+        self.unacked: dict[int, list[int]] = {1: [], 2: []}
+        self.half: set[int] = set()
+        self.asked: dict[int, int] = {}
+        self.pings = 0
+        # The same for the bus.
+        self.bus_ids = 0
+        self.to_device: list[tuple[object, ...]] = []
+        self.bus_unacked: dict[int, list[int]] = {1: [], 2: []}
+        self.bus_half: set[int] = set()
+        # Answers each side has to give, in order.
+        self.device_owes: list[bytes] = []
+        self.bus_owes: list[bytes] = []
+
+    @initialize(v5=st.booleans(), reader=st.booleans(), max_size=st.sampled_from([None, None, 45, 120]))
+    def begin(self, v5: bool, reader: bool, max_size: int | None) -> None:
+        self.v5 = v5
+        self.twin = Twin(v5=v5, reader=reader, max_size=max_size if v5 else None).begin()
+        self.said = Peer(v5=v5, aliases_max=ALIASES_MAX)
+
+    # The device
+
+    @rule(
+        topic=st.sampled_from(TOPICS[:8]),
+        payload=st.binary(max_size=20),
+        qos=st.sampled_from([0, 1, 1, 2]),
+        retain=st.booleans(),
+        way=ALIAS_WAYS,
+        alias=st.integers(1, ALIASES_MAX),
+        user=st.booleans(),
+        hold=st.booleans(),
+        cuts=CUTS,
+    )
+    def device_publishes(self, topic, payload, qos, retain, way, alias, user, hold, cuts):
+        props = USER_PROPERTY if user else b""
+        name = topic
+        if self.v5 and way != "none":
+            if way == "use" and alias in self.aliases:
+                name, topic = "", self.aliases[alias]
+            self.aliases[alias] = topic
+            props += b"\x23" + alias.to_bytes(2, "big")
+        self.ids += 1
+        self.send(
+            raw.publish(
+                name,
+                _secret(topic, payload),
+                qos=qos,
+                packet_id=self.ids if qos else 0,
+                retain=retain,
+                v5=self.v5,
+                props=props,
+            ),
+            cuts,
+            hold=hold,
+        )
+
+    @rule(
+        filters=st.lists(
+            st.tuples(
+                st.sampled_from(["ok/#", "#", "low/+", "private/#", "$share/g/ok", "ok/no/a"]),
+                st.integers(0, 2),
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        cuts=CUTS,
+    )
+    def device_subscribes(self, filters, cuts):
+        self.ids += 1
+        self.asked[self.ids] = len(filters)
+        self.send(raw.subscribe(self.ids, *filters, v5=self.v5), cuts)
+
+    @rule(cuts=CUTS)
+    def device_unsubscribes(self, cuts):
+        self.ids += 1
+        self.send(raw.unsubscribe(self.ids, "ok/#", v5=self.v5), cuts)
+
+    @rule(hold=st.booleans())
+    def device_pings(self, hold):
+        self.pings += 1
+        self.send(raw.PINGREQ, hold=hold)
+
+    @precondition(lambda self: self.device_owes)
+    @rule(count=COUNT, hold=st.booleans(), cuts=CUTS)
+    def device_answers(self, count, hold, cuts):
+        due, self.device_owes = self.device_owes[:count], self.device_owes[count:]
+        self.send(b"".join(due), cuts, hold=hold)
+
+    @rule(part=st.integers(1, 200), cuts=CUTS)
+    def device_lets_some_go(self, part, cuts):
+        data, self.held = self.held[:part], self.held[part:]
+        self.release(data, cuts)
+
+    def send(self, data: bytes, cuts=(), *, hold: bool = False) -> None:
+        self.held += data
+        if not hold:
+            data, self.held = self.held, b""
+            self.release(data, cuts)
+
+    def release(self, data: bytes, cuts=()) -> None:
+        for packet in self.said.feed(data):
+            self.expect(packet)
+        self.hear(self.twin.from_device(data, cuts))
+
+    def expect(self, packet: Packet) -> None:
+        if packet.kind != peers.PUBLISH:
+            return
+        if packet.qos:
+            self.unacked[packet.qos].append(packet.packet_id)
+        if allowed(
+            packet.topic,
+            qos=packet.qos,
+            retain=packet.retain,
+            size=len(packet.payload),
+            flipped=self.twin.flipped,
+        ):
+            self.to_bus.append(packet.key)
+
+    # The bus
+
+    @rule(
+        topic=st.sampled_from(TOPICS[:8]),
+        payload=st.binary(max_size=20),
+        form=st.sampled_from(["sealed", "sealed", "plain", "moved", "broken"]),
+        qos=st.integers(0, 2),
+        retain=st.booleans(),
+        user=st.booleans(),
+        cuts=CUTS,
+    )
+    def bus_publishes(self, topic, payload, form, qos, retain, user, cuts):
+        opens = None
+        shown = payload
+        if topic.startswith("private/") and form != "plain":
+            shown = seal(_secret(topic, payload), topic if form == "sealed" else "private/b")
+            opens = _secret(topic, payload) if form == "sealed" else None
+            if form == "broken":
+                shown = json.dumps(json.loads(seal(payload, topic)) | {"timestamp": 1}).encode()
+        self.bus_ids += 1
+
+        def form_of(content: bytes) -> bytes:
+            return raw.publish(
+                topic,
+                content,
+                qos=qos,
+                packet_id=self.bus_ids if qos else 0,
+                retain=retain,
+                v5=self.v5,
+                props=USER_PROPERTY if user else b"",
+            )
+
+        if qos:
+            self.bus_unacked[qos].append(self.bus_ids)
+        readable = not topic.startswith("private/") or not shown or opens is not None
+        content = opens if opens is not None and self.twin.reader else shown
+        fits = not self.twin.max_size or len(form_of(content)) - 1 <= self.twin.max_size
+        if (
+            readable
+            and fits
+            and allowed(topic, qos=0, retain=retain, size=len(shown), flipped=self.twin.flipped)
+        ):
+            self.to_device += [packet.key for packet in Peer(v5=self.v5).feed(form_of(content))]
+        self.hear(self.twin.from_bus(form_of(shown), cuts))
+
+    @precondition(lambda self: self.bus_owes)
+    @rule(count=COUNT, cuts=CUTS)
+    def bus_answers(self, count, cuts):
+        due, self.bus_owes = self.bus_owes[:count], self.bus_owes[count:]
+        self.hear(self.twin.from_bus(b"".join(due), cuts))
+
+    # Others
+
+    @rule()
+    def second_goes_by(self):
+        self.hear(self.twin.happens(Tick()))
+
+    @rule()
+    def policy_changes(self):
+        self.hear(self.twin.flip())
+
+    # What each side makes of what it hears
+
+    def hear(self, said: Said) -> None:
+        assert not self.twin.closed
+        for packet in said.to_bus:
+            self.bus_hears(packet)
+        for packet in said.to_device:
+            self.device_hears(packet)
+
+    def bus_hears(self, packet: Packet) -> None:
+        ident = packet.packet_id
+        if packet.kind == peers.PUBLISH:
+            assert packet.key == self.to_bus.pop(0)
+            if packet.qos:
+                self.bus_owes.append(raw.ack(0x40 if packet.qos == 1 else 0x50, ident))
+        elif packet.kind == peers.PUBACK:
+            assert self.bus_unacked[1].pop(0) == ident
+        elif packet.kind == peers.PUBREC:
+            assert self.bus_unacked[2].pop(0) == ident
+            self.bus_half.add(ident)
+            self.bus_owes.append(raw.ack(0x62, ident))
+        elif packet.kind == peers.PUBREL:
+            self.bus_owes.append(raw.ack(0x70, ident))
+        elif packet.kind == peers.PUBCOMP:
+            self.bus_half.remove(ident)
+        elif packet.kind == peers.SUBSCRIBE:
+            asked = packet.body.count(b"ok") + packet.body.count(b"low") + packet.body.count(b"private")
+            self.bus_owes.append(suback(ident, *[1] * asked, v5=self.v5))
+        elif packet.kind == peers.UNSUBSCRIBE:
+            self.bus_owes.append(raw.packet(0xB0, packet.body[:2] + (b"\0\0" if self.v5 else b"")))
+        else:
+            assert packet.kind == peers.PINGREQ
+            self.bus_owes.append(raw.PINGRESP)
+
+    def device_hears(self, packet: Packet) -> None:
+        ident = packet.packet_id
+        if packet.kind == peers.PUBLISH:
+            assert packet.key == self.to_device.pop(0)
+            if packet.qos:
+                self.device_owes.append(raw.ack(0x40 if packet.qos == 1 else 0x50, ident))
+        elif packet.kind == peers.PUBACK:
+            assert self.unacked[1].pop(0) == ident
+        elif packet.kind == peers.PUBREC:
+            assert self.unacked[2].pop(0) == ident
+            if packet.code < 0x80:
+                self.half.add(ident)
+                self.device_owes.append(raw.ack(0x62, ident))
+        elif packet.kind == peers.PUBREL:
+            self.device_owes.append(raw.ack(0x70, ident))
+        elif packet.kind == peers.PUBCOMP:
+            self.half.remove(ident)
+        elif packet.kind == peers.SUBACK:
+            codes = packet.body[3:] if self.v5 else packet.body[2:]
+            assert self.asked.pop(ident) == len(codes)
+        elif packet.kind == peers.PINGRESP:
+            self.pings -= 1
+            assert self.pings >= 0
+        else:
+            assert packet.kind == peers.UNSUBACK
+
+    def teardown(self) -> None:
+        if not hasattr(self, "twin") or not self.twin.sound:
+            return
+        self.send(b"")
+        while self.bus_owes or self.device_owes:
+            due, self.device_owes = b"".join(self.device_owes), []
+            self.release(due)
+            due, self.bus_owes = b"".join(self.bus_owes), []
+            self.hear(self.twin.from_bus(due))
+        assert not self.to_bus
+        assert not self.to_device
+        assert self.unacked == self.bus_unacked == {1: [], 2: []}
+        assert not self.half | self.bus_half
+        assert not self.asked
+        assert not self.pings
+
+
+class Lawless(RuleBasedStateMachine):
+    """Anything from anybody at any time."""
+
+    @initialize(v5=st.booleans(), reader=st.booleans(), on_deny=st.sampled_from(OnDeny))
+    def begin(self, v5: bool, reader: bool, on_deny: OnDeny) -> None:
+        self.v5 = v5
+        self.twin = Twin(v5=v5, reader=reader, on_deny=on_deny, in_flight=8).begin()
+
+    @rule(
+        topic=st.sampled_from([*TOPICS, "", "ok/+", "ok/#", "ok/\0", "/", "ok/" + "x" * 1100]),
+        payload=st.binary(max_size=20),
+        first=st.integers(0x30, 0x3F),
+        packet_id=st.integers(0, 3),
+        alias=st.integers(-4, ALIASES_MAX + 1),
+        claimed=st.booleans(),
+        from_bus=st.booleans(),
+        cuts=CUTS,
+    )
+    def publish(self, topic, payload, first, packet_id, alias, claimed, from_bus, cuts):
+        props = b"" if alias < 0 else b"\x23" + alias.to_bytes(2, "big")
+        ident = packet_id.to_bytes(2, "big") if first & 6 else b""
+        # With an alias, what is secret can be seen only by whoever knows it: say everything as if it were.
+        secret = topic.startswith("private/") or (not from_bus and topic == "" and alias > 0)
+        body = raw.text(topic) + ident + (raw.properties(props) if self.v5 or claimed else b"")
+        if secret and not from_bus and (topic or self.private_alias(alias)):
+            payload = SECRET + payload
+        self.note(topic, alias)
+        self.say(raw.packet(first, body + payload), cuts, from_bus=from_bus)
+
+    aliases: dict[int, str]
+
+    def note(self, topic: str, alias: int) -> None:
+        known = self.__dict__.setdefault("aliases", {})
+        if topic:
+            known[alias] = topic
+
+    def private_alias(self, alias: int) -> bool:
+        return self.__dict__.get("aliases", {}).get(alias, "").startswith("private/")
+
+    @rule(
+        kind=st.sampled_from([0x40, 0x50, 0x62, 0x70]),
+        packet_id=st.integers(0, 4),
+        tail=st.sampled_from([b"", b"\0", b"\x87", b"\x92\0", b"\x10\x05"]),
+        from_bus=st.booleans(),
+        cuts=CUTS,
+    )
+    def acknowledge(self, kind, packet_id, tail, from_bus, cuts):
+        self.say(raw.packet(kind, packet_id.to_bytes(2, "big") + tail), cuts, from_bus=from_bus)
+
+    @rule(
+        packet_id=st.integers(0, 3),
+        filters=st.lists(
+            st.tuples(
+                st.sampled_from(["ok/#", "#", "private/+", "$share/g/ok", "$share//x", "a#", "", "\0", "ok"]),
+                st.integers(0, 255),
+            ),
+            max_size=3,
+        ),
+        props=st.sampled_from([b"", b"\x0b\x01", USER_PROPERTY, b"\x01\x01", b"\xff"]),
+        off=st.booleans(),
+        cuts=CUTS,
+    )
+    def subscribe(self, packet_id, filters, props, off, cuts):
+        packet = raw.subscribe(packet_id, *filters, v5=self.v5, props=props)
+        self.say(b"\xa2" + packet[1:] if off else packet, cuts, from_bus=False)
+
+    @rule(packet_id=st.integers(0, 3), codes=st.lists(st.integers(0, 255), max_size=4), cuts=CUTS)
+    def suback(self, packet_id, codes, cuts):
+        self.say(suback(packet_id, *codes, v5=self.v5), cuts, from_bus=True)
+
+    @rule(
+        packet=st.sampled_from(
+            [
+                raw.PINGREQ,
+                raw.PINGRESP,
+                raw.connect("d", username="lamp-1", password="s"),
+                raw.connect("d", v5=True),
+                raw.packet(0x20, b"\0\0\0"),
+                raw.packet(0xF0, b"\0"),
+                raw.packet(0xC0, b"x"),
+                raw.packet(0x00),
+                raw.packet(0x41, b"\0\1"),
+                b"\x30\xff\xff\xff\xff\x01",
+                b"\x30\xff\xff\xff\x7f",
+                raw.packet(0xB0, b"\0\1\0\0"),
+            ]
+        ),
+        from_bus=st.booleans(),
+        cuts=CUTS,
+    )
+    def say_what_is_odd(self, packet, from_bus, cuts):
+        self.say(packet, cuts, from_bus=from_bus)
+
+    @rule(data=st.binary(min_size=1, max_size=40), from_bus=st.booleans(), cuts=CUTS)
+    def say_anything(self, data, from_bus, cuts):
+        self.say(data, cuts, from_bus=from_bus)
+
+    @rule(size=st.integers(4000, 140_000), qos=st.integers(0, 2), packet_id=st.integers(1, 3), cuts=CUTS)
+    def bus_says_much(self, size, qos, packet_id, cuts):
+        packet = raw.publish("ok", b"m" * size, qos=qos, packet_id=packet_id, v5=self.v5)
+        self.say(packet, [cut * 350 for cut in cuts], from_bus=True)
+
+    @rule(packet=st.sampled_from([raw.DISCONNECT, disconnect(0x8E)]), from_bus=st.booleans())
+    def goodbye(self, packet, from_bus):
+        self.say(packet, [], from_bus=from_bus)
+
+    @rule(event=st.sampled_from([Tick(), Tick(), Tick(), AccessWithdrawn("x"), ShuttingDown()]))
+    def happens(self, event):
+        self.twin.happens(event)
+
+    @rule()
+    def policy_changes(self):
+        self.twin.flip()
+
+    def say(self, data: bytes, cuts, *, from_bus: bool) -> None:
+        if from_bus:
+            self.twin.from_bus(data, cuts)
+        else:
+            self.twin.from_device(data, cuts)
+
+    def teardown(self) -> None:
+        if hasattr(self, "twin"):
+            assert self.twin.closed == (self.twin.phase is Phase.CLOSED)
+
+
+class TestLawful(Lawful.TestCase):
+    settings = settings(PROFILE, stateful_step_count=40)
+
+
+class TestLawless(Lawless.TestCase):
+    settings = settings(PROFILE, stateful_step_count=20)

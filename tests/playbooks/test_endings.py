@@ -1,0 +1,314 @@
+"""How a connection ends: goodbyes in both directions, losses, withdrawals, and bad input."""
+
+from __future__ import annotations
+
+from unittest.mock import ANY
+
+import pytest
+from harness import raw
+from harness.playbook import LAMP, READER, Ends, disconnect, established, policy, refused, shared
+
+from gateway.core.bridge import Bridge, Phase
+from gateway.core.commands import Close, SendToBus, SendToDevice
+from gateway.core.events import (
+    AccessWithdrawn,
+    Authenticated,
+    AuthenticationFailed,
+    BusBytes,
+    BusLost,
+    BusUnavailable,
+    DeviceBytes,
+    DeviceLost,
+    PolicyChanged,
+    ShuttingDown,
+    Tick,
+)
+from gateway.mqtt.reasons import Reason
+
+both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+
+
+def said_goodbye(*, v5=False, goodbye=raw.DISCONNECT):
+    return established(v5=v5) >> DeviceBytes(goodbye) << SendToBus(goodbye)
+
+
+@pytest.mark.parametrize(
+    ("v5", "goodbye"),
+    [
+        (False, raw.DISCONNECT),
+        (True, raw.DISCONNECT),
+        (True, disconnect(0x04)),
+        (True, raw.packet(0xE0, b"\0\x05\x11\0\0\0\x3c")),
+    ],
+    ids=["3.1.1", "5", "with will", "with session expiry"],
+)
+def test_the_device_says_goodbye_and_the_bus_closes(v5, goodbye):
+    book = said_goodbye(v5=v5, goodbye=goodbye)
+    assert book.bridge.phase is Phase.LEAVING
+    assert book >> BusLost() << Close(ANY)
+
+
+def test_what_follows_a_goodbye_is_not_looked_at():
+    book = established() >> DeviceBytes(raw.publish("ok", b"1") + raw.DISCONNECT + raw.publish("ok", b"2"))
+    book = book << SendToBus(raw.publish("ok", b"1") + raw.DISCONNECT)
+    assert (
+        book
+        >> DeviceBytes(raw.publish("ok", b"3"))
+        >> DeviceBytes(b"\xff\xff\xff\xff\xff\xff")
+        >> BusLost()
+        << Close(ANY)
+    )
+
+
+def test_the_last_words_of_the_bus_still_pass():
+    waits = raw.publish("ok", b"1", qos=1, packet_id=1)
+    chunk = waits + raw.DISCONNECT
+    assert (
+        established()
+        >> DeviceBytes(chunk)
+        << SendToBus(chunk)
+        >> BusBytes(raw.ack(0x40, 1))
+        << SendToDevice(raw.ack(0x40, 1))
+        >> PolicyChanged(LAMP)
+        >> BusBytes(raw.publish("other", b""))
+        << refused("delivery", "other", "subscribe")
+        >> BusLost()
+        << Close(ANY)
+    )
+
+
+def test_a_bus_that_does_not_close_is_not_waited_for_long():
+    book = said_goodbye()
+    for _ in range(5):
+        book = book >> Tick()
+    assert book >> Tick() << Close(ANY)
+
+
+def test_other_ends_after_a_goodbye():
+    assert said_goodbye() >> DeviceLost() << Close(ANY)
+    assert said_goodbye() >> ShuttingDown() << Close(ANY)
+    assert said_goodbye(v5=True) >> BusBytes(disconnect(0x8B)) << SendToDevice(disconnect(0x8B)) << Close(ANY)
+
+
+@both
+def test_the_device_vanishes(v5):
+    # Without a DISCONNECT to the bus, which publishes the will then.
+    book = established(v5=v5)
+    assert book >> DeviceLost() << Close(ANY)
+    assert book.bridge.phase is Phase.CLOSED
+
+
+def test_the_bus_takes_the_session_away():
+    # Taken over: passed on at once, and what came before it too.
+    last = raw.publish("ok", b"1", v5=True)
+    book = established(v5=True) >> BusBytes(last + disconnect(0x8E) + last)
+    assert book << SendToDevice(last + disconnect(0x8E)) << Close(ANY)
+
+
+@both
+def test_the_bus_vanishes(v5):
+    assert established(v5=v5) >> BusLost() << Close(ANY)
+
+
+# Access withdrawn (promise 6), and the end of the gateway
+
+
+def test_access_is_withdrawn():
+    # With a DISCONNECT to the bus: the will of a device without rights is not published.
+    assert established() >> AccessWithdrawn("Disabled.") << SendToBus(raw.DISCONNECT) << Close("Disabled.")
+    told = raw.packet(0xE0, b"\x87" + raw.properties(b"\x1f" + raw.text("Disabled.")))
+    assert (
+        established(v5=True)
+        >> AccessWithdrawn("Disabled.")
+        << SendToBus(raw.DISCONNECT)
+        << SendToDevice(told)
+        << Close("Disabled.")
+    )
+    assert (
+        established(v5=True, props=b"\x17\0")
+        >> AccessWithdrawn("Disabled.")
+        << SendToBus(raw.DISCONNECT)
+        << SendToDevice(disconnect(0x87))
+        << Close("Disabled.")
+    )
+
+
+def test_nothing_passes_after_a_withdrawal():
+    book = established() >> AccessWithdrawn("Disabled.") << SendToBus(raw.DISCONNECT) << Close(ANY)
+    assert book >> DeviceBytes(raw.publish("ok", b"1")) >> BusBytes(raw.publish("ok", b"2")) >> Tick()
+
+
+@both
+def test_the_gateway_stops(v5):
+    # Without a DISCONNECT to the bus: its devices have not said goodbye.
+    book = established(v5=v5) >> ShuttingDown()
+    if v5:
+
+        class Told:
+            def __eq__(self, other):
+                return other[0] == 0xE0 and other[2] == 0x8B
+
+            __hash__ = None
+
+        book = book << SendToDevice(Told())
+    assert book << Close(ANY)
+
+
+# The policy changes under a live connection (promise 6)
+
+
+def test_the_next_packet_is_judged_by_the_new_rules():
+    world = shared()
+    packet = raw.publish("ok", b"1")
+    book = established(world) >> DeviceBytes(packet * 3) << SendToBus(packet * 3)
+    world.policy = policy([])
+    book = book >> PolicyChanged(LAMP) >> DeviceBytes(packet) << refused("publish", "ok")
+    world.policy = policy()
+    assert book >> PolicyChanged(LAMP) >> DeviceBytes(packet) << SendToBus(packet)
+
+
+def test_a_packet_that_is_half_there_is_judged_when_it_is_whole():
+    world = shared()
+    packet = raw.publish("ok", b"1")
+    book = established(world) >> DeviceBytes(packet[:-1])
+    world.policy = policy([])
+    assert book >> PolicyChanged(LAMP) >> DeviceBytes(packet[-1:]) << refused("publish", "ok")
+
+
+def test_other_roles_and_labels_take_effect():
+    world = shared()
+    book = established(world, device=READER)
+    assert book >> PolicyChanged(LAMP)
+    assert book.bridge.identity.roles == LAMP.roles
+    assert book.bridge.identity.client_id == "c"
+
+
+# Bad input
+
+
+def big(first):
+    return bytes([first]) + raw.varint(16_777_216)
+
+
+DEVICE_SAYS = {
+    "a second CONNECT": raw.connect("c", username="lamp-1", password="s"),
+    "a CONNACK": raw.packet(0x20, b"\0\0"),
+    "a SUBACK": raw.packet(0x90, b"\0\1\0"),
+    "an UNSUBACK": raw.packet(0xB0, b"\0\1"),
+    "a PINGRESP": raw.PINGRESP,
+    "AUTH": raw.packet(0xF0, b"\x18"),
+    "type 0": raw.packet(0x00),
+    "flags of PUBACK": raw.packet(0x41, b"\0\1"),
+    "flags of PUBREL": raw.packet(0x60, b"\0\1"),
+    "flags of PINGREQ": raw.packet(0xC1),
+    "flags of DISCONNECT": raw.packet(0xE2),
+    "five length bytes": b"\x30\xff\xff\xff\xff",
+    "QoS 3": raw.packet(0x36, raw.text("ok") + b"\0\1"),
+    "packet id 0": raw.packet(0x32, raw.text("ok") + b"\0\0\0"),
+    "no topic": raw.packet(0x30),
+    "an empty topic": raw.publish("", b"1"),
+    "half a topic": raw.packet(0x30, b"\0\5ok"),
+    "no packet id": raw.packet(0x32, raw.text("ok") + b"\0"),
+    "a wildcard": raw.publish("ok/+", b""),
+    "U+0000": raw.publish("ok/\0", b""),
+    "no UTF-8": raw.publish(b"ok/\xff", b""),
+    "a surrogate": raw.publish(b"ok/\xed\xa0\x80", b""),
+    "longer than allowed": big(0x30),
+    "longer than allowed, and no PUBLISH": big(0x82),
+}
+V5_SAYS = {
+    "no properties": raw.packet(0x30, raw.text("ok")),
+    "properties cut off": raw.packet(0x30, raw.text("ok") + b"\5\1\1"),
+    "an unknown property": raw.publish("ok", b"", v5=True, props=b"\x7f\0"),
+    "a property of CONNECT": raw.publish("ok", b"", v5=True, props=b"\x11\0\0\0\0"),
+    "a property twice": raw.publish("ok", b"", v5=True, props=b"\x01\0\x01\0"),
+    "a property cut off": raw.publish("ok", b"", v5=True, props=b"\x02\0\0"),
+}
+
+
+@pytest.mark.parametrize("packet", DEVICE_SAYS.values(), ids=DEVICE_SAYS)
+@both
+def test_bad_input_of_the_device_ends_its_connection(v5, packet):
+    world = shared()
+    before = raw.publish("ok", b"1", v5=v5)
+    book = established(world, v5=v5) >> DeviceBytes(before + packet) << SendToBus(before) << Ends()
+    assert book >> DeviceBytes(before) >> BusBytes(before) >> Tick() >> BusLost() >> DeviceLost()
+    assert world.counters.protocol_errors == 1
+
+
+@pytest.mark.parametrize("packet", V5_SAYS.values(), ids=V5_SAYS)
+def test_bad_properties_end_the_connection(packet):
+    assert established(v5=True) >> DeviceBytes(packet) << Ends()
+    assert established(v5=True) >> BusBytes(packet) << Ends()
+
+
+BUS_SAYS = {
+    "CONNECT": raw.connect("c"),
+    "a second CONNACK": raw.packet(0x20, b"\0\0"),
+    "SUBSCRIBE": raw.subscribe(1, ("a", 0)),
+    "UNSUBSCRIBE": raw.unsubscribe(1, "a"),
+    "PINGREQ": raw.PINGREQ,
+    "AUTH": raw.packet(0xF0, b"\x18"),
+    "flags": raw.packet(0x41, b"\0\1"),
+    "QoS 3": raw.packet(0x36, raw.text("ok") + b"\0\1"),
+    "no topic": raw.packet(0x30),
+    "a wildcard": raw.publish("#", b""),
+    "five length bytes": b"\x30\xff\xff\xff\xff",
+}
+
+
+@pytest.mark.parametrize("packet", BUS_SAYS.values(), ids=BUS_SAYS)
+@both
+def test_bad_input_of_the_bus_ends_the_connection(v5, packet):
+    before = raw.publish("ok", b"1", v5=v5)
+    assert established(v5=v5) >> BusBytes(before + packet) << SendToDevice(before) << Ends()
+
+
+def test_a_disconnect_of_the_bus_is_not_known_in_311():
+    assert established() >> BusBytes(raw.DISCONNECT) << Ends()
+
+
+def test_an_acknowledgement_without_an_id_while_one_is_waited_for():
+    book = established() >> DeviceBytes(raw.publish("other", b"", qos=2, packet_id=1))
+    book = book << SendToDevice(raw.ack(0x50, 1)) << refused("publish", "other")
+    assert book >> DeviceBytes(raw.packet(0x62, b"\0")) << Ends()
+
+
+def test_nothing_happens_after_the_end():
+    book = established() >> DeviceLost() << Close(ANY)
+    for event in (
+        DeviceBytes(b"\x30"),
+        BusBytes(b"\x30"),
+        Authenticated(LAMP),
+        AuthenticationFailed(Reason.NOT_AUTHORIZED),
+        BusUnavailable(),
+        PolicyChanged(LAMP),
+        AccessWithdrawn("x"),
+        DeviceLost(),
+        BusLost(),
+        ShuttingDown(),
+        Tick(),
+    ):
+        assert book >> event
+    assert book.bridge.phase is Phase.CLOSED
+
+
+def test_what_passed_before_the_end_is_counted():
+    world = shared()
+    book = established(world)
+    before = world.counters.bytes_from_devices
+    packet = raw.publish("ok", b"1")
+    assert book >> DeviceBytes(packet) << SendToBus(packet) >> DeviceLost() << Close(ANY)
+    assert world.counters.messages_from_devices == 1
+    assert world.counters.bytes_from_devices - before == len(packet)
+    assert world.counters.connections_opened == 1
+
+
+def test_one_bridge_knows_nothing_of_another():
+    world = shared()
+    one, other = established(world), established(world)
+    packet = raw.publish("ok", b"1")
+    assert one >> DeviceBytes(packet[:3])
+    assert other >> DeviceBytes(packet) << SendToBus(packet)
+    assert one >> DeviceBytes(packet[3:]) << SendToBus(packet)
+    assert Bridge(world).phase is Phase.AWAIT_CONNECT

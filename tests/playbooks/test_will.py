@@ -1,0 +1,130 @@
+"""The will of a CONNECT: judged and sealed like a PUBLISH, before anybody else sees it."""
+
+from __future__ import annotations
+
+from unittest.mock import ANY
+
+import pytest
+from harness import raw
+from harness.playbook import LAMP, Playbook, connack, refused, seal, shared, unseal
+
+from gateway.core.bridge import Bridge
+from gateway.core.commands import Authenticate, Close, OpenBus, SendToDevice
+from gateway.core.events import Authenticated, DeviceBytes
+from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, Nonces
+
+both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+
+
+def asked(packet, world=None):
+    """A CONNECT came and the bridge asks whose it is."""
+    return Playbook(Bridge(world or shared())) >> DeviceBytes(packet) << Authenticate(ANY, ANY)
+
+
+@both
+def test_a_will_that_is_allowed_passes_untouched(v5):
+    will = ("ok/gone", b"bye", 2, True)
+    props = b"\x18\0\0\0\x05" + b"\x26" + raw.text("k") + raw.text("v")
+    assert (
+        asked(raw.connect("c", v5=v5, will=will, will_props=props))
+        >> Authenticated(LAMP)
+        << OpenBus(
+            raw.connect("lamp-1/c", v5=v5, username="gate", password="way", will=will, will_props=props)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "will",
+    [
+        ("other", b"bye", 0, False),
+        ("ok/no/gone", b"bye", 0, False),
+        ("private/no/gone", b"bye", 0, False),
+        ("low/gone", b"bye", 2, False),
+        ("low/gone", b"bye", 0, True),
+        ("low/gone", b"x" * 17, 0, False),
+        ("gateway/auth", b"{}", 0, False),
+    ],
+)
+@both
+def test_a_will_that_may_not_be_published_refuses_the_connect(v5, will):
+    assert (
+        asked(raw.connect("c", v5=v5, will=will))
+        >> Authenticated(LAMP)
+        << refused("will", will[0])
+        << SendToDevice(connack(0x87 if v5 else 5, v5=v5))
+        << Close(ANY)
+    )
+
+
+class Will:
+    """Equals a CONNECT for the bus whose will is sealed."""
+
+    def __init__(self, v5, topic, payload):
+        self.v5, self.topic, self.payload = v5, topic, payload
+
+    def __eq__(self, other):
+        start, end = other.index(b'{"encrypted"'), other.index(b"}") + 1
+        envelope = other[start:end]
+        assert unseal(envelope, self.topic) == (self.payload, "lamp-1")
+        will = (self.topic, envelope, 1, False)
+        return other == raw.connect("lamp-1/c", v5=self.v5, username="gate", password="way", will=will)
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("payload", [b"", b"bye", bytes(range(256))], ids=["empty", "text", "binary"])
+@both
+def test_a_will_on_a_sensitive_topic_is_sealed(v5, payload):
+    assert (
+        asked(raw.connect("c", v5=v5, will=("private/gone", payload, 1, False)))
+        >> Authenticated(LAMP)
+        << OpenBus(Will(v5, "private/gone", payload))
+    )
+
+
+def test_an_empty_retained_will_clears_the_topic_and_stays_empty():
+    will = ("private/gone", b"", 0, True)
+    assert (
+        asked(raw.connect("c", will=will))
+        >> Authenticated(LAMP)
+        << OpenBus(raw.connect("lamp-1/c", username="gate", password="way", will=will))
+    )
+
+
+@both
+def test_a_will_too_long_to_be_sealed_refuses_the_connect_and_says_so(v5):
+    assert (
+        asked(raw.connect("c", v5=v5, will=("private/gone", b"x" * 60_000, 0, False)))
+        >> Authenticated(LAMP)
+        << refused("will", "private/gone")
+        << SendToDevice(connack(0x95 if v5 else 5, v5=v5))
+        << Close(ANY)
+    )
+
+
+@both
+def test_a_will_that_can_not_be_sealed_now_refuses_the_connect(v5):
+    world = shared()
+    world.ring = KeyRing([Key("k1", bytes(32), KeyState.ACTIVE, 0)], Nonces(bytes), {"k1": USES_MAX})
+    assert (
+        asked(raw.connect("c", v5=v5, will=("private/gone", b"bye", 0, False)), world)
+        >> Authenticated(LAMP)
+        << refused("will", "private/gone")
+        << SendToDevice(connack(0x88 if v5 else 3, v5=v5))
+        << Close(ANY)
+    )
+
+
+@pytest.mark.parametrize("topic", ["", "ok/+", "ok/#", "a\0b", b"\xff"])
+def test_a_will_without_a_valid_topic(topic):
+    assert asked(raw.connect("c", will=(topic, b"", 0, False))) >> Authenticated(LAMP) << Close(ANY)
+
+
+def test_a_sealed_message_moved_into_a_will_is_sealed_once_more():
+    envelope = seal(b"x", "private/gone")
+    assert (
+        asked(raw.connect("c", will=("private/gone", envelope, 1, False)))
+        >> Authenticated(LAMP)
+        << OpenBus(ANY)
+    )
