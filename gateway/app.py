@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import secrets
 import signal
 import ssl
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -168,7 +168,7 @@ class Gateway:
             policy=policy,
             ring=KeyRing(keys, Nonces(os.urandom), {}),
             now=lambda: time.time_ns() // 1_000_000,
-            new_client_id=lambda: f"auto-{secrets.token_hex(8)}",
+            new_client_id=lambda: f"auto-{str(uuid.uuid4()).upper()}",
             on_deny=settings.gateway_on_deny,
         )
         self._keys = keys

@@ -23,7 +23,6 @@ from gateway.store import Store, StoreError
 
 _CERTIFICATE_LOOK = 2.0
 _USES_SAVE = 1.0
-_RETRY = 2.0
 
 _log = get_logger()
 
@@ -47,26 +46,17 @@ class PolicyUpkeep:
     async def run(self) -> None:
         """Follow the files for ever."""
         shared = self._door.shared
-        while True:
-            try:
-                async for outcome in follow(
-                    self._settings.acl_path,
-                    reserved=self._settings.service_topic_prefix,
-                    current=shared.policy,
-                ):
-                    if isinstance(outcome, PolicyError):
-                        self._refuse(outcome)
-                        continue
-                    self._problems = ()
-                    shared.policy = outcome
-                    shared.counters.policy_reloads += 1
-                    self._login.apply(outcome.limits)
-                    self._door.policy_changed()
-                    _log.info("policy in force", policy=outcome.digest[:12])
-            except OSError as error:
-                self._problems = (f"{self._settings.acl_path} can't be followed: {error}",)
-                _log.error("policy not followed", reason=str(error))
-            await asyncio.sleep(_RETRY)
+        prefix = self._settings.service_topic_prefix
+        async for outcome in follow(self._settings.acl_path, reserved=prefix, current=shared.policy):
+            if isinstance(outcome, PolicyError):
+                self._refuse(outcome)
+                continue
+            self._problems = ()
+            shared.policy = outcome
+            shared.counters.policy_reloads += 1
+            self._login.apply(outcome.limits)
+            self._door.policy_changed()
+            _log.info("policy in force", policy=outcome.digest[:12])
 
     def _refuse(self, outcome: PolicyError) -> None:
         self._problems = tuple(outcome.problems)

@@ -75,15 +75,14 @@ def check(as_json: Json = False, config: Config = None) -> None:
     with answering(as_json=as_json) as answer:
         from gateway.config import ConfigError
 
+        problems: list[str] = []
+        settings: Settings | None
         try:
             settings = settings_of(config)
         except ConfigError as error:
-            # Which files to look at is not known then.
-            raise Failure(
-                "the gateway would not start; its files are looked at when the settings are right",
-                error.problems,
-            ) from None
-        problems = asyncio.run(_problems(settings))
+            problems, settings = list(error.problems), error.sound
+        if settings is not None:
+            problems += asyncio.run(_problems(settings))
         if problems:
             raise Failure("the gateway would not start", problems)
         answer.give({"problems": []}, "No problem found: the gateway would start.")
@@ -107,7 +106,7 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
 
 
 async def _store_and_key_problems(settings: Settings) -> list[str]:
-    from gateway.app import KEYS_GONE
+    from gateway.app import KEYS_GONE, wrapping_of
     from gateway.security.keyfile import KeyFileError, read_key_file
     from gateway.store import StoreError
 
@@ -121,8 +120,7 @@ async def _store_and_key_problems(settings: Settings) -> list[str]:
             problems.append(str(error))
     if settings.encryption_key_path.exists():
         try:
-            wrapping = settings.encryption_key
-            read_key_file(settings.encryption_key_path, None if wrapping is None else wrapping.reveal())
+            read_key_file(settings.encryption_key_path, wrapping_of(settings))
         except KeyFileError as error:
             problems.append(str(error))
     elif keys_used:

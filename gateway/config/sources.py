@@ -34,9 +34,11 @@ _KUBERNETES = " (Kubernetes sets it for a Service of that name, unless the pod h
 class ConfigError(Exception):
     """The settings cannot be used. `problems` lists everything that is wrong, one sentence or two each."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], sound: Settings | None = None) -> None:
+        """`sound` is what they would be without the wrong ones: good for looking on, not for starting."""
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.sound = sound
 
 
 class _Given(NamedTuple):
@@ -68,7 +70,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
     _read_secret_files(given, problems)
     settings = _validated(given, problems)
     if problems or settings is None:
-        raise ConfigError(problems)
+        raise ConfigError(problems, settings)
     return settings
 
 

@@ -172,11 +172,10 @@ async def test_what_is_overtaken_while_it_is_read_is_not_yielded(acl, following,
     assert await following.topics() == ["whole"]
 
 
-async def test_a_folder_that_is_not_there_raises(acl):
+async def test_a_folder_that_is_not_there_is_a_problem_like_others(acl):
     one = Following(acl)
     shutil.rmtree(acl)
-    with pytest.raises(FileNotFoundError):
-        await one.next()
+    assert isinstance(await one.next(), PolicyError)
 
 
 async def test_it_ends_when_it_is_cancelled(acl, following):
