@@ -90,7 +90,10 @@ class Door:
         for device_id in touched:
             device = self.find(device_id)
             for link in list(self._by_device.get(device_id, ())):
-                link.receive(self._consequence(link, device))
+                consequence = self._consequence(link, device)
+                if isinstance(consequence, AccessWithdrawn):
+                    self.tell(link, Report("session", "refused", consequence.why))
+                link.receive(consequence)
 
     def _consequence(self, link: DeviceLink, device: Device | None) -> Event:
         if device is None:
