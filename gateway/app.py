@@ -84,14 +84,15 @@ async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
             made.append(str(settings.database_path))
         if used and not settings.encryption_key_path.exists():
             raise StartError([f"{settings.encryption_key_path}: {KEYS_GONE}"])
-        if ensure_key_file(settings.encryption_key_path, _wrapping(settings)):
+        if ensure_key_file(settings.encryption_key_path, wrapping_of(settings)):
             made.append(str(settings.encryption_key_path))
     except (PkiError, StoreError, KeyFileError) as error:
         raise StartError([str(error)]) from error
     return made
 
 
-def _wrapping(settings: Settings) -> bytes | None:
+def wrapping_of(settings: Settings) -> bytes | None:
+    """The key that wraps the sealing keys in their file (ENCRYPTION_KEY); None when they lie open."""
     return settings.encryption_key.reveal() if settings.encryption_key is not None else None
 
 
@@ -123,7 +124,7 @@ def _bound_heap() -> None:
 async def _serve(settings: Settings) -> None:
     policy, keys = _read(settings)
     made = await prepare(settings, [])
-    keys = keys or read_key_file(settings.encryption_key_path, _wrapping(settings))
+    keys = keys or read_key_file(settings.encryption_key_path, wrapping_of(settings))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -149,7 +150,7 @@ def _read(settings: Settings) -> tuple[Policy, list[Key]]:
         problems += error.problems
     try:
         if settings.encryption_key_path.exists():
-            keys = read_key_file(settings.encryption_key_path, _wrapping(settings))
+            keys = read_key_file(settings.encryption_key_path, wrapping_of(settings))
     except KeyFileError as error:
         problems.append(str(error))
     if problems or policy is None:

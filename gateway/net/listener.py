@@ -21,7 +21,7 @@ _BACKLOG = 1024
 _PENDING_MAX = 1024
 """TLS handshakes under way at once."""
 _ACCEPTS_AT_ONCE = 64
-_SLICES = 10
+_SLICES = 5
 """Links get their tick in so many turns a second, to spread the work."""
 _STOP_PATIENCE = 3.0
 """For the last bytes to leave when the gateway stops, in seconds."""
