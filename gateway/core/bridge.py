@@ -209,7 +209,7 @@ class Bridge:
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
         answer = with_assigned(data[:end], connack, session.terms)
-        if len(answer) > session.terms.device_max_size:
+        if len(answer) > session.terms.delivered_max_size:
             return [Close("the CONNACK is longer than the device takes")]
         session.from_bus_early = b""
         session.begin(connack)

@@ -54,6 +54,11 @@ class Terms:
     assigned: bytes | None
     """The client id the gateway gave, without the prefix."""
 
+    @property
+    def delivered_max_size(self) -> int:
+        """Longest packet of the bus that is passed on, in bytes: Mosquitto does not count the first byte."""
+        return self.device_max_size + 1
+
     def explanation(self, text: str) -> str:
         """`text` as a Reason String for the device; empty if it wants none or has no room for it.
 
@@ -137,14 +142,19 @@ def _checked_will(will: Will, identity: Identity, shared: Shared) -> Will:
     return replace(will, payload=payload)
 
 
+_BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_KEEP_ALIVE})
+
+
 def with_assigned(raw: bytes, connack: Connack, terms: Terms) -> bytes:
     """The bus's CONNACK as it came, but for a client id we gave (MQTT 5, 3.2.2.3.7)."""
     if terms.assigned is None or terms.version is Version.V311:
         return raw
     assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER
+    ours = Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode()))
     kept = [prop for prop in connack.properties if prop.identifier != assigned]
-    kept.append(Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode())))
-    return encode_connack(replace(connack, properties=kept), terms.version)
+    # Where Mosquitto puts it.
+    at = sum(prop.identifier in _BEFORE_ASSIGNED for prop in kept)
+    return encode_connack(replace(connack, properties=[*kept[:at], ours, *kept[at:]]), terms.version)
 
 
 # What a refusal of the bus means for the device. Who may not enter the bus is the gateway, with the

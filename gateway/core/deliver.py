@@ -59,7 +59,7 @@ class Deliver(Pump):
         self._reports = reports
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
         self._swallowed: frozenset[int] = frozenset()
-        self.plain_size = terms.device_max_size
+        self.plain_size = terms.delivered_max_size
         self.own_pings = 0
         """PINGREQs of the gateway's own that the bus has not answered."""
 
