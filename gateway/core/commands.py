@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 
-@dataclass(slots=True)
-class SendToBus:
+
+class SendToBus(msgspec.Struct, gc=False):
     """Write these bytes to the bus."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class SendToDevice:
+class SendToDevice(msgspec.Struct, gc=False):
     """Write these bytes to the device."""
 
     data: bytes
