@@ -4,7 +4,7 @@ In `Lawful` both peers keep to the standard, and the gateway has to be invisible
 arrives, in order and unchanged, everything is acknowledged once and in order, and nothing stays
 behind. In `Lawless` either may say anything at any time. What must never happen is held by `Twin`.
 
-`HYPOTHESIS_PROFILE=long` searches for long.
+`HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0` searches for long.
 """
 
 from __future__ import annotations
@@ -56,10 +56,16 @@ class Lawful(RuleBasedStateMachine):
         self.device_owes: list[bytes] = []
         self.bus_owes: list[bytes] = []
 
-    @initialize(v5=st.booleans(), reader=st.booleans(), max_size=st.sampled_from([None, None, 45, 120]))
-    def begin(self, v5: bool, reader: bool, max_size: int | None) -> None:
+    @initialize(
+        v5=st.booleans(),
+        reader=st.booleans(),
+        max_size=st.sampled_from([None, None, 45, 120]),
+        keep_alive=st.sampled_from([0, 4]),
+    )
+    def begin(self, v5: bool, reader: bool, max_size: int | None, keep_alive: int) -> None:
         self.v5 = v5
-        self.twin = Twin(v5=v5, reader=reader, max_size=max_size if v5 else None).begin()
+        max_size = max_size if v5 else None
+        self.twin = Twin(v5=v5, reader=reader, max_size=max_size, keep_alive=keep_alive).begin()
         self.said = Peer(v5=v5, aliases_max=ALIASES_MAX)
 
     # The device

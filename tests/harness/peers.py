@@ -126,8 +126,7 @@ class Peer:
         if packet.kind == PUBLISH:
             self._publish(packet)
         elif PUBACK <= packet.kind <= UNSUBACK:
-            if len(body) < 2:
-                raise Unreadable("no packet identifier")
+            # One without an identifier passes as it came: whom it is for refuses it.
             packet.packet_id = int.from_bytes(body[:2], "big")
             packet.code = body[2] if len(body) > 2 else 0
         return packet
@@ -166,3 +165,36 @@ class Peer:
             packet.topic = self._aliases[alias]
         else:
             raise Unreadable("a topic alias that stands for nothing")
+
+
+@dataclass
+class Introduction:
+    """What a CONNECT says, as far as a test asks."""
+
+    client_id: str
+    will: Packet | None = None
+
+
+def introduction(packet: Packet) -> Introduction:
+    """Of a CONNECT that is known to be sound."""
+    body, pos = packet.body, 10
+    v5, flags = body[6] == 5, body[7]
+
+    def skip_properties() -> None:
+        nonlocal pos
+        if v5:
+            pos = properties(body, pos)[1]
+
+    def binary() -> bytes:
+        nonlocal pos
+        start = pos + 2
+        pos = start + int.from_bytes(body[pos:start], "big")
+        return body[start:pos]
+
+    skip_properties()
+    found = Introduction(binary().decode())
+    if flags & 4:
+        skip_properties()
+        topic = binary().decode()
+        found.will = Packet(0x30 | flags >> 2 & 6 | flags >> 5 & 1, b"", topic=topic, payload=binary())
+    return found
