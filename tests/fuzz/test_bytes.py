@@ -1,7 +1,9 @@
 """Arbitrary bytes, and sound packets that were damaged, on both sides of the bridge.
 
 Whatever comes: nothing but commands goes out, the same commands however the bytes are cut, and none of
-them says what must not be said (`harness.twin`). `HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0` searches for long.
+them says what must not be said (`harness.twin`).
+
+`HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0` searches for long.
 """
 
 from __future__ import annotations
