@@ -102,7 +102,7 @@ def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
     """The payload of an envelope that arrived on `topic`. Raises OpenFailed."""
     try:
         envelope = _decoder.decode(message)
-    except msgspec.DecodeError:
+    except ValueError:  # DecodeError, and for a string that is no UTF-8 UnicodeDecodeError
         raise OpenFailed("not a sealed message") from None
     if envelope.encrypted is not True or envelope.v != VERSION or envelope.algorithm != ALGORITHM:
         raise OpenFailed("a sealed message of an unknown version or algorithm")
