@@ -190,6 +190,7 @@ BAD = {
     "a key that is not here": json.dumps(GOOD | {"key_id": "k9"}).encode(),
     "cut off": json.dumps(GOOD | {"data": GOOD["data"][:36]}).encode(),
     "a bit flipped": json.dumps(GOOD | {"data": "A" + GOOD["data"][1:]}).encode(),
+    "no UTF-8 in it": seal(b"4711", TOPIC, sender="??").replace(b"??", b"\xff?"),
     "not encrypted": json.dumps(GOOD | {"encrypted": False}).encode(),
 }
 
