@@ -71,7 +71,7 @@ class Run:
                 await check(session)
         except (Broken, OSError, TimeoutError) as error:
             for row in self._rows:
-                self.results[row.key][session.peer.name] = f"not measured: {error or 'no answer'}"
+                self.results[row.key][session.peer.name] = f"not measured: {str(error) or 'no answer'}"
             return False
         return True
 
@@ -91,7 +91,7 @@ class Run:
         except (OSError, TimeoutError) as error:
             session.close()
             if not rounds:
-                self.results[row.key][session.peer.name] = f"failed: {error or 'out of time'}"
+                self.results[row.key][session.peer.name] = f"failed: {str(error) or 'out of time'}"
 
 
 def _start(
