@@ -93,7 +93,7 @@ class DeviceLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
         self._transport = cast("asyncio.Transport", transport)
-        self._door.links.add(self)
+        self._door.arrived(self)
 
     def data_received(self, data: bytes) -> None:
         """A chunk from the device."""
@@ -180,6 +180,7 @@ class DeviceLink(asyncio.Protocol):
     def _carry_out_rare(self, command: Command) -> None:
         match command:
             case Authenticate(username, password):
+                self._door.introduced(self)
                 self.pause_reading(AUTHENTICATING)
                 self._authenticate(username, password)
             case OpenBus(connect):

@@ -23,6 +23,9 @@ from gateway.security.login import Login
 if TYPE_CHECKING:
     from gateway.net.device_link import DeviceLink
 
+_NEWCOMERS_MAX = 1024
+"""Peers that may take their time over a CONNECT at once: with its longest size it bounds their memory."""
+
 
 @dataclass(slots=True)
 class Bus:
@@ -56,7 +59,22 @@ class Door:
     """The device of this id as the store has it now."""
     links: set[DeviceLink] = field(default_factory=set)
     """All connections, from the end of the TLS handshake on."""
+    _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
+    """Those of them that have not said who they are, oldest first."""
     _by_device: dict[str, set[DeviceLink]] = field(default_factory=dict)
+
+    def arrived(self, link: DeviceLink) -> None:
+        """A peer is there, and nobody knows who. When there are too many of those, the oldest goes."""
+        if len(self._newcomers) >= _NEWCOMERS_MAX:
+            oldest = next(iter(self._newcomers))
+            del self._newcomers[oldest]
+            oldest.abort()
+        self.links.add(link)
+        self._newcomers[link] = None
+
+    def introduced(self, link: DeviceLink) -> None:
+        """Its CONNECT is there."""
+        self._newcomers.pop(link, None)
 
     def admit(self, link: DeviceLink, device: Device) -> Reason | None:
         """Take a device in; a reason when there is no room for it."""
@@ -70,6 +88,7 @@ class Door:
     def forget(self, link: DeviceLink) -> None:
         """The connection is gone."""
         self.links.discard(link)
+        self._newcomers.pop(link, None)
         if link.device is None:
             return
         same = self._by_device.get(link.device.device_id)

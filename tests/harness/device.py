@@ -62,12 +62,14 @@ def code_of(packet: bytes) -> int:
 class Device(Raw):
     """A client that acknowledges what it gets, unless told not to."""
 
-    def __init__(self, gateway: Gateway | int, *, v5: bool = False, timeout: float = 10.0) -> None:
+    def __init__(
+        self, gateway: Gateway | int, *, v5: bool = False, timeout: float = 10.0, source: str = ""
+    ) -> None:
         """To a gateway by TLS, or straight to the bus on a port."""
         if isinstance(gateway, int):
-            super().__init__(gateway, timeout=timeout)
+            super().__init__(gateway, timeout=timeout, source=source)
         else:
-            super().__init__(gateway.port, gateway.tls(), timeout=timeout)
+            super().__init__(gateway.port, gateway.tls(), timeout=timeout, source=source)
         self.v5 = v5
         self.inbox: list[Message] = []
         """Messages that came while something else was waited for."""

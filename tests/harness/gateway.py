@@ -86,6 +86,11 @@ class Gateway:
         assert self._process is not None
         return self._process.pid
 
+    def memory(self) -> int:
+        """What the process holds in RAM now, in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 

@@ -103,8 +103,13 @@ DISCONNECT = packet(0xE0)
 class Raw:
     """A blocking client. `read` gives whole packets; b"" is the end of the connection."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None, *, timeout: float = 5.0) -> None:
-        plain = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(
+        self, port: int, tls: ssl.SSLContext | None = None, *, timeout: float = 5.0, source: str = ""
+    ) -> None:
+        """`source` is the address to come from: on Linux any of 127.0.0.0/8."""
+        plain = socket.create_connection(
+            ("127.0.0.1", port), timeout=timeout, source_address=(source, 0) if source else None
+        )
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         self._buffer = b""
