@@ -1,0 +1,62 @@
+"""Names of devices and labels: one topic level, and nothing that could widen a rule."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.identity import Device, is_device_id, is_label
+
+
+@pytest.mark.parametrize("name", ["a", "9", "lamp-1", "A.b_c-d", "x" * 64])
+def test_device_ids(name):
+    assert is_device_id(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "-a", ".a", "_a", "a/b", "a+", "#", "$SYS", "a b", "ä", "a\n", "a\0", "x" * 65, "{device}", "٣"],
+)
+def test_what_is_no_device_id(name):
+    assert not is_device_id(name)
+
+
+@given(st.text(max_size=5))
+def test_a_device_id_never_holds_what_means_something_in_a_topic(name):
+    if is_device_id(name):
+        assert not set(name) & set("/+#$\0{} \n")
+    if is_label("room", name):
+        assert name
+        assert not set(name) & set("/+#$\0\n")
+        name.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("room", "kitchen"), ("a1_b", "1. Stock"), ("r", "x" * 64), ("r", "日本")]
+)
+def test_labels(name, value):
+    assert is_label(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Room", "x"),
+        ("1", "x"),
+        ("", "x"),
+        ("a-b", "x"),
+        ("r", ""),
+        ("r", "a/b"),
+        ("r", "+"),
+        ("r", "x" * 65),
+        ("r", "\ud800"),
+    ],
+)
+def test_what_is_no_label(name, value):
+    assert not is_label(name, value)
+
+
+def test_a_credential_does_not_show():
+    device = Device("lamp-1", (), {}, True, "$argon2id$hidden", 1, 0, 0)
+    assert "hidden" not in repr(device)

@@ -1,0 +1,99 @@
+"""Keys and nonces: which key seals, which open, and that no nonce comes twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, KeysUnavailable, Nonces
+
+ACTIVE = Key("k2", b"2" * 32, KeyState.ACTIVE, 0)
+OLD = Key("k1", b"1" * 32, KeyState.DECRYPT_ONLY, 0)
+GONE = Key("k0", b"", KeyState.DESTROYED, 0)
+
+
+class Fields:
+    """Random fields that can be foretold, and counted."""
+
+    def __init__(self):
+        self.drawn = 0
+
+    def __call__(self, size):
+        self.drawn += 1
+        return self.drawn.to_bytes(size, "big")
+
+
+def test_a_nonce_is_a_field_and_a_count():
+    nonces = Nonces(Fields())
+    assert [nonces.next().hex() for _ in range(3)] == [f"{1:016x}{count:08x}" for count in range(3)]
+
+
+def test_the_count_never_wraps_under_the_same_field():
+    fields = Fields()
+    nonces = Nonces(fields)
+    nonces._count = 2**32 - 2
+    last = [nonces.next().hex() for _ in range(4)]
+    assert last == [f"{1:016x}fffffffe", f"{1:016x}ffffffff", f"{2:016x}00000000", f"{2:016x}00000001"]
+    assert fields.drawn == 2
+
+
+def test_every_nonce_has_twelve_bytes_and_comes_once():
+    nonces = Nonces(os.urandom)
+    drawn = {nonces.next() for _ in range(20_000)}
+    assert len(drawn) == 20_000
+    assert {len(nonce) for nonce in drawn} == {12}
+
+
+def test_processes_and_restarts_do_not_meet():
+    program = (
+        "import os; from gateway.core.keyring import Nonces; n = Nonces(os.urandom);"
+        "print(*(n.next().hex() for _ in range(200)), sep='\\n')"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(4)]
+    seen = Counter(line for one in running for line in one.communicate()[0].split())
+    assert len(seen) == 800
+    assert {len(nonce) for nonce in seen} == {24}
+
+
+def test_one_key_seals_and_the_others_open():
+    ring = KeyRing([OLD, ACTIVE, GONE], Nonces(os.urandom), {})
+    assert ring.active_id == "k2"
+    data = ring.encrypt(b"x", b"bound")
+    assert ring.opener("k2").decrypt(data[:12], data[12:], b"bound") == b"x"
+    assert ring.opener("k1") is not None
+    assert ring.opener("k0") is None
+    assert ring.opener("k9") is None
+
+
+@pytest.mark.parametrize("keys", [[], [OLD], [ACTIVE, Key("k3", b"3" * 32, KeyState.ACTIVE, 0)]])
+def test_there_is_exactly_one_active_key(keys):
+    with pytest.raises(ValueError, match="exactly one"):
+        KeyRing(keys, Nonces(os.urandom), {})
+
+
+def test_a_key_is_not_used_for_ever():
+    # NIST SP 800-38D, 8.3
+    assert USES_MAX < 2**32
+    ring = KeyRing([ACTIVE, OLD], Nonces(os.urandom), {"k2": USES_MAX - 2, "k1": USES_MAX})
+    ring.encrypt(b"", b"")
+    ring.encrypt(b"", b"")
+    with pytest.raises(KeysUnavailable, match="rotated"):
+        ring.encrypt(b"", b"")
+    assert ring.take_unsaved_uses() == 2
+
+
+def test_uses_are_handed_over_once():
+    ring = KeyRing([ACTIVE], Nonces(os.urandom), {})
+    for _ in range(3):
+        ring.encrypt(b"", b"")
+    assert ring.take_unsaved_uses() == 3
+    assert ring.take_unsaved_uses() == 0
+
+
+def test_no_key_shows():
+    assert "222" not in repr(ACTIVE)
+    assert "222" not in repr(KeyRing([ACTIVE], Nonces(os.urandom), {}))

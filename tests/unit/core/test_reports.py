@@ -1,0 +1,34 @@
+"""Reports of one connection are bounded, and none is lost without being counted."""
+
+from __future__ import annotations
+
+from gateway.core.commands import Report
+from gateway.core.reports import PER_SECOND, Reports
+
+ONE = Report("publish", "refused", "why")
+
+
+def taken(reports):
+    pending, reports.pending = reports.pending, []
+    return pending
+
+
+def test_so_many_a_second_and_a_count_of_the_others():
+    reports = Reports()
+    for _ in range(PER_SECOND + 7):
+        reports.add(ONE)
+    assert taken(reports) == [ONE] * PER_SECOND
+    reports.tick()
+    (rest,) = taken(reports)
+    assert rest.count == 7
+    reports.add(ONE)
+    assert taken(reports) == [ONE]
+
+
+def test_a_quiet_second_tells_nothing():
+    reports = Reports()
+    reports.add(ONE)
+    assert taken(reports) == [ONE]
+    reports.tick()
+    reports.tick()
+    assert taken(reports) == []
