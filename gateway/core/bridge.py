@@ -70,7 +70,7 @@ class Phase(Enum):
     OPENING_BUS = "opening bus"
     ESTABLISHED = "established"
     LEAVING = "leaving"
-    """The device said goodbye; the bus's last words still pass."""
+    """The device said goodbye, or broke the protocol; the bus's last words still pass."""
     CLOSED = "closed"
 
 

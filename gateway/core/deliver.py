@@ -38,7 +38,9 @@ class Deliver(Pump):
         "_shared",
         "_subscriptions",
         "_swallowed",
+        "last_ping",
         "own_pings",
+        "pings",
     )
 
     def __init__(
@@ -62,6 +64,10 @@ class Deliver(Pump):
         self.plain_size = terms.delivered_max_size
         self.own_pings = 0
         """PINGREQs of the gateway's own that the bus has not answered."""
+        self.pings = 0
+        """PINGRESPs of the bus so far."""
+        self.last_ping = 0
+        """The PINGRESP behind which nothing is passed on; 0 for none."""
 
     def judge_by(self, access: Access) -> None:
         """Other rules are in force."""
@@ -83,9 +89,16 @@ class Deliver(Pump):
             return self._pubrel(data, body, end)
         if kind == PacketType.SUBACK:
             return self._subscriptions.suback(data, body, end)
-        if kind in {PacketType.PUBCOMP, PacketType.UNSUBACK}:
+        if kind == PacketType.UNSUBACK:
+            self._subscriptions.unsuback()
+            return None
+        if kind == PacketType.PUBCOMP:
             return None
         if kind == PacketType.PINGRESP:
+            self.pings += 1
+            if self.pings == self.last_ping:
+                self.stopped = True
+                return b""
             if self.own_pings:
                 self.own_pings -= 1
                 return b""

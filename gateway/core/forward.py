@@ -47,6 +47,7 @@ class Forward(Pump):
         "_subscriptions",
         "_terms",
         "alias_max",
+        "pings",
     )
 
     def __init__(
@@ -73,8 +74,18 @@ class Forward(Pump):
         self._bus_aliases: dict[int, bytes] = {}
         # QoS 2 of 3.1.1: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
         self._refused: frozenset[int] = frozenset()
+        self.pings = 0
+        """PINGREQs that went to the bus, the gateway's own too."""
         self.alias_max = 0
         """Topic Alias Maximum of the bus."""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the bus has a QoS 1 or 2 message to acknowledge, or a (UN)SUBSCRIBE to answer."""
+        ledger = self.ledger
+        return (
+            ledger.acked1 < ledger.passed1 or ledger.acked2 < ledger.passed2 or self._subscriptions.unanswered
+        )
 
     def judge_by(self, access: Access) -> None:
         """Other rules are in force."""
@@ -101,7 +112,10 @@ class Forward(Pump):
         if kind == PacketType.UNSUBSCRIBE:
             self._subscriptions.unsubscribe(data, body, end)
             return None
-        if kind in {PacketType.PUBCOMP, PacketType.PINGREQ}:
+        if kind == PacketType.PINGREQ:
+            self.pings += 1
+            return None
+        if kind == PacketType.PUBCOMP:
             return None
         if kind == PacketType.DISCONNECT:
             self.stopped = True

@@ -32,6 +32,7 @@ class Session:
         "_bytes_left",
         "_deliver",
         "_heard",
+        "_last_words",
         "_messages_left",
         "_reports",
         "_shared",
@@ -81,6 +82,8 @@ class Session:
         """The device spoke since the bus last heard of it."""
         self._silent = 0
         """Ticks since the bus was last sent something."""
+        self._last_words: list[Command] = []
+        """What the device gets when the bus has answered what went before its fault."""
         self._begun = 0
         self._stuck = 0
         """Ticks for which the same packet has been incomplete."""
@@ -112,7 +115,7 @@ class Session:
         if self._reports.pending:
             self._tell(commands)
         if error is not None:
-            return commands + self._fail(error)
+            return commands + self._end(error)
         if forward.messages > self._messages_left or self._bytes > self._bytes_left:
             commands.append(PauseDevice())
         return commands
@@ -136,7 +139,7 @@ class Session:
         if error is not None:
             return commands + self._fail(error)
         if deliver.stopped:
-            commands.append(Close("the bus ended the session"))
+            commands += self._last_words or [Close("the bus ended the session")]
         return commands
 
     def judge_by(self, device: Device) -> None:
@@ -166,6 +169,7 @@ class Session:
         if self._heard and keep_alive and self._silent * 2 >= keep_alive:
             # The device spoke and nothing of it reached the bus, which would take it for gone.
             self._deliver.own_pings += 1
+            self.forward.pings += 1
             self._heard, self._silent = False, 0
             commands.append(SendToBus(PINGREQ))
         return commands
@@ -189,6 +193,18 @@ class Session:
         if self.terms.version is Version.V5:
             commands.append(SendToDevice(encode_disconnect(reason, self.terms.explanation(why))))
         return [*commands, Close(why)]
+
+    def _end(self, error: MqttError) -> list[Command]:
+        """A fault of the device: what the bus still has to answer goes first, as on Mosquitto."""
+        last_words = self._fail(error)
+        answered = self.forward.pings == self._deliver.pings and not self.forward.unanswered
+        if answered or isinstance(error, LimitExceeded):
+            return last_words
+        self._last_words = last_words
+        self.forward.stopped = True
+        self.forward.pings += 1
+        self._deliver.last_ping = self.forward.pings
+        return [SendToBus(PINGREQ)]
 
     def _fail(self, error: MqttError) -> list[Command]:
         """A peer broke the protocol or a bound."""

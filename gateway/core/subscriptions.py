@@ -26,16 +26,22 @@ _NO_LOCAL = 0x04
 class Subscriptions:
     """The subscriptions made on one connection."""
 
-    __slots__ = ("_filters", "_reports", "_shared", "_version", "_waiting")
+    __slots__ = ("_filters", "_reports", "_shared", "_unsubscribes", "_version", "_waiting")
 
     def __init__(self, shared: Shared, version: Version, reports: Reports) -> None:
         self._shared = shared
         self._version = version
         self._reports = reports
         self._filters: frozenset[bytes] | set[bytes] = frozenset()
+        self._unsubscribes = 0
         # What was asked of the bus: packet id, and our refusals with a None where the bus answers.
         # The empty tuple where it answers all. In order, for a packet id may come twice.
         self._waiting: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the bus has a SUBSCRIBE or an UNSUBSCRIBE to answer."""
+        return bool(self._waiting or self._unsubscribes)
 
     def subscribe(
         self, data: bytes, body: int, end: int, access: Access, answers: list[bytes]
@@ -97,8 +103,13 @@ class Subscriptions:
     def unsubscribe(self, data: bytes, body: int, end: int) -> None:
         """An UNSUBSCRIBE passes: it takes no right to hear less."""
         filters = decode_unsubscribe(data, body, end, self._version)
+        self._unsubscribes += 1
         if isinstance(self._filters, set):
             self._filters.difference_update(filters)
+
+    def unsuback(self) -> None:
+        """The bus answered an UNSUBSCRIBE."""
+        self._unsubscribes -= 1
 
     def suback(self, data: bytes, body: int, end: int) -> bytes | None:
         """The bus's SUBACK with our refusals put in; None when there are none."""
