@@ -61,10 +61,9 @@ def read_key_file(path: Path, wrapping: bytes | None = None) -> list[Key]:
         if document["v"] != _FORMAT:
             raise KeyFileError(f"{path}: written by a newer gateway: upgrade this one")
         if document["wrapped"] != (wrapping is not None):
-            missing = (
-                "set ENCRYPTION_KEY to the key" if wrapping is None else "take away ENCRYPTION_KEY: no key"
-            )
-            raise KeyFileError(f"{path}: {missing} that the sealing keys were wrapped with")
+            if wrapping is None:
+                raise KeyFileError(f"{path}: the sealing keys are wrapped: set ENCRYPTION_KEY to their key")
+            raise KeyFileError(f"{path}: the sealing keys are not wrapped: take ENCRYPTION_KEY away")
         keys = [_read_key(entry, wrapping) for entry in document["keys"]]
     except InvalidTag:
         raise KeyFileError(
