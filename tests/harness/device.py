@@ -87,12 +87,12 @@ class Device(Raw):
     def answer(self, kind: int, timeout: float = 10.0) -> bytes:
         """The next packet of this type (high nibble); messages before it go to the inbox."""
         while True:
-            packet = self.read(timeout)
+            packet = self._next(timeout)
             if not packet or packet[0] >> 4 == kind:
                 return packet
             if packet[0] >> 4 == 3:
                 self.inbox.append(self._take_in(packet))
-            elif packet[0] >> 4 != 6:
+            else:
                 raise AssertionError(f"unexpected packet {packet[:40]!r} while waiting for type {kind}")
 
     def subscribe(self, *filters: str, qos: int = 1, options: int = 0) -> list[int]:
@@ -100,6 +100,7 @@ class Device(Raw):
         packet_id = self.new_id()
         self.send(raw.subscribe(packet_id, *((one, qos | options) for one in filters), v5=self.v5))
         suback = self.answer(9)
+        assert suback, "the connection ended instead of a SUBACK"
         assert int.from_bytes(suback[2:4], "big") == packet_id
         return list(suback[-len(filters) :])
 
@@ -125,13 +126,11 @@ class Device(Raw):
         """The next message; it is acknowledged."""
         if self.inbox:
             return self.inbox.pop(0)
-        while True:
-            packet = self.read(timeout)
-            assert packet, "the connection ended instead of a message"
-            if packet[0] >> 4 == 3:
-                return self._take_in(packet)
-            if packet[0] >> 4 != 6:
-                raise AssertionError(f"unexpected packet {packet[:40]!r} while waiting for a message")
+        packet = self._next(timeout)
+        assert packet, "the connection ended instead of a message"
+        if packet[0] >> 4 == 3:
+            return self._take_in(packet)
+        raise AssertionError(f"unexpected packet {packet[:40]!r} while waiting for a message")
 
     def messages(self, quiet: float = 0.4) -> list[Message]:
         """All messages until nothing came for so long."""
@@ -142,18 +141,18 @@ class Device(Raw):
             except TimeoutError:
                 return found
 
+    def _next(self, timeout: float) -> bytes:
+        """The next packet that is not a PUBREL: those are answered."""
+        while True:
+            packet = self.read(timeout)
+            if packet[:1] != b"\x62":
+                return packet
+            self.send(raw.ack(0x70, int.from_bytes(packet[2:4], "big")))
+
     def _take_in(self, packet: bytes) -> Message:
         message = message_of(packet, v5=self.v5)
-        if message.qos == 1:
-            self.send(raw.ack(0x40, message.packet_id))
-        elif message.qos == 2:
-            self.send(raw.ack(0x50, message.packet_id))
-            released = self.read()
-            while released and released[0] >> 4 != 6:
-                if released[0] >> 4 == 3:
-                    self.inbox.append(self._take_in(released))
-                released = self.read()
-            self.send(raw.ack(0x70, message.packet_id))
+        if message.qos:
+            self.send(raw.ack(0x40 if message.qos == 1 else 0x50, message.packet_id))
         return message
 
     def ended(self, timeout: float = 10.0) -> bytes:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from gateway.security.passwords import hash_secret
@@ -50,3 +53,20 @@ def enrol_with_labels(
     in_store(gateway, add)
     gateway.secrets |= made
     gateway.wait_for_devices()
+
+
+def change_row(gateway: Gateway, device: str, column: str, value: str) -> float:
+    """Another program's change to a device: its row and a line in the log of changes.
+
+    The answer is the moment when it was committed.
+    """
+    path = Path(gateway.env["GATEWAY_DATA_DIR"]) / "gateway.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"UPDATE devices SET {column} = ? WHERE device_id = ?", (value, device))
+        connection.execute("INSERT INTO changes (device_id, at) VALUES (?, strftime('%s'))", (device,))
+        connection.execute("COMMIT")
+        return time.monotonic()
+    finally:
+        connection.close()

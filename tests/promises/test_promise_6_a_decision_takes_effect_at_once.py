@@ -6,15 +6,13 @@ the moment when the device sees it.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from harness import raw
 from harness.device import Device, join, spy
-from harness.enrol import enrol, enrol_with_labels, in_store
+from harness.enrol import change_row, enrol, enrol_with_labels, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
@@ -152,20 +150,6 @@ def comes_in(gateway: Gateway, device: str, secret: str, *, until: float) -> boo
                 return True
         if time.monotonic() > until:
             return False
-
-
-def change_row(gateway: Gateway, device: str, column: str, value: str) -> float:
-    """Another program's change to a device: its row and a line in the log of changes."""
-    path = Path(gateway.env["GATEWAY_DATA_DIR"]) / "gateway.db"
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"UPDATE devices SET {column} = ? WHERE device_id = ?", (value, device))
-        connection.execute("INSERT INTO changes (device_id, at) VALUES (?, strftime('%s'))", (device,))
-        connection.execute("COMMIT")
-        return time.monotonic()
-    finally:
-        connection.close()
 
 
 def follows(link: Device, topic: str, expected: int, moment: float) -> None:
