@@ -1,0 +1,158 @@
+"""TLS contexts, by real handshakes in memory, and the name in a client certificate."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway.net.tls import bus_context, certificate_name, server_context
+from gateway.security.pki import ensure_server_certificate
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certs")
+    ensure_server_certificate(folder / "server.crt", folder / "server.key", names=[])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A CA for devices, in a file."""
+    made = trustme.CA()
+    made.path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    made.cert_pem.write_to_path(made.path)
+    return made
+
+
+def signed(authority, folder, *names):
+    """A client certificate with these common names, as a file to load."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    root = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    root_key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]))
+        .issuer_name(root.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(root.not_valid_before_utc)
+        .not_valid_after(root.not_valid_after_utc)
+        .sign(root_key, hashes.SHA256())
+    )
+    path = folder / "client.pem"
+    path.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return path
+
+
+def handshake(server_side, client_side):
+    """Both ends of a finished handshake. Raises ssl.SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_side.wrap_bio(to_server, to_client, server_side=True)
+    client = client_side.wrap_bio(to_client, to_server, server_hostname="localhost")
+    waiting = [client, server]
+    for _ in range(10):
+        for end in waiting[:]:
+            try:
+                end.do_handshake()
+                waiting.remove(end)
+            except ssl.SSLWantReadError:
+                pass
+        if not waiting:
+            return server, client
+    raise AssertionError("the handshake does not end")
+
+
+def client_of(files, certificate=None, **settings):
+    context = ssl.create_default_context(cafile=files / "ca.crt")
+    if certificate is not None:
+        context.load_cert_chain(certificate)
+    for name, value in settings.items():
+        setattr(context, name, value)
+    return context
+
+
+def serving(files, authority=None):
+    return server_context(files / "server.crt", files / "server.key", authority.path if authority else None)
+
+
+def test_the_name_of_a_client_certificate(files, authority, tmp_path):
+    server, _ = handshake(serving(files, authority), client_of(files, signed(authority, tmp_path, "lamp-1")))
+    assert certificate_name(server) == "lamp-1"
+
+
+def test_without_a_certificate_there_is_no_name(files, authority):
+    for context in (serving(files), serving(files, authority)):
+        server, _ = handshake(context, client_of(files))
+        assert certificate_name(server) is None
+    assert certificate_name(None) is None
+
+
+@pytest.mark.parametrize("names", [(), ("lamp-1", "lamp-2"), ("lamp-1", "lamp-1")])
+def test_a_certificate_with_no_single_name_names_no_device(files, authority, tmp_path, names):
+    # Not None: that would say that no certificate was shown, and let a password speak for it.
+    server, _ = handshake(serving(files, authority), client_of(files, signed(authority, tmp_path, *names)))
+    assert certificate_name(server) == ""
+
+
+def test_a_certificate_of_another_ca_is_refused(files, authority, tmp_path):
+    stranger = trustme.CA()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(serving(files, authority), client_of(files, signed(stranger, tmp_path, "lamp-1")))
+
+
+def test_a_certificate_nobody_asked_for_is_not_believed(files, authority, tmp_path):
+    server, _ = handshake(serving(files), client_of(files, signed(authority, tmp_path, "lamp-1")))
+    assert certificate_name(server) is None
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_versions(files, version):
+    client = client_of(files, minimum_version=version, maximum_version=version)
+    server, _ = handshake(serving(files), client)
+    assert server.version() == version.name.replace("_", ".")
+
+
+def test_old_versions_are_refused(files):
+    client = client_of(files, maximum_version=ssl.TLSVersion.TLSv1_2)
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError):
+        handshake(serving(files), client)
+
+
+def test_no_session_is_resumed(files):
+    _, client = handshake(serving(files), client_of(files))
+    client.write(b"x")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.read()
+    assert client.session is None or not client.session.has_ticket
+
+
+def test_a_key_that_does_not_fit_is_refused(files, tmp_path):
+    ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key", names=[])
+    with pytest.raises(ssl.SSLError):
+        server_context(files / "server.crt", tmp_path / "server.key", None)
+
+
+def test_the_bus_has_to_show_its_name(files, tmp_path):
+    handshake(serving(files), bus_context(files / "ca.crt"))
+    ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key", names=[])
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(serving(tmp_path), bus_context(files / "ca.crt"))
+    context = bus_context(files / "ca.crt")
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
