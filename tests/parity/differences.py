@@ -1,0 +1,97 @@
+"""Where the gateway does not do as the Mosquitto it is compared with: exactly how, and why."""
+
+from __future__ import annotations
+
+_CLOSED = ("(closed)",)
+_MALFORMED = ("e0 01 81", "(closed)")
+_PROTOCOL_ERROR = ("e0 01 82", "(closed)")
+_REFUSED_VERSION = ("20 02 00 01", "(closed)")
+
+OWN: dict[str, tuple[str, ...]] = {
+    # Section 2 of DESIGN promises MQTT 3.1.1 and 5. Mosquitto speaks 3.1 too, and takes the upper bit of
+    # the level for a bridge, which hears and says more than a client may.
+    "connect level 3 of MQIsdp [3.1.1]": _REFUSED_VERSION,
+    "connect level 4 as a bridge [3.1.1]": _REFUSED_VERSION,
+    # A group name may not be empty nor hold a wildcard [MQTT-4.8.2-1, MQTT-4.8.2-2]; Mosquitto grants it.
+    "subscribe filter share, empty group [3.1.1]": _CLOSED,
+    "subscribe filter share, empty group [5]": _MALFORMED,
+    "subscribe filter share, + as group [3.1.1]": _CLOSED,
+    "subscribe filter share, + as group [5]": _MALFORMED,
+    # Without a user name there is no device (DESIGN: Authenticate). Mosquitto here lets everybody in.
+    "connect password without a user name, v5 [5]": ("20 03 00 87 00", "(closed)"),
+    # 64 KiB before authentication, and no more (promise 7).
+    "connect of 65,537 bytes [3.1.1]": _CLOSED,
+    "connect of 65,537 bytes [5]": _CLOSED,
+}
+"""What the gateway answers last, in every comparison."""
+
+LATER: dict[str, tuple[str, ...]] = {
+    # Mosquitto 2.0.20 answers a fault in any packet alike, and stricter than before. The gateway does so
+    # itself, for it judges these packets before they reach a bus.
+    **dict.fromkeys(
+        (
+            "puback flags [3.1.1]",
+            "pubrec flags [3.1.1]",
+            "pubcomp flags [3.1.1]",
+            "pingreq flags [3.1.1]",
+            "suback [3.1.1]",
+            "unsuback [3.1.1]",
+            "pingresp [3.1.1]",
+            "subscribe filter share without filter [3.1.1]",
+            "subscribe filter share, empty filter [3.1.1]",
+            "subscribe filter share, nothing [3.1.1]",
+            "subscribe filter share, lone + [3.1.1]",
+            "subscribe filter share, lone # [3.1.1]",
+        ),
+        _CLOSED,
+    ),
+    **dict.fromkeys(
+        (
+            "publish no topic, no alias [5]",
+            "puback flags [5]",
+            "pubrec flags [5]",
+            "pubrel flags 0 [5]",
+            "pubrel flags [5]",
+            "pubcomp flags [5]",
+            "pingreq flags [5]",
+            "disconnect flags [5]",
+            "publish topic wildcard # [5]",
+            "publish topic wildcard + [5]",
+            "publish topic empty [5]",
+            "publish topic lone # [5]",
+            "publish topic 202 levels [5]",
+        ),
+        _MALFORMED,
+    ),
+    **dict.fromkeys(
+        (
+            "subscribe shared, no local [5]",
+            "connack [5]",
+            "connack flags [5]",
+            "suback [5]",
+            "unsuback [5]",
+            "pingresp [5]",
+            "auth [5]",
+            "auth continue [5]",
+            "auth with a method [5]",
+            "auth flags [5]",
+            "subscribe filter share without filter [5]",
+            "subscribe filter share, empty filter [5]",
+            "subscribe filter share, nothing [5]",
+            "subscribe filter share, lone + [5]",
+            "subscribe filter share, lone # [5]",
+            "publish property of CONNECT [5]",
+            "publish property of CONNACK [5]",
+            "publish property twice [5]",
+            "publish property expiry twice [5]",
+            "publish property alias 0 [5]",
+            "publish property alias twice [5]",
+            "publish property reason string [5]",
+            "publish property two content types [5]",
+            "publish property correlation twice [5]",
+            "publish property two response topics [5]",
+        ),
+        _PROTOCOL_ERROR,
+    ),
+}
+"""What the gateway and Mosquitto 2.0.20 answer last, and an older one does not."""

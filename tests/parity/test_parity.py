@@ -1,0 +1,89 @@
+"""Promise 5, invisible otherwise: what a client sees through the gateway is what Mosquitto itself answers.
+
+Every scenario of the tables runs on a Mosquitto and through a gateway before another one, with the same
+bytes but for the credentials; the packets that come back, their order, and how the connection ends must
+be equal. Where they are not, `parity.differences` says exactly how and why.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from harness.gateway import Gateway
+from harness.mosquitto import BINARY, Mosquitto
+from parity import connects, delivery, differences, malformed, sessions, subscribing, timed
+from parity.exchange import NOTHING, Door, Scenario, Side
+
+Trace = list[tuple[str, str]]
+
+_AT_ONCE = 16
+"""Scenarios that run at the same time: most of them wait."""
+
+_ALL: dict[str, tuple[bool, Scenario]] = {
+    f"{name} [{'5' if v5 else '3.1.1'}]": (v5, scenario)
+    for part in (timed, sessions, delivery, subscribing, connects, malformed)
+    for name, versions, scenario in part.table()
+    for v5 in versions
+}
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Trace, Trace]]]:
+    """What every scenario gave, directly and through the gateway."""
+    folder = tmp_path_factory.mktemp("parity")
+    alone, bus = Mosquitto(folder / "alone").start(), Mosquitto(folder / "bus").start()
+    gateway = Gateway(folder / "gateway", bus.port)
+    try:
+        secret = gateway.start().add_device("parity")
+        direct = Door(alone.port)
+        through = Door(gateway.port, gateway.tls(), b"parity", secret.encode())
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            running: dict[str, list[Future[Trace]]] = {
+                name: [pool.submit(_run, door, f"p{number}", v5, scenario) for door in (direct, through)]
+                for number, (name, (v5, scenario)) in enumerate(_ALL.items())
+            }
+        yield {name: (one.result(), other.result()) for name, (one, other) in running.items()}
+    finally:
+        gateway.kill()
+        bus.kill()
+        alone.kill()
+
+
+def _run(door: Door, topic: str, v5: bool, scenario: Scenario) -> Trace:
+    side = Side(door, v5, topic)
+    try:
+        scenario(side)
+    finally:
+        side.shut()
+    return side.trace
+
+
+@pytest.fixture(scope="module")
+def since_2_0_20() -> bool:
+    """Whether the Mosquitto at hand is one whose answers the gateway takes as its model."""
+    said = subprocess.run([BINARY, "-h"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
+    assert found is not None, said
+    return tuple(int(part) for part in found.groups()) >= (2, 0, 20)
+
+
+@pytest.mark.parametrize("name", _ALL)
+def test_the_same_as_on_mosquitto(
+    name: str, traces: dict[str, tuple[Trace, Trace]], since_2_0_20: bool
+) -> None:
+    direct, through = traces[name]
+    assert NOTHING not in [text for _, text in direct]
+    other = differences.OWN.get(name) or (None if since_2_0_20 else differences.LATER.get(name))
+    if other is None:
+        assert through == direct
+    else:
+        assert tuple(text for _, text in through)[-len(other) :] == other
+        assert through != direct, "there is no difference any more"
+
+
+def test_no_difference_is_listed_that_no_scenario_shows() -> None:
+    assert set(differences.OWN) | set(differences.LATER) <= set(_ALL)
