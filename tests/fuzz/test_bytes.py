@@ -121,12 +121,12 @@ def bus_packets(v5):
 
 @st.composite
 def conversations(draw, v5):
-    """(from the bus?, bytes, cuts), a few times."""
+    """(from the bus?, bytes, damage, cuts), a few times."""
     turns = []
     for _ in range(draw(st.integers(1, 4))):
         from_bus = draw(st.booleans())
         packets = draw(st.lists((bus_packets if from_bus else device_packets)(v5), min_size=1, max_size=5))
-        turns.append((from_bus, damaged(b"".join(packets), draw(DAMAGE)), draw(CUTS)))
+        turns.append((from_bus, b"".join(packets), draw(DAMAGE), draw(CUTS)))
     return turns
 
 
@@ -171,5 +171,6 @@ def test_arbitrary_bytes_in_an_established_session(v5, reader, from_bus, data, c
 @given(data=st.data(), v5=st.booleans(), reader=st.booleans())
 def test_a_conversation_sound_or_damaged(data, v5, reader):
     twin = Twin(v5=v5, reader=reader, in_flight=8).begin()
-    for from_bus, chunk, cuts in data.draw(conversations(v5)):
-        (twin.from_bus if from_bus else twin.from_device)(chunk, cuts)
+    for from_bus, chunk, damage, cuts in data.draw(conversations(v5)):
+        twin.garbled |= bool(damage) and not from_bus
+        (twin.from_bus if from_bus else twin.from_device)(damaged(chunk, damage), cuts)

@@ -311,6 +311,7 @@ class Lawless(RuleBasedStateMachine):
     def begin(self, v5: bool, reader: bool, on_deny: OnDeny) -> None:
         self.v5 = v5
         self.twin = Twin(v5=v5, reader=reader, on_deny=on_deny, in_flight=8).begin()
+        self.aliases: dict[int, str] = {}
 
     @rule(
         topic=st.sampled_from([*TOPICS, "", "ok/+", "ok/#", "ok/\0", "/", "ok/" + "x" * 1100]),
@@ -325,23 +326,13 @@ class Lawless(RuleBasedStateMachine):
     def publish(self, topic, payload, first, packet_id, alias, claimed, from_bus, cuts):
         props = b"" if alias < 0 else b"\x23" + alias.to_bytes(2, "big")
         ident = packet_id.to_bytes(2, "big") if first & 6 else b""
-        # With an alias, what is secret can be seen only by whoever knows it: say everything as if it were.
-        secret = topic.startswith("private/") or (not from_bus and topic == "" and alias > 0)
-        body = raw.text(topic) + ident + (raw.properties(props) if self.v5 or claimed else b"")
-        if secret and not from_bus and (topic or self.private_alias(alias)):
+        known = topic or self.aliases.get(alias, "")
+        if known.startswith("private/") and not from_bus:
             payload = SECRET + payload
-        self.note(topic, alias)
+        if topic and alias > 0 and not from_bus:
+            self.aliases[alias] = topic
+        body = raw.text(topic) + ident + (raw.properties(props) if self.v5 or claimed else b"")
         self.say(raw.packet(first, body + payload), cuts, from_bus=from_bus)
-
-    aliases: dict[int, str]
-
-    def note(self, topic: str, alias: int) -> None:
-        known = self.__dict__.setdefault("aliases", {})
-        if topic:
-            known[alias] = topic
-
-    def private_alias(self, alias: int) -> bool:
-        return self.__dict__.get("aliases", {}).get(alias, "").startswith("private/")
 
     @rule(
         kind=st.sampled_from([0x40, 0x50, 0x62, 0x70]),
@@ -395,10 +386,12 @@ class Lawless(RuleBasedStateMachine):
         cuts=CUTS,
     )
     def say_what_is_odd(self, packet, from_bus, cuts):
+        self.twin.garbled |= not from_bus
         self.say(packet, cuts, from_bus=from_bus)
 
     @rule(data=st.binary(min_size=1, max_size=40), from_bus=st.booleans(), cuts=CUTS)
     def say_anything(self, data, from_bus, cuts):
+        self.twin.garbled |= not from_bus
         self.say(data, cuts, from_bus=from_bus)
 
     @rule(size=st.integers(4000, 140_000), qos=st.integers(0, 2), packet_id=st.integers(1, 3), cuts=CUTS)
