@@ -42,7 +42,16 @@ class Client:
             "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None
         )
         client = cls(reader, writer)
-        hello = Connect(Version.V311, True, 30, name.encode(), name.encode(), secret.encode(), None, [])
+        hello = Connect(
+            version=Version.V311,
+            clean_start=True,
+            keep_alive=30,
+            client_id=name.encode(),
+            username=name.encode(),
+            password=secret.encode(),
+            will=None,
+            properties=[],
+        )
         writer.write(encode_connect(hello))
         answer = await client.read()
         if answer[3]:
