@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -46,6 +47,8 @@ from gateway.upkeep import CertificateUpkeep, KeyUses, PolicyUpkeep
 _M_MMAP_THRESHOLD = -3
 _MAPPED_FROM = 131_072
 """Blocks from this size on are mapped on their own, in bytes: glibc's own first value."""
+_FILES_MAX = 65_536
+"""Open files to ask for: more than the connections of `acl/limits.toml` take."""
 
 _log = get_logger()
 
@@ -100,6 +103,7 @@ def run(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM. The exit code: 0, or 1 and every problem on stderr if it can't start."""
     configure(settings.log_level)
     _bound_heap()
+    _raise_file_limit()
     try:
         uvloop.run(_serve(settings))
     except StartError as error:
@@ -119,6 +123,14 @@ def _bound_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+
+
+def _raise_file_limit() -> None:
+    """Open as many files as the system lets us: a connection takes two, and most shells allow 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(settings: Settings) -> None:

@@ -217,6 +217,23 @@ def test_a_storm_of_wrong_secrets(house: tuple[Mosquitto, Gateway]) -> None:
         assert time.monotonic() < deadline
 
 
+def test_more_devices_than_a_shell_allows_open_files(
+    mosquitto: Mosquitto, start_gateway: Callable[..., Gateway]
+) -> None:
+    """The usual soft limit would end at some five hundred devices; here it is set lower still."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        gateway = start_gateway(mosquitto.port)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    enrol(gateway, many="full", good="full")
+    with contextlib.ExitStack() as stack:
+        for number in range(200):
+            stack.enter_context(join(gateway, "many", f"{number}"))
+        serves(gateway)
+
+
 # After authentication
 
 
