@@ -243,6 +243,10 @@ class Bridge:
         assert session is not None  # noqa: S101 - as above
         return session.bus_bytes(event.data)
 
+    def _last_words(self, event: BusBytes) -> list[Command]:
+        # The bus was sent the device's DISCONNECT: no answer of ours may follow it [MQTT-3.14.4-1].
+        return [command for command in self._bus_bytes(event) if type(command) is not SendToBus]
+
     def _policy_changed(self, event: PolicyChanged) -> list[Command]:
         self._open_session().judge_by(event.device)
         return []
@@ -266,7 +270,7 @@ class Bridge:
 
     def _withdrawn(self, event: AccessWithdrawn) -> list[Command]:
         # With a DISCONNECT, for the will of a device without rights is not to be published.
-        goodbye: list[Command] = [SendToBus(DISCONNECT)]
+        goodbye: list[Command] = [] if self.phase is Phase.LEAVING else [SendToBus(DISCONNECT)]
         if self.phase is Phase.OPENING_BUS:
             return goodbye + self._refuse(Reason.NOT_AUTHORIZED, event.why)
         return goodbye + self._open_session().farewell(Reason.NOT_AUTHORIZED, event.why)
@@ -323,7 +327,7 @@ class Bridge:
         },
         Phase.LEAVING: {
             DeviceBytes: _nothing,
-            BusBytes: _bus_bytes,
+            BusBytes: _last_words,
             PolicyChanged: _policy_changed,
             AccessWithdrawn: _withdrawn,
             DeviceLost: _device_lost,

@@ -98,7 +98,7 @@ class Twin:
         self.max_size = max_size
         """Maximum Packet Size of the device; Mosquitto does not count the first byte, nor do we then."""
         self.flipped = False
-        self.closed = False
+        self.closed = self._goodbye = False
         self.sound = True
         """No check has failed: what is found out at the end would hide it."""
         self.garbled = False
@@ -183,6 +183,9 @@ class Twin:
         return Said(bus, device)
 
     def _check_bus(self, packet: Packet) -> None:
+        # [MQTT-3.14.4-1]
+        assert not self._goodbye, f"after a DISCONNECT: {packet}"
+        self._goodbye = packet.kind == peers.DISCONNECT
         if packet.kind == peers.CONNECT:
             introduction = peers.introduction(packet)
             assert introduction.client_id.startswith("lamp-1/"), "another one's session"

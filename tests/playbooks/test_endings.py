@@ -77,6 +77,17 @@ def test_the_last_words_of_the_bus_still_pass():
     )
 
 
+def test_nothing_follows_a_goodbye_to_the_bus():
+    # [MQTT-3.14.4-1]: neither an acknowledgement of ours nor a second DISCONNECT.
+    assert (
+        said_goodbye()
+        >> BusBytes(raw.publish("other", b"", qos=1, packet_id=1))
+        << refused("delivery", "other", "subscribe")
+        >> AccessWithdrawn("Disabled.")
+        << Close("Disabled.")
+    )
+
+
 def test_a_bus_that_does_not_close_is_not_waited_for_long():
     book = said_goodbye()
     for _ in range(5):
