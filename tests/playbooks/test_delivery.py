@@ -216,6 +216,15 @@ def test_a_message_over_the_limit_is_skipped_and_never_gathered(v5, qos):
     assert world.counters.deliveries_too_large == 1
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_looks_like_a_message_inside_one_that_is_skipped_is_not_delivered(qos):
+    inside = raw.publish("ok", b"1", qos=qos, packet_id=qos)
+    skipped = raw.publish("ok", b"x" * 100_000 + inside * 2)
+    book = established(shared(policy(packet_size=100))) >> BusBytes(inside) << SendToDevice(inside)
+    book = book >> BusBytes(skipped[: -2 * len(inside)]) << Report("delivery", "failed", ANY)
+    assert book >> BusBytes(inside) >> BusBytes(inside) >> BusBytes(inside) << SendToDevice(inside)
+
+
 def test_a_sealed_message_may_be_longer_than_the_plain_one_was():
     world = shared(policy(packet_size=80_000))
     plain = raw.publish("private/pin", b"x" * 79_000)

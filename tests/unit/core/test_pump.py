@@ -212,6 +212,20 @@ def test_a_packet_in_pieces(size):
     assert pump.handled == [packet]
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_looks_like_an_allowed_message_inside_another_is_payload(qos):
+    allowed = raw.publish("yes", b"x", qos=qos, packet_id=1)
+    denied = raw.publish("no", allowed * 3)
+    inside = len(denied) - 3 * len(allowed)
+    pump = fed(allowed, denied[:inside], allowed, allowed)
+    assert pump.out == [allowed]
+    pump.feed(allowed)
+    assert pump.out == [allowed]
+    assert (pump.messages, pump.ledger.passed1) == (2, qos)
+    pump.feed(allowed)
+    assert pump.out == [allowed] * 2
+
+
 def test_whether_the_rest_is_waited_for():
     packet = raw.publish("other", b"x" * 10)
     pump = fed(packet + packet[:5])
