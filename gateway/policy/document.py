@@ -7,7 +7,9 @@ scanner finds the lines of what tomllib has already accepted.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ _PIECE = re.compile(
     re.DOTALL,
 )
 _LINE = re.compile(r"\(at line (\d+), ")
+_BYTES_MAX = 4_194_304
+"""Longest file that is read, in bytes: some 50,000 rules."""
 
 
 class PolicyError(Exception):
@@ -129,12 +133,17 @@ def read(path: Path, problems: list[str], *, missing: str) -> Block | None:
     """
     file = str(path)
     try:
-        raw = path.read_bytes()
+        raw = _content(path)
     except FileNotFoundError:
         problems.append(f"{file}: there is no such file; {missing}")
         return None
     except OSError as error:
         problems.append(f"{file}: it can't be read ({error.strerror}); make it readable for the gateway")
+        return None
+    if raw is None:
+        problems.append(
+            f"{file}: it is no ordinary file of at most {_BYTES_MAX:,} bytes; replace or remove it"
+        )
         return None
     try:
         text = raw.decode("utf-8-sig").replace("\r\n", "\n")
@@ -146,12 +155,27 @@ def read(path: Path, problems: list[str], *, missing: str) -> Block | None:
         found = _LINE.search(str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         problems.append(f"{file}:{line}: it is not valid TOML: {_LINE.split(str(error))[0].strip()}")
+    except ValueError:  # of int(): a whole number of more than 4,300 digits is TOML, and Python refuses it
+        problems.append(f"{file}:1: it has a number that is too long; no setting needs more than 19 digits")
     except RecursionError:
         problems.append(f"{file}:1: it nests too deeply; rules need no nesting")
     else:
         inner = _scan(text)
         return Block(values, file, problems, inner.pop("")[0], inner)
     return None
+
+
+def _content(path: Path) -> bytes | None:
+    """What stands in the file; None for what is no file, or longer than a policy can be. Raises OSError.
+
+    A pipe nobody writes to would hold up the reader for ever, and with it every later change of the policy;
+    a device or a huge file would fill the memory.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        raw = file.read(_BYTES_MAX + 1)
+    return raw if len(raw) <= _BYTES_MAX else None
 
 
 def _scan(text: str) -> dict[str, list[_Lines]]:
