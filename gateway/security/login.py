@@ -69,14 +69,15 @@ class Login:
 
         None means that `verify` has to decide; it never means no.
         """
+        if not self._lookup.available:
+            return None
         claimed = _claimed(username, certificate_id)
-        if claimed is None or not self._lookup.available:
-            return None
-        device = self._lookup.get(claimed)
-        if device is None or not device.enabled:
-            return None
+        device = None if claimed is None else self._lookup.get(claimed)
+        if device is not None and not device.enabled:
+            device = None
         if password is None:
             return device if certificate_id is not None else None
+        # Asked for nobody too, for the time it takes.
         return device if self._remembered.matches(device, password) else None
 
     async def verify(

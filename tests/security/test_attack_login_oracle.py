@@ -1,0 +1,64 @@
+"""A long password must not show by its cost which devices are there.
+
+Once a peer is throttled Argon2 isn't asked any more, and the look at remembered secrets is all that is left:
+for 65,000 bytes 0.1 ms, which told a device that had logged in from none. What is counted here is that work,
+not its time.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.identity import Device
+from gateway.core.limits import Limits
+from gateway.security import passwords
+from gateway.security.login import Login
+from gateway.security.passwords import PasswordPool, Remembered
+
+SECRET = b"s" * 65_000
+
+
+class Devices:
+    available = True
+
+    def __init__(self) -> None:
+        self.known = {
+            name: Device(
+                name,
+                (),
+                {},
+                enabled=name != "disabled",
+                credential="x",
+                version=1,
+                created_at=0,
+                updated_at=0,
+            )
+            for name in ("remembered", "fresh", "disabled")
+        }
+
+    def get(self, device_id: str) -> Device | None:
+        return self.known.get(device_id)
+
+
+@pytest.mark.parametrize("name", [b"remembered", b"fresh", b"disabled", b"unknown", b"no/id", None])
+def test_every_guess_is_digested_once(monkeypatch: pytest.MonkeyPatch, name: bytes | None) -> None:
+    devices = Devices()
+    pool = PasswordPool()
+    remembered = Remembered()
+    remembered.add(devices.known["remembered"], SECRET)
+    login = Login(devices, pool, remembered, limits=Limits(), rehash=lambda *_: None)
+    digested = []
+    real = passwords.hashlib.blake2b
+
+    def counting(data: bytes, **words: object) -> object:
+        digested.append(len(data) >= len(SECRET))
+        return real(data, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(passwords.hashlib, "blake2b", counting)
+    try:
+        assert login.recognise(username=name, password=SECRET[:-1] + b"x", certificate_id=None) is None
+        assert digested == [True]
+        found = login.recognise(username=name, password=SECRET, certificate_id=None)
+        assert (found is not None) is (name == b"remembered")
+    finally:
+        pool.close()
