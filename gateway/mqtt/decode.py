@@ -1,12 +1,12 @@
 """From bytes to packets, as strict as the standard.
 
 Each function gets the bytes, and where the packet's body starts and ends. It raises MalformedPacket
-or ProtocolError and nothing else.
+or ProtocolError, LimitExceeded for a packet of more parts than we take, and nothing else.
 """
 
 from __future__ import annotations
 
-from gateway.mqtt.errors import MalformedPacket, MqttError, ProtocolError
+from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, Publish, Subscribe, Subscription, Version, Will
 from gateway.mqtt.properties import (
     IN_CONNACK,
@@ -23,6 +23,10 @@ from gateway.mqtt.wire import Reader, decode_utf8
 
 NO_PROPERTIES: list[Property] = []
 """Shared by all packets without properties. Never appended to."""
+FILTERS_MAX = 4_096
+"""Most topic filters of a packet. To judge one costs 9 µs, and 16 MiB could bring four million."""
+_CONNECT_PROPERTIES_MAX = 256
+"""Most properties of a CONNECT, and as many of its will: whoever sends it is not known yet."""
 
 
 class UnsupportedVersion(MqttError):
@@ -54,7 +58,11 @@ def decode_connect(data: bytes, pos: int, end: int) -> Connect:
     if version is Version.V311 and flags & 0xC0 == 0x40:
         raise MalformedPacket("a password without a user name")  # [MQTT-3.1.2-22] of 3.1.1
     keep_alive = reader.two_bytes()
-    properties = read_properties(reader, IN_CONNECT) if version is Version.V5 else NO_PROPERTIES
+    properties = (
+        read_properties(reader, IN_CONNECT, _CONNECT_PROPERTIES_MAX)
+        if version is Version.V5
+        else NO_PROPERTIES
+    )
     client_id = reader.binary()
     decode_utf8(client_id)
     will = _decode_will(reader, flags, version) if has_will else None
@@ -77,7 +85,9 @@ def decode_connect(data: bytes, pos: int, end: int) -> Connect:
 
 
 def _decode_will(reader: Reader, flags: int, version: Version) -> Will:
-    properties = read_properties(reader, IN_WILL) if version is Version.V5 else NO_PROPERTIES
+    properties = (
+        read_properties(reader, IN_WILL, _CONNECT_PROPERTIES_MAX) if version is Version.V5 else NO_PROPERTIES
+    )
     topic = reader.binary()
     payload = reader.binary()
     return Will(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties)
@@ -137,6 +147,7 @@ def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subsc
         options = reader.byte()
         if options & reserved or options & 3 == 3 or options & 0x30 == 0x30:
             raise MalformedPacket("impossible subscription options")
+        _count_filter(len(subscriptions))
         subscriptions.append(Subscription(text, options))
     if not subscriptions:
         raise MalformedPacket("a SUBSCRIBE without a topic filter")  # [MQTT-3.8.3-2]
@@ -150,7 +161,13 @@ def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version) -> lis
     filters: list[bytes] = []
     while reader.left:
         filters.append(reader.binary())
+        _count_filter(len(filters))
     return filters
+
+
+def _count_filter(count: int) -> None:
+    if count > FILTERS_MAX:
+        raise LimitExceeded("more topic filters than a packet may have here")
 
 
 def _read_head(reader: Reader, allowed: frozenset[int], version: Version) -> tuple[int, list[Property]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from gateway.mqtt.errors import MalformedPacket, ProtocolError
+from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.wire import Reader, encode_binary, encode_length
 
 
@@ -84,11 +84,15 @@ class Property(NamedTuple):
     raw: bytes
 
 
-def read_properties(reader: Reader, allowed: frozenset[int]) -> list[Property]:
+MOST = 4_096
+"""Most properties of a packet. One costs 2 µs, and a packet of 16 MiB could bring three million."""
+
+
+def read_properties(reader: Reader, allowed: frozenset[int], most: int = MOST) -> list[Property]:
     """The property list at the reader's position, its length included.
 
     Raises MalformedPacket for an unknown identifier, ProtocolError for one that may not stand in
-    this packet or stands twice (MQTT 5, 2.2.2.2).
+    this packet or stands twice (MQTT 5, 2.2.2.2), LimitExceeded for more than `most`.
     """
     size = reader.length()
     if size == 0:
@@ -107,6 +111,8 @@ def read_properties(reader: Reader, allowed: frozenset[int]) -> list[Property]:
             raise MalformedPacket("an unknown property")
         if identifier not in allowed:
             raise ProtocolError("a property in a packet where it may not stand")
+        if len(found) == most:
+            raise LimitExceeded("more properties than a packet may have here")
         if identifier in seen and identifier not in _REPEATABLE:
             raise ProtocolError("a property twice")
         seen.add(identifier)
