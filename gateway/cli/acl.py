@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, policy_of, settings_of, store_of
-from gateway.core.identity import Device, Identity
+from gateway.cli.sources import Config, device_of, policy_of, settings_of
+from gateway.core.identity import Identity
 from gateway.core.rules import Action, Rule
 
 if TYPE_CHECKING:
@@ -106,17 +106,7 @@ def why(
 
         settings = settings_of(config)
         policy = policy_of(settings)
-
-        async def find() -> Device:
-            async with store_of(settings) as store:
-                from gateway.store import UnknownDevice
-
-                device = await store.device(device_id)
-                if device is None:
-                    raise UnknownDevice(device_id)
-                return device
-
-        device = asyncio.run(find())
+        device = asyncio.run(device_of(settings, device_id))
         identity = Identity(device.device_id, device.roles, device.labels, client or device.device_id)
         found = explain(policy, identity, action, topic)
         if action is Action.PUBLISH:

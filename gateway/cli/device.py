@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, device_of, policy_of, settings_of, store_of
 from gateway.core.identity import Device, is_device_id, is_label
 from gateway.observe.printable import printable
 
@@ -121,18 +121,8 @@ def show(device_id: DeviceId, as_json: Json = False, config: Config = None) -> N
 
     Exit code 1: there is no such device.
     """
-
-    async def find() -> Device:
-        async with store_of(settings_of(config)) as store:
-            from gateway.store import UnknownDevice
-
-            device = await store.device(device_id)
-            if device is None:
-                raise UnknownDevice(device_id)
-            return device
-
     with answering(as_json=as_json) as answer:
-        device = asyncio.run(find())
+        device = asyncio.run(device_of(settings_of(config), device_id))
         answer.give(_shown(device), *_lines(device))
 
 

@@ -16,6 +16,7 @@ from gateway.cli.output import Failure
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.core.identity import Device
     from gateway.core.policy import Policy
     from gateway.store import Store
 
@@ -58,3 +59,14 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+async def device_of(settings: Settings, device_id: str) -> Device:
+    """The device as stored. Raises UnknownDevice."""
+    async with store_of(settings) as store:
+        from gateway.store import UnknownDevice
+
+        device = await store.device(device_id)
+        if device is None:
+            raise UnknownDevice(device_id)
+        return device
