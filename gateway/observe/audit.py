@@ -20,16 +20,13 @@ class Kind(StrEnum):
 
     LOGIN = auto()
     SESSION = auto()
-    """A connection opened, taken over, or ended because access was withdrawn."""
+    """A connection ended because access was withdrawn."""
     WILL = auto()
     PUBLISH = auto()
     SUBSCRIBE = auto()
     DELIVERY = auto()
     OPEN = auto()
-    """A sealed message was opened, or failed authentication."""
-    DEVICE = auto()
-    """A device was added, changed or removed."""
-    POLICY = auto()
+    """A message on a sensitive topic did not open."""
 
 
 class Outcome(StrEnum):
