@@ -93,6 +93,7 @@ class Deliver(Pump):
             self._subscriptions.unsuback()
             return None
         if kind == PacketType.PUBCOMP:
+            self.returned.completed += 1
             return None
         if kind == PacketType.PINGRESP:
             self.pings += 1

@@ -81,10 +81,13 @@ class Forward(Pump):
 
     @property
     def unanswered(self) -> bool:
-        """Whether the bus has a QoS 1 or 2 message to acknowledge, or a (UN)SUBSCRIBE to answer."""
+        """Whether the bus has a QoS 1 or 2 handshake to go on with, or a (UN)SUBSCRIBE to answer."""
         ledger = self.ledger
         return (
-            ledger.acked1 < ledger.passed1 or ledger.acked2 < ledger.passed2 or self._subscriptions.unanswered
+            ledger.acked1 < ledger.passed1
+            or ledger.acked2 < ledger.passed2
+            or ledger.completed < ledger.released
+            or self._subscriptions.unanswered
         )
 
     def judge_by(self, access: Access) -> None:
@@ -124,10 +127,9 @@ class Forward(Pump):
         raise ProtocolError("a packet that may not come here")
 
     def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
-        if not self._refused:
-            return None
-        packet_id = decode_packet_id(data, body, end)
+        packet_id = decode_packet_id(data, body, end) if self._refused else 0
         if packet_id not in self._refused:
+            self.ledger.released += 1
             return None
         self._refused = self._refused - {packet_id}
         self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))

@@ -73,11 +73,7 @@ class Subscriptions:
         return encode_subscribe(packet.packet_id, properties, granted)
 
     def _judge(self, one: Subscription, access: Access) -> tuple[int | None, Subscription | None]:
-        text = decode_utf8(one.filter)
-        fault = filter_fault(text) or depth_fault(text)
-        if fault:
-            error = ProtocolError if fault is NO_SHARED_FILTER else MalformedPacket
-            raise error(f"the topic filter {fault}")
+        text = _filter_text(one.filter)
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
         v5 = self._version is Version.V5
@@ -103,6 +99,8 @@ class Subscriptions:
     def unsubscribe(self, data: bytes, body: int, end: int) -> None:
         """An UNSUBSCRIBE passes: it takes no right to hear less."""
         filters = decode_unsubscribe(data, body, end, self._version)
+        for one in filters:
+            _filter_text(one)
         self._unsubscribes += 1
         if isinstance(self._filters, set):
             self._filters.difference_update(filters)
@@ -130,3 +128,13 @@ class Subscriptions:
         granted = iter(reader.raw(reader.left))
         merged = bytes(next(granted) if code is None else code for code in codes)
         return encode_suback(packet_id, properties, merged)
+
+
+def _filter_text(topic_filter: bytes) -> str:
+    """A topic filter as text. Raises MqttError when it is none (MQTT 5, 4.7 and 4.8.2)."""
+    text = decode_utf8(topic_filter)
+    fault = filter_fault(text) or depth_fault(text)
+    if fault:
+        error = ProtocolError if fault is NO_SHARED_FILTER else MalformedPacket
+        raise error(f"the topic filter {fault}")
+    return text

@@ -162,6 +162,8 @@ def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version) -> lis
     while reader.left:
         filters.append(reader.binary())
         _count_filter(len(filters))
+    if not filters:
+        raise MalformedPacket("an UNSUBSCRIBE without a topic filter")  # [MQTT-3.10.3-2]
     return filters
 
 

@@ -15,7 +15,7 @@ from gateway.mqtt.reasons import Reason
 class Ledger:
     """What passed in one direction, what was acknowledged, and which of our answers wait."""
 
-    __slots__ = ("acked1", "acked2", "held", "passed1", "passed2")
+    __slots__ = ("acked1", "acked2", "completed", "held", "passed1", "passed2", "released")
 
     def __init__(self) -> None:
         self.passed1 = 0
@@ -24,6 +24,10 @@ class Ledger:
         """PUBACKs."""
         self.acked2 = 0
         """PUBRECs."""
+        self.released = 0
+        """PUBRELs that went on."""
+        self.completed = 0
+        """PUBCOMPs that came back."""
         # (QoS, count of messages that go first, the answer). A tuple while empty: most stay so.
         self.held: tuple[tuple[int, int, bytes], ...] = ()
 
