@@ -52,12 +52,19 @@ def _load(path: Path, reserved: str) -> Policy | PolicyError:
         return load_policy(path, reserved=reserved)
     except PolicyError as error:
         return error
+    except OSError as error:
+        # A disk that fails once is a problem to tell, and not the end of following.
+        return PolicyError([f"{path}: it can't be read ({error}); see to the disk"])
 
 
 def _look(path: Path) -> dict[str, tuple[int, ...]]:
     """What tells one state of the files from another, links followed."""
     found: dict[str, tuple[int, ...]] = {}
-    for file in (*path.glob("*.toml"), *path.glob("roles/*.toml")):
+    try:
+        files = [*path.glob("*.toml"), *path.glob("roles/*.toml")]
+    except OSError as error:
+        return {str(path): (error.errno or 0,)}
+    for file in files:
         try:
             stat = file.stat()
         except OSError as error:
