@@ -162,7 +162,7 @@ class Bridge:
         connect, terms = self._settled()
         try:
             identity = identity_of(event.device, connect, terms)
-            packet = bus_connect(connect, identity, self._shared)
+            packet = bus_connect(connect, terms, identity, self._shared)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report)
         except MqttError as error:
@@ -244,19 +244,28 @@ class Bridge:
         return session.bus_bytes(event.data)
 
     def _last_words(self, event: BusBytes) -> list[Command]:
+        commands = self._bus_bytes(event)
+        if not self._open_session().said_goodbye:
+            return commands
         # The bus was sent the device's DISCONNECT: no answer of ours may follow it [MQTT-3.14.4-1].
-        return [command for command in self._bus_bytes(event) if type(command) is not SendToBus]
+        return [command for command in commands if type(command) is not SendToBus]
 
     def _policy_changed(self, event: PolicyChanged) -> list[Command]:
-        self._open_session().judge_by(event.device)
-        return []
+        commands = self._open_session().judge_by(event.device)
+        if not commands:
+            return []
+        if self.phase is Phase.OPENING_BUS:
+            commands = [commands[0], *self._refuse(Reason.NOT_AUTHORIZED, "the will is not allowed any more")]
+        return [SendToBus(DISCONNECT), *commands]
 
-    def _tick(self, _: Tick) -> list[Command]:
-        return self._open_session().tick()
+    def _tick(self, event: Tick) -> list[Command]:
+        return self._open_session().tick(reading=event.reading)
 
     def _leaving_tick(self, _: Tick) -> list[Command]:
         self._leaving += 1
-        return [Close("the bus did not close")] if self._leaving > _FAREWELL_TICKS else []
+        if self._leaving <= _FAREWELL_TICKS:
+            return []
+        return self._open_session().last_words or [Close("the bus did not close")]
 
     def _broken(self, error: MqttError) -> list[Command]:
         self._shared.counters.protocol_errors += 1
@@ -270,13 +279,11 @@ class Bridge:
 
     def _withdrawn(self, event: AccessWithdrawn) -> list[Command]:
         # With a DISCONNECT, for the will of a device without rights is not to be published.
-        goodbye: list[Command] = [] if self.phase is Phase.LEAVING else [SendToBus(DISCONNECT)]
+        session = self._open_session()
+        goodbye: list[Command] = [] if session.said_goodbye else [SendToBus(DISCONNECT)]
         if self.phase is Phase.OPENING_BUS:
             return goodbye + self._refuse(Reason.NOT_AUTHORIZED, event.why)
-        return goodbye + self._open_session().farewell(Reason.NOT_AUTHORIZED, event.why)
-
-    def _withdrawn_early(self, event: AccessWithdrawn) -> list[Command]:
-        return self._refuse(Reason.NOT_AUTHORIZED, event.why)
+        return goodbye + session.farewell(Reason.NOT_AUTHORIZED, event.why)
 
     def _stop(self, _: ShuttingDown) -> list[Command]:
         return [Close("the gateway stops")]
@@ -299,7 +306,6 @@ class Bridge:
             DeviceBytes: _early_bytes,
             Authenticated: _authenticated,
             AuthenticationFailed: _authentication_failed,
-            AccessWithdrawn: _withdrawn_early,
             DeviceLost: _device_lost,
             ShuttingDown: _stop,
             Tick: _nothing,

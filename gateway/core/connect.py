@@ -9,13 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gateway.core.commands import Report
-from gateway.core.envelope import Sealer
 from gateway.core.identity import Device, Identity
-from gateway.core.keyring import KeysUnavailable
-from gateway.core.policy import Action, Policy
 from gateway.core.pump import ANY_SIZE
-from gateway.core.routes import topic_text
 from gateway.core.shared import Shared
+from gateway.core.wills import WillTerms, sealed_will, terms_of_will
 from gateway.mqtt.encode import encode_connack
 from gateway.mqtt.errors import MqttError, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
@@ -53,6 +50,8 @@ class Terms:
     """Whether the device wants Reason Strings."""
     assigned: bytes | None
     """The client id the gateway gave, without the prefix."""
+    will: WillTerms | None
+    """What the bus was given for later."""
 
     @property
     def delivered_max_size(self) -> int:
@@ -91,6 +90,7 @@ def terms_of(connect: Connect, shared: Shared) -> Terms:
         device_max_size=find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE),
         explain=find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0,
         assigned=None if connect.client_id else shared.new_client_id().encode(),
+        will=None,
     )
 
 
@@ -100,7 +100,7 @@ def identity_of(device: Device, connect: Connect, terms: Terms) -> Identity:
     return Identity(device.device_id, device.roles, device.labels, client_id)
 
 
-def bus_connect(connect: Connect, identity: Identity, shared: Shared) -> Connect:
+def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shared) -> Connect:
     """The CONNECT for the bus: the device's own but for names, seal and secrets. Raises MqttError."""
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
     client_id = f"{identity.device_id}/{identity.client_id}".encode()
@@ -108,7 +108,8 @@ def bus_connect(connect: Connect, identity: Identity, shared: Shared) -> Connect
         raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = connect.will
     if will is not None:
-        will = _checked_will(will, identity, shared)
+        terms.will = terms_of_will(will, shared.policy)
+        will = _checked_will(will, terms.will, identity, shared)
     return replace(
         connect,
         client_id=client_id,
@@ -119,27 +120,16 @@ def bus_connect(connect: Connect, identity: Identity, shared: Shared) -> Connect
     )
 
 
-def _checked_will(will: Will, identity: Identity, shared: Shared) -> Will:
-    policy: Policy = shared.policy
-    topic = topic_text(will.topic)
-    decision = policy.access(identity).decide(Action.PUBLISH, topic)
-    decision = decision.with_message(will.qos, will.retain, len(will.payload))
+def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shared) -> Will:
+    decision = terms.decide(shared.policy.access(identity))
     if not decision.allowed:
-        rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
-        report = Report("will", "refused", decision.reason, "publish", topic, rule)
+        report = Report("will", "refused", decision.reason, "publish", terms.topic, decision.place)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
-    if not policy.sensitive(topic) or (will.retain and not will.payload):
-        return will
-    sealer = Sealer(shared.ring, shared.now, topic=topic, sender=identity.device_id)
-    why, reason = "The will is too long to be sealed.", Reason.PACKET_TOO_LARGE
-    try:
-        payload = sealer.seal(will.payload)
-    except KeysUnavailable as error:
-        payload, why, reason = None, str(error), Reason.SERVER_UNAVAILABLE
-    if payload is None or len(payload) > _STRING_MAX:
-        raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", topic))
-    shared.counters.sealed += 1
-    return replace(will, payload=payload)
+    sealed = sealed_will(will, terms, identity, shared)
+    if isinstance(sealed, Will):
+        return sealed
+    reason, why = sealed
+    raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
 
 
 _BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_KEEP_ALIVE})

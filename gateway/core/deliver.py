@@ -120,7 +120,11 @@ class Deliver(Pump):
         return b""
 
     def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
-        packet = decode_publish(data, pos, body, end, self.version)
+        try:
+            packet = decode_publish(data, pos, body, end, self.version)
+        except LimitExceeded as error:
+            # Whoever sent it must not be able to throw this receiver out, again at each redelivery.
+            return self._swallow_unread(data, pos, body, end, str(error))
         if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
             raise ProtocolError("a topic alias that nobody asked for")
         self.messages += 1
@@ -168,8 +172,9 @@ class Deliver(Pump):
     def _tell(self, route: Route, kind: str, outcome: str, decision: Decision) -> None:
         if not route.reported:
             route.reported = True
-            rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
-            self._reports.add(Report(kind, outcome, decision.reason, "subscribe", route.topic, rule))
+            self._reports.add(
+                Report(kind, outcome, decision.reason, "subscribe", route.topic, decision.place)
+            )
 
     def _swallow(self, packet: Publish) -> bytes:
         """Acknowledge to the bus what the device does not get."""
@@ -193,13 +198,16 @@ class Deliver(Pump):
             return super().oversized(data, pos, body, end)
         if end - pos < _HEADER_MAX:
             return False
+        self._swallow_unread(data, pos, body, end, "the message is longer than acl/limits.toml allows")
+        return True
+
+    def _swallow_unread(self, data: bytes, pos: int, body: int, end: int, why: str) -> bytes:
         # Up to the packet identifier both versions look alike.
         packet = decode_publish(data, pos, body, end, Version.V311)
         self.messages += 1
         self._shared.counters.deliveries_too_large += 1
-        self._reports.add(Report("delivery", "failed", "the message is longer than acl/limits.toml allows"))
-        self._swallow(packet)
-        return True
+        self._reports.add(Report("delivery", "failed", why))
+        return self._swallow(packet)
 
 
 def _bus_limit(shared: Shared) -> int:

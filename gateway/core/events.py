@@ -77,6 +77,9 @@ class ShuttingDown:
 class Tick:
     """A second went by."""
 
+    reading: bool = True
+    """Whether the device was read from in it."""
+
 
 Event = (
     DeviceBytes

@@ -212,8 +212,9 @@ class Forward(Pump):
         self._shared.counters.publishes_denied += 1
         if not route.reported:
             route.reported = True
-            rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
-            self._reports.add(Report("publish", "refused", decision.reason, "publish", route.topic, rule))
+            self._reports.add(
+                Report("publish", "refused", decision.reason, "publish", route.topic, decision.place)
+            )
         if packet.qos == 0:
             return b""
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC

@@ -90,6 +90,11 @@ class Decision:
     """Every allow rule that matched, when allowed."""
 
     @property
+    def place(self) -> str:
+        """`file:line` of the deciding rule; empty when none matched."""
+        return f"{self.rule.file}:{self.rule.line}" if self.rule else ""
+
+    @property
     def unconditional(self) -> bool:
         """Whether some grant admits every message. Ask once and keep the answer with the decision."""
         return any(rule.unconditional for rule in self.grants)

@@ -6,7 +6,7 @@ which is `gateway.core.bridge`'s.
 
 from __future__ import annotations
 
-from gateway.core.commands import Close, Command, PauseDevice, SendToBus, SendToDevice
+from gateway.core.commands import Close, Command, PauseDevice, Report, SendToBus, SendToDevice
 from gateway.core.connect import Terms
 from gateway.core.deliver import Deliver
 from gateway.core.forward import Forward
@@ -32,7 +32,6 @@ class Session:
         "_bytes_left",
         "_deliver",
         "_heard",
-        "_last_words",
         "_messages_left",
         "_reports",
         "_shared",
@@ -41,6 +40,7 @@ class Session:
         "forward",
         "from_bus_early",
         "identity",
+        "last_words",
         "terms",
     )
 
@@ -82,7 +82,7 @@ class Session:
         """The device spoke since the bus last heard of it."""
         self._silent = 0
         """Ticks since the bus was last sent something."""
-        self._last_words: list[Command] = []
+        self.last_words: list[Command] = []
         """What the device gets when the bus has answered what went before its fault."""
         self._begun = 0
         self._stuck = 0
@@ -139,25 +139,43 @@ class Session:
         if error is not None:
             return commands + self._fail(error)
         if deliver.stopped:
-            commands += self._last_words or [Close("the bus ended the session")]
+            # Not after a DISCONNECT of the bus's own: a device gets one.
+            answered = 0 < deliver.last_ping <= deliver.pings
+            commands += self.last_words if answered else [Close("the bus ended the session")]
         return commands
 
-    def judge_by(self, device: Device) -> None:
-        """Another policy is in force, or the device has other roles or labels."""
+    @property
+    def said_goodbye(self) -> bool:
+        """Whether the bus has the device's own DISCONNECT, which ended the will too."""
+        return self.forward.stopped and not self.last_words
+
+    def judge_by(self, device: Device) -> list[Command]:
+        """Another policy is in force, or the device has other roles or labels. Commands only to end it."""
         self.identity = Identity(device.device_id, device.roles, device.labels, self.identity.client_id)
         access = self._shared.policy.access(self.identity)
         self.forward.judge_by(access)
         self._deliver.judge_by(access)
+        will = self.terms.will
+        if will is None or self.said_goodbye:
+            return []
+        decision = will.decide(access)
+        why, place = decision.reason, decision.place
+        if decision.allowed:
+            if will.sealed or not will.must_be_sealed(self._shared.policy):
+                return []
+            why, place = "The topic of the will has become sensitive, and the bus has it in plain.", ""
+        report = Report("will", "refused", why, "publish", will.topic, place)
+        return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 
-    def tick(self) -> list[Command]:
-        """A second went by: rates, patience, heartbeat."""
+    def tick(self, *, reading: bool) -> list[Command]:
+        """A second went by: rates, patience, heartbeat. `reading` is whether the device was read from."""
         commands: list[Command] = []
         forward = self.forward
         self.count()
         self._reports.tick()
         self._tell(commands)
         if forward.waits_for_rest and forward.begun == self._begun:
-            self._stuck += 1
+            self._stuck += reading
             if self._stuck > self._shared.policy.limits.packet_seconds:
                 return commands + self._fail(LimitExceeded("a packet took too long to come"))
         else:
@@ -200,7 +218,7 @@ class Session:
         answered = self.forward.pings == self._deliver.pings and not self.forward.unanswered
         if answered or isinstance(error, LimitExceeded):
             return last_words
-        self._last_words = last_words
+        self.last_words = last_words
         self.forward.stopped = True
         self.forward.pings += 1
         self._deliver.last_ping = self.forward.pings

@@ -80,8 +80,9 @@ class Subscriptions:
         decision = access.decide_filter(text)
         if not decision.allowed:
             self._shared.counters.subscriptions_denied += 1
-            rule = f"{decision.rule.file}:{decision.rule.line}" if decision.rule else ""
-            self._reports.add(Report("subscribe", "refused", decision.reason, "subscribe", text, rule))
+            self._reports.add(
+                Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
+            )
             return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
         if one.filter not in self._filters:
             if len(self._filters) >= self._shared.policy.limits.subscriptions:

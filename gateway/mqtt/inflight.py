@@ -2,11 +2,13 @@
 
 A receiver acknowledges PUBLISH packets in the order in which they came [MQTT-4.6.0-2, -3]. The other
 side keeps that order for what it gets; what the gateway answers itself must take its place between.
-Two counts a QoS are enough for that: an answer may go once all messages that passed before it are
+Counting is enough for that: an answer may go once all messages of its QoS that passed before it are
 acknowledged. No packet identifiers are stored, so nothing grows.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.reasons import Reason
@@ -15,7 +17,7 @@ from gateway.mqtt.reasons import Reason
 class Ledger:
     """What passed in one direction, what was acknowledged, and which of our answers wait."""
 
-    __slots__ = ("acked1", "acked2", "completed", "held", "passed1", "passed2", "released")
+    __slots__ = ("_queues", "acked1", "acked2", "completed", "held", "passed1", "passed2", "released")
 
     def __init__(self) -> None:
         self.passed1 = 0
@@ -28,8 +30,10 @@ class Ledger:
         """PUBRELs that went on."""
         self.completed = 0
         """PUBCOMPs that came back."""
-        # (QoS, count of messages that go first, the answer). A tuple while empty: most stay so.
-        self.held: tuple[tuple[int, int, bytes], ...] = ()
+        self.held = 0
+        """How many answers of ours wait."""
+        # By QoS: how many messages go first, and the answer. Made when one has to wait, which is rare.
+        self._queues: dict[int, deque[tuple[int, bytes]]] | None = None
 
     def passed(self, qos: int) -> None:
         """A message of this QoS went on."""
@@ -47,25 +51,28 @@ class Ledger:
         acked = self.acked1 if qos == 1 else self.acked2
         if acked >= first:
             return packet
-        if len(self.held) >= most:
+        if self.held >= most:
             raise LimitExceeded("too many unacknowledged messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
-        self.held = (*self.held, (qos, first, packet))
+        if self._queues is None:
+            self._queues = {1: deque(), 2: deque()}
+        self._queues[qos].append((first, packet))
+        self.held += 1
         return b""
 
     def acknowledged(self, qos: int) -> bytes:
         """A message of this QoS was acknowledged: the answers of ours whose turn is now."""
         if qos == 1:
             self.acked1 += 1
+            acked = self.acked1
         else:
             self.acked2 += 1
-        if not self.held:
+            acked = self.acked2
+        if not self.held or self._queues is None:
             return b""
+        queue = self._queues[qos]
         due: list[bytes] = []
-        waiting: list[tuple[int, int, bytes]] = []
-        for held in self.held:
-            if held[1] <= (self.acked1 if held[0] == 1 else self.acked2):
-                due.append(held[2])
-            else:
-                waiting.append(held)
-        self.held = tuple(waiting)
+        # In the order in which they came: the first that waits is the first to go.
+        while queue and queue[0][0] <= acked:
+            due.append(queue.popleft()[1])
+        self.held -= len(due)
         return b"".join(due)

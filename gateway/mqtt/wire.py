@@ -6,11 +6,11 @@ The message path does not use it: see `gateway.core.pump`.
 
 from __future__ import annotations
 
-from gateway.mqtt.errors import MalformedPacket, Unanswerable
+from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, Unanswerable
 
 
 def encode_length(value: int) -> bytes:
-    """A Variable Byte Integer (MQTT 5, 1.5.5) of 0 to 268,435,455."""
+    """A Variable Byte Integer (MQTT 5, 1.5.5) of 0 to 268,435,455. Raises PacketTooLarge above."""
     if value < 0x80:
         return bytes((value,))
     if value < 0x4000:
@@ -19,7 +19,7 @@ def encode_length(value: int) -> bytes:
         return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     if value < 0x10000000:
         return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14 & 0x7F | 0x80, value >> 21))
-    raise ValueError("a Variable Byte Integer ends at 268,435,455")
+    raise PacketTooLarge("no packet can be that long")
 
 
 def read_length(data: bytes, pos: int, end: int) -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ def test_every_reason_has_a_return_code():
     # Which of the two was wrong is nobody's business.
     assert return_code(Reason.BAD_USER_NAME_OR_PASSWORD) == return_code(Reason.NOT_AUTHORIZED) == 5
     assert return_code(Reason.SERVER_BUSY) == return_code(Reason.SERVER_UNAVAILABLE) == 3
-    assert return_code(Reason.QUOTA_EXCEEDED) == 5
+    assert return_code(Reason.QUOTA_EXCEEDED) == 3
 
 
 @pytest.mark.parametrize(
