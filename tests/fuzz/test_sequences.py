@@ -239,6 +239,16 @@ class Lawful(RuleBasedStateMachine):
     def policy_changes(self):
         self.hear(self.twin.flip())
 
+    @rule(topic=st.sampled_from(["ok/a", "flip"]), from_bus=st.booleans(), qos=st.integers(0, 1))
+    def policy_changes_between_two_of_the_same(self, topic, from_bus, qos):
+        for _ in range(2):
+            if from_bus:
+                self.bus_publishes(topic, b"y", "plain", qos, retain=False, user=False, cuts=[])
+            else:
+                packet_id = 60_000 if qos else 0
+                self.send(raw.publish(topic, b"y", qos=qos, packet_id=packet_id, v5=self.v5))
+            self.hear(self.twin.flip())
+
     # What each side makes of what it hears
 
     def hear(self, said: Said) -> None:
