@@ -131,13 +131,8 @@ class Deliver(Pump):
         route = self.routes.get(packet.topic) or self._judge(packet.topic)
         size = end - packet.payload_at
         replacement: bytes | None = None
-        if route.conditional:
-            # The QoS was settled when the subscription was made: here it harms nobody.
-            decision = route.decision.with_message(0, packet.retain, size)
-            if not decision.allowed:
-                self._shared.counters.deliveries_denied += 1
-                self._tell(route, "delivery", "refused", decision)
-                return self._swallow(packet)
+        if not route.decision.allowed:
+            return self._refuse(packet, route, route.decision)
         if route.sensitive and size:
             try:
                 plain = unseal(self._shared.ring, data[packet.payload_at : end], topic=route.topic)
@@ -145,9 +140,15 @@ class Deliver(Pump):
                 self._shared.counters.open_failed += 1
                 self._reports.add(Report("open", "failed", str(error), "decrypt", route.topic))
                 return self._swallow(packet)
+            # A rule's `max_payload` means the payload as it was before sealing.
+            size = len(plain)
             if route.may_open:
-                self._shared.counters.opened += 1
                 replacement = rebuilt(data, pos, body, packet.payload_at, plain)
+        if route.conditional:
+            # The QoS was settled when the subscription was made: here it harms nobody.
+            decision = route.decision.with_message(0, packet.retain, size)
+            if not decision.allowed:
+                return self._refuse(packet, route, decision)
         length = end - pos if replacement is None else len(replacement)
         if length > self.plain_size:
             # Behave as if it had been sent [MQTT-3.1.2-25].
@@ -156,6 +157,8 @@ class Deliver(Pump):
         self.ledger.passed(packet.qos)
         if route.plain:
             self.remember(packet, data, pos, body, end)
+        if replacement is not None:
+            self._shared.counters.opened += 1
         return replacement
 
     def _judge(self, topic: bytes) -> Route:
@@ -169,12 +172,14 @@ class Deliver(Pump):
         )
         return keep(self.routes, topic, route)
 
-    def _tell(self, route: Route, kind: str, outcome: str, decision: Decision) -> None:
+    def _refuse(self, packet: Publish, route: Route, decision: Decision) -> bytes:
+        """The policy is against it: told once a topic, and swallowed."""
+        self._shared.counters.deliveries_denied += 1
         if not route.reported:
             route.reported = True
-            self._reports.add(
-                Report(kind, outcome, decision.reason, "subscribe", route.topic, decision.place)
-            )
+            report = Report("delivery", "refused", decision.reason, "subscribe", route.topic, decision.place)
+            self._reports.add(report)
+        return self._swallow(packet)
 
     def _swallow(self, packet: Publish) -> bytes:
         """Acknowledge to the bus what the device does not get."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from harness import peers, raw
 from harness.playbook import disconnect, seal, suback
-from harness.twin import PROFILE, SECRET, TOPICS, Twin
+from harness.twin import PROFILE, SECRET, SENSITIVE, TOPICS, Twin
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -50,7 +50,7 @@ PROPERTIES = st.lists(
 
 
 def payload_of(topic, payload):
-    return SECRET + payload if topic.startswith("private/") else payload
+    return SECRET + payload if topic.startswith(SENSITIVE) else payload
 
 
 @st.composite
@@ -82,7 +82,7 @@ def publishes(draw, v5, *, from_bus=False):
     topic = draw(st.sampled_from(TOPICS))
     qos = draw(st.integers(0, 2))
     payload = payload_of(topic, draw(st.binary(max_size=20)))
-    if from_bus and topic.startswith("private/"):
+    if from_bus and topic.startswith(SENSITIVE):
         payload = seal(payload, draw(st.sampled_from([topic, "private/b"])))
     return raw.publish(
         topic,

@@ -14,7 +14,7 @@ import json
 from harness import peers, raw
 from harness.peers import Packet, Peer
 from harness.playbook import disconnect, seal, suback
-from harness.twin import ALIASES_MAX, PROFILE, SECRET, TOPICS, Said, Twin, allowed
+from harness.twin import ALIASES_MAX, PROFILE, SECRET, SENSITIVE, TOPICS, Said, Twin, allowed
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -32,7 +32,7 @@ USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")
 
 
 def _secret(topic: str, payload: bytes) -> bytes:
-    return SECRET + payload if topic.startswith("private/") else payload
+    return SECRET + payload if topic.startswith(SENSITIVE) else payload
 
 
 class Lawful(RuleBasedStateMachine):
@@ -73,7 +73,7 @@ class Lawful(RuleBasedStateMachine):
     # The device
 
     @rule(
-        topic=st.sampled_from(TOPICS[:8]),
+        topic=st.sampled_from(TOPICS[:9]),
         payload=PAYLOADS,
         qos=st.sampled_from([0, 1, 1, 2]),
         retain=st.booleans(),
@@ -181,7 +181,7 @@ class Lawful(RuleBasedStateMachine):
     # The bus
 
     @rule(
-        topic=st.sampled_from(TOPICS[:8]),
+        topic=st.sampled_from(TOPICS[:9]),
         payload=PAYLOADS,
         form=st.sampled_from(["sealed", "sealed", "plain", "moved", "broken"]),
         qos=st.integers(0, 2),
@@ -192,7 +192,7 @@ class Lawful(RuleBasedStateMachine):
     def bus_publishes(self, topic, payload, form, qos, retain, user, cuts):
         opens = None
         shown = payload
-        if topic.startswith("private/") and form != "plain":
+        if topic.startswith(SENSITIVE) and form != "plain":
             shown = seal(_secret(topic, payload), topic if form == "sealed" else "private/b")
             opens = _secret(topic, payload) if form == "sealed" else None
             if form == "broken":
@@ -212,13 +212,19 @@ class Lawful(RuleBasedStateMachine):
 
         if qos:
             self.bus_unacked[qos].append(self.bus_ids)
-        readable = not topic.startswith("private/") or not shown or opens is not None
+        readable = not topic.startswith(SENSITIVE) or not shown or opens is not None
         content = opens if opens is not None and self.twin.reader else shown
         fits = not self.twin.max_size or len(form_of(content)) - 1 <= self.twin.max_size
         if (
             readable
             and fits
-            and allowed(topic, qos=0, retain=retain, size=len(shown), flipped=self.twin.flipped)
+            and allowed(
+                topic,
+                qos=0,
+                retain=retain,
+                size=len(shown if opens is None else opens),
+                flipped=self.twin.flipped,
+            )
         ):
             self.to_device += [packet.key for packet in Peer(v5=self.v5).feed(form_of(content))]
         self.hear(self.twin.from_bus(form_of(shown), cuts))
@@ -349,7 +355,7 @@ class Lawless(RuleBasedStateMachine):
         props = b"" if alias < 0 else b"\x23" + alias.to_bytes(2, "big")
         ident = packet_id.to_bytes(2, "big") if first & 6 else b""
         known = topic or self.aliases.get(alias, "")
-        if known.startswith("private/") and not from_bus:
+        if known.startswith(SENSITIVE) and not from_bus:
             payload = SECRET + payload
         if topic and alias > 0 and not from_bus:
             self.aliases[alias] = topic

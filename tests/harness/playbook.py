@@ -66,15 +66,16 @@ ROLES = (
             rule("low/#", *BOTH, max_qos=1, retain=False, max_payload=16),
             rule("private/#", *BOTH),
             rule("private/no/#", *BOTH, effect=Effect.DENY),
+            rule("vault/#", *BOTH, max_qos=1, retain=False, max_payload=16),
         ),
     ),
-    Role("reader", "", (rule("private/#", "decrypt"),)),
+    Role("reader", "", (rule("private/#", "decrypt"), rule("vault/#", "decrypt"))),
 )
 
 
 def policy(roles: Iterable[Role] = ROLES, **limits: int) -> Policy:
-    """Sensitive is `private/#`; `limits` are fields of Limits."""
-    return Policy(roles, sensitive=["private/#"], limits=Limits(**limits), reserved="gateway")
+    """Sensitive are `private/#` and `vault/#`; `limits` are fields of Limits."""
+    return Policy(roles, sensitive=["private/#", "vault/#"], limits=Limits(**limits), reserved="gateway")
 
 
 def ring() -> KeyRing:

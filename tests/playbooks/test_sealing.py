@@ -123,6 +123,20 @@ def test_a_payload_is_judged_as_the_device_sent_it():
     )
 
 
+@pytest.mark.parametrize("device", [LAMP, READER], ids=["hears", "opens"])
+def test_the_receivers_payload_is_judged_as_it_was_before_sealing(device):
+    # vault/# allows 16 bytes; the envelope of one is ten times as long.
+    fits, over = (seal(b"x" * size, "vault/pin") for size in (16, 17))
+    seen = fits if device is LAMP else b"x" * 16
+    assert (
+        established(device=device)
+        >> BusBytes(raw.publish("vault/pin", fits))
+        << SendToDevice(raw.publish("vault/pin", seen))
+        >> BusBytes(raw.publish("vault/pin", over))
+        << refused("delivery", "vault/pin", "subscribe")
+    )
+
+
 def test_a_sealed_message_too_long_for_the_bus():
     # The bus would end the connection without a word about sealing.
     assert (
