@@ -42,7 +42,7 @@ def test_what_is_sealed_opens_and_is_as_the_encoder_writes_it(topic, sender, pay
 @given(st.text("ab/", min_size=1, max_size=6), st.binary(max_size=10))
 def test_it_opens_on_its_own_topic_only(topic, payload):
     made = sealer(topic).seal(payload)
-    with pytest.raises(OpenFailed):
+    with pytest.raises(OpenFailed, match="another topic"):
         unseal(ring(), made, topic=topic + "x")
     with pytest.raises(OpenFailed):
         unseal(ring(), made, topic="")
