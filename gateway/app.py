@@ -16,8 +16,9 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -100,17 +101,16 @@ def wrapping_of(settings: Settings) -> bytes | None:
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM. The exit code: 0, or 1 and every problem on stderr if it can't start."""
+    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on."""
     configure(settings.log_level)
     _bound_heap()
     _raise_file_limit()
     try:
-        uvloop.run(_serve(settings))
+        return int(uvloop.run(_serve(settings)))
     except StartError as error:
         for problem in error.problems:
             print(f"gateway: {problem}", file=sys.stderr)  # noqa: T201 - nothing runs yet that could log
         return 1
-    return 0
 
 
 def _bound_heap() -> None:
@@ -133,7 +133,8 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings) -> bool:
+    """Whether it stopped because a part of it failed."""
     policy, keys = _read(settings)
     made = await prepare(settings, [])
     keys = keys or read_key_file(settings.encryption_key_path, wrapping_of(settings))
@@ -141,7 +142,7 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(settings, policy, keys)
+    gateway = Gateway(settings, policy, keys, stop)
     try:
         await gateway.start()
         gateway.introduce(made)
@@ -149,6 +150,7 @@ async def _serve(settings: Settings) -> None:
         _log.info("stopping")
     finally:
         await gateway.stop()
+    return gateway.failed
 
 
 def _read(settings: Settings) -> tuple[Policy, list[Key]]:
@@ -173,8 +175,13 @@ def _read(settings: Settings) -> tuple[Policy, list[Key]]:
 class Gateway:
     """All parts of one process, started and stopped in order."""
 
-    def __init__(self, settings: Settings, policy: Policy, keys: Sequence[Key]) -> None:
+    def __init__(self, settings: Settings, policy: Policy, keys: Sequence[Key], stop: asyncio.Event) -> None:
+        """`stop` is set when the gateway can't go on."""
         self._settings = settings
+        self._stop = stop
+        self.failed = False
+        """Whether it stops because a part of it failed."""
+        self._uses: KeyUses
         self._tasks = Tasks()
         self._closing = contextlib.AsyncExitStack()
         self._shared = Shared(
@@ -192,7 +199,6 @@ class Gateway:
 
     async def start(self) -> None:
         """Open everything, the port for devices last. Raises StartError."""
-        self._closing.push_async_callback(self._tasks.stop)
         try:
             store, directory = await self._open_store()
             bus = await self._bus()
@@ -216,7 +222,6 @@ class Gateway:
         self._closing.push_async_callback(listener.stop)
         policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
         certificates = CertificateUpkeep(settings, listener)
-        uses = KeyUses(store, shared)
         health = Health()
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
         health.add("policy", policy.check, vital=False)
@@ -230,12 +235,23 @@ class Gateway:
             raise StartError(
                 [f"GATEWAY_MQTT_BIND: {settings.gateway_mqtt_bind} can't be had: {error}"]
             ) from error
-        self._closing.push_async_callback(uses.save)
-        for work in (directory.follow(), policy.run(), uses.run(), listener.tick()):
-            self._tasks.start(work)
-        self._tasks.start(probe.keep_asking(settings.health_check_interval))
+        self._keep(directory.follow())
+        self._keep(policy.run())
+        self._keep(self._uses.run())
+        self._keep(listener.tick())
+        self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
-            self._tasks.start(certificates.run())
+            self._keep(certificates.run())
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
+        self._tasks.start(work).add_done_callback(self._part_ended)
+
+    def _part_ended(self, _: asyncio.Task[None]) -> None:
+        if not self._stopping:
+            _log.critical("stopping", reason="a part of the gateway has failed; start it again")
+            self.failed = True
+            self._stop.set()
 
     async def stop(self) -> None:
         """Close everything, in the reverse order."""
@@ -246,6 +262,10 @@ class Gateway:
         store = await open_store(self._settings.database_url)
         self._closing.push_async_callback(store.close)
         self._shared.ring = KeyRing(self._keys, Nonces(os.urandom), await store.key_uses())
+        self._uses = KeyUses(store, self._shared)
+        # Closed in the reverse order: what runs is stopped first, and what it counted is saved.
+        self._closing.push_async_callback(self._uses.save)
+        self._closing.push_async_callback(self._tasks.stop)
         directory = Directory(store)
         await directory.load()
         return store, directory

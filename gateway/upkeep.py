@@ -133,11 +133,12 @@ class KeyUses:
         """Save what was not saved yet; what can't be saved now is kept for the next time."""
         ring = self._shared.ring
         self._unsaved += ring.take_unsaved_uses()
-        if not self._unsaved:
+        saved = self._unsaved
+        if not saved:
             return
         try:
-            await self._store.add_key_uses(ring.active_id, self._unsaved)
+            await self._store.add_key_uses(ring.active_id, saved)
         except StoreError as error:
             _log.error("key uses not saved", reason=str(error))
         else:
-            self._unsaved = 0
+            self._unsaved -= saved

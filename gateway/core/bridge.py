@@ -259,7 +259,11 @@ class Bridge:
         return [SendToBus(DISCONNECT), *commands]
 
     def _tick(self, event: Tick) -> list[Command]:
-        return self._open_session().tick(reading=event.reading)
+        session = self._open_session()
+        commands = session.tick(reading=event.reading)
+        if session.forward.stopped:
+            self._enter(Phase.LEAVING)
+        return commands
 
     def _leaving_tick(self, _: Tick) -> list[Command]:
         self._leaving += 1

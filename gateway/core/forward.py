@@ -30,6 +30,8 @@ from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join
 from gateway.mqtt.reasons import Reason
 
+_FILTER_LEAST = 6
+"""About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -111,8 +113,11 @@ class Forward(Pump):
         if kind == PacketType.PUBREL:
             return self._pubrel(data, body, end)
         if kind == PacketType.SUBSCRIBE:
+            # Each filter costs as much as a packet.
+            self.effort += (end - body) // _FILTER_LEAST
             return self._subscriptions.subscribe(data, body, end, self._access, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
+            self.effort += (end - body) // _FILTER_LEAST
             self._subscriptions.unsubscribe(data, body, end)
             return None
         if kind == PacketType.PINGREQ:

@@ -48,6 +48,8 @@ class Pump:
         "_tail",
         "answers",
         "begun",
+        "effort",
+        "effort_max",
         "ledger",
         "max_size",
         "messages",
@@ -85,6 +87,10 @@ class Pump:
         """PUBLISH packets that went through here, whatever was decided about them."""
         self.begun = 0
         """How many packets came in more than one chunk so far."""
+        self.effort = 0
+        """Packets that had to be taken apart since the counter was last read, and parts of long ones."""
+        self.effort_max = 2**62
+        """Above it the rest of what came waits until `feed` is called again after the counter was read."""
         self.stopped = False
         """The sender ended the connection: what follows is not looked at."""
         self._partial: bytearray | None = None
@@ -156,7 +162,7 @@ class Pump:
                     return
         if self._partial is not None:
             self._partial += chunk
-            if len(self._partial) < self._need:
+            if len(self._partial) < self._need or self.effort > self.effort_max:
                 return
             chunk = bytes(self._partial)
             self._partial = None
@@ -167,7 +173,7 @@ class Pump:
             chunk = chunk[skipped:]
         self._run(chunk, len(chunk))
 
-    def _run(self, chunk: bytes, end: int) -> None:  # noqa: PLR0912 - one loop, for a call costs as much as a packet
+    def _run(self, chunk: bytes, end: int) -> None:  # noqa: C901, PLR0912 - a call would cost as much as a packet
         pos = start = 0
         returned = self.returned
         ledger = self.ledger
@@ -209,6 +215,10 @@ class Pump:
                 else:
                     replacement = self._known(chunk, pos, body, nxt)
                     if replacement is _NOT_KNOWN:
+                        if self.effort > self.effort_max:
+                            self._keep(chunk, pos, 0)
+                            break
+                        self.effort += 1
                         replacement = self.handle(chunk, pos, body, nxt)
                     head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
                 if replacement is not None:

@@ -22,6 +22,9 @@ from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reasons import Reason
 
+_EFFORT = 10
+"""A packet that has to be taken apart counts for as many messages towards `messages_per_second`."""
+
 
 class Session:
     """What passes between a device and the bus once both said yes."""
@@ -78,6 +81,7 @@ class Session:
         self._bytes_left = shared.policy.limits.bytes_per_second
         """Until the next tick. Below zero, what was too much is carried on."""
         self._messages_left = shared.policy.limits.messages_per_second
+        self.forward.effort_max = self._messages_left // _EFFORT
         self._heard = False
         """The device spoke since the bus last heard of it."""
         self._silent = 0
@@ -116,7 +120,11 @@ class Session:
             self._tell(commands)
         if error is not None:
             return commands + self._end(error)
-        if forward.messages > self._messages_left or self._bytes > self._bytes_left:
+        if (
+            forward.messages > self._messages_left
+            or self._bytes > self._bytes_left
+            or forward.effort > forward.effort_max
+        ):
             commands.append(PauseDevice())
         return commands
 
@@ -154,6 +162,7 @@ class Session:
         self.identity = Identity(device.device_id, device.roles, device.labels, self.identity.client_id)
         access = self._shared.policy.access(self.identity)
         self.forward.judge_by(access)
+        self.forward.effort_max = self._shared.policy.limits.messages_per_second // _EFFORT
         self._deliver.judge_by(access)
         will = self.terms.will
         if will is None or self.said_goodbye:
@@ -180,7 +189,15 @@ class Session:
                 return commands + self._fail(LimitExceeded("a packet took too long to come"))
         else:
             self._begun, self._stuck = forward.begun, 0
-        if self._messages_left <= 0 or self._bytes_left <= 0:
+        if forward.effort > forward.effort_max:
+            forward.effort -= forward.effort_max
+            if forward.effort <= forward.effort_max:
+                commands += self.device_bytes(b"")
+                if forward.stopped or (commands and type(commands[-1]) is Close):
+                    return commands
+        else:
+            forward.effort = 0
+        if self._messages_left <= 0 or self._bytes_left <= 0 or forward.effort > forward.effort_max:
             commands.append(PauseDevice())
         self._silent += 1
         keep_alive = self.terms.keep_alive

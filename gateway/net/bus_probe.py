@@ -6,11 +6,11 @@ import asyncio
 
 from gateway.core.shared import Shared
 from gateway.mqtt.encode import DISCONNECT, encode_connect
-from gateway.mqtt.packets import Connect, Version
+from gateway.mqtt.packets import Connect, PacketType, Version
 from gateway.net.door import Bus
 from gateway.observe.logs import get_logger
 
-_DEADLINE = 2.0
+_DEADLINE = 1.0
 _FRESH = 1.0
 """How long an answer is believed, in seconds."""
 _CONNACK_BYTES = 4
@@ -78,7 +78,9 @@ class BusProbe:
         except (OSError, EOFError) as error:
             self._bus.failed(str(error) or "it closed the connection")
         else:
-            if answer[3]:
+            if answer[0] != PacketType.CONNACK << 4:
+                self._bus.failed("what answers there is no MQTT server")
+            elif answer[3]:
                 self._bus.failed(
                     f"it refuses the gateway with code {answer[3]}: check MQTT_USERNAME and MQTT_PASSWORD"
                 )

@@ -33,6 +33,7 @@ from gateway.core.events import (
     Tick,
 )
 from gateway.core.identity import Device
+from gateway.mqtt.reasons import Reason
 from gateway.net.bus_link import AUTHENTICATING, OVER_RATE, BusLink
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
@@ -41,14 +42,17 @@ from gateway.security.login import LoginRefused
 if TYPE_CHECKING:
     from gateway.net.door import Door
 
+_LOGIN_DEADLINE = 20.0
+"""For a login to be decided, in seconds: what waits for the password pool at most, with room."""
 _BUS_DEADLINE = 10.0
-"""For the bus to accept the connection and to answer the CONNECT, in seconds each."""
+"""For the bus to accept the connection, and again to answer the CONNECT, in seconds."""
 _CLOSE_DEADLINE = 5.0
 """For the last bytes to leave, in seconds."""
 _ANSWERS_MAX = 1_048_576
 """What may wait for a device that does not read, beyond two of the longest packets, in bytes."""
 
 _TICK = Tick()
+_IDLE_TICK = Tick(reading=False)
 _log = get_logger()
 
 
@@ -61,6 +65,7 @@ class DeviceLink(asyncio.Protocol):
         "_door",
         "_paused",
         "_transport",
+        "_why",
         "_write_paused",
         "address",
         "bridge",
@@ -87,6 +92,8 @@ class DeviceLink(asyncio.Protocol):
         self._bus: BusLink | None = None
         self._paused = 0
         self._write_paused = False
+        self._why = ""
+        """Why the gateway ended it, if it did so without a word."""
 
     # What asyncio calls
 
@@ -112,6 +119,10 @@ class DeviceLink(asyncio.Protocol):
         self._transport = None
         self.receive(DeviceLost())
         self._close_bus()
+        bus = self._bus.transport if self._bus is not None else None
+        if bus is not None and bus.get_write_buffer_size():
+            # Nobody else looks after it once this link is forgotten.
+            asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, bus.abort)
         self._door.forget(self)
         if exc is not None:
             _log.debug("connection lost", address=self.address, reason=str(exc))
@@ -152,8 +163,12 @@ class DeviceLink(asyncio.Protocol):
     # What the bridge says
 
     def receive(self, event: Event) -> None:
-        """Give the bridge an event and do what it says."""
-        self._carry_out(self.bridge.receive(event))
+        """Give the bridge an event and do what it says. A fault of ours ends this connection and no other."""
+        try:
+            self._carry_out(self.bridge.receive(event))
+        except Exception as error:  # noqa: BLE001 - whoever calls has other connections to see to
+            _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
+            self.abort("a fault of the gateway")
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -175,16 +190,17 @@ class DeviceLink(asyncio.Protocol):
             # The bus is not read any more: this is answers of ours to a device that does not take them.
             most = _ANSWERS_MAX + 2 * self._door.shared.policy.limits.packet_size
             if transport.get_write_buffer_size() > most:
-                transport.abort()
+                self.abort("it does not read the answers to what it sends")
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
             case Authenticate(username, password):
                 self._door.introduced(self)
+                self._deadline = self._door.now() + _LOGIN_DEADLINE
                 self.pause_reading(AUTHENTICATING)
                 self._authenticate(username, password)
             case OpenBus(connect):
-                self._deadline = self._door.now() + _BUS_DEADLINE
+                self._deadline = self._door.now() + 2 * _BUS_DEADLINE
                 self._door.tasks.start(self._open_bus(connect))
             case Established():
                 self.resume_reading(AUTHENTICATING)
@@ -266,6 +282,7 @@ class DeviceLink(asyncio.Protocol):
         if self.bridge.phase is not Phase.OPENING_BUS or link.transport is None:
             self._close_bus()
             return
+        self._deadline = self._door.now() + _BUS_DEADLINE
         link.transport.write(connect)
 
     def _close_bus(self) -> None:
@@ -278,23 +295,25 @@ class DeviceLink(asyncio.Protocol):
         """A second went by."""
         phase = self.bridge.phase
         if phase is Phase.ESTABLISHED or phase is Phase.LEAVING:
+            tick = _IDLE_TICK if self._paused else _TICK
             self.resume_reading(OVER_RATE)
-            commands = self.bridge.receive(_TICK)
-            if commands:
-                self._carry_out(commands)
+            self.receive(tick)
         elif now < self._deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:
-            self.receive(DeviceLost())
-            _log.warning("refused", address=self.address, reason="no whole CONNECT within the deadline")
+            self.abort("no whole CONNECT within the deadline")
+        elif phase is Phase.AUTHENTICATING:
+            self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
         elif phase is Phase.OPENING_BUS:
             self._door.bus.failed("it accepts connections but does not answer")
+            self._door.shared.counters.bus_connect_failures += 1
             self.receive(BusUnavailable())
-        elif phase is Phase.CLOSED:
-            self.abort()
+        else:
+            self.abort("its last bytes could not leave")
 
-    def abort(self) -> None:
-        """End it now, whatever is still to be written."""
+    def abort(self, why: str) -> None:
+        """End it now, whatever is still to be written. `why` is for the log."""
+        self._why = self._why or why
         if self._bus is not None and self._bus.transport is not None:
             self._bus.transport.abort()
         if self._transport is not None:
@@ -302,8 +321,11 @@ class DeviceLink(asyncio.Protocol):
 
     def _close(self, why: str) -> None:
         self._deadline = self._door.now() + _CLOSE_DEADLINE
-        _log.info(
-            "closed", device=self.claimed, address=self.address, reason=why, connection=self.connection_id
+        # Of strangers there may be any number: they are not worth a line each.
+        tell = _log.info if self.device else _log.debug
+        reason = self._why or why
+        tell(
+            "closed", device=self.claimed, address=self.address, reason=reason, connection=self.connection_id
         )
         self._close_bus()
         if self._transport is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.core.bridge import Phase
 from gateway.core.commands import Report
 from gateway.core.events import AccessWithdrawn, Event, PolicyChanged
 from gateway.core.identity import Device, Identity
@@ -62,13 +63,14 @@ class Door:
     _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
     """Those of them that have not said who they are, oldest first."""
     _by_device: dict[str, set[DeviceLink]] = field(default_factory=dict)
+    _admitted: int = 0
 
     def arrived(self, link: DeviceLink) -> None:
         """A peer is there, and nobody knows who. When there are too many of those, the oldest goes."""
         if len(self._newcomers) >= _NEWCOMERS_MAX:
             oldest = next(iter(self._newcomers))
             del self._newcomers[oldest]
-            oldest.abort()
+            oldest.abort("others wait, and it has not said who it is")
         self.links.add(link)
         self._newcomers[link] = None
 
@@ -80,9 +82,10 @@ class Door:
         """Take a device in; a reason when there is no room for it."""
         limits = self.shared.policy.limits
         same = self._by_device.get(device.device_id, ())
-        if len(self.links) > limits.connections or len(same) >= limits.connections_per_device:
+        if self._admitted >= limits.connections or len(same) >= limits.connections_per_device:
             return Reason.QUOTA_EXCEEDED
         self._by_device.setdefault(device.device_id, set()).add(link)
+        self._admitted += 1
         return None
 
     def forget(self, link: DeviceLink) -> None:
@@ -92,8 +95,9 @@ class Door:
         if link.device is None:
             return
         same = self._by_device.get(link.device.device_id)
-        if same is not None:
+        if same is not None and link in same:
             same.discard(link)
+            self._admitted -= 1
             if not same:
                 del self._by_device[link.device.device_id]
 
@@ -109,6 +113,8 @@ class Door:
         for device_id in touched:
             device = self.find(device_id)
             for link in list(self._by_device.get(device_id, ())):
+                if link.bridge.phase is Phase.CLOSED:
+                    continue
                 consequence = self._consequence(link, device)
                 if isinstance(consequence, AccessWithdrawn):
                     self.tell(link, Report("session", "refused", consequence.why))

@@ -136,5 +136,5 @@ class Listener:
         while self._door.links and self._door.now() < deadline:  # noqa: ASYNC110 - a few times, at the end
             await asyncio.sleep(0.02)
         for link in list(self._door.links):
-            link.abort()
+            link.abort("the gateway stops")
         await asyncio.sleep(0)

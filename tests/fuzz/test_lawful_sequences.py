@@ -180,7 +180,7 @@ class Lawful(RuleBasedStateMachine):
     @rule(
         topic=st.sampled_from(TOPICS[:9]),
         payload=PAYLOADS,
-        form=st.sampled_from(["sealed", "sealed", "plain", "moved", "broken"]),
+        form=st.sampled_from(["sealed", "sealed", "plain", "moved", "broken", "no text"]),
         qos=st.integers(0, 2),
         retain=st.booleans(),
         user=st.booleans(),
@@ -192,6 +192,8 @@ class Lawful(RuleBasedStateMachine):
         if topic.startswith(SENSITIVE) and form != "plain":
             shown = seal(_secret(topic, payload), topic if form == "sealed" else "private/b")
             opens = _secret(topic, payload) if form == "sealed" else None
+            if form == "no text":
+                shown = shown.replace(b"lamp-2", b"lamp-\xff")
             if form == "broken":
                 shown = json.dumps(json.loads(seal(payload, topic)) | {"timestamp": 1}).encode()
         self.bus_ids += 1

@@ -120,6 +120,11 @@ class Lawless(RuleBasedStateMachine):
     def goodbye(self, packet, from_bus):
         self.say(packet, [], from_bus=from_bus)
 
+    @rule(qos=st.integers(0, 2))
+    def goodbye_while_something_comes(self, qos):
+        self.say(raw.DISCONNECT, [], from_bus=False)
+        self.say(raw.publish("other", b"", qos=qos, packet_id=4, v5=self.v5), [], from_bus=True)
+
     @rule(event=st.sampled_from([Tick(), Tick(), Tick(), AccessWithdrawn("x"), ShuttingDown()]))
     def happens(self, event):
         self.twin.happens(event)

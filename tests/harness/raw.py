@@ -95,6 +95,22 @@ def ack(kind: int, packet_id: int, code: int | None = None) -> bytes:
     return packet(kind, struct.pack(">H", packet_id) + (bytes([code]) if code is not None else b""))
 
 
+def packets(data: bytes) -> list[bytes]:
+    """The whole packets that `data` consists of."""
+    found = []
+    while data:
+        size, shift, pos = 0, 0, 1
+        while True:
+            size |= (data[pos] & 127) << shift
+            shift += 7
+            pos += 1
+            if data[pos - 1] < 128:
+                break
+        found.append(data[: pos + size])
+        data = data[pos + size :]
+    return found
+
+
 PINGREQ = packet(0xC0)
 PINGRESP = packet(0xD0)
 DISCONNECT = packet(0xE0)

@@ -190,3 +190,29 @@ def test_other_limits_take_effect_at_once():
     book = established(world) >> DeviceBytes(long) << SendToBus(long)
     world.policy = policy(packet_size=100)
     assert book >> PolicyChanged(LAMP) >> DeviceBytes(OK) << SendToBus(OK) >> DeviceBytes(long) << Ends()
+
+
+@pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+def test_what_has_to_be_taken_apart_is_bounded_by_the_second_and_not_lost(v5):
+    """A flood of small packets: the rest of a chunk waits for its turn, others are served meanwhile."""
+    # Ten packets a second that are judged one by one.
+    bridge = established(shared(policy(messages_per_second=100)), v5=v5).bridge
+    asked = b"".join(raw.subscribe(number + 1, ("other", 0), v5=v5) for number in range(15))
+    answered = [sum_of_subacks(bridge.receive(DeviceBytes(asked)))]
+    assert answered[0] < 15
+    for _ in range(20):
+        answered.append(sum_of_subacks(bridge.receive(Tick(reading=False))))
+    assert sum(answered) == 15
+    assert max(answered) < 15
+
+
+def sum_of_subacks(commands):
+    data = b"".join(one.data for one in commands if isinstance(one, SendToDevice))
+    return sum(1 for one in raw.packets(data) if one[0] == 0x90)
+
+
+def test_a_packet_is_not_slow_while_the_gateway_does_not_read():
+    book = established(shared(policy(packet_seconds=2))) >> DeviceBytes(OK[:3])
+    for _ in range(9):
+        book = book >> Tick(reading=False)
+    assert book >> Tick() >> Tick() >> DeviceBytes(OK[3:]) << SendToBus(OK)

@@ -6,12 +6,25 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, Playbook, connack, refused, seal, shared, unseal
+from harness.playbook import (
+    LAMP,
+    ROLES,
+    Playbook,
+    connack,
+    established,
+    policy,
+    refused,
+    seal,
+    shared,
+    unseal,
+)
 
 from gateway.core.bridge import Bridge
-from gateway.core.commands import Authenticate, Close, OpenBus, SendToDevice
-from gateway.core.events import Authenticated, DeviceBytes
+from gateway.core.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
+from gateway.core.events import Authenticated, DeviceBytes, PolicyChanged
 from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, Nonces
+from gateway.core.limits import Limits
+from gateway.core.policy import Policy, Role
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
@@ -128,3 +141,26 @@ def test_a_sealed_message_moved_into_a_will_is_sealed_once_more():
         >> Authenticated(LAMP)
         << OpenBus(ANY)
     )
+
+
+@both
+def test_a_will_that_is_not_allowed_any_more_is_taken_back(v5):
+    world = shared()
+    bridge = established(world, v5=v5, will=("ok/gone", b"bye", 0, False)).bridge
+    world.policy = policy(roles=[Role("lamp", "", ())])
+    commands = bridge.receive(PolicyChanged(LAMP))
+    assert commands[0] == SendToBus(raw.DISCONNECT)
+    assert (commands[1].kind, commands[1].outcome, commands[1].topic) == ("will", "refused", "ok/gone")
+    assert isinstance(commands[-1], Close)
+
+
+@both
+def test_a_will_whose_topic_becomes_sensitive_does_not_stay_on_the_bus_in_plain(v5):
+    world = shared()
+    bridge = established(world, v5=v5, will=("ok/gone", b"bye", 0, False)).bridge
+    sensitive = Policy(ROLES, sensitive=["ok/#"], limits=Limits(), reserved="gateway")
+    world.policy = sensitive
+    assert bridge.receive(PolicyChanged(LAMP))[0] == SendToBus(raw.DISCONNECT)
+    # One that was sealed all along stays.
+    sealed = established(shared(sensitive), v5=v5, will=("ok/gone", b"bye", 0, False)).bridge
+    assert sealed.receive(PolicyChanged(LAMP)) == []
