@@ -6,6 +6,8 @@ allowed once is no right to be delivered: `gateway.core.deliver` asks again.
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from gateway.core.commands import Report
 from gateway.core.policy import Access
 from gateway.core.reports import Reports
@@ -84,14 +86,16 @@ class Subscriptions:
                 Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
             )
             return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
-        if one.filter not in self._filters:
+        # A digest of each, for a filter may have 65,535 bytes.
+        digest = _digest(one.filter)
+        if digest not in self._filters:
             if len(self._filters) >= self._shared.policy.limits.subscriptions:
                 reason = "The connection holds as many subscriptions as it may."
                 self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
             if isinstance(self._filters, frozenset):
                 self._filters = set()
-            self._filters.add(one.filter)
+            self._filters.add(digest)
         if one.qos > decision.max_qos:
             # A server may grant less than was asked for (MQTT 5, 3.8.4).
             return None, Subscription(one.filter, one.options & ~3 | decision.max_qos)
@@ -104,7 +108,7 @@ class Subscriptions:
             _filter_text(one)
         self._unsubscribes += 1
         if isinstance(self._filters, set):
-            self._filters.difference_update(filters)
+            self._filters.difference_update(map(_digest, filters))
 
     def unsuback(self) -> None:
         """The bus answered an UNSUBSCRIBE."""
@@ -129,6 +133,10 @@ class Subscriptions:
         granted = iter(reader.raw(reader.left))
         merged = bytes(next(granted) if code is None else code for code in codes)
         return encode_suback(packet_id, properties, merged)
+
+
+def _digest(topic_filter: bytes) -> bytes:
+    return blake2b(topic_filter, digest_size=16).digest()
 
 
 def _filter_text(topic_filter: bytes) -> str:

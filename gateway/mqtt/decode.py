@@ -186,12 +186,6 @@ def decode_packet_id(data: bytes, pos: int, end: int) -> int:
     return _nonzero(Reader(data, pos, end).two_bytes())
 
 
-def decode_ack(data: bytes, pos: int, end: int) -> tuple[int, int]:
-    """Packet identifier and reason code (0 when left out) of PUBACK, PUBREC, PUBREL or PUBCOMP."""
-    packet_id = decode_packet_id(data, pos, end)
-    return packet_id, data[pos + 2] if end > pos + 2 else 0
-
-
 def _nonzero(packet_id: int) -> int:
     if packet_id == 0:
         raise ProtocolError("packet identifier 0")

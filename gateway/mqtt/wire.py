@@ -82,11 +82,6 @@ class Reader:
         pos = self._advance(2)
         return self.data[pos] << 8 | self.data[pos + 1]
 
-    def four_bytes(self) -> int:
-        """A Four Byte Integer."""
-        pos = self._advance(4)
-        return int.from_bytes(self.data[pos : pos + 4], "big")
-
     def length(self) -> int:
         """A Variable Byte Integer."""
         try:

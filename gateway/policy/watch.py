@@ -25,12 +25,11 @@ _SETTLE_SECONDS = 0.05
 async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerator[Policy | PolicyError, None]:
     """Each policy, or the reason why there is none, after the files in `path` have changed.
 
-    Begins with what has changed since `current` was read. A policy that decides the same as the one
-    before isn't yielded, unless a `PolicyError` came between: then it says that all is well again.
-    Ends only by being closed or cancelled. A folder that is gone is a `PolicyError` like others.
+    Begins with what has changed since `current` was read. An edit that changes no decision is yielded
+    too: a rule may stand in another line, which refusals name. Ends only by being closed or cancelled.
+    A folder that is gone is a `PolicyError` like others.
     """
     seen: dict[str, tuple[int, ...]] | None = None
-    digest: str | None = current.digest
     while True:
         # In a thread: a disk that hangs must not hold up messages.
         looked = await asyncio.to_thread(_look, path)
@@ -41,9 +40,8 @@ async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerato
         outcome = await asyncio.to_thread(_load, path, reserved)
         if await asyncio.to_thread(_look, path) != looked:
             continue  # somebody is still writing: half of a policy may well be valid TOML
-        seen = looked
-        before, digest = digest, outcome.digest if isinstance(outcome, Policy) else None
-        if digest is None or digest != before:
+        first, seen = seen is None, looked
+        if not first or isinstance(outcome, PolicyError) or outcome.digest != current.digest:
             yield outcome
 
 

@@ -50,7 +50,8 @@ def ensure_server_certificate(certificate: Path, key: Path, *, names: Sequence[s
     """
     try:
         for folder in {certificate.parent, key.parent}:
-            folder.mkdir(parents=True, exist_ok=True)  # readable: devices on this machine need the CA
+            # Readable, for devices on this machine need the CA; whatever the umask, nobody else's to write.
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         with locked(certificate.parent):
             if _is_there(certificate, key, "the server's certificate"):
                 return []

@@ -34,7 +34,7 @@ changes = Table(
     sqlite_autoincrement=True,
 )
 
-# How often a sealing key was used: bounded well below 2^32 (NIST SP 800-38D, 8.3: random 96-bit nonces).
+# How often a sealing key was used: bounded well below 2^32 (NIST SP 800-38D, 8.3).
 key_uses = Table(
     "key_uses",
     metadata,

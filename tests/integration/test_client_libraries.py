@@ -199,6 +199,6 @@ async def test_aiomqtt_is_told_that_the_secret_is_wrong(world: World) -> None:
     client = aiomqtt.Client(
         "localhost", gateway.port, username="lib", password="wrong", tls_context=gateway.tls()
     )
-    with pytest.raises(aiomqtt.MqttError, match="(?i)not authori[sz]ed"):
+    with pytest.raises(aiomqtt.MqttError, match=r"(?i)not authori[sz]ed"):
         async with client:
             pytest.fail("a wrong secret opens nothing")

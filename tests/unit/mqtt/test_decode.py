@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from gateway.mqtt.decode import (
     NotMqtt,
     UnsupportedVersion,
-    decode_ack,
     decode_connack,
     decode_connect,
     decode_packet_id,
@@ -254,8 +253,6 @@ def test_options_of_v5():
 
 
 def test_acknowledgements():
-    assert decode_ack(b"\0\7", 0, 2) == (7, 0)
-    assert decode_ack(b"\0\7\x87", 0, 3) == (7, 0x87)
     assert decode_packet_id(b"\1\0", 0, 2) == 256
     for data in (b"", b"\0", b"\0\0"):
         with pytest.raises(MqttError):
@@ -267,14 +264,11 @@ def test_acknowledgements():
 @given(
     st.binary(max_size=40),
     st.sampled_from([V311, V5]),
-    st.sampled_from(
-        [decode_connect, decode_connack, decode_publish, decode_subscribe, decode_unsubscribe, decode_ack]
-    ),
+    st.sampled_from([decode_connect, decode_connack, decode_publish, decode_subscribe, decode_unsubscribe]),
 )
 def test_arbitrary_bytes_raise_errors_of_ours_or_nothing(data, version, decode):
     arguments = {
         decode_connect: (data, 0, len(data)),
-        decode_ack: (data, 0, len(data)),
         decode_publish: (b"\x32" + data, 0, 1, 1 + len(data), version),
     }.get(decode, (data, 0, len(data), version))
     with contextlib.suppress(MqttError):
