@@ -24,10 +24,17 @@ USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")
 class Lawless(RuleBasedStateMachine):
     """Anything from anybody at any time."""
 
-    @initialize(v5=st.booleans(), reader=st.booleans(), on_deny=st.sampled_from(OnDeny))
-    def begin(self, v5: bool, reader: bool, on_deny: OnDeny) -> None:
+    @initialize(
+        v5=st.booleans(),
+        reader=st.booleans(),
+        on_deny=st.sampled_from(OnDeny),
+        messages_per_second=st.sampled_from([40, 100_000]),
+    )
+    def begin(self, v5: bool, reader: bool, on_deny: OnDeny, messages_per_second: int) -> None:
         self.v5 = v5
-        self.twin = Twin(v5=v5, reader=reader, on_deny=on_deny, in_flight=8).begin()
+        self.twin = Twin(
+            v5=v5, reader=reader, on_deny=on_deny, in_flight=8, messages_per_second=messages_per_second
+        ).begin()
         self.aliases: dict[int, str] = {}
 
     @rule(
