@@ -20,7 +20,8 @@ class Limits:
     packet_size: int = 16_777_216
     """Longest MQTT packet from or to a device, in bytes, fixed header included."""
     messages_per_second: int = 100_000
-    """PUBLISH packets from one connection; above it reading pauses, nothing is dropped."""
+    """PUBLISH packets from one connection; above it reading pauses, nothing is dropped. A packet that has
+    to be taken apart (SUBSCRIBE, QoS 2, a refused or a new topic) counts as ten."""
     bytes_per_second: int = 134_217_728
     """Bytes from one connection; above it reading pauses."""
     packet_seconds: int = 60
