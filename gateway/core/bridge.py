@@ -279,7 +279,8 @@ class Bridge:
         return [Close("the device closed the connection")]
 
     def _bus_lost(self, _: BusLost) -> list[Command]:
-        return [Close("the bus closed the connection")]
+        goodbye = self._session is not None and self._session.said_goodbye
+        return [Close("the device said goodbye" if goodbye else "the bus closed the connection")]
 
     def _withdrawn(self, event: AccessWithdrawn) -> list[Command]:
         # With a DISCONNECT, for the will of a device without rights is not to be published.

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 
+from gateway.core.commands import Report
 from gateway.core.events import ShuttingDown
 from gateway.core.limits import CONNECT_DEADLINE
 from gateway.net.device_link import DeviceLink
@@ -105,6 +106,8 @@ class Listener:
             )
         except (OSError, asyncio.CancelledError) as error:
             connection.close()
+            if isinstance(error, ssl.SSLError):
+                self._door.tell(link, Report("login", "refused", f"TLS: {error.reason or error}"))
             _log.debug("handshake failed", address=address, reason=str(error) or type(error).__name__)
             if isinstance(error, asyncio.CancelledError):
                 raise

@@ -49,7 +49,7 @@ class Report:
     live: bool
     """No vital check failed: restarting the process would not help."""
     ready: bool
-    """No check failed: a device would be served now."""
+    """No needed check failed: a device would be served now."""
     checks: Mapping[str, CheckResult]
 
 
@@ -58,24 +58,28 @@ class Health:
 
     def __init__(self, *, deadline: float = CHECK_DEADLINE) -> None:
         self._deadline = deadline
-        self._checks: dict[str, tuple[Check, bool]] = {}
+        self._checks: dict[str, tuple[Check, bool, bool]] = {}
 
-    def add(self, name: str, check: Check, *, vital: bool) -> None:
+    def add(self, name: str, check: Check, *, vital: bool, needed: bool = True) -> None:
         """Ask `check` from now on.
 
-        A vital one (store, policy, keys) makes `/health` fail and `/ready` too; another (bus,
-        listener) only `/ready`: killing the process would not bring the bus back.
+        A vital one (store) makes `/health` fail and `/ready` too; another needed one (bus, listener)
+        only `/ready`: killing the process would not bring the bus back. One that is not needed (a
+        broken edit of the policy) is shown: devices are served by what was before.
         """
-        self._checks[name] = (check, vital)
+        self._checks[name] = (check, vital, needed)
 
     async def report(self) -> Report:
         """Ask every check, all at once."""
-        answers = await asyncio.gather(*(self._ask(name, check) for name, (check, _) in self._checks.items()))
+        answers = await asyncio.gather(
+            *(self._ask(name, check) for name, (check, *_) in self._checks.items())
+        )
         checks = dict(zip(self._checks, answers, strict=True))
         return Report(
-            live=all(checks[name][0] for name, (_, vital) in self._checks.items() if vital),
+            live=all(checks[name][0] for name, (_, vital, _) in self._checks.items() if vital),
             # Without a single check nothing is known, and nothing known is not ready (promise 1).
-            ready=bool(checks) and all(ok for ok, _ in checks.values()),
+            ready=bool(checks)
+            and all(checks[name][0] for name, (*_, needed) in self._checks.items() if needed),
             checks=checks,
         )
 

@@ -35,7 +35,10 @@ def load_policy(path: Path, *, reserved: str) -> Policy:
     roles = tuple(_roles(path / "roles", problems))
     sensitive = _sensitive(path, problems)
     limits = _limits(path, problems)
-    read_cases(path, {role.name for role in roles}, problems)
+    # A role whose file has a problem is there all the same: its cases are no problems of their own.
+    read_cases(
+        path, {role.name for role in roles} | {file.stem for file in path.glob("roles/*.toml")}, problems
+    )
     if problems:
         raise PolicyError(problems)
     try:
