@@ -114,6 +114,36 @@ def test_a_withdrawn_device_is_out_and_its_will_is_not_published(
         del gateway.secrets[device]
 
 
+@both_versions
+@pytest.mark.parametrize("how", ["denied", "sensitive", "relabelled"])
+def test_a_will_that_is_not_right_any_more_is_not_published(
+    house: tuple[Mosquitto, Gateway], v5: bool, how: str
+) -> None:
+    """Nobody but the bus holds it: only a DISCONNECT takes it back."""
+    bus, gateway = house
+    device = f"w{v5}-{how}"
+    enrol_with_labels(gateway, {device: (("rules", "room"), {"room": "hall"})})
+    topic = "rooms/hall/will" if how == "relabelled" else "first/will"
+    with (
+        spy(bus.port, topic) as listener,
+        join(gateway, device, v5=v5, will=(topic, b"planted", 1, True)) as one,
+        join(gateway, device, "without", v5=v5) as other,
+    ):
+        if how == "denied":
+            moment = edited(gateway, "roles/rules.toml", RULES.format(more="").replace("first", "else"))
+        elif how == "sensitive":
+            moment = edited(gateway, "encryption.toml", SENSITIVE.format(more=', "first/#"'))
+        else:
+            moment = change_row(gateway, device, "labels", '{"room": "attic"}')
+        last = one.ended()
+        assert time.monotonic() - moment < PROMISED
+        assert last[2:3] == (b"\x87" if v5 else b"")
+        assert listener.messages() == []
+        other.barrier()
+    told = [line for line in gateway.log_lines() if line.get("kind") == "will" and line["device"] == device]
+    assert told[-1]["topic"] == topic
+
+
 def test_a_lost_device_leaves_its_will(house: tuple[Mosquitto, Gateway]) -> None:
     """Else the test above would prove nothing."""
     bus, gateway = house
@@ -222,12 +252,14 @@ def test_a_broken_edit_keeps_the_policy_and_says_so(house: tuple[Mosquitto, Gate
     enrol(gateway, steady="rules")
     with join(gateway, "steady", v5=True) as one:
         moment = edited(gateway, "roles/rules.toml", RULES.format(more=', "second/#"') + "[[deny]]\n")
-        while gateway.health("/ready")[0] == 200:
+        told: list[dict[str, object]] = []
+        while not told:
             assert time.monotonic() - moment < PROMISED
+            told = [line for line in gateway.log_lines() if line["event"] == "policy refused"]
+        assert "rules.toml:5" in str(told[-1]["problems"])
         assert one.publish("first/x") == 0
         assert one.publish("second/x") == 0x87
-        told = [line for line in gateway.log_lines() if line["event"] == "policy refused"]
-        assert "rules.toml:5" in str(told[-1]["problems"])
+        assert "problem" in gateway.admin("status", check=False).stdout
         moment = edited(gateway, "roles/rules.toml", RULES.format(more=', "second/#"'))
         follows(one, "second/x", 0, moment)
         assert gateway.health("/ready")[0] == 200
