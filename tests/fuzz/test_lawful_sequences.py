@@ -29,7 +29,7 @@ USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")
 
 
 def _secret(topic: str, payload: bytes) -> bytes:
-    return SECRET + payload if topic.startswith(SENSITIVE) else payload
+    return SECRET + payload if payload and topic.startswith(SENSITIVE) else payload
 
 
 class Lawful(RuleBasedStateMachine):
@@ -109,7 +109,7 @@ class Lawful(RuleBasedStateMachine):
         # The same bytes each time but for the topic, which they do not name.
         props = b"\x23\0\1"
         self.aliases[1] = topic
-        payload = _secret(topic, b"") if topic == "private/a" else bytes(len(SECRET))
+        payload = SECRET if topic == "private/a" else bytes(len(SECRET))
         first = raw.publish(topic, payload, v5=True, props=props)
         self.send(first + raw.publish("", payload, v5=True, props=props) * uses, cuts)
 

@@ -28,13 +28,11 @@ class Lawless(RuleBasedStateMachine):
         v5=st.booleans(),
         reader=st.booleans(),
         on_deny=st.sampled_from(OnDeny),
-        messages_per_second=st.sampled_from([40, 100_000]),
+        rate=st.sampled_from([{}, {"messages_per_second": 40}]),
     )
-    def begin(self, v5: bool, reader: bool, on_deny: OnDeny, messages_per_second: int) -> None:
+    def begin(self, v5: bool, reader: bool, on_deny: OnDeny, rate: dict[str, int]) -> None:
         self.v5 = v5
-        self.twin = Twin(
-            v5=v5, reader=reader, on_deny=on_deny, in_flight=8, messages_per_second=messages_per_second
-        ).begin()
+        self.twin = Twin(v5=v5, reader=reader, on_deny=on_deny, in_flight=8, **rate).begin()
         self.aliases: dict[int, str] = {}
 
     @rule(

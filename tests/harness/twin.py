@@ -95,8 +95,9 @@ class Twin:
         **limits: int,
     ) -> None:
         self.v5, self.reader = v5, reader
-        # When the heartbeat beats depends on how the chunks are cut, and it may.
         self._keep_alive = keep_alive
+        # When the heartbeat beats, and what waits for the next second, depends on how the chunks are cut.
+        self._uncut = bool(keep_alive) or "messages_per_second" in limits
         self.max_size = max_size
         """Maximum Packet Size of the device; Mosquitto does not count the first byte, nor do we then."""
         self.flipped = False
@@ -149,7 +150,7 @@ class Twin:
             return Said([], [])  # no event loop gives an empty chunk
         whole = self._receive(0, kind(data))
         pieces: list[Command] = []
-        inner = set() if self._keep_alive else {cut % len(data) for cut in cuts}
+        inner = set() if self._uncut else {cut % len(data) for cut in cuts}
         marks = [0, *sorted(inner - {0}), len(data)]
         for start, end in pairwise(marks):
             pieces += self._receive(1, kind(data[start:end]))

@@ -86,6 +86,16 @@ def test_sealed_and_plain_messages_keep_their_order(v5):
     assert established(v5=v5) >> DeviceBytes(chunk) << SendToBus(Order())
 
 
+def test_what_is_sealed_and_opened_is_counted():
+    world = shared()
+    book = established(world, device=READER)
+    for _ in range(3):
+        book = book >> DeviceBytes(raw.publish(TOPIC, b"1")) << SendToBus(ANY)
+    book = book >> BusBytes(raw.publish(TOPIC, seal(b"1", TOPIC))) << SendToDevice(ANY)
+    assert book >> Tick()
+    assert (world.counters.sealed, world.counters.opened) == (3, 1)
+
+
 def test_no_two_messages_share_a_nonce():
     seen = set()
 
