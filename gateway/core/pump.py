@@ -10,6 +10,8 @@ Must not know what is allowed, nor who is on the other end.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from gateway.core.routes import Route
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
 from gateway.mqtt.inflight import Ledger
@@ -35,7 +37,7 @@ def rebuilt(data: bytes, pos: int, body: int, payload_at: int, payload: bytes) -
     return b"".join((data[pos : pos + 1], length, data[body:payload_at], payload))
 
 
-class Pump:
+class Pump(ABC):
     """One direction of one connection."""
 
     __slots__ = (
@@ -131,12 +133,12 @@ class Pump:
         """Whether a packet has begun and not ended."""
         return self._partial is not None
 
+    @abstractmethod
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """Judge one whole packet: None lets it pass as it came, else what goes on in its place.
 
         Raises MqttError.
         """
-        raise NotImplementedError  # pragma: no cover
 
     def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Deliver`
         """A packet over `max_size`, of which `data` may hold the beginning only: whether it is skipped now.
