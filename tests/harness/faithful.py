@@ -29,13 +29,14 @@ class Faithful(threading.Thread):
         self._dial = dial
         self._name = {"client_id": client_id, "username": username, "password": password}
         self.finish = threading.Event()
+        self._given_up = threading.Event()
         self.faults: list[str] = []
         self.connected = 0
         """How often a connection was established."""
 
     def run(self) -> None:
         try:
-            while not self.faults and not self.is_done():
+            while not self.faults and not self._over():
                 try:
                     with self._dial() as link:
                         self._serve(link)
@@ -60,7 +61,7 @@ class Faithful(threading.Thread):
             return
         self.connected += 1
         self.established(link)
-        while not self.is_done():
+        while not self._over():
             self.fill(link)
             try:
                 packet = link.read(0.05)
@@ -70,6 +71,15 @@ class Faithful(threading.Thread):
             if not packet:
                 return
             self.take(link, packet)
+
+    def _over(self) -> bool:
+        return self._given_up.is_set() or self.is_done()
+
+    def give_up(self) -> None:
+        """End now, whatever is unfinished: the test is over."""
+        self._given_up.set()
+        if self.is_alive():
+            self.join(15)
 
     def is_done(self) -> bool:
         raise NotImplementedError

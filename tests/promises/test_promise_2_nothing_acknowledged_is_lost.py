@@ -73,9 +73,18 @@ def letters(device: str, chance: random.Random) -> Iterator[Letter]:
         yield Letter(topic, f"{device}-{place}-{number}".encode(), chance.choice((1, 2)))
 
 
+@pytest.fixture
+def crowd() -> Iterator[list[Faithful]]:
+    """Clients in threads; none of them outlives the test."""
+    everybody: list[Faithful] = []
+    yield everybody
+    for one in everybody:
+        one.give_up()
+
+
 @pytest.mark.timeout(300)
 def test_20_rounds_of_killing_the_gateway_and_restarting_the_bus_under_load(
-    lasting: tuple[Mosquitto, Gateway],
+    lasting: tuple[Mosquitto, Gateway], crowd: list[Faithful]
 ) -> None:
     bus, gateway = lasting
     seed = int(os.environ.get("ROUNDS_SEED") or random.SystemRandom().getrandbits(32))
@@ -95,7 +104,8 @@ def test_20_rounds_of_killing_the_gateway_and_restarting_the_bus_under_load(
         client(Subscriber, "ear-5", FILTERS, random.Random(seed + 4), v5=True),
     ]
     witness = Subscriber(lambda: Device(bus.port), "witness", "", "", FILTERS, random.Random(seed + 5))
-    everybody = [*publishers, *ears, witness]
+    everybody = crowd
+    everybody += [*publishers, *ears, witness]
     for one in (*ears, witness):
         one.start()
         assert one.subscribed.wait(10), one.faults
