@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -45,9 +44,6 @@ from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
 from gateway.upkeep import CertificateUpkeep, KeyUses, PolicyUpkeep
 
-_M_MMAP_THRESHOLD = -3
-_MAPPED_FROM = 131_072
-"""Blocks from this size on are mapped on their own, in bytes: glibc's own first value."""
 _FILES_MAX = 65_536
 """Open files to ask for: more than the connections of `acl/limits.toml` take."""
 
@@ -103,7 +99,6 @@ def wrapping_of(settings: Settings) -> bytes | None:
 def run(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on."""
     configure(settings.log_level)
-    _bound_heap()
     _raise_file_limit()
     try:
         return int(uvloop.run(_serve(settings)))
@@ -111,18 +106,6 @@ def run(settings: Settings) -> int:
         for problem in error.problems:
             print(f"gateway: {problem}", file=sys.stderr)  # noqa: T201 - nothing runs yet that could log
         return 1
-
-
-def _bound_heap() -> None:
-    """Keep large buffers out of the heap, where the pages they touched would stay (glibc's mallopt(3)).
-
-    Each TLS connection holds a read buffer of 256 KiB of which a few pages are ever used. By itself glibc
-    raises the size from which memory is mapped on its own as soon as such a block, or one of Argon2's,
-    is freed; a connection then costs 47 KiB instead of 28. Other C libraries have no such dial.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
 
 
 def _raise_file_limit() -> None:

@@ -16,6 +16,7 @@ from gateway.core.events import ShuttingDown
 from gateway.core.limits import CONNECT_DEADLINE
 from gateway.net.device_link import DeviceLink
 from gateway.net.door import Door
+from gateway.net.heap import map_large_blocks
 from gateway.observe.logs import get_logger
 
 _BACKLOG = 1024
@@ -24,6 +25,8 @@ _PENDING_MAX = 1024
 _ACCEPTS_AT_ONCE = 64
 _SLICES = 5
 """Links get their tick in so many turns a second, to spread the work."""
+_SETTLE = 0.1
+"""After a newcomer, for its handshake and CONNECT, in seconds."""
 _STOP_PATIENCE = 3.0
 """For the last bytes to leave when the gateway stops, in seconds."""
 
@@ -41,6 +44,7 @@ class Listener:
         self._pending: dict[asyncio.Task[None], None] = {}
         self._turn = 0
         self._next_turn = 0
+        self._settling = 0
 
     @property
     def port(self) -> int:
@@ -98,7 +102,7 @@ class Listener:
         self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: link,
+                lambda: self._with_mapped_buffer(link),
                 connection,
                 ssl=self.tls,
                 ssl_handshake_timeout=CONNECT_DEADLINE if self.tls else None,
@@ -111,6 +115,18 @@ class Listener:
             _log.debug("handshake failed", address=address, reason=str(error) or type(error).__name__)
             if isinstance(error, asyncio.CancelledError):
                 raise
+
+    def _with_mapped_buffer(self, link: DeviceLink) -> DeviceLink:
+        # Called right before the TLS buffer is made. Dialled back soon after the last newcomer.
+        self._settling += 1
+        map_large_blocks(wanted=True)
+        asyncio.get_running_loop().call_later(_SETTLE, self._settled)
+        return link
+
+    def _settled(self) -> None:
+        self._settling -= 1
+        if not self._settling:
+            map_large_blocks(wanted=False)
 
     async def tick(self) -> None:
         """Give every link a tick a second, for ever."""

@@ -1,0 +1,27 @@
+"""Where large buffers live (glibc's mallopt(3)): each connection's outside of the heap, passing ones inside.
+
+uvloop gives each TLS connection a buffer of 256 KiB of which a few pages are ever used. In the heap it
+would inherit pages that others touched: 47 KiB a connection instead of 28. But it also asks for as much
+for a moment at each read, and to map and unmap that every time costs more than the message. So memory is
+mapped on its own while connections are made, and not otherwise. Other C libraries have no such dial.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_SMALL, _LARGE = 131_072, 4_194_304
+_TRIM = 33_554_432
+
+_mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+if _mallopt is not None:
+    # Giving memory back after each burst would cost as much again.
+    _mallopt(_M_TRIM_THRESHOLD, _TRIM)
+    _mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def map_large_blocks(*, wanted: bool) -> None:
+    """Whether blocks of 128 KiB and more are mapped on their own from now on."""
+    if _mallopt is not None:
+        _mallopt(_M_MMAP_THRESHOLD, _SMALL if wanted else _LARGE)
