@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import msgspec
+
+
+class Service(StrEnum):
+    """What the gateway does for whoever asks, by the last level of the topic below its prefix."""
+
+    AUTH = "auth"
+    VALIDATE = "validate"
+    ENCRYPT = "encrypt"
+    DECRYPT = "decrypt"
 
 
 class SendToBus(msgspec.Struct, gc=False):
@@ -25,6 +35,26 @@ class Authenticate:
 
     username: bytes | None
     password: bytes | None = field(repr=False)
+    token: bytes | None = field(default=None, repr=False)
+    """The Authentication Data of the method `gateway-jwt` (MQTT 5, 3.1.2.11.10)."""
+
+
+@dataclass(slots=True)
+class Reauthenticate:
+    """Find out whether this token is good and of the same device: an AUTH asked for it (MQTT 5, 4.12.1)."""
+
+    token: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Call:
+    """Have a service answer this request of the device."""
+
+    service: Service
+    payload: bytes = field(repr=False)
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    """Correlation Data, to be given back with the answer."""
 
 
 @dataclass(slots=True)
@@ -65,4 +95,15 @@ class Close:
     why: str
 
 
-Command = SendToBus | SendToDevice | Authenticate | OpenBus | Established | PauseDevice | Report | Close
+Command = (
+    SendToBus
+    | SendToDevice
+    | Authenticate
+    | Reauthenticate
+    | Call
+    | OpenBus
+    | Established
+    | PauseDevice
+    | Report
+    | Close
+)

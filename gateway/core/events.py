@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.core.identity import Device
+from gateway.core.commands import Report
+from gateway.core.identity import Device, Grant
 from gateway.mqtt.reasons import Reason
 
 
@@ -30,6 +31,8 @@ class Authenticated:
     """The credentials of the CONNECT belong to this device."""
 
     device: Device = field(repr=False)
+    grant: Grant | None = None
+    """Of a token, if that was the credential."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,33 @@ class AuthenticationFailed:
     """The CONNECT is refused; the device learns the reason code and nothing else."""
 
     reason: Reason
+
+
+@dataclass(slots=True)
+class Reauthenticated:
+    """The token of an AUTH is good, and of the same device (MQTT 5, 4.12.1)."""
+
+    device: Device = field(repr=False)
+    grant: Grant
+
+
+@dataclass(slots=True)
+class ReauthenticationFailed:
+    """The token of an AUTH is not good: the session ends."""
+
+    why: str
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a service answers to a `Call` of this connection."""
+
+    topic: str
+    payload: bytes = field(repr=False)
+    correlation: bytes | None = None
+    """The Correlation Data of the request."""
+    report: Report | None = None
+    """What the admins are told of it."""
 
 
 @dataclass(slots=True)
@@ -86,6 +116,9 @@ Event = (
     | BusBytes
     | Authenticated
     | AuthenticationFailed
+    | Reauthenticated
+    | ReauthenticationFailed
+    | Answer
     | BusUnavailable
     | DeviceLost
     | BusLost

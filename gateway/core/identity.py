@@ -1,4 +1,5 @@
-"""Who is there: the device as the store knows it, and the identity of one connection.
+"""Who is there: the device as the store knows it, the token it may have come with, and the identity of
+one connection.
 
 Device ids are one topic level by construction, so that no identity can widen a rule
 (CVE-2017-7650: a wildcard in a user name).
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from gateway.mqtt.topics import covers
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -24,6 +27,40 @@ def is_device_id(text: str) -> bool:
 def is_label(name: str, value: str) -> bool:
     """Whether this label may be given to a device."""
     return _LABEL_NAME.fullmatch(name) is not None and _LABEL_VALUE.fullmatch(value) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Tokens of one chain that are good no more: a token, and all that were issued from it."""
+
+    root: str
+    """`jti` of the first token of the chain."""
+    since: int
+    """Unix seconds: those of the chain issued then or later are revoked."""
+    until: int
+    """Unix seconds: when the last of them has expired by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a verified token says: a narrower set of rights, and an end."""
+
+    token_id: str
+    """`jti` (RFC 7519, 4.1.7)."""
+    root: str
+    """`jti` of the token that this one was issued from, at the beginning of the chain; else its own."""
+    epoch: int
+    """The device's `token_epoch` when it was issued."""
+    issued_at: int
+    """Unix seconds (`iat`)."""
+    expires_at: int
+    """Unix seconds (`exp`)."""
+    permissions: Mapping[str, tuple[str, ...]]
+    """Topic filters by action. An action that is not named is not granted."""
+
+    def allows(self, action: str, topic_filter: str) -> bool:
+        """Whether one of its filters covers this valid, unshared filter (or topic name)."""
+        return any(covers(granted, topic_filter) for granted in self.permissions.get(action, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +80,17 @@ class Device:
     """Unix seconds."""
     updated_at: int
     """Unix seconds."""
+    token_epoch: int = 0
+    """Tokens issued under another one are revoked: it changes with the secret, and when all are revoked."""
+    revocations: tuple[Revocation, ...] = ()
+    """Those of its tokens that have not all expired yet."""
+
+    def has_revoked(self, grant: Grant) -> bool:
+        """Whether a token of this device is good no more."""
+        return grant.epoch != self.token_epoch or any(
+            revocation.root == grant.root and grant.issued_at >= revocation.since
+            for revocation in self.revocations
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +102,5 @@ class Identity:
     labels: Mapping[str, str]
     client_id: str
     """As the device sent it, without the bus's prefix. May hold any character the standard allows."""
+    grant: Grant | None = None
+    """Of the token it came with: the policy and the token both have to allow."""
