@@ -42,3 +42,7 @@ class Limits:
     """Wrong logins of one device from one address; above it they are refused unhashed."""
     login_failures_per_minute_address: int = 300
     """Wrong logins from one address, whatever device they name."""
+    service_requests_per_second: int = 1_000
+    """Requests of one caller to the service topics; above it they are refused."""
+    tokens_per_minute: int = 60
+    """Tokens issued to one device; above it they are refused."""
