@@ -20,6 +20,7 @@ devices = Table(
     Column("version", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("token_epoch", BigInteger, nullable=False, server_default="0"),
 )
 
 # The change log that a running gateway follows. Written in the transaction of the change it tells of.
@@ -40,4 +41,39 @@ key_uses = Table(
     metadata,
     Column("key_id", String(64), primary_key=True),
     Column("uses", BigInteger, nullable=False),
+)
+
+# What was issued and has not expired: for people to see and revoke. No decision is made by it.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_id", String(64), primary_key=True),
+    Column("device_id", String(64), nullable=False),
+    Column("root", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("source", String(16), nullable=False),
+    Index("tokens_device", "device_id", "issued_at"),
+    Index("tokens_expires_at", "expires_at"),
+)
+
+# By chain, not by token: whoever holds a revoked token may have renewed it.
+token_revocations = Table(
+    "token_revocations",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("root", String(64), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+
+# What gateway-admin did, until a running gateway has told it.
+admin_events = Table(
+    "admin_events",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("event", JSON, nullable=False),
+    sqlite_autoincrement=True,
 )

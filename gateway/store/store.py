@@ -1,4 +1,4 @@
-"""The store: devices, the log of their changes, and how often each sealing key was used.
+"""The store: devices, the log of their changes, their tokens, and how often each sealing key was used.
 
 What is acknowledged here has been synced to disk. It knows nothing of policy or connections, and
 the data path never waits for it: `gateway.store.directory` keeps what that needs in memory.
@@ -14,13 +14,17 @@ from datetime import UTC, datetime
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.identity import Device, is_device_id, is_label
+from gateway.core.identity import Device, Revocation, is_device_id, is_label
+from gateway.store import tokens as token_rows
 from gateway.store.engine import Database, sqlite_path
 from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
-from gateway.store.schema import changes, devices, key_uses
+from gateway.store.schema import admin_events, changes, devices, key_uses
+from gateway.store.tokens import IssuedToken
 
 _CHANGES_KEPT = 86_400
 """How long the change log reaches back, in seconds."""
+_EVENTS_KEPT = 10_000
+"""Of those that no gateway has told yet: the newest."""
 
 
 async def open_store(url: str) -> Store:
@@ -61,8 +65,12 @@ class Store:
                 version=seq,
                 created_at=now,
                 updated_at=now,
+                # Nor may it share the epoch, for its predecessor's tokens are told apart by that.
+                token_epoch=seq,
             )
-            await connection.execute(insert(devices).values(**asdict(device)))
+            values = asdict(device)
+            del values["revocations"]
+            await connection.execute(insert(devices).values(values))
             return device
 
     async def device(self, device_id: str) -> Device | None:
@@ -76,29 +84,41 @@ class Store:
         if only is not None:
             query = query.where(devices.c.device_id.in_(only))
         async with self._database.transaction(write=False) as connection:
-            return [_device(row) for row in await connection.execute(query)]
+            rows = (await connection.execute(query)).all()
+            revoked = await token_rows.revocations(connection, _now(), only)
+            return [_device(row, revoked.get(row.device_id, ())) for row in rows]
 
     async def set_enabled(self, device_id: str, *, enabled: bool) -> Device:
         """Let the device in, or keep it out and end its sessions. Raises UnknownDevice."""
         return await self._change(device_id, enabled=enabled)
 
     async def set_credential(self, device_id: str, credential: str) -> Device:
-        """Another secret, as a PHC hash; sessions of the old one end. Raises UnknownDevice."""
-        return await self._change(device_id, credential=credential)
+        """Another secret, as a PHC hash; sessions and tokens of the old one end. Raises UnknownDevice."""
+        return await self._change(device_id, new_epoch=True, credential=credential)
 
-    async def _change(self, device_id: str, **values: object) -> Device:
+    async def revoke_tokens_of(self, device_id: str) -> Device:
+        """Revoke all tokens of the device that were issued until now. Raises UnknownDevice."""
+        return await self._change(device_id, new_epoch=True)
+
+    async def _change(self, device_id: str, *, new_epoch: bool = False, **values: object) -> Device:
         async with self._database.transaction(write=True) as connection:
-            _, now = await _log_change(connection, device_id)
+            seq, now = await _log_change(connection, device_id)
+            if values:
+                values["version"] = devices.c.version + 1
+            if new_epoch:
+                values["token_epoch"] = seq
+                await token_rows.forget(connection, device_id, records=False)
             result = await connection.execute(
                 update(devices)
                 .where(devices.c.device_id == device_id)
-                .values(**values, version=devices.c.version + 1, updated_at=now)
+                .values(**values, updated_at=now)
                 .returning(devices)
             )
             row = result.one_or_none()
             if row is None:
                 raise UnknownDevice(device_id)
-            return _device(row)
+            revoked = await token_rows.revocations(connection, now, [device_id])
+            return _device(row, revoked.get(device_id, ()))
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
         """The same secret hashed anew: no session ends. False when the device has changed since `version`."""
@@ -114,9 +134,10 @@ class Store:
             return True
 
     async def remove_device(self, device_id: str) -> None:
-        """Forget the device; its sessions end. Raises UnknownDevice."""
+        """Forget the device; its sessions end, and its tokens. Raises UnknownDevice."""
         async with self._database.transaction(write=True) as connection:
             await _log_change(connection, device_id)
+            await token_rows.forget(connection, device_id, records=True)
             result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
             if result.rowcount == 0:
                 raise UnknownDevice(device_id)
@@ -146,6 +167,51 @@ class Store:
         A hint for when to ask, not an answer. Raises StoreError when the database's file is gone.
         """
         return self._database.mark()
+
+    async def add_tokens(self, records: Sequence[IssuedToken]) -> None:
+        """Keep what was issued; records that are there already are replaced."""
+        if records:
+            async with self._database.transaction(write=True) as connection:
+                await token_rows.save(connection, records, _now())
+
+    async def tokens(self, device_id: str | None = None) -> list[IssuedToken]:
+        """What was issued and has not expired, oldest first: to one device, or to all."""
+        async with self._database.transaction(write=False) as connection:
+            return await token_rows.read(connection, device_id, _now())
+
+    async def revoke_token(self, *, device_id: str, root: str, since: int, until: int) -> Revocation:
+        """Revoke the tokens of a chain that were issued at `since` or later; `until` all have expired.
+
+        Both in Unix seconds. What is stored may be wider, where the chain was revoked before. Raises
+        UnknownDevice.
+        """
+        async with self._database.transaction(write=True) as connection:
+            if await _find(connection, device_id) is None:
+                raise UnknownDevice(device_id)
+            _, now = await _log_change(connection, device_id)
+            return await token_rows.revoke(connection, device_id, Revocation(root, since, until), now)
+
+    async def note_event(self, event: Mapping[str, object]) -> None:
+        """Have a running gateway tell what was done here: JSON values, and no secret among them."""
+        async with self._database.transaction(write=True) as connection:
+            result = await connection.execute(
+                insert(admin_events).values(at=_now(), event=dict(event)).returning(admin_events.c.seq)
+            )
+            oldest = int(result.scalar_one()) - _EVENTS_KEPT
+            await connection.execute(delete(admin_events).where(admin_events.c.seq <= oldest))
+
+    async def take_events(self, most: int = 100) -> list[Mapping[str, object]]:
+        """The oldest `most` events that were noted. Nobody else gets them."""
+        query = select(admin_events).order_by(admin_events.c.seq).limit(most)
+        async with self._database.transaction(write=False) as connection:
+            # Mostly there is none, and to read holds up no writer.
+            if (await connection.execute(query.limit(1))).one_or_none() is None:
+                return []
+        async with self._database.transaction(write=True) as connection:
+            rows = (await connection.execute(query)).all()
+            if rows:
+                await connection.execute(delete(admin_events).where(admin_events.c.seq <= rows[-1].seq))
+            return [row.event for row in rows if isinstance(row.event, dict)]
 
     async def add_key_uses(self, key_id: str, n: int) -> int:
         """Count `n` more uses of the sealing key; the answer is how many there are now."""
@@ -180,7 +246,7 @@ class Store:
 
 async def _log_change(connection: AsyncConnection, device_id: str) -> tuple[int, int]:
     """Tell the followers, in the transaction of the change; the answer is its number and its time."""
-    now = int(datetime.now(UTC).timestamp())
+    now = _now()
     await connection.execute(delete(changes).where(changes.c.at < now - _CHANGES_KEPT))
     result = await connection.execute(
         insert(changes).values(device_id=device_id, at=now).returning(changes.c.seq)
@@ -190,10 +256,17 @@ async def _log_change(connection: AsyncConnection, device_id: str) -> tuple[int,
 
 async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
     row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
-    return None if row is None else _device(row)
+    if row is None:
+        return None
+    revoked = await token_rows.revocations(connection, _now(), [device_id])
+    return _device(row, revoked.get(device_id, ()))
 
 
-def _device(row: Row[tuple[object, ...]]) -> Device:
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())
+
+
+def _device(row: Row[tuple[object, ...]], revoked: tuple[Revocation, ...]) -> Device:
     roles, labels = row.roles, row.labels
     # Somebody may have edited the file: what is not as we write it grants nothing and is told.
     if not (
@@ -202,6 +275,7 @@ def _device(row: Row[tuple[object, ...]]) -> Device:
         and isinstance(labels, dict)
         and all(isinstance(value, str) and is_label(name, value) for name, value in labels.items())
         and is_device_id(row.device_id)
+        and isinstance(row.token_epoch, int)
     ):
         raise StoreError(
             f"the row of device {row.device_id!r} is damaged; remove the device and add it again"
@@ -215,4 +289,6 @@ def _device(row: Row[tuple[object, ...]]) -> Device:
         version=row.version,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        token_epoch=row.token_epoch,
+        revocations=revoked,
     )

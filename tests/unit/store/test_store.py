@@ -170,6 +170,7 @@ async def test_key_uses_add_up(store, path):
         ("labels", '{"a": "+"}'),
         ("labels", '{"a": 1}'),
         ("device_id", "a/#"),
+        ("token_epoch", "x"),
     ],
 )
 async def test_a_row_that_was_tampered_with_grants_nothing(store, path, column, value):
@@ -180,7 +181,7 @@ async def test_a_row_that_was_tampered_with_grants_nothing(store, path, column, 
 
 
 async def test_a_failure_never_shows_the_credential(store, path):
-    columns = "device_id, roles, labels, enabled, version, created_at, updated_at"
+    columns = "device_id, roles, labels, enabled, version, created_at, updated_at, token_epoch"
     sql(path, "DROP TABLE devices")
     sql(path, f"CREATE TABLE devices ({columns}, credential CHECK (length(credential) > 99))")
     with pytest.raises(StoreError) as caught:

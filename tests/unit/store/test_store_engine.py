@@ -11,7 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
@@ -113,6 +115,25 @@ async def test_the_migrations_make_what_the_schema_says(path):
         made = connection.execute(text("SELECT sql FROM sqlite_master WHERE name = 'changes'")).scalar_one()
         assert "AUTOINCREMENT" in made
     engine.dispose()
+
+
+async def test_a_database_of_the_first_version_keeps_its_devices(path):
+    path.parent.mkdir()
+    config = Config()
+    config.set_main_option("script_location", "gateway.store:migrations")
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO devices VALUES ('lamp-1', '[\"a\"]', '{}', 1, 'c', 7, 1, 2)"))
+        connection.execute(text("INSERT INTO changes VALUES (7, 'lamp-1', 2)"))
+    engine.dispose()
+    store = await open_store(f"sqlite:///{path}")
+    (device,) = await store.devices()
+    assert (device.roles, device.credential, device.version) == (("a",), "c", 7)
+    assert (device.token_epoch, device.revocations) == (0, ())
+    assert (await store.revoke_tokens_of("lamp-1")).token_epoch == 8
+    await store.close()
 
 
 async def test_opening_prints_nothing_and_leaves_logging_alone(path, capfd):

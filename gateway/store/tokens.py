@@ -1,0 +1,130 @@
+"""The rows of tokens that were issued and of those that were revoked.
+
+Works on a connection, in the transaction of whoever calls. Knows no token itself: only its id, its chain
+and its times. Both tables lose what has expired, and no device can fill them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.core.identity import Device, Grant, Revocation
+from gateway.store.errors import StoreError
+from gateway.store.schema import token_revocations, tokens
+
+_KEPT_OF_A_DEVICE = 1_000
+"""Records: one that asks for tokens without end pushes out its own, and no revocation needs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """What is kept of a token: enough to list and to revoke it, nothing to log in with."""
+
+    token_id: str
+    """`jti`."""
+    device_id: str
+    root: str
+    """`jti` of the first token of its chain."""
+    epoch: int
+    """The device's `token_epoch` when it was issued."""
+    issued_at: int
+    """Unix seconds."""
+    expires_at: int
+    """Unix seconds."""
+    source: str
+    """Who asked: `auth` (the service topic), `api` or `admin`."""
+
+    @classmethod
+    def of(cls, device_id: str, grant: Grant, source: str) -> IssuedToken:
+        """The record of this device's grant."""
+        return cls(
+            token_id=grant.token_id,
+            device_id=device_id,
+            root=grant.root,
+            epoch=grant.epoch,
+            issued_at=grant.issued_at,
+            expires_at=grant.expires_at,
+            source=source,
+        )
+
+    def is_revoked_by(self, device: Device | None) -> bool:
+        """Whether it is good no more, by what is known of its device; None: there is none any more."""
+        if device is None:
+            return True
+        grant = Grant(self.token_id, self.root, self.epoch, self.issued_at, self.expires_at, {})
+        return device.has_revoked(grant)
+
+
+async def save(connection: AsyncConnection, records: Sequence[IssuedToken], now: int) -> None:
+    """Keep the records, and drop those that have expired."""
+    await connection.execute(delete(tokens).where(tokens.c.expires_at <= now))
+    # Whoever was told of a failure after the commit brings them once more.
+    again = delete(tokens).where(tokens.c.token_id == bindparam("its_id"))
+    await connection.execute(again, [{"its_id": record.token_id} for record in records])
+    await connection.execute(insert(tokens), [asdict(record) for record in records])
+    too_old = (
+        select(tokens.c.token_id)
+        .where(tokens.c.device_id == bindparam("its_device"))
+        .order_by(tokens.c.issued_at.desc(), tokens.c.token_id)
+        .offset(_KEPT_OF_A_DEVICE)
+    )
+    await connection.execute(
+        delete(tokens).where(tokens.c.token_id.in_(too_old.scalar_subquery())),
+        [{"its_device": device_id} for device_id in {record.device_id for record in records}],
+    )
+
+
+async def read(connection: AsyncConnection, device_id: str | None, now: int) -> list[IssuedToken]:
+    """The records that have not expired, oldest first; those of one device, or all."""
+    query = select(tokens).where(tokens.c.expires_at > now).order_by(tokens.c.issued_at, tokens.c.token_id)
+    if device_id is not None:
+        query = query.where(tokens.c.device_id == device_id)
+    return [IssuedToken(**row) for row in (await connection.execute(query)).mappings()]
+
+
+async def revoke(connection: AsyncConnection, device_id: str, revocation: Revocation, now: int) -> Revocation:
+    """Keep the revocation, widened by one of the same chain that is there, and drop those that are over."""
+    table = token_revocations
+    await connection.execute(delete(table).where(table.c.until <= now))
+    same = (table.c.device_id == device_id) & (table.c.root == revocation.root)
+    row = (await connection.execute(select(table).where(same))).one_or_none()
+    if row is None:
+        values = {"root": revocation.root, "since": revocation.since, "until": revocation.until}
+        await connection.execute(insert(table).values(device_id=device_id, **values))
+        return revocation
+    since, until = min(row.since, revocation.since), max(row.until, revocation.until)
+    await connection.execute(update(table).where(same).values(since=since, until=until))
+    return Revocation(revocation.root, since, until)
+
+
+async def revocations(
+    connection: AsyncConnection, now: int, only: Collection[str] | None = None
+) -> Mapping[str, tuple[Revocation, ...]]:
+    """The revocations that are not over, by device; of the devices in `only`, or of all."""
+    table = token_revocations
+    query = select(table).where(table.c.until > now).order_by(table.c.device_id, table.c.root)
+    if only is not None:
+        query = query.where(table.c.device_id.in_(only))
+    found: defaultdict[str, tuple[Revocation, ...]] = defaultdict(tuple)
+    for row in await connection.execute(query):
+        if not (isinstance(row.root, str) and isinstance(row.since, int) and isinstance(row.until, int)):
+            # Left out, it would let a revoked token in again.
+            raise StoreError(
+                f"a revoked token of device {row.device_id!r} is damaged in the store; rotate the device's "
+                "secret, which revokes all its tokens"
+            )
+        found[row.device_id] += (Revocation(row.root, row.since, row.until),)
+    return found
+
+
+async def forget(connection: AsyncConnection, device_id: str, *, records: bool) -> None:
+    """Drop the device's revocations, which a new epoch or its removal makes needless; `records` too."""
+    table = token_revocations
+    await connection.execute(delete(table).where(table.c.device_id == device_id))
+    if records:
+        await connection.execute(delete(tokens).where(tokens.c.device_id == device_id))
