@@ -1,4 +1,4 @@
-"""What goes on beside the data path for as long as the gateway runs: following files, saving counts.
+"""What goes on beside the data path for as long as the gateway runs: following files, saving, telling.
 
 Each piece runs for ever as one task of `gateway.app`. What fails here leaves what is in force in
 force, and says so.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.config import Settings
@@ -15,14 +16,19 @@ from gateway.core.shared import Shared
 from gateway.net.door import Door
 from gateway.net.listener import Listener
 from gateway.net.tls import server_context
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
 from gateway.policy.watch import follow
 from gateway.security.login import Login
-from gateway.store import Store, StoreError
+from gateway.store import IssuedToken, Store, StoreError
 
 _CERTIFICATE_LOOK = 2.0
 _USES_SAVE = 1.0
+_RECORDS_SAVE = 1.0
+_RECORDS_KEPT = 10_000
+"""Of tokens that could not be saved: they can be revoked by their device without them."""
+_EVENTS_LOOK = 1.0
 
 _log = get_logger()
 
@@ -116,12 +122,12 @@ def _marks(paths: list[Path]) -> list[tuple[int, int, int]]:
 
 
 class KeyUses:
-    """Saves how often the sealing key was used, so that the bound holds over restarts."""
+    """Saves how often each sealing key was used, so that the bound holds over restarts."""
 
     def __init__(self, store: Store, shared: Shared) -> None:
         self._store = store
         self._shared = shared
-        self._unsaved = 0
+        self._unsaved: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Save every second, for ever."""
@@ -131,14 +137,12 @@ class KeyUses:
 
     async def save(self) -> None:
         """Save what was not saved yet; what can't be saved now is kept for the next time."""
-        ring = self._shared.ring
-        self._unsaved += ring.take_unsaved_uses()
-        saved = self._unsaved
-        if not saved:
-            return
-        try:
-            await self._store.add_key_uses(ring.active_id, saved)
-        except StoreError as error:
-            _log.error("key uses not saved", reason=str(error))
-        else:
-            self._unsaved -= saved
+        self._unsaved.update(self._shared.ring.take_unsaved_uses())
+        for key_id, count in list(self._unsaved.items()):
+            try:
+                await self._store.add_key_uses(key_id, count)
+            except StoreError as error:
+                _log.error("key uses not saved", reason=str(error))
+                return
+            self._unsaved[key_id] -= count
+        self._unsaved = +self._unsaved

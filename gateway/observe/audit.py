@@ -27,6 +27,14 @@ class Kind(StrEnum):
     DELIVERY = auto()
     OPEN = auto()
     """A message on a sensitive topic did not open."""
+    TOKEN = auto()
+    """Issued, revoked, or asked for in vain."""
+    KEY = auto()
+    """A sealing or signing key was made, rotated, destroyed, exported or imported."""
+    SERVICE = auto()
+    """A call of a service topic."""
+    DEVICE = auto()
+    """A device was added, changed or removed."""
 
 
 class Outcome(StrEnum):
@@ -49,7 +57,7 @@ class AuditEvent:
     """Why, in words for the administrator; never what a peer may not learn sent to that peer."""
     device: str | None = None
     address: str | None = None
-    """Of the peer, `host:port`."""
+    """Of the peer, `host:port`; of an administrator, `gateway-admin:name`."""
     request_id: str | None = None
     """What ties this event to others of the same connection or request."""
     topic: str | None = None

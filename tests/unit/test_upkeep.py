@@ -10,11 +10,13 @@ from harness.playbook import ring, shared
 
 from gateway import upkeep
 from gateway.config import Settings
+from gateway.core.counters import Counters
 from gateway.net.listener import Listener
 from gateway.net.tls import server_context
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.security.pki import ensure_server_certificate
-from gateway.store import StoreError, open_store
-from gateway.upkeep import CertificateUpkeep, KeyUses
+from gateway.store import IssuedToken, StoreError, open_store
+from gateway.upkeep import AdminEvents, CertificateUpkeep, KeyUses, TokenRecords
 
 
 @pytest.fixture
@@ -49,10 +51,13 @@ class Failing:
     def __init__(self, store):
         self.store, self.fails = store, True
 
-    async def add_key_uses(self, key_id, count):
-        if self.fails:
-            raise StoreError("the disk is full")
-        await self.store.add_key_uses(key_id, count)
+    def __getattr__(self, name):
+        async def call(*values):
+            if self.fails:
+                raise StoreError("the disk is full")
+            return await getattr(self.store, name)(*values)
+
+        return call
 
 
 async def test_uses_that_can_not_be_saved_are_kept(store):
@@ -92,6 +97,107 @@ async def test_uses_are_saved_without_being_asked(store, monkeypatch):
     async with beside(KeyUses(store, world).run()), asyncio.timeout(20):
         while await store.key_uses() != {"k1": 1}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def record(number):
+    return IssuedToken(f"t{number}", "lamp-1", f"t{number}", 1, number, 2**40, "auth")
+
+
+class Office:
+    """Issues tokens, as far as their records go."""
+
+    def __init__(self):
+        self.issued = []
+
+    def take(self):
+        taken, self.issued = self.issued, []
+        return taken
+
+
+async def test_tokens_that_were_issued_are_recorded_without_being_asked(store, monkeypatch):
+    monkeypatch.setattr(upkeep, "_RECORDS_SAVE", 0.01)
+    office = Office()
+    async with beside(TokenRecords(store, office.take).run()), asyncio.timeout(20):
+        for number in range(3):
+            office.issued.append(record(number))
+            while await store.tokens() != [record(one) for one in range(number + 1)]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_records_that_can_not_be_saved_are_kept_up_to_a_bound(store, monkeypatch):
+    monkeypatch.setattr(upkeep, "_RECORDS_KEPT", 3)
+    office, failing = Office(), Failing(store)
+    records = TokenRecords(failing, office.take)
+    for number in range(5):
+        office.issued.append(record(number))
+        await records.save()
+    assert await store.tokens() == []
+    failing.fails = False
+    await records.save()
+    assert await store.tokens() == [record(2), record(3), record(4)]
+    office.issued.append(record(5))
+    await records.save()
+    assert len(await store.tokens()) == 4
+
+
+NOTED = {
+    "time": 1_764_000_000_000,
+    "kind": "device",
+    "outcome": "done",
+    "reason": "added",
+    "device": "lamp-1",
+    "actor": "gateway-admin:alice",
+}
+
+
+def told():
+    """What an audit tells, and the audit."""
+    events = []
+    return events, Audit(Counters(), events.append)
+
+
+async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
+    monkeypatch.setattr(upkeep, "_EVENTS_LOOK", 0.01)
+    events, audit = told()
+    await store.note_event(NOTED)
+    async with beside(AdminEvents(store, audit).run()):
+        await until(lambda: events)
+        assert events == [
+            AuditEvent(
+                time=1_764_000_000_000,
+                kind=Kind.DEVICE,
+                outcome=Outcome.DONE,
+                reason="added",
+                device="lamp-1",
+                address="gateway-admin:alice",
+            )
+        ]
+        await store.note_event({**NOTED, "kind": "key", "outcome": "refused", "device": None})
+        await until(lambda: len(events) > 1)
+    assert (events[1].kind, events[1].outcome, events[1].device) == (Kind.KEY, Outcome.REFUSED, None)
+    assert len(events) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "bogus"}, {"outcome": None}, {"time": "now"}, {"device": 1}, {"actor": ...}]
+)
+async def test_an_event_that_says_nothing_holds_no_other_up(store, wrong):
+    events, audit = told()
+    await store.note_event({name: value for name, value in {**NOTED, **wrong}.items() if value is not ...})
+    await store.note_event(NOTED)
+    await AdminEvents(store, audit).tell()
+    assert [event.reason for event in events] == ["added"]
+
+
+async def test_events_wait_for_the_store_to_be_back(store):
+    events, audit = told()
+    await store.note_event(NOTED)
+    failing = Failing(store)
+    teller = AdminEvents(failing, audit)
+    await teller.tell()
+    failing.fails = False
+    await teller.tell()
+    assert len(events) == 1
 
 
 @pytest.fixture
