@@ -4,6 +4,9 @@ Associated data binds version, algorithm, key, time, topic and sender, so an env
 to another topic, sender or time does not open. The six are joined by U+0000, which none of them can
 hold (topics: MQTT 5, 1.5.4; the others: our own character classes), so no two sets of fields give
 the same bytes.
+
+Whoever reads an envelope ignores fields it does not know: an answer of the service `encrypt` is an
+envelope with a `request_id`, and is published as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class OpenFailed(Exception):
     """No envelope of ours for this topic. `str()` says why; never part of the payload."""
 
 
-class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+class Envelope(msgspec.Struct, omit_defaults=True):
     """The sealed object, in the order of its fields on the wire."""
 
     encrypted: bool
@@ -39,6 +42,12 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     v: int
     topic: str
     sender: str
+    rewrapped: bool = False
+    """Sealed again under another key, with the time of the first sealing: nothing new is said by it.
+
+    It is not bound. Whoever adds or removes it can make a message be ignored or be heard again, which
+    whoever writes to the bus can in any case.
+    """
 
 
 _encoder = msgspec.json.Encoder()
@@ -98,24 +107,49 @@ class Sealer:
         return b"".join((self._head, encoded, b'","timestamp":', timestamp, self._tail))
 
 
-def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
-    """The payload of an envelope that arrived on `topic`. Raises OpenFailed."""
+def read_envelope(message: bytes) -> Envelope:
+    """The envelope that a payload is, not opened yet: what it says is not proven. Raises OpenFailed."""
     try:
         envelope = _decoder.decode(message)
-    except ValueError:  # DecodeError, and for a string that is no UTF-8 UnicodeDecodeError
+    # DecodeError, UnicodeDecodeError for a string that is no UTF-8; nesting in a field nobody asked for.
+    except (ValueError, RecursionError):
         raise OpenFailed("not a sealed message") from None
     if envelope.encrypted is not True or envelope.v != VERSION or envelope.algorithm != ALGORITHM:
         raise OpenFailed("a sealed message of an unknown version or algorithm")
-    if envelope.topic != topic:
-        raise OpenFailed("sealed for another topic")
+    return envelope
+
+
+def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
+    """The payload, which proves topic, sender and timestamp of the envelope. Raises OpenFailed.
+
+    Whether it stands on the topic it was sealed for is the caller's question: see `unseal`.
+    """
     data = envelope.data
     if len(data) < _NONCE_BYTES + _TAG_BYTES:
         raise OpenFailed("a sealed message that is cut off")
-    cipher = ring.opener(envelope.key_id)
+    key_id = envelope.key_id
+    cipher = ring.opener(key_id)
     if cipher is None:
         raise OpenFailed("sealed under a key that is not here")
-    bound = _associated_data(envelope.key_id, envelope.timestamp, topic, envelope.sender)
+    bound = _associated_data(key_id, envelope.timestamp, envelope.topic, envelope.sender)
     try:
         return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound)
     except InvalidTag:
         raise OpenFailed("the message does not authenticate") from None
+
+
+def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
+    """The payload of an envelope that arrived on `topic`. Raises OpenFailed."""
+    envelope = read_envelope(message)
+    if envelope.topic != topic:
+        raise OpenFailed("sealed for another topic")
+    return open_envelope(ring, envelope)
+
+
+def rewrap(ring: KeyRing, envelope: Envelope) -> bytes:
+    """The envelope again, under the active key, and marked so: same payload, topic, sender and timestamp.
+
+    Raises OpenFailed, and KeysUnavailable when the active key is used up.
+    """
+    sealer = Sealer(ring, lambda: envelope.timestamp, topic=envelope.topic, sender=envelope.sender)
+    return sealer.seal(open_envelope(ring, envelope))[:-1] + b',"rewrapped":true}'

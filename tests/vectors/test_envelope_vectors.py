@@ -19,6 +19,7 @@ KEYS = {key_id: bytes.fromhex(key) for key_id, key in VECTORS["keys"].items()}
 OPENER = Path(__file__).resolve().parents[2] / "docs" / "open_envelope.py"
 
 opens = pytest.mark.parametrize("vector", VECTORS["opens"], ids=lambda vector: vector["name"])
+reads = pytest.mark.parametrize("vector", VECTORS["reads"], ids=lambda vector: vector["name"])
 fails = pytest.mark.parametrize("vector", VECTORS["fails"], ids=lambda vector: vector["name"])
 
 
@@ -60,6 +61,11 @@ def test_the_gateway_makes_it(vector):
     assert list(json.loads(made).items()) == list(json.loads(vector["envelope"]).items())
 
 
+@reads
+def test_the_gateway_reads_it(vector):
+    assert unseal(ring(), vector["message"].encode(), topic=vector["topic"]).hex() == vector["payload"]
+
+
 @fails
 def test_the_gateway_opens_nothing_else(vector):
     with pytest.raises(OpenFailed) as caught:
@@ -70,6 +76,11 @@ def test_the_gateway_opens_nothing_else(vector):
 @opens
 def test_the_opener_opens_it(vector, opener):
     assert opener(vector["envelope"].encode(), KEYS, vector["topic"]).hex() == vector["payload"]
+
+
+@reads
+def test_the_opener_reads_it(vector, opener):
+    assert opener(vector["message"].encode(), KEYS, vector["topic"]).hex() == vector["payload"]
 
 
 @fails
