@@ -325,7 +325,7 @@ class Gateway:
         metrics = registry(self._shared.counters, gauges) if settings.metrics_enabled else None
         bind = settings.gateway_health_bind
         try:
-            server = await serve(health, metrics, bind.host, bind.port)
+            server = await serve(health, metrics, bind.host, bind.port, start=self._tasks.start)
         except OSError as error:
             raise StartError([f"GATEWAY_HEALTH_BIND: {bind} can't be had: {error}"]) from error
         self._closing.push_async_callback(server.close)

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
@@ -23,18 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway import web
 from gateway.observe.logs import get_logger
 
 CHECK_DEADLINE = 2.0
 """Seconds an asynchronous check may take."""
 
-REQUEST_DEADLINE = 10.0
-"""Seconds a connection may last: one request, one answer (slow loris)."""
-
 _CONNECTIONS = 64
-_REQUEST_HEAD = 16_384
 
 CheckResult = tuple[bool, str]
 Check = Callable[[], CheckResult | Awaitable[CheckResult]]
@@ -98,62 +91,22 @@ class Health:
             return answer
 
 
-@dataclass(frozen=True, slots=True)
-class HealthServer:
-    """The open port. Close it before the loop ends."""
-
-    port: int
-    _server: uvicorn.Server
-
-    async def close(self) -> None:
-        """Stop listening, and end what is open within a second."""
-        await self._server.shutdown()
-
-
-async def serve(health: Health, registry: CollectorRegistry | None, host: str, port: int) -> HealthServer:
+async def serve(
+    health: Health, registry: CollectorRegistry | None, host: str, port: int, *, start: web.Start
+) -> web.WebServer:
     """Listen on `host:port` (port 0: any); without a registry `/metrics` is 404.
 
-    Raises OSError when the address can't be had. uvicorn is started and stopped by hand, without
-    its main loop: that only watches signals, which are ours, and would wake the process ten times
-    a second.
+    Raises OSError when the address can't be had.
     """
-    loop = asyncio.get_running_loop()
-    family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
-    # Bound here because uvicorn ends the process when it can't.
-    listener = socket.create_server(address[:2], family=family)
-    config = uvicorn.Config(
+    return await web.serve(
         _application(health, registry),
-        http=_OneRequest,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        workers=1,
-        limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=_REQUEST_HEAD,
+        host,
+        port,
+        start=start,
+        connections=_CONNECTIONS,
+        # Behind a proxy or on loopback everybody has the same address.
+        connections_per_address=_CONNECTIONS,
     )
-    # What a stranger sends to this port is worth no line of the log.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listener])
-    return HealthServer(listener.getsockname()[1], server)
-
-
-class _OneRequest(H11Protocol):
-    """A connection that ends when its time is up, whatever the peer does."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline.cancel()
-        super().connection_lost(exc)
 
 
 def _application(health: Health, registry: CollectorRegistry | None) -> Starlette:
@@ -169,7 +122,7 @@ def _application(health: Health, registry: CollectorRegistry | None) -> Starlett
         if registry is None:
             return _not_found()
         body = generate_latest(registry)
-        return Response(body, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "connection": "close"})
+        return Response(body, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def nothing_here(_: Request, __: Exception) -> Response:
         return _not_found()
@@ -197,5 +150,5 @@ def _json(status: int, body: Mapping[str, object]) -> Response:
         msgspec.json.encode(body),
         status_code=status,
         media_type="application/json",
-        headers={"connection": "close", "cache-control": "no-store"},
+        headers={"cache-control": "no-store"},
     )

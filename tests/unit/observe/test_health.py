@@ -9,8 +9,9 @@ import socket
 import pytest
 import uvloop
 
+from gateway import web
 from gateway.core.counters import Counters
-from gateway.observe import health as module
+from gateway.net.tasks import Tasks
 from gateway.observe.health import Health, serve
 from gateway.observe.metrics import registry
 
@@ -39,7 +40,7 @@ async def server():
     opened = []
 
     async def open_server(health, own_registry=None):
-        opened.append(await serve(health, own_registry, "127.0.0.1", 0))
+        opened.append(await serve(health, own_registry, "127.0.0.1", 0, start=Tasks().start))
         return opened[-1].port
 
     yield open_server
@@ -166,7 +167,7 @@ async def test_rubbish_is_refused_without_a_log_line(server, rubbish, caplog):
 
 
 async def test_a_silent_peer_is_cut_off(server, monkeypatch):
-    monkeypatch.setattr(module, "REQUEST_DEADLINE", 0.05)
+    monkeypatch.setattr(web, "REQUEST_DEADLINE", 0.05)
     port = await server(Health())
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nX: ")
@@ -185,7 +186,7 @@ async def test_closing_does_not_wait_for_an_answer_that_never_comes():
 
     health = Health(deadline=600)
     health.add("bus", hangs, vital=False)
-    server = await serve(health, None, "127.0.0.1", 0)
+    server = await serve(health, None, "127.0.0.1", 0, start=Tasks().start)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
     await asked.wait()
@@ -196,19 +197,19 @@ async def test_closing_does_not_wait_for_an_answer_that_never_comes():
 
 async def test_a_port_that_is_taken_is_an_error_and_not_the_end_of_the_process():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="use"):
-        await serve(Health(), None, "127.0.0.1", taken.getsockname()[1])
+        await serve(Health(), None, "127.0.0.1", taken.getsockname()[1], start=Tasks().start)
 
 
-def test_on_uvloop_it_starts_no_task_leaves_signals_and_the_root_logger_alone_and_ends():
+def test_on_uvloop_it_leaves_signals_and_the_root_logger_alone_and_ends():
     def surroundings():
         signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        return signals, logging.getLogger().handlers[:], asyncio.all_tasks()
+        return signals, logging.getLogger().handlers[:]
 
     async def main():
         health = Health()
         health.add("store", good(), vital=True)
         before = surroundings()
-        server = await serve(health, None, "127.0.0.1", 0)
+        server = await serve(health, None, "127.0.0.1", 0, start=Tasks().start)
         after = surroundings()
         status, _ = await get(server.port, "/health")
         _, idle = await asyncio.open_connection("127.0.0.1", server.port)
