@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, device_of, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, device_of, note, policy_of, settings_of, store_of
 from gateway.core.identity import Device, is_device_id, is_label
 from gateway.observe.printable import printable
 
@@ -81,6 +81,7 @@ async def _add(
     async with store_of(settings) as store:
         secret, credential = _new_secret(from_stdin=from_stdin)
         device = await store.add_device(device_id, credential=credential, roles=roles, labels=labels)
+        await note(store, "device", f"added with the roles {', '.join(roles)}", device=device_id)
     _give_secret(answer, device, secret, "added", show=not from_stdin)
 
 
@@ -149,6 +150,7 @@ def enable(device_id: DeviceId, as_json: Json = False, config: Config = None) ->
 async def _set_enabled(answer: Answer, settings: Settings, device_id: str, *, enabled: bool) -> None:
     async with store_of(settings) as store:
         device = await store.set_enabled(device_id, enabled=enabled)
+        await note(store, "device", _state(device), device=device_id)
     answer.give(_shown(device), f"Device {device_id} is {_state(device)}.")
 
 
@@ -159,7 +161,7 @@ def remove(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Remove a device: its sessions end within a second. There is no way back.
+    """Remove a device: its sessions end within a second, and its tokens. There is no way back.
 
     Asks first on a terminal; a script, which has none, is not asked. Exit code 1: there is no such
     device, or the answer was no.
@@ -176,6 +178,7 @@ async def _remove(answer: Answer, settings: Settings, device_id: str, *, ask: bo
             if not typer.confirm(question, err=True):
                 raise Failure(f"device {device_id} was not removed")
         await store.remove_device(device_id)
+        await note(store, "device", "removed", device=device_id)
     answer.give({"device_id": device_id, "removed": True}, f"Device {device_id} removed.")
 
 
@@ -188,7 +191,8 @@ def rotate(
 ) -> None:
     """Give a device a new secret and print it, once. Sessions opened with the old one end.
 
-    Exit code 1: there is no such device.
+    All its tokens are revoked: whoever had the secret may have asked for some. Exit code 1: there is no
+    such device.
     """
     with answering(as_json=as_json) as answer:
         asyncio.run(_rotate(answer, settings_of(config), device_id, from_stdin=secret_stdin))
@@ -198,6 +202,7 @@ async def _rotate(answer: Answer, settings: Settings, device_id: str, *, from_st
     async with store_of(settings) as store:
         secret, credential = _new_secret(from_stdin=from_stdin)
         device = await store.set_credential(device_id, credential)
+        await note(store, "device", "given a new secret", device=device_id)
     _give_secret(answer, device, secret, "has a new secret", show=not from_stdin)
 
 
@@ -247,6 +252,8 @@ def _new_secret(*, from_stdin: bool) -> tuple[bytes, str]:
 
 
 def _read_secret() -> bytes:
+    from gateway.security.tokens import looks_like_token
+
     if sys.stdin.isatty():
         secret = getpass.getpass("Secret: ").encode()
     else:
@@ -256,6 +263,11 @@ def _read_secret() -> bytes:
         raise wrong_usage("the secret on stdin is empty")
     if len(secret) > _LONGEST_SECRET:
         raise wrong_usage(f"the secret on stdin is longer than the {_LONGEST_SECRET} bytes MQTT can carry")
+    if looks_like_token(secret):
+        raise wrong_usage(
+            "the secret on stdin has the form of a token (eyJ….….…), and would be taken for one at login: "
+            "give another secret"
+        )
     return secret
 
 

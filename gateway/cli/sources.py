@@ -5,10 +5,13 @@ The database is imported here and late: it takes most of a second, which `--help
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -70,3 +73,35 @@ async def device_of(settings: Settings, device_id: str) -> Device:
         if device is None:
             raise UnknownDevice(device_id)
         return device
+
+
+async def note(
+    store: Store,
+    kind: Literal["device", "token", "key"],
+    reason: str,
+    *,
+    device: str | None = None,
+    refused: bool = False,
+) -> None:
+    """Have the running gateway, or the next one, tell what was done here and by whom. No secret in `reason`.
+
+    `kind` is one of `observe.audit.Kind`. Raises StoreError: what nobody learns of is not called done.
+    """
+    await store.note_event(
+        {
+            "time": int(datetime.now(UTC).timestamp() * 1000),
+            "kind": kind,
+            "outcome": "refused" if refused else "done",
+            "reason": reason,
+            "device": device,
+            "actor": f"gateway-admin:{_user()}",
+        }
+    )
+
+
+def _user() -> str:
+    # Not by the environment, which anybody may set.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())  # in a container, mostly

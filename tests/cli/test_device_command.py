@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import pty
+import pwd
 import re
 import subprocess
+import time
 
 import pytest
 from argon2 import PasswordHasher
@@ -160,3 +162,52 @@ def test_a_secret_typed_on_a_terminal_is_not_echoed(place):
     assert "hunter2" not in shown
     assert code == 0, shown
     assert verifies(place, "lamp-1", b"hunter2-planted")
+
+
+def noted(place):
+    async def take():
+        store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
+        try:
+            return await store.take_events()
+        finally:
+            await store.close()
+
+    return asyncio.run(take())
+
+
+def test_what_was_done_is_noted_for_the_gateway_to_tell(place):
+    commands = "add lamp-1 --role sensor", "disable lamp-1", "enable lamp-1", "rotate lamp-1", "remove lamp-1"
+    secrets = []
+    for command in commands:
+        code, out, _ = place.shell(f"gateway-admin device {command} --json")
+        assert code == 0
+        secrets.append(json.loads(out).get("secret", "no secret"))
+    place.shell("gateway-admin device disable ghost")
+    place.shell("gateway-admin device list")
+    events = noted(place)
+    assert [event["reason"] for event in events] == [
+        "added with the roles sensor",
+        "disabled",
+        "enabled",
+        "given a new secret",
+        "removed",
+    ]
+    for event in events:
+        assert (event["kind"], event["outcome"], event["device"]) == ("device", "done", "lamp-1")
+        assert event["actor"] == f"gateway-admin:{pwd.getpwuid(os.getuid()).pw_name}"
+        assert abs(event["time"] / 1000 - time.time()) < 300
+    assert not any(secret in json.dumps(events) for secret in secrets)
+
+
+@pytest.mark.parametrize("command", ["add lamp-2 --role sensor", "rotate lamp-1"])
+def test_a_secret_that_would_be_taken_for_a_token_is_refused(place, command):
+    place.shell("gateway-admin device add lamp-1 --role sensor")
+    before = stored(place, "lamp-1")
+    code, _, err = place.shell(
+        f"gateway-admin device {command} --secret-stdin", stdin=b"eyJhbGciOiJub25lIn0.e30.planted"
+    )
+    assert code == 2
+    assert "form of a token" in err
+    assert "planted" not in err
+    assert stored(place, "lamp-1") == before
+    assert stored(place, "lamp-2") is None
