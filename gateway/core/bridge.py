@@ -28,13 +28,15 @@ from gateway.core.connect import (
     Terms,
     bus_connect,
     check_connect,
+    connack_for,
     identity_of,
     refusal_of_bus,
     terms_of,
-    with_assigned,
+    token_of,
 )
 from gateway.core.events import (
     AccessWithdrawn,
+    Answer,
     Authenticated,
     AuthenticationFailed,
     BusBytes,
@@ -44,6 +46,8 @@ from gateway.core.events import (
     DeviceLost,
     Event,
     PolicyChanged,
+    Reauthenticated,
+    ReauthenticationFailed,
     ShuttingDown,
     Tick,
 )
@@ -133,7 +137,7 @@ class Bridge:
             # Without a whole CONNECT there is nobody to answer (MQTT 5, 4.13.1: "MAY send a CONNACK").
             return self._broken(error)
         self._enter(Phase.AUTHENTICATING)
-        return [Authenticate(connect.username, connect.password)]
+        return [Authenticate(connect.username, connect.password, token_of(connect))]
 
     def _take_connect(self) -> Connect | None:
         data = self._early
@@ -161,7 +165,7 @@ class Bridge:
     def _authenticated(self, event: Authenticated) -> list[Command]:
         connect, terms = self._settled()
         try:
-            identity = identity_of(event.device, connect, terms)
+            identity = identity_of(event.device, event.grant, connect, terms)
             packet = bus_connect(connect, terms, identity, self._shared)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report)
@@ -208,7 +212,7 @@ class Bridge:
             code, why = refusal_of_bus(connack.code, version)
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
-        answer = with_assigned(data[:end], connack, session.terms)
+        answer = connack_for(data[:end], connack, session.terms)
         if len(answer) > session.terms.delivered_max_size:
             return [Close("the CONNACK is longer than the device takes")]
         session.from_bus_early = b""
@@ -250,6 +254,17 @@ class Bridge:
         # The bus was sent the device's DISCONNECT: no answer of ours may follow it [MQTT-3.14.4-1].
         return [command for command in commands if type(command) is not SendToBus]
 
+    def _answer(self, event: Answer) -> list[Command]:
+        return self._open_session().answer(event)
+
+    def _renewed(self, event: Reauthenticated) -> list[Command]:
+        commands = self._open_session().renew(event.device, event.grant)
+        ends = type(commands[-1]) is Close
+        return [SendToBus(DISCONNECT), *commands] if ends else commands
+
+    def _not_renewed(self, event: ReauthenticationFailed) -> list[Command]:
+        return self._withdrawn(AccessWithdrawn(event.why))
+
     def _policy_changed(self, event: PolicyChanged) -> list[Command]:
         commands = self._open_session().judge_by(event.device)
         if not commands:
@@ -260,6 +275,9 @@ class Bridge:
 
     def _tick(self, event: Tick) -> list[Command]:
         session = self._open_session()
+        if session.expired:
+            why = "The token has expired."
+            return [Report("session", "refused", why), *self._withdrawn(AccessWithdrawn(why))]
         commands = session.tick(reading=event.reading)
         if session.forward.stopped:
             self._enter(Phase.LEAVING)
@@ -329,6 +347,9 @@ class Bridge:
         Phase.ESTABLISHED: {
             DeviceBytes: _device_bytes,
             BusBytes: _bus_bytes,
+            Answer: _answer,
+            Reauthenticated: _renewed,
+            ReauthenticationFailed: _not_renewed,
             PolicyChanged: _policy_changed,
             AccessWithdrawn: _withdrawn,
             DeviceLost: _device_lost,
@@ -339,6 +360,9 @@ class Bridge:
         Phase.LEAVING: {
             DeviceBytes: _nothing,
             BusBytes: _last_words,
+            Answer: _answer,
+            Reauthenticated: _nothing,
+            ReauthenticationFailed: _not_renewed,
             PolicyChanged: _policy_changed,
             AccessWithdrawn: _withdrawn,
             DeviceLost: _device_lost,
@@ -350,10 +374,13 @@ class Bridge:
             (
                 DeviceBytes,
                 BusBytes,
+                Answer,
                 Authenticated,
                 AuthenticationFailed,
                 BusUnavailable,
                 PolicyChanged,
+                Reauthenticated,
+                ReauthenticationFailed,
                 AccessWithdrawn,
                 DeviceLost,
                 BusLost,

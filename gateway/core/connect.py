@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gateway.core.commands import Report
-from gateway.core.identity import Device, Identity
+from gateway.core.identity import Device, Grant, Identity
 from gateway.core.pump import ANY_SIZE
 from gateway.core.shared import Shared
 from gateway.core.wills import WillTerms, sealed_will, terms_of_will
@@ -19,14 +19,23 @@ from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
 
+TOKEN_METHOD = b"gateway-jwt"
+"""The Authentication Method whose data is a token of ours (MQTT 5, 4.12)."""
 _STRING_MAX = 65_535
 _BESIDE_REASON = 13
 """What a PUBACK, PUBREC or DISCONNECT holds beside its Reason String at the most, in bytes."""
 
 # Towards the bus these would be promises of ours: it is asked for no topic alias, and a packet limit
 # is judged by what the device sees, not by the sealed message. Maximum Packet Size is kept by
-# `gateway.core.deliver`.
-_NOT_FOR_THE_BUS = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.MAXIMUM_PACKET_SIZE})
+# `gateway.core.deliver`. The token is nothing that the bus should see.
+_NOT_FOR_THE_BUS = frozenset(
+    {
+        PropertyId.TOPIC_ALIAS_MAXIMUM,
+        PropertyId.MAXIMUM_PACKET_SIZE,
+        PropertyId.AUTHENTICATION_METHOD,
+        PropertyId.AUTHENTICATION_DATA,
+    }
+)
 
 
 class ConnectRefused(MqttError):
@@ -52,6 +61,8 @@ class Terms:
     """The client id the gateway gave, without the prefix."""
     will: WillTerms | None
     """What the bus was given for later."""
+    enhanced: bool
+    """Whether it is the CONNECT's Authentication Method that authenticates: `gateway-jwt`."""
 
     @property
     def delivered_max_size(self) -> int:
@@ -69,8 +80,11 @@ class Terms:
 
 def check_connect(connect: Connect, shared: Shared) -> None:
     """What is refused whoever it is. Raises ConnectRefused."""
-    if find(connect.properties, PropertyId.AUTHENTICATION_METHOD) is not None:
+    method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
+    if method not in {None, TOKEN_METHOD}:
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
+    if method is None and token_of(connect) is not None:
+        raise ProtocolError("Authentication Data without a method")  # MQTT 5, 3.1.2.11.10
     if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
         # [MQTT-3.1.3-8] of 3.1.1
         raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
@@ -79,6 +93,11 @@ def check_connect(connect: Connect, shared: Shared) -> None:
             raise ProtocolError("a Maximum Packet Size of 0")  # MQTT 5, 3.1.2.11.4
         if not shared.bus_speaks_v5:
             raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
+
+
+def token_of(connect: Connect) -> bytes | None:
+    """The Authentication Data (MQTT 5, 3.1.2.11.10)."""
+    return find(connect.properties, PropertyId.AUTHENTICATION_DATA)
 
 
 def terms_of(connect: Connect, shared: Shared) -> Terms:
@@ -91,13 +110,14 @@ def terms_of(connect: Connect, shared: Shared) -> Terms:
         explain=find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0,
         assigned=None if connect.client_id else shared.new_client_id().encode(),
         will=None,
+        enhanced=find(properties, PropertyId.AUTHENTICATION_METHOD) is not None,
     )
 
 
-def identity_of(device: Device, connect: Connect, terms: Terms) -> Identity:
+def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Terms) -> Identity:
     """The identity of the connection, whose rules `{client}` fills in."""
     client_id = (terms.assigned or connect.client_id).decode()
-    return Identity(device.device_id, device.roles, device.labels, client_id)
+    return Identity(device.device_id, device.roles, device.labels, client_id, grant)
 
 
 def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shared) -> Connect:
@@ -121,7 +141,7 @@ def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shar
 
 
 def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shared) -> Will:
-    decision = terms.decide(shared.policy.access(identity))
+    decision = terms.decide(shared.policy.access(identity), shared.policy)
     if not decision.allowed:
         report = Report("will", "refused", decision.reason, "publish", terms.topic, decision.place)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
@@ -132,19 +152,29 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shar
     raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
 
 
+METHOD_PROPERTY = Property(
+    PropertyId.AUTHENTICATION_METHOD,
+    TOKEN_METHOD,
+    string_property(PropertyId.AUTHENTICATION_METHOD, TOKEN_METHOD.decode()),
+)
 _BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_KEEP_ALIVE})
 
 
-def with_assigned(raw: bytes, connack: Connack, terms: Terms) -> bytes:
-    """The bus's CONNACK as it came, but for a client id we gave (MQTT 5, 3.2.2.3.7)."""
-    if terms.assigned is None or terms.version is Version.V311:
+def connack_for(raw: bytes, connack: Connack, terms: Terms) -> bytes:
+    """The bus's CONNACK as it came, but for a client id that we gave and a method that is ours."""
+    if terms.version is Version.V311 or not (terms.assigned or terms.enhanced):
         return raw
-    assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER
-    ours = Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode()))
-    kept = [prop for prop in connack.properties if prop.identifier != assigned]
-    # Where Mosquitto puts it.
-    at = sum(prop.identifier in _BEFORE_ASSIGNED for prop in kept)
-    return encode_connack(replace(connack, properties=[*kept[:at], ours, *kept[at:]]), terms.version)
+    properties = connack.properties
+    if terms.assigned is not None:  # MQTT 5, 3.2.2.3.7
+        assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER
+        ours = Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode()))
+        kept = [prop for prop in properties if prop.identifier != assigned]
+        # Where Mosquitto puts it.
+        at = sum(prop.identifier in _BEFORE_ASSIGNED for prop in kept)
+        properties = [*kept[:at], ours, *kept[at:]]
+    if terms.enhanced:  # [MQTT-4.12.0-5]
+        properties = [*properties, METHOD_PROPERTY]
+    return encode_connack(replace(connack, properties=properties), terms.version)
 
 
 # What a refusal of the bus means for the device. Who may not enter the bus is the gateway, with the

@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.core.commands import Report
 from gateway.core.connect import Terms
 from gateway.core.envelope import OpenFailed, unseal
-from gateway.core.policy import Access, Action, Decision
+from gateway.core.policy import RESERVED, Access, Action, Decision
 from gateway.core.pump import Pump, check_first_byte, rebuilt
 from gateway.core.reports import Reports
 from gateway.core.routes import Route, keep, topic_text
@@ -90,8 +90,7 @@ class Deliver(Pump):
         if kind == PacketType.SUBACK:
             return self._subscriptions.suback(data, body, end)
         if kind == PacketType.UNSUBACK:
-            self._subscriptions.unsuback()
-            return None
+            return self._subscriptions.unsuback(data, body, end)
         if kind == PacketType.PUBCOMP:
             self.returned.completed += 1
             return None
@@ -163,10 +162,13 @@ class Deliver(Pump):
 
     def _judge(self, topic: bytes) -> Route:
         text = topic_text(topic)
-        sensitive = self._shared.policy.sensitive(text)
+        policy = self._shared.policy
+        sensitive = policy.sensitive(text)
+        # What stands below the service prefix on the bus is for its own services, never for a device.
+        decision = RESERVED if policy.reserves(text) else self._access.decide(Action.SUBSCRIBE, text)
         route = Route(
             text,
-            self._access.decide(Action.SUBSCRIBE, text),
+            decision,
             sensitive=sensitive,
             may_open=sensitive and self._access.decide(Action.DECRYPT, text).allowed,
         )

@@ -1,13 +1,15 @@
-"""From the device to the bus: what it may say, and what is sealed on the way.
+"""From the device to the bus: what it may say, what is sealed on the way, and what ends in the gateway.
 
 Owns the verdicts on topics this connection publishes to, its topic aliases, and the QoS handshakes
-that end here. Must not know the other direction but for the ledger of its acknowledgements.
+that end here: of what was denied, and of requests to the gateway's services. Must not know the other
+direction but for the ledger of its acknowledgements.
 """
 
 from __future__ import annotations
 
-from gateway.core.commands import Report
-from gateway.core.connect import Terms
+from gateway.core.calls import call_of
+from gateway.core.commands import Call, Command, Reauthenticate, Report
+from gateway.core.connect import TOKEN_METHOD, Terms
 from gateway.core.envelope import Sealer
 from gateway.core.policy import Access, Action, Decision
 from gateway.core.pump import Pump, check_first_byte
@@ -15,7 +17,7 @@ from gateway.core.reports import Reports
 from gateway.core.routes import Route, keep, topic_text
 from gateway.core.shared import OnDeny, Shared
 from gateway.core.subscriptions import Subscriptions
-from gateway.mqtt.decode import decode_packet_id, decode_publish
+from gateway.mqtt.decode import decode_auth, decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack, encode_publish
 from gateway.mqtt.errors import (
     LimitExceeded,
@@ -32,6 +34,8 @@ from gateway.mqtt.reasons import Reason
 
 _FILTER_LEAST = 6
 """About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""
+_AUTH_EFFORT = 100
+"""What looking at a token costs, in packets that are taken apart."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -42,14 +46,16 @@ class Forward(Pump):
         "_access",
         "_aliases",
         "_bus_aliases",
-        "_refused",
+        "_ended_here",
         "_reports",
         "_sender",
         "_shared",
         "_subscriptions",
         "_terms",
         "alias_max",
+        "asked",
         "pings",
+        "renewable",
     )
 
     def __init__(
@@ -74,8 +80,12 @@ class Forward(Pump):
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
-        # QoS 2 of 3.1.1: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
-        self._refused: frozenset[int] = frozenset()
+        # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
+        self._ended_here: frozenset[int] = frozenset()
+        self.asked: list[Command] = []
+        """What the device asks of the gateway itself. Whoever takes it empties it."""
+        self.renewable = terms.enhanced
+        """Whether the device may renew its token by AUTH."""
         self.pings = 0
         """PINGREQs that went to the bus, the gateway's own too."""
         self.alias_max = 0
@@ -118,8 +128,7 @@ class Forward(Pump):
             return self._subscriptions.subscribe(data, body, end, self._access, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
             self.effort += (end - body) // _FILTER_LEAST
-            self._subscriptions.unsubscribe(data, body, end)
-            return None
+            return self._subscriptions.unsubscribe(data, body, end, self.answers)
         if kind == PacketType.PINGREQ:
             self.pings += 1
             return None
@@ -128,15 +137,26 @@ class Forward(Pump):
         if kind == PacketType.DISCONNECT:
             self.stopped = True
             return None
-        # AUTH has no method to go on with; the others only a server sends.
+        if kind == PacketType.AUTH and self.renewable:
+            return self._auth(data, body, end)
+        # An AUTH without a method to go on with [MQTT-4.12.0-7]; the others only a server sends.
         raise ProtocolError("a packet that may not come here")
 
+    def _auth(self, data: bytes, body: int, end: int) -> bytes:
+        """Re-authentication with another token (MQTT 5, 4.12.1): one AUTH each way."""
+        auth = decode_auth(data, body, end)
+        if auth.code != Reason.REAUTHENTICATE or auth.method != TOKEN_METHOD:
+            raise ProtocolError("an AUTH that is no re-authentication with the method of the CONNECT")
+        self.effort += _AUTH_EFFORT
+        self.asked.append(Reauthenticate(auth.data))
+        return b""
+
     def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
-        packet_id = decode_packet_id(data, body, end) if self._refused else 0
-        if packet_id not in self._refused:
+        packet_id = decode_packet_id(data, body, end) if self._ended_here else 0
+        if packet_id not in self._ended_here:
             self.ledger.released += 1
             return None
-        self._refused = self._refused - {packet_id}
+        self._ended_here = self._ended_here - {packet_id}
         self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
         return b""
 
@@ -146,6 +166,8 @@ class Forward(Pump):
         topic, alias = self._resolve(packet)
         route = self.routes.get(topic) or self._judge(topic)
         size = end - packet.payload_at
+        if route.service is not None:
+            return self._ask(call_of(route.service, packet, data[packet.payload_at : end]), packet)
         if route.conditional:
             decision = route.decision.with_message(packet.qos, packet.retain, size)
             if not decision.allowed:
@@ -154,8 +176,8 @@ class Forward(Pump):
         if route.sensitive and (size or not packet.retain):
             return self._seal(packet, route, topic, data[packet.payload_at : end])
         self.ledger.passed(packet.qos)
-        if self._refused:
-            self._refused = self._refused - {packet.packet_id}
+        if self._ended_here:
+            self._ended_here = self._ended_here - {packet.packet_id}
         if not alias or self._bus_aliases.get(alias) == topic:
             if route.plain:
                 self.remember(packet, data, pos, body, end)
@@ -192,9 +214,10 @@ class Forward(Pump):
 
     def _judge(self, topic: bytes) -> Route:
         text = topic_text(topic)
-        sensitive = self._shared.policy.sensitive(text)
+        policy = self._shared.policy
         decision = self._access.decide(Action.PUBLISH, text)
-        return keep(self.routes, topic, Route(text, decision, sensitive=sensitive))
+        route = Route(text, decision, sensitive=policy.sensitive(text), service=policy.service(text))
+        return keep(self.routes, topic, route)
 
     def _seal(self, packet: Publish, route: Route, topic: bytes, payload: bytes) -> bytes:
         shared = self._shared
@@ -208,9 +231,15 @@ class Forward(Pump):
             raise PacketTooLarge("the sealed message is longer than the bus takes")
         self.sealed += 1
         self.ledger.passed(packet.qos)
-        if self._refused:
-            self._refused = self._refused - {packet.packet_id}
+        if self._ended_here:
+            self._ended_here = self._ended_here - {packet.packet_id}
         return changed
+
+    def _ask(self, call: Call, packet: Publish) -> bytes:
+        """A request to a service of ours: the bus never sees it."""
+        if packet.qos < 2 or packet.packet_id not in self._ended_here:
+            self.asked.append(call)
+        return self._acknowledge(packet)
 
     def _deny(self, packet: Publish, route: Route, decision: Decision) -> bytes:
         """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
@@ -220,21 +249,25 @@ class Forward(Pump):
             self._reports.add(
                 Report("publish", "refused", decision.reason, "publish", route.topic, decision.place)
             )
+        if self.version is Version.V5:
+            reason = self._terms.explanation(decision.reason)
+            return self._acknowledge(packet, Reason.NOT_AUTHORIZED, reason)
+        if packet.qos and self._shared.on_deny is OnDeny.DISCONNECT:
+            raise Refused(decision.reason)
+        return self._acknowledge(packet)
+
+    def _acknowledge(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:
+        """Answer a PUBLISH in the bus's stead, in its place among the bus's answers."""
         if packet.qos == 0:
             return b""
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
         most = self._shared.policy.limits.in_flight
-        if self.version is Version.V5:
-            reason = self._terms.explanation(decision.reason)
-            answer = encode_ack(kind, packet.packet_id, Reason.NOT_AUTHORIZED, reason)
-        elif self._shared.on_deny is OnDeny.DISCONNECT:
-            raise Refused(decision.reason)
-        else:
-            answer = encode_ack(kind, packet.packet_id)
-            if packet.qos == 2:
-                if len(self._refused) >= most:
-                    raise LimitExceeded("too many unfinished QoS 2 messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
-                self._refused = self._refused | {packet.packet_id}
+        if packet.qos == 2 and not code:
+            # The handshake goes on, with us [MQTT-4.3.3-4].
+            if len(self._ended_here) >= most:
+                raise LimitExceeded("too many unfinished QoS 2 messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
+            self._ended_here = self._ended_here | {packet.packet_id}
+        answer = encode_ack(kind, packet.packet_id, code, explanation)
         answer = self.ledger.answer(packet.qos, answer, most)
         if answer:
             self.answers.append(answer)

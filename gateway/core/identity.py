@@ -1,5 +1,4 @@
-"""Who is there: the device as the store knows it, the token it may have come with, and the identity of
-one connection.
+"""Who is there: the device as stored, the token it may have come with, the identity of one connection.
 
 Device ids are one topic level by construction, so that no identity can widen a rule
 (CVE-2017-7650: a wildcard in a user name).

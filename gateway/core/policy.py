@@ -18,6 +18,7 @@ import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from gateway.core.commands import Service
 from gateway.core.identity import Identity
 from gateway.core.limits import Limits
 from gateway.core.rules import (
@@ -32,7 +33,15 @@ from gateway.core.rules import (
     template_values,
 )
 from gateway.core.topic_tree import TopicTree
-from gateway.mqtt.topics import filter_fault, name_fault, split_filter, unshared
+from gateway.mqtt.topics import (
+    covers,
+    filter_fault,
+    intersection,
+    join_filter,
+    name_fault,
+    split_filter,
+    unshared,
+)
 
 __all__ = ["Access", "Action", "Decision", "Effect", "Policy", "Role", "Rule"]
 
@@ -48,14 +57,35 @@ _NO_RULE = {
     Action.DECRYPT: _refused("No rule allows the device to decrypt this topic."),
 }
 _NO_ROLE = _refused("The device has no role that gives it rights.")
-_RESERVED = _refused("This topic belongs to the gateway itself.")
-_ON_THE_BUS = frozenset({Action.PUBLISH, Action.SUBSCRIBE})
+_NOT_IN_TOKEN = {
+    Action.PUBLISH: _refused("The token does not allow the device to publish to this topic."),
+    Action.SUBSCRIBE: _refused("The token does not allow the device to receive this topic."),
+    Action.ENCRYPT: _refused("The token does not allow the device to encrypt for this topic."),
+    Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
+}
+RESERVED = _refused("This topic belongs to the gateway itself.")
+_SERVICE = Decision(
+    allowed=True,
+    reason="Every device may use the gateway's services.",
+    rule=None,
+    grants=(Rule(Effect.ALLOW, frozenset({Action.PUBLISH, Action.SUBSCRIBE}), ""),),
+)
 
 
 class Policy:
     """All roles, the sensitive topics and the limits: compiled, and never changed afterwards."""
 
-    __slots__ = ("_reserved", "_sensitive", "_trees", "digest", "limits", "roles", "sensitive_filters")
+    __slots__ = (
+        "_reserved",
+        "_responses",
+        "_sensitive",
+        "_services",
+        "_trees",
+        "digest",
+        "limits",
+        "roles",
+        "sensitive_filters",
+    )
 
     def __init__(
         self, roles: Iterable[Role], *, sensitive: Iterable[str], limits: Limits, reserved: str
@@ -70,6 +100,8 @@ class Policy:
         self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
         self.sensitive_filters = tuple(sensitive)
         self._reserved = reserved
+        self._services = {f"{reserved}/{service}": service for service in Service}
+        self._responses = frozenset(f"{topic}_response" for topic in self._services)
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
         for role in self.roles.values():
             for rule in role.rules:
@@ -99,6 +131,18 @@ class Policy:
     def reserves(self, topic: str) -> bool:
         """Whether this topic, or every topic of this filter, is at or below the service prefix."""
         return topic.startswith(self._reserved) and topic[len(self._reserved) :][:1] in {"", "/"}
+
+    def service(self, topic: str) -> Service | None:
+        """Which service takes its requests on this topic name."""
+        return self._services.get(topic)
+
+    def service_right(self, action: Action, topic_filter: str, device_id: str) -> Decision:
+        """What every device may do at or below the service prefix, without a rule."""
+        asks = action is Action.PUBLISH and topic_filter in self._services
+        hears = action is Action.SUBSCRIBE and (
+            topic_filter in self._responses or covers(f"{self._reserved}/reply/{device_id}/#", topic_filter)
+        )
+        return _SERVICE if asks or hears else RESERVED
 
     def matching(
         self, action: Action, topic_filter: str, roles: Iterable[str], specials: Mapping[str, tuple[str, ...]]
@@ -166,7 +210,10 @@ class Access:
         """
         if fault := filter_fault(topic_filter) or self._policy.limit_fault(topic_filter):
             return _refused(f"The topic filter {fault}.")
-        return self._judge(Action.SUBSCRIBE, unshared(topic_filter))
+        asked = unshared(topic_filter)
+        if asked != topic_filter and self._policy.reserves(asked):
+            return RESERVED  # answers go to one connection: there is nothing to share
+        return self._judge(Action.SUBSCRIBE, asked)
 
     def rules(self) -> tuple[Rule, ...]:
         """Every rule that judges this identity, its topic resolved, in the order of its roles.
@@ -182,11 +229,55 @@ class Access:
             if (topic := resolve(rule.topic, values)) is not None
         )
 
+    def permissions(self) -> dict[str, tuple[str, ...]]:
+        """The topic filters of each action that a token for this identity carries.
+
+        What the allow rules give, `{client}` as `+` because a token outlives its client id; less what a
+        deny covers wholly, and no more than the token that the identity came with. Filters that another
+        one covers are left out.
+        """
+        values = {**template_values(self._identity), "{client}": "+"}
+        return {action.value: self._permitted(action, values) for action in Action}
+
+    def _permitted(self, action: Action, values: Mapping[str, str]) -> tuple[str, ...]:
+        allowed: dict[str, None] = {}
+        denied: TopicTree[str] = TopicTree()
+        for name in dict.fromkeys(self._identity.roles):
+            for rule in self._policy.roles[name].rules if name in self._policy.roles else ():
+                topic = resolve(rule.topic, values) if action in rule.actions else None
+                if topic is None:
+                    continue
+                if rule.effect is Effect.ALLOW:
+                    levels, open_end = split_filter(topic)
+                    allowed[join_filter(levels, open_end=open_end)] = None
+                elif "{client}" not in rule.topic:  # as `+` it would deny more than it says
+                    _plant(denied, topic)
+        grant = self._identity.grant
+        if grant is not None:
+            granted = grant.permissions.get(action, ())
+            allowed = {
+                both: None
+                for topic in allowed
+                for other in ((topic,) if topic in granted else granted)
+                if (both := intersection(topic, other)) is not None
+            }
+        kept: TopicTree[str] = TopicTree()
+        for topic in allowed:
+            _plant(kept, topic)
+        return tuple(
+            topic
+            for topic in allowed
+            if not denied.find(topic, ("",), {})
+            and not any(other != topic for other in kept.find(topic, ("",), {}))
+        )
+
     def _judge(self, action: Action, topic_filter: str) -> Decision:
         policy = self._policy
         roles = self._identity.roles
-        if action in _ON_THE_BUS and policy.reserves(topic_filter):
-            return _RESERVED
+        if policy.reserves(topic_filter):
+            return policy.service_right(action, topic_filter, self._identity.device_id)
+        if self._identity.grant is not None and not self._identity.grant.allows(action, topic_filter):
+            return _NOT_IN_TOKEN[action]
         if not any(role in policy.roles for role in roles):
             return _NO_ROLE
         specials: dict[str, tuple[str, ...]] = {}
@@ -200,3 +291,8 @@ class Access:
             return _NO_RULE[action]
         chosen = next((rule for rule in rules if rule.unconditional), rules[0])
         return Decision(allowed=True, reason="A rule allows it.", rule=chosen, grants=tuple(rules))
+
+
+def _plant(tree: TopicTree[str], topic_filter: str) -> None:
+    levels, open_end = split_filter(topic_filter)
+    tree.add(levels, topic_filter, owner="", open_end=open_end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.core.commands import Service
 from gateway.core.envelope import Sealer
 from gateway.core.policy import Decision
 from gateway.mqtt.errors import MalformedPacket
@@ -16,9 +17,27 @@ _TOPIC_MAX = 1024
 class Route:
     """The verdict on one topic."""
 
-    __slots__ = ("conditional", "decision", "may_open", "plain", "reported", "sealer", "sensitive", "topic")
+    __slots__ = (
+        "conditional",
+        "decision",
+        "may_open",
+        "plain",
+        "reported",
+        "sealer",
+        "sensitive",
+        "service",
+        "topic",
+    )
 
-    def __init__(self, topic: str, decision: Decision, *, sensitive: bool, may_open: bool = False) -> None:
+    def __init__(
+        self,
+        topic: str,
+        decision: Decision,
+        *,
+        sensitive: bool,
+        may_open: bool = False,
+        service: Service | None = None,
+    ) -> None:
         self.topic = topic
         self.decision = decision
         self.sensitive = sensitive
@@ -28,7 +47,9 @@ class Route:
         """Whether the single message has to be looked at."""
         self.sealer: Sealer | None = None
         """Of a topic that was published to, if it is sensitive."""
-        self.plain = not self.conditional and not sensitive
+        self.service = service
+        """Whose requests end here, in the gateway."""
+        self.plain = not self.conditional and not sensitive and service is None
         """Every message passes as it came."""
         self.reported = False
         """A refusal was told once already."""

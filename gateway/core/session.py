@@ -6,16 +6,20 @@ which is `gateway.core.bridge`'s.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from gateway.core.calls import TOO_LARGE, answer_packet
 from gateway.core.commands import Close, Command, PauseDevice, Report, SendToBus, SendToDevice
-from gateway.core.connect import Terms
+from gateway.core.connect import METHOD_PROPERTY, Terms
 from gateway.core.deliver import Deliver
+from gateway.core.events import Answer
 from gateway.core.forward import Forward
-from gateway.core.identity import Device, Identity
+from gateway.core.identity import Device, Grant, Identity
 from gateway.core.pump import ANY_SIZE
 from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.core.subscriptions import Subscriptions
-from gateway.mqtt.encode import PINGREQ, encode_disconnect
+from gateway.mqtt.encode import PINGREQ, encode_auth, encode_disconnect
 from gateway.mqtt.errors import LimitExceeded, MqttError, Refused, Unanswerable
 from gateway.mqtt.inflight import Ledger
 from gateway.mqtt.packets import Connack, Version
@@ -40,6 +44,7 @@ class Session:
         "_shared",
         "_silent",
         "_stuck",
+        "_subscriptions",
         "forward",
         "from_bus_early",
         "identity",
@@ -55,7 +60,7 @@ class Session:
         """A CONNACK in pieces."""
         self._reports = Reports()
         access = shared.policy.access(identity)
-        subscriptions = Subscriptions(shared, terms.version, self._reports)
+        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports)
         spoken, heard = Ledger(), Ledger()
         self.forward = Forward(
             shared,
@@ -67,6 +72,8 @@ class Session:
             ledger=spoken,
             returned=heard,
         )
+        # More than the standard asks for [MQTT-4.12.0-7]: few libraries can name a method in CONNECT.
+        self.forward.renewable |= terms.version is Version.V5 and identity.grant is not None
         self._deliver = Deliver(
             shared,
             terms,
@@ -116,6 +123,9 @@ class Session:
             self._heard = True
         if forward.answers:
             commands.append(SendToDevice(_taken(forward.answers)))
+        if forward.asked:
+            commands += forward.asked
+            forward.asked = []
         if self._reports.pending:
             self._tell(commands)
         if error is not None:
@@ -157,9 +167,34 @@ class Session:
         """Whether the bus has the device's own DISCONNECT, which ended the will too."""
         return self.forward.stopped and not self.last_words
 
+    def answer(self, answer: Answer) -> list[Command]:
+        """What a service answers to a request of this connection: for this device alone."""
+        identifiers = self._subscriptions.identifiers(answer.topic)
+        commands: list[Command] = []
+        for payload in (answer.payload, TOO_LARGE):
+            packet = answer_packet(answer, payload, self.terms.version, identifiers)
+            if len(packet) <= self.terms.device_max_size:
+                commands.append(SendToDevice(packet))
+                break
+        if answer.report is not None:
+            self._reports.add(answer.report)
+            self._tell(commands)
+        return commands
+
+    def renew(self, device: Device, grant: Grant) -> list[Command]:
+        """Another token took the place of the one before (MQTT 5, 4.12.1)."""
+        self.identity = replace(self.identity, grant=grant)
+        return self.judge_by(device) or [SendToDevice(encode_auth(Reason.SUCCESS, [METHOD_PROPERTY]))]
+
+    @property
+    def expired(self) -> bool:
+        """Whether the token it was opened with, or the one that renewed it, has come to its end."""
+        grant = self.identity.grant
+        return grant is not None and self._shared.now() >= grant.expires_at * 1000
+
     def judge_by(self, device: Device) -> list[Command]:
         """Another policy is in force, or the device has other roles or labels. Commands only to end it."""
-        self.identity = Identity(device.device_id, device.roles, device.labels, self.identity.client_id)
+        self.identity = replace(self.identity, roles=device.roles, labels=device.labels)
         access = self._shared.policy.access(self.identity)
         self.forward.judge_by(access)
         self.forward.effort_max = self._shared.policy.limits.messages_per_second // _EFFORT
@@ -167,7 +202,7 @@ class Session:
         will = self.terms.will
         if will is None or self.said_goodbye:
             return []
-        decision = will.decide(access)
+        decision = will.decide(access, self._shared.policy)
         why, place = decision.reason, decision.place
         if decision.allowed:
             if will.sealed or not will.must_be_sealed(self._shared.policy):

@@ -1,7 +1,8 @@
 """SUBSCRIBE, judged filter by filter, and its SUBACK, put together again in order (MQTT 5, 3.8, 3.9).
 
-Owns which SUBSCRIBEs wait for the bus and how many filters a connection holds. That a filter was
-allowed once is no right to be delivered: `gateway.core.deliver` asks again.
+Owns which SUBSCRIBEs wait for the bus and how many filters a connection holds. Those for the gateway's
+own service topics stay here: the bus never hears of them. That a filter was allowed once is no right to
+be delivered: `gateway.core.deliver` asks again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from gateway.core.policy import Access
 from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
-from gateway.mqtt.encode import encode_properties, encode_suback, encode_subscribe
+from gateway.mqtt.encode import (
+    encode_properties,
+    encode_suback,
+    encode_subscribe,
+    encode_unsuback,
+    encode_unsubscribe,
+)
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.packets import Subscription, Version
-from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, join, read_properties
+from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, PropertyId, join, read_properties
 from gateway.mqtt.reasons import Reason
-from gateway.mqtt.topics import NO_SHARED_FILTER, depth_fault, filter_fault
+from gateway.mqtt.topics import NO_SHARED_FILTER, depth_fault, filter_fault, matches, unshared
 from gateway.mqtt.wire import Reader, decode_utf8
 
 _FAILURE_311 = 0x80
@@ -28,17 +35,30 @@ _NO_LOCAL = 0x04
 class Subscriptions:
     """The subscriptions made on one connection."""
 
-    __slots__ = ("_filters", "_reports", "_shared", "_unsubscribes", "_version", "_waiting")
+    __slots__ = (
+        "_filters",
+        "_own",
+        "_reports",
+        "_shared",
+        "_unsubscribes",
+        "_unsubscribing",
+        "_version",
+        "_waiting",
+    )
 
     def __init__(self, shared: Shared, version: Version, reports: Reports) -> None:
         self._shared = shared
         self._version = version
         self._reports = reports
         self._filters: frozenset[bytes] | set[bytes] = frozenset()
+        # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
+        self._own: dict[str, bytes] = {}
         self._unsubscribes = 0
         # What was asked of the bus: packet id, and our refusals with a None where the bus answers.
         # The empty tuple where it answers all. In order, for a packet id may come twice.
         self._waiting: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+        # The same for UNSUBSCRIBEs, but only those with an answer of ours.
+        self._unsubscribing: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
 
     @property
     def unanswered(self) -> bool:
@@ -53,8 +73,12 @@ class Subscriptions:
         codes: list[int | None] = []
         granted: list[Subscription] = []
         changed = False
+        identifier = next(
+            (one.raw for one in packet.properties if one.identifier == PropertyId.SUBSCRIPTION_IDENTIFIER),
+            b"",
+        )
         for one in packet.subscriptions:
-            code, subscription = self._judge(one, access)
+            code, subscription = self._judge(one, access, identifier)
             codes.append(code)
             if subscription is None:
                 changed = True
@@ -67,14 +91,17 @@ class Subscriptions:
             return b""
         if len(self._waiting) >= self._shared.policy.limits.in_flight:
             raise LimitExceeded("too many unanswered SUBSCRIBE packets")
-        refused = any(code is not None for code in codes)
-        self._waiting = (*self._waiting, (packet.packet_id, tuple(codes) if refused else ()))
+        ours = any(code is not None for code in codes)
+        self._waiting = (*self._waiting, (packet.packet_id, tuple(codes) if ours else ()))
         if not changed:
             return None
         properties = encode_properties(packet.properties, self._version)
         return encode_subscribe(packet.packet_id, properties, granted)
 
-    def _judge(self, one: Subscription, access: Access) -> tuple[int | None, Subscription | None]:
+    def _judge(
+        self, one: Subscription, access: Access, identifier: bytes
+    ) -> tuple[int | None, Subscription | None]:
+        """The code, if it is ours to give, and what the bus is asked for, if it is asked."""
         text = _filter_text(one.filter)
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
@@ -96,23 +123,60 @@ class Subscriptions:
             if isinstance(self._filters, frozenset):
                 self._filters = set()
             self._filters.add(digest)
+        if self._shared.policy.reserves(text):
+            self._own[text] = identifier
+            return one.qos, None
         if one.qos > decision.max_qos:
             # A server may grant less than was asked for (MQTT 5, 3.8.4).
             return None, Subscription(one.filter, one.options & ~3 | decision.max_qos)
         return None, one
 
-    def unsubscribe(self, data: bytes, body: int, end: int) -> None:
-        """An UNSUBSCRIBE passes: it takes no right to hear less."""
-        filters = decode_unsubscribe(data, body, end, self._version)
-        for one in filters:
-            _filter_text(one)
-        self._unsubscribes += 1
-        if isinstance(self._filters, set):
-            self._filters.difference_update(map(_digest, filters))
+    def identifiers(self, topic: str) -> bytes:
+        """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
+        return b"".join([raw for own, raw in self._own.items() if raw and matches(own, topic)])
 
-    def unsuback(self) -> None:
-        """The bus answered an UNSUBSCRIBE."""
+    def unsubscribe(self, data: bytes, body: int, end: int, answers: list[bytes]) -> bytes | None:
+        """What of an UNSUBSCRIBE goes to the bus; None for all of it: it takes no right to hear less."""
+        packet = decode_unsubscribe(data, body, end, self._version)
+        codes: list[int | None] = []
+        kept: list[bytes] = []
+        for one in packet.filters:
+            text = _filter_text(one)
+            if self._shared.policy.reserves(unshared(text)):
+                existed = self._own.pop(text, None) is not None
+                codes.append(Reason.SUCCESS if existed else Reason.NO_SUBSCRIPTION_EXISTED)
+            else:
+                codes.append(None)
+                kept.append(one)
+        if isinstance(self._filters, set):
+            self._filters.difference_update(map(_digest, packet.filters))
+        v5 = self._version is Version.V5
+        if not kept:
+            own = bytes(code or 0 for code in codes) if v5 else b""
+            answers.append(encode_unsuback(packet.packet_id, encode_properties([], self._version), own))
+            return b""
+        self._unsubscribes += 1
+        if len(kept) == len(codes):
+            return None
+        if v5:  # an UNSUBACK of 3.1.1 says nothing of single filters
+            if len(self._unsubscribing) >= self._shared.policy.limits.in_flight:
+                raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
+            self._unsubscribing = (*self._unsubscribing, (packet.packet_id, tuple(codes)))
+        properties = encode_properties(packet.properties, self._version)
+        return encode_unsubscribe(packet.packet_id, properties, kept)
+
+    def unsuback(self, data: bytes, body: int, end: int) -> bytes | None:
+        """The bus's UNSUBACK with our codes put in; None when there are none."""
         self._unsubscribes -= 1
+        if not self._unsubscribing:
+            return None
+        packet_id = decode_packet_id(data, body, end)
+        index = next((i for i, waiting in enumerate(self._unsubscribing) if waiting[0] == packet_id), -1)
+        if index < 0:
+            return None
+        codes = self._unsubscribing[index][1]
+        self._unsubscribing = self._unsubscribing[:index] + self._unsubscribing[index + 1 :]
+        return encode_unsuback(packet_id, *self._merged(data, body, end, codes))
 
     def suback(self, data: bytes, body: int, end: int) -> bytes | None:
         """The bus's SUBACK with our refusals put in; None when there are none."""
@@ -124,15 +188,18 @@ class Subscriptions:
         self._waiting = self._waiting[:index] + self._waiting[index + 1 :]
         if not codes:
             return None
+        return encode_suback(packet_id, *self._merged(data, body, end, codes))
+
+    def _merged(self, data: bytes, body: int, end: int, codes: tuple[int | None, ...]) -> tuple[bytes, bytes]:
+        """The properties of the bus's answer, and its codes where ours leave a gap."""
         reader = Reader(data, body + 2, end)
         properties = b""
         if self._version is Version.V5:
             properties = join(read_properties(reader, IN_ACKNOWLEDGEMENT))
         if reader.left != codes.count(None):
-            raise ProtocolError("a SUBACK of the wrong length")
-        granted = iter(reader.raw(reader.left))
-        merged = bytes(next(granted) if code is None else code for code in codes)
-        return encode_suback(packet_id, properties, merged)
+            raise ProtocolError("an answer of the bus has the wrong length")
+        theirs = iter(reader.raw(reader.left))
+        return properties, bytes(next(theirs) if code is None else code for code in codes)
 
 
 def _digest(topic_filter: bytes) -> bytes:

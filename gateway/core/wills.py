@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from gateway.core.envelope import Sealer
 from gateway.core.identity import Identity
 from gateway.core.keyring import KeysUnavailable
-from gateway.core.policy import Access, Action, Decision, Policy
+from gateway.core.policy import RESERVED, Access, Action, Decision, Policy
 from gateway.core.routes import topic_text
 from gateway.core.shared import Shared
 from gateway.mqtt.packets import Will
@@ -32,8 +32,10 @@ class WillTerms:
     """Bytes of payload as the device gave it."""
     sealed: bool
 
-    def decide(self, access: Access) -> Decision:
-        """Whether it may be published."""
+    def decide(self, access: Access, policy: Policy) -> Decision:
+        """Whether it may be published. A request to the gateway can't be left to the bus."""
+        if policy.reserves(self.topic):
+            return RESERVED
         decision = access.decide(Action.PUBLISH, self.topic)
         return decision.with_message(self.qos, self.retain, self.size)
 

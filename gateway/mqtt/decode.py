@@ -7,8 +7,19 @@ or ProtocolError, LimitExceeded for a packet of more parts than we take, and not
 from __future__ import annotations
 
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError
-from gateway.mqtt.packets import Connack, Connect, Publish, Subscribe, Subscription, Version, Will
+from gateway.mqtt.packets import (
+    Auth,
+    Connack,
+    Connect,
+    Publish,
+    Subscribe,
+    Subscription,
+    Unsubscribe,
+    Version,
+    Will,
+)
 from gateway.mqtt.properties import (
+    IN_AUTH,
     IN_CONNACK,
     IN_CONNECT,
     IN_PUBLISH,
@@ -16,6 +27,8 @@ from gateway.mqtt.properties import (
     IN_UNSUBSCRIBE,
     IN_WILL,
     Property,
+    PropertyId,
+    find,
     read_properties,
 )
 from gateway.mqtt.reasons import Reason
@@ -154,17 +167,30 @@ def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subsc
     return Subscribe(packet_id, properties, subscriptions)
 
 
-def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version) -> list[bytes]:
-    """The topic filters of an UNSUBSCRIBE's body (MQTT 5, 3.10)."""
+def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version) -> Unsubscribe:
+    """An UNSUBSCRIBE's body (MQTT 5, 3.10)."""
     reader = Reader(data, pos, end)
-    _read_head(reader, IN_UNSUBSCRIBE, version)
+    packet_id, properties = _read_head(reader, IN_UNSUBSCRIBE, version)
     filters: list[bytes] = []
     while reader.left:
         filters.append(reader.binary())
         _count_filter(len(filters))
     if not filters:
         raise MalformedPacket("an UNSUBSCRIBE without a topic filter")  # [MQTT-3.10.3-2]
-    return filters
+    return Unsubscribe(packet_id, properties, filters)
+
+
+def decode_auth(data: bytes, pos: int, end: int) -> Auth:
+    """An AUTH's body (MQTT 5, 3.15.2). An empty one means success and nothing more."""
+    if pos == end:
+        return Auth(Reason.SUCCESS, None, b"")
+    reader = Reader(data, pos, end)
+    code = reader.byte()
+    properties = read_properties(reader, IN_AUTH)
+    if reader.left:
+        raise MalformedPacket("bytes behind an AUTH")
+    method = find(properties, PropertyId.AUTHENTICATION_METHOD)
+    return Auth(code, method, find(properties, PropertyId.AUTHENTICATION_DATA) or b"")
 
 
 def _count_filter(count: int) -> None:

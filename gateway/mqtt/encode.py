@@ -71,6 +71,22 @@ def encode_suback(packet_id: int, properties: bytes, codes: bytes) -> bytes:
     return _packet(PacketType.SUBACK << 4, packet_id.to_bytes(2, "big") + properties + codes)
 
 
+def encode_unsubscribe(packet_id: int, properties: bytes, filters: list[bytes]) -> bytes:
+    """An UNSUBSCRIBE (MQTT 5, 3.10). `properties` is the list on the wire, or empty in 3.1.1."""
+    body = b"".join(map(encode_binary, filters))
+    return _packet(PacketType.UNSUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + properties + body)
+
+
+def encode_unsuback(packet_id: int, properties: bytes, codes: bytes) -> bytes:
+    """An UNSUBACK (MQTT 5, 3.11). In 3.1.1 both lists are empty: it has no codes."""
+    return _packet(PacketType.UNSUBACK << 4, packet_id.to_bytes(2, "big") + properties + codes)
+
+
+def encode_auth(code: int, properties: list[Property]) -> bytes:
+    """An AUTH of MQTT 5 (3.15)."""
+    return _packet(PacketType.AUTH << 4, bytes((code,)) + join(properties))
+
+
 def encode_disconnect(code: int, explanation: str = "") -> bytes:
     """A DISCONNECT of MQTT 5 (3.14)."""
     body = bytes((code,))

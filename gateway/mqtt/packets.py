@@ -1,4 +1,4 @@
-"""The packets that are taken apart: CONNECT, CONNACK, PUBLISH, SUBSCRIBE.
+"""The packets that are taken apart: CONNECT, CONNACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, AUTH.
 
 All others pass as bytes, of which at most the packet identifier is looked at.
 """
@@ -106,6 +106,24 @@ class Subscription:
     def qos(self) -> int:
         """The Maximum QoS asked for."""
         return self.options & 3
+
+
+@dataclass(slots=True)
+class Unsubscribe:
+    """An UNSUBSCRIBE (MQTT 5, 3.10)."""
+
+    packet_id: int
+    properties: list[Property]
+    filters: list[bytes]
+
+
+@dataclass(slots=True)
+class Auth:
+    """An AUTH of MQTT 5 (3.15)."""
+
+    code: int
+    method: bytes | None
+    data: bytes = field(repr=False)
 
 
 @dataclass(slots=True)

@@ -16,10 +16,15 @@ from gateway.mqtt.wire import Reader, encode_binary, encode_length
 class PropertyId(IntEnum):
     """Identifiers of the properties we read or write ourselves (MQTT 5, 2.2.2.2)."""
 
+    PAYLOAD_FORMAT_INDICATOR = 0x01
+    CONTENT_TYPE = 0x03
+    RESPONSE_TOPIC = 0x08
+    CORRELATION_DATA = 0x09
     SUBSCRIPTION_IDENTIFIER = 0x0B
     ASSIGNED_CLIENT_IDENTIFIER = 0x12
     SERVER_KEEP_ALIVE = 0x13
     AUTHENTICATION_METHOD = 0x15
+    AUTHENTICATION_DATA = 0x16
     REQUEST_PROBLEM_INFORMATION = 0x17
     REASON_STRING = 0x1F
     TOPIC_ALIAS_MAXIMUM = 0x22
@@ -69,6 +74,7 @@ IN_UNSUBSCRIBE = frozenset({0x26})
 IN_CONNACK = frozenset(
     {0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A}
 )
+IN_AUTH = frozenset({0x15, 0x16, 0x1F, 0x26})
 IN_ACKNOWLEDGEMENT = frozenset({0x1F, 0x26})
 _REPEATABLE = frozenset({PropertyId.USER_PROPERTY, PropertyId.SUBSCRIPTION_IDENTIFIER})
 

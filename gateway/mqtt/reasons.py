@@ -12,6 +12,8 @@ class Reason(IntEnum):
     """An MQTT 5 reason code (MQTT 5, 2.4). Below 0x80 is success."""
 
     SUCCESS = 0x00
+    NO_SUBSCRIPTION_EXISTED = 0x11
+    REAUTHENTICATE = 0x19
     UNSPECIFIED_ERROR = 0x80
     MALFORMED_PACKET = 0x81
     PROTOCOL_ERROR = 0x82

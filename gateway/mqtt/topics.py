@@ -75,6 +75,13 @@ def split_filter(topic_filter: str, most: int = -1) -> tuple[list[str], bool]:
     return topic_filter.split("/", most), False
 
 
+def join_filter(levels: list[str], *, open_end: bool) -> str:
+    """What `split_filter` took apart, in the shorter form: filters that cover each other become equal."""
+    if open_end and levels[-1] == "+" and len(levels) == 1 + (levels[0] == ""):
+        levels = levels[:-1]
+    return "/".join([*levels, "#"] if open_end else levels)
+
+
 def matches(topic_filter: str, topic: str) -> bool:
     """Whether a message on `topic` goes to a subscriber of `topic_filter` (both valid, unshared)."""
     want, open_end = split_filter(topic_filter)
@@ -100,6 +107,26 @@ def covers(rule_filter: str, topic_filter: str) -> bool:
     if not rule_open and (asked_open or len(asked) > len(rule)):
         return False
     return all(level in {"+", other} for level, other in zip(rule, asked, strict=False))
+
+
+def intersection(one: str, other: str) -> str | None:
+    """The filter of the topics that both match (both valid, unshared); None when there is no such topic."""
+    longer, longer_open = split_filter(one)
+    shorter, shorter_open = split_filter(other)
+    if len(longer) < len(shorter):
+        longer, longer_open, shorter, shorter_open = shorter, shorter_open, longer, longer_open
+    if len(longer) > len(shorter) and not shorter_open:
+        return None
+    levels = []
+    for number, level in enumerate(longer):
+        asked = shorter[number] if number < len(shorter) else "+"
+        if "+" not in {level, asked} and level != asked:
+            return None
+        chosen = asked if level == "+" else level
+        if not number and chosen[:1] == "$" and "+" in {level, asked}:
+            return None  # [MQTT-4.7.2-1]
+        levels.append(chosen)
+    return join_filter(levels, open_end=longer_open and shorter_open)
 
 
 def _text_fault(text: str) -> str | None:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gateway.core.bridge import Bridge
 from gateway.core.commands import Authenticate, Close, Command, Established, OpenBus, Report, SendToDevice
 from gateway.core.events import Authenticated, BusBytes, DeviceBytes, Event
-from gateway.core.identity import Device
+from gateway.core.identity import Device, Grant
 from gateway.core.keyring import Key, KeyRing, KeyState, Nonces
 from gateway.core.limits import Limits
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
@@ -236,6 +236,7 @@ def established(
     *,
     v5: bool = False,
     device: Device = LAMP,
+    grant: Grant | None = None,
     connack_props: bytes = b"",
     **connect: object,
 ) -> Playbook:
@@ -246,7 +247,7 @@ def established(
         book
         >> DeviceBytes(raw.connect("c", v5=v5, username=device.device_id, password="s", **connect))  # type: ignore[arg-type]
         << Authenticate(device.device_id.encode(), b"s")
-        >> Authenticated(device)
+        >> Authenticated(device, grant)
         << OpenBus(ANY)
         >> BusBytes(answer)
         << SendToDevice(answer)

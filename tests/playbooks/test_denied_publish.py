@@ -161,7 +161,7 @@ def test_the_conditions_of_a_rule_are_judged_by_each_message(publish, why):
 
 @both
 def test_the_topics_of_the_gateway_itself_do_not_reach_the_bus(v5):
-    for topic in ("gateway", "gateway/auth", "gateway/auth_response"):
+    for topic in ("gateway", "gateway/other", "gateway/auth_response", "gateway/reply/lamp-1/x"):
         assert established(v5=v5) >> says(topic, v5=v5) << refused("publish", topic)
     assert established(v5=v5) >> says("$SYS/x", v5=v5) << refused("publish", "$SYS/x")
 

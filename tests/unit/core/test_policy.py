@@ -149,23 +149,48 @@ def test_topics_are_bounded_by_the_limits():
 
 def test_the_reserved_prefix_is_nobodys():
     lamp = access(rule("#"), rule("gateway/#"), rule("$SYS/#"))
-    for topic in ("gateway", "gateway/", "gateway/encrypt", "gateway/reply/lamp-1/x"):
-        for action in (PUBLISH, SUBSCRIBE):
+    asked = {(PUBLISH, f"gateway/{one}") for one in ("auth", "validate", "encrypt", "decrypt")}
+    heard = {(SUBSCRIBE, f"{topic}_response") for _, topic in asked}
+    given = asked | heard | {(SUBSCRIBE, "gateway/reply/lamp-1/x"), (SUBSCRIBE, "gateway/reply/lamp-1")}
+    others = {
+        "gateway",
+        "gateway/",
+        "gateway/x",
+        "gateway/encrypt/x",
+        "gateway/reply",
+        "gateway/reply/lamp-2/x",
+    }
+    for topic in others | {topic for _, topic in given}:
+        for action in Action:
             decision = lamp.decide(action, topic)
-            assert not decision.allowed
-            assert "gateway itself" in decision.reason
-    for topic_filter in ("gateway", "gateway/#", "gateway/+", "gateway/a/#", "$share/g/gateway/#"):
+            assert decision.allowed is ((action, topic) in given), (action, topic)
+            assert decision.allowed or "gateway itself" in decision.reason
+    for topic_filter in (
+        "gateway",
+        "gateway/#",
+        "gateway/+",
+        "gateway/a/#",
+        "gateway/+_response",
+        "gateway/reply/#",
+        "gateway/reply/+/x",
+        "gateway/reply/lamp-2/#",
+        "$share/g/gateway/#",
+        "$share/g/gateway/encrypt_response",
+        "$share/g/gateway/reply/lamp-1/#",
+    ):
         assert not lamp.decide_filter(topic_filter).allowed, topic_filter
+    for topic_filter in ("gateway/encrypt_response", "gateway/reply/lamp-1/#", "gateway/reply/lamp-1/+/x"):
+        assert access().decide_filter(topic_filter).allowed, topic_filter
     for topic in ("gateways", "gateway2/x", "a/gateway", "Gateway"):
         assert lamp.decide(PUBLISH, topic).allowed, topic
     assert lamp.decide_filter("#").allowed
     assert lamp.decide_filter("+/encrypt").allowed
-    assert lamp.decide(Action.DECRYPT, "gateway/x").allowed
 
 
 def test_the_reserved_prefix_may_have_levels():
     lamp = access(rule("#"), reserved="home/gw")
-    assert not lamp.decide(PUBLISH, "home/gw/auth").allowed
+    assert lamp.decide(PUBLISH, "home/gw/auth").allowed
+    assert not lamp.decide(PUBLISH, "home/gw/other").allowed
     assert not lamp.decide_filter("home/gw/#").allowed
     assert lamp.decide(PUBLISH, "home/gwx").allowed
     assert lamp.decide_filter("home/#").allowed

@@ -73,5 +73,5 @@ def test_no_more_filters_than_allowed_are_held(names):
             model.add(name)
         elif name == "ok/d":
             gone = raw.unsubscribe(2, *model)
-            held.unsubscribe(gone, body_of(gone), len(gone))
+            assert held.unsubscribe(gone, body_of(gone), len(gone), answers) is None
             model.clear()
