@@ -57,7 +57,7 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
     if fault or policy.limit_fault(topic):
         return Explanation(identity, action, topic, decision, None, "the topic itself has to change.")
     asked = unshared(topic)
-    if action in {Action.PUBLISH, Action.SUBSCRIBE} and policy.reserves(asked):
+    if policy.reserves(asked):
         change = "no rule can; the service topics are the gateway's own."
         return Explanation(identity, action, topic, decision, None, change)
     nearest, changes = _nearest(policy, identity, action, asked)
