@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -146,3 +147,72 @@ class KeyUses:
                 return
             self._unsaved[key_id] -= count
         self._unsaved = +self._unsaved
+
+
+class TokenRecords:
+    """Saves which tokens were issued, so that they can be listed and revoked one by one."""
+
+    def __init__(self, store: Store, take: Callable[[], Sequence[IssuedToken]]) -> None:
+        """`take` gives what was issued since it was last called."""
+        self._store = store
+        self._take = take
+        self._unsaved: list[IssuedToken] = []
+
+    async def run(self) -> None:
+        """Save every second, for ever."""
+        while True:
+            await asyncio.sleep(_RECORDS_SAVE)
+            await self.save()
+
+    async def save(self) -> None:
+        """Save what was not saved yet; of what can't be saved now the newest is kept for the next time."""
+        self._unsaved = [*self._unsaved, *self._take()][-_RECORDS_KEPT:]
+        if not self._unsaved:
+            return
+        try:
+            await self._store.add_tokens(self._unsaved)
+        except StoreError as error:
+            _log.error("token records not saved", reason=str(error))
+        else:
+            self._unsaved = []
+
+
+class AdminEvents:
+    """Tells what `gateway-admin` did, for it has no audit of its own."""
+
+    def __init__(self, store: Store, audit: Audit) -> None:
+        self._store = store
+        self._audit = audit
+
+    async def run(self) -> None:
+        """Look every second, for ever."""
+        while True:
+            await asyncio.sleep(_EVENTS_LOOK)
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Tell what was not told yet; while the store can't be read it waits there."""
+        try:
+            events = await self._store.take_events()
+        except StoreError as error:
+            _log.error("events not read", reason=str(error))
+            return
+        for noted in events:
+            event = _event(noted)
+            if event is None:
+                _log.error("event not told", reason="the store holds one that says nothing")
+            else:
+                self._audit.emit(event)
+
+
+def _event(noted: Mapping[str, object]) -> AuditEvent | None:
+    time, reason, device, actor = (noted.get(name) for name in ("time", "reason", "device", "actor"))
+    if type(time) is not int or not isinstance(reason, str) or not isinstance(actor, str):
+        return None
+    if device is not None and not isinstance(device, str):
+        return None
+    try:
+        kind, outcome = Kind(str(noted.get("kind"))), Outcome(str(noted.get("outcome")))
+    except ValueError:
+        return None
+    return AuditEvent(time=time, kind=kind, outcome=outcome, reason=reason, device=device, address=actor)

@@ -1,4 +1,4 @@
-"""The keys that seal payloads, held in memory, and the nonces used with them.
+"""The gateway's keys as they are held in memory, the ring of those that seal payloads, and their nonces.
 
 Owns which key seals and which keys open. Must not know files: `gateway.security.keyfile` reads and
 writes them.
@@ -32,12 +32,15 @@ class KeyState(StrEnum):
 
     ACTIVE = "active"
     DECRYPT_ONLY = "decrypt-only"
+    """A sealing key that was replaced."""
+    VERIFY_ONLY = "verify-only"
+    """A key that signed tokens and was replaced."""
     DESTROYED = "destroyed"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One version of the sealing key."""
+    """One version of the sealing key, or of the key that signs tokens."""
 
     key_id: str
     material: bytes = field(repr=False)
@@ -45,6 +48,10 @@ class Key:
     state: KeyState
     created_at: int
     """Unix seconds."""
+    retired_at: int | None = None
+    """Unix seconds: when another one became active."""
+    until: int | None = None
+    """Unix seconds: a verify-only key verifies nothing from then on."""
 
 
 class Nonces:
@@ -78,25 +85,52 @@ class Nonces:
 class KeyRing:
     """All versions of the sealing key, of which one seals."""
 
-    __slots__ = ("_active", "_cipher", "_nonces", "_opening", "_unsaved", "_uses")
+    __slots__ = ("_active_id", "_cipher", "_earlier", "_nonces", "_opening", "_states", "_unsaved", "_uses")
 
     def __init__(self, keys: Sequence[Key], nonces: Nonces, uses: Mapping[str, int]) -> None:
+        """`uses` says how often each key has sealed before. Raises ValueError: not exactly one is active."""
+        self._nonces = nonces
+        self._active_id = ""
+        self._uses = self._unsaved = 0
+        self._earlier: dict[str, int] = {}
+        self.replace(keys, uses)
+
+    def replace(self, keys: Sequence[Key], uses: Mapping[str, int]) -> None:
+        """Use these keys from now on, in place: whoever holds the ring seals and opens with them.
+
+        The nonces go on where they are. Raises ValueError, and leaves all as it was.
+        """
         active = [key for key in keys if key.state is KeyState.ACTIVE]
         if len(active) != 1:
             raise ValueError("a key ring has exactly one active key")
-        self._active = active[0]
-        self._opening = {
-            key.key_id: AESGCM(key.material) for key in keys if key.state is not KeyState.DESTROYED
+        opening = {
+            key.key_id: AESGCM(key.material)
+            for key in keys
+            if key.state in {KeyState.ACTIVE, KeyState.DECRYPT_ONLY}
         }
-        self._cipher = self._opening[self._active.key_id]
-        self._nonces = nonces
-        self._uses = uses.get(self._active.key_id, 0)
-        self._unsaved = 0
+        key_id = active[0].key_id
+        before = self._uses if key_id == self._active_id else 0
+        self._note_unsaved()
+        self._states = {key.key_id: key.state for key in keys}
+        self._opening = opening
+        self._cipher = opening[key_id]
+        self._active_id = key_id
+        # What is being saved just now is in neither count; but what was counted here was counted.
+        self._uses = max(before, uses.get(key_id, 0) + self._earlier.get(key_id, 0))
 
     @property
     def active_id(self) -> str:
         """The key id that goes into new envelopes."""
-        return self._active.key_id
+        return self._active_id
+
+    @property
+    def uses(self) -> int:
+        """How often the active key has sealed, as far as it is known here."""
+        return self._uses
+
+    def state_of(self, key_id: str) -> KeyState | None:
+        """The state of a version; None when there never was one, as far as it is known here."""
+        return self._states.get(key_id)
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         """Nonce, ciphertext and tag under the active key."""
@@ -111,7 +145,13 @@ class KeyRing:
         """The cipher of a version that may still open."""
         return self._opening.get(key_id)
 
-    def take_unsaved_uses(self) -> int:
-        """How many messages were sealed since the last call: the store adds them up."""
-        unsaved, self._unsaved = self._unsaved, 0
+    def take_unsaved_uses(self) -> dict[str, int]:
+        """How many messages each key has sealed since the last call: the store adds them up."""
+        self._note_unsaved()
+        unsaved, self._earlier = self._earlier, {}
         return unsaved
+
+    def _note_unsaved(self) -> None:
+        if self._unsaved:
+            self._earlier[self._active_id] = self._earlier.get(self._active_id, 0) + self._unsaved
+            self._unsaved = 0

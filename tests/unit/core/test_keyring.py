@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, KeysUnavailab
 ACTIVE = Key("k2", b"2" * 32, KeyState.ACTIVE, 0)
 OLD = Key("k1", b"1" * 32, KeyState.DECRYPT_ONLY, 0)
 GONE = Key("k0", b"", KeyState.DESTROYED, 0)
+GONE_OLD = Key("k1", b"", KeyState.DESTROYED, 0)
 
 
 class Fields:
@@ -83,15 +85,65 @@ def test_a_key_is_not_used_for_ever():
     ring.encrypt(b"", b"")
     with pytest.raises(KeysUnavailable, match="rotated"):
         ring.encrypt(b"", b"")
-    assert ring.take_unsaved_uses() == 2
+    assert ring.take_unsaved_uses() == {"k2": 2}
+    assert ring.uses == USES_MAX
 
 
 def test_uses_are_handed_over_once():
     ring = KeyRing([ACTIVE], Nonces(os.urandom), {})
     for _ in range(3):
         ring.encrypt(b"", b"")
-    assert ring.take_unsaved_uses() == 3
-    assert ring.take_unsaved_uses() == 0
+    assert ring.uses == 3
+    assert ring.take_unsaved_uses() == {"k2": 3}
+    assert ring.take_unsaved_uses() == {}
+    assert ring.uses == 3
+
+
+def test_rotation_takes_effect_in_place():
+    ring = KeyRing([ACTIVE, OLD], Nonces(Fields()), {"k2": 7})
+    old = ring.encrypt(b"x", b"")
+    newer = Key("k3", b"3" * 32, KeyState.ACTIVE, 1)
+    ring.replace([replace(ACTIVE, state=KeyState.DECRYPT_ONLY), GONE_OLD, newer], {"k2": 7, "k3": 5})
+    assert (ring.active_id, ring.uses) == ("k3", 5)
+    new = ring.encrypt(b"y", b"")
+    assert ring.opener("k2").decrypt(old[:12], old[12:], b"") == b"x"
+    assert ring.opener("k3").decrypt(new[:12], new[12:], b"") == b"y"
+    assert ring.opener("k1") is None
+    assert old[:12] != new[:12]
+    assert ring.take_unsaved_uses() == {"k2": 1, "k3": 1}
+
+
+def test_uses_are_not_forgotten_by_reading_the_file_again():
+    ring = KeyRing([ACTIVE], Nonces(os.urandom), {"k2": 10})
+    ring.encrypt(b"", b"")
+    ring.replace([ACTIVE], {"k2": 10})
+    assert ring.uses == 11
+    # Another process has used it too, and its uses are in the store already.
+    ring.replace([ACTIVE], {"k2": 50})
+    assert ring.uses == 51
+    assert ring.take_unsaved_uses() == {"k2": 1}
+    # Taken, but perhaps not saved yet.
+    ring.replace([ACTIVE], {"k2": 10})
+    assert ring.uses == 51
+
+
+def test_keys_that_can_not_be_a_ring_change_nothing():
+    ring = KeyRing([ACTIVE, OLD], Nonces(os.urandom), {})
+    with pytest.raises(ValueError, match="exactly one"):
+        ring.replace([OLD], {})
+    assert ring.active_id == "k2"
+    assert ring.opener("k2") is not None
+
+
+def test_states_by_name():
+    ring = KeyRing([ACTIVE, OLD, GONE], Nonces(os.urandom), {})
+    states = {name: ring.state_of(name) for name in ("k0", "k1", "k2", "k9")}
+    assert states == {
+        "k0": KeyState.DESTROYED,
+        "k1": KeyState.DECRYPT_ONLY,
+        "k2": KeyState.ACTIVE,
+        "k9": None,
+    }
 
 
 def test_no_key_shows():

@@ -1,0 +1,366 @@
+"""The gateway's own tokens (JWT, RFC 7519): they say who a device is, the most it may do, and until when.
+
+Owns the keys that sign in memory, the claims, and every reason why a token is not good. What stands in a
+token's header decides nothing: it is compared with the few headers that we write, and never parsed
+(algorithm confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not know files, sockets or the policy.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.core.identity import Device, Grant, is_device_id
+from gateway.core.keyring import Key, KeyState
+from gateway.mqtt.topics import filter_fault
+
+if TYPE_CHECKING:
+    from gateway.security.login import Lookup
+
+ISSUER = "mqtt-security-gateway"
+AUDIENCE = "mqtt"
+TOKEN_BYTES = 32_768
+"""Longest token that is issued, or looked at."""
+_SECRET_KEY_ID = "hs256"  # noqa: S105 - its name in the header, no secret
+_KNOWN_MAX = 4_096
+_KNOWN_BYTES = 4_194_304
+"""Of tokens known to be genuine, in all: what they say takes a few times this in memory."""
+_LOOK = re.compile(rb"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+
+
+class TokenFault(StrEnum):
+    """Why a token is not good, as whoever calls a service is told."""
+
+    INVALID = "invalid_token"
+    EXPIRED = "token_expired"
+    REVOKED = "token_revoked"
+    NOT_ACCEPTED = "not_accepted"
+    """The device is unknown or disabled."""
+
+
+class TokenRefused(Exception):
+    """`why` is for our log and quotes nothing of the token. `device_id`: None unless we signed it."""
+
+    def __init__(self, fault: TokenFault, why: str, device_id: str | None = None) -> None:
+        super().__init__(why)
+        self.fault = fault
+        self.why = why
+        self.device_id = device_id
+
+
+class PermissionsTooLong(Exception):
+    """The permissions do not fit into a token. The text says what to do."""
+
+
+def looks_like_token(password: bytes) -> bool:
+    """Whether this has the form of a JWT. It is taken for one then and for nothing else: no Argon2 is run."""
+    return _LOOK.fullmatch(password) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _SigningKey:
+    key_id: str
+    private: Ed25519PrivateKey | bytes = field(repr=False)
+    public: Any = field(repr=False)
+    """Ed25519PublicKey; for HS256 the secret itself."""
+    until: int | None
+    """Unix seconds: from then on it verifies nothing. None: it is the active one."""
+
+
+class SigningKeys:
+    """The keys that sign tokens or still verify them: all of one algorithm, so that none can be mixed up."""
+
+    def __init__(self, algorithm: str, active: _SigningKey, retired: Sequence[_SigningKey]) -> None:
+        self.algorithm = algorithm
+        """`alg` (RFC 7518, 3.1; RFC 8037, 3.1)."""
+        self._checker = jwt.get_algorithm_by_name(algorithm)
+        self._active = active
+        self._keys = (active, *retired)
+        self._by_header = {_header(algorithm, key.key_id): key for key in self._keys}
+
+    @classmethod
+    def of_keys(cls, keys: Sequence[Key], now_s: int) -> SigningKeys:
+        """Ed25519 keys as the file has them, without those whose time is over at `now_s` (Unix seconds)."""
+        active = [_ed25519(key) for key in keys if key.state is KeyState.ACTIVE]
+        if len(active) != 1:
+            raise ValueError("there is exactly one active signing key")
+        retired = [_ed25519(key) for key in keys if key.state is KeyState.VERIFY_ONLY]
+        return cls("EdDSA", active[0], [key for key in retired if key.until is None or key.until > now_s])
+
+    @classmethod
+    def of_secret(cls, secret: bytes) -> SigningKeys:
+        """HS256 with JWT_SECRET, of at least 32 bytes: tokens of no other algorithm are taken then."""
+        if len(secret) < 32:
+            raise ValueError("JWT_SECRET has at least 32 bytes")  # RFC 7518, 3.2
+        return cls("HS256", _SigningKey(_SECRET_KEY_ID, secret, secret, None), [])
+
+    @property
+    def active_id(self) -> str:
+        """`kid` of new tokens."""
+        return self._active.key_id
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys for others to verify with (RFC 7517, 5; RFC 8037, 2). A shared secret has none."""
+        if self.algorithm != "EdDSA":
+            return {"keys": []}
+        return {
+            "keys": [
+                {
+                    "kty": "OKP",
+                    "crv": "Ed25519",
+                    "x": _base64url(key.public.public_bytes_raw()).decode(),
+                    "kid": key.key_id,
+                    "use": "sig",
+                    "alg": self.algorithm,
+                }
+                for key in self._keys
+            ]
+        }
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """The token of these claims, signed with the active key."""
+        return jwt.encode(
+            dict(claims), self._active.private, algorithm=self.algorithm, headers={"kid": self.active_id}
+        )
+
+    def signer(self, header: bytes, signed: bytes, signature: bytes) -> _SigningKey | None:
+        """The key of ours that this header names and that made the signature over `signed`; else None."""
+        key = self._by_header.get(header)
+        if key is None:
+            return None
+        try:
+            made = binascii.a2b_base64(signature.translate(_FROM_URL) + b"=" * (-len(signature) % 4))
+        except binascii.Error:
+            return None
+        # The last character may have bits that mean nothing: a token must have one spelling only, or a
+        # replayed request would pass for another one.
+        if _base64url(made) != signature:
+            return None
+        return key if self._checker.verify(signed, key.public, made) else None
+
+
+class _Permissions(msgspec.Struct, forbid_unknown_fields=True):
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    encrypt: tuple[str, ...]
+    decrypt: tuple[str, ...]
+
+
+_Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_TokenId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _Claims(msgspec.Struct):
+    """All of them are required; a claim that is not here is ignored (RFC 7519, 4)."""
+
+    iss: Literal["mqtt-security-gateway"]
+    sub: str
+    aud: Literal["mqtt"]
+    iat: _Seconds
+    nbf: _Seconds
+    exp: _Seconds
+    jti: _TokenId
+    root: _TokenId
+    """`jti` of the first token of the chain."""
+    epoch: _Seconds
+    """The device's `token_epoch`."""
+    roles: tuple[str, ...]
+    permissions: _Permissions
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token: shown once, and kept by nobody but its device."""
+
+    token: str = field(repr=False)
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a genuine token says."""
+
+    device_id: str
+    grant: Grant
+    begins: int
+    key_until: int | None
+    size: int
+
+
+class Tokens:
+    """Issues tokens, and says whether one is good now."""
+
+    def __init__(self, keys: SigningKeys, lookup: Lookup, *, now: Callable[[], int], ttl: int) -> None:
+        """`now` gives Unix milliseconds; `ttl` is the longest life of a token in seconds (JWT_TTL)."""
+        self._keys = keys
+        self._lookup = lookup
+        self._now = now
+        self._ttl = ttl
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known_bytes = 0
+
+    @property
+    def keys(self) -> SigningKeys:
+        """The keys in force."""
+        return self._keys
+
+    def use(self, keys: SigningKeys) -> None:
+        """Put other keys in force: a token of a key that is not among them is no token any more."""
+        self._keys = keys
+        self._known.clear()
+        self._known_bytes = 0
+
+    def issue(
+        self,
+        device: Device,
+        permissions: Mapping[str, Sequence[str]],
+        *,
+        ttl: int | None = None,
+        parent: Grant | None = None,
+    ) -> Issued:
+        """A token for the device, for `ttl` seconds and never for longer than JWT_TTL.
+
+        `permissions` are topic filters by action; they are not judged here. One that is asked for with a
+        token is of that token's chain (`parent`), and revoked with it. Raises PermissionsTooLong.
+        """
+        now = self._now() // 1000
+        token_id = str(uuid.uuid4())
+        grant = Grant(
+            token_id=token_id,
+            root=token_id if parent is None else parent.root,
+            epoch=device.token_epoch,
+            issued_at=now,
+            expires_at=now + (self._ttl if ttl is None else min(ttl, self._ttl)),
+            permissions={
+                action: tuple(permissions.get(action, ())) for action in _Permissions.__struct_fields__
+            },
+        )
+        token = self._keys.sign(
+            {
+                "iss": ISSUER,
+                "sub": device.device_id,
+                "aud": AUDIENCE,
+                "iat": grant.issued_at,
+                "nbf": grant.issued_at,
+                "exp": grant.expires_at,
+                "jti": grant.token_id,
+                "root": grant.root,
+                "epoch": grant.epoch,
+                "roles": list(device.roles),
+                "permissions": {action: list(filters) for action, filters in grant.permissions.items()},
+            }
+        )
+        if len(token) > TOKEN_BYTES:
+            raise PermissionsTooLong(
+                f"what {device.device_id} may do does not fit into a token of {TOKEN_BYTES:,} bytes: "
+                "give its roles fewer rules, with wildcards"
+            )
+        return Issued(token, grant)
+
+    def verify(self, token: bytes) -> tuple[Device, Grant]:
+        """The device of a token that is good at this moment, and what it grants. Raises TokenRefused.
+
+        A token seen before costs no second signature; time, device and revocations are looked at each time.
+        """
+        known = self._read(token)
+        device_id, grant = known.device_id, known.grant
+        now = self._now() // 1000
+
+        def refuse(fault: TokenFault, why: str) -> NoReturn:
+            raise TokenRefused(fault, why, device_id)
+
+        if known.key_until is not None and now >= known.key_until:
+            refuse(TokenFault.INVALID, "signed with a key whose time is over")
+        if now < known.begins:
+            refuse(TokenFault.INVALID, "not valid yet")
+        if now >= grant.expires_at:
+            refuse(TokenFault.EXPIRED, "expired token")
+        if not self._lookup.available:
+            refuse(TokenFault.NOT_ACCEPTED, "store unavailable")
+        device = self._lookup.get(device_id)
+        if device is None:
+            refuse(TokenFault.NOT_ACCEPTED, "unknown device")
+        if not device.enabled:
+            refuse(TokenFault.NOT_ACCEPTED, "disabled device")
+        if device.has_revoked(grant):
+            refuse(TokenFault.REVOKED, "revoked token")
+        return device, grant
+
+    def _read(self, token: bytes) -> _Known:
+        if len(token) > TOKEN_BYTES:
+            raise TokenRefused(TokenFault.INVALID, f"a token of more than {TOKEN_BYTES:,} bytes")
+        # The digest, so that no token that could still be used lies about in memory.
+        digest = hashlib.sha256(token).digest()
+        known = self._known.get(digest)
+        if known is not None:
+            self._known.move_to_end(digest)
+            return known
+        known = self._judge(token)
+        self._known[digest] = known
+        self._known_bytes += known.size
+        while len(self._known) > _KNOWN_MAX or self._known_bytes > _KNOWN_BYTES:
+            self._known_bytes -= self._known.popitem(last=False)[1].size
+        return known
+
+    def _judge(self, token: bytes) -> _Known:
+        """What the token says, if it is one of ours.
+
+        Not by `jwt.decode`: it takes 2 ms over 32 KiB before it comes to the signature, which anybody can
+        make it do. Here nothing that is not signed by us is decoded at all.
+        """
+        signed, _, signature = token.rpartition(b".")
+        header, _, payload = signed.partition(b".")
+        key = self._keys.signer(header, signed, signature)
+        if key is None:
+            raise TokenRefused(TokenFault.INVALID, "not signed with a key of ours")
+        try:
+            claims = _claims.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+        except (ValueError, RecursionError):
+            raise TokenRefused(TokenFault.INVALID, "claims that are not those of a token") from None
+        filters = (
+            claims.permissions.publish,
+            claims.permissions.subscribe,
+            claims.permissions.encrypt,
+            claims.permissions.decrypt,
+        )
+        if not is_device_id(claims.sub) or any(filter_fault(one) for some in filters for one in some):
+            raise TokenRefused(TokenFault.INVALID, "a subject or a permission that can't be")
+        grant = Grant(
+            token_id=claims.jti,
+            root=claims.root,
+            epoch=claims.epoch,
+            issued_at=claims.iat,
+            expires_at=claims.exp,
+            permissions=dict(zip(_Permissions.__struct_fields__, filters, strict=True)),
+        )
+        return _Known(claims.sub, grant, max(claims.nbf, claims.iat), key.until, len(token))
+
+
+_claims = msgspec.json.Decoder(_Claims)
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _header(algorithm: str, key_id: str) -> bytes:
+    """The only header that a token of this key has (RFC 7515, 4.1), as it stands in the token."""
+    return _base64url(b'{"alg":"%s","kid":"%s","typ":"JWT"}' % (algorithm.encode(), key_id.encode()))
+
+
+def _ed25519(key: Key) -> _SigningKey:
+    private = Ed25519PrivateKey.from_private_bytes(key.material)
+    return _SigningKey(key.key_id, private, private.public_key(), key.until)
