@@ -1,0 +1,41 @@
+"""Requests on the bus that come again: whoever listens there could send them once more.
+
+Must not know what a request asks. Time comes from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+_REMEMBERED = 60_000
+"""How long at least, in milliseconds; twice that at most."""
+
+
+class Replays:
+    """Remembers requests for a minute, as 64 bits each, under a key that is this process's own.
+
+    Bounded by what callers may ask: `limits.service_requests_per_second`, for two minutes, each.
+    """
+
+    __slots__ = ("_before", "_now", "_recent", "_turn_at")
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        """`now` gives milliseconds."""
+        self._now = now
+        self._recent: set[int] = set()
+        self._before: set[int] = set()
+        self._turn_at = 0
+
+    def seen(self, request: Hashable) -> bool:
+        """Whether this came within the last minute. If not, it has come now."""
+        now = self._now()
+        if not now < self._turn_at <= now + _REMEMBERED:
+            # After two turns at once nothing of before is left.
+            self._before = self._recent if now < self._turn_at + _REMEMBERED else set()
+            self._recent = set()
+            self._turn_at = now + _REMEMBERED
+        key = hash(request)
+        if key in self._recent or key in self._before:
+            return True
+        self._recent.add(key)
+        return False
