@@ -17,7 +17,7 @@ from collections.abc import Callable
 import msgspec
 from cryptography.exceptions import InvalidTag
 
-from gateway.core.keyring import KeyRing
+from gateway.core.keyring import KeyRing, KeyState
 
 VERSION = 1
 ALGORITHM = "AES-256-GCM"
@@ -130,7 +130,9 @@ def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
     key_id = envelope.key_id
     cipher = ring.opener(key_id)
     if cipher is None:
-        raise OpenFailed("sealed under a key that is not here")
+        destroyed = ring.state_of(key_id) is KeyState.DESTROYED
+        why = "a key that was destroyed" if destroyed else "a key that is not here"
+        raise OpenFailed(f"sealed under {why}")
     bound = _associated_data(key_id, envelope.timestamp, envelope.topic, envelope.sender)
     try:
         return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound)

@@ -169,8 +169,10 @@ def test_old_keys_open_and_destroyed_ones_do_not():
         )
 
     assert unseal(keys(KeyState.DECRYPT_ONLY), GOOD, topic="t") == b"4711"
-    with pytest.raises(OpenFailed, match="key"):
+    with pytest.raises(OpenFailed, match="a key that was destroyed"):
         unseal(keys(KeyState.DESTROYED), GOOD, topic="t")
+    with pytest.raises(OpenFailed, match="a key that is not here"):
+        unseal(ring(), GOOD.replace(b'"k1"', b'"k7"'), topic="t")
     assert json.loads(sealer(keys=keys(KeyState.DECRYPT_ONLY)).seal(b""))["key_id"] == "k2"
 
 
