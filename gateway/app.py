@@ -36,10 +36,17 @@ from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
 from gateway.policy.load import PolicyError, load_policy
-from gateway.security.keyfile import KeyFileError, ensure_key_file, read_key_file
+from gateway.security.keyfile import (
+    KeyFileError,
+    ensure_key_file,
+    ensure_signing_file,
+    read_key_file,
+    read_signing_file,
+)
 from gateway.security.login import Login
 from gateway.security.passwords import Busy, PasswordPool, Remembered
 from gateway.security.pki import PkiError, ensure_server_certificate
+from gateway.security.tokens import SigningKeys, Tokens
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
 from gateway.upkeep import CertificateUpkeep, KeyUses, PolicyUpkeep
@@ -84,16 +91,26 @@ async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
             made.append(str(settings.database_path))
         if used and not settings.encryption_key_path.exists():
             raise StartError([f"{settings.encryption_key_path}: {KEYS_GONE}"])
-        if ensure_key_file(settings.encryption_key_path, wrapping_of(settings)):
+        if ensure_key_file(settings.encryption_key_path, settings.encryption_key):
             made.append(str(settings.encryption_key_path))
+        if settings.jwt_secret is None and ensure_signing_file(
+            settings.signing_key_path, settings.encryption_key
+        ):
+            made.append(str(settings.signing_key_path))
     except (PkiError, StoreError, KeyFileError) as error:
         raise StartError([str(error)]) from error
     return made
 
 
-def wrapping_of(settings: Settings) -> bytes | None:
-    """The key that wraps the sealing keys in their file (ENCRYPTION_KEY); None when they lie open."""
-    return settings.encryption_key.reveal() if settings.encryption_key is not None else None
+def signing_keys(settings: Settings) -> SigningKeys:
+    """What signs tokens: JWT_SECRET, else the keys of the file. Raises KeyFileError."""
+    if settings.jwt_secret is None:
+        keys = read_signing_file(settings.signing_key_path, settings.encryption_key)
+        return SigningKeys.of_keys(keys, time.time_ns() // 1_000_000_000)
+    try:
+        return SigningKeys.of_secret(settings.jwt_secret.reveal())
+    except ValueError as error:
+        raise KeyFileError(str(error)) from None
 
 
 def run(settings: Settings) -> int:
@@ -120,12 +137,16 @@ async def _serve(settings: Settings) -> bool:
     """Whether it stopped because a part of it failed."""
     policy, keys = _read(settings)
     made = await prepare(settings, [])
-    keys = keys or read_key_file(settings.encryption_key_path, wrapping_of(settings))
+    try:
+        keys = keys or read_key_file(settings.encryption_key_path, settings.encryption_key)
+        signing = signing_keys(settings)
+    except KeyFileError as error:
+        raise StartError([str(error)]) from error
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(settings, policy, keys, stop)
+    gateway = Gateway(settings, policy, keys, signing, stop)
     try:
         await gateway.start()
         gateway.introduce(made)
@@ -147,7 +168,12 @@ def _read(settings: Settings) -> tuple[Policy, list[Key]]:
         problems += error.problems
     try:
         if settings.encryption_key_path.exists():
-            keys = read_key_file(settings.encryption_key_path, wrapping_of(settings))
+            keys = read_key_file(settings.encryption_key_path, settings.encryption_key)
+    except KeyFileError as error:
+        problems.append(str(error))
+    try:
+        if settings.jwt_secret is not None or settings.signing_key_path.exists():
+            signing_keys(settings)
     except KeyFileError as error:
         problems.append(str(error))
     if problems or policy is None:
@@ -158,7 +184,14 @@ def _read(settings: Settings) -> tuple[Policy, list[Key]]:
 class Gateway:
     """All parts of one process, started and stopped in order."""
 
-    def __init__(self, settings: Settings, policy: Policy, keys: Sequence[Key], stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        keys: Sequence[Key],
+        signing: SigningKeys,
+        stop: asyncio.Event,
+    ) -> None:
         """`stop` is set when the gateway can't go on."""
         self._settings = settings
         self._stop = stop
@@ -175,6 +208,7 @@ class Gateway:
             on_deny=settings.gateway_on_deny,
         )
         self._keys = keys
+        self._signing = signing
         self._bus_note = ""
         self._stopping = False
         self._listener: Listener | None = None
@@ -277,6 +311,7 @@ class Gateway:
             directory,
             passwords,
             remembered,
+            Tokens(self._signing, directory, now=self._shared.now, ttl=self._settings.jwt_ttl),
             limits=self._shared.policy.limits,
             rehash=start_replacing,
         )

@@ -106,7 +106,7 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
 
 
 async def _store_and_key_problems(settings: Settings) -> list[str]:
-    from gateway.app import KEYS_GONE, wrapping_of
+    from gateway.app import KEYS_GONE, signing_keys
     from gateway.security.keyfile import KeyFileError, read_key_file
     from gateway.store import StoreError
 
@@ -120,11 +120,16 @@ async def _store_and_key_problems(settings: Settings) -> list[str]:
             problems.append(str(error))
     if settings.encryption_key_path.exists():
         try:
-            read_key_file(settings.encryption_key_path, wrapping_of(settings))
+            read_key_file(settings.encryption_key_path, settings.encryption_key)
         except KeyFileError as error:
             problems.append(str(error))
     elif keys_used:
         problems.append(f"{settings.encryption_key_path}: {KEYS_GONE}")
+    if settings.jwt_secret is not None or settings.signing_key_path.exists():
+        try:
+            signing_keys(settings)
+        except KeyFileError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -5,7 +5,6 @@ A validator's message may show the value only where it can hold no secret: not i
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 from enum import StrEnum
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gateway.core.shared import OnDeny
 from gateway.security.secrets import Secret
+from gateway.security.wrapping import Wrapping
 
 
 class LogLevel(StrEnum):
@@ -48,7 +48,7 @@ class Address(NamedTuple):
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_KEY_BYTES = 32
+_TOKEN_SECRET_BYTES = 32
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - a gateway is there to be reached; TLS and login stand at this door
 
 
@@ -94,25 +94,13 @@ def _secret(value: object) -> object:
 
 def _jwt_secret(value: object) -> object:
     secret = _secret(value)
-    if isinstance(secret, Secret) and len(secret.reveal()) < _KEY_BYTES:
+    if isinstance(secret, Secret) and len(secret.reveal()) < _TOKEN_SECRET_BYTES:
         raise ValueError("this is shorter than 32 bytes, and short keys can be guessed")
     return secret
 
 
-def _base64(text: str) -> bytes:
-    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
-
-
 def _encryption_key(value: object) -> object:
-    if isinstance(value, str):
-        for decode in (bytes.fromhex, _base64):
-            try:
-                key = decode(value)
-            except ValueError:
-                continue
-            if len(key) == _KEY_BYTES:
-                return Secret(key)
-    raise ValueError("this is not a key of 32 bytes")
+    return Wrapping.of_text(value) if isinstance(value, str) else value
 
 
 def _topic_prefix(value: object) -> object:
@@ -208,8 +196,10 @@ class Settings(BaseModel):
         86_400, ge=1, le=31_622_400, description="Give a number and s, m, h or d, such as 24h"
     )
 
-    encryption_key: Annotated[Secret, BeforeValidator(_encryption_key)] | None = Field(
-        None, description="Give 32 bytes as base64 or hex, such as the output of `openssl rand -base64 32`"
+    encryption_key: Annotated[Wrapping, BeforeValidator(_encryption_key)] | None = Field(
+        None,
+        description="Give 32 bytes as base64 or hex, such as the output of `openssl rand -base64 32`, or a "
+        "passphrase",
     )
     encryption_key_path: Path = Field(
         default_factory=lambda data: data["gateway_data_dir"] / "keys" / "encryption.key",
@@ -238,6 +228,11 @@ class Settings(BaseModel):
     def bus(self) -> Address | None:
         """The bus to connect to; None for the embedded one."""
         return None if self.mqtt_broker is None else Address(self.mqtt_broker, self.mqtt_port)
+
+    @property
+    def signing_key_path(self) -> Path:
+        """The file of the keys that sign tokens, beside that of the sealing keys."""
+        return self.encryption_key_path.with_name("signing.key")
 
     @property
     def database_path(self) -> Path:

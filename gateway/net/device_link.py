@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, cast
 from gateway.core.bridge import Bridge, Phase
 from gateway.core.commands import (
     Authenticate,
+    Call,
     Close,
     Command,
     Established,
     OpenBus,
     PauseDevice,
+    Reauthenticate,
     Report,
     SendToBus,
     SendToDevice,
@@ -37,7 +39,7 @@ from gateway.mqtt.reasons import Reason
 from gateway.net.bus_link import AUTHENTICATING, OVER_RATE, BusLink
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
-from gateway.security.login import LoginRefused
+from gateway.security.login import Admission, LoginRefused
 
 if TYPE_CHECKING:
     from gateway.net.door import Door
@@ -194,11 +196,11 @@ class DeviceLink(asyncio.Protocol):
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
-            case Authenticate(username, password):
+            case Authenticate():
                 self._door.introduced(self)
                 self._deadline = self._door.now() + _LOGIN_DEADLINE
                 self.pause_reading(AUTHENTICATING)
-                self._authenticate(username, password)
+                self._authenticate(command)
             case OpenBus(connect):
                 self._deadline = self._door.now() + 2 * _BUS_DEADLINE
                 self._door.tasks.start(self._open_bus(connect))
@@ -212,6 +214,12 @@ class DeviceLink(asyncio.Protocol):
                     client_id=identity.client_id if identity else None,
                     connection=self.connection_id,
                 )
+            case Call():
+                identity = self.bridge.identity
+                if identity is not None:
+                    self.receive(self._door.services(command, identity))
+            case Reauthenticate(token):
+                self._reauthenticate(token)
             case PauseDevice():
                 self.pause_reading(OVER_RATE)
             case Report():
@@ -221,34 +229,51 @@ class DeviceLink(asyncio.Protocol):
 
     # Who is there
 
-    def _authenticate(self, username: bytes | None, password: bytes | None) -> None:
+    def _authenticate(self, command: Authenticate) -> None:
         door = self._door
         peer = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         certificate = certificate_name(peer)
-        device = door.login.recognise(username=username, password=password, certificate_id=certificate)
-        if device is not None:
-            door.shared.counters.logins_remembered += 1
-            self._admit(device)
-        else:
-            door.tasks.start(self._verify(username, password, certificate))
-
-    async def _verify(self, username: bytes | None, password: bytes | None, certificate: str | None) -> None:
-        door = self._door
-        host = self.address.rpartition(":")[0]
         try:
-            device = await door.login.verify(
-                username=username, password=password, certificate_id=certificate, address=host
+            admission = door.login.recognise(
+                username=command.username,
+                password=command.password,
+                certificate_id=certificate,
+                address=self.address.rpartition(":")[0],
+                token=command.token,
             )
         except LoginRefused as refused:
-            self.claimed = refused.device_id
-            door.shared.counters.logins_refused += 1
-            door.tell(self, Report("login", "refused", refused.why))
-            self.receive(AuthenticationFailed(refused.reason))
+            self._refuse(refused)
+            return
+        if admission is not None:
+            door.shared.counters.logins_remembered += 1
+            self._admit(admission)
+        else:
+            door.tasks.start(self._verify(command, certificate))
+
+    async def _verify(self, command: Authenticate, certificate: str | None) -> None:
+        door = self._door
+        try:
+            admission = await door.login.verify(
+                username=command.username,
+                password=command.password,
+                certificate_id=certificate,
+                address=self.address.rpartition(":")[0],
+                token=command.token,
+            )
+        except LoginRefused as refused:
+            self._refuse(refused)
             return
         door.shared.counters.logins_verified += 1
-        self._admit(device)
+        self._admit(admission)
 
-    def _admit(self, device: Device) -> None:
+    def _refuse(self, refused: LoginRefused) -> None:
+        self.claimed = refused.device_id
+        self._door.shared.counters.logins_refused += 1
+        self._door.tell(self, Report("login", "refused", refused.why))
+        self.receive(AuthenticationFailed(refused.reason))
+
+    def _admit(self, admission: Admission) -> None:
+        device = admission.device
         self.claimed = device.device_id
         if self.bridge.phase is not Phase.AUTHENTICATING:
             return  # it did not wait for the answer
@@ -258,7 +283,7 @@ class DeviceLink(asyncio.Protocol):
             self.receive(AuthenticationFailed(reason))
             return
         self.device = device
-        self.receive(Authenticated(device))
+        self.receive(Authenticated(device, admission.grant))
 
     # The bus
 

@@ -1,4 +1,4 @@
-"""Who may come in: one gate for every way to log in (device secret, client certificate).
+"""Who may come in: one gate for every way to log in (device secret, token, client certificate).
 
 Whoever asks learns yes or no; why, only our log does. Unknown device, wrong secret and disabled device
 get the same answer for the same price. It must not know sockets, packets or the database.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from gateway.core.identity import Device, is_device_id
+from gateway.core.identity import Device, Grant, is_device_id
 from gateway.core.limits import Limits
 from gateway.mqtt.reasons import Reason
 from gateway.security.passwords import Busy, PasswordPool, Remembered, needs_rehash
+from gateway.security.tokens import TokenRefused, Tokens, looks_like_token
 
 
 class LoginRefused(Exception):
@@ -39,6 +41,15 @@ class Lookup(Protocol):
         """The device of this id."""
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who was let in."""
+
+    device: Device
+    grant: Grant | None = None
+    """Of the token, if it was one that let it in."""
+
+
 class Login:
     """Checks credentials, and slows down those who guess."""
 
@@ -47,6 +58,7 @@ class Login:
         lookup: Lookup,
         passwords: PasswordPool,
         remembered: Remembered,
+        tokens: Tokens,
         *,
         limits: Limits,
         rehash: Callable[[Device, bytes], None],
@@ -55,6 +67,7 @@ class Login:
         self._lookup = lookup
         self._passwords = passwords
         self._remembered = remembered
+        self._tokens = tokens
         self._rehash = rehash
         self._throttle = _Throttle(limits)
 
@@ -63,12 +76,22 @@ class Login:
         self._throttle.apply(limits)
 
     def recognise(
-        self, *, username: bytes | None, password: bytes | None, certificate_id: str | None
-    ) -> Device | None:
-        """The device, if that shows without hashing: by a remembered secret, or by a certificate alone.
+        self,
+        *,
+        username: bytes | None,
+        password: bytes | None,
+        certificate_id: str | None,
+        address: str,
+        token: bytes | None = None,
+    ) -> Admission | None:
+        """Who it is, if that shows without hashing: by a token, a remembered secret, or a certificate alone.
 
-        None means that `verify` has to decide; it never means no.
+        None means that `verify` has to decide; it never means no. A token, which may stand in the place of
+        the password, is decided here. Raises LoginRefused for one that is not good.
         """
+        raw = _token_of(password, token)
+        if raw is not None:
+            return self._by_token(raw, username, password, certificate_id, address)
         if not self._lookup.available:
             return None
         claimed = _claimed(username, certificate_id)
@@ -76,18 +99,28 @@ class Login:
         if device is not None and not device.enabled:
             device = None
         if password is None:
-            return device if certificate_id is not None else None
+            return Admission(device) if device is not None and certificate_id is not None else None
         # Asked for nobody too, for the time it takes.
-        return device if self._remembered.matches(device, password) else None
+        known = self._remembered.matches(device, password)
+        return Admission(device) if device is not None and known else None
 
     async def verify(
-        self, *, username: bytes | None, password: bytes | None, certificate_id: str | None, address: str
-    ) -> Device:
+        self,
+        *,
+        username: bytes | None,
+        password: bytes | None,
+        certificate_id: str | None,
+        address: str,
+        token: bytes | None = None,
+    ) -> Admission:
         """The device that has shown who it is. Raises LoginRefused.
 
         A certificate names the device; a user name with it must be the same, a password with it right.
-        `address` is the peer's IP address, for the throttle.
+        `address` is the peer's IP address, for the throttle. `token` came by the method `gateway-jwt`.
         """
+        raw = _token_of(password, token)
+        if raw is not None:
+            return self._by_token(raw, username, password, certificate_id, address)
         claimed = _claimed(username, certificate_id)
         self._demand_store(claimed)
         if password is None:
@@ -116,18 +149,55 @@ class Login:
             self._remembered.add(device, password)
             if needs_rehash(device.credential):
                 self._rehash(device, password)
-        return device
+        return Admission(device)
+
+    def _by_token(
+        self,
+        raw: bytes,
+        username: bytes | None,
+        password: bytes | None,
+        certificate_id: str | None,
+        address: str,
+    ) -> Admission:
+        claimed = _claimed(username, certificate_id)
+        self._demand_store(claimed)
+        if password is not None and raw is not password:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "both a password and a token", claimed)
+        try:
+            device, grant = self._tokens.verify(raw)
+        except TokenRefused as error:
+            if error.device_id is None:
+                self._count_guess(claimed, address)
+            raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, error.device_id or claimed) from None
+        if username and username != device.device_id.encode():
+            raise LoginRefused(
+                Reason.NOT_AUTHORIZED, "the user name is not the token's device", device.device_id
+            )
+        if certificate_id not in {None, device.device_id}:
+            raise LoginRefused(
+                Reason.NOT_AUTHORIZED, "the certificate is not the token's device's", device.device_id
+            )
+        return Admission(device, grant)
+
+    def _count_guess(self, claimed: str | None, address: str) -> None:
+        # Whoever guesses tokens is slowed down with secrets, and told so; a good token passes all the same.
+        # Not counted where it is closed already: a wrong token costs no hash, and names would pile up.
+        if self._throttle.is_closed(claimed, address):
+            raise LoginRefused(
+                Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many wrong logins", claimed
+            )
+        self._throttle.count(claimed, address)
 
     def _by_certificate(
         self, claimed: str | None, username: bytes | None, certificate_id: str | None
-    ) -> Device:
+    ) -> Admission:
         # No secret is guessed here and nothing is hashed: there is nothing to throttle or to hide by time.
         if certificate_id is None:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "neither password nor certificate", claimed)
         device = None if claimed is None else self._lookup.get(claimed)
         if device is None or not device.enabled:
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, username, certificate_id), claimed)
-        return device
+        return Admission(device)
 
     def _demand_store(self, claimed: str | None) -> None:
         if not self._lookup.available:
@@ -137,8 +207,9 @@ class Login:
 class _Throttle:
     """Wrong logins of the last minute, by device and address together and by address.
 
-    Never by device alone: anybody could lock a device out. Each count has cost a hash, so that the pool
-    bounds how many there can be before they are forgotten, two minutes later. (The library's moving window
+    Never by device alone: anybody could lock a device out. Each count has cost a hash, or a connection with a
+    wrong token where it was open still: that bounds how many there can be before they are forgotten, two
+    minutes later. (The library's moving window
     in memory never forgets a name that was counted once: whoever invents device ids would fill us up.)
     """
 
@@ -163,6 +234,13 @@ class _Throttle:
         network = _network(address)
         self._window.hit(self._of_device, claimed or "", network)
         self._window.hit(self._of_address, network)
+
+
+def _token_of(password: bytes | None, token: bytes | None) -> bytes | None:
+    """The token to judge, if it is one. A password that looks like one is nothing else, whatever it is."""
+    if token is not None:
+        return token
+    return password if password is not None and looks_like_token(password) else None
 
 
 def _claimed(username: bytes | None, certificate_id: str | None) -> str | None:

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jwt
 import msgspec
@@ -104,6 +104,11 @@ class SigningKeys:
         """HS256 with JWT_SECRET, of at least 32 bytes: tokens of no other algorithm are taken then."""
         if len(secret) < 32:
             raise ValueError("JWT_SECRET has at least 32 bytes")  # RFC 7518, 3.2
+        try:
+            # What looks like a key of another kind is no secret: its public half may be known to all.
+            jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+        except jwt.InvalidKeyError:
+            raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes") from None
         return cls("HS256", _SigningKey(_SECRET_KEY_ID, secret, secret, None), [])
 
     @property
@@ -236,6 +241,9 @@ class Tokens:
         token is of that token's chain (`parent`), and revoked with it. Raises PermissionsTooLong.
         """
         now = self._now() // 1000
+        if parent is not None:
+            # Revoking the parent revokes what was issued since: also where the clock was set back meanwhile.
+            now = max(now, parent.issued_at)
         token_id = str(uuid.uuid4())
         grant = Grant(
             token_id=token_id,
@@ -277,25 +285,21 @@ class Tokens:
         known = self._read(token)
         device_id, grant = known.device_id, known.grant
         now = self._now() // 1000
-
-        def refuse(fault: TokenFault, why: str) -> NoReturn:
-            raise TokenRefused(fault, why, device_id)
-
         if known.key_until is not None and now >= known.key_until:
-            refuse(TokenFault.INVALID, "signed with a key whose time is over")
+            raise TokenRefused(TokenFault.INVALID, "signed with a key whose time is over", device_id)
         if now < known.begins:
-            refuse(TokenFault.INVALID, "not valid yet")
+            raise TokenRefused(TokenFault.INVALID, "not valid yet", device_id)
         if now >= grant.expires_at:
-            refuse(TokenFault.EXPIRED, "expired token")
+            raise TokenRefused(TokenFault.EXPIRED, "expired token", device_id)
         if not self._lookup.available:
-            refuse(TokenFault.NOT_ACCEPTED, "store unavailable")
+            raise TokenRefused(TokenFault.NOT_ACCEPTED, "store unavailable", device_id)
         device = self._lookup.get(device_id)
         if device is None:
-            refuse(TokenFault.NOT_ACCEPTED, "unknown device")
+            raise TokenRefused(TokenFault.NOT_ACCEPTED, "unknown device", device_id)
         if not device.enabled:
-            refuse(TokenFault.NOT_ACCEPTED, "disabled device")
+            raise TokenRefused(TokenFault.NOT_ACCEPTED, "disabled device", device_id)
         if device.has_revoked(grant):
-            refuse(TokenFault.REVOKED, "revoked token")
+            raise TokenRefused(TokenFault.REVOKED, "revoked token", device_id)
         return device, grant
 
     def _read(self, token: bytes) -> _Known:

@@ -14,6 +14,7 @@ from gateway.core.limits import Limits
 from gateway.security import passwords
 from gateway.security.login import Login
 from gateway.security.passwords import PasswordPool, Remembered
+from gateway.security.tokens import SigningKeys, Tokens
 
 SECRET = b"s" * 65_000
 
@@ -46,7 +47,8 @@ def test_every_guess_is_digested_once(monkeypatch: pytest.MonkeyPatch, name: byt
     pool = PasswordPool()
     remembered = Remembered()
     remembered.add(devices.known["remembered"], SECRET)
-    login = Login(devices, pool, remembered, limits=Limits(), rehash=lambda *_: None)
+    tokens = Tokens(SigningKeys.of_secret(bytes(32)), devices, now=lambda: 0, ttl=60)
+    login = Login(devices, pool, remembered, tokens, limits=Limits(), rehash=lambda *_: None)
     digested = []
     real = passwords.hashlib.blake2b
 
@@ -56,9 +58,10 @@ def test_every_guess_is_digested_once(monkeypatch: pytest.MonkeyPatch, name: byt
 
     monkeypatch.setattr(passwords.hashlib, "blake2b", counting)
     try:
-        assert login.recognise(username=name, password=SECRET[:-1] + b"x", certificate_id=None) is None
+        peer = {"username": name, "certificate_id": None, "address": "192.0.2.7"}
+        assert login.recognise(password=SECRET[:-1] + b"x", **peer) is None
         assert digested == [True]
-        found = login.recognise(username=name, password=SECRET, certificate_id=None)
+        found = login.recognise(password=SECRET, **peer)
         assert (found is not None) is (name == b"remembered")
     finally:
         pool.close()

@@ -267,7 +267,6 @@ def test_secrets_show_in_no_repr(env):
         ("MQTT_PASSWORD", "trailing space \r\n", b"trailing space "),
         ("MQTT_PASSWORD", "two\n\n", b"two\n"),
         ("JWT_SECRET", "x" * 32, b"x" * 32),
-        ("ENCRYPTION_KEY", KEY.hex() + "\n", KEY),
     ],
 )
 def test_a_secret_may_stand_in_a_file(folder, env, name, value, read):
@@ -320,17 +319,47 @@ def test_secret_files_that_are_of_no_use(folder, env):
 )
 def test_keys(env, text):
     env(ENCRYPTION_KEY=text)
-    assert load_settings().encryption_key.reveal() in {KEY, b"\xff" * 32}
+    wrapping = load_settings().encryption_key
+    assert wrapping.secret.reveal() in {KEY, b"\xff" * 32}
+    assert not wrapping.is_passphrase
 
 
 @pytest.mark.parametrize(
-    "text", ["00" * 31, "00" * 33, base64.b64encode(b"x" * 31).decode(), "x" * 32, "ü" * 16, "!" + KEY_TEXT]
+    "text",
+    [
+        "00" * 31,
+        "00" * 33,
+        base64.b64encode(b"x" * 31).decode(),
+        "ü" * 16,
+        "four words of mine",
+        "!" + KEY_TEXT,
+    ],
 )
-def test_keys_that_are_none(env, text):
+def test_what_is_no_key_is_a_passphrase(env, text):
+    env(ENCRYPTION_KEY=text)
+    wrapping = load_settings().encryption_key
+    assert wrapping.secret.reveal() == text.encode()
+    assert wrapping.is_passphrase
+
+
+@pytest.mark.parametrize("text", ["x" * 15, "ü" * 15, "00" * 7])
+def test_a_passphrase_that_is_too_short(env, text):
     env(ENCRYPTION_KEY=text)
     (told,) = problems()
-    assert "not a key of 32 bytes" in told
+    assert "neither a key of 32 bytes nor a passphrase of 16 characters" in told
     assert text not in told
+
+
+def test_the_key_that_wraps_the_keys_may_stand_in_a_file(folder, env):
+    (folder / "secret").write_text(KEY.hex() + "\n")
+    env(ENCRYPTION_KEY_FILE=str(folder / "secret"))
+    assert load_settings().encryption_key.secret.reveal() == KEY
+
+
+def test_the_signing_keys_are_beside_the_sealing_keys(env):
+    assert load_settings().signing_key_path == Path("data/keys/signing.key")
+    env(ENCRYPTION_KEY_PATH="/srv/keys/payload.key")
+    assert load_settings().signing_key_path == Path("/srv/keys/signing.key")
 
 
 @pytest.mark.parametrize(("text", "long_enough"), [("x" * 31, False), ("ü" * 15, False), ("ü" * 16, True)])

@@ -14,8 +14,11 @@ import pytest
 
 from gateway.core.keyring import KeyState
 from gateway.security.keyfile import KeyFileError, ensure_key_file, read_key_file
+from gateway.security.secrets import Secret
+from gateway.security.wrapping import Wrapping
 
-WRAPPING = bytes(range(32))
+WRAPPING = Wrapping(Secret(bytes(range(32))), is_passphrase=False)
+OTHER = Wrapping(Secret(bytes(32)), is_passphrase=False)
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ def test_processes_that_start_together_make_one_file(path):
 
 def test_where_no_file_can_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(KeyFileError, match="can't be made"):
+    with pytest.raises(KeyFileError, match="can't be written"):
         ensure_key_file(tmp_path / "file" / "encryption.key")
 
 
@@ -217,7 +220,7 @@ def with_keys(*states, same=False):
 )
 def test_there_is_exactly_one_active_key_and_no_name_twice(made, change):
     rewrite(made, change)
-    assert "not exactly one active" in refused(made)
+    assert "not exactly one is active" in refused(made)
 
 
 def test_old_and_destroyed_keys(made):
@@ -238,18 +241,21 @@ def test_a_newer_format_is_not_guessed_at(made):
 def test_a_wrapped_file_needs_its_wrapping_key(path):
     ensure_key_file(path, WRAPPING)
     assert "set ENCRYPTION_KEY" in refused(path)
-    assert "not the one" in refused(path, bytes(32))
+    assert "another ENCRYPTION_KEY" in refused(path, OTHER)
 
 
 def test_an_open_file_takes_no_wrapping_key(made):
     # Silently reading it would let everybody believe it was wrapped.
-    assert "take ENCRYPTION_KEY away" in refused(made, WRAPPING)
+    text = refused(made, WRAPPING)
+    assert "take it away" in text
+    assert "keys export" in text
+    assert "keys import" in text
 
 
 def test_wrapped_keys_can_not_change_names(path):
     ensure_key_file(path, WRAPPING)
     rewrite(path, lambda document: document["keys"][0].update(key_id="k2"))
-    assert "not the one" in refused(path, WRAPPING)
+    assert "another ENCRYPTION_KEY" in refused(path, WRAPPING)
 
 
 def test_a_wrapped_key_that_is_cut_off(path):

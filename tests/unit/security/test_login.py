@@ -1,4 +1,7 @@
-"""One gate for every way to log in: who gets in, and what the others learn, pay and leave in the log."""
+"""One gate for every way to log in: who gets in, and what the others learn, pay and leave in the log.
+
+What a token must be like is tested with `gateway.security.tokens`; here is what becomes of it at the gate.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from gateway.core.identity import Device
 from gateway.core.limits import Limits
 from gateway.mqtt.reasons import Reason
 from gateway.security import passwords
-from gateway.security.login import Login, LoginRefused
+from gateway.security.login import Admission, Login, LoginRefused
 from gateway.security.passwords import PasswordPool, Remembered, hash_secret
+from gateway.security.tokens import SigningKeys, Tokens
 
 SECRET = b"correct horse"
 CREDENTIAL = hash_secret(SECRET)
@@ -27,6 +31,7 @@ LAMP = Device(
     updated_at=0,
 )
 OFF = replace(LAMP, device_id="off-1", enabled=False)
+NOTHING = {"publish": (), "subscribe": (), "encrypt": (), "decrypt": ()}
 LIMITS = Limits(login_failures_per_minute=3, login_failures_per_minute_address=6)
 
 
@@ -64,21 +69,52 @@ class Door:
         self.pool = Counted()
         self.remembered = Remembered()
         self.rehashed: list[tuple[Device, bytes]] = []
+        self.now = 1_800_000_000
+        self.tokens = Tokens(
+            SigningKeys.of_secret(bytes(32)), self.devices, now=lambda: self.now * 1000, ttl=60
+        )
         self.login = Login(
             self.devices,
             self.pool,
             self.remembered,
+            self.tokens,
             limits=LIMITS,
             rehash=lambda device, secret: self.rehashed.append((device, secret)),
         )
 
     def recognise(self, username=b"lamp-1", password=SECRET, certificate_id=None):
-        return self.login.recognise(username=username, password=password, certificate_id=certificate_id)
+        """The device, for those who come without a token."""
+        found = self.login.recognise(
+            username=username, password=password, certificate_id=certificate_id, address=ADDRESS
+        )
+        assert found is None or found.grant is None
+        return None if found is None else found.device
 
     async def verify(self, username=b"lamp-1", password=SECRET, certificate_id=None, address=ADDRESS):
-        return await self.login.verify(
+        admission = await self.login.verify(
             username=username, password=password, certificate_id=certificate_id, address=address
         )
+        assert admission.grant is None
+        return admission.device
+
+    def token(self, device=LAMP, **changed):
+        """A good one."""
+        return self.tokens.issue(replace(device, **changed), NOTHING).token.encode()
+
+    def bring(self, username=None, password=None, certificate_id=None, token=None, address=ADDRESS):
+        """Come with a token, the one way or the other."""
+        return self.login.recognise(
+            username=username,
+            password=password,
+            certificate_id=certificate_id,
+            address=address,
+            token=token,
+        )
+
+    def bring_in_vain(self, *arguments, **named) -> LoginRefused:
+        with pytest.raises(LoginRefused) as caught:
+            self.bring(*arguments, **named)
+        return caught.value
 
     async def refused(self, *arguments, **named) -> LoginRefused:
         with pytest.raises(LoginRefused) as caught:
@@ -313,3 +349,111 @@ async def test_no_secret_in_what_is_logged(door):
     for arguments in ((b"lamp-1", b"planted"), (b"planted/name", b"planted")):
         refused = await door.refused(*arguments)
         assert "planted" not in f"{refused!r} {refused} {refused.why} {refused.device_id}"
+
+
+WRONG = b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJsYW1wLTEifQ."
+
+
+@pytest.mark.parametrize("way", ["password", "token"])
+@pytest.mark.parametrize("username", [None, b"", b"lamp-1"])
+@pytest.mark.parametrize("certificate_id", [None, "lamp-1"])
+async def test_a_token_lets_in_without_argon2(door, way, username, certificate_id):
+    named = {"username": username, "certificate_id": certificate_id, way: door.token()}
+    admission = door.bring(**named)
+    assert (admission.device, admission.grant.expires_at) == (LAMP, door.now + 60)
+    verified = await door.login.verify(**{"password": None, "address": ADDRESS, **named})
+    assert verified == Admission(LAMP, admission.grant)
+    assert door.pool.hashes == 0
+
+
+@pytest.mark.parametrize(
+    ("username", "certificate_id", "why"),
+    [
+        (b"off-1", None, "the user name is not the token's device"),
+        (b"off-1", "off-1", "the user name is not the token's device"),
+        (b"\xff", None, "the user name is not the token's device"),
+        (b"lamp-1\0", None, "the user name is not the token's device"),
+        (None, "off-1", "the certificate is not the token's device's"),
+        (b"lamp-1", "off-1", "the certificate is not the token's device's"),
+        (b"lamp-1", "", "the certificate is not the token's device's"),
+    ],
+)
+async def test_all_names_that_are_given_agree_with_the_token(door, username, certificate_id, why):
+    refused = door.bring_in_vain(username, door.token(), certificate_id)
+    assert (refused.reason, refused.why) == (Reason.NOT_AUTHORIZED, why)
+    assert refused.device_id == "lamp-1"
+
+
+@pytest.mark.parametrize("password", [SECRET, b"", WRONG])
+async def test_a_password_beside_a_token_is_one_too_many(door, password):
+    await door.verify()
+    refused = door.bring_in_vain(b"lamp-1", password, token=door.token())
+    assert (refused.reason, refused.why) == (Reason.NOT_AUTHORIZED, "both a password and a token")
+
+
+@pytest.mark.parametrize("token", [b"", b"x", SECRET, WRONG, b"\xff" * 40])
+async def test_what_comes_as_a_token_is_nothing_else(door, token):
+    await door.verify()
+    assert door.bring_in_vain(b"lamp-1", token=token).reason is Reason.NOT_AUTHORIZED
+    assert door.pool.hashes == 1
+
+
+async def test_a_password_that_looks_like_a_token_is_never_taken_for_a_secret(door):
+    door.devices.devices["lamp-1"] = replace(LAMP, credential=hash_secret(WRONG))
+    assert door.bring_in_vain(b"lamp-1", WRONG).reason is Reason.NOT_AUTHORIZED
+    assert (await door.refused(b"lamp-1", WRONG)).reason is Reason.NOT_AUTHORIZED
+    assert door.pool.hashes == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({}, "unknown device"),
+        ({"lamp-1": replace(LAMP, enabled=False)}, "disabled device"),
+        ({"lamp-1": replace(LAMP, token_epoch=1)}, "revoked token"),
+    ],
+)
+async def test_a_genuine_token_of_nobody_learns_no_more_than_a_wrong_one(door, state, why):
+    token = door.token()
+    door.devices.devices = state
+    refused = door.bring_in_vain(None, token)
+    assert (refused.reason, refused.why, refused.device_id) == (Reason.NOT_AUTHORIZED, why, "lamp-1")
+    assert door.bring_in_vain(None, WRONG).reason is refused.reason
+
+
+async def test_no_token_lets_in_without_the_store(door):
+    token = door.token()
+    door.bring(None, token)
+    door.devices.available = False
+    for bad_or_good in (token, WRONG):
+        refused = door.bring_in_vain(None, bad_or_good)
+        assert (refused.reason, refused.why) == (Reason.SERVER_UNAVAILABLE, "store unavailable")
+
+
+async def test_guessing_tokens_is_throttled_with_secrets(door, clock):
+    for _ in range(2):
+        assert door.bring_in_vain(b"lamp-1", WRONG).reason is Reason.NOT_AUTHORIZED
+    assert (await door.refused(b"lamp-1", b"wrong")).reason is Reason.NOT_AUTHORIZED
+    for _ in range(5):
+        refused = door.bring_in_vain(b"lamp-1", token=b"guess")
+        assert (refused.reason, refused.device_id) == (Reason.CONNECTION_RATE_EXCEEDED, "lamp-1")
+    assert (await door.refused()).reason is Reason.CONNECTION_RATE_EXCEEDED
+    assert door.bring(None, door.token()).device == LAMP, "a good one comes in all the same"
+    assert await door.verify(address="192.0.2.8") == LAMP
+    clock[0] += 121
+    assert await door.verify() == LAMP
+
+
+async def test_a_good_token_that_has_ended_is_no_guess(door, clock):
+    token = door.token()
+    door.now += 60
+    for _ in range(10):
+        assert door.bring_in_vain(b"lamp-1", token).why == "expired token"
+    assert await door.verify() == LAMP
+
+
+async def test_names_do_not_pile_up_where_guessing_is_throttled(door, clock):
+    """A wrong token costs no hash: nothing else would bound how many names there are to remember."""
+    for number in range(500):
+        door.bring_in_vain(f"guess-{number}".encode(), WRONG)
+    assert len(door.login._throttle._window.storage.storage) < 50
