@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gateway.core.commands import Service
 from gateway.mqtt.reasons import Reason
 
 
@@ -37,6 +38,15 @@ class Counters:
     policy_reloads: int = _counter("Policies put in force after a change.")
     policy_errors: int = _counter("Changed policies refused for their errors; the old one stays in force.")
     audit_suppressed: int = _counter("Audit events that got no log line because there were too many.")
+    tokens_issued: int = _counter("Tokens issued to devices.")
+    service_requests: Counter[Service] = field(
+        default_factory=Counter,
+        metadata={"help": "Requests to the service topics.", "labels": ("service",)},
+    )
+    service_refusals: Counter[tuple[Enum, Enum]] = field(
+        default_factory=Counter,
+        metadata={"help": "Requests to the service topics not granted.", "labels": ("service", "error")},
+    )
     connections_refused: Counter[Reason] = field(
         default_factory=Counter,
         metadata={"help": "Device connections refused.", "labels": ("reason",)},

@@ -18,7 +18,7 @@ from gateway.core.identity import Identity
 from gateway.core.keyring import KeysUnavailable
 from gateway.core.policy import Action, Decision, Policy
 from gateway.core.shared import Shared
-from gateway.mqtt.topics import name_fault
+from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.security.login import Lookup
 from gateway.services.bearers import Bearers
 from gateway.services.office import TokenOffice
@@ -75,6 +75,13 @@ def _keep(known: dict[str, _Kept], topic: str, value: _Kept) -> _Kept:
     return value
 
 
+def reply_fault(topic: str) -> str | None:
+    """Why nobody may have an answer sent to this topic, as the end of a sentence; None when it is fit."""
+    if topic.startswith("$"):
+        return "is the bus's own"  # $CONTROL/… is how Mosquitto takes commands
+    return name_fault(topic) or depth_fault(topic)
+
+
 class Desk:
     """One for a process, however it is called."""
 
@@ -101,6 +108,7 @@ class Desk:
     ) -> Answer:
         """The answer to a request of this identity. With `replays`: once for each `request_id`."""
         caller = self._caller(identity)
+        self._shared.counters.service_requests[call.service] += 1
         topic = self.response_topic(call.service)
         try:
             reply_to = call.response_topic if call.response_topic is not None else request.reply_to
@@ -119,6 +127,7 @@ class Desk:
 
     def refuse(self, call: Call, request: Request, refusal: Refusal, topic: str) -> Answer:
         """The answer to a request that is not granted, to go to `topic`."""
+        self._shared.counters.service_refusals[call.service, refusal.code] += 1
         body = refused(call.service, refusal, self._shared.now())
         payload = put(body, call.service, request, prefix=self._prefix)
         return Answer(topic, payload, call.correlation, refusal.report(call.service))
@@ -155,7 +164,9 @@ class Desk:
         decision = caller.access.decide(Action.SUBSCRIBE, topic)
         if not decision.allowed:
             return decision.reason
-        return "no plaintext goes to a sensitive topic" if caller.policy.sensitive(topic) else ""
+        if caller.policy.sensitive(topic):
+            return "no plaintext goes to a sensitive topic"
+        return reply_fault(topic) or ""
 
     def _count(self, device_id: str) -> None:
         most = self._shared.policy.limits.service_requests_per_second

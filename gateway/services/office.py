@@ -54,6 +54,7 @@ class TokenOffice:
         except PermissionsTooLong as error:
             words = "This device's rights do not fit into a token: its roles need fewer rules."
             raise Refusal(Code.TOO_LARGE, words, why=str(error)) from None
+        self._shared.counters.tokens_issued += 1
         self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
         return issued
 

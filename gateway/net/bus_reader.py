@@ -1,0 +1,135 @@
+"""What a client of the bus reads from it: chunks in, whole packets out.
+
+Sans-I/O, with a bound on what is held: of a message that is longer than that the head is read, which says
+where an answer to it would go, and the rest is passed over. It knows no requests.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.mqtt.decode import decode_publish
+from gateway.mqtt.errors import LimitExceeded, MalformedPacket, PacketTooLarge, ProtocolError
+from gateway.mqtt.packets import PacketType, Version
+from gateway.mqtt.properties import PropertyId, find
+from gateway.mqtt.wire import decode_utf8, read_length
+
+HEAD_MAX = 262_144
+"""How much of a message is held at most to read its head: topic, Response Topic and Correlation Data are
+64 KiB each at the longest. Behind more properties than fit, the latter two are not found."""
+
+
+class Packet(NamedTuple):
+    """Anything but a PUBLISH."""
+
+    kind: int
+    body: bytes
+
+
+class Delivery(msgspec.Struct, gc=False):
+    """A PUBLISH."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    packet_id: int
+    """0 for QoS 0."""
+    response_topic: str | None
+    """Empty for one that is no text."""
+    correlation: bytes | None
+    whole: bool
+    """False for a message that is longer than what is held: its payload was passed over."""
+
+
+class BusReader:
+    """Reads one connection. After an error it has to be thrown away."""
+
+    __slots__ = ("_chunks", "_held", "_max_size", "_needed", "_skip", "version")
+
+    def __init__(self, version: Version, max_size: int) -> None:
+        """`max_size` is the longest packet to hold, in bytes."""
+        self.version = version
+        self._max_size = max_size
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._needed = 0
+        self._skip = 0
+
+    def feed(self, chunk: bytes) -> list[Packet | Delivery]:
+        """What is complete with this chunk. Raises MqttError for what no bus sends."""
+        if self._skip:
+            skipped = min(self._skip, len(chunk))
+            self._skip -= skipped
+            chunk = chunk[skipped:]
+        self._chunks.append(chunk)
+        self._held += len(chunk)
+        # Not joined before there is enough: a long message would be copied anew with each chunk.
+        if self._held < self._needed:
+            return []
+        data = b"".join(self._chunks)
+        found: list[Packet | Delivery] = []
+        pos, before, self._needed = 0, -1, 0
+        while pos != before:
+            before, pos = pos, self._next(data, pos, found)
+        self._chunks = [data[pos:]]
+        self._held = len(data) - pos
+        return found
+
+    def _next(self, data: bytes, pos: int, found: list[Packet | Delivery]) -> int:
+        """Take one packet from `pos` on, if it is there; the answer is where the next one begins."""
+        size = len(data)
+        read = read_length(data, pos + 1, size)
+        if read is None:
+            return pos
+        length, body = read
+        end = body + length
+        kind = data[pos] >> 4
+        whole = end - pos <= self._max_size
+        if not whole and kind != PacketType.PUBLISH:
+            raise PacketTooLarge("a packet of the bus that is longer than any it may send")
+        known = end if whole else min(end, pos + HEAD_MAX)
+        if known > size:
+            self._needed = known - pos
+            return pos
+        if kind != PacketType.PUBLISH:
+            found.append(Packet(kind, data[body:end]))
+        else:
+            found.append(self._delivery(data, pos, body, known, whole=whole))
+            self._skip = max(0, end - size)
+        return min(end, size)
+
+    def _delivery(self, data: bytes, pos: int, body: int, known: int, *, whole: bool) -> Delivery:
+        try:
+            packet = decode_publish(data, pos, body, known, self.version)
+        except LimitExceeded:
+            # More properties than anybody needs: its sender gets an answer, and the bus is not to blame.
+            whole, packet = False, decode_publish(data, pos, body, known, Version.V311)
+        except MalformedPacket:
+            if whole:
+                raise
+            # The properties end behind what is known. Up to them both versions look alike.
+            packet = decode_publish(data, pos, body, known, Version.V311)
+        if packet.qos == 2:
+            raise ProtocolError("QoS 2, which nobody asked for")
+        properties = packet.properties
+        if not packet.topic or find(properties, PropertyId.TOPIC_ALIAS):
+            raise ProtocolError("a topic alias that nobody asked for")
+        response_topic = find(properties, PropertyId.RESPONSE_TOPIC)
+        return Delivery(
+            topic=decode_utf8(packet.topic),
+            payload=data[packet.payload_at : known] if whole else b"",
+            retain=packet.retain,
+            packet_id=packet.packet_id,
+            response_topic=None if response_topic is None else _text(response_topic),
+            correlation=find(properties, PropertyId.CORRELATION_DATA),
+            whole=whole,
+        )
+
+
+def _text(value: bytes) -> str:
+    try:
+        return decode_utf8(value)
+    except MalformedPacket:
+        return ""

@@ -1,0 +1,249 @@
+"""The service topics on the bus itself (GATEWAY_BUS_SERVICES): for services that are connected to Mosquitto.
+
+Owns who is believed there, and where answers to strangers may go. Every request gets an answer, and the bus
+may be read by anybody: a request proves itself by a token, an answer goes only where its caller may listen.
+What is asked and granted is `gateway.services.desk`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from gateway.core.calls import answer_packet
+from gateway.core.commands import Call, Report, Service
+from gateway.core.events import Answer
+from gateway.core.identity import Identity
+from gateway.core.reports import Reports
+from gateway.core.shared import Shared
+from gateway.mqtt.errors import PacketTooLarge
+from gateway.mqtt.packets import Subscription
+from gateway.mqtt.reasons import Reason
+from gateway.net.bus_client import Account, BusClient, BusConnection
+from gateway.net.bus_reader import Delivery
+from gateway.net.door import Bus
+from gateway.net.tasks import Tasks
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.logs import get_logger
+from gateway.security.login import Admission, Login, LoginRefused
+from gateway.services.bearers import Bearers
+from gateway.services.desk import Desk, reply_fault
+from gateway.services.replays import Replays
+from gateway.services.shapes import INVALID_CREDENTIALS, Code, Refusal, Request
+
+ADDRESS = "bus"
+"""What the throttle and the audit know of whoever calls from there."""
+_LOGINS_MAX = 64
+"""Logins under way at once: the others are told to try again."""
+_STRANGERS = ""
+"""Who shows tokens that were not seen before: all of them together."""
+_SECRET_MAX = 65_535
+"""As in a CONNECT, in bytes: a longer one would only cost."""
+_TOLD_MAX = 64
+_OPTIONS = 1 | 0x04 | 0x20
+"""QoS 1; not what we publish ourselves; nothing retained, for it would be asked again at each reconnect."""
+
+_log = get_logger()
+
+
+class BusServices:
+    """One for a process."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        bus: Bus,
+        *,
+        desk: Desk,
+        bearers: Bearers,
+        login: Login,
+        audit: Audit,
+        tasks: Tasks,
+        prefix: str,
+    ) -> None:
+        """`prefix` is that of the service topics, without a slash at its end."""
+        self._shared = shared
+        self._desk = desk
+        self._bearers = bearers
+        self._login = login
+        self._audit = audit
+        self._tasks = tasks
+        self._prefix = prefix
+        self._services = {f"{prefix}/{service}": service for service in Service}
+        self._responses = frozenset(desk.response_topic(service) for service in Service)
+        self._replays = Replays(shared.now)
+        self._reports = Reports()
+        self._logins = 0
+        self._client = BusClient(
+            bus,
+            lambda: Account(f"/services/{shared.new_client_id()}", shared.bus_username, shared.bus_password),
+            [Subscription(topic.encode(), _OPTIONS) for topic in self._services],
+            self._take,
+            max_size=lambda: shared.policy.limits.packet_size,
+            v5=shared.bus_speaks_v5,
+        )
+
+    def check(self) -> tuple[bool, str]:
+        """Whether requests on the bus are heard, and how."""
+        return self._client.check()
+
+    async def run(self) -> None:
+        """Answer for ever."""
+        _log.warning(
+            "services on the bus",
+            reason="GATEWAY_BUS_SERVICES: whoever listens on the bus reads tokens, secrets and plaintext",
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._client.run())
+            group.create_task(self._tell_what_was_left_out())
+
+    async def _tell_what_was_left_out(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self._reports.tick()
+            self._tell_pending(None, "")
+
+    def _take(self, connection: BusConnection, delivery: Delivery) -> None:
+        service = self._services.get(delivery.topic)
+        if service is None or delivery.retain:
+            return  # 3.1.1 can't ask to be spared what is retained
+        call = Call(service, delivery.payload, delivery.response_topic, delivery.correlation)
+        request = Request(call.payload)
+        try:
+            identity = self._demand_bearer(connection, delivery, call, request)
+        except Refusal as refusal:
+            self._refuse(connection, call, request, refusal)
+        else:
+            if identity is not None:
+                self._attend(connection, call, request, identity)
+
+    def _demand_bearer(
+        self, connection: BusConnection, delivery: Delivery, call: Call, request: Request
+    ) -> Identity | None:
+        """Who asks. None: a secret has to be hashed to know that, and the answer comes later."""
+        if not delivery.whole:
+            most = self._shared.policy.limits.packet_size
+            words = f"A request may have {most:,} bytes, and no more properties than it needs."
+            raise Refusal(Code.TOO_LARGE, words)
+        if request.fault is not None:
+            raise request.fault
+        if call.service is Service.AUTH:
+            return self._log_in(connection, call, request)
+        token = request.token
+        if token is None:
+            raise Refusal(Code.INVALID_TOKEN, 'Over the bus a request carries a "token": ask auth for one.')
+        return self._bearers.identity(token, peer=_STRANGERS)[0]
+
+    def _log_in(self, connection: BusConnection, call: Call, request: Request) -> Identity | None:
+        device_id, secret = request.device_id, request.secret
+        if device_id is None or secret is None or len(secret) > _SECRET_MAX:
+            words = 'Give "device_id", and its secret as "credentials": {"secret": "…"}.'
+            raise Refusal(Code.INVALID_REQUEST, words)
+        if self._logins >= _LOGINS_MAX:
+            raise Refusal(Code.RATE_LIMITED, "Too many ask for a token at once: try again.")
+        username, password = device_id.encode(), secret.encode()
+        try:
+            admission = self._login.recognise(
+                username=username, password=password, certificate_id=None, address=ADDRESS
+            )
+        except LoginRefused as refused:
+            self._shared.counters.logins_refused += 1
+            raise _refusal_of(refused) from None
+        if admission is not None:
+            self._shared.counters.logins_remembered += 1
+            return _identity_of(admission)
+        self._logins += 1
+        self._tasks.start(self._verify(connection, call, request, username, password))
+        return None
+
+    async def _verify(
+        self, connection: BusConnection, call: Call, request: Request, username: bytes, password: bytes
+    ) -> None:
+        try:
+            admission = await self._login.verify(
+                username=username, password=password, certificate_id=None, address=ADDRESS
+            )
+        except LoginRefused as refused:
+            self._shared.counters.logins_refused += 1
+            self._refuse(connection, call, request, _refusal_of(refused))
+        else:
+            self._shared.counters.logins_verified += 1
+            self._attend(connection, call, request, _identity_of(admission))
+        finally:
+            self._logins -= 1
+
+    def _attend(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
+        answer = self._desk.attend(call, request, identity, replays=self._replays)
+        try:
+            self._send(connection, answer)
+        except PacketTooLarge as error:
+            refusal = Refusal(Code.TOO_LARGE, "The answer is longer than the bus takes.", why=str(error))
+            answer = self._desk.refuse(call, request, refusal, answer.topic)
+            self._send(connection, answer)
+        self._tell(answer.report, identity.device_id, request)
+
+    def _refuse(self, connection: BusConnection, call: Call, request: Request, refusal: Refusal) -> None:
+        """Answer somebody who has not shown who it is."""
+        self._shared.counters.service_requests[call.service] += 1
+        answer = self._desk.refuse(call, request, refusal, self._public(call, request))
+        self._send(connection, answer)
+        self._tell(answer.report, None, request)
+
+    def _public(self, call: Call, request: Request) -> str:
+        """Where an answer to a stranger may go: below our own prefix, whatever was asked for."""
+        asked = call.response_topic
+        if asked is None:
+            with contextlib.suppress(Refusal):
+                asked = request.reply_to
+        if asked is None or reply_fault(asked):
+            return self._desk.response_topic(call.service)
+        if asked in self._responses or asked.startswith(f"{self._prefix}/reply/"):
+            return asked
+        return self._desk.response_topic(call.service)
+
+    def _send(self, connection: BusConnection, answer: Answer) -> None:
+        connection.send(answer_packet(answer, answer.payload, connection.version, b""))
+
+    def _tell(self, report: Report | None, device_id: str | None, request: Request) -> None:
+        """Tell the admins: all that was done, and of the rest as much as one connection may cost."""
+        if report is None:
+            return
+        if report.outcome == Outcome.DONE:
+            self._reports.pending.append(report)
+        else:
+            self._reports.add(report)
+        self._tell_pending(device_id, request.request_id[:_TOLD_MAX].decode("utf-8", "replace").strip('"'))
+
+    def _tell_pending(self, device_id: str | None, request_id: str) -> None:
+        pending, self._reports.pending = self._reports.pending, []
+        for report in pending:
+            reason = report.reason if report.count == 1 else f"{report.reason} ({report.count})"
+            self._audit.emit(
+                AuditEvent(
+                    time=self._shared.now(),
+                    kind=Kind(report.kind),
+                    outcome=Outcome(report.outcome),
+                    reason=reason,
+                    device=device_id,
+                    address=ADDRESS,
+                    request_id=request_id or None,
+                    topic=report.topic or None,
+                    action=report.action or None,
+                    rule=report.rule or None,
+                )
+            )
+
+
+def _identity_of(admission: Admission) -> Identity:
+    device = admission.device
+    # Without a client id: a rule that names one matches nothing.
+    return Identity(device.device_id, device.roles, device.labels, client_id="", grant=admission.grant)
+
+
+def _refusal_of(refused: LoginRefused) -> Refusal:
+    why = f"{refused.device_id}: {refused.why}" if refused.device_id else refused.why
+    if refused.reason is Reason.CONNECTION_RATE_EXCEEDED:
+        return Refusal(Code.RATE_LIMITED, "Too many wrong secrets: try again in a minute.", why=why)
+    if refused.reason in {Reason.SERVER_BUSY, Reason.SERVER_UNAVAILABLE}:
+        return Refusal(Code.UNAVAILABLE, "Nobody can be recognised at the moment: try again.", why=why)
+    return Refusal(Code.NOT_AUTHORIZED, INVALID_CREDENTIALS, why=why)
