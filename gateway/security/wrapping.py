@@ -60,10 +60,12 @@ class Wrapping:
 
 
 def passphrase_cipher(passphrase: bytes, salt: bytes) -> AESGCM:
-    """The cipher under a passphrase, by Argon2id, in some 150 ms and 64 MiB. Raises MemoryError."""
+    """The cipher under a passphrase, by Argon2id, in some 150 ms and 64 MiB. Raises ValueError, MemoryError."""
     from argon2.exceptions import HashingError
     from argon2.low_level import Type, hash_secret_raw
 
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes")
     try:
         key = hash_secret_raw(
             passphrase,

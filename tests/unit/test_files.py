@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gateway.files import draft_of, locked, make_folder, write_new
+from gateway.files import draft_of, locked, make_folder, replace_file, write_new
 
 
 def test_a_folder_we_make_is_ours_alone_and_one_that_is_there_stays(tmp_path):
@@ -47,6 +47,54 @@ def test_a_draft_of_a_killed_process_is_no_obstacle_and_no_trap(tmp_path):
     write_new(tmp_path / "key", b"content", mode=0o600)
     assert secret.read_bytes() == b"untouched"
     assert (tmp_path / "key").read_bytes() == b"content"
+
+
+def test_a_file_is_replaced_whole_and_stays_where_links_point(tmp_path):
+    real, link = tmp_path / "real" / "key", tmp_path / "key"
+    real.parent.mkdir()
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    before = os.umask(0o177)
+    try:
+        replace_file(link, b"new", mode=0o640)
+    finally:
+        os.umask(before)
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert [entry.name for entry in real.parent.iterdir()] == ["key"]
+
+
+def test_what_is_not_there_is_not_replaced(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        replace_file(tmp_path / "key", b"new", mode=0o600)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_user_stays_theirs(tmp_path, monkeypatch):
+    """Else a command of root's would leave the gateway with keys that it can't read."""
+    (tmp_path / "key").write_bytes(b"old")
+    owner = (tmp_path / "key").stat().st_uid
+    given = []
+    monkeypatch.setattr(os, "fchown", lambda _, user, group: given.append((user, group)))
+    replace_file(tmp_path / "key", b"new", mode=0o600)
+    assert given == []
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    replace_file(tmp_path / "key", b"newer", mode=0o600)
+    assert given == [(owner, -1)]
+
+
+def test_a_file_that_can_not_be_handed_back_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "key").write_bytes(b"old")
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: -2)
+    with pytest.raises(PermissionError):
+        replace_file(tmp_path / "key", b"new", mode=0o600)
+    assert (tmp_path / "key").read_bytes() == b"old"
 
 
 def test_a_lock_holds_against_another_process_and_ends_with_its_holder(tmp_path):

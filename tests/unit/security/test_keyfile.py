@@ -1,10 +1,11 @@
-"""The file of the sealing keys: made once, never remade, and refused when anything about it is wrong."""
+"""The files of the keys: made once, never remade, changed whole, and refused when anything is wrong."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,11 +14,22 @@ from pathlib import Path
 import pytest
 
 from gateway.core.keyring import KeyState
-from gateway.security.keyfile import KeyFileError, ensure_key_file, read_key_file
+from gateway.security import keyfile
+from gateway.security.keyfile import (
+    KeyFileError,
+    destroy,
+    ensure_key_file,
+    ensure_signing_file,
+    read_key_file,
+    read_signing_file,
+    rotate_sealing,
+    rotate_signing,
+)
 from gateway.security.secrets import Secret
 from gateway.security.wrapping import Wrapping
 
 WRAPPING = Wrapping(Secret(bytes(range(32))), is_passphrase=False)
+PASSPHRASE = Wrapping(Secret(b"correct horse battery"), is_passphrase=True)
 OTHER = Wrapping(Secret(bytes(32)), is_passphrase=False)
 
 
@@ -269,3 +281,234 @@ def test_a_refusal_holds_no_key(made):
     key = json.loads(made.read_text())["keys"][0]["key"]
     made.write_text(made.read_text()[:-3])
     assert key not in refused(made)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1_800_000_000]
+    monkeypatch.setattr(keyfile, "now", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def signing(path: Path) -> Path:
+    signing = path.with_name("signing.key")
+    assert ensure_signing_file(signing)
+    return signing
+
+
+def shown(keys):
+    return [(key.key_id, key.state, key.retired_at, key.until) for key in keys]
+
+
+@pytest.mark.parametrize("wrapping", [None, WRAPPING, PASSPHRASE], ids=["open", "key", "passphrase"])
+def test_another_key_takes_the_place_of_the_active_one(path, wrapping, clock):
+    ensure_key_file(path, wrapping)
+    (first,) = read_key_file(path, wrapping)
+    clock[0] += 10
+    new = rotate_sealing(path, wrapping)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    old, active = read_key_file(path, wrapping)
+    assert active == new
+    assert shown([old, active]) == [("k1", "decrypt-only", clock[0], None), ("k2", "active", None, None)]
+    assert (old.material, old.created_at, active.created_at) == (first.material, clock[0] - 10, clock[0])
+    assert active.material != old.material
+    assert [rotate_sealing(path, wrapping).key_id for _ in range(2)] == ["k3", "k4"]
+    assert [key.state for key in read_key_file(path, wrapping)] == [*["decrypt-only"] * 3, "active"]
+
+
+def test_a_signing_key_that_was_replaced_verifies_for_a_while(signing, clock):
+    new = rotate_signing(signing, None, overlap_s=100)
+    old, active = read_signing_file(signing)
+    assert active == new
+    assert shown([old, active]) == [
+        ("s1", "verify-only", clock[0], clock[0] + 100),
+        ("s2", "active", None, None),
+    ]
+    clock[0] += 99
+    rotate_signing(signing, None, overlap_s=100)
+    assert [key.key_id for key in read_signing_file(signing)] == ["s1", "s2", "s3"]
+    clock[0] += 1
+    rotate_signing(signing, None, overlap_s=100)
+    assert [key.key_id for key in read_signing_file(signing)] == ["s2", "s3", "s4"]
+
+
+def test_to_rotate_signing_keys_makes_them_where_there_are_none(path):
+    made = rotate_signing(path, WRAPPING, overlap_s=1)
+    assert (made.key_id, made.state) == ("s1", "active")
+    assert read_signing_file(path, WRAPPING) == [made]
+
+
+def test_sealing_keys_are_not_made_by_rotating_them(path):
+    with pytest.raises(KeyFileError, match="restore the file from a backup"):
+        rotate_sealing(path, None)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("wrapping", [None, WRAPPING], ids=["open", "wrapped"])
+def test_a_destroyed_key_leaves_nothing_but_its_name(path, wrapping):
+    ensure_key_file(path, wrapping)
+    old = json.loads(path.read_text())["keys"][0]["key"]
+    rotate_sealing(path, wrapping)
+    gone = destroy(path, wrapping, "k1")
+    assert (gone.state, gone.material) == ("destroyed", b"")
+    assert old not in path.read_text()
+    assert [(key.state, len(key.material)) for key in read_key_file(path, wrapping)] == [
+        ("destroyed", 0),
+        ("active", 32),
+    ]
+    assert destroy(path, wrapping, "k1") == gone, "once more does no harm"
+    assert rotate_sealing(path, wrapping).key_id == "k3"
+    destroy(path, wrapping, "k2")
+    assert rotate_sealing(path, wrapping).key_id == "k4", "no id is given twice"
+
+
+def test_a_destroyed_signing_key(signing, clock):
+    rotate_signing(signing, None, overlap_s=100)
+    assert destroy(signing, None, "s1").until is None
+    assert shown(read_signing_file(signing)) == [
+        ("s1", "destroyed", clock[0], None),
+        ("s2", "active", None, None),
+    ]
+
+
+@pytest.mark.parametrize("name", ["k2", "k0", "", "K1", "k1 ", "k01", "s1", "../k1", "x"])
+def test_only_a_key_that_is_there_is_destroyed(made, name):
+    rotate_sealing(made, None)
+    rotate_sealing(made, None)
+    destroy(made, None, "k2")
+    before = made.read_bytes()
+    if name != "k2":
+        with pytest.raises(KeyFileError):
+            destroy(made, None, name)
+    assert made.read_bytes() == before
+
+
+@pytest.mark.parametrize("letter", ["k", "s"])
+def test_the_active_key_is_not_destroyed(made, signing, letter):
+    file = made if letter == "k" else signing
+    before = file.read_bytes()
+    with pytest.raises(KeyFileError, match="rotate them first"):
+        destroy(file, None, f"{letter}1")
+    assert file.read_bytes() == before
+
+
+def test_the_files_are_not_taken_for_each_other(made, signing):
+    for read, file in ((read_key_file, signing), (read_signing_file, made)):
+        with pytest.raises(KeyFileError, match="damaged"):
+            read(file)
+    for change in (lambda: rotate_sealing(signing, None), lambda: rotate_signing(made, None, 1)):
+        with pytest.raises(KeyFileError, match="damaged"):
+            change()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "decrypt-only", "until": None},
+        {"until": None},
+        {"until": "never"},
+        {"until": True},
+        {"until": 1.5},
+        {"retired_at": "now"},
+        {"created_at": True},
+        {"key_id": "k1"},
+        {"key_id": "s01"},
+        {"state": "active"},
+        {"key": ["x"]},
+    ],
+    ids=str,
+)
+def test_an_entry_that_is_no_signing_key(signing, change):
+    rotate_signing(signing, None, overlap_s=100)
+    assert read_signing_file(signing)
+    rewrite(signing, lambda document: document["keys"][0].update(change))
+    with pytest.raises(KeyFileError, match="damaged"):
+        read_signing_file(signing)
+
+
+def test_an_active_key_has_no_end(signing):
+    rewrite(signing, lambda document: document["keys"][0].update(until=2_000_000_000))
+    with pytest.raises(KeyFileError, match="damaged"):
+        read_signing_file(signing)
+
+
+def test_a_passphrase_wraps_as_a_key_does(path):
+    ensure_key_file(path, PASSPHRASE)
+    document = json.loads(path.read_text())
+    assert len(base64.b64decode(document["salt"])) == 16
+    (key,) = read_key_file(path, PASSPHRASE)
+    assert key.material not in base64.b64decode(document["keys"][0]["key"])
+    assert "set ENCRYPTION_KEY" in refused(path)
+    for other in (WRAPPING, Wrapping(Secret(b"correct horse batterz"), is_passphrase=True)):
+        assert "another ENCRYPTION_KEY" in refused(path, other)
+    rotate_sealing(path, PASSPHRASE)
+    assert json.loads(path.read_text())["salt"] == document["salt"], "derived once, and kept"
+    assert read_key_file(path, PASSPHRASE)[0].material == key.material
+
+
+def test_a_passphrase_does_not_open_what_a_key_has_wrapped(path):
+    ensure_key_file(path, WRAPPING)
+    assert "another ENCRYPTION_KEY" in refused(path, PASSPHRASE)
+
+
+@pytest.mark.parametrize("salt", ["****", 5, "AAAA", [], None], ids=str)
+def test_a_damaged_salt(path, salt):
+    ensure_key_file(path, PASSPHRASE)
+    rewrite(path, lambda document: document.update(salt=salt))
+    text = refused(path, PASSPHRASE)
+    assert "damaged" in text or "another ENCRYPTION_KEY" in text
+
+
+def test_no_two_files_have_the_same_salt(tmp_path):
+    salts = set()
+    for name in "ab":
+        ensure_key_file(tmp_path / name, PASSPHRASE)
+        salts.add(json.loads((tmp_path / name).read_text())["salt"])
+    assert len(salts) == 2
+
+
+def test_a_command_killed_at_any_moment_leaves_whole_files(made):
+    """Every key that ever was in the file has sealed something: none may be lost, nor two be active."""
+    program = (
+        "import sys; from pathlib import Path; from gateway.security.keyfile import rotate_sealing\n"
+        "path = Path(sys.argv[1])\n"
+        "for _ in range(100_000): print(rotate_sealing(path, None).key_id, flush=True)"
+    )
+    last = "k1"
+    for lines in (1, 2, 5, 9):
+        with subprocess.Popen([sys.executable, "-c", program, made], stdout=subprocess.PIPE) as running:
+            for _ in range(lines):
+                last = running.stdout.readline().decode().strip()
+            running.send_signal(signal.SIGKILL)
+            last = ([last, *running.stdout.read().decode().split("\n")[:-1]])[-1]
+        keys = read_key_file(made)
+        assert [key.key_id for key in keys] == [f"k{number}" for number in range(1, len(keys) + 1)]
+        assert int(last[1:]) <= len(keys) <= int(last[1:]) + 1
+
+
+def test_commands_at_the_same_time_undo_nothing(made):
+    program = (
+        "import sys; from pathlib import Path; from gateway.security.keyfile import rotate_sealing\n"
+        "sys.stdin.readline()\n"
+        "for _ in range(5): rotate_sealing(Path(sys.argv[1]), None)"
+    )
+    command = [sys.executable, "-c", program, made]
+    running = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(3)]
+    for one in running:
+        one.communicate(b"go\n")
+    assert [one.returncode for one in running] == [0, 0, 0]
+    keys = read_key_file(made)
+    assert [key.key_id for key in keys] == [f"k{number}" for number in range(1, 17)]
+    assert len({key.material for key in keys}) == 16
+
+
+def test_where_a_change_can_not_be_written(made, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    before = made.read_bytes()
+    monkeypatch.setattr(keyfile, "replace_file", full)
+    with pytest.raises(KeyFileError, match="No space left"):
+        rotate_sealing(made, None)
+    assert made.read_bytes() == before
