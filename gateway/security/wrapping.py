@@ -60,7 +60,7 @@ class Wrapping:
 
 
 def passphrase_cipher(passphrase: bytes, salt: bytes) -> AESGCM:
-    """The cipher under a passphrase, by Argon2id, in some 150 ms and 64 MiB. Raises ValueError, MemoryError."""
+    """The cipher under a passphrase, by Argon2id: 150 ms and 64 MiB. Raises ValueError, MemoryError."""
     from argon2.exceptions import HashingError
     from argon2.low_level import Type, hash_secret_raw
 

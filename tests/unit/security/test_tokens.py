@@ -1,0 +1,395 @@
+"""Tokens: what stands in them, how long they are good, and that knowing one does not make it good.
+
+What attackers try is in tests/security/test_attack_tokens.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import jwt
+import pytest
+
+from gateway.core.identity import Device, Grant, Revocation
+from gateway.core.keyring import Key, KeyState
+from gateway.security import tokens as module
+from gateway.security.tokens import (
+    TOKEN_BYTES,
+    Issued,
+    PermissionsTooLong,
+    SigningKeys,
+    TokenFault,
+    TokenRefused,
+    Tokens,
+    looks_like_token,
+)
+
+NOW = 1_800_000_000
+LAMP = Device(
+    device_id="lamp-1",
+    roles=("sensor", "actuator"),
+    labels={},
+    enabled=True,
+    credential="x",
+    version=1,
+    created_at=0,
+    updated_at=0,
+    token_epoch=7,
+)
+PERMISSIONS = {
+    "publish": ["devices/lamp-1/telemetry", "devices/+/x"],
+    "subscribe": ["devices/lamp-1/#"],
+    "encrypt": [],
+    "decrypt": ("a",),
+}
+SEEDS = [bytes([number]) * 32 for number in range(4)]
+
+
+def key(number, state=KeyState.ACTIVE, until=None):
+    return Key(f"s{number}", SEEDS[number], state, 0, until=until)
+
+
+KEYS = SigningKeys.of_keys([key(1)], NOW)
+SECRET = SigningKeys.of_secret(b"s" * 32)
+
+
+class Desk:
+    """Tokens with a store and a clock in the test's hands."""
+
+    def __init__(self, keys=KEYS, ttl=3600) -> None:
+        self.available = True
+        self.devices = {"lamp-1": LAMP}
+        self.now = NOW
+        self.tokens = Tokens(keys, self, now=lambda: self.now * 1000 + 999, ttl=ttl)
+
+    def get(self, device_id):
+        return self.devices.get(device_id)
+
+    def issue(self, **named) -> Issued:
+        return self.tokens.issue(LAMP, PERMISSIONS, **named)
+
+    def token(self, **named) -> bytes:
+        return self.issue(**named).token.encode()
+
+    def fault(self, token) -> TokenFault:
+        return self.refused(token).fault
+
+    def refused(self, token) -> TokenRefused:
+        with pytest.raises(TokenRefused) as caught:
+            self.tokens.verify(token)
+        return caught.value
+
+
+@pytest.fixture(params=[KEYS, SECRET], ids=["EdDSA", "HS256"])
+def desk(request):
+    return Desk(request.param)
+
+
+def test_what_is_issued_is_verified(desk):
+    issued = desk.issue()
+    device, grant = desk.tokens.verify(issued.token.encode())
+    assert device is LAMP
+    assert grant == issued.grant
+    assert grant == Grant(
+        token_id=grant.token_id,
+        root=grant.token_id,
+        epoch=7,
+        issued_at=NOW,
+        expires_at=NOW + 3600,
+        permissions={action: tuple(filters) for action, filters in PERMISSIONS.items()},
+    )
+
+
+def test_the_claims_are_those_of_the_contract(desk):
+    token = desk.issue().token
+    header = jwt.get_unverified_header(token)
+    algorithm, key_id = ("EdDSA", "s1") if desk.tokens.keys is KEYS else ("HS256", "hs256")
+    assert header == {"alg": algorithm, "kid": key_id, "typ": "JWT"}
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims == {
+        "iss": "mqtt-security-gateway",
+        "sub": "lamp-1",
+        "aud": "mqtt",
+        "iat": NOW,
+        "nbf": NOW,
+        "exp": NOW + 3600,
+        "jti": claims["jti"],
+        "root": claims["jti"],
+        "epoch": 7,
+        "roles": ["sensor", "actuator"],
+        "permissions": {action: list(filters) for action, filters in PERMISSIONS.items()},
+    }
+    assert len(claims["jti"]) == 36
+
+
+def test_every_action_is_named_and_no_other(desk):
+    issued = desk.tokens.issue(LAMP, {"publish": ["a"], "admin": ["#"]})
+    assert issued.grant.permissions == {"publish": ("a",), "subscribe": (), "encrypt": (), "decrypt": ()}
+    assert desk.tokens.verify(issued.token.encode())[1] == issued.grant
+
+
+@pytest.mark.parametrize(("ttl", "lives"), [(None, 3600), (1, 1), (3600, 3600), (10**9, 3600)])
+def test_no_token_lives_longer_than_the_settings_say(desk, ttl, lives):
+    assert desk.issue(ttl=ttl).grant.expires_at == NOW + lives
+
+
+def test_no_two_tokens_are_the_same_one(desk):
+    assert len({desk.issue().grant.token_id for _ in range(50)}) == 50
+
+
+def test_a_token_is_of_the_chain_it_was_asked_for_with(desk):
+    first = desk.issue().grant
+    second = desk.issue(parent=first).grant
+    third = desk.issue(parent=second).grant
+    assert {first.root, second.root, third.root} == {first.token_id}
+    assert len({first.token_id, second.token_id, third.token_id}) == 3
+
+
+def test_a_token_is_never_issued_before_the_one_it_was_asked_for_with(desk):
+    """A clock that was set back must not take it out of the reach of a revocation."""
+    parent = desk.issue().grant
+    desk.now -= 100
+    assert desk.issue(parent=parent).grant.issued_at == parent.issued_at
+
+
+def test_a_token_is_good_from_its_first_second_to_its_last(desk):
+    token = desk.token(ttl=10)
+    desk.tokens.verify(token)
+    desk.now += 9
+    desk.tokens.verify(token)
+    desk.now += 1
+    assert desk.fault(token) is TokenFault.EXPIRED
+    assert desk.refused(token).device_id == "lamp-1"
+    desk.now = NOW - 1
+    assert desk.fault(token) is TokenFault.INVALID
+
+
+def test_a_device_that_is_not_there_or_disabled(desk):
+    token = desk.token()
+    for known in (False, True):  # once before it was verified, and then from what is known
+        desk.devices = {}
+        refused = desk.refused(token)
+        assert (refused.fault, refused.why) == (TokenFault.NOT_ACCEPTED, "unknown device")
+        desk.devices = {"lamp-1": replace(LAMP, enabled=False)}
+        refused = desk.refused(token)
+        assert (refused.fault, refused.why) == (TokenFault.NOT_ACCEPTED, "disabled device")
+        desk.devices = {"lamp-1": LAMP}
+        desk.available = False
+        assert desk.refused(token).why == "store unavailable"
+        desk.available = True
+        if not known:
+            desk.tokens.verify(token)
+
+
+def test_the_device_is_the_one_of_now(desk):
+    token = desk.token()
+    desk.tokens.verify(token)
+    desk.devices["lamp-1"] = other = replace(LAMP, roles=("sensor",))
+    assert desk.tokens.verify(token)[0] is other
+
+
+def test_revocations(desk):
+    before, token, sibling = desk.token(), desk.issue(), desk.token()
+    chain = token.grant.root
+    desk.tokens.verify(token.token.encode())
+    desk.devices["lamp-1"] = replace(LAMP, revocations=(Revocation(chain, NOW, NOW + 9999),))
+    assert desk.fault(token.token.encode()) is TokenFault.REVOKED
+    assert desk.fault(desk.token(parent=token.grant)) is TokenFault.REVOKED
+    for other in (before, sibling, desk.token()):
+        desk.tokens.verify(other)
+    desk.devices["lamp-1"] = replace(LAMP, token_epoch=8)
+    for one in (before, sibling, token.token.encode()):
+        assert desk.fault(one) is TokenFault.REVOKED
+
+
+def test_a_key_that_was_replaced_verifies_until_its_time_is_over():
+    desk = Desk()
+    token = desk.token()
+    desk.tokens.use(SigningKeys.of_keys([key(1, KeyState.VERIFY_ONLY, NOW + 50), key(2)], NOW))
+    newer = desk.token()
+    assert jwt.get_unverified_header(newer)["kid"] == "s2"
+    desk.tokens.verify(token)
+    desk.now += 49
+    desk.tokens.verify(token)
+    desk.now += 1
+    assert desk.fault(token) is TokenFault.INVALID, "it is known, and yet its key's time is over"
+    desk.tokens.verify(newer)
+    keys = SigningKeys.of_keys([key(1, KeyState.VERIFY_ONLY, NOW + 50), key(2)], desk.now)
+    assert [each["kid"] for each in keys.jwks()["keys"]] == ["s2"]
+
+
+@pytest.mark.parametrize("rest", [[], [Key("s1", b"", KeyState.DESTROYED, 0)]])
+def test_what_was_verified_before_ends_with_its_key(rest):
+    desk = Desk()
+    token = desk.token()
+    desk.tokens.verify(token)
+    desk.tokens.use(SigningKeys.of_keys([key(2), *rest], NOW))
+    assert desk.fault(token) is TokenFault.INVALID
+    desk.tokens.use(SECRET)
+    assert desk.fault(token) is TokenFault.INVALID
+
+
+@pytest.mark.parametrize(
+    "keys", [[], [key(1), key(2)], [key(1, KeyState.VERIFY_ONLY, NOW + 1)], [key(1, KeyState.DECRYPT_ONLY)]]
+)
+def test_one_key_signs(keys):
+    with pytest.raises(ValueError, match="exactly one"):
+        SigningKeys.of_keys(keys, NOW)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        b"",
+        b"x" * 31,
+        b"-----BEGIN PUBLIC KEY-----\n%s\n-----END PUBLIC KEY-----\n" % (b"x" * 40),
+        b'{"kty":"OKP","crv":"Ed25519","x":"%s"}' % (b"x" * 43),
+        b"ssh-ed25519 " + b"x" * 40,
+    ],
+)
+def test_a_secret_that_is_none(secret):
+    with pytest.raises(ValueError, match="JWT_SECRET") as caught:
+        SigningKeys.of_secret(secret)
+    assert caught.value.__cause__ is None
+
+
+def test_the_public_keys_for_others():
+    keys = SigningKeys.of_keys([key(1, KeyState.VERIFY_ONLY, NOW + 50), key(2)], NOW)
+    published = keys.jwks()
+    assert [each["kid"] for each in published["keys"]] == ["s2", "s1"]
+    for each in published["keys"]:
+        assert each.keys() == {"kty", "crv", "x", "kid", "use", "alg"}
+    text = json.dumps(published)
+    for private in SEEDS:
+        assert private.hex() not in text
+        assert module._base64url(private).decode() not in text
+    # Others need no more than that, and a library that was written without us.
+    desk = Desk(keys)
+    public = jwt.PyJWKSet.from_dict(published)["s2"]
+    claims = jwt.decode(
+        desk.token(),
+        public,
+        algorithms=["EdDSA"],
+        audience="mqtt",
+        options={"verify_exp": False, "verify_iat": False, "verify_nbf": False},
+    )
+    assert claims["sub"] == "lamp-1"
+    assert SECRET.jwks() == {"keys": []}
+
+
+def test_permissions_that_do_not_fit(desk):
+    with pytest.raises(PermissionsTooLong, match="fewer rules"):
+        desk.tokens.issue(LAMP, {"publish": [f"devices/lamp-1/{number}" for number in range(2_000)]})
+    # What fits is verified too: nobody gets a token that can't be used.
+    size = 0
+    for count in range(100, 2_000, 100):
+        try:
+            issued = desk.tokens.issue(LAMP, {"publish": [f"devices/lamp-1/{n}" for n in range(count)]})
+        except PermissionsTooLong:
+            break
+        size = len(issued.token)
+        assert desk.tokens.verify(issued.token.encode())[1] == issued.grant
+    assert TOKEN_BYTES - 4_000 < size <= TOKEN_BYTES
+
+
+class Counting:
+    """The algorithm, counting the signatures it is asked to check."""
+
+    def __init__(self, checker) -> None:
+        self.checker = checker
+        self.asked = 0
+
+    def verify(self, *given) -> bool:
+        self.asked += 1
+        return self.checker.verify(*given)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    desk = Desk(SigningKeys.of_keys([key(1)], NOW))
+    counting = Counting(desk.tokens.keys._checker)
+    monkeypatch.setattr(desk.tokens.keys, "_checker", counting)
+    return desk, counting
+
+
+def test_a_token_that_is_known_costs_no_second_signature(counted):
+    desk, counting = counted
+    token = desk.token()
+    for _ in range(5):
+        desk.tokens.verify(token)
+    assert counting.asked == 1
+    for _ in range(2):
+        desk.fault(token[:-2] + b"AA")
+    assert counting.asked == 3
+    assert len(desk.tokens._known) == 1, "a wrong one takes no room"
+
+
+@pytest.mark.parametrize(("name", "value"), [("_KNOWN_MAX", 3), ("_KNOWN_BYTES", 2_000)])
+def test_what_is_known_is_bounded_and_the_oldest_goes_first(counted, monkeypatch, name, value):
+    desk, counting = counted
+    monkeypatch.setattr(module, name, value)
+    issued = [desk.token() for _ in range(4)]
+    assert 500 < len(issued[0]) < 666, "three of them are kept"
+    for token in issued[:3]:
+        desk.tokens.verify(token)
+    desk.tokens.verify(issued[0])  # it is the newest now
+    desk.tokens.verify(issued[3])
+    assert counting.asked == 4
+    assert len(desk.tokens._known) == 3
+    desk.tokens.verify(issued[0])
+    assert counting.asked == 4
+    desk.tokens.verify(issued[1])
+    assert counting.asked == 5
+
+
+def test_no_token_lies_about_in_memory_or_shows():
+    desk = Desk()
+    issued = desk.issue()
+    desk.tokens.verify(issued.token.encode())
+    assert issued.token.encode() not in desk.tokens._known
+    assert issued.token not in repr(issued)
+    assert SEEDS[1].hex() not in repr(vars(KEYS))
+    assert "ssss" not in repr(vars(SECRET))
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        b"eyJhbGciOiJIUzI1NiJ9.e30.c2ln",
+        b"eyJhbGciOiJub25lIn0.e30.",
+        b"eyJ..",
+        b"eyJ-_09azAZ.A.B",
+        b"eyJ" + b"A" * 65_000 + b".A.B",
+    ],
+    ids=range(5),
+)
+def test_what_looks_like_a_token(password):
+    assert looks_like_token(password)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        b"",
+        b"secret",
+        b"eyJ",
+        b"eyJ.A",
+        b"eyJ.A.B.C",
+        b"EYJ.A.B",
+        b" eyJ.A.B",
+        b"eyJ.A.B\n",
+        b"eyJ.A B.C",
+        b"eyJ.A.B=",
+        b"eyJ.A.\xff",
+        "eyJ.ä.B".encode(),
+        os.urandom(32).hex().encode(),
+    ],
+)
+def test_what_does_not(password):
+    assert not looks_like_token(password)
+
+
+def test_our_tokens_look_like_tokens(desk):
+    assert looks_like_token(desk.token())
