@@ -1,0 +1,87 @@
+"""Whose token it is, at a bounded price, and never for longer than it is good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from harness.desk import Counter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.services import bearers
+from gateway.services.shapes import Code, Refusal
+
+
+def code(counter, token, peer="p"):
+    with pytest.raises(Refusal) as caught:
+        counter.bearers.identity(token, peer=peer)
+    return caught.value.code
+
+
+def test_a_token_speaks_for_its_device_with_what_it_grants(counter):
+    token = counter.token("other")
+    identity, grant = counter.bearers.identity(token, peer="p")
+    assert (identity.device_id, identity.roles, identity.client_id) == ("other", ("corner",), "")
+    assert identity.grant == grant
+    assert counter.bearers.identity(token, peer="q")[0] is identity
+
+
+def test_another_version_of_the_device_is_another_identity(counter):
+    token = counter.token("other")
+    before, _ = counter.bearers.identity(token, peer="p")
+    counter.devices.devices["other"] = replace(counter.devices.get("other"), roles=("full",))
+    after, _ = counter.bearers.identity(token, peer="p")
+    assert (before.roles, after.roles) == (("corner",), ("full",))
+
+
+def test_what_was_good_once_is_judged_again_each_time(counter):
+    token = counter.token("svc")
+    counter.bearers.identity(token, peer="p")
+    counter.devices.available = False
+    assert code(counter, token) is Code.NOT_ACCEPTED
+    counter.devices.available = True
+    counter.devices.devices["svc"] = replace(counter.devices.get("svc"), enabled=False)
+    assert code(counter, token) is Code.NOT_ACCEPTED
+    counter.devices.devices["svc"] = replace(counter.devices.get("svc"), enabled=True)
+    counter.bearers.identity(token, peer="p")
+    counter.now += 3_600_000
+    assert code(counter, token) is Code.TOKEN_EXPIRED
+    counter.now -= 3_600_000
+    counter.revoke_everything("svc")
+    assert code(counter, token) is Code.TOKEN_REVOKED
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_no_token(text):
+    assert code(Counter(), text) is Code.INVALID_TOKEN
+
+
+def test_the_words_quote_nothing_of_the_token(counter):
+    with pytest.raises(Refusal) as caught:
+        counter.bearers.identity("planted-words", peer="p")
+    assert "planted" not in str(caught.value) + caught.value.why
+
+
+def test_tokens_that_were_never_seen_cost_who_shows_them(counter):
+    good = counter.token("svc")
+    counter.bearers.identity(good, peer="p")
+    codes = [code(counter, f"wrong {number}") for number in range(300)]
+    assert codes.count(Code.INVALID_TOKEN) == 199
+    assert set(codes[199:]) == {Code.RATE_LIMITED}
+    # One that is known passes, and others pay nothing.
+    counter.bearers.identity(good, peer="p")
+    counter.bearers.identity(counter.token("other"), peer="q")
+    assert code(counter, counter.token("other")) is Code.RATE_LIMITED
+    counter.now += 1_000
+    counter.bearers.identity(counter.token("other"), peer="p")
+
+
+def test_what_is_remembered_is_bounded(counter, monkeypatch):
+    monkeypatch.setattr(bearers, "_KEPT", 3)
+    tokens = [counter.token("svc") for _ in range(5)]
+    for token in tokens:
+        counter.bearers.identity(token, peer="p")
+    assert len(counter.bearers._seen) == 3
+    for token in tokens:
+        assert counter.bearers.identity(token, peer="p")[0].device_id == "svc"

@@ -1,0 +1,88 @@
+"""Tokens are issued as often as they may be, with no more rights than there are, and each is recorded."""
+
+from __future__ import annotations
+
+import pytest
+from harness.desk import NOW, Counter, allow, device, policy
+
+from gateway.core.policy import Policy, Role
+from gateway.services import office
+from gateway.services.shapes import Code, Refusal
+
+
+def test_a_token_says_what_the_policy_allows(counter):
+    issued = counter.office.issue(counter.devices.get("other"), source="auth")
+    known, grant = counter.tokens.verify(issued.token.encode())
+    assert known is counter.devices.get("other")
+    # Another client of the device may use it too: `{client}` is any.
+    both = ("corner/other/#", "corner/+/its")
+    assert grant.permissions == dict.fromkeys(("publish", "subscribe", "encrypt", "decrypt"), both)
+    assert (grant.expires_at, grant.root) == (NOW // 1_000 + 3_600, grant.token_id)
+
+
+def test_with_a_token_one_gets_no_more_than_it_grants(counter):
+    svc = counter.devices.get("svc")
+    narrow = counter.tokens.issue(svc, {"decrypt": ["a/b"]}).grant
+    child = counter.office.issue(svc, source="auth", parent=narrow).grant
+    assert {action: filters for action, filters in child.permissions.items() if filters} == {
+        "decrypt": ("a/b",)
+    }
+    assert (child.root, child.token_id != narrow.token_id) == (narrow.root, True)
+
+
+def test_each_is_recorded_until_it_is_saved(counter):
+    svc = counter.devices.get("svc")
+    first = counter.office.issue(svc, source="auth").grant
+    second = counter.office.issue(svc, source="api", parent=first).grant
+    records = counter.office.take_unsaved()
+    assert [(one.token_id, one.root, one.source, one.device_id) for one in records] == [
+        (first.token_id, first.token_id, "auth", "svc"),
+        (second.token_id, first.token_id, "api", "svc"),
+    ]
+    assert counter.office.take_unsaved() == []
+    counter.office.put_back(records)
+    third = counter.office.issue(svc, source="auth").grant
+    assert [one.token_id for one in counter.office.take_unsaved()] == [
+        first.token_id,
+        second.token_id,
+        third.token_id,
+    ]
+    assert counter.shared.counters.tokens_issued == 3
+
+
+def test_a_device_gets_so_many_a_minute_and_no_other_device_pays_for_it():
+    counter = Counter(tokens_per_minute=3)
+    for _ in range(3):
+        counter.token("svc")
+    with pytest.raises(Refusal) as caught:
+        counter.token("svc")
+    assert caught.value.code is Code.RATE_LIMITED
+    counter.token("other")
+    counter.now += 20_000
+    counter.token("svc")
+    with pytest.raises(Refusal):
+        counter.token("svc")
+
+
+def test_what_nobody_could_revoke_is_not_issued(counter, monkeypatch):
+    monkeypatch.setattr(office, "_UNSAVED_MAX", 2)
+    counter.token()
+    counter.token()
+    with pytest.raises(Refusal) as caught:
+        counter.token()
+    assert caught.value.code is Code.UNAVAILABLE
+    assert "store" in caught.value.why
+    counter.office.take_unsaved()
+    counter.token()
+
+
+def test_rights_that_fit_into_no_token_are_told():
+    counter = Counter()
+    rules = tuple(allow(f"topic/{number}/of/many", "publish") for number in range(2_000))
+    counter.shared.policy = Policy(
+        [Role("many", "", rules)], sensitive=[], limits=policy().limits, reserved="gateway"
+    )
+    with pytest.raises(Refusal) as caught:
+        counter.office.issue(device("svc", "many"), source="auth")
+    assert caught.value.code is Code.TOO_LARGE
+    assert counter.office.take_unsaved() == []
