@@ -76,13 +76,13 @@ class Policy:
     """All roles, the sensitive topics and the limits: compiled, and never changed afterwards."""
 
     __slots__ = (
-        "_reserved",
         "_responses",
         "_sensitive",
         "_services",
         "_trees",
         "digest",
         "limits",
+        "reserved",
         "roles",
         "sensitive_filters",
     )
@@ -99,7 +99,7 @@ class Policy:
         self.limits = limits
         self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
         self.sensitive_filters = tuple(sensitive)
-        self._reserved = reserved
+        self.reserved = reserved
         self._services = {f"{reserved}/{service}": service for service in Service}
         self._responses = frozenset(f"{topic}_response" for topic in self._services)
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
@@ -130,7 +130,7 @@ class Policy:
 
     def reserves(self, topic: str) -> bool:
         """Whether this topic, or every topic of this filter, is at or below the service prefix."""
-        return topic.startswith(self._reserved) and topic[len(self._reserved) :][:1] in {"", "/"}
+        return topic.startswith(self.reserved) and topic[len(self.reserved) :][:1] in {"", "/"}
 
     def service(self, topic: str) -> Service | None:
         """Which service takes its requests on this topic name."""
@@ -140,7 +140,7 @@ class Policy:
         """What every device may do at or below the service prefix, without a rule."""
         asks = action is Action.PUBLISH and topic_filter in self._services
         hears = action is Action.SUBSCRIBE and (
-            topic_filter in self._responses or covers(f"{self._reserved}/reply/{device_id}/#", topic_filter)
+            topic_filter in self._responses or covers(f"{self.reserved}/reply/{device_id}/#", topic_filter)
         )
         return _SERVICE if asks or hears else RESERVED
 
@@ -179,7 +179,7 @@ class Policy:
             "roles": roles,
             "sensitive": sorted(self.sensitive_filters),
             "limits": dataclasses.asdict(self.limits),
-            "reserved": self._reserved,
+            "reserved": self.reserved,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
