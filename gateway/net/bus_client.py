@@ -70,6 +70,8 @@ class BusConnection(asyncio.Protocol):
         self.version = version
         self.closed: asyncio.Future[str] = loop.create_future()
         """Why it ended."""
+        self.hung_up = False
+        """Whether it was the bus that ended it, without a word."""
         self.max_size = _ANY_SIZE
         """Longest packet that the bus takes, in bytes."""
         self._loop = loop
@@ -181,6 +183,7 @@ class BusConnection(asyncio.Protocol):
         if self._beat is not None:
             self._beat.cancel()
         if not self.closed.done():
+            self.hung_up = True
             self.closed.set_result(str(exc or "it closed the connection"))
         self._connack.cancel()
         for waiting in self._waiting.values():
@@ -261,7 +264,7 @@ async def connect(
             code = await connection.introduce(account)
         except BusError:
             # Some that don't speak MQTT 5 just hang up.
-            if version is versions[-1]:
+            if version is versions[-1] or not connection.hung_up:
                 raise
             continue
         if code == 0:
