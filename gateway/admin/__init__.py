@@ -1,0 +1,1 @@
+"""What is served over HTTPS on GATEWAY_HTTP_BIND."""
