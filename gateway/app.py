@@ -16,16 +16,18 @@ import sys
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from gateway.config import Settings, file_problems
+from gateway.admin.server import Api, serve_api
+from gateway.config import Address, Settings
 from gateway.core.identity import Device
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
+from gateway.introduction import introduction
+from gateway.key_upkeep import KeyUpkeep
 from gateway.net.bus_probe import BusProbe
 from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
@@ -35,82 +37,23 @@ from gateway.observe.audit import Audit, AuditLog
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
-from gateway.policy.load import PolicyError, load_policy
-from gateway.security.keyfile import (
-    KeyFileError,
-    ensure_key_file,
-    ensure_signing_file,
-    read_key_file,
-    read_signing_file,
-)
+from gateway.provision import StartError, check, prepare, read_keys
 from gateway.security.login import Login
 from gateway.security.passwords import Busy, PasswordPool, Remembered
-from gateway.security.pki import PkiError, ensure_server_certificate
 from gateway.security.tokens import SigningKeys, Tokens
+from gateway.services.bearers import Bearers
+from gateway.services.desk import Desk
+from gateway.services.office import TokenOffice
+from gateway.services.over_bus import BusServices
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
-from gateway.upkeep import CertificateUpkeep, KeyUses, PolicyUpkeep
+from gateway.upkeep import AdminEvents, CertificateUpkeep, KeyUses, PolicyUpkeep, TokenRecords
+from gateway.web import WebServer
 
 _FILES_MAX = 65_536
 """Open files to ask for: more than the connections of `acl/limits.toml` take."""
 
 _log = get_logger()
-
-
-KEYS_GONE = (
-    "the sealing keys are gone, but some have been used: restore the file from a backup, for nothing "
-    "else opens what they sealed"
-)
-
-
-class StartError(Exception):
-    """The gateway can't start. `problems` says all that is wrong and what to do."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
-
-
-async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
-    """Make what a gateway needs and is not there: store, keys, certificates. The answer is what was made.
-
-    `sans` are more names for the server certificate. Raises StartError; touches nothing that exists.
-    """
-    made: list[str] = []
-    had_store = settings.database_path.exists()
-    try:
-        if settings.tls_enabled:
-            pair = ensure_server_certificate(settings.tls_cert_path, settings.tls_key_path, names=sans)
-            made += [str(path) for path in pair]
-        store = await open_store(settings.database_url)
-        try:
-            used = await store.key_uses()
-        finally:
-            await store.close()
-        if not had_store:
-            made.append(str(settings.database_path))
-        if used and not settings.encryption_key_path.exists():
-            raise StartError([f"{settings.encryption_key_path}: {KEYS_GONE}"])
-        if ensure_key_file(settings.encryption_key_path, settings.encryption_key):
-            made.append(str(settings.encryption_key_path))
-        if settings.jwt_secret is None and ensure_signing_file(
-            settings.signing_key_path, settings.encryption_key
-        ):
-            made.append(str(settings.signing_key_path))
-    except (PkiError, StoreError, KeyFileError) as error:
-        raise StartError([str(error)]) from error
-    return made
-
-
-def signing_keys(settings: Settings) -> SigningKeys:
-    """What signs tokens: JWT_SECRET, else the keys of the file. Raises KeyFileError."""
-    if settings.jwt_secret is None:
-        keys = read_signing_file(settings.signing_key_path, settings.encryption_key)
-        return SigningKeys.of_keys(keys, time.time_ns() // 1_000_000_000)
-    try:
-        return SigningKeys.of_secret(settings.jwt_secret.reveal())
-    except ValueError as error:
-        raise KeyFileError(str(error)) from None
 
 
 def run(settings: Settings) -> int:
@@ -135,18 +78,14 @@ def _raise_file_limit() -> None:
 
 async def _serve(settings: Settings) -> bool:
     """Whether it stopped because a part of it failed."""
-    policy, keys = _read(settings)
+    policy = check(settings)
     made = await prepare(settings, [])
-    try:
-        keys = keys or read_key_file(settings.encryption_key_path, settings.encryption_key)
-        signing = signing_keys(settings)
-    except KeyFileError as error:
-        raise StartError([str(error)]) from error
+    sealing, signing = read_keys(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(settings, policy, keys, signing, stop)
+    gateway = Gateway(settings, policy, sealing, signing, stop)
     try:
         await gateway.start()
         gateway.introduce(made)
@@ -157,28 +96,8 @@ async def _serve(settings: Settings) -> bool:
     return gateway.failed
 
 
-def _read(settings: Settings) -> tuple[Policy, list[Key]]:
-    """Everything that can be wrong before anything is made. Raises StartError with all of it."""
-    problems = file_problems(settings)
-    policy: Policy | None = None
-    keys: list[Key] = []
-    try:
-        policy = load_policy(settings.acl_path, reserved=settings.service_topic_prefix)
-    except PolicyError as error:
-        problems += error.problems
-    try:
-        if settings.encryption_key_path.exists():
-            keys = read_key_file(settings.encryption_key_path, settings.encryption_key)
-    except KeyFileError as error:
-        problems.append(str(error))
-    try:
-        if settings.jwt_secret is not None or settings.signing_key_path.exists():
-            signing_keys(settings)
-    except KeyFileError as error:
-        problems.append(str(error))
-    if problems or policy is None:
-        raise StartError(problems)
-    return policy, keys
+def _taken(name: str, bind: Address, error: OSError) -> StartError:
+    return StartError([f"{name}: {bind} can't be had: {error}"])
 
 
 class Gateway:
@@ -197,7 +116,6 @@ class Gateway:
         self._stop = stop
         self.failed = False
         """Whether it stops because a part of it failed."""
-        self._uses: KeyUses
         self._tasks = Tasks()
         self._closing = contextlib.AsyncExitStack()
         self._shared = Shared(
@@ -213,48 +131,80 @@ class Gateway:
         self._stopping = False
         self._listener: Listener | None = None
         self._health_port = 0
+        self._http_port = 0
 
     async def start(self) -> None:
         """Open everything, the port for devices last. Raises StartError."""
+        settings, shared = self._settings, self._shared
         try:
             store, directory = await self._open_store()
             bus = await self._bus()
             tls = self._server_tls()
         except (StoreError, OSError, ssl.SSLError) as error:
             raise StartError([str(error)]) from error
-        settings, shared = self._settings, self._shared
-        login = self._login(store, directory)
-        counters = shared.counters
+        tokens = Tokens(self._signing, directory, now=shared.now, ttl=settings.jwt_ttl)
+        office, bearers = TokenOffice(shared, tokens), Bearers(tokens, shared.now)
+        self._keep_saving(KeyUses(store, shared))
+        self._keep_saving(TokenRecords(store, office))
+        self._closing.push_async_callback(self._tasks.stop)
+        login = self._login(store, directory, tokens)
+        audit = Audit(shared.counters, AuditLog(shared.counters, shared.now))
+        desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
         door = Door(
             shared=shared,
             bus=bus,
             login=login,
-            audit=Audit(counters, AuditLog(counters, self._shared.now)),
+            audit=audit,
             tasks=self._tasks,
             find=directory.get,
+            services=desk.answer,
         )
         directory.on_change(door.devices_changed)
         directory.on_availability(self._tell_availability)
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
         policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
-        certificates = CertificateUpkeep(settings, listener)
+        keys = KeyUpkeep(settings, shared, tokens, store, audit)
+        api = await self._open_api(
+            Api(
+                login=login,
+                office=office,
+                jwks=lambda: tokens.keys.jwks(),  # noqa: PLW0108 - other keys after a rotation
+                audit=audit,
+                counters=shared.counters,
+                now=shared.now,
+            )
+        )
+        certificates = CertificateUpkeep(settings, listener, api)
         health = Health()
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
         health.add("policy", policy.check, vital=False, needed=False)
         health.add("certificates", certificates.check, vital=False, needed=False)
+        health.add("keys", keys.check, vital=False, needed=False)
         health.add("bus", probe.check, vital=False)
         health.add("listener", lambda: (listener.is_open, f"port {listener.port}"), vital=False)
+        if settings.gateway_bus_services:
+            services = BusServices(
+                shared,
+                bus,
+                desk=desk,
+                bearers=bearers,
+                login=login,
+                audit=audit,
+                tasks=self._tasks,
+                prefix=settings.service_topic_prefix,
+            )
+            health.add("services", services.check, vital=False, needed=False)
+            self._keep(services.run())
         await self._open_health(health, door)
         try:
             listener.open(*settings.gateway_mqtt_bind)
         except OSError as error:
-            raise StartError(
-                [f"GATEWAY_MQTT_BIND: {settings.gateway_mqtt_bind} can't be had: {error}"]
-            ) from error
+            raise _taken("GATEWAY_MQTT_BIND", settings.gateway_mqtt_bind, error) from error
         self._keep(directory.follow())
         self._keep(policy.run())
-        self._keep(self._uses.run())
+        self._keep(keys.run())
+        self._keep(AdminEvents(store, audit).run())
         self._keep(listener.tick())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
@@ -263,6 +213,12 @@ class Gateway:
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
+
+    def _keep_saving(self, what: KeyUses | TokenRecords) -> None:
+        """Save as long as the gateway runs, and what is left when all else has stopped."""
+        # Closed in the reverse order: what runs is stopped before.
+        self._closing.push_async_callback(what.save)
+        self._keep(what.run())
 
     def _part_ended(self, _: asyncio.Task[None]) -> None:
         if not self._stopping:
@@ -279,15 +235,11 @@ class Gateway:
         store = await open_store(self._settings.database_url)
         self._closing.push_async_callback(store.close)
         self._shared.ring = KeyRing(self._keys, Nonces(os.urandom), await store.key_uses())
-        self._uses = KeyUses(store, self._shared)
-        # Closed in the reverse order: what runs is stopped first, and what it counted is saved.
-        self._closing.push_async_callback(self._uses.save)
-        self._closing.push_async_callback(self._tasks.stop)
         directory = Directory(store)
         await directory.load()
         return store, directory
 
-    def _login(self, store: Store, directory: Directory) -> Login:
+    def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
         passwords = PasswordPool()
         self._closing.callback(passwords.close)
         remembered = Remembered()
@@ -311,7 +263,7 @@ class Gateway:
             directory,
             passwords,
             remembered,
-            Tokens(self._signing, directory, now=self._shared.now, ttl=self._settings.jwt_ttl),
+            tokens,
             limits=self._shared.policy.limits,
             rehash=start_replacing,
         )
@@ -362,9 +314,26 @@ class Gateway:
         try:
             server = await serve(health, metrics, bind.host, bind.port, start=self._tasks.start)
         except OSError as error:
-            raise StartError([f"GATEWAY_HEALTH_BIND: {bind} can't be had: {error}"]) from error
+            raise _taken("GATEWAY_HEALTH_BIND", bind, error) from error
         self._closing.push_async_callback(server.close)
         self._health_port = server.port
+
+    async def _open_api(self, api: Api) -> WebServer:
+        settings = self._settings
+        bind = settings.gateway_http_bind
+        # A context of its own: a client certificate logs nobody in here.
+        tls = (
+            server_context(settings.tls_cert_path, settings.tls_key_path, None)
+            if settings.tls_enabled
+            else None
+        )
+        try:
+            server = await serve_api(api, bind.host, bind.port, start=self._tasks.start, tls=tls)
+        except OSError as error:
+            raise _taken("GATEWAY_HTTP_BIND", bind, error) from error
+        self._closing.push_async_callback(server.close)
+        self._http_port = server.port
+        return server
 
     def _tell_availability(self, available: bool, reason: str) -> None:  # noqa: FBT001 - a callback
         if available:
@@ -374,23 +343,13 @@ class Gateway:
 
     def introduce(self, made: Sequence[str]) -> None:
         """Tell whoever started it what listens where, and what to type next."""
-        settings, port = self._settings, self._listener.port if self._listener else 0
-        authority = settings.tls_cert_path.parent / "ca.crt"
-        folder = Path(sys.argv[0]).parent
-        admin = folder / "gateway-admin" if (folder / "gateway-admin").exists() else Path("gateway-admin")
-        role = "sensor" if "sensor" in self._shared.policy.roles else "ROLE"
-        security = f"--cafile {authority} " if settings.tls_enabled else ""
-        message = "-u lamp-1 -P SECRET -t devices/lamp-1/telemetry -m 21.5"
-        lines = [
-            *(f"made       {path}" for path in made),
-            f"devices    {'mqtts' if settings.tls_enabled else 'mqtt'}://{settings.gateway_mqtt_bind.host}:{port}",
-            f"bus        {self._bus_note}",
-            f"health     http://{settings.gateway_health_bind.host}:{self._health_port}/health and /ready",
-            *([f"CA         {authority}"] if settings.tls_enabled else []),
-            "",
-            "Next, in another terminal: add a device, and send a message with the secret it prints.",
-            "",
-            f"  {admin} device add lamp-1 --role {role}",
-            f"  mosquitto_pub {security}-h localhost -p {port} {message}",
-        ]
+        lines = introduction(
+            self._settings,
+            made,
+            bus=self._bus_note,
+            role="sensor" if "sensor" in self._shared.policy.roles else "ROLE",
+            mqtt_port=self._listener.port if self._listener else 0,
+            http_port=self._http_port,
+            health_port=self._health_port,
+        )
         print(*lines, sep="\n", flush=True)  # noqa: T201 - for the person at the terminal; logs go to stderr

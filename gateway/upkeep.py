@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.config import Settings
@@ -22,13 +22,13 @@ from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
 from gateway.policy.watch import follow
 from gateway.security.login import Login
-from gateway.store import IssuedToken, Store, StoreError
+from gateway.services.office import TokenOffice
+from gateway.store import Store, StoreError
+from gateway.web import WebServer
 
 _CERTIFICATE_LOOK = 2.0
 _USES_SAVE = 1.0
 _RECORDS_SAVE = 1.0
-_RECORDS_KEPT = 10_000
-"""Of tokens that could not be saved: they can be revoked by their device without them."""
 _EVENTS_LOOK = 1.0
 
 _log = get_logger()
@@ -78,9 +78,10 @@ class PolicyUpkeep:
 class CertificateUpkeep:
     """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
+    def __init__(self, settings: Settings, listener: Listener, api: WebServer) -> None:
         self._settings = settings
         self._listener = listener
+        self._api = api
         self._problem = ""
 
     def check(self) -> tuple[bool, str]:
@@ -99,7 +100,9 @@ class CertificateUpkeep:
             if marks == seen:
                 continue
             try:
-                self._listener.tls = server_context(paths[0], paths[1], authority)
+                tls = server_context(paths[0], paths[1], authority)
+                self._api.tls = server_context(paths[0], paths[1], None)
+                self._listener.tls = tls
             except (OSError, ssl.SSLError) as error:
                 # Perhaps the key is only just being written: look again until they fit.
                 if not self._problem:
@@ -152,11 +155,9 @@ class KeyUses:
 class TokenRecords:
     """Saves which tokens were issued, so that they can be listed and revoked one by one."""
 
-    def __init__(self, store: Store, take: Callable[[], Sequence[IssuedToken]]) -> None:
-        """`take` gives what was issued since it was last called."""
+    def __init__(self, store: Store, office: TokenOffice) -> None:
         self._store = store
-        self._take = take
-        self._unsaved: list[IssuedToken] = []
+        self._office = office
 
     async def run(self) -> None:
         """Save every second, for ever."""
@@ -165,16 +166,18 @@ class TokenRecords:
             await self.save()
 
     async def save(self) -> None:
-        """Save what was not saved yet; of what can't be saved now the newest is kept for the next time."""
-        self._unsaved = [*self._unsaved, *self._take()][-_RECORDS_KEPT:]
-        if not self._unsaved:
+        """Save what was not saved yet; what can't be saved now is kept for the next time."""
+        unsaved = self._office.take_unsaved()
+        if not unsaved:
             return
         try:
-            await self._store.add_tokens(self._unsaved)
-        except StoreError as error:
+            await self._store.add_tokens(unsaved)
+        except BaseException as error:
+            # When it is stopped meanwhile, too: the end of the gateway saves once more.
+            self._office.put_back(unsaved)
+            if not isinstance(error, StoreError):
+                raise
             _log.error("token records not saved", reason=str(error))
-        else:
-            self._unsaved = []
 
 
 class AdminEvents:

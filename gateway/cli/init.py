@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.output import Json, answering
-from gateway.cli.sources import Config, settings_of
+from gateway.cli.sources import Config, note, settings_of, store_of
 from gateway.observe.printable import printable
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
 
 
 def init(
@@ -25,7 +29,7 @@ def init(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Make what is missing: the store, the sealing keys, a small CA and a server certificate.
+    """Make what is missing: the store, the keys, a small CA and a server certificate.
 
     What is there is not touched, so it may be called again at any time; a certificate that is there
     gets no new names either. The first start of `gateway run` does the same.
@@ -38,13 +42,13 @@ def init(
         settings = settings_of(config)
         certificate = settings.tls_cert_path
         wanted = [settings.database_path, settings.encryption_key_path]
+        if settings.jwt_secret is None:
+            wanted.append(settings.signing_key_path)
         if settings.tls_enabled:
             wanted += [certificate.with_name("ca.crt"), certificate.with_name("ca.key")]
             wanted += [certificate, settings.tls_key_path]
         present = [str(path) for path in wanted if path.exists()]
-        from gateway.app import prepare
-
-        made = asyncio.run(prepare(settings, sans=san or []))
+        made = asyncio.run(_make(settings, san or []))
         answer.give(
             {"made": made, "present": present},
             *(f"made     {thing}" for thing in made),
@@ -55,3 +59,17 @@ def init(
                 f"{certificate} was there and keeps its names; remove it and its key to have a new one made"
             )
             print(f"note: {printable(note)}", file=sys.stderr)
+
+
+async def _make(settings: Settings, sans: Sequence[str]) -> list[str]:
+    from gateway.provision import prepare
+
+    made = await prepare(settings, sans)
+    async with store_of(settings) as store:
+        for kind, path in (
+            ("sealing", settings.encryption_key_path),
+            ("signing", settings.signing_key_path),
+        ):
+            if str(path) in made:
+                await note(store, "key", f"the first {kind} key made")
+    return made

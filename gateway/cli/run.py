@@ -90,8 +90,14 @@ def check(as_json: Json = False, config: Config = None) -> None:
 
 async def _problems(settings: Settings) -> list[str]:
     from gateway.config import file_problems
+    from gateway.provision import key_problems
 
-    return [*file_problems(settings), *_policy_problems(settings), *await _store_and_key_problems(settings)]
+    return [
+        *file_problems(settings),
+        *_policy_problems(settings),
+        *key_problems(settings),
+        *await _store_problems(settings),
+    ]
 
 
 def _policy_problems(settings: Settings) -> Iterator[str]:
@@ -105,32 +111,17 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
         yield from error.problems
 
 
-async def _store_and_key_problems(settings: Settings) -> list[str]:
-    from gateway.app import KEYS_GONE, signing_keys
-    from gateway.security.keyfile import KeyFileError, read_key_file
+async def _store_problems(settings: Settings) -> list[str]:
+    from gateway.provision import lost_keys
     from gateway.store import StoreError
 
-    problems = []
-    keys_used = False
-    if settings.database_path.exists():
-        try:
-            async with store_of(settings) as store:
-                keys_used = bool(await store.key_uses())
-        except StoreError as error:
-            problems.append(str(error))
-    if settings.encryption_key_path.exists():
-        try:
-            read_key_file(settings.encryption_key_path, settings.encryption_key)
-        except KeyFileError as error:
-            problems.append(str(error))
-    elif keys_used:
-        problems.append(f"{settings.encryption_key_path}: {KEYS_GONE}")
-    if settings.jwt_secret is not None or settings.signing_key_path.exists():
-        try:
-            signing_keys(settings)
-        except KeyFileError as error:
-            problems.append(str(error))
-    return problems
+    if not settings.database_path.exists():
+        return []
+    try:
+        async with store_of(settings) as store:
+            return await lost_keys(settings, store)
+    except StoreError as error:
+        return [str(error)]
 
 
 def main() -> None:

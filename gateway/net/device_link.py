@@ -32,6 +32,8 @@ from gateway.core.events import (
     DeviceBytes,
     DeviceLost,
     Event,
+    Reauthenticated,
+    ReauthenticationFailed,
     Tick,
 )
 from gateway.core.identity import Device
@@ -265,6 +267,26 @@ class DeviceLink(asyncio.Protocol):
             return
         door.shared.counters.logins_verified += 1
         self._admit(admission)
+
+    def _reauthenticate(self, token: bytes) -> None:
+        if self.device is None:
+            return
+        try:
+            # The same gate, with the device as the user name: another one's token is refused there.
+            admission = self._door.login.recognise(
+                username=self.device.device_id.encode(),
+                password=None,
+                certificate_id=None,
+                address=self.address.rpartition(":")[0],
+                token=token,
+            )
+        except LoginRefused as refused:
+            self._door.shared.counters.logins_refused += 1
+            self._door.tell(self, Report("login", "refused", refused.why))
+            self.receive(ReauthenticationFailed("The token is not good."))
+            return
+        if admission is not None and admission.grant is not None:
+            self.receive(Reauthenticated(admission.device, admission.grant))
 
     def _refuse(self, refused: LoginRefused) -> None:
         self.claimed = refused.device_id

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.core.bridge import Phase
-from gateway.core.commands import Report
-from gateway.core.events import AccessWithdrawn, Event, PolicyChanged
+from gateway.core.commands import Call, Report
+from gateway.core.events import AccessWithdrawn, Answer, Event, PolicyChanged
 from gateway.core.identity import Device, Identity
 from gateway.core.shared import Shared
 from gateway.mqtt.reasons import Reason
@@ -58,6 +58,8 @@ class Door:
     tasks: Tasks
     find: Callable[[str], Device | None]
     """The device of this id as the store has it now."""
+    services: Callable[[Call, Identity], Answer]
+    """Answers a request to the gateway itself. Must not block, and never raises for what a device asks."""
     links: set[DeviceLink] = field(default_factory=set)
     """All connections, from the end of the TLS handshake on."""
     _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
@@ -127,6 +129,9 @@ class Door:
             return AccessWithdrawn("The device was disabled.")
         if link.device is not None and device.version != link.device.version:
             return AccessWithdrawn("The device has another secret.")
+        identity = link.bridge.identity
+        if identity is not None and identity.grant is not None and device.has_revoked(identity.grant):
+            return AccessWithdrawn("The token was revoked.")
         link.device = device
         return PolicyChanged(device)
 

@@ -87,6 +87,12 @@ def test_the_method_at_connect_is_answered_with_the_method():
     )
 
 
+def test_the_method_without_data_is_no_way_round_the_token():
+    book = Playbook(Bridge(shared()))
+    packet = raw.connect("c", v5=True, username="lamp-1", password="s", props=METHOD)
+    assert book >> DeviceBytes(packet) << Authenticate(b"lamp-1", b"s", b"")
+
+
 def test_with_an_assigned_client_id_too():
     book = Playbook(Bridge(shared()))
     assert (

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.app import KEYS_GONE, StartError, prepare, run
+from gateway.app import run
 from gateway.config import Settings
+from gateway.provision import KEYS_GONE, StartError, prepare
 from gateway.store import open_store
 
 ACL = Path(__file__).resolve().parents[2] / "acl"
