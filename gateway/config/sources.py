@@ -108,11 +108,13 @@ def _problem(item: _Given, message: str, name: str) -> str:
 def _conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is right by itself but not together: the fields concerned, and the problem with its remedy."""
     if not settings.tls_enabled:
-        if not settings.gateway_mqtt_bind.is_loopback:
-            yield (
-                ("tls_enabled", "gateway_mqtt_bind"),
-                "without TLS the gateway listens on loopback only. Leave TLS on, or bind to 127.0.0.1:1883.",
-            )
+        for name, bind in (
+            ("gateway_mqtt_bind", settings.gateway_mqtt_bind),
+            ("gateway_http_bind", settings.gateway_http_bind),
+        ):
+            if not bind.is_loopback:
+                remedy = f"Give {name.upper()} 127.0.0.1:{bind.port}, or leave TLS on."
+                yield ("tls_enabled", name), f"without TLS the gateway listens on loopback only. {remedy}"
         if settings.tls_client_ca_path is not None:
             yield (
                 ("tls_enabled", "tls_client_ca_path"),

@@ -227,6 +227,7 @@ def test_everything_is_told_at_once_and_no_secret_is(folder, env):
         "GATEWAY_ON_DENY (environment)",
         "GATEWAY_WORKERS (environment)",
         "SERVICE_TOPIC_PREFIX (environment)",
+        "TLS_ENABLED (environment)",  # the default GATEWAY_HTTP_BIND is for TLS
         "TLS_ENABLED (environment) and TLS_CLIENT_CA_PATH (environment)",
         "ACL_PATH (environment)",
         "gateway_health_bind (command line)",
@@ -425,14 +426,23 @@ def test_binds_that_are_none(text):
         ("localhost.example.org", False),
     ],
 )
-def test_without_tls_on_loopback_only(host, loopback):
+@pytest.mark.parametrize("setting", ["gateway_mqtt_bind", "gateway_http_bind"])
+def test_without_tls_on_loopback_only(host, loopback, setting):
     bind = str(Address(host, 1883))
+    binds = {"gateway_mqtt_bind": "127.0.0.1:0", "gateway_http_bind": "127.0.0.1:0", setting: bind}
     if loopback:
-        assert not load_settings(tls_enabled="false", gateway_mqtt_bind=bind).tls_enabled
+        assert not load_settings(tls_enabled="false", **binds).tls_enabled
     else:
-        (told,) = problems(tls_enabled=False, gateway_mqtt_bind=bind)
-        assert told.startswith("tls_enabled (command line) and gateway_mqtt_bind (command line): without TLS")
-    assert "loopback" in problems(tls_enabled=False)[0]
+        (told,) = problems(tls_enabled=False, **binds)
+        assert told == (
+            f"tls_enabled (command line) and {setting} (command line): without TLS the gateway listens on "
+            f"loopback only. Give {setting.upper()} 127.0.0.1:1883, or leave TLS on."
+        )
+
+
+def test_without_tls_the_default_addresses_are_refused():
+    told = problems(tls_enabled=False)
+    assert ["GATEWAY_MQTT_BIND" in told[0], "GATEWAY_HTTP_BIND" in told[1], len(told)] == [True, True, 2]
 
 
 @pytest.mark.parametrize(
@@ -551,7 +561,8 @@ class TestFiles:
         (told,) = file_problems(load_settings())
         assert f"certs/{name} is missing" in told
         assert told.startswith("TLS_CERT_PATH" if name.endswith("crt") else "TLS_KEY_PATH")
-        assert file_problems(load_settings(tls_enabled=False, gateway_mqtt_bind="127.0.0.1:0")) == []
+        binds = {"gateway_mqtt_bind": "127.0.0.1:0", "gateway_http_bind": "127.0.0.1:0"}
+        assert file_problems(load_settings(tls_enabled=False, **binds)) == []
 
     def test_a_pair_that_does_not_belong_together(self, folder):
         for name in ("a", "b"):
