@@ -106,7 +106,7 @@ class Desk:
     def attend(
         self, call: Call, request: Request, identity: Identity, *, replays: Replays | None = None
     ) -> Answer:
-        """The answer to a request of this identity. With `replays`: once for each `request_id`."""
+        """The answer to a request of this identity. With `replays`: once for each `request_id` of a token."""
         caller = self._caller(identity)
         self._shared.counters.service_requests[call.service] += 1
         topic = self.response_topic(call.service)
@@ -119,7 +119,7 @@ class Desk:
                 raise request.fault
             self._count(identity.device_id)
             if replays is not None:
-                self._demand_new(replays, request, identity)
+                self._demand_new(replays, request)
             body, report = self._serve(call.service, request, caller)
         except Refusal as refusal:
             return self.refuse(call, request, refusal, topic)
@@ -175,8 +175,9 @@ class Desk:
                 Code.RATE_LIMITED, f"More than {most:,} requests in a second: ask more slowly, or again."
             )
 
-    def _demand_new(self, replays: Replays, request: Request, identity: Identity) -> None:
-        if request.request_id and replays.seen((identity.device_id, request.token, request.request_id)):
+    def _demand_new(self, replays: Replays, request: Request) -> None:
+        token = request.token
+        if token is not None and request.request_id and replays.seen((token, request.request_id)):
             raise Refusal(
                 Code.REPLAYED, 'This "request_id" was used within the last minute: give each request its own.'
             )

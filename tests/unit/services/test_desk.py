@@ -16,7 +16,8 @@ from gateway.core.envelope import Sealer, open_envelope, read_envelope
 from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, Nonces
 from gateway.core.policy import Policy, Role
 from gateway.services import desk as desk_module
-from gateway.services.shapes import ECHOED_MAX, Code
+from gateway.services.replays import Replays
+from gateway.services.shapes import ECHOED_MAX, Code, Request
 
 services = pytest.mark.parametrize("service", [*Service])
 
@@ -453,6 +454,25 @@ def test_what_is_remembered_of_callers_is_bounded(monkeypatch):
         assert len(caller.sealers) <= 4
         assert len(caller.replies) <= 4
         assert all(len(topic) <= 256 for topic in (*caller.sealers, *caller.replies))
+
+
+def test_a_request_of_a_token_is_answered_once_where_it_can_be_replayed(counter):
+    replays = Replays(counter.shared.now)
+
+    def error(**fields):
+        call = Call(Service.ENCRYPT, json.dumps({"message": 1, "topic": "a"} | fields).encode())
+        request = Request(call.payload)
+        answer = counter.desk.attend(call, request, counter.identity("svc"), replays=replays)
+        return json.loads(answer.payload).get("error")
+
+    assert error(token="t", request_id="r") is None
+    assert error(token="t", request_id="r", message=2) == "replayed"
+    assert error(token="u", request_id="r") is None
+    assert error(token="t", request_id="s") is None
+    # Without an id there is nothing to tell one from another by.
+    assert (error(token="t"), error(token="t"), error(request_id="r"), error(request_id="r")) == (None,) * 4
+    counter.now += 121_000
+    assert error(token="t", request_id="r") is None
 
 
 def test_what_is_asked_is_counted(counter):
