@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 from starlette.applications import Starlette
@@ -35,6 +35,8 @@ from gateway.services.shapes import INVALID_CREDENTIALS, Code, Refusal, issued
 BODY_MAX = 65_536
 """Bytes of a request's body."""
 
+_OBJECTS_MAX = 1_000
+"""A request has two. Twenty thousand fit into it, and would take a stranger's request a tenth of a second."""
 _CONNECTIONS = 256
 _CONNECTIONS_PER_ADDRESS = 32
 _LOGIN_DEADLINE = 20.0
@@ -177,13 +179,20 @@ async def _body(request: Request) -> bytes:
 def _credentials(body: bytes) -> tuple[bytes, bytes]:
     """Device id and secret. Raises _Refused when it is not one JSON object that says both."""
     try:
-        # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
-        said = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
+        said = _read(body)
         secret = said["credentials"]["secret"] if "credentials" in said else said["secret"]
         return said["device_id"].encode(), secret.encode()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         words = 'Send one JSON object in UTF-8: {"device_id": "…", "secret": "…"}.'
         raise _Refused(400, Code.INVALID_REQUEST, words) from None
+
+
+def _read(body: bytes) -> Any:
+    """The JSON value. Raises ValueError or RecursionError."""
+    if body.count(b"{") > _OBJECTS_MAX:
+        raise ValueError("far too many objects")
+    # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
+    return json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -298,6 +298,7 @@ MALFORMED = {
     "infinity": b'{"device_id": "svc", "secret": "x", "n": -Infinity}',
     "deep": b'{"a":' * 10_000,
     "deep lists": b"[" * 60_000,
+    "many objects": b'{"device_id": "svc", "secret": "x", "n": [' + b"{}," * 20_000 + b"{}]}",
     "a long number": b'{"device_id": "svc", "secret": "x", "n": ' + b"9" * 60_000 + b"}",
     "no UTF-8": b'{"device_id": "svc", "secret": "\xff"}',
     "half a character": b'{"device_id": "svc", "secret": "\\ud800"}',
