@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 from starlette.applications import Starlette
@@ -178,21 +178,18 @@ async def _body(request: Request) -> bytes:
 
 def _credentials(body: bytes) -> tuple[bytes, bytes]:
     """Device id and secret. Raises _Refused when it is not one JSON object that says both."""
+    malformed = _Refused(
+        400, Code.INVALID_REQUEST, 'Send one JSON object in UTF-8: {"device_id": "…", "secret": "…"}.'
+    )
+    if body.count(b"{") > _OBJECTS_MAX:
+        raise malformed
     try:
-        said = _read(body)
+        # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
+        said = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
         secret = said["credentials"]["secret"] if "credentials" in said else said["secret"]
         return said["device_id"].encode(), secret.encode()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        words = 'Send one JSON object in UTF-8: {"device_id": "…", "secret": "…"}.'
-        raise _Refused(400, Code.INVALID_REQUEST, words) from None
-
-
-def _read(body: bytes) -> Any:
-    """The JSON value. Raises ValueError or RecursionError."""
-    if body.count(b"{") > _OBJECTS_MAX:
-        raise ValueError("far too many objects")
-    # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
-    return json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
+        raise malformed from None
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
