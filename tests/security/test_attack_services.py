@@ -1,0 +1,420 @@
+"""What somebody tries at the service topics: to open what is not theirs, to be answered elsewhere, to flood.
+
+The first half is the desk itself, where every bit can be turned; the second a gateway on a bus that
+everybody hears.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import queue
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from harness.caller import Caller
+from harness.desk import NOW, Counter
+from harness.gateway import Gateway
+from harness.mosquitto import Mosquitto
+
+from gateway.core.envelope import Sealer
+from gateway.core.keyring import Key, KeyState
+
+PIN = b"4711"
+TOPIC = "corner/svc/pin"
+
+
+@pytest.fixture
+def counter() -> Counter:
+    return Counter(service_requests_per_second=1_000_000)
+
+
+@pytest.fixture
+def envelope(counter: Counter) -> bytes:
+    return Sealer(counter.shared.ring, lambda: NOW, topic=TOPIC, sender="svc").seal(PIN)
+
+
+def opened(counter: Counter, message: bytes, *, who: str = "svc") -> dict[str, object]:
+    answer = counter.raw("decrypt", b'{"message":%s}' % message, who=who)
+    assert PIN.decode() not in repr(answer.report)
+    return json.loads(answer.payload)
+
+
+def fields_of(envelope: bytes, **changed: object) -> bytes:
+    return json.dumps(json.loads(envelope) | changed).encode()
+
+
+# Opening what is not for them
+
+
+def test_decrypt_without_the_right(counter, envelope):
+    assert opened(counter, envelope)["message"] == 4711
+    for who in ("other", "mute"):
+        answer = opened(counter, envelope, who=who)
+        assert (answer["success"], answer["error"]) == (False, "not_authorized")
+
+
+def test_decrypt_with_a_token_that_does_not_grant_it(counter, envelope):
+    svc = counter.devices.get("svc")
+    for granted, error in (
+        (["corner/svc/#"], None),
+        (["corner/other/#"], "not_authorized"),
+        ([], "not_authorized"),
+    ):
+        grant = counter.tokens.issue(svc, {"decrypt": granted, "encrypt": ["#"]}).grant
+        answer = counter.raw("decrypt", b'{"message":%s}' % envelope, grant=grant)
+        assert json.loads(answer.payload).get("error") == error
+
+
+def test_an_envelope_is_moved_to_a_topic_that_the_caller_may_open(counter, envelope):
+    moved = fields_of(envelope, topic="corner/other/pin")
+    assert opened(counter, moved, who="other")["error"] == "decrypt_failed"
+    # Not by a name twice either: it is judged for the topic it is opened for.
+    twice = [
+        envelope.replace(b'"topic":"corner/svc/pin"', b'"topic":"corner/other/pin","topic":"corner/svc/pin"'),
+        envelope.replace(b'"topic":"corner/svc/pin"', b'"topic":"corner/svc/pin","topic":"corner/other/pin"'),
+        envelope[:-1] + b',"topic":"corner/other/pin"}',
+    ]
+    assert [opened(counter, one, who="other")["error"] for one in twice] == [
+        "not_authorized",
+        "decrypt_failed",
+        "decrypt_failed",
+    ]
+
+
+def test_fields_are_moved_across_their_border(counter):
+    """U+0000 joins what is bound: one that moves must not give the same bytes."""
+    ring = counter.shared.ring
+    made = Sealer(ring, lambda: NOW, topic="corner/other/x", sender="svc").seal(PIN)
+    for topic, sender in (
+        ("corner/other/x\0svc", ""),
+        ("corner/other/x\0", "svc"),
+        ("corner/other", "/x\0svc"),
+        ("corner/other/x", "\0svc"),
+        ("corner/other/x", "svc\0"),
+    ):
+        answer = opened(counter, fields_of(made, topic=topic, sender=sender))
+        assert answer["error"] in {"decrypt_failed", "not_authorized"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sender": "other"},
+        {"sender": "Svc"},
+        {"timestamp": NOW + 1},
+        {"timestamp": NOW - 86_400_000},
+        {"timestamp": -NOW},
+        {"timestamp": float(NOW)},
+        {"key_id": "k2"},
+        {"key_id": ""},
+        {"v": 2},
+        {"algorithm": "none"},
+        {"algorithm": "AES-128-GCM"},
+        {"encrypted": False},
+        {"data": ""},
+        {"data": "AAAA"},
+        {"data": None},
+    ],
+    ids=repr,
+)
+def test_an_envelope_of_another_sender_time_key_or_kind(counter, envelope, changed):
+    assert opened(counter, fields_of(envelope, **changed))["error"] == "decrypt_failed"
+
+
+def test_every_bit_of_an_envelope_is_turned(counter, envelope):
+    errors = set()
+    for place in range(len(envelope)):
+        for bit in range(8):
+            damaged = bytearray(envelope)
+            damaged[place] ^= 1 << bit
+            answer = opened(counter, bytes(damaged))
+            errors.add(answer.get("error"))
+            if answer["success"]:
+                # Only where JSON or base64 say the same in two ways.
+                assert answer["message"] == 4711
+                assert (answer["topic"], answer["sender"], answer["timestamp"]) == (TOPIC, "svc", NOW)
+    # A topic that became another one is refused for that, and what is no JSON any more for that.
+    assert errors <= {"decrypt_failed", "invalid_request", "not_authorized", None}
+
+
+def test_every_bit_of_the_ciphertext_counts(counter, envelope):
+    sealed = bytearray(base64.b64decode(json.loads(envelope)["data"]))
+    for place in range(len(sealed)):
+        for bit in range(8):
+            damaged = bytes(sealed[:place] + bytes([sealed[place] ^ 1 << bit]) + sealed[place + 1 :])
+            message = fields_of(envelope, data=base64.b64encode(damaged).decode())
+            assert opened(counter, message)["error"] == "decrypt_failed"
+
+
+def test_an_envelope_is_cut_off_anywhere(counter, envelope):
+    for end in range(len(envelope)):
+        assert opened(counter, envelope[:end])["error"] in {"invalid_request", "decrypt_failed"}
+    sealed = base64.b64decode(json.loads(envelope)["data"])
+    for end in range(len(sealed)):
+        message = fields_of(envelope, data=base64.b64encode(sealed[:end]).decode())
+        assert opened(counter, message)["error"] == "decrypt_failed"
+
+
+def test_under_a_destroyed_key_nothing_opens(counter, envelope):
+    destroyed = replace(counter.keys[0], state=KeyState.DESTROYED, material=b"")
+    counter.shared.ring.replace([destroyed, Key("k2", b"2" * 32, KeyState.ACTIVE, 0)], {})
+    assert opened(counter, envelope)["error"] == "decrypt_failed"
+    assert opened(counter, fields_of(envelope, key_id="k2"))["error"] == "decrypt_failed"
+
+
+def test_nobody_seals_in_anothers_name_or_time(counter):
+    for wish in ({"sender": "svc"}, {"timestamp": 1}, {"key_id": "k9"}, {"v": 9}):
+        fields = {"message": 1, "topic": "corner/other/x"} | wish
+        answer = counter.ask("encrypt", who="other", **fields)
+        assert (answer["sender"], answer["timestamp"], answer["key_id"], answer["v"]) == (
+            "other",
+            NOW,
+            "k1",
+            1,
+        )
+
+
+def test_a_sealed_object_is_sealed_again_and_not_forged(counter, envelope):
+    """To have an envelope sealed gives an envelope in an envelope, never one's own words as another's."""
+    answer = counter.raw("encrypt", b'{"message":%s,"topic":"corner/other/x"}' % envelope, who="other")
+    inner = opened(counter, answer.payload, who="other")
+    assert inner["message"] == json.loads(envelope)
+    assert inner["sender"] == "other"
+
+
+def test_oracles_are_refused_before_anything_is_opened(counter, envelope, monkeypatch):
+    """Who may not open a message can't use the desk to find out whether it is genuine."""
+    from gateway.services import desk
+
+    def never(*_: object) -> bytes:
+        raise AssertionError("opened for somebody who may not")
+
+    monkeypatch.setattr(desk, "open_envelope", never)
+    assert opened(counter, envelope, who="other")["error"] == "not_authorized"
+
+
+# On the bus
+
+TOKENS: dict[str, str] = {}
+"""By device: asked for before anybody listens to everything."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mosquitto, Gateway]]:
+    folder: Path = tmp_path_factory.mktemp("world")
+    bus = Mosquitto(folder / "bus").start()
+    gateway = Gateway(folder / "gateway", bus.port, GATEWAY_BUS_SERVICES="true")
+    gateway.write_policy("limits.toml", "service_requests_per_second = 50\n")
+    try:
+        gateway.start()
+        for device in ("svc", "other", "greedy"):
+            gateway.add_device(device, "service")
+        gateway.add_device("all", "full")
+        with Caller(bus.port) as caller:
+            wait_until_heard(caller)
+            TOKENS.update(
+                {device: caller.token(device, secret) for device, secret in gateway.secrets.items()}
+            )
+        yield bus, gateway
+    finally:
+        gateway.kill()
+        bus.kill()
+
+
+def wait_until_heard(caller: Caller) -> None:
+    for _ in range(100):
+        caller.send("gateway/validate", b"{}")
+        try:
+            caller.hear(0.3)
+        except queue.Empty:
+            continue
+        return
+    raise AssertionError("nobody answers")
+
+
+@pytest.fixture
+def caller(world: tuple[Mosquitto, Gateway]) -> Iterator[Caller]:
+    """Hears everything on the bus, as anybody there does."""
+    with Caller(world[0].port, "#") as one:
+        yield one
+
+
+def answer_of(
+    caller: Caller, service: str, request: dict[str, object], **options: object
+) -> tuple[str, dict]:
+    """Topic and fields of the first message that is not the request itself."""
+    heard = caller.ask(service, request, **options)
+    assert heard.topic == f"gateway/{service}"
+    heard = caller.hear()
+    return heard.topic, heard.fields
+
+
+def silent(caller: Caller) -> bool:
+    try:
+        caller.hear(0.5)
+    except queue.Empty:
+        return True
+    return False
+
+
+def test_the_reply_topic_of_somebody_else(world, caller):
+    """Nobody has the gateway speak on a topic where another listens and the caller may not."""
+    asked = {"token": TOKENS["svc"], "message": 1, "topic": "services/svc/x"}
+    foreign = (
+        "gateway/reply/other/1",
+        "services/other/commands",
+        "devices/lamp-1/commands/open",
+        "devices/lamp-1/private/pin",
+        "gateway/encrypt",
+        "gateway/auth",
+        "$CONTROL/dynamic-security/v1",
+        "$SYS/broker/version",
+    )
+    for topic in foreign:
+        for way in ({"reply_to": topic}, {}):
+            options = {} if way else {"response_topic": topic}
+            where, answer = answer_of(caller, "encrypt", asked | way, **options)
+            assert (where, answer["error"]) == ("gateway/encrypt_response", "reply_not_allowed")
+    assert silent(caller)
+
+
+def test_an_operator_has_no_plaintext_sent_where_it_is_sealed(world, caller):
+    """Who may hear a sensitive topic must not have the gateway publish there in plain."""
+    request = {
+        "token": TOKENS["all"],
+        "message": {"encrypted": 1},
+        "reply_to": "devices/lamp-1/private/x",
+    }
+    where, answer = answer_of(caller, "decrypt", request)
+    assert (where, answer["error"]) == ("gateway/decrypt_response", "reply_not_allowed")
+
+
+def test_strangers_choose_no_topic_but_ours(world, caller):
+    for topic in (
+        "services/svc/x",
+        "gateway/encrypt",
+        "gateway/other",
+        "a/#",
+        "gateway/reply/../+",
+        "$SYS/x",
+    ):
+        where, answer = answer_of(caller, "encrypt", {"reply_to": topic, "request_id": topic})
+        assert (where, answer["error"]) == ("gateway/encrypt_response", "invalid_token")
+    where, _ = answer_of(caller, "encrypt", {"reply_to": "gateway/reply/svc/1"})
+    assert where == "gateway/reply/svc/1"
+
+
+@pytest.mark.parametrize("topic", ["gateway/encrypt", "gateway/validate", "gateway/auth", "gateway/decrypt"])
+def test_an_answer_is_never_the_next_request(world, caller, topic):
+    token = TOKENS["all"]
+    for service in ("encrypt", "validate", "decrypt"):
+        request = {"token": token, "reply_to": topic, "message": 1, "topic": "a"}
+        where, answer = answer_of(caller, service, request)
+        assert (where, answer["error"]) == (f"gateway/{service}_response", "reply_not_allowed")
+        where, answer = answer_of(caller, service, request, response_topic=topic)
+        assert answer["error"] == "reply_not_allowed"
+    assert silent(caller)
+
+
+def test_a_request_that_somebody_heard_is_sent_again(world, caller):
+    request = {
+        "token": TOKENS["svc"],
+        "message": 1,
+        "topic": "services/svc/x",
+        "request_id": "heard",
+    }
+    _, first = answer_of(caller, "encrypt", request)
+    assert first["encrypted"] is True
+    # As it was, and made to look new where it is not.
+    for again in (
+        request,
+        {"more": 1} | request,
+        request | {"message": 2},
+        dict(reversed(list(request.items()))),
+    ):
+        _, answer = answer_of(caller, "encrypt", again)
+        assert answer["error"] == "replayed"
+    # The id is what was written: nobody gets a second one by another spelling without the token's owner.
+    _, answer = answer_of(caller, "decrypt", request | {"message": first})
+    assert answer["error"] == "replayed"
+
+
+def test_a_token_of_another_gateway(world, caller, tmp_path):
+    foreign = Gateway(tmp_path / "foreign", None)
+    foreign.admin("init")
+    foreign.admin("device", "add", "svc", "--role", "service")
+    token = json.loads(foreign.admin("token", "issue", "svc", "--json").stdout)["token"]
+    _, answer = answer_of(caller, "validate", {"token": token})
+    assert (answer["valid"], answer["error"]) == (False, "invalid_token")
+    request = {"token": token, "message": 1, "topic": "services/svc/x"}
+    _, answer = answer_of(caller, "encrypt", request)
+    assert answer["error"] == "invalid_token"
+
+
+def test_a_caller_over_its_rate_holds_up_nobody(world):
+    token, other = TOKENS["greedy"], TOKENS["other"]
+    request = json.dumps({"token": token, "message": 1, "topic": "services/greedy/x"}).encode()
+    with Caller(world[0].port, "gateway/encrypt_response") as greedy:
+        for _ in range(500):
+            greedy.send("gateway/encrypt", request, qos=0)
+        with Caller(world[0].port) as polite:
+            fields = {"token": other, "message": 1, "topic": "services/other/x"}
+            answer = polite.ask("encrypt", fields | {"reply_to": "gateway/reply/other/1"})
+            while answer.topic != "gateway/reply/other/1":
+                answer = polite.hear()
+            assert answer.fields["sender"] == "other"
+        errors = [greedy.hear().fields.get("error") for _ in range(500)]
+    assert set(errors) == {None, "rate_limited"}
+
+
+def test_tokens_that_are_no_tokens_are_not_all_looked_at(world):
+    """A signature costs 100 µs: who floods with new ones is told to wait, and known tokens pass."""
+    known = TOKENS["other"]
+    with Caller(world[0].port) as one:
+        assert one.ask("validate", {"token": known}).fields["valid"] is True
+        for number in range(600):
+            one.send("gateway/validate", json.dumps({"token": f"{known}{number}"}).encode(), qos=0)
+        errors = [one.hear().fields.get("error") for _ in range(600)]
+        assert set(errors) <= {"invalid_token", "rate_limited"}
+        assert "rate_limited" in errors
+        assert one.ask("validate", {"token": known}).fields["valid"] is True
+
+
+def test_a_flood_of_refusals_costs_few_lines(world):
+    gateway = world[1]
+    before = len(gateway.log_lines())
+    with Caller(world[0].port) as one:
+        for _ in range(2_000):
+            one.send("gateway/encrypt", b'{"token":', qos=0)
+        for _ in range(2_000):
+            assert one.hear().fields["error"] == "invalid_request"
+    assert len(gateway.log_lines()) - before < 500
+
+
+def test_what_is_too_large_is_answered_and_not_held(world):
+    before = world[1].memory()
+    request = b'{"message":"' + b"x" * 40_000_000 + b'"}'
+    with Caller(world[0].port) as one:
+        for _ in range(5):
+            answer = one.ask("encrypt", request)
+            assert answer.fields["error"] == "too_large"
+    assert world[1].memory() - before < 40_000_000
+
+
+def test_a_destroyed_key_takes_what_it_sealed_with_it(world, caller):
+    gateway = world[1]
+    token = TOKENS["other"]
+    _, sealed = answer_of(caller, "encrypt", {"token": token, "message": 1, "topic": "services/other/x"})
+    rotated = json.loads(gateway.admin("keys", "rotate", "--json").stdout)
+    gateway.admin("keys", "destroy", sealed["key_id"], "--yes")
+    for _ in range(100):
+        _, answer = answer_of(caller, "decrypt", {"token": token, "message": sealed})
+        if "error" in answer:
+            break
+    assert answer["error"] == "decrypt_failed"
+    assert rotated
+    _, new = answer_of(caller, "encrypt", {"token": token, "message": 1, "topic": "services/other/x"})
+    assert new["key_id"] != sealed["key_id"]
