@@ -137,10 +137,7 @@ class Bridge:
             # Without a whole CONNECT there is nobody to answer (MQTT 5, 4.13.1: "MAY send a CONNACK").
             return self._broken(error)
         self._enter(Phase.AUTHENTICATING)
-        token = token_of(connect)
-        if token is None and self._terms.enhanced:
-            token = b""  # the method says that a token decides, and nothing else
-        return [Authenticate(connect.username, connect.password, token)]
+        return [Authenticate(connect.username, connect.password, token_of(connect, self._terms))]
 
     def _take_connect(self) -> Connect | None:
         data = self._early

@@ -83,8 +83,6 @@ def check_connect(connect: Connect, shared: Shared) -> None:
     method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
     if method not in {None, TOKEN_METHOD}:
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
-    if method is None and token_of(connect) is not None:
-        raise ProtocolError("Authentication Data without a method")  # MQTT 5, 3.1.2.11.10
     if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
         # [MQTT-3.1.3-8] of 3.1.1
         raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
@@ -95,9 +93,12 @@ def check_connect(connect: Connect, shared: Shared) -> None:
             raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
 
 
-def token_of(connect: Connect) -> bytes | None:
-    """The Authentication Data (MQTT 5, 3.1.2.11.10)."""
-    return find(connect.properties, PropertyId.AUTHENTICATION_DATA)
+def token_of(connect: Connect, terms: Terms) -> bytes | None:
+    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it.
+
+    Data without a method are ignored, as on Mosquitto.
+    """
+    return (find(connect.properties, PropertyId.AUTHENTICATION_DATA) or b"") if terms.enhanced else None
 
 
 def terms_of(connect: Connect, shared: Shared) -> Terms:

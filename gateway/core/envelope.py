@@ -5,14 +5,16 @@ to another topic, sender or time does not open. The six are joined by U+0000, wh
 hold (topics: MQTT 5, 1.5.4; the others: our own character classes), so no two sets of fields give
 the same bytes.
 
-Whoever reads an envelope ignores fields it does not know: an answer of the service `encrypt` is an
-envelope with a `request_id`, and is published as it is.
+An envelope has these fields and no others: what somebody on the bus adds would be read, unsealed, by those
+who may not open it. An answer of the service `encrypt` is an envelope with the `request_id` of its request,
+and may be published as it is.
 """
 
 from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -23,13 +25,15 @@ VERSION = 1
 ALGORITHM = "AES-256-GCM"
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
+REQUEST_ID_MAX = 1_024
+"""Longest `request_id`, in bytes of JSON."""
 
 
 class OpenFailed(Exception):
     """No envelope of ours for this topic. `str()` says why; never part of the payload."""
 
 
-class Envelope(msgspec.Struct, omit_defaults=True):
+class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """The sealed object, in the order of its fields on the wire."""
 
     encrypted: bool
@@ -48,6 +52,8 @@ class Envelope(msgspec.Struct, omit_defaults=True):
     It is not bound. Whoever adds or removes it can make a message be ignored or be heard again, which
     whoever writes to the bus can in any case.
     """
+    request_id: Annotated[str, msgspec.Meta(max_length=REQUEST_ID_MAX)] | int | float | None = None
+    """Of the request that it was the answer to. It says nothing here."""
 
 
 _encoder = msgspec.json.Encoder()

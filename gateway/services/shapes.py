@@ -16,11 +16,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.core.commands import Report, Service
-from gateway.core.envelope import Envelope
+from gateway.core.envelope import REQUEST_ID_MAX, Envelope
 from gateway.core.identity import Grant
 from gateway.security.tokens import Issued, TokenFault
 
-ECHOED_MAX = 1_024
+ECHOED_MAX = REQUEST_ID_MAX
 """Longest `request_id`, `message_id` or `source` that is given back, in bytes of JSON."""
 INVALID_CREDENTIALS = "Invalid credentials"
 _NULL = b"null"

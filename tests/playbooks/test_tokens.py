@@ -107,10 +107,16 @@ def test_with_an_assigned_client_id_too():
     )
 
 
-def test_data_without_a_method_is_refused_and_never_passed_on():
-    # MQTT 5, 3.1.2.11.10
+def test_data_without_a_method_authenticate_nobody_and_are_not_passed_on():
     book = Playbook(Bridge(shared()))
-    assert book >> DeviceBytes(raw.connect("c", v5=True, props=data(b"a.b.c"))) << Ends()
+    expected = raw.connect("lamp-1/c", v5=True, username=b"gate", password=b"way")
+    assert (
+        book
+        >> DeviceBytes(raw.connect("c", v5=True, username="lamp-1", password="s", props=data(b"a.b.c")))
+        << Authenticate(b"lamp-1", b"s")
+        >> Authenticated(LAMP)
+        << OpenBus(expected)
+    )
 
 
 @both

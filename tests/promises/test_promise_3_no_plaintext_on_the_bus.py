@@ -254,6 +254,7 @@ def forgeries(envelope: bytes, word: bytes) -> dict[str, tuple[str, bytes]]:
             changed(topic="devices/lamp-1/private/door"),
         ),
         "one field more": (PIN, changed(plain=word.decode())),
+        "a long request id": (PIN, changed(request_id=word.decode() * 99)),
     }
 
 

@@ -30,8 +30,8 @@ class Planted:
         self.words: dict[str, str] = {}
         self.said: dict[str, bytes] = {}
 
-    def new(self, what: str) -> str:
-        self.words[what] = word()
+    def new(self, what: str, length: int = 28) -> str:
+        self.words[what] = word()[:length]
         return self.words[what]
 
     def heard(self, where: str, text: str | bytes) -> None:
@@ -125,20 +125,69 @@ def live(gateway: Gateway, planted: Planted) -> None:
         packet = raw.connect("c", username="lamp", password=planted.new("in a broken CONNECT"))
         one.send(packet[:2] + packet[2:-1] + b"\xff" * 3)
         one.read_all(0.1)
+    use_tokens(gateway, planted)
     broken = gateway.admin(
         "device", "add", "x" * 99, "--role", "full", "--secret-stdin", stdin=given, check=False
     )
     planted.heard("a refused command", broken.stdout + broken.stderr)
 
 
+def use_tokens(gateway: Gateway, planted: Planted) -> None:
+    """Tokens rightly and wrongly, the services with planted payloads, the keys under a planted passphrase."""
+    issued = gateway.admin("token", "issue", "lamp", "--json")
+    token = json.loads(issued.stdout)["token"]
+    planted.heard("token issue", issued.stderr)
+    # A token is told by its signature: what stands before it is no secret, and looks alike in all of them.
+    planted.words["a token"] = token.rpartition(".")[2]
+    verified = gateway.admin("token", "verify", stdin=token)
+    planted.heard("token verify", verified.stdout + verified.stderr)
+    wrong = token[:-20] + planted.new("in a wrong token", 20).replace("-", "_")
+    planted.words["in a wrong token"] = wrong[-20:]
+    with Device(gateway) as one:
+        one.connect(username="lamp", password=wrong)
+    refused = gateway.admin("token", "verify", stdin=wrong, check=False)
+    planted.heard("token verify", refused.stdout + refused.stderr)
+    with Device(gateway) as one:
+        one.connect(username="", password=token)
+        for service, request in (
+            ("encrypt", {"topic": "a", "message": planted.new("a message to encrypt")}),
+            ("encrypt", {"topic": "a/#", "message": planted.new("a message for no topic")}),
+            ("encrypt", planted.new("no request at all")),
+            (
+                "decrypt",
+                {"message": {"encrypted": True, "data": planted.new("a sealed message that is none")}},
+            ),
+            ("validate", {"token": wrong}),
+            ("auth", {}),
+        ):
+            one.publish(f"gateway/{service}", json.dumps(request).encode(), qos=0)
+            answer = json.loads(one.message().payload)
+            if service == "auth":
+                planted.words["a token from auth"] = answer["token"].rpartition(".")[2]
+            elif service == "encrypt" and "data" in answer:
+                one.publish("gateway/decrypt", json.dumps({"message": answer}).encode(), qos=0)
+                one.message()
+    passphrase = planted.new("the passphrase of the backup")
+    backup = str(gateway.folder / "keys.backup")
+    done = gateway.admin("keys", "export", backup, "--passphrase-stdin", stdin=passphrase)
+    planted.heard("keys export", done.stdout + done.stderr)
+    bad = gateway.admin(
+        "keys", "import", backup, "--passphrase-stdin", stdin=planted.new("a wrong one"), check=False
+    )
+    assert bad.returncode == 1
+    planted.heard("keys import", bad.stdout + bad.stderr)
+    rotated = gateway.admin("keys", "rotate")
+    planted.heard("keys rotate", rotated.stdout + rotated.stderr)
+
+
 def refuse_to_start(gateway: Gateway, planted: Planted) -> None:
     """The settings' own errors, with the secrets in them."""
     gateway.stop()
     changed = {
-        "ENCRYPTION_KEY": planted.new("a key that is none"),
+        "ENCRYPTION_KEY": planted.new("a passphrase too short", 15),
         "MQTT_PASSWORD_FILE": str(gateway.folder / "nowhere"),
         "DATABASE_URL": f"sqlite://user:{planted.new('in a URL')}@host/x",
-        "JWT_SECRET": planted.new("a short JWT_SECRET")[:20],
+        "JWT_SECRET": planted.new("a short JWT_SECRET", 20),
     }
     for command in ("run", "check"):
         done = subprocess.run(

@@ -89,10 +89,26 @@ def test_no_choice_of_fields_opens_what_was_not_sealed(changed):
         unseal(ring(), json.dumps(fields).encode(), topic="t")
 
 
-@given(st.dictionaries(st.text(max_size=9), JSON, max_size=3))
-def test_fields_that_nobody_knows_say_nothing(more):
-    message = json.dumps(more | json.loads(GOOD)).encode()
+@given(st.one_of(st.text(max_size=50), st.integers(), st.floats(allow_nan=False, allow_infinity=False)))
+def test_the_answer_of_encrypt_may_be_published_as_it_is(request_id):
+    message = json.dumps(json.loads(GOOD) | {"request_id": request_id}).encode()
     assert unseal(ring(), message, topic="t") == b"4711"
+
+
+@given(st.dictionaries(st.text(max_size=9), JSON, min_size=1, max_size=3))
+def test_a_field_that_nobody_sealed_is_for_nobody_to_read(more):
+    fields = more | json.loads(GOOD)
+    if fields == json.loads(GOOD) or set(fields) - set(json.loads(GOOD)) <= {"request_id", "rewrapped"}:
+        return
+    with pytest.raises(OpenFailed):
+        unseal(ring(), json.dumps(fields).encode(), topic="t")
+
+
+@pytest.mark.parametrize("request_id", ["x" * 1_025, ["x"], {"a": "x"}, True])
+def test_a_request_id_is_short_and_plain(request_id):
+    message = json.dumps(json.loads(GOOD) | {"request_id": request_id}).encode()
+    with pytest.raises(OpenFailed):
+        unseal(ring(), message, topic="t")
 
 
 def test_an_envelope_tells_what_it_opens_to():
