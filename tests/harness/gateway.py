@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -80,6 +81,11 @@ class Gateway:
                 return self
             time.sleep(0.03)
         raise RuntimeError(f"the gateway is not ready:\n{self.log.read_text()[-3000:]}")
+
+    @property
+    def http_port(self) -> int:
+        """Of the API, as the start that is running told it."""
+        return int(re.findall(r"^API +https?://127\.0\.0\.1:(\d+)/", self.log.read_text(), re.MULTILINE)[-1])
 
     @property
     def pid(self) -> int:
