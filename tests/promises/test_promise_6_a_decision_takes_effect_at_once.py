@@ -6,6 +6,7 @@ the moment when the device sees it.
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,56 @@ def test_a_withdrawn_device_is_out_and_its_will_is_not_published(
         assert listener.messages() == []
     if how == "removed":
         del gateway.secrets[device]
+
+
+def token_of(gateway: Gateway, device: str) -> tuple[str, str]:
+    """A token of the device, and its id."""
+    with join(gateway, device, "asks") as one:
+        one.publish("gateway/auth", b"{}", qos=0)
+        token = json.loads(one.message().payload)["token"]
+    body = token.split(".")[1]
+    return token, json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["jti"]
+
+
+REVOCATIONS: dict[str, Callable[[str, str], Callable[[Store], object]]] = {
+    "one": lambda device, jti: (
+        lambda store: store.revoke_token(device_id=device, root=jti, since=0, until=2**33)
+    ),
+    "all": lambda device, _: lambda store: store.revoke_tokens_of(device),
+}
+
+
+@both_versions
+@pytest.mark.parametrize("how", REVOCATIONS)
+def test_a_revoked_token_ends_its_sessions_and_no_others(
+    house: tuple[Mosquitto, Gateway], v5: bool, how: str
+) -> None:
+    bus, gateway = house
+    device = f"t{v5}-{how}"
+    enrol(gateway, **{device: "full"})
+    token, jti = token_of(gateway, device)
+    with (
+        spy(bus.port, "wills/#") as listener,
+        join(gateway, device, "by-secret", v5=v5) as other,
+        Device(gateway, v5=v5) as one,
+    ):
+        will = ("wills/revoked", b"x", 1, False)
+        assert one.connect(client_id="by-token", username="", password=token, will=will)[3] == 0
+        moment = committed(gateway, REVOCATIONS[how](device, jti))
+        last = one.ended()
+        assert time.monotonic() - moment < PROMISED
+        assert last[:1] == (b"\xe0" if v5 else b"")
+        if v5:
+            assert last[2] == 0x87
+            assert b"revoked" in last
+        with Device(gateway, v5=v5) as again:
+            assert again.connect(username=device, password=token)[3] == (0x87 if v5 else 5)
+        # Whoever came by secret stays, and gets another token that is good.
+        other.barrier()
+        assert listener.messages() == []
+    token, _ = token_of(gateway, device)
+    with Device(gateway, v5=v5) as again:
+        assert again.connect(username=device, password=token)[3] == 0
 
 
 @both_versions
