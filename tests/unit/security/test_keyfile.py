@@ -331,6 +331,9 @@ def test_a_signing_key_that_was_replaced_verifies_for_a_while(signing, clock):
     clock[0] += 1
     rotate_signing(signing, None, overlap_s=100)
     assert [key.key_id for key in read_signing_file(signing)] == ["s2", "s3", "s4"]
+    clock[0] += 100
+    assert rotate_signing(signing, None, overlap_s=100).key_id == "s5", "no id is given twice"
+    assert [key.key_id for key in read_signing_file(signing)] == ["s4", "s5"]
 
 
 def test_to_rotate_signing_keys_makes_them_where_there_are_none(path):
