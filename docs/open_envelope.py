@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 # In this order, joined by U+0000, they are the associated data: none of them can be changed.
 BOUND = ("v", "algorithm", "key_id", "timestamp", "topic", "sender")
+ALL = {"encrypted", "data", *BOUND}
+# These may be there too: whose answer it was, and that it was sealed again under another key.
+MORE = {"request_id", "rewrapped"}
 
 
 def open_envelope(message: bytes, keys: dict[str, bytes], topic: str) -> bytes:
     """The payload of a message that arrived on `topic`. Raises ValueError or InvalidTag: it is not sound."""
     envelope = json.loads(message)
-    if not isinstance(envelope, dict) or not envelope.keys() >= {"encrypted", "data", *BOUND}:
+    if not isinstance(envelope, dict) or envelope.keys() - MORE != ALL:
         raise ValueError("not a sealed message")
     if envelope["encrypted"] is not True or (envelope["v"], envelope["algorithm"]) != (1, "AES-256-GCM"):
         raise ValueError("another version or algorithm")

@@ -27,6 +27,7 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 REQUEST_ID_MAX = 1_024
 """Longest `request_id`, in bytes of JSON."""
+RequestId = Annotated[str, msgspec.Meta(max_length=REQUEST_ID_MAX)] | int | float
 
 
 class OpenFailed(Exception):
@@ -52,7 +53,7 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     It is not bound. Whoever adds or removes it can make a message be ignored or be heard again, which
     whoever writes to the bus can in any case.
     """
-    request_id: Annotated[str, msgspec.Meta(max_length=REQUEST_ID_MAX)] | int | float | None = None
+    request_id: RequestId | None = None
     """Of the request that it was the answer to. It says nothing here."""
 
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.core.commands import Report, Service
-from gateway.core.envelope import REQUEST_ID_MAX, Envelope
+from gateway.core.envelope import REQUEST_ID_MAX, Envelope, RequestId
 from gateway.core.identity import Grant
 from gateway.security.tokens import Issued, TokenFault
 
@@ -89,6 +89,7 @@ _fields = msgspec.json.Decoder(_Fields)
 _credentials = msgspec.json.Decoder(_Credentials)
 _any = msgspec.json.Decoder(Raw)
 _text = msgspec.json.Decoder(str)
+_echoed: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(RequestId)
 _base64 = msgspec.json.Decoder(bytes)
 _encoder = msgspec.json.Encoder()
 
@@ -129,11 +130,16 @@ class Request:
 
     def _echo(self, raw: Raw, name: str) -> bytes:
         value = _given(raw)
-        if len(value) <= ECHOED_MAX and value[:1] in _ECHOED:
-            return value
-        self.fault = Refusal(
-            Code.INVALID_REQUEST, f'"{name}" has to be text or a number of at most {ECHOED_MAX:,} bytes.'
-        )
+        if not value:
+            return b""
+        try:
+            if len(value) <= ECHOED_MAX:
+                _echoed.decode(value)
+                return value
+        except ValueError:
+            pass
+        words = f'"{name}" has to be text or a number of at most {ECHOED_MAX:,} bytes.'
+        self.fault = Refusal(Code.INVALID_REQUEST, words)
         return b""
 
     @property
@@ -179,10 +185,6 @@ class Request:
             return _base64.decode(given) if given else None
         except ValueError:
             raise Refusal(Code.INVALID_REQUEST, '"data" has to be base64 (RFC 4648, 4).') from None
-
-
-_ECHOED = frozenset({b"", b'"', b"-", *(b"%d" % digit for digit in range(10))})
-"""How text and numbers begin in JSON, and what is not there."""
 
 
 def _given(raw: Raw) -> bytes:

@@ -184,8 +184,11 @@ def test_what_would_break_the_answer_is_base64(counter, payload):
     assert (base64.b64decode(answer["data"]), answer["success"]) == (payload, True)
 
 
-def test_the_answer_of_encrypt_is_what_decrypt_takes(counter):
-    made = counter.raw("encrypt", b'{"message":{"x":1},"topic":"a/b","request_id":"r"}').payload
+@given(st.text(max_size=20) | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.none())
+def test_the_answer_of_encrypt_is_what_decrypt_takes(request_id):
+    counter = Counter()
+    request = {"message": {"x": 1}, "topic": "a/b", "request_id": request_id}
+    made = counter.raw("encrypt", json.dumps(request).encode()).payload
     assert decrypt(counter, made)["message"] == {"x": 1}
 
 
