@@ -24,7 +24,7 @@ from gateway.mqtt.encode import (
 )
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Connect, PacketType, Subscription, Version
-from gateway.mqtt.properties import PropertyId, find_number
+from gateway.mqtt.properties import Property, PropertyId, find_number
 from gateway.mqtt.reasons import Reason, ReturnCode
 from gateway.net.bus_reader import BusReader, Delivery, Packet
 from gateway.net.door import Bus
@@ -113,25 +113,24 @@ class BusConnection(asyncio.Protocol):
         """
         if self.version is Version.V311:
             subscriptions = [Subscription(one.filter, one.qos) for one in subscriptions]
-        packet_id, answered = self._expect()
-        properties = encode_properties([], self.version)
-        self._write(encode_subscribe(packet_id, properties, list(subscriptions)))
-        codes = (await self._answer(answered))[-len(subscriptions) :]
-        if refused := [
-            one.filter.decode() for one, code in zip(subscriptions, codes, strict=True) if code > 2
-        ]:
+        wanted, properties = list(subscriptions), encode_properties([], self.version)
+        body = await self._ask(lambda packet_id: encode_subscribe(packet_id, properties, wanted))
+        codes = body[-len(wanted) :]
+        if refused := [one.filter.decode() for one, code in zip(wanted, codes, strict=False) if code > 2]:
             raise BusError(
                 f"it lets the gateway not subscribe to {', '.join(refused)}: check its access list"
             )
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool, properties: Sequence[Property] = ()
+    ) -> None:
         """Publish at QoS 1 and wait until the bus has it. Raises BusError, PacketTooLarge."""
+        first_byte = PacketType.PUBLISH << 4 | 2 | retain
+        encoded = encode_properties(list(properties), self.version)
         async with self._slots:
-            packet_id, answered = self._expect()
-            first_byte = PacketType.PUBLISH << 4 | 2 | retain
-            properties = encode_properties([], self.version)
-            self.send(encode_publish(first_byte, topic.encode(), packet_id, properties, payload))
-            body = await self._answer(answered)
+            body = await self._ask(
+                lambda packet_id: encode_publish(first_byte, topic.encode(), packet_id, encoded, payload)
+            )
         if len(body) > 2 and body[2] >= 0x80:
             raise BusError(
                 f"it refuses what the gateway publishes, with code {body[2]}: check its access list"
@@ -200,7 +199,7 @@ class BusConnection(asyncio.Protocol):
             self._connack.set_result(connack.code)
         elif packet.kind in {PacketType.PUBACK, PacketType.SUBACK}:
             packet_id = decode_packet_id(packet.body, 0, len(packet.body))
-            waiting = self._waiting.pop(packet_id, None)
+            waiting = self._waiting.get(packet_id)
             if waiting is not None and not waiting.done():
                 waiting.set_result(packet.body)
         elif packet.kind == PacketType.DISCONNECT:
@@ -209,13 +208,17 @@ class BusConnection(asyncio.Protocol):
         elif packet.kind != PacketType.PINGRESP:
             raise ProtocolError("a packet that nobody asked for")
 
-    def _expect(self) -> tuple[int, asyncio.Future[bytes]]:
+    async def _ask(self, packet_with: Callable[[int], bytes]) -> bytes:
+        """Send a packet with an identifier that is free; the body of what the bus says to it."""
         if self.closed.done():
             raise BusError(self.closed.result())
         packet_id = next(one for one in self._ids if one not in self._waiting)
-        answered: asyncio.Future[bytes] = self._loop.create_future()
-        self._waiting[packet_id] = answered
-        return packet_id, answered
+        answered = self._waiting[packet_id] = self._loop.create_future()
+        try:
+            self.send(packet_with(packet_id))
+            return await self._answer(answered)
+        finally:
+            del self._waiting[packet_id]
 
     async def _answer(self, answered: asyncio.Future[_Value]) -> _Value:
         try:

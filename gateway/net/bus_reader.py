@@ -13,7 +13,7 @@ import msgspec
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import PacketType, Version
-from gateway.mqtt.properties import PropertyId, find
+from gateway.mqtt.properties import Property, PropertyId, find
 from gateway.mqtt.wire import decode_utf8, read_length
 
 HEAD_MAX = 262_144
@@ -28,7 +28,7 @@ class Packet(NamedTuple):
     body: bytes
 
 
-class Delivery(msgspec.Struct, gc=False):
+class Delivery(msgspec.Struct):
     """A PUBLISH."""
 
     topic: str
@@ -41,6 +41,8 @@ class Delivery(msgspec.Struct, gc=False):
     correlation: bytes | None
     whole: bool
     """False for a message that is longer than what is held: its payload was passed over."""
+    properties: list[Property]
+    """All of them that were found, as they came."""
 
 
 class BusReader:
@@ -125,6 +127,7 @@ class BusReader:
             response_topic=None if response_topic is None else _text(response_topic),
             correlation=find(properties, PropertyId.CORRELATION_DATA),
             whole=whole,
+            properties=properties,
         )
 
 

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Version
+from gateway.mqtt.properties import Property
 from gateway.net.bus_reader import HEAD_MAX, BusReader, Delivery, Packet
 
 MAX = 1_000
 BACK = b"\x08" + raw.text("reply/x") + b"\x09" + raw.text(b"\0\xff")
+BOTH = [
+    Property(0x08, b"reply/x", b"\x08" + raw.text("reply/x")),
+    Property(0x09, b"\0\xff", b"\x09" + raw.text(b"\0\xff")),
+]
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
 
@@ -31,7 +36,15 @@ def feed(one, data, cuts=()):
 
 
 def whole(topic="t", payload=b"", *, retain=False, packet_id=0, response=None, correlation=None):
-    return Delivery(topic, payload, retain, packet_id, response, correlation, whole=True)
+    properties = BOTH if correlation else []
+    return Delivery(
+        topic, payload, retain, packet_id, response, correlation, whole=True, properties=properties
+    )
+
+
+def head(packet_id=0, *, back=True, topic="t"):
+    way = ("reply/x", b"\0\xff") if back else (None, None)
+    return Delivery(topic, b"", False, packet_id, *way, whole=False, properties=BOTH if back else [])
 
 
 MIXED = b"".join(
@@ -47,7 +60,7 @@ MIXED = b"".join(
 FOUND = [
     whole("a", b"1"),
     Packet(13, b""),
-    Delivery("b/c", b"", False, 9, "reply/x", b"\0\xff", whole=False),
+    head(9, topic="b/c"),
     whole("d", b"y" * 300, retain=True, packet_id=10, response="reply/x", correlation=b"\0\xff"),
     Packet(4, b"\0\x07"),
     whole("e"),
@@ -80,29 +93,32 @@ def test_nothing_of_a_long_message_is_held():
     for start in range(0, len(message), 65_536):
         found += one.feed(message[start : start + 65_536])
         assert sum(map(len, one._chunks)) <= HEAD_MAX + 65_536
-    assert found == [Delivery("t", b"", False, 0, "reply/x", b"\0\xff", whole=False)]
+    assert found == [head()]
     assert one.feed(raw.PINGRESP) == [Packet(13, b"")]
 
 
 def test_behind_too_many_properties_no_way_back_is_found():
     user = b"\x26" + raw.text("k") + raw.text("v" * 60_000)
     message = raw.publish("t", b"1", qos=1, packet_id=3, v5=True, props=user * 6 + BACK)
-    assert feed(reader(), message) == [Delivery("t", b"", False, 3, None, None, whole=False)]
+    assert feed(reader(), message) == [head(3, back=False)]
     # They are found before them.
     message = raw.publish("t", b"1", qos=1, packet_id=3, v5=True, props=BACK + user)
-    assert feed(reader(), message) == [Delivery("t", b"", False, 3, "reply/x", b"\0\xff", whole=False)]
+    (found,) = feed(reader(), message)
+    assert (found.whole, found.response_topic, found.correlation) == (False, "reply/x", b"\0\xff")
+    assert [one.identifier for one in found.properties] == [0x08, 0x09, 0x26]
 
 
 def test_a_message_of_a_million_properties_is_no_fault_of_the_bus():
     props = (b"\x26" + raw.text("") + raw.text("")) * 5_000
     found = feed(reader(max_size=1_000_000), raw.publish("t", b"1", v5=True, props=props) + raw.PINGRESP)
-    assert found == [Delivery("t", b"", False, 0, None, None, whole=False), Packet(13, b"")]
+    assert found == [head(back=False), Packet(13, b"")]
 
 
 def test_a_response_topic_that_is_no_text_is_none_one_may_use():
     for value in (b"\xff", b"a\0b"):
         message = raw.publish("t", b"1", v5=True, props=b"\x08" + raw.text(value))
-        assert feed(reader(), message) == [whole(payload=b"1", response="")]
+        (found,) = feed(reader(), message)
+        assert (found.whole, found.response_topic, found.payload) == (True, "", b"1")
 
 
 @pytest.mark.parametrize(
