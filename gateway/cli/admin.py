@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import acl, device
+from gateway.cli import acl, device, keys, token
 from gateway.cli.init import init
+from gateway.cli.keys_backup import export, import_
 from gateway.cli.status import status
+from gateway.cli.token_revoke import revoke
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +27,11 @@ app = typer.Typer(
 app.command()(init)
 app.add_typer(device.app, name="device")
 app.add_typer(acl.app, name="acl")
+token.app.command()(revoke)
+app.add_typer(token.app, name="token")
+keys.app.command()(export)
+keys.app.command("import")(import_)
+app.add_typer(keys.app, name="keys")
 app.command()(status)
 
 

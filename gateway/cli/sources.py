@@ -67,12 +67,17 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
 async def device_of(settings: Settings, device_id: str) -> Device:
     """The device as stored. Raises UnknownDevice."""
     async with store_of(settings) as store:
-        from gateway.store import UnknownDevice
+        return await known_device(store, device_id)
 
-        device = await store.device(device_id)
-        if device is None:
-            raise UnknownDevice(device_id)
-        return device
+
+async def known_device(store: Store, device_id: str) -> Device:
+    """The device as stored. Raises UnknownDevice."""
+    from gateway.store import UnknownDevice
+
+    device = await store.device(device_id)
+    if device is None:
+        raise UnknownDevice(device_id)
+    return device
 
 
 async def note(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pty
 import shutil
 import subprocess
 import sysconfig
@@ -39,6 +40,47 @@ class Place:
             capture_output=True, timeout=60, check=False, **options,
         )  # fmt: skip
         return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def on_a_terminal(self, command, *typed):
+        """Run `command` with a terminal as stdin, stdout and stderr; what it showed, and its exit code.
+
+        `typed` are pairs: what is to appear, and what is typed then.
+        """
+        controller, terminal = pty.openpty()
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command], cwd=self.folder, env={**self.environment, "TERM": "xterm"},
+            stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        )  # fmt: skip
+        os.close(terminal)
+        shown, seen, waiting = b"", 0, list(typed)
+        try:
+            while True:
+                if waiting and waiting[0][0].encode() in shown[seen:]:
+                    seen = len(shown)
+                    os.write(controller, waiting.pop(0)[1].encode())
+                try:
+                    chunk = os.read(controller, 4096)
+                except OSError:  # EIO: the last process with the terminal has ended
+                    break
+                if not chunk:
+                    break
+                shown += chunk
+        finally:
+            os.close(controller)
+            code = process.wait(timeout=60)
+        return shown.decode(), code
+
+    def noted(self):
+        """What the commands left for a gateway to tell; it is gone then."""
+
+        async def take():
+            store = await open_store(f"sqlite:///{self.folder}/data/gateway.db")
+            try:
+                return await store.take_events()
+            finally:
+                await store.close()
+
+        return asyncio.run(take())
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 import asyncio
 import json
 import os
-import pty
 import pwd
 import re
-import subprocess
 import time
 
 import pytest
@@ -32,36 +30,6 @@ def verifies(place, device_id, secret):
         return PasswordHasher().verify(stored(place, device_id).credential, secret)
     except VerifyMismatchError:
         return False
-
-
-def on_a_terminal(place, command, prompt="", answer=""):
-    """Run `command` with a terminal as stdin, stdout and stderr; what it showed, and its exit code.
-
-    `answer` is typed when `prompt` appears.
-    """
-    controller, terminal = pty.openpty()
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", command], cwd=place.folder, env={**place.environment, "TERM": "xterm"},
-        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
-    )  # fmt: skip
-    os.close(terminal)
-    shown = b""
-    try:
-        while True:
-            if prompt and prompt.encode() in shown:
-                os.write(controller, answer.encode())
-                prompt = ""
-            try:
-                chunk = os.read(controller, 4096)
-            except OSError:  # EIO: the last process with the terminal has ended
-                break
-            if not chunk:
-                break
-            shown += chunk
-    finally:
-        os.close(controller)
-        code = process.wait(timeout=60)
-    return shown.decode(), code
 
 
 def test_the_printed_secret_is_the_stored_one_and_rotate_replaces_it(place):
@@ -125,54 +93,41 @@ def test_on_a_terminal_the_list_is_a_coloured_table_and_brackets_in_a_label_are_
     place.shell(
         "gateway-admin device add lamp-1 --role sensor --label 'room=[red]x[/red]'".replace("[/red]", "[b]")
     )
-    shown, code = on_a_terminal(place, "gateway-admin device list")
+    shown, code = place.on_a_terminal("gateway-admin device list")
     assert code == 0
     assert "\x1b[32menabled" in shown
     assert "room=[red]x[b]" in shown
-    plain, _ = on_a_terminal(place, "NO_COLOR=1 gateway-admin device list")
+    plain, _ = place.on_a_terminal("NO_COLOR=1 gateway-admin device list")
     assert "\x1b[3" not in plain
 
 
 def test_on_a_terminal_remove_asks_and_no_keeps_the_device(place):
     place.shell("gateway-admin device add lamp-1 --role sensor")
-    shown, code = on_a_terminal(place, "gateway-admin device remove lamp-1", "lost.", "n\n")
+    shown, code = place.on_a_terminal("gateway-admin device remove lamp-1", ("lost.", "n\n"))
     assert "Remove device lamp-1?" in shown
     assert "was not removed" in shown
     assert code == 1
     assert stored(place, "lamp-1") is not None
-    _, code = on_a_terminal(place, "gateway-admin device remove lamp-1", "lost.", "y\n")
+    _, code = place.on_a_terminal("gateway-admin device remove lamp-1", ("lost.", "y\n"))
     assert code == 0
     assert stored(place, "lamp-1") is None
 
 
 def test_on_a_terminal_remove_does_not_ask_with_yes(place):
     place.shell("gateway-admin device add lamp-1 --role sensor")
-    shown, code = on_a_terminal(place, "gateway-admin device remove lamp-1 --yes")
+    shown, code = place.on_a_terminal("gateway-admin device remove lamp-1 --yes")
     assert (re.sub(r"\x1b\S*?m", "", shown).strip(), code) == ("Device lamp-1 removed.", 0)
 
 
 def test_a_secret_typed_on_a_terminal_is_not_echoed(place):
-    shown, code = on_a_terminal(
-        place,
+    shown, code = place.on_a_terminal(
         # The prompt opens the terminal itself; it must be the controlling one.
         "setsid -c -w gateway-admin device add lamp-1 --role sensor --secret-stdin",
-        "Secret: ",
-        "hunter2-planted\n",
+        ("Secret: ", "hunter2-planted\n"),
     )
     assert "hunter2" not in shown
     assert code == 0, shown
     assert verifies(place, "lamp-1", b"hunter2-planted")
-
-
-def noted(place):
-    async def take():
-        store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
-        try:
-            return await store.take_events()
-        finally:
-            await store.close()
-
-    return asyncio.run(take())
 
 
 def test_what_was_done_is_noted_for_the_gateway_to_tell(place):
@@ -184,7 +139,7 @@ def test_what_was_done_is_noted_for_the_gateway_to_tell(place):
         secrets.append(json.loads(out).get("secret", "no secret"))
     place.shell("gateway-admin device disable ghost")
     place.shell("gateway-admin device list")
-    events = noted(place)
+    events = place.noted()
     assert [event["reason"] for event in events] == [
         "added with the roles sensor",
         "disabled",

@@ -14,6 +14,7 @@ MADE = [
     "certs/server.key",
     "data/gateway.db",
     "data/keys/encryption.key",
+    "data/keys/signing.key",
 ]
 
 
@@ -68,7 +69,14 @@ def test_the_certificate_has_the_names_that_were_asked_for_and_fits_its_key_and_
 
 
 @pytest.mark.parametrize(
-    "name", ["certs/ca.key", "certs/server.key", "data/keys/encryption.key", "data/gateway.db"]
+    "name",
+    [
+        "certs/ca.key",
+        "certs/server.key",
+        "data/keys/encryption.key",
+        "data/keys/signing.key",
+        "data/gateway.db",
+    ],
 )
 def test_what_is_secret_is_for_its_owner_alone(bare, name):
     bare.shell("umask 000; gateway-admin init")

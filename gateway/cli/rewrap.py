@@ -1,0 +1,123 @@
+"""`gateway-admin keys rewrap`: what the bus retains on sensitive topics, under the active key again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gateway.cli.key_sources import Kind, keys_of, remark, tell
+from gateway.cli.output import Failure, Json, answering
+from gateway.cli.sources import Config, policy_of, settings_of, store_of
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.services.rewrap import Outcome
+
+_UNREADABLE_SHOWN = 20
+_ENVELOPE_ROOM = 2
+"""A sealed packet is at most this many times as long as the plain one."""
+
+
+def rewrap(as_json: Json = False, config: Config = None) -> None:
+    """Re-seal under the active key what the bus retains on sensitive topics, so that older keys can go.
+
+    Works beside a running gateway and its devices: a message that somebody publishes meanwhile stands.
+    What is re-sealed keeps its sender and its time, and no gateway delivers it to those who have heard it
+    before. Needs a bus that speaks MQTT 5. What nobody can open is listed and left as it is. Messages that
+    wait in the bus for devices that are away are not reached: they open until their key is destroyed.
+
+    Exit code 1: the bus is not there, or something is still under an older key.
+
+    For example:
+
+        gateway-admin keys rotate && gateway-admin keys rewrap
+    """
+    with answering(as_json=as_json) as answer:
+        settings = settings_of(config)
+        outcome = asyncio.run(_rewrap(settings))
+        if outcome.resealed:
+            tell(settings, f"{outcome.resealed} retained messages sealed again")
+        unreadable = [{"topic": topic, "reason": why} for topic, why in sorted(outcome.unreadable.items())]
+        answer.give(
+            {
+                "resealed": outcome.resealed,
+                "current": outcome.current,
+                "changed": outcome.changed,
+                "left": outcome.left,
+                "unreadable": unreadable,
+            },
+            f"re-sealed    {outcome.resealed}",
+            f"current      {outcome.current}",
+            f"changed      {outcome.changed}",
+            f"unreadable   {len(unreadable)}",
+            *(f"  {one['topic']}: {one['reason']}" for one in unreadable[:_UNREADABLE_SHOWN]),
+            *(["  … --json lists them all"] if len(unreadable) > _UNREADABLE_SHOWN else []),
+        )
+        if outcome.left:
+            remark(f"{outcome.left} are still under an older key: run this again before one is destroyed")
+            raise typer.Exit(1)
+
+
+async def _rewrap(settings: Settings) -> Outcome:
+    from gateway.core.keyring import KeyRing, Nonces
+    from gateway.net.bus_client import Account, BusConnection, BusError, Handler, connect
+    from gateway.net.door import Bus
+    from gateway.net.tls import bus_context
+    from gateway.services.rewrap import rewrap
+
+    policy = policy_of(settings)
+    keys = keys_of(settings, Kind.SEALING)
+    address = settings.bus
+    if address is None:
+        raise Failure("MQTT_BROKER is not set: the embedded bus forgets what it retains by itself")
+    bus = Bus(
+        address.host, address.port, bus_context(settings.mqtt_ca_path) if settings.mqtt_ca_path else None
+    )
+    account = Account(
+        # No device's client id begins with a slash.
+        f"/rewrap/{uuid.uuid4()}",
+        settings.mqtt_username.encode() if settings.mqtt_username is not None else None,
+        settings.mqtt_password.reveal() if settings.mqtt_password is not None else None,
+    )
+
+    async def open_connection(handler: Handler) -> BusConnection:
+        return await connect(bus, account, handler, max_size=_ENVELOPE_ROOM * policy.limits.packet_size)
+
+    async with store_of(settings) as store:
+        ring = KeyRing(keys, Nonces(os.urandom), await store.key_uses())
+        try:
+            with _bars() as bars:
+                bar = bars.add_task("re-sealing", total=None)
+                return await rewrap(
+                    open_connection,
+                    ring,
+                    policy.sensitive_filters,
+                    marker=f"{settings.service_topic_prefix}/rewrap/{uuid.uuid4()}",
+                    progress=lambda done, total: bars.update(bar, completed=done, total=total),
+                )
+        except BusError as error:
+            raise Failure(f"the bus at {address}: {error}") from None
+        finally:
+            # A crash here leaves uncounted what USES_MAX has room for.
+            for key_id, count in ring.take_unsaved_uses().items():
+                await store.add_key_uses(key_id, count)
+
+
+def _bars() -> Progress:
+    """How far it is: on a terminal, and nowhere else."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

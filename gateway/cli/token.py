@@ -1,0 +1,292 @@
+"""`gateway-admin token`: what devices log in with instead of their secret, and services ask with.
+
+A token is printed once, by `issue`, and read from stdin wherever that is possible: any user of the machine
+sees the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
+from gateway.cli.sources import Config, known_device, note, policy_of, settings_of, store_of
+from gateway.cli.token_sources import read_token, refusal, tokens_of
+from gateway.core.identity import Device, Grant, Identity
+from gateway.core.rules import Action
+from gateway.mqtt.topics import covers, filter_fault, unshared
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.store import IssuedToken
+
+app = typer.Typer(no_args_is_help=True, help="Tokens: issue, look at and revoke them.")
+
+Filters = Mapping[str, tuple[str, ...]]
+
+
+def _filter_option(action: Action, what: str) -> typer.models.OptionInfo:
+    text = f"Let it {what} topics of this filter; may be repeated."
+    option: typer.models.OptionInfo = typer.Option(f"--{action}", metavar="FILTER", help=text)
+    return option
+
+
+@app.command()
+def issue(
+    device_id: Annotated[str, typer.Argument(metavar="DEVICE", show_default=False, help="A device's id.")],
+    *,
+    ttl: Annotated[
+        str | None,
+        typer.Option(
+            "--ttl", metavar="TIME", help="How long it is good, such as 90s, 15m, 8h; else JWT_TTL."
+        ),
+    ] = None,
+    publish: Annotated[list[str] | None, _filter_option(Action.PUBLISH, "publish to")] = None,
+    subscribe: Annotated[list[str] | None, _filter_option(Action.SUBSCRIBE, "subscribe to")] = None,
+    encrypt: Annotated[list[str] | None, _filter_option(Action.ENCRYPT, "encrypt for")] = None,
+    decrypt: Annotated[list[str] | None, _filter_option(Action.DECRYPT, "decrypt")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Issue a token for a device and print it, once.
+
+    It allows what the policy allows the device; with any of the four filter options only what they name,
+    which can't be more. The device connects with it as its password; the connection ends when the token
+    does. Exit code 1: the device is unknown or disabled, or more was asked for than it may have.
+
+    For example:
+
+        gateway-admin token issue lamp-1
+
+        gateway-admin token issue lamp-1 --ttl 15m --publish devices/lamp-1/state
+
+        gateway-admin token issue billing --decrypt 'devices/+/private/#' --json
+    """
+    with answering(as_json=as_json) as answer:
+        wanted = {
+            Action.PUBLISH: publish,
+            Action.SUBSCRIBE: subscribe,
+            Action.ENCRYPT: encrypt,
+            Action.DECRYPT: decrypt,
+        }
+        asked = {action.value: tuple(dict.fromkeys(filters or ())) for action, filters in wanted.items()}
+        for filters in asked.values():
+            for one in filters:
+                if fault := filter_fault(one):
+                    raise wrong_usage(f"{one!r} {fault}")
+                if unshared(one) != one:
+                    raise wrong_usage(f"{one!r}: name the filter alone; it may be shared then too")
+        seconds = None if ttl is None else _seconds(ttl)
+        settings = settings_of(config)
+        asyncio.run(_issue(answer, settings, device_id, seconds, asked if any(asked.values()) else None))
+
+
+async def _issue(
+    answer: Answer, settings: Settings, device_id: str, seconds: int | None, asked: Filters | None
+) -> None:
+    from gateway.security.tokens import PermissionsTooLong
+    from gateway.store import IssuedToken
+
+    policy = policy_of(settings)
+    async with store_of(settings) as store:
+        device = await known_device(store, device_id)
+        tokens = await tokens_of(settings, store)
+        identity = Identity(device.device_id, device.roles, device.labels, device.device_id)
+        allowed = policy.access(identity).permissions()
+        try:
+            _check_life(settings, device, seconds)
+            issued = tokens.issue(device, _narrowed(allowed, asked, device_id), ttl=seconds)
+        except (Failure, PermissionsTooLong) as error:
+            why = "; ".join([str(error), *getattr(error, "problems", ())])
+            await note(store, "token", f"not issued: {why}", device=device_id, refused=True)
+            raise
+        grant = issued.grant
+        await store.add_tokens([IssuedToken.of(device_id, grant, "admin")])
+        await note(store, "token", f"issued: {grant.token_id}", device=device_id)
+    answer.give(
+        {
+            "token": issued.token,
+            "device_id": device_id,
+            "token_id": grant.token_id,
+            "permissions": {action: list(filters) for action, filters in grant.permissions.items()},
+            "expires_at": grant.expires_at * 1_000,
+        },
+        f"Token for {device_id}.",
+        *(f"  {line}" for line in _lines(grant)),
+        f"  token      {issued.token}",
+        "The token is shown only now; the store keeps its id, by which it can be revoked.",
+    )
+
+
+def _check_life(settings: Settings, device: Device, seconds: int | None) -> None:
+    if not device.enabled:
+        name = device.device_id
+        raise Failure(f"device {name} is disabled: `gateway-admin device enable {name}` lets it in again")
+    if seconds is not None and seconds > settings.jwt_ttl:
+        raise Failure(f"--ttl is longer than JWT_TTL ({settings.jwt_ttl} s), and no token lives longer")
+
+
+def _narrowed(allowed: Filters, asked: Filters | None, device_id: str) -> Filters:
+    if asked is None:
+        return allowed
+    problems = [
+        f"{action} {one}: allowed is {', '.join(allowed[action]) or 'nothing'}"
+        for action, filters in asked.items()
+        for one in filters
+        if not any(covers(granted, one) for granted in allowed[action])
+    ]
+    if problems:
+        raise Failure(f"the policy does not allow {device_id} as much as the token should", problems)
+    return asked
+
+
+@app.command()
+def verify(
+    token: Annotated[
+        str | None, typer.Argument(metavar="TOKEN", show_default=False, help="Better on stdin.")
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say whether a token is good now, whose it is, and what it allows.
+
+    Without TOKEN it is read from stdin, which is the better way: arguments are seen by every user of the
+    machine and kept in the shell's history. Exit code 1: it is not good, and why.
+
+    For example:
+
+        gateway-admin token verify < token.txt
+
+        pass show lamp-1-token | gateway-admin token verify --json
+    """
+    with answering(as_json=as_json) as answer:
+        given = read_token() if token is None else token.encode("utf-8", "surrogateescape")
+        asyncio.run(_verify(answer, settings_of(config), given))
+
+
+async def _verify(answer: Answer, settings: Settings, given: bytes) -> None:
+    from gateway.security.tokens import TokenRefused
+
+    async with store_of(settings) as store:
+        tokens = await tokens_of(settings, store)
+        try:
+            device, grant = tokens.verify(given)
+        except TokenRefused as error:
+            value = {"valid": False, "error": error.fault.value, "message": refusal(error)}
+            answer.give(value, f"not valid: {error.fault}", refusal(error))
+            raise typer.Exit(1) from None
+    key_id = _key_id(given)
+    answer.give(
+        {
+            "valid": True,
+            "device_id": device.device_id,
+            "permissions": {action: list(filters) for action, filters in grant.permissions.items()},
+            "expires_at": grant.expires_at * 1_000,
+            "token_id": grant.token_id,
+            "kid": key_id,
+        },
+        "valid",
+        f"device     {device.device_id}",
+        *_lines(grant),
+        f"signed by  {key_id}",
+    )
+
+
+@app.command("list")
+def list_tokens(
+    device_id: Annotated[
+        str | None, typer.Option("--device", metavar="ID", help="Only those of this device.")
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """List the tokens that have not expired: a table on a terminal, else a line each with tabs.
+
+    Of a device that asks for very many only the newest thousand are kept. Times are UTC, with --json in
+    Unix milliseconds. Exit code 1: there is no such device.
+
+    For example:
+
+        gateway-admin token list --device lamp-1
+    """
+    with answering(as_json=as_json) as answer:
+        rows = asyncio.run(_all(settings_of(config), device_id))
+        answer.give({"tokens": [_shown_as_json(one, state) for one, state in rows]}, *_table(rows))
+
+
+async def _all(settings: Settings, device_id: str | None) -> list[tuple[IssuedToken, str]]:
+    async with store_of(settings) as store:
+        if device_id is not None:
+            await known_device(store, device_id)
+        devices = {device.device_id: device for device in await store.devices()}
+        return [(one, _state(one, devices.get(one.device_id))) for one in await store.tokens(device_id)]
+
+
+def _state(one: IssuedToken, device: Device | None) -> str:
+    if device is None or one.is_revoked_by(device):
+        return "revoked"
+    return "active" if device.enabled else "device disabled"
+
+
+def _shown_as_json(one: IssuedToken, state: str) -> dict[str, object]:
+    return {
+        "token_id": one.token_id,
+        "device_id": one.device_id,
+        "state": state,
+        "issued_at": one.issued_at * 1_000,
+        "expires_at": one.expires_at * 1_000,
+        "source": one.source,
+    }
+
+
+def _table(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
+    columns = [
+        (one.token_id, one.device_id, state, _time(one.issued_at), _time(one.expires_at), one.source)
+        for one, state in rows
+    ]
+    if not sys.stdout.isatty():
+        return ["\t".join(row) for row in columns]
+    if not columns:
+        return ["No tokens."]
+    table = Table("token id", "device", "state", "issued", "expires", "asked by", box=None, pad_edge=False)
+    for token_id, device_id, state, *rest in columns:
+        table.add_row(token_id, device_id, Text(state, "green" if state == "active" else "red"), *rest)
+    return [table]
+
+
+def _key_id(token: bytes) -> str:
+    """`kid` of a token that was verified."""
+    import jwt
+
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+def _seconds(ttl: str) -> int:
+    from pydantic import TypeAdapter
+
+    from gateway.config.settings import Seconds
+
+    try:
+        return int(TypeAdapter(Seconds).validate_python(ttl))
+    except ValueError:
+        raise wrong_usage(f"--ttl {ttl!r} is not a time: a number and s, m, h or d, such as 15m") from None
+
+
+def _lines(grant: Grant) -> list[str]:
+    return [
+        f"token id   {grant.token_id}",
+        f"issued     {_time(grant.issued_at)}",
+        f"expires    {_time(grant.expires_at)}",
+        *(f"{action:<10} {', '.join(filters) or '-'}" for action, filters in grant.permissions.items()),
+    ]
+
+
+def _time(unix_seconds: int) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")

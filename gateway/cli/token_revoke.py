@@ -1,0 +1,157 @@
+"""`gateway-admin token revoke`: a token and what was renewed from it, or all tokens of a device.
+
+Owns how far a revocation reaches, and until when it is kept. The store keeps it, and a running gateway
+follows the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
+from gateway.cli.sources import Config, known_device, note, settings_of, store_of
+from gateway.cli.token_sources import read_token, refusal, tokens_of
+from gateway.core.identity import Device
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.store import IssuedToken, Store
+    from gateway.store.directory import Directory
+
+
+def revoke(
+    token_id: Annotated[
+        str | None,
+        typer.Argument(metavar="TOKEN_ID", show_default=False, help="As `token list` shows it."),
+    ] = None,
+    *,
+    device_id: Annotated[
+        str | None, typer.Option("--device", metavar="ID", help="All tokens of this device until now.")
+    ] = None,
+    token_stdin: Annotated[
+        bool, typer.Option("--token-stdin", help="This token: it is read from stdin.")
+    ] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Revoke a token and all that were renewed from it, or all tokens of a device.
+
+    Connections that came with one end within a second. A device can go on with its secret: to keep it
+    out, disable it. Exit code 1: there is no such token or device.
+
+    For example:
+
+        gateway-admin token revoke 0b6c2d9e-1f0a-4f53-9f0e-6d3f6a3d8a11
+
+        gateway-admin token revoke --device lamp-1
+
+        gateway-admin token revoke --token-stdin < found-on-a-forum.txt
+    """
+    with answering(as_json=as_json) as answer:
+        if (token_id is not None) + (device_id is not None) + token_stdin != 1:
+            raise wrong_usage("give one of TOKEN_ID, --device ID and --token-stdin")
+        given = read_token() if token_stdin else None
+        asyncio.run(_revoke(answer, settings_of(config), device_id, token_id, given))
+
+
+async def _revoke(
+    answer: Answer, settings: Settings, device_id: str | None, token_id: str | None, given: bytes | None
+) -> None:
+    async with store_of(settings) as store:
+        if device_id is not None:
+            device = await known_device(store, device_id)
+            hit = len(_good(await store.tokens(device_id), device))
+            await store.revoke_tokens_of(device_id)
+            await note(store, "token", f"all revoked, {hit} recorded ones among them", device=device_id)
+            answer.give(
+                {"device_id": device_id, "token_id": None, "revoked": hit},
+                f"All tokens of {device_id} are revoked; {_count(hit)} recorded and still good.",
+            )
+            return
+        found = await (
+            _recorded(store, token_id) if given is None else _shown(answer, settings, store, given)
+        )
+        hit = await _revoke_chain(settings, store, found)
+        answer.give(
+            {"device_id": found.device_id, "token_id": found.token_id, "revoked": hit},
+            f"Token {found.token_id} of {found.device_id} is revoked, and what was renewed from it; "
+            f"{_count(hit)} recorded and still good.",
+        )
+
+
+async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) -> int:
+    """Revoke the token and what was renewed from it; how many recorded ones that were still good it hit."""
+    device = await known_device(store, token.device_id)
+    chain = [
+        one
+        for one in await store.tokens(token.device_id)
+        if one.root == token.root and one.issued_at >= token.issued_at
+    ]
+    # From now on nothing is renewed from it, and what was before is recorded: nothing lives longer than this.
+    until = max(token.expires_at, _now() + settings.jwt_ttl, *(one.expires_at for one in chain))
+    await store.revoke_token(device_id=token.device_id, root=token.root, since=token.issued_at, until=until)
+    await note(store, "token", f"revoked: {token.token_id}", device=token.device_id)
+    return len(_good(chain, device))
+
+
+async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
+    for one in await store.tokens():
+        if one.token_id == token_id:
+            return one
+    raise Failure(
+        f"no token of the id {token_id!r} is recorded that has not expired: `gateway-admin token list` shows "
+        "those there are; --token-stdin and --device revoke others too"
+    )
+
+
+async def _shown(answer: Answer, settings: Settings, store: Store, given: bytes) -> IssuedToken:
+    """The record of a token that somebody has in hand. Raises Failure, and Exit when it is revoked."""
+    from gateway.security.tokens import TokenFault, TokenRefused
+    from gateway.store import IssuedToken
+
+    try:
+        device, grant = (await tokens_of(settings, store, _AsIfGood)).verify(given)
+    except TokenRefused as error:
+        if error.fault is TokenFault.EXPIRED:
+            raise Failure(
+                f"the token has expired. What was renewed from it may still be good: `gateway-admin token "
+                f"revoke --device {error.device_id}` revokes all tokens of the device"
+            ) from None
+        if error.fault is TokenFault.REVOKED:
+            answer.give(
+                {"device_id": error.device_id, "token_id": None, "revoked": 0},
+                f"The token is revoked already, with all others of {error.device_id}.",
+            )
+            raise typer.Exit from None
+        raise Failure(refusal(error)) from None
+    return IssuedToken.of(device.device_id, grant, "admin")
+
+
+class _AsIfGood:
+    """The devices as if all were enabled and nothing revoked: whoever revokes must be able to at any time."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.available = True
+        self._directory = directory
+
+    def get(self, device_id: str) -> Device | None:
+        device = self._directory.get(device_id)
+        return None if device is None else replace(device, enabled=True, revocations=())
+
+
+def _good(records: Sequence[IssuedToken], device: Device) -> list[IssuedToken]:
+    return [one for one in records if not one.is_revoked_by(device)]
+
+
+def _count(hit: int) -> str:
+    return f"{hit} {'was' if hit == 1 else 'were'}"
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())

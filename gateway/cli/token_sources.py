@@ -1,0 +1,64 @@
+"""What the commands on tokens work with: keys and devices as a gateway would judge by, and stdin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gateway.cli.output import Failure, wrong_usage
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.security.login import Lookup
+    from gateway.security.tokens import TokenRefused, Tokens
+    from gateway.store import Store
+    from gateway.store.directory import Directory
+
+_LONGEST_STDIN = 65_536  # bytes: more than any token has
+
+
+async def tokens_of(
+    settings: Settings, store: Store, seen: Callable[[Directory], Lookup] | None = None
+) -> Tokens:
+    """What issues and verifies tokens as the gateway does; `seen` is how it is to see the devices.
+
+    Raises Failure, StoreError, KeyFileError.
+    """
+    from gateway.provision import signing_keys
+    from gateway.security.tokens import Tokens
+    from gateway.store.directory import Directory
+
+    path = settings.signing_key_path
+    if settings.jwt_secret is None and not path.exists():
+        raise Failure(f"there are no signing keys at {path}: `gateway-admin init` makes what is missing")
+    directory = Directory(store)
+    await directory.load()
+    return Tokens(
+        signing_keys(settings),
+        directory if seen is None else seen(directory),
+        now=lambda: int(datetime.now(UTC).timestamp() * 1_000),
+        ttl=settings.jwt_ttl,
+    )
+
+
+def read_token() -> bytes:
+    """A token from stdin. Raises Failure."""
+    if sys.stdin.isatty():
+        # A terminal's line ends after 4,096 bytes, and a token may be longer.
+        raise wrong_usage("there is no token on stdin: `gateway-admin token verify < FILE`")
+    return sys.stdin.buffer.read(_LONGEST_STDIN).strip()
+
+
+def refusal(error: TokenRefused) -> str:
+    """Why a token is not good, for the administrator."""
+    from gateway.security.tokens import TokenFault
+
+    of = "" if error.device_id is None else f" of {error.device_id}"
+    return {
+        TokenFault.INVALID: f"It is no token of this gateway, or it was changed ({error.why}).",
+        TokenFault.EXPIRED: f"The token{of} has expired: ask for a new one.",
+        TokenFault.REVOKED: f"The token{of} was revoked: ask for a new one.",
+        TokenFault.NOT_ACCEPTED: f"The token{of} is genuine, but not accepted ({error.why}).",
+    }[error.fault]
