@@ -150,12 +150,12 @@ class WebServer:
             connection.arriving = self._start(self._shake_hands(connection, peer))
 
     def _has_room(self, network: str) -> bool:
-        """Whether one more may come from there. The oldest who has asked for nothing goes first."""
+        """Whether one more may come from there. The oldest to whom no answer is owed makes room."""
         if sum(other.network == network for other in self._open) >= self._connections_per_address:
             return False
         if len(self._open) < self._connections:
             return True
-        oldest = next((other for other in self._open if not other.has_asked), None)
+        oldest = next((other for other in self._open if not other.is_owed_an_answer), None)
         if oldest is not None:
             oldest.end()
             del self._open[oldest]
@@ -187,11 +187,15 @@ class _Connection(H11Protocol):
         self.network = network
         self.arriving: asyncio.Task[None] | None = None
         """The TLS handshake."""
-        self.has_asked = False
-        """Whether the whole request is there."""
+        self._has_asked = False
         self._deadline: asyncio.TimerHandle | None = None
         self._register = register
         register[self] = None
+
+    @property
+    def is_owed_an_answer(self) -> bool:
+        """Whether the whole request is there, and not yet answered."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -199,8 +203,8 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._deadline is not None and not self.has_asked and self.cycle and not self.cycle.more_body:
-            self.has_asked = True
+        if self._deadline is not None and not self._has_asked and self.is_owed_an_answer:
+            self._has_asked = True
             self._deadline.cancel()
             self._deadline = self.loop.call_later(ANSWER_DEADLINE, self.transport.abort)
 

@@ -329,6 +329,22 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
+async def test_who_was_answered_and_stays_makes_room(served, monkeypatch):
+    monkeypatch.setattr(web, "_SHUTDOWN_DEADLINE", 100.0)
+    server = await served(tls=server_side(), connections=1)
+
+    def ask_and_stay():
+        plain = socket.create_connection(("127.0.0.1", server.port), 20)
+        peer = client_side().wrap_socket(plain, server_hostname="localhost")
+        peer.sendall(GET)
+        # The goodbye is behind the answer, and stays unread and unanswered.
+        assert peer.recv(1)
+        return peer
+
+    with await asyncio.to_thread(ask_and_stay):
+        assert (await ask(server, tls=client_side())).endswith(b"hello")
+
+
 @pytest.mark.parametrize("secure", [False, True])
 async def test_one_address_can_not_take_all_places(served, secure):
     server = await served(connections=8, connections_per_address=2, tls=server_side() if secure else None)
