@@ -192,6 +192,9 @@ def test_signing_keys_that_are_over_do_not_come_back(keys, clock):
     clock[0] += 100
     rotate_signing(keys.signing, None, overlap_s=100)
     assert set(keys.bring_in(backup).left_out) == {"s1", "s2"}
+    keys.lose()
+    done = keys.bring_in(backup)
+    assert (done.added, done.left_out) == (("k1", "k2", "s2"), ("s1",))
 
 
 @pytest.mark.parametrize("which", ["sealing", "signing"])
