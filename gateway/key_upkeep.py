@@ -227,7 +227,7 @@ def _changes(kind: str, before: Sequence[Key], after: Sequence[Key]) -> Iterator
             yield f"{kind} key {key.key_id} is retired, and {key.state} from now on"
         else:
             yield f"{kind} key {key.key_id} was brought in, and is {key.state}"
-    for key_id in known.keys() - {key.key_id for key in after}:
+    for key_id in sorted(known.keys() - {key.key_id for key in after}):
         yield f"{kind} key {key_id} is gone"
 
 

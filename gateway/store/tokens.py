@@ -30,8 +30,8 @@ class IssuedToken:
     device_id: str
     root: str
     """`jti` of the first token of its chain."""
-    epoch: int
-    """The device's `token_epoch` when it was issued."""
+    epoch: int | None
+    """The device's `token_epoch` when it was issued; those that have none are not ours, and not kept."""
     issued_at: int
     """Unix seconds."""
     expires_at: int
