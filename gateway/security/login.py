@@ -209,8 +209,8 @@ class _Throttle:
 
     Never by device alone: anybody could lock a device out. Each count has cost a hash, or a connection with a
     wrong token where it was open still: that bounds how many there can be before they are forgotten, two
-    minutes later. (The library's moving window
-    in memory never forgets a name that was counted once: whoever invents device ids would fill us up.)
+    minutes later. (The library's moving window in memory never forgets a name that was counted once: whoever
+    invents device ids would fill us up.)
     """
 
     def __init__(self, limits: Limits) -> None:
