@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from dataclasses import replace
 
@@ -11,10 +12,28 @@ from argon2 import PasswordHasher, extract_parameters
 
 from gateway.core.identity import Device
 from gateway.security import passwords
-from gateway.security.passwords import PROFILE, Busy, PasswordPool, Remembered, hash_secret, needs_rehash
+from gateway.security.passwords import (
+    PROFILE,
+    Busy,
+    PasswordPool,
+    Remembered,
+    hash_secret,
+    imported_credential,
+    is_imported,
+    needs_rehash,
+)
 
 SECRET = b"\x00\xff binary secrets are allowed"
 CREDENTIAL = hash_secret(SECRET)
+# Of the password "pw": made by mosquitto_passwd 2.0.11, with -H sha512 and without.
+SHA512 = (
+    "$6$Hojc75di/D2J/QXH$"
+    "WPqUutArYFR4hFr2KRgWsyuiGmBkfv+JAQiF03l35dO6RHy2G2XROQF2qwER2bJa/vGrwK/k8XzFL1PcYsTIRQ=="
+)
+PBKDF2 = (
+    "$7$101$Op5LEh/NekcvqYBc$"
+    "BD4w8/Dg99e5ntHru05GKeo221klrZvkqp8dI8WJ+TFUaXGe6kp4reLtHIUZY9acBPZdCnuW1jMsQWcINVKSew=="
+)
 DEVICE = Device(
     device_id="lamp-1",
     roles=("sensor",),
@@ -92,6 +111,71 @@ async def test_whatever_cannot_be_verified_costs_one_hash_and_is_wrong(pool, cre
     assert not await pool.verify(credential, SECRET)
     assert gate.verified[-1] == pool._decoy
     assert extract_parameters(pool._decoy) == PROFILE
+
+
+@pytest.mark.parametrize("hashed", [SHA512, PBKDF2])
+async def test_a_hash_of_mosquittos_is_verified(pool, hashed):
+    credential = imported_credential(hashed)
+    assert credential.startswith("$mosquitto$")
+    assert is_imported(credential)
+    assert needs_rehash(credential)
+    assert await pool.verify(credential, b"pw")
+    assert not await pool.verify(credential, b"pW")
+    assert not await pool.verify(credential, b"")
+    assert not await pool.verify(hashed, b"pw"), "nothing but its own form is one"
+
+
+@pytest.mark.parametrize("secret", [b"pw", b"wrong"])
+@pytest.mark.parametrize("hashed", [SHA512, PBKDF2])
+async def test_a_hash_of_mosquittos_costs_an_argon2_too(pool, hashed, secret, monkeypatch):
+    """Or the answer would come in no time, and tell that there is such a device."""
+    gate = Gate(monkeypatch)
+    gate.open()
+    await pool.verify(imported_credential(hashed), secret)
+    assert gate.verified == [pool._decoy]
+
+
+NOT_MOSQUITTOS = [
+    "",
+    "$",
+    "pw",
+    "$6$$",
+    PBKDF2.replace("$101$", "$0$"),
+    PBKDF2.replace("$101$", "$-1$"),
+    PBKDF2.replace("$101$", "$1e3$"),
+    PBKDF2.replace("$101$", "$\u0661$"),  # a digit, but not of ASCII
+    PBKDF2.replace("$101$", "$1000001$"),
+    PBKDF2.replace("$101$", f"${'9' * 5000}$"),
+    PBKDF2.replace("$101$", "$"),
+    PBKDF2.replace("$7$", "$8$"),
+    SHA512.replace("$6$", "$6$101$"),
+    SHA512[:-3],
+    SHA512 + "$x",
+    SHA512 + "\n",
+    "x" + SHA512,
+    SHA512.replace("Hojc", "Ho!c"),
+    SHA512.replace("Hojc75di/D2J/QXH", "Hojc7"),
+    SHA512.replace("Hojc75di/D2J/QXH", "AAAA" * 23),
+    SHA512.replace("TIRQ==", "TIRQAA"),
+    "$argon2id$v=19$m=19456,t=2,p=1$AAAA$AAAA",
+]
+
+
+@pytest.mark.parametrize("hashed", NOT_MOSQUITTOS, ids=range(len(NOT_MOSQUITTOS)))
+async def test_no_other_hash_is_imported_and_none_is_verified(pool, hashed, monkeypatch):
+    with pytest.raises(ValueError) as refused:
+        imported_credential(hashed)
+    assert not any(len(part) > 8 and part in str(refused.value) for part in hashed.split("$"))
+    gate = Gate(monkeypatch)
+    gate.open()
+    assert not await pool.verify("$mosquitto" + hashed, b"pw")
+    assert gate.verified[-1] == pool._decoy
+
+
+async def test_the_most_iterations_are_a_million(pool):
+    salt, digest = b"salt" * 3, b"\xff" * 64
+    parts = [base64.b64encode(part).decode() for part in (salt, digest)]
+    assert is_imported(imported_credential("$".join(["$7$1000000", *parts])))
 
 
 async def test_the_queue_is_bounded(pool, monkeypatch):
