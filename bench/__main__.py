@@ -20,8 +20,9 @@ import uvloop
 from bench import table
 from bench.check import Broken, check
 from bench.peers import PEERS, ROOT, Certificate, Peer
+from bench.plan import ROWS
 from bench.process import Unavailable
-from bench.rows import ROWS, NotMeasured, Round, Row, Session
+from bench.rows import NotMeasured, Round, Row, Session
 
 TOTAL_SECONDS = 840  # no round is begun after this
 ROUND_SECONDS = 90  # no round lasts longer

@@ -178,27 +178,51 @@ async def windowed(
     links: Sequence[Link], topics: Sequence[str], payload: bytes, count: int, depth: int
 ) -> array[float]:
     """`count` QoS 1 messages, `depth` unacknowledged on each connection. Latencies in seconds."""
+    rings = [[publish(topic, payload, number + 1) for number in range(depth)] for topic in topics]
+    return await _in_windows(links, rings, PUBACK_BYTES, count)
+
+
+async def called(
+    links: Sequence[Link], requests: Sequence[bytes], answer_bytes: int, count: int, depth: int
+) -> array[float]:
+    """`count` times the request of each connection, `depth` unanswered. Latencies in seconds.
+
+    All answers have the same length, which an error has not: then the load fails.
+    """
+    return await _in_windows(links, [[request] * depth for request in requests], answer_bytes, count)
+
+
+async def _in_windows(
+    links: Sequence[Link], rings: Sequence[Sequence[bytes]], answer_bytes: int, count: int
+) -> array[float]:
     took = array("d")
-    share = max(depth, count // len(links))
+    share = max(len(rings[0]), count // len(links))
     windows = [
-        _Window(link, topic, payload, share, depth, took) for link, topic in zip(links, topics, strict=True)
+        _Window(link, ring, answer_bytes, share, took) for link, ring in zip(links, rings, strict=True)
     ]
     await asyncio.gather(*(window.start() for window in windows))
+    if not all(window.is_even for window in windows):
+        raise Refused("the server answered with something else than expected")
     return took
 
 
 class _Window:
-    """Keeps `depth` messages on their way. Ids go round, for a server acknowledges in order."""
+    """Keeps the messages of a ring on their way. They go round, for a server answers in order."""
 
     def __init__(
-        self, link: Link, topic: str, payload: bytes, share: int, depth: int, took: array[float]
+        self, link: Link, ring: Sequence[bytes], answer_bytes: int, share: int, took: array[float]
     ) -> None:
-        self._link, self._depth, self._took = link, depth, took
-        ring = b"".join(publish(topic, payload, number + 1) for number in range(depth))
-        self._ring, self._size = ring + ring, len(ring) // depth
-        self._sent_at = [0.0] * depth
+        self._link, self._depth, self._took = link, len(ring), took
+        self._answer_bytes = answer_bytes
+        self._ring, self._size = b"".join((*ring, *ring)), len(ring[0])
+        self._sent_at = [0.0] * len(ring)
         self._unsent, self._unanswered = share, share
         self._next, self._oldest, self._rest = 0, 0, 0
+
+    @property
+    def is_even(self) -> bool:
+        """Whether no byte more has come than all answers have."""
+        return not self._unanswered and not self._rest
 
     def start(self) -> asyncio.Future[None]:
         finished = self._link.wait()
@@ -218,7 +242,7 @@ class _Window:
         self._unsent -= count
 
     def _acknowledged(self, data: bytes) -> None:
-        count, self._rest = divmod(len(data) + self._rest, PUBACK_BYTES)
+        count, self._rest = divmod(len(data) + self._rest, self._answer_bytes)
         now, depth = time.perf_counter(), self._depth
         for number in range(self._oldest, self._oldest + count):
             self._took.append(now - self._sent_at[number % depth])
@@ -239,8 +263,31 @@ async def paced(
 
     Latencies (seconds, QoS 1 only) count from the moment of writing.
     """
+    ids = range(1, _Steady.RING + 1) if qos else (0,)
     took = array("d")
-    steady = [_Steady(link, topic, payload, qos, took) for link, topic in zip(links, topics, strict=True)]
+    steady = [
+        _Steady(link, [publish(topic, payload, number) for number in ids], PUBACK_BYTES if qos else 0, took)
+        for link, topic in zip(links, topics, strict=True)
+    ]
+    await _pace(steady, rate, seconds)
+    if not qos:
+        await _settle(links, topics, payload)
+    return took
+
+
+async def paced_calls(
+    links: Sequence[Link], requests: Sequence[bytes], answer_bytes: int, rate: int, seconds: float
+) -> array[float]:
+    """`rate` requests a second in all, the connections by turns. Latencies in seconds."""
+    took = array("d")
+    steady = [
+        _Steady(link, [request], answer_bytes, took) for link, request in zip(links, requests, strict=True)
+    ]
+    await _pace(steady, rate, seconds)
+    return took
+
+
+async def _pace(steady: Sequence[_Steady], rate: int, seconds: float) -> None:
     total, sent, start = int(rate * seconds), 0, time.perf_counter()
     while sent < total:
         due = min(total, int((time.perf_counter() - start) * rate))
@@ -248,34 +295,29 @@ async def paced(
             steady[number % len(steady)].send()
         sent = max(sent, due)
         await asyncio.sleep(0.001)
-    if qos:
-        await asyncio.gather(*(one.answered() for one in steady))
-    else:
-        await _settle(links, topics, payload)
-    return took
+    await asyncio.gather(*(one.answered() for one in steady))
 
 
 class _Steady:
-    """One device of the paced load: up to 1,000 unanswered QoS 1 messages are told apart."""
+    """One device of a paced load: up to RING unanswered QoS 1 messages are told apart."""
 
-    _RING = 1_000
+    RING = 1_000
 
-    def __init__(self, link: Link, topic: str, payload: bytes, qos: int, took: array[float]) -> None:
-        self._link, self._took, self._qos = link, took, qos
-        ids = range(1, self._RING + 1) if qos else (0,)
-        self._messages = [publish(topic, payload, number) for number in ids]
+    def __init__(self, link: Link, messages: Sequence[bytes], answer_bytes: int, took: array[float]) -> None:
+        """Without `answer_bytes` nothing is answered."""
+        self._link, self._messages, self._took = link, messages, took
+        self._answer_bytes = answer_bytes
         self._sent_at: list[float] = []
         self._answers, self._rest = 0, 0
-        if qos:
-            link.inbox = self._acknowledged
+        if answer_bytes:
+            link.inbox = self._answered
 
     def send(self) -> None:
         self._link.write(self._messages[len(self._sent_at) % len(self._messages)])
-        if self._qos:
-            self._sent_at.append(time.perf_counter())
+        self._sent_at.append(time.perf_counter())
 
-    def _acknowledged(self, data: bytes) -> None:
-        count, self._rest = divmod(len(data) + self._rest, PUBACK_BYTES)
+    def _answered(self, data: bytes) -> None:
+        count, self._rest = divmod(len(data) + self._rest, self._answer_bytes)
         now = time.perf_counter()
         self._took.extend(now - sent for sent in self._sent_at[self._answers : self._answers + count])
         self._answers += count
@@ -283,7 +325,7 @@ class _Steady:
             self._link.done()
 
     async def answered(self) -> None:
-        if self._answers < len(self._sent_at):
+        if self._answer_bytes and self._answers < len(self._sent_at):
             await self._link.wait()
 
 

@@ -39,3 +39,12 @@ def subscribe(topic_filter: str) -> bytes:
 
 def unsubscribe(topic_filter: str) -> bytes:
     return _packet(0xA2, b"\x00\x01" + _text(topic_filter))
+
+
+def payload_of(packet: bytes, topic: str) -> bytes:
+    """The payload of a QoS 0 PUBLISH on this topic. Raises ValueError for anything else."""
+    start = next((number for number in range(1, 5) if not packet[number] & 0x80), 0) + 1
+    payload = packet[start + len(_text(topic)) :]
+    if publish(topic, payload) != packet:
+        raise ValueError(f"{packet[:64]!r} is no whole message on {topic}")
+    return payload

@@ -260,6 +260,7 @@ class Gateway(Peer):
             "GATEWAY_MQTT_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_HTTP_BIND": "127.0.0.1:0",
             "GATEWAY_HEALTH_BIND": health,
+            "GATEWAY_BUS_SERVICES": "true",
             "LOG_LEVEL": "warning",
         }
         self._enrol(command.with_name("gateway-admin"), environment)
@@ -273,11 +274,12 @@ class Gateway(Peer):
         (policy / "cases.toml").unlink(missing_ok=True)
         (policy / "roles" / "bench.toml").write_text(
             'description = "What the load generator may do."\n\n'
-            '[[allow]]\nactions = ["publish", "subscribe", "decrypt"]\n'
+            '[[allow]]\nactions = ["publish", "subscribe", "encrypt", "decrypt"]\n'
             'topics = ["bench/#", "devices/{device}/telemetry/#", "devices/{device}/private/#"]\n'
         )
         (policy / "limits.toml").write_text(
             "messages_per_second = 100_000_000\nbytes_per_second = 100_000_000_000\nin_flight = 10_000\n"
+            "service_requests_per_second = 100_000_000\ntokens_per_minute = 100_000_000\n"
         )
         return policy
 

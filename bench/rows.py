@@ -1,4 +1,4 @@
-"""What is measured: one class per kind of row, and the rows of the table in their order.
+"""What is measured: one class per kind of row.
 
 A row turns (server with open connections, seconds) into a Round: what one unit of work cost the
 server. It neither starts servers nor knows how many rounds there are.
@@ -51,6 +51,7 @@ class Session:
         self.peer, self.target = peer, peer.target
         self.counts: dict[str, int] = {}  # row -> units that fill a second here
         self.unseen = iter(accounts.FIRST)
+        self.tokens: dict[str, str] = {}  # by account, where the server issues some
         self._fleet: list[load.Link] = []
         self._single: dict[str, load.Link] = {}
 
@@ -136,7 +137,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Filled(Row):
+class Filled(Row):
     """As much work as fills the round: the amount is learnt from a shorter one."""
 
     async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
@@ -157,7 +158,7 @@ class _Filled(Row):
 
 
 @dataclass(frozen=True)
-class Pipelined(_Filled):
+class Pipelined(Filled):
     """Devices publish QoS 0 as fast as TCP takes it; one listener on the bus hears all of it."""
 
     connections: int = 10
@@ -171,7 +172,7 @@ class Pipelined(_Filled):
 
 
 @dataclass(frozen=True)
-class InFlight(_Filled):
+class InFlight(Filled):
     """Devices publish QoS 1, a few unacknowledged; one listener hears all of it.
 
     Without it a broker that acknowledges first and delivers later would be paid for half its work.
@@ -209,7 +210,7 @@ class Paced(Row):
 
 
 @dataclass(frozen=True)
-class FanOut(_Filled):
+class FanOut(Filled):
     """One publisher, a hundred TLS subscribers. The unit is a delivered message."""
 
     async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
@@ -231,26 +232,33 @@ class Connecting(Row):
     first: bool = False
     most: int = 400
 
+    async def wanted(self, session: Session, most: int) -> list[tuple[str, str, str]]:
+        """Client ids, user names and passwords."""
+        if self.first:
+            return [
+                (name, name, accounts.SECRET) for name, _ in zip(session.unseen, range(most), strict=False)
+            ]
+        return [(client, name, accounts.SECRET) for client, name in again(most)]
+
     async def prepare(self, session: Session, seconds: float) -> None:
-        names = [next(session.unseen)] if self.first else accounts.AGAIN
-        wanted = [(name, name, accounts.SECRET) for name in names]
+        wanted = await self.wanted(session, len(accounts.AGAIN))
         for link in await load.open_many(session.target, wanted, together=4, seconds=seconds):
             link.close()
 
     async def measure(self, session: Session, seconds: float) -> Round:
-        if self.first:
-            wanted = [
-                (name, name, accounts.SECRET) for name, _ in zip(session.unseen, range(30), strict=False)
-            ]
-        else:
-            names = accounts.AGAIN * (self.most // len(accounts.AGAIN))
-            wanted = [(f"{name}-{number}", name, accounts.SECRET) for number, name in enumerate(names)]
+        wanted = await self.wanted(session, self.most)
         links, cost = await session.metered(
             load.open_many(session.target, wanted, together=4, seconds=seconds)
         )
         for link in links:
             link.close()
         return session.round(cost, len(links))
+
+
+def again(most: int) -> list[tuple[str, str]]:
+    """Client ids and user names of the accounts that come again and again, by turns."""
+    names = [accounts.AGAIN[number % len(accounts.AGAIN)] for number in range(most)]
+    return [(f"{name}-{number}", name) for number, name in enumerate(names)]
 
 
 @dataclass(frozen=True)
@@ -273,7 +281,7 @@ class Idle(Row):
 
 
 @dataclass(frozen=True)
-class Sealing(_Filled):
+class Sealing(Filled):
     """What a sensitive topic costs in addition: the same load on both kinds of topic, and the difference.
 
     Nobody listens, so that the bus does the same for both.
@@ -295,22 +303,3 @@ class Sealing(_Filled):
         plain, sealed = costs
         more = Cost(sealed.server - plain.server, sealed.bus - plain.bus, sealed.own, sealed.wall)
         return each * len(links), more, ()
-
-
-ROWS: tuple[Row, ...] = (
-    Idle("idle", "idle TLS connection", 32),
-    Connecting("connect-first", "TLS connect, secret seen for the first time", first=True),
-    Connecting("connect", "TLS connect, full handshake, remembered secret", 900),
-    Pipelined("q0", "QoS 0, pipelined", 1.5),
-    Pipelined("q0-1", "QoS 0, pipelined, 1 connection", connections=1),
-    Pipelined("q0-100", "QoS 0, pipelined, 100 connections", connections=100),
-    Paced("q0-record", "QoS 0, one message a TLS record", 9, connections=10, in_all=20_000),
-    InFlight("q1", "QoS 1, 20 in flight each", 9),
-    InFlight("q1-1", "QoS 1, 20 in flight, 1 connection", connections=1),
-    InFlight("q1-100", "QoS 1, 20 in flight each, 100 connections", connections=100),
-    Paced("q0-paced", "QoS 0, 100 devices, 5,000 msg/s in all", 36),
-    Paced("q1-paced", "QoS 1, 100 devices, 5,000 msg/s in all", 58, qos=1, latency=True),
-    FanOut("fan-out", "fan-out to 100 TLS subscribers, a delivery", 5),
-    Sealing("seal", "sealing a 256 B payload, in addition", 5),
-    Sealing("seal-4k", "sealing a 4 KiB payload, in addition", size=4096),
-)

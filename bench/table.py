@@ -66,7 +66,12 @@ def render(about: Mapping[str, object], rows: Sequence[Row], servers: Sequence[s
     title = "Units a second (* the load generator had no time left: not a limit of the server)"
     lines += table(title, [row for row in rows if row.rate], rate, budget=False)
     waiting = [row for row in rows if row.latency]
-    lines += table("Latency from PUBLISH to PUBACK, ms, p50 / p99", waiting, latency, budget=False)
+    lines += table(
+        "Latency from PUBLISH to PUBACK, or from request to answer, ms, p50 / p99",
+        waiting,
+        latency,
+        budget=False,
+    )
     lines += table("CPU µs of the Mosquitto behind, per unit of work", rows, bus, budget=False)
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ import pytest
 from harness.mosquitto import Mosquitto
 
 from bench import load
-from bench.packets import publish
+from bench.packets import payload_of, publish
 
 PAYLOAD = b"p" * 256
 TOPICS = [f"devices/{number}/telemetry" for number in range(3)]
@@ -67,6 +67,64 @@ async def test_paced_sends_what_is_due(links: list[load.Link], listener: load.Li
     await everything
     assert listener.surplus == 0
     assert len(took) == (100 if qos else 0)
+
+
+@pytest.fixture
+async def answering(target: load.Target, links: list[load.Link]) -> AsyncIterator[list[bytes]]:
+    """A service on the bus that answers what is asked on `ask/N` on `answer/N`; what it was asked."""
+    asked: list[bytes] = []
+    service = await load.open_link(target, "service", "", "")
+    for number, link in enumerate(links):
+        await service.subscribe(f"ask/{number}")
+        await link.subscribe(f"answer/{number}")
+    size = len(publish("ask/0", b"question"))
+    rest = bytearray()
+
+    def answer(data: bytes) -> None:
+        rest.extend(data)
+        while len(rest) >= size:
+            asked.append(payload_of(bytes(rest[:size]), f"ask/{chr(rest[8])}"))
+            service.write(publish(f"answer/{chr(rest[8])}", ANSWER))
+            del rest[:size]
+
+    service.inbox = answer
+    yield asked
+    service.close()
+
+
+REQUESTS = [publish(f"ask/{number}", b"question") for number in range(3)]
+ANSWER = b"an answer"
+ANSWER_BYTES = len(publish("answer/0", ANSWER))
+
+
+async def test_called_ends_with_the_last_answer_and_times_each(
+    links: list[load.Link], answering: list[bytes]
+) -> None:
+    took = await load.called(links, REQUESTS, ANSWER_BYTES, 300, depth=20)
+    assert answering == [b"question"] * 300
+    assert len(took) == 300
+    assert min(took) > 0
+
+
+async def test_paced_calls_ask_what_is_due(links: list[load.Link], answering: list[bytes]) -> None:
+    took = await load.paced_calls(links, REQUESTS, ANSWER_BYTES, rate=1_000, seconds=0.1)
+    assert answering == [b"question"] * 100
+    assert len(took) == 100
+
+
+async def test_an_answer_of_another_length_fails_the_load(
+    links: list[load.Link], answering: list[bytes]
+) -> None:
+    with pytest.raises(load.Refused, match="something else"):
+        await load.called(links, REQUESTS, ANSWER_BYTES - 1, 30, depth=10)
+
+
+def test_a_payload_is_told_from_its_head() -> None:
+    for payload in (b"", b"x", b"y" * 200, b"z" * 20_000):
+        assert payload_of(publish("a/b", payload), "a/b") == payload
+        for other in (publish("a/c", payload), publish("a/b", payload)[:-1], publish("a/b", payload, 7)):
+            with pytest.raises(ValueError, match="no whole message"):
+                payload_of(other, "a/b")
 
 
 async def test_fan_out_ends_when_every_subscriber_has_every_message(
