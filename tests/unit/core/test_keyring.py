@@ -135,6 +135,12 @@ def test_keys_that_can_not_be_a_ring_change_nothing():
     assert ring.opener("k2") is not None
 
 
+@pytest.mark.parametrize("state", [KeyState.DESTROYED, KeyState.VERIFY_ONLY])
+def test_the_state_decides_what_opens_and_not_what_is_there(state):
+    ring = KeyRing([ACTIVE, Key("k1", b"1" * 32, state, 0)], Nonces(os.urandom), {})
+    assert ring.opener("k1") is None
+
+
 def test_states_by_name():
     ring = KeyRing([ACTIVE, OLD, GONE], Nonces(os.urandom), {})
     states = {name: ring.state_of(name) for name in ("k0", "k1", "k2", "k9")}
