@@ -48,8 +48,8 @@ class Grant:
     """`jti` (RFC 7519, 4.1.7)."""
     root: str
     """`jti` of the token that this one was issued from, at the beginning of the chain; else its own."""
-    epoch: int
-    """The device's `token_epoch` when it was issued."""
+    epoch: int | None
+    """The device's `token_epoch` when it was issued. None: another issuer has JWT_SECRET too."""
     issued_at: int
     """Unix seconds (`iat`)."""
     expires_at: int
@@ -86,7 +86,10 @@ class Device:
 
     def has_revoked(self, grant: Grant) -> bool:
         """Whether a token of this device is good no more."""
-        return grant.epoch != self.token_epoch or any(
+        # Without an epoch whatever changes the device ends it.
+        if grant.epoch is None and grant.issued_at < self.updated_at:
+            return True
+        return grant.epoch not in {None, self.token_epoch} or any(
             revocation.root == grant.root and grant.issued_at >= revocation.since
             for revocation in self.revocations
         )

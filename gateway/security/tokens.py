@@ -1,7 +1,7 @@
 """The gateway's own tokens (JWT, RFC 7519): they say who a device is, the most it may do, and until when.
 
 Owns the keys that sign in memory, the claims, and every reason why a token is not good. What stands in a
-token's header decides nothing: it is compared with the few headers that we write, and never parsed
+token's header decides nothing: it is compared with the few that there may be, and never parsed
 (algorithm confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not know files, sockets or the policy.
 """
 
@@ -13,9 +13,10 @@ import hashlib
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import permutations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jwt
@@ -88,7 +89,7 @@ class SigningKeys:
         self._checker = jwt.get_algorithm_by_name(algorithm)
         self._active = active
         self._keys = (active, *retired)
-        self._by_header = {_header(algorithm, key.key_id): key for key in self._keys}
+        self._by_header = {header: key for key in self._keys for header in _headers(algorithm, key.key_id)}
 
     @classmethod
     def of_keys(cls, keys: Sequence[Key], now_s: int) -> SigningKeys:
@@ -168,7 +169,10 @@ _TokenId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class _Claims(msgspec.Struct):
-    """All of them are required; a claim that is not here is ignored (RFC 7519, 4)."""
+    """Required, but for the two that are our own; a claim that is not here is ignored (RFC 7519, 4).
+
+    Whoever shares JWT_SECRET (HS256) may issue tokens too, and need not know of those two.
+    """
 
     iss: Literal["mqtt-security-gateway"]
     sub: str
@@ -177,12 +181,12 @@ class _Claims(msgspec.Struct):
     nbf: _Seconds
     exp: _Seconds
     jti: _TokenId
-    root: _TokenId
-    """`jti` of the first token of the chain."""
-    epoch: _Seconds
-    """The device's `token_epoch`."""
     roles: tuple[str, ...]
     permissions: _Permissions
+    root: _TokenId | None = None
+    """`jti` of the first token of the chain; else it is this one."""
+    epoch: _Seconds | None = None
+    """The device's `token_epoch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +337,8 @@ class Tokens:
             claims = _claims.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
         except (ValueError, RecursionError):
             raise TokenRefused(TokenFault.INVALID, "claims that are not those of a token") from None
+        if None in {claims.root, claims.epoch} and self._keys.algorithm != "HS256":
+            raise TokenRefused(TokenFault.INVALID, "claims that are not those of a token")
         filters = (
             claims.permissions.publish,
             claims.permissions.subscribe,
@@ -343,7 +349,7 @@ class Tokens:
             raise TokenRefused(TokenFault.INVALID, "a subject or a permission that can't be")
         grant = Grant(
             token_id=claims.jti,
-            root=claims.root,
+            root=claims.root or claims.jti,
             epoch=claims.epoch,
             issued_at=claims.iat,
             expires_at=claims.exp,
@@ -360,9 +366,22 @@ def _base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def _header(algorithm: str, key_id: str) -> bytes:
-    """The only header that a token of this key has (RFC 7515, 4.1), as it stands in the token."""
-    return _base64url(b'{"alg":"%s","kid":"%s","typ":"JWT"}' % (algorithm.encode(), key_id.encode()))
+def _headers(algorithm: str, key_id: str) -> Iterator[bytes]:
+    """Every header that a token of this key may have (RFC 7515, 4.1), as it stands in the token.
+
+    Of a key pair it is the one that we write. Tokens of a shared secret may come from other programs: there
+    it is what their libraries write.
+    """
+    alg, kid, typ = f'"alg":"{algorithm}"', f'"kid":"{key_id}"', '"typ":"JWT"'
+    yield _written((alg, kid, typ))
+    if algorithm == "HS256":
+        for members in ((alg,), (alg, typ), (alg, kid), (alg, kid, typ)):
+            for order in permutations(members):
+                yield _written(order)
+
+
+def _written(members: tuple[str, ...]) -> bytes:
+    return _base64url(f"{{{','.join(members)}}}".encode())
 
 
 def _ed25519(key: Key) -> _SigningKey:

@@ -393,3 +393,54 @@ def test_what_does_not(password):
 
 def test_our_tokens_look_like_tokens(desk):
     assert looks_like_token(desk.token())
+
+
+# Whoever else has JWT_SECRET may issue tokens, as the contract describes them.
+
+CLAIMS = {
+    "iss": "mqtt-security-gateway",
+    "sub": "lamp-1",
+    "aud": "mqtt",
+    "iat": NOW,
+    "nbf": NOW,
+    "exp": NOW + 60,
+    "jti": "theirs",
+    "roles": [],
+    "permissions": {name: list(filters) for name, filters in PERMISSIONS.items()},
+}
+
+
+def theirs(headers=None, **claims):
+    return jwt.encode(CLAIMS | claims, b"s" * 32, algorithm="HS256", headers=headers).encode()
+
+
+@pytest.mark.parametrize("headers", [None, {"kid": "hs256"}, {"typ": None}])
+def test_a_token_of_another_issuer_with_the_secret(headers):
+    device, grant = Desk(SECRET).tokens.verify(theirs(headers))
+    assert (device, grant.root, grant.epoch) == (LAMP, "theirs", None)
+
+
+@pytest.mark.parametrize("headers", [{"kid": "other"}, {"crit": ["exp"]}, {"typ": "at+jwt"}, {"jku": "x"}])
+def test_headers_that_nobody_needs(headers):
+    with pytest.raises(TokenRefused):
+        Desk(SECRET).tokens.verify(theirs(headers))
+
+
+def test_a_key_pair_has_no_other_issuer():
+    private = jwt.get_algorithm_by_name("EdDSA").prepare_key(KEYS._active.private)
+    token = jwt.encode(CLAIMS, private, algorithm="EdDSA", headers={"kid": "s1"}).encode()
+    with pytest.raises(TokenRefused):
+        Desk(KEYS).tokens.verify(token)
+
+
+def test_what_revokes_a_token_of_another_issuer():
+    desk = Desk(SECRET)
+    desk.tokens.verify(theirs())
+    for device in (
+        replace(LAMP, updated_at=NOW + 1),
+        replace(LAMP, revocations=(Revocation("theirs", 0, NOW + 60),)),
+        replace(LAMP, enabled=False),
+    ):
+        desk.devices["lamp-1"] = device
+        with pytest.raises(TokenRefused):
+            desk.tokens.verify(theirs())
