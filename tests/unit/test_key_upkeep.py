@@ -301,14 +301,15 @@ async def test_a_key_that_was_used_too_often_is_replaced_though_others_used_it(w
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s1")
 
 
-async def test_a_key_is_not_replaced_in_a_file_that_can_not_be_used(world):
+async def test_a_key_is_not_replaced_in_a_file_that_is_not_in_force(world):
+    world.sealing.unlink()
+    ensure_key_file(world.sealing)
     content = world.sealing.read_bytes()
-    world.sealing.write_bytes(content[:-1])
     await world.upkeep.look()
     world.later = AGE_MOST
     await world.upkeep.retire()
     assert world.ring.active_id == "k1"
-    assert world.sealing.read_bytes() == content[:-1]
+    assert world.sealing.read_bytes() == content
 
 
 async def test_a_key_that_can_not_be_replaced_stays(world):
