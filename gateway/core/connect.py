@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 from gateway.core.commands import Report
 from gateway.core.identity import Device, Grant, Identity
+from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
+from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.core.wills import WillTerms, sealed_will, terms_of_will
 from gateway.mqtt.encode import encode_connack
@@ -118,7 +120,7 @@ def terms_of(connect: Connect, shared: Shared) -> Terms:
 def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Terms) -> Identity:
     """The identity of the connection, whose rules `{client}` fills in."""
     client_id = (terms.assigned or connect.client_id).decode()
-    return Identity(device.device_id, device.roles, device.labels, client_id, grant)
+    return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
 
 
 def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shared) -> Connect:
@@ -142,7 +144,7 @@ def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shar
 
 
 def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shared) -> Will:
-    decision = terms.decide(shared.policy.access(identity), shared.policy)
+    decision = terms.decide(Judge(shared, identity, Reports()), shared.policy)
     if not decision.allowed:
         report = Report("will", "refused", decision.reason, "publish", terms.topic, decision.place)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)

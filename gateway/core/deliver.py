@@ -10,7 +10,8 @@ from __future__ import annotations
 from gateway.core.commands import Report
 from gateway.core.connect import Terms
 from gateway.core.envelope import OpenFailed, unseal
-from gateway.core.policy import RESERVED, Access, Action, Decision
+from gateway.core.judge import Judge
+from gateway.core.policy import RESERVED, Action, Decision
 from gateway.core.pump import Pump, check_first_byte, rebuilt
 from gateway.core.reports import Reports
 from gateway.core.routes import Route, keep, topic_text
@@ -33,7 +34,7 @@ class Deliver(Pump):
     """The pump from the bus to the device."""
 
     __slots__ = (
-        "_access",
+        "_judge",
         "_reports",
         "_shared",
         "_subscriptions",
@@ -48,7 +49,7 @@ class Deliver(Pump):
         shared: Shared,
         terms: Terms,
         *,
-        access: Access,
+        judge: Judge,
         subscriptions: Subscriptions,
         reports: Reports,
         ledger: Ledger,
@@ -56,7 +57,7 @@ class Deliver(Pump):
     ) -> None:
         super().__init__(terms.version, ledger, returned, _bus_limit(shared))
         self._shared = shared
-        self._access = access
+        self._judge = judge
         self._subscriptions = subscriptions
         self._reports = reports
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
@@ -69,9 +70,9 @@ class Deliver(Pump):
         self.last_ping = 0
         """The PINGRESP behind which nothing is passed on; 0 for none."""
 
-    def judge_by(self, access: Access) -> None:
-        """Other rules are in force."""
-        self._access = access
+    def judge_by(self, judge: Judge) -> None:
+        """Other rules are in force, or all is to be judged anew."""
+        self._judge = judge
         self.max_size = _bus_limit(self._shared)
         self.routes.clear()
         self.forget()
@@ -127,10 +128,11 @@ class Deliver(Pump):
         if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
             raise ProtocolError("a topic alias that nobody asked for")
         self.messages += 1
-        route = self.routes.get(packet.topic) or self._judge(packet.topic)
+        route = self.routes.get(packet.topic) or self._route(packet.topic)
         size = end - packet.payload_at
         replacement: bytes | None = None
-        if not route.decision.allowed:
+        judge = self._judge
+        if not (route.decision.allowed or judge.passes(Action.SUBSCRIBE, route, route.decision)):
             return self._refuse(packet, route, route.decision)
         if route.sensitive and size:
             try:
@@ -147,7 +149,9 @@ class Deliver(Pump):
             # The QoS was settled when the subscription was made: here it harms nobody.
             decision = route.decision.with_message(0, packet.retain, size)
             if not decision.allowed:
-                return self._refuse(packet, route, decision)
+                if not judge.passes(Action.SUBSCRIBE, route, decision):
+                    return self._refuse(packet, route, decision)
+                replacement = None  # to be observed gives nobody the plaintext
         length = end - pos if replacement is None else len(replacement)
         if length > self.plain_size:
             # Behave as if it had been sent [MQTT-3.1.2-25].
@@ -160,27 +164,24 @@ class Deliver(Pump):
             self._shared.counters.opened += 1
         return replacement
 
-    def _judge(self, topic: bytes) -> Route:
+    def _route(self, topic: bytes) -> Route:
         text = topic_text(topic)
         policy = self._shared.policy
         sensitive = policy.sensitive(text)
         # What stands below the service prefix on the bus is for its own services, never for a device.
-        decision = RESERVED if policy.reserves(text) else self._access.decide(Action.SUBSCRIBE, text)
+        decision = RESERVED if policy.reserves(text) else self._judge.decide(Action.SUBSCRIBE, text)
         route = Route(
             text,
             decision,
             sensitive=sensitive,
-            may_open=sensitive and self._access.decide(Action.DECRYPT, text).allowed,
+            may_open=sensitive and decision.allowed and self._judge.decide(Action.DECRYPT, text).allowed,
         )
         return keep(self.routes, topic, route)
 
     def _refuse(self, packet: Publish, route: Route, decision: Decision) -> bytes:
         """The policy is against it: told once a topic, and swallowed."""
         self._shared.counters.deliveries_denied += 1
-        if not route.reported:
-            route.reported = True
-            report = Report("delivery", "refused", decision.reason, "subscribe", route.topic, decision.place)
-            self._reports.add(report)
+        self._judge.refuse("delivery", Action.SUBSCRIBE, route, decision)
         return self._swallow(packet)
 
     def _swallow(self, packet: Publish) -> bytes:

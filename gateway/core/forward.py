@@ -8,12 +8,12 @@ direction but for the ledger of its acknowledgements.
 from __future__ import annotations
 
 from gateway.core.calls import call_of
-from gateway.core.commands import Call, Command, Reauthenticate, Report
+from gateway.core.commands import Call, Command, Reauthenticate
 from gateway.core.connect import TOKEN_METHOD, Terms
 from gateway.core.envelope import Sealer
-from gateway.core.policy import Access, Action, Decision
+from gateway.core.judge import Judge
+from gateway.core.policy import Action, Decision
 from gateway.core.pump import Pump, check_first_byte
-from gateway.core.reports import Reports
 from gateway.core.routes import Route, keep, topic_text
 from gateway.core.shared import OnDeny, Shared
 from gateway.core.subscriptions import Subscriptions
@@ -43,11 +43,10 @@ class Forward(Pump):
     """The pump from the device to the bus."""
 
     __slots__ = (
-        "_access",
         "_aliases",
         "_bus_aliases",
         "_ended_here",
-        "_reports",
+        "_judge",
         "_sender",
         "_shared",
         "_subscriptions",
@@ -64,9 +63,8 @@ class Forward(Pump):
         terms: Terms,
         *,
         sender: str,
-        access: Access,
+        judge: Judge,
         subscriptions: Subscriptions,
-        reports: Reports,
         ledger: Ledger,
         returned: Ledger,
     ) -> None:
@@ -74,9 +72,8 @@ class Forward(Pump):
         self._shared = shared
         self._terms = terms
         self._sender = sender
-        self._access = access
+        self._judge = judge
         self._subscriptions = subscriptions
-        self._reports = reports
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
@@ -102,9 +99,9 @@ class Forward(Pump):
             or self._subscriptions.unanswered
         )
 
-    def judge_by(self, access: Access) -> None:
-        """Other rules are in force."""
-        self._access = access
+    def judge_by(self, judge: Judge) -> None:
+        """Other rules are in force, or all is to be judged anew."""
+        self._judge = judge
         self.max_size = self.plain_size = self._shared.policy.limits.packet_size
         self.routes.clear()
         self.forget()
@@ -125,7 +122,7 @@ class Forward(Pump):
         if kind == PacketType.SUBSCRIBE:
             # Each filter costs as much as a packet.
             self.effort += (end - body) // _FILTER_LEAST
-            return self._subscriptions.subscribe(data, body, end, self._access, self.answers)
+            return self._subscriptions.subscribe(data, body, end, self._judge, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
             self.effort += (end - body) // _FILTER_LEAST
             return self._subscriptions.unsubscribe(data, body, end, self.answers)
@@ -164,13 +161,13 @@ class Forward(Pump):
         packet = decode_publish(data, pos, body, end, self.version)
         self.messages += 1
         topic, alias = self._resolve(packet)
-        route = self.routes.get(topic) or self._judge(topic)
+        route = self.routes.get(topic) or self._route(topic)
         size = end - packet.payload_at
         if route.service is not None:
             return self._ask(call_of(route.service, packet, data[packet.payload_at : end]), packet)
         if route.conditional:
             decision = route.decision.with_message(packet.qos, packet.retain, size)
-            if not decision.allowed:
+            if not decision.allowed and not self._judge.passes(Action.PUBLISH, route, decision):
                 return self._deny(packet, route, decision)
         # An empty retained message clears the topic: sealed it would fill it.
         if route.sensitive and (size or not packet.retain):
@@ -212,10 +209,10 @@ class Forward(Pump):
             raise ProtocolError("a topic alias that stands for nothing")
         return topic, alias
 
-    def _judge(self, topic: bytes) -> Route:
+    def _route(self, topic: bytes) -> Route:
         text = topic_text(topic)
         policy = self._shared.policy
-        decision = self._access.decide(Action.PUBLISH, text)
+        decision = self._judge.decide(Action.PUBLISH, text)
         route = Route(text, decision, sensitive=policy.sensitive(text), service=policy.service(text))
         return keep(self.routes, topic, route)
 
@@ -244,11 +241,7 @@ class Forward(Pump):
     def _deny(self, packet: Publish, route: Route, decision: Decision) -> bytes:
         """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
         self._shared.counters.publishes_denied += 1
-        if not route.reported:
-            route.reported = True
-            self._reports.add(
-                Report("publish", "refused", decision.reason, "publish", route.topic, decision.place)
-            )
+        self._judge.refuse("publish", Action.PUBLISH, route, decision)
         if self.version is Version.V5:
             reason = self._terms.explanation(decision.reason)
             return self._acknowledge(packet, Reason.NOT_AUTHORIZED, reason)

@@ -83,6 +83,8 @@ class Device:
     """Tokens issued under another one are revoked: it changes with the secret, and when all are revoked."""
     revocations: tuple[Revocation, ...] = ()
     """Those of its tokens that have not all expired yet."""
+    observe_until: int = 0
+    """Unix seconds: until then what the rules refuse passes, and is told. 0 for never."""
 
     def has_revoked(self, grant: Grant) -> bool:
         """Whether a token of this device is good no more."""
@@ -106,3 +108,5 @@ class Identity:
     """As the device sent it, without the bus's prefix. May hold any character the standard allows."""
     grant: Grant | None = None
     """Of the token it came with: the policy and the token both have to allow."""
+    observe_until: int = 0
+    """As of its device."""

@@ -63,13 +63,19 @@ _NOT_IN_TOKEN = {
     Action.ENCRYPT: _refused("The token does not allow the device to encrypt for this topic."),
     Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
 }
+_BY_RULES = (_NO_ROLE, *_NO_RULE.values())
 RESERVED = _refused("This topic belongs to the gateway itself.")
-_SERVICE = Decision(
+SERVICE = Decision(
     allowed=True,
     reason="Every device may use the gateway's services.",
     rule=None,
     grants=(Rule(Effect.ALLOW, frozenset({Action.PUBLISH, Action.SUBSCRIBE}), ""),),
 )
+
+
+def by_rules(refusal: Decision) -> bool:
+    """Whether a rule refuses it, or none allows it; not a limit, a token, or the owner of the topic."""
+    return refusal.rule is not None or any(refusal is one for one in _BY_RULES)
 
 
 class Policy:
@@ -142,7 +148,7 @@ class Policy:
         hears = action is Action.SUBSCRIBE and (
             topic_filter in self._responses or covers(f"{self.reserved}/reply/{device_id}/#", topic_filter)
         )
-        return _SERVICE if asks or hears else RESERVED
+        return SERVICE if asks or hears else RESERVED
 
     def matching(
         self, action: Action, topic_filter: str, roles: Iterable[str], specials: Mapping[str, tuple[str, ...]]

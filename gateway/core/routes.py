@@ -22,10 +22,10 @@ class Route:
         "decision",
         "may_open",
         "plain",
-        "reported",
         "sealer",
         "sensitive",
         "service",
+        "told",
         "topic",
     )
 
@@ -51,8 +51,13 @@ class Route:
         """Whose requests end here, in the gateway."""
         self.plain = not self.conditional and not sensitive and service is None
         """Every message passes as it came."""
-        self.reported = False
-        """A refusal was told once already."""
+        self.told = ""
+        """What the admins were told of it last."""
+
+    def first(self, what: str) -> bool:
+        """Whether this is to be told, for it was not the last thing told. It counts as told from now on."""
+        before, self.told = self.told, what
+        return before != what
 
 
 def topic_text(topic: bytes) -> str:

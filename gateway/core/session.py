@@ -15,7 +15,9 @@ from gateway.core.deliver import Deliver
 from gateway.core.events import Answer
 from gateway.core.forward import Forward
 from gateway.core.identity import Device, Grant, Identity
+from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
+from gateway.core.recorder import AGAIN
 from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.core.subscriptions import Subscriptions
@@ -34,11 +36,13 @@ class Session:
     """What passes between a device and the bus once both said yes."""
 
     __slots__ = (
+        "_age",
         "_begun",
         "_bytes",
         "_bytes_left",
         "_deliver",
         "_heard",
+        "_judge",
         "_messages_left",
         "_reports",
         "_shared",
@@ -59,16 +63,15 @@ class Session:
         self.from_bus_early = b""
         """A CONNACK in pieces."""
         self._reports = Reports()
-        access = shared.policy.access(identity)
+        judge = self._judge = Judge(shared, identity, self._reports)
         subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports)
         spoken, heard = Ledger(), Ledger()
         self.forward = Forward(
             shared,
             terms,
             sender=identity.device_id,
-            access=access,
+            judge=judge,
             subscriptions=subscriptions,
-            reports=self._reports,
             ledger=spoken,
             returned=heard,
         )
@@ -77,7 +80,7 @@ class Session:
         self._deliver = Deliver(
             shared,
             terms,
-            access=access,
+            judge=judge,
             subscriptions=subscriptions,
             reports=self._reports,
             ledger=heard,
@@ -98,6 +101,8 @@ class Session:
         self._begun = 0
         self._stuck = 0
         """Ticks for which the same packet has been incomplete."""
+        self._age = 0
+        """Ticks since all that goes on was recorded anew."""
 
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
@@ -194,15 +199,17 @@ class Session:
 
     def judge_by(self, device: Device) -> list[Command]:
         """Another policy is in force, or the device has other roles or labels. Commands only to end it."""
-        self.identity = replace(self.identity, roles=device.roles, labels=device.labels)
-        access = self._shared.policy.access(self.identity)
-        self.forward.judge_by(access)
+        self.identity = replace(
+            self.identity, roles=device.roles, labels=device.labels, observe_until=device.observe_until
+        )
+        judge = self._judge = Judge(self._shared, self.identity, self._reports)
+        self.forward.judge_by(judge)
         self.forward.effort_max = self._shared.policy.limits.messages_per_second // _EFFORT
-        self._deliver.judge_by(access)
+        self._deliver.judge_by(judge)
         will = self.terms.will
         if will is None or self.said_goodbye:
             return []
-        decision = will.decide(access, self._shared.policy)
+        decision = will.decide(judge, self._shared.policy)
         why, place = decision.reason, decision.place
         if decision.allowed:
             if will.sealed or not will.must_be_sealed(self._shared.policy):
@@ -216,6 +223,9 @@ class Session:
         commands: list[Command] = []
         forward = self.forward
         self.count()
+        self._age += 1
+        if self._age >= AGAIN:
+            self._record_again()
         self._reports.tick()
         self._tell(commands)
         if forward.waits_for_rest and forward.begun == self._begun:
@@ -243,6 +253,16 @@ class Session:
             self._heard, self._silent = False, 0
             commands.append(SendToBus(PINGREQ))
         return commands
+
+    def _record_again(self) -> None:
+        """What goes on as it has for long: its next message is judged, and recorded, once more."""
+        self._age = 0
+        judge = self._judge
+        self.forward.judge_by(judge)
+        self._deliver.judge_by(judge)
+        self._subscriptions.note_again(judge)
+        if self.terms.will is not None:
+            self.terms.will.decide(judge, self._shared.policy)
 
     def count(self) -> None:
         """Add up what passed since the last time."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from gateway.core.counters import Counters
 from gateway.core.keyring import KeyRing
 from gateway.core.policy import Policy
+from gateway.core.recorder import Recorder
 
 
 class OnDeny(StrEnum):
@@ -32,6 +33,7 @@ class Shared:
     new_client_id: Callable[[], str]
     """A client id that nobody has."""
     counters: Counters = field(default_factory=Counters)
+    recorder: Recorder = field(default_factory=Recorder)
     on_deny: OnDeny = OnDeny.DROP
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from gateway.core.commands import Report
-from gateway.core.policy import Access
+from gateway.core.judge import Judge
 from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
@@ -30,6 +30,8 @@ from gateway.mqtt.wire import Reader, decode_utf8
 
 _FAILURE_311 = 0x80
 _NO_LOCAL = 0x04
+_KEPT_MAX = 128
+_DIGEST = b"\0"
 
 
 class Subscriptions:
@@ -65,9 +67,7 @@ class Subscriptions:
         """Whether the bus has a SUBSCRIBE or an UNSUBSCRIBE to answer."""
         return bool(self._waiting or self._unsubscribes)
 
-    def subscribe(
-        self, data: bytes, body: int, end: int, access: Access, answers: list[bytes]
-    ) -> bytes | None:
+    def subscribe(self, data: bytes, body: int, end: int, judge: Judge, answers: list[bytes]) -> bytes | None:
         """What of a SUBSCRIBE goes to the bus; None for all of it, as it came."""
         packet = decode_subscribe(data, body, end, self._version)
         codes: list[int | None] = []
@@ -78,7 +78,7 @@ class Subscriptions:
             b"",
         )
         for one in packet.subscriptions:
-            code, subscription = self._judge(one, access, identifier)
+            code, subscription = self._judge(one, judge, identifier)
             codes.append(code)
             if subscription is None:
                 changed = True
@@ -99,37 +99,43 @@ class Subscriptions:
         return encode_subscribe(packet.packet_id, properties, granted)
 
     def _judge(
-        self, one: Subscription, access: Access, identifier: bytes
+        self, one: Subscription, judge: Judge, identifier: bytes
     ) -> tuple[int | None, Subscription | None]:
         """The code, if it is ours to give, and what the bus is asked for, if it is asked."""
         text = _filter_text(one.filter)
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
         v5 = self._version is Version.V5
-        decision = access.decide_filter(text)
-        if not decision.allowed:
+        decision = judge.decide_filter(text)
+        most = decision.max_qos if decision.allowed else 2
+        if not (decision.allowed or judge.passes_filter(text, decision)):
             self._shared.counters.subscriptions_denied += 1
             self._reports.add(
                 Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
             )
             return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
-        # A digest of each, for a filter may have 65,535 bytes.
-        digest = _digest(one.filter)
-        if digest not in self._filters:
+        key = _key(one.filter)
+        if key not in self._filters:
             if len(self._filters) >= self._shared.policy.limits.subscriptions:
                 reason = "The connection holds as many subscriptions as it may."
                 self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
             if isinstance(self._filters, frozenset):
                 self._filters = set()
-            self._filters.add(digest)
+            self._filters.add(key)
         if self._shared.policy.reserves(text):
             self._own[text] = identifier
             return one.qos, None
-        if one.qos > decision.max_qos:
+        if one.qos > most:
             # A server may grant less than was asked for (MQTT 5, 3.8.4).
-            return None, Subscription(one.filter, one.options & ~3 | decision.max_qos)
+            return None, Subscription(one.filter, one.options & ~3 | most)
         return None, one
+
+    def note_again(self, judge: Judge) -> None:
+        """Have the filters recorded that are held still, for nobody asks for them again."""
+        for key in self._filters:
+            if not key.startswith(_DIGEST):
+                judge.decide_filter(key.decode())
 
     def identifiers(self, topic: str) -> bytes:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
@@ -149,7 +155,7 @@ class Subscriptions:
                 codes.append(None)
                 kept.append(one)
         if isinstance(self._filters, set):
-            self._filters.difference_update(map(_digest, packet.filters))
+            self._filters.difference_update(map(_key, packet.filters))
         v5 = self._version is Version.V5
         if not kept:
             own = bytes(code or 0 for code in codes) if v5 else b""
@@ -202,8 +208,11 @@ class Subscriptions:
         return properties, bytes(next(theirs) if code is None else code for code in codes)
 
 
-def _digest(topic_filter: bytes) -> bytes:
-    return blake2b(topic_filter, digest_size=16).digest()
+def _key(topic_filter: bytes) -> bytes:
+    """What is kept of a filter, which may have 65,535 bytes: of a long one a digest, marked as one."""
+    if len(topic_filter) <= _KEPT_MAX:
+        return topic_filter
+    return _DIGEST + blake2b(topic_filter, digest_size=16).digest()
 
 
 def _filter_text(topic_filter: bytes) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from gateway.core.envelope import Sealer
 from gateway.core.identity import Identity
+from gateway.core.judge import Judge
 from gateway.core.keyring import KeysUnavailable
-from gateway.core.policy import RESERVED, Access, Action, Decision, Policy
+from gateway.core.policy import RESERVED, Action, Decision, Policy
 from gateway.core.routes import topic_text
 from gateway.core.shared import Shared
 from gateway.mqtt.packets import Will
@@ -32,11 +33,11 @@ class WillTerms:
     """Bytes of payload as the device gave it."""
     sealed: bool
 
-    def decide(self, access: Access, policy: Policy) -> Decision:
+    def decide(self, judge: Judge, policy: Policy) -> Decision:
         """Whether it may be published. A request to the gateway can't be left to the bus."""
         if policy.reserves(self.topic):
             return RESERVED
-        decision = access.decide(Action.PUBLISH, self.topic)
+        decision = judge.decide(Action.PUBLISH, self.topic)
         return decision.with_message(self.qos, self.retain, self.size)
 
     def must_be_sealed(self, policy: Policy) -> bool:

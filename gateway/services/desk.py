@@ -16,7 +16,8 @@ from gateway.core.envelope import OpenFailed, Sealer, open_envelope, read_envelo
 from gateway.core.events import Answer
 from gateway.core.identity import Identity
 from gateway.core.keyring import KeysUnavailable
-from gateway.core.policy import Action, Decision, Policy
+from gateway.core.policy import Action, Decision
+from gateway.core.recorder import AGAIN
 from gateway.core.shared import Shared
 from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.security.login import Lookup
@@ -41,12 +42,14 @@ _DOES_NOT_OPEN = (
 class _Caller:
     """What is remembered of an identity under a policy: to judge a topic takes twice as long as to seal."""
 
-    __slots__ = ("_decisions", "access", "identity", "policy", "replies", "sealers")
+    __slots__ = ("_decisions", "_recorder", "access", "identity", "policy", "replies", "sealers", "since")
 
-    def __init__(self, identity: Identity, policy: Policy) -> None:
+    def __init__(self, identity: Identity, shared: Shared) -> None:
         self.identity = identity
-        self.policy = policy
-        self.access = policy.access(identity)
+        self.policy = shared.policy
+        self.since = shared.now()
+        self.access = shared.policy.access(identity)
+        self._recorder = shared.recorder
         self._decisions: dict[Action, dict[str, Decision]] = {Action.ENCRYPT: {}, Action.DECRYPT: {}}
         self.sealers: dict[str, Sealer] = {}
         self.replies: dict[str, str] = {}
@@ -58,6 +61,8 @@ class _Caller:
         decision = known.get(topic)
         if decision is None:
             decision = _keep(known, topic, self.access.decide(action, topic))
+            if _told(topic):
+                self._recorder.note(self.identity, action, topic, decision)
         if not decision.allowed:
             raise Refusal(Code.NOT_AUTHORIZED, decision.reason, topic=_told(topic), rule=decision.place)
 
@@ -139,8 +144,10 @@ class Desk:
     def _caller(self, identity: Identity) -> _Caller:
         key = id(identity)
         caller = self._callers.get(key)
-        if caller is None or caller.policy is not self._shared.policy:
-            caller = self._callers[key] = _Caller(identity, self._shared.policy)
+        # Its topics are recorded when they are judged, and what goes on has to be recorded again.
+        stale = caller is None or self._shared.now() - caller.since >= AGAIN * _SECOND
+        if caller is None or stale or caller.policy is not self._shared.policy:
+            caller = self._callers[key] = _Caller(identity, self._shared)
             if len(self._callers) > _CALLERS_KEPT:
                 self._callers.popitem(last=False)
         self._callers.move_to_end(key)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.identity import Identity
+from gateway.core.judge import Judge
 from gateway.core.reports import Reports
 from gateway.core.subscriptions import Subscriptions
 from gateway.mqtt.errors import MqttError
@@ -28,7 +29,7 @@ ASKED = st.lists(
 def subscriptions(version, **limits):
     world = shared(policy(**limits))
     identity = Identity(LAMP.device_id, LAMP.roles, LAMP.labels, "c")
-    return Subscriptions(world, version, Reports()), world.policy.access(identity)
+    return Subscriptions(world, version, Reports()), Judge(world, identity, Reports())
 
 
 def body_of(packet):

@@ -1,0 +1,77 @@
+"""The judge of one connection: asks the policy, has the answer recorded, and lets an observed device pass.
+
+Stands between the policy and whoever asks it for a connection. What it lets pass it tells. Until when a
+device is observed is looked at for each message, so that nothing passes afterwards.
+"""
+
+from __future__ import annotations
+
+from gateway.core.commands import Report
+from gateway.core.identity import Identity
+from gateway.core.policy import by_rules
+from gateway.core.reports import Reports
+from gateway.core.routes import Route
+from gateway.core.rules import Action, Decision
+from gateway.core.shared import Shared
+from gateway.mqtt.topics import unshared
+
+
+class Judge:
+    """For one identity under one policy: another one takes its place when either changes."""
+
+    __slots__ = ("_access", "_identity", "_reports", "_shared")
+
+    def __init__(self, shared: Shared, identity: Identity, reports: Reports) -> None:
+        self._shared = shared
+        self._identity = identity
+        self._reports = reports
+        self._access = shared.policy.access(identity)
+
+    def decide(self, action: Action, topic: str) -> Decision:
+        """Judge an action on one topic name, as `Access.decide` does."""
+        return self.note(action, topic, self._access.decide(action, topic))
+
+    def decide_filter(self, topic_filter: str) -> Decision:
+        """Judge a SUBSCRIBE's filter, as `Access.decide_filter` does."""
+        return self.note(Action.SUBSCRIBE, unshared(topic_filter), self._access.decide_filter(topic_filter))
+
+    def note(self, action: Action, topic: str, decision: Decision) -> Decision:
+        """Have it recorded."""
+        self._shared.recorder.note(self._identity, action, topic, decision)
+        return decision
+
+    def refuse(self, kind: str, action: Action, route: Route, refusal: Decision) -> None:
+        """A message on this route does not pass: told once a topic."""
+        if route.first("refused"):
+            self._message(action, route, refusal)
+            self._reports.add(Report(kind, "refused", refusal.reason, action, route.topic, refusal.place))
+
+    def passes(self, action: Action, route: Route, refusal: Decision) -> bool:
+        """Whether a message on this route passes though it is refused, for its device is observed."""
+        if not self._observes(route.topic, refusal):
+            return False
+        if route.first("observe"):
+            self._message(action, route, refusal)
+            self._observed(action, route.topic, refusal)
+        return True
+
+    def passes_filter(self, topic_filter: str, refusal: Decision) -> bool:
+        """The same of a SUBSCRIBE's filter."""
+        if not self._observes(unshared(topic_filter), refusal):
+            return False
+        self._observed(Action.SUBSCRIBE, topic_filter, refusal)
+        return True
+
+    def _message(self, action: Action, route: Route, refusal: Decision) -> None:
+        if route.decision.allowed:
+            self.note(action, route.topic, refusal)  # the topic is fine, this message was not
+
+    def _observes(self, topic: str, refusal: Decision) -> bool:
+        # As if there were a role with all rights on `#`, which is no right on $CONTROL, the bus's own
+        # administration [MQTT-4.7.2-1]. Limits, tokens and the gateway's own topics are no rules of a role.
+        until = self._identity.observe_until
+        return bool(until) and self._shared.now() < until * 1_000 and by_rules(refusal) and topic[0] != "$"
+
+    def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
+        reason = f"Would be refused: {refusal.reason}"
+        self._reports.add(Report("observe", "done", reason, action, topic, refusal.place))

@@ -1,0 +1,94 @@
+"""What the devices did and were refused, counted by topic template until somebody saves it.
+
+Told of each decision where it is made: once a topic and connection, not once a message. Bounded for each
+device and in all; what finds no room is counted. It keeps no payload, no topic as it was and no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.core.identity import Identity
+from gateway.core.policy import RESERVED, SERVICE
+from gateway.core.rules import Action, Decision
+from gateway.core.templates import template_of
+
+AGAIN = 600
+"""What goes on for long is told again after so many seconds, so that nobody takes it for over."""
+MORE = ""
+"""The template of all that found no room."""
+_OF_A_DEVICE = 256
+_IN_ALL = 50_000
+"""Different observations that wait to be saved: with the two below it bounds them to some 40 MB."""
+_LONGEST = 512
+"""Characters of a topic."""
+_LEVELS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A device did something, or was refused it, so many times."""
+
+    device_id: str
+    action: Action
+    template: str
+    """As `gateway.core.templates` makes it; `MORE` for what found no room."""
+    allowed: bool
+    count: int
+    """Decisions, not messages."""
+    first_at: int
+    """Unix seconds, as for `last_at`: when it was saved, some seconds after it was seen."""
+    last_at: int
+
+
+_Key = tuple[Action, str, bool]
+
+
+class Recorder:
+    """One for a process. What waits to be saved is taken, and put back when it could not be."""
+
+    __slots__ = ("_different", "_uses")
+
+    def __init__(self) -> None:
+        self._uses: dict[str, dict[_Key, int]] = {}
+        self._different = 0
+
+    def note(self, identity: Identity, action: Action, topic: str, decision: Decision) -> None:
+        """This was decided on a valid topic, or filter without its `$share/<group>/`."""
+        if decision is RESERVED or decision is SERVICE:
+            return  # no rule gives or takes that
+        template = MORE
+        if len(topic) <= _LONGEST and topic.count("/") < _LEVELS:
+            template = template_of(topic, identity, decision.grants)
+        self._add(identity.device_id, (action, template, decision.allowed), 1)
+
+    def _add(self, device_id: str, key: _Key, count: int) -> None:
+        uses = self._uses.get(device_id)
+        if uses is None:
+            uses = self._uses[device_id] = {}
+        if key not in uses:
+            if len(uses) >= _OF_A_DEVICE or self._different >= _IN_ALL:
+                key = (key[0], MORE, key[2])
+            self._different += key not in uses
+        uses[key] = uses.get(key, 0) + count
+
+    def take(self, most: int, now: int) -> list[Observation]:
+        """What waits, of whole devices until there are `most`; those that waited longest first.
+
+        `now` in Unix seconds.
+        """
+        taken: list[Observation] = []
+        while self._uses and len(taken) < most:
+            device_id = next(iter(self._uses))
+            uses = self._uses.pop(device_id)
+            self._different -= len(uses)
+            taken += [
+                Observation(device_id, action, template, allowed, count, now, now)
+                for (action, template, allowed), count in uses.items()
+            ]
+        return taken
+
+    def put_back(self, observations: list[Observation]) -> None:
+        """These could not be saved."""
+        for one in observations:
+            self._add(one.device_id, (one.action, one.template, one.allowed), one.count)

@@ -1,0 +1,116 @@
+"""Topic templates: topics without what is one device's own, so that devices of a kind can be compared.
+
+`devices/lamp-1/state` of `lamp-1` is `devices/{device}/state`. Owns how a topic becomes a template and back,
+and which levels of many templates vary. Knows no counts, no times and no files.
+
+A template looks like the topic of a rule, with one addition: a level with a brace in it that is none of our
+placeholders is written with a `+` before it, as no level of a topic or filter can be. Rules can't name such
+levels, and a device that writes `{device}` into its topics must not be taken for one that means itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+from gateway.core.identity import Identity
+from gateway.core.rules import Rule, resolve, template_values
+from gateway.mqtt.topics import covers
+
+VALUES_LEAST = 3
+"""So many values of a level, all others being equal, and it varies."""
+
+_CLIENT = "{client}"
+_Levels = tuple[str, ...]
+
+
+def template_of(topic: str, identity: Identity, grants: Iterable[Rule] = ()) -> str:
+    """The template of a valid topic or filter, `$share/<group>/` taken off, that `grants` allow.
+
+    Whole levels alone are replaced. `{client}` only where a grant says so: devices choose their client id,
+    and one that calls itself `locks` would have `building/locks` taken for its own.
+    """
+    levels = topic.split("/")
+    names = {identity.device_id: "{device}"}
+    for name in sorted(identity.labels):
+        names.setdefault(identity.labels[name], f"{{label.{name}}}")
+    replaced = [names.get(level, level) for level in levels]
+    for rule in grants:
+        if _CLIENT in rule.topic:
+            for at, level in enumerate(rule.topic.split("/")):
+                if level == _CLIENT and at < len(levels) and levels[at] == identity.client_id:
+                    replaced[at] = _CLIENT
+    if "{" in topic or "}" in topic:
+        replaced = [
+            f"+{level}" if level == old and ("{" in old or "}" in old) else level
+            for level, old in zip(replaced, levels, strict=True)
+        ]
+    return "/".join(replaced)
+
+
+def topic_of(template: str, identity: Identity) -> str | None:
+    """The topic that a template means for this identity; None if it has no value for a placeholder."""
+    resolved = resolve(template, template_values(identity))
+    if resolved is None:
+        return None
+    return "/".join([level[1:] if is_marked(level) else level for level in resolved.split("/")])
+
+
+def is_marked(level: str) -> bool:
+    """Whether this level of a template stands for itself, and can't be written in a rule."""
+    return len(level) > 1 and level[0] == "+"
+
+
+def generalised(templates: Collection[str], refused: Iterable[str] = ()) -> dict[str, str]:
+    """What each template becomes when levels that vary become `+`.
+
+    A level varies when at least three values of it were seen with all other levels equal, placeholders not
+    counted; it stays as it is when the `+` would take in one of the `refused` templates.
+    """
+    sources: dict[_Levels, list[str]] = {tuple(one.split("/")): [one] for one in templates}
+    kept_out = [one for one in refused if tuple(one.split("/")) not in sources]
+    blocked: set[_Levels] = set()
+    while True:
+        by_position = _varying(sources, blocked)
+        # The level with the most values first, for it is the least likely to be a word with a meaning.
+        for at in sorted(by_position, key=lambda at: (-_most(by_position[at].values()), at)):
+            wider = {wide: group for wide, group in by_position[at].items() if not _takes_in(wide, kept_out)}
+            blocked |= by_position[at].keys() - wider.keys()
+            for wide, group in wider.items():
+                merged = [source for levels in group for source in sources.pop(levels)]
+                sources.setdefault(wide, []).extend(merged)
+            if wider:
+                break
+        else:
+            return {source: "/".join(levels) for levels, merged in sources.items() for source in merged}
+
+
+def _varying(
+    templates: Collection[_Levels], blocked: Collection[_Levels]
+) -> dict[int, dict[_Levels, list[_Levels]]]:
+    """By position: the templates that are the same but for this level, under what they would become."""
+    groups: defaultdict[int, defaultdict[_Levels, list[_Levels]]] = defaultdict(lambda: defaultdict(list))
+    for levels in templates:
+        for at, level in enumerate(levels):
+            # A first level with a $ is reached by no `+` [MQTT-4.7.2-1].
+            if level not in {"+", "#"} and level[:1] != "{" and (at or level[:1] != "$"):
+                groups[at][(*levels[:at], "+", *levels[at + 1 :])].append(levels)
+    found: dict[int, dict[_Levels, list[_Levels]]] = {}
+    for at, wider in groups.items():
+        ready = {
+            wide: group
+            for wide, group in wider.items()
+            if (len(group) >= VALUES_LEAST or wide in templates) and wide not in blocked
+        }
+        if ready:
+            found[at] = ready
+    return found
+
+
+def _most(groups: Iterable[Sequence[_Levels]]) -> int:
+    return max(map(len, groups))
+
+
+def _takes_in(levels: _Levels, refused: Iterable[str]) -> bool:
+    wide = "/".join(levels)
+    return any(covers(wide, one) for one in refused)

@@ -1,0 +1,316 @@
+"""What was decided is recorded once; an observed device may do what its rules refuse for its time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from harness import raw
+from harness.playbook import (
+    LAMP,
+    NOW,
+    READER,
+    Playbook,
+    Sealed,
+    established,
+    policy,
+    refused,
+    seal,
+    shared,
+    suback,
+)
+
+from gateway.core.bridge import Bridge
+from gateway.core.commands import Authenticate, Close, Report, SendToBus, SendToDevice
+from gateway.core.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.core.identity import Grant
+from gateway.core.policy import Action
+from gateway.core.recorder import AGAIN
+
+both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+SECOND = 1_000
+UNTIL = NOW // SECOND + 60
+WATCHED = dataclasses.replace(LAMP, observe_until=UNTIL)
+WATCHED_READER = dataclasses.replace(READER, observe_until=UNTIL)
+NO_RULE = "Would be refused: No rule allows the device to publish to this topic."
+
+
+def passed(topic, action="publish", reason=None, rule=None):
+    """The report of what would have been refused."""
+
+    class Any:
+        def __eq__(self, other):
+            return isinstance(other, str) and other.startswith("Would be refused: ")
+
+        __hash__ = None
+
+    return Report("observe", "done", reason or Any(), action, topic, "lamp.toml:1" if rule is None else rule)
+
+
+def says(topic, payload=b"x", **publish):
+    return DeviceBytes(raw.publish(topic, payload, **publish))
+
+
+def world_with_a_clock():
+    world = shared()
+    clock = [NOW]
+    world.now = lambda: clock[0]
+    return world, clock
+
+
+def recorded(world):
+    return {(one.action, one.template, one.allowed): one.count for one in world.recorder.take(1_000, 0)}
+
+
+# What is recorded
+
+
+@both
+def test_each_topic_is_recorded_once_a_connection_and_not_once_a_message(v5):
+    world = shared()
+    book = established(world, v5=v5)
+    chunk = raw.publish("ok/lamp-1", b"1", v5=v5) * 9
+    assert book >> DeviceBytes(chunk) << SendToBus(chunk) >> DeviceBytes(chunk) << SendToBus(chunk)
+    assert book >> says("other", v5=v5) << refused("publish", "other") >> says("other", v5=v5)
+    assert recorded(world) == {
+        (Action.PUBLISH, "ok/{device}", True): 1,
+        (Action.PUBLISH, "other", False): 1,
+    }
+
+
+def test_a_message_that_a_condition_refuses_is_recorded_too():
+    world = shared()
+    assert (
+        established(world)
+        >> says("low/a", retain=True)
+        << refused("publish", "low/a")
+        >> says("low/a", retain=True)
+    )
+    assert recorded(world) == {(Action.PUBLISH, "low/a", True): 1, (Action.PUBLISH, "low/a", False): 1}
+
+
+@both
+def test_subscriptions_and_deliveries_and_what_is_opened_are_recorded(v5):
+    world = shared()
+    asked = raw.subscribe(1, ("$share/g/ok/#", 1), ("#", 0), ("private/+", 0), v5=v5)
+    book = established(world, v5=v5, device=READER)
+    book.bridge.receive(DeviceBytes(asked))
+    for topic, payload in (("ok/a", b""), ("ok/no/a", b""), ("private/x", seal(b"1", "private/x"))):
+        book.bridge.receive(BusBytes(raw.publish(topic, payload, v5=v5)))
+    book.bridge.receive(BusBytes(raw.publish("private/no/x", seal(b"1", "private/no/x"), v5=v5)))
+    subscribe = Action.SUBSCRIBE
+    assert recorded(world) == {
+        (subscribe, "ok/#", True): 1,
+        (subscribe, "#", False): 1,
+        (subscribe, "private/+", True): 1,
+        (subscribe, "ok/a", True): 1,
+        (subscribe, "ok/no/a", False): 1,
+        (subscribe, "private/x", True): 1,
+        (subscribe, "private/no/x", False): 1,
+        (Action.DECRYPT, "private/x", True): 1,
+    }
+
+
+def test_a_will_is_recorded_whatever_becomes_of_it():
+    for topic, allowed in (("ok/lamp-1", True), ("other", False)):
+        world = shared()
+        book = Playbook(Bridge(world))
+        book.bridge.receive(DeviceBytes(raw.connect("c", will=(topic, b"x", 0, False))))
+        book.bridge.receive(Authenticated(LAMP))
+        assert recorded(world) == {(Action.PUBLISH, topic.replace("lamp-1", "{device}"), allowed): 1}
+
+
+def test_the_gateway_s_own_topics_are_not_recorded():
+    world = shared()
+    book = established(world)
+    book.bridge.receive(says("gateway/auth", b"{}"))
+    book.bridge.receive(says("gateway/no", b"{}"))
+    book.bridge.receive(DeviceBytes(raw.subscribe(1, ("gateway/auth_response", 0), ("gateway/#", 0))))
+    assert recorded(world) == {}
+
+
+@both
+def test_what_goes_on_for_long_is_recorded_again(v5):
+    """A device that stays connected for weeks would else look as if it did nothing any more."""
+    world = shared()
+    book = established(world, v5=v5, will=("ok/will", b"x", 0, False))
+    message = raw.publish("ok/a", b"1", v5=v5)
+    asked = raw.subscribe(1, ("ok/#", 0), ("ok/gone", 0), (f"ok/{'x' * 200}", 0), v5=v5)
+    gone = raw.unsubscribe(2, "ok/gone", v5=v5)
+    heard = raw.publish("ok/heard", b"1", v5=v5)
+    for event in (DeviceBytes(message), DeviceBytes(asked), DeviceBytes(gone), BusBytes(heard)):
+        book.bridge.receive(event)
+    assert len(recorded(world)) == 6
+    for _ in range(AGAIN - 1):
+        book.bridge.receive(Tick())
+    for event in (DeviceBytes(message), BusBytes(heard)):
+        book.bridge.receive(event)
+    assert recorded(world) == {}
+    book.bridge.receive(Tick())
+    assert recorded(world) == {(Action.SUBSCRIBE, "ok/#", True): 1, (Action.PUBLISH, "ok/will", True): 1}
+    assert book >> DeviceBytes(message) << SendToBus(message) >> DeviceBytes(message) << SendToBus(message)
+    assert book >> BusBytes(heard) << SendToDevice(heard)
+    assert recorded(world) == {(Action.PUBLISH, "ok/a", True): 1, (Action.SUBSCRIBE, "ok/heard", True): 1}
+
+
+# An observed device
+
+
+@both
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_what_no_rule_allows_passes_is_told_once_and_recorded_as_refused(v5, qos):
+    world = shared()
+    packet = raw.publish("other", b"x", qos=qos, packet_id=1 if qos else 0, v5=v5)
+    assert (
+        established(world, v5=v5, device=WATCHED)
+        >> DeviceBytes(packet)
+        << SendToBus(packet)
+        << passed("other", reason=NO_RULE, rule="")
+        >> DeviceBytes(packet)
+        << SendToBus(packet)
+    )
+    assert recorded(world) == {(Action.PUBLISH, "other", False): 1}
+
+
+def test_a_deny_and_a_condition_pass_too():
+    denied, retained = raw.publish("ok/no/a", b"1"), raw.publish("low/a", b"1", retain=True)
+    assert (
+        established(device=WATCHED)
+        >> DeviceBytes(denied)
+        << SendToBus(denied)
+        << passed("ok/no/a")
+        >> DeviceBytes(retained)
+        << SendToBus(retained)
+        << passed("low/a")
+    )
+
+
+@both
+def test_what_is_sensitive_is_sealed_all_the_same(v5):
+    assert (
+        established(v5=v5, device=WATCHED)
+        >> says("private/no/a", b"pin", v5=v5)
+        << SendToBus(Sealed("private/no/a", b"pin", v5=v5))
+        << passed("private/no/a")
+    )
+
+
+@pytest.mark.parametrize("topic", ["gateway/no", "gateway", "$SYS/x", "$CONTROL/dynamic-security/v1"])
+def test_the_gateway_s_topics_and_the_bus_s_own_stay_closed(topic):
+    assert established(device=WATCHED) >> says(topic) << refused("publish", topic)
+    for asked in (topic, f"{topic}/#", f"$share/g/{topic}/#"):
+        assert (
+            established(device=WATCHED)
+            >> DeviceBytes(raw.subscribe(1, (asked, 1)))
+            << SendToDevice(suback(1, 0x80))
+            << refused("subscribe", asked, "subscribe")
+        )
+
+
+def test_the_limits_hold():
+    assert (
+        established(shared(policy(topic_levels=2)), device=WATCHED)
+        >> says("a/b/c")
+        << refused("publish", "a/b/c")
+    )
+
+
+def test_what_a_token_does_not_say_is_not_let_through():
+    grant = Grant("t", "t", 0, 0, UNTIL + 60, {"publish": ("other",)})
+    other = raw.publish("other", b"1")
+    assert (
+        established(device=WATCHED, grant=grant)
+        >> says("more")
+        << refused("publish", "more")
+        >> DeviceBytes(other)
+        << SendToBus(other)
+        << passed("other", rule="")
+    )
+
+
+@both
+def test_a_will_is_for_later_and_is_refused_as_ever(v5):
+    book = Playbook(Bridge(shared()))
+    refusal = raw.packet(0x20, b"\0\x87\0" if v5 else b"\0\x05")
+    book >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", will=("other", b"x", 0, False)))
+    assert book << Authenticate(b"lamp-1", None)
+    assert (
+        book
+        >> Authenticated(WATCHED)
+        << refused("will", "other")
+        << SendToDevice(refusal)
+        << Close("No rule allows the device to publish to this topic.")
+    )
+
+
+@both
+def test_a_filter_passes_with_the_qos_it_asks_for(v5):
+    asked = raw.subscribe(1, ("other/#", 2), ("ok", 1), ("$share/g/else", 1), v5=v5)
+    assert (
+        established(v5=v5, device=WATCHED)
+        >> DeviceBytes(asked)
+        << SendToBus(asked)
+        << passed("other/#", "subscribe", rule="")
+        << passed("$share/g/else", "subscribe", rule="")
+    )
+
+
+def test_deliveries_pass_and_those_of_the_services_do_not():
+    heard, denied = raw.publish("other", b"1"), raw.publish("ok/no/a", b"1")
+    assert (
+        established(device=WATCHED)
+        >> BusBytes(heard)
+        << SendToDevice(heard)
+        << passed("other", "subscribe", rule="")
+        >> BusBytes(denied)
+        << SendToDevice(denied)
+        << passed("ok/no/a", "subscribe")
+        >> BusBytes(raw.publish("gateway/reply/lamp-1/x", b"1"))
+        << refused("delivery", "gateway/reply/lamp-1/x", "subscribe")
+    )
+
+
+@pytest.mark.parametrize("topic", ["private/no/a", "vault/a"])
+def test_nobody_gets_a_plaintext_by_being_observed(topic):
+    """Though it may decrypt: it may not receive it, or not this message of it."""
+    heard = raw.publish(topic, seal(b"a secret of some length", topic), retain=True)
+    assert (
+        established(device=WATCHED_READER)
+        >> BusBytes(heard)
+        << SendToDevice(heard)
+        << passed(topic, "subscribe")
+    )
+
+
+def test_when_the_time_is_over_nothing_more_passes_and_no_event_is_needed():
+    world, clock = world_with_a_clock()
+    other, heard = raw.publish("other", b"1"), raw.publish("heard", b"1")
+    book = established(world, device=WATCHED)
+    clock[0] = UNTIL * SECOND - 1
+    assert book >> DeviceBytes(other) << SendToBus(other) << passed("other", rule="")
+    assert book >> BusBytes(heard) << SendToDevice(heard) << passed("heard", "subscribe", rule="")
+    clock[0] += 1
+    assert book >> DeviceBytes(other) << refused("publish", "other") >> DeviceBytes(other)
+    assert book >> BusBytes(heard) << refused("delivery", "heard", "subscribe")
+    assert (
+        book
+        >> DeviceBytes(raw.subscribe(1, ("other", 1)))
+        << SendToDevice(suback(1, 0x80))
+        << refused("subscribe", "other", "subscribe")
+    )
+
+
+def test_a_live_connection_follows():
+    other = raw.publish("other", b"1")
+    assert (
+        established()
+        >> DeviceBytes(other)
+        << refused("publish", "other")
+        >> PolicyChanged(WATCHED)
+        >> DeviceBytes(other)
+        << SendToBus(other)
+        << passed("other", rule="")
+        >> PolicyChanged(LAMP)
+        >> DeviceBytes(other)
+        << refused("publish", "other")
+    )

@@ -1,0 +1,106 @@
+"""The recorder: counts by template, within bounds, and loses nothing but by saying so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.core import recorder
+from gateway.core.identity import Identity
+from gateway.core.policy import RESERVED, SERVICE, Action, Decision
+from gateway.core.recorder import MORE, Observation, Recorder
+
+LAMP = Identity("lamp-1", ("r",), {"room": "kitchen"}, "c")
+YES = Decision(allowed=True, reason="", rule=None)
+NO = Decision(allowed=False, reason="", rule=None)
+PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
+
+
+def taken(one, most=1_000):
+    return {(o.device_id, o.action, o.template, o.allowed): o.count for o in one.take(most, 7)}
+
+
+def test_what_was_decided_is_counted_by_device_action_template_and_answer():
+    here = Recorder()
+    here.note(LAMP, PUBLISH, "a/lamp-1", YES)
+    here.note(LAMP, PUBLISH, "a/lamp-1", YES)
+    here.note(LAMP, PUBLISH, "a/lamp-1", NO)
+    here.note(LAMP, SUBSCRIBE, "a/lamp-1", YES)
+    here.note(replace(LAMP, device_id="lamp-2"), PUBLISH, "a/lamp-1", YES)
+    assert taken(here) == {
+        ("lamp-1", PUBLISH, "a/{device}", True): 2,
+        ("lamp-1", PUBLISH, "a/{device}", False): 1,
+        ("lamp-1", SUBSCRIBE, "a/{device}", True): 1,
+        ("lamp-2", PUBLISH, "a/lamp-1", True): 1,
+    }
+    assert taken(here) == {}
+
+
+def test_the_time_is_that_of_the_taking():
+    here = Recorder()
+    here.note(LAMP, PUBLISH, "a", YES)
+    assert here.take(1, 99) == [Observation("lamp-1", PUBLISH, "a", True, 1, 99, 99)]
+
+
+@pytest.mark.parametrize("decision", [RESERVED, SERVICE])
+def test_the_gateway_s_own_topics_are_nobody_s_rights(decision):
+    here = Recorder()
+    here.note(LAMP, PUBLISH, "gateway/auth", decision)
+    assert taken(here) == {}
+
+
+def test_what_could_not_be_saved_is_added_to_what_came_since():
+    here = Recorder()
+    here.note(LAMP, PUBLISH, "a", YES)
+    unsaved = here.take(1, 1)
+    here.note(LAMP, PUBLISH, "a", YES)
+    here.put_back(unsaved)
+    assert taken(here) == {("lamp-1", PUBLISH, "a", True): 2}
+
+
+def test_who_waits_longest_is_taken_first():
+    here = Recorder()
+    for number in range(5):
+        here.note(replace(LAMP, device_id=f"d{number}"), PUBLISH, "a", YES)
+    assert [one.device_id for one in here.take(2, 1)] == ["d0", "d1"]
+    here.note(replace(LAMP, device_id="d0"), PUBLISH, "a", YES)
+    assert [one.device_id for one in here.take(9, 1)] == ["d2", "d3", "d4", "d0"]
+
+
+def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
+    monkeypatch.setattr(recorder, "_OF_A_DEVICE", 3)
+    here = Recorder()
+    for _ in range(2):
+        for number in range(5):
+            here.note(LAMP, PUBLISH, f"a/{number}", YES)
+    here.note(LAMP, SUBSCRIBE, "a", NO)
+    here.note(replace(LAMP, device_id="other"), PUBLISH, "b", YES)
+    assert taken(here) == {
+        **{("lamp-1", PUBLISH, f"a/{number}", True): 2 for number in range(3)},
+        ("lamp-1", PUBLISH, MORE, True): 4,
+        ("lamp-1", SUBSCRIBE, MORE, False): 1,
+        ("other", PUBLISH, "b", True): 1,
+    }
+
+
+def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
+    monkeypatch.setattr(recorder, "_IN_ALL", 3)
+    here = Recorder()
+
+    def note():
+        for number in range(5):
+            here.note(replace(LAMP, device_id=f"d{number}"), PUBLISH, "a", YES)
+
+    note()
+    first = taken(here)
+    assert [template for _, _, template, _ in first] == ["a", "a", "a", MORE, MORE]
+    note()
+    assert taken(here) == first
+
+
+@pytest.mark.parametrize("topic", ["x" * 513, "/" * 16, "é" * 513])
+def test_a_topic_without_end_is_counted_and_not_kept(topic):
+    here = Recorder()
+    here.note(LAMP, PUBLISH, topic, NO)
+    assert taken(here) == {("lamp-1", PUBLISH, MORE, False): 1}
