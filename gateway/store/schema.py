@@ -21,6 +21,7 @@ devices = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("token_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("observe_until", BigInteger, nullable=False, server_default="0"),
 )
 
 # The change log that a running gateway follows. Written in the transaction of the change it tells of.
@@ -76,4 +77,33 @@ admin_events = Table(
     Column("at", BigInteger, nullable=False),
     Column("event", JSON, nullable=False),
     sqlite_autoincrement=True,
+)
+
+# What devices did and were refused, by topic template. No decision is made by it.
+observations = Table(
+    "observations",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("action", String(16), primary_key=True),
+    Column("template", String, primary_key=True),
+    Column("allowed", Boolean, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Index("observations_last_at", "last_at"),
+)
+
+# Refusals by the id in their audit line, for whoever asks why.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("refusal_id", String(16), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("device_id", String(64), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("topic", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("rule", String, nullable=False),
+    Index("refusals_at", "at"),
+    Index("refusals_device", "device_id", "at"),
 )

@@ -1,4 +1,4 @@
-"""The store: devices, the log of their changes, their tokens, and how often each sealing key was used.
+"""The store: devices and what they did, the log of their changes, their tokens, how often each key sealed.
 
 What is acknowledged here has been synced to disk. It knows nothing of policy or connections, and
 the data path never waits for it: `gateway.store.directory` keeps what that needs in memory.
@@ -15,9 +15,12 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.identity import Device, Revocation, is_device_id, is_label
+from gateway.core.recorder import Observation
+from gateway.store import records
 from gateway.store import tokens as token_rows
 from gateway.store.engine import Database, sqlite_path
 from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
+from gateway.store.records import Refusal
 from gateway.store.schema import admin_events, changes, devices, key_uses
 from gateway.store.tokens import IssuedToken
 
@@ -25,6 +28,8 @@ _CHANGES_KEPT = 86_400
 """How long the change log reaches back, in seconds."""
 _EVENTS_KEPT = 10_000
 """Of those that no gateway has told yet: the newest."""
+OBSERVE_MOST = 7 * 86_400
+"""How long a device may be observed, in seconds: it has nearly all rights meanwhile."""
 
 
 async def open_store(url: str) -> Store:
@@ -68,8 +73,7 @@ class Store:
                 # Nor may it share the epoch, for its predecessor's tokens are told apart by that.
                 token_epoch=seq,
             )
-            values = asdict(device)
-            del values["revocations"]
+            values = {name: value for name, value in asdict(device).items() if name in devices.c}
             await connection.execute(insert(devices).values(values))
             return device
 
@@ -99,6 +103,26 @@ class Store:
     async def revoke_tokens_of(self, device_id: str) -> Device:
         """Revoke all tokens of the device that were issued until now. Raises UnknownDevice."""
         return await self._change(device_id, new_epoch=True)
+
+    async def observe(self, device_id: str, seconds: int) -> Device:
+        """Let pass, and tell, what the rules refuse the device, from now on for so long; 0 ends it.
+
+        Raises UnknownDevice, and ValueError for a time that is longer than OBSERVE_MOST.
+        """
+        if not 0 <= seconds <= OBSERVE_MOST:
+            raise ValueError(f"{seconds} s is not between 0 and {OBSERVE_MOST}")
+        async with self._database.transaction(write=True) as connection:
+            _, now = await _log_change(connection, device_id)
+            # It ends by itself and leaves the device as it is: the time of its last change stays.
+            await connection.execute(
+                update(devices)
+                .where(devices.c.device_id == device_id)
+                .values(observe_until=now + seconds if seconds else 0)
+            )
+            device = await _find(connection, device_id)
+            if device is None:
+                raise UnknownDevice(device_id)
+            return device
 
     async def _change(self, device_id: str, *, new_epoch: bool = False, **values: object) -> Device:
         async with self._database.transaction(write=True) as connection:
@@ -138,6 +162,7 @@ class Store:
         async with self._database.transaction(write=True) as connection:
             await _log_change(connection, device_id)
             await token_rows.forget(connection, device_id, records=True)
+            await records.forget(connection, device_id)
             result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
             if result.rowcount == 0:
                 raise UnknownDevice(device_id)
@@ -213,6 +238,33 @@ class Store:
                 await connection.execute(delete(admin_events).where(admin_events.c.seq <= rows[-1].seq))
             return [row.event for row in rows if isinstance(row.event, dict)]
 
+    async def add_observations(self, seen: Sequence[Observation]) -> None:
+        """Add to what was seen of devices before."""
+        if seen:
+            async with self._database.transaction(write=True) as connection:
+                await records.add_observations(connection, seen)
+
+    async def observations(self, since: int, only: Collection[str] | None = None) -> list[Observation]:
+        """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
+        async with self._database.transaction(write=False) as connection:
+            return await records.read_observations(connection, since, only)
+
+    async def add_refusals(self, told: Sequence[Refusal]) -> None:
+        """Keep what was refused, for whoever asks why."""
+        if told:
+            async with self._database.transaction(write=True) as connection:
+                await records.add_refusals(connection, told)
+
+    async def refusal(self, refusal_id: str) -> Refusal | None:
+        """The refusal of this id, if it is kept."""
+        async with self._database.transaction(write=False) as connection:
+            return await records.read_refusal(connection, refusal_id)
+
+    async def prune_records(self) -> None:
+        """Drop observations and refusals that are too old or too many."""
+        async with self._database.transaction(write=True) as connection:
+            await records.prune(connection, _now())
+
     async def add_key_uses(self, key_id: str, n: int) -> int:
         """Count `n` more uses of the sealing key; the answer is how many there are now."""
         if n < 1:
@@ -276,6 +328,7 @@ def _device(row: Row[tuple[object, ...]], revoked: tuple[Revocation, ...]) -> De
         and all(isinstance(value, str) and is_label(name, value) for name, value in labels.items())
         and is_device_id(row.device_id)
         and isinstance(row.token_epoch, int)
+        and isinstance(row.observe_until, int)
     ):
         raise StoreError(
             f"the row of device {row.device_id!r} is damaged; remove the device and add it again"
@@ -291,4 +344,5 @@ def _device(row: Row[tuple[object, ...]], revoked: tuple[Revocation, ...]) -> De
         updated_at=row.updated_at,
         token_epoch=row.token_epoch,
         revocations=revoked,
+        observe_until=row.observe_until,
     )
