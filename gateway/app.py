@@ -47,7 +47,15 @@ from gateway.services.office import TokenOffice
 from gateway.services.over_bus import BusServices
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
-from gateway.upkeep import AdminEvents, CertificateUpkeep, KeyUses, PolicyUpkeep, TokenRecords
+from gateway.upkeep import (
+    AdminEvents,
+    CertificateUpkeep,
+    KeyUses,
+    Observations,
+    PolicyUpkeep,
+    Refusals,
+    TokenRecords,
+)
 from gateway.web import WebServer
 
 _FILES_MAX = 65_536
@@ -146,9 +154,12 @@ class Gateway:
         office, bearers = TokenOffice(shared, tokens), Bearers(tokens, shared.now)
         self._keep_saving(KeyUses(store, shared))
         self._keep_saving(TokenRecords(store, office))
+        self._keep_saving(Observations(store, shared))
+        refusals = Refusals(store)
+        self._keep_saving(refusals)
         self._closing.push_async_callback(self._tasks.stop)
         login = self._login(store, directory, tokens)
-        audit = Audit(shared.counters, AuditLog(shared.counters, shared.now))
+        audit = Audit(shared.counters, AuditLog(shared.counters, shared.now), refusals)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
         door = Door(
             shared=shared,
@@ -214,7 +225,7 @@ class Gateway:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
 
-    def _keep_saving(self, what: KeyUses | TokenRecords) -> None:
+    def _keep_saving(self, what: KeyUses | TokenRecords | Observations | Refusals) -> None:
         """Save as long as the gateway runs, and what is left when all else has stopped."""
         # Closed in the reverse order: what runs is stopped before.
         self._closing.push_async_callback(what.save)

@@ -23,13 +23,19 @@ from gateway.policy.load import PolicyError
 from gateway.policy.watch import follow
 from gateway.security.login import Login
 from gateway.services.office import TokenOffice
-from gateway.store import Store, StoreError
+from gateway.store import Refusal, Store, StoreError
 from gateway.web import WebServer
 
 _CERTIFICATE_LOOK = 2.0
 _USES_SAVE = 1.0
 _RECORDS_SAVE = 1.0
 _EVENTS_LOOK = 1.0
+_OBSERVATIONS_SAVE = 2.0
+_OBSERVATIONS_MOST = 500
+"""In one save: it takes the loop some 10 ms."""
+_SAVES_TO_PRUNE = 1_800
+_REFUSALS_MOST = 1_000
+"""That wait for the store."""
 
 _log = get_logger()
 
@@ -178,6 +184,91 @@ class TokenRecords:
             if not isinstance(error, StoreError):
                 raise
             _log.error("token records not saved", reason=str(error))
+
+
+class Observations:
+    """Saves what the devices did and were refused, so that roles can be learned from it."""
+
+    def __init__(self, store: Store, shared: Shared) -> None:
+        self._store = store
+        self._shared = shared
+
+    async def run(self) -> None:
+        """Save every two seconds and drop what is too old once an hour, for ever."""
+        saves = 0
+        while True:
+            if saves % _SAVES_TO_PRUNE == 0:
+                await self._prune()
+            saves += 1
+            await asyncio.sleep(_OBSERVATIONS_SAVE)
+            await self._save_some()
+
+    async def save(self) -> None:
+        """Save all that was not saved yet; what can't be saved now is kept for the next time."""
+        while await self._save_some():
+            pass
+
+    async def _save_some(self) -> bool:
+        """Whether there was something, and the store took it."""
+        recorder = self._shared.recorder
+        seen = recorder.take(_OBSERVATIONS_MOST, self._shared.now() // 1_000)
+        try:
+            await self._store.add_observations(seen)
+        except BaseException as error:
+            # As for the records of tokens.
+            recorder.put_back(seen)
+            if not isinstance(error, StoreError):
+                raise
+            _log.error("observations not saved", reason=str(error))
+            return False
+        return bool(seen)
+
+    async def _prune(self) -> None:
+        try:
+            await self._store.prune_records()
+        except StoreError as error:
+            _log.error("old observations not dropped", reason=str(error))
+
+
+class Refusals:
+    """Saves what the policy refused, by the id in the audit line. A consumer of the audit."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._unsaved: list[Refusal] = []
+
+    def __call__(self, event: AuditEvent) -> None:
+        """Keep a refusal until it is saved, within bounds: an attack must not fill the memory."""
+        if event.id is None or len(self._unsaved) >= _REFUSALS_MOST:
+            return
+        self._unsaved.append(
+            Refusal(
+                event.id,
+                event.time // 1_000,
+                event.device or "",
+                event.action or "",
+                event.topic or "",
+                event.reason,
+                event.rule or "",
+            )
+        )
+
+    async def run(self) -> None:
+        """Save every second, for ever."""
+        while True:
+            await asyncio.sleep(_RECORDS_SAVE)
+            await self.save()
+
+    async def save(self) -> None:
+        """Save what was not saved yet; what can't be saved now is kept for the next time."""
+        told, self._unsaved = self._unsaved, []
+        try:
+            await self._store.add_refusals(told)
+        except BaseException as error:
+            self._unsaved[:0] = told
+            if not isinstance(error, StoreError):
+                raise
+            _log.error("refusals not saved", reason=str(error))
 
 
 class AdminEvents:

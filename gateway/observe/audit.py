@@ -7,12 +7,17 @@ joins as another. No event holds a payload, a secret or a token (promise 3).
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 
 from gateway.core.counters import Counters
+from gateway.core.rules import Action
 from gateway.observe.logs import get_logger
+
+_ACTIONS = frozenset(action.value for action in Action)
+_TOPIC_MAX = 1_024
 
 
 class Kind(StrEnum):
@@ -35,6 +40,8 @@ class Kind(StrEnum):
     """A call of a service topic."""
     DEVICE = auto()
     """A device was added, changed or removed."""
+    OBSERVE = auto()
+    """What the policy refuses passed, for its device is observed."""
 
 
 class Outcome(StrEnum):
@@ -64,6 +71,14 @@ class AuditEvent:
     action: str | None = None
     rule: str | None = None
     """`file:line` of the deciding rule."""
+    id: str | None = None
+    """Of what the policy refused a device: `gateway-admin acl why ID` explains it. `Audit.emit` gives it."""
+
+    @property
+    def explicable(self) -> bool:
+        """Whether a device was refused an action on a topic, one that is short enough to be kept."""
+        refused = self.outcome is Outcome.REFUSED and self.action in _ACTIONS
+        return refused and bool(self.device and self.topic and len(self.topic) <= _TOPIC_MAX)
 
 
 Consumer = Callable[[AuditEvent], None]
@@ -78,6 +93,8 @@ class Audit:
 
     def emit(self, event: AuditEvent) -> None:
         """Tell everybody. Called on the data path: consumers must not block."""
+        if event.explicable:
+            event = replace(event, id=secrets.token_hex(5))
         self._counters.audit_events[event.kind, event.outcome] += 1
         for consumer in self._consumers:
             consumer(event)
@@ -124,6 +141,7 @@ class AuditLog:
             topic=event.topic,
             action=event.action,
             rule=event.rule,
+            id=event.id,
             suppressed=self._suppressed or None,
         )
         self._suppressed = 0

@@ -89,11 +89,41 @@ def test_every_consumer_gets_every_event_and_it_is_counted():
     counters = Counters()
     first, second = [], []
     audit = Audit(counters, first.append, second.append)
-    refused, done = event(), event(kind=Kind.LOGIN, outcome=Outcome.DONE)
+    refused, done = event(action=None), event(kind=Kind.LOGIN, outcome=Outcome.DONE)
     for one in (refused, done, refused):
         audit.emit(one)
     assert first == second == [refused, done, refused]
     assert counters.audit_events == {(Kind.PUBLISH, Outcome.REFUSED): 2, (Kind.LOGIN, Outcome.DONE): 1}
+
+
+def test_each_refusal_of_the_policy_has_an_id_that_stands_in_its_line(stream):
+    told = []
+    audit = Audit(Counters(), told.append, AuditLog(Counters(), Clock()))
+    for action in ("publish", "subscribe", "encrypt", "decrypt"):
+        audit.emit(event(action=action))
+    ids = [one.id for one in told]
+    assert [line["id"] for line in lines(stream)] == ids
+    assert len(set(ids)) == 4
+    assert all(ids)
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        {"outcome": Outcome.DONE},
+        {"outcome": Outcome.FAILED},
+        {"device": None},
+        {"topic": None},
+        {"topic": "x" * 1_025},
+        {"action": None},
+        {"action": "auth"},
+    ],
+)
+def test_what_can_not_be_explained_has_no_id(stream, without):
+    told = []
+    Audit(Counters(), told.append, AuditLog(Counters(), Clock())).emit(event(**without))
+    assert told == [event(**without)]
+    assert "id" not in lines(stream)[0]
 
 
 def test_a_flood_costs_a_bounded_number_of_lines_and_the_next_line_says_how_many_are_missing(stream):
