@@ -1,0 +1,274 @@
+"""`gateway-admin acl import`: Mosquitto's access rules as a policy of ours, its users as devices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.output import Failure, Json, answering, wrong_usage
+from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
+from gateway.core.identity import is_device_id
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.core.policy import Role
+    from gateway.policy.imports.roles import Composed
+    from gateway.policy.imports.source import Account, Finding, Source
+
+app = typer.Typer(no_args_is_help=True, help="Make a policy of another broker's access rules.")
+
+_BYTES_MAX = 16_777_216
+"""Longest file that is read."""
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A device that can be made of a user."""
+
+    device_id: str
+    roles: tuple[str, ...]
+    credential: str
+    state: str = "would be added"
+
+
+@app.command("mosquitto")
+def mosquitto(
+    acl: Annotated[
+        Path | None, typer.Option("--acl", metavar="FILE", help="Mosquitto's acl_file.", show_default=False)
+    ] = None,
+    passwords: Annotated[
+        Path | None,
+        typer.Option("--passwords", metavar="FILE", help="Its password_file.", show_default=False),
+    ] = None,
+    dynsec: Annotated[
+        Path | None,
+        typer.Option(
+            "--dynsec",
+            metavar="FILE",
+            help="The file of its dynamic security plugin, instead of both.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where the policy is written: a new or an empty folder. Without it nothing is written.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    add_devices: Annotated[
+        bool, typer.Option("--add-devices", help="Add the users with a password to the store, as devices.")
+    ] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Make a policy of Mosquitto's access rules, and say what can't be as it was.
+
+    Writes roles, and cases with Mosquitto's answers to many questions. Everything that is not carried over
+    as it is stands in the report with file and line; where in doubt the policy gives less. Put it in force
+    by ACL_PATH when you have read it. Devices keep their passwords: their first login replaces Mosquitto's
+    hash by Argon2id.
+
+    Exit code 1: Mosquitto would not start with a file, there is something in FOLDER, or a role that devices
+    would get says something else in the policy in force.
+
+    For example:
+
+        gateway-admin acl import mosquitto --acl mosquitto.acl --passwords passwd --out acl-new
+
+        gateway-admin acl import mosquitto --dynsec dynamic-security.json --out acl-new --add-devices
+    """
+    with answering(as_json=as_json) as answer:
+        if dynsec is not None and (acl is not None or passwords is not None):
+            raise wrong_usage(
+                "--dynsec FILE stands instead of --acl and --passwords: import one, then the other"
+            )
+        if add_devices and dynsec is None and passwords is None:
+            raise wrong_usage("--add-devices needs --passwords FILE: a device is made of a user and its hash")
+        from gateway.policy.imports.roles import compose
+        from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
+
+        settings = settings_of(config)
+        reserved = settings.service_topic_prefix
+        source, accounts, findings = _read(acl, passwords, dynsec)
+        composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
+        composed.findings += findings
+        if not composed.drafts:
+            raise Failure(f"{source.file} allows nobody anything: there is nothing to import")
+        questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
+        composed.findings += faults
+        candidates = _candidates(composed, accounts)
+        if add_devices:
+            _check_roles(settings, composed, candidates, out)
+
+        def put() -> None:
+            if out is not None:
+                write(out, source, composed, questions, reserved=reserved)
+
+        if add_devices:
+            asyncio.run(_add(settings, candidates, put))
+        else:
+            put()
+        answer.give(
+            _value(source, composed, candidates, len(questions), out),
+            *_lines(source, composed, candidates, len(questions), out),
+        )
+
+
+def _read(
+    acl: Path | None, passwords: Path | None, dynsec: Path | None
+) -> tuple[Source, Sequence[Account], list[Finding]]:
+    from gateway.policy.imports.dynsec import DynSec
+    from gateway.policy.imports.mosquitto_acl import AclFile
+    from gateway.policy.imports.mosquitto_passwords import read_passwords
+    from gateway.policy.imports.source import Finding
+
+    if dynsec is not None:
+        found = DynSec(_content(dynsec), str(dynsec))
+        return found, found.accounts, []
+    if acl is None:
+        raise wrong_usage("name --acl FILE (and --passwords FILE), or --dynsec FILE")
+    if passwords is None:
+        return AclFile(_content(acl), str(acl)), (), []
+    accounts, findings = read_passwords(_content(passwords), str(passwords))
+    source = AclFile(_content(acl), str(acl), [(account.user, account.place) for account in accounts])
+    known = {account.user for account in accounts}
+    for subject in source.subjects:
+        if subject.user is not None and subject.user not in known:
+            text = f"user {subject.user!r} has no hash in {passwords}: no device is made of it"
+            findings = (*findings, Finding("note", subject.place, text, subject.user))
+    return source, accounts, list(findings)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        raw = file.read(_BYTES_MAX + 1)
+    if len(raw) > _BYTES_MAX:
+        raise Failure(f"{path} is longer than {_BYTES_MAX:,} bytes")
+    return raw
+
+
+def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[_Candidate]:
+    """What can be made of the accounts; what can't is added to the findings."""
+    from gateway.policy.imports.source import Finding
+    from gateway.security.passwords import imported_credential
+
+    found = []
+    for account in accounts:
+        try:
+            credential = imported_credential(account.hashed)
+        except ValueError as error:
+            text = (
+                f"the password of user {account.user!r} can't be taken over: {error}; no device is made of it"
+            )
+            composed.findings.append(Finding("differs", account.place, text, account.user))
+            continue
+        if is_device_id(account.user):  # others are told of with their rules
+            found.append(_Candidate(account.user, composed.roles_of[account.user], credential))
+    return found
+
+
+def _check_roles(
+    settings: Settings, composed: Composed, candidates: Sequence[_Candidate], out: Path | None
+) -> None:
+    """No device may get other rights than its roles say here, for the policy in force has such names too."""
+    if out is not None and out.resolve() == settings.acl_path.resolve():
+        return  # it is there from now on
+    in_force = policy_of(settings).roles
+    mine = {draft.role.name: draft.role for draft in composed.drafts}
+    used = {role for candidate in candidates for role in candidate.roles}
+    others = [
+        name for name in sorted(used) if name in in_force and _says(in_force[name]) != _says(mine[name])
+    ]
+    if others:
+        raise Failure(
+            f"nothing was done: devices would get roles that say something else in {settings.acl_path}. "
+            "Import without --add-devices, put the new policy in force, and call this again without --out",
+            [f'role "{name}" is there already, with other rules' for name in others],
+        )
+
+
+def _says(role: Role) -> frozenset[tuple[object, ...]]:
+    return frozenset(
+        (rule.effect, rule.actions, rule.topic, rule.max_qos, rule.retain, rule.max_payload)
+        for rule in role.rules
+    )
+
+
+async def _add(settings: Settings, candidates: Sequence[_Candidate], put: Callable[[], None]) -> None:
+    """Write the policy by `put`, then add the devices: neither when there is no store."""
+    async with store_of(settings) as store:
+        from gateway.store import DeviceExists
+
+        put()
+        for one in candidates:
+            try:
+                await store.add_device(one.device_id, credential=one.credential, roles=one.roles, labels={})
+            except DeviceExists:
+                one.state = "is there already and was left as it is"
+                continue
+            one.state = "added"
+            roles = ", ".join(one.roles) or "none"
+            await note(
+                store, "device", f"imported from Mosquitto with the roles {roles}", device=one.device_id
+            )
+
+
+def _value(
+    source: Source, composed: Composed, candidates: Sequence[_Candidate], questions: int, out: Path | None
+) -> Mapping[str, object]:
+    return {
+        "source": source.file,
+        "out": None if out is None else str(out),
+        "roles": {draft.role.name: len(draft.role.rules) for draft in composed.drafts},
+        "users": [
+            {"user": user, "device_id": user if is_device_id(user or "") else None, "roles": list(roles)}
+            for user, roles in composed.roles_of.items()
+        ],
+        "differs": [_finding(one) for one in composed.findings if one.kind == "differs"],
+        "notes": [_finding(one) for one in composed.findings if one.kind == "note"],
+        "cases": questions,
+        "devices": [
+            {"device_id": one.device_id, "roles": list(one.roles), "state": one.state} for one in candidates
+        ],
+    }
+
+
+def _finding(one: Finding) -> dict[str, object]:
+    return {
+        "place": one.place,
+        "text": one.text,
+        "user": one.user,
+        "action": one.action,
+        "topics": one.topics,
+    }
+
+
+def _lines(
+    source: Source, composed: Composed, candidates: Sequence[_Candidate], questions: int, out: Path | None
+) -> list[str]:
+    rules = sum(len(draft.role.rules) for draft in composed.drafts)
+    users = sum(user is not None for user in composed.roles_of)
+    lines = [f"{source.file}: {users} users; {len(composed.drafts)} roles with {rules} rules."]
+    for user, roles in composed.roles_of.items():
+        name = "without a user name" if user is None else user
+        lines.append(f"  {name}\t{', '.join(roles) or 'no right'}")
+    for kind, title in (("differs", "Not as in Mosquitto:"), ("note", "To know:")):
+        told = [one for one in composed.findings if one.kind == kind]
+        lines += [title, *(f"  {one.place}: {one.text}." for one in told)] if told else []
+    lines.append(f"{questions} questions have the same answer as in Mosquitto.")
+    if out is None:
+        lines.append("Nothing was written: name a folder with --out.")
+    else:
+        lines.append(f"Written to {out}, the questions as cases.toml. Put it in force: ACL_PATH={out}")
+    if candidates:
+        lines += ["Devices:", *(f"  {one.device_id}\t{one.state}" for one in candidates)]
+    return lines

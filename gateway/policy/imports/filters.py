@@ -1,0 +1,65 @@
+"""What two filters have in common and what one leaves of the other, placeholders included.
+
+`gateway.mqtt.topics` has this for filters as they are; here a level may be a placeholder, whose value
+nobody knows yet: it may be any word, and the same one wherever it stands.
+"""
+
+from __future__ import annotations
+
+from gateway.mqtt.topics import join_filter, split_filter
+
+_PIECES_MOST = 8
+"""Into how many filters a difference may fall; more would be no rules that anybody reads."""
+
+
+def meet(one: str, other: str) -> str | None:
+    """A filter of the topics that both match; None when there can be none.
+
+    Exact, but where a placeholder meets a word: whether they are the same shows only later, and the level
+    of `one` is taken. So it never matches more than `one`.
+    """
+    mine, mine_open = split_filter(one)
+    theirs, theirs_open = split_filter(other)
+    if (len(mine) < len(theirs) and not mine_open) or (len(mine) > len(theirs) and not theirs_open):
+        return None
+    levels = []
+    for number in range(max(len(mine), len(theirs))):
+        here = mine[number] if number < len(mine) else "+"
+        there = theirs[number] if number < len(theirs) else "+"
+        if not _may_agree(here, there, first=not number):
+            return None
+        levels.append(there if here == "+" else here)
+    return join_filter(levels, open_end=mine_open and theirs_open)
+
+
+def without(one: str, other: str) -> list[str] | None:
+    """Filters of the topics that `one` matches and `other` doesn't; None when filters can't say that.
+
+    They can when `other` takes away whole depths: `a/#` without `a/+` is `a` and `a/+/+/#`.
+    """
+    if meet(one, other) is None:
+        return [one]
+    mine, mine_open = split_filter(one)
+    theirs, theirs_open = split_filter(other)
+    for number, level in enumerate(theirs):
+        here = mine[number] if number < len(mine) else "+"
+        if level != here and (level != "+" or (not number and here[:1] == "$")):
+            return None
+    deeper = len(theirs) - len(mine)
+    if not mine_open or deeper < 0:
+        return []  # they meet, so that `other` reaches all depths of `one`
+    if deeper + 1 > _PIECES_MOST:
+        return None
+    left = [join_filter([*mine, *["+"] * depth], open_end=False) for depth in range(deeper)]
+    if not theirs_open:
+        left.append(join_filter([*mine, *["+"] * (deeper + 1)], open_end=True))
+    return left
+
+
+def _may_agree(here: str, there: str, *, first: bool) -> bool:
+    if here == there:
+        return True
+    if "+" in {here, there} or "{" in {here[:1], there[:1]}:
+        # Neither a wildcard nor a placeholder reaches a first level that begins with $ [MQTT-4.7.2-1].
+        return not (first and "$" in {here[:1], there[:1]})
+    return False

@@ -1,0 +1,205 @@
+"""Mosquitto's `acl_file`, read as Mosquitto 2.0 reads it.
+
+For one user its own `deny` lines are asked first, then its other `topic` lines, then all `pattern deny`
+lines, then the other patterns; the first that matches decides, and what none matches is denied. So an
+own line is stronger than a pattern that denies. Lines that Mosquitto would not start with are problems
+here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from gateway.core.identity import is_device_id
+from gateway.core.rules import Action
+from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
+from gateway.policy.document import PolicyError
+from gateway.policy.imports.source import ANONYMOUS, NO_DEVICE_ID, Finding, Part, Step, Steps, Subject
+from gateway.policy.imports.translate import pattern_levels, plain_levels, step, with_device
+
+_BLANKS = " \t\n\v\f\r"
+_ACTIONS = (Action.PUBLISH, Action.SUBSCRIBE)
+_ACCESS = {
+    "read": frozenset({Action.SUBSCRIBE}),
+    "write": frozenset({Action.PUBLISH}),
+    "readwrite": frozenset(_ACTIONS),
+    "deny": frozenset(_ACTIONS),
+}
+_EVERYONE = "everyone"
+_NAMES = re.compile("%[uc]")
+
+_SUBSCRIBING = (
+    "Mosquitto takes every SUBSCRIBE and holds back what may not be read; the gateway refuses a SUBSCRIBE "
+    "unless one rule covers all of its filter. Let clients ask for no more than they may read"
+)
+_DANGEROUS_CLIENT_IDS = (
+    "Mosquitto refuses by every pattern whose client id has + or #; here only rules with {client} do"
+)
+_CLIENT_IDS = (
+    "%c: a client id that is not one plain level (empty, with / + or #, or with $ at the beginning of the "
+    "topic) matches nothing here; Mosquitto puts in every one without + and #"
+)
+_PART_OF_A_LEVEL = (
+    "%u is only a part of a level, and no placeholder is: it is written out for every user that is named "
+    "here; whoever gets the role of the patterns later lacks this line"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One `topic` or `pattern` line."""
+
+    allow: bool
+    actions: frozenset[Action]
+    topic: str
+    """As written."""
+    place: str
+    is_pattern: bool
+
+
+class AclFile:
+    """Who may do what by one file. Users whom it doesn't name may be added: patterns concern them too."""
+
+    def __init__(self, raw: bytes, file: str, others: Iterable[tuple[str, str]] = ()) -> None:
+        """Read it. Raises PolicyError with all lines that Mosquitto would not start with.
+
+        `others` are further users, each with the place where it is named.
+        """
+        self.file = file
+        self._patterns: list[_Entry] = []
+        self._own: dict[str | None, list[_Entry]] = {}
+        self._named: dict[str | None, str] = {}
+        self._findings: dict[Finding, None] = {}
+        problems: list[str] = []
+        # Bytes that are no UTF-8 are in no topic name: such a line matches nothing, and that is told.
+        self._read(raw.decode("utf-8", "surrogateescape"), problems)
+        if problems:
+            raise PolicyError(problems)
+        for user, place in others:
+            self._named.setdefault(user, place)
+        self.parts = (self._everyone(),) if self._patterns else ()
+        self.subjects = tuple(self._subject(user, place) for user, place in self._named.items())
+        self._tell_what_holds_throughout()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What can't be as it was."""
+        return tuple(self._findings)
+
+    def _read(self, text: str, problems: list[str]) -> None:
+        user: str | None = None
+        for number, raw_line in enumerate(text.split("\n"), start=1):
+            line = raw_line.split("\0")[0].rstrip(_BLANKS)  # it is a C string there
+            word, _, rest = line.lstrip(" ").partition(" ")
+            rest = rest.strip(_BLANKS)
+            place = f"{self.file}:{number}"
+            fault = None
+            if line[:1] == "#" or not word:
+                continue
+            if word in {"topic", "pattern"}:
+                fault = self._add_entry(rest, place, user, is_pattern=word == "pattern")
+            elif word == "user":
+                user, fault = rest, None if rest else "the name is missing"
+                self._named.setdefault(user, place)
+            else:
+                fault = f'"{word}" is none of topic, pattern and user (a comment begins in the first column)'
+            if fault:
+                problems.append(f"{place}: {fault}; Mosquitto does not start with this line: correct it")
+
+    def _add_entry(self, text: str, place: str, user: str | None, *, is_pattern: bool) -> str | None:
+        if not text:
+            return "the topic is missing"
+        access, _, topic = text.partition(" ")
+        topic = topic.strip(_BLANKS)
+        if not topic:  # so that `topic read` is about a topic of this name
+            access, topic = "readwrite", access
+        if access not in _ACCESS:
+            return f'"{access}" is none of {", ".join(_ACCESS)}'
+        if fault := _fault(topic):
+            return fault
+        entry = _Entry(access != "deny", _ACCESS[access], topic, place, is_pattern)
+        if is_pattern:
+            self._patterns.append(entry)
+        else:
+            self._own.setdefault(user, []).append(entry)
+            self._named.setdefault(user, place)
+        return None
+
+    def _everyone(self) -> Part:
+        """The patterns for a user of whom nothing else is known."""
+        lists: dict[Action, tuple[Steps, ...]] = {}
+        for action in _ACTIONS:
+            found = []
+            for entry in _sorted(self._patterns, action):
+                levels = pattern_levels(entry.topic, None)
+                made, finding = step(
+                    levels, there=entry.topic, allow=entry.allow, action=action, place=entry.place
+                )
+                if any("%u" in level and level != "%u" for level in entry.topic.split("/")):
+                    finding = Finding("differs", entry.place, _PART_OF_A_LEVEL)
+                self._tell(finding)
+                found.append(made)
+            lists[action] = (tuple(found),)
+        return Part(_EVERYONE, f"What every user may do: the patterns of {self.file}.", lists)
+
+    def _subject(self, user: str | None, place: str) -> Subject:
+        patterns = self._patterns
+        if user is None:
+            patterns = [entry for entry in patterns if "%u" not in entry.topic]
+        elif "+" in user or "#" in user:
+            patterns = []  # Mosquitto then refuses by every pattern, for CVE-2017-7650
+        client = user if user is not None and is_device_id(user) else "client"
+        lists: dict[Action, tuple[Steps, ...]] = {}
+        for action in _ACTIONS:
+            entries = _sorted(self._own.get(user, []), action) + _sorted(patterns, action)
+            lists[action] = (tuple(self._step(entry, action, user or "", client) for entry in entries),)
+        return Subject(user, client, place, lists, tuple(part.name for part in self.parts))
+
+    def _step(self, entry: _Entry, action: Action, user: str, client: str) -> Step:
+        there, levels = entry.topic, plain_levels(entry.topic)
+        if entry.is_pattern:
+            there = _NAMES.sub(lambda name: user if name[0] == "%u" else client, there)
+            levels = pattern_levels(entry.topic, user)
+        found, finding = step(levels, there=there, allow=entry.allow, action=action, place=entry.place)
+        if finding and finding.topics and entry.is_pattern:  # told once for all users
+            finding = replace(finding, topics=with_device(finding.topics, user))
+        self._tell(finding)
+        return found
+
+    def _tell(self, finding: Finding | None) -> None:
+        if finding:
+            self._findings[finding] = None
+
+    def _tell_what_holds_throughout(self) -> None:
+        self._tell(Finding("differs", self.file, _SUBSCRIBING, action=Action.SUBSCRIBE))
+        for entry in self._own.get(None, []):
+            self._tell(Finding("differs", entry.place, ANONYMOUS))
+        for user, place in self._named.items():
+            if user is not None and not is_device_id(user):
+                self._tell(Finding("differs", place, NO_DEVICE_ID.format(user), user=user))
+        if self._patterns:
+            self._tell(Finding("differs", self._patterns[0].place, _DANGEROUS_CLIENT_IDS))
+        for entry in self._patterns:
+            if "%c" in entry.topic:
+                self._tell(Finding("differs", entry.place, _CLIENT_IDS))
+
+
+def _sorted(entries: list[_Entry], action: Action) -> list[_Entry]:
+    """Those about an action in the order in which they are asked."""
+    return sorted((entry for entry in entries if action in entry.actions), key=lambda entry: entry.allow)
+
+
+def _fault(topic: str) -> str | None:
+    """Why Mosquitto takes no such filter."""
+    levels = topic.split("/")
+    if any("+" in level and level != "+" for level in levels):
+        return f'"{topic}" has a + that is not a whole level'
+    if any("#" in level and level != "#" for level in levels) or "#" in levels[:-1]:
+        return f'"{topic}" has a # that is not its whole last level (no comment may stand behind a topic)'
+    if len(levels) > MAX_LEVELS:
+        return f"the topic has more than {MAX_LEVELS} levels"
+    if len(topic.encode("utf-8", "surrogateescape")) > MAX_BYTES:
+        return f"the topic is longer than {MAX_BYTES:,} bytes"
+    return None

@@ -1,0 +1,40 @@
+"""Mosquitto's `password_file`: who may log in, and the hashes as they are written there.
+
+Reads them as Mosquitto 2.0 does; what a hash means is for `gateway.security.passwords`. Hashes and
+plain passwords appear in no message.
+"""
+
+from __future__ import annotations
+
+from gateway.policy.imports.source import Account, Finding
+
+_BLANKS = " \t\n\v\f\r"
+_PLAIN = (
+    "user {!r} has a password in plain text, with which Mosquitto lets nobody in: no device is made of it. "
+    "`mosquitto_passwd -U` hashes such files"
+)
+
+
+def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Finding, ...]]:
+    """The accounts of a file, and what in it is none. Of two lines for one user the last counts."""
+    accounts: dict[str, Account] = {}
+    findings: list[Finding] = []
+    for number, raw_line in enumerate(raw.decode("utf-8", "surrogateescape").split("\n"), start=1):
+        line = raw_line.split("\0")[0]
+        place = f"{file}:{number}"
+        if line[:1] == "#" or not line.strip(_BLANKS):
+            continue
+        # As strtok does: colons at the beginning count for nothing.
+        fields = [field.strip(_BLANKS) for field in line.split(":") if field]
+        if ":" not in line or len(fields) < 2 or not fields[0] or not fields[1]:
+            findings.append(Finding("note", place, "is not `name:hash`; Mosquitto lets nobody in by it"))
+            continue
+        user, hashed = fields[:2]
+        if user in accounts:
+            findings.append(Finding("note", accounts[user].place, f"user {user!r} is there again in {place}"))
+        accounts.pop(user, None)
+        if hashed.startswith(("$6$", "$7$")):
+            accounts[user] = Account(user, hashed, place)
+        else:
+            findings.append(Finding("differs", place, _PLAIN.format(user), user))
+    return tuple(accounts.values()), tuple(findings)

@@ -1,0 +1,216 @@
+"""Subjects made into roles: parts become roles that many have, and what users have alike is shared.
+
+Owns the names of roles and who gets which. Knows no file format, neither the source's nor ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.core.identity import is_device_id
+from gateway.core.policy import Action, Effect, Role, Rule
+from gateway.mqtt.topics import covers
+from gateway.policy.imports.filters import meet
+from gateway.policy.imports.first_match import both, settle
+from gateway.policy.imports.source import Finding, Source, Steps, Subject
+from gateway.policy.imports.translate import with_device
+
+_NO_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
+_NAMED_MOST = 20
+_LOST = (
+    "allows {topics} to user {user}, for it is asked before {deny}, which denies it; here a deny beats every "
+    "allow, and the user may not"
+)
+_RESERVED = "reaches {0}/#: topics at and below {0}/ are the gateway's own, and no rule says anything there"
+_SENSITIVE = (
+    "reaches {0}, where payloads are sealed before they reach the bus: who shall read them needs a rule with "
+    '"decrypt", or the topic has to leave encryption.toml'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    effect: Effect
+    action: Action
+    topic: str
+
+
+_NOBODY = _Right(Effect.DENY, Action.PUBLISH, "")
+_Rights = dict[_Right, tuple[str, str]]
+"""Each with the place of the line that it comes from, and the topic without `{device}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A role, and for each of its rules the places of the lines that it comes from."""
+
+    role: Role
+    places: Mapping[Rule, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class Composed:
+    """The roles of a source, who gets which, and what is not as it was."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    roles_of: dict[str | None, tuple[str, ...]] = field(default_factory=dict)
+    """By user; None has the role for clients without a name."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+def compose(source: Source, *, reserved: str, sensitive: Iterable[str]) -> Composed:
+    """Roles that give each user what the source gives it, or less where that is told.
+
+    `reserved` is the prefix of the service topics, `sensitive` the filters of what is sealed.
+    """
+    composed = Composed(findings=list(source.findings))
+    taken: set[str] = set()
+    parts: dict[str, tuple[str, _Rights]] = {}
+    for part in source.parts:
+        if rights := _rights(part.lists, None, []):
+            name = _free_name(part.name, taken)
+            parts[part.name] = (name, rights)
+            composed.drafts.append(_draft(name, part.description, rights))
+    alike: dict[frozenset[_Right], list[Subject]] = {}
+    own_of: dict[str | None, _Rights] = {}
+    for subject in source.subjects:
+        rights = _rights(subject.lists, subject.user, composed.findings)
+        given, own = _share(subject, rights, parts)
+        composed.roles_of[subject.user] = given
+        own_of[subject.user] = own
+        if own:
+            # Who comes without a name becomes no device by itself, so that nobody shares a role with it.
+            key = frozenset(own) | ({_NOBODY} if subject.user is None else set())
+            alike.setdefault(key, []).append(subject)
+    with_placeholder = {
+        step.place
+        for part in source.parts
+        for lists in part.lists.values()
+        for steps in lists
+        for step in steps
+        if "{device}" in (step.topic or "")
+    }
+    for subjects in alike.values():
+        users = [subject.user for subject in subjects]
+        draft = _own(users, own_of[users[0]], with_placeholder, source.file, taken)
+        composed.drafts.append(draft)
+        for user in users:
+            composed.roles_of[user] = (draft.role.name, *composed.roles_of[user])
+    _tell_of_topics(composed, reserved, sensitive)
+    return composed
+
+
+def _rights(lists: Mapping[Action, tuple[Steps, ...]], user: str | None, findings: list[Finding]) -> _Rights:
+    """The rights that lists give; what a user loses is added to `findings`."""
+    found: _Rights = {}
+    for action, all_steps in lists.items():
+        settled = settle(all_steps[0])
+        for steps in all_steps[1:]:
+            settled = both(settled, settle(steps))
+        for effect, topics in ((Effect.ALLOW, settled.allows), (Effect.DENY, settled.denies)):
+            for topic, place in topics.items():
+                found[_Right(effect, action, _general(topic, user))] = (place, topic)
+        findings += [
+            Finding(
+                "differs",
+                loss.allow,
+                _LOST.format(topics=loss.topics, user=user, deny=loss.deny),
+                user,
+                action,
+                loss.topics,
+            )
+            for loss in settled.losses
+        ]
+    # A deny without an allow takes nothing away.
+    return found if any(right.effect is Effect.ALLOW for right in found) else {}
+
+
+def _general(topic: str, user: str | None) -> str:
+    return with_device(topic, user) if user is not None and is_device_id(user) else topic
+
+
+def _share(
+    subject: Subject, rights: _Rights, parts: Mapping[str, tuple[str, _Rights]]
+) -> tuple[tuple[str, ...], _Rights]:
+    """The roles of parts that the subject can have, and what is left for a role of its own.
+
+    It can have a part that allows no more than it has, and denies nothing that it has.
+    """
+    given: list[str] = []
+    own = dict(rights)
+    for part in subject.parts if subject.user is not None else ():
+        if part not in parts:
+            continue
+        name, theirs = parts[part]
+        general = [_Right(one.effect, one.action, _general(one.topic, subject.user)) for one in theirs]
+        if all(_within(right, rights) for right in general):
+            given.append(name)
+            own = {right: place for right, place in own.items() if not _within(right, general)}
+    return tuple(given), own
+
+
+def _within(right: _Right, others: Iterable[_Right]) -> bool:
+    return any(
+        other.effect is right.effect and other.action is right.action and covers(other.topic, right.topic)
+        for other in others
+    )
+
+
+def _own(
+    users: Sequence[str | None], rights: _Rights, with_placeholder: set[str], file: str, taken: set[str]
+) -> Draft:
+    """The role of one user, or of several who have the same rights."""
+    first = users[0]
+    if len(users) > 1:
+        shown = ", ".join(map(str, users[:_NAMED_MOST])) + (", …" if len(users) > _NAMED_MOST else "")
+        return _draft(_free_name("shared", taken), f"Users {shown} of {file}, who may do the same.", rights)
+    if first is None:
+        return _draft(_free_name("anonymous", taken), f"Clients without a user name of {file}.", rights)
+    # Written out as the line is, but for lines that say themselves that they mean the user's name.
+    rights = {
+        right if place in with_placeholder else _Right(right.effect, right.action, topic): (place, topic)
+        for right, (place, topic) in rights.items()
+    }
+    return _draft(_free_name(first, taken), f"User {first} of {file}.", rights)
+
+
+def _draft(name: str, description: str, rights: _Rights) -> Draft:
+    actions: dict[tuple[Effect, str], set[Action]] = {}
+    places: dict[tuple[Effect, str], dict[str, None]] = {}
+    for right, (place, _) in rights.items():
+        key = (right.effect, right.topic)
+        actions.setdefault(key, set()).add(right.action)
+        places.setdefault(key, {})[place] = None
+    rules = {
+        Rule(effect, frozenset(found), topic, role=name): tuple(places[effect, topic])
+        for (effect, topic), found in actions.items()
+    }
+    return Draft(Role(name, description, tuple(rules)), rules)
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    """A role's name that is like `wanted` and not taken yet."""
+    stem = _NO_NAME.sub(lambda found: "-" if found.start() else "", wanted)[:60].strip("-") or "user"
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name)
+    return name
+
+
+def _tell_of_topics(composed: Composed, reserved: str, sensitive: Iterable[str]) -> None:
+    """What holds of some topics, whatever a rule says."""
+    told: dict[Finding, None] = {}
+    for draft in composed.drafts:
+        for rule, places in draft.places.items():
+            for place in places:
+                if meet(f"{reserved}/#", rule.topic) is not None:
+                    text = _RESERVED.format(reserved)
+                    told[Finding("differs", place, text, topics=f"{reserved}/#")] = None
+                for topics in sensitive:
+                    if rule.effect is Effect.ALLOW and meet(topics, rule.topic) is not None:
+                        told[Finding("note", place, _SENSITIVE.format(topics))] = None
+    composed.findings += told

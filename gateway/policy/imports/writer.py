@@ -1,0 +1,201 @@
+"""A composed policy as a folder of files, with the questions that show it to be what it was.
+
+The files are those of `acl/` (see acl/README.md); behind each topic stands the line it comes from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.core.identity import Identity, is_device_id
+from gateway.core.limits import Limits
+from gateway.core.policy import Action, Effect, Policy
+from gateway.core.rules import Rule
+from gateway.mqtt.topics import name_fault
+from gateway.policy.cases import load_cases, run_cases
+from gateway.policy.document import PolicyError
+from gateway.policy.imports.roles import Composed, Draft
+from gateway.policy.imports.source import Finding, Source, Step, Subject
+from gateway.policy.load import load_policy
+
+SENSITIVE = ("devices/+/private/#",)
+"""What is sealed by the encryption.toml that ships."""
+_WORDS = ("x1", "y2", "z3", "x4", "y5")
+"""For levels that may be anything."""
+_QUESTIONS_MOST = 40
+"""About one user; half of them about topics of others, for denials matter most."""
+_CASES_MOST = 2_000
+"""Every look at the policy reads them, a third of a millisecond each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One case: an identity, and Mosquitto's answer, which is ours too."""
+
+    identity: Identity
+    action: Action
+    topic: str
+    allowed: bool
+
+
+def compiled(composed: Composed, *, reserved: str) -> Policy:
+    """The composed roles, judging as they will from their files."""
+    roles = [draft.role for draft in composed.drafts]
+    return Policy(roles, sensitive=SENSITIVE, limits=Limits(), reserved=reserved)
+
+
+def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Question], list[Finding]]:
+    """Questions about every user that both answer alike, and a finding for each that they don't.
+
+    A question whose answer is told to differ is in neither.
+    """
+    questions: list[Question] = []
+    faults: list[Finding] = []
+    subjects = [(subject.user, subject) for subject in source.subjects if subject.user is not None]
+    told = {
+        (one.user, one.action, one.topics): one
+        for one in composed.findings
+        if one.kind == "differs" and one.topics is not None
+    }
+    most = min(_QUESTIONS_MOST, max(2, _CASES_MOST // (2 * len(subjects) or 1)))
+    common = _spread(_examples(step for _, subject in subjects for step in _steps(subject)), most)
+    for user, subject in subjects:
+        roles = composed.roles_of[user]
+        # One that can be no device is asked about by the name of the role with its rules.
+        device = user if is_device_id(user) else next(iter(roles), "nobody")
+        identity = Identity(device, roles, {}, subject.client)
+        access = policy.access(identity)
+        told_of_it = [one for one in told.values() if one.user in {None, user}]
+        own = _spread(_examples(_steps(subject)), most // 2)
+        for topic in list(dict.fromkeys([*own, *common]))[:most]:
+            for action in subject.lists:
+                if any(one.explains(user, subject.client, action, topic) for one in told_of_it):
+                    continue
+                allowed = subject.allowed_there(action, topic)
+                if access.decide(action, topic).allowed is allowed:
+                    questions.append(Question(identity, action, topic, allowed))
+                else:
+                    text = f"user {user}, {action} {topic}: another answer here, for no known reason"
+                    faults.append(Finding("differs", subject.place, text, user, action, topic))
+    return questions, faults
+
+
+def write(
+    folder: Path, source: Source, composed: Composed, questions: Sequence[Question], *, reserved: str
+) -> None:
+    """Write the policy into a new or an empty folder, and try it there before it gets its name.
+
+    Raises OSError, and PolicyError when the folder has something in it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PolicyError([f"{folder}: there is something already; name a folder that is new or empty"])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.new")
+    (draft / "roles").mkdir(parents=True)
+    origin = f"# From {_plain(source.file)}, by `gateway-admin acl import mosquitto`.\n"
+    for one in composed.drafts:
+        (draft / "roles" / f"{one.role.name}.toml").write_text(origin + _role(one), "utf-8")
+    (draft / "encryption.toml").write_text(_encryption(), "utf-8")
+    (draft / "limits.toml").write_text(_limits(), "utf-8")
+    if questions:
+        (draft / "cases.toml").write_text(origin + _cases(questions), "utf-8")
+    policy = load_policy(draft, reserved=reserved)
+    failed = [str(result) for result in run_cases(policy, load_cases(draft, policy)) if not result.passed]
+    if failed:
+        raise PolicyError(failed)
+    draft.rename(folder)
+
+
+def _steps(subject: Subject) -> Iterable[Step]:
+    return (step for lists in subject.lists.values() for steps in lists for step in steps)
+
+
+def _examples(steps: Iterable[Step]) -> list[str]:
+    """Topics that these lines match."""
+    found: dict[str, None] = {}
+    for step in steps:
+        levels = [
+            _WORDS[number % len(_WORDS)] if level == "+" else level
+            for number, level in enumerate(step.there.split("/"))
+        ]
+        ends: tuple[list[str], ...] = ([],)
+        if levels[-1] == "#":
+            levels = levels[:-1]
+            ends = ([], ["x1"], ["x1", "y2"])
+        for end in ends:
+            topic = "/".join([*levels, *end])
+            if name_fault(topic) is None:
+                found[topic] = None
+    return list(found)
+
+
+def _spread(topics: Sequence[str], most: int) -> list[str]:
+    """At most so many of them, from the whole list."""
+    stride = max(1, -(-len(topics) // most)) if most else 1
+    return list(topics[::stride][:most])
+
+
+def _role(draft: Draft) -> str:
+    blocks: dict[tuple[Effect, frozenset[Action]], list[Rule]] = {}
+    for rule in draft.role.rules:
+        blocks.setdefault((rule.effect, rule.actions), []).append(rule)
+    lines = [f"description = {_quoted(draft.role.description)}"]
+    for (effect, actions), rules in sorted(blocks.items(), key=lambda block: block[0][0]):
+        lines += ["", f"[[{effect}]]", f"actions = {_list(sorted(actions))}", "topics = ["]
+        for rule in rules:
+            lines.append(f"  {_quoted(rule.topic)},  # {_plain(', '.join(draft.places[rule]))}")
+        lines.append("]")
+    return "\n".join([*lines, ""])
+
+
+def _encryption() -> str:
+    return (
+        "# What nobody on the bus may read: payloads published here are sealed before they reach it.\n"
+        '# A receiver needs "subscribe" to be delivered them and "decrypt" to be given the plaintext.\n\n'
+        f"[[sensitive]]\ntopics = {_list(SENSITIVE)}\n"
+    )
+
+
+def _limits() -> str:
+    values: Mapping[str, int] = dataclasses.asdict(Limits())
+    lines = [f"{name} = {value:_}" for name, value in values.items()]
+    return "\n".join(["# Bounds of each connection: those that ship, see acl/README.md.", "", *lines, ""])
+
+
+def _cases(questions: Iterable[Question]) -> str:
+    lines = ["# Each answer is Mosquitto's: `gateway-admin acl test` shows that it is the gateway's too."]
+    for question in questions:
+        identity = question.identity
+        lines += [
+            "",
+            "[[case]]",
+            f"device = {_quoted(identity.device_id)}",
+            f"roles = {_list(identity.roles)}",
+        ]
+        if identity.client_id != identity.device_id:
+            lines.append(f"client = {_quoted(identity.client_id)}")
+        lines += [
+            f'action = "{question.action}"',
+            f"topic = {_quoted(question.topic)}",
+            f'expected = "{"allow" if question.allowed else "deny"}"',
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _list(texts: Iterable[str]) -> str:
+    return f"[{', '.join(map(_quoted, texts))}]"
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML. JSON's escapes are among its own, but for the one it has no need of."""
+    whole = text.encode("utf-8", "replace").decode()
+    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _plain(text: str) -> str:
+    """Fit for a comment: on one line, ASCII."""
+    return json.dumps(text)[1:-1]
