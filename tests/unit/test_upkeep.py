@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,12 +13,22 @@ from harness.playbook import ring, shared
 from gateway import upkeep
 from gateway.config import Settings
 from gateway.core.counters import Counters
+from gateway.core.identity import Identity
+from gateway.core.policy import Action
+from gateway.core.recorder import Observation
 from gateway.net.listener import Listener
 from gateway.net.tls import server_context
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.security.pki import ensure_server_certificate
-from gateway.store import IssuedToken, StoreError, open_store
-from gateway.upkeep import AdminEvents, CertificateUpkeep, KeyUses, TokenRecords
+from gateway.store import IssuedToken, Refusal, StoreError, open_store
+from gateway.upkeep import (
+    AdminEvents,
+    CertificateUpkeep,
+    KeyUses,
+    Observations,
+    Refusals,
+    TokenRecords,
+)
 
 
 @pytest.fixture
@@ -140,6 +151,98 @@ async def test_records_that_can_not_be_saved_are_kept(store):
     assert await store.tokens() == [record(number) for number in range(5)]
     await records.save()
     assert len(await store.tokens()) == 5
+
+
+async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
+    monkeypatch.setattr(upkeep, "_OBSERVATIONS_SAVE", 0.01)
+    world = shared()
+    async with beside(Observations(store, world).run()), asyncio.timeout(20):
+        for number in range(1, 4):
+            note(world, "ok/a")
+            while sum([one.count for one in await store.observations(0)]) != number:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    (one,) = await store.observations(0)
+    assert (one.device_id, one.template, one.allowed) == ("lamp-1", "ok/a", True)
+    assert one.first_at == one.last_at == world.now() // 1_000
+
+
+def note(world, topic, device="lamp-1"):
+    lamp = Identity(device, ("lamp",), {}, "c")
+    world.recorder.note(lamp, Action.PUBLISH, topic, world.policy.access(lamp).decide(Action.PUBLISH, topic))
+
+
+async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
+    world, failing = shared(), Failing(store)
+    observations = Observations(failing, world)
+    for _ in range(3):
+        note(world, "ok/a")
+        await observations.save()
+    assert await store.observations(0) == []
+    failing.fails = False
+    note(world, "ok/b")
+    await observations.save()
+    assert {one.template: one.count for one in await store.observations(0)} == {"ok/a": 3, "ok/b": 1}
+
+
+async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
+    monkeypatch.setattr(upkeep, "_OBSERVATIONS_MOST", 2)
+    world = shared()
+    for number in range(5):
+        lamp = Identity(f"lamp-{number}", ("lamp",), {}, "c")
+        world.recorder.note(
+            lamp, Action.PUBLISH, "ok", world.policy.access(lamp).decide(Action.PUBLISH, "ok")
+        )
+    await Observations(store, world).save()
+    assert len(await store.observations(0)) == 5
+
+
+async def test_what_is_too_old_is_dropped(store, monkeypatch):
+    old = Observation("lamp-1", Action.PUBLISH, "ok", allowed=True, count=1, first_at=1, last_at=1)
+    await store.add_observations([old])
+    async with beside(Observations(store, shared()).run()), asyncio.timeout(20):
+        while await store.observations(0):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+REFUSED = AuditEvent(
+    time=1_764_000_000_999,
+    kind=Kind.PUBLISH,
+    outcome=Outcome.REFUSED,
+    reason="No rule allows it.",
+    device="lamp-1",
+    topic="a/b",
+    action="publish",
+    rule="acl/roles/lamp.toml:7",
+    id="0a1b2c",
+)
+
+
+async def test_refusals_are_kept_by_their_id(store, monkeypatch):
+    monkeypatch.setattr(upkeep, "_RECORDS_SAVE", 0.01)
+    refusals = Refusals(store)
+    refusals(replace(REFUSED, id=None))
+    refusals(REFUSED)
+    async with beside(refusals.run()), asyncio.timeout(20):
+        while await store.refusal("0a1b2c") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert await store.refusal("0a1b2c") == Refusal(
+        "0a1b2c", 1_764_000_000, "lamp-1", "publish", "a/b", "No rule allows it.", "acl/roles/lamp.toml:7"
+    )
+
+
+async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
+    monkeypatch.setattr(upkeep, "_REFUSALS_MOST", 2)
+    failing = Failing(store)
+    refusals = Refusals(failing)
+    for number in range(4):
+        refusals(replace(REFUSED, id=str(number)))
+        await refusals.save()
+    failing.fails = False
+    await refusals.save()
+    assert [number for number in "0123" if await store.refusal(number)] == ["0", "1"]
+    refusals(replace(REFUSED, id="4"))
+    await refusals.save()
+    assert await store.refusal("4") is not None
 
 
 NOTED = {

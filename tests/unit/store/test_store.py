@@ -171,6 +171,7 @@ async def test_key_uses_add_up(store, path):
         ("labels", '{"a": 1}'),
         ("device_id", "a/#"),
         ("token_epoch", "x"),
+        ("observe_until", "x"),
     ],
 )
 async def test_a_row_that_was_tampered_with_grants_nothing(store, path, column, value):

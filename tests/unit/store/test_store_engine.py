@@ -131,7 +131,7 @@ async def test_a_database_of_the_first_version_keeps_its_devices(path):
     store = await open_store(f"sqlite:///{path}")
     (device,) = await store.devices()
     assert (device.roles, device.credential, device.version) == (("a",), "c", 7)
-    assert (device.token_epoch, device.revocations) == (0, ())
+    assert (device.token_epoch, device.revocations, device.observe_until) == (0, (), 0)
     assert (await store.revoke_tokens_of("lamp-1")).token_epoch == 8
     await store.close()
 
