@@ -160,6 +160,8 @@ class KeyUpkeep:
             file.problem = problem
             return
         await file.put_in_force(keys)
+        if file.problem:
+            _log.info("keys in force", reason=f"the file of the {file.kind} keys can be used again")
         before, file.keys, file.problem = file.keys, keys, ""
         if before:
             self._tell(_changes(file.kind, before, keys))
