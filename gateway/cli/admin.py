@@ -7,6 +7,7 @@ import typer
 from gateway.cli import acl, device, keys, token
 from gateway.cli.init import init
 from gateway.cli.keys_backup import export, import_
+from gateway.cli.rewrap import rewrap
 from gateway.cli.status import status
 from gateway.cli.token_revoke import revoke
 
@@ -29,6 +30,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(acl.app, name="acl")
 token.app.command()(revoke)
 app.add_typer(token.app, name="token")
+keys.app.command()(rewrap)
 keys.app.command()(export)
 keys.app.command("import")(import_)
 app.add_typer(keys.app, name="keys")

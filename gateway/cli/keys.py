@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.core.keyring import Key
 
-app = typer.Typer(no_args_is_help=True, help="Keys: list, rotate, destroy, back up.")
+app = typer.Typer(no_args_is_help=True, help="Keys: list, rotate, re-seal, destroy, back up.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
     before. Needs a bus that speaks MQTT 5. What nobody can open is listed and left as it is. Messages that
     wait in the bus for devices that are away are not reached: they open until their key is destroyed.
 
-    Exit code 1: the bus is not there, or something is still under an older key.
+    Exit code 1: the bus is not there, does not show all that it retains, or something is left under an
+    older key.
 
     For example:
 
@@ -51,6 +52,7 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
                 "current": outcome.current,
                 "changed": outcome.changed,
                 "left": outcome.left,
+                "complete": outcome.complete,
                 "unreadable": unreadable,
             },
             f"re-sealed    {outcome.resealed}",
@@ -62,6 +64,12 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
         )
         if outcome.left:
             remark(f"{outcome.left} are still under an older key: run this again before one is destroyed")
+        if not outcome.complete:
+            remark(
+                "the bus did not show all that it retains, for it drops what it can't send at once: raise "
+                "max_queued_messages in its configuration (see deploy/mosquitto.conf) and run this again"
+            )
+        if outcome.left or not outcome.complete:
             raise typer.Exit(1)
 
 
@@ -87,8 +95,11 @@ async def _rewrap(settings: Settings) -> Outcome:
         settings.mqtt_password.reveal() if settings.mqtt_password is not None else None,
     )
 
+    limit = policy.limits.packet_size
+
     async def open_connection(handler: Handler) -> BusConnection:
-        return await connect(bus, account, handler, max_size=_ENVELOPE_ROOM * policy.limits.packet_size)
+        # Whatever the bus retains is read as fast as it is sent: it drops what has to wait.
+        return await connect(bus, account, handler, max_size=_ENVELOPE_ROOM * limit, backlog=1 << 40)
 
     async with store_of(settings) as store:
         ring = KeyRing(keys, Nonces(os.urandom), await store.key_uses())

@@ -37,6 +37,11 @@ _BEAT = 15.0
 """Between two PINGREQs, in seconds. A bus that has not answered one before the next is due is gone."""
 _IN_FLIGHT_MAX = 20
 _PAUSE_LEAST, _PAUSE_MOST = 0.5, 30.0
+BACKLOG = 16_777_216
+"""Bytes of requests that are held while others are answered."""
+_AT_A_TIME = 64
+_UNREAD, _UNWRITTEN = 1, 2
+"""Why nothing is read from the bus: more has come than was looked at, or the bus does not read itself."""
 _ANY_SIZE = 268_435_455 + 5
 _OTHER_VERSION = {Reason.UNSUPPORTED_PROTOCOL_VERSION, ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION}
 
@@ -65,7 +70,7 @@ class Account:
 class BusConnection(asyncio.Protocol):
     """One connection, from `connect` on until `closed` is done."""
 
-    def __init__(self, version: Version, handler: Handler, max_size: int) -> None:
+    def __init__(self, version: Version, handler: Handler, max_size: int, backlog: int) -> None:
         loop = asyncio.get_running_loop()
         self.version = version
         self.closed: asyncio.Future[str] = loop.create_future()
@@ -77,6 +82,9 @@ class BusConnection(asyncio.Protocol):
         self._loop = loop
         self._handler = handler
         self._reader = BusReader(version, max_size)
+        self._most = max_size + backlog
+        self._working = False
+        self._paused = 0
         self._transport: asyncio.Transport | None = None
         self._connack: asyncio.Future[int] = loop.create_future()
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -155,26 +163,20 @@ class BusConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A chunk from the bus."""
         self._pinged = False
-        try:
-            for packet in self._reader.feed(data):
-                if isinstance(packet, Delivery):
-                    self._handler(self, packet)
-                    if packet.packet_id:
-                        self._write(encode_ack(PacketType.PUBACK, packet.packet_id))
-                else:
-                    self._take(packet)
-        except MqttError as error:
-            self._end(f"what answers there is no MQTT server: {error}")
+        self._reader.push(data)
+        if self._reader.held > self._most:
+            self._pause(_UNREAD)
+        if not self._working:
+            self._working = True
+            self._loop.call_soon(self._work)
 
     def pause_writing(self) -> None:
         """The bus reads slower than it asks: it is not read from, either."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._pause(_UNWRITTEN)
 
     def resume_writing(self) -> None:
         """The bus caught up."""
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._resume(_UNWRITTEN)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
@@ -188,7 +190,44 @@ class BusConnection(asyncio.Protocol):
         for waiting in self._waiting.values():
             waiting.cancel()
 
-    def _take(self, packet: Packet) -> None:
+    def _work(self) -> None:
+        """Look at some of what came. The next bytes come before the rest: the bus drops what is not read."""
+        self._working = False
+        try:
+            for _ in range(_AT_A_TIME):
+                packet = None if self._paused & _UNWRITTEN or self.closed.done() else self._reader.pop()
+                if packet is None:
+                    self._resume(_UNREAD)
+                    return
+                self._take(packet)
+        except MqttError as error:
+            self._end(f"what answers there is no MQTT server: {error}")
+        else:
+            self._working = True
+            self._loop.call_soon(self._work)
+
+    def _pause(self, reason: int) -> None:
+        self._paused |= reason
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume(self, reason: int) -> None:
+        before, self._paused = self._paused, self._paused & ~reason
+        if before and not self._paused and self._transport is not None:
+            self._transport.resume_reading()
+        if before & _UNWRITTEN and not self._working:
+            self._working = True
+            self._loop.call_soon(self._work)
+
+    def _take(self, packet: Packet | Delivery) -> None:
+        if isinstance(packet, Delivery):
+            self._handler(self, packet)
+            if packet.packet_id:
+                self._write(encode_ack(PacketType.PUBACK, packet.packet_id))
+        else:
+            self._control(packet)
+
+    def _control(self, packet: Packet) -> None:
         if packet.kind == PacketType.CONNACK and not self._connack.done():
             connack = decode_connack(packet.body, 0, len(packet.body), self.version)
             self.max_size = find_number(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE, _ANY_SIZE)
@@ -254,15 +293,16 @@ class BusConnection(asyncio.Protocol):
 
 
 async def connect(
-    bus: Bus, account: Account, handler: Handler, *, max_size: int, v5: bool = True
+    bus: Bus, account: Account, handler: Handler, *, max_size: int, backlog: int = BACKLOG, v5: bool = True
 ) -> BusConnection:
     """A connection that the bus took, in MQTT 5 if the bus speaks it. Raises BusError.
 
-    `handler` gets every message; of one in a packet of more than `max_size` bytes only the head.
+    `handler` gets every message; of one in a packet of more than `max_size` bytes only the head. So many
+    bytes and `backlog` are held at most that were not looked at: then nothing is read from the bus.
     """
     versions = (Version.V5, Version.V311) if v5 else (Version.V311,)
     for version in versions:
-        connection = await _open(bus, BusConnection(version, handler, max_size))
+        connection = await _open(bus, BusConnection(version, handler, max_size, backlog))
         try:
             code = await connection.introduce(account)
         except BusError:

@@ -48,43 +48,51 @@ class Delivery(msgspec.Struct):
 class BusReader:
     """Reads one connection. After an error it has to be thrown away."""
 
-    __slots__ = ("_chunks", "_held", "_max_size", "_needed", "_skip", "version")
+    __slots__ = ("_chunks", "_data", "_max_size", "_needed", "_pos", "_skip", "_waiting", "version")
 
     def __init__(self, version: Version, max_size: int) -> None:
         """`max_size` is the longest packet to hold, in bytes."""
         self.version = version
         self._max_size = max_size
+        self._data = b""
+        self._pos = 0
         self._chunks: list[bytes] = []
-        self._held = 0
+        self._waiting = 0
         self._needed = 0
         self._skip = 0
 
-    def feed(self, chunk: bytes) -> list[Packet | Delivery]:
-        """What is complete with this chunk. Raises MqttError for what no bus sends."""
+    @property
+    def held(self) -> int:
+        """Bytes that were pushed and have not been popped."""
+        return len(self._data) - self._pos + self._waiting
+
+    def push(self, chunk: bytes) -> None:
+        """The next bytes from the bus."""
         if self._skip:
             skipped = min(self._skip, len(chunk))
             self._skip -= skipped
             chunk = chunk[skipped:]
         self._chunks.append(chunk)
-        self._held += len(chunk)
+        self._waiting += len(chunk)
+
+    def pop(self) -> Packet | Delivery | None:
+        """The next packet; None when there is no whole one. Raises MqttError for what no bus sends."""
+        found = self._next()
         # Not joined before there is enough: a long message would be copied anew with each chunk.
-        if self._held < self._needed:
-            return []
-        data = b"".join(self._chunks)
-        found: list[Packet | Delivery] = []
-        pos, before, self._needed = 0, -1, 0
-        while pos != before:
-            before, pos = pos, self._next(data, pos, found)
-        self._chunks = [data[pos:]]
-        self._held = len(data) - pos
+        if found is None and self._waiting and self.held >= self._needed:
+            self._data = b"".join((self._data[self._pos :], *self._chunks))
+            self._chunks.clear()
+            self._pos = self._waiting = 0
+            found = self._next()
         return found
 
-    def _next(self, data: bytes, pos: int, found: list[Packet | Delivery]) -> int:
-        """Take one packet from `pos` on, if it is there; the answer is where the next one begins."""
+    def _next(self) -> Packet | Delivery | None:
+        data, pos = self._data, self._pos
         size = len(data)
         read = read_length(data, pos + 1, size)
         if read is None:
-            return pos
+            self._needed = 0
+            return None
         length, body = read
         end = body + length
         kind = data[pos] >> 4
@@ -92,15 +100,21 @@ class BusReader:
         if not whole and kind != PacketType.PUBLISH:
             raise PacketTooLarge("a packet of the bus that is longer than any it may send")
         known = end if whole else min(end, pos + HEAD_MAX)
+        self._needed = known - pos
         if known > size:
-            self._needed = known - pos
-            return pos
+            return None
+        self._pos = min(end, size)
         if kind != PacketType.PUBLISH:
-            found.append(Packet(kind, data[body:end]))
-        else:
-            found.append(self._delivery(data, pos, body, known, whole=whole))
-            self._skip = max(0, end - size)
-        return min(end, size)
+            return Packet(kind, data[body:end])
+        if end > size:
+            self._pass_over(end - size)
+        return self._delivery(data, pos, body, known, whole=whole)
+
+    def _pass_over(self, count: int) -> None:
+        """So much of what comes next is the payload of a message that is too long."""
+        chunks, self._chunks, self._waiting, self._skip = self._chunks, [], 0, count
+        for chunk in chunks:
+            self.push(chunk)
 
     def _delivery(self, data: bytes, pos: int, body: int, known: int, *, whole: bool) -> Delivery:
         try:

@@ -31,8 +31,13 @@ class Heard:
 class Caller:
     """Connected to a bus and subscribed to what it is told; `heard` are messages in their order."""
 
-    def __init__(self, port: int, *filters: str, v5: bool = True, prefix: str = "gateway") -> None:
-        """Without `filters`: the four response topics and all reply topics."""
+    def __init__(
+        self, port: int, *filters: str, v5: bool = True, qos: int = 1, prefix: str = "gateway"
+    ) -> None:
+        """Without `filters`: the four response topics and all reply topics.
+
+        At QoS 0 Mosquitto keeps a thousand retained messages and more for it.
+        """
         self.v5 = v5
         self.prefix = prefix
         self.heard: queue.Queue[Heard] = queue.Queue()
@@ -50,7 +55,7 @@ class Caller:
         ready.get(timeout=10)
         services = ("auth", "validate", "encrypt", "decrypt")
         wanted = filters or (f"{prefix}/reply/#", *(f"{prefix}/{name}_response" for name in services))
-        self._client.subscribe([(one, 1) for one in wanted])
+        self._client.subscribe([(one, qos) for one in wanted])
         ready.get(timeout=10)
 
     def __enter__(self) -> Self:

@@ -31,7 +31,16 @@ def feed(one, data, cuts=()):
     found = []
     edges = [0, *sorted(cuts), len(data)]
     for start, end in pairwise(edges):
-        found += one.feed(data[start:end])
+        one.push(data[start:end])
+        found += popped(one)
+    return found
+
+
+def popped(one):
+    """Everything that is whole."""
+    found = []
+    while (packet := one.pop()) is not None:
+        found.append(packet)
     return found
 
 
@@ -72,6 +81,15 @@ def test_however_it_is_cut(cuts):
     assert feed(reader(), MIXED, cuts) == FOUND
 
 
+def test_all_at_once_after_it_was_pushed_in_pieces():
+    one = reader()
+    for start in range(0, len(MIXED), 7):
+        one.push(MIXED[start : start + 7])
+    assert one.held == len(MIXED)
+    assert popped(one) == FOUND
+    assert one.held == 0
+
+
 def test_byte_by_byte():
     assert feed(reader(), MIXED, range(1, len(MIXED))) == FOUND
 
@@ -91,10 +109,11 @@ def test_nothing_of_a_long_message_is_held():
     message = raw.publish("t", b"x" * 20_000_000, v5=True, props=BACK)
     found = []
     for start in range(0, len(message), 65_536):
-        found += one.feed(message[start : start + 65_536])
-        assert sum(map(len, one._chunks)) <= HEAD_MAX + 65_536
+        one.push(message[start : start + 65_536])
+        assert one.held <= HEAD_MAX + 65_536
+        found += popped(one)
     assert found == [head()]
-    assert one.feed(raw.PINGRESP) == [Packet(13, b"")]
+    assert feed(one, raw.PINGRESP) == [Packet(13, b"")]
 
 
 def test_behind_too_many_properties_no_way_back_is_found():
