@@ -106,6 +106,7 @@ def mosquitto(
         questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
         composed.findings += faults
         candidates = _candidates(composed, accounts)
+        composed.findings.sort(key=_by_place)
         if add_devices:
             _check_roles(settings, composed, candidates, out)
 
@@ -240,6 +241,11 @@ def _value(
             {"device_id": one.device_id, "roles": list(one.roles), "state": one.state} for one in candidates
         ],
     }
+
+
+def _by_place(one: Finding) -> tuple[str, int]:
+    file, colon, line = one.place.rpartition(":")
+    return (file, int(line)) if colon and line.isdigit() else (one.place, 0)
 
 
 def _finding(one: Finding) -> dict[str, object]:

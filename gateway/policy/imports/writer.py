@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,19 +96,32 @@ def write(
         raise PolicyError([f"{folder}: there is something already; name a folder that is new or empty"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.with_name(f".{folder.name}.new")
-    (draft / "roles").mkdir(parents=True)
-    origin = f"# From {_plain(source.file)}, by `gateway-admin acl import mosquitto`.\n"
-    for one in composed.drafts:
-        (draft / "roles" / f"{one.role.name}.toml").write_text(origin + _role(one), "utf-8")
-    (draft / "encryption.toml").write_text(_encryption(), "utf-8")
-    (draft / "limits.toml").write_text(_limits(), "utf-8")
-    if questions:
-        (draft / "cases.toml").write_text(origin + _cases(questions), "utf-8")
-    policy = load_policy(draft, reserved=reserved)
-    failed = [str(result) for result in run_cases(policy, load_cases(draft, policy)) if not result.passed]
+    draft.mkdir()
+    try:
+        _fill(draft, source, composed, questions)
+        _try(draft, reserved)
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _try(folder: Path, reserved: str) -> None:
+    policy = load_policy(folder, reserved=reserved)
+    failed = [str(result) for result in run_cases(policy, load_cases(folder, policy)) if not result.passed]
     if failed:
         raise PolicyError(failed)
-    draft.rename(folder)
+
+
+def _fill(folder: Path, source: Source, composed: Composed, questions: Sequence[Question]) -> None:
+    (folder / "roles").mkdir()
+    origin = f"# From {_plain(source.file)}, by `gateway-admin acl import mosquitto`.\n"
+    for one in composed.drafts:
+        (folder / "roles" / f"{one.role.name}.toml").write_text(origin + _role(one), "utf-8")
+    (folder / "encryption.toml").write_text(_encryption(), "utf-8")
+    (folder / "limits.toml").write_text(_limits(), "utf-8")
+    if questions:
+        (folder / "cases.toml").write_text(origin + _cases(questions), "utf-8")
 
 
 def _steps(subject: Subject) -> Iterable[Step]:

@@ -1,0 +1,196 @@
+"""The file of the dynamic security plugin as lists of lines, accounts, and what is told of it."""
+
+import json
+
+import pytest
+
+from gateway.core.rules import Action
+from gateway.policy.document import PolicyError
+from gateway.policy.imports.dynsec import DynSec
+
+SEND, RECEIVE = "publishClientSend", "publishClientReceive"
+LITERAL, PATTERN = "subscribeLiteral", "subscribePattern"
+
+
+def acl(kind, topic, priority=0, *, allow=True):
+    return {"acltype": kind, "topic": topic, "priority": priority, "allow": allow}
+
+
+def read(**parts):
+    # A line each for what stands in a list, so that places can be told apart.
+    lines = ["{"]
+    for number, (key, value) in enumerate(parts.items()):
+        comma = "," if number else ""
+        if isinstance(value, list):
+            lines += [f'{comma}"{key}": [', *(",\n".join(map(json.dumps, value)).split("\n")), "]"]
+        else:
+            lines.append(f'{comma}"{key}": {json.dumps(value)}')
+    return DynSec("\n".join([*lines, "}"]).encode(), "d.json")
+
+
+def asked(source, user, action):
+    subject = next(one for one in source.subjects if one.user == user)
+    return [[f"{'' if one.allow else '-'}{one.topic}" for one in steps] for steps in subject.lists[action]]
+
+
+def one_role(*acls, **more):
+    return read(
+        roles=[{"rolename": "r", "acls": list(acls)}],
+        clients=[{"username": "u", "roles": [{"rolename": "r"}]}],
+        **more,
+    )
+
+
+def told(source, kind="differs"):
+    return [one.text for one in source.findings if one.kind == kind]
+
+
+def test_roles_groups_and_rules_go_by_priority_then_by_name_or_place():
+    def role(name, *acls):
+        return {"rolename": name, "acls": [acl(SEND, topic, priority) for topic, priority in acls]}
+
+    source = read(
+        roles=[
+            role("z", ("z", 0)),
+            role("b", ("b1", 1), ("b2", 5), ("b3", 5)),
+            role("a", ("a", 0)),
+            role("g", ("g", 0)),
+        ],
+        groups=[
+            {
+                "groupname": "later",
+                "roles": [{"rolename": "g"}],
+                "clients": [{"username": "u", "priority": -5}],
+            },
+            {"groupname": "y", "roles": [{"rolename": "a"}], "clients": [{"username": "u"}]},
+            {"groupname": "x", "roles": [{"rolename": "z"}], "clients": [{"username": "u"}]},
+        ],
+        clients=[
+            {
+                "username": "u",
+                "roles": [{"rolename": "b"}, {"rolename": "a", "priority": 3}, {"rolename": "a"}],
+            }
+        ],
+    )
+    assert asked(source, "u", Action.PUBLISH) == [["a", "b2", "b3", "b1", "z", "a", "g"]]
+
+
+def test_to_be_delivered_both_the_receipt_and_the_subscription_count():
+    source = one_role(
+        acl(RECEIVE, "a/#"), acl(PATTERN, "p/#", 9), acl(LITERAL, "l/#"), acl(RECEIVE, "a/x", 1, allow=False),
+    )  # fmt: skip
+    assert asked(source, "u", Action.SUBSCRIBE) == [["-a/x", "a/#"], ["l/#", "p/#"]]
+    assert asked(source, "u", Action.PUBLISH) == [[]]
+
+
+def test_defaults_come_last():
+    everything = {SEND: True, RECEIVE: True, "subscribe": True, "unsubscribe": True}
+    source = one_role(acl(SEND, "a", allow=False), defaultACLAccess=everything)
+    assert asked(source, "u", Action.PUBLISH) == [["-a", "#"]]
+    assert asked(source, "u", Action.SUBSCRIBE) == [["#", "$SYS/#"], ["#", "$SYS/#"]]
+    assert sum("begin with $" in text for text in told(source)) == 2
+
+
+def test_denied_subscriptions():
+    source = one_role(
+        acl(PATTERN, "a/b/#", 5, allow=False), acl(PATTERN, "a/#"), acl(LITERAL, "c", 1, allow=False),
+        acl(LITERAL, "d/#", 2, allow=False), acl(LITERAL, "d/#", 1),
+        acl(PATTERN, "$share/g/e", 1, allow=False), acl(PATTERN, "$share/g/f"),
+    )  # fmt: skip
+    assert asked(source, "u", Action.SUBSCRIBE)[1] == ["-c", "-a/b/#", "a/#", "f"]
+    topics = {one.topics for one in source.findings if one.kind == "differs" and one.topics}
+    assert topics == {"a/b/#", "c"}, "what Mosquitto delivers to wider subscriptions"
+    assert any("SUBSCRIBE to d/# itself" in text for text in told(source))
+    assert any("shared subscriptions to e" in text for text in told(source))
+
+
+def test_accounts():
+    hashed = {"password": "hash", "salt": "salt", "iterations": 101}
+    source = read(
+        clients=[
+            {"username": "old", **hashed},
+            {"username": "new", "encoded_password": "$7$1000$salt$hash"},
+            {"username": "off", "disabled": True, **hashed},
+            {"username": "none"},
+            {"username": "bound", "clientid": "c1", **hashed},
+            {"username": "no device", **hashed},
+        ]
+    )
+    assert [(one.user, one.hashed, one.place) for one in source.accounts] == [
+        ("old", "$7$101$salt$hash", "d.json:3"),
+        ("new", "$7$1000$salt$hash", "d.json:4"),
+        ("bound", "$7$101$salt$hash", "d.json:7"),
+        ("no device", "$7$101$salt$hash", "d.json:8"),
+    ]
+    assert "hash" not in repr(source.accounts)
+    about = {(one.kind, one.user) for one in source.findings if one.user}
+    assert about == {("note", "off"), ("note", "none"), ("differs", "bound"), ("differs", "no device")}
+
+
+def test_who_has_no_name_has_the_anonymous_group():
+    source = read(
+        roles=[{"rolename": "r", "acls": [acl(SEND, "a")]}],
+        groups=[{"groupname": "g", "roles": [{"rolename": "r"}]}],
+        anonymousGroup="g",
+    )
+    assert asked(source, None, Action.PUBLISH) == [["a"]]
+    assert any("without a user name" in text for text in told(source))
+
+
+def test_what_leads_nowhere_is_told():
+    source = read(
+        roles=[
+            {
+                "rolename": "r",
+                "acls": [acl(SEND, "a/#/b"), acl(SEND, "%u"), acl("unsubscribeLiteral", "x", allow=False)],
+            }
+        ],
+        groups=[{"groupname": "g", "roles": [{"rolename": "gone"}], "clients": [{"username": "nobody"}]}],
+        clients=[
+            {
+                "username": "u",
+                "roles": [{"rolename": "r"}, {"rolename": "lost"}],
+                "groups": [{"groupname": "g"}],
+            }
+        ],
+        version=2,
+    )
+    notes = " / ".join(told(source, "note"))
+    for word in (
+        "'gone'",
+        "'lost'",
+        "'nobody'",
+        "'g'",
+        '"version"',
+        "no message can match",
+        "2.0 takes literally",
+    ):
+        assert word in notes
+    assert sum("UNSUBSCRIBE" in text for text in told(source)) == 2, "the default, and the line"
+    assert asked(source, "u", Action.PUBLISH) == [["None", "%u"]]
+
+
+def test_roles_are_parts_and_keep_their_names():
+    (part,) = read(roles=[{"rolename": "r", "textname": "Readers", "acls": [acl(SEND, "a")]}]).parts
+    assert (part.name, part.description) == ("r", "Readers: role r of d.json.")
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"roles": [{"rolename": "r"}, {"rolename": "r"}]}, "d.json:4: 'r' is there twice"),
+        ({"clients": [{"username": "u"}, {"username": "u"}]}, "d.json:4: 'u' is there twice"),
+        ({"roles": [{"rolename": 1}]}, 'd.json:3: "rolename" has to be a string'),
+        (
+            {"roles": [{"rolename": "r", "acls": [{"acltype": "subscribe", "topic": "a"}]}]},
+            "d.json:3: the acltype is",
+        ),
+        ({"roles": [{"rolename": "r", "acls": [{"acltype": SEND}]}]}, 'd.json:3: "topic" has to be a string'),
+        ({"defaultACLAccess": {SEND: "yes"}}, f'd.json:2: "{SEND}" has to be true or false'),
+        ({"clients": {}}, 'd.json:1: "clients" has to be a list of objects'),
+    ],
+)
+def test_what_is_not_of_its_form_is_refused(parts, problem):
+    with pytest.raises(PolicyError) as refused:
+        read(**parts)
+    assert any(one.startswith(problem) for one in refused.value.problems), refused.value.problems

@@ -1,0 +1,133 @@
+"""An acl_file as lists of lines in the order in which Mosquitto asks them."""
+
+import pytest
+
+from gateway.core.rules import Action
+from gateway.policy.document import PolicyError
+from gateway.policy.imports.mosquitto_acl import AclFile
+
+FILE = """# comment
+topic read open
+topic deny shut
+
+user anna
+topic readwrite a/#
+pattern write machines/%c/+
+topic write w
+topic deny a/secret
+user ben
+pattern deny people/%u/pay
+pattern read people/%u/#
+user anna
+topic r/#
+"""
+
+
+def read(text, *others):
+    return AclFile(text.encode("utf-8", "surrogateescape"), "acl", others)
+
+
+def asked(source, user, action):
+    """The lines of a user: `-` denies, and each with its number."""
+    subject = next(one for one in source.subjects if one.user == user)
+    (steps,) = subject.lists[action]
+    return [f"{'' if one.allow else '-'}{one.topic} {one.place.partition(':')[2]}" for one in steps]
+
+
+def told(source, kind="differs"):
+    return {(one.place, one.topics) for one in source.findings if one.kind == kind and one.place != "acl"}
+
+
+def test_lines_are_asked_in_mosquittos_order():
+    source = read(FILE)
+    assert [(one.user, one.place) for one in source.subjects] == [
+        (None, "acl:2"),
+        ("anna", "acl:5"),
+        ("ben", "acl:10"),
+    ]
+    assert asked(source, "anna", Action.PUBLISH) == [
+        "-a/secret 9", "a/# 6", "w 8", "r/# 14", "-people/anna/pay 11", "machines/{client}/+ 7",
+    ]  # fmt: skip
+    assert asked(source, "anna", Action.SUBSCRIBE) == [
+        "-a/secret 9", "a/# 6", "r/# 14", "-people/anna/pay 11", "people/anna/# 12",
+    ]  # fmt: skip
+    assert asked(source, "ben", Action.PUBLISH) == ["-people/ben/pay 11", "machines/{client}/+ 7"]
+
+
+def test_who_comes_without_a_name_has_no_pattern_with_a_name():
+    source = read(FILE)
+    assert asked(source, None, Action.SUBSCRIBE) == ["-shut 3", "open 2"]
+    assert asked(source, None, Action.PUBLISH) == ["-shut 3", "machines/{client}/+ 7"]
+    assert {("acl:2", None), ("acl:3", None)} <= told(source), "and is told of, line by line"
+
+
+def test_patterns_are_a_part_for_whoever_it_may_be():
+    (part,) = read(FILE).parts
+    (steps,) = part.lists[Action.SUBSCRIBE]
+    assert [one.topic for one in steps] == ["people/{device}/pay", "people/{device}/#"]
+    assert read("topic a").parts == ()
+
+
+def test_users_of_a_password_file_have_the_patterns():
+    source = read(FILE, ("carla", "passwd:1"), ("anna", "passwd:2"))
+    assert [(one.user, one.place) for one in source.subjects][3:] == [("carla", "passwd:1")]
+    assert asked(source, "carla", Action.SUBSCRIBE) == ["-people/carla/pay 11", "people/carla/# 12"]
+
+
+@pytest.mark.parametrize("user", ["a b", "ä", "-x", "x" * 65, "a/b", "$SYS", "\udcff"])
+def test_a_user_that_can_be_no_device_is_told_of_and_written_out(user):
+    source = read(f"user {user}\ntopic own\npattern x/%u/%c")
+    assert asked(source, user, Action.PUBLISH)[0] == "own 2"
+    assert ("acl:1", None) in told(source)
+    if user.isprintable():
+        assert asked(source, user, Action.PUBLISH)[1:] == [f"x/{user}/{{client}} 3"]
+
+
+@pytest.mark.parametrize("user", ["+", "a#"])
+def test_a_dangerous_name_has_no_pattern(user):
+    """CVE-2017-7650: Mosquitto refuses by all of them."""
+    assert asked(read(f"user {user}\ntopic own\npattern x/%u\npattern y"), user, Action.PUBLISH) == ["own 2"]
+
+
+def test_a_part_of_a_level_is_written_out_for_who_is_known():
+    source = read("user anna\npattern log-%u/x\npattern deny %u-%u/#")
+    assert asked(source, "anna", Action.PUBLISH) == ["-anna-anna/# 3", "log-anna/x 2"]
+    assert {("acl:2", None), ("acl:3", None)} <= told(source)
+    (steps,) = source.parts[0].lists[Action.PUBLISH]
+    assert [(one.allow, one.topic) for one in steps] == [(False, "+/#"), (True, None)], "others get no more"
+
+
+def test_what_no_rule_can_say_allows_nothing_and_denies_more():
+    source = read("user anna\ntopic a/{device}\ntopic deny b/{x}/c\npattern c-%c/%u\npattern deny d-%c/%u")
+    assert asked(source, "anna", Action.PUBLISH) == ["-b/+/c 3", "None 2", "-+/anna 5", "None 4"]
+    assert {("acl:2", "a/+"), ("acl:3", "b/+/c"), ("acl:4", "+/{device}"), ("acl:5", "+/{device}")} <= told(
+        source
+    )
+
+
+def test_what_mosquitto_itself_refuses_is_left_out_with_a_note():
+    source = read("user anna\ntopic $SYS/#\ntopic write $SYS/x\ntopic $share/g/a\ntopic $home/#")
+    assert asked(source, "anna", Action.PUBLISH) == [
+        "$SYS/broker/connection/+/state 2", "None 3", "None 4", "$home/# 5",
+    ]  # fmt: skip
+    assert asked(source, "anna", Action.SUBSCRIBE) == ["$SYS/# 2", "None 4", "$home/# 5"]
+    assert told(source, "note") == {("acl:2", None), ("acl:3", None), ("acl:4", None)}
+    anna = source.subjects[0]
+    assert anna.allowed_there(Action.SUBSCRIBE, "$SYS/x")
+    assert not anna.allowed_there(Action.PUBLISH, "$SYS/x")
+    assert not anna.allowed_there(Action.SUBSCRIBE, "$share/g/a")
+
+
+def test_bytes_that_are_no_utf8_match_nothing():
+    source = read("user anna\ntopic \udcff/a\ntopic deny \udcff/b\ntopic c")
+    assert asked(source, "anna", Action.PUBLISH) == ["-None 3", "None 2", "c 4"]
+    assert told(source, "note") == {("acl:2", None), ("acl:3", None)}
+
+
+def test_all_lines_that_mosquitto_does_not_start_with_are_told_at_once():
+    with pytest.raises(PolicyError) as refused:
+        read("topic\n # x\nuser\ntopic reed a\npattern a/#/b\nfoo\ntopic ok")
+    problems = refused.value.problems
+    assert [one.partition(": ")[0] for one in problems] == [f"acl:{number}" for number in range(1, 7)]
+    assert all(one.endswith("Mosquitto does not start with this line: correct it") for one in problems)
+    assert '"reed" is none of read, write, readwrite, deny' in problems[3]
