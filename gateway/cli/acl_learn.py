@@ -1,0 +1,254 @@
+"""`gateway-admin acl learn` and `unused`: what a role needs, by what devices did; and `acl diff --replay`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.durations import seconds_of
+from gateway.cli.output import Failure, Json, answering, wrong_usage
+from gateway.cli.sources import Config, known_device, policy_of, settings_of, store_of
+from gateway.core.policy import Policy
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.core.identity import Device
+    from gateway.core.recorder import Observation
+    from gateway.policy.learn import Proposal
+    from gateway.policy.replay import Change
+    from gateway.policy.unused import Unused
+
+_KEPT = "The gateway keeps what devices did for 14 days."
+
+
+def learn(
+    device_id: Annotated[
+        str | None,
+        typer.Option("--device", metavar="ID", show_default=False, help="Learn from this device."),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            "--role", metavar="ROLE", show_default=False, help="Learn from all devices with this role."
+        ),
+    ] = None,
+    *,
+    time: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How far to look back: 90m, 24h, 14d.")
+    ] = "24h",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", show_default=False, help="Write it here; never over a file."),
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Propose a role that allows what devices did, and nothing else.
+
+    The gateway records what each device does and is refused, by topic and without payloads. Ids and labels
+    become placeholders; a level becomes + where three values or more of it were seen. What was refused is
+    listed as comments. Exit code 1: nothing was recorded, or there is no such device.
+
+    For example:
+
+        gateway-admin acl learn --device lamp-1 --for 24h
+
+        gateway-admin acl learn --role sensor --for 7d --out acl/roles/sensor-2.toml
+    """
+    with answering(as_json=as_json) as answer:
+        if (device_id is None) is (role is None):
+            raise wrong_usage("say whom to learn from: --device ID or --role ROLE")
+        seconds = seconds_of("--for", time)
+        from gateway.policy.learn import learn as propose
+        from gateway.policy.role_file import role_file
+
+        settings = settings_of(config)
+        policy = policy_of(settings)
+        devices, observations = asyncio.run(_recorded(settings, seconds, device_id, role))
+        if not observations:
+            whom = f"device {device_id}" if device_id else f"devices with the role {role}"
+            raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")
+        proposal = propose(policy, devices.values(), observations, role)
+        title = f"Role of {device_id}" if device_id else f"Role {role}"
+        text = role_file(proposal, title, f"the last {time}")
+        if out is not None:
+            if not proposal.allows:
+                raise Failure(
+                    "nothing was allowed and used, so there is no role to write; see it without --out"
+                )
+            _write(out, text)
+        said = text.splitlines() if out is None else [f"{out} written. Read it before you use it."]
+        answer.give(_proposed(proposal, text), *said)
+
+
+async def _recorded(
+    settings: Settings, seconds: int, device_id: str | None = None, role: str | None = None
+) -> tuple[dict[str, Device], list[Observation]]:
+    """The devices, and what was recorded of them in the last `seconds`."""
+    since = int(datetime.now(UTC).timestamp()) - seconds
+    async with store_of(settings) as store:
+        if device_id is not None:
+            devices = [await known_device(store, device_id)]
+        else:
+            devices = [one for one in await store.devices() if role is None or role in one.roles]
+        observations = await store.observations(since, None if device_id is None else [device_id])
+    known = {one.device_id: one for one in devices}
+    if device_id is None and role is None:
+        return known, observations
+    return known, [one for one in observations if one.device_id in known]
+
+
+def _write(path: Path, text: str) -> None:
+    from gateway.files import locked, write_new
+
+    # All of it at once: a running gateway may look at the folder.
+    with locked(path.parent):
+        write_new(path, text.encode(), mode=0o644)
+
+
+def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
+    return {
+        "devices": list(proposal.devices),
+        "allow": [
+            {
+                "action": action.value,
+                "topic": topic,
+                "max_qos": asked[0],
+                "retain": asked[1],
+                "max_payload": asked[2],
+                "count": evidence.count,
+                "first_at": evidence.first_at,
+                "last_at": evidence.last_at,
+                "devices": sorted(evidence.devices),
+            }
+            for (action, asked), topics in proposal.allows.items()
+            for topic, evidence in topics.items()
+        ],
+        "deny": [_place(rule.file, rule.line) for rule in proposal.denies],
+        "refused": [
+            {
+                "action": action.value,
+                "topic": topic,
+                "count": evidence.count,
+                "devices": sorted(evidence.devices),
+            }
+            for action, topics in proposal.refused.items()
+            for topic, evidence in topics.items()
+        ],
+        "not_recorded": proposal.more,
+        "role": text,
+    }
+
+
+def unused(
+    time: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How far to look back: 24h, 14d.")
+    ] = "14d",
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """List the allow rules that nothing needed of what devices did.
+
+    Each with file and line, and with the actions nobody used. What was done before the gateway recorded
+    it, or more than 14 days ago, is not known: read the first line of the answer. Exit code 0, whatever
+    is found; 1: nothing was recorded.
+    """
+    with answering(as_json=as_json) as answer:
+        seconds = seconds_of("--for", time)
+        from gateway.policy.role_file import time_text
+        from gateway.policy.unused import unused as idle
+
+        settings = settings_of(config)
+        policy = policy_of(settings)
+        devices, observations = asyncio.run(_recorded(settings, seconds))
+        if not observations:
+            raise Failure(f"nothing was recorded in the last {time}. {_KEPT}")
+        found = idle(policy, observations, devices)
+        first = time_text(min(one.first_at for one in observations))
+        rules = sum(len(role.rules) for role in policy.roles.values())
+        answer.give(
+            {"recorded_since": first, "unused": [_idle(one) for one in found]},
+            f"recorded since {first}; {len(found)} of {rules} rules have an action that nobody used",
+            *map(_idle_line, found),
+        )
+
+
+def _idle(one: Unused) -> dict[str, object]:
+    return {
+        "rule": _place(one.rule.file, one.rule.line),
+        "role": one.rule.role,
+        "topic": one.rule.topic,
+        "unused": [action.value for action in one.actions],
+        "used": sorted(one.rule.actions.difference(one.actions)),
+        "role_has_devices": not one.without_device,
+    }
+
+
+def _idle_line(one: Unused) -> str:
+    actions = ", ".join(one.actions)
+    nobody = f" (no device has the role {one.rule.role})" if one.without_device else ""
+    return f'{_place(one.rule.file, one.rule.line)}  {actions} on "{one.rule.topic}"{nobody}'
+
+
+def replayed(
+    before: Policy, after: Policy, settings: Settings, seconds: int
+) -> tuple[dict[str, object], list[str]]:
+    """What of the recorded `after` decides otherwise than `before`: for a script, and as lines."""
+    from gateway.policy.replay import replay
+
+    devices, observations = asyncio.run(_recorded(settings, seconds))
+    found = replay(before, after, observations, devices)
+    value = {
+        "judged": found.judged,
+        "unknown": found.unknown,
+        "not_recorded": found.more,
+        "changes": [_change(one) for one in found.changes],
+    }
+    return value, [
+        f"replay: {len(found.changes)} of {found.judged} recorded decisions change",
+        *(f"  {_change_line(one)}" for one in found.changes),
+        *_not_judged(found.unknown, found.more),
+    ]
+
+
+def _not_judged(unknown: int, more: int) -> Iterable[str]:
+    if unknown:
+        yield f"  not judged: {unknown} of devices or labels that are gone"
+    if more:
+        yield f"  not judged: {more} that found no room when they were recorded"
+
+
+def _change(one: Change) -> Mapping[str, object]:
+    seen = one.observation
+    return {
+        "device_id": seen.device_id,
+        "action": seen.action.value,
+        "topic": seen.template,
+        "count": seen.count,
+        "last_at": seen.last_at,
+        "recorded": "allowed" if seen.allowed else "refused",
+        "now": one.effect.value,
+        "reason": one.after.reason,
+        "rule": one.after.place or None,
+        "rule_before": one.before.place or None,
+    }
+
+
+def _change_line(one: Change) -> str:
+    from gateway.policy.role_file import quoted
+
+    seen = one.observation
+    times = "once" if seen.count == 1 else f"{seen.count} times"
+    by = f" by {one.after.place}" if one.after.place else ""
+    what = {"allowed": "is allowed", "refused": "is refused", "conditions": "has other conditions"}
+    topic = quoted(seen.template)
+    return f"{seen.device_id} {seen.action} {topic} ({times}): {what[one.effect]}{by}"
+
+
+def _place(file: str, line: int) -> str:
+    return f"{Path(file)}:{line}"

@@ -1,0 +1,20 @@
+"""Times that are given on the command line, such as `90s`, `15m`, `24h`, `14d`."""
+
+from __future__ import annotations
+
+from gateway.cli.output import wrong_usage
+
+
+def seconds_of(option: str, text: str) -> int:
+    """The seconds that `text`, the value of `option`, means; more than none. Raises Failure."""
+    from pydantic import TypeAdapter
+
+    from gateway.config.settings import Seconds
+
+    try:
+        seconds = int(TypeAdapter(Seconds).validate_python(text))
+    except ValueError:
+        seconds = 0
+    if seconds < 1:
+        raise wrong_usage(f"{option} {text!r} is not a time: a number and s, m, h or d, such as 24h")
+    return seconds

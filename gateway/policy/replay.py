@@ -1,0 +1,109 @@
+"""Recorded decisions judged anew: what another policy would have changed for what devices really did.
+
+Works on templates, as they were recorded, and on the devices as they are now. What is changed for nobody who
+came is not found here: that is for `gateway.policy.diff`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.core.identity import Device, Identity
+from gateway.core.policy import Policy
+from gateway.core.recorder import MORE, Observation
+from gateway.core.rules import Action, Decision, Rule
+from gateway.core.templates import topic_of
+
+_CLIENT = "any-client-id"
+"""For `{client}`, which is recorded only where a rule says it."""
+_VALUE = "any-value"
+"""For a `+` in a topic that was published to: many values were seen there."""
+
+Conditions = tuple[int, bool, int | None]
+"""`max_qos`, `retain`, `max_payload` of a rule."""
+FREE: Conditions = (2, True, None)
+
+
+class Effect(StrEnum):
+    """What becomes of something that was done or tried."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    CONDITIONS = "conditions"
+    """Allowed as before, for other messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done or tried, and is decided otherwise by the other policy."""
+
+    observation: Observation
+    effect: Effect
+    before: Decision
+    after: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of it."""
+
+    changes: tuple[Change, ...]
+    judged: int
+    """Observations, changed or not."""
+    unknown: int
+    """Observations of devices, or with labels, that are gone."""
+    more: int
+    """Decisions that found no room when they were recorded."""
+
+
+def as_identity(device: Device, *roles: str) -> Identity:
+    """A device as it is stored, with other roles if some are given."""
+    return Identity(device.device_id, roles or device.roles, device.labels, _CLIENT)
+
+
+def judge(policy: Policy, identity: Identity, action: Action, template: str) -> Decision | None:
+    """The decision on what was recorded; None when the template means nothing for this identity."""
+    topic = topic_of(template, identity)
+    if topic is None:
+        return None
+    access = policy.access(identity)
+    if action is Action.SUBSCRIBE:
+        return access.decide_filter(topic)
+    return access.decide(action, "/".join([_VALUE if level == "+" else level for level in topic.split("/")]))
+
+
+def conditions(grants: Iterable[Rule]) -> frozenset[Conditions]:
+    """What these allow rules ask of a message, each; just `FREE` when one of them asks nothing."""
+    asked = frozenset((rule.max_qos, rule.retain, rule.max_payload) for rule in grants)
+    return frozenset({FREE}) if FREE in asked else asked
+
+
+def replay(
+    before: Policy, after: Policy, observations: Iterable[Observation], devices: Mapping[str, Device]
+) -> Replay:
+    """Judge what was recorded by both policies. `devices` are those there are."""
+    changes: list[Change] = []
+    judged = unknown = more = 0
+    for one in observations:
+        if one.template == MORE:
+            more += one.count
+            continue
+        device = devices.get(one.device_id)
+        old = judge(before, as_identity(device), one.action, one.template) if device else None
+        new = judge(after, as_identity(device), one.action, one.template) if device else None
+        if old is None or new is None:
+            unknown += 1
+            continue
+        judged += 1
+        effect = _effect(old, new)
+        if effect is not None:
+            changes.append(Change(one, effect, old, new))
+    return Replay(tuple(changes), judged, unknown, more)
+
+
+def _effect(old: Decision, new: Decision) -> Effect | None:
+    if old.allowed != new.allowed:
+        return Effect.ALLOWED if new.allowed else Effect.REFUSED
+    return Effect.CONDITIONS if conditions(old.grants) != conditions(new.grants) else None

@@ -1,0 +1,141 @@
+"""A proposed role as the text of a file for `acl/roles/`, with comments that say what each line comes from.
+
+Topics are the devices' own words: whatever they hold, they stay in their string or comment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+from gateway.core.policy import Action, Rule
+from gateway.core.recorder import Observation
+from gateway.policy.learn import Evidence, Proposal, Topics
+from gateway.policy.replay import Conditions
+
+_NAMED_MOST = 5
+_REFUSED_MOST = 200
+"""Lines: what is refused may be anything a device thought of."""
+_ESCAPED = re.compile(
+    '["\\\\\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]'
+)
+
+
+def role_file(proposal: Proposal, title: str, hours: str) -> str:
+    """The text. `title` says whose role it is, `hours` of which time."""
+    lines = [
+        f"# {title}, learned from what {_names(proposal.devices)} did in {hours}.",
+        "# It allows what was allowed and used, and nothing else. Counts are decisions, one for each topic",
+        "# and connection, not messages. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff`",
+        "# says what it changes.",
+        *(f"# {line}" for line in _warnings(proposal)),
+        f"description = {quoted(f'{title}, learned from {_names(proposal.devices)}.')}",
+    ]
+    for (action, asked), topics in proposal.allows.items():
+        lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(asked)]
+    for rule in proposal.denies:
+        lines += ["", *_deny(rule)]
+    lines += _comments("Allowed, but a rule can't name a level with a brace in it.", proposal.unwritable)
+    lines += _comments("Refused, and not allowed here.", proposal.refused)
+    return "\n".join([*lines, ""])
+
+
+def quoted(text: str) -> str:
+    """A basic string of TOML; what could move a cursor or forge a line is escaped."""
+    return f'"{_ESCAPED.sub(_escape, text)}"'
+
+
+def _escape(match: re.Match[str]) -> str:
+    found = match[0]
+    return f"\\{found}" if found in '"\\' else f"\\u{ord(found):04x}"
+
+
+def _warnings(proposal: Proposal) -> Iterator[str]:
+    if not proposal.allows:
+        yield "Nothing was allowed and used: there is no rule to write, and a file without one is no role."
+    if proposal.elsewhere:
+        yield f"Left out: {proposal.elsewhere} decisions that other roles of these devices allow."
+    if proposal.more:
+        yield f"Not complete: {proposal.more} decisions found no room, for the topics were too many."
+    if proposal.lost:
+        yield f"Careful: it refuses what was allowed when it was recorded: {_list(proposal.lost)}."
+    if proposal.won:
+        yield f"Careful: it allows what was refused when it was recorded: {_list(proposal.won)}."
+
+
+def _topics(topics: Topics) -> Iterator[str]:
+    yield "topics = ["
+    for topic, evidence in topics.items():
+        varied = "".join(f"; {text}" for text in _values(topic, evidence))
+        yield f"  {quoted(topic)},  # {_told(evidence)}{varied}"
+    yield "]"
+
+
+def _values(topic: str, evidence: Evidence) -> Iterator[str]:
+    """What each `+` stands for, if it is ours and not the device's own."""
+    for at, level in enumerate(topic.split("/")):
+        if level == "+":
+            found = sorted(
+                {seen.split("/")[at] for seen in evidence.seen if seen.count("/") >= at} - {"+", "#"}
+            )
+            if found:
+                yield f"+ was {_some([quoted(value) for value in found])}"
+
+
+def _conditions(asked: Conditions) -> Iterator[str]:
+    max_qos, retain, max_payload = asked
+    if max_qos < 2:
+        yield f"max_qos = {max_qos}"
+    if not retain:
+        yield "retain = false"
+    if max_payload is not None:
+        yield f"max_payload = {max_payload}"
+
+
+def _deny(rule: Rule) -> Iterator[str]:
+    yield f"# As today: {rule.file}:{rule.line}"
+    yield "[[deny]]"
+    yield f"actions = [{', '.join(quoted(action) for action in sorted(rule.actions))}]"
+    yield f"topics = [{quoted(rule.topic)}]"
+
+
+def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
+    lines = [
+        f"#   {action:<9}  {quoted(topic)}  {_told(evidence)}"
+        for action, topics in sorted(found.items())
+        for topic, evidence in sorted(topics.items())
+    ]
+    if lines:
+        yield ""
+        yield f"# {title}"
+        yield from lines[:_REFUSED_MOST]
+        if len(lines) > _REFUSED_MOST:
+            yield f"#   and {len(lines) - _REFUSED_MOST} more"
+
+
+def _told(evidence: Evidence) -> str:
+    times = "once" if evidence.count == 1 else f"{evidence.count} times"
+    when = time_text(evidence.last_at)
+    if evidence.first_at != evidence.last_at:
+        when = f"{time_text(evidence.first_at)} to {when}"
+    return f"{times}, {when}, {_names(evidence.devices)}"
+
+
+def _names(devices: Collection[str]) -> str:
+    return _some(sorted(devices))
+
+
+def _list(observations: Iterable[Observation]) -> str:
+    return _some([f"{one.device_id} {one.action} {quoted(one.template)}" for one in observations])
+
+
+def _some(texts: Collection[str]) -> str:
+    shown = list(texts)[:_NAMED_MOST]
+    more = f" and {len(texts) - len(shown)} more" if len(texts) > len(shown) else ""
+    return ", ".join(shown) + more
+
+
+def time_text(unix_seconds: int) -> str:
+    """A time as RFC 3339 writes it, in UTC."""
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")
