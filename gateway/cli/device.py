@@ -17,6 +17,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, device_of, note, policy_of, settings_of, store_of
 from gateway.core.identity import Device, is_device_id, is_label
@@ -206,6 +207,49 @@ async def _rotate(answer: Answer, settings: Settings, device_id: str, *, from_st
     _give_secret(answer, device, secret, "has a new secret", show=not from_stdin)
 
 
+@app.command()
+def observe(
+    device_id: DeviceId,
+    *,
+    time: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", show_default=False, help="30m, 2h; 7d at the most.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="End it now.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Let pass and report, for a time, what the rules refuse a device: to learn what it needs.
+
+    It may publish and subscribe to all topics meanwhile, denies or not, but for the gateway's own and those
+    that begin with $. Never more than that: no right to encrypt or decrypt, no will, no limit lifted, nothing
+    beyond the token it came with. Each topic is an audit event "observe", and `acl learn` lists it as
+    refused. Exit code 1: there is no such device.
+
+    For example:
+
+        gateway-admin device observe lamp-1 --for 2h
+    """
+    with answering(as_json=as_json) as answer:
+        if (time is None) is not off:
+            raise wrong_usage("say for how long, --for TIME, or --off")
+        seconds = 0 if time is None else seconds_of("--for", time)
+        asyncio.run(_observe(answer, settings_of(config), device_id, seconds))
+
+
+async def _observe(answer: Answer, settings: Settings, device_id: str, seconds: int) -> None:
+    from gateway.store import OBSERVE_MOST
+
+    if seconds > OBSERVE_MOST:
+        raise wrong_usage(
+            f"--for is {OBSERVE_MOST // 86_400}d at the most: observed, a device is nearly unbound"
+        )
+    async with store_of(settings) as store:
+        device = await store.observe(device_id, seconds)
+        until = f"observed until {_time(device.observe_until)}" if seconds else "no longer observed"
+        await note(store, "device", until, device=device_id)
+    answer.give(_shown(device), f"Device {device_id} is {until}.")
+
+
 def _check_id(device_id: str) -> None:
     if not is_device_id(device_id):
         raise wrong_usage(
@@ -301,13 +345,14 @@ def _shown(device: Device) -> dict[str, object]:
         "labels": dict(device.labels),
         "created_at": _time(device.created_at),
         "updated_at": _time(device.updated_at),
+        "observed_until": _time(device.observe_until) if _observed(device) else None,
     }
 
 
 def _lines(device: Device) -> list[str]:
     return [
         f"device   {device.device_id}",
-        f"state    {_state(device)}",
+        f"state    {_state(device)}{_observed(device)}",
         f"roles    {', '.join(device.roles)}",
         f"labels   {_label_text(device)}",
         f"created  {_time(device.created_at)}",
@@ -317,7 +362,13 @@ def _lines(device: Device) -> list[str]:
 
 def _rows(devices: Sequence[Device]) -> list[Table | str]:
     rows = [
-        (device.device_id, _state(device), ", ".join(device.roles), _label_text(device)) for device in devices
+        (
+            device.device_id,
+            f"{_state(device)}{_observed(device)}",
+            ", ".join(device.roles),
+            _label_text(device),
+        )
+        for device in devices
     ]
     if not sys.stdout.isatty():
         return ["\t".join(row) for row in rows]
@@ -325,7 +376,7 @@ def _rows(devices: Sequence[Device]) -> list[Table | str]:
         return ["No devices."]
     table = Table("device", "state", "roles", "labels", box=None, pad_edge=False)
     for device_id, state, roles, labels in rows:
-        colour = "green" if state == "enabled" else "red"
+        colour = {"enabled": "green", "disabled": "red"}.get(state, "yellow")
         # Text, not markup: a label may have brackets in it.
         table.add_row(device_id, Text(state, colour), printable(roles), Text(printable(labels)))
     return [table]
@@ -333,6 +384,11 @@ def _rows(devices: Sequence[Device]) -> list[Table | str]:
 
 def _state(device: Device) -> str:
     return "enabled" if device.enabled else "disabled"
+
+
+def _observed(device: Device) -> str:
+    over = device.observe_until <= datetime.now(UTC).timestamp()
+    return "" if over else f", observed until {_time(device.observe_until)}"
 
 
 def _label_text(device: Device) -> str:
