@@ -136,7 +136,7 @@ class BusServices:
 
     def _log_in(self, connection: BusConnection, call: Call, request: Request) -> Identity | None:
         device_id, secret = request.device_id, request.secret
-        if device_id is None or secret is None or len(secret) > _SECRET_MAX:
+        if device_id is None or secret is None or len(secret.encode()) > _SECRET_MAX:
             words = 'Give "device_id", and its secret as "credentials": {"secret": "…"}.'
             raise Refusal(Code.INVALID_REQUEST, words)
         if self._logins >= _LOGINS_MAX:

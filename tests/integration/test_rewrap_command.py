@@ -1,0 +1,100 @@
+"""`gateway-admin keys rewrap`, on a real Mosquitto."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+
+import pytest
+from harness.caller import Caller
+from harness.gateway import BIN, Gateway
+
+from gateway.core.envelope import Sealer
+from gateway.core.keyring import KeyRing, Nonces
+from gateway.security.keyfile import read_key_file
+
+
+@pytest.fixture
+def admin(tmp_path, mosquitto) -> Gateway:
+    one = Gateway(tmp_path / "gateway", mosquitto.port)
+    one.admin("init")
+    return one
+
+
+def keep(port: int, topic: str, payload: bytes) -> None:
+    with Caller(port, "unused") as caller:
+        caller.send(topic, payload, retain=True)
+
+
+def seal_as_the_gateway(admin: Gateway, payload: bytes, topic: str) -> bytes:
+    """With the active key of its file."""
+    keys = read_key_file(admin.folder / "data" / "keys" / "encryption.key")
+    ring = KeyRing(keys, Nonces(os.urandom), {})
+    return Sealer(ring, lambda: 1_764_000_000_000, topic=topic, sender="lamp-1").seal(payload)
+
+
+def test_the_command_after_a_rotation(admin, mosquitto):
+    topic = "devices/lamp-1/private/pin"
+    keep(mosquitto.port, topic, seal_as_the_gateway(admin, b"4711", topic))
+    keep(mosquitto.port, "devices/lamp-2/private/pin", b"plain")
+    current = json.loads(admin.admin("keys", "rewrap", "--json").stdout)
+    assert (current["resealed"], current["current"]) == (0, 1)
+    admin.admin("keys", "rotate")
+    done = admin.admin("keys", "rewrap")
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "re-sealed    1",
+        "current      0",
+        "changed      0",
+        "unreadable   1",
+        "  devices/lamp-2/private/pin: not a sealed message",
+    ]
+    with Caller(mosquitto.port, topic) as caller:
+        assert caller.hear().fields["key_id"] == "k2"
+    keys = json.loads(admin.admin("keys", "list", "--json").stdout)["keys"]
+    assert {key["key_id"]: key["uses"] for key in keys if key["kind"] == "sealing"} == {"k1": 0, "k2": 1}
+    shown = json.loads(admin.admin("keys", "rewrap", "--json").stdout)
+    assert shown == {
+        "resealed": 0,
+        "current": 1,
+        "changed": 0,
+        "left": 0,
+        "complete": True,
+        "unreadable": [{"topic": "devices/lamp-2/private/pin", "reason": "not a sealed message"}],
+    }
+
+
+def test_the_command_shows_how_far_it_is_on_a_terminal_alone(admin, mosquitto):
+    topics = [f"devices/lamp-{n}/private/pin" for n in range(30)]
+    for topic in topics:
+        keep(mosquitto.port, topic, seal_as_the_gateway(admin, b"4711", topic))
+    admin.admin("keys", "rotate")
+    terminal, other_end = pty.openpty()
+    done = subprocess.run(
+        [str(BIN / "gateway-admin"), "keys", "rewrap"],
+        cwd=admin.folder,
+        env=admin.env | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=other_end,
+        timeout=60,
+        check=True,
+    )
+    os.close(other_end)
+    shown = os.read(terminal, 1_000_000).decode()
+    os.close(terminal)
+    assert "re-sealing" in shown
+    assert "30/30" in shown
+    assert done.stdout.decode().splitlines()[0] == "re-sealed    30"
+
+
+def test_the_command_without_a_bus(tmp_path):
+    one = Gateway(tmp_path / "gateway", None)
+    one.admin("init")
+    refused = one.admin("keys", "rewrap", check=False)
+    assert (refused.returncode, "MQTT_BROKER" in refused.stderr) == (1, True)
+    one.env |= {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": "1"}
+    refused = one.admin("keys", "rewrap", "--json", check=False)
+    assert refused.returncode == 1
+    assert json.loads(refused.stdout)["error"].startswith("the bus at 127.0.0.1:1: ")

@@ -1,0 +1,190 @@
+"""The services on a real bus, inside this process: what a whole gateway can't be brought to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from harness.desk import SECRET, Counter
+from harness.mosquitto import Mosquitto
+
+from gateway.core.limits import Limits
+from gateway.mqtt.packets import Subscription
+from gateway.net.bus_client import Account, connect
+from gateway.net.door import Bus
+from gateway.net.tasks import Tasks
+from gateway.observe.audit import Audit
+from gateway.security.login import Login
+from gateway.security.passwords import Busy, PasswordPool, Remembered
+from gateway.services import over_bus
+from gateway.services.over_bus import BusServices
+
+
+class House:
+    """A desk with its services on the bus, and somebody who asks."""
+
+    def __init__(self, counter: Counter) -> None:
+        self.counter = counter
+        self.pool = PasswordPool()
+        self.login = Login(
+            counter.devices,
+            self.pool,
+            Remembered(),
+            counter.tokens,
+            limits=Limits(login_failures_per_minute=2),
+            rehash=lambda *_: None,
+        )
+        self.told = []
+        self.answers: asyncio.Queue[tuple[str, dict]] = asyncio.Queue()
+
+    async def send(self, service: str, **fields: object) -> None:
+        await self.caller.publish(f"gateway/{service}", json.dumps(fields).encode(), retain=False)
+
+    async def ask(self, service: str, **fields: object) -> dict:
+        await self.send(service, **fields)
+        return await self.hear()
+
+    async def hear(self) -> dict:
+        async with asyncio.timeout(15):
+            return (await self.answers.get())[1]
+
+    async def log_in(self, device_id: str, secret: str) -> dict:
+        return await self.ask("auth", device_id=device_id, credentials={"secret": secret})
+
+
+@asynccontextmanager
+async def open_house(port: int, counter: Counter | None = None):
+    house = House(counter or Counter())
+    counter, bus, tasks = house.counter, Bus("127.0.0.1", port), Tasks()
+    services = BusServices(
+        counter.shared,
+        bus,
+        desk=counter.desk,
+        bearers=counter.bearers,
+        login=house.login,
+        audit=Audit(counter.shared.counters, house.told.append),
+        tasks=tasks,
+        prefix="gateway",
+    )
+    running = tasks.start(services.run())
+
+    def take(_connection, delivery) -> None:
+        house.answers.put_nowait((delivery.topic, json.loads(delivery.payload)))
+
+    house.caller = await connect(bus, Account("/test/caller", None, None), take, max_size=10_000_000)
+    names = ("auth", "validate", "encrypt", "decrypt")
+    await house.caller.subscribe([Subscription(f"gateway/{name}_response".encode(), 0) for name in names])
+    try:
+        async with asyncio.timeout(15):
+            while not services.check()[0]:
+                assert not running.done()
+                await asyncio.sleep(0.01)
+        yield house
+    finally:
+        house.caller.close()
+        await tasks.stop()
+        house.pool.close()
+
+
+async def test_an_answer_that_the_bus_does_not_take(tmp_path):
+    bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 4000").start()
+    try:
+        async with open_house(bus.port) as house:
+            token = house.counter.token()
+            answer = await house.ask("encrypt", token=token, message="x" * 2_900, topic="a", request_id="r")
+            assert (answer["error"], answer["request_id"]) == ("too_large", "r")
+            assert "error" not in await house.ask("encrypt", token=token, message="x" * 100, topic="a")
+    finally:
+        bus.kill()
+
+
+async def test_more_logins_than_can_be_looked_at(mosquitto, monkeypatch):
+    monkeypatch.setattr(over_bus, "_LOGINS_MAX", 2)
+    async with open_house(mosquitto.port) as house:
+        waiting = asyncio.Event()
+        verify = house.pool.verify
+
+        async def slowly(credential: str | None, secret: bytes) -> bool:
+            await waiting.wait()
+            return await verify(credential, secret)
+
+        monkeypatch.setattr(house.pool, "verify", slowly)
+        for _ in range(3):
+            await house.send("auth", device_id="svc", credentials={"secret": SECRET})
+        assert (await house.hear())["error"] == "rate_limited"
+        waiting.set()
+        assert [(await house.hear())["success"] for _ in range(2)] == [True, True]
+        # Those are done, and there is room again.
+        assert (await house.log_in("other", SECRET))["success"] is True
+        counters = house.counter.shared.counters
+        assert (counters.logins_verified, counters.logins_remembered) == (3, 0)
+        # Known now: without a hash.
+        assert (await house.log_in("svc", SECRET))["success"] is True
+        assert counters.logins_remembered == 1
+
+
+async def test_why_nobody_can_log_in_now(mosquitto, monkeypatch):
+    async with open_house(mosquitto.port) as house:
+        for _ in range(2):
+            assert (await house.log_in("svc", "wrong"))["error"] == "not_authorized"
+        assert (await house.log_in("svc", "wrong"))["error"] == "rate_limited"
+
+        async def busy(credential: str | None, secret: bytes) -> bool:
+            raise Busy("no room")
+
+        monkeypatch.setattr(house.pool, "verify", busy)
+        assert (await house.log_in("other", SECRET))["error"] == "unavailable"
+        house.counter.devices.available = False
+        assert (await house.log_in("other", SECRET))["error"] == "unavailable"
+        assert house.counter.shared.counters.logins_refused == 5
+    assert [event.reason for event in house.told if event.reason.startswith("not_authorized")] == [
+        "not_authorized: svc: wrong secret"
+    ] * 2
+
+
+async def test_a_disabled_device_learns_nothing_more_than_a_wrong_secret(mosquitto):
+    async with open_house(mosquitto.port) as house:
+        devices = house.counter.devices.devices
+        devices["other"] = replace(devices["other"], enabled=False)
+        answers = [await house.log_in(*words) for words in (("other", SECRET), ("svc", "x"), ("gone", "x"))]
+        assert [answer["message"] for answer in answers] == ["Invalid credentials"] * 3
+        assert {answer["error"] for answer in answers} == {"not_authorized"}
+
+
+async def test_a_secret_longer_than_any_is_not_hashed(mosquitto, monkeypatch):
+    async with open_house(mosquitto.port) as house:
+        monkeypatch.setattr(house.pool, "verify", None)
+        assert (await house.log_in("svc", "x" * 65_536))["error"] == "invalid_request"
+        assert (await house.log_in("svc", "€" * 30_000))["error"] == "invalid_request"
+
+
+async def test_refusals_are_told_some_and_tokens_all(mosquitto):
+    async with open_house(mosquitto.port) as house:
+        for _ in range(60):
+            await house.send("encrypt", token="x", request_id="r-1")
+        for _ in range(60):
+            assert (await house.hear())["error"] == "invalid_token"
+        for _ in range(30):
+            assert (await house.log_in("svc", SECRET))["success"] is True
+        async with asyncio.timeout(10):
+            while not any("(" in event.reason for event in house.told):  # noqa: ASYNC110 - a second goes by
+                await asyncio.sleep(0.05)
+    refused = [event for event in house.told if event.outcome == "refused"]
+    assert len(refused) < 50
+    assert {(event.kind, event.address) for event in refused} == {("service", "bus")}
+    assert refused[0].request_id == "r-1"
+    assert sum(event.kind == "token" for event in house.told) == 30
+    assert all(event.device == "svc" for event in house.told if event.kind == "token")
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"[]", b"null", b"\xff", b'{"token":1}', b'{"token":"a\\u0000"}']
+)
+async def test_whatever_is_sent_is_answered(mosquitto, payload):
+    async with open_house(mosquitto.port) as house:
+        for name in ("auth", "validate", "encrypt", "decrypt"):
+            await house.caller.publish(f"gateway/{name}", payload, retain=False)
+            assert (await house.hear())["error"] in {"invalid_request", "invalid_token"}
