@@ -29,8 +29,9 @@ from gateway.mqtt.reasons import Reason
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, Login, LoginRefused
+from gateway.services import refusals
 from gateway.services.office import TokenOffice
-from gateway.services.shapes import INVALID_CREDENTIALS, Code, Refusal, issued
+from gateway.services.shapes import Code, Refusal, issued
 
 BODY_MAX = 65_536
 """Bytes of a request's body."""
@@ -225,11 +226,7 @@ async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> 
         return admission
     counters.logins_refused += 1
     _tell(api, caller, Kind.LOGIN, Outcome.REFUSED, reason=refused.why, device=refused.device_id)
-    if refused.reason is Reason.CONNECTION_RATE_EXCEEDED:
-        raise _Refused(429, Code.RATE_LIMITED, "Too many wrong secrets: try again in a minute.")
-    if refused.reason in {Reason.SERVER_BUSY, Reason.SERVER_UNAVAILABLE}:
-        raise _Refused(503, Code.UNAVAILABLE, "Nobody can be recognised at the moment: try again.")
-    raise _Refused(401, Code.NOT_ACCEPTED, INVALID_CREDENTIALS)
+    raise _refused(refusals.of_login(refused))
 
 
 def _issue(api: Api, admission: Admission, caller: _Caller) -> bytes:
@@ -239,12 +236,16 @@ def _issue(api: Api, admission: Admission, caller: _Caller) -> bytes:
         token = api.office.issue(admission.device, source=_ISSUED_AS, parent=admission.grant)
     except Refusal as refusal:
         _tell(api, caller, Kind.TOKEN, Outcome.REFUSED, reason=refusal.why, device=device_id)
-        raise _Refused(_STATUS.get(refusal.code, 403), refusal.code, str(refusal)) from None
+        raise _refused(refusal) from None
     _tell(api, caller, Kind.TOKEN, Outcome.DONE, reason=f"issued {token.grant.token_id}", device=device_id)
     return issued(token, api.now())
 
 
-_STATUS = {Code.RATE_LIMITED: 429, Code.UNAVAILABLE: 503}
+def _refused(refusal: Refusal) -> _Refused:
+    return _Refused(_STATUS.get(refusal.code, 403), refusal.code, str(refusal))
+
+
+_STATUS = {Code.NOT_ACCEPTED: 401, Code.RATE_LIMITED: 429, Code.UNAVAILABLE: 503}
 _HEADERS = {
     # RFC 9110, 15.5.2 demands a challenge. No scheme of the registry fits a secret in the body.
     401: {"www-authenticate": "Device-Secret"},

@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.core.identity import Device, Grant, Identity
-from gateway.security.tokens import TokenFault, TokenRefused, Tokens
+from gateway.security.tokens import TokenRefused, Tokens
+from gateway.services import refusals
 from gateway.services.rates import Rates
 from gateway.services.shapes import Code, Refusal
 
@@ -18,13 +19,6 @@ _NEW_PER_SECOND = 200
 """Tokens not seen before that one peer may show: each costs a signature, some 100 µs."""
 _KEPT = 4_096
 _SECOND = 1_000
-
-_WORDS = {
-    TokenFault.INVALID: "This is no token of this gateway: ask auth for one.",
-    TokenFault.EXPIRED: "The token has expired: ask auth for another.",
-    TokenFault.REVOKED: "The token was revoked: ask auth for another.",
-    TokenFault.NOT_ACCEPTED: "The device of this token is not accepted now: ask the administrator.",
-}
 
 
 class Bearers:
@@ -52,7 +46,7 @@ class Bearers:
             device, grant = self._tokens.verify(raw)
         except TokenRefused as refused:
             self._seen.pop(digest, None)
-            raise Refusal(Code(refused.fault), _WORDS[refused.fault], why=refused.why) from None
+            raise refusals.of_token(refused) from None
         if seen is None or seen[0] is not device:
             # Without a client id: a rule that names one matches nothing.
             seen = device, Identity(device.device_id, device.roles, device.labels, client_id="", grant=grant)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 from gateway.core.calls import answer_packet
 from gateway.core.commands import Call, Report, Service
@@ -18,7 +19,6 @@ from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
-from gateway.mqtt.reasons import Reason
 from gateway.net.bus_client import Account, BusClient, BusConnection
 from gateway.net.bus_reader import Delivery
 from gateway.net.door import Bus
@@ -26,10 +26,11 @@ from gateway.net.tasks import Tasks
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, Login, LoginRefused
+from gateway.services import refusals
 from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk, reply_fault
 from gateway.services.replays import Replays
-from gateway.services.shapes import INVALID_CREDENTIALS, Code, Refusal, Request
+from gateway.services.shapes import Code, Refusal, Request
 
 ADDRESS = "bus"
 """What the throttle and the audit know of whoever calls from there."""
@@ -112,7 +113,9 @@ class BusServices:
         try:
             identity = self._demand_bearer(connection, delivery, call, request)
         except Refusal as refusal:
-            self._refuse(connection, call, request, refusal)
+            self._refuse(connection, call, request, refusal, None)
+        except LoginRefused as refused:
+            self._turn_away(connection, call, request, refused)
         else:
             if identity is not None:
                 self._attend(connection, call, request, identity)
@@ -120,7 +123,10 @@ class BusServices:
     def _demand_bearer(
         self, connection: BusConnection, delivery: Delivery, call: Call, request: Request
     ) -> Identity | None:
-        """Who asks. None: a secret has to be hashed to know that, and the answer comes later."""
+        """Who asks. None: a secret has to be hashed to know that, and the answer comes later.
+
+        Raises Refusal, and LoginRefused for credentials.
+        """
         if not delivery.whole:
             most = self._shared.policy.limits.packet_size
             words = f"A request may have {most:,} bytes, and no more properties than it needs."
@@ -142,13 +148,9 @@ class BusServices:
         if self._logins >= _LOGINS_MAX:
             raise Refusal(Code.RATE_LIMITED, "Too many ask for a token at once: try again.")
         username, password = device_id.encode(), secret.encode()
-        try:
-            admission = self._login.recognise(
-                username=username, password=password, certificate_id=None, address=ADDRESS
-            )
-        except LoginRefused as refused:
-            self._shared.counters.logins_refused += 1
-            raise _refusal_of(refused) from None
+        admission = self._login.recognise(
+            username=username, password=password, certificate_id=None, address=ADDRESS
+        )
         if admission is not None:
             self._shared.counters.logins_remembered += 1
             return _identity_of(admission)
@@ -164,8 +166,7 @@ class BusServices:
                 username=username, password=password, certificate_id=None, address=ADDRESS
             )
         except LoginRefused as refused:
-            self._shared.counters.logins_refused += 1
-            self._refuse(connection, call, request, _refusal_of(refused))
+            self._turn_away(connection, call, request, refused)
         else:
             self._shared.counters.logins_verified += 1
             self._attend(connection, call, request, _identity_of(admission))
@@ -174,20 +175,39 @@ class BusServices:
 
     def _attend(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
         answer = self._desk.attend(call, request, identity, replays=self._replays)
+        self._give(connection, call, request, answer, identity.device_id)
+
+    def _turn_away(
+        self, connection: BusConnection, call: Call, request: Request, refused: LoginRefused
+    ) -> None:
+        self._shared.counters.logins_refused += 1
+        self._refuse(connection, call, request, refusals.of_login(refused), refused.device_id)
+
+    def _refuse(
+        self, connection: BusConnection, call: Call, request: Request, refusal: Refusal, claimed: str | None
+    ) -> None:
+        """Answer somebody who has not shown who it is; `claimed` is who it says it is."""
+        self._shared.counters.service_requests[call.service] += 1
+        answer = self._desk.refuse(call, request, refusal, self._public(call, request))
+        self._give(connection, call, request, answer, claimed)
+
+    def _give(
+        self, connection: BusConnection, call: Call, request: Request, answer: Answer, device_id: str | None
+    ) -> None:
+        """Send the answer. What the bus does not take must cost its caller the answer, not all the bus."""
+        self._tell(answer.report, device_id, request)
         try:
             self._send(connection, answer)
         except PacketTooLarge as error:
             refusal = Refusal(Code.TOO_LARGE, "The answer is longer than the bus takes.", why=str(error))
             answer = self._desk.refuse(call, request, refusal, answer.topic)
-            self._send(connection, answer)
-        self._tell(answer.report, identity.device_id, request)
-
-    def _refuse(self, connection: BusConnection, call: Call, request: Request, refusal: Refusal) -> None:
-        """Answer somebody who has not shown who it is."""
-        self._shared.counters.service_requests[call.service] += 1
-        answer = self._desk.refuse(call, request, refusal, self._public(call, request))
-        self._send(connection, answer)
-        self._tell(answer.report, None, request)
+            self._tell(answer.report, device_id, request)
+            # Topic and Correlation Data are the caller's: with them no answer at all may fit.
+            bare = replace(answer, topic=self._desk.response_topic(call.service), correlation=None)
+            for shorter in (answer, bare):
+                with contextlib.suppress(PacketTooLarge):
+                    self._send(connection, shorter)
+                    break
 
     def _public(self, call: Call, request: Request) -> str:
         """Where an answer to a stranger may go: below our own prefix, whatever was asked for."""
@@ -238,12 +258,3 @@ def _identity_of(admission: Admission) -> Identity:
     device = admission.device
     # Without a client id: a rule that names one matches nothing.
     return Identity(device.device_id, device.roles, device.labels, client_id="", grant=admission.grant)
-
-
-def _refusal_of(refused: LoginRefused) -> Refusal:
-    why = f"{refused.device_id}: {refused.why}" if refused.device_id else refused.why
-    if refused.reason is Reason.CONNECTION_RATE_EXCEEDED:
-        return Refusal(Code.RATE_LIMITED, "Too many wrong secrets: try again in a minute.", why=why)
-    if refused.reason in {Reason.SERVER_BUSY, Reason.SERVER_UNAVAILABLE}:
-        return Refusal(Code.UNAVAILABLE, "Nobody can be recognised at the moment: try again.", why=why)
-    return Refusal(Code.NOT_AUTHORIZED, INVALID_CREDENTIALS, why=why)

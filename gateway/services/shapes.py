@@ -22,7 +22,6 @@ from gateway.security.tokens import Issued, TokenFault
 
 ECHOED_MAX = REQUEST_ID_MAX
 """Longest `request_id`, `message_id` or `source` that is given back, in bytes of JSON."""
-INVALID_CREDENTIALS = "Invalid credentials"
 _NULL = b"null"
 
 

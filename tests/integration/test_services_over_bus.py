@@ -208,6 +208,22 @@ def test_the_longest_request_and_one_that_is_too_long(world, make_caller, v5):
     assert caller.ask("validate", {"token": token}).fields["valid"] is True
 
 
+def test_an_answer_that_the_bus_does_not_take_costs_only_itself(tmp_path: Path, start_gateway):
+    bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 2000").start()
+    try:
+        gateway = start_gateway(bus.port, GATEWAY_BUS_SERVICES="true")
+        wait_for_services(gateway)
+        with Caller(bus.port) as caller:
+            # A stranger's: with so much Correlation Data given back no answer fits.
+            heard = caller.ask("decrypt", {"token": "x"}, correlation=b"c" * 1_900)
+            assert (heard.topic, heard.correlation) == ("gateway/decrypt_response", None)
+            assert heard.fields["error"] == "too_large"
+            assert caller.ask("validate", {"token": "x"}).fields["valid"] is False
+        assert "bus unavailable" not in gateway.log.read_text()
+    finally:
+        bus.kill()
+
+
 @both
 def test_wrong_secrets_learn_nothing(world, make_caller, v5):
     caller = make_caller(v5=v5)
@@ -215,7 +231,7 @@ def test_wrong_secrets_learn_nothing(world, make_caller, v5):
     for device, secret in (("svc", "wrong"), ("nobody", "wrong"), ("a/b", "wrong"), ("svc", "eyJ.e.e")):
         answer = caller.ask("auth", {"device_id": device, "credentials": {"secret": secret}}).fields
         answers.append({name: value for name, value in answer.items() if name != "timestamp"})
-    assert answers == [{"success": False, "message": "Invalid credentials", "error": "not_authorized"}] * 4
+    assert answers == [{"success": False, "message": "Invalid credentials", "error": "not_accepted"}] * 4
     for request in ({}, {"device_id": "svc"}, {"device_id": "svc", "credentials": {}}, {"credentials": "x"}):
         assert caller.ask("auth", request).fields["error"] == "invalid_request"
 
@@ -315,8 +331,8 @@ def test_the_log_says_who_reads_along_and_shows_nothing_of_it(world, make_caller
     assert warning["level"] == "warning"
     assert "reads" in str(warning["reason"])
     refused = [line for line in gateway.log_lines() if line.get("request_id") == "r-9"]
-    assert [(line["kind"], line["outcome"], line["address"]) for line in refused] == [
-        ("service", "refused", "bus")
+    assert [(line["kind"], line["outcome"], line["device"], line["address"]) for line in refused] == [
+        ("service", "refused", "svc", "bus")
     ]
     text = gateway.log.read_text()
     for hidden in ("planted", secret, token):
