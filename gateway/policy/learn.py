@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from gateway.core.identity import Device, Identity
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
 from gateway.core.recorder import MORE, Observation
-from gateway.core.templates import generalised, is_marked
+from gateway.core.rules import template_fault
+from gateway.core.templates import generalised
 from gateway.core.topic_tree import TopicTree
 from gateway.mqtt.topics import intersection, split_filter
 from gateway.policy.naming import named
@@ -96,7 +97,7 @@ def learn(
             else:
                 elsewhere += one.count
     refused = [one for one in whole if not one.allowed]
-    written = [(one, asked) for one, asked in uses if not _has_marks(one.template)]
+    written = [(one, asked) for one, asked in uses if template_fault(one.template) is None]
     allows = _allows(written, refused, who)
     roles = {name for identity in who.values() for name in identity.roles} if role is None else {role}
     proposal = Proposal(
@@ -104,15 +105,11 @@ def learn(
         allows=allows,
         denies=_denies(policy, roles, allows),
         refused=_together(refused),
-        unwritable=_together(one for one, _ in uses if _has_marks(one.template)),
+        unwritable=_together(one for one, _ in uses if template_fault(one.template)),
         elsewhere=elsewhere,
         more=sum(one.count for one in seen if one.template == MORE),
     )
     return _checked(proposal, policy, [one for one, _ in written], refused, who)
-
-
-def _has_marks(template: str) -> bool:
-    return any(map(is_marked, template.split("/")))
 
 
 def _conditions(

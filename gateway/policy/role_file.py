@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from gateway.core.policy import Action, Rule
 from gateway.core.recorder import Observation
+from gateway.core.templates import is_marked
 from gateway.policy.learn import Evidence, Proposal, Topics
 from gateway.policy.replay import Conditions
 
@@ -36,7 +37,9 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
         lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(asked)]
     for rule in proposal.denies:
         lines += ["", *_deny(rule)]
-    lines += _comments("Allowed, but a rule can't name a level with a brace in it.", proposal.unwritable)
+    lines += _comments(
+        "Allowed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
+    )
     lines += _comments("Refused, and not allowed here.", proposal.refused)
     return "\n".join([*lines, ""])
 
@@ -102,7 +105,7 @@ def _deny(rule: Rule) -> Iterator[str]:
 
 def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
     lines = [
-        f"#   {action:<9}  {quoted(topic)}  {_told(evidence)}"
+        f"#   {action:<9}  {quoted(_plain(topic))}  {_told(evidence)}"
         for action, topics in sorted(found.items())
         for topic, evidence in sorted(topics.items())
     ]
@@ -112,6 +115,11 @@ def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
         yield from lines[:_REFUSED_MOST]
         if len(lines) > _REFUSED_MOST:
             yield f"#   and {len(lines) - _REFUSED_MOST} more"
+
+
+def _plain(template: str) -> str:
+    """With levels that stand for themselves as they are."""
+    return "/".join([level[1:] if is_marked(level) else level for level in template.split("/")])
 
 
 def _told(evidence: Evidence) -> str:

@@ -1,0 +1,217 @@
+"""What is learned: what was used, under the conditions and denies of today, and nothing that was refused."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.identity import Device
+from gateway.core.limits import Limits
+from gateway.core.policy import Action, Effect, Policy, Role, Rule
+from gateway.core.recorder import MORE, Observation
+from gateway.core.templates import template_of
+from gateway.policy.learn import learn
+from gateway.policy.replay import FREE, as_identity
+
+PUBLISH, SUBSCRIBE, DECRYPT = Action.PUBLISH, Action.SUBSCRIBE, Action.DECRYPT
+LINES = count(1)
+
+
+def device(device_id, *roles, **labels):
+    return Device(device_id, roles or ("r",), labels, True, "", version=1, created_at=0, updated_at=0)
+
+
+def allow(topic, *actions, role="r", **conditions):
+    asked = frozenset(actions or Action)
+    return Rule(Effect.ALLOW, asked, topic, role=role, file=f"{role}.toml", line=next(LINES), **conditions)
+
+
+def deny(topic, *actions, role="r"):
+    return Rule(
+        Effect.DENY, frozenset(actions or Action), topic, role=role, file=f"{role}.toml", line=next(LINES)
+    )
+
+
+def policy(*rules):
+    roles = {rule.role for rule in rules}
+    return Policy(
+        [Role(name, "", tuple(rule for rule in rules if rule.role == name)) for name in sorted(roles)],
+        sensitive=["private/#"],
+        limits=Limits(),
+        reserved="gateway",
+    )
+
+
+def saw(device_id, template, action=PUBLISH, allowed=True, n=1, at=100):
+    return Observation(device_id, action, template, allowed, n, at, at)
+
+
+WIDE = policy(allow("#"))
+ONE = device("d-1", room="kitchen")
+THREE = [ONE, device("d-2", room="hall"), device("d-3", room="attic")]
+
+
+def topics(proposal, action=PUBLISH, conditions=FREE):
+    return sorted(proposal.allows.get((action, conditions), {}))
+
+
+def test_what_was_used_is_allowed_for_the_action_it_was_used_for():
+    found = learn(
+        WIDE,
+        [ONE],
+        [saw("d-1", "a/{device}"), saw("d-1", "a/b", SUBSCRIBE), saw("d-1", "c", DECRYPT), saw("d-2", "not")],
+    )
+    assert topics(found) == ["a/{device}"]
+    assert topics(found, SUBSCRIBE) == ["a/b"]
+    assert topics(found, DECRYPT) == ["c"]
+    assert found.devices == ("d-1",)
+    assert [rule.topic for rule in found.role().rules] == ["a/{device}", "a/b", "c"]
+
+
+def test_what_was_refused_is_told_and_not_allowed():
+    found = learn(
+        WIDE, THREE, [saw("d-1", "x", allowed=False, n=3), saw("d-2", "x", allowed=False, n=4, at=7)]
+    )
+    assert found.allows == {}
+    evidence = found.refused[PUBLISH]["x"]
+    assert (evidence.count, evidence.first_at, evidence.last_at) == (7, 7, 100)
+    assert evidence.devices == {"d-1", "d-2"}
+
+
+def test_devices_add_up_and_values_that_vary_among_them_become_a_plus():
+    used = [saw(one.device_id, template, n=2) for one in THREE for template in ("a/{device}", "b")]
+    used += [saw(one.device_id, f"jobs/{one.device_id}x/done") for one in THREE]
+    used += [saw("d-1", "two/1"), saw("d-2", "two/2")]
+    found = learn(WIDE, THREE, used)
+    assert topics(found) == ["a/{device}", "b", "jobs/+/done", "two/1", "two/2"]
+    everybody = found.allows[PUBLISH, FREE]["a/{device}"]
+    assert (everybody.count, everybody.devices) == (6, {"d-1", "d-2", "d-3"})
+    assert found.allows[PUBLISH, FREE]["jobs/+/done"].seen == {f"jobs/d-{n}x/done" for n in (1, 2, 3)}
+
+
+def test_no_plus_is_made_that_takes_in_what_was_refused():
+    used = [saw("d-1", f"a/{value}") for value in "123"]
+    assert topics(learn(WIDE, [ONE], [*used, saw("d-1", "a/locked", allowed=False)])) == ["a/1", "a/2", "a/3"]
+    # Of another action it says nothing.
+    elsewhere = saw("d-1", "a/locked", SUBSCRIBE, allowed=False)
+    assert topics(learn(WIDE, [ONE], [*used, elsewhere])) == ["a/+"]
+
+
+def test_deliveries_need_no_rule_beside_the_filter_they_came_by():
+    used = [saw("d-1", one, SUBSCRIBE, n=n) for n, one in enumerate(("a/#", "a/b", "a/c/d", "b/+", "b/x"), 1)]
+    found = learn(WIDE, [ONE], used)
+    assert topics(found, SUBSCRIBE) == ["a/#", "b/+"]
+    assert found.allows[SUBSCRIBE, FREE]["a/#"].count == 6
+
+
+def test_the_conditions_of_today_are_kept():
+    today = policy(
+        allow("a/#", max_qos=1, retain=False, max_payload=9),
+        allow("a/free"),
+        allow("b/#", max_qos=0),
+        allow("b/+", max_payload=5),
+    )
+    used = [saw("d-1", one, action) for one in ("a/x", "a/free", "b/x") for action in Action]
+    found = learn(today, [ONE], used)
+    assert topics(found) == ["a/free"]
+    assert topics(found, PUBLISH, (1, False, 9)) == ["a/x"]
+    assert topics(found, PUBLISH, (0, True, None)) == topics(found, PUBLISH, (2, True, 5)) == ["b/x"]
+    # A condition that says nothing about an action isn't written: the file would be refused.
+    assert topics(found, SUBSCRIBE, (1, True, None)) == ["a/x"]
+    assert topics(found, SUBSCRIBE) == ["a/free", "b/x"]
+    assert topics(found, DECRYPT) == ["a/free", "a/x", "b/x"]
+
+
+def test_the_denies_of_today_that_meet_what_is_allowed_are_kept():
+    near, far, other = deny("a/{device}/+"), deny("b/#"), deny("a/#", role="s")
+    today = policy(allow("#"), near, far, allow("s", role="s"), other)
+    found = learn(today, [ONE], [saw("d-1", "a/+/c", SUBSCRIBE), saw("d-1", "c")])
+    assert [(rule.topic, rule.actions) for rule in found.denies] == [("a/{device}/+", {SUBSCRIBE})]
+    assert learn(today, [ONE], [saw("d-1", "a/x/c", SUBSCRIBE)]).denies[0].line == near.line
+    assert learn(today, [ONE], [saw("d-1", "c")]).denies == ()
+
+
+def test_for_a_role_only_what_it_allows_itself_counts():
+    today = policy(
+        allow("a/#"), allow("b/#", role="s"), allow("+/both"), allow("+/both", role="s", max_qos=0)
+    )
+    both = device("d-1", "r", "s")
+    used = [saw("d-1", "a/x"), saw("d-1", "b/x", n=3), saw("d-1", "c/both")]
+    assert topics(learn(today, [both], used)) == ["a/x", "b/x", "c/both"]
+    found = learn(today, [both], used, "r")
+    assert (topics(found), found.elsewhere) == (["a/x", "c/both"], 3)
+    assert topics(learn(today, [both], used, "s"), PUBLISH, (0, True, None)) == ["c/both"]
+
+
+def test_what_was_allowed_by_rules_that_are_gone_is_allowed():
+    assert topics(learn(policy(allow("else")), [ONE], [saw("d-1", "a")])) == ["a"]
+    assert topics(learn(policy(allow("else")), [ONE], [saw("d-1", "a/{label.gone}")], "r")) == [
+        "a/{label.gone}"
+    ]
+
+
+def test_a_deny_that_was_made_since_then_is_told():
+    found = learn(policy(allow("#"), deny("a/b")), [ONE], [saw("d-1", "a/b"), saw("d-1", "a/c")])
+    assert [one.template for one in found.lost] == ["a/b"]
+    assert learn(WIDE, [ONE], [saw("d-1", "a/b")]).lost == ()
+
+
+def test_what_the_proposal_would_allow_of_what_was_refused_is_told():
+    """One device may do by its label what another one was refused by its name."""
+    kitchen = device("kitchen", room="hall")
+    used = [saw(one.device_id, "rooms/{label.room}") for one in THREE]
+    found = learn(WIDE, [*THREE, kitchen], [*used, saw("kitchen", "rooms/hall", allowed=False)])
+    assert [one.template for one in found.won] == ["rooms/hall"]
+    # The same topic allowed at another time: that was about the message.
+    low = [saw("d-1", "a"), saw("d-1", "a", allowed=False)]
+    assert learn(WIDE, [ONE], low).won == ()
+
+
+def test_a_level_with_a_brace_can_not_be_written():
+    found = learn(WIDE, [ONE], [saw("d-1", "a/+{device}"), saw("d-1", "b")])
+    assert topics(found) == ["b"]
+    assert list(found.unwritable[PUBLISH]) == ["a/+{device}"]
+
+
+def test_what_found_no_room_is_counted():
+    found = learn(WIDE, [ONE], [saw("d-1", MORE, n=5), saw("d-1", MORE, allowed=False, n=2)])
+    assert (found.more, found.allows, found.refused) == (7, {}, {})
+
+
+LEVELS = st.sampled_from(["d-1", "d-2", "kitchen", "hall", "a", "b", "c", "x"])
+NAMES = st.lists(LEVELS, min_size=1, max_size=3).map("/".join)
+ASKED = st.tuples(st.sampled_from(THREE), st.sampled_from(Action), NAMES)
+RULES = st.lists(
+    st.tuples(
+        st.sampled_from([allow, allow, deny]),
+        st.lists(st.sampled_from(["+", "a", "b", "{device}", "{label.room}"]), min_size=1, max_size=3).map(
+            "/".join
+        ),
+    ),
+    max_size=5,
+)
+
+
+@given(RULES, st.lists(ASKED, max_size=30))
+def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
+    today = policy(*(make(topic) for make, topic in rules)) if rules else WIDE
+    run, seen = [], []
+    for one, action, topic in asked:
+        identity = as_identity(one)
+        decision = today.access(identity).decide(action, topic)
+        run.append((identity, action, topic, decision.allowed))
+        seen.append(
+            saw(one.device_id, template_of(topic, identity, decision.grants), action, decision.allowed)
+        )
+    found = learn(today, THREE, seen)
+    assert found.lost == ()
+    told = {(one.device_id, one.action, one.template) for one in found.won}
+    if not found.allows:
+        return
+    alone = Policy([found.role()], sensitive=(), limits=Limits(), reserved="gateway")
+    for identity, action, topic, allowed in run:
+        access = alone.access(as_identity(device(identity.device_id, "learned", **identity.labels)))
+        if access.decide(action, topic).allowed is not allowed:
+            assert (identity.device_id, action, template_of(topic, identity)) in told
