@@ -39,6 +39,9 @@ ANSWER_DEADLINE = 30.0
 HEAD_MAX = 16_384
 """Bytes of the request line and headers."""
 
+_EVENTS_MAX = 2_048
+"""Parts in which a request may come: what it is read in at a time, and chunks (RFC 9112, 7.1). A chunk of
+one byte costs as much as a long one, and a stranger can send 40,000 in one piece."""
 _SHUTDOWN_DEADLINE = 2.0
 """For a TLS peer to answer our goodbye."""
 _STOP_PATIENCE = 1.0
@@ -177,6 +180,20 @@ class WebServer:
                 raise
 
 
+class _Parser(h11.Connection):
+    """Reads a request, in so many parts at most."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, HEAD_MAX)
+        self._left = _EVENTS_MAX
+
+    def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        self._left -= 1
+        if self._left < 0:
+            raise h11.RemoteProtocolError("too many parts")
+        return super().next_event()
+
+
 class _Connection(H11Protocol):
     """One connection, from its arrival on, that ends when its time is up, whatever the peer does."""
 
@@ -184,6 +201,7 @@ class _Connection(H11Protocol):
         self, config: uvicorn.Config, state: ServerState, network: str, register: dict[_Connection, None]
     ) -> None:
         super().__init__(config, state, {})
+        self.conn = _Parser()
         self.network = network
         self.arriving: asyncio.Task[None] | None = None
         """The TLS handshake."""
@@ -262,7 +280,6 @@ def _uvicorn(application: ASGIApp) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         workers=1,
-        h11_max_incomplete_event_size=HEAD_MAX,
     )
     # What a stranger sends to this port is worth no line of the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

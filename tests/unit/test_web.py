@@ -183,6 +183,18 @@ async def test_a_chunk_that_is_none_ends_the_request(served, caplog, when, secur
     assert (served.lines, caplog.records) == ([], [])
 
 
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_body_in_thousands_of_chunks_is_not_read(served, secure):
+    """Each costs the loop as much as a long one, and all of them are there at once."""
+    application = Application()
+    application.before = read_all
+    server = await served(application, tls=server_side() if secure else None)
+    chunks = b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n"
+    assert b"hello" not in await ask(server, CHUNKED + chunks, client_side() if secure else None)
+    few = b"1\r\na\r\n" * 100 + b"0\r\n\r\n"
+    assert b"hello" in await ask(server, CHUNKED + few, client_side() if secure else None)
+
+
 async def test_plain_http_on_a_tls_port_gets_no_answer(served, caplog):
     application = Application()
     server = await served(application, tls=server_side())
