@@ -36,6 +36,8 @@ _FILTER_LEAST = 6
 """About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""
 _AUTH_EFFORT = 100
 """What looking at a token costs, in packets that are taken apart."""
+_CALL_EFFORT = 2
+"""What the least request costs beyond its packet, likewise; a thousand subscriptions to answers cost more."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -235,6 +237,7 @@ class Forward(Pump):
     def _ask(self, call: Call, packet: Publish) -> bytes:
         """A request to a service of ours: the bus never sees it."""
         if packet.qos < 2 or packet.packet_id not in self._ended_here:
+            self.effort += _CALL_EFFORT + self._subscriptions.effort
             self.asked.append(call)
         return self._acknowledge(packet)
 

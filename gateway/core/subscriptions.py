@@ -30,6 +30,10 @@ from gateway.mqtt.wire import Reader, decode_utf8
 
 _FAILURE_311 = 0x80
 _NO_LOCAL = 0x04
+_OWN_MAX = 131_072
+"""Filters for the gateway's own topics, in bytes: they are held as they are."""
+_OWN_AT_ONCE = 64
+"""Bytes of them that are compared with a topic in the time that a packet takes."""
 _KEPT_MAX = 128
 _DIGEST = b"\0"
 
@@ -40,6 +44,7 @@ class Subscriptions:
     __slots__ = (
         "_filters",
         "_own",
+        "_own_size",
         "_reports",
         "_shared",
         "_unsubscribes",
@@ -55,6 +60,7 @@ class Subscriptions:
         self._filters: frozenset[bytes] | set[bytes] = frozenset()
         # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
         self._own: dict[str, bytes] = {}
+        self._own_size = 0
         self._unsubscribes = 0
         # What was asked of the bus: packet id, and our refusals with a None where the bus answers.
         # The empty tuple where it answers all. In order, for a packet id may come twice.
@@ -116,7 +122,8 @@ class Subscriptions:
             return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
         key = _key(one.filter)
         if key not in self._filters:
-            if len(self._filters) >= self._shared.policy.limits.subscriptions:
+            own = self._own_size + len(one.filter) if self._shared.policy.reserves(text) else 0
+            if len(self._filters) >= self._shared.policy.limits.subscriptions or own > _OWN_MAX:
                 reason = "The connection holds as many subscriptions as it may."
                 self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
@@ -124,6 +131,8 @@ class Subscriptions:
                 self._filters = set()
             self._filters.add(key)
         if self._shared.policy.reserves(text):
+            if text not in self._own:
+                self._own_size += len(one.filter)
             self._own[text] = identifier
             return one.qos, None
         if one.qos > most:
@@ -136,6 +145,11 @@ class Subscriptions:
         for key in self._filters:
             if not key.startswith(_DIGEST):
                 judge.decide_filter(key.decode())
+
+    @property
+    def effort(self) -> int:
+        """What `identifiers` costs, in packets that are taken apart."""
+        return self._own_size // _OWN_AT_ONCE
 
     def identifiers(self, topic: str) -> bytes:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
@@ -150,6 +164,7 @@ class Subscriptions:
             text = _filter_text(one)
             if self._shared.policy.reserves(unshared(text)):
                 existed = self._own.pop(text, None) is not None
+                self._own_size -= len(one) if existed else 0
                 codes.append(Reason.SUCCESS if existed else Reason.NO_SUBSCRIPTION_EXISTED)
             else:
                 codes.append(None)
