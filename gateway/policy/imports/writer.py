@@ -95,7 +95,7 @@ def write(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PolicyError([f"{folder}: there is something already; name a folder that is new or empty"])
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.new")
+    draft = folder.absolute().with_name(f".{folder.absolute().name}.new")
     draft.mkdir()
     try:
         _fill(draft, source, composed, questions)

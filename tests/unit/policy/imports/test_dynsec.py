@@ -62,8 +62,8 @@ def test_roles_groups_and_rules_go_by_priority_then_by_name_or_place():
                 "roles": [{"rolename": "g"}],
                 "clients": [{"username": "u", "priority": -5}],
             },
-            {"groupname": "y", "roles": [{"rolename": "a"}], "clients": [{"username": "u"}]},
-            {"groupname": "x", "roles": [{"rolename": "z"}], "clients": [{"username": "u"}]},
+            {"groupname": "ya", "roles": [{"rolename": "a"}], "clients": [{"username": "u"}]},
+            {"groupname": "xb", "roles": [{"rolename": "z"}], "clients": [{"username": "u"}]},
         ],
         clients=[
             {
