@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli import acl_import, acl_learn, acl_prove
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, device_of, policy_of, settings_of
-from gateway.core.identity import Identity
+from gateway.core.identity import Device, Identity
 from gateway.core.rules import Action, Rule
+from gateway.policy.why import conditions
 
 if TYPE_CHECKING:
+    from gateway.core.policy import Policy
     from gateway.policy.cases import CaseResult
+    from gateway.policy.show import Right
     from gateway.policy.why import Explanation
 
 app = typer.Typer(no_args_is_help=True, help="Policy: what the roles in acl/ allow, and why.")
+app.add_typer(acl_import.app, name="import")
+app.command()(acl_prove.prove)
+app.command()(acl_prove.diff)
+app.command()(acl_learn.learn)
+app.command()(acl_learn.unused)
 
 
 @app.command()
@@ -42,27 +52,91 @@ def check(as_json: Json = False, config: Config = None) -> None:
 
 
 @app.command("test")
-def run_all_cases(as_json: Json = False, config: Config = None) -> None:
-    """Ask the policy every case of acl/cases.toml.
+def run_all_cases(
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", show_default=False, help="Write a report in JUnit XML, too."),
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Ask the policy every case of acl/cases.toml, and prove every invariant of acl/invariants.toml.
 
-    Exit code 1: a case fails (each is named with file, line and the deciding rule), or there is none.
+    Exit code 1: a case fails (each is named with file, line and the deciding rule), an invariant does
+    not hold, or there is nothing to ask.
+
+    For example, in continuous integration:
+
+        gateway-admin acl test --junit report.xml
     """
     with answering(as_json=as_json) as answer:
         from gateway.policy.cases import load_cases, run_cases
+        from gateway.policy.invariants import judge
+        from gateway.policy.junit import report
+        from gateway.policy.load import read_policy
+
+        settings = settings_of(config)
+        path = settings.acl_path
+        policy, invariants = read_policy(path, reserved=settings.service_topic_prefix)
+        results = run_cases(policy, load_cases(path, policy))
+        outcomes = judge(policy, invariants)
+        if junit is not None:
+            junit.write_bytes(report(results, outcomes))
+        if not results and not outcomes:
+            raise Failure(f"there is no case in {path / 'cases.toml'}, so nothing was tested")
+        failed = [result for result in results if not result.passed]
+        broken = [outcome.problem for outcome in outcomes if outcome.problem]
+        answer.give(
+            {
+                "cases": len(results),
+                "failed": [_case(result) for result in failed],
+                "invariants": len(outcomes),
+                "broken": broken,
+            },
+            *(str(result) for result in failed),
+            *broken,
+            f"{len(results) - len(failed)} of {len(results)} cases hold.",
+            *([f"{len(outcomes) - len(broken)} of {len(outcomes)} invariants hold."] if outcomes else []),
+        )
+        if failed or broken:
+            raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    device_id: Annotated[str, typer.Argument(metavar="DEVICE", show_default=False, help="A device's id.")],
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """List everything a device may do, by action, with the rule that says so.
+
+    Topics have the device's own names in them; {client} is the client id of a connection. A deny beats
+    every allow. Rules that give the device nothing are listed too, with the reason.
+    """
+    with answering(as_json=as_json) as answer:
+        from gateway.policy.show import rights, services
 
         settings = settings_of(config)
         policy = policy_of(settings)
-        results = run_cases(policy, load_cases(settings.acl_path, policy))
-        if not results:
-            raise Failure(f"there is no case in {settings.acl_path / 'cases.toml'}, so nothing was tested")
-        failed = [result for result in results if not result.passed]
+        device = asyncio.run(device_of(settings, device_id))
+        found = {action: rights(policy, device, action) for action in Action}
+        own = services(policy, device.device_id)
         answer.give(
-            {"cases": len(results), "failed": [_case(result) for result in failed]},
-            *(str(result) for result in failed),
-            f"{len(results) - len(failed)} of {len(results)} cases hold.",
+            {
+                "device_id": device.device_id,
+                "enabled": device.enabled,
+                "roles": list(device.roles),
+                "labels": dict(device.labels),
+                "unknown_roles": [role for role in device.roles if role not in policy.roles],
+                "rules": {action.value: [_right(one) for one in found[action]] for action in Action},
+                "services": {action.value: list(topics) for action, topics in own.items()},
+            },
+            *_head(device, policy),
+            *(line for action in Action for line in _lines(action, found[action])),
+            "services, for every device and without a rule",
+            *(f"  {action:<9}  {', '.join(topics)}" for action, topics in own.items()),
+            "A token narrows this to what it was issued for.",
         )
-        if failed:
-            raise typer.Exit(1)
 
 
 @app.command()
@@ -141,6 +215,53 @@ def _explained(found: Explanation) -> dict[str, object]:
         "rule": _place(found.decision.rule),
         "nearest": _place(found.nearest),
         "change": found.change or None,
+        **(_of_filter(found) if found.action is Action.SUBSCRIBE else {}),
+    }
+
+
+def _of_filter(found: Explanation) -> dict[str, object]:
+    return {
+        "parts": [{"topics": topics, "rule": _place(rule)} for topics, rule in found.parts],
+        "held_back": [_place(rule) for rule in found.held_back],
+    }
+
+
+def _head(device: Device, policy: Policy) -> list[str]:
+    labels = ", ".join(f"{name}={value}" for name, value in sorted(device.labels.items()))
+    lines = [
+        f"device  {device.device_id}",
+        f"roles   {', '.join(device.roles) or 'none'}",
+        f"labels  {labels or 'none'}",
+    ]
+    unknown = [role for role in device.roles if role not in policy.roles]
+    if unknown:
+        lines.append(f"no role file, so it gives nothing: {', '.join(unknown)}")
+    if not device.enabled:
+        lines.append("the device is disabled, so that it can't connect")
+    return lines
+
+
+def _lines(action: Action, found: Sequence[Right]) -> list[str]:
+    width = max((len(one.topics) for one in found), default=0)
+    lines = [action.value if found else f"{action.value}  nothing"]
+    for one in found:
+        narrowed = f" ({text})" if (text := conditions(one.rule)) else ""
+        void = f": without effect, {one.void}" if one.void else ""
+        line = f"  {one.rule.effect:<5}  {one.topics:<{width}}  {_place(one.rule)}{narrowed}{void}"
+        lines.append(line)
+    return lines
+
+
+def _right(one: Right) -> dict[str, object]:
+    rule = one.rule
+    return {
+        "effect": rule.effect.value,
+        "topics": one.topics,
+        "rule": _place(rule),
+        "max_qos": rule.max_qos,
+        "retain": rule.retain,
+        "max_payload": rule.max_payload,
+        "without_effect": one.void or None,
     }
 
 

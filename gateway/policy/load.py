@@ -19,30 +19,44 @@ from gateway.core.rules import template_fault
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.cases import read_cases
 from gateway.policy.document import Block, PolicyError, read
+from gateway.policy.invariants import Invariant, judge, read_invariants
 
-__all__ = ["PolicyError", "load_policy"]
+__all__ = ["PolicyError", "load_policy", "read_policy"]
 
-_FILES = ("encryption.toml", "limits.toml", "cases.toml")
+_FILES = ("encryption.toml", "limits.toml", "cases.toml", "invariants.toml")
 _CONDITIONS = ("max_qos", "retain", "max_payload")
 
 
 def load_policy(path: Path, *, reserved: str) -> Policy:
     """The policy in the folder `path`. PolicyError, with every problem, when any file is not right.
 
-    `reserved` is the prefix of the service topics (`SERVICE_TOPIC_PREFIX`).
+    An invariant that does not hold is a problem like others. `reserved` is the prefix of the service topics
+    (`SERVICE_TOPIC_PREFIX`).
+    """
+    policy, invariants = read_policy(path, reserved=reserved)
+    problems = [outcome.problem for outcome in judge(policy, invariants) if outcome.problem]
+    if problems:
+        raise PolicyError(problems)
+    return policy
+
+
+def read_policy(path: Path, *, reserved: str) -> tuple[Policy, tuple[Invariant, ...]]:
+    """The policy, and its invariants before anybody asked whether they hold: never put this one in force.
+
+    It is for commands that say what is wrong with it. PolicyError as for `load_policy`.
     """
     problems = list(_strangers(path))
     roles = tuple(_roles(path / "roles", problems))
     sensitive = _sensitive(path, problems)
     limits = _limits(path, problems)
     # A role whose file has a problem is there all the same: its cases are no problems of their own.
-    read_cases(
-        path, {role.name for role in roles} | {file.stem for file in path.glob("roles/*.toml")}, problems
-    )
+    names = {role.name for role in roles} | {file.stem for file in path.glob("roles/*.toml")}
+    read_cases(path, names, problems)
+    invariants = read_invariants(path, names, problems)
     if problems:
         raise PolicyError(problems)
     try:
-        return Policy(roles, sensitive=sensitive, limits=limits, reserved=reserved)
+        return Policy(roles, sensitive=sensitive, limits=limits, reserved=reserved), invariants
     except ValueError as error:
         raise PolicyError([f"{path}: {error}"]) from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gateway.core.identity import Identity
 from gateway.core.policy import Action, Decision, Effect, Policy, Rule
 from gateway.core.rules import template_values
-from gateway.mqtt.topics import covers, filter_fault, name_fault, split_filter, unshared
+from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,10 @@ class Explanation:
     """For a refusal that no rule decided: the allow rule that comes closest."""
     change: str
     """For a refusal: what would have to change, in words; empty when it is allowed."""
+    parts: tuple[tuple[str, Rule], ...] = ()
+    """For a filter that is refused because no one rule covers it: what of it is allowed, and by what."""
+    held_back: tuple[Rule, ...] = ()
+    """For a filter that is allowed: the denies inside it, whose topics are not delivered."""
 
     @property
     def text(self) -> str:
@@ -34,9 +38,11 @@ class Explanation:
         verdict = "allowed" if self.decision.allowed else "denied"
         lines = [f"{verdict}: {self.identity.device_id} {self.action} {self.topic}", self.decision.reason]
         if self.decision.rule:
-            lines += [_describe(rule) for rule in self.decision.grants or (self.decision.rule,)]
+            lines += [describe(rule) for rule in self.decision.grants or (self.decision.rule,)]
+        lines += [f"held back on delivery: {describe(rule)}" for rule in self.held_back]
+        lines += [f'allowed of it: "{topics}" by {rule.file}:{rule.line}' for topics, rule in self.parts]
         if self.nearest:
-            lines.append(f"nearest: {_describe(self.nearest)}")
+            lines.append(f"nearest: {describe(self.nearest)}")
         if self.change:
             lines.append(f"to allow it: {self.change}")
         return "\n".join(lines)
@@ -48,7 +54,9 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
     subscribes = action is Action.SUBSCRIBE
     decision = access.decide_filter(topic) if subscribes else access.decide(action, topic)
     if decision.allowed:
-        return Explanation(identity, action, topic, decision, None, "")
+        inside = _inside(access.rules(), unshared(topic), Effect.DENY) if subscribes else []
+        held_back = tuple(rule for _, rule in inside)
+        return Explanation(identity, action, topic, decision, None, "", held_back=held_back)
     if decision.rule:
         return Explanation(
             identity, action, topic, decision, None, _without(decision.rule, access.rules(), action, topic)
@@ -61,7 +69,31 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
         change = "no rule can; the service topics are the gateway's own."
         return Explanation(identity, action, topic, decision, None, change)
     nearest, changes = _nearest(policy, identity, action, asked)
-    return Explanation(identity, action, topic, decision, nearest, "; ".join(changes) + ".")
+    change = "; ".join(changes) + "."
+    inside = _inside(access.rules(), asked, Effect.ALLOW) if subscribes else []
+    parts = tuple(
+        (part, rule)
+        for part, rule in inside
+        if access.decide_filter(part).allowed and not policy.reserves(part)
+    )
+    if parts:
+        change = f"subscribe to {'that' if len(parts) == 1 else 'those'} alone; or, for all of it, {change}"
+    return Explanation(identity, action, topic, decision, nearest, change, parts)
+
+
+def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[str, Rule]]:
+    """What the rules to subscribe have in common with a filter, without what another one covers."""
+    found: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.effect is effect and Action.SUBSCRIBE in rule.actions:
+            part = intersection(rule.topic, asked)
+            if part is not None:
+                found.setdefault(part, rule)
+    return [
+        (part, rule)
+        for part, rule in found.items()
+        if not any(other != part and covers(other, part) for other in found)
+    ]
 
 
 def _without(denying: Rule, rules: tuple[Rule, ...], action: Action, topic: str) -> str:
@@ -123,15 +155,21 @@ def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list
     return changes, shared
 
 
-def _describe(rule: Rule) -> str:
-    conditions = []
-    if rule.max_qos < 2:
-        conditions.append(f"up to QoS {rule.max_qos}")
-    if not rule.retain:
-        conditions.append("not retained")
-    if rule.max_payload is not None:
-        conditions.append(f"at most {rule.max_payload} bytes")
-    narrowed = f" ({', '.join(conditions)})" if conditions else ""
+def describe(rule: Rule) -> str:
+    """A rule in words, with its place: `acl/roles/lamp.toml:9 allows publish on "a/#" (up to QoS 1)`."""
     verb = "allows" if rule.effect is Effect.ALLOW else "denies"
     actions = ", ".join(sorted(rule.actions))
+    narrowed = f" ({text})" if (text := conditions(rule)) else ""
     return f'{rule.file}:{rule.line} {verb} {actions} on "{rule.topic}"{narrowed}'
+
+
+def conditions(rule: Rule) -> str:
+    """What a rule asks of a message, in words; empty for nothing."""
+    asked = []
+    if rule.max_qos < 2:
+        asked.append(f"up to QoS {rule.max_qos}")
+    if not rule.retain:
+        asked.append("not retained")
+    if rule.max_payload is not None:
+        asked.append(f"at most {rule.max_payload} bytes")
+    return ", ".join(asked)

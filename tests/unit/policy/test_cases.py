@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.cases import load_cases, run_cases
-from gateway.policy.load import PolicyError, load_policy
+from gateway.policy.load import PolicyError, load_policy, read_policy
 
 SHIPPED = Path(__file__).parents[3] / "acl"
 
@@ -113,10 +113,13 @@ def test_the_shipped_cases_hold_and_touch_every_role():
     assert sum(not one.case.expected for one in found) >= 20
 
 
-def test_the_shipped_cases_can_fail(tmp_path):
+def test_the_shipped_cases_and_invariants_can_fail(tmp_path):
     """A rule that is too wide is noticed."""
     shutil.copytree(SHIPPED, tmp_path, dirs_exist_ok=True)
     sensor = (SHIPPED / "roles/sensor.toml").read_text()
     (tmp_path / "roles/sensor.toml").write_text(sensor.replace("{device}", "+"))
-    policy = load_policy(tmp_path, reserved="gateway")
+    policy, _ = read_policy(tmp_path, reserved="gateway")
     assert any(not one.passed for one in run_cases(policy, load_cases(tmp_path, policy)))
+    other = r'role "sensor" \(id "device-1"\) may publish to "devices/x/telemetry"'
+    with pytest.raises(PolicyError, match=f"does not hold: a device with the {other}"):
+        load_policy(tmp_path, reserved="gateway")

@@ -132,6 +132,42 @@ def test_what_no_rule_can_change(why, action, topic, change):
     assert change in found.change
 
 
+def test_a_filter_that_no_rule_covers_is_told_what_of_it_is_allowed(why):
+    found = why("subscribe", "$share/g/+/lamp-1/#", labels={"room": "lamp-1"})
+    assert not found.decision.allowed
+    assert [(topics, rule.line) for topics, rule in found.parts] == [
+        ("devices/lamp-1/commands/+", 10),
+        ("rooms/lamp-1/#", 10),
+    ]
+    assert found.change.startswith("subscribe to those alone; or, for all of it, ")
+    assert 'allowed of it: "rooms/lamp-1/#" by ' in found.text
+    (part,) = why("subscribe", "devices/#").parts
+    assert part[0] == "devices/lamp-1/commands/+"
+    assert why("subscribe", "devices/#").change.startswith("subscribe to that alone; or, for all of it,")
+
+
+def test_what_is_denied_is_no_part(why, acl):
+    text = SENSOR + '[[deny]]\nactions = ["subscribe"]\ntopics = ["+/+/commands/+", "rooms/+/x"]\n'
+    (acl / "roles/sensor.toml").write_text(text)
+    policy = load_policy(acl, reserved="gateway")
+    lamp = Identity("lamp-1", ("sensor",), {"room": "hall"}, "lamp-1")
+    found = explain(policy, lamp, Action.SUBSCRIBE, "#")
+    assert [topics for topics, _ in found.parts] == ["rooms/hall/#"]
+    found = explain(policy, lamp, Action.SUBSCRIBE, "rooms/hall/+")
+    assert found.decision.allowed
+    assert [rule.topic for rule in found.held_back] == ["rooms/+/x"]
+    assert "held back on delivery: " in found.text
+    assert explain(policy, lamp, Action.SUBSCRIBE, "rooms/hall/y").held_back == ()
+
+
+def test_the_gateways_own_topics_are_no_part(why, acl):
+    (acl / "roles/sensor.toml").write_text('[[allow]]\nactions = ["subscribe"]\ntopics = ["gateway/#"]\n')
+    lamp = Identity("lamp-1", ("sensor",), {}, "lamp-1")
+    found = explain(load_policy(acl, reserved="gateway"), lamp, Action.SUBSCRIBE, "#")
+    assert not found.decision.allowed
+    assert found.parts == ()
+
+
 def test_the_change_that_is_named_does_allow_it(why, acl):
     """The advice is tried: with the level changed as it says, the topic is allowed."""
     assert 'not "telemetry"' in why("publish", "devices/lamp-1/temperature").change

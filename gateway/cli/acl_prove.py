@@ -1,0 +1,232 @@
+"""`gateway-admin acl prove` and `acl diff`: what holds for everybody, and what a change gives and takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.output import Failure, Json, answering, wrong_usage
+from gateway.cli.sources import Config, device_of, settings_of, store_of
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.core.identity import Device
+    from gateway.core.rules import Rule
+    from gateway.policy.diff import Change, Difference
+    from gateway.policy.prove import Counterexample, Proof
+
+_NAMED_MAX = 10
+_WITHOUT_MAX = 5
+
+
+def prove(
+    statements: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STATEMENT", show_default=False, help="Without one: those of acl/invariants.toml."
+        ),
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Decide whether the policy keeps a promise, for every identity and every topic there can be.
+
+    A statement is "no WHO ACTION FILTER" or "only WHO ACTION FILTER"; one that does not hold comes
+    with a counterexample and the rules that admit it. WHO is role:NAME, any (any role), device:ID as
+    it is stored, or several with commas. A placeholder in FILTER means the same as in a rule; "except
+    FILTER" at the end leaves topics out, and may stand there more than once.
+
+    Exit code 0: all hold. 1: one does not, or there is no such role or device. 2: no statement.
+
+    For example:
+
+        gateway-admin acl prove "no role:guest subscribe locks/#"
+
+        gateway-admin acl prove "only role:operator, role:service publish devices/+/commands/#"
+
+        gateway-admin acl prove "no any publish devices/# except devices/{device}/#"
+    """
+    with answering(as_json=as_json) as answer:
+        from gateway.policy.load import read_policy
+        from gateway.policy.prove import Prover
+        from gateway.policy.statements import StatementError, parse
+
+        settings = settings_of(config)
+        policy, invariants = read_policy(settings.acl_path, reserved=settings.service_topic_prefix)
+        try:
+            asked = [parse(text) for text in statements or ()]
+        except StatementError as error:
+            raise wrong_usage(str(error)) from error
+        asked = asked or [invariant.statement for invariant in invariants]
+        if not asked:
+            raise Failure(f"there is no statement, and none in {settings.acl_path / 'invariants.toml'}")
+        names = dict.fromkeys(name for statement in asked for name in statement.devices)
+        devices = {name: asyncio.run(device_of(settings, name)) for name in names}
+        prover = Prover(policy)
+        proofs = [prover.prove(statement, devices) for statement in asked]
+        holds = all(proof.holds for proof in proofs)
+        answer.give(
+            {"holds": holds, "statements": [_proof(proof) for proof in proofs]},
+            *(line for proof in proofs for line in _proof_lines(proof)),
+        )
+        if not holds:
+            raise typer.Exit(1)
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", show_default=False, help="A policy's folder.")],
+    new: Annotated[
+        Path, typer.Argument(metavar="NEW", show_default=False, help="The folder of the one to compare.")
+    ],
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Say who gains and who loses what when one policy takes the place of another.
+
+    By role, and by device of the store when there is one here. Exact: each line is a filter of topics
+    that were refused and are allowed, or the other way round, less what stands behind "without"; it
+    names the rule that allows them, an example, and why the other policy refuses it.
+
+    For example, before a change is put in force:
+
+        gateway-admin acl diff acl /tmp/new-acl
+    """
+    with answering(as_json=as_json) as answer:
+        from gateway.policy.diff import compare
+        from gateway.policy.invariants import judge
+        from gateway.policy.load import read_policy
+
+        settings = settings_of(config)
+        before, _ = read_policy(old, reserved=settings.service_topic_prefix)
+        after, invariants = read_policy(new, reserved=settings.service_topic_prefix)
+        devices = asyncio.run(_devices(settings))
+        found = compare(before, after, devices or ())
+        broken = [outcome.problem for outcome in judge(after, invariants) if outcome.problem]
+        lines = [*_difference_lines(found, {one.device_id: one for one in devices or ()}), *broken]
+        if devices is None:
+            lines.append("There is no store here, so nothing is said of single devices.")
+        answer.give(
+            {
+                "roles": {name: [_change(one) for one in changes] for name, changes in found.roles.items()},
+                "devices": None
+                if devices is None
+                else {name: [_change(one) for one in changes] for name, changes in found.devices.items()},
+                "sealed": list(found.sealed),
+                "unsealed": list(found.unsealed),
+                "limits": {name: list(values) for name, values in found.limits.items()},
+                "broken": broken,
+            },
+            *lines,
+        )
+
+
+async def _devices(settings: Settings) -> Sequence[Device] | None:
+    """Those of the store; None when there is none."""
+    if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():
+        return None
+    async with store_of(settings) as store:
+        return await store.devices()
+
+
+def _proof(proof: Proof) -> dict[str, object]:
+    return {
+        "statement": proof.statement.text,
+        "holds": proof.holds,
+        "counterexamples": [_counterexample(one) for one in proof.counterexamples],
+    }
+
+
+def _counterexample(one: Counterexample) -> dict[str, object]:
+    identity = one.instance.identity
+    return {
+        "says": str(one),
+        "roles": list(identity.roles),
+        "device_id": identity.device_id,
+        "labels": dict(identity.labels),
+        "client_id": identity.client_id,
+        "action": one.action.value,
+        "topic": one.instance.topic,
+        "rules": [_place(rule) for rule in one.rules],
+        "missed": [_place(rule) for rule in one.missed],
+    }
+
+
+def _proof_lines(proof: Proof) -> list[str]:
+    lines = [f"{'holds' if proof.holds else 'does not hold'}: {proof.statement.text}"]
+    for one in proof.counterexamples:
+        lines.append(f"  {one}")
+        lines += [f"    {line}" for line in one.text()]
+    return lines
+
+
+def _difference_lines(found: Difference, devices: Mapping[str, Device]) -> list[str]:
+    lines = []
+    for name, changes in found.roles.items():
+        lines += [f"role {name}", *(line for change in changes for line in _change_lines(change))]
+    # Devices for which the same rules change are one paragraph, with the topics of the first.
+    alike = sorted(found.devices, key=lambda name: (repr(_rules(found.devices[name])), name))
+    for _, group in groupby(alike, key=lambda name: _rules(found.devices[name])):
+        names = list(group)
+        more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+        roles = ", ".join(devices[names[0]].roles)
+        head = "device" if len(names) == 1 else "devices"
+        lines.append(f"{head} {', '.join(names[:_NAMED_MAX])}{more} ({roles})")
+        lines += [line for change in found.devices[names[0]] for line in _change_lines(change)]
+    lines += [f'sealed now: "{topics}"' for topics in found.sealed]
+    lines += [f'no longer sealed: "{topics}"' for topics in found.unsealed]
+    lines += [f"limit {name}: {old}, now {new}" for name, (old, new) in found.limits.items()]
+    return lines or ["No difference in what anybody may do."]
+
+
+def _rules(changes: Sequence[Change]) -> tuple[tuple[object, ...], ...]:
+    return tuple((one.gained, one.action.value, one.rule.file, one.rule.line) for one in changes)
+
+
+def _change_lines(change: Change) -> list[str]:
+    from gateway.policy.why import conditions
+
+    text = f'  {"gains" if change.gained else "loses"} {change.action} "{change.topics}"'
+    if change.within is not None:
+        text += f' within "{change.within}"'
+    if change.without:
+        text += " without " + ", ".join(f'"{topics}"' for topics in change.without[:_WITHOUT_MAX])
+    if len(change.without) > _WITHOUT_MAX:
+        text += f" and {len(change.without) - _WITHOUT_MAX} more"
+    narrowed = f" ({told})" if (told := conditions(change.rule)) else ""
+    example, refusal = change.example, change.refusal
+    names = example.named([change.topics, change.within or "", *change.without])
+    who = f" ({', '.join(names)})" if names else ""
+    by = f" ({refusal.place})" if refusal.rule else ""
+    return [
+        f"{text}: {_place(change.rule)}{narrowed}",
+        f'    such as "{example.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',
+    ]
+
+
+def _change(change: Change) -> dict[str, object]:
+    identity = change.example.identity
+    return {
+        "gained": change.gained,
+        "action": change.action.value,
+        "topics": change.topics,
+        "within": change.within,
+        "without": list(change.without),
+        "rule": _place(change.rule),
+        "refusal": change.refusal.reason,
+        "refused_by": _place(change.refusal.rule) if change.refusal.rule else None,
+        "example": {
+            "device_id": identity.device_id,
+            "labels": dict(identity.labels),
+            "client_id": identity.client_id,
+            "topic": change.example.topic,
+        },
+    }
+
+
+def _place(rule: Rule) -> str:
+    return f"{Path(rule.file)}:{rule.line}"

@@ -1,0 +1,71 @@
+"""What can be claimed of a policy: `no role:guest subscribe locks/#`.
+
+Owns the form of a statement. Whether one holds is for `gateway.policy.prove`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gateway.core.identity import is_device_id
+from gateway.core.rules import Action, template_fault
+
+ANY = "any"
+_FORM = re.compile(r"\s*(\S+)\s+((?:[^\s,]+\s*,\s*)*[^\s,]+)\s+(\S+)\s+(\S.*?)\s*", re.DOTALL)
+_EXCEPT = re.compile(r"\s+except(?=\s|$)")
+_HOW = (
+    'write "no WHO ACTION FILTER" or "only WHO ACTION FILTER", as in "no role:guest subscribe locks/#"; '
+    "WHO is role:NAME, device:ID or any"
+)
+
+
+class StatementError(ValueError):
+    """This is no statement, or none that could be true or false. The text says what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """`no`: none of these may do this on any topic of the filter. `only`: no other role may."""
+
+    text: str
+    only: bool
+    roles: tuple[str, ...]
+    """Names, or `any`."""
+    devices: tuple[str, ...]
+    action: Action
+    topics: str
+    """The filter. A placeholder in it stands for the same as in the rules."""
+    excepted: tuple[str, ...]
+    """Filters of topics that are not spoken of."""
+
+
+def parse(text: str) -> Statement:
+    """Read one. Raises StatementError."""
+    found = _FORM.fullmatch(text)
+    if found is None or found[1] not in {"no", "only"}:
+        raise StatementError(_HOW)
+    quantifier, who, action, rest = found.groups()
+    roles, devices = [], []
+    for one in re.split(r"\s*,\s*", who):
+        kind, _, name = one.partition(":")
+        if one == ANY:
+            roles.append(ANY)
+        elif kind == "role" and is_device_id(name):
+            roles.append(name)
+        elif kind == "device" and is_device_id(name):
+            devices.append(name)
+        else:
+            raise StatementError(f'"{one}" is nobody; {_HOW}')
+    if action not in set(Action):
+        raise StatementError(f'unknown action "{action}"; known: {", ".join(Action)}')
+    topics, *excepted = [part.strip() for part in _EXCEPT.split(rest)]
+    for topic in (topics, *excepted):
+        if fault := template_fault(topic):
+            raise StatementError(f'the topic "{topic}" {fault}')
+    only = quantifier == "only"
+    if only and (devices or ANY in roles):
+        raise StatementError('"only" takes roles: it says that no other role may, as in "only role:admin …"')
+    return Statement(
+        text.strip(), only, tuple(roles), tuple(devices), Action(action), topics, tuple(excepted)
+    )

@@ -1,0 +1,80 @@
+"""Every identity and every topic over a small alphabet: brute force beside what `gateway.policy` decides.
+
+Judged by the definition of a filter and not by any function of the gateway. The words of `WORDS` may stand in
+rules. `d`, `l`, `c` and `x` may not, and so stand for all words that no rule has: for a device, a label, a
+client and a level of their own. The prefix of the service topics is `g`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+
+from hypothesis import strategies as st
+
+WORDS = ("a", "b", "", "$", "g")
+PLACEHOLDERS = ("{device}", "{client}", "{label.room}")
+DEVICES = ("a", "b", "g", "d")
+LABELS = (None, "a", "b", "g", "d", "l")
+CLIENTS = ("a", "b", "g", "$", "d", "l", "c", "", "a/b")
+PEOPLE = tuple(product(DEVICES, CLIENTS, LABELS))
+TOPICS = tuple(
+    levels
+    for length in (1, 2, 3)
+    for levels in product((*WORDS, "d", "l", "c", "x"), repeat=length)
+    if levels != ("",)
+)
+
+Levels = tuple[str, ...]
+Person = tuple[str, str, str | None]
+"""Device id, client id, and the label `room`."""
+
+templates = st.builds(
+    lambda levels, tail: "/".join([*levels, *tail]),
+    st.lists(st.sampled_from([*WORDS, "a", "+", "+", *PLACEHOLDERS, "{device}"]), max_size=3),
+    st.sampled_from([[], [], ["#"]]),
+).filter(bool)
+"""Topics of rules."""
+
+
+def fits(levels: Levels, topic: Levels, *, first: bool = True) -> bool:
+    """Whether a filter matches a topic, by the words of the standard (MQTT 5, 4.7.1, 4.7.2)."""
+    hidden = first and topic[0][:1] == "$"
+    if levels == ("#",):
+        return not hidden  # nothing may be left of the topic: the parent is matched too
+    if not levels or not topic:
+        return levels == topic
+    here = not hidden if levels[0] == "+" else levels[0] == topic[0]
+    return here and fits(levels[1:], topic[1:], first=False)
+
+
+def means(template: str, person: Person) -> Levels | None:
+    """The levels of a rule for somebody; None when it matches nothing."""
+    levels = template.split("/")
+    for number, level in enumerate(levels):
+        if level[:1] == "{":
+            value = dict(zip(("{device}", "{client}", "{label.room}"), person, strict=True))[level]
+            if not value or "/" in value or (number == 0 and value[0] == "$"):
+                return None
+            levels[number] = value
+    return tuple(levels)
+
+
+@lru_cache(100_000)
+def _matched(levels: Levels) -> frozenset[Levels]:
+    return frozenset(topic for topic in TOPICS if fits(levels, topic))
+
+
+def topics_of(filters: list[str], person: Person) -> set[Levels]:
+    """All topics that at least one of these matches, for this person."""
+    return set().union(*(_matched(levels) for one in filters if (levels := means(one, person))))
+
+
+@lru_cache
+def lawful(most_levels: int = 3, most_bytes: int = 65_535) -> frozenset[Levels]:
+    """The topics within these bounds that are not the gateway's own."""
+    return frozenset(
+        topic
+        for topic in TOPICS
+        if len(topic) <= most_levels and len("/".join(topic)) <= most_bytes and topic[0] != "g"
+    )
