@@ -130,6 +130,15 @@ def test_several_levels_vary():
     assert set(generalised(words).values()) == {"jobs/+/start", "jobs/+/done"}
 
 
+def test_the_level_with_the_most_values_becomes_a_plus_first():
+    seen = ["a/1/x", "a/2/x", "a/3/x", "a/4/x", "a/1/y", "a/1/z"]
+    assert set(generalised(seen).values()) == {"a/+/x", "a/1/y", "a/1/z"}
+    seen = ["x/1/a", "x/2/a", "x/3/a", "x/4/a", "y/1/a", "z/1/a"]
+    assert set(generalised(seen).values()) == {"x/+/a", "y/1/a", "z/1/a"}
+    seen = ["1/x", "1/y", "1/z", "1/w", "2/x", "3/x"]
+    assert set(generalised(seen).values()) == {"1/+", "2/x", "3/x"}
+
+
 @given(st.lists(FILTERS, max_size=12, unique=True), st.lists(FILTERS, max_size=4))
 def test_nothing_is_lost_and_nothing_refused_is_won(seen, refused):
     seen = [template_of(one, LAMP) for one in seen]

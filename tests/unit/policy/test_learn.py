@@ -106,6 +106,28 @@ def test_deliveries_need_no_rule_beside_the_filter_they_came_by():
     assert found.allows[SUBSCRIBE, FREE]["a/#"].count == 6
 
 
+def test_what_a_filter_covers_makes_nothing_wider():
+    """`kitchen` came by its own filter, so that two values are left."""
+    used = [saw("d-1", one, SUBSCRIBE) for one in ("x/kitchen/#", "x/kitchen/t", "x/hall/t", "x/attic/t")]
+    assert topics(learn(WIDE, [ONE], used), SUBSCRIBE) == ["x/attic/t", "x/hall/t", "x/kitchen/#"]
+
+
+def test_what_a_plus_covers_needs_no_rule_of_its_own():
+    used = [saw("d-1", one) for one in ("a/1", "a/2", "a/3", "a/{device}")]
+    assert topics(learn(WIDE, [ONE], used)) == ["a/+"]
+
+
+def test_a_name_means_what_it_means_for_most():
+    used = [
+        saw("d-1", "{device}/{label.room}"),
+        saw("d-2", "{device}/kitchen"),
+        saw("d-3", "{device}/kitchen"),
+    ]
+    found = learn(WIDE, THREE, used)
+    assert topics(found) == ["{device}/kitchen"]
+    assert found.allows[PUBLISH, FREE]["{device}/kitchen"].devices == {"d-1", "d-2", "d-3"}
+
+
 def test_the_conditions_of_today_are_kept():
     today = policy(
         allow("a/#", max_qos=1, retain=False, max_payload=9),
@@ -131,6 +153,8 @@ def test_the_denies_of_today_that_meet_what_is_allowed_are_kept():
     assert [(rule.topic, rule.actions) for rule in found.denies] == [("a/{device}/+", {SUBSCRIBE})]
     assert learn(today, [ONE], [saw("d-1", "a/x/c", SUBSCRIBE)]).denies[0].line == near.line
     assert learn(today, [ONE], [saw("d-1", "c")]).denies == ()
+    of_another_action = policy(allow("#"), deny("a/b", PUBLISH))
+    assert learn(of_another_action, [ONE], [saw("d-1", "a/#", SUBSCRIBE)]).denies == ()
 
 
 def test_for_a_role_only_what_it_allows_itself_counts():

@@ -46,6 +46,13 @@ def test_a_place_that_all_write_to_is_no_one_s_own():
     assert names(*uses) == ["{device}/inbox", "hub/inbox", "hub/inbox", *["{device}/inbox"] * 4]
 
 
+def test_what_is_explained_already_speaks_for_nothing_more():
+    uses = [(who("a"), "x/w"), (who("b"), "x/w")]
+    uses += [(who("c", a="w"), "x/{label.a}"), (who("d", a="w"), "x/{label.a}")]
+    uses += [(who("e", a="v", b="v"), "x/{label.a}"), (who("f", b="u"), "x/{label.b}")]
+    assert names(*uses) == [*["x/w"] * 4, *["x/{label.b}"] * 2]
+
+
 def test_actions_are_apart():
     uses = [(who("hub"), PUBLISH, "{device}"), (who("a"), Action.SUBSCRIBE, "hub")]
     uses += [(who("b"), Action.SUBSCRIBE, "hub")]

@@ -56,6 +56,7 @@ def test_a_filter_needs_the_rule_that_covers_it_and_none_within():
 def test_of_many_topics_in_one_any_may_have_needed_a_rule():
     rules = [rule("jobs/1"), rule("jobs/2"), rule("jobs/2/x"), rule("+/{device}")]
     assert idle(rules, saw("jobs/+")) == [("jobs/2/x", [PUBLISH])]
+    assert idle([rule("jobs/+"), rule("jobs/1")], saw("jobs/+")) == []
     heard = [rule("jobs/1", SUBSCRIBE), rule("other", SUBSCRIBE)]
     assert idle(heard, saw("jobs/+", SUBSCRIBE)) == [("other", [SUBSCRIBE])]
 
