@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.output import Failure, Json, answering, wrong_usage
+from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
 from gateway.core.identity import is_device_id
 
@@ -36,37 +36,43 @@ class _Candidate:
     state: str = "would be added"
 
 
+_Acl = Annotated[
+    Path | None, typer.Option("--acl", metavar="FILE", help="Mosquitto's acl_file.", show_default=False)
+]
+_Passwords = Annotated[
+    Path | None, typer.Option("--passwords", metavar="FILE", help="Its password_file.", show_default=False)
+]
+_DynSec = Annotated[
+    Path | None,
+    typer.Option(
+        "--dynsec",
+        metavar="FILE",
+        help="The file of its dynamic security plugin, instead of both.",
+        show_default=False,
+    ),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Where the policy is written: a new or an empty folder. Without it nothing is written.",
+        show_default=False,
+    ),
+]
+_AddDevices = Annotated[
+    bool, typer.Option("--add-devices", help="Add the users with a password to the store, as devices.")
+]
+
+
 @app.command("mosquitto")
 def mosquitto(
-    acl: Annotated[
-        Path | None, typer.Option("--acl", metavar="FILE", help="Mosquitto's acl_file.", show_default=False)
-    ] = None,
-    passwords: Annotated[
-        Path | None,
-        typer.Option("--passwords", metavar="FILE", help="Its password_file.", show_default=False),
-    ] = None,
-    dynsec: Annotated[
-        Path | None,
-        typer.Option(
-            "--dynsec",
-            metavar="FILE",
-            help="The file of its dynamic security plugin, instead of both.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FOLDER",
-            help="Where the policy is written: a new or an empty folder. Without it nothing is written.",
-            show_default=False,
-        ),
-    ] = None,
+    acl: _Acl = None,
+    passwords: _Passwords = None,
+    dynsec: _DynSec = None,
+    out: _Out = None,
     *,
-    add_devices: Annotated[
-        bool, typer.Option("--add-devices", help="Add the users with a password to the store, as devices.")
-    ] = False,
+    add_devices: _AddDevices = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
@@ -93,35 +99,46 @@ def mosquitto(
             )
         if add_devices and dynsec is None and passwords is None:
             raise wrong_usage("--add-devices needs --passwords FILE: a device is made of a user and its hash")
-        from gateway.policy.imports.roles import compose
-        from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
-
         settings = settings_of(config)
-        reserved = settings.service_topic_prefix
         source, accounts, findings = _read(acl, passwords, dynsec)
-        composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
-        composed.findings += findings
-        if not composed.drafts:
-            raise Failure(f"{source.file} allows nobody anything: there is nothing to import")
-        questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
-        composed.findings += faults
-        candidates = _candidates(composed, accounts)
-        composed.findings.sort(key=_by_place)
-        if add_devices:
-            _check_roles(settings, composed, candidates, out)
+        _carry_over(answer, settings, source, accounts, findings, out=out, add_devices=add_devices)
 
-        def put() -> None:
-            if out is not None:
-                write(out, source, composed, questions, reserved=reserved)
 
-        if add_devices:
-            asyncio.run(_add(settings, candidates, put))
-        else:
-            put()
-        answer.give(
-            _value(source, composed, candidates, len(questions), out),
-            *_lines(source, composed, candidates, len(questions), out),
-        )
+def _carry_over(
+    answer: Answer,
+    settings: Settings,
+    source: Source,
+    accounts: Sequence[Account],
+    findings: Sequence[Finding],
+    *,
+    out: Path | None,
+    add_devices: bool,
+) -> None:
+    from gateway.policy.imports.roles import compose
+    from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
+
+    reserved = settings.service_topic_prefix
+    composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
+    if not composed.drafts:
+        raise Failure(f"{source.file} allows nobody anything: there is nothing to import")
+    questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
+    candidates = _candidates(composed, accounts)
+    composed.findings += [*findings, *faults]
+    composed.findings.sort(key=_by_place)
+
+    def put() -> None:
+        if out is not None:
+            write(out, source, composed, questions, reserved=reserved)
+
+    if add_devices:
+        _check_roles(settings, composed, candidates, out)
+        asyncio.run(_add(settings, candidates, put))
+    else:
+        put()
+    answer.give(
+        _value(source, composed, candidates, len(questions), out),
+        *_lines(source, composed, candidates, len(questions), out),
+    )
 
 
 def _read(
