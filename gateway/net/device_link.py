@@ -231,6 +231,11 @@ class DeviceLink(asyncio.Protocol):
 
     # Who is there
 
+    @property
+    def _host(self) -> str:
+        """The IP address, without the port."""
+        return self.address.rpartition(":")[0]
+
     def _authenticate(self, command: Authenticate) -> None:
         door = self._door
         peer = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
@@ -240,7 +245,7 @@ class DeviceLink(asyncio.Protocol):
                 username=command.username,
                 password=command.password,
                 certificate_id=certificate,
-                address=self.address.rpartition(":")[0],
+                address=self._host,
                 token=command.token,
             )
         except LoginRefused as refused:
@@ -259,7 +264,7 @@ class DeviceLink(asyncio.Protocol):
                 username=command.username,
                 password=command.password,
                 certificate_id=certificate,
-                address=self.address.rpartition(":")[0],
+                address=self._host,
                 token=command.token,
             )
         except LoginRefused as refused:
@@ -277,12 +282,11 @@ class DeviceLink(asyncio.Protocol):
                 username=self.device.device_id.encode(),
                 password=None,
                 certificate_id=None,
-                address=self.address.rpartition(":")[0],
+                address=self._host,
                 token=token,
             )
         except LoginRefused as refused:
-            self._door.shared.counters.logins_refused += 1
-            self._door.tell(self, Report("login", "refused", refused.why))
+            self._tell_refusal(refused)
             self.receive(ReauthenticationFailed("The token is not good."))
             return
         if admission is not None and admission.grant is not None:
@@ -290,9 +294,12 @@ class DeviceLink(asyncio.Protocol):
 
     def _refuse(self, refused: LoginRefused) -> None:
         self.claimed = refused.device_id
+        self._tell_refusal(refused)
+        self.receive(AuthenticationFailed(refused.reason))
+
+    def _tell_refusal(self, refused: LoginRefused) -> None:
         self._door.shared.counters.logins_refused += 1
         self._door.tell(self, Report("login", "refused", refused.why))
-        self.receive(AuthenticationFailed(refused.reason))
 
     def _admit(self, admission: Admission) -> None:
         device = admission.device
