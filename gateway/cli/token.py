@@ -195,7 +195,7 @@ async def _verify(answer: Answer, settings: Settings, given: bytes) -> None:
         "valid",
         f"device     {device.device_id}",
         *_lines(grant),
-        f"signed by  {key_id}",
+        f"signed by  {key_id or 'JWT_SECRET, by another program'}",
     )
 
 
@@ -261,11 +261,12 @@ def _table(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
     return [table]
 
 
-def _key_id(token: bytes) -> str:
-    """`kid` of a token that was verified."""
+def _key_id(token: bytes) -> str | None:
+    """`kid` of a token that was verified. Whoever else has JWT_SECRET may name none."""
     import jwt
 
-    return str(jwt.get_unverified_header(token)["kid"])
+    key_id: str | None = jwt.get_unverified_header(token).get("kid")
+    return key_id
 
 
 def _seconds(ttl: str) -> int:

@@ -44,10 +44,10 @@ async def tokens_of(
 
 
 def read_token() -> bytes:
-    """A token from stdin. Raises Failure."""
+    """A token from stdin. Raises Failure where that is a terminal."""
     if sys.stdin.isatty():
         # A terminal's line ends after 4,096 bytes, and a token may be longer.
-        raise wrong_usage("there is no token on stdin: `gateway-admin token verify < FILE`")
+        raise wrong_usage("there is no token on stdin: put `< FILE` behind the command")
     return sys.stdin.buffer.read(_LONGEST_STDIN).strip()
 
 

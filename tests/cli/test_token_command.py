@@ -44,6 +44,14 @@ def test_with_a_secret_it_is_signed_with_that(place):
     assert jwt.decode(token, place.environment["JWT_SECRET"], ["HS256"], audience="mqtt")["sub"] == "lamp-1"
     code, out, _ = place.shell("gateway-admin token verify --json", stdin=token.encode())
     assert (code, json.loads(out)["kid"]) == (0, "hs256")
+    # Whoever else has the secret may name no key, nor a chain or an epoch.
+    claims = jwt.decode(token, options={"verify_signature": False})
+    del claims["root"], claims["epoch"]
+    foreign = jwt.encode(claims, place.environment["JWT_SECRET"])
+    code, out, _ = place.shell("gateway-admin token verify --json", stdin=foreign.encode())
+    assert (code, json.loads(out)["valid"], json.loads(out)["kid"]) == (0, True, None)
+    code, out, _ = place.shell("gateway-admin token verify", stdin=foreign.encode())
+    assert (code, out.splitlines()[-1]) == (0, "signed by  JWT_SECRET, by another program")
     place.environment["JWT_SECRET"] = "another-012345678901234567890123456789"
     code, out, _ = place.shell("gateway-admin token verify --json", stdin=token.encode())
     assert (code, json.loads(out)["error"]) == (1, "invalid_token")
@@ -132,4 +140,4 @@ def test_a_terminal_is_not_waited_for(place):
     """Its lines end after 4,096 bytes, and a token may be longer."""
     shown, code = place.on_a_terminal("gateway-admin token verify")
     assert code == 2
-    assert "token verify < FILE" in shown
+    assert "< FILE" in shown
