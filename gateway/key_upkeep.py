@@ -151,7 +151,7 @@ class KeyUpkeep:
         keys: Sequence[Key] = ()
         try:
             keys = await asyncio.to_thread(file.read)
-            problem = file.fault(file.keys, keys)
+            problem = _returned(file.keys, keys) or file.fault(file.keys, keys)
         except KeyFileError as error:
             problem = str(error)
         if problem:
@@ -199,6 +199,15 @@ class KeyUpkeep:
             self._audit.emit(
                 AuditEvent(time=self._shared.now(), kind=Kind.KEY, outcome=Outcome.DONE, reason=reason)
             )
+
+
+def _returned(before: Sequence[Key], after: Sequence[Key]) -> str:
+    """A key that was destroyed is in the file again: somebody put an older copy in its place."""
+    gone = {key.key_id for key in before if key.state is KeyState.DESTROYED}
+    for key in after:
+        if key.key_id in gone and key.state is not KeyState.DESTROYED:
+            return f"the key {key.key_id} was destroyed, and is back in its file: destroy it again"
+    return ""
 
 
 def _fault(before: Sequence[Key], after: Sequence[Key]) -> str:

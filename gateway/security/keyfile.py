@@ -207,7 +207,8 @@ def read(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> KeyFile:
     what = f"{path}: the {purpose.name}"
     try:
         mode = path.stat().st_mode
-        text = path.read_text("utf-8")
+        # A pipe would never end, nor would /dev/zero.
+        text = path.read_text("utf-8") if stat.S_ISREG(mode) else ""
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(f"{what} can't be read ({error}): restore the file from a backup") from None
     if stat.S_IMODE(mode) & 0o077:

@@ -238,6 +238,26 @@ async def test_a_file_without_a_key_in_use_does_not_take_it_away(world):
     assert world.upkeep.check()[0]
 
 
+@pytest.mark.parametrize("kind", ["sealing", "signing"])
+async def test_a_destroyed_key_does_not_come_back_with_an_older_file(world, kind):
+    path = world.sealing if kind == "sealing" else world.signing
+    sealed, token = world.ring.encrypt(b"x", b""), world.token()
+    if kind == "sealing":
+        rotate_sealing(path, None)
+    else:
+        rotate_signing(path, None, 3_600)
+    older = path.read_bytes()
+    destroy(path, None, "k1" if kind == "sealing" else "s1")
+    await world.upkeep.look()
+    path.write_bytes(older)
+    await world.upkeep.look()
+    assert not (opens(world.ring, "k1", sealed) if kind == "sealing" else world.is_good(token))
+    assert not world.upkeep.check()[0]
+    destroy(path, None, "k1" if kind == "sealing" else "s1")
+    await world.upkeep.look()
+    assert world.upkeep.check()[0]
+
+
 async def test_new_signing_keys_refuse_what_the_old_ones_signed(world):
     """Somebody removed them to be rid of every token: that must not wait for a restart."""
     token = world.token()
