@@ -242,10 +242,14 @@ class Tokens:
         """A token for the device, for `ttl` seconds and never for longer than JWT_TTL.
 
         `permissions` are topic filters by action; they are not judged here. One that is asked for with a
-        token is of that token's chain (`parent`), and revoked with it. Raises PermissionsTooLong.
+        token (`parent`) is issued for no longer than that one was, is of its chain, and revoked with it.
+        Raises PermissionsTooLong.
         """
         now = self._now() // 1000
+        life = self._ttl if ttl is None else min(ttl, self._ttl)
         if parent is not None:
+            # Else a token of a minute would be one of a day for whoever asks.
+            life = min(life, parent.expires_at - parent.issued_at)
             # Revoking the parent revokes what was issued since: also where the clock was set back meanwhile.
             now = max(now, parent.issued_at)
         token_id = str(uuid.uuid4())
@@ -254,7 +258,7 @@ class Tokens:
             root=token_id if parent is None else parent.root,
             epoch=device.token_epoch,
             issued_at=now,
-            expires_at=now + (self._ttl if ttl is None else min(ttl, self._ttl)),
+            expires_at=now + life,
             permissions={
                 action: tuple(permissions.get(action, ())) for action in _Permissions.__struct_fields__
             },

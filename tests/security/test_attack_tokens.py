@@ -254,6 +254,13 @@ async def test_a_revoked_token_from_which_another_comes_after_the_clock_was_set_
     gate.keeps_out(child, TokenFault.REVOKED)
 
 
+async def test_a_token_for_a_minute_is_not_turned_into_one_for_a_day(gate: Gate) -> None:
+    short = gate.issue(ttl=60)
+    for parent in (short, gate.issue(parent=short.grant), gate.issue(parent=short.grant, ttl=3600)):
+        child = gate.issue(parent=parent.grant)
+        assert child.grant.expires_at - child.grant.issued_at == 60
+
+
 async def test_all_tokens_of_a_device_after_they_were_revoked(gate: Gate) -> None:
     tokens = [gate.good() for _ in range(3)]
     for token in tokens:
