@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from gateway.store import IssuedToken, Store
     from gateway.store.directory import Directory
 
+_SEEN_WITHIN = 600
+"""Seconds until a gateway issues no more from what is revoked: for a store that is busy, and other clocks."""
+
 
 def revoke(
     token_id: Annotated[
@@ -93,8 +96,10 @@ async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) ->
         for one in await store.tokens(token.device_id)
         if one.root == token.root and one.issued_at >= token.issued_at
     ]
-    # From now on nothing is renewed from it, and what was before is recorded: nothing lives longer than this.
-    until = max(token.expires_at, _now() + settings.jwt_ttl, *(one.expires_at for one in chain))
+    # What was renewed before is recorded, and nothing is once the gateway has seen this, soon: nothing lives
+    # longer. It would be good again in its last seconds, and whoever has it could renew it.
+    soon = max(token.issued_at, _now()) + _SEEN_WITHIN
+    until = max(token.expires_at, soon + settings.jwt_ttl, *(one.expires_at for one in chain))
     await store.revoke_token(device_id=token.device_id, root=token.root, since=token.issued_at, until=until)
     await note(store, "token", f"revoked: {token.token_id}", device=token.device_id)
     return len(_good(chain, device))

@@ -1,10 +1,13 @@
 """What a transcript can't show: that the token is a real one, and that nothing keeps or repeats it."""
 
+import asyncio
 import base64
 import json
 
 import jwt
 import pytest
+
+from gateway.store import open_store
 
 
 @pytest.fixture
@@ -66,6 +69,22 @@ def test_a_token_that_was_changed_is_not_good(place):
         "gateway-admin token verify --json", stdin=f"{header}.{forged}.{signature}".encode()
     )
     assert (code, json.loads(out)["error"]) == (1, "invalid_token")
+
+
+def test_a_revocation_outlives_what_is_renewed_before_the_gateway_sees_it(place):
+    """Good again in its last seconds, it could be renewed, and the chain would be back for ever."""
+    issued = issue(place, "--ttl 90s")
+    assert place.shell(f"gateway-admin token revoke {issued['token_id']}")[0] == 0
+
+    async def revocations():
+        store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
+        device = await store.device("lamp-1")
+        await store.close()
+        return device.revocations
+
+    (one,) = asyncio.run(revocations())
+    # A day is the longest life, and the store may have been busy.
+    assert one.until > one.since + 86_400 + 60
 
 
 def test_an_expired_token_is_told_apart_and_can_not_be_revoked_alone(place):
