@@ -66,6 +66,19 @@ def test_answers_go_nowhere_else(counter, topic):
     assert json.loads(counter.raw("encrypt", body).payload)["error"] == "reply_not_allowed"
 
 
+def test_an_answer_is_never_the_next_request_whatever_the_policy_says(counter):
+    answer = counter.raw("encrypt", b"{}", response_topic="gateway/decrypt")
+    assert "the next request" in answer.report.reason
+
+
+def test_no_limit_of_ours_lets_a_topic_through_for_which_mosquitto_hangs_up():
+    counter = Counter(topic_levels=1_000)
+    topic = "open" + "/x" * 201
+    answer = counter.raw("encrypt", b'{"message":1,"topic":"a"}', response_topic=topic)
+    assert json.loads(answer.payload)["error"] == "reply_not_allowed"
+    assert counter.raw("encrypt", b"{}", response_topic="open" + "/x" * 200).topic.startswith("open")
+
+
 def test_a_reply_topic_is_judged_for_its_caller(counter):
     body = b'{"reply_to":"open/x"}'
     assert counter.raw("validate", body).topic == "open/x"

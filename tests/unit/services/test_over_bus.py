@@ -89,6 +89,19 @@ async def open_house(port: int, counter: Counter | None = None):
         house.pool.close()
 
 
+async def test_what_a_bus_of_3_1_1_retains_is_no_request(mosquitto):
+    early = await connect(Bus("127.0.0.1", mosquitto.port), Account("/t/1", None, None), None, max_size=1_000)
+    await early.publish("gateway/validate", b'{"token":"x"}', retain=True)
+    early.close()
+    counter = Counter()
+    counter.shared.bus_speaks_v5 = False
+    async with open_house(mosquitto.port, counter) as house:
+        answer = await house.ask("validate", token="y", request_id="live")
+        assert answer["request_id"] == "live"
+        assert house.answers.empty()
+        assert counter.shared.counters.service_requests.total() == 1
+
+
 async def test_an_answer_that_the_bus_does_not_take(tmp_path):
     bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 4000").start()
     try:
@@ -129,7 +142,7 @@ async def test_more_logins_than_can_be_looked_at(mosquitto, monkeypatch):
 async def test_why_nobody_can_log_in_now(mosquitto, monkeypatch):
     async with open_house(mosquitto.port) as house:
         for _ in range(2):
-            assert (await house.log_in("svc", "wrong"))["error"] == "not_authorized"
+            assert (await house.log_in("svc", "wrong"))["error"] == "not_accepted"
         assert (await house.log_in("svc", "wrong"))["error"] == "rate_limited"
 
         async def busy(credential: str | None, secret: bytes) -> bool:
@@ -140,9 +153,11 @@ async def test_why_nobody_can_log_in_now(mosquitto, monkeypatch):
         house.counter.devices.available = False
         assert (await house.log_in("other", SECRET))["error"] == "unavailable"
         assert house.counter.shared.counters.logins_refused == 5
-    assert [event.reason for event in house.told if event.reason.startswith("not_authorized")] == [
-        "not_authorized: svc: wrong secret"
-    ] * 2
+    assert [(event.device, event.reason) for event in house.told][:3] == [
+        ("svc", "not_accepted: wrong secret"),
+        ("svc", "not_accepted: wrong secret"),
+        ("svc", "rate_limited: throttled after too many wrong logins"),
+    ]
 
 
 async def test_a_disabled_device_learns_nothing_more_than_a_wrong_secret(mosquitto):
@@ -151,7 +166,7 @@ async def test_a_disabled_device_learns_nothing_more_than_a_wrong_secret(mosquit
         devices["other"] = replace(devices["other"], enabled=False)
         answers = [await house.log_in(*words) for words in (("other", SECRET), ("svc", "x"), ("gone", "x"))]
         assert [answer["message"] for answer in answers] == ["Invalid credentials"] * 3
-        assert {answer["error"] for answer in answers} == {"not_authorized"}
+        assert {answer["error"] for answer in answers} == {"not_accepted"}
 
 
 async def test_a_secret_longer_than_any_is_not_hashed(mosquitto, monkeypatch):
