@@ -1,0 +1,130 @@
+"""`acl learn`, `acl unused` and `acl diff --replay`, on a store that a gateway has filled."""
+
+import asyncio
+import json
+import tomllib
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.core.recorder import Observation
+from gateway.core.rules import Action
+from gateway.store import open_store
+
+HOUR = 3_600
+WIDE = """description = "All."
+[[allow]]
+actions = ["publish", "subscribe"]
+topics = ["#"]
+"""
+
+
+@pytest.fixture
+def seen(place):
+    """Two devices, and what was seen of them: `seen(device, template, hours=1, ...)`."""
+    (place.folder / "acl/roles/wide.toml").write_text(WIDE)
+    for name in ("lamp-1", "lamp-2"):
+        code, _, err = place.shell(f"gateway-admin device add {name} --role wide --label room=r-{name}")
+        assert code == 0, err
+
+    def add(device_id, template, *, hours=1, action=Action.PUBLISH, allowed=True, count=1):
+        at = int(datetime.now(UTC).timestamp()) - hours * HOUR
+        one = Observation(device_id, action, template, allowed, count, at, at)
+
+        async def work():
+            store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
+            await store.add_observations([one])
+            await store.close()
+
+        asyncio.run(work())
+
+    add("lamp-1", "devices/{device}/state", count=3)
+    add("lamp-2", "devices/{device}/state")
+    add("lamp-1", "old", hours=30)
+    add("lamp-1", "no", allowed=False)
+    return add
+
+
+def answer(place, command, code=0):
+    ended, out, err = place.shell(f"gateway-admin {command} --json")
+    assert ended == code, err
+    return json.loads(out)
+
+
+def allowed(found):
+    return {(one["action"], one["topic"]) for one in found["allow"]}
+
+
+def test_a_role_is_proposed_of_a_device_for_a_time(place, seen):
+    found = answer(place, "acl learn --device lamp-1")
+    assert allowed(found) == {("publish", "devices/{device}/state")}
+    assert [(one["topic"], one["count"]) for one in found["refused"]] == [("no", 1)]
+    assert found["devices"] == ["lamp-1"]
+    later = answer(place, "acl learn --device lamp-1 --for 2d")
+    assert allowed(later) == {("publish", "devices/{device}/state"), ("publish", "old")}
+
+
+def test_the_text_is_the_file(place, seen):
+    code, out, err = place.shell("gateway-admin acl learn --role wide")
+    assert (code, err) == (0, "")
+    assert tomllib.loads(out)["allow"] == [{"actions": ["publish"], "topics": ["devices/{device}/state"]}]
+    assert "# Role wide, learned from what lamp-1, lamp-2 did in the last 24h." in out
+    assert out == answer(place, "acl learn --role wide")["role"]
+
+
+def test_a_file_is_written_once_and_is_a_role(place, seen):
+    command = "gateway-admin acl learn --role wide --out acl/roles/learned.toml"
+    assert place.shell(command) == (0, "acl/roles/learned.toml written. Read it before you use it.\n", "")
+    assert "learned" in answer(place, "acl check")["roles"]
+    code, _, err = place.shell(command)
+    assert code == 1
+    assert "exists already" in err
+    assert place.shell("ls -a acl/roles")[1].split() == [
+        ".",
+        "..",
+        "learned.toml",
+        "reader.toml",
+        "sensor.toml",
+        "wide.toml",
+    ]
+
+
+def test_what_was_only_refused_makes_no_file(place, seen):
+    place.shell("gateway-admin device add lamp-3 --role wide")
+    seen("lamp-3", "no", allowed=False)
+    code, _, err = place.shell("gateway-admin acl learn --device lamp-3 --out new.toml")
+    assert code == 1
+    assert "nothing was allowed and used" in err
+    assert place.shell("ls new.toml")[0] != 0
+    assert answer(place, "acl learn --device lamp-3")["allow"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("", 2, "say whom to learn from"),
+        ("--device lamp-1 --role wide", 2, "say whom to learn from"),
+        ("--device lamp-1 --for soon", 2, "'soon' is not a time"),
+        ("--device ghost", 1, "there is no device 'ghost'"),
+        ("--role ghost", 1, "nothing was recorded of devices with the role ghost"),
+        ("--device lamp-1 --for 1s", 1, "nothing was recorded of device lamp-1 in the last 1s"),
+    ],
+)
+def test_what_can_not_be_learned(place, seen, words, code, says):
+    ended, _, err = place.shell(f"gateway-admin acl learn {words}")
+    assert ended == code
+    assert says in err
+
+
+def test_rights_that_nobody_used(place, seen):
+    found = answer(place, "acl unused --for 2d")
+    rules = {(one["role"], one["topic"]): one for one in found["unused"]}
+    assert rules["wide", "#"]["unused"] == ["subscribe"]
+    assert rules["wide", "#"]["used"] == ["publish"]
+    assert rules["wide", "#"]["rule"] == "acl/roles/wide.toml:4"
+    assert rules["sensor", "devices/{device}/telemetry"]["role_has_devices"] is False
+    _, out, _ = place.shell("gateway-admin acl unused --for 2d")
+    assert 'acl/roles/wide.toml:4  subscribe on "#"\n' in out
+    assert out.startswith(f"recorded since {found['recorded_since']}; ")
+    code, _, err = place.shell("gateway-admin acl unused --for 1s")
+    assert (code, "nothing was recorded in the last 1s" in err) == (1, True)
