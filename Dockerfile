@@ -20,7 +20,7 @@ ENV PATH=/opt/gateway/bin:$PATH \
     GATEWAY_DATA_DIR=/var/lib/gateway/data \
     TLS_CERT_PATH=/var/lib/gateway/certs/server.crt \
     TLS_KEY_PATH=/var/lib/gateway/certs/server.key
-EXPOSE 8883
+EXPOSE 8883 8443
 HEALTHCHECK CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=3)"]
 ENTRYPOINT ["gateway"]
 CMD ["run"]

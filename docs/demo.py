@@ -97,6 +97,7 @@ async def running_gateway(folder: Path, bus: EmbeddedBus) -> AsyncIterator[tuple
         "MQTT_PASSWORD": bus.password,
         "GATEWAY_MQTT_BIND": "127.0.0.1:0",
         "GATEWAY_HEALTH_BIND": "127.0.0.1:0",
+        "GATEWAY_HTTP_BIND": "127.0.0.1:0",
         "LOG_LEVEL": "error",
     }
     process = await asyncio.create_subprocess_exec(

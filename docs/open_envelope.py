@@ -2,8 +2,8 @@
 
     mosquitto_sub -C 1 -t devices/lamp-1/private/pin | python open_envelope.py KEY_IN_HEX
 
-The key stands in data/keys/encryption.key, if that is not wrapped, as base64; `base64 -d | xxd -p -c 32`
-makes hex of it.
+The keys stand in data/keys/encryption.key, if that is not wrapped: JSON, in which the one with the message's
+`key_id` has its "key" in base64. `echo KEY | base64 -d | xxd -p -c 32` makes hex of it.
 
 A copy for other languages: tests/vectors/envelope.json says what has to come out, and what must not.
 """

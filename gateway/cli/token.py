@@ -129,6 +129,8 @@ def _check_life(settings: Settings, device: Device, seconds: int | None) -> None
     if not device.enabled:
         name = device.device_id
         raise Failure(f"device {name} is disabled: `gateway-admin device enable {name}` lets it in again")
+    if seconds == 0:
+        raise wrong_usage("--ttl 0 would be over before it is used: give a second at least")
     if seconds is not None and seconds > settings.jwt_ttl:
         raise Failure(f"--ttl is longer than JWT_TTL ({settings.jwt_ttl} s), and no token lives longer")
 

@@ -196,6 +196,9 @@ class Desk:
             return self._decrypt(request, caller), None
         if service is Service.VALIDATE:
             return self._validate(request, caller), None
+        if request.device_id not in {None, caller.identity.device_id}:
+            words = 'A token is issued to the device that asks: leave "device_id" out, or give your own.'
+            raise Refusal(Code.NOT_AUTHORIZED, words)
         return self._auth(caller.identity)
 
     def _encrypt(self, request: Request, caller: _Caller) -> bytes:
@@ -218,8 +221,8 @@ class Desk:
 
     def _decrypt(self, request: Request, caller: _Caller) -> bytes:
         message = request.message
-        if not message:
-            raise Refusal(Code.INVALID_REQUEST, 'Give the sealed object as "message".')
+        if message[:1] != b"{":
+            raise Refusal(Code.INVALID_REQUEST, 'Give the sealed object itself as "message", not as text.')
         topic = ""
         try:
             envelope = read_envelope(message)

@@ -71,6 +71,11 @@ def test_a_token_that_was_changed_is_not_good(place):
     assert (code, json.loads(out)["error"]) == (1, "invalid_token")
 
 
+def test_a_token_that_would_be_over_at_once_is_not_issued(place):
+    code, _, err = place.shell("gateway-admin token issue lamp-1 --ttl 0s")
+    assert (code, "--ttl" in err) == (2, True)
+
+
 def test_a_revocation_outlives_what_is_renewed_before_the_gateway_sees_it(place):
     """Good again in its last seconds, it could be renewed, and the chain would be back for ever."""
     issued = issue(place, "--ttl 90s")

@@ -222,8 +222,9 @@ def test_what_does_not_open_does_not_say_why_but_to_the_administrator(counter):
     assert json.loads(answer.payload)["error"] == "decrypt_failed"
 
 
-def test_decrypt_without_a_message_says_what_to_give(counter):
-    answer = counter.ask("decrypt", data="YQ==")
+@pytest.mark.parametrize("request_", [{"data": "YQ=="}, {"message": '{"encrypted":true}'}, {"message": 1}])
+def test_decrypt_without_a_sealed_object_says_what_to_give(counter, request_):
+    answer = counter.ask("decrypt", **request_)
     assert (answer["error"], '"message"' in answer["message"]) == ("invalid_request", True)
 
 
@@ -271,6 +272,8 @@ def test_auth_gives_the_connection_a_token_of_its_own(counter):
 
 def test_auth_gives_nobody_elses_token_whatever_is_asked_for(counter):
     answer = counter.ask("auth", device_id="svc", credentials={"secret": "x"}, who="other")
+    assert (answer["success"], answer["error"], "token" in answer) == (False, "not_authorized", False)
+    answer = counter.ask("auth", device_id="other", credentials={"secret": "x"}, who="other")
     assert counter.tokens.verify(answer["token"].encode())[0].device_id == "other"
 
 
