@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.core.commands import Report
 from gateway.core.connect import Terms
-from gateway.core.envelope import OpenFailed, unseal
+from gateway.core.envelope import OpenFailed, open_envelope, read_envelope
 from gateway.core.judge import Judge
 from gateway.core.policy import RESERVED, Action, Decision
 from gateway.core.pump import Pump, check_first_byte, rebuilt
@@ -136,11 +136,14 @@ class Deliver(Pump):
             return self._refuse(packet, route, route.decision)
         if route.sensitive and size:
             try:
-                plain = unseal(self._shared.ring, data[packet.payload_at : end], topic=route.topic)
+                envelope = read_envelope(data[packet.payload_at : end], topic=route.topic)
+                plain = open_envelope(self._shared.ring, envelope)
             except OpenFailed as error:
                 self._shared.counters.open_failed += 1
                 self._reports.add(Report("open", "failed", str(error), "decrypt", route.topic))
                 return self._swallow(packet)
+            if envelope.rewrapped and not packet.retain:
+                return self._swallow(packet)  # it was heard when it was sealed first
             # A rule's `max_payload` means the payload as it was before sealing.
             size = len(plain)
             if route.may_open:

@@ -114,8 +114,11 @@ class Sealer:
         return b"".join((self._head, encoded, b'","timestamp":', timestamp, self._tail))
 
 
-def read_envelope(message: bytes) -> Envelope:
-    """The envelope that a payload is, not opened yet: what it says is not proven. Raises OpenFailed."""
+def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
+    """The envelope that a payload is, not opened yet: what it says is not proven. Raises OpenFailed.
+
+    With `topic`, where it stands: one that says another is none.
+    """
     try:
         envelope = _decoder.decode(message)
     # DecodeError, UnicodeDecodeError for a string that is no UTF-8; nesting in a field nobody asked for.
@@ -123,14 +126,13 @@ def read_envelope(message: bytes) -> Envelope:
         raise OpenFailed("not a sealed message") from None
     if envelope.encrypted is not True or envelope.v != VERSION or envelope.algorithm != ALGORITHM:
         raise OpenFailed("a sealed message of an unknown version or algorithm")
+    if topic is not None and envelope.topic != topic:
+        raise OpenFailed("sealed for another topic")
     return envelope
 
 
 def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
-    """The payload, which proves topic, sender and timestamp of the envelope. Raises OpenFailed.
-
-    Whether it stands on the topic it was sealed for is the caller's question: see `unseal`.
-    """
+    """The payload, which proves topic, sender and timestamp of the envelope. Raises OpenFailed."""
     data = envelope.data
     if len(data) < _NONCE_BYTES + _TAG_BYTES:
         raise OpenFailed("a sealed message that is cut off")
@@ -149,10 +151,7 @@ def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
 
 def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
     """The payload of an envelope that arrived on `topic`. Raises OpenFailed."""
-    envelope = read_envelope(message)
-    if envelope.topic != topic:
-        raise OpenFailed("sealed for another topic")
-    return open_envelope(ring, envelope)
+    return open_envelope(ring, read_envelope(message, topic=topic))
 
 
 def rewrap(ring: KeyRing, envelope: Envelope) -> bytes:

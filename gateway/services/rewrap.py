@@ -333,12 +333,7 @@ def _envelope(topic: str, delivery: Delivery) -> Envelope | None:
     """The envelope that is retained there; None when the topic was cleared. Raises OpenFailed."""
     if not delivery.whole:
         raise OpenFailed("longer than any message may be")
-    if not delivery.payload:
-        return None
-    envelope = read_envelope(delivery.payload)
-    if envelope.topic != topic:
-        raise OpenFailed("sealed for another topic")
-    return envelope
+    return read_envelope(delivery.payload, topic=topic) if delivery.payload else None
 
 
 def _marked(payload: bytes) -> bytes:
