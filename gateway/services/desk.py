@@ -183,8 +183,8 @@ class Desk:
             )
 
     def _demand_new(self, replays: Replays, request: Request) -> None:
-        token = request.token
-        if token is not None and request.request_id and replays.seen((token, request.request_id)):
+        token, said = request.token, request.said_id
+        if token is not None and said is not None and replays.seen((token, said)):
             raise Refusal(
                 Code.REPLAYED, 'This "request_id" was used within the last minute: give each request its own.'
             )

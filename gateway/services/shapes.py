@@ -142,6 +142,11 @@ class Request:
         return b""
 
     @property
+    def said_id(self) -> RequestId | None:
+        """What `request_id` says, however it is spelt: 1.0 is 1."""
+        return _echoed.decode(self.request_id) if self.request_id else None
+
+    @property
     def reply_to(self) -> str | None:
         """The topic that the answer shall go to."""
         return _string(self._inner.reply_to or self._outer.reply_to, "reply_to")
