@@ -8,6 +8,7 @@ import pty
 import subprocess
 
 import pytest
+from harness import raw
 from harness.caller import Caller
 from harness.gateway import BIN, Gateway
 
@@ -98,3 +99,33 @@ def test_the_command_without_a_bus(tmp_path):
     refused = one.admin("keys", "rewrap", "--json", check=False)
     assert refused.returncode == 1
     assert json.loads(refused.stdout)["error"].startswith("the bus at 127.0.0.1:1: ")
+
+
+def test_a_device_that_has_heard_it_does_not_hear_it_again(gateway, mosquitto):
+    topic = "devices/lamp-1/private/pin"
+    gateway.add_device("lamp-1", "full")
+    secret = gateway.secrets["lamp-1"]
+
+    def connected(name: str) -> raw.Raw:
+        device = raw.Raw(gateway.port, gateway.tls())
+        device.send(raw.connect(name, username="lamp-1", password=secret)).read()
+        return device
+
+    kept, live = raw.publish(topic, b"4711", retain=True), raw.publish(topic, b"4711")
+    with connected("early") as early, connected("speaker") as speaker:
+        early.send(raw.subscribe(1, (topic, 0))).read()
+        speaker.send(raw.publish(topic, b"4711", qos=1, packet_id=1, retain=True)).read()
+        assert early.read() == live
+        gateway.admin("keys", "rotate")
+        assert json.loads(gateway.admin("keys", "rewrap", "--json").stdout)["resealed"] == 1
+        # What is published now comes next: nothing was in between.
+        speaker.send(raw.publish(topic, b"0815", qos=1, packet_id=2)).read()
+        assert early.read() == raw.publish(topic, b"0815")
+    with connected("late") as late:
+        late.send(raw.subscribe(1, (topic, 0)))
+        assert kept in (late.read(), late.read())
+    # And the older key can go.
+    gateway.admin("keys", "destroy", "k1", "--yes")
+    with connected("later") as later:
+        later.send(raw.subscribe(1, (topic, 0)))
+        assert kept in (later.read(), later.read())
