@@ -248,7 +248,7 @@ def token_for(gateway: Gateway, device: str, *words: str) -> str:
 def test_the_session_ends_with_its_token(house: World, v5: bool) -> None:
     gateway = house[1]
     with Device(gateway, v5=v5) as device:
-        connack = device.connect(username="", password=token_for(gateway, "svc", "--ttl", "2s"))
+        connack = device.connect(username="", password=token_for(gateway, "svc", "--ttl", "5s"))
         assert connack[3] == 0
         end = device.read(timeout=PATIENCE)
         if v5:

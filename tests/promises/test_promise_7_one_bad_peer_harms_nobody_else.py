@@ -204,7 +204,8 @@ def test_a_storm_of_wrong_secrets(house: tuple[Mosquitto, Gateway]) -> None:
         answers.append(link.read(30)[3])
         assert link.read(30) == b""
         link.close()
-    assert set(answers) <= {0x87, 0x89, 0x9F}
+    # 0x88: on a busy machine one waits longer than a login may.
+    assert set(answers) <= {0x87, 0x88, 0x89, 0x9F}
     assert 0x89 in answers
     # From another address one whom nobody knows yet gets in; busy is not for ever.
     deadline = time.monotonic() + 20
