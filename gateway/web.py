@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
@@ -28,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from gateway.core.addresses import network_of
 from gateway.observe.logs import get_logger
 
 HANDSHAKE_DEADLINE = 5.0
@@ -145,7 +145,7 @@ class WebServer:
                 _log.error("can't accept connections", port=self.port, reason=str(error))
                 await asyncio.sleep(1.0)
                 continue
-            network = _network(address[0])
+            network = network_of(address[0])
             if not self._has_room(network):
                 peer.close()
                 continue
@@ -323,10 +323,3 @@ class _Lingering:
         # Only `close` cancels, once the peer is gone; uvicorn would log that as a fault.
         with contextlib.suppress(asyncio.CancelledError):
             await self._application(scope, listen, answer)
-
-
-def _network(address: str) -> str:
-    """The address as it is counted: an IPv6 peer has a whole /64 to change its address in."""
-    if ":" not in address:
-        return address
-    return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))

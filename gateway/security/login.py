@@ -6,7 +6,6 @@ get the same answer for the same price. It must not know sockets, packets or the
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +14,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from gateway.core.addresses import network_of
 from gateway.core.identity import Device, Grant, is_device_id
 from gateway.core.limits import Limits
 from gateway.mqtt.reasons import Reason
@@ -224,14 +224,14 @@ class _Throttle:
         )
 
     def is_closed(self, claimed: str | None, address: str) -> bool:
-        network = _network(address)
+        network = network_of(address)
         return not (
             self._window.test(self._of_device, claimed or "", network)
             and self._window.test(self._of_address, network)
         )
 
     def count(self, claimed: str | None, address: str) -> None:
-        network = _network(address)
+        network = network_of(address)
         self._window.hit(self._of_device, claimed or "", network)
         self._window.hit(self._of_address, network)
 
@@ -262,14 +262,3 @@ def _why(device: Device | None, username: bytes | None, certificate_id: str | No
     if not device.enabled:
         return "disabled device"
     return "wrong secret"
-
-
-def _network(address: str) -> str:
-    """The address as the throttle counts it: an IPv6 peer has a whole /64 to change its address in."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))

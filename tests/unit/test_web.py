@@ -466,16 +466,3 @@ async def test_an_address_that_can_not_be_had_is_an_error():
             connections=1,
             connections_per_address=1,
         )
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-    ],
-)
-def test_what_counts_as_one_address(address, network):
-    assert web._network(address) == network
