@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.durations import seconds_of
-from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
+from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
 from gateway.cli.sources import Config, device_of, note, policy_of, settings_of, store_of
 from gateway.core.identity import Device, is_device_id, is_label
 from gateway.observe.printable import printable
@@ -245,7 +245,7 @@ async def _observe(answer: Answer, settings: Settings, device_id: str, seconds: 
         )
     async with store_of(settings) as store:
         device = await store.observe(device_id, seconds)
-        until = f"observed until {_time(device.observe_until)}" if seconds else "no longer observed"
+        until = f"observed until {shown_time(device.observe_until)}" if seconds else "no longer observed"
         await note(store, "device", until, device=device_id)
     answer.give(_shown(device), f"Device {device_id} is {until}.")
 
@@ -343,9 +343,9 @@ def _shown(device: Device) -> dict[str, object]:
         "enabled": device.enabled,
         "roles": list(device.roles),
         "labels": dict(device.labels),
-        "created_at": _time(device.created_at),
-        "updated_at": _time(device.updated_at),
-        "observed_until": _time(device.observe_until) if _observed(device) else None,
+        "created_at": shown_time(device.created_at),
+        "updated_at": shown_time(device.updated_at),
+        "observed_until": shown_time(device.observe_until) if _observed(device) else None,
     }
 
 
@@ -355,8 +355,8 @@ def _lines(device: Device) -> list[str]:
         f"state    {_state(device)}{_observed(device)}",
         f"roles    {', '.join(device.roles)}",
         f"labels   {_label_text(device)}",
-        f"created  {_time(device.created_at)}",
-        f"changed  {_time(device.updated_at)}",
+        f"created  {shown_time(device.created_at)}",
+        f"changed  {shown_time(device.updated_at)}",
     ]
 
 
@@ -388,12 +388,8 @@ def _state(device: Device) -> str:
 
 def _observed(device: Device) -> str:
     over = device.observe_until <= datetime.now(UTC).timestamp()
-    return "" if over else f", observed until {_time(device.observe_until)}"
+    return "" if over else f", observed until {shown_time(device.observe_until)}"
 
 
 def _label_text(device: Device) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(device.labels.items()))
-
-
-def _time(unix_seconds: int) -> str:
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -9,7 +9,6 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.key_sources import Kind, keys_of, path_of, remark, tell, uses_of
-from gateway.cli.output import Failure, Json, answering, wrong_usage
+from gateway.cli.output import Failure, Json, answering, shown_time, wrong_usage
 from gateway.cli.sources import Config, settings_of
 
 if TYPE_CHECKING:
@@ -161,9 +160,9 @@ def _shown(row: _Row) -> dict[str, object]:
         "key_id": key.key_id,
         "kind": row.kind.value,
         "state": key.state.value,
-        "created_at": _time(key.created_at),
+        "created_at": shown_time(key.created_at),
         "uses": row.uses,
-        "until": None if key.until is None else _time(key.until),
+        "until": None if key.until is None else shown_time(key.until),
     }
 
 
@@ -173,9 +172,9 @@ def _table(rows: Sequence[_Row]) -> list[Table | str]:
             row.key.key_id,
             row.kind.value,
             row.key.state.value,
-            _time(row.key.created_at),
+            shown_time(row.key.created_at),
             "-" if row.uses is None else str(row.uses),
-            "-" if row.key.until is None else _time(row.key.until),
+            "-" if row.key.until is None else shown_time(row.key.until),
         )
         for row in rows
     ]
@@ -186,7 +185,3 @@ def _table(rows: Sequence[_Row]) -> list[Table | str]:
         colour = {"active": "green", "destroyed": "red"}.get(state, "yellow")
         table.add_row(key_id, kind, Text(state, colour), *rest)
     return [table]
-
-
-def _time(unix_seconds: int) -> str:
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")

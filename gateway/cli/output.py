@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -20,6 +21,11 @@ from rich.console import Console, RenderableType
 from gateway.observe.printable import printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
+
+
+def shown_time(unix_seconds: int) -> str:
+    """A time for people: UTC, ISO 8601."""
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 class Failure(Exception):

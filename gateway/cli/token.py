@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
+from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
 from gateway.cli.sources import Config, known_device, note, policy_of, settings_of, store_of
 from gateway.cli.token_sources import read_token, refusal, tokens_of
 from gateway.core.identity import Device, Grant, Identity
@@ -250,7 +249,14 @@ def _shown_as_json(one: IssuedToken, state: str) -> dict[str, object]:
 
 def _table(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
     columns = [
-        (one.token_id, one.device_id, state, _time(one.issued_at), _time(one.expires_at), one.source)
+        (
+            one.token_id,
+            one.device_id,
+            state,
+            shown_time(one.issued_at),
+            shown_time(one.expires_at),
+            one.source,
+        )
         for one, state in rows
     ]
     if not sys.stdout.isatty():
@@ -285,11 +291,7 @@ def _seconds(ttl: str) -> int:
 def _lines(grant: Grant) -> list[str]:
     return [
         f"token id   {grant.token_id}",
-        f"issued     {_time(grant.issued_at)}",
-        f"expires    {_time(grant.expires_at)}",
+        f"issued     {shown_time(grant.issued_at)}",
+        f"expires    {shown_time(grant.expires_at)}",
         *(f"{action:<10} {', '.join(filters) or '-'}" for action, filters in grant.permissions.items()),
     ]
-
-
-def _time(unix_seconds: int) -> str:
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")
