@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import matches
@@ -41,6 +41,7 @@ def lost(settled, topic):
     return any(matches(loss.topics, topic) for loss in settled.losses)
 
 
+@settings(deadline=None)
 @given(LISTS)
 def test_it_means_the_same_or_less_and_says_where(lines):
     settled = settle(steps(*lines))
@@ -50,6 +51,7 @@ def test_it_means_the_same_or_less_and_says_where(lines):
             assert lost(settled, topic), topic
 
 
+@settings(deadline=None)
 @given(LISTS, LISTS)
 def test_two_lists_that_both_have_to_allow(one, other):
     settled = both(settle(steps(*one)), settle(steps(*other)))
