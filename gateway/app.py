@@ -176,16 +176,7 @@ class Gateway:
         self._closing.push_async_callback(listener.stop)
         policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
         keys = KeyUpkeep(settings, shared, tokens, store, audit)
-        api = await self._open_api(
-            Api(
-                login=login,
-                office=office,
-                jwks=lambda: tokens.keys.jwks(),  # noqa: PLW0108 - other keys after a rotation
-                audit=audit,
-                counters=shared.counters,
-                now=shared.now,
-            )
-        )
+        api = await self._open_api(login, office, tokens, audit)
         certificates = CertificateUpkeep(settings, listener, api)
         health = Health()
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
@@ -195,23 +186,9 @@ class Gateway:
         health.add("bus", probe.check, vital=False)
         health.add("listener", lambda: (listener.is_open, f"port {listener.port}"), vital=False)
         if settings.gateway_bus_services:
-            services = BusServices(
-                shared,
-                bus,
-                desk=desk,
-                bearers=bearers,
-                login=login,
-                audit=audit,
-                tasks=self._tasks,
-                prefix=settings.service_topic_prefix,
-            )
-            health.add("services", services.check, vital=False, needed=False)
-            self._keep(services.run())
+            self._serve_the_bus(door, desk, bearers, health)
         await self._open_health(health, door)
-        try:
-            listener.open(*settings.gateway_mqtt_bind)
-        except OSError as error:
-            raise _taken("GATEWAY_MQTT_BIND", settings.gateway_mqtt_bind, error) from error
+        self._open_listener(listener)
         self._keep(directory.follow())
         self._keep(policy.run())
         self._keep(keys.run())
@@ -220,6 +197,27 @@ class Gateway:
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run())
+
+    def _serve_the_bus(self, door: Door, desk: Desk, bearers: Bearers, health: Health) -> None:
+        services = BusServices(
+            self._shared,
+            door.bus,
+            desk=desk,
+            bearers=bearers,
+            login=door.login,
+            audit=door.audit,
+            tasks=self._tasks,
+            prefix=self._settings.service_topic_prefix,
+        )
+        health.add("services", services.check, vital=False, needed=False)
+        self._keep(services.run())
+
+    def _open_listener(self, listener: Listener) -> None:
+        bind = self._settings.gateway_mqtt_bind
+        try:
+            listener.open(*bind)
+        except OSError as error:
+            raise _taken("GATEWAY_MQTT_BIND", bind, error) from error
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
@@ -329,8 +327,16 @@ class Gateway:
         self._closing.push_async_callback(server.close)
         self._health_port = server.port
 
-    async def _open_api(self, api: Api) -> WebServer:
-        settings = self._settings
+    async def _open_api(self, login: Login, office: TokenOffice, tokens: Tokens, audit: Audit) -> WebServer:
+        settings, shared = self._settings, self._shared
+        api = Api(
+            login=login,
+            office=office,
+            jwks=lambda: tokens.keys.jwks(),  # noqa: PLW0108 - other keys after a rotation
+            audit=audit,
+            counters=shared.counters,
+            now=shared.now,
+        )
         bind = settings.gateway_http_bind
         # A context of its own: a client certificate logs nobody in here.
         tls = (

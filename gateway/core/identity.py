@@ -64,7 +64,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device as stored. `credential` is an Argon2id hash in PHC format, and never shown.
+    """A device as stored. `credential` is an Argon2id hash (PHC format), or an imported one; never shown.
 
     `version` counts what ends a session: each change of the secret or of `enabled`.
     """
