@@ -33,7 +33,7 @@ from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
 from gateway.net.tasks import Tasks
 from gateway.net.tls import bus_context, server_context
-from gateway.observe.audit import Audit, AuditLog
+from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
@@ -95,7 +95,7 @@ async def _serve(settings: Settings) -> bool:
         loop.add_signal_handler(number, stop.set)
     gateway = Gateway(settings, policy, sealing, signing, stop)
     try:
-        await gateway.start()
+        await gateway.start(made)
         gateway.introduce(made)
         await stop.wait()
         _log.info("stopping")
@@ -141,8 +141,8 @@ class Gateway:
         self._health_port = 0
         self._http_port = 0
 
-    async def start(self) -> None:
-        """Open everything, the port for devices last. Raises StartError."""
+    async def start(self, made: Sequence[str]) -> None:
+        """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
         settings, shared = self._settings, self._shared
         try:
             store, directory = await self._open_store()
@@ -160,6 +160,7 @@ class Gateway:
         self._closing.push_async_callback(self._tasks.stop)
         login = self._login(store, directory, tokens)
         audit = Audit(shared.counters, AuditLog(shared.counters, shared.now), refusals)
+        self._tell_new_keys(audit, made)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
         door = Door(
             shared=shared,
@@ -197,6 +198,13 @@ class Gateway:
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run())
+
+    def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
+        settings, now = self._settings, self._shared.now()
+        for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
+            if str(path) in made:
+                reason = f"the first {kind} key made"
+                audit.emit(AuditEvent(time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason))
 
     def _serve_the_bus(self, door: Door, desk: Desk, bearers: Bearers, health: Health) -> None:
         services = BusServices(

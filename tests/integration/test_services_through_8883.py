@@ -237,6 +237,11 @@ def metric(gateway: Gateway, name: str) -> float:
     raise AssertionError(f"no metric {name}")
 
 
+def test_the_first_keys_are_told(house: World) -> None:
+    told = [line["reason"] for line in house[1].log_lines() if line.get("kind") == "key"]
+    assert told[:2] == ["the first sealing key made", "the first signing key made"]
+
+
 # A session and its token
 
 
