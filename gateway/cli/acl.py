@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli import acl_import, acl_learn, acl_prove
+from gateway.cli.acl_refusals import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, device_of, policy_of, settings_of
 from gateway.core.identity import Device, Identity
@@ -141,14 +142,20 @@ def show(
 
 @app.command()
 def why(
-    device_id: Annotated[str, typer.Argument(metavar="DEVICE", show_default=False, help="A device's id.")],
+    device_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="DEVICE", show_default=False, help="A device's id; or alone, the id of a refusal."
+        ),
+    ],
     action: Annotated[
-        Action,
+        Action | None,
         typer.Argument(metavar="ACTION", show_default=False, help="publish, subscribe, encrypt, decrypt."),
-    ],
+    ] = None,
     topic: Annotated[
-        str, typer.Argument(metavar="TOPIC", show_default=False, help="A topic; to subscribe, a filter.")
-    ],
+        str | None,
+        typer.Argument(metavar="TOPIC", show_default=False, help="A topic; to subscribe, a filter."),
+    ] = None,
     *,
     client: Annotated[
         str | None,
@@ -165,6 +172,7 @@ def why(
     """Say whether a device may do something, and which rule says so.
 
     Names the rule with file and line; for a refusal the nearest rule and what would have to change.
+    With nothing but the "id" of a refusal in the log, it explains that one, by the policy as it is now.
     Exit code 0: allowed. 1: refused (that is an answer, not an error), or there is no such device.
 
     For example:
@@ -172,13 +180,23 @@ def why(
         gateway-admin acl why lamp-1 publish devices/lamp-1/state --qos 1 --retain
 
         gateway-admin acl why lamp-1 subscribe 'devices/+/state'
+
+        gateway-admin acl why 1f0c9a77e2
     """
     with answering(as_json=as_json) as answer:
+        settings = settings_of(config)
+        logged: dict[str, object] = {}
+        head: list[str] = []
+        if action is None:
+            refusal = asyncio.run(refusal_of(settings, device_id))
+            device_id, action, topic = refusal.device_id, Action(refusal.action), refusal.topic
+            logged, head = logged_refusal(refusal)
+        if topic is None:
+            raise wrong_usage("give DEVICE, ACTION and TOPIC, or alone the id of a refusal in the log")
         if action is not Action.PUBLISH and (qos or retain or size):
             raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
         from gateway.policy.why import explain
 
-        settings = settings_of(config)
         policy = policy_of(settings)
         device = asyncio.run(device_of(settings, device_id))
         identity = Identity(device.device_id, device.roles, device.labels, client or device.device_id)
@@ -193,7 +211,10 @@ def why(
                 "the policy says:",
                 *text,
             ]
-        answer.give({"allowed": allowed, "enabled": device.enabled, **_explained(found)}, *text)
+        if logged and allowed:
+            text.append(PASSES_NOW)
+        value = {"allowed": allowed, "enabled": device.enabled, **_explained(found), **logged}
+        answer.give(value, *head, *text)
         if not allowed:
             raise typer.Exit(1)
 

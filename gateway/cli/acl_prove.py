@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.acl_learn import replayed
+from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, device_of, settings_of, store_of
 
@@ -83,6 +85,16 @@ def diff(
     new: Annotated[
         Path, typer.Argument(metavar="NEW", show_default=False, help="The folder of the one to compare.")
     ],
+    *,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Judge what devices really did by both, too.")
+    ] = False,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", show_default=False, help="How far --replay looks back: 24h, else 7d."
+        ),
+    ] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
@@ -95,8 +107,14 @@ def diff(
     For example, before a change is put in force:
 
         gateway-admin acl diff acl /tmp/new-acl
+
+    And what it would have changed for what devices did, or tried, in the last days:
+
+        gateway-admin acl diff acl /tmp/new-acl --replay --for 14d
     """
     with answering(as_json=as_json) as answer:
+        if time is not None and not replay:
+            raise wrong_usage("--for says how far --replay looks back")
         from gateway.policy.diff import compare
         from gateway.policy.invariants import judge
         from gateway.policy.load import read_policy
@@ -110,6 +128,10 @@ def diff(
         lines = [*_difference_lines(found, {one.device_id: one for one in devices or ()}), *broken]
         if devices is None:
             lines.append("There is no store here, so nothing is said of single devices.")
+        again: dict[str, object] = {}
+        if replay:
+            again["replay"], told = replayed(before, after, settings, seconds_of("--for", time or "7d"))
+            lines += told
         answer.give(
             {
                 "roles": {name: [_change(one) for one in changes] for name, changes in found.roles.items()},
@@ -120,6 +142,7 @@ def diff(
                 "unsealed": list(found.unsealed),
                 "limits": {name: list(values) for name, values in found.limits.items()},
                 "broken": broken,
+                **again,
             },
             *lines,
         )

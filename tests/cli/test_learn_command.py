@@ -128,3 +128,36 @@ def test_rights_that_nobody_used(place, seen):
     assert out.startswith(f"recorded since {found['recorded_since']}; ")
     code, _, err = place.shell("gateway-admin acl unused --for 1s")
     assert (code, "nothing was recorded in the last 1s" in err) == (1, True)
+
+
+def test_what_another_policy_would_change_of_what_was_done(place, seen):
+    place.shell("cp -r acl new")
+    (place.folder / "new/roles/wide.toml").write_text(
+        WIDE.replace('"#"', '"devices/{device}/#", "no"') + "max_qos = 1\n"
+    )
+    seen("lamp-2", "devices/lamp-1/state", count=4)
+    same = answer(place, "acl diff acl acl --replay")
+    assert same["replay"] == {"judged": 5, "unknown": 0, "not_recorded": 0, "changes": []}
+    found = answer(place, "acl diff acl new --replay")["replay"]
+    changes = {(one["device_id"], one["topic"]): one for one in found["changes"]}
+    assert {name: one["now"] for name, one in changes.items()} == {
+        ("lamp-1", "devices/{device}/state"): "conditions",
+        ("lamp-2", "devices/{device}/state"): "conditions",
+        ("lamp-2", "devices/lamp-1/state"): "refused",
+        ("lamp-1", "no"): "conditions",
+        ("lamp-1", "old"): "refused",
+    }
+    assert changes["lamp-2", "devices/lamp-1/state"]["count"] == 4
+    assert changes["lamp-1", "no"]["recorded"] == "refused"
+    assert changes["lamp-1", "no"]["rule"] == "new/roles/wide.toml:4"
+    assert len(answer(place, "acl diff acl new --replay --for 1d")["replay"]["changes"]) == 4
+    _, out, _ = place.shell("gateway-admin acl diff acl new --replay")
+    assert "replay: 5 of 5 recorded decisions change\n" in out
+    assert '  lamp-2 publish "devices/lamp-1/state" (4 times): is refused\n' in out
+    assert '  lamp-1 publish "no" (once): has other conditions by new/roles/wide.toml:4\n' in out
+    assert "replay" not in answer(place, "acl diff acl new")
+
+
+def test_a_replay_of_a_time_needs_to_be_asked_for(place):
+    code, _, err = place.shell("gateway-admin acl diff acl acl --for 1d")
+    assert (code, "--for says how far --replay looks back" in err) == (2, True)

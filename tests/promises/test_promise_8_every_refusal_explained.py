@@ -80,6 +80,24 @@ def why(gateway: Gateway, *words: str) -> dict[str, object]:
     return answer
 
 
+def why_logged(gateway: Gateway, line: dict[str, object]) -> dict[str, object]:
+    """What `acl why` answers to the id in an audit line, once that is saved."""
+    deadline = time.monotonic() + 15
+    while True:
+        done = gateway.admin("acl", "why", str(line["id"]), "--json", check=False)
+        answer: dict[str, object] = json.loads(done.stdout)
+        if "error" not in answer:
+            break
+        assert time.monotonic() < deadline, answer
+    logged = answer["refusal"]
+    assert isinstance(logged, dict)
+    assert logged["id"] == line["id"]
+    assert logged["reason"] == line["reason"]
+    assert logged["rule"] == line.get("rule")
+    assert (answer["device_id"], answer["topic"]) == (line["device"], line["topic"])
+    return answer
+
+
 def reason_string(packet: bytes) -> str:
     """Of a PUBACK, PUBREC or DISCONNECT; empty when there is none."""
     at = packet.find(b"\x1f", 4 if packet[0] >> 4 != 14 else 3)
@@ -119,6 +137,7 @@ def test_a_refused_publish(house: tuple[Mosquitto, Gateway], case: str) -> None:
         assert place is None if rule is None else str(place).rpartition("/")[2].startswith(rule[:-1]), place
     assert explained["rule"] == line.get("rule")
     assert explained["change"]
+    assert why_logged(gateway, line)["topic"] == topic
 
 
 def test_a_device_that_wants_no_reasons_gets_none(house: tuple[Mosquitto, Gateway]) -> None:
@@ -146,8 +165,9 @@ def test_a_swallowed_delivery(house: tuple[Mosquitto, Gateway]) -> None:
         talker.publish("narrow/hidden", b"x")
         talker.publish("narrow/a", b"heard")
         assert [one.payload for one in ear.messages()] == [b"heard"]
-    rule = told(gateway, kind="delivery", device="n", topic="narrow/hidden")["rule"]
-    assert why(gateway, "n", "subscribe", "narrow/hidden")["rule"] == rule
+    line = told(gateway, kind="delivery", device="n", topic="narrow/hidden")
+    assert why(gateway, "n", "subscribe", "narrow/hidden")["rule"] == line["rule"]
+    assert why_logged(gateway, line)["rule"] == line["rule"]
 
 
 def test_a_message_that_does_not_open(house: tuple[Mosquitto, Gateway]) -> None:
@@ -200,8 +220,9 @@ def test_a_refused_will(house: tuple[Mosquitto, Gateway]) -> None:
                 username="n", password=gateway.secrets["n"], will=("narrow/closed", b"x", 0, False)
             )
             assert connack[3] == (0x87 if v5 else 5)
-    rule = told(gateway, kind="will", outcome="refused", device="n", topic="narrow/closed")["rule"]
-    assert why(gateway, "n", "publish", "narrow/closed")["rule"] == rule
+    line = told(gateway, kind="will", outcome="refused", device="n", topic="narrow/closed")
+    assert why(gateway, "n", "publish", "narrow/closed")["rule"] == line["rule"]
+    assert why_logged(gateway, line)["action"] == "publish"
 
 
 def test_a_limit(house: tuple[Mosquitto, Gateway]) -> None:

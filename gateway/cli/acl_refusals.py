@@ -1,0 +1,45 @@
+"""What stands in the log of a refusal, for `gateway-admin acl why ID`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gateway.cli.output import Failure
+from gateway.cli.sources import store_of
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.store import Refusal
+
+PASSES_NOW = (
+    "It would pass now: the policy or the device is another one since then, or it was refused for the single "
+    "message, a limit or the token of its connection."
+)
+
+
+async def refusal_of(settings: Settings, refusal_id: str) -> Refusal:
+    """The refusal of this id. Raises Failure."""
+    async with store_of(settings) as store:
+        refusal = await store.refusal(refusal_id)
+    if refusal is None:
+        raise Failure(
+            f"no refusal {refusal_id!r} is kept. The id stands in the audit line of the refusal; the newest "
+            "100 of each device are kept, for 14 days. To ask about a device, give ACTION and TOPIC too"
+        )
+    return refusal
+
+
+def logged_refusal(refusal: Refusal) -> tuple[dict[str, object], list[str]]:
+    """What was logged, for a script, and as lines."""
+    at = datetime.fromtimestamp(refusal.at, UTC).isoformat().replace("+00:00", "Z")
+    by = f" ({refusal.rule})" if refusal.rule else ""
+    value: dict[str, object] = {
+        "refusal": {
+            "id": refusal.refusal_id,
+            "at": at,
+            "reason": refusal.reason,
+            "rule": refusal.rule or None,
+        }
+    }
+    return value, [f"refused at {at}: {refusal.reason}{by}", "by the policy as it is now:"]
