@@ -127,6 +127,11 @@ def test_a_gain_and_a_loss_are_told_with_what_they_leave_out():
     ]
 
 
+def test_a_gain_may_begin_below_what_is_denied():
+    new = [rule("a/#"), rule("a", Effect.DENY), rule("a/+", Effect.DENY)]
+    assert lines(between([], new).roles["r"]) == [("gains", "publish", "a/#", None, ("a", "a/+"), "a/x/x")]
+
+
 def test_a_deny_that_goes_is_a_gain_where_it_stood_before_an_allow():
     old = [rule("a/#"), rule("+/secret", Effect.DENY), rule("b", Effect.DENY)]
     (found,) = between(old, [rule("a/#")]).roles["r"]
