@@ -30,7 +30,7 @@ run: setup
 
 test: lint
 	@sh tests/debian-packages.sh mosquitto mosquitto-clients
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

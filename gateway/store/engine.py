@@ -14,10 +14,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,6 +24,8 @@ from gateway.files import draft_of, locked, make_folder, sync_folder
 from gateway.store.errors import StoreError
 
 _SCHEME = "sqlite:///"
+HEAD = "0003"
+"""The newest step in `migrations/versions`: a database that is there needs none."""
 _BUSY_MILLISECONDS = 10_000
 _CONNECTIONS = 4  # one for the follower, and few tasks write; each costs a thread
 
@@ -153,7 +151,9 @@ def _check_and_migrate(path: Path) -> None:
         if verdict != "ok":
             raise StoreError(f"the database {path} is damaged ({verdict}); put it back from a backup")
         _demand_wal(file)
-    _migrate(path)
+        found = file.execute("SELECT version_num FROM alembic_version").fetchall()
+    if found != [(HEAD,)]:
+        _migrate(path)
 
 
 def _demand_wal(connection: sqlite3.Connection) -> None:
@@ -167,6 +167,12 @@ def _demand_wal(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(path: Path) -> None:
+    # Imported here: it takes as long as half of a command does, and is seldom needed.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", "gateway.store:migrations")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

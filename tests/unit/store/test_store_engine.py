@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from gateway.store import StoreError, open_store
-from gateway.store.engine import Database, _url
+from gateway.store.engine import HEAD, Database, _url
 from gateway.store.schema import metadata
 
 
@@ -112,6 +112,7 @@ async def test_the_migrations_make_what_the_schema_says(path):
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert MigrationContext.configure(connection).get_current_heads() == (HEAD,)
         made = connection.execute(text("SELECT sql FROM sqlite_master WHERE name = 'changes'")).scalar_one()
         assert "AUTOINCREMENT" in made
     engine.dispose()
