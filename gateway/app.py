@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -96,6 +97,10 @@ async def _serve(settings: Settings) -> bool:
     gateway = Gateway(settings, policy, sealing, signing, stop)
     try:
         await gateway.start(made)
+        # What is there now stays for ever. Looking through it again took half of each full collection, for
+        # which all messages wait.
+        gc.collect()
+        gc.freeze()
         gateway.introduce(made)
         await stop.wait()
         _log.info("stopping")
