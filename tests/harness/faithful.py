@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ _NO_SERVICE = {0x03, 0x88}
 """CONNACK codes of a server that is not there now; another refusal is a fault."""
 
 
-class Faithful(threading.Thread):
+class Faithful(threading.Thread, ABC):
     """A client with a session that must never be lost."""
 
     def __init__(self, dial: Callable[[], Device], client_id: str, username: str, password: str) -> None:
@@ -81,11 +82,11 @@ class Faithful(threading.Thread):
         if self.is_alive():
             self.join(15)
 
-    def is_done(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_done(self) -> bool: ...
 
-    def established(self, link: Device) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def established(self, link: Device) -> None: ...
 
     def fill(self, link: Device) -> None:
         """Before each read."""
@@ -93,8 +94,8 @@ class Faithful(threading.Thread):
     def idle(self, link: Device) -> None:
         """Nothing came."""
 
-    def take(self, link: Device, packet: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def take(self, link: Device, packet: bytes) -> None: ...
 
 
 @dataclass
