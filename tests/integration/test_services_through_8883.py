@@ -130,12 +130,19 @@ def test_encrypt_and_decrypt(house: World, version: int, qos: int) -> None:
 
 @both_versions
 def test_binary_payloads_up_to_the_packet_limit(house: World, version: int) -> None:
+    # By hand: paho 2.2 lets a packet that is whole after just a hundred reads wait for the next one.
     gateway = house[1]
     binary = os.urandom(5_000_000)
-    with Caller(gateway, "svc", gateway.secrets["svc"], version) as caller:
-        sealed = caller.ask("encrypt", {"data": base64.b64encode(binary).decode(), "topic": "a/b"})
-        opened = caller.ask("decrypt", {"message": sealed})
-        assert base64.b64decode(opened["data"]) == binary
+    with Device(gateway, v5=version == paho.MQTTv5) as device:
+
+        def ask(service: str, request: object) -> dict[str, object]:
+            device.publish(f"gateway/{service}", json.dumps(request).encode())
+            return json.loads(device.message().payload)
+
+        device.connect(username="svc", password=gateway.secrets["svc"])
+        sealed = ask("encrypt", {"data": base64.b64encode(binary).decode(), "topic": "a/b"})
+        opened = ask("decrypt", {"message": sealed})
+        assert base64.b64decode(str(opened["data"])) == binary
 
 
 @both_versions
