@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.calls import Calling, PacedCalling, TokenConnecting
+from bench.policy import PolicyChange
 from bench.rows import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
 
 ROWS: tuple[Row, ...] = (
@@ -36,4 +37,5 @@ ROWS: tuple[Row, ...] = (
     PacedCalling(
         "bus-decrypt-1000", "decrypt call over the bus, 1,000/s in all", service="decrypt", over_bus=True
     ),
+    PolicyChange("policy-change", "longest wait of 2,000 connections while 5,000 rules change", 100),
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import signal
@@ -51,6 +50,7 @@ from gateway.store.directory import Directory
 from gateway.upkeep import (
     AdminEvents,
     CertificateUpkeep,
+    FullCollections,
     KeyUses,
     Observations,
     PolicyUpkeep,
@@ -61,6 +61,9 @@ from gateway.web import WebServer
 
 _FILES_MAX = 65_536
 """Open files to ask for: more than the connections of `acl/limits.toml` take."""
+_SWITCH_SECONDS = 0.000_2
+"""After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
+CPython's own 5 ms all messages queued while a policy was read."""
 
 _log = get_logger()
 
@@ -69,6 +72,7 @@ def run(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on."""
     configure(settings.log_level)
     _raise_file_limit()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         return int(uvloop.run(_serve(settings)))
     except StartError as error:
@@ -97,10 +101,6 @@ async def _serve(settings: Settings) -> bool:
     gateway = Gateway(settings, policy, sealing, signing, stop)
     try:
         await gateway.start(made)
-        # What is there now stays for ever. Looking through it again took half of each full collection, for
-        # which all messages wait.
-        gc.collect()
-        gc.freeze()
         gateway.introduce(made)
         await stop.wait()
         _log.info("stopping")
@@ -200,6 +200,7 @@ class Gateway:
         self._keep(keys.run())
         self._keep(AdminEvents(store, audit).run())
         self._keep(listener.tick())
+        self._keep(FullCollections().run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run())

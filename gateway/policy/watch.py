@@ -19,7 +19,8 @@ from gateway.policy.load import PolicyError, load_policy
 
 _LOOK_SECONDS = 0.25
 _SETTLE_SECONDS = 0.05
-"""Editors write in several steps: after a change wait until it is the same for this long."""
+"""Editors write in several steps, and half of a policy may well be valid TOML: after a change wait until the
+files are the same for this long, and for as long as reading them takes."""
 
 
 async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerator[Policy | PolicyError, None]:
@@ -37,9 +38,11 @@ async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerato
             await asyncio.sleep(_LOOK_SECONDS)
             continue
         await asyncio.sleep(_SETTLE_SECONDS)
+        if await asyncio.to_thread(_look, path) != looked:
+            continue
         outcome = await asyncio.to_thread(_load, path, reserved)
         if await asyncio.to_thread(_look, path) != looked:
-            continue  # somebody is still writing: half of a policy may well be valid TOML
+            continue
         first, seen = seen is None, looked
         if not first or isinstance(outcome, PolicyError) or outcome.digest != current.digest:
             yield outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ ACL = Path(__file__).resolve().parents[2] / "acl"
 
 
 @pytest.fixture(autouse=True)
-def _logs():
-    """As they were: a start configures them."""
-    handlers = logging.getLogger().handlers[:]
+def _as_it_was():
+    """The logs and the threads of this process: a start configures them."""
+    handlers, switching = logging.getLogger().handlers[:], sys.getswitchinterval()
     yield
+    sys.setswitchinterval(switching)
     structlog.reset_defaults()
     logging.captureWarnings(False)
     logging.getLogger().handlers[:] = handlers
@@ -38,6 +40,7 @@ def settings(tmp_path):
                 "acl_path": ACL,
                 "gateway_mqtt_bind": "127.0.0.1:0",
                 "gateway_health_bind": "127.0.0.1:0",
+                "gateway_http_bind": "127.0.0.1:0",
             }
             | more
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import sys
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -24,6 +27,7 @@ from gateway.store import IssuedToken, Refusal, StoreError, open_store
 from gateway.upkeep import (
     AdminEvents,
     CertificateUpkeep,
+    FullCollections,
     KeyUses,
     Observations,
     Refusals,
@@ -55,6 +59,58 @@ async def test_uses_of_the_key_are_added_up(store):
     world.ring.encrypt(b"", b"")
     await KeyUses(store, world).save()
     assert await store.key_uses() == {"k1": 7}
+
+
+@pytest.fixture
+def full_collections():
+    """Those of this process, and how many there were since."""
+    before, runs = gc.get_threshold(), []
+
+    def noted(phase, info):
+        if phase == "stop" and info["generation"] == 2:
+            runs.append(info)
+
+    collections = FullCollections()
+    gc.callbacks.append(noted)
+    yield collections, runs
+    gc.callbacks.remove(noted)
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+class Knot:
+    """Refers to itself, so that only a collection frees it."""
+
+    def __init__(self):
+        self.itself = self
+
+
+async def test_nobody_waits_for_a_full_collection_while_a_policy_is_read(full_collections):
+    collections, runs = full_collections
+    read = [[number] for number in range(sys.getallocatedblocks())]
+    collections.look()
+    assert len(runs) == 1  # as it should: there is twice as much
+    del read
+    read = [[number] for number in range(sys.getallocatedblocks() // 2)]
+    collections.look()
+    assert len(runs) == 1
+    del read
+
+
+async def test_what_only_a_full_collection_frees_is_never_more_than_the_rest(full_collections, monkeypatch):
+    monkeypatch.setattr(upkeep, "_COLLECTION_LOOK", 0.01)
+    collections, runs = full_collections
+    knot = Knot()
+    gone = weakref.ref(knot)
+    gc.collect(1)  # it is old now
+    del knot
+    collections.look()
+    assert gone() is not None
+    many = [object() for _ in range(sys.getallocatedblocks())]
+    async with beside(collections.run()):
+        await until(lambda: gone() is None)
+    assert len(runs) == 1
+    del many
 
 
 class Failing:
