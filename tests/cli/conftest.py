@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from harness import warm
 
 from gateway.store import open_store
 
@@ -34,9 +35,10 @@ class Place:
         }
 
     def shell(self, command, *, stdin=b"", **options):
-        """Run `command` by a shell; stdout and stderr as text."""
+        """Run `command` by a shell; stdout and stderr as text. `gateway-admin` is warm."""
+        environment = {**self.environment, "PATH": f"{warm.folder()}{os.pathsep}{self.environment['PATH']}"}
         done = subprocess.run(
-            ["/bin/sh", "-c", command], cwd=self.folder, env=self.environment, input=stdin,
+            ["/bin/sh", "-c", command], cwd=self.folder, env=environment, input=stdin,
             capture_output=True, timeout=60, check=False, **options,
         )  # fmt: skip
         return done.returncode, done.stdout.decode(), done.stderr.decode()

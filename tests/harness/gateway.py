@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from harness import warm
 from harness.mosquitto import free_port
 
 BIN = Path(sys.executable).parent
@@ -122,7 +123,7 @@ class Gateway:
         self, *words: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [str(BIN / "gateway-admin"), *words],
+            [f"{warm.folder()}/{warm.NAME}", *words],
             cwd=self.folder,
             env=self.env,
             input=stdin,

@@ -1,0 +1,125 @@
+"""`gateway-admin` without the half second in which Python imports it: a server that forks for each call.
+
+What runs is what a user runs, as a process of its own with its own arguments, environment, folder and
+files; only the interpreter is there already. A terminal can't be handed over: there the command itself is
+called. Run as a script this is the server; it ends with whoever started it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+NAME = "gateway-admin"
+_NEEDED = (
+    "gateway.cli.admin",
+    "gateway.config",
+    "gateway.provision",
+    "gateway.security.tokens",
+    "gateway.store",
+    "gateway.policy.imports.writer",
+    "gateway.policy.prove",
+    "gateway.policy.replay",
+    "typer.rich_utils",
+)
+
+_CLIENT = """#!{python} -IS
+import json, os, socket, sys
+os.umask(umask := os.umask(0))
+call = json.dumps([sys.argv, dict(os.environ), os.getcwd(), umask]).encode()
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
+server.sendall(call)
+code = server.recv(1)
+sys.exit(code[0] if code else "the warm server has ended")
+"""
+
+
+@functools.cache
+def folder() -> str:
+    """Where a `gateway-admin` is that a fresh server answers, for the PATH. Both go with this process."""
+    place = Path(tempfile.mkdtemp(prefix="warm-"))
+    address = str(place / "server")
+    client = place / NAME
+    client.write_text(_CLIENT.format(python=sys.executable, address=address))
+    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    server = subprocess.Popen(
+        # -P: beside this file stands another `gateway`.
+        [sys.executable, "-P", "-W", "error", __file__, address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with server.stdout as ready:
+        assert ready.read(1) == b"+", "the warm server did not start"
+
+    def end() -> None:
+        server.communicate()
+        shutil.rmtree(place)
+
+    atexit.register(end)
+    return str(place)
+
+
+def _serve(address: str) -> None:
+    for name in _NEEDED:
+        importlib.import_module(name)
+    main = importlib.import_module("gateway.cli.admin").main
+    gc.freeze()  # else each process would look through it, and copy it, when it ends
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        os.write(1, b"+")
+        os.dup2(2, 1)  # nobody waits for more
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while 0 not in (ready := select.select([listener, 0], [], [])[0]):
+            if listener in ready:
+                call, _ = listener.accept()
+                if os.fork() == 0:
+                    break
+                call.close()
+        else:
+            return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _prepare(call)
+    if child := os.fork():
+        _, status = os.waitpid(child, 0)
+        call.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
+        os._exit(0)
+    call.close()
+    main()
+
+
+def _prepare(call: socket.socket) -> None:
+    """Be the process that the caller wanted."""
+    header, files, _, _ = socket.recv_fds(call, 4, 3)
+    with call.makefile("rb") as reader:
+        arguments, environment, place, umask = json.loads(reader.read(int.from_bytes(header, "big")))
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(place)
+    os.umask(umask)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = arguments
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
