@@ -149,6 +149,7 @@ class Gateway:
     async def start(self, made: Sequence[str]) -> None:
         """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
         settings, shared = self._settings, self._shared
+        certificates = CertificateUpkeep(settings)
         try:
             store, directory = await self._open_store()
             bus = await self._bus()
@@ -183,7 +184,6 @@ class Gateway:
         policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
         keys = KeyUpkeep(settings, shared, tokens, store, audit)
         api = await self._open_api(login, office, tokens, audit)
-        certificates = CertificateUpkeep(settings, listener, api)
         health = Health()
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
         health.add("policy", policy.check, vital=False, needed=False)
@@ -203,7 +203,7 @@ class Gateway:
         self._keep(FullCollections().run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
-            self._keep(certificates.run())
+            self._keep(certificates.run(listener, api))
 
     def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
         settings, now = self._settings, self._shared.now()

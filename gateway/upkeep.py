@@ -12,7 +12,6 @@ import ssl
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from gateway.config import Settings
 from gateway.core.shared import Shared
@@ -117,51 +116,53 @@ class PolicyUpkeep:
 class CertificateUpkeep:
     """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
 
-    def __init__(self, settings: Settings, listener: Listener, api: WebServer) -> None:
-        self._settings = settings
-        self._listener = listener
-        self._api = api
+    def __init__(self, settings: Settings) -> None:
+        """Before the files are read for the first time: what changes afterwards is a change."""
+        authority = settings.tls_client_ca_path
+        self._certificate, self._key, self._authority = (
+            settings.tls_cert_path,
+            settings.tls_key_path,
+            authority,
+        )
+        self._seen = self._marks()
         self._problem = ""
 
     def check(self) -> tuple[bool, str]:
         """Whether the files are what new connections see."""
         return not self._problem, self._problem or "as in the files"
 
-    async def run(self) -> None:
+    async def run(self, listener: Listener, api: WebServer) -> None:
         """Look every two seconds, for ever."""
-        settings = self._settings
-        authority = settings.tls_client_ca_path
-        paths = [settings.tls_cert_path, settings.tls_key_path, *([authority] if authority else [])]
-        seen = _marks(paths)
         while True:
             await asyncio.sleep(_CERTIFICATE_LOOK)
-            marks = _marks(paths)
-            if marks == seen:
+            marks = self._marks()
+            # After a problem the files may become again what they were, to the second.
+            if marks == self._seen and not self._problem:
                 continue
             try:
-                tls = server_context(paths[0], paths[1], authority)
-                self._api.tls = server_context(paths[0], paths[1], None)
-                self._listener.tls = tls
+                tls = server_context(self._certificate, self._key, self._authority)
+                api.tls = server_context(self._certificate, self._key, None)
+                listener.tls = tls
             except (OSError, ssl.SSLError) as error:
                 # Perhaps the key is only just being written: look again until they fit.
                 if not self._problem:
                     _log.error("certificates refused", reason=f"{error}; those before are in force")
                 self._problem = "the changed files can't be used; the certificates before them are in force"
                 continue
-            seen, self._problem = marks, ""
-            _log.info("certificates in force", certificate=str(settings.tls_cert_path))
+            self._seen, self._problem = marks, ""
+            _log.info("certificates in force", certificate=str(self._certificate))
 
-
-def _marks(paths: list[Path]) -> list[tuple[int, int, int]]:
-    found = []
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError:
-            found.append((0, 0, 0))
-        else:
-            found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
-    return found
+    def _marks(self) -> list[tuple[int, int, int]]:
+        paths = [self._certificate, self._key, *([self._authority] if self._authority else [])]
+        found = []
+        for path in paths:
+            try:
+                stat = path.stat()
+            except OSError:
+                found.append((0, 0, 0))
+            else:
+                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+        return found
 
 
 class KeyUses:
@@ -206,17 +207,15 @@ class TokenRecords:
 
     async def save(self) -> None:
         """Save what was not saved yet; what can't be saved now is kept for the next time."""
-        unsaved = self._office.take_unsaved()
+        unsaved = self._office.unsaved()
         if not unsaved:
             return
         try:
             await self._store.add_tokens(unsaved)
-        except BaseException as error:
-            # When it is stopped meanwhile, too: the end of the gateway saves once more.
-            self._office.put_back(unsaved)
-            if not isinstance(error, StoreError):
-                raise
+        except StoreError as error:
             _log.error("token records not saved", reason=str(error))
+        else:
+            self._office.saved(len(unsaved))
 
 
 class Observations:
@@ -248,7 +247,7 @@ class Observations:
         try:
             await self._store.add_observations(seen)
         except BaseException as error:
-            # As for the records of tokens.
+            # When it is stopped meanwhile, too: the end of the gateway saves once more.
             recorder.put_back(seen)
             if not isinstance(error, StoreError):
                 raise
@@ -294,14 +293,13 @@ class Refusals:
 
     async def save(self) -> None:
         """Save what was not saved yet; what can't be saved now is kept for the next time."""
-        told, self._unsaved = self._unsaved, []
+        told = tuple(self._unsaved)
         try:
             await self._store.add_refusals(told)
-        except BaseException as error:
-            self._unsaved[:0] = told
-            if not isinstance(error, StoreError):
-                raise
+        except StoreError as error:
             _log.error("refusals not saved", reason=str(error))
+        else:
+            del self._unsaved[: len(told)]
 
 
 class AdminEvents:

@@ -12,8 +12,8 @@ import typer
 
 from gateway.cli import acl_import, acl_learn, acl_prove
 from gateway.cli.acl_refusals import PASSES_NOW, logged_refusal, refusal_of
-from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, device_of, policy_of, settings_of
+from gateway.cli.output import Failure, Json, answering, shown_time, wrong_usage
+from gateway.cli.sources import Config, device_of, observed, policy_of, settings_of
 from gateway.core.identity import Device, Identity
 from gateway.core.rules import Action, Rule
 from gateway.policy.why import conditions
@@ -36,6 +36,7 @@ app.command()(acl_learn.unused)
 def check(as_json: Json = False, config: Config = None) -> None:
     """Read all files of the policy and list every problem with file and line.
 
+    The policy is the folder of ACL_PATH: ACL_PATH=/tmp/new-acl gateway-admin acl check reads another one.
     Exit code 1: there is a problem. A gateway would not start with it; a running one keeps the policy
     it has.
     """
@@ -61,8 +62,9 @@ def run_all_cases(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Ask the policy every case of acl/cases.toml, and prove every invariant of acl/invariants.toml.
+    """Ask the policy every case of its cases.toml, and prove every invariant of its invariants.toml.
 
+    The policy is the folder of ACL_PATH: ACL_PATH=/tmp/new-acl gateway-admin acl test asks another one.
     Exit code 1: a case fails (each is named with file, line and the deciding rule), an invariant does
     not hold, or there is nothing to ask.
 
@@ -128,6 +130,7 @@ def show(
                 "enabled": device.enabled,
                 "roles": list(device.roles),
                 "labels": dict(device.labels),
+                "observed_until": shown_time(device.observe_until) if observed(device) else None,
                 "unknown_roles": [role for role in device.roles if role not in policy.roles],
                 "rules": {action.value: [_right(one) for one in found[action]] for action in Action},
                 "services": {action.value: list(topics) for action, topics in own.items()},
@@ -204,6 +207,7 @@ def why(
         if action is Action.PUBLISH:
             found = _with_message(found, qos, size, retain=retain)
         allowed = found.decision.allowed and device.enabled
+        passes = device.enabled and _passes_observed(device, found)
         text = found.text.split("\n")
         if not device.enabled:
             text = [
@@ -211,9 +215,19 @@ def why(
                 "the policy says:",
                 *text,
             ]
+        if not allowed:
+            text += _without_file(device, policy)
+        if passes:
+            text.append(f"It passes all the same: the device is {observed(device)}.")
         if logged and allowed:
             text.append(PASSES_NOW)
-        value = {"allowed": allowed, "enabled": device.enabled, **_explained(found), **logged}
+        value = {
+            "allowed": allowed,
+            "enabled": device.enabled,
+            "passes_observed": passes,
+            **_explained(found),
+            **logged,
+        }
         answer.give(value, *head, *text)
         if not allowed:
             raise typer.Exit(1)
@@ -221,10 +235,23 @@ def why(
 
 def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> Explanation:
     decision = found.decision.with_message(qos, retain, size)
-    if decision.allowed == found.decision.allowed:
+    if decision.rule is None or decision.allowed == found.decision.allowed:
         return found
-    where = _place(decision.rule)
-    return dataclasses.replace(found, decision=decision, change=f"lift that condition of {where}.")
+    objections = decision.rule.objections(qos, size, retain=retain)
+    which = "that condition" if len(objections) == 1 else f"{len(objections)} conditions"
+    more = f": {' '.join(objections)}" if len(objections) > 1 else "."
+    change = f"lift {which} of {_place(decision.rule)}{more}"
+    return dataclasses.replace(found, decision=decision, change=change)
+
+
+def _passes_observed(device: Device, found: Explanation) -> bool:
+    """Whether it passes although it is refused, as `gateway.core.judge` has it."""
+    from gateway.core.policy import by_rules
+    from gateway.mqtt.topics import unshared
+
+    refused = not found.decision.allowed and by_rules(found.decision)
+    to_the_bus = found.action in {Action.PUBLISH, Action.SUBSCRIBE} and unshared(found.topic)[0] != "$"
+    return refused and to_the_bus and bool(observed(device))
 
 
 def _explained(found: Explanation) -> dict[str, object]:
@@ -254,12 +281,17 @@ def _head(device: Device, policy: Policy) -> list[str]:
         f"roles   {', '.join(device.roles) or 'none'}",
         f"labels  {labels or 'none'}",
     ]
-    unknown = [role for role in device.roles if role not in policy.roles]
-    if unknown:
-        lines.append(f"no role file, so it gives nothing: {', '.join(unknown)}")
+    lines += _without_file(device, policy)
     if not device.enabled:
         lines.append("the device is disabled, so that it can't connect")
+    if told := observed(device):
+        lines.append(f"{told}: what the rules refuse passes until then, and is told")
     return lines
+
+
+def _without_file(device: Device, policy: Policy) -> list[str]:
+    unknown = [role for role in device.roles if role not in policy.roles]
+    return [f"no role file, so it gives nothing: {', '.join(unknown)}"] if unknown else []
 
 
 def _lines(action: Action, found: Sequence[Right]) -> list[str]:

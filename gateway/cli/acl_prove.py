@@ -41,9 +41,11 @@ def prove(
     A statement is "no WHO ACTION FILTER" or "only WHO ACTION FILTER"; one that does not hold comes
     with a counterexample and the rules that admit it. WHO is role:NAME, any (any role), device:ID as
     it is stored, or several with commas. A placeholder in FILTER means the same as in a rule; "except
-    FILTER" at the end leaves topics out, and may stand there more than once.
+    FILTER" at the end leaves topics out, and may stand there more than once. A filter with blanks or
+    commas stands in quotes. The policy is the folder of ACL_PATH.
 
-    Exit code 0: all hold. 1: one does not, or there is no such role or device. 2: no statement.
+    Exit code 0: all hold. 1: one does not, or there is none, or no such role or device. 2: what was
+    given is no statement.
 
     For example:
 

@@ -14,6 +14,7 @@ from gateway.cli.token_revoke import revoke
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     help=(

@@ -10,7 +10,6 @@ import asyncio
 import getpass
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +18,7 @@ from rich.text import Text
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
-from gateway.cli.sources import Config, device_of, note, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, device_of, note, observed, policy_of, settings_of, store_of
 from gateway.core.identity import Device, is_device_id, is_label
 from gateway.observe.printable import printable
 
@@ -345,14 +344,14 @@ def _shown(device: Device) -> dict[str, object]:
         "labels": dict(device.labels),
         "created_at": shown_time(device.created_at),
         "updated_at": shown_time(device.updated_at),
-        "observed_until": shown_time(device.observe_until) if _observed(device) else None,
+        "observed_until": shown_time(device.observe_until) if observed(device) else None,
     }
 
 
 def _lines(device: Device) -> list[str]:
     return [
         f"device   {device.device_id}",
-        f"state    {_state(device)}{_observed(device)}",
+        f"state    {_state(device)}",
         f"roles    {', '.join(device.roles)}",
         f"labels   {_label_text(device)}",
         f"created  {shown_time(device.created_at)}",
@@ -364,7 +363,7 @@ def _rows(devices: Sequence[Device]) -> list[Table | str]:
     rows = [
         (
             device.device_id,
-            f"{_state(device)}{_observed(device)}",
+            f"{_state(device)}",
             ", ".join(device.roles),
             _label_text(device),
         )
@@ -383,12 +382,8 @@ def _rows(devices: Sequence[Device]) -> list[Table | str]:
 
 
 def _state(device: Device) -> str:
-    return "enabled" if device.enabled else "disabled"
-
-
-def _observed(device: Device) -> str:
-    over = device.observe_until <= datetime.now(UTC).timestamp()
-    return "" if over else f", observed until {shown_time(device.observe_until)}"
+    state = "enabled" if device.enabled else "disabled"
+    return f"{state}, {told}" if (told := observed(device)) else state
 
 
 def _label_text(device: Device) -> str:

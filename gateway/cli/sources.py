@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gateway.cli.output import Failure
+from gateway.cli.output import Failure, shown_time
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -41,6 +41,12 @@ def policy_of(settings: Settings) -> Policy:
     from gateway.policy.load import load_policy
 
     return load_policy(settings.acl_path, reserved=settings.service_topic_prefix)
+
+
+def observed(device: Device) -> str:
+    """Until when a device is observed, in words; empty when it is not."""
+    over = device.observe_until <= datetime.now(UTC).timestamp()
+    return "" if over else f"observed until {shown_time(device.observe_until)}"
 
 
 @asynccontextmanager

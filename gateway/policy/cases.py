@@ -132,7 +132,8 @@ def _identity(block: Block, known: frozenset[str]) -> Identity:
             roles.append(role)
             if role not in known:
                 block.problem(
-                    f'there is no role "{role}"; write acl/roles/{role}.toml or correct it', line=line
+                    f'there is no role "{role}"; write {block.beside(f"roles/{role}.toml")} or correct it',
+                    line=line,
                 )
     labels = block.values.get("labels", {})
     if not isinstance(labels, dict) or not all(

@@ -62,6 +62,10 @@ class Block:
         """Where the block begins, from 1."""
         return self.lines.line
 
+    def beside(self, name: str) -> Path:
+        """Another file of the same policy."""
+        return Path(self.file).parent / name
+
     def problem(self, text: str, *, key: str = "", line: int | None = None) -> None:
         """Report one: at `line`, else at `key`, else at the beginning of the block."""
         where = line if line is not None else self.lines.keys.get(key, self.line)

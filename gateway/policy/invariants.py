@@ -70,7 +70,8 @@ def _invariant(block: Block, known: frozenset[str]) -> Invariant | None:
     for role in statement.roles:
         if role != ANY and role not in known:
             block.problem(
-                f'there is no role "{role}"; write acl/roles/{role}.toml or correct it', key="holds"
+                f'there is no role "{role}"; write {block.beside(f"roles/{role}.toml")} or correct it',
+                key="holds",
             )
             return None
     return Invariant(statement, why, block.file, block.lines.keys.get("holds", block.line))

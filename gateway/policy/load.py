@@ -62,28 +62,39 @@ def read_policy(path: Path, *, reserved: str) -> tuple[Policy, tuple[Invariant, 
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The TOML files a folder shows; names that begin with a dot are editors' and Kubernetes' own."""
+    """What a folder shows; names that begin with a dot are editors' and Kubernetes' own. Or PolicyError."""
     try:
-        return sorted(entry for entry in folder.iterdir() if entry.suffix == ".toml" and entry.name[0] != ".")
+        return sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
     except OSError as error:
         reason = f"{folder}: the folder can't be read ({error.strerror}); see ACL_PATH and acl/README.md"
         raise PolicyError([reason]) from error
 
 
 def _strangers(path: Path) -> Iterator[str]:
-    """A misspelt name would be a file that nobody reads."""
+    """A misspelt name would be a file that nobody reads, and its denies in force only for its author."""
     for entry in _entries(path):
-        if entry.name not in _FILES:
+        if entry.name not in (*_FILES, "roles") and _looks_meant(entry):
             known = ", ".join(("roles/*.toml", *_FILES))
             yield f"{entry}: not a file of the policy; rename or remove it (known: {known})"
 
 
+def _looks_meant(entry: Path) -> bool:
+    """Whether somebody may think that it is read: TOML, or a folder of it. Drafts, notes, lost+found are not."""
+    return any(one.suffix.lower() == ".toml" for one in (entry, *entry.glob("*")))
+
+
 def _roles(folder: Path, problems: list[str]) -> Iterator[Role]:
     try:
-        files = _entries(folder)
+        entries = _entries(folder)
     except PolicyError as error:
         problems += error.problems
         return
+    files = [entry for entry in entries if entry.suffix == ".toml"]
+    problems += [
+        f"{entry}: not a role file, for those are called NAME.toml; rename it, or move it out of the policy"
+        for entry in entries
+        if entry not in files and _looks_meant(entry)
+    ]
     if not files:
         problems.append(f"{folder}: there is no role file; without one nobody may do anything")
     for file in files:

@@ -53,7 +53,11 @@ def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
             made = list(instances.of(holder, (split_filter(rule.topic),), longest))
             void = _refusal(policy, action, made)
         else:
-            void = "a device chooses its client id: it stops nobody" if "{client}" in rule.topic else ""
+            void = (
+                "a device chooses its client id, so it stops nobody who would not be stopped"
+                if "{client}" in rule.topic
+                else ""
+            )
         found.append(Right(rule, topics or rule.topic, void))
     return tuple(found)
 

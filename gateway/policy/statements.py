@@ -13,7 +13,8 @@ from gateway.core.rules import Action, template_fault
 
 ANY = "any"
 _FORM = re.compile(r"\s*(\S+)\s+((?:[^\s,]+\s*,\s*)*[^\s,]+)\s+(\S+)\s+(\S.*?)\s*", re.DOTALL)
-_EXCEPT = re.compile(r"\s+except(?=\s|$)")
+_FILTER = r"""("[^"]*"|'[^']*'|[^\s,"']+)"""
+_FILTERS = re.compile(rf"{_FILTER}(?:\s+except\s+{_FILTER})*")
 _HOW = (
     'write "no WHO ACTION FILTER" or "only WHO ACTION FILTER", as in "no role:guest subscribe locks/#"; '
     "WHO is role:NAME, device:ID or any"
@@ -59,7 +60,14 @@ def parse(text: str) -> Statement:
             raise StatementError(f'"{one}" is nobody; {_HOW}')
     if action not in set(Action):
         raise StatementError(f'unknown action "{action}"; known: {", ".join(Action)}')
-    topics, *excepted = [part.strip() for part in _EXCEPT.split(rest)]
+    if not _FILTERS.fullmatch(rest):
+        # A mistake in spelling must not become a topic that nobody uses, and so a proof.
+        raise StatementError(
+            f'"{rest}" is not FILTER, and not FILTER except FILTER; write one statement for each filter, and '
+            "quotes around one with blanks, commas or quotes"
+        )
+    written = re.split(rf"{_FILTER}(?:\s+except\s+)?", rest)[1::2]
+    topics, *excepted = [one[1:-1] if one[0] in "\"'" else one for one in written]
     for topic in (topics, *excepted):
         if fault := template_fault(topic):
             raise StatementError(f'the topic "{topic}" {fault}')

@@ -14,6 +14,9 @@ from gateway.core.policy import Action, Decision, Effect, Policy, Rule
 from gateway.core.rules import template_values
 from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
 
+_OWN_RULE = 5
+"""What a rule more costs, where a change of one level costs 2 and another role 3 and more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -58,9 +61,7 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
         held_back = tuple(rule for _, rule in inside)
         return Explanation(identity, action, topic, decision, None, "", held_back=held_back)
     if decision.rule:
-        return Explanation(
-            identity, action, topic, decision, None, _without(decision.rule, access.rules(), action, topic)
-        )
+        return Explanation(identity, action, topic, decision, None, _without(access.rules(), action, topic))
     fault = filter_fault(topic) if subscribes else name_fault(topic)
     if fault or policy.limit_fault(topic):
         return Explanation(identity, action, topic, decision, None, "the topic itself has to change.")
@@ -96,20 +97,24 @@ def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[s
     ]
 
 
-def _without(denying: Rule, rules: tuple[Rule, ...], action: Action, topic: str) -> str:
-    change = f"narrow or remove {denying.file}:{denying.line}, for a deny beats every allow"
+def _without(rules: tuple[Rule, ...], action: Action, topic: str) -> str:
     asked = unshared(topic)
-    allows = [rule for rule in rules if rule.effect is Effect.ALLOW and action in rule.actions]
-    if not any(covers(rule.topic, asked) for rule in allows):
+    judging = [rule for rule in rules if action in rule.actions and covers(rule.topic, asked)]
+    denies = [f"{rule.file}:{rule.line}" for rule in judging if rule.effect is Effect.DENY]
+    change = f"narrow or remove {' and '.join(denies)}, for a deny beats every allow"
+    if len(denies) == len(judging):
         change += "; and write an allow, for there is none"
     return change + "."
 
 
 def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> tuple[Rule | None, list[str]]:
-    """The allow rule with the fewest changes; of equals, the one that shares most levels from the left."""
+    """The allow rule that comes closest, and the change that gives the fewest rights beside what is asked.
+
+    Of rules that are equally close, the one that shares most levels from the left.
+    """
     values = template_values(identity)
-    own_rule = f'write an [[allow]] with actions = ["{action}"] and topics = ["{asked}"]'
-    best: tuple[tuple[int, int], Rule | None, list[str]] = ((1_000_000, 0), None, [own_rule])
+    nearest: tuple[tuple[int, int], Rule | None] = ((1_000_000, 0), None)
+    best = (_OWN_RULE, [_own_rule(policy, identity, action, asked)])
     for role in policy.roles.values():
         for rule in role.rules:
             if rule.effect is not Effect.ALLOW:
@@ -117,16 +122,31 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
             changes, shared = _level_changes(rule, asked, values)
             if action not in rule.actions:
                 changes.append(f'add "{action}" to the actions of the rule')
-            # A level is an edit of one rule; a role brings all its other rights with it.
             cost = 2 * len(changes)
-            if len(changes) > 2:
-                changes = [own_rule]
             if role.name not in identity.roles:
-                changes.insert(0, f'give the device the role "{role.name}", with all its rights')
-                cost += 3
-            if (cost, -shared) < best[0]:
-                best = ((cost, -shared), rule, changes)
-    return best[1], best[2]
+                # A role brings all its other rights. One whose rule names nothing of the topic is for admins.
+                cost += 3 if _names(rule, asked, values) else 6
+                if not changes:
+                    gives = [f'give the device the role "{role.name}", with all its rights']
+                    best = min(best, (cost, gives), key=lambda one: one[0])
+            else:
+                best = min(best, (cost, changes), key=lambda one: one[0])
+            nearest = min(nearest, ((cost, -shared), rule), key=lambda one: one[0])
+    return nearest[1], best[1]
+
+
+def _own_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
+    files = dict.fromkeys(
+        rule.file for name in identity.roles if name in policy.roles for rule in policy.roles[name].rules
+    )
+    where = f" in {next(iter(files))}" if files else " in a role of its own"
+    return f'write an [[allow]] with actions = ["{action}"] and topics = ["{asked}"]{where}'
+
+
+def _names(rule: Rule, asked: str, values: dict[str, str]) -> bool:
+    """Whether some level of the topic is the rule's own word."""
+    levels = zip(rule.topic.split("/"), asked.split("/"), strict=False)
+    return any(values.get(level, level) == other for level, other in levels)
 
 
 def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list[str], int]:

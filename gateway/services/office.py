@@ -58,11 +58,10 @@ class TokenOffice:
         self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
         return issued
 
-    def take_unsaved(self) -> list[IssuedToken]:
-        """The records that have not been saved, for the store. `put_back` those that it does not take."""
-        unsaved, self._unsaved = self._unsaved, []
-        return unsaved
+    def unsaved(self) -> Sequence[IssuedToken]:
+        """The records that the store has not, the oldest first. They stay until they are `saved`."""
+        return tuple(self._unsaved)
 
-    def put_back(self, records: Sequence[IssuedToken]) -> None:
-        """These could not be saved."""
-        self._unsaved[:0] = records
+    def saved(self, count: int) -> None:
+        """The store has that many of the oldest."""
+        del self._unsaved[:count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import sys
 import weakref
@@ -177,12 +178,11 @@ class Office:
     def __init__(self):
         self.issued = []
 
-    def take_unsaved(self):
-        taken, self.issued = self.issued, []
-        return taken
+    def unsaved(self):
+        return tuple(self.issued)
 
-    def put_back(self, records):
-        self.issued[:0] = records
+    def saved(self, count):
+        del self.issued[:count]
 
 
 async def test_tokens_that_were_issued_are_recorded_without_being_asked(store, monkeypatch):
@@ -301,6 +301,24 @@ async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
     assert await store.refusal("4") is not None
 
 
+async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(monkeypatch):
+    monkeypatch.setattr(upkeep, "_REFUSALS_MOST", 2)
+    offered = []
+
+    class Locked:
+        async def add_refusals(self, told):
+            offered.append([one.refusal_id for one in told])
+            for number in range(2):
+                refusals(replace(REFUSED, id=f"{len(offered)}-{number}"))
+            raise StoreError("the database is locked")
+
+    refusals = Refusals(Locked())
+    refusals(replace(REFUSED, id="first"))
+    for _ in range(3):
+        await refusals.save()
+    assert offered == [["first"], ["first", "1-0"], ["first", "1-0"]]
+
+
 NOTED = {
     "time": 1_764_000_000_000,
     "kind": "device",
@@ -369,7 +387,9 @@ def certificates(tmp_path, monkeypatch):
     ensure_server_certificate(server, key, names=[])
     settings = Settings(tls_cert_path=server, tls_key_path=key, tls_client_ca_path=tmp_path / "ca.crt")
     listener = Listener(None, server_context(server, key, None))  # nobody connects: it needs no door
-    return listener, CertificateUpkeep(settings, listener, SimpleNamespace(tls=None)), tmp_path
+    keeper = CertificateUpkeep(settings)
+    keeper.run = functools.partial(keeper.run, listener, SimpleNamespace(tls=None))
+    return listener, keeper, tmp_path
 
 
 def renew(folder, other):
@@ -400,6 +420,24 @@ async def test_certificates_that_do_not_fit_leave_the_old_ones_in_force(certific
         key.replace(key_to)
         await until(lambda: keeper.check()[0])
         assert listener.tls is not before
+
+
+async def test_certificates_that_come_back_as_they_were_are_no_problem(certificates):
+    _, keeper, folder = certificates
+    async with beside(keeper.run()):
+        (folder / "server.crt").rename(folder / "away")
+        await until(lambda: not keeper.check()[0])
+        (folder / "away").rename(folder / "server.crt")
+        await until(lambda: keeper.check()[0])
+
+
+async def test_what_changed_before_it_began_is_not_missed(certificates, tmp_path_factory):
+    listener, keeper, folder = certificates
+    before = listener.tls
+    for new, old in renew(folder, tmp_path_factory.mktemp("new")):
+        new.replace(old)
+    async with beside(keeper.run()):
+        await until(lambda: listener.tls is not before)
 
 
 async def test_an_emptied_ca_is_not_taken_for_any_ca(certificates):

@@ -177,9 +177,7 @@ async def test_a_token_for_a_secret(world, body):
     }
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["content-type"] == "application/json"
-    assert [(one.token_id, one.source) for one in world.desk.office.take_unsaved()] == [
-        (grant.token_id, "api")
-    ]
+    assert [(one.token_id, one.source) for one in world.desk.office.unsaved()] == [(grant.token_id, "api")]
     (event,) = world.events
     assert event.address.startswith("127.0.0.1:")
     assert event == AuditEvent(
@@ -232,7 +230,7 @@ async def test_who_is_not_accepted_learns_nothing_more_and_pays_the_same(world):
     assert [event.request_id for event in world.events] == [one.headers["x-request-id"] for one in answers]
     assert len({event.request_id for event in world.events}) == len(answers)
     assert world.desk.shared.counters.logins_refused == len(answers)
-    assert world.desk.office.take_unsaved() == []
+    assert world.desk.office.unsaved() == ()
 
 
 async def test_a_wrong_secret_slows_down_its_address_and_no_other(started):

@@ -63,7 +63,7 @@ def test_what_it_says_is_asked_when_the_rest_is_right_and_how_it_is_written_with
         ("[[invariant]]\nhold = 'no any publish a'\n", ':2: unknown key "hold"'),
         ("[[invariant]]\nholds = 'no any publish a'\nwhy = 1\n", ':3: "why" has to be a string'),
         ("[[invariant]]\n\nholds = 'no any write a'\n", ':3: "no any write a" says nothing that can be'),
-        ("[[invariant]]\nholds = 'no role:senser publish a'\n", ':2: there is no role "senser"; write acl/'),
+        ("[[invariant]]\nholds = 'no role:senser publish a'\n", ':2: there is no role "senser"; write '),
         ("[[invariant]]\nholds = 'no device:a publish a'\n", ":2: an invariant speaks of roles"),
         ("[[invariant]]\nholds = 'no any publish gateway/#'\n", ':2: "no any publish gateway/#" can\'t be'),
         ("x", ":1: it is not valid TOML"),

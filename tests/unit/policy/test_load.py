@@ -119,6 +119,25 @@ def test_any_other_broken_file_refuses(acl, name, text, says):
     assert any(says in one for one in found), found
 
 
+@pytest.mark.parametrize(
+    "name", ["roles/lights/x.toml", "roles/y.TOML", "rules/x.toml", "Limits.TOML", "roles/z.toml/x.toml"]
+)
+def test_a_file_that_nobody_reads_refuses(acl, name):
+    """Its deny would be in force for its author alone."""
+    (acl / name).parent.mkdir(exist_ok=True)
+    (acl / name).write_text('[[deny]]\nactions = ["publish"]\ntopics = ["#"]\n')
+    assert len(problems(acl)) == 1
+
+
+@pytest.mark.parametrize(
+    "name", [".git/x.toml", "roles/.sensor.toml.swp", "roles/sensor.toml~", "roles/sensor.draft", "old/x"]
+)
+def test_drafts_and_notes_are_nobodys_business(acl, name):
+    (acl / name).parent.mkdir(exist_ok=True)
+    (acl / name).write_text("x")
+    assert load(acl).digest
+
+
 @pytest.mark.parametrize("name", ["encryption.toml", "limits.toml", "roles/sensor.toml"])
 def test_a_missing_file_refuses(acl, name):
     """CVE-2018-12550, CVE-2018-12551: what isn't there allows nothing."""

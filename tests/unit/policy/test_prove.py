@@ -102,7 +102,7 @@ def test_what_is_proved_is_so_and_what_is_not_has_an_example(rules, asked, excep
         ([allow("+/+"), deny("a/+")], "no any publish /+", '"/x"'),
         # A placeholder is anybody's name, and `$` at the beginning is a word's alone.
         ([allow("{device}/x")], "no any publish locks/#", '(id "locks") may publish to "locks/x"'),
-        ([allow("a/{label.room}")], "no any publish a/kitchen hall", '(label room = "kitchen hall") may'),
+        ([allow("a/{label.room}")], "no any publish 'a/kitchen hall'", '(label room = "kitchen hall") may'),
         ([allow("a/{client}")], "no any publish a/$x", '(client id "$x") may'),
         ([allow("{device}/{device}")], "no any publish a/#", '(id "a") may publish to "a/a"'),
         ([allow("{device}/{device}")], "no any publish +/{label.room}", 'label room = "device-1") may'),
@@ -262,7 +262,7 @@ def test_an_example_names_the_rules_that_admit_it_and_the_denies_that_do_not_sto
         ("no role:r write a", 'unknown action "write"; known: publish, subscribe'),
         ("no role:r publish a#", 'the topic "a#" has a #'),
         ("no role:r publish {devise}/a", "a placeholder is one whole level"),
-        ("no role:r publish a except ", 'the topic "" is empty'),
+        ("no role:r publish ''", 'the topic "" is empty'),
         ("no role:r subscribe $share/g/a", "begins with $share"),
         ("only any publish a", '"only" takes roles'),
         ("only device:a publish a", '"only" takes roles'),
@@ -274,11 +274,20 @@ def test_what_is_no_statement(text, says):
 
 
 def test_a_statement_is_read_as_it_is_written():
-    found = parse(" no  role:a , role:b,any  publish  living room/+ except a b except {device}/# ")
+    text = """no  role:a , role:b,any  publish  'living room/+' except "a, b" except {device}/#"""
+    found = parse(f" {text} ")
     assert found.roles == ("a", "b", "any")
     assert found.topics == "living room/+"
-    assert found.excepted == ("a b", "{device}/#")
-    assert found.text == "no  role:a , role:b,any  publish  living room/+ except a b except {device}/#"
+    assert found.excepted == ("a, b", "{device}/#")
+    assert found.text == text
+
+
+@pytest.mark.parametrize(
+    "rest", ["a, b", "a,b", "a exept b", "a b", "subscribe a", "a except", "a except b c", "'a", 'a"b"']
+)
+def test_what_is_misspelt_proves_nothing(rest):
+    with pytest.raises(StatementError, match="is not FILTER"):
+        parse(f"no any publish {rest}")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_rules_are_shown_with_the_names_of_the_device_and_why_one_is_without_eff
         ("allow", "devices/lamp-1/secret", f"denied by {acl}/roles/sensor.toml:7"),
         ("allow", "devices/+/+", ""),
         ("deny", "devices/+/secret", ""),
-        ("deny", "c/{client}", "a device chooses its client id: it stops nobody"),
+        ("deny", "c/{client}", "a device chooses its client id, so it stops nobody who would not be stopped"),
         ("deny", "{label.floor}/y", "the device has no {label.floor}"),
     ]
 

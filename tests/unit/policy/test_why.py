@@ -103,8 +103,30 @@ def test_another_role_is_named_when_it_is_nearer(why):
 
 def test_what_is_far_from_every_rule_gets_a_rule_of_its_own(why):
     found = why("decrypt", "a/b/c/d")
-    assert 'write an [[allow]] with actions = ["decrypt"] and topics = ["a/b/c/d"]' in found.change
+    written = 'write an [[allow]] with actions = ["decrypt"] and topics = ["a/b/c/d"] in '
+    assert found.change.startswith(written)
+    assert found.change.endswith("roles/sensor.toml.")
     assert found.nearest is not None
+    assert why("decrypt", "a/b/c/d", roles=("gone",)).change == f"{written}a role of its own."
+    # The role would have to be changed too, so it is of no use.
+    assert why("subscribe", "devices/lamp-1/locked", roles=("gone",)).nearest.role == "operator"
+    assert why("decrypt", "devices/lamp-1/locked", roles=("gone",)).change.startswith("write an [[allow]]")
+
+
+def test_a_role_for_everything_is_not_what_a_lamp_is_given(why, acl):
+    (acl / "roles/admin.toml").write_text('[[allow]]\nactions = ["publish", "subscribe"]\ntopics = ["#"]\n')
+    lamp = Identity("lamp-1", ("sensor",), {}, "lamp-1")
+    found = explain(load_policy(acl, reserved="gateway"), lamp, Action.PUBLISH, "home/door")
+    assert found.change.startswith('write an [[allow]] with actions = ["publish"] and topics = ["home/door"]')
+
+
+def test_all_denies_are_named(why, acl):
+    more = '[[deny]]\nactions = ["publish"]\ntopics = ["devices/+/locked"]\n'
+    (acl / "roles/sensor.toml").write_text(SENSOR + more)
+    lamp = Identity("lamp-1", ("sensor",), {}, "lamp-1")
+    found = explain(load_policy(acl, reserved="gateway"), lamp, Action.PUBLISH, "devices/lamp-1/locked")
+    assert "sensor.toml:14 and " in found.change
+    assert "sensor.toml:21, for a deny beats every allow; and write an allow" in found.change
 
 
 def test_a_dollar_topic_needs_its_own_name(why):

@@ -267,7 +267,7 @@ def test_auth_gives_the_connection_a_token_of_its_own(counter):
     assert body["permissions"]["encrypt"] == ["#", "$SYS/#"]
     assert (answer.report.kind, answer.report.outcome) == ("token", "done")
     assert grant.token_id in answer.report.reason
-    assert [one.token_id for one in counter.office.take_unsaved()] == [grant.token_id]
+    assert [one.token_id for one in counter.office.unsaved()] == [grant.token_id]
 
 
 def test_auth_gives_nobody_elses_token_whatever_is_asked_for(counter):
@@ -305,7 +305,7 @@ def test_a_session_that_is_about_to_end_gets_no_token(counter, change, code):
     change(counter)
     answer = counter.desk.answer(Call(Service.AUTH, b"{}"), identity)
     assert json.loads(answer.payload)["error"] == code
-    assert counter.office.take_unsaved() == []
+    assert counter.office.unsaved() == ()
 
 
 def test_over_the_rate_of_tokens_auth_refuses():

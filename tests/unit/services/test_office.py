@@ -34,19 +34,14 @@ def test_each_is_recorded_until_it_is_saved(counter):
     svc = counter.devices.get("svc")
     first = counter.office.issue(svc, source="auth").grant
     second = counter.office.issue(svc, source="api", parent=first).grant
-    records = counter.office.take_unsaved()
+    records = counter.office.unsaved()
     assert [(one.token_id, one.root, one.source, one.device_id) for one in records] == [
         (first.token_id, first.token_id, "auth", "svc"),
         (second.token_id, first.token_id, "api", "svc"),
     ]
-    assert counter.office.take_unsaved() == []
-    counter.office.put_back(records)
     third = counter.office.issue(svc, source="auth").grant
-    assert [one.token_id for one in counter.office.take_unsaved()] == [
-        first.token_id,
-        second.token_id,
-        third.token_id,
-    ]
+    counter.office.saved(1)
+    assert [one.token_id for one in counter.office.unsaved()] == [second.token_id, third.token_id]
     assert counter.shared.counters.tokens_issued == 3
 
 
@@ -72,7 +67,10 @@ def test_what_nobody_could_revoke_is_not_issued(counter, monkeypatch):
         counter.token()
     assert caught.value.code is Code.UNAVAILABLE
     assert "store" in caught.value.why
-    counter.office.take_unsaved()
+    counter.office.unsaved()
+    with pytest.raises(Refusal):  # as long as they are being saved, too
+        counter.token()
+    counter.office.saved(1)
     counter.token()
 
 
@@ -85,4 +83,4 @@ def test_rights_that_fit_into_no_token_are_told():
     with pytest.raises(Refusal) as caught:
         counter.office.issue(device("svc", "many"), source="auth")
     assert caught.value.code is Code.TOO_LARGE
-    assert counter.office.take_unsaved() == []
+    assert counter.office.unsaved() == ()
