@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import combinations, count, product
+from math import comb
 
 from gateway.core.identity import Device, Identity, is_device_id, is_label
 from gateway.core.limits import Limits
@@ -31,6 +32,12 @@ Template = tuple[Sequence[str], bool]
 """A filter with placeholders, as from `split_filter`: its levels, and whether anything may follow them."""
 
 _DEVICE, _CLIENT = "{device}", "{client}"
+_SHORT_MOST = 1_000
+"""Ways to choose which levels are empty that are tried for one question. All are tried, or none."""
+
+
+class Undecided(ValueError):
+    """There are too many instances to ask about. The text says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,8 @@ class Instances:
     def of(self, holder: Holder, templates: Sequence[Template], longest: int) -> Iterator[Instance]:
         """An instance for each number of levels that may matter, the fewest first; none if nothing fits all.
 
-        `longest` has the levels of the longest rule without `#` that the instance should escape.
+        `longest` has the levels of the longest rule without `#` that the instance should escape. Raises
+        Undecided.
         """
         common = _common(templates, holder.fixed)
         if common is None:
@@ -183,7 +191,13 @@ class Instances:
             if level is None and (number in self._empty or len(levels) == 1)
         ]
         names = {**self._names(common, holder.fixed), **names}
-        for chosen in combinations(asked, min(len(asked), room // len(spare))):
+        most = min(len(asked), room // len(spare))
+        if comb(len(asked), most) > _SHORT_MOST:
+            raise Undecided(
+                f"topics of {self._most_bytes} bytes may have so many empty levels that it can't be decided; "
+                "set topic_length higher in limits.toml, or topic_levels lower"
+            )
+        for chosen in combinations(asked, most):
             topic = "/".join([spare if number in chosen else level for number, level in enumerate(short)])
             yield Instance(_identity(holder, names), topic)
 

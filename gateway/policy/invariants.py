@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway.core.policy import Policy
 from gateway.policy.document import Block, read
+from gateway.policy.instances import Undecided
 from gateway.policy.prove import Prover
 from gateway.policy.statements import ANY, Statement, StatementError, parse
 from gateway.policy.why import describe
@@ -87,7 +88,7 @@ def _problem(prover: Prover, invariant: Invariant) -> str:
     text = f'{invariant.file}:{invariant.line}: "{invariant.statement.text}"'
     try:
         against = prover.prove(invariant.statement, {}).counterexamples
-    except StatementError as error:
+    except (StatementError, Undecided) as error:
         return f"{text} can't be decided: {error}"
     if not against:
         return ""

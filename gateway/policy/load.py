@@ -79,7 +79,7 @@ def _strangers(path: Path) -> Iterator[str]:
 
 
 def _looks_meant(entry: Path) -> bool:
-    """Whether somebody may think that it is read: TOML, or a folder of it. Drafts, notes, lost+found are not."""
+    """Whether somebody may think that it is read: TOML, or a folder of it. Not drafts, notes, lost+found."""
     return any(one.suffix.lower() == ".toml" for one in (entry, *entry.glob("*")))
 
 

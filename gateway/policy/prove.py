@@ -82,7 +82,8 @@ class Prover:
     def prove(self, statement: Statement, devices: Mapping[str, Device]) -> Proof:
         """Decide it. `devices` has those that the statement names, as they are stored.
 
-        Raises StatementError for a role that isn't there: a spelling mistake would prove everything.
+        Raises StatementError for a role that isn't there: a spelling mistake would prove everything. Raises
+        Undecided.
         """
         policy = self._policy
         for name in statement.roles:

@@ -101,3 +101,15 @@ def test_those_for_the_shipped_roles_hold_and_can_fail(tmp_path, role, rule):
     (problem,) = problems(acl)
     assert problem.startswith("invariants.toml:")
     assert f'with the role "{role}"' in problem
+
+
+def test_one_that_would_take_for_ever_refuses(acl):
+    denied = ", ".join(f'"{"+/" * at}/{"+/" * (18 - at)}+"' for at in range(1, 18))
+    (acl / "roles/deep.toml").write_text(
+        f'[[allow]]\nactions = ["publish"]\ntopics = ["{"/".join("+" * 20)}"]\n'
+        f'[[deny]]\nactions = ["publish"]\ntopics = [{denied}]\n'
+    )
+    (acl / "limits.toml").write_text("topic_length = 25\n")
+    (acl / "invariants.toml").write_text("[[invariant]]\nholds = 'no role:deep publish #'\n")
+    (problem,) = problems(acl)
+    assert "can't be decided" in problem

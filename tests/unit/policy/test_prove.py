@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.core.identity import Device
 from gateway.core.limits import Limits
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
+from gateway.policy.instances import Undecided
 from gateway.policy.prove import Prover
 from gateway.policy.statements import StatementError, parse
 
@@ -186,6 +187,17 @@ def test_where_the_limit_is_tight_names_are_short(rules, most_bytes, topic):
     made = policy(*rules, limits=Limits(topic_length=most_bytes))
     found = prove(made, "no any publish #").counterexamples
     assert [one.instance.topic for one in found] == ([] if topic is None else [topic])
+
+
+def test_what_would_take_for_ever_is_not_decided():
+    """Each level may be empty or not, and each rule asks for another one to be."""
+    rules = [
+        allow("/".join("+" * 20)),
+        *(deny("+/" * at + "/" + "+/" * (18 - at) + "+") for at in range(1, 18)),
+    ]
+    made = policy(*rules, limits=Limits(topic_length=25))
+    with pytest.raises(Undecided, match="topic_length"):
+        against(made, "no any publish #")
 
 
 def test_a_role_is_judged_by_its_own_rules():
