@@ -337,11 +337,14 @@ def _give_secret(answer: Answer, device: Device, secret: bytes, what: str, *, sh
 
 
 def _shown(device: Device) -> dict[str, object]:
+    from gateway.security.passwords import is_imported
+
     return {
         "device_id": device.device_id,
         "enabled": device.enabled,
         "roles": list(device.roles),
         "labels": dict(device.labels),
+        "imported_secret": is_imported(device.credential),
         "created_at": shown_time(device.created_at),
         "updated_at": shown_time(device.updated_at),
         "observed_until": shown_time(device.observe_until) if observed(device) else None,
@@ -349,11 +352,15 @@ def _shown(device: Device) -> dict[str, object]:
 
 
 def _lines(device: Device) -> list[str]:
+    from gateway.security.passwords import is_imported
+
+    imported = "secret   Mosquitto's hash, as imported; its next login replaces it by Argon2id"
     return [
         f"device   {device.device_id}",
         f"state    {_state(device)}",
         f"roles    {', '.join(device.roles)}",
         f"labels   {_label_text(device)}",
+        *([imported] if is_imported(device.credential) else []),
         f"created  {shown_time(device.created_at)}",
         f"changed  {shown_time(device.updated_at)}",
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from gateway.cli.sources import Config, policy_of, settings_of, store_of
 
 if TYPE_CHECKING:
     from gateway.config import Address, Settings
+    from gateway.core.identity import Device
+    from gateway.core.policy import Policy
 
 _DEADLINE = 5.0
 _LONGEST_ANSWER = 65_536
@@ -87,15 +90,28 @@ async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str
     from gateway.policy.load import PolicyError
     from gateway.store import StoreError
 
-    devices, digest = None, None
     problems: list[str] = []
+    devices: Sequence[Device] | None = None
+    policy: Policy | None = None
     try:
         async with store_of(settings) as store:
-            devices = len(await store.devices())
+            devices = await store.devices()
     except (Failure, StoreError) as error:
         problems.append(str(error))
     try:
-        digest = policy_of(settings).digest
+        policy = policy_of(settings)
     except PolicyError as error:
         problems += error.problems
-    return devices, digest, problems
+    if policy is not None and devices is not None:
+        problems += _roles_without_file(devices, policy, settings)
+    return None if devices is None else len(devices), policy.digest if policy else None, problems
+
+
+def _roles_without_file(devices: Sequence[Device], policy: Policy, settings: Settings) -> list[str]:
+    missing = Counter(role for device in devices for role in device.roles if role not in policy.roles)
+    folder = settings.acl_path / "roles"
+    return [
+        f"{folder / role}.toml is missing, a role of {count} device{'' if count == 1 else 's'}: it gives no "
+        "rights; write it, or give them another role"
+        for role, count in sorted(missing.items())
+    ]

@@ -48,6 +48,17 @@ async def test_what_is_wrong_on_disk_is_told_beside_the_health(bare):
     assert len(out["problems"]) == 2
 
 
+async def test_devices_whose_roles_have_no_file(place):
+    for name, roles in (("a", "--role sensor"), ("b", "--role sensor --role reader"), ("c", "--role reader")):
+        await asyncio.to_thread(place.shell, f"gateway-admin device add {name} {roles}")
+    for name in ("roles/sensor.toml", "cases.toml"):
+        (place.folder / "acl" / name).unlink()
+    _, out, text = await ask(place, {})
+    (problem,) = out["problems"]
+    assert problem.startswith("acl/roles/sensor.toml is missing, a role of 2 devices: ")
+    assert f"problem  {problem}" in text
+
+
 def test_no_gateway(place):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
