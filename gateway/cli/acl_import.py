@@ -115,7 +115,7 @@ def _carry_over(
     add_devices: bool,
 ) -> None:
     from gateway.policy.imports.roles import compose
-    from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
+    from gateway.policy.imports.writer import SENSITIVE, ask, compiled, rehearse, write
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
@@ -127,7 +127,9 @@ def _carry_over(
     composed.findings.sort(key=_by_place)
 
     def put() -> None:
-        if out is not None:
+        if out is None:
+            rehearse(source, composed, questions, reserved=reserved)
+        else:
             write(out, source, composed, questions, reserved=reserved)
 
     if add_devices:

@@ -171,7 +171,7 @@ def a_line(dice, keyword):
         if keyword == "pattern" and dice.random() < 0.3:
             levels[-1] = dice.choice(["%u", "%c", "p-%u", "%c%u"])
         if not number and dice.random() < 0.15:
-            levels[0] = dice.choice(["$home", "$SYS", RESERVED])
+            levels[0] = dice.choice(["$home", "$SYS", "$share", RESERVED])
     if dice.random() < 0.3 or not any(levels):
         levels.append("#")
     access = dice.choice(["", "read ", "write ", "readwrite ", "deny "])
@@ -224,6 +224,30 @@ def test_mosquitto_takes_every_subscribe_as_the_report_says(tmp_path):
         False,
     ]
     assert [one.place for one in imported.composed.findings if "SUBSCRIBE" in one.text] == ["one.acl"]
+
+
+def test_what_is_shared_is_judged_by_the_topic_of_the_message_as_the_report_says(tmp_path):
+    text = """
+user shares
+topic read jobs/#
+topic deny $share/g1/jobs/new
+user names
+topic read $share/g2/jobs/new
+"""
+    imported = Import(AclFile(text.encode(), "shared.acl"), tmp_path / "acl")
+    identities = [("shares", "shares"), ("names", "names")]
+    with Broker.of_acl(tmp_path, text, identities) as broker:
+        delivered = {
+            who: broker.delivered(["jobs/new"], f"$share/g{number}/jobs/new")[who]
+            for number, who in enumerate(identities, start=1)
+        }
+    assert delivered == {("shares", "shares"): {"jobs/new"}, ("names", "names"): set()}
+    for user, _ in identities:
+        access = imported.policy.access(Identity(user, imported.composed.roles_of[user], {}, user))
+        assert access.decide_filter("$share/g/jobs/new").allowed is bool(delivered[user, user])
+    assert [one.place for one in imported.composed.findings if "names a shared" in one.text] == [
+        "shared.acl:4", "shared.acl:6",
+    ]  # fmt: skip
 
 
 WHOLE_FILES = [

@@ -70,7 +70,18 @@ class Subject:
             return False  # before it looks at any rule
         if action is Action.PUBLISH and topic.startswith("$SYS") and not matches(BRIDGE_STATE, topic):
             return False
-        return all(_first_match(steps, topic) for steps in self.lists[action])
+        return all(step is not None and step.allow for step in self._asked(action, topic))
+
+    def decided_by(self, action: Action, topic: str) -> str:
+        """The place of the line that decides there, of one that denies before one that allows."""
+        found = sorted((step for step in self._asked(action, topic) if step), key=lambda step: step.allow)
+        return found[0].place if found else self.place
+
+    def _asked(self, action: Action, topic: str) -> list[Step | None]:
+        """The first line that matches, of each list."""
+        return [
+            next((step for step in steps if matches(step.there, topic)), None) for steps in self.lists[action]
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,3 @@ class Source(Protocol):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the source itself knows of that can't be as it was."""
-
-
-def _first_match(steps: Steps, topic: str) -> bool:
-    return next((step.allow for step in steps if matches(step.there, topic)), False)

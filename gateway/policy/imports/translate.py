@@ -23,6 +23,13 @@ _WIDENED = (
     "the line denies the whole level here"
 )
 
+_SHARED = (
+    "names a shared subscription, but Mosquitto judges its deliveries by the topic of each message: the line "
+    "allows and denies nothing there, and it is left out. Here who may subscribe to a filter may share it "
+    "too: write the line for what stands behind $share/<group>/, if no other line says it"
+)
+_SHARE = "Mosquitto itself refuses every topic that begins with $share; left out"
+
 
 def step(
     levels: Sequence[str | None], *, there: str, allow: bool, action: Action, place: str
@@ -36,8 +43,8 @@ def step(
         note = Finding("note", place, f"the topic {fault}: no message can match it; left out")
         return Step(allow, there, None, place), note
     if there.startswith("$share"):
-        note = Finding("note", place, "Mosquitto itself refuses everything on $share; left out")
-        return Step(allow, there, None, place), note
+        text = _SHARED if there.startswith("$share/") and there.count("/") > 1 else _SHARE
+        return Step(allow, there, None, place), Finding("note", place, text)
     topic: str | None = whole
     finding = None
     if None in levels:
