@@ -29,6 +29,11 @@ _ACCESS = {
 }
 _EVERYONE = "everyone"
 _NAMES = re.compile("%[uc]")
+_HASH = re.compile(r":\s*\$[67]\$")
+_ANOTHER_FILE = (
+    "has a password hash, so that this looks like a password_file: an acl_file is wanted here; the "
+    "password_file belongs behind --passwords"
+)
 
 _SUBSCRIBING = (
     "Mosquitto takes every SUBSCRIBE and holds back what may not be read; the gateway refuses a SUBSCRIBE "
@@ -98,13 +103,16 @@ class AclFile:
             fault = None
             if line[:1] == "#" or not word:
                 continue
+            if word not in {"topic", "pattern", "user"} and _HASH.search(line):
+                raise PolicyError([f"{place}: {_ANOTHER_FILE}"])
             if word in {"topic", "pattern"}:
                 fault = self._add_entry(rest, place, user, is_pattern=word == "pattern")
             elif word == "user":
                 user, fault = rest, None if rest else "the name is missing"
                 self._named.setdefault(user, place)
             else:
-                fault = f'"{word}" is none of topic, pattern and user (a comment begins in the first column)'
+                # Never shown: whoever names the wrong file may have secrets in it.
+                fault = "begins with none of topic, pattern and user (a comment begins in the first column)"
             if fault:
                 problems.append(f"{place}: {fault}; Mosquitto does not start with this line: correct it")
 

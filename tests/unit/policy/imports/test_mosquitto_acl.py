@@ -124,6 +124,23 @@ def test_bytes_that_are_no_utf8_match_nothing():
     assert told(source, "note") == {("acl:2", None), ("acl:3", None)}
 
 
+def test_a_password_file_is_told_as_one_and_never_shown():
+    for text in ("# users\nanna:$7$101$c2FsdA==$aGFzaA==\nben:$6$x$y", "ben : $6$salt$aGFzaA=="):
+        with pytest.raises(PolicyError) as refused:
+            read(text)
+        (problem,) = refused.value.problems
+        assert "looks like a password_file" in problem
+        assert "--passwords" in problem
+        assert not any(word in problem for word in ("$", "aGFzaA", "anna", "ben"))
+
+
+@pytest.mark.parametrize("text", ["ben:secret", '\t\t"password":\t"secret",', "secret", "psk-id:secret a"])
+def test_a_line_of_another_file_is_never_shown(text):
+    with pytest.raises(PolicyError, match="acl:1: begins with none of topic, pattern and user") as refused:
+        read(text)
+    assert "secret" not in str(refused.value)
+
+
 def test_all_lines_that_mosquitto_does_not_start_with_are_told_at_once():
     with pytest.raises(PolicyError) as refused:
         read("topic\n # x\nuser\ntopic reed a\npattern a/#/b\nfoo\ntopic ok")
