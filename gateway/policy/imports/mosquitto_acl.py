@@ -46,6 +46,10 @@ _CLIENT_IDS = (
     "%c: a client id that is not one plain level (empty, with / + or #, or with $ at the beginning of the "
     "topic) matches nothing here; Mosquitto puts in every one without + and #"
 )
+_LITERALLY = (
+    "has %u or %c, which Mosquitto takes literally in a topic line, and so it is here; did you mean pattern? "
+    "Then correct the file"
+)
 _PART_OF_A_LEVEL = (
     "%u is only a part of a level, and no placeholder is: it is written out for every user that is named "
     "here; whoever gets the role of the patterns later lacks this line"
@@ -182,6 +186,9 @@ class AclFile:
 
     def _tell_what_holds_throughout(self) -> None:
         self._tell(Finding("differs", self.file, _SUBSCRIBING, action=Action.SUBSCRIBE))
+        for entry in (entry for entries in self._own.values() for entry in entries):
+            if _NAMES.search(entry.topic):
+                self._tell(Finding("note", entry.place, _LITERALLY))
         for entry in self._own.get(None, []):
             self._tell(Finding("differs", entry.place, ANONYMOUS))
         for user, place in self._named.items():

@@ -118,6 +118,14 @@ def test_what_mosquitto_itself_refuses_is_left_out_with_a_note():
     assert not anna.allowed_there(Action.SUBSCRIBE, "$share/g/a")
 
 
+def test_names_outside_of_patterns_are_literal_and_told():
+    """Most likely meant as patterns."""
+    source = read("topic read x/%c\nuser anna\ntopic devices/%u/#\ntopic a%\npattern b/%u")
+    assert asked(source, "anna", Action.PUBLISH) == ["devices/%u/# 3", "a% 4", "b/anna 5"]
+    assert told(source, "note") == {("acl:1", None), ("acl:3", None)}
+    assert all("did you mean pattern?" in one.text for one in source.findings if one.kind == "note")
+
+
 def test_bytes_that_are_no_utf8_match_nothing():
     source = read("user anna\ntopic \udcff/a\ntopic deny \udcff/b\ntopic c")
     assert asked(source, "anna", Action.PUBLISH) == ["-None 3", "None 2", "c 4"]
