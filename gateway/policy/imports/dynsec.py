@@ -123,16 +123,17 @@ class DynSec:
             return {_SEND: (), _RECEIVE: (), "subscribe": ()}
         self._tell_unknown(block, _SEND, _RECEIVE, "subscribe", "unsubscribe")
         if not block.flag("unsubscribe", default=False):
-            self._tell(Finding("differs", block.place, _UNSUBSCRIBING))
+            self._tell(Finding("differs", f"{block.place} (default access)", _UNSUBSCRIBING))
         found: dict[str, Steps] = {}
         for key in (_SEND, _RECEIVE, "subscribe"):
             allowed = block.flag(key, default=False)
             topics = _EVERYTHING[:1] if key == _SEND else _EVERYTHING
+            place = f"{block.place} (default access)"
             found[key] = tuple(
-                Step(allow=True, there=topic, topic=topic, place=block.place) for topic in topics if allowed
+                Step(allow=True, there=topic, topic=topic, place=place) for topic in topics if allowed
             )
             if allowed and key != _RECEIVE:
-                self._tell(Finding("differs", block.place, f'"{key}" {_DOLLAR}'))
+                self._tell(Finding("differs", place, f'"{key}" {_DOLLAR}'))
         return found
 
     def _read_role(self, role: Located) -> dict[str, tuple[_Asked, ...]]:

@@ -40,7 +40,9 @@ _SUBSCRIBING = (
     "unless one rule covers all of its filter. Let clients ask for no more than they may read"
 )
 _DANGEROUS_CLIENT_IDS = (
-    "Mosquitto refuses by every pattern whose client id has + or #; here only rules with {client} do"
+    "a client whose id has + or # gets nothing from patterns in Mosquitto. Here rights are the device's, "
+    "whatever client id it chooses: with such an id it gets nothing from rules with {client}, and everything "
+    "from the others. Nothing has to be done"
 )
 _CLIENT_IDS = (
     "%c: a client id that is not one plain level (empty, with / + or #, or with $ at the beginning of the "

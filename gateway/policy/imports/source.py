@@ -35,7 +35,7 @@ class Step:
     topic: str | None
     """The same as the topic of a rule of ours; None when no rule can say it."""
     place: str
-    """`file:line`."""
+    """`file:line`, and what stands there if that is no line of rights: `file:line (default access)`."""
 
 
 Steps = tuple[Step, ...]

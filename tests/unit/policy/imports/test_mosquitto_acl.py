@@ -103,6 +103,19 @@ def test_what_no_rule_can_say_allows_nothing_and_denies_more():
     assert {("acl:2", "a/+"), ("acl:3", "b/+/c"), ("acl:4", "+/{device}"), ("acl:5", "+/{device}")} <= told(
         source
     )
+    why = {one.place: one.text.partition(":")[0] for one in source.findings if one.topics}
+    assert why == {
+        "acl:2": "a level has braces, which in a rule only placeholders have",
+        "acl:3": "a level has braces, which in a rule only placeholders have",
+        "acl:4": "%c is only a part of a level, and a rule's {client} is a whole one",
+        "acl:5": "%c is only a part of a level, and a rule's {client} is a whole one",
+    }
+
+
+def test_client_ids_with_wildcards_are_told_of_with_what_to_do():
+    (text,) = (one.text for one in read("pattern a/%u\npattern b").findings if "has + or #" in one.text)
+    assert text.startswith("a client whose id has + or # gets nothing from patterns in Mosquitto")
+    assert text.endswith("Nothing has to be done")
 
 
 def test_what_mosquitto_itself_refuses_is_left_out_with_a_note():
