@@ -29,6 +29,11 @@ _SENSITIVE = (
     '"decrypt", or the topic has to leave encryption.toml'
 )
 
+_EVADED = (
+    "denies with {client}, and a device chooses its client id: with another one it is not denied, here as in "
+    "Mosquitto. Allow less instead, or deny by {device}. This holds for every deny with {client}"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Right:
@@ -204,8 +209,11 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 def _tell_of_topics(composed: Composed, reserved: str, sensitive: Iterable[str]) -> None:
     """What holds of some topics, whatever a rule says."""
     told: dict[Finding, None] = {}
+    evaded: list[str] = []
     for draft in composed.drafts:
         for rule, places in draft.places.items():
+            if rule.effect is Effect.DENY and "{client}" in rule.topic.split("/"):
+                evaded += places
             for place in places:
                 if meet(f"{reserved}/#", rule.topic) is not None:
                     text = _RESERVED.format(reserved)
@@ -213,4 +221,6 @@ def _tell_of_topics(composed: Composed, reserved: str, sensitive: Iterable[str])
                 for topics in sensitive:
                     if rule.effect is Effect.ALLOW and meet(topics, rule.topic) is not None:
                         told[Finding("note", place, _SENSITIVE.format(topics))] = None
+    if evaded:
+        told[Finding("note", evaded[0], _EVADED)] = None
     composed.findings += told

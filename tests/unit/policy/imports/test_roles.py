@@ -93,6 +93,19 @@ def test_topics_with_an_owner_are_told_of():
     assert {one.place for one in found.findings if one.kind == "note"} == {"acl:2", "acl:3"}
 
 
+def test_a_deny_that_a_client_id_evades_is_told_of_once():
+    found = composed(
+        "pattern read a/#", "pattern deny a/%c", "pattern deny a/b/%c", "user anna", "topic write c"
+    )
+    notes = [one for one in found.findings if one.kind == "note"]
+    assert [(one.place, "with another one it is not denied" in one.text) for one in notes] == [
+        ("acl:2", True)
+    ]
+    assert not any(
+        "with another" in one.text for one in composed("pattern a/%c", "pattern deny a/%u").findings
+    )
+
+
 def test_rules_keep_the_places_of_their_lines():
     (draft,) = composed("user anna", "topic read a", "topic write a").drafts
     assert list(draft.places.values()) == [("acl:3", "acl:2")]
