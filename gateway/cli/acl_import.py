@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make a policy of another broker's access rules.")
 
+_NO_ACL_FILE = (
+    "--passwords FILE needs --acl FILE. If this Mosquitto has no acl_file, every user may do everything "
+    "there. Write a file with what each user needs; or, if it shall stay as it is, one with the two lines "
+    "`pattern readwrite #` and `pattern read $SYS/#`. Then name it with --acl"
+)
 _BYTES_MAX = 16_777_216
 """Longest file that is read."""
 
@@ -142,6 +147,8 @@ def _read(
     if dynsec is not None:
         found = DynSec(_content(dynsec, "--dynsec"), str(dynsec))
         return found, found.accounts, []
+    if acl is None and passwords is not None:
+        raise wrong_usage(_NO_ACL_FILE)
     if acl is None:
         raise wrong_usage("name --acl FILE (and --passwords FILE), or --dynsec FILE")
     if passwords is None:

@@ -32,6 +32,7 @@ from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
 from gateway.policy.load import load_policy
 
 FILES = Path(__file__).parent / "acl_files"
+GUIDE = Path(__file__).parents[2] / "docs" / "import-mosquitto.md"
 RESERVED = "gateway"
 NEW_USER = "newcomer"
 
@@ -248,6 +249,30 @@ topic read $share/g2/jobs/new
     assert [one.place for one in imported.composed.findings if "names a shared" in one.text] == [
         "shared.acl:4", "shared.acl:6",
     ]  # fmt: skip
+
+
+def test_two_lines_are_the_equal_of_no_acl_file_as_the_guide_says(tmp_path):
+    lines = "pattern readwrite #\npattern read $SYS/#\n"
+    assert all(f"`{line}`" in GUIDE.read_text("utf-8") for line in lines.splitlines())
+    imported = Import(AclFile(lines.encode(), "all.acl", [("u1", "passwd:1")]), tmp_path / "acl")
+    topics = ["a", "a/b/c", "/", "devices/x/private/y"]
+    answers = []
+    for broker in (
+        Broker(tmp_path / "none", "", [("u1", "u1")]),
+        Broker.of_acl(tmp_path / "all", lines, [("u1", "u1")]),
+    ):
+        with broker:
+            answers.append((broker.published(topics), broker.delivered(topics)))
+            (read,) = broker.delivered([], "$SYS/broker/version").values()
+            assert read == {"$SYS/broker/version"}
+    assert answers[0] == answers[1] == ({("u1", "u1"): {*topics}},) * 2
+    assert all(
+        imported.allows("u1", "u1", action, topic)
+        for action in (Action.PUBLISH, Action.SUBSCRIBE)
+        for topic in topics
+    )
+    assert imported.allows("u1", "u1", Action.SUBSCRIBE, "$SYS/broker/version")
+    assert not imported.allows("u1", "u1", Action.PUBLISH, "$SYS/broker/version")
 
 
 WHOLE_FILES = [

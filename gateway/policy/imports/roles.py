@@ -29,6 +29,10 @@ _SENSITIVE = (
     '"decrypt", or the topic has to leave encryption.toml'
 )
 
+_EVERYTHING = (
+    "allows to publish everything: who has the password of one such user can speak for all devices. Better "
+    "name what each user needs"
+)
 _EVADED = (
     "denies with {client}, and a device chooses its client id: with another one it is not denied, here as in "
     "Mosquitto. Allow less instead, or deny by {device}. This holds for every deny with {client}"
@@ -214,6 +218,8 @@ def _tell_of_topics(composed: Composed, reserved: str, sensitive: Iterable[str])
         for rule, places in draft.places.items():
             if rule.effect is Effect.DENY and "{client}" in rule.topic.split("/"):
                 evaded += places
+            if (rule.effect, rule.topic) == (Effect.ALLOW, "#") and Action.PUBLISH in rule.actions:
+                told |= {Finding("note", place, _EVERYTHING): None for place in places}
             for place in places:
                 if meet(f"{reserved}/#", rule.topic) is not None:
                     text = _RESERVED.format(reserved)

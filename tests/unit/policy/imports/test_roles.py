@@ -106,6 +106,11 @@ def test_a_deny_that_a_client_id_evades_is_told_of_once():
     )
 
 
+def test_who_may_publish_everything_is_told_of():
+    found = composed("pattern readwrite #", "user anna", "topic read #", "topic write +/#", "topic deny #")
+    assert [one.place for one in found.findings if "publish everything" in one.text] == ["acl:1"]
+
+
 def test_rules_keep_the_places_of_their_lines():
     (draft,) = composed("user anna", "topic read a", "topic write a").drafts
     assert list(draft.places.values()) == [("acl:3", "acl:2")]
