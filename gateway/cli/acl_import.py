@@ -12,7 +12,6 @@ import typer
 from gateway.cli.acl_import_report import Candidate, Report
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
-from gateway.core.identity import is_device_id
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -183,23 +182,24 @@ def _content(path: Path, option: str) -> bytes:
 
 
 def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candidate]:
-    """What can be made of the accounts; what can't is added to the findings."""
+    """What can be made of the users, if there are accounts; whose password can't be used is a finding."""
     from gateway.policy.imports.source import Finding
     from gateway.security.passwords import imported_credential
 
-    found = []
+    credentials = {}
     for account in accounts:
         try:
-            credential = imported_credential(account.hashed)
+            credentials[account.user] = imported_credential(account.hashed)
         except ValueError as error:
             text = (
                 f"the password of user {account.user!r} can't be taken over: {error}; no device is made of it"
             )
             composed.findings.append(Finding("differs", account.place, text, account.user))
-            continue
-        if is_device_id(account.user):  # others are told of with their rules
-            found.append(Candidate(account.user, composed.roles_of[account.user], credential))
-    return found
+    return [
+        Candidate(user, roles, credentials.get(user))
+        for user, roles in composed.roles_of.items()
+        if user is not None and accounts
+    ]
 
 
 def _check_roles(
@@ -214,7 +214,7 @@ def _check_roles(
         return []  # they are there from now on
     in_force = policy_of(settings).roles
     mine = {draft.role.name: draft.role for draft in composed.drafts}
-    used = {role for candidate in candidates for role in candidate.roles}
+    used = {role for candidate in candidates if candidate.credential for role in candidate.roles}
     others = [
         name for name in sorted(used) if name in in_force and _says(in_force[name]) != _says(mine[name])
     ]
@@ -249,14 +249,14 @@ async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callabl
 
         put()
         for one in candidates:
+            if one.credential is None:
+                continue
             try:
-                await store.add_device(one.device_id, credential=one.credential, roles=one.roles, labels={})
+                await store.add_device(one.user, credential=one.credential, roles=one.roles, labels={})
             except DeviceExists:
-                there = await store.device(one.device_id)
+                there = await store.device(one.user)
                 one.is_there(there.roles if there else one.roles)
                 continue
             one.state = "added"
             roles = ", ".join(one.roles) or "none"
-            await note(
-                store, "device", f"imported from Mosquitto with the roles {roles}", device=one.device_id
-            )
+            await note(store, "device", f"imported from Mosquitto with the roles {roles}", device=one.user)

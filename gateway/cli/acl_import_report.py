@@ -22,12 +22,19 @@ _PLACE = re.compile(r"(.*):(\d+)\b")
 
 @dataclass(slots=True)
 class Candidate:
-    """A device that can be made of a user."""
+    """A user, and the device that can be made of it."""
 
-    device_id: str
+    user: str
     roles: tuple[str, ...]
-    credential: str
+    credential: str | None
+    """None: no device can be made of it."""
     state: str = "would be added"
+
+    def __post_init__(self) -> None:
+        if not is_device_id(self.user):
+            self.credential, self.state = None, "not added: its name can be no device id"
+        elif self.credential is None:
+            self.state = "not added: there is no hash of its password, or none that can be used"
 
     def is_there(self, roles: Sequence[str]) -> None:
         """It is a device already, and has these roles."""
@@ -58,14 +65,19 @@ class Report:
             "out": None if self.out is None else str(self.out),
             "roles": {draft.role.name: len(draft.role.rules) for draft in composed.drafts},
             "users": [
-                {"user": user, "device_id": user if is_device_id(user or "") else None, "roles": list(roles)}
+                {"user": user, "device_id": _device(user), "roles": list(roles)}
                 for user, roles in composed.roles_of.items()
             ],
             "differs": [_finding(one) for one in self._told("differs")],
             "notes": [_finding(one) for one in self._told("note")],
             "cases": self.questions,
             "devices": [
-                {"device_id": one.device_id, "roles": list(one.roles), "state": one.state}
+                {
+                    "user": one.user,
+                    "device_id": _device(one.user),
+                    "roles": list(one.roles),
+                    "state": one.state,
+                }
                 for one in self.candidates
             ],
             "roles_not_in_force": list(self.missing),
@@ -92,7 +104,7 @@ class Report:
             yield f"Written to {self.out}, the questions as cases.toml. Put it in force: ACL_PATH={self.out}"
         if self.candidates:
             yield "Devices:"
-            yield from (f"  {one.device_id}\t{one.state}" for one in self.candidates)
+            yield from (f"  {one.user}\t{one.state}" for one in self.candidates)
         if self.missing:
             yield (
                 f"Still to do: put {self.out} in force (ACL_PATH={self.out}), for {self.in_force} lacks "
@@ -101,6 +113,10 @@ class Report:
 
     def _told(self, kind: str) -> list[Finding]:
         return sorted((one for one in self.composed.findings if one.kind == kind), key=_by_place)
+
+
+def _device(user: str | None) -> str | None:
+    return user if user is not None and is_device_id(user) else None
 
 
 def _by_place(one: Finding) -> tuple[str, int]:

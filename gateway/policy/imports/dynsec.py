@@ -17,7 +17,6 @@ from gateway.policy.document import PolicyError
 from gateway.policy.imports.located_json import Located, parse
 from gateway.policy.imports.source import (
     ANONYMOUS,
-    NO_DEVICE_ID,
     Account,
     Finding,
     Part,
@@ -230,8 +229,6 @@ class DynSec:
 
     def _subject(self, user: str | None, place: str, roles: list[str]) -> Subject:
         client = user if user is not None and is_device_id(user) else "client"
-        if user is not None and not is_device_id(user):
-            self._tell(Finding("differs", place, NO_DEVICE_ID.format(user), user=user))
         return Subject(user, client, place, self._lists(roles), tuple(dict.fromkeys(roles)))
 
     def _part(self, name: str, role: Located) -> Part:

@@ -16,7 +16,7 @@ from gateway.core.identity import is_device_id
 from gateway.core.rules import Action
 from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
 from gateway.policy.document import PolicyError
-from gateway.policy.imports.source import ANONYMOUS, NO_DEVICE_ID, Finding, Part, Step, Steps, Subject
+from gateway.policy.imports.source import ANONYMOUS, Finding, Part, Step, Steps, Subject
 from gateway.policy.imports.translate import pattern_levels, plain_levels, step, with_device
 
 _BLANKS = " \t\n\v\f\r"
@@ -169,7 +169,9 @@ class AclFile:
         for action in _ACTIONS:
             entries = _sorted(self._own.get(user, []), action) + _sorted(patterns, action)
             lists[action] = (tuple(self._step(entry, action, user or "", client) for entry in entries),)
-        return Subject(user, client, place, lists, tuple(part.name for part in self.parts))
+        topics = (entry.topic for entry in patterns if user is not None and "%u" in entry.topic)
+        named = tuple(dict.fromkeys(topic.replace("%u", user or "") for topic in topics))
+        return Subject(user, client, place, lists, tuple(part.name for part in self.parts), named)
 
     def _step(self, entry: _Entry, action: Action, user: str, client: str) -> Step:
         there, levels = entry.topic, plain_levels(entry.topic)
@@ -193,9 +195,6 @@ class AclFile:
                 self._tell(Finding("note", entry.place, _LITERALLY))
         for entry in self._own.get(None, []):
             self._tell(Finding("differs", entry.place, ANONYMOUS))
-        for user, place in self._named.items():
-            if user is not None and not is_device_id(user):
-                self._tell(Finding("differs", place, NO_DEVICE_ID.format(user), user=user))
         if self._patterns:
             self._tell(Finding("differs", self._patterns[0].place, _DANGEROUS_CLIENT_IDS))
         for entry in self._patterns:

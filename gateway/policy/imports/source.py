@@ -19,10 +19,6 @@ ANONYMOUS = (
     "is about clients without a user name, and the gateway lets none in; the rule is in a role that no "
     "device has yet"
 )
-NO_DEVICE_ID = (
-    "user {!r} can be no device id (letters, digits and . _ -, 64 at most): add a device with another "
-    "name and give it the role with these rules"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +59,8 @@ class Subject:
     """For each action the lists that have to allow it, all of them."""
     parts: tuple[str, ...]
     """Names of the parts that its lists contain."""
+    named: tuple[str, ...] = ()
+    """Topics in which its name was put."""
 
     def allowed_there(self, action: Action, topic: str) -> bool:
         """What Mosquitto answers about a topic name."""

@@ -128,7 +128,7 @@ def test_accounts():
     ]
     assert "hash" not in repr(source.accounts)
     about = {(one.kind, one.user) for one in source.findings if one.user}
-    assert about == {("note", "off"), ("note", "none"), ("differs", "bound"), ("differs", "no device")}
+    assert about == {("note", "off"), ("note", "none"), ("differs", "bound")}
 
 
 def test_who_has_no_name_has_the_anonymous_group():

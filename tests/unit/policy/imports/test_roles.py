@@ -111,6 +111,21 @@ def test_who_may_publish_everything_is_told_of():
     assert [one.place for one in found.findings if "publish everything" in one.text] == ["acl:1"]
 
 
+def test_a_user_that_can_be_no_device_is_told_what_to_do():
+    found = composed(
+        "pattern devices/%u/#", "pattern read log", "user lock/front", "topic a", "user plain",
+        others=[("lamp kitchen", "pw:1"), ("+", "pw:2")],
+    )  # fmt: skip
+    told = {one.user: (one.place, one.text) for one in found.findings if "no device id" in one.text}
+    assert told.keys() == {"lock/front", "lamp kitchen", "+"}
+    place, text = told["lock/front"]
+    assert place == "acl:3"
+    assert "`gateway-admin device add NAME --role lock-front --secret-stdin`" in text
+    assert "old name (devices/lock/front/#)" in text
+    assert told["lamp kitchen"][0] == "pw:1"
+    assert told["+"][1].endswith("and has no right: no device is made of it")
+
+
 def test_rules_keep_the_places_of_their_lines():
     (draft,) = composed("user anna", "topic read a", "topic write a").drafts
     assert list(draft.places.values()) == [("acl:3", "acl:2")]
