@@ -6,7 +6,6 @@ The files are those of `acl/` (see acl/README.md); behind each topic stands the 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from gateway.policy.document import PolicyError
 from gateway.policy.imports.roles import Composed, Draft
 from gateway.policy.imports.source import Finding, Source, Step, Subject
 from gateway.policy.load import load_policy
+from gateway.policy.role_file import quoted
 
 SENSITIVE = ("devices/+/private/#",)
 """What is sealed by the encryption.toml that ships."""
@@ -260,11 +260,10 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML. JSON's escapes are among its own, but for the one it has no need of."""
-    whole = text.encode("utf-8", "replace").decode()
-    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
+    """A basic string of TOML, for which a surrogate is no character."""
+    return quoted(text.encode("utf-8", "replace").decode())
 
 
 def _plain(text: str) -> str:
-    """Fit for a comment: on one line, ASCII."""
-    return json.dumps(text)[1:-1]
+    """Fit for a comment: on one line, and nothing in it that moves a cursor."""
+    return quoted(text)[1:-1]

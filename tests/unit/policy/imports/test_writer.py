@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.limits import Limits
+from gateway.observe.printable import printable
 from gateway.policy.cases import load_cases, run_cases
 from gateway.policy.document import PolicyError
 from gateway.policy.imports import writer
@@ -53,7 +54,17 @@ def test_sealing_and_limits_are_those_that_ship(tmp_path):
 def test_behind_each_topic_stands_its_line(tmp_path):
     put(tmp_path / "new", file="/etc/mosquitto\n/m.acl")
     text = (tmp_path / "new" / "roles" / "anna.toml").read_text()
-    assert '  "a/+/#",  # /etc/mosquitto\\n/m.acl:2' in text.splitlines()
+    assert '  "a/+/#",  # /etc/mosquitto\\u000a/m.acl:2' in text.splitlines()
+
+
+def test_nothing_in_a_file_moves_a_cursor_or_reads_from_the_right(tmp_path):
+    """For it is there to be read, and lines of an acl_file may come from whoever named a device."""
+    wild = "\x1b[2J\x9b1m\u202e\u2066\u200f\ufeff\x7f\x85"
+    policy = put(tmp_path / "new", f"user anna\ntopic a/{wild}\nuser {wild}\ntopic b", file=f"{wild}.acl")
+    assert [rule.topic for rule in policy.roles["anna"].rules] == [f"a/{wild}"]
+    for path in (tmp_path / "new").rglob("*.toml"):
+        text = path.read_text("utf-8")
+        assert printable(text.replace("\n", "")) == text.replace("\n", ""), path
 
 
 def test_the_cases_hold_and_most_are_denials(tmp_path):
