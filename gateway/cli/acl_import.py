@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.acl_import_report import Candidate, Report
+from gateway.cli.acl_import_report import ADDED, Candidate, Report
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
 
@@ -129,6 +129,8 @@ def _carry_over(
     if add_devices:
         missing = _check_roles(settings, composed, candidates, out)
         asyncio.run(_add(settings, candidates, put))
+        given = {role for one in candidates if one.state == ADDED for role in one.roles}
+        missing = [role for role in missing if role in given]
     else:
         put()
     report = Report(source, composed, candidates, len(questions), out, missing, settings.acl_path)
@@ -257,6 +259,6 @@ async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callabl
                 there = await store.device(one.user)
                 one.is_there(there.roles if there else one.roles)
                 continue
-            one.state = "added"
+            one.state = ADDED
             roles = ", ".join(one.roles) or "none"
             await note(store, "device", f"imported from Mosquitto with the roles {roles}", device=one.user)

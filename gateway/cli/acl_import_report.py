@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.policy.imports.roles import Composed
     from gateway.policy.imports.source import Finding, Source
 
+ADDED = "added"
 _PLACE = re.compile(r"(.*):(\d+)\b")
 
 
