@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.acl_import_report import ADDED, Candidate, Report
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
-from gateway.core.identity import is_device_id
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -22,18 +21,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make a policy of another broker's access rules.")
 
+_NO_ACL_FILE = (
+    "--passwords FILE needs --acl FILE. If this Mosquitto has no acl_file, every user may do everything "
+    "there. Write a file with what each user needs; or, if it shall stay as it is, one with the two lines "
+    "`pattern readwrite #` and `pattern read $SYS/#`. Then name it with --acl"
+)
 _BYTES_MAX = 16_777_216
 """Longest file that is read."""
-
-
-@dataclass(slots=True)
-class _Candidate:
-    """A device that can be made of a user."""
-
-    device_id: str
-    roles: tuple[str, ...]
-    credential: str
-    state: str = "would be added"
 
 
 _Acl = Annotated[
@@ -84,7 +78,7 @@ def mosquitto(
     hash by Argon2id.
 
     Exit code 1: Mosquitto would not start with a file, there is something in FOLDER, or a role that devices
-    would get says something else in the policy in force.
+    would get says something else in the policy in force, or is not there and in no FOLDER.
 
     For example:
 
@@ -115,7 +109,7 @@ def _carry_over(
     add_devices: bool,
 ) -> None:
     from gateway.policy.imports.roles import compose
-    from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
+    from gateway.policy.imports.writer import SENSITIVE, ask, compiled, rehearse, write
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
@@ -124,21 +118,23 @@ def _carry_over(
     questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
     candidates = _candidates(composed, accounts)
     composed.findings += [*findings, *faults]
-    composed.findings.sort(key=_by_place)
 
     def put() -> None:
-        if out is not None:
+        if out is None:
+            rehearse(source, composed, questions, reserved=reserved)
+        else:
             write(out, source, composed, questions, reserved=reserved)
 
+    missing: list[str] = []
     if add_devices:
-        _check_roles(settings, composed, candidates, out)
+        missing = _check_roles(settings, composed, candidates, out)
         asyncio.run(_add(settings, candidates, put))
+        given = {role for one in candidates if one.state == ADDED for role in one.roles}
+        missing = [role for role in missing if role in given]
     else:
         put()
-    answer.give(
-        _value(source, composed, candidates, len(questions), out),
-        *_lines(source, composed, candidates, len(questions), out),
-    )
+    report = Report(source, composed, candidates, len(questions), out, missing, settings.acl_path)
+    answer.give(report.value(), *report.lines())
 
 
 def _read(
@@ -150,14 +146,17 @@ def _read(
     from gateway.policy.imports.source import Finding
 
     if dynsec is not None:
-        found = DynSec(_content(dynsec), str(dynsec))
+        found = DynSec(_content(dynsec, "--dynsec"), str(dynsec))
         return found, found.accounts, []
+    if acl is None and passwords is not None:
+        raise wrong_usage(_NO_ACL_FILE)
     if acl is None:
         raise wrong_usage("name --acl FILE (and --passwords FILE), or --dynsec FILE")
     if passwords is None:
-        return AclFile(_content(acl), str(acl)), (), []
-    accounts, findings = read_passwords(_content(passwords), str(passwords))
-    source = AclFile(_content(acl), str(acl), [(account.user, account.place) for account in accounts])
+        return AclFile(_content(acl, "--acl"), str(acl)), (), []
+    accounts, findings = read_passwords(_content(passwords, "--passwords"), str(passwords))
+    named = [(account.user, account.place) for account in accounts]
+    source = AclFile(_content(acl, "--acl"), str(acl), named)
     known = {account.user for account in accounts}
     for subject in source.subjects:
         if subject.user is not None and subject.user not in known:
@@ -166,43 +165,58 @@ def _read(
     return source, accounts, list(findings)
 
 
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(_BYTES_MAX + 1)
+def _content(path: Path, option: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise Failure(
+            f"there is no file {path}: give the path that {option} stands for; mosquitto.conf names it"
+        ) from None
+    except OSError as error:
+        raise Failure(
+            f"{path} can't be read ({error.strerror}): make it readable, or give the path that {option} "
+            "stands for"
+        ) from None
     if len(raw) > _BYTES_MAX:
         raise Failure(f"{path} is longer than {_BYTES_MAX:,} bytes")
     return raw
 
 
-def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[_Candidate]:
-    """What can be made of the accounts; what can't is added to the findings."""
+def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candidate]:
+    """What can be made of the users, if there are accounts; whose password can't be used is a finding."""
     from gateway.policy.imports.source import Finding
     from gateway.security.passwords import imported_credential
 
-    found = []
+    credentials = {}
     for account in accounts:
         try:
-            credential = imported_credential(account.hashed)
+            credentials[account.user] = imported_credential(account.hashed)
         except ValueError as error:
             text = (
                 f"the password of user {account.user!r} can't be taken over: {error}; no device is made of it"
             )
             composed.findings.append(Finding("differs", account.place, text, account.user))
-            continue
-        if is_device_id(account.user):  # others are told of with their rules
-            found.append(_Candidate(account.user, composed.roles_of[account.user], credential))
-    return found
+    return [
+        Candidate(user, roles, credentials.get(user))
+        for user, roles in composed.roles_of.items()
+        if user is not None and accounts
+    ]
 
 
 def _check_roles(
-    settings: Settings, composed: Composed, candidates: Sequence[_Candidate], out: Path | None
-) -> None:
-    """No device may get other rights than its roles say here, for the policy in force has such names too."""
+    settings: Settings, composed: Composed, candidates: Sequence[Candidate], out: Path | None
+) -> list[str]:
+    """The roles that devices get now and the policy in force lacks, because `out` is not in force yet.
+
+    No device may get other rights than its roles say here, for the policy in force has such names too; nor
+    roles that are nowhere.
+    """
     if out is not None and out.resolve() == settings.acl_path.resolve():
-        return  # it is there from now on
+        return []  # they are there from now on
     in_force = policy_of(settings).roles
     mine = {draft.role.name: draft.role for draft in composed.drafts}
-    used = {role for candidate in candidates for role in candidate.roles}
+    used = {role for candidate in candidates if candidate.credential for role in candidate.roles}
     others = [
         name for name in sorted(used) if name in in_force and _says(in_force[name]) != _says(mine[name])
     ]
@@ -212,6 +226,15 @@ def _check_roles(
             "Import without --add-devices, put the new policy in force, and call this again without --out",
             [f'role "{name}" is there already, with other rules' for name in others],
         )
+    missing = sorted(used - in_force.keys())
+    if missing and out is None:
+        raise Failure(
+            f"nothing was done: devices would get roles that are not in {settings.acl_path}. Import with "
+            "--out FOLDER and without --add-devices, put FOLDER in force (ACL_PATH=FOLDER), and call this "
+            "again",
+            [f'there is no role "{name}"' for name in missing],
+        )
+    return missing
 
 
 def _says(role: Role) -> frozenset[tuple[object, ...]]:
@@ -221,77 +244,21 @@ def _says(role: Role) -> frozenset[tuple[object, ...]]:
     )
 
 
-async def _add(settings: Settings, candidates: Sequence[_Candidate], put: Callable[[], None]) -> None:
+async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callable[[], None]) -> None:
     """Write the policy by `put`, then add the devices: neither when there is no store."""
     async with store_of(settings) as store:
         from gateway.store import DeviceExists
 
         put()
         for one in candidates:
-            try:
-                await store.add_device(one.device_id, credential=one.credential, roles=one.roles, labels={})
-            except DeviceExists:
-                one.state = "is there already and was left as it is"
+            if one.credential is None:
                 continue
-            one.state = "added"
+            try:
+                await store.add_device(one.user, credential=one.credential, roles=one.roles, labels={})
+            except DeviceExists:
+                there = await store.device(one.user)
+                one.is_there(there.roles if there else one.roles)
+                continue
+            one.state = ADDED
             roles = ", ".join(one.roles) or "none"
-            await note(
-                store, "device", f"imported from Mosquitto with the roles {roles}", device=one.device_id
-            )
-
-
-def _value(
-    source: Source, composed: Composed, candidates: Sequence[_Candidate], questions: int, out: Path | None
-) -> Mapping[str, object]:
-    return {
-        "source": source.file,
-        "out": None if out is None else str(out),
-        "roles": {draft.role.name: len(draft.role.rules) for draft in composed.drafts},
-        "users": [
-            {"user": user, "device_id": user if is_device_id(user or "") else None, "roles": list(roles)}
-            for user, roles in composed.roles_of.items()
-        ],
-        "differs": [_finding(one) for one in composed.findings if one.kind == "differs"],
-        "notes": [_finding(one) for one in composed.findings if one.kind == "note"],
-        "cases": questions,
-        "devices": [
-            {"device_id": one.device_id, "roles": list(one.roles), "state": one.state} for one in candidates
-        ],
-    }
-
-
-def _by_place(one: Finding) -> tuple[str, int]:
-    file, colon, line = one.place.rpartition(":")
-    return (file, int(line)) if colon and line.isdigit() else (one.place, 0)
-
-
-def _finding(one: Finding) -> dict[str, object]:
-    return {
-        "place": one.place,
-        "text": one.text,
-        "user": one.user,
-        "action": one.action,
-        "topics": one.topics,
-    }
-
-
-def _lines(
-    source: Source, composed: Composed, candidates: Sequence[_Candidate], questions: int, out: Path | None
-) -> list[str]:
-    rules = sum(len(draft.role.rules) for draft in composed.drafts)
-    users = sum(user is not None for user in composed.roles_of)
-    lines = [f"{source.file}: {users} users; {len(composed.drafts)} roles with {rules} rules."]
-    for user, roles in composed.roles_of.items():
-        name = "without a user name" if user is None else user
-        lines.append(f"  {name}\t{', '.join(roles) or 'no right'}")
-    for kind, title in (("differs", "Not as in Mosquitto:"), ("note", "To know:")):
-        told = [one for one in composed.findings if one.kind == kind]
-        lines += [title, *(f"  {one.place}: {one.text}." for one in told)] if told else []
-    lines.append(f"{questions} questions have the same answer as in Mosquitto.")
-    if out is None:
-        lines.append("Nothing was written: name a folder with --out.")
-    else:
-        lines.append(f"Written to {out}, the questions as cases.toml. Put it in force: ACL_PATH={out}")
-    if candidates:
-        lines += ["Devices:", *(f"  {one.device_id}\t{one.state}" for one in candidates)]
-    return lines
+            await note(store, "device", f"imported from Mosquitto with the roles {roles}", device=one.user)

@@ -32,6 +32,7 @@ from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
 from gateway.policy.load import load_policy
 
 FILES = Path(__file__).parent / "acl_files"
+GUIDE = Path(__file__).parents[2] / "docs" / "import-mosquitto.md"
 RESERVED = "gateway"
 NEW_USER = "newcomer"
 
@@ -171,7 +172,7 @@ def a_line(dice, keyword):
         if keyword == "pattern" and dice.random() < 0.3:
             levels[-1] = dice.choice(["%u", "%c", "p-%u", "%c%u"])
         if not number and dice.random() < 0.15:
-            levels[0] = dice.choice(["$home", "$SYS", RESERVED])
+            levels[0] = dice.choice(["$home", "$SYS", "$share", RESERVED])
     if dice.random() < 0.3 or not any(levels):
         levels.append("#")
     access = dice.choice(["", "read ", "write ", "readwrite ", "deny "])
@@ -224,6 +225,54 @@ def test_mosquitto_takes_every_subscribe_as_the_report_says(tmp_path):
         False,
     ]
     assert [one.place for one in imported.composed.findings if "SUBSCRIBE" in one.text] == ["one.acl"]
+
+
+def test_what_is_shared_is_judged_by_the_topic_of_the_message_as_the_report_says(tmp_path):
+    text = """
+user shares
+topic read jobs/#
+topic deny $share/g1/jobs/new
+user names
+topic read $share/g2/jobs/new
+"""
+    imported = Import(AclFile(text.encode(), "shared.acl"), tmp_path / "acl")
+    identities = [("shares", "shares"), ("names", "names")]
+    with Broker.of_acl(tmp_path, text, identities) as broker:
+        delivered = {
+            who: broker.delivered(["jobs/new"], f"$share/g{number}/jobs/new")[who]
+            for number, who in enumerate(identities, start=1)
+        }
+    assert delivered == {("shares", "shares"): {"jobs/new"}, ("names", "names"): set()}
+    for user, _ in identities:
+        access = imported.policy.access(Identity(user, imported.composed.roles_of[user], {}, user))
+        assert access.decide_filter("$share/g/jobs/new").allowed is bool(delivered[user, user])
+    assert [one.place for one in imported.composed.findings if "names a shared" in one.text] == [
+        "shared.acl:4", "shared.acl:6",
+    ]  # fmt: skip
+
+
+def test_two_lines_are_the_equal_of_no_acl_file_as_the_guide_says(tmp_path):
+    lines = "pattern readwrite #\npattern read $SYS/#\n"
+    assert all(f"`{line}`" in GUIDE.read_text("utf-8") for line in lines.splitlines())
+    imported = Import(AclFile(lines.encode(), "all.acl", [("u1", "passwd:1")]), tmp_path / "acl")
+    topics = ["a", "a/b/c", "/", "devices/x/private/y"]
+    answers = []
+    for broker in (
+        Broker(tmp_path / "none", "", [("u1", "u1")]),
+        Broker.of_acl(tmp_path / "all", lines, [("u1", "u1")]),
+    ):
+        with broker:
+            answers.append((broker.published(topics), broker.delivered(topics)))
+            (read,) = broker.delivered([], "$SYS/broker/version").values()
+            assert read == {"$SYS/broker/version"}
+    assert answers[0] == answers[1] == ({("u1", "u1"): {*topics}},) * 2
+    assert all(
+        imported.allows("u1", "u1", action, topic)
+        for action in (Action.PUBLISH, Action.SUBSCRIBE)
+        for topic in topics
+    )
+    assert imported.allows("u1", "u1", Action.SUBSCRIBE, "$SYS/broker/version")
+    assert not imported.allows("u1", "u1", Action.PUBLISH, "$SYS/broker/version")
 
 
 WHOLE_FILES = [

@@ -17,7 +17,6 @@ from gateway.policy.document import PolicyError
 from gateway.policy.imports.located_json import Located, parse
 from gateway.policy.imports.source import (
     ANONYMOUS,
-    NO_DEVICE_ID,
     Account,
     Finding,
     Part,
@@ -123,16 +122,17 @@ class DynSec:
             return {_SEND: (), _RECEIVE: (), "subscribe": ()}
         self._tell_unknown(block, _SEND, _RECEIVE, "subscribe", "unsubscribe")
         if not block.flag("unsubscribe", default=False):
-            self._tell(Finding("differs", block.place, _UNSUBSCRIBING))
+            self._tell(Finding("differs", f"{block.place} (default access)", _UNSUBSCRIBING))
         found: dict[str, Steps] = {}
         for key in (_SEND, _RECEIVE, "subscribe"):
             allowed = block.flag(key, default=False)
             topics = _EVERYTHING[:1] if key == _SEND else _EVERYTHING
+            place = f"{block.place} (default access)"
             found[key] = tuple(
-                Step(allow=True, there=topic, topic=topic, place=block.place) for topic in topics if allowed
+                Step(allow=True, there=topic, topic=topic, place=place) for topic in topics if allowed
             )
             if allowed and key != _RECEIVE:
-                self._tell(Finding("differs", block.place, f'"{key}" {_DOLLAR}'))
+                self._tell(Finding("differs", place, f'"{key}" {_DOLLAR}'))
         return found
 
     def _read_role(self, role: Located) -> dict[str, tuple[_Asked, ...]]:
@@ -229,8 +229,6 @@ class DynSec:
 
     def _subject(self, user: str | None, place: str, roles: list[str]) -> Subject:
         client = user if user is not None and is_device_id(user) else "client"
-        if user is not None and not is_device_id(user):
-            self._tell(Finding("differs", place, NO_DEVICE_ID.format(user), user=user))
         return Subject(user, client, place, self._lists(roles), tuple(dict.fromkeys(roles)))
 
     def _part(self, name: str, role: Located) -> Part:

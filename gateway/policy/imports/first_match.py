@@ -24,7 +24,7 @@ class Loss:
     allow: str
     """Place of the line that allows it there."""
     deny: str
-    """Place of the line below it that denies it here."""
+    """Place of the line below it that denies it here, or that has to allow it too and may not."""
 
 
 @dataclass(slots=True)
@@ -58,14 +58,22 @@ def settle(steps: Sequence[Step]) -> Settled:
 
 
 def both(one: Settled, other: Settled) -> Settled:
-    """What both allow and neither denies."""
+    """What both allow and neither denies.
+
+    Where a placeholder meets a word, or another placeholder, nobody knows yet whether both allow the same:
+    that is lost.
+    """
     found = Settled(denies={**other.denies, **one.denies}, losses=[*one.losses, *other.losses])
-    pairs = {
-        topic: place
-        for mine, place in one.allows.items()
-        for theirs in other.allows
-        if (topic := meet(mine, theirs)) is not None
-    }
+    pairs: dict[str, str] = {}
+    for mine, place in one.allows.items():
+        for theirs, their_place in other.allows.items():
+            topic = meet(mine, theirs)
+            if topic is None:
+                continue
+            if topic == meet(theirs, mine):  # else each has its own level there
+                pairs[topic] = place
+            else:
+                found.losses.append(Loss(topic, place, their_place))
     # `#` and `a/#` meet twice when both lists have both.
     found.allows = {
         topic: place

@@ -16,7 +16,7 @@ from gateway.core.identity import is_device_id
 from gateway.core.rules import Action
 from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
 from gateway.policy.document import PolicyError
-from gateway.policy.imports.source import ANONYMOUS, NO_DEVICE_ID, Finding, Part, Step, Steps, Subject
+from gateway.policy.imports.source import ANONYMOUS, Finding, Part, Step, Steps, Subject
 from gateway.policy.imports.translate import pattern_levels, plain_levels, step, with_device
 
 _BLANKS = " \t\n\v\f\r"
@@ -29,17 +29,28 @@ _ACCESS = {
 }
 _EVERYONE = "everyone"
 _NAMES = re.compile("%[uc]")
+_HASH = re.compile(r":\s*\$[67]\$")
+_ANOTHER_FILE = (
+    "has a password hash, so that this looks like a password_file: an acl_file is wanted here; the "
+    "password_file belongs behind --passwords"
+)
 
 _SUBSCRIBING = (
     "Mosquitto takes every SUBSCRIBE and holds back what may not be read; the gateway refuses a SUBSCRIBE "
     "unless one rule covers all of its filter. Let clients ask for no more than they may read"
 )
 _DANGEROUS_CLIENT_IDS = (
-    "Mosquitto refuses by every pattern whose client id has + or #; here only rules with {client} do"
+    "a client whose id has + or # gets nothing from patterns in Mosquitto. Here rights are the device's, "
+    "whatever client id it chooses: with such an id it gets nothing from rules with {client}, and everything "
+    "from the others. Nothing has to be done"
 )
 _CLIENT_IDS = (
     "%c: a client id that is not one plain level (empty, with / + or #, or with $ at the beginning of the "
     "topic) matches nothing here; Mosquitto puts in every one without + and #"
+)
+_LITERALLY = (
+    "has %u or %c, which Mosquitto takes literally in a topic line, and so it is here; did you mean pattern? "
+    "Then correct the file"
 )
 _PART_OF_A_LEVEL = (
     "%u is only a part of a level, and no placeholder is: it is written out for every user that is named "
@@ -98,13 +109,16 @@ class AclFile:
             fault = None
             if line[:1] == "#" or not word:
                 continue
+            if word not in {"topic", "pattern", "user"} and _HASH.search(line):
+                raise PolicyError([f"{place}: {_ANOTHER_FILE}"])
             if word in {"topic", "pattern"}:
                 fault = self._add_entry(rest, place, user, is_pattern=word == "pattern")
             elif word == "user":
                 user, fault = rest, None if rest else "the name is missing"
                 self._named.setdefault(user, place)
             else:
-                fault = f'"{word}" is none of topic, pattern and user (a comment begins in the first column)'
+                # Never shown: whoever names the wrong file may have secrets in it.
+                fault = "begins with none of topic, pattern and user (a comment begins in the first column)"
             if fault:
                 problems.append(f"{place}: {fault}; Mosquitto does not start with this line: correct it")
 
@@ -155,7 +169,9 @@ class AclFile:
         for action in _ACTIONS:
             entries = _sorted(self._own.get(user, []), action) + _sorted(patterns, action)
             lists[action] = (tuple(self._step(entry, action, user or "", client) for entry in entries),)
-        return Subject(user, client, place, lists, tuple(part.name for part in self.parts))
+        topics = (entry.topic for entry in patterns if user is not None and "%u" in entry.topic)
+        named = tuple(dict.fromkeys(topic.replace("%u", user or "") for topic in topics))
+        return Subject(user, client, place, lists, tuple(part.name for part in self.parts), named)
 
     def _step(self, entry: _Entry, action: Action, user: str, client: str) -> Step:
         there, levels = entry.topic, plain_levels(entry.topic)
@@ -174,11 +190,11 @@ class AclFile:
 
     def _tell_what_holds_throughout(self) -> None:
         self._tell(Finding("differs", self.file, _SUBSCRIBING, action=Action.SUBSCRIBE))
+        for entry in (entry for entries in self._own.values() for entry in entries):
+            if _NAMES.search(entry.topic):
+                self._tell(Finding("note", entry.place, _LITERALLY))
         for entry in self._own.get(None, []):
             self._tell(Finding("differs", entry.place, ANONYMOUS))
-        for user, place in self._named.items():
-            if user is not None and not is_device_id(user):
-                self._tell(Finding("differs", place, NO_DEVICE_ID.format(user), user=user))
         if self._patterns:
             self._tell(Finding("differs", self._patterns[0].place, _DANGEROUS_CLIENT_IDS))
         for entry in self._patterns:

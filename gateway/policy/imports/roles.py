@@ -29,6 +29,25 @@ _SENSITIVE = (
     '"decrypt", or the topic has to leave encryption.toml'
 )
 
+_NO_DEVICE_ID = "user {!r} can be no device id (letters, digits and . _ -, 64 at most)"
+_RENAMED = (
+    ": add a device with another name. The hash of its password can't come along, but the old password "
+    "itself can: `gateway-admin device add NAME {} --secret-stdin`"
+)
+_OLD_NAME = (
+    ". Where a pattern has %u its rules have the old name ({}), and the device goes on with these topics: "
+    "{{device}} would be its new one"
+)
+_NAMED_TOPICS_MOST = 3
+_EVERYTHING = (
+    "allows to publish everything: who has the password of one such user can speak for all devices. Better "
+    "name what each user needs"
+)
+_EVADED = (
+    "denies with {client}, and a device chooses its client id: with another one it is not denied, here as in "
+    "Mosquitto. Allow less instead, or deny by {device}. This holds for every deny with {client}"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Right:
@@ -98,8 +117,24 @@ def compose(source: Source, *, reserved: str, sensitive: Iterable[str]) -> Compo
         composed.drafts.append(draft)
         for user in users:
             composed.roles_of[user] = (draft.role.name, *composed.roles_of[user])
+    for subject in source.subjects:
+        if subject.user is not None and not is_device_id(subject.user):
+            text = _renamed(subject, composed.roles_of[subject.user])
+            composed.findings.append(Finding("differs", subject.place, text, subject.user))
     _tell_of_topics(composed, reserved, sensitive)
     return composed
+
+
+def _renamed(subject: Subject, roles: Sequence[str]) -> str:
+    """What becomes of a user whose name no device can have."""
+    text = _NO_DEVICE_ID.format(subject.user)
+    if not roles:
+        return f"{text}, and has no right: no device is made of it"
+    text += _RENAMED.format(" ".join(f"--role {role}" for role in roles))
+    if subject.named:
+        more = ", …" if len(subject.named) > _NAMED_TOPICS_MOST else ""
+        text += _OLD_NAME.format(", ".join(subject.named[:_NAMED_TOPICS_MOST]) + more)
+    return text
 
 
 def _rights(lists: Mapping[Action, tuple[Steps, ...]], user: str | None, findings: list[Finding]) -> _Rights:
@@ -204,8 +239,13 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 def _tell_of_topics(composed: Composed, reserved: str, sensitive: Iterable[str]) -> None:
     """What holds of some topics, whatever a rule says."""
     told: dict[Finding, None] = {}
+    evaded: list[str] = []
     for draft in composed.drafts:
         for rule, places in draft.places.items():
+            if rule.effect is Effect.DENY and "{client}" in rule.topic.split("/"):
+                evaded += places
+            if (rule.effect, rule.topic) == (Effect.ALLOW, "#") and Action.PUBLISH in rule.actions:
+                told |= {Finding("note", place, _EVERYTHING): None for place in places}
             for place in places:
                 if meet(f"{reserved}/#", rule.topic) is not None:
                     text = _RESERVED.format(reserved)
@@ -213,4 +253,6 @@ def _tell_of_topics(composed: Composed, reserved: str, sensitive: Iterable[str])
                 for topics in sensitive:
                     if rule.effect is Effect.ALLOW and meet(topics, rule.topic) is not None:
                         told[Finding("note", place, _SENSITIVE.format(topics))] = None
+    if evaded:
+        told[Finding("note", evaded[0], _EVADED)] = None
     composed.findings += told

@@ -19,10 +19,6 @@ ANONYMOUS = (
     "is about clients without a user name, and the gateway lets none in; the rule is in a role that no "
     "device has yet"
 )
-NO_DEVICE_ID = (
-    "user {!r} can be no device id (letters, digits and . _ -, 64 at most): add a device with another "
-    "name and give it the role with these rules"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class Step:
     topic: str | None
     """The same as the topic of a rule of ours; None when no rule can say it."""
     place: str
-    """`file:line`."""
+    """`file:line`, and what stands there if that is no line of rights: `file:line (default access)`."""
 
 
 Steps = tuple[Step, ...]
@@ -63,6 +59,8 @@ class Subject:
     """For each action the lists that have to allow it, all of them."""
     parts: tuple[str, ...]
     """Names of the parts that its lists contain."""
+    named: tuple[str, ...] = ()
+    """Topics in which its name was put."""
 
     def allowed_there(self, action: Action, topic: str) -> bool:
         """What Mosquitto answers about a topic name."""
@@ -70,7 +68,18 @@ class Subject:
             return False  # before it looks at any rule
         if action is Action.PUBLISH and topic.startswith("$SYS") and not matches(BRIDGE_STATE, topic):
             return False
-        return all(_first_match(steps, topic) for steps in self.lists[action])
+        return all(step is not None and step.allow for step in self._asked(action, topic))
+
+    def decided_by(self, action: Action, topic: str) -> str:
+        """The place of the line that decides there, of one that denies before one that allows."""
+        found = sorted((step for step in self._asked(action, topic) if step), key=lambda step: step.allow)
+        return found[0].place if found else self.place
+
+    def _asked(self, action: Action, topic: str) -> list[Step | None]:
+        """The first line that matches, of each list."""
+        return [
+            next((step for step in steps if matches(step.there, topic)), None) for steps in self.lists[action]
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,3 @@ class Source(Protocol):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the source itself knows of that can't be as it was."""
-
-
-def _first_match(steps: Steps, topic: str) -> bool:
-    return next((step.allow for step in steps if matches(step.there, topic)), False)

@@ -8,40 +8,54 @@ would give rights away.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 
 from gateway.core.rules import Action
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.imports.filters import meet
 from gateway.policy.imports.source import BRIDGE_STATE, Finding, Step
 
-_UNSAID = (
-    "a level has braces, or the client id as a part of it, and no rule can say that; "
-    "the line is left out, so that it allows nothing here"
+
+class Unsaid(Enum):
+    """A level that rules have no words for, and why."""
+
+    BRACES = "a level has braces, which in a rule only placeholders have"
+    CLIENT_ID = "%c is only a part of a level, and a rule's {client} is a whole one"
+    USER = "%u is only a part of a level, and a rule's {device} is a whole one"
+
+
+Levels = Sequence[str | Unsaid]
+
+_UNSAID = "the line is left out, so that it allows nothing here"
+_WIDENED = "the line denies every value of this level here"
+
+_SHARED = (
+    "names a shared subscription, but Mosquitto judges its deliveries by the topic of each message: the line "
+    "allows and denies nothing there, and it is left out. Here who may subscribe to a filter may share it "
+    "too: write the line for what stands behind $share/<group>/, if no other line says it"
 )
-_WIDENED = (
-    "a level has braces, or the client id as a part of it, and no rule can say that; "
-    "the line denies the whole level here"
-)
+_SHARE = "Mosquitto itself refuses every topic that begins with $share; left out"
 
 
 def step(
-    levels: Sequence[str | None], *, there: str, allow: bool, action: Action, place: str
+    levels: Levels, *, there: str, allow: bool, action: Action, place: str
 ) -> tuple[Step, Finding | None]:
-    """The step, and what has to be told of it. None stands for a level that rules have no words for.
+    """The step, and what has to be told of it.
 
     `there` is the filter as Mosquitto matches it.
     """
-    whole = "/".join("+" if level is None else level for level in levels)
+    whole = "/".join("+" if isinstance(level, Unsaid) else level for level in levels)
     if fault := filter_fault(whole):
         note = Finding("note", place, f"the topic {fault}: no message can match it; left out")
         return Step(allow, there, None, place), note
     if there.startswith("$share"):
-        note = Finding("note", place, "Mosquitto itself refuses everything on $share; left out")
-        return Step(allow, there, None, place), note
+        text = _SHARED if there.startswith("$share/") and there.count("/") > 1 else _SHARE
+        return Step(allow, there, None, place), Finding("note", place, text)
     topic: str | None = whole
     finding = None
-    if None in levels:
-        finding = Finding("differs", place, _UNSAID if allow else _WIDENED, topics=topic)
+    if why := dict.fromkeys(level.value for level in levels if isinstance(level, Unsaid)):
+        text = f"{'; '.join(why)}: {_UNSAID if allow else _WIDENED}"
+        finding = Finding("differs", place, text, topics=topic)
         topic = None if allow else topic
     elif allow and action is Action.PUBLISH and there.startswith("$SYS"):
         topic = meet(BRIDGE_STATE, whole)
@@ -51,24 +65,26 @@ def step(
     return Step(allow, there, topic, place), finding
 
 
-def plain_levels(topic: str) -> list[str | None]:
+def plain_levels(topic: str) -> Levels:
     """The levels of a filter without placeholders."""
-    return [None if "{" in level or "}" in level else level for level in topic.split("/")]
+    return [Unsaid.BRACES if "{" in level or "}" in level else level for level in topic.split("/")]
 
 
-def pattern_levels(pattern: str, user: str | None) -> list[str | None]:
+def pattern_levels(pattern: str, user: str | None) -> Levels:
     """The levels of a pattern with %u and %c; None for `user`: whoever it may be.
 
     A user name may have more than one level.
     """
-    found: list[str | None] = []
+    found: list[str | Unsaid] = []
     for level in pattern.split("/"):
         if level == "%c":
             found.append("{client}")
         elif level == "%u" and user is None:
             found.append("{device}")
-        elif "%c" in level or ("%u" in level and user is None):
-            found.append(None)
+        elif "%c" in level:
+            found.append(Unsaid.CLIENT_ID)
+        elif "%u" in level and user is None:
+            found.append(Unsaid.USER)
         else:
             found += plain_levels(level.replace("%u", user or ""))
     return found

@@ -6,15 +6,16 @@ The files are those of `acl/` (see acl/README.md); behind each topic stands the 
 from __future__ import annotations
 
 import dataclasses
-import json
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.core.identity import Identity, is_device_id
 from gateway.core.limits import Limits
-from gateway.core.policy import Action, Effect, Policy
+from gateway.core.policy import Access, Action, Effect, Policy
 from gateway.core.rules import Rule
 from gateway.mqtt.topics import name_fault
 from gateway.policy.cases import load_cases, run_cases
@@ -22,6 +23,7 @@ from gateway.policy.document import PolicyError
 from gateway.policy.imports.roles import Composed, Draft
 from gateway.policy.imports.source import Finding, Source, Step, Subject
 from gateway.policy.load import load_policy
+from gateway.policy.role_file import quoted
 
 SENSITIVE = ("devices/+/private/#",)
 """What is sealed by the encryption.toml that ships."""
@@ -41,6 +43,8 @@ class Question:
     action: Action
     topic: str
     allowed: bool
+    place: str
+    """The line that decides it there."""
 
 
 def compiled(composed: Composed, *, reserved: str) -> Policy:
@@ -52,10 +56,12 @@ def compiled(composed: Composed, *, reserved: str) -> Policy:
 def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Question], list[Finding]]:
     """Questions about every user that both answer alike, and a finding for each that they don't.
 
-    A question whose answer is told to differ is in neither.
+    A question whose answer is told to differ is in neither. Raises PolicyError with those that are allowed
+    here and not there: such a policy is put nowhere.
     """
     questions: list[Question] = []
     faults: list[Finding] = []
+    given_away: list[str] = []
     subjects = [(subject.user, subject) for subject in source.subjects if subject.user is not None]
     told = {
         (one.user, one.action, one.topics): one
@@ -76,12 +82,16 @@ def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Questi
             for action in subject.lists:
                 if any(one.explains(user, subject.client, action, topic) for one in told_of_it):
                     continue
-                allowed = subject.allowed_there(action, topic)
-                if access.decide(action, topic).allowed is allowed:
-                    questions.append(Question(identity, action, topic, allowed))
+                allowed, place = subject.allowed_there(action, topic), subject.decided_by(action, topic)
+                question = Question(identity, action, topic, allowed, place)
+                if _judge(access, question) is allowed:
+                    questions.append(question)
+                elif allowed:
+                    faults.append(Finding("differs", place, _disagrees(question), user, action, topic))
                 else:
-                    text = f"user {user}, {action} {topic}: another answer here, for no known reason"
-                    faults.append(Finding("differs", subject.place, text, user, action, topic))
+                    given_away.append(f"{place}: {_disagrees(question)}")
+    if given_away:
+        raise PolicyError(given_away)
     return questions, faults
 
 
@@ -98,19 +108,63 @@ def write(
     draft = folder.absolute().with_name(f".{folder.absolute().name}.new")
     draft.mkdir()
     try:
-        _fill(draft, source, composed, questions)
-        _try(draft, reserved)
+        _try(draft, source, composed, questions, reserved)
         draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
 
 
-def _try(folder: Path, reserved: str) -> None:
-    policy = load_policy(folder, reserved=reserved)
-    failed = [str(result) for result in run_cases(policy, load_cases(folder, policy)) if not result.passed]
+def rehearse(source: Source, composed: Composed, questions: Sequence[Question], *, reserved: str) -> None:
+    """All that `write` does, in a folder that is gone afterwards. Raises what `write` would raise."""
+    with tempfile.TemporaryDirectory() as folder:
+        _try(Path(folder), source, composed, questions, reserved)
+
+
+def _try(
+    folder: Path, source: Source, composed: Composed, questions: Sequence[Question], reserved: str
+) -> None:
+    """Write the files and ask them what they are for. The problems name the source: the files go."""
+    _fill(folder, source, composed, questions)
+    try:
+        policy = load_policy(folder, reserved=reserved)
+        cases = load_cases(folder, policy)
+    except PolicyError as error:
+        raise PolicyError(_traced(one, folder, source.file) for one in error.problems) from None
+    failed = [
+        f"{question.place}: {_disagrees(question)}"
+        for question, result in zip(questions, run_cases(policy, cases), strict=True)
+        if not result.passed
+    ]
     if failed:
         raise PolicyError(failed)
+
+
+def _judge(access: Access, question: Question) -> bool:
+    """The answer here, asked as `cases.toml` asks it."""
+    if question.action is Action.SUBSCRIBE:
+        return access.decide_filter(question.topic).allowed
+    return access.decide(question.action, question.topic).allowed
+
+
+def _disagrees(question: Question) -> str:
+    there, here = ("allowed", "denied") if question.allowed else ("denied", "allowed")
+    return (
+        f"{question.identity.device_id} {question.action} {question.topic}: {there} in Mosquitto and {here} "
+        "here, for no reason that the import knows. Write this right into its role by hand, without the line "
+        "in the file that is imported, and report it as a fault of the import"
+    )
+
+
+def _traced(problem: str, folder: Path, file: str) -> str:
+    """A problem of a file in the folder, with the place of the line that it comes from."""
+    found = re.match(rf"{re.escape(str(folder))}/([^:]+):(\d+): (.*)", problem, re.DOTALL)
+    if found is None:
+        return f"{file}: {problem.replace(f'{folder}/', '')}"
+    name, number, text = found.groups()
+    lines = (folder / name).read_text("utf-8").splitlines()
+    origin = re.search(r",  # (.*)$", "".join(lines[int(number) - 1 : int(number)]))
+    return f"{origin[1] if origin else file}: the {name} that would come of it can't be used: {text}"
 
 
 def _fill(folder: Path, source: Source, composed: Composed, questions: Sequence[Question]) -> None:
@@ -142,7 +196,8 @@ def _examples(steps: Iterable[Step]) -> list[str]:
             ends = ([], ["x1"], ["x1", "y2"])
         for end in ends:
             topic = "/".join([*levels, *end])
-            if name_fault(topic) is None:
+            # No message has a topic on $share, and as a filter it asks for what stands behind it.
+            if name_fault(topic) is None and not topic.startswith("$share"):
                 found[topic] = None
     return list(found)
 
@@ -205,11 +260,10 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML. JSON's escapes are among its own, but for the one it has no need of."""
-    whole = text.encode("utf-8", "replace").decode()
-    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
+    """A basic string of TOML, for which a surrogate is no character."""
+    return quoted(text.encode("utf-8", "replace").decode())
 
 
 def _plain(text: str) -> str:
-    """Fit for a comment: on one line, ASCII."""
-    return json.dumps(text)[1:-1]
+    """Fit for a comment: on one line, and nothing in it that moves a cursor."""
+    return quoted(text)[1:-1]

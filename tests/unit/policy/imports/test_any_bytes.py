@@ -19,7 +19,11 @@ LINES = st.lists(
         st.builds(
             lambda word, rest: word + b" " + rest,
             st.sampled_from([b"topic", b"topic deny", b"pattern", b"pattern write", b"user"]),
-            st.one_of(st.binary(max_size=12), st.text("ab/+#%uc${}' \"\\é", max_size=12).map(str.encode)),
+            st.one_of(
+                st.binary(max_size=12),
+                st.text("ab/+#%uc${}' \"\\é", max_size=12).map(str.encode),
+                st.text("ab/+#%uc", max_size=5).map(lambda rest: f"$share/{rest}".encode()),
+            ),
         ),
     ),
     max_size=8,
@@ -30,7 +34,7 @@ ACLS = st.fixed_dictionaries(
         "acltype": st.sampled_from(
             ["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
         ),
-        "topic": NAMES,
+        "topic": NAMES | NAMES.map("$share/a/".__add__),
     },
     optional={"priority": st.integers(-2, 2), "allow": st.booleans()},
 )

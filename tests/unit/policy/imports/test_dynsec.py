@@ -89,6 +89,10 @@ def test_defaults_come_last():
     assert asked(source, "u", Action.PUBLISH) == [["-a", "#"]]
     assert asked(source, "u", Action.SUBSCRIBE) == [["#", "$SYS/#"], ["#", "$SYS/#"]]
     assert sum("begin with $" in text for text in told(source)) == 2
+    (steps,) = source.subjects[0].lists[Action.PUBLISH]
+    assert [one.place for one in steps] == ["d.json:3", "d.json:8 (default access)"]
+    places = [one.place for one in source.findings if "begin with $" in one.text]
+    assert places == ["d.json:8 (default access)"] * 2
 
 
 def test_denied_subscriptions():
@@ -124,7 +128,7 @@ def test_accounts():
     ]
     assert "hash" not in repr(source.accounts)
     about = {(one.kind, one.user) for one in source.findings if one.user}
-    assert about == {("note", "off"), ("note", "none"), ("differs", "bound"), ("differs", "no device")}
+    assert about == {("note", "off"), ("note", "none"), ("differs", "bound")}
 
 
 def test_who_has_no_name_has_the_anonymous_group():

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +13,11 @@ from gateway.policy.imports.source import Step
 TOPICS = ["/".join(levels) for size in (1, 2, 3, 4) for levels in itertools.product("abc", repeat=size)]
 FILTERS = st.builds(
     lambda levels, end: "/".join([*levels, *end]),
-    st.lists(st.sampled_from(["a", "b", "+"]), min_size=1, max_size=3),
+    st.lists(st.sampled_from(["a", "b", "+", "{client}"]), min_size=1, max_size=3),
     st.sampled_from([(), ("#",)]),
 )
 LISTS = st.lists(st.tuples(st.booleans(), FILTERS), max_size=8)
+CLIENTS = st.sampled_from(["a", "b", "c"])
 
 
 def steps(*lines):
@@ -26,40 +28,53 @@ def steps(*lines):
     ]
 
 
-def there(lines, topic):
-    return next((allow for allow, one in lines if matches(one, topic)), False)
+def hit(filters, topic, client):
+    return any(matches(one.replace("{client}", client), topic) for one in filters)
 
 
-def here(settled, topic):
-    def hit(topics):
-        return any(matches(one, topic) for one in topics)
-
-    return hit(settled.allows) and not hit(settled.denies)
+def there(lines, topic, client):
+    return next((allow for allow, one in lines if hit([one], topic, client)), False)
 
 
-def lost(settled, topic):
-    return any(matches(loss.topics, topic) for loss in settled.losses)
+def here(settled, topic, client):
+    return hit(settled.allows, topic, client) and not hit(settled.denies, topic, client)
+
+
+def lost(settled, topic, client):
+    return hit([loss.topics for loss in settled.losses], topic, client)
 
 
 @settings(deadline=None)
-@given(LISTS)
-def test_it_means_the_same_or_less_and_says_where(lines):
+@given(LISTS, CLIENTS)
+def test_it_means_the_same_or_less_and_says_where(lines, client):
     settled = settle(steps(*lines))
     for topic in TOPICS:
-        if here(settled, topic) != there(lines, topic):
-            assert there(lines, topic), "it never gives more"
-            assert lost(settled, topic), topic
+        if here(settled, topic, client) != there(lines, topic, client):
+            assert there(lines, topic, client), "it never gives more"
+            assert lost(settled, topic, client), topic
 
 
 @settings(deadline=None)
-@given(LISTS, LISTS)
-def test_two_lists_that_both_have_to_allow(one, other):
+@given(LISTS, LISTS, CLIENTS)
+def test_two_lists_that_both_have_to_allow(one, other, client):
     settled = both(settle(steps(*one)), settle(steps(*other)))
     for topic in TOPICS:
-        expected = there(one, topic) and there(other, topic)
-        if here(settled, topic) != expected:
+        expected = there(one, topic, client) and there(other, topic, client)
+        if here(settled, topic, client) != expected:
             assert expected, "it never gives more"
-            assert lost(settled, topic), topic
+            assert lost(settled, topic, client), topic
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a/{client}", "a/b"), ("a/b", "a/{client}"), ("{client}", "{device}")]
+)
+def test_a_placeholder_and_a_word_that_both_have_to_allow_allow_nothing(one, other):
+    """Whether they are the same shows only later, and no rule can ask for it."""
+    settled = both(settle(steps((True, one))), settle(steps((True, other))))
+    assert settled.allows == {}
+    assert [(loss.topics, loss.allow, loss.deny) for loss in settled.losses] == [(one, "1", "1")]
+    same = both(settle(steps((True, "+/{client}"))), settle(steps((True, "a/{client}/#"))))
+    assert list(same.allows) == ["a/{client}"]
 
 
 def test_denies_on_top_stay_as_they_are():

@@ -75,10 +75,10 @@ def test_users_of_a_password_file_have_the_patterns():
 
 
 @pytest.mark.parametrize("user", ["a b", "ä", "-x", "x" * 65, "a/b", "$SYS", "\udcff"])
-def test_a_user_that_can_be_no_device_is_told_of_and_written_out(user):
+def test_a_user_that_can_be_no_device_is_written_out(user):
     source = read(f"user {user}\ntopic own\npattern x/%u/%c")
     assert asked(source, user, Action.PUBLISH)[0] == "own 2"
-    assert ("acl:1", None) in told(source)
+    assert source.subjects[0].named == (f"x/{user}/%c",), "told with what becomes of it"
     if user.isprintable():
         assert asked(source, user, Action.PUBLISH)[1:] == [f"x/{user}/{{client}} 3"]
 
@@ -103,6 +103,19 @@ def test_what_no_rule_can_say_allows_nothing_and_denies_more():
     assert {("acl:2", "a/+"), ("acl:3", "b/+/c"), ("acl:4", "+/{device}"), ("acl:5", "+/{device}")} <= told(
         source
     )
+    why = {one.place: one.text.partition(":")[0] for one in source.findings if one.topics}
+    assert why == {
+        "acl:2": "a level has braces, which in a rule only placeholders have",
+        "acl:3": "a level has braces, which in a rule only placeholders have",
+        "acl:4": "%c is only a part of a level, and a rule's {client} is a whole one",
+        "acl:5": "%c is only a part of a level, and a rule's {client} is a whole one",
+    }
+
+
+def test_client_ids_with_wildcards_are_told_of_with_what_to_do():
+    (text,) = (one.text for one in read("pattern a/%u\npattern b").findings if "has + or #" in one.text)
+    assert text.startswith("a client whose id has + or # gets nothing from patterns in Mosquitto")
+    assert text.endswith("Nothing has to be done")
 
 
 def test_what_mosquitto_itself_refuses_is_left_out_with_a_note():
@@ -118,10 +131,35 @@ def test_what_mosquitto_itself_refuses_is_left_out_with_a_note():
     assert not anna.allowed_there(Action.SUBSCRIBE, "$share/g/a")
 
 
+def test_names_outside_of_patterns_are_literal_and_told():
+    """Most likely meant as patterns."""
+    source = read("topic read x/%c\nuser anna\ntopic devices/%u/#\ntopic a%\npattern b/%u")
+    assert asked(source, "anna", Action.PUBLISH) == ["devices/%u/# 3", "a% 4", "b/anna 5"]
+    assert told(source, "note") == {("acl:1", None), ("acl:3", None)}
+    assert all("did you mean pattern?" in one.text for one in source.findings if one.kind == "note")
+
+
 def test_bytes_that_are_no_utf8_match_nothing():
     source = read("user anna\ntopic \udcff/a\ntopic deny \udcff/b\ntopic c")
     assert asked(source, "anna", Action.PUBLISH) == ["-None 3", "None 2", "c 4"]
     assert told(source, "note") == {("acl:2", None), ("acl:3", None)}
+
+
+def test_a_password_file_is_told_as_one_and_never_shown():
+    for text in ("# users\nanna:$7$101$c2FsdA==$aGFzaA==\nben:$6$x$y", "ben : $6$salt$aGFzaA=="):
+        with pytest.raises(PolicyError) as refused:
+            read(text)
+        (problem,) = refused.value.problems
+        assert "looks like a password_file" in problem
+        assert "--passwords" in problem
+        assert not any(word in problem for word in ("$", "aGFzaA", "anna", "ben"))
+
+
+@pytest.mark.parametrize("text", ["ben:secret", '\t\t"password":\t"secret",', "secret", "psk-id:secret a"])
+def test_a_line_of_another_file_is_never_shown(text):
+    with pytest.raises(PolicyError, match="acl:1: begins with none of topic, pattern and user") as refused:
+        read(text)
+    assert "secret" not in str(refused.value)
 
 
 def test_all_lines_that_mosquitto_does_not_start_with_are_told_at_once():

@@ -1,17 +1,19 @@
 """The folder that is written: read by the loader, true to its source, and never over anything."""
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from gateway.core.limits import Limits
+from gateway.observe.printable import printable
 from gateway.policy.cases import load_cases, run_cases
 from gateway.policy.document import PolicyError
 from gateway.policy.imports import writer
 from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.roles import compose
-from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
+from gateway.policy.imports.writer import SENSITIVE, ask, compiled, rehearse, write
 from gateway.policy.load import load_policy
 
 SHIPPED = Path(__file__).parents[4] / "acl"
@@ -52,7 +54,17 @@ def test_sealing_and_limits_are_those_that_ship(tmp_path):
 def test_behind_each_topic_stands_its_line(tmp_path):
     put(tmp_path / "new", file="/etc/mosquitto\n/m.acl")
     text = (tmp_path / "new" / "roles" / "anna.toml").read_text()
-    assert '  "a/+/#",  # /etc/mosquitto\\n/m.acl:2' in text.splitlines()
+    assert '  "a/+/#",  # /etc/mosquitto\\u000a/m.acl:2' in text.splitlines()
+
+
+def test_nothing_in_a_file_moves_a_cursor_or_reads_from_the_right(tmp_path):
+    """For it is there to be read, and lines of an acl_file may come from whoever named a device."""
+    wild = "\x1b[2J\x9b1m\u202e\u2066\u200f\ufeff\x7f\x85"
+    policy = put(tmp_path / "new", f"user anna\ntopic a/{wild}\nuser {wild}\ntopic b", file=f"{wild}.acl")
+    assert [rule.topic for rule in policy.roles["anna"].rules] == [f"a/{wild}"]
+    for path in (tmp_path / "new").rglob("*.toml"):
+        text = path.read_text("utf-8")
+        assert printable(text.replace("\n", "")) == text.replace("\n", ""), path
 
 
 def test_the_cases_hold_and_most_are_denials(tmp_path):
@@ -79,7 +91,55 @@ def test_an_answer_that_differs_for_no_reason_is_told():
     source, composed, _, _ = imported("user u\ntopic a")
     composed.drafts.clear()
     _, faults = ask(source, composed, compiled(composed, reserved="gateway"))
-    assert [(one.place, one.user, one.topics) for one in faults] == [("m.acl:1", "u", "a")] * 2
+    assert [(one.place, one.user, one.topics) for one in faults] == [("m.acl:2", "u", "a")] * 2
+
+
+SHARED = "user bob\ntopic read jobs/#\ntopic read $share/workers/jobs/new\ntopic deny $share/g/jobs/old"
+
+
+def test_a_shared_subscription_is_asked_of_neither(tmp_path):
+    """As a filter it would ask here for what stands behind it, and no message has such a topic."""
+    source, _, questions, _ = imported(SHARED)
+    assert not any("$share" in one.topic for one in questions)
+    assert {(one.place, "behind $share/<group>/" in one.text) for one in source.findings[:2]} == {
+        ("m.acl:3", True), ("m.acl:4", True),
+    }  # fmt: skip
+    put(tmp_path / "new", SHARED)
+
+
+def test_a_question_is_asked_as_a_case_is(monkeypatch):
+    """So that nothing holds when it is asked, and fails when it is tried."""
+    monkeypatch.setattr(writer, "_examples", lambda _: ["$share/workers/jobs/new"])
+    with pytest.raises(PolicyError) as refused:
+        imported(SHARED)
+    (problem,) = refused.value.problems
+    assert problem.startswith(
+        "m.acl:3: bob subscribe $share/workers/jobs/new: denied in Mosquitto and allowed"
+    )
+    assert "by hand" in problem
+
+
+def test_a_question_knows_the_line_that_decides_it():
+    questions = imported("user u\ntopic a/#\ntopic deny a/b\npattern c")[2]
+    assert {(one.topic, one.place) for one in questions} >= {("a/b", "m.acl:3"), ("a/x1", "m.acl:2")}
+
+
+@pytest.mark.parametrize("try_it", [write, lambda _, *given, **named: rehearse(*given, **named)])
+def test_what_fails_when_it_is_tried_is_told_by_the_line_it_comes_from(tmp_path, monkeypatch, try_it):
+    source, composed, questions, _ = imported("user u\ntopic a\ntopic b")
+    wrong = [dataclasses.replace(one, allowed=not one.allowed) for one in questions]
+    with pytest.raises(PolicyError) as refused:
+        try_it(tmp_path / "new", source, composed, wrong, reserved="gateway")
+    assert refused.value.problems[0].startswith(
+        "m.acl:2: u publish a: denied in Mosquitto and allowed here, "
+    )
+    monkeypatch.setattr(writer, "_quoted", lambda text: '"a/#/b"' if text == "b" else f'"{text}"')
+    with pytest.raises(PolicyError) as refused:
+        try_it(tmp_path / "new", source, composed, [], reserved="gateway")
+    (problem,) = refused.value.problems
+    assert problem.startswith("m.acl:3: the roles/u.toml that would come of it can't be used: ")
+    assert str(tmp_path) not in problem
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_there_are_never_too_many_cases():

@@ -1,0 +1,139 @@
+"""What `acl import` says it did: one value for scripts, lines for people.
+
+Owns the words about a whole import; what is told of a single line of the source is the source's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.core.identity import is_device_id
+
+if TYPE_CHECKING:
+    from gateway.policy.imports.roles import Composed
+    from gateway.policy.imports.source import Finding, Source
+
+ADDED = "added"
+_PLACE = re.compile(r"(.*):(\d+)\b")
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A user, and the device that can be made of it."""
+
+    user: str
+    roles: tuple[str, ...]
+    credential: str | None
+    """None: no device can be made of it."""
+    state: str = "would be added"
+
+    def __post_init__(self) -> None:
+        if not is_device_id(self.user):
+            self.credential, self.state = None, "not added: its name can be no device id"
+        elif self.credential is None:
+            self.state = "not added: there is no hash of its password, or none that can be used"
+
+    def is_there(self, roles: Sequence[str]) -> None:
+        """It is a device already, and has these roles."""
+        self.state = "is there already and was left as it is"
+        if {*roles} != {*self.roles}:
+            has, would = (", ".join(names) or "none" for names in (roles, self.roles))
+            self.state += f": has the roles {has}, would get {would}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An import that has been made."""
+
+    source: Source
+    composed: Composed
+    candidates: Sequence[Candidate]
+    questions: int
+    out: Path | None
+    missing: Sequence[str]
+    """Roles of the devices that were added which `in_force` lacks."""
+    in_force: Path
+
+    def value(self) -> Mapping[str, object]:
+        """All of it, for a script."""
+        composed = self.composed
+        return {
+            "source": self.source.file,
+            "out": None if self.out is None else str(self.out),
+            "roles": {draft.role.name: len(draft.role.rules) for draft in composed.drafts},
+            "users": [
+                {"user": user, "device_id": _device(user), "roles": list(roles)}
+                for user, roles in composed.roles_of.items()
+            ],
+            "differs": [_finding(one) for one in self._told("differs")],
+            "notes": [_finding(one) for one in self._told("note")],
+            "cases": self.questions,
+            "devices": [
+                {
+                    "user": one.user,
+                    "device_id": _device(one.user),
+                    "roles": list(one.roles),
+                    "state": one.state,
+                }
+                for one in self.candidates
+            ],
+            "roles_not_in_force": list(self.missing),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """All of it, for people; tabs between columns."""
+        composed = self.composed
+        users = _counted(sum(user is not None for user in composed.roles_of), "user")
+        roles = _counted(len(composed.drafts), "role")
+        rules = _counted(sum(len(draft.role.rules) for draft in composed.drafts), "rule")
+        yield f"{self.source.file}: {users}; {roles} with {rules}."
+        for user, names in composed.roles_of.items():
+            yield f"  {'without a user name' if user is None else user}\t{', '.join(names) or 'no right'}"
+        for kind, title in (("differs", "Not as in Mosquitto:"), ("note", "To know:")):
+            if told := self._told(kind):
+                yield title
+                yield from (f"  {one.place}: {one.text}." for one in told)
+        have = "has" if self.questions == 1 else "have"
+        yield f"{_counted(self.questions, 'question')} {have} the same answer as in Mosquitto."
+        if self.out is None:
+            yield "Nothing was written: name a folder with --out."
+        else:
+            yield f"Written to {self.out}, the questions as cases.toml. Put it in force: ACL_PATH={self.out}"
+        if self.candidates:
+            yield "Devices:"
+            yield from (f"  {one.user}\t{one.state}" for one in self.candidates)
+        if self.missing:
+            yield (
+                f"Still to do: put {self.out} in force (ACL_PATH={self.out}), for {self.in_force} lacks "
+                f"roles of these devices: {', '.join(self.missing)}."
+            )
+
+    def _told(self, kind: str) -> list[Finding]:
+        return sorted((one for one in self.composed.findings if one.kind == kind), key=_by_place)
+
+
+def _device(user: str | None) -> str | None:
+    return user if user is not None and is_device_id(user) else None
+
+
+def _by_place(one: Finding) -> tuple[str, int]:
+    found = _PLACE.match(one.place)
+    return (found[1], int(found[2])) if found else (one.place, 0)
+
+
+def _finding(one: Finding) -> dict[str, object]:
+    return {
+        "place": one.place,
+        "text": one.text,
+        "user": one.user,
+        "action": one.action,
+        "topics": one.topics,
+    }
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
