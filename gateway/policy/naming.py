@@ -62,7 +62,8 @@ def _readings(identity: Identity, template: str) -> Iterable[str]:
             choices.append([level])
         else:
             same = [name for name, other in values.items() if other == value and name != _CLIENT]
-            choices.append([*same, value])
+            # A value with a brace is no literal of a rule: it would be a placeholder, or none at all.
+            choices.append(same if "{" in value or "}" in value else [*same, value])
     count = 1
     for choice in choices:
         count *= len(choice)

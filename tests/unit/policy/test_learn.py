@@ -199,6 +199,14 @@ def test_a_level_with_a_brace_can_not_be_written():
     assert list(found.unwritable[PUBLISH]) == ["a/+{device}"]
 
 
+def test_a_label_with_a_brace_stays_a_label():
+    """Two devices with it in different labels have the literal in common, which no rule can say."""
+    odd = [device("d-1", room="{x}"), device("d-2", zone="{x}")]
+    found = learn(WIDE, odd, [saw("d-1", "a/{label.room}"), saw("d-2", "a/{label.zone}")])
+    assert topics(found) == ["a/{label.room}", "a/{label.zone}"]
+    assert found.lost == ()
+
+
 def test_what_found_no_room_is_counted():
     found = learn(WIDE, [ONE], [saw("d-1", MORE, n=5), saw("d-1", MORE, allowed=False, n=2)])
     assert (found.more, found.allows, found.refused) == (7, {}, {})

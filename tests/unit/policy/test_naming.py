@@ -72,6 +72,19 @@ def test_many_meanings_are_left_as_they_were_recorded():
     assert names((who("a", **labels), template)) == [template]
 
 
+def test_a_label_with_a_brace_is_not_written_out():
+    """It would stand in a rule as a placeholder, of which `rooms/{device}` is anybody's."""
+    odd = who("a", room="{device}", zone="{device}")
+    uses = [(odd, "rooms/{label.room}"), (odd, "rooms/{label.zone}")]
+    uses += [(who(name), "rooms/{device}") for name in "bc"]
+    uses += [(who(name), "rooms/+{device}") for name in "de"]
+    assert names(*uses) == [
+        *["rooms/{label.room}"] * 2,
+        *["rooms/{device}"] * 2,
+        *["rooms/+{device}"] * 2,
+    ]
+
+
 def test_ten_thousand_devices_are_no_trouble():
     uses = [
         (who(f"d{number}", room=f"r{number % 50}"), "rooms/{label.room}/{device}") for number in range(10_000)
