@@ -70,6 +70,11 @@ def learn(
         settings = settings_of(config)
         policy = policy_of(settings)
         devices, observations = asyncio.run(_recorded(settings, seconds, device_id, role))
+        if role is not None and not devices and role not in policy.roles:
+            raise Failure(
+                f"there is no role {role!r} in {settings.acl_path / 'roles'}; "
+                f"the roles are: {', '.join(sorted(policy.roles))}"
+            )
         if not observations:
             whom = f"device {device_id}" if device_id else f"devices with the role {role}"
             raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")

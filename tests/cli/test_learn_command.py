@@ -106,7 +106,8 @@ def test_what_was_only_refused_makes_no_file(place, seen):
         ("--device lamp-1 --role wide", 2, "say whom to learn from"),
         ("--device lamp-1 --for soon", 2, "'soon' is not a time"),
         ("--device ghost", 1, "there is no device 'ghost'"),
-        ("--role ghost", 1, "nothing was recorded of devices with the role ghost"),
+        ("--role ghost", 1, "there is no role 'ghost' in acl/roles; the roles are: reader, sensor, wide"),
+        ("--role reader", 1, "nothing was recorded of devices with the role reader"),
         ("--device lamp-1 --for 1s", 1, "nothing was recorded of device lamp-1 in the last 1s"),
     ],
 )
@@ -114,6 +115,11 @@ def test_what_can_not_be_learned(place, seen, words, code, says):
     ended, _, err = place.shell(f"gateway-admin acl learn {words}")
     assert ended == code
     assert says in err
+
+
+def test_a_role_whose_file_is_gone_can_be_learned_anew(place, seen):
+    (place.folder / "acl/roles/wide.toml").unlink()
+    assert allowed(answer(place, "acl learn --role wide")) == {("publish", "devices/{device}/state")}
 
 
 def test_rights_that_nobody_used(place, seen):
