@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gateway.policy.unused import Unused
 
 _KEPT = "The gateway keeps what devices did for 14 days."
+_AT_ONCE = 1_000
+"""Devices in one query: SQLite takes 32,766 values."""
 
 
 def learn(
@@ -39,7 +41,12 @@ def learn(
     ] = None,
     *,
     time: Annotated[
-        str, typer.Option("--for", metavar="TIME", help="How far to look back: 90m, 24h, 14d.")
+        str,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="Learn from what was done in this time: 90m, 24h, 14d. Its counts may be older.",
+        ),
     ] = "24h",
     out: Annotated[
         Path | None,
@@ -94,18 +101,24 @@ def learn(
 async def _recorded(
     settings: Settings, seconds: int, device_id: str | None = None, role: str | None = None
 ) -> tuple[dict[str, Device], list[Observation]]:
-    """The devices, and what was recorded of them in the last `seconds`."""
-    since = int(datetime.now(UTC).timestamp()) - seconds
+    """The devices, and what was recorded of them, if it was done again in the last `seconds`."""
+    since = _since(seconds)
     async with store_of(settings) as store:
         if device_id is not None:
             devices = [await known_device(store, device_id)]
         else:
             devices = [one for one in await store.devices() if role is None or role in one.roles]
-        observations = await store.observations(since, None if device_id is None else [device_id])
-    known = {one.device_id: one for one in devices}
-    if device_id is None and role is None:
-        return known, observations
-    return known, [one for one in observations if one.device_id in known]
+        known = {one.device_id: one for one in devices}
+        if device_id is None and role is None:
+            return known, await store.observations(since)
+        asked, observations = sorted(known), []
+        for at in range(0, len(asked), _AT_ONCE):
+            observations += await store.observations(since, asked[at : at + _AT_ONCE])
+    return known, observations
+
+
+def _since(seconds: int) -> int:
+    return int(datetime.now(UTC).timestamp()) - seconds
 
 
 def _write(path: Path, text: str) -> None:
@@ -174,7 +187,7 @@ def unused(
         if not observations:
             raise Failure(f"nothing was recorded in the last {time}. {_KEPT}")
         found = idle(policy, observations, devices)
-        first = time_text(min(one.first_at for one in observations))
+        first = time_text(max(_since(seconds), min(one.first_at for one in observations)))
         rules = sum(len(role.rules) for role in policy.roles.values())
         answer.give(
             {"recorded_since": first, "unused": [_idle(one) for one in found]},

@@ -28,8 +28,8 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
     lines = [
         f"# {title}, learned from what {_names(proposal.devices)} did in {hours}.",
         "# It allows what was allowed and used, and nothing else. Counts are decisions, one for each topic",
-        "# and connection, not messages. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff`",
-        "# says what it changes.",
+        "# and connection, not messages; they begin with the first time of their line, which may be before",
+        "# that. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff` says what it changes.",
         *(f"# {line}" for line in _warnings(proposal)),
         f"description = {quoted(f'{title}, learned from {_names(proposal.devices)}.')}",
     ]

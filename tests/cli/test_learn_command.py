@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.cli import acl_learn
+from gateway.cli.sources import settings_of
 from gateway.core.recorder import Observation
 from gateway.core.rules import Action
 from gateway.store import open_store
@@ -70,6 +72,38 @@ def test_the_text_is_the_file(place, seen):
     assert tomllib.loads(out)["allow"] == [{"actions": ["publish"], "topics": ["devices/{device}/state"]}]
     assert "# Role wide, learned from what lamp-1, lamp-2 did in the last 24h." in out
     assert out == answer(place, "acl learn --role wide")["role"]
+
+
+def test_what_goes_on_for_long_is_counted_from_its_beginning(place, seen):
+    """`--for` says what is looked at, not since when it is counted: the file says so, and its times do."""
+    seen("lamp-1", "devices/{device}/state", hours=50, count=100)
+    found = answer(place, "acl learn --device lamp-1 --for 2h")
+    (one,) = found["allow"]
+    assert one["count"] == 103
+    assert one["last_at"] - one["first_at"] == 49 * HOUR
+    head = found["role"].partition("description")[0].replace("\n# ", " ")
+    assert "did in the last 2h" in head
+    assert "they begin with the first time of their line, which may be before that" in head
+    assert "Its counts may be older." in " ".join(
+        place.shell("COLUMNS=400 gateway-admin acl learn --help")[1].split()
+    )
+    # What was not used for an hour is unused since then, not since it was first recorded.
+    since = datetime.fromisoformat(answer(place, "acl unused --for 2h")["recorded_since"])
+    assert 0 <= (datetime.now(UTC) - since).total_seconds() - 2 * HOUR < HOUR
+
+
+def test_more_devices_than_a_query_takes(place, seen, monkeypatch):
+    monkeypatch.setattr(acl_learn, "_AT_ONCE", 1)
+    monkeypatch.chdir(place.folder)
+    place.shell("gateway-admin device add other --role sensor")
+    seen("other", "not/asked/for")
+    devices, found = asyncio.run(acl_learn._recorded(settings_of(None), 2 * HOUR, role="wide"))
+    assert list(devices) == ["lamp-1", "lamp-2"]
+    assert [(one.device_id, one.template) for one in found] == [
+        ("lamp-1", "devices/{device}/state"),
+        ("lamp-1", "no"),
+        ("lamp-2", "devices/{device}/state"),
+    ]
 
 
 def test_a_file_is_written_once_and_is_a_role(place, seen):
