@@ -173,11 +173,12 @@ def unused(
     """List the allow rules that nothing needed of what devices did.
 
     Each with file and line, and with the actions nobody used. What was done before the gateway recorded
-    it, or more than 14 days ago, is not known: read the first line of the answer. Exit code 0, whatever
-    is found; 1: nothing was recorded.
+    it, or more than 14 days ago, is not known: read the first line of the answer. A rule that may have
+    been used is not listed. Exit code 0, whatever is found; 1: nothing was recorded.
     """
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
+        from gateway.core.recorder import MORE
         from gateway.policy.role_file import time_text
         from gateway.policy.unused import unused as idle
 
@@ -189,10 +190,20 @@ def unused(
         found = idle(policy, observations, devices)
         first = time_text(max(_since(seconds), min(one.first_at for one in observations)))
         rules = sum(len(role.rules) for role in policy.roles.values())
+        more = sum(
+            one.count
+            for one in observations
+            if one.allowed and one.template == MORE and one.device_id in devices
+        )
         answer.give(
-            {"recorded_since": first, "unused": [_idle(one) for one in found]},
+            {"recorded_since": first, "not_recorded": more, "unused": [_idle(one) for one in found]},
             f"recorded since {first}; {len(found)} of {rules} rules have an action that nobody used",
             *map(_idle_line, found),
+            *(
+                [f"not judged: {more} that found no room; all rules that may have allowed them count as used"]
+                if more
+                else []
+            ),
         )
 
 

@@ -56,6 +56,16 @@ def topic_of(template: str, identity: Identity) -> str | None:
     return "/".join([level[1:] if is_marked(level) else level for level in resolved.split("/")])
 
 
+def filter_of(template: str, identity: Identity) -> str:
+    """A filter of all that a template, or the topic of a rule, may have meant for this identity.
+
+    As `topic_of`, with `+` for a placeholder that has no value: its label may be gone.
+    """
+    values = template_values(identity)
+    levels = [values.get(level, "+") if level[:1] == "{" else level for level in template.split("/")]
+    return "/".join([level[1:] if is_marked(level) else level for level in levels])
+
+
 def is_marked(level: str) -> bool:
     """Whether this level of a template stands for itself, and can't be written in a rule."""
     return len(level) > 1 and level[0] == "+"

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.cli import acl_learn
 from gateway.cli.sources import settings_of
-from gateway.core.recorder import Observation
+from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import Action
 from gateway.store import open_store
 
@@ -80,7 +80,7 @@ def test_what_goes_on_for_long_is_counted_from_its_beginning(place, seen):
     found = answer(place, "acl learn --device lamp-1 --for 2h")
     (one,) = found["allow"]
     assert one["count"] == 103
-    assert one["last_at"] - one["first_at"] == 49 * HOUR
+    assert one["last_at"] - one["first_at"] == pytest.approx(49 * HOUR, abs=60)
     head = found["role"].partition("description")[0].replace("\n# ", " ")
     assert "did in the last 2h" in head
     assert "they begin with the first time of their line, which may be before that" in head
@@ -166,6 +166,15 @@ def test_rights_that_nobody_used(place, seen):
     _, out, _ = place.shell("gateway-admin acl unused --for 2d")
     assert 'acl/roles/wide.toml:4  subscribe on "#"\n' in out
     assert out.startswith(f"recorded since {found['recorded_since']}; ")
+    assert found["not_recorded"] == 0
+    assert "not judged" not in out
+    seen("lamp-2", MORE, action=Action.SUBSCRIBE, count=3)
+    seen("lamp-2", MORE, allowed=False)
+    found = answer(place, "acl unused --for 2d")
+    assert "wide" not in {one["role"] for one in found["unused"]}
+    assert found["not_recorded"] == 3
+    _, out, _ = place.shell("gateway-admin acl unused --for 2d")
+    assert "not judged: 3 that found no room; all rules that may have allowed them count as used\n" in out
     code, _, err = place.shell("gateway-admin acl unused --for 1s")
     assert (code, "nothing was recorded in the last 1s" in err) == (1, True)
 
