@@ -6,7 +6,7 @@ came is not found here: that is for `gateway.policy.diff`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +14,8 @@ from gateway.core.identity import Device, Identity
 from gateway.core.policy import Policy
 from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import Action, Decision, Rule
-from gateway.core.templates import topic_of
+from gateway.core.templates import filter_of, topic_of
+from gateway.mqtt.topics import intersection
 
 _CLIENT = "any-client-id"
 """For `{client}`, which is recorded only where a rule says it."""
@@ -72,6 +73,21 @@ def judge(policy: Policy, identity: Identity, action: Action, template: str) -> 
     if action is Action.SUBSCRIBE:
         return access.decide_filter(topic)
     return access.decide(action, "/".join([_VALUE if level == "+" else level for level in topic.split("/")]))
+
+
+def met(policy: Policy, identity: Identity, one: Observation) -> Iterator[Rule]:
+    """The rules, allows and denies, that may have decided something of what was recorded.
+
+    More than one topic may be in it: what many have in common, what found no room, what was called by a
+    label that is gone. A label of a rule that this identity lacks may have been there.
+    """
+    topic = filter_of(one.template, identity)
+    for name in identity.roles:
+        for rule in policy.roles[name].rules if name in policy.roles else ():
+            if one.action in rule.actions and (
+                one.template == MORE or intersection(filter_of(rule.topic, identity), topic) is not None
+            ):
+                yield rule
 
 
 def conditions(grants: Iterable[Rule]) -> frozenset[Conditions]:

@@ -40,6 +40,9 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
     lines += _comments(
         "Allowed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
     )
+    lines += _comments(
+        "Refused at times, for a single message or before there was a rule; allowed here.", proposal.at_times
+    )
     lines += _comments("Refused, and not allowed here.", proposal.refused)
     return "\n".join([*lines, ""])
 
@@ -61,6 +64,11 @@ def _warnings(proposal: Proposal) -> Iterator[str]:
         yield f"Left out: {proposal.elsewhere} decisions that other roles of these devices allow."
     if proposal.more:
         yield f"Not complete: {proposal.more} decisions found no room, for the topics were too many."
+    if proposal.in_part:
+        told = _list(proposal.in_part)
+        yield f"Careful: of these it allows the part that today's rules allow, used or not: {told}."
+    if proposal.gone:
+        yield f"Careful: it allows what no rule of today allows: {_list(proposal.gone)}."
     if proposal.lost:
         yield f"Careful: it refuses what was allowed when it was recorded: {_list(proposal.lost)}."
     if proposal.won:

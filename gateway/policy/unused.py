@@ -9,9 +9,7 @@ from gateway.core.identity import Device
 from gateway.core.policy import Action, Effect, Policy, Rule
 from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import Decision
-from gateway.core.templates import filter_of
-from gateway.mqtt.topics import intersection
-from gateway.policy.replay import as_identity, judge
+from gateway.policy.replay import as_identity, judge, met
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +53,8 @@ def _needed(policy: Policy, device: Device, one: Observation) -> Iterable[Rule]:
         return decision.grants
     # What many topics have in common, what found no room, and labels that are gone: which of them needed
     # which rule is not known any more.
-    return _touched(policy, device, one)
+    return met(policy, as_identity(device), one)
 
 
 def _covered(decision: Decision, one: Observation) -> bool:
     return one.action is Action.SUBSCRIBE and decision.allowed
-
-
-def _touched(policy: Policy, device: Device, one: Observation) -> Iterable[Rule]:
-    identity = as_identity(device)
-    topic = filter_of(one.template, identity)
-    for name in device.roles:
-        for rule in policy.roles[name].rules if name in policy.roles else ():
-            if one.action in rule.actions and (
-                one.template == MORE or intersection(filter_of(rule.topic, identity), topic) is not None
-            ):
-                yield rule

@@ -14,7 +14,7 @@ def who(device_id, **labels):
 
 
 def names(*uses):
-    return named([(identity, PUBLISH, template) for identity, template in uses])
+    return named([(identity, PUBLISH, template, tuple(rules)) for identity, template, *rules in uses])
 
 
 def test_what_was_recorded_is_kept_when_nothing_speaks_against_it():
@@ -54,8 +54,8 @@ def test_what_is_explained_already_speaks_for_nothing_more():
 
 
 def test_actions_are_apart():
-    uses = [(who("hub"), PUBLISH, "{device}"), (who("a"), Action.SUBSCRIBE, "hub")]
-    uses += [(who("b"), Action.SUBSCRIBE, "hub")]
+    uses = [(who("hub"), PUBLISH, "{device}", ()), (who("a"), Action.SUBSCRIBE, "hub", ())]
+    uses += [(who("b"), Action.SUBSCRIBE, "hub", ())]
     assert named(uses) == ["{device}", "hub", "hub"]
 
 

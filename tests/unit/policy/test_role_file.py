@@ -115,6 +115,15 @@ def test_what_has_to_be_known_of_it_stands_at_its_head():
     assert 'Careful: it refuses what was allowed when it was recorded: d-1 publish "a/{device}/no"' in denied
     admitted = text_of(saw("a/{label.room}"), saw("a/k", allowed=False))
     assert 'Careful: it allows what was refused when it was recorded: d-1 publish "a/k"' in admitted
+    gone = text_of(saw("x"), policy=Policy([], sensitive=[], limits=Limits(), reserved="gateway"))
+    assert 'Careful: it allows what no rule of today allows: d-1 publish "x".' in gone
+    roles = [Role("r", "", (rule(Effect.ALLOW, "a/b"),))]
+    narrow = Policy(roles, sensitive=[], limits=Limits(), reserved="gateway")
+    part = text_of(saw("a/+"), saw("a/b", allowed=False), saw("a/c", allowed=False), policy=narrow)
+    assert "Careful: of these it allows the part that today's rules allow, used or not: d-1" in part
+    at_times = text_of(saw("x"), saw("x", allowed=False))
+    assert "# Refused at times, for a single message or before there was a rule" in at_times
+    assert "not allowed here" not in at_times
     braces = text_of(saw("a"), saw("x/+{device}"))
     assert '#   publish    "x/{device}"  once' in braces
     for text in (denied, admitted, braces):
