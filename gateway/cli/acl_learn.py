@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.core.identity import Device
     from gateway.core.recorder import Observation
     from gateway.policy.learn import Proposal
-    from gateway.policy.replay import Change
+    from gateway.policy.replay import Change, Replay
     from gateway.policy.unused import Unused
 
 _KEPT = "The gateway keeps what devices did for 14 days."
@@ -236,29 +236,41 @@ def replayed(
         "judged": found.judged,
         "unknown": found.unknown,
         "not_recorded": found.more,
+        "in_part": [_seen(one) for one in found.in_part],
         "changes": [_change(one) for one in found.changes],
     }
     return value, [
         f"replay: {len(found.changes)} of {found.judged} recorded decisions change",
         *(f"  {_change_line(one)}" for one in found.changes),
-        *_not_judged(found.unknown, found.more),
+        *_not_judged(found),
     ]
 
 
-def _not_judged(unknown: int, more: int) -> Iterable[str]:
-    if unknown:
-        yield f"  not judged: {unknown} of devices or labels that are gone"
-    if more:
-        yield f"  not judged: {more} that found no room when they were recorded"
+def _not_judged(found: Replay) -> Iterable[str]:
+    from gateway.policy.role_file import listed
+
+    if found.unknown:
+        yield f"  not judged: {found.unknown} of devices or labels that are gone"
+    if found.more:
+        yield f"  not judged: {found.more} that found no room when they were recorded"
+    if found.in_part:
+        told = f"{len(found.in_part)} of many topics each, that rules meet in part: {listed(found.in_part)}"
+        yield f"  not judged: {told}"
+
+
+def _seen(one: Observation) -> dict[str, object]:
+    return {
+        "device_id": one.device_id,
+        "action": one.action.value,
+        "topic": one.template,
+        "count": one.count,
+    }
 
 
 def _change(one: Change) -> Mapping[str, object]:
     seen = one.observation
     return {
-        "device_id": seen.device_id,
-        "action": seen.action.value,
-        "topic": seen.template,
-        "count": seen.count,
+        **_seen(seen),
         "last_at": seen.last_at,
         "recorded": "allowed" if seen.allowed else "refused",
         "now": one.effect.value,

@@ -65,14 +65,14 @@ def _warnings(proposal: Proposal) -> Iterator[str]:
     if proposal.more:
         yield f"Not complete: {proposal.more} decisions found no room, for the topics were too many."
     if proposal.in_part:
-        told = _list(proposal.in_part)
+        told = listed(proposal.in_part)
         yield f"Careful: of these it allows the part that today's rules allow, used or not: {told}."
     if proposal.gone:
-        yield f"Careful: it allows what no rule of today allows: {_list(proposal.gone)}."
+        yield f"Careful: it allows what no rule of today allows: {listed(proposal.gone)}."
     if proposal.lost:
-        yield f"Careful: it refuses what was allowed when it was recorded: {_list(proposal.lost)}."
+        yield f"Careful: it refuses what was allowed when it was recorded: {listed(proposal.lost)}."
     if proposal.won:
-        yield f"Careful: it allows what was refused when it was recorded: {_list(proposal.won)}."
+        yield f"Careful: it allows what was refused when it was recorded: {listed(proposal.won)}."
 
 
 def _topics(topics: Topics) -> Iterator[str]:
@@ -142,7 +142,8 @@ def _names(devices: Collection[str]) -> str:
     return _some(sorted(devices))
 
 
-def _list(observations: Iterable[Observation]) -> str:
+def listed(observations: Iterable[Observation]) -> str:
+    """These for people: the first of them, and how many more."""
     return _some([f"{one.device_id} {one.action} {quoted(one.template)}" for one in observations])
 
 

@@ -186,7 +186,7 @@ def test_what_another_policy_would_change_of_what_was_done(place, seen):
     )
     seen("lamp-2", "devices/lamp-1/state", count=4)
     same = answer(place, "acl diff acl acl --replay")
-    assert same["replay"] == {"judged": 5, "unknown": 0, "not_recorded": 0, "changes": []}
+    assert same["replay"] == {"judged": 5, "unknown": 0, "not_recorded": 0, "in_part": [], "changes": []}
     found = answer(place, "acl diff acl new --replay")["replay"]
     changes = {(one["device_id"], one["topic"]): one for one in found["changes"]}
     assert {name: one["now"] for name, one in changes.items()} == {
@@ -204,7 +204,15 @@ def test_what_another_policy_would_change_of_what_was_done(place, seen):
     assert "replay: 5 of 5 recorded decisions change\n" in out
     assert '  lamp-2 publish "devices/lamp-1/state" (4 times): is refused\n' in out
     assert '  lamp-1 publish "no" (once): has other conditions by new/roles/wide.toml:4\n' in out
+    assert "not judged" not in out
     assert "replay" not in answer(place, "acl diff acl new")
+    seen("lamp-1", "devices/+/state", count=2)
+    found = answer(place, "acl diff acl new --replay")["replay"]
+    many = {"device_id": "lamp-1", "action": "publish", "topic": "devices/+/state", "count": 2}
+    assert (found["judged"], found["in_part"]) == (5, [many])
+    _, out, _ = place.shell("gateway-admin acl diff acl new --replay")
+    told = 'not judged: 1 of many topics each, that rules meet in part: lamp-1 publish "devices/+/state"'
+    assert f"  {told}\n" in out
 
 
 def test_a_replay_of_a_time_needs_to_be_asked_for(place):
