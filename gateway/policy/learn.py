@@ -72,6 +72,9 @@ class Proposal:
     """Taken over from today's roles."""
     refused: Mapping[Action, Topics]
     """And not allowed by this role."""
+    barred: Mapping[Action, Topics]
+    """Those of the refused that are not to be given: a deny of today meets them, they begin with a `$`, or
+    no rule can name them."""
     at_times: Mapping[Action, Topics]
     """Refused, and allowed and used too: it was about the message, or the rules were others."""
     unwritable: Mapping[Action, Topics]
@@ -127,6 +130,7 @@ def learn(
         allows=allows,
         denies=_denies(policy, roles, allows),
         refused={},
+        barred={},
         at_times={},
         unwritable=_together(use.seen for use in uses if template_fault(use.seen.template)),
         elsewhere=elsewhere,
@@ -272,6 +276,16 @@ def _denies(
     return tuple(found)
 
 
+def _barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
+    # A topic with a $ is the bus's own, its administration among them: a person writes it or nobody.
+    if topic[:1] == "$" or template_fault(topic):
+        return True
+    wide = _anybody(topic)
+    return any(
+        action in rule.actions and intersection(_anybody(rule.topic), wide) is not None for rule in denies
+    )
+
+
 def _anybody(template: str) -> str:
     """A filter of all that the template may mean, whoever it is."""
     return "/".join(["+" if level[:1] == "{" else level for level in template.split("/")])
@@ -308,9 +322,22 @@ def _checked(
         else:
             won.append(one)
     names = named([(who[one.device_id], one.action, one.template, ()) for one in kept_out])
+    told = _together(replace(one, template=name) for one, name in zip(kept_out, names, strict=True))
+    held = {name for identity in who.values() for name in identity.roles}
+    denies = [
+        rule
+        for role in policy.roles.values()
+        if role.name in held
+        for rule in role.rules
+        if rule.effect is Effect.DENY
+    ]
     return replace(
         proposal,
-        refused=_together(replace(one, template=name) for one, name in zip(kept_out, names, strict=True)),
+        refused=told,
+        barred={
+            action: {topic: evidence for topic, evidence in topics.items() if _barred(action, topic, denies)}
+            for action, topics in told.items()
+        },
         at_times=_together(at_times),
         won=tuple(won),
         lost=tuple(use.seen for use in written if grant(use.seen) is None),

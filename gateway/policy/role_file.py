@@ -43,7 +43,11 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
     lines += _comments(
         "Refused at times, for a single message or before there was a rule; allowed here.", proposal.at_times
     )
-    lines += _comments("Refused, and not allowed here.", proposal.refused)
+    lines += _refused(proposal)
+    lines += _comments(
+        "Refused, and not allowed here: a deny says so, or it begins with $, or no rule can say it.",
+        proposal.barred,
+    )
     return "\n".join([*lines, ""])
 
 
@@ -109,6 +113,33 @@ def _deny(rule: Rule) -> Iterator[str]:
     yield "[[deny]]"
     yield f"actions = [{', '.join(quoted(action) for action in sorted(rule.actions))}]"
     yield f"topics = [{quoted(rule.topic)}]"
+
+
+def _refused(proposal: Proposal) -> Iterator[str]:
+    """As blocks that can be uncommented line by line."""
+    left = _REFUSED_MOST
+    begun = False
+    for action, topics in sorted(proposal.refused.items()):
+        barred = proposal.barred.get(action, {})
+        mine = [(topic, topics[topic]) for topic in sorted(topics) if topic not in barred]
+        if not mine:
+            continue
+        if not begun:
+            yield ""
+            yield "# Refused, and not allowed here. While a device is observed it passes: the record does"
+            yield "# not tell them apart. Uncomment what is needed, and nothing else."
+            begun = True
+        yield "#"
+        yield "# [[allow]]"
+        yield f'# actions = ["{action}"]'
+        yield "# topics = ["
+        shown = mine[: max(left, 1)]  # a list without topics were an error in the file
+        left -= len(shown)
+        for topic, evidence in shown:
+            yield f"#   {quoted(topic)},  # {_told(evidence)}"
+        if len(mine) > len(shown):
+            yield f"#   # and {len(mine) - len(shown)} more"
+        yield "# ]"
 
 
 def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
