@@ -1,8 +1,9 @@
 """A least-privilege role, proposed from what devices were seen to do.
 
-It allows what was allowed and used, and more than that only where a level varies: the conditions of today's
-rules are kept, and so are the denies that take something out of what it allows. What was refused is told,
-not allowed. Knows no files: `gateway.policy.role_file` writes it down.
+It allows what was allowed and used, and more than that only where a level varies and a rule of today has a
+wildcard for it. The conditions of today's rules are kept, and so are the denies that take something out of
+what it allows. What was refused is told, not allowed. Knows no files: `gateway.policy.role_file` writes it
+down.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gateway.core.identity import Device, Identity
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
@@ -17,7 +19,7 @@ from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import template_fault
 from gateway.core.templates import filter_of, generalised
 from gateway.core.topic_tree import TopicTree
-from gateway.mqtt.topics import intersection, split_filter
+from gateway.mqtt.topics import covers, intersection, split_filter
 from gateway.policy.naming import named
 from gateway.policy.replay import FREE, Conditions, as_identity, conditions, judge, met
 
@@ -213,21 +215,30 @@ def _allows(
 ) -> dict[tuple[Action, Conditions], Topics]:
     names = named([(who[use.seen.device_id], use.seen.action, use.seen.template, use.rules) for use in uses])
     grouped: defaultdict[tuple[Action, Conditions], Topics] = defaultdict(dict)
+    said: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
     for use, template in zip(uses, names, strict=True):
         topics = grouped[use.seen.action, use.asked]
         topics.setdefault(template, Evidence()).add(_evidence(use.seen, template))
+        said[use.seen.action, use.asked].setdefault(template, set()).update(use.rules)
     kept_out = defaultdict(list)
     for one in refused:
         kept_out[one.action].append(one.template)
     allows = {}
     for key, topics in sorted(grouped.items(), key=_order):
         plain = _fewest(topics)
-        becomes = generalised(plain, kept_out[key[0]])
+        becomes = generalised(plain, kept_out[key[0]], partial(_within, said[key]))
         wider: Topics = {}
         for template, evidence in plain.items():
             wider.setdefault(becomes[template], Evidence()).add(evidence)
         allows[key] = _fewest(wider)
     return allows
+
+
+def _within(said: Mapping[str, Collection[str]], wide: str) -> bool:
+    """Whether a rule of today is as wide, or all are gone that allowed what it takes in."""
+    if any(covers(rule, wide) for rule in {rule for rules in said.values() for rule in rules}):
+        return True
+    return not all(said.values()) and not any(rules and covers(wide, topic) for topic, rules in said.items())
 
 
 def _order(item: tuple[tuple[Action, Conditions], Topics]) -> tuple[int, tuple[int, bool, int]]:

@@ -100,6 +100,15 @@ def test_no_plus_is_made_that_takes_in_what_was_refused():
     assert topics(learn(WIDE, [ONE], [*used, elsewhere])) == ["a/+"]
 
 
+def test_no_plus_is_made_where_the_rules_of_today_name_each_value():
+    used = [saw(one.device_id, "a/{device}") for one in THREE] + [saw("d-1", f"b/{n}") for n in (1, 2, 3)]
+    words = [allow(f"a/{one.device_id}") for one in THREE] + [allow(f"b/{n}") for n in (1, 2, 3, 4)]
+    assert topics(learn(policy(*words), THREE, used)) == ["a/d-1", "a/d-2", "a/d-3", "b/1", "b/2", "b/3"]
+    assert topics(learn(policy(*words, allow("b/#")), [ONE], used)) == ["a/d-1", "b/+"]
+    # Of rules that are gone nobody knows what they were.
+    assert topics(learn(policy(allow("else")), [ONE], used[3:])) == ["b/+"]
+
+
 def test_deliveries_need_no_rule_beside_the_filter_they_came_by():
     used = [saw("d-1", one, SUBSCRIBE, n=n) for n, one in enumerate(("a/#", "a/b", "a/c/d", "b/+", "b/x"), 1)]
     found = learn(WIDE, [ONE], used)
@@ -203,7 +212,7 @@ def test_what_many_topics_have_in_common_keeps_conditions_and_roles():
     used = [saw("d-1", "a/+", n=7), saw("d-1", "+/x")]
     found = learn(today, [both], used)
     assert {asked: list(each) for (_, asked), each in found.allows.items()} == {
-        (0, False, 10): ["a/+"],
+        (0, False, 10): ["a/b", "a/c", "a/d"],
         (1, True, None): ["a/{device}"],
         FREE: ["a/e", "{label.room}/x"],
     }
@@ -326,8 +335,9 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
     grants = [rule for rule in today.roles["r"].rules if rule.effect is Effect.ALLOW]
     for each in found.allows.values():
         for evidence in each.values():
-            # Before levels became `+`, all that is allowed was within a rule, whoever the device is.
             assert all(any(covers(rule.topic, one) for rule in grants) for one in evidence.seen)
+        # Whoever the device is, all that is allowed is within a rule.
+        assert all(any(covers(rule.topic, one) for rule in grants) for one in each)
     told = {(one.device_id, one.action, one.template) for one in found.won}
     if not found.allows:
         return
