@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from gateway.core.identity import Device
     from gateway.core.recorder import Observation
     from gateway.policy.learn import Proposal
-    from gateway.policy.replay import Change
+    from gateway.policy.replay import Change, Replay
     from gateway.policy.unused import Unused
 
 _KEPT = "The gateway keeps what devices did for 14 days."
+_AT_ONCE = 1_000
+"""Devices in one query: SQLite takes 32,766 values."""
 
 
 def learn(
@@ -39,7 +41,12 @@ def learn(
     ] = None,
     *,
     time: Annotated[
-        str, typer.Option("--for", metavar="TIME", help="How far to look back: 90m, 24h, 14d.")
+        str,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="Learn from what was done in this time: 90m, 24h, 14d. Its counts may be older.",
+        ),
     ] = "24h",
     out: Annotated[
         Path | None,
@@ -70,6 +77,11 @@ def learn(
         settings = settings_of(config)
         policy = policy_of(settings)
         devices, observations = asyncio.run(_recorded(settings, seconds, device_id, role))
+        if role is not None and not devices and role not in policy.roles:
+            raise Failure(
+                f"there is no role {role!r} in {settings.acl_path / 'roles'}; "
+                f"the roles are: {', '.join(sorted(policy.roles))}"
+            )
         if not observations:
             whom = f"device {device_id}" if device_id else f"devices with the role {role}"
             raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")
@@ -89,18 +101,24 @@ def learn(
 async def _recorded(
     settings: Settings, seconds: int, device_id: str | None = None, role: str | None = None
 ) -> tuple[dict[str, Device], list[Observation]]:
-    """The devices, and what was recorded of them in the last `seconds`."""
-    since = int(datetime.now(UTC).timestamp()) - seconds
+    """The devices, and what was recorded of them, if it was done again in the last `seconds`."""
+    since = _since(seconds)
     async with store_of(settings) as store:
         if device_id is not None:
             devices = [await known_device(store, device_id)]
         else:
             devices = [one for one in await store.devices() if role is None or role in one.roles]
-        observations = await store.observations(since, None if device_id is None else [device_id])
-    known = {one.device_id: one for one in devices}
-    if device_id is None and role is None:
-        return known, observations
-    return known, [one for one in observations if one.device_id in known]
+        known = {one.device_id: one for one in devices}
+        if device_id is None and role is None:
+            return known, await store.observations(since)
+        asked, observations = sorted(known), []
+        for at in range(0, len(asked), _AT_ONCE):
+            observations += await store.observations(since, asked[at : at + _AT_ONCE])
+    return known, observations
+
+
+def _since(seconds: int) -> int:
+    return int(datetime.now(UTC).timestamp()) - seconds
 
 
 def _write(path: Path, text: str) -> None:
@@ -155,11 +173,12 @@ def unused(
     """List the allow rules that nothing needed of what devices did.
 
     Each with file and line, and with the actions nobody used. What was done before the gateway recorded
-    it, or more than 14 days ago, is not known: read the first line of the answer. Exit code 0, whatever
-    is found; 1: nothing was recorded.
+    it, or more than 14 days ago, is not known: read the first line of the answer. A rule that may have
+    been used is not listed. Exit code 0, whatever is found; 1: nothing was recorded.
     """
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
+        from gateway.core.recorder import MORE
         from gateway.policy.role_file import time_text
         from gateway.policy.unused import unused as idle
 
@@ -169,12 +188,22 @@ def unused(
         if not observations:
             raise Failure(f"nothing was recorded in the last {time}. {_KEPT}")
         found = idle(policy, observations, devices)
-        first = time_text(min(one.first_at for one in observations))
+        first = time_text(max(_since(seconds), min(one.first_at for one in observations)))
         rules = sum(len(role.rules) for role in policy.roles.values())
+        more = sum(
+            one.count
+            for one in observations
+            if one.allowed and one.template == MORE and one.device_id in devices
+        )
         answer.give(
-            {"recorded_since": first, "unused": [_idle(one) for one in found]},
+            {"recorded_since": first, "not_recorded": more, "unused": [_idle(one) for one in found]},
             f"recorded since {first}; {len(found)} of {rules} rules have an action that nobody used",
             *map(_idle_line, found),
+            *(
+                [f"not judged: {more} that found no room; all rules that may have allowed them count as used"]
+                if more
+                else []
+            ),
         )
 
 
@@ -207,29 +236,41 @@ def replayed(
         "judged": found.judged,
         "unknown": found.unknown,
         "not_recorded": found.more,
+        "in_part": [_seen(one) for one in found.in_part],
         "changes": [_change(one) for one in found.changes],
     }
     return value, [
         f"replay: {len(found.changes)} of {found.judged} recorded decisions change",
         *(f"  {_change_line(one)}" for one in found.changes),
-        *_not_judged(found.unknown, found.more),
+        *_not_judged(found),
     ]
 
 
-def _not_judged(unknown: int, more: int) -> Iterable[str]:
-    if unknown:
-        yield f"  not judged: {unknown} of devices or labels that are gone"
-    if more:
-        yield f"  not judged: {more} that found no room when they were recorded"
+def _not_judged(found: Replay) -> Iterable[str]:
+    from gateway.policy.role_file import listed
+
+    if found.unknown:
+        yield f"  not judged: {found.unknown} of devices or labels that are gone"
+    if found.more:
+        yield f"  not judged: {found.more} that found no room when they were recorded"
+    if found.in_part:
+        told = f"{len(found.in_part)} of many topics each, that rules meet in part: {listed(found.in_part)}"
+        yield f"  not judged: {told}"
+
+
+def _seen(one: Observation) -> dict[str, object]:
+    return {
+        "device_id": one.device_id,
+        "action": one.action.value,
+        "topic": one.template,
+        "count": one.count,
+    }
 
 
 def _change(one: Change) -> Mapping[str, object]:
     seen = one.observation
     return {
-        "device_id": seen.device_id,
-        "action": seen.action.value,
-        "topic": seen.template,
-        "count": seen.count,
+        **_seen(seen),
         "last_at": seen.last_at,
         "recorded": "allowed" if seen.allowed else "refused",
         "now": one.effect.value,

@@ -19,9 +19,9 @@ MORE = ""
 """The template of all that found no room."""
 _OF_A_DEVICE = 256
 _IN_ALL = 50_000
-"""Different observations that wait to be saved: with the two below it bounds them to some 40 MB."""
+"""Different observations that wait to be saved: with the two below it bounds them to 45 MB."""
 _LONGEST = 512
-"""Characters of a topic."""
+"""Bytes of an action and its template, which a label of one letter makes longer than its topic."""
 _LEVELS = 16
 
 
@@ -41,7 +41,10 @@ class Observation:
     last_at: int
 
 
-_Key = tuple[Action, str, bool]
+def _read(key: bytes) -> tuple[Action, str, bool]:
+    text = key.decode()
+    at = next(at for at, sign in enumerate(text) if sign in "+-")
+    return Action(text[:at]), text[at + 1 :], text[at] == "+"
 
 
 class Recorder:
@@ -50,7 +53,7 @@ class Recorder:
     __slots__ = ("_different", "_uses")
 
     def __init__(self) -> None:
-        self._uses: dict[str, dict[_Key, int]] = {}
+        self._uses: dict[str, dict[bytes, int]] = {}
         self._different = 0
 
     def note(self, identity: Identity, action: Action, topic: str, decision: Decision) -> None:
@@ -58,17 +61,19 @@ class Recorder:
         if decision is RESERVED or decision is SERVICE:
             return  # no rule gives or takes that
         template = MORE
-        if len(topic) <= _LONGEST and topic.count("/") < _LEVELS:
+        if topic.count("/") < _LEVELS:
             template = template_of(topic, identity, decision.grants)
-        self._add(identity.device_id, (action, template, decision.allowed), 1)
+        self._add(identity.device_id, action, template, 1, allowed=decision.allowed)
 
-    def _add(self, device_id: str, key: _Key, count: int) -> None:
+    def _add(self, device_id: str, action: Action, template: str, count: int, *, allowed: bool) -> None:
         uses = self._uses.get(device_id)
         if uses is None:
             uses = self._uses[device_id] = {}
+        # As UTF-8: of text, one emoji would make every letter take four bytes.
+        key = f"{action}{'+' if allowed else '-'}{template}".encode()
         if key not in uses:
-            if len(uses) >= _OF_A_DEVICE or self._different >= _IN_ALL:
-                key = (key[0], MORE, key[2])
+            if len(key) > _LONGEST or len(uses) >= _OF_A_DEVICE or self._different >= _IN_ALL:
+                key = key[: len(action) + 1]  # the template is MORE
             self._different += key not in uses
         uses[key] = uses.get(key, 0) + count
 
@@ -82,13 +87,10 @@ class Recorder:
             device_id = next(iter(self._uses))
             uses = self._uses.pop(device_id)
             self._different -= len(uses)
-            taken += [
-                Observation(device_id, action, template, allowed, count, now, now)
-                for (action, template, allowed), count in uses.items()
-            ]
+            taken += [Observation(device_id, *_read(key), count, now, now) for key, count in uses.items()]
         return taken
 
     def put_back(self, observations: list[Observation]) -> None:
         """These could not be saved."""
         for one in observations:
-            self._add(one.device_id, (one.action, one.template, one.allowed), one.count)
+            self._add(one.device_id, one.action, one.template, one.count, allowed=one.allowed)

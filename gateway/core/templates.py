@@ -11,7 +11,7 @@ levels, and a device that writes `{device}` into its topics must not be taken fo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from gateway.core.identity import Identity
 from gateway.core.rules import Rule, resolve, template_values
@@ -56,16 +56,30 @@ def topic_of(template: str, identity: Identity) -> str | None:
     return "/".join([level[1:] if is_marked(level) else level for level in resolved.split("/")])
 
 
+def filter_of(template: str, identity: Identity) -> str:
+    """A filter of all that a template, or the topic of a rule, may have meant for this identity.
+
+    As `topic_of`, with `+` for a placeholder that has no value: its label may be gone.
+    """
+    if "{" not in template and "}" not in template:
+        return template  # nothing stands for anything, and nothing is marked: asked of each rule
+    values = template_values(identity)
+    levels = [values.get(level, "+") if level[:1] == "{" else level for level in template.split("/")]
+    return "/".join([level[1:] if is_marked(level) else level for level in levels])
+
+
 def is_marked(level: str) -> bool:
     """Whether this level of a template stands for itself, and can't be written in a rule."""
     return len(level) > 1 and level[0] == "+"
 
 
-def generalised(templates: Collection[str], refused: Iterable[str] = ()) -> dict[str, str]:
+def generalised(
+    templates: Collection[str], refused: Iterable[str] = (), may: Callable[[str], bool] = lambda _: True
+) -> dict[str, str]:
     """What each template becomes when levels that vary become `+`.
 
     A level varies when at least three values of it were seen with all other levels equal, placeholders not
-    counted; it stays as it is when the `+` would take in one of the `refused` templates.
+    counted; it stays as it is when the `+` would take in one of the `refused` templates, or `may` says no.
     """
     sources: dict[_Levels, list[str]] = {tuple(one.split("/")): [one] for one in templates}
     kept_out = [one for one in refused if tuple(one.split("/")) not in sources]
@@ -74,7 +88,11 @@ def generalised(templates: Collection[str], refused: Iterable[str] = ()) -> dict
         by_position = _varying(sources, blocked)
         # The level with the most values first, for it is the least likely to be a word with a meaning.
         for at in sorted(by_position, key=lambda at: (-_most(by_position[at].values()), at)):
-            wider = {wide: group for wide, group in by_position[at].items() if not _takes_in(wide, kept_out)}
+            wider = {
+                wide: group
+                for wide, group in by_position[at].items()
+                if not _takes_in(wide, kept_out) and may("/".join(wide))
+            }
             blocked |= by_position[at].keys() - wider.keys()
             for wide, group in wider.items():
                 merged = [source for levels in group for source in sources.pop(levels)]

@@ -1,8 +1,9 @@
 """A least-privilege role, proposed from what devices were seen to do.
 
-It allows what was allowed and used, and more than that only where a level varies: the conditions of today's
-rules are kept, and so are the denies that take something out of what it allows. What was refused is told,
-not allowed. Knows no files: `gateway.policy.role_file` writes it down.
+It allows what was allowed and used, and more than that only where a level varies and a rule of today has a
+wildcard for it. The conditions of today's rules are kept, and so are the denies that take something out of
+what it allows. What was refused is told, not allowed. Knows no files: `gateway.policy.role_file` writes it
+down.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gateway.core.identity import Device, Identity
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
 from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import template_fault
-from gateway.core.templates import generalised
+from gateway.core.templates import filter_of, generalised
 from gateway.core.topic_tree import TopicTree
-from gateway.mqtt.topics import intersection, split_filter
+from gateway.mqtt.topics import covers, intersection, split_filter
 from gateway.policy.naming import named
-from gateway.policy.replay import FREE, Conditions, as_identity, conditions, judge
+from gateway.policy.replay import FREE, Conditions, as_identity, conditions, judge, met
 
 _NAME = "learned"
 _ASKED_OF = {Action.PUBLISH: 3, Action.SUBSCRIBE: 1}
@@ -50,6 +52,18 @@ Topics = dict[str, Evidence]
 
 
 @dataclass(frozen=True, slots=True)
+class _Use:
+    """What was recorded, or a part of it, and what today's rules say of it."""
+
+    seen: Observation
+    recorded: str
+    """The template of all of it."""
+    asked: Conditions
+    rules: tuple[str, ...]
+    """The topics of those that allow it under these conditions; none when they are gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """What a role would have to say, and what it was made of."""
 
@@ -59,6 +73,12 @@ class Proposal:
     denies: tuple[Rule, ...]
     """Taken over from today's roles."""
     refused: Mapping[Action, Topics]
+    """And not allowed by this role."""
+    barred: Mapping[Action, Topics]
+    """Those of the refused that are not to be given: a deny of today meets them, they begin with a `$`, or
+    no rule can name them."""
+    at_times: Mapping[Action, Topics]
+    """Refused, and allowed and used too: it was about the message, or the rules were others."""
     unwritable: Mapping[Action, Topics]
     """Allowed, but no rule can name them: they have a brace in a level."""
     elsewhere: int
@@ -69,6 +89,10 @@ class Proposal:
     """Allowed when it was recorded, and refused by this role: a deny that was made since then."""
     won: tuple[Observation, ...] = ()
     """Refused when it was recorded, and allowed by this role."""
+    gone: tuple[Observation, ...] = ()
+    """Allowed when it was recorded, and no rule of today says anything of it."""
+    in_part: tuple[Observation, ...] = ()
+    """Many topics in one record, of which today's rules allow some: those are proposed, used or not."""
 
     def role(self) -> Role:
         """As the policy reads it."""
@@ -87,48 +111,88 @@ def learn(
     who = {device.device_id: as_identity(device) for device in devices}
     seen = [one for one in observations if one.device_id in who]
     whole = [one for one in seen if one.template != MORE]
-    uses: list[tuple[Observation, frozenset[Conditions]]] = []
+    uses: list[_Use] = []
+    gone, in_part = [], []
     elsewhere = 0
     for one in whole:
         if one.allowed:
-            asked = _conditions(policy, who[one.device_id], one, role)
-            if asked:
-                uses.append((one, asked))
-            else:
-                elsewhere += one.count
+            needed = _needed(policy, who[one.device_id], one, role)
+            uses += needed
+            elsewhere += 0 if needed else one.count
+            if any(not use.rules for use in needed):
+                gone.append(one)
+            elif any(use.seen.template != use.recorded for use in needed):
+                in_part.append(one)
     refused = [one for one in whole if not one.allowed]
-    written = [(one, asked) for one, asked in uses if template_fault(one.template) is None]
+    written = [use for use in uses if template_fault(use.seen.template) is None]
     allows = _allows(written, refused, who)
     roles = {name for identity in who.values() for name in identity.roles} if role is None else {role}
     proposal = Proposal(
         devices=tuple(sorted({one.device_id for one in seen})),
         allows=allows,
         denies=_denies(policy, roles, allows),
-        refused=_together(refused),
-        unwritable=_together(one for one, _ in uses if template_fault(one.template)),
+        refused={},
+        barred={},
+        at_times={},
+        unwritable=_together(use.seen for use in uses if template_fault(use.seen.template)),
         elsewhere=elsewhere,
         more=sum(one.count for one in seen if one.template == MORE),
+        gone=tuple(gone),
+        in_part=tuple(in_part),
     )
-    return _checked(proposal, policy, [one for one, _ in written], refused, who)
+    return _checked(proposal, policy, written, refused, who)
 
 
-def _conditions(
-    policy: Policy, identity: Identity, one: Observation, role: str | None
-) -> frozenset[Conditions]:
-    """What today's rules ask of what was allowed; nothing at all if only other roles allow it."""
+def _needed(policy: Policy, identity: Identity, one: Observation, role: str | None) -> list[_Use]:
+    """What today's rules say of what was allowed; nothing at all if only other roles allow it."""
     decision = judge(policy, identity, one.action, one.template)
-    if decision is None or not decision.allowed:
-        return frozenset({FREE})  # allowed by rules that are gone
-    mine = [rule for rule in decision.grants if role is None or rule.role == role]
-    number = _ASKED_OF.get(one.action, 0)
-    return conditions(
-        replace(
-            rule,
-            max_qos=rule.max_qos if number else 2,
-            retain=rule.retain or number < 2,
-            max_payload=rule.max_payload if number > 2 else None,
-        )
-        for rule in mine
+    allowed = decision is not None and decision.allowed
+    grants = decision.grants if decision is not None else ()
+    mine = [rule for rule in grants if role is None or rule.role == role]
+    if mine or (allowed and one.action is Action.SUBSCRIBE):
+        return _by_conditions(one, one.template, mine)
+    # Denied by now; or many topics in one, and no rule is as wide: then the part of it that each rule says,
+    # under the conditions of this rule. As a whole it had no conditions, and rights of other roles.
+    rules = [rule for rule in met(policy, identity, one) if rule.effect is Effect.ALLOW]
+    if not rules:
+        return [_Use(one, one.template, FREE, ())]
+    parts: defaultdict[str, list[Rule]] = defaultdict(list)
+    for rule in rules:
+        if role is None or rule.role == role:
+            parts[_part(rule.topic, one.template, identity)].append(rule)
+    return [use for template, said in parts.items() for use in _by_conditions(one, template, said)]
+
+
+def _by_conditions(one: Observation, template: str, rules: Sequence[Rule]) -> list[_Use]:
+    """This part of it, under each of the conditions that these rules ask of it."""
+    part = replace(one, template=template)
+    asked = {rule: next(iter(conditions([_about(one.action, rule)]))) for rule in rules}
+    return [
+        _Use(part, one.template, each, tuple(rule.topic for rule in rules if asked[rule] == each))
+        for each in sorted(conditions(_about(one.action, rule) for rule in rules), key=_freest)
+    ]
+
+
+def _about(action: Action, rule: Rule) -> Rule:
+    """With those of its conditions that say something about this action."""
+    number = _ASKED_OF.get(action, 0)
+    return replace(
+        rule,
+        max_qos=rule.max_qos if number else 2,
+        retain=rule.retain or number < 2,
+        max_payload=rule.max_payload if number > 2 else None,
+    )
+
+
+def _part(rule: str, template: str, identity: Identity) -> str:
+    """What a rule and a template that meet have in common, in their words; in the rule's before others."""
+    both = intersection(filter_of(rule, identity), filter_of(template, identity)) or template
+    words = [rule.split("/"), template.split("/")]
+    return "/".join(
+        [
+            next((had[at] for had in words if at < len(had) and had[at] not in {"+", "#"}), level)
+            for at, level in enumerate(both.split("/"))
+        ]
     )
 
 
@@ -145,23 +209,24 @@ def _together(observations: Iterable[Observation]) -> dict[Action, Topics]:
 
 
 def _allows(
-    uses: Sequence[tuple[Observation, frozenset[Conditions]]],
+    uses: Sequence[_Use],
     refused: Iterable[Observation],
     who: Mapping[str, Identity],
 ) -> dict[tuple[Action, Conditions], Topics]:
-    names = named([(who[one.device_id], one.action, one.template) for one, _ in uses])
+    names = named([(who[use.seen.device_id], use.seen.action, use.seen.template, use.rules) for use in uses])
     grouped: defaultdict[tuple[Action, Conditions], Topics] = defaultdict(dict)
-    for (one, asked), template in zip(uses, names, strict=True):
-        for each in asked:
-            topics = grouped[one.action, each]
-            topics.setdefault(template, Evidence()).add(_evidence(one, template))
+    said: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
+    for use, template in zip(uses, names, strict=True):
+        topics = grouped[use.seen.action, use.asked]
+        topics.setdefault(template, Evidence()).add(_evidence(use.seen, template))
+        said[use.seen.action, use.asked].setdefault(template, set()).update(use.rules)
     kept_out = defaultdict(list)
     for one in refused:
         kept_out[one.action].append(one.template)
     allows = {}
     for key, topics in sorted(grouped.items(), key=_order):
         plain = _fewest(topics)
-        becomes = generalised(plain, kept_out[key[0]])
+        becomes = generalised(plain, kept_out[key[0]], partial(_within, said[key]))
         wider: Topics = {}
         for template, evidence in plain.items():
             wider.setdefault(becomes[template], Evidence()).add(evidence)
@@ -169,9 +234,21 @@ def _allows(
     return allows
 
 
+def _within(said: Mapping[str, Collection[str]], wide: str) -> bool:
+    """Whether a rule of today is as wide, or all are gone that allowed what it takes in."""
+    if any(covers(rule, wide) for rule in {rule for rules in said.values() for rule in rules}):
+        return True
+    return not all(said.values()) and not any(rules and covers(wide, topic) for topic, rules in said.items())
+
+
 def _order(item: tuple[tuple[Action, Conditions], Topics]) -> tuple[int, tuple[int, bool, int]]:
-    (action, (qos, retain, size)), _ = item
-    return list(Action).index(action), (-qos, not retain, -1 if size is None else size)
+    (action, asked), _ = item
+    return list(Action).index(action), _freest(asked)
+
+
+def _freest(asked: Conditions) -> tuple[int, bool, int]:
+    qos, retain, size = asked
+    return -qos, not retain, -1 if size is None else size
 
 
 def _fewest(topics: Topics) -> Topics:
@@ -210,6 +287,16 @@ def _denies(
     return tuple(found)
 
 
+def _barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
+    # A topic with a $ is the bus's own, its administration among them: a person writes it or nobody.
+    if topic[:1] == "$" or template_fault(topic):
+        return True
+    wide = _anybody(topic)
+    return any(
+        action in rule.actions and intersection(_anybody(rule.topic), wide) is not None for rule in denies
+    )
+
+
 def _anybody(template: str) -> str:
     """A filter of all that the template may mean, whoever it is."""
     return "/".join(["+" if level[:1] == "{" else level for level in template.split("/")])
@@ -218,7 +305,7 @@ def _anybody(template: str) -> str:
 def _checked(
     proposal: Proposal,
     policy: Policy,
-    allowed: Iterable[Observation],
+    written: Sequence[_Use],
     refused: Iterable[Observation],
     who: Mapping[str, Identity],
 ) -> Proposal:
@@ -230,14 +317,39 @@ def _checked(
         reserved=policy.reserved,
     )
 
-    def admits(one: Observation) -> bool:
+    def grant(one: Observation) -> Rule | None:
         identity = replace(who[one.device_id], roles=(_NAME,))
         decision = judge(alone, identity, one.action, one.template)
-        return decision is not None and decision.allowed
+        return decision.rule if decision is not None and decision.allowed else None
 
-    uses = {(one.device_id, one.action, one.template) for one in allowed}
-    lost = tuple(one for one in allowed if not admits(one))
-    won = tuple(
-        one for one in refused if (one.device_id, one.action, one.template) not in uses and admits(one)
+    used = {(use.seen.device_id, use.seen.action, use.recorded) for use in written}
+    kept_out, at_times, won = [], [], []
+    for one in refused:
+        rule = grant(one)
+        if rule is None:
+            kept_out.append(one)
+        elif (one.device_id, one.action, one.template) in used:
+            at_times.append(replace(one, template=rule.topic))
+        else:
+            won.append(one)
+    names = named([(who[one.device_id], one.action, one.template, ()) for one in kept_out])
+    told = _together(replace(one, template=name) for one, name in zip(kept_out, names, strict=True))
+    held = {name for identity in who.values() for name in identity.roles}
+    denies = [
+        rule
+        for role in policy.roles.values()
+        if role.name in held
+        for rule in role.rules
+        if rule.effect is Effect.DENY
+    ]
+    return replace(
+        proposal,
+        refused=told,
+        barred={
+            action: {topic: evidence for topic, evidence in topics.items() if _barred(action, topic, denies)}
+            for action, topics in told.items()
+        },
+        at_times=_together(at_times),
+        won=tuple(won),
+        lost=tuple(use.seen for use in written if grant(use.seen) is None),
     )
-    return replace(proposal, lost=lost, won=won)

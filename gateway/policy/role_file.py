@@ -28,8 +28,8 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
     lines = [
         f"# {title}, learned from what {_names(proposal.devices)} did in {hours}.",
         "# It allows what was allowed and used, and nothing else. Counts are decisions, one for each topic",
-        "# and connection, not messages. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff`",
-        "# says what it changes.",
+        "# and connection, not messages; they begin with the first time of their line, which may be before",
+        "# that. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff` says what it changes.",
         *(f"# {line}" for line in _warnings(proposal)),
         f"description = {quoted(f'{title}, learned from {_names(proposal.devices)}.')}",
     ]
@@ -40,7 +40,14 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
     lines += _comments(
         "Allowed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
     )
-    lines += _comments("Refused, and not allowed here.", proposal.refused)
+    lines += _comments(
+        "Refused at times, for a single message or before there was a rule; allowed here.", proposal.at_times
+    )
+    lines += _refused(proposal)
+    lines += _comments(
+        "Refused, and not allowed here: a deny says so, or it begins with $, or no rule can say it.",
+        proposal.barred,
+    )
     return "\n".join([*lines, ""])
 
 
@@ -61,10 +68,15 @@ def _warnings(proposal: Proposal) -> Iterator[str]:
         yield f"Left out: {proposal.elsewhere} decisions that other roles of these devices allow."
     if proposal.more:
         yield f"Not complete: {proposal.more} decisions found no room, for the topics were too many."
+    if proposal.in_part:
+        told = listed(proposal.in_part)
+        yield f"Careful: of these it allows the part that today's rules allow, used or not: {told}."
+    if proposal.gone:
+        yield f"Careful: it allows what no rule of today allows: {listed(proposal.gone)}."
     if proposal.lost:
-        yield f"Careful: it refuses what was allowed when it was recorded: {_list(proposal.lost)}."
+        yield f"Careful: it refuses what was allowed when it was recorded: {listed(proposal.lost)}."
     if proposal.won:
-        yield f"Careful: it allows what was refused when it was recorded: {_list(proposal.won)}."
+        yield f"Careful: it allows what was refused when it was recorded: {listed(proposal.won)}."
 
 
 def _topics(topics: Topics) -> Iterator[str]:
@@ -103,6 +115,33 @@ def _deny(rule: Rule) -> Iterator[str]:
     yield f"topics = [{quoted(rule.topic)}]"
 
 
+def _refused(proposal: Proposal) -> Iterator[str]:
+    """As blocks that can be uncommented line by line."""
+    left = _REFUSED_MOST
+    begun = False
+    for action, topics in sorted(proposal.refused.items()):
+        barred = proposal.barred.get(action, {})
+        mine = [(topic, topics[topic]) for topic in sorted(topics) if topic not in barred]
+        if not mine:
+            continue
+        if not begun:
+            yield ""
+            yield "# Refused, and not allowed here. While a device is observed it passes: the record does"
+            yield "# not tell them apart. Uncomment what is needed, and nothing else."
+            begun = True
+        yield "#"
+        yield "# [[allow]]"
+        yield f'# actions = ["{action}"]'
+        yield "# topics = ["
+        shown = mine[: max(left, 1)]  # a list without topics were an error in the file
+        left -= len(shown)
+        for topic, evidence in shown:
+            yield f"#   {quoted(topic)},  # {_told(evidence)}"
+        if len(mine) > len(shown):
+            yield f"#   # and {len(mine) - len(shown)} more"
+        yield "# ]"
+
+
 def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
     lines = [
         f"#   {action:<9}  {quoted(_plain(topic))}  {_told(evidence)}"
@@ -134,7 +173,8 @@ def _names(devices: Collection[str]) -> str:
     return _some(sorted(devices))
 
 
-def _list(observations: Iterable[Observation]) -> str:
+def listed(observations: Iterable[Observation]) -> str:
+    """These for people: the first of them, and how many more."""
     return _some([f"{one.device_id} {one.action} {quoted(one.template)}" for one in observations])
 
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from gateway.core.identity import Device
 from gateway.core.policy import Action, Effect, Policy, Rule
 from gateway.core.recorder import MORE, Observation
-from gateway.core.rules import Decision, resolve, template_values
-from gateway.core.templates import topic_of
-from gateway.mqtt.topics import intersection
-from gateway.policy.replay import as_identity, judge
+from gateway.core.rules import Decision
+from gateway.policy.replay import as_identity, judge, met
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +27,13 @@ def unused(
 ) -> tuple[Unused, ...]:
     """The allow rules with an action that no recorded use of these devices needed, in the order of the files.
 
-    A rule that admits a use counts as needed, though another one admits it too.
+    A rule that admits a use counts as needed, though another one admits it too; and so does each one that may
+    have admitted it, when the record doesn't say which.
     """
     used: set[tuple[int, Action]] = set()
     for one in observations:
         device = devices.get(one.device_id)
-        if one.allowed and device is not None and one.template != MORE:
+        if one.allowed and device is not None:
             used |= {(id(rule), one.action) for rule in _needed(policy, device, one)}
     held = {role for device in devices.values() for role in device.roles}
     return tuple(
@@ -49,23 +48,13 @@ def unused(
 
 
 def _needed(policy: Policy, device: Device, one: Observation) -> Iterable[Rule]:
-    decision = judge(policy, as_identity(device), one.action, one.template)
-    if "+" not in one.template.split("/") or _covered(decision, one):
-        return decision.grants if decision else ()
-    # What many topics have in common: which of them needed which rule is not known any more.
-    return _touched(policy, device, one)
+    decision = None if one.template == MORE else judge(policy, as_identity(device), one.action, one.template)
+    if decision is not None and ("+" not in one.template.split("/") or _covered(decision, one)):
+        return decision.grants
+    # What many topics have in common, what found no room, and labels that are gone: which of them needed
+    # which rule is not known any more.
+    return met(policy, as_identity(device), one)
 
 
-def _covered(decision: Decision | None, one: Observation) -> bool:
-    return one.action is Action.SUBSCRIBE and decision is not None and decision.allowed
-
-
-def _touched(policy: Policy, device: Device, one: Observation) -> Iterable[Rule]:
-    identity = as_identity(device)
-    values = template_values(identity)
-    topic = topic_of(one.template, identity)
-    for name in device.roles:
-        for rule in policy.roles[name].rules if name in policy.roles else ():
-            mine = resolve(rule.topic, values) if one.action in rule.actions else None
-            if mine is not None and topic is not None and intersection(mine, topic) is not None:
-                yield rule
+def _covered(decision: Decision, one: Observation) -> bool:
+    return one.action is Action.SUBSCRIBE and decision.allowed

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.core.recorder import Observation
+from gateway.cli import acl_learn
+from gateway.cli.sources import settings_of
+from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import Action
 from gateway.store import open_store
 
@@ -72,6 +74,38 @@ def test_the_text_is_the_file(place, seen):
     assert out == answer(place, "acl learn --role wide")["role"]
 
 
+def test_what_goes_on_for_long_is_counted_from_its_beginning(place, seen):
+    """`--for` says what is looked at, not since when it is counted: the file says so, and its times do."""
+    seen("lamp-1", "devices/{device}/state", hours=50, count=100)
+    found = answer(place, "acl learn --device lamp-1 --for 2h")
+    (one,) = found["allow"]
+    assert one["count"] == 103
+    assert one["last_at"] - one["first_at"] == pytest.approx(49 * HOUR, abs=60)
+    head = found["role"].partition("description")[0].replace("\n# ", " ")
+    assert "did in the last 2h" in head
+    assert "they begin with the first time of their line, which may be before that" in head
+    assert "Its counts may be older." in " ".join(
+        place.shell("COLUMNS=400 gateway-admin acl learn --help")[1].split()
+    )
+    # What was not used for an hour is unused since then, not since it was first recorded.
+    since = datetime.fromisoformat(answer(place, "acl unused --for 2h")["recorded_since"])
+    assert 0 <= (datetime.now(UTC) - since).total_seconds() - 2 * HOUR < HOUR
+
+
+def test_more_devices_than_a_query_takes(place, seen, monkeypatch):
+    monkeypatch.setattr(acl_learn, "_AT_ONCE", 1)
+    monkeypatch.chdir(place.folder)
+    place.shell("gateway-admin device add other --role sensor")
+    seen("other", "not/asked/for")
+    devices, found = asyncio.run(acl_learn._recorded(settings_of(None), 2 * HOUR, role="wide"))
+    assert list(devices) == ["lamp-1", "lamp-2"]
+    assert [(one.device_id, one.template) for one in found] == [
+        ("lamp-1", "devices/{device}/state"),
+        ("lamp-1", "no"),
+        ("lamp-2", "devices/{device}/state"),
+    ]
+
+
 def test_a_file_is_written_once_and_is_a_role(place, seen):
     command = "gateway-admin acl learn --role wide --out acl/roles/learned.toml"
     assert place.shell(command) == (0, "acl/roles/learned.toml written. Read it before you use it.\n", "")
@@ -106,7 +140,8 @@ def test_what_was_only_refused_makes_no_file(place, seen):
         ("--device lamp-1 --role wide", 2, "say whom to learn from"),
         ("--device lamp-1 --for soon", 2, "'soon' is not a time"),
         ("--device ghost", 1, "there is no device 'ghost'"),
-        ("--role ghost", 1, "nothing was recorded of devices with the role ghost"),
+        ("--role ghost", 1, "there is no role 'ghost' in acl/roles; the roles are: reader, sensor, wide"),
+        ("--role reader", 1, "nothing was recorded of devices with the role reader"),
         ("--device lamp-1 --for 1s", 1, "nothing was recorded of device lamp-1 in the last 1s"),
     ],
 )
@@ -114,6 +149,11 @@ def test_what_can_not_be_learned(place, seen, words, code, says):
     ended, _, err = place.shell(f"gateway-admin acl learn {words}")
     assert ended == code
     assert says in err
+
+
+def test_a_role_whose_file_is_gone_can_be_learned_anew(place, seen):
+    (place.folder / "acl/roles/wide.toml").unlink()
+    assert allowed(answer(place, "acl learn --role wide")) == {("publish", "devices/{device}/state")}
 
 
 def test_rights_that_nobody_used(place, seen):
@@ -126,6 +166,15 @@ def test_rights_that_nobody_used(place, seen):
     _, out, _ = place.shell("gateway-admin acl unused --for 2d")
     assert 'acl/roles/wide.toml:4  subscribe on "#"\n' in out
     assert out.startswith(f"recorded since {found['recorded_since']}; ")
+    assert found["not_recorded"] == 0
+    assert "not judged" not in out
+    seen("lamp-2", MORE, action=Action.SUBSCRIBE, count=3)
+    seen("lamp-2", MORE, allowed=False)
+    found = answer(place, "acl unused --for 2d")
+    assert "wide" not in {one["role"] for one in found["unused"]}
+    assert found["not_recorded"] == 3
+    _, out, _ = place.shell("gateway-admin acl unused --for 2d")
+    assert "not judged: 3 that found no room; all rules that may have allowed them count as used\n" in out
     code, _, err = place.shell("gateway-admin acl unused --for 1s")
     assert (code, "nothing was recorded in the last 1s" in err) == (1, True)
 
@@ -137,7 +186,7 @@ def test_what_another_policy_would_change_of_what_was_done(place, seen):
     )
     seen("lamp-2", "devices/lamp-1/state", count=4)
     same = answer(place, "acl diff acl acl --replay")
-    assert same["replay"] == {"judged": 5, "unknown": 0, "not_recorded": 0, "changes": []}
+    assert same["replay"] == {"judged": 5, "unknown": 0, "not_recorded": 0, "in_part": [], "changes": []}
     found = answer(place, "acl diff acl new --replay")["replay"]
     changes = {(one["device_id"], one["topic"]): one for one in found["changes"]}
     assert {name: one["now"] for name, one in changes.items()} == {
@@ -155,7 +204,15 @@ def test_what_another_policy_would_change_of_what_was_done(place, seen):
     assert "replay: 5 of 5 recorded decisions change\n" in out
     assert '  lamp-2 publish "devices/lamp-1/state" (4 times): is refused\n' in out
     assert '  lamp-1 publish "no" (once): has other conditions by new/roles/wide.toml:4\n' in out
+    assert "not judged" not in out
     assert "replay" not in answer(place, "acl diff acl new")
+    seen("lamp-1", "devices/+/state", count=2)
+    found = answer(place, "acl diff acl new --replay")["replay"]
+    many = {"device_id": "lamp-1", "action": "publish", "topic": "devices/+/state", "count": 2}
+    assert (found["judged"], found["in_part"]) == (5, [many])
+    _, out, _ = place.shell("gateway-admin acl diff acl new --replay")
+    told = 'not judged: 1 of many topics each, that rules meet in part: lamp-1 publish "devices/+/state"'
+    assert f"  {told}\n" in out
 
 
 def test_a_replay_of_a_time_needs_to_be_asked_for(place):

@@ -238,6 +238,12 @@ def test_what_an_observed_device_would_be_refused(world: World) -> None:
         ("publish", "$CONTROL/dynamic-security/v1"),
         ("subscribe", "else/#"),
     }
+    # What it needs can be uncommented; what administers the bus can't.
+    block, barred = learned["role"].partition("not tell them apart.")[2].split("# Refused")
+    assert '#   "new/topic",  # ' in block
+    assert '#   "else/#",  # ' in block
+    assert "$CONTROL" not in block
+    assert '"$CONTROL/dynamic-security/v1"' in barred
 
 
 def test_what_was_recorded_outlives_the_gateway(world: World) -> None:

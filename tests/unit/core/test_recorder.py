@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -104,3 +105,45 @@ def test_a_topic_without_end_is_counted_and_not_kept(topic):
     here = Recorder()
     here.note(LAMP, PUBLISH, topic, NO)
     assert taken(here) == {("lamp-1", PUBLISH, MORE, False): 1}
+
+
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("topic", ["a+b", "-", "+{device}", "日本/😀", ""])
+def test_what_is_taken_is_what_was_put_back(action, topic):
+    here = Recorder()
+    seen = [Observation("lamp-1", action, topic, allowed, 3, 7, 7) for allowed in (True, False)]
+    here.put_back(seen)
+    assert here.take(9, 7) == seen
+
+
+def test_a_label_that_makes_a_topic_longer_makes_none_without_end():
+    here = Recorder()
+    named = replace(LAMP, labels={"a" * 32: "k"})
+    here.note(named, PUBLISH, "/".join("k" * 12), YES)
+    here.note(named, PUBLISH, "/".join("k" * 13), YES)
+    assert taken(here) == {
+        ("lamp-1", PUBLISH, "/".join([f"{{label.{'a' * 32}}}"] * 12), True): 1,
+        ("lamp-1", PUBLISH, MORE, True): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("devices", "topics", "end"),
+    [(200, 256, "k/" * 10 + "😀" * 20), (50_100, 1, "x" * 490)],
+    ids=["labels", "devices"],
+)
+def test_all_that_waits_takes_as_much_memory_as_is_said(devices, topics, end):
+    named = replace(LAMP, labels={"a" * 32: "k"})
+    identities = [replace(named, device_id=f"device-{number}") for number in range(devices)]
+    texts = [f"{number:03}/{end}" for number in range(topics)]
+    tracemalloc.start()
+    try:
+        here = Recorder()
+        for identity in identities:
+            for text in texts:
+                here.note(identity, PUBLISH, text, YES)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(1 for one in here.take(60_000, 1) if one.template != MORE) >= 50_000
+    assert used < 45_000_000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.identity import Identity
 from gateway.core.policy import Action, Effect, Rule
 from gateway.core.rules import template_fault
-from gateway.core.templates import generalised, is_marked, template_of, topic_of
+from gateway.core.templates import filter_of, generalised, is_marked, template_of, topic_of
 from gateway.mqtt.topics import covers
 
 LAMP = Identity("lamp-1", ("r",), {"room": "kitchen", "floor": "2"}, "client-7")
@@ -151,3 +151,8 @@ def test_nothing_is_lost_and_nothing_refused_is_won(seen, refused):
         if new != old:
             assert not any(covers(new, one) for one in refused if one not in seen)
             assert len({one for one in seen if covers(new, one)}) >= 2
+
+
+def test_a_filter_of_what_a_template_may_have_meant():
+    lamp = Identity("lamp-1", (), {"room": "{x}"}, "c")
+    assert filter_of("{device}/{label.room}/{label.gone}/+{b}/+/#", lamp) == "lamp-1/{x}/+/{b}/+/#"

@@ -12,6 +12,7 @@ from gateway.core.limits import Limits
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
 from gateway.core.recorder import MORE, Observation
 from gateway.core.templates import template_of
+from gateway.mqtt.topics import covers
 from gateway.policy.learn import learn
 from gateway.policy.replay import FREE, as_identity
 
@@ -99,6 +100,15 @@ def test_no_plus_is_made_that_takes_in_what_was_refused():
     assert topics(learn(WIDE, [ONE], [*used, elsewhere])) == ["a/+"]
 
 
+def test_no_plus_is_made_where_the_rules_of_today_name_each_value():
+    used = [saw(one.device_id, "a/{device}") for one in THREE] + [saw("d-1", f"b/{n}") for n in (1, 2, 3)]
+    words = [allow(f"a/{one.device_id}") for one in THREE] + [allow(f"b/{n}") for n in (1, 2, 3, 4)]
+    assert topics(learn(policy(*words), THREE, used)) == ["a/d-1", "a/d-2", "a/d-3", "b/1", "b/2", "b/3"]
+    assert topics(learn(policy(*words, allow("b/#")), [ONE], used)) == ["a/d-1", "b/+"]
+    # Of rules that are gone nobody knows what they were.
+    assert topics(learn(policy(allow("else")), [ONE], used[3:])) == ["b/+"]
+
+
 def test_deliveries_need_no_rule_beside_the_filter_they_came_by():
     used = [saw("d-1", one, SUBSCRIBE, n=n) for n, one in enumerate(("a/#", "a/b", "a/c/d", "b/+", "b/x"), 1)]
     found = learn(WIDE, [ONE], used)
@@ -146,6 +156,88 @@ def test_the_conditions_of_today_are_kept():
     assert topics(found, DECRYPT) == ["a/free", "a/x", "b/x"]
 
 
+def test_a_word_of_a_rule_stays_a_word_though_a_device_is_called_so():
+    """Else each device of the role had a topic of its own there, and `asr` were not refused another one's."""
+    asr, dialogue = device("asr", kind="asr"), device("dialogue", kind="session")
+    used = [saw("asr", "hermes/{device}/{label.kind}"), saw("dialogue", "hermes/{device}/{label.kind}")]
+    words = [allow("hermes/asr/asr"), allow("hermes/dialogue/session")]
+    assert topics(learn(policy(*words), [asr, dialogue], used)) == [
+        "hermes/asr/asr",
+        "hermes/dialogue/session",
+    ]
+    assert topics(learn(policy(allow("hermes/+/asr")), [asr], used)) == ["hermes/{device}/asr"]
+    assert topics(learn(policy(allow("+/{label.kind}/#")), [asr], used)) == ["hermes/{label.kind}/{device}"]
+
+
+def test_a_word_is_a_word_under_the_conditions_of_its_rule():
+    asr = device("asr")
+    low = {"max_qos": 0}
+    today = policy(allow("a/asr"), allow("a/+", **low), allow("b/asr", max_qos=1), allow("b/+", **low))
+    found = learn(today, [asr], [saw("asr", "a/{device}"), saw("asr", "b/{device}")])
+    assert {asked[0]: list(found.allows[PUBLISH, asked]) for _, asked in found.allows} == {
+        2: ["a/asr"],
+        1: ["b/asr"],
+        0: ["b/{device}"],
+    }
+
+
+def test_many_meanings_are_bounded_and_the_rule_s_words_kept():
+    odd = device("d-1", **{f"l{number}": "same" for number in range(9)})
+    template = "/".join(["{label.l0}"] * 9)
+    assert topics(learn(policy(allow("same/#")), [odd], [saw("d-1", template)])) == [
+        "same/" + "/".join(["{label.l0}"] * 8)
+    ]
+
+
+def test_what_is_allowed_here_is_not_listed_as_refused():
+    asr = device("asr")
+    today = policy(allow("a/asr", retain=False))
+    seen = [saw("asr", "a/{device}", n=3), saw("asr", "a/{device}", allowed=False)]
+    seen.append(saw("asr", "b", allowed=False))
+    found = learn(today, [asr, ONE], [*seen, saw("d-1", "a/asr", allowed=False)])
+    assert (list(found.refused[PUBLISH]), list(found.at_times[PUBLISH])) == (["b"], ["a/asr"])
+    assert [(one.device_id, one.template) for one in found.won] == [("d-1", "a/asr")]
+
+
+def test_what_many_topics_have_in_common_keeps_conditions_and_roles():
+    """A record that was made shorter: `a/+`, where today's rules name the topics one by one."""
+    narrow = {"retain": False, "max_qos": 0, "max_payload": 10}
+    today = policy(
+        *(allow(f"a/{value}", PUBLISH, **narrow) for value in "bcd"),
+        allow("a/{device}", max_qos=1),
+        allow("{label.room}/x"),
+        allow("a/e", role="s"),
+    )
+    both = device("d-1", "r", "s", room="kitchen")
+    used = [saw("d-1", "a/+", n=7), saw("d-1", "+/x")]
+    found = learn(today, [both], used)
+    assert {asked: list(each) for (_, asked), each in found.allows.items()} == {
+        (0, False, 10): ["a/b", "a/c", "a/d"],
+        (1, True, None): ["a/{device}"],
+        FREE: ["a/e", "{label.room}/x"],
+    }
+    assert [one.template for one in found.in_part] == ["a/+", "+/x"]
+    assert found.lost == found.gone == ()
+    found = learn(today, [both], used, "s")
+    assert (topics(found), found.elsewhere, len(found.allows)) == (["a/e"], 1, 1)
+    # As long as a rule is as wide there is nothing to be told.
+    assert learn(policy(allow("a/#", max_qos=0)), [ONE], [saw("d-1", "a/+")]).in_part == ()
+
+
+def test_a_label_that_is_gone_loses_no_conditions():
+    today = policy(allow("a/{label.gone}", max_qos=0), allow("a/+", role="s"))
+    found = learn(today, [device("d-1", "r", "s")], [saw("d-1", "a/{label.gone}")], "r")
+    assert topics(found, PUBLISH, (0, True, None)) == ["a/{label.gone}"]
+    assert len(found.allows) == 1
+
+
+def test_a_deny_of_today_loses_no_conditions():
+    today = policy(allow("a/b", max_qos=0), deny("a/#"))
+    found = learn(today, [ONE], [saw("d-1", "a/b")])
+    assert topics(found, PUBLISH, (0, True, None)) == ["a/b"]
+    assert [one.template for one in found.lost] == ["a/b"]
+
+
 def test_the_denies_of_today_that_meet_what_is_allowed_are_kept():
     near, far, other = deny("a/{device}/+"), deny("b/#"), deny("a/#", role="s")
     today = policy(allow("#"), near, far, allow("s", role="s"), other)
@@ -170,7 +262,9 @@ def test_for_a_role_only_what_it_allows_itself_counts():
 
 
 def test_what_was_allowed_by_rules_that_are_gone_is_allowed():
-    assert topics(learn(policy(allow("else")), [ONE], [saw("d-1", "a")])) == ["a"]
+    found = learn(policy(allow("else")), [ONE], [saw("d-1", "a")])
+    assert topics(found) == ["a"]
+    assert [one.template for one in found.gone] == ["a"]
     assert topics(learn(policy(allow("else")), [ONE], [saw("d-1", "a/{label.gone}")], "r")) == [
         "a/{label.gone}"
     ]
@@ -199,6 +293,14 @@ def test_a_level_with_a_brace_can_not_be_written():
     assert list(found.unwritable[PUBLISH]) == ["a/+{device}"]
 
 
+def test_a_label_with_a_brace_stays_a_label():
+    """Two devices with it in different labels have the literal in common, which no rule can say."""
+    odd = [device("d-1", room="{x}"), device("d-2", zone="{x}")]
+    found = learn(WIDE, odd, [saw("d-1", "a/{label.room}"), saw("d-2", "a/{label.zone}")])
+    assert topics(found) == ["a/{label.room}", "a/{label.zone}"]
+    assert found.lost == ()
+
+
 def test_what_found_no_room_is_counted():
     found = learn(WIDE, [ONE], [saw("d-1", MORE, n=5), saw("d-1", MORE, allowed=False, n=2)])
     assert (found.more, found.allows, found.refused) == (7, {}, {})
@@ -207,12 +309,11 @@ def test_what_found_no_room_is_counted():
 LEVELS = st.sampled_from(["d-1", "d-2", "kitchen", "hall", "a", "b", "c", "x"])
 NAMES = st.lists(LEVELS, min_size=1, max_size=3).map("/".join)
 ASKED = st.tuples(st.sampled_from(THREE), st.sampled_from(Action), NAMES)
+WORDS = ["+", "a", "b", "{device}", "{label.room}", "d-1", "hall"]
 RULES = st.lists(
     st.tuples(
         st.sampled_from([allow, allow, deny]),
-        st.lists(st.sampled_from(["+", "a", "b", "{device}", "{label.room}"]), min_size=1, max_size=3).map(
-            "/".join
-        ),
+        st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map("/".join),
     ),
     max_size=5,
 )
@@ -230,7 +331,13 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
             saw(one.device_id, template_of(topic, identity, decision.grants), action, decision.allowed)
         )
     found = learn(today, THREE, seen)
-    assert found.lost == ()
+    assert found.lost == found.gone == found.in_part == ()
+    grants = [rule for rule in today.roles["r"].rules if rule.effect is Effect.ALLOW]
+    for each in found.allows.values():
+        for evidence in each.values():
+            assert all(any(covers(rule.topic, one) for rule in grants) for one in evidence.seen)
+        # Whoever the device is, all that is allowed is within a rule.
+        assert all(any(covers(rule.topic, one) for rule in grants) for one in each)
     told = {(one.device_id, one.action, one.template) for one in found.won}
     if not found.allows:
         return

@@ -14,7 +14,7 @@ def who(device_id, **labels):
 
 
 def names(*uses):
-    return named([(identity, PUBLISH, template) for identity, template in uses])
+    return named([(identity, PUBLISH, template, tuple(rules)) for identity, template, *rules in uses])
 
 
 def test_what_was_recorded_is_kept_when_nothing_speaks_against_it():
@@ -54,8 +54,8 @@ def test_what_is_explained_already_speaks_for_nothing_more():
 
 
 def test_actions_are_apart():
-    uses = [(who("hub"), PUBLISH, "{device}"), (who("a"), Action.SUBSCRIBE, "hub")]
-    uses += [(who("b"), Action.SUBSCRIBE, "hub")]
+    uses = [(who("hub"), PUBLISH, "{device}", ()), (who("a"), Action.SUBSCRIBE, "hub", ())]
+    uses += [(who("b"), Action.SUBSCRIBE, "hub", ())]
     assert named(uses) == ["{device}", "hub", "hub"]
 
 
@@ -70,6 +70,19 @@ def test_many_meanings_are_left_as_they_were_recorded():
     labels = {f"l{number}": "same" for number in range(9)}
     template = "/".join(["{label.l0}"] * 9)
     assert names((who("a", **labels), template)) == [template]
+
+
+def test_a_label_with_a_brace_is_not_written_out():
+    """It would stand in a rule as a placeholder, of which `rooms/{device}` is anybody's."""
+    odd = who("a", room="{device}", zone="{device}")
+    uses = [(odd, "rooms/{label.room}"), (odd, "rooms/{label.zone}")]
+    uses += [(who(name), "rooms/{device}") for name in "bc"]
+    uses += [(who(name), "rooms/+{device}") for name in "de"]
+    assert names(*uses) == [
+        *["rooms/{label.room}"] * 2,
+        *["rooms/{device}"] * 2,
+        *["rooms/+{device}"] * 2,
+    ]
 
 
 def test_ten_thousand_devices_are_no_trouble():

@@ -81,8 +81,45 @@ def test_filters_are_judged_as_filters_and_topics_as_topics():
     before, after = policy(allow("#")), policy(allow("a/+"), allow("b/x"))
     seen = [saw("a/#", SUBSCRIBE), saw("a/+", SUBSCRIBE), saw("b/+", SUBSCRIBE), saw("b/x", SUBSCRIBE)]
     assert [topic for topic, *_ in changes(before, after, *seen)] == ["a/#", "b/+"]
-    # What many topics have in common is judged by another one of them.
-    assert [topic for topic, *_ in changes(before, after, saw("a/+"), saw("b/+"))] == ["b/+"]
+
+
+NARROW = (allow("a/b"), allow("a/c"), allow("a/d"), allow("a/e", max_qos=0))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (NARROW, (allow("a/b"),), "in part"),
+        ((allow("#"),), (allow("a/b"),), "in part"),
+        ((allow("a/+"),), (allow("a/+"), deny("a/b")), "in part"),
+        ((allow("a/+", max_qos=1),), (allow("a/+", max_qos=1), allow("a/b")), "in part"),
+        (NARROW, (*NARROW, allow("else"), allow("{label.gone}/#")), "same"),
+        (NARROW, (*NARROW, deny("else/#")), "same"),
+        ((*NARROW, allow("+/+")), (allow("a/+"),), "same"),
+        ((*NARROW, deny("a/#")), (deny("a/+"),), "same"),
+        ((allow("a/+"), allow("#", max_qos=1)), (allow("a/#", max_qos=1),), "conditions"),
+        ((allow("a/#"),), (allow("b/+"),), "refused"),
+        ((allow("a/#"),), (allow("a/#"), deny("+/+")), "refused"),
+        ((deny("#"),), (allow("a/+"),), "allowed"),
+    ],
+)
+def test_what_many_topics_have_in_common_is_judged_when_rules_say_the_same_of_all(before, after, found):
+    for allowed in (True, False):
+        seen = saw("a/+", allowed=allowed)
+        replayed = replay(policy(*before), policy(*after), [seen], {"lamp-1": LAMP})
+        told = [one.effect.value for one in replayed.changes]
+        assert told == ([] if found in {"same", "in part"} else [found])
+        assert replayed.in_part == ((seen,) if found == "in part" else ())
+        assert replayed.judged == (found != "in part")
+
+
+def test_a_filter_is_one_whatever_is_refused_below_it():
+    seen = saw("a/+", SUBSCRIBE)
+    found = replay(policy(allow("a/#")), policy(allow("a/#"), deny("a/b")), [seen], {"lamp-1": LAMP})
+    assert (found.judged, found.changes, found.in_part) == (1, (), ())
+    # Deliveries of which one rule each knew: they may be many, and no filter.
+    found = replay(policy(*NARROW), policy(allow("a/b")), [seen], {"lamp-1": LAMP})
+    assert (found.judged, found.in_part) == (0, (seen,))
 
 
 @pytest.mark.parametrize(

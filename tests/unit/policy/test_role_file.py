@@ -95,7 +95,7 @@ def test_the_comments_say_what_each_line_comes_from():
     assert text.startswith("# Role r, learned from what d-1, d-2, d-3 did in the last 24h.\n")
     assert '  "jobs/+",  # 6 times, 2025-11-24T16:00:00Z to 2025-11-24T17:00:00Z, d-1, d-2, d-3' in text
     assert '+ was "1", "2", "3"' in text
-    assert '#   publish    "x"  once, 2025-11-24T16:00:00Z, d-1\n' in text
+    assert '#   "x",  # once, 2025-11-24T16:00:00Z, d-1\n' in text
 
 
 def test_long_lists_are_cut():
@@ -105,7 +105,63 @@ def test_long_lists_are_cut():
     refused = text_of(*(saw(f"{n:03}", allowed=False) for n in range(205)))
     assert '"199"' in refused
     assert '"200"' not in refused
-    assert "#   and 5 more\n" in refused
+    assert "#   # and 5 more\n" in refused
+    barred = text_of(*(saw(f"$x/{n:03}", allowed=False) for n in range(205)))
+    assert '"$x/199"' in barred
+    assert '"$x/200"' not in barred
+    assert "#   and 5 more\n" in barred
+
+
+def uncommented(text):
+    """As a person does it: from the heading on, the comment signs of the blocks are taken away."""
+    before, heading, after = text.partition("# not tell them apart.")
+    block, gap, rest = after.partition("\n\n")
+    lines = [line[2:] for line in block.split("\n")[1:]]
+    return before + heading + "\n" + "\n".join(lines) + gap + rest
+
+
+def test_what_was_refused_can_be_uncommented(tmp_path):
+    """What a new device needs, for it was observed: all that a role may give."""
+    seen = [
+        saw("new/{device}", allowed=False),
+        saw("new/topic", allowed=False, n=3),
+        saw("new/#", Action.SUBSCRIBE, allowed=False),
+        saw("a/{device}/no", allowed=False),
+        saw("a/#", Action.SUBSCRIBE, allowed=False),
+        saw("$CONTROL/dynamic-security/v1", allowed=False),
+        saw("$SYS/#", Action.SUBSCRIBE, allowed=False),
+        saw("x/+{device}", allowed=False),
+        saw("used"),
+    ]
+    text = text_of(*seen)
+    assert read(text, tmp_path / "as it is") == [("allow", {"publish"}, "used", 2, True, None)]
+    assert read(uncommented(text), tmp_path / "uncommented") == [
+        ("allow", {"publish"}, "used", 2, True, None),
+        ("allow", {"publish"}, "new/topic", 2, True, None),
+        ("allow", {"publish"}, "new/{device}", 2, True, None),
+        ("allow", {"subscribe"}, "new/#", 2, True, None),
+    ]
+    barred = text.partition("# Refused, and not allowed here: a deny says so")[2]
+    for topic in ("a/{device}/no", "a/#", "$CONTROL/dynamic-security/v1", "$SYS/#", "x/{device}"):
+        assert f'"{topic}"' in barred
+
+
+def test_a_long_list_is_still_one_that_can_be_uncommented(tmp_path):
+    many = [saw(f"{n:03}", allowed=False) for n in range(205)]
+    text = text_of(saw("used"), *many, *(saw(f"s/{n}", Action.SUBSCRIBE, allowed=False) for n in "12"))
+    assert len(read(uncommented(text), tmp_path)) == 1 + 200 + 1
+
+
+def test_a_deny_of_a_role_that_nobody_of_them_has_bars_nothing():
+    other = Role("other", "", (rule(Effect.DENY, "#"),))
+    policy = Policy([*TODAY.roles.values(), other], sensitive=[], limits=Limits(), reserved="gateway")
+    assert "a deny says so" not in text_of(saw("a"), saw("b", allowed=False), policy=policy)
+
+
+def test_what_was_refused_writes_no_line_of_its_own(tmp_path):
+    text = text_of(saw("a"), saw(EVIL, allowed=False), saw(f"b/{EVIL}", Action.SUBSCRIBE, allowed=False))
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert {topic for _, _, topic, *_ in read(uncommented(text), tmp_path)} == {"a", EVIL, f"b/{EVIL}"}
 
 
 def test_what_has_to_be_known_of_it_stands_at_its_head():
@@ -115,6 +171,15 @@ def test_what_has_to_be_known_of_it_stands_at_its_head():
     assert 'Careful: it refuses what was allowed when it was recorded: d-1 publish "a/{device}/no"' in denied
     admitted = text_of(saw("a/{label.room}"), saw("a/k", allowed=False))
     assert 'Careful: it allows what was refused when it was recorded: d-1 publish "a/k"' in admitted
+    gone = text_of(saw("x"), policy=Policy([], sensitive=[], limits=Limits(), reserved="gateway"))
+    assert 'Careful: it allows what no rule of today allows: d-1 publish "x".' in gone
+    roles = [Role("r", "", (rule(Effect.ALLOW, "a/b"),))]
+    narrow = Policy(roles, sensitive=[], limits=Limits(), reserved="gateway")
+    part = text_of(saw("a/+"), saw("a/b", allowed=False), saw("a/c", allowed=False), policy=narrow)
+    assert "Careful: of these it allows the part that today's rules allow, used or not: d-1" in part
+    at_times = text_of(saw("x"), saw("x", allowed=False))
+    assert "# Refused at times, for a single message or before there was a rule" in at_times
+    assert "not allowed here" not in at_times
     braces = text_of(saw("a"), saw("x/+{device}"))
     assert '#   publish    "x/{device}"  once' in braces
     for text in (denied, admitted, braces):

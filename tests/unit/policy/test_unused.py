@@ -38,7 +38,8 @@ def test_what_nobody_used_is_told_by_action():
 
 def test_what_was_refused_or_is_of_a_device_that_is_gone_is_no_use():
     rules = [rule("a"), rule("b"), rule("c")]
-    seen = [saw("a", allowed=False), saw("b", device_id="gone"), saw(MORE)]
+    seen = [saw("a", allowed=False), saw("b", device_id="gone"), saw(MORE, allowed=False)]
+    seen += [saw(MORE, device_id="gone")]
     assert [topic for topic, _ in idle(rules, *seen)] == ["a", "b", "c"]
 
 
@@ -59,6 +60,19 @@ def test_of_many_topics_in_one_any_may_have_needed_a_rule():
     assert idle([rule("jobs/+"), rule("jobs/1")], saw("jobs/+")) == []
     heard = [rule("jobs/1", SUBSCRIBE), rule("other", SUBSCRIBE)]
     assert idle(heard, saw("jobs/+", SUBSCRIBE)) == [("other", [SUBSCRIBE])]
+
+
+def test_what_found_no_room_may_have_needed_any_rule_of_its_device_and_action():
+    rules = [rule("a", PUBLISH, SUBSCRIBE), rule("{label.gone}"), rule("a", role="s")]
+    devices = [device(), device("other", "s")]
+    assert idle(rules, saw(MORE), devices=devices) == [("a", [SUBSCRIBE]), ("a", [PUBLISH])]
+
+
+def test_a_label_that_is_gone_was_any_value():
+    rules = [rule("rooms/{label.room}/t"), rule("rooms/kitchen/t"), rule("+/{device}/+"), rule("rooms/+/x")]
+    assert idle(rules, saw("rooms/{label.room}/t")) == [("rooms/+/x", [PUBLISH])]
+    # The same of a rule: what it allowed when the label was there is not known.
+    assert idle(rules, saw("rooms/+/t")) == [("rooms/+/x", [PUBLISH])]
 
 
 def test_a_deny_is_never_unused():
