@@ -291,7 +291,7 @@ def _head(device: Device, policy: Policy) -> list[str]:
 
 def _without_file(device: Device, policy: Policy) -> list[str]:
     unknown = [role for role in device.roles if role not in policy.roles]
-    return [f"no role file, so it gives nothing: {', '.join(unknown)}"] if unknown else []
+    return [f"no role file, so the device may do nothing: {', '.join(unknown)}"] if unknown else []
 
 
 def _lines(action: Action, found: Sequence[Right]) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 from gateway.cli.acl_learn import replayed
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, device_of, settings_of, store_of
+from gateway.cli.sources import Config, device_of, observed, settings_of, store_of
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -74,9 +74,11 @@ def prove(
         prover = Prover(policy)
         proofs = [prover.prove(statement, devices) for statement in asked]
         holds = all(proof.holds for proof in proofs)
+        watched = {name: told for name, device in devices.items() if (told := observed(device))}
         answer.give(
-            {"holds": holds, "statements": [_proof(proof) for proof in proofs]},
+            {"holds": holds, "statements": [_proof(proof) for proof in proofs], "observed": sorted(watched)},
             *(line for proof in proofs for line in _proof_lines(proof)),
+            *(f"{name} is {told}: until then what the rules refuse passes" for name, told in watched.items()),
         )
         if not holds:
             raise typer.Exit(1)

@@ -12,7 +12,7 @@ def seconds_of(option: str, text: str) -> int:
     from gateway.config.settings import Seconds
 
     try:
-        seconds = int(TypeAdapter(Seconds).validate_python(text))
+        seconds = int(TypeAdapter(Seconds).validate_python(text)) if text.isascii() else 0
     except ValueError:
         seconds = 0
     if seconds < 1:

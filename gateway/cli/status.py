@@ -111,7 +111,7 @@ def _roles_without_file(devices: Sequence[Device], policy: Policy, settings: Set
     missing = Counter(role for device in devices for role in device.roles if role not in policy.roles)
     folder = settings.acl_path / "roles"
     return [
-        f"{folder / role}.toml is missing, a role of {count} device{'' if count == 1 else 's'}: it gives no "
-        "rights; write it, or give them another role"
+        f"{folder / role}.toml is missing, a role of {count} device{'' if count == 1 else 's'} that may do "
+        "nothing without it; write it, or give them other roles"
         for role, count in sorted(missing.items())
     ]

@@ -29,13 +29,13 @@ class Judge:
 
     def decide(self, action: Action, topic: str) -> Decision:
         """Judge an action on one topic name, as `Access.decide` does."""
-        return self.note(action, topic, self._access.decide(action, topic))
+        return self._note(action, topic, self._access.decide(action, topic))
 
     def decide_filter(self, topic_filter: str) -> Decision:
         """Judge a SUBSCRIBE's filter, as `Access.decide_filter` does."""
-        return self.note(Action.SUBSCRIBE, unshared(topic_filter), self._access.decide_filter(topic_filter))
+        return self._note(Action.SUBSCRIBE, unshared(topic_filter), self._access.decide_filter(topic_filter))
 
-    def note(self, action: Action, topic: str, decision: Decision) -> Decision:
+    def _note(self, action: Action, topic: str, decision: Decision) -> Decision:
         """Have it recorded."""
         self._shared.recorder.note(self._identity, action, topic, decision)
         return decision
@@ -64,7 +64,7 @@ class Judge:
 
     def _message(self, action: Action, route: Route, refusal: Decision) -> None:
         if route.decision.allowed:
-            self.note(action, route.topic, refusal)  # the topic is fine, this message was not
+            self._note(action, route.topic, refusal)  # the topic is fine, this message was not
 
     def _observes(self, topic: str, refusal: Decision) -> bool:
         # As if there were a role with all rights on `#`, which is no right on $CONTROL, the bus's own

@@ -6,8 +6,8 @@ one identity on it: it holds no copy of anything, for there is one for each conn
 remember decisions either: the bridge caches them per connection and drops them when the policy
 changes.
 
-Closed by default: no rule, no role or no valid topic is a denial, and nothing here raises for what a
-peer can send.
+Closed by default: no rule, no role, a role without rules or no valid topic is a denial, and nothing
+here raises for what a peer can send.
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ _NO_RULE = {
     Action.DECRYPT: _refused("No rule allows the device to decrypt this topic."),
 }
 _NO_ROLE = _refused("The device has no role that gives it rights.")
+_LOST_ROLE = _refused("A role of the device has no rules, so it may do nothing.")
 _NOT_IN_TOKEN = {
     Action.PUBLISH: _refused("The token does not allow the device to publish to this topic."),
     Action.SUBSCRIBE: _refused("The token does not allow the device to receive this topic."),
     Action.ENCRYPT: _refused("The token does not allow the device to encrypt for this topic."),
     Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
 }
-_BY_RULES = (_NO_ROLE, *_NO_RULE.values())
+_BY_RULES = (_NO_ROLE, _LOST_ROLE, *_NO_RULE.values())
 RESERVED = _refused("This topic belongs to the gateway itself.")
 SERVICE = Decision(
     allowed=True,
@@ -156,6 +157,11 @@ class Policy:
         """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name)."""
         return self._trees[action].find(topic_filter, roles, specials)
 
+    def has(self, roles: Iterable[str]) -> bool:
+        """Whether there are roles, and all of them are here. A role that is gone took its denies with it."""
+        roles = tuple(roles)
+        return bool(roles) and all(role in self.roles for role in roles)
+
     def limit_fault(self, topic: str) -> str | None:
         """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
         if topic.count("/") >= self.limits.topic_levels:
@@ -229,8 +235,7 @@ class Access:
         values = template_values(self._identity)
         return tuple(
             dataclasses.replace(rule, topic=topic)
-            for name in dict.fromkeys(self._identity.roles)
-            if name in self._policy.roles
+            for name in dict.fromkeys(self._roles())
             for rule in self._policy.roles[name].rules
             if (topic := resolve(rule.topic, values)) is not None
         )
@@ -248,8 +253,8 @@ class Access:
     def _permitted(self, action: Action, values: Mapping[str, str]) -> tuple[str, ...]:
         allowed: dict[str, None] = {}
         denied: TopicTree[str] = TopicTree()
-        for name in dict.fromkeys(self._identity.roles):
-            for rule in self._policy.roles[name].rules if name in self._policy.roles else ():
+        for name in dict.fromkeys(self._roles()):
+            for rule in self._policy.roles[name].rules:
                 topic = resolve(rule.topic, values) if action in rule.actions else None
                 if topic is None:
                     continue
@@ -277,6 +282,10 @@ class Access:
             and not any(other != topic for other in kept.find(topic, ("",), {}))
         )
 
+    def _roles(self) -> tuple[str, ...]:
+        roles = self._identity.roles
+        return roles if self._policy.has(roles) else ()
+
     def _judge(self, action: Action, topic_filter: str) -> Decision:
         policy = self._policy
         roles = self._identity.roles
@@ -284,8 +293,8 @@ class Access:
             return policy.service_right(action, topic_filter, self._identity.device_id)
         if self._identity.grant is not None and not self._identity.grant.allows(action, topic_filter):
             return _NOT_IN_TOKEN[action]
-        if not any(role in policy.roles for role in roles):
-            return _NO_ROLE
+        if not policy.has(roles):
+            return _LOST_ROLE if roles else _NO_ROLE
         specials: dict[str, tuple[str, ...]] = {}
         for placeholder, value in template_values(self._identity).items():
             specials[value] = (*specials.get(value, ()), f"+{placeholder}")

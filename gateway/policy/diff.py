@@ -106,7 +106,9 @@ class _Side:
         yield from self.sensitive
 
     def rules(self, holder: Holder) -> _Rules:
-        return [pair for name in dict.fromkeys(holder.roles) for pair in self._rules.get(name, ())]
+        if not self.policy.has(holder.roles):
+            return []
+        return [pair for name in dict.fromkeys(holder.roles) for pair in self._rules[name]]
 
     def of(self, holder: Holder, action: Action, effect: Effect) -> _Rules:
         return [pair for pair in self.rules(holder) if pair[0].effect is effect and action in pair[0].actions]

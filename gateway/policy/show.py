@@ -72,7 +72,9 @@ def _refusal(policy: Policy, action: Action, instances: list[Instance]) -> str:
         decision = policy.access(instance.identity).decide(action, instance.topic)
         if decision.allowed:
             return ""
-        refusals.append(f"denied by {decision.place}")
+        refusals.append(
+            f"denied by {decision.place}" if decision.rule else "a role of the device has no file"
+        )
     return ", ".join(dict.fromkeys(refusals)) or "no topic of it is within limits.toml"
 
 

@@ -69,6 +69,10 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
     if policy.reserves(asked):
         change = "no rule can; the service topics are the gateway's own."
         return Explanation(identity, action, topic, decision, None, change)
+    missing = [name for name in identity.roles if name not in policy.roles]
+    if missing:
+        change = f"write the rules of {', '.join(missing)}, or give the device other roles."
+        return Explanation(identity, action, topic, decision, None, change)
     nearest, changes = _nearest(policy, identity, action, asked)
     change = "; ".join(changes) + "."
     inside = _inside(access.rules(), asked, Effect.ALLOW) if subscribes else []

@@ -55,7 +55,7 @@ async def test_devices_whose_roles_have_no_file(place):
         (place.folder / "acl" / name).unlink()
     _, out, text = await ask(place, {})
     (problem,) = out["problems"]
-    assert problem.startswith("acl/roles/sensor.toml is missing, a role of 2 devices: ")
+    assert problem.startswith("acl/roles/sensor.toml is missing, a role of 2 devices that may do nothing ")
     assert f"problem  {problem}" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -75,6 +76,12 @@ class Mosquitto:
 
     def _end(self, number: int) -> None:
         if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(10)
+            for _ in range(20):
+                # Again, for Mosquitto forgets a SIGTERM that comes right before its main loop.
+                self._process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.5)
+                    break
+            else:
+                raise TimeoutError("Mosquitto did not end")
             self._process = None

@@ -64,7 +64,7 @@ def test_a_topic_that_becomes_allowed_is_told_to_the_bus():
     world = shared()
     book = passes(started(world), message("ok/a", props=alias(1)))
     book = book >> DeviceBytes(message("ok/no/b", props=alias(1))) << refused("publish", "ok/no/b")
-    world.policy = policy([Role("lamp", "", (rule("#", "publish"),))])
+    world.policy = policy([Role("lamp", "", (rule("#", "publish"),)), Role("reader", "", ())])
     assert (
         book
         >> PolicyChanged(READER)

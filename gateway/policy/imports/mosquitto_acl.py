@@ -16,7 +16,7 @@ from gateway.core.identity import is_device_id
 from gateway.core.rules import Action
 from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
 from gateway.policy.document import PolicyError
-from gateway.policy.imports.source import ANONYMOUS, Finding, Part, Step, Steps, Subject
+from gateway.policy.imports.source import ANONYMOUS, Finding, Part, Step, Steps, Subject, refuse_nul
 from gateway.policy.imports.translate import pattern_levels, plain_levels, step, with_device
 
 _BLANKS = " \t\n\v\f\r"
@@ -101,10 +101,11 @@ class AclFile:
 
     def _read(self, text: str, problems: list[str]) -> None:
         user: str | None = None
+        refuse_nul(text, self.file)
         for number, raw_line in enumerate(text.split("\n"), start=1):
-            line = raw_line.split("\0")[0].rstrip(_BLANKS)  # it is a C string there
+            line = raw_line.rstrip(_BLANKS)
             word, _, rest = line.lstrip(" ").partition(" ")
-            rest = rest.strip(_BLANKS)
+            rest = rest.lstrip(" ")  # a tab is a part of the word behind it, there too
             place = f"{self.file}:{number}"
             fault = None
             if line[:1] == "#" or not word:
@@ -114,7 +115,8 @@ class AclFile:
             if word in {"topic", "pattern"}:
                 fault = self._add_entry(rest, place, user, is_pattern=word == "pattern")
             elif word == "user":
-                user, fault = rest, None if rest else "the name is missing"
+                user = rest.lstrip(_BLANKS)
+                fault = None if user else "the name is missing"
                 self._named.setdefault(user, place)
             else:
                 # Never shown: whoever names the wrong file may have secrets in it.

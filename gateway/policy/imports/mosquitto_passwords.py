@@ -6,7 +6,7 @@ plain passwords appear in no message.
 
 from __future__ import annotations
 
-from gateway.policy.imports.source import Account, Finding
+from gateway.policy.imports.source import Account, Finding, refuse_nul
 
 _BLANKS = " \t\n\v\f\r"
 _PLAIN = (
@@ -16,11 +16,15 @@ _PLAIN = (
 
 
 def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Finding, ...]]:
-    """The accounts of a file, and what in it is none. Of two lines for one user the last counts."""
+    """The accounts of a file, and what in it is none. Of two lines for one user the last counts.
+
+    Raises PolicyError for what Mosquitto reads otherwise than it looks.
+    """
     accounts: dict[str, Account] = {}
     findings: list[Finding] = []
-    for number, raw_line in enumerate(raw.decode("utf-8", "surrogateescape").split("\n"), start=1):
-        line = raw_line.split("\0")[0]
+    text = raw.decode("utf-8", "surrogateescape")
+    refuse_nul(text, file)
+    for number, line in enumerate(text.split("\n"), start=1):
         place = f"{file}:{number}"
         if line[:1] == "#" or not line.strip(_BLANKS):
             continue

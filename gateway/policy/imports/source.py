@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from gateway.core.rules import Action
 from gateway.mqtt.topics import matches
+from gateway.policy.document import PolicyError
 
 BRIDGE_STATE = "$SYS/broker/connection/+/state"
 """The only topics below `$SYS` that Mosquitto lets a client publish to, for bridges."""
@@ -136,3 +137,11 @@ class Source(Protocol):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the source itself knows of that can't be as it was."""
+
+
+def refuse_nul(text: str, file: str) -> None:
+    """Raises PolicyError where there is a NUL: Mosquitto leaves out lines behind one, and tells nobody."""
+    before, nul, _ = text.partition("\0")
+    if nul:
+        line = before.count("\n") + 1
+        raise PolicyError([f"{file}:{line}: it has a NUL byte, where Mosquitto stops reading; remove it"])

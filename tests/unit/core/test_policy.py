@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.identity import Identity
 from gateway.core.limits import Limits
-from gateway.core.policy import Action, Effect, Policy, Role, Rule
+from gateway.core.policy import Action, Effect, Policy, Role, Rule, by_rules
 from gateway.core.rules import resolve, template_values
 from gateway.mqtt.topics import covers, matches, name_fault
 
@@ -64,9 +64,23 @@ def test_only_the_roles_of_the_identity_count():
         reserved="gateway",
     )
     assert not both.access(LAMP).decide(PUBLISH, "b").allowed
-    two = both.access(dataclasses.replace(LAMP, roles=("r", "s", "gone")))
+    two = both.access(dataclasses.replace(LAMP, roles=("r", "s")))
     assert two.decide(PUBLISH, "a").allowed
     assert two.decide(PUBLISH, "b").allowed
+
+
+def test_a_role_that_is_gone_takes_all_with_it():
+    """Its file may have had a deny, and nobody would see that it is missing."""
+    policy = Policy(
+        [Role("r", "", (rule("a", actions=[*Action]),))], sensitive=(), limits=Limits(), reserved="gateway"
+    )
+    lamp = policy.access(dataclasses.replace(LAMP, roles=("r", "gone")))
+    assert not any(lamp.decide(action, "a").allowed for action in Action)
+    assert not lamp.decide_filter("a").allowed
+    assert "has no rules" in lamp.decide(PUBLISH, "a").reason
+    assert by_rules(lamp.decide(PUBLISH, "a"))
+    assert lamp.rules() == ()
+    assert not any(lamp.permissions().values())
 
 
 def test_a_deny_beats_every_allow_and_is_named():

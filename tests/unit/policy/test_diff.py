@@ -166,15 +166,20 @@ def test_of_a_subscription_only_the_qos_counts():
 def test_roles_that_come_and_go():
     old = policy(gone=[rule("a")])
     new = policy(rule("b"), come=[rule("c")])
-    found = compare(old, new, [device(roles=("gone", "come", "never"))])
+    found = compare(old, new, [device(roles=("gone",)), device("lamp-2", ("gone", "r"))])
     assert {name: lines(changes)[0][:3] for name, changes in found.roles.items()} == {
         "come": ("gains", "publish", "c"),
         "gone": ("loses", "publish", "a"),
         "r": ("gains", "publish", "b"),
     }
-    assert [line[:3] for line in lines(found.devices["lamp-1"])] == [
-        ("gains", "publish", "c"),
+    assert [line[:3] for line in lines(found.devices["lamp-1"])] == [("loses", "publish", "a")]
+    # What it had in another role, it has no more either; what that one gains, it has not.
+    old = policy(rule("b"), gone=[rule("a"), rule("b/c", Effect.DENY)])
+    new = policy(rule("b/#"), rule("d"))
+    found = compare(old, new, [device("lamp-2", ("gone", "r"))])
+    assert [line[:3] for line in lines(found.devices["lamp-2"])] == [
         ("loses", "publish", "a"),
+        ("loses", "publish", "b"),
     ]
 
 

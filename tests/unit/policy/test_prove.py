@@ -226,7 +226,7 @@ def test_a_device_is_judged_as_it_is_stored():
         deny("rooms/+/{device}", "s"),
         allow("{device}", "t"),
     )
-    lamp = Device("lamp-1", ("r", "s", "gone"), {"room": "hall"}, True, "", 1, 0, 0)
+    lamp = Device("lamp-1", ("r", "s"), {"room": "hall"}, True, "", 1, 0, 0)
     devices = {"lamp-1": lamp}
 
     def told(text):

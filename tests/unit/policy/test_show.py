@@ -31,7 +31,7 @@ def policy(acl):
     return load_policy(acl, reserved="gateway")
 
 
-def shown(policy, action, roles=("sensor", "gone", "reader")):
+def shown(policy, action, roles=("sensor", "reader")):
     device = Device("lamp-1", roles, {"room": "hall"}, True, "", 1, 0, 0)
     return [(one.rule.effect.value, one.topics, one.void) for one in rights(policy, device, action)]
 
@@ -54,6 +54,9 @@ def test_the_rules_of_all_its_roles_count(policy):
     assert shown(policy, Action.SUBSCRIBE)[0] == ("allow", "#", "")
     assert shown(policy, Action.SUBSCRIBE, ("sensor",))[0][0] == "deny"
     assert shown(policy, Action.SUBSCRIBE, ("gone",)) == []
+    assert shown(policy, Action.SUBSCRIBE, ("gone", "reader")) == [
+        ("allow", "#", "a role of the device has no file")
+    ]
     assert shown(policy, Action.DECRYPT) == []
 
 

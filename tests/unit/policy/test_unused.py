@@ -85,5 +85,5 @@ def test_a_role_without_devices_is_told():
     policy = Policy(made, sensitive=[], limits=Limits(), reserved="gateway")
     found = unused(policy, [saw("a")], {"lamp-1": device()})
     assert [(one.rule.role, one.without_device) for one in found] == [("s", True)]
-    found = unused(policy, [saw("a")], {"lamp-1": device("lamp-1", "r", "gone"), "x": device("x", "s")})
+    found = unused(policy, [saw("a")], {"lamp-1": device("lamp-1", "r"), "x": device("x", "s")})
     assert [(one.rule.role, one.without_device) for one in found] == [("s", False)]

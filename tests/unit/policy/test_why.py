@@ -107,10 +107,16 @@ def test_what_is_far_from_every_rule_gets_a_rule_of_its_own(why):
     assert found.change.startswith(written)
     assert found.change.endswith("roles/sensor.toml.")
     assert found.nearest is not None
-    assert why("decrypt", "a/b/c/d", roles=("gone",)).change == f"{written}a role of its own."
+    assert why("decrypt", "a/b/c/d", roles=()).change == f"{written}a role of its own."
     # The role would have to be changed too, so it is of no use.
-    assert why("subscribe", "devices/lamp-1/locked", roles=("gone",)).nearest.role == "operator"
-    assert why("decrypt", "devices/lamp-1/locked", roles=("gone",)).change.startswith("write an [[allow]]")
+    assert why("decrypt", "devices/lamp-1/locked", roles=()).nearest.role == "operator"
+    assert why("decrypt", "devices/lamp-1/locked", roles=()).change.startswith("write an [[allow]]")
+
+
+def test_a_role_without_a_file_is_what_has_to_change(why):
+    found = why("publish", "devices/lamp-1/telemetry", roles=("sensor", "gone"))
+    assert not found.decision.allowed
+    assert found.change == "write the rules of gone, or give the device other roles."
 
 
 def test_a_role_for_everything_is_not_what_a_lamp_is_given(why, acl):

@@ -54,6 +54,20 @@ def test_lines_are_asked_in_mosquittos_order():
     assert asked(source, "ben", Action.PUBLISH) == ["-people/ben/pay 11", "machines/{client}/+ 7"]
 
 
+def test_a_tab_is_a_part_of_the_topic_where_it_is_one_there():
+    source = read("user anna\ntopic  \ta/b\ntopic read \tc/d\t\n")
+    assert asked(source, "anna", Action.PUBLISH) == ["\ta/b 2"]
+    assert asked(source, "anna", Action.SUBSCRIBE) == ["\ta/b 2", "c/d 3"]
+    with pytest.raises(PolicyError, match="acl:1: "):
+        read("topic \tread a/b\n")
+
+
+def test_a_nul_refuses_the_file():
+    """Mosquitto leaves out the lines behind it, which may be denies."""
+    with pytest.raises(PolicyError, match="acl:2: it has a NUL"):
+        read("topic a\ntopic deny a/b\0\n")
+
+
 def test_who_comes_without_a_name_has_no_pattern_with_a_name():
     source = read(FILE)
     assert asked(source, None, Action.SUBSCRIBE) == ["-shut 3", "open 2"]

@@ -1,5 +1,8 @@
 """A password_file as accounts; whether a hash is one is no question here."""
 
+import pytest
+
+from gateway.policy.document import PolicyError
 from gateway.policy.imports.mosquitto_passwords import read_passwords
 
 FILE = b"""# comment:$7$1$a$b
@@ -14,7 +17,6 @@ twice:$7$1$old$old
 twice:$7$1$new$new
 
 \xff:$6$a$b
-cut:$6$a$b\0$c
 last:$6$x$y"""
 
 
@@ -27,9 +29,14 @@ def test_accounts_are_read_as_mosquitto_reads_them():
         ("more", "$7$1$a$b", "passwd:7"),
         ("twice", "$7$1$new$new", "passwd:10"),
         ("\udcff", "$6$a$b", "passwd:12"),
-        ("cut", "$6$a$b", "passwd:13"),
-        ("last", "$6$x$y", "passwd:14"),
+        ("last", "$6$x$y", "passwd:13"),
     ]
+
+
+def test_a_nul_refuses_the_file():
+    """Mosquitto leaves out the lines behind it: the old password may be the good one there."""
+    with pytest.raises(PolicyError, match="passwd:2: it has a NUL"):
+        read_passwords(b"a:$6$a$b\nb:$6$a$b\0\nb:$6$c$d", "passwd")
 
 
 def test_what_makes_no_account_is_told():
