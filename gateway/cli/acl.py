@@ -131,7 +131,7 @@ def show(
                 "roles": list(device.roles),
                 "labels": dict(device.labels),
                 "observed_until": shown_time(device.observe_until) if observed(device) else None,
-                "unknown_roles": [role for role in device.roles if role not in policy.roles],
+                "unknown_roles": policy.missing(device.roles),
                 "rules": {action.value: [_right(one) for one in found[action]] for action in Action},
                 "services": {action.value: list(topics) for action, topics in own.items()},
             },
@@ -215,8 +215,6 @@ def why(
                 "the policy says:",
                 *text,
             ]
-        if not allowed:
-            text += _without_file(device, policy)
         if passes:
             text.append(f"It passes all the same: the device is {observed(device)}.")
         if logged and allowed:
@@ -245,13 +243,13 @@ def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> E
 
 
 def _passes_observed(device: Device, found: Explanation) -> bool:
-    """Whether it passes although it is refused, as `gateway.core.judge` has it."""
-    from gateway.core.policy import by_rules
+    """Whether it passes although it is refused."""
+    from gateway.core.policy import observable
     from gateway.mqtt.topics import unshared
 
-    refused = not found.decision.allowed and by_rules(found.decision)
-    to_the_bus = found.action in {Action.PUBLISH, Action.SUBSCRIBE} and unshared(found.topic)[0] != "$"
-    return refused and to_the_bus and bool(observed(device))
+    if found.decision.allowed or found.action in {Action.ENCRYPT, Action.DECRYPT} or not observed(device):
+        return False
+    return observable(unshared(found.topic), found.decision)
 
 
 def _explained(found: Explanation) -> dict[str, object]:
@@ -281,17 +279,13 @@ def _head(device: Device, policy: Policy) -> list[str]:
         f"roles   {', '.join(device.roles) or 'none'}",
         f"labels  {labels or 'none'}",
     ]
-    lines += _without_file(device, policy)
+    if missing := policy.missing(device.roles):
+        lines.append(f"no role file, so the device may do nothing: {', '.join(missing)}")
     if not device.enabled:
         lines.append("the device is disabled, so that it can't connect")
     if told := observed(device):
         lines.append(f"{told}: what the rules refuse passes until then, and is told")
     return lines
-
-
-def _without_file(device: Device, policy: Policy) -> list[str]:
-    unknown = [role for role in device.roles if role not in policy.roles]
-    return [f"no role file, so the device may do nothing: {', '.join(unknown)}"] if unknown else []
 
 
 def _lines(action: Action, found: Sequence[Right]) -> list[str]:

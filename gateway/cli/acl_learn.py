@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, known_device, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, known_device, no_such_role, policy_of, settings_of, store_of
 from gateway.core.policy import Policy
 
 if TYPE_CHECKING:
@@ -78,10 +78,7 @@ def learn(
         policy = policy_of(settings)
         devices, observations = asyncio.run(_recorded(settings, seconds, device_id, role))
         if role is not None and not devices and role not in policy.roles:
-            raise Failure(
-                f"there is no role {role!r} in {settings.acl_path / 'roles'}; "
-                f"the roles are: {', '.join(sorted(policy.roles))}"
-            )
+            raise no_such_role(settings, policy, [role])
         if not observations:
             whom = f"device {device_id}" if device_id else f"devices with the role {role}"
             raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")

@@ -18,7 +18,16 @@ from rich.text import Text
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
-from gateway.cli.sources import Config, device_of, note, observed, policy_of, settings_of, store_of
+from gateway.cli.sources import (
+    Config,
+    device_of,
+    no_such_role,
+    note,
+    observed,
+    policy_of,
+    settings_of,
+    store_of,
+)
 from gateway.core.identity import Device, is_device_id, is_label
 from gateway.observe.printable import printable
 
@@ -258,13 +267,9 @@ def _check_id(device_id: str) -> None:
 
 
 def _known_roles(settings: Settings, wanted: Sequence[str]) -> list[str]:
-    known = sorted(policy_of(settings).roles)
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise Failure(
-            f"there is no role {', '.join(map(repr, unknown))} in {settings.acl_path / 'roles'}; "
-            f"the roles are: {', '.join(known)}"
-        )
+    policy = policy_of(settings)
+    if unknown := policy.missing(wanted):
+        raise no_such_role(settings, policy, unknown)
     return list(dict.fromkeys(wanted))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,14 @@ def policy_of(settings: Settings) -> Policy:
     from gateway.policy.load import load_policy
 
     return load_policy(settings.acl_path, reserved=settings.service_topic_prefix)
+
+
+def no_such_role(settings: Settings, policy: Policy, wanted: Iterable[str]) -> Failure:
+    """What to say of roles that the policy has not."""
+    return Failure(
+        f"there is no role {', '.join(map(repr, wanted))} in {settings.acl_path / 'roles'}; "
+        f"the roles are: {', '.join(sorted(policy.roles))}"
+    )
 
 
 def observed(device: Device) -> str:

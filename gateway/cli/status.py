@@ -108,7 +108,7 @@ async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str
 
 
 def _roles_without_file(devices: Sequence[Device], policy: Policy, settings: Settings) -> list[str]:
-    missing = Counter(role for device in devices for role in device.roles if role not in policy.roles)
+    missing = Counter(role for device in devices for role in policy.missing(device.roles))
     folder = settings.acl_path / "roles"
     return [
         f"{folder / role}.toml is missing, a role of {count} device{'' if count == 1 else 's'} that may do "

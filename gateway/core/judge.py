@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.core.commands import Report
 from gateway.core.identity import Identity
-from gateway.core.policy import by_rules
+from gateway.core.policy import observable
 from gateway.core.reports import Reports
 from gateway.core.routes import Route
 from gateway.core.rules import Action, Decision
@@ -67,10 +67,8 @@ class Judge:
             self._note(action, route.topic, refusal)  # the topic is fine, this message was not
 
     def _observes(self, topic: str, refusal: Decision) -> bool:
-        # As if there were a role with all rights on `#`, which is no right on $CONTROL, the bus's own
-        # administration [MQTT-4.7.2-1]. Limits, tokens and the gateway's own topics are no rules of a role.
         until = self._identity.observe_until
-        return bool(until) and self._shared.now() < until * 1_000 and by_rules(refusal) and topic[0] != "$"
+        return bool(until) and self._shared.now() < until * 1_000 and observable(topic, refusal)
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
         reason = f"Would be refused: {refusal.reason}"

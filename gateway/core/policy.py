@@ -74,9 +74,15 @@ SERVICE = Decision(
 )
 
 
-def by_rules(refusal: Decision) -> bool:
-    """Whether a rule refuses it, or none allows it; not a limit, a token, or the owner of the topic."""
-    return refusal.rule is not None or any(refusal is one for one in _BY_RULES)
+def observable(topic: str, refusal: Decision) -> bool:
+    """Whether a message or a filter that is refused passes while its device is observed.
+
+    It does where a rule refuses it, or none allows it; not for a limit, a token, or the owner of the topic.
+    As if there were a role with all rights on `#`, which is no right on $CONTROL, the bus's own
+    administration [MQTT-4.7.2-1].
+    """
+    by_rules = refusal.rule is not None or any(refusal is one for one in _BY_RULES)
+    return by_rules and topic[0] != "$"
 
 
 class Policy:
@@ -157,10 +163,9 @@ class Policy:
         """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name)."""
         return self._trees[action].find(topic_filter, roles, specials)
 
-    def has(self, roles: Iterable[str]) -> bool:
-        """Whether there are roles, and all of them are here. A role that is gone took its denies with it."""
-        roles = tuple(roles)
-        return bool(roles) and all(role in self.roles for role in roles)
+    def missing(self, roles: Iterable[str]) -> list[str]:
+        """Those that have no rules here. A device with one may do nothing: its denies are gone with it."""
+        return [role for role in roles if role not in self.roles]
 
     def limit_fault(self, topic: str) -> str | None:
         """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
@@ -284,7 +289,7 @@ class Access:
 
     def _roles(self) -> tuple[str, ...]:
         roles = self._identity.roles
-        return roles if self._policy.has(roles) else ()
+        return () if self._policy.missing(roles) else roles
 
     def _judge(self, action: Action, topic_filter: str) -> Decision:
         policy = self._policy
@@ -293,8 +298,10 @@ class Access:
             return policy.service_right(action, topic_filter, self._identity.device_id)
         if self._identity.grant is not None and not self._identity.grant.allows(action, topic_filter):
             return _NOT_IN_TOKEN[action]
-        if not policy.has(roles):
-            return _LOST_ROLE if roles else _NO_ROLE
+        if not roles:
+            return _NO_ROLE
+        if policy.missing(roles):
+            return _LOST_ROLE
         specials: dict[str, tuple[str, ...]] = {}
         for placeholder, value in template_values(self._identity).items():
             specials[value] = (*specials.get(value, ()), f"+{placeholder}")

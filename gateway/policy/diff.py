@@ -106,7 +106,7 @@ class _Side:
         yield from self.sensitive
 
     def rules(self, holder: Holder) -> _Rules:
-        if not self.policy.has(holder.roles):
+        if self.policy.missing(holder.roles):
             return []
         return [pair for name in dict.fromkeys(holder.roles) for pair in self._rules[name]]
 

@@ -69,8 +69,7 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
     if policy.reserves(asked):
         change = "no rule can; the service topics are the gateway's own."
         return Explanation(identity, action, topic, decision, None, change)
-    missing = [name for name in identity.roles if name not in policy.roles]
-    if missing:
+    if missing := policy.missing(identity.roles):
         change = f"write the rules of {', '.join(missing)}, or give the device other roles."
         return Explanation(identity, action, topic, decision, None, change)
     nearest, changes = _nearest(policy, identity, action, asked)
@@ -140,10 +139,8 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
 
 
 def _own_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
-    files = dict.fromkeys(
-        rule.file for name in identity.roles if name in policy.roles for rule in policy.roles[name].rules
-    )
-    where = f" in {next(iter(files))}" if files else " in a role of its own"
+    file = next((rule.file for name in identity.roles for rule in policy.roles[name].rules), "")
+    where = f" in {file}" if file else " in a role of its own"
     return f'write an [[allow]] with actions = ["{action}"] and topics = ["{asked}"]{where}'
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.identity import Identity
 from gateway.core.limits import Limits
-from gateway.core.policy import Action, Effect, Policy, Role, Rule, by_rules
+from gateway.core.policy import Action, Effect, Policy, Role, Rule, observable
 from gateway.core.rules import resolve, template_values
 from gateway.mqtt.topics import covers, matches, name_fault
 
@@ -78,7 +78,7 @@ def test_a_role_that_is_gone_takes_all_with_it():
     assert not any(lamp.decide(action, "a").allowed for action in Action)
     assert not lamp.decide_filter("a").allowed
     assert "has no rules" in lamp.decide(PUBLISH, "a").reason
-    assert by_rules(lamp.decide(PUBLISH, "a"))
+    assert observable("a", lamp.decide(PUBLISH, "a"))
     assert lamp.rules() == ()
     assert not any(lamp.permissions().values())
 
