@@ -50,6 +50,7 @@ from gateway.core.events import (
     ReauthenticationFailed,
     ShuttingDown,
     Tick,
+    Turn,
 )
 from gateway.core.identity import Identity
 from gateway.core.limits import CONNECT_MAX_BYTES
@@ -110,7 +111,7 @@ class Bridge:
         commands = handler(self, event)
         if commands and type(commands[-1]) is Close:
             if self._session is not None:
-                self._session.count()
+                self._session.close()
             self._enter(Phase.CLOSED)
             self._connect = None
             self._early = b""
@@ -247,8 +248,9 @@ class Bridge:
         assert session is not None  # noqa: S101 - as above
         return session.bus_bytes(event.data)
 
-    def _last_words(self, event: BusBytes) -> list[Command]:
-        commands = self._bus_bytes(event)
+    def _last_words(self, event: BusBytes | Turn) -> list[Command]:
+        session = self._open_session()
+        commands = session.bus_bytes(event.data) if isinstance(event, BusBytes) else session.bus_turn()
         if not self._open_session().said_goodbye:
             return commands
         # The bus was sent the device's DISCONNECT: no answer of ours may follow it [MQTT-3.14.4-1].
@@ -278,7 +280,11 @@ class Bridge:
         if session.expired:
             why = "The token has expired."
             return [Report("session", "refused", why), *self._withdrawn(AccessWithdrawn(why))]
-        commands = session.tick(reading=event.reading)
+        return session.tick(reading=event.reading, second=event.second)
+
+    def _turn(self, _: Turn) -> list[Command]:
+        session = self._open_session()
+        commands = session.turn()
         if session.forward.stopped:
             self._enter(Phase.LEAVING)
         return commands
@@ -356,6 +362,7 @@ class Bridge:
             BusLost: _bus_lost,
             ShuttingDown: _stop_session,
             Tick: _tick,
+            Turn: _turn,
         },
         Phase.LEAVING: {
             DeviceBytes: _nothing,
@@ -369,6 +376,7 @@ class Bridge:
             BusLost: _bus_lost,
             ShuttingDown: _stop_session,
             Tick: _leaving_tick,
+            Turn: _last_words,
         },
         Phase.CLOSED: dict.fromkeys(
             (
@@ -386,6 +394,7 @@ class Bridge:
                 BusLost,
                 ShuttingDown,
                 Tick,
+                Turn,
             ),
             _nothing,
         ),

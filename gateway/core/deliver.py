@@ -7,6 +7,7 @@ delivered is swallowed, and acknowledged to the bus in the device's stead (CVE-2
 
 from __future__ import annotations
 
+from gateway.core.budgets import SEALED, Meter
 from gateway.core.commands import Report
 from gateway.core.connect import Terms
 from gateway.core.envelope import OpenFailed, open_envelope, read_envelope
@@ -54,8 +55,9 @@ class Deliver(Pump):
         reports: Reports,
         ledger: Ledger,
         returned: Ledger,
+        meter: Meter,
     ) -> None:
-        super().__init__(terms.version, ledger, returned, _bus_limit(shared))
+        super().__init__(terms.version, ledger, returned, _bus_limit(shared), meter)
         self._shared = shared
         self._judge = judge
         self._subscriptions = subscriptions
@@ -127,7 +129,7 @@ class Deliver(Pump):
             return self._swallow_unread(data, pos, body, end, str(error))
         if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
             raise ProtocolError("a topic alias that nobody asked for")
-        self.messages += 1
+        self.meter.messages += 1
         route = self.routes.get(packet.topic) or self._route(packet.topic)
         size = end - packet.payload_at
         replacement: bytes | None = None
@@ -135,6 +137,7 @@ class Deliver(Pump):
         if not (route.decision.allowed or judge.passes(Action.SUBSCRIBE, route, route.decision)):
             return self._refuse(packet, route, route.decision)
         if route.sensitive and size:
+            self.meter.effort += SEALED + (size >> 8)
             try:
                 envelope = read_envelope(data[packet.payload_at : end], topic=route.topic)
                 plain = open_envelope(self._shared.ring, envelope)
@@ -215,7 +218,7 @@ class Deliver(Pump):
     def _swallow_unread(self, data: bytes, pos: int, body: int, end: int, why: str) -> bytes:
         # Up to the packet identifier both versions look alike.
         packet = decode_publish(data, pos, body, end, Version.V311)
-        self.messages += 1
+        self.meter.messages += 1
         self._shared.counters.deliveries_too_large += 1
         self._reports.add(Report("delivery", "failed", why))
         return self._swallow(packet)

@@ -109,6 +109,13 @@ class Tick:
 
     reading: bool = True
     """Whether the device was read from in it."""
+    second: int = -1
+    """Which one: Ticks of the same second are one for a device with several connections. -1: none other's."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """It is this connection's turn again, after an `AwaitTurn`."""
 
 
 Event = (
@@ -126,4 +133,5 @@ Event = (
     | AccessWithdrawn
     | ShuttingDown
     | Tick
+    | Turn
 )

@@ -7,6 +7,7 @@ direction but for the ledger of its acknowledgements.
 
 from __future__ import annotations
 
+from gateway.core.budgets import SEALED, TAKEN_APART, Meter
 from gateway.core.calls import call_of
 from gateway.core.commands import Call, Command, Reauthenticate
 from gateway.core.connect import TOKEN_METHOD, Terms
@@ -34,10 +35,12 @@ from gateway.mqtt.reasons import Reason
 
 _FILTER_LEAST = 6
 """About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""
-_AUTH_EFFORT = 100
-"""What looking at a token costs, in packets that are taken apart."""
-_CALL_EFFORT = 2
+_AUTH_EFFORT = 1_000
+"""What looking at a token may cost, in effort (`gateway.core.budgets`)."""
+_CALL_EFFORT = 20
 """What the least request costs beyond its packet, likewise; a thousand subscriptions to answers cost more."""
+_HEADER_FREE = 128
+"""Bytes of topic and properties that any packet may have: longer ones cost by their length."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -69,8 +72,9 @@ class Forward(Pump):
         subscriptions: Subscriptions,
         ledger: Ledger,
         returned: Ledger,
+        meter: Meter,
     ) -> None:
-        super().__init__(terms.version, ledger, returned, shared.policy.limits.packet_size)
+        super().__init__(terms.version, ledger, returned, shared.policy.limits.packet_size, meter)
         self._shared = shared
         self._terms = terms
         self._sender = sender
@@ -123,10 +127,10 @@ class Forward(Pump):
             return self._pubrel(data, body, end)
         if kind == PacketType.SUBSCRIBE:
             # Each filter costs as much as a packet.
-            self.effort += (end - body) // _FILTER_LEAST
+            self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
             return self._subscriptions.subscribe(data, body, end, self._judge, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
-            self.effort += (end - body) // _FILTER_LEAST
+            self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
             return self._subscriptions.unsubscribe(data, body, end, self.answers)
         if kind == PacketType.PINGREQ:
             self.pings += 1
@@ -146,7 +150,7 @@ class Forward(Pump):
         auth = decode_auth(data, body, end)
         if auth.code != Reason.REAUTHENTICATE or auth.method != TOKEN_METHOD:
             raise ProtocolError("an AUTH that is no re-authentication with the method of the CONNECT")
-        self.effort += _AUTH_EFFORT
+        self.meter.effort += _AUTH_EFFORT
         self.asked.append(Reauthenticate(auth.data))
         return b""
 
@@ -161,7 +165,11 @@ class Forward(Pump):
 
     def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         packet = decode_publish(data, pos, body, end, self.version)
-        self.messages += 1
+        meter = self.meter
+        meter.messages += 1
+        header = packet.payload_at - body
+        if header > _HEADER_FREE:
+            meter.effort += header >> 4
         topic, alias = self._resolve(packet)
         route = self.routes.get(topic) or self._route(topic)
         size = end - packet.payload_at
@@ -229,6 +237,7 @@ class Forward(Pump):
         if len(changed) > self.receiver_max_size:
             raise PacketTooLarge("the sealed message is longer than the bus takes")
         self.sealed += 1
+        self.meter.effort += SEALED + (len(payload) >> 8)
         self.ledger.passed(packet.qos)
         if self._ended_here:
             self._ended_here = self._ended_here - {packet.packet_id}
@@ -237,7 +246,8 @@ class Forward(Pump):
     def _ask(self, call: Call, packet: Publish) -> bytes:
         """A request to a service of ours: the bus never sees it."""
         if packet.qos < 2 or packet.packet_id not in self._ended_here:
-            self.effort += _CALL_EFFORT + self._subscriptions.effort
+            # A byte of a request is looked at several times: as JSON, as base64, as what is sealed.
+            self.meter.effort += _CALL_EFFORT + self._subscriptions.effort + (len(call.payload) >> 5)
             self.asked.append(call)
         return self._acknowledge(packet)
 

@@ -20,10 +20,15 @@ class Limits:
     packet_size: int = 16_777_216
     """Longest MQTT packet from or to a device, in bytes, fixed header included."""
     messages_per_second: int = 100_000
-    """PUBLISH packets from one connection; above it reading pauses, nothing is dropped. A packet that has
-    to be taken apart (SUBSCRIBE, QoS 2, a refused or a new topic) counts as ten."""
+    """PUBLISH packets and acknowledgements from one device, over all its connections; above it reading
+    pauses, nothing is dropped. A packet that has to be taken apart (SUBSCRIBE, QoS 2, a refused or a new
+    topic) counts as ten at least, one that is sealed or opened as five and one for each 256 bytes."""
     bytes_per_second: int = 134_217_728
-    """Bytes from one connection; above it reading pauses."""
+    """Bytes from one device, over all its connections; above it reading pauses."""
+    unfinished_bytes_per_device: int = 33_554_432
+    """Bytes of packets that have begun and not ended, of one device over all its connections."""
+    unfinished_bytes: int = 134_217_728
+    """The same of this process."""
     packet_seconds: int = 60
     """How long one packet may take from its first byte to its last."""
     subscriptions: int = 1_000
@@ -44,5 +49,7 @@ class Limits:
     """Wrong logins from one address, whatever device they name."""
     service_requests_per_second: int = 1_000
     """Requests of one caller to the service topics; above it they are refused."""
+    service_request_size: int = 1_048_576
+    """Longest request to a service topic, in bytes: it is answered in one go, a megabyte in some 30 ms."""
     tokens_per_minute: int = 60
     """Tokens issued to one device; above it they are refused."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.core.budgets import Budgets
 from gateway.core.counters import Counters
 from gateway.core.keyring import KeyRing
 from gateway.core.policy import Policy
@@ -34,6 +35,7 @@ class Shared:
     """A client id that nobody has."""
     counters: Counters = field(default_factory=Counters)
     recorder: Recorder = field(default_factory=Recorder)
+    budgets: Budgets = field(default_factory=Budgets)
     on_deny: OnDeny = OnDeny.DROP
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)

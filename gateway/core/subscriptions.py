@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from gateway.core.budgets import TAKEN_APART
 from gateway.core.commands import Report
 from gateway.core.judge import Judge
 from gateway.core.reports import Reports
@@ -148,8 +149,8 @@ class Subscriptions:
 
     @property
     def effort(self) -> int:
-        """What `identifiers` costs, in packets that are taken apart."""
-        return self._own_size // _OWN_AT_ONCE
+        """What `identifiers` costs, as `gateway.core.budgets` counts it."""
+        return self._own_size // _OWN_AT_ONCE * TAKEN_APART
 
     def identifiers(self, topic: str) -> bytes:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, cast
 from gateway.core.bridge import Bridge, Phase
 from gateway.core.commands import (
     Authenticate,
+    AwaitTurn,
     Call,
     Close,
     Command,
     Established,
     OpenBus,
+    PauseBus,
     PauseDevice,
     Reauthenticate,
     Report,
@@ -35,10 +37,11 @@ from gateway.core.events import (
     Reauthenticated,
     ReauthenticationFailed,
     Tick,
+    Turn,
 )
 from gateway.core.identity import Device
 from gateway.mqtt.reasons import Reason
-from gateway.net.bus_link import AUTHENTICATING, OVER_RATE, BusLink
+from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
@@ -52,11 +55,8 @@ _BUS_DEADLINE = 10.0
 """For the bus to accept the connection, and again to answer the CONNECT, in seconds."""
 _CLOSE_DEADLINE = 5.0
 """For the last bytes to leave, in seconds."""
-_ANSWERS_MAX = 1_048_576
-"""What may wait for a device that does not read, beyond two of the longest packets, in bytes."""
 
-_TICK = Tick()
-_IDLE_TICK = Tick(reading=False)
+_TURN = Turn()
 _log = get_logger()
 
 
@@ -69,6 +69,7 @@ class DeviceLink(asyncio.Protocol):
         "_door",
         "_paused",
         "_transport",
+        "_unread",
         "_why",
         "_write_paused",
         "address",
@@ -96,6 +97,8 @@ class DeviceLink(asyncio.Protocol):
         self._bus: BusLink | None = None
         self._paused = 0
         self._write_paused = False
+        self._unread = 0
+        """Bytes of answers that the device does not take, as they are counted with those of others."""
         self._why = ""
         """Why the gateway ended it, if it did so without a word."""
 
@@ -121,6 +124,7 @@ class DeviceLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
         self._transport = None
+        self._count_unread(0)
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -141,14 +145,15 @@ class DeviceLink(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The device reads slower than the bus writes."""
         self._write_paused = True
-        if self._bus is not None and self._bus.transport is not None:
-            self._bus.transport.pause_reading()
+        if self._bus is not None:
+            self._bus.pause_reading(DEVICE_FULL)
 
     def resume_writing(self) -> None:
         """The device caught up."""
         self._write_paused = False
-        if self._bus is not None and self._bus.transport is not None:
-            self._bus.transport.resume_reading()
+        self._count_unread(0)
+        if self._bus is not None:
+            self._bus.resume_reading(DEVICE_FULL)
 
     def pause_reading(self, reason: int) -> None:
         """Read nothing from the device for this reason."""
@@ -190,11 +195,16 @@ class DeviceLink(asyncio.Protocol):
         if transport is None:
             return
         transport.write(data)
-        if self._write_paused:
-            # The bus is not read any more: this is answers of ours to a device that does not take them.
-            most = _ANSWERS_MAX + 2 * self._door.shared.policy.limits.packet_size
-            if transport.get_write_buffer_size() > most:
-                self.abort("it does not read the answers to what it sends")
+        # The bus is not read any more then: this is answers of ours to a device that does not take them.
+        if self._write_paused and not self._count_unread(transport.get_write_buffer_size()):
+            self.abort("it does not read the answers to what it sends")
+
+    def _count_unread(self, size: int) -> bool:
+        """Count what the device does not take; whether that is within the bounds for it and for all."""
+        if size == self._unread or self.device is None:
+            return True
+        more, self._unread = size - self._unread, size
+        return self._door.unread.add(self.device.device_id, more, self._door.shared.policy.limits)
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
@@ -224,10 +234,34 @@ class DeviceLink(asyncio.Protocol):
                 self._reauthenticate(token)
             case PauseDevice():
                 self.pause_reading(OVER_RATE)
+            case PauseBus():
+                if self._bus is not None:
+                    self._bus.pause_reading(OVER_RATE)
+            case AwaitTurn():
+                self._await_turn()
             case Report():
                 self._door.tell(self, command)
             case Close(why):
                 self._close(why)
+
+    def _await_turn(self) -> None:
+        if not self._paused & NOT_ITS_TURN:
+            self.pause_reading(NOT_ITS_TURN)
+            if self._bus is not None:
+                self._bus.pause_reading(NOT_ITS_TURN)
+            self._door.turns.wait(self.claimed or "", self._take_turn)
+
+    def _take_turn(self) -> None:
+        was, self._paused = self._paused, self._paused & ~NOT_ITS_TURN
+        self.receive(_TURN)
+        self._read_again(was)
+        if self._bus is not None and not self._paused & NOT_ITS_TURN:
+            self._bus.resume_reading(NOT_ITS_TURN)
+
+    def _read_again(self, was: int) -> None:
+        """Reading goes on if a reason against it is gone and none has come."""
+        if was and not self._paused and self._transport is not None:
+            self._transport.resume_reading()
 
     # Who is there
 
@@ -345,13 +379,15 @@ class DeviceLink(asyncio.Protocol):
 
     # Time, and the end
 
-    def tick(self, now: float) -> None:
-        """A second went by."""
+    def tick(self, now: float, second: int) -> None:
+        """A second went by: the one of this number."""
         phase = self.bridge.phase
         if phase is Phase.ESTABLISHED or phase is Phase.LEAVING:
-            tick = _IDLE_TICK if self._paused else _TICK
-            self.resume_reading(OVER_RATE)
-            self.receive(tick)
+            was, self._paused = self._paused, self._paused & ~OVER_RATE
+            if self._bus is not None:
+                self._bus.resume_reading(OVER_RATE)
+            self.receive(Tick(reading=not was, second=second))
+            self._read_again(was)
         elif now < self._deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from gateway.core.identity import Device, Identity
 from gateway.core.shared import Shared
 from gateway.mqtt.reasons import Reason
 from gateway.net.tasks import Tasks
+from gateway.net.turns import Turns
+from gateway.net.unread import Unread
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.security.login import Login
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _NEWCOMERS_MAX = 1024
 """Peers that may take their time over a CONNECT at once: with its longest size it bounds their memory."""
 _TOLD_TOGETHER = 64
-"""Connections told of another policy in one go: about a millisecond."""
+"""Connections told of a change in one go: about a millisecond."""
 
 
 @dataclass(slots=True)
@@ -62,12 +64,17 @@ class Door:
     """The device of this id as the store has it now."""
     services: Callable[[Call, Identity], Answer]
     """Answers a request to the gateway itself. Must not block, and never raises for what a device asks."""
+    turns: Turns = field(init=False)
+    unread: Unread = field(default_factory=Unread)
     links: set[DeviceLink] = field(default_factory=set)
     """All connections, from the end of the TLS handshake on."""
     _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
     """Those of them that have not said who they are, oldest first."""
     _by_device: dict[str, set[DeviceLink]] = field(default_factory=dict)
     _admitted: int = 0
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.shared.budgets.work)
 
     def arrived(self, link: DeviceLink) -> None:
         """A peer is there, and nobody knows who. When there are too many of those, the oldest goes."""
@@ -110,23 +117,33 @@ class Door:
 
         Some at a time: with thousands of them no message waits for all.
         """
-        for number, link in enumerate([link for same in self._by_device.values() for link in same], 1):
+        async for link in self._some_at_a_time([link for same in self._by_device.values() for link in same]):
             if link.device is not None:
                 link.receive(PolicyChanged(link.device))
-            if number % _TOLD_TOGETHER == 0:
-                await asyncio.sleep(0)
 
     def devices_changed(self, touched: frozenset[str]) -> None:
-        """These devices were added, changed or removed in the store."""
-        for device_id in touched:
-            device = self.find(device_id)
-            for link in list(self._by_device.get(device_id, ())):
-                if link.bridge.phase is Phase.CLOSED:
-                    continue
-                consequence = self._consequence(link, device)
-                if isinstance(consequence, AccessWithdrawn):
-                    self.tell(link, Report("session", "refused", consequence.why))
-                link.receive(consequence)
+        """These devices were added, changed or removed in the store: tell their connections, some at a time.
+
+        Nobody comes in by what was before: `find` says what is now.
+        """
+        self.tasks.start(self._tell_devices(touched))
+
+    async def _tell_devices(self, touched: frozenset[str]) -> None:
+        live = [link for device_id in touched for link in self._by_device.get(device_id, ())]
+        async for link in self._some_at_a_time(live):
+            if link.device is None or link.bridge.phase is Phase.CLOSED:
+                continue
+            consequence = self._consequence(link, self.find(link.device.device_id))
+            if isinstance(consequence, AccessWithdrawn):
+                self.tell(link, Report("session", "refused", consequence.why))
+            link.receive(consequence)
+
+    @staticmethod
+    async def _some_at_a_time(links: Sequence[DeviceLink]) -> AsyncIterator[DeviceLink]:
+        for number, link in enumerate(links, 1):
+            yield link
+            if number % _TOLD_TOGETHER == 0:
+                await asyncio.sleep(0)
 
     def _consequence(self, link: DeviceLink, device: Device | None) -> Event:
         if device is None:

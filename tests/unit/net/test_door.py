@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+from gateway.core.budgets import Budgets
 from gateway.core.events import PolicyChanged
 from gateway.core.identity import Device
 from gateway.net.door import Bus, Door
@@ -20,7 +21,7 @@ class Link:
 
 def door(policy):
     return Door(
-        shared=SimpleNamespace(policy=policy),
+        shared=SimpleNamespace(policy=policy, budgets=Budgets()),
         bus=Bus("localhost", 1),
         login=None,
         audit=None,
