@@ -134,3 +134,4 @@ async def _patiently(work: Coroutine[Any, Any, None]) -> None:
         raise TimeoutError
     finally:
         task.cancel()
+        await asyncio.wait({task})
