@@ -52,7 +52,6 @@ class Pump(ABC):
         "_id_at",
         "_need",
         "_partial",
-        "_rest",
         "_size",
         "_skip",
         "_tail",
@@ -64,6 +63,7 @@ class Pump(ABC):
         "out",
         "plain_size",
         "receiver_max_size",
+        "rest",
         "returned",
         "routes",
         "sealed",
@@ -106,8 +106,8 @@ class Pump(ABC):
         self._held = 0
         """Bytes of `_partial` as the budget knows them."""
         self._skip = 0
-        self._rest: bytes | None = None
-        """What waits for this connection's turn, from `_at` on."""
+        self.rest: bytes | None = None
+        """What waits for this connection's turn, from `_at` on: see `go_on`."""
         self._at = 0
         self.forget()
 
@@ -143,11 +143,6 @@ class Pump(ABC):
     def waits_for_rest(self) -> bool:
         """Whether a packet has begun and not ended."""
         return self._partial is not None
-
-    @property
-    def waits_for_turn(self) -> bool:
-        """Whether whole packets are here that were not looked at: see `go_on`."""
-        return self._rest is not None
 
     @abstractmethod
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
@@ -189,22 +184,22 @@ class Pump(ABC):
 
     def go_on(self) -> None:
         """It is this connection's turn: look at some of what waits. Raises MqttError, as `feed`."""
-        rest = self._rest
+        rest = self.rest
         if rest is not None:
-            self._rest = None
+            self.rest = None
             self._between = True
             self._run(rest, self._at)
 
     def release(self) -> None:
         """Drop what is held here: the connection ends."""
-        self._partial = self._rest = None
+        self._partial = self.rest = None
         self._let_go()
 
     def _gather(self, chunk: bytes) -> bytes | None:
         """What can be looked at now that this chunk is there; None for nothing."""
-        if self._rest is not None:
+        if self.rest is not None:
             # Reading pauses meanwhile: it is what was on its way.
-            self._rest = self._rest[self._at :] + chunk
+            self.rest = self.rest[self._at :] + chunk
             self._at = 0
             return None
         if self._partial is not None:
@@ -346,7 +341,7 @@ class Pump(ABC):
         return replacement
 
     def _wait(self, chunk: bytes, pos: int) -> None:
-        self._rest, self._at = chunk, pos
+        self.rest, self._at = chunk, pos
         self._between = False
 
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:

@@ -148,7 +148,7 @@ class Session:
             or spoken.effort > spoken.effort_left
         ):
             commands.append(PauseDevice())
-        elif forward.waits_for_turn:
+        elif forward.rest is not None:
             commands.append(AwaitTurn())
         return commands
 
@@ -177,14 +177,14 @@ class Session:
             # Not after a DISCONNECT of the bus's own: a device gets one.
             answered = 0 < deliver.last_ping <= deliver.pings
             commands += self.last_words if answered else [Close("the bus ended the session")]
-        elif deliver.waits_for_turn:
+        elif deliver.rest is not None:
             commands.append(PauseBus() if self._budget.heard.is_over else AwaitTurn())
         return commands
 
     def turn(self) -> list[Command]:
         """Others had their turn: a slice of what waits, in both directions."""
         commands: list[Command] = []
-        if self.forward.waits_for_turn and not self.forward.stopped:
+        if self.forward.rest is not None and not self.forward.stopped:
             commands = self.device_bytes(b"")
             if commands and type(commands[-1]) is Close:
                 return commands
@@ -192,7 +192,7 @@ class Session:
 
     def bus_turn(self) -> list[Command]:
         """The same of what comes from the bus."""
-        return self.bus_bytes(b"") if self._deliver.waits_for_turn else []
+        return self.bus_bytes(b"") if self._deliver.rest is not None else []
 
     @property
     def said_goodbye(self) -> bool:
@@ -263,9 +263,9 @@ class Session:
             self._begun, self._stuck = forward.begun, 0
         if budget.spoken.is_spent:
             commands.append(PauseDevice())
-        elif forward.waits_for_turn:
+        elif forward.rest is not None:
             commands.append(AwaitTurn())
-        if self._deliver.waits_for_turn:
+        if self._deliver.rest is not None:
             commands.append(PauseBus() if budget.heard.is_spent else AwaitTurn())
         self._silent += 1
         keep_alive = self.terms.keep_alive
