@@ -246,8 +246,9 @@ class Forward(Pump):
     def _ask(self, call: Call, packet: Publish) -> bytes:
         """A request to a service of ours: the bus never sees it."""
         if packet.qos < 2 or packet.packet_id not in self._ended_here:
-            # A byte of a request is looked at several times: as JSON, as base64, as what is sealed.
-            self.meter.effort += _CALL_EFFORT + self._subscriptions.effort + (len(call.payload) >> 5)
+            # A byte of a request is looked at several times: as JSON, as base64, as what is sealed. 16 MiB
+            # take a tenth of a second, and the device has to wait for two.
+            self.meter.effort += _CALL_EFFORT + self._subscriptions.effort + (len(call.payload) >> 6)
             self.asked.append(call)
         return self._acknowledge(packet)
 

@@ -49,7 +49,5 @@ class Limits:
     """Wrong logins from one address, whatever device they name."""
     service_requests_per_second: int = 1_000
     """Requests of one caller to the service topics; above it they are refused."""
-    service_request_size: int = 1_048_576
-    """Longest request to a service topic, in bytes: it is answered in one go, a megabyte in some 30 ms."""
     tokens_per_minute: int = 60
     """Tokens issued to one device; above it they are refused."""

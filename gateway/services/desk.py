@@ -106,13 +106,7 @@ class Desk:
 
     def answer(self, call: Call, identity: Identity) -> Answer:
         """The answer to a request of a connection, which has shown who it is."""
-        most = self._shared.policy.limits.service_request_size
-        if len(call.payload) <= most:
-            return self.attend(call, Request(call.payload), identity)
-        # It is not even read, so that its "reply_to" and "request_id" are not known.
-        request = Request(b"")
-        request.fault = Refusal(Code.TOO_LARGE, f"A request may have {most:,} bytes.")
-        return self.attend(call, request, identity)
+        return self.attend(call, Request(call.payload), identity)
 
     def attend(
         self, call: Call, request: Request, identity: Identity, *, replays: Replays | None = None

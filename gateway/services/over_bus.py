@@ -80,14 +80,9 @@ class BusServices:
             lambda: Account(f"/services/{shared.new_client_id()}", shared.bus_username, shared.bus_password),
             [Subscription(topic.encode(), _OPTIONS) for topic in self._services],
             self._take,
-            max_size=self._request_max,
+            max_size=lambda: shared.policy.limits.packet_size,
             v5=shared.bus_speaks_v5,
         )
-
-    def _request_max(self) -> int:
-        """Longest packet that is read, in bytes."""
-        limits = self._shared.policy.limits
-        return min(limits.packet_size, limits.service_request_size)
 
     def check(self) -> tuple[bool, str]:
         """Whether requests on the bus are heard, and how."""
@@ -133,7 +128,7 @@ class BusServices:
         Raises Refusal, and LoginRefused for credentials.
         """
         if not delivery.whole:
-            most = self._request_max()
+            most = self._shared.policy.limits.packet_size
             words = f"A request may have {most:,} bytes, and no more properties than it needs."
             raise Refusal(Code.TOO_LARGE, words)
         if request.fault is not None:
