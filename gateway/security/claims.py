@@ -1,7 +1,7 @@
 """The claims of a token (RFC 7519, 4): what each is called and may be, and the grant that they say.
 
 Must not know keys, signatures or the clock: whoever reads claims here has found them to be signed by us.
-docs/adr/0007 and docs/adr/0012 say what those of our own are for.
+docs/adr/0007 says what those of our own are for.
 """
 
 from __future__ import annotations
