@@ -156,7 +156,13 @@ class Gateway:
             tls = self._server_tls()
         except (StoreError, OSError, ssl.SSLError) as error:
             raise StartError([str(error)]) from error
-        tokens = Tokens(self._signing, directory, now=shared.now, ttl=settings.jwt_ttl)
+        tokens = Tokens(
+            self._signing,
+            directory,
+            now=shared.now,
+            ttl=settings.jwt_ttl,
+            chain_max=settings.jwt_chain_max,
+        )
         office, bearers = TokenOffice(shared, tokens), Bearers(tokens, shared.now)
         self._keep_saving(KeyUses(store, shared))
         self._keep_saving(TokenRecords(store, office))
@@ -182,7 +188,7 @@ class Gateway:
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
         policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
-        keys = KeyUpkeep(settings, shared, tokens, store, audit)
+        keys = KeyUpkeep(settings, shared, tokens, store, audit, signing_changed=door.keys_changed)
         api = await self._open_api(login, office, tokens, audit)
         health = Health()
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)

@@ -245,7 +245,7 @@ def _refused(refusal: Refusal) -> _Refused:
     return _Refused(_STATUS.get(refusal.code, 403), refusal.code, str(refusal))
 
 
-_STATUS = {Code.NOT_ACCEPTED: 401, Code.RATE_LIMITED: 429, Code.UNAVAILABLE: 503}
+_STATUS = {Code.NOT_ACCEPTED: 401, Code.TOKEN_EXPIRED: 401, Code.RATE_LIMITED: 429, Code.UNAVAILABLE: 503}
 _HEADERS = {
     # RFC 9110, 15.5.2 demands a challenge. No scheme of the registry fits a secret in the body.
     401: {"www-authenticate": "Device-Secret"},

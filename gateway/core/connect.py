@@ -126,7 +126,7 @@ def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Te
 def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shared) -> Connect:
     """The CONNECT for the bus: the device's own but for names, seal and secrets. Raises MqttError."""
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
-    client_id = f"{identity.device_id}/{identity.client_id}".encode()
+    client_id = f"{identity.namespace}/{identity.client_id}".encode()
     if len(client_id) > _STRING_MAX:
         raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = connect.will

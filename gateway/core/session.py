@@ -215,7 +215,11 @@ class Session:
 
     def renew(self, device: Device, grant: Grant) -> list[Command]:
         """Another token took the place of the one before (MQTT 5, 4.12.1)."""
-        self.identity = replace(self.identity, grant=grant)
+        renewed = replace(self.identity, grant=grant)
+        if renewed.namespace != self.identity.namespace:
+            why = "The token was narrowed otherwise than that of the session."
+            return [Report("login", "refused", why), *self.farewell(Reason.NOT_AUTHORIZED, why)]
+        self.identity = renewed
         return self.judge_by(device) or [SendToDevice(encode_auth(Reason.SUCCESS, [METHOD_PROPERTY]))]
 
     @property

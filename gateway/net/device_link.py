@@ -224,6 +224,7 @@ class DeviceLink(asyncio.Protocol):
                     device=self.claimed,
                     address=self.address,
                     client_id=identity.client_id if identity else None,
+                    narrowed=(identity.grant.narrowed or None) if identity and identity.grant else None,
                     connection=self.connection_id,
                 )
             case Call():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.core.bridge import Phase
 from gateway.core.commands import Call, Report
 from gateway.core.events import AccessWithdrawn, Answer, Event, PolicyChanged
-from gateway.core.identity import Device, Identity
+from gateway.core.identity import Device, Grant, Identity
 from gateway.core.shared import Shared
 from gateway.mqtt.reasons import Reason
 from gateway.net.tasks import Tasks
@@ -144,6 +144,18 @@ class Door:
             yield link
             if number % _TOLD_TOGETHER == 0:
                 await asyncio.sleep(0)
+
+    async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
+        """Other keys verify tokens: end the connections whose token is not good any more, some at a time.
+
+        `distrust` says why one is not; empty when it is. Whoever comes in meanwhile is judged by those keys.
+        """
+        why = "The key that signed the token was destroyed, or its time is over."
+        async for link in self._some_at_a_time([link for same in self._by_device.values() for link in same]):
+            grant = link.bridge.identity.grant if link.bridge.identity is not None else None
+            if grant is not None and link.bridge.phase is not Phase.CLOSED and distrust(grant):
+                self.tell(link, Report("session", "refused", why))
+                link.receive(AccessWithdrawn(why))
 
     def _consequence(self, link: DeviceLink, device: Device | None) -> Event:
         if device is None:

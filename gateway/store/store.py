@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.identity import Device, Revocation, is_device_id, is_label
+from gateway.core.identity import OBSERVE_MOST, Device, Revocation, is_device_id, is_label
 from gateway.core.recorder import Observation
 from gateway.store import records
 from gateway.store import tokens as token_rows
@@ -28,8 +28,6 @@ _CHANGES_KEPT = 86_400
 """How long the change log reaches back, in seconds."""
 _EVENTS_KEPT = 10_000
 """Of those that no gateway has told yet: the newest."""
-OBSERVE_MOST = 7 * 86_400
-"""How long a device may be observed, in seconds: it has nearly all rights meanwhile."""
 
 
 async def open_store(url: str) -> Store:
@@ -89,7 +87,7 @@ class Store:
             query = query.where(devices.c.device_id.in_(only))
         async with self._database.transaction(write=False) as connection:
             rows = (await connection.execute(query)).all()
-            revoked = await token_rows.revocations(connection, _now(), only)
+            revoked = await token_rows.revocations(connection, only)
             return [_device(row, revoked.get(row.device_id, ())) for row in rows]
 
     async def set_enabled(self, device_id: str, *, enabled: bool) -> Device:
@@ -141,7 +139,7 @@ class Store:
             row = result.one_or_none()
             if row is None:
                 raise UnknownDevice(device_id)
-            revoked = await token_rows.revocations(connection, now, [device_id])
+            revoked = await token_rows.revocations(connection, [device_id])
             return _device(row, revoked.get(device_id, ()))
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
@@ -204,17 +202,26 @@ class Store:
         async with self._database.transaction(write=False) as connection:
             return await token_rows.read(connection, device_id, _now())
 
-    async def revoke_token(self, *, device_id: str, root: str, since: int, until: int) -> Revocation:
-        """Revoke the tokens of a chain that were issued at `since` or later; `until` all have expired.
+    async def revoke_token(self, *, device_id: str, root: str, since: int, until: int) -> Revocation | None:
+        """Revoke the tokens of a chain that were issued at `since` or later; `until` all should have expired.
 
-        Both in Unix seconds. What is stored may be wider, where the chain was revoked before. Raises
+        Both in Unix seconds. What is stored may be wider, where the chain was revoked before. None: the
+        device had as many revocations as are kept, and all its tokens until now are revoked instead. Raises
         UnknownDevice.
         """
         async with self._database.transaction(write=True) as connection:
             if await _find(connection, device_id) is None:
                 raise UnknownDevice(device_id)
-            _, now = await _log_change(connection, device_id)
-            return await token_rows.revoke(connection, device_id, Revocation(root, since, until), now)
+            seq, now = await _log_change(connection, device_id)
+            kept = await token_rows.revoke(connection, device_id, Revocation(root, since, until))
+            if kept is None:
+                await token_rows.forget(connection, device_id, records=False)
+                await connection.execute(
+                    update(devices)
+                    .where(devices.c.device_id == device_id)
+                    .values(token_epoch=seq, updated_at=now)
+                )
+            return kept
 
     async def note_event(self, event: Mapping[str, object]) -> None:
         """Have a running gateway tell what was done here: JSON values, and no secret among them."""
@@ -310,7 +317,7 @@ async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
     row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
     if row is None:
         return None
-    revoked = await token_rows.revocations(connection, _now(), [device_id])
+    revoked = await token_rows.revocations(connection, [device_id])
     return _device(row, revoked.get(device_id, ()))
 
 
