@@ -52,6 +52,8 @@ def ensure_server_certificate(certificate: Path, key: Path, *, names: Sequence[s
         for folder in {certificate.parent, key.parent}:
             # Readable, for devices on this machine need the CA; whatever the umask, nobody else's to write.
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if certificate.exists() and key.exists():
+            return []  # nothing is to be made, and the folder may be mounted read-only
         with locked(certificate.parent):
             if _is_there(certificate, key, "the server's certificate"):
                 return []
