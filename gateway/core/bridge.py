@@ -143,7 +143,8 @@ class Bridge:
         data = self._early
         if data[0] != PacketType.CONNECT << 4:
             raise ProtocolError("the first packet is not a CONNECT")  # [MQTT-3.1.0-1]
-        found = first_packet(data, CONNECT_MAX_BYTES)
+        too_long = "the CONNECT is longer than may come before authentication"
+        found = first_packet(data, CONNECT_MAX_BYTES, too_long)
         if found is None:
             return None
         body, end = found
@@ -197,7 +198,7 @@ class Bridge:
         try:
             if early[0] != PacketType.CONNACK << 4:
                 raise ProtocolError("the bus answered a CONNECT with something else")
-            found = first_packet(early, CONNACK_MAX_BYTES)
+            found = first_packet(early, CONNACK_MAX_BYTES, "the CONNACK is longer than any can be")
             if found is None:
                 return []
             (body, end), data = found, bytes(early)

@@ -41,17 +41,17 @@ def read_length(data: bytes | bytearray, pos: int, end: int) -> tuple[int, int] 
     return None
 
 
-def first_packet(data: bytearray, most: int) -> tuple[int, int] | None:
+def first_packet(data: bytearray, most: int, too_long: str) -> tuple[int, int] | None:
     """Where the body of the packet at the beginning begins and ends; None while it is not whole.
 
-    Raises PacketTooLarge from its header alone: more than `most` bytes are not waited for.
+    Raises PacketTooLarge, with those words, from its header alone: more than `most` bytes are not waited for.
     """
     length = read_length(data, 1, len(data))
     if length is None:
         return None
     size, body = length
     if body + size > most:
-        raise PacketTooLarge(f"longer than the {most:,} bytes that may come here")
+        raise PacketTooLarge(too_long)
     return (body, body + size) if body + size <= len(data) else None
 
 

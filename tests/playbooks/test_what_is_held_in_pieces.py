@@ -106,7 +106,7 @@ def test_a_bound_is_that_of_the_whole_packet(most):
     size = most - 1 - len(encode_length(most - 4))
     fits = bytearray(b"\x10" + encode_length(size) + b"\0" * size)
     assert len(fits) == most
-    assert first_packet(fits[:-1], most) is None
-    assert first_packet(fits + b"more", most) == (most - size, most)
-    with pytest.raises(PacketTooLarge):
-        first_packet(fits, most - 1)
+    assert first_packet(fits[:-1], most, "") is None
+    assert first_packet(fits + b"more", most, "") == (most - size, most)
+    with pytest.raises(PacketTooLarge, match="so long"):
+        first_packet(fits, most - 1, "so long")
