@@ -286,3 +286,12 @@ def test_nothing_is_locked_or_written_when_all_is_there(folder):
     folder.ensure()
     with locked(folder.path):
         assert folder.ensure() == []
+
+
+@pytest.mark.parametrize("half", ["server.crt", "server.key"])
+def test_where_nothing_can_be_locked_a_half_is_told_all_the_same(folder, half):
+    """The folder may be mounted read-only, and the key forgotten."""
+    (folder.path / ".gateway.lock").mkdir(parents=True)
+    (folder.path / half).write_text("")
+    with pytest.raises(PkiError, match="half there"):
+        folder.ensure()
