@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import signal
 import ssl
@@ -45,6 +44,7 @@ from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk
 from gateway.services.office import TokenOffice
 from gateway.services.over_bus import BusServices
+from gateway.snapshots import SnapshotWatch, random_bytes
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
 from gateway.upkeep import (
@@ -133,7 +133,7 @@ class Gateway:
         self._closing = contextlib.AsyncExitStack()
         self._shared = Shared(
             policy=policy,
-            ring=KeyRing(keys, Nonces(os.urandom), {}),
+            ring=KeyRing(keys, Nonces(random_bytes), {}),
             now=lambda: time.time_ns() // 1_000_000,
             new_client_id=lambda: f"auto-{str(uuid.uuid4()).upper()}",
             on_deny=settings.gateway_on_deny,
@@ -150,6 +150,7 @@ class Gateway:
         """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
         settings, shared = self._settings, self._shared
         certificates = CertificateUpkeep(settings)
+        snapshots = SnapshotWatch(lambda: shared.ring.renew_nonces())  # noqa: PLW0108 - another ring, below
         try:
             store, directory = await self._open_store()
             bus = await self._bus()
@@ -207,6 +208,7 @@ class Gateway:
         self._keep(AdminEvents(store, audit).run())
         self._keep(listener.tick())
         self._keep(FullCollections().run())
+        self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run(listener, api))
@@ -263,7 +265,7 @@ class Gateway:
     async def _open_store(self) -> tuple[Store, Directory]:
         store = await open_store(self._settings.database_url)
         self._closing.push_async_callback(store.close)
-        self._shared.ring = KeyRing(self._keys, Nonces(os.urandom), await store.key_uses())
+        self._shared.ring = KeyRing(self._keys, Nonces(random_bytes), await store.key_uses())
         directory = Directory(store)
         await directory.load()
         return store, directory

@@ -53,7 +53,7 @@ from gateway.core.events import (
     Turn,
 )
 from gateway.core.identity import Identity
-from gateway.core.limits import CONNECT_MAX_BYTES
+from gateway.core.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 from gateway.core.session import Session
 from gateway.core.shared import Shared
 from gateway.mqtt.decode import UnsupportedVersion, decode_connack, decode_connect
@@ -61,7 +61,7 @@ from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reasons import Reason, return_code
-from gateway.mqtt.wire import read_length
+from gateway.mqtt.wire import first_packet
 
 _FAREWELL_TICKS = 5
 """How long the bus may take to close after the device's DISCONNECT, in seconds."""
@@ -87,7 +87,7 @@ class Bridge:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._enter(Phase.AWAIT_CONNECT)
-        self._early = b""
+        self._early = bytearray()
         """What can't be looked at yet: a CONNECT in pieces, then what the device sent behind it."""
         self._connect: Connect | None = None
         self._terms: Terms | None = None
@@ -114,13 +114,13 @@ class Bridge:
                 self._session.close()
             self._enter(Phase.CLOSED)
             self._connect = None
-            self._early = b""
+            self._early = bytearray()
         return commands
 
     # From the first byte to the CONNACK
 
     def _first_bytes(self, event: DeviceBytes) -> list[Command]:
-        self._early += event.data
+        self._early.extend(event.data)
         try:
             connect = self._take_connect()
             if connect is None:
@@ -144,15 +144,12 @@ class Bridge:
         data = self._early
         if data[0] != PacketType.CONNECT << 4:
             raise ProtocolError("the first packet is not a CONNECT")  # [MQTT-3.1.0-1]
-        length = read_length(data, 1, len(data))
-        if length is None:
+        too_long = "the CONNECT is longer than may come before authentication"
+        found = first_packet(data, CONNECT_MAX_BYTES, too_long)
+        if found is None:
             return None
-        end = length[0] + length[1]
-        if end > CONNECT_MAX_BYTES:
-            raise PacketTooLarge("the CONNECT is longer than may come before authentication")
-        if end > len(data):
-            return None
-        connect = decode_connect(data, length[1], end)
+        body, end = found
+        connect = decode_connect(bytes(data), body, end)
         self._early = data[end:]
         return connect
 
@@ -160,7 +157,7 @@ class Bridge:
         # A client may send before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little.
         if len(self._early) > CONNECT_MAX_BYTES:
             return self._broken(PacketTooLarge("too much was sent before authentication"))
-        self._early += event.data
+        self._early.extend(event.data)
         return []
 
     def _authenticated(self, event: Authenticated) -> list[Command]:
@@ -197,16 +194,16 @@ class Bridge:
 
     def _connack_bytes(self, event: BusBytes) -> list[Command]:
         session = self._open_session()
-        session.from_bus_early += event.data
-        data, version = session.from_bus_early, session.terms.version
+        early, version = session.from_bus_early, session.terms.version
+        early.extend(event.data)
         try:
-            if data[0] != PacketType.CONNACK << 4:
+            if early[0] != PacketType.CONNACK << 4:
                 raise ProtocolError("the bus answered a CONNECT with something else")
-            length = read_length(data, 1, len(data))
-            if length is None or len(data) < length[0] + length[1]:
+            found = first_packet(early, CONNACK_MAX_BYTES, "the CONNACK is longer than any can be")
+            if found is None:
                 return []
-            end = length[0] + length[1]
-            connack = decode_connack(data, length[1], end, version)
+            (body, end), data = found, bytes(early)
+            connack = decode_connack(data, body, end, version)
         except MqttError as error:
             return self._broken(error)
         if connack.code:
@@ -216,16 +213,16 @@ class Bridge:
         answer = connack_for(data[:end], connack, session.terms)
         if len(answer) > session.terms.delivered_max_size:
             return [Close("the CONNACK is longer than the device takes")]
-        session.from_bus_early = b""
+        session.from_bus_early = bytearray()
         session.begin(connack)
         self._enter(Phase.ESTABLISHED)
         self._shared.counters.connections_opened += 1
         commands: list[Command] = [SendToDevice(answer), Established()]
-        early, self._early = self._early, b""
+        sent, self._early = bytes(self._early), bytearray()
         if len(data) > end:
             commands += self.receive(BusBytes(data[end:]))
-        if early:
-            commands += self.receive(DeviceBytes(early))
+        if sent:
+            commands += self.receive(DeviceBytes(sent))
         return commands
 
     def _open_session(self) -> Session:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 CONNECT_MAX_BYTES = 65_536
 """What a peer may send before it is authenticated, in bytes."""
+CONNACK_MAX_BYTES = 262_144
+"""Of the bus's answer to a CONNECT, in bytes: room for its longest strings (an assigned client id, a reason,
+a server reference). For more nobody waits."""
 CONNECT_DEADLINE = 10.0
 """How long it may take for that, in seconds, the TLS handshake included."""
 

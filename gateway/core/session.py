@@ -65,7 +65,7 @@ class Session:
         self._shared = shared
         self.terms = terms
         self.identity = identity
-        self.from_bus_early = b""
+        self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
         self._reports = Reports()
         judge = self._judge = Judge(shared, identity, self._reports)

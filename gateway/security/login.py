@@ -6,9 +6,10 @@ get the same answer for the same price. It must not know sockets, packets or the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -18,18 +19,24 @@ from gateway.core.addresses import network_of
 from gateway.core.identity import Device, Grant, is_device_id
 from gateway.core.limits import Limits
 from gateway.mqtt.reasons import Reason
+from gateway.security.claimed_names import ClaimedNames
 from gateway.security.passwords import Busy, PasswordPool, Remembered, needs_rehash
 from gateway.security.tokens import TokenRefused, Tokens, looks_like_token
 
 
 class LoginRefused(Exception):
-    """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log."""
+    """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log.
 
-    def __init__(self, reason: Reason, why: str, device_id: str | None) -> None:
+    When it leaves the gate, `device_id` is a device's, or one that we or our CA signed (`vouched`), or a
+    digest: what somebody typed as a user name may be a secret.
+    """
+
+    def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:
         super().__init__(why)
         self.reason = reason
         self.why = why
         self.device_id = device_id
+        self.vouched = vouched
 
 
 class Lookup(Protocol):
@@ -48,6 +55,40 @@ class Admission:
     device: Device
     grant: Grant | None = None
     """Of the token, if it was one that let it in."""
+
+
+_P = ParamSpec("_P")
+_Answer = TypeVar("_Answer")
+_Asked: TypeAlias = Callable[Concatenate["Login", _P], _Answer]
+_AskedLater: TypeAlias = Callable[Concatenate["Login", _P], Coroutine[Any, Any, _Answer]]
+
+
+def _discreet(gate: _Asked[_P, _Answer]) -> _Asked[_P, _Answer]:
+    """Let no name out of the gate with a refusal that is nobody's."""
+
+    @wraps(gate)
+    def ask(self: Login, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+        try:
+            return gate(self, *args, **kwargs)
+        except LoginRefused as refused:
+            self.hide(refused)
+            raise
+
+    return ask
+
+
+def _discreet_later(gate: _AskedLater[_P, _Answer]) -> _AskedLater[_P, _Answer]:
+    """As `_discreet`, for a gate that is waited for."""
+
+    @wraps(gate)
+    async def ask(self: Login, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+        try:
+            return await gate(self, *args, **kwargs)
+        except LoginRefused as refused:
+            self.hide(refused)
+            raise
+
+    return ask
 
 
 class Login:
@@ -70,11 +111,18 @@ class Login:
         self._tokens = tokens
         self._rehash = rehash
         self._throttle = _Throttle(limits)
+        self._names = ClaimedNames(lookup)
 
     def apply(self, limits: Limits) -> None:
         """Put other limits in force. What changed is counted from zero."""
         self._throttle.apply(limits)
 
+    def hide(self, refused: LoginRefused) -> None:
+        """Put a digest in the place of a name that nobody has."""
+        if refused.device_id is not None and not refused.vouched:
+            refused.device_id = self._names.told(refused.device_id)
+
+    @_discreet
     def recognise(
         self,
         *,
@@ -104,6 +152,7 @@ class Login:
         known = self._remembered.matches(device, password)
         return Admission(device) if device is not None and known else None
 
+    @_discreet_later
     async def verify(
         self,
         *,
@@ -168,7 +217,9 @@ class Login:
         except TokenRefused as error:
             if error.device_id is None:
                 self._count_guess(claimed, address)
-            raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, error.device_id or claimed) from None
+            signed = error.device_id is not None
+            name = error.device_id if signed else claimed
+            raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, name, vouched=signed) from None
         if username and username != device.device_id.encode():
             raise LoginRefused(
                 Reason.NOT_AUTHORIZED, "the user name is not the token's device", device.device_id
@@ -196,7 +247,8 @@ class Login:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "neither password nor certificate", claimed)
         device = None if claimed is None else self._lookup.get(claimed)
         if device is None or not device.enabled:
-            raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, username, certificate_id), claimed)
+            why = _why(device, username, certificate_id)
+            raise LoginRefused(Reason.NOT_AUTHORIZED, why, claimed, vouched=True)
         return Admission(device)
 
     def _demand_store(self, claimed: str | None) -> None:

@@ -16,12 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import Action
-from gateway.core.templates import generalised
+from gateway.core.templates import Effort, generalised
 from gateway.store.schema import observations, refusals
 
 KEPT_SECONDS = 14 * 86_400
 _OF_A_DEVICE = 1_000
 """Observations; with more of them what varies is written as `+`, and the oldest of the rest are counted."""
+_REDUCED_AT_ONCE = 4
+"""Devices whose observations are made fewer in one save."""
+_EFFORT = 60_000
+"""Steps of `gateway.core.templates` for one of them: some times what a device takes that does its work."""
 _IN_ALL = 500_000
 _REFUSALS_OF_A_DEVICE = 100
 _REFUSALS_IN_ALL = 20_000
@@ -66,9 +70,12 @@ async def add_observations(connection: AsyncConnection, seen: Sequence[Observati
         .where(old.device_id.in_(touched))
         .group_by(old.device_id)
         .having(func.count() > _OF_A_DEVICE)
+        # The others at their next turn: they can be no more than what is saved at once brings.
+        .order_by(func.count().desc(), old.device_id)
+        .limit(_REDUCED_AT_ONCE)
     )
     for device_id in (await connection.execute(many)).scalars().all():
-        # In a thread: it takes some milliseconds, and whoever names topics can make it more.
+        # In a thread: it takes some milliseconds, and whoever names topics can make it a tenth of a second.
         fewer = await asyncio.to_thread(_fewer, await read_observations(connection, 0, [device_id]))
         await connection.execute(delete(observations).where(old.device_id == device_id))
         await connection.execute(insert(observations), [asdict(one) for one in fewer])
@@ -77,11 +84,13 @@ async def add_observations(connection: AsyncConnection, seen: Sequence[Observati
 def _fewer(seen: Sequence[Observation]) -> list[Observation]:
     """At most half as many as may be kept: what varies as `+`, then the newest."""
     becomes: dict[tuple[Action, bool, str], str] = {}
+    effort = Effort(_EFFORT)
     for action in Action:
         refused = [one.template for one in seen if one.action is action and not one.allowed]
         for allowed in (True, False):
             mine = [one.template for one in seen if one.action is action and one.allowed is allowed]
-            wider = generalised([one for one in mine if one != MORE], refused if allowed else ())
+            named = [one for one in mine if one != MORE]
+            wider = generalised(named, refused if allowed else (), effort=effort)
             becomes |= {(action, allowed, old): new for old, new in wider.items()}
     by_age = sorted(seen, key=lambda one: (-one.last_at, one.template))
     merged: dict[tuple[Action, str, bool], Observation] = {}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from gateway.core.recorder import MORE, Observation
 from gateway.core.rules import Action
+from gateway.core.templates import Effort
 from gateway.store import OBSERVE_MOST, Refusal, Store, UnknownDevice, open_store, records
 from gateway.store.directory import Directory
 
@@ -132,6 +135,42 @@ async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is
         seen(MORE, count=12, first_at=NOW, last_at=NOW - 5),
         *apart[:5],
     ]
+
+
+async def test_whoever_names_topics_makes_no_more_work_than_one_may(store, monkeypatch):
+    """It costs the device its own observations: they are counted."""
+    steps = []
+
+    class Watched(Effort):
+        def takes(self, some: int) -> bool:
+            taken = super().takes(some)
+            steps.append(some if taken else 0)
+            return taken
+
+    monkeypatch.setattr(records, "Effort", Watched)
+    deep = "/".join("tttttttttt")
+    costly = [f"{'/'.join(levels)}/{deep}" for levels in product("abc", repeat=6)]
+    refused = [seen(f"{'x/' * 15}{number}", allowed=False) for number in range(400)]
+    await store.add_observations([*map(seen, costly), *refused])
+    assert 0 < sum(steps) < records._EFFORT
+    found = await store.observations(0)
+    assert len(found) <= records._OF_A_DEVICE
+    assert sum(one.count for one in found if one.allowed) == len(costly)
+    assert sum(one.count for one in found if not one.allowed) == len(refused)
+
+
+async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch):
+    monkeypatch.setattr(records, "_OF_A_DEVICE", 4)
+    monkeypatch.setattr(records, "_REDUCED_AT_ONCE", 2)
+
+    async def counts() -> dict[str, int]:
+        return Counter(one.device_id for one in await store.observations(0))
+
+    devices = ("a", "b", "c")
+    await store.add_observations([seen(f"{device}/{n}", device) for device in devices for n in range(5)])
+    assert await counts() == {"a": 1, "b": 1, "c": 5}
+    await store.add_observations([seen("c/0", "c")])
+    assert await counts() == {"a": 1, "b": 1, "c": 1}
 
 
 async def test_refusals_are_found_by_id_and_saved_once(store):
