@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from gateway.core.calls import call_of
 from gateway.core.commands import Call, Command, Reauthenticate
-from gateway.core.connect import TOKEN_METHOD, Terms
+from gateway.core.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.core.envelope import Sealer
+from gateway.core.holdings import Holder, Kind
 from gateway.core.judge import Judge
 from gateway.core.policy import Action, Decision
 from gateway.core.pump import Pump, check_first_byte
 from gateway.core.routes import Route, keep, topic_text
 from gateway.core.shared import OnDeny, Shared
 from gateway.core.subscriptions import Subscriptions
-from gateway.mqtt.decode import decode_auth, decode_packet_id, decode_publish
+from gateway.mqtt.decode import decode_auth, decode_disconnect, decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack, encode_publish
 from gateway.mqtt.errors import (
     LimitExceeded,
     MalformedPacket,
+    MqttError,
     PacketTooLarge,
     ProtocolError,
     Refused,
@@ -38,6 +40,8 @@ _AUTH_EFFORT = 100
 """What looking at a token costs, in packets that are taken apart."""
 _CALL_EFFORT = 2
 """What the least request costs beyond its packet, likewise; a thousand subscriptions to answers cost more."""
+_TOLD_AT_ONCE = 8
+"""Connections that hear of a cleared topic in the time that a packet takes."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -48,6 +52,7 @@ class Forward(Pump):
         "_aliases",
         "_bus_aliases",
         "_ended_here",
+        "_holder",
         "_judge",
         "_sender",
         "_shared",
@@ -67,6 +72,7 @@ class Forward(Pump):
         sender: str,
         judge: Judge,
         subscriptions: Subscriptions,
+        holder: Holder,
         ledger: Ledger,
         returned: Ledger,
     ) -> None:
@@ -76,6 +82,7 @@ class Forward(Pump):
         self._sender = sender
         self._judge = judge
         self._subscriptions = subscriptions
+        self._holder = holder
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
@@ -134,6 +141,8 @@ class Forward(Pump):
         if kind == PacketType.PUBCOMP:
             return None
         if kind == PacketType.DISCONNECT:
+            if end - body > 2:
+                self._disconnect(data, body, end)
             self.stopped = True
             return None
         if kind == PacketType.AUTH and self.renewable:
@@ -149,6 +158,17 @@ class Forward(Pump):
         self.effort += _AUTH_EFFORT
         self.asked.append(Reauthenticate(auth.data))
         return b""
+
+    def _disconnect(self, data: bytes, body: int, end: int) -> None:
+        """A DISCONNECT may say anew how long the session stays (MQTT 5, 3.14.2.2.2)."""
+        try:
+            lifetime = decode_disconnect(data, body, end) if self.version is Version.V5 else None
+        except MqttError:
+            return  # the bus is to judge it: the session counts for as long as it did
+        if lifetime is not None:
+            if lifetime and not self._holder.lifetime:
+                raise ProtocolError("a Session Expiry Interval where the CONNECT had none")
+            self._holder.lifetime = lifetime
 
     def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
         packet_id = decode_packet_id(data, body, end) if self._ended_here else 0
@@ -171,6 +191,8 @@ class Forward(Pump):
             decision = route.decision.with_message(packet.qos, packet.retain, size)
             if not decision.allowed and not self._judge.passes(Action.PUBLISH, route, decision):
                 return self._deny(packet, route, decision)
+        if packet.first_byte & 1 and not self._may_stand(route, topic, size):
+            return self._over_quota(packet, route)
         # An empty retained message clears the topic: sealed it would fill it.
         if route.sensitive and (size or not packet.retain):
             return self._seal(packet, route, topic, data[packet.payload_at : end])
@@ -188,6 +210,28 @@ class Forward(Pump):
         return encode_publish(
             packet.first_byte, topic, packet.packet_id, join(packet.properties), data[packet.payload_at : end]
         )
+
+    def _may_stand(self, route: Route, topic: bytes, size: int) -> bool:
+        """Whether a retained message has a place on the bus: an empty one gives the topic's place back."""
+        if not size:
+            self.effort += self._holder.clear(topic) // _TOLD_AT_ONCE
+        elif not route.counted:
+            route.counted = self._holder.retain(topic, self._shared.policy.limits.retained_topics, self)
+            return route.counted
+        return True
+
+    def knows_retained(self, data: bytes, body: int, end: int) -> bool:
+        """If its topic counts, and it is none that gives the place back."""
+        at = body + 2 + (data[body] << 8 | data[body + 1])
+        route = self.routes.get(data[body + 2 : at])
+        # Behind the topic there may be a packet identifier and the length of no properties.
+        return route is not None and route.counted and end > at + 3
+
+    def uncount(self, topic: bytes | None) -> None:
+        """A topic, or all of them, counts no more among what the device holds."""
+        for route in self.routes.values() if topic is None else filter(None, [self.routes.get(topic)]):
+            route.counted = False
+        self.forget()
 
     def _resolve(self, packet: Publish) -> tuple[bytes, int]:
         """The topic a packet is about, and its alias (MQTT 5, 3.3.2.3.4); 0 for none."""
@@ -245,11 +289,20 @@ class Forward(Pump):
         """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
         self._shared.counters.publishes_denied += 1
         self._judge.refuse("publish", Action.PUBLISH, route, decision)
+        return self._refuse(packet, Reason.NOT_AUTHORIZED, decision.reason)
+
+    def _over_quota(self, packet: Publish, route: Route) -> bytes:
+        """Answer a retained PUBLISH for which the device has no place left."""
+        self._shared.counters.holdings_refused[Kind.RETAINED] += 1
+        if route.first("quota"):
+            self._judge.refuse_quota("publish", Action.PUBLISH, route.topic, NO_ROOM_RETAINED)
+        return self._refuse(packet, Reason.QUOTA_EXCEEDED, NO_ROOM_RETAINED)
+
+    def _refuse(self, packet: Publish, code: Reason, why: str) -> bytes:
         if self.version is Version.V5:
-            reason = self._terms.explanation(decision.reason)
-            return self._acknowledge(packet, Reason.NOT_AUTHORIZED, reason)
+            return self._acknowledge(packet, code, self._terms.explanation(why))
         if packet.qos and self._shared.on_deny is OnDeny.DISCONNECT:
-            raise Refused(decision.reason)
+            raise Refused(why)
         return self._acknowledge(packet)
 
     def _acknowledge(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:

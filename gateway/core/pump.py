@@ -140,6 +140,10 @@ class Pump(ABC):
         Raises MqttError.
         """
 
+    def knows_retained(self, data: bytes, body: int, end: int) -> bool:  # noqa: ARG002 - for `Forward`
+        """Whether the verdict on a topic is that on this retained PUBLISH, of QoS 0 or 1, too."""
+        return True
+
     def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Deliver`
         """A packet over `max_size`, of which `data` may hold the beginning only: whether it is skipped now.
 
@@ -243,7 +247,9 @@ class Pump(ABC):
         Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
         """
         first = data[pos]
-        if first & 0xF4 != 0x30 or end - body < 2 or end - pos > self.plain_size:
+        if end - body < 2 or end - pos > self.plain_size:
+            return _NOT_KNOWN
+        if first & 0xF5 != 0x30 and not (first & 0xF4 == 0x30 and self.knows_retained(data, body, end)):
             return _NOT_KNOWN
         at = body + 2 + (data[body] << 8 | data[body + 1])
         route = self.routes.get(data[body + 2 : at])

@@ -14,6 +14,7 @@ from gateway.core.connect import METHOD_PROPERTY, Terms
 from gateway.core.deliver import Deliver
 from gateway.core.events import Answer
 from gateway.core.forward import Forward
+from gateway.core.holdings import Holder
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
@@ -51,20 +52,22 @@ class Session:
         "_subscriptions",
         "forward",
         "from_bus_early",
+        "holder",
         "identity",
         "last_words",
         "terms",
     )
 
-    def __init__(self, shared: Shared, terms: Terms, identity: Identity) -> None:
+    def __init__(self, shared: Shared, terms: Terms, identity: Identity, holder: Holder) -> None:
         self._shared = shared
         self.terms = terms
         self.identity = identity
+        self.holder = holder
         self.from_bus_early = b""
         """A CONNACK in pieces."""
         self._reports = Reports()
         judge = self._judge = Judge(shared, identity, self._reports)
-        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports)
+        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports, holder)
         spoken, heard = Ledger(), Ledger()
         self.forward = Forward(
             shared,
@@ -72,6 +75,7 @@ class Session:
             sender=identity.device_id,
             judge=judge,
             subscriptions=subscriptions,
+            holder=holder,
             ledger=spoken,
             returned=heard,
         )
@@ -107,6 +111,10 @@ class Session:
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
+        lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+        self.holder.established(
+            session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
+        )
         self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         self.forward.receiver_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
@@ -276,6 +284,12 @@ class Session:
         self._messages_left = min(0, self._messages_left - messages) + limits.messages_per_second
         self._bytes_left = min(0, self._bytes_left - self._bytes) + limits.bytes_per_second
         self._bytes = 0
+
+    def let_go(self) -> None:
+        """The connection is over: what it leaves on the bus stays counted."""
+        self.count()
+        self.holder.end(self._shared.now() // 1_000)
+        self.holder.part(self.forward)
 
     def farewell(self, reason: Reason, why: str) -> list[Command]:
         """End it and say why, as the device's version can."""

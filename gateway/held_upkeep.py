@@ -1,0 +1,85 @@
+"""Saves what devices hold on the bus, so that it counts on after a restart; beside the message path.
+
+What a killed gateway had not saved yet, a few seconds' worth, is lost and counts when it is seen again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.core.identity import Device
+from gateway.core.shared import Shared
+from gateway.observe.logs import get_logger
+from gateway.store import Store, StoreError
+
+_SAVE = 2.0
+_MOST = 100
+"""In one save: rows of up to 8 KB each with the limits that ship."""
+
+_log = get_logger()
+
+
+class HeldRecords:
+    """Follows what changed in `Shared.holdings`, and what an administrator has forgotten."""
+
+    def __init__(self, store: Store, shared: Shared, find: Callable[[str], Device | None]) -> None:
+        """`find` gives the device of an id, as the store has it now."""
+        self._store = store
+        self._shared = shared
+        self._find = find
+        self._touched: set[str] = set()
+
+    async def load(self, *, bus_forgets: bool) -> None:
+        """Go on from what is saved; from nothing with a bus that keeps nothing. Raises StoreError."""
+        if bus_forgets:
+            await self._store.forget_held(None)
+        await self._store.take_forgotten()
+        self._shared.holdings.load(await self._store.held(), self._shared.now() // 1_000)
+
+    def devices_changed(self, touched: frozenset[str]) -> None:
+        """These were added, changed or removed; or what they hold is to be forgotten."""
+        self._touched |= touched
+
+    async def run(self) -> None:
+        """Save every two seconds, for ever."""
+        while True:
+            await asyncio.sleep(_SAVE)
+            await self._save_some()
+
+    async def save(self) -> None:
+        """Save all that was not saved yet; what can't be saved now is kept for the next time."""
+        while await self._save_some():
+            pass
+
+    async def _save_some(self) -> bool:
+        """Whether there was something, and the store took it."""
+        holdings = self._shared.holdings
+        try:
+            await self._forget()
+        except StoreError as error:
+            _log.error("what devices hold not forgotten", reason=str(error))
+            return False
+        changed = holdings.take(_MOST)
+        try:
+            await self._store.save_held(changed)
+        except BaseException as error:
+            # When it is stopped meanwhile, too: the end of the gateway saves once more.
+            holdings.put_back(changed)
+            if not isinstance(error, StoreError):
+                raise
+            _log.error("what devices hold not saved", reason=str(error))
+            return False
+        return bool(changed)
+
+    async def _forget(self) -> None:
+        if not self._touched:
+            return
+        touched = frozenset(self._touched)
+        for device_id in await self._store.take_forgotten():
+            self._shared.holdings.forget(device_id)
+            _log.info("what the device holds on the bus is counted anew", device=device_id)
+        self._touched -= touched
+        for device_id in touched:
+            if self._find(device_id) is None:
+                self._shared.holdings.drop(device_id)
