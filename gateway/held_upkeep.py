@@ -6,9 +6,12 @@ What a killed gateway had not saved yet, a few seconds' worth, is lost and count
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
+from gateway.core.holdings import Held, Kind
 from gateway.core.identity import Device
+from gateway.core.limits import Limits
 from gateway.core.shared import Shared
 from gateway.observe.logs import get_logger
 from gateway.store import Store, StoreError
@@ -16,6 +19,8 @@ from gateway.store import Store, StoreError
 _SAVE = 2.0
 _MOST = 100
 """In one save: rows of up to 8 KB each with the limits that ship."""
+_TOLD = 20
+"""Lines of a start about devices above a limit."""
 
 _log = get_logger()
 
@@ -35,7 +40,10 @@ class HeldRecords:
         if bus_forgets:
             await self._store.forget_held(None)
         await self._store.take_forgotten()
-        self._shared.holdings.load(await self._store.held(), self._shared.now() // 1_000)
+        held = await self._store.held()
+        self._shared.holdings.load(held, self._shared.now() // 1_000)
+        for problem in above(self._shared.policy.limits, held)[:_TOLD]:
+            _log.warning("more held than allowed", reason=problem)
 
     def devices_changed(self, touched: frozenset[str]) -> None:
         """These were added, changed or removed; or what they hold is to be forgotten."""
@@ -83,3 +91,21 @@ class HeldRecords:
         for device_id in touched:
             if self._find(device_id) is None:
                 self._shared.holdings.drop(device_id)
+
+
+def above(limits: Limits, held: Sequence[Held]) -> list[str]:
+    """Which devices hold more than the limits allow now: nothing is taken from them."""
+    sizes: Counter[tuple[str, str]] = Counter()
+    for one in held:
+        if one.kind is Kind.RETAINED:
+            sizes[one.device_id, "retained_topics"] = len(one.keys) // 8
+        else:
+            sizes[one.device_id, "sessions"] += 1
+            filters = max(sizes[one.device_id, "subscriptions"], len(one.keys) // 8)
+            sizes[one.device_id, "subscriptions"] = filters
+    return [
+        f"{device_id} holds {size} {name} on the bus, and {name} = {getattr(limits, name)} in "
+        "acl/limits.toml: it gets no more until it gives some back (gateway-admin device held)"
+        for (device_id, name), size in sorted(sizes.items())
+        if size > getattr(limits, name)
+    ]

@@ -200,7 +200,8 @@ class Forward(Pump):
         if self._ended_here:
             self._ended_here = self._ended_here - {packet.packet_id}
         if not alias or self._bus_aliases.get(alias) == topic:
-            if route.plain:
+            # What clears a topic is looked at each time.
+            if route.plain and (size or not packet.first_byte & 1):
                 self.remember(packet, data, pos, body, end)
             return None
         self._bus_aliases[alias] = topic

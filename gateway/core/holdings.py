@@ -22,7 +22,7 @@ from typing import Protocol
 
 FOREVER = 0xFFFF_FFFF
 """A Session Expiry Interval that never ends (MQTT 5, 3.1.2.11.2); any session of 3.1.1 that is not clean."""
-_SURELY = 300
+_SURELY = 60
 """Seconds after its expiry in which the bus may still have a session: it looks only now and then."""
 
 
