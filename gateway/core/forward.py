@@ -83,6 +83,8 @@ class Forward(Pump):
         self._judge = judge
         self._subscriptions = subscriptions
         self._holder = holder
+        # Of those whose topic counts: a retained message on another one would not.
+        self.retained = {}
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
@@ -113,6 +115,7 @@ class Forward(Pump):
         self._judge = judge
         self.max_size = self.plain_size = self._shared.policy.limits.packet_size
         self.routes.clear()
+        self.retained.clear()
         self.forget()
 
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
@@ -216,22 +219,18 @@ class Forward(Pump):
         """Whether a retained message has a place on the bus: an empty one gives the topic's place back."""
         if not size:
             self.effort += self._holder.clear(topic) // _TOLD_AT_ONCE
-        elif not route.counted:
-            route.counted = self._holder.retain(topic, self._shared.policy.limits.retained_topics, self)
-            return route.counted
+        elif topic not in self.retained:
+            if not self._holder.retain(topic, self._shared.policy.limits.retained_topics, self):
+                return False
+            keep(self.retained, topic, route)
         return True
-
-    def knows_retained(self, data: bytes, body: int, end: int) -> bool:
-        """If its topic counts, and it is none that gives the place back."""
-        at = body + 2 + (data[body] << 8 | data[body + 1])
-        route = self.routes.get(data[body + 2 : at])
-        # Behind the topic there may be a packet identifier and the length of no properties.
-        return route is not None and route.counted and end > at + 3
 
     def uncount(self, topic: bytes | None) -> None:
         """A topic, or all of them, counts no more among what the device holds."""
-        for route in self.routes.values() if topic is None else filter(None, [self.routes.get(topic)]):
-            route.counted = False
+        if topic is None:
+            self.retained.clear()
+        else:
+            self.retained.pop(topic, None)
         self.forget()
 
     def _resolve(self, packet: Publish) -> tuple[bytes, int]:

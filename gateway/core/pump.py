@@ -58,6 +58,7 @@ class Pump(ABC):
         "out",
         "plain_size",
         "receiver_max_size",
+        "retained",
         "returned",
         "routes",
         "sealed",
@@ -81,6 +82,8 @@ class Pump(ABC):
         """Payloads sealed since the counter was last read."""
         self.routes: dict[bytes, Route] = {}
         """The verdicts on the topics seen so far."""
+        self.retained = self.routes
+        """Those that are good for retained messages too, unless they are empty."""
         self.out: list[bytes] = []
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
@@ -139,10 +142,6 @@ class Pump(ABC):
 
         Raises MqttError.
         """
-
-    def knows_retained(self, data: bytes, body: int, end: int) -> bool:  # noqa: ARG002 - for `Forward`
-        """Whether the verdict on a topic is that on this retained PUBLISH, of QoS 0 or 1, too."""
-        return True
 
     def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Deliver`
         """A packet over `max_size`, of which `data` may hold the beginning only: whether it is skipped now.
@@ -247,12 +246,17 @@ class Pump(ABC):
         Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
         """
         first = data[pos]
+        if first & 0xF5 == 0x30:
+            routes = self.routes
+        elif first & 0xF4 == 0x30 and end - body > 5 + (data[body] << 8 | data[body + 1]):
+            # Not empty: beside the topic there are its length, a packet identifier and no properties at most.
+            routes = self.retained
+        else:
+            return _NOT_KNOWN
         if end - body < 2 or end - pos > self.plain_size:
             return _NOT_KNOWN
-        if first & 0xF5 != 0x30 and not (first & 0xF4 == 0x30 and self.knows_retained(data, body, end)):
-            return _NOT_KNOWN
         at = body + 2 + (data[body] << 8 | data[body + 1])
-        route = self.routes.get(data[body + 2 : at])
+        route = routes.get(data[body + 2 : at])
         if route is None or route.conditional or not (route.plain or route.sealer):
             return _NOT_KNOWN
         payload_at = at

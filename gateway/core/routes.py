@@ -19,7 +19,6 @@ class Route:
 
     __slots__ = (
         "conditional",
-        "counted",
         "decision",
         "may_open",
         "plain",
@@ -46,8 +45,6 @@ class Route:
         """Whether a receiver gets the plaintext of a sensitive topic."""
         self.conditional = not (decision.allowed and decision.unconditional)
         """Whether the single message has to be looked at."""
-        self.counted = False
-        """A retained message may stand on it, for it counts as one that the device holds on the bus."""
         self.sealer: Sealer | None = None
         """Of a topic that was published to, if it is sensitive."""
         self.service = service
