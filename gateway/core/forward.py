@@ -194,7 +194,7 @@ class Forward(Pump):
             decision = route.decision.with_message(packet.qos, packet.retain, size)
             if not decision.allowed and not self._judge.passes(Action.PUBLISH, route, decision):
                 return self._deny(packet, route, decision)
-        if packet.first_byte & 1 and not self._may_stand(route, topic, size):
+        if data[pos] & 1 and not self._may_stand(route, topic, size):
             return self._over_quota(packet, route)
         # An empty retained message clears the topic: sealed it would fill it.
         if route.sensitive and (size or not packet.retain):
@@ -204,7 +204,7 @@ class Forward(Pump):
             self._ended_here = self._ended_here - {packet.packet_id}
         if not alias or self._bus_aliases.get(alias) == topic:
             # What clears a topic is looked at each time.
-            if route.plain and (size or not packet.first_byte & 1):
+            if route.plain and (size or not data[pos] & 1):
                 self.remember(packet, data, pos, body, end)
             return None
         self._bus_aliases[alias] = topic

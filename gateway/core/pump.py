@@ -248,8 +248,7 @@ class Pump(ABC):
         first = data[pos]
         if first & 0xF5 == 0x30:
             routes = self.routes
-        elif first & 0xF4 == 0x30 and end - body > 5 + (data[body] << 8 | data[body + 1]):
-            # Not empty: beside the topic there are its length, a packet identifier and no properties at most.
+        elif first & 0xF4 == 0x30:
             routes = self.retained
         else:
             return _NOT_KNOWN
@@ -265,7 +264,8 @@ class Pump(ABC):
         if self.version == Version.V5:
             payload_at += 1
         if (
-            payload_at > end
+            # An empty retained one clears its topic.
+            (payload_at >= end and (payload_at > end or first & 1))
             or (first & 2 and not (data[at] or data[at + 1]))
             or (self.version == Version.V5 and data[payload_at - 1])
         ):
