@@ -177,6 +177,15 @@ def test_what_clears_a_topic_is_looked_at_each_time(v5):
     assert passes(book, "ok/b", retain=True, v5=v5)
 
 
+@both
+def test_a_connection_that_ended_is_told_of_nothing(v5):
+    on = world()
+    book = passes(established(on, v5=v5), "ok/a", retain=True, v5=v5)
+    assert len(on.holdings.find("lamp-1").publishers) == 1
+    assert book >> DeviceLost() << Close(ANY)
+    assert not on.holdings.find("lamp-1").publishers
+
+
 def test_an_empty_one_of_qos_2_takes_away_what_was_remembered():
     book = passes(established(world(retained_topics=1)), "ok/a", retain=True)
     book = passes(book, "ok/a", b"", retain=True, qos=2, packet_id=1)
@@ -274,7 +283,7 @@ def test_a_refused_will_leaves_no_session_behind():
     assert established(on, will=("ok/a", b"bye", 0, True))
     book = opening(on, v5=True, will=("ok/b", b"bye", 0, True), **stays(True))
     assert book << Report("will", "refused", RETAINED, "publish", "ok/b") << SendToDevice(ANY) << Close(ANY)
-    assert lasting(on)
+    assert lasting(on, "another")
 
 
 # Sessions
