@@ -19,6 +19,8 @@ from gateway.store import Store, StoreError
 _SAVE = 2.0
 _MOST = 100
 """In one save: rows of up to 8 KB each with the limits that ship."""
+_SAVES = 50
+"""In a row: a restart, at which all devices come back at once, is saved in the next seconds."""
 _TOLD = 20
 """Lines of a start about devices above a limit."""
 
@@ -53,7 +55,9 @@ class HeldRecords:
         """Save every two seconds, for ever."""
         while True:
             await asyncio.sleep(_SAVE)
-            await self._save_some()
+            saves = 1
+            while await self._save_some() and saves < _SAVES:
+                saves += 1
 
     async def save(self) -> None:
         """Save all that was not saved yet; what can't be saved now is kept for the next time."""

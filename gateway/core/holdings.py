@@ -11,14 +11,12 @@ comes back, or an administrator has it forgotten.
 
 from __future__ import annotations
 
-import sys
-from array import array
-from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import blake2b
 from itertools import islice
 from typing import Protocol
+
+from gateway.core.hashes import Keys, key_of
 
 FOREVER = 0xFFFF_FFFF
 """A Session Expiry Interval that never ends (MQTT 5, 3.1.2.11.2); any session of 3.1.1 that is not clean."""
@@ -52,50 +50,6 @@ class Held:
     """It is held no more."""
 
 
-def key_of(data: bytes) -> int:
-    """The hash that stands for a topic, a filter or a client id: a signed number of 64 bits."""
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
-
-
-class Keys:
-    """A set of hashes in eight bytes each."""
-
-    __slots__ = ("_sorted",)
-
-    def __init__(self, saved: bytes = b"") -> None:
-        self._sorted = array("q")
-        self._sorted.frombytes(saved[: len(saved) & ~7])
-        if sys.byteorder == "big":
-            self._sorted.byteswap()
-
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-    def __contains__(self, key: int) -> bool:
-        at = bisect_left(self._sorted, key)
-        return at < len(self._sorted) and self._sorted[at] == key
-
-    def add(self, key: int) -> None:
-        """Add one that is not there."""
-        self._sorted.insert(bisect_left(self._sorted, key), key)
-
-    def discard(self, key: int) -> bool:
-        """Take one out. Whether it was there."""
-        at = bisect_left(self._sorted, key)
-        if at == len(self._sorted) or self._sorted[at] != key:
-            return False
-        del self._sorted[at]
-        return True
-
-    def to_bytes(self) -> bytes:
-        """As they are saved."""
-        saved = self._sorted
-        if sys.byteorder == "big":
-            saved = array("q", saved)
-            saved.byteswap()
-        return saved.tobytes()
-
-
 class Publisher(Protocol):
     """A connection that lets retained messages pass on topics it knows to be counted."""
 
@@ -106,12 +60,14 @@ class Publisher(Protocol):
 class KeptSession:
     """A session on the bus that outlives, or may outlive, its connections."""
 
-    __slots__ = ("filters", "lifetime", "since", "users")
+    __slots__ = ("filters", "lifetime", "saved", "since", "users")
 
     def __init__(self, lifetime: int = 0, since: int = 0, filters: bytes = b"") -> None:
         self.lifetime = lifetime
         self.since = since
         self.filters = Keys(filters)
+        self.saved = False
+        """Whether there may be a row of it."""
         self.users: set[Holder] = set()
         """Its connections: one, but for a moment while another takes it over."""
 
@@ -163,10 +119,21 @@ class Holding:
                 self.drop_session(key)
         return len(self.sessions) < most
 
+    def new_session(self, key: int) -> KeptSession:
+        """One takes its place."""
+        kept = self.sessions[key] = KeptSession()
+        # There was one of the same client id, whose row is still there.
+        kept.saved = (self.device_id, key) in self._changed
+        return kept
+
     def drop_session(self, key: int) -> None:
         """The bus has it no more."""
-        if self.sessions.pop(key, None) is not None:
+        kept = self.sessions.pop(key, None)
+        if kept is not None and kept.saved:
             self.changed(key)
+        elif kept is not None:
+            # Else whoever makes sessions and ends them faster than they are saved would fill the memory.
+            self._changed.pop((self.device_id, key), None)
 
     def forget(self) -> None:
         """Count from nothing, but for the sessions that are connected: those are there."""
@@ -185,6 +152,7 @@ class Holding:
         kept = self.sessions.get(session)
         if kept is None:
             return Held(self.device_id, Kind.SESSION, session, 0, 0, b"", gone=True)
+        kept.saved = True
         since = 0 if kept.users else kept.since
         return Held(self.device_id, Kind.SESSION, session, kept.lifetime, since, kept.filters.to_bytes())
 
@@ -218,6 +186,7 @@ class Holdings:
                 continue
             # Of a connection that did not live to tell its end: it ended before now.
             kept = KeptSession(one.lifetime, one.since or now, one.keys)
+            kept.saved = True
             holding.sessions[one.key] = kept
             if kept.is_over(now):
                 holding.drop_session(one.key)
@@ -280,7 +249,7 @@ class Holder:
             holding = self._holdings.of(self._device_id)
             if not holding.room_for_session(most, now):
                 return False
-            kept = holding.sessions[key] = KeptSession()
+            kept = holding.new_session(key)
             self._new = True
         # Two that open at once: which of them the bus takes for the later one can't be known.
         self._certain = all(other._established for other in kept.users if other.lifetime)  # noqa: SLF001

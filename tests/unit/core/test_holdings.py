@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gateway.core.holdings import FOREVER, Held, Holder, Holdings, Keys, Kind, key_of
+from gateway.core.holdings import FOREVER, Held, Holder, Holdings, Kind
 
 NOW = 1_764_000_000
 AFTER = 60
@@ -52,44 +48,6 @@ def saved(holdings):
     again = Holdings()
     again.load(rows, NOW)
     return again
-
-
-# The sets
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3))))
-def test_keys_are_a_set_and_survive_being_saved(steps):
-    keys, model = Keys(), set()
-    for adds, key in steps:
-        if adds and key not in keys:
-            keys.add(key)
-            model.add(key)
-        elif not adds:
-            assert keys.discard(key) is (key in model)
-            model.discard(key)
-        assert len(keys) == len(model)
-    again = Keys(keys.to_bytes())
-    assert all(key in again for key in model)
-    assert len(again) == len(model)
-    assert len(keys.to_bytes()) == 8 * len(model)
-
-
-def test_keys_are_saved_alike_on_every_machine():
-    keys = Keys()
-    keys.add(1)
-    assert keys.to_bytes() == b"\1" + bytes(7)
-
-
-def test_saved_bytes_that_were_cut_are_no_fault():
-    assert len(Keys(bytes(8) + b"cut")) == 1
-
-
-def test_a_thousand_topics_take_eight_bytes_each():
-    keys = Keys()
-    for number in range(1_000):
-        keys.add(key_of(b"devices/lamp-1/%d" % number))
-    assert len(keys) == 1_000
-    assert sys.getsizeof(keys._sorted) < 12_000
 
 
 # Retained topics
@@ -366,6 +324,31 @@ def test_what_could_not_be_saved_is_saved_as_it_is_the_next_time():
 def test_a_save_takes_no_more_than_it_is_to():
     holdings = left(Holdings(), *(f"c{number}" for number in range(10)))
     assert [len(holdings.take(4)) for _ in range(4)] == [4, 4, 2, 0]
+
+
+def test_sessions_that_come_and_go_leave_nothing_to_save():
+    # However slow the store is, or gone: what waits for it is bounded by what is held.
+    holdings = Holdings()
+    for number in range(5_000):
+        one = opened(holdings, f"c{number}")
+        one.retain(b"t", 1)
+        one.lifetime = 0
+        one.end(NOW)
+    assert len(holdings.take(10_000)) == 1, "the retained topic"
+    one = opened(holdings, "c")
+    assert [row.gone for row in holdings.take(10)] == [False]
+    one.lifetime = 0
+    one.end(NOW)
+    assert [row.gone for row in holdings.take(10)] == [True], "what may have a row"
+    # The id again, before the row went.
+    one = opened(holdings, "d")
+    holdings.take(10)
+    one.lifetime = 0
+    one.end(NOW)
+    one = opened(holdings, "d")
+    one.lifetime = 0
+    one.end(NOW)
+    assert [row.gone for row in holdings.take(10)] == [True]
 
 
 # Forgotten
