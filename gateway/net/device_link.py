@@ -7,6 +7,7 @@ device may take to say who it is, and how long the bus may take to answer.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, cast
 
 from gateway.core.bridge import Bridge, Phase
@@ -45,6 +46,7 @@ from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
+from gateway.tls_records import TooLittleData, tls_of
 
 if TYPE_CHECKING:
     from gateway.net.door import Door
@@ -107,6 +109,8 @@ class DeviceLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
         self._transport = cast("asyncio.Transport", transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(self._transport)
         self._door.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -123,8 +127,14 @@ class DeviceLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
+        if (tls := tls_of(self._transport)) is not None:
+            tls.forget()
         self._transport = None
         self._count_unread(0)
+        if isinstance(exc, ssl.SSLError):
+            self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
+            if self.device is not None:
+                self._door.tell(self, Report("session", "refused", self._why))
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -217,6 +227,8 @@ class DeviceLink(asyncio.Protocol):
                 self._deadline = self._door.now() + 2 * _BUS_DEADLINE
                 self._door.tasks.start(self._open_bus(connect))
             case Established():
+                if (tls := tls_of(self._transport)) is not None:
+                    tls.trust()
                 self.resume_reading(AUTHENTICATING)
                 identity = self.bridge.identity
                 grant = identity.grant if identity else None
@@ -412,6 +424,8 @@ class DeviceLink(asyncio.Protocol):
         self._note("closed", reason=self._why or why)
         self._close_bus()
         if self._transport is not None:
+            if (tls := tls_of(self._transport)) is not None:
+                tls.silence()
             self._transport.close()
 
     def _note(self, event: str, **said: str | None) -> None:
