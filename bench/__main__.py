@@ -6,14 +6,13 @@ import argparse
 import asyncio
 import contextlib
 import datetime as dt
-import functools
 import os
 import signal
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import uvloop
@@ -28,9 +27,6 @@ from bench.tree import ROOT, Unusable, resolve, unpack
 
 ROUNDS = 9
 PASSED, FAILED = 0, 1
-
-Makers = Mapping[str, Callable[[Path, Certificate], Peer]]
-"""Name in the table -> what makes that server, in a folder."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,36 +54,30 @@ def _chosen(asked: str | None, known: Iterable[str]) -> list[str]:
     return [name for name in names if name in wanted]
 
 
-def _start(makers: Makers, folder: Path, stack: contextlib.ExitStack) -> tuple[list[Peer], dict[str, str]]:
-    """Those that started, and what to say of each."""
-    folder.mkdir()
-    certificate = Certificate(folder)
-    started, about = [], {}
-    for number, (name, make) in enumerate(makers.items()):
-        peer = make(folder / str(number), certificate)
-        peer.name = name
+def _start(peers: Iterable[Peer], about: dict[str, str], stack: contextlib.ExitStack) -> list[Peer]:
+    """Those that started; what is to be said of each goes into `about`."""
+    started = []
+    for peer in peers:
         stack.callback(peer.stop)
         try:
             peer.start()
         except (Unavailable, Unusable) as error:
-            about[name] = f"not available: {error}"
+            about.setdefault(peer.name, f"not available: {error}")
+            print(f"{peer.name} did not start: {error}", file=sys.stderr, flush=True)
         else:
+            about.setdefault(peer.name, f"{peer.about} ({peer.version})")
             started.append(peer)
-            about[name] = f"{peer.about} ({peer.version})"
-    return started, about
+    return started
 
 
-def _measure(run: Run, makers: Makers, rounds: int, folder: Path) -> dict[str, str]:
+def _measure(run: Run, peers: list[Peer], rounds: int) -> dict[str, str]:
     """All rounds, and what to say of each server."""
     about: dict[str, str] = {}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for number, numbers in enumerate(starts(rounds)):
-            print(f"starting {', '.join(makers)}", file=sys.stderr, flush=True)
+        for numbers in starts(rounds):
             with contextlib.ExitStack() as stack:
-                peers, said = _start(makers, folder / f"start-{number}", stack)
-                about = {**said, **about}  # what the first start said
+                peers = _start(peers, about, stack)
                 runner.run(run.rounds(peers, numbers))
-            makers = {peer.name: makers[peer.name] for peer in peers}
     return about
 
 
@@ -95,25 +85,25 @@ def main() -> int:
     arguments = _arguments()
     keys = _chosen(arguments.only, (row.key for row in ROWS))
     rows = [row for row in ROWS if row.key in keys]
-    makers: dict[str, Callable[[Path, Certificate], Peer]] = {
-        PEERS[name].name: PEERS[name] for name in _chosen(arguments.peers, PEERS)
-    }
-    if arguments.against and Gateway.name not in makers:
+    names = _chosen(arguments.peers, PEERS)
+    if arguments.against and Gateway.name not in names:
         raise SystemExit("--against compares the gateway: it has to be among the --peers")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     now, before, older = dt.datetime.now(dt.UTC), os.getloadavg()[0], None
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name).resolve()
+        certificate = Certificate(folder)
+        peers = [PEERS[name](folder / name, certificate) for name in names]
         if arguments.against:
             try:
                 commit = resolve(arguments.against)
-                tree, older = unpack(commit, folder / "older"), commit[:10]
+                peers.append(Gateway(folder / "older", certificate, unpack(commit, folder / "tree")))
             except Unusable as error:
                 raise SystemExit(f"--against {arguments.against}: {error}") from None
-            makers[older] = functools.partial(Gateway, tree=tree)
+            peers[-1].name = older = commit[:10]
         run = Run(rows, rounds=arguments.rounds, seconds=0.25 if arguments.quick else 1.0)
-        servers = _measure(run, makers, arguments.rounds, folder)
+        servers = _measure(run, peers, arguments.rounds)
     about = {
         "date": f"{now:%Y-%m-%d %H:%M} UTC, {time.monotonic() - run.began:.0f} s, {arguments.rounds} rounds"
         + (", --quick: for development, too short to quote" if arguments.quick else ""),
@@ -121,7 +111,9 @@ def main() -> int:
         f"Python {sys.version.split()[0]}, {ssl.OPENSSL_VERSION}",
         **servers,
     }
-    text = table.render(about, rows, list(makers), run.results, ours=Gateway.name, older=older)
+    text = table.render(
+        about, rows, [peer.name for peer in peers], run.results, ours=Gateway.name, older=older
+    )
     print(text)
     for path in table.save(ROOT / "bench" / "results", f"{now:%Y-%m-%d-%H%M%S}", text, about, run.results):
         print(f"saved {path.relative_to(ROOT)}", file=sys.stderr)

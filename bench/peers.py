@@ -66,6 +66,7 @@ class Peer:
         self.version = ""
 
     def start(self) -> None:
+        """After a stop too: in the same folder, as after a restart of the machine."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -260,6 +261,7 @@ class Gateway(Peer):
     def start(self) -> None:
         self.bus = Bus(self.folder)
         self.ca = self.folder / "certs" / "ca.crt"
+        enrolled = (self.folder / "acl").exists()
         health = f"127.0.0.1:{free_port()}"
         environment = {
             "MQTT_BROKER": "127.0.0.1",
@@ -267,7 +269,7 @@ class Gateway(Peer):
             "GATEWAY_DATA_DIR": str(self.folder / "data"),
             "TLS_CERT_PATH": str(self.folder / "certs" / "server.crt"),
             "TLS_KEY_PATH": str(self.folder / "certs" / "server.key"),
-            "ACL_PATH": str(self._policy()),
+            "ACL_PATH": str(self.folder / "acl"),
             "GATEWAY_MQTT_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_HTTP_BIND": "127.0.0.1:0",
             "GATEWAY_HEALTH_BIND": health,
@@ -275,13 +277,14 @@ class Gateway(Peer):
             "LOG_LEVEL": "warning",
             **self.tree.environment,
         }
-        self._enrol(environment)
+        if not enrolled:
+            self._write_policy(self.folder / "acl")
+            self._enrol(environment)
         self.server = Process(self.tree.command("gateway", "run"), self.folder / "server.log", environment)
         self.server.wait_for(lambda: _answers(f"http://{health}/ready"))
 
-    def _policy(self) -> Path:
-        """The policy that this gateway ships with, a role for the load, and limits out of the way."""
-        policy = self.folder / "acl"
+    def _write_policy(self, policy: Path) -> None:
+        """What this gateway ships with, a role for the load, and limits out of the way."""
         shutil.copytree(self.tree.path / "acl", policy)
         (policy / "cases.toml").unlink(missing_ok=True)
         (policy / "roles" / "bench.toml").write_text(
@@ -290,7 +293,6 @@ class Gateway(Peer):
             'topics = ["bench/#", "devices/{device}/telemetry/#", "devices/{device}/private/#"]\n'
         )
         (policy / "limits.toml").write_text(self.tree.limits(LIMITS.items()))
-        return policy
 
     def _enrol(self, environment: dict[str, str]) -> None:
         """All accounts, straight into the store: a command for each would take half an hour."""

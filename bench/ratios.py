@@ -36,7 +36,7 @@ class Ratio:
 
     @property
     def noisy(self) -> bool:
-        """Neither that both cost the same is ruled out, nor that they differ by what is ALLOWED."""
+        """Both may cost the same, and the interval is wider than what is ALLOWED to either side."""
         return not self.known or (self.low <= 1 <= self.high and self.high > self.low * ALLOWED**2)
 
     def __str__(self) -> str:

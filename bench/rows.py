@@ -132,6 +132,7 @@ class Row:
     unit: str = "µs"
     latency: bool = field(default=False, kw_only=True)  # it has some
     rate: bool = field(default=True, kw_only=True)  # units a second say something
+    adds_up: bool = field(default=False, kw_only=True)  # rounds are parts of a whole: their mean is shown
 
     async def measure(self, session: Session, seconds: float) -> Round:
         raise NotImplementedError
@@ -277,6 +278,8 @@ class Idle(Row):
 
     unit: str = "KiB"
     each: int = 330
+    rate: bool = field(default=False, kw_only=True)
+    adds_up: bool = field(default=True, kw_only=True)
 
     async def prepare(self, session: Session, seconds: float) -> None:
         """All the fleet is connected before anything is counted."""

@@ -54,7 +54,7 @@ def _ratios(
     """The gateway's cost to that of each other one, and how busy the machine was meanwhile."""
     head = ["work", *(f"to {name}" for name in others), *(["verdict"] if older else []), "busy elsewhere"]
     reading = (
-        f"(~ is worth less than its noise: neither 1 nor {ALLOWED} can be ruled out. "
+        f"(~ is worth less than its noise: the interval holds 1 and is wider than ±{ALLOWED - 1:.0%}. "
         "Busy elsewhere: processors in use by what is not ours, mean and worst round.)"
     )
     lines = [
@@ -105,7 +105,10 @@ def render(
 
     def cost(row: Row, server: str) -> str:
         rounds = results[row.key].get(server, "not available")
-        return rounds if isinstance(rounds, str) else _number(_median(rounds, "value"))
+        if isinstance(rounds, str):
+            return rounds
+        values = [one.value for one in rounds]
+        return _number((statistics.mean if row.adds_up else statistics.median)(values)) if values else ""
 
     def rate(row: Row, server: str) -> str:
         rounds = results[row.key].get(server)
