@@ -243,7 +243,9 @@ LIMITS = {
     "messages_per_second": 100_000_000,
     "bytes_per_second": 100_000_000_000,
     "in_flight": 10_000,
+    "connections": 20_000,
     "connections_per_device": 5_000,
+    "connects_per_minute": 1_000_000,
     "service_requests_per_second": 100_000_000,
     "tokens_per_minute": 100_000_000,
 }
