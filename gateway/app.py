@@ -28,6 +28,7 @@ from gateway.core.policy import Policy
 from gateway.core.shared import Shared
 from gateway.introduction import introduction
 from gateway.key_upkeep import KeyUpkeep
+from gateway.login_upkeep import KnownDevicesFile
 from gateway.net.bus_probe import BusProbe
 from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
@@ -38,6 +39,7 @@ from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
 from gateway.provision import StartError, check, prepare, read_keys
+from gateway.security.known_devices import KnownDevices
 from gateway.security.login import Login
 from gateway.security.passwords import Busy, PasswordPool, Remembered
 from gateway.security.tokens import SigningKeys, Tokens
@@ -65,6 +67,7 @@ _SWITCH_SECONDS = 0.000_2
 """After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
 CPython's own 5 ms all messages queued while a policy was read."""
 
+_Saved = KeyUses | KnownDevicesFile | Observations | Refusals | TokenRecords
 _log = get_logger()
 
 
@@ -163,8 +166,12 @@ class Gateway:
         self._keep_saving(Observations(store, shared))
         refusals = Refusals(store)
         self._keep_saving(refusals)
+        known = KnownDevices(shared.now)
+        known_file = KnownDevicesFile(settings.gateway_data_dir, known)
+        known_file.load()
+        self._keep_saving(known_file)
         self._closing.push_async_callback(self._tasks.stop)
-        login = self._login(store, directory, tokens)
+        login = self._login(store, directory, tokens, known)
         audit = Audit(shared.counters, AuditLog(shared.counters, shared.now), refusals)
         self._tell_new_keys(audit, made)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
@@ -237,7 +244,7 @@ class Gateway:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
 
-    def _keep_saving(self, what: KeyUses | TokenRecords | Observations | Refusals) -> None:
+    def _keep_saving(self, what: _Saved) -> None:
         """Save as long as the gateway runs, and what is left when all else has stopped."""
         # Closed in the reverse order: what runs is stopped before.
         self._closing.push_async_callback(what.save)
@@ -262,7 +269,7 @@ class Gateway:
         await directory.load()
         return store, directory
 
-    def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
+    def _login(self, store: Store, directory: Directory, tokens: Tokens, known: KnownDevices) -> Login:
         passwords = PasswordPool()
         self._closing.callback(passwords.close)
         remembered = Remembered()
@@ -273,14 +280,23 @@ class Gateway:
 
         directory.on_change(forget)
 
+        replacing: set[str] = set()
+
         async def replace(device: Device, secret: bytes) -> None:
-            # What can't be saved is tried again at the next login: the old hash stays good.
-            with contextlib.suppress(Busy, StoreError):
-                credential = await passwords.hash(secret)
-                await store.rehash_credential(device.device_id, version=device.version, credential=credential)
+            # What can't be done now is tried again at the next login: the old hash stays good.
+            try:
+                with contextlib.suppress(Busy, StoreError):
+                    credential = await passwords.hash(secret)
+                    await store.rehash_credential(
+                        device.device_id, version=device.version, credential=credential
+                    )
+            finally:
+                replacing.discard(device.device_id)
 
         def start_replacing(device: Device, secret: bytes) -> None:
-            self._tasks.start(replace(device, secret))
+            if device.device_id not in replacing:
+                replacing.add(device.device_id)
+                self._tasks.start(replace(device, secret))
 
         return Login(
             directory,
@@ -289,6 +305,7 @@ class Gateway:
             tokens,
             limits=self._shared.policy.limits,
             rehash=start_replacing,
+            known=known,
         )
 
     async def _bus(self) -> Bus:

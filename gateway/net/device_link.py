@@ -39,6 +39,7 @@ from gateway.core.events import (
 from gateway.core.identity import Device
 from gateway.mqtt.reasons import Reason
 from gateway.net.bus_link import AUTHENTICATING, OVER_RATE, BusLink
+from gateway.net.presence import has_left
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
@@ -66,6 +67,7 @@ class DeviceLink(asyncio.Protocol):
     __slots__ = (
         "_bus",
         "_deadline",
+        "_deciding",
         "_door",
         "_paused",
         "_transport",
@@ -94,6 +96,8 @@ class DeviceLink(asyncio.Protocol):
         self._deadline = deadline
         self._transport: asyncio.Transport | None = None
         self._bus: BusLink | None = None
+        self._deciding: asyncio.Task[None] | None = None
+        """Its login, while that waits for a hash."""
         self._paused = 0
         self._write_paused = False
         self._why = ""
@@ -121,6 +125,7 @@ class DeviceLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
         self._transport = None
+        self._stop_deciding()
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -255,7 +260,7 @@ class DeviceLink(asyncio.Protocol):
             door.shared.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            door.tasks.start(self._verify(command, certificate))
+            self._deciding = door.tasks.start(self._verify(command, certificate))
 
     async def _verify(self, command: Authenticate, certificate: str | None) -> None:
         door = self._door
@@ -266,12 +271,21 @@ class DeviceLink(asyncio.Protocol):
                 certificate_id=certificate,
                 address=self._host,
                 token=command.token,
+                has_left=lambda: has_left(self._transport),
             )
         except LoginRefused as refused:
+            self._deciding = None
             self._refuse(refused)
             return
+        self._deciding = None
         door.shared.counters.logins_verified += 1
         self._admit(admission)
+
+    def _stop_deciding(self) -> None:
+        """Nobody waits for the answer any more: its place in the queue is free."""
+        if self._deciding is not None:
+            self._deciding.cancel()
+            self._deciding = None
 
     def _reauthenticate(self, token: bytes) -> None:
         if self.device is None:
@@ -352,6 +366,8 @@ class DeviceLink(asyncio.Protocol):
             tick = _IDLE_TICK if self._paused else _TICK
             self.resume_reading(OVER_RATE)
             self.receive(tick)
+        elif phase is Phase.AUTHENTICATING and has_left(self._transport):
+            self.abort("it left before its login was decided")
         elif now < self._deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:
@@ -374,6 +390,7 @@ class DeviceLink(asyncio.Protocol):
             self._transport.abort()
 
     def _close(self, why: str) -> None:
+        self._stop_deciding()
         self._deadline = self._door.now() + _CLOSE_DEADLINE
         # Of strangers there may be any number: they are not worth a line each.
         tell = _log.info if self.device else _log.debug
