@@ -22,13 +22,12 @@ import uvloop
 
 from gateway.admin.server import Api, serve_api
 from gateway.config import Address, Settings
-from gateway.core.identity import Device
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
 from gateway.introduction import introduction
 from gateway.key_upkeep import KeyUpkeep
-from gateway.login_upkeep import KnownDevicesFile
+from gateway.login_upkeep import KnownDevicesFile, OldHashes
 from gateway.net.bus_probe import BusProbe
 from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
@@ -41,7 +40,7 @@ from gateway.observe.metrics import Gauge, registry
 from gateway.provision import StartError, check, prepare, read_keys
 from gateway.security.known_devices import KnownDevices
 from gateway.security.login import Login
-from gateway.security.passwords import Busy, PasswordPool, Remembered
+from gateway.security.passwords import PasswordPool, Remembered
 from gateway.security.tokens import SigningKeys, Tokens
 from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk
@@ -280,31 +279,13 @@ class Gateway:
 
         directory.on_change(forget)
 
-        replacing: set[str] = set()
-
-        async def replace(device: Device, secret: bytes) -> None:
-            # What can't be done now is tried again at the next login: the old hash stays good.
-            try:
-                with contextlib.suppress(Busy, StoreError):
-                    credential = await passwords.hash(secret)
-                    await store.rehash_credential(
-                        device.device_id, version=device.version, credential=credential
-                    )
-            finally:
-                replacing.discard(device.device_id)
-
-        def start_replacing(device: Device, secret: bytes) -> None:
-            if device.device_id not in replacing:
-                replacing.add(device.device_id)
-                self._tasks.start(replace(device, secret))
-
         return Login(
             directory,
             passwords,
             remembered,
             tokens,
             limits=self._shared.policy.limits,
-            rehash=start_replacing,
+            rehash=OldHashes(store, passwords, self._tasks.start).replace,
             known=known,
         )
 

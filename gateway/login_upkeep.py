@@ -1,4 +1,4 @@
-"""Which devices are known, over restarts: read at the start, saved while the gateway runs.
+"""What goes on beside the logins: which devices are known is saved, and old hashes are made anew.
 
 Owns the file `known-devices` in the data folder, and when it is written. What it is good for is said in
 `gateway.security.known_devices`. Without it nobody is refused: devices are strangers until they log in.
@@ -7,11 +7,17 @@ Owns the file `known-devices` in the data folder, and when it is written. What i
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
+from gateway.core.identity import Device
 from gateway.files import locked, make_folder, replace_file, write_new
 from gateway.observe.logs import get_logger
 from gateway.security.known_devices import KnownDevices, Snapshot
+from gateway.security.passwords import Busy, PasswordPool
+from gateway.store import Store, StoreError
 
 FILE = "known-devices"
 _SAVE_SECONDS = 10.0
@@ -74,3 +80,32 @@ class KnownDevicesFile:
                 replace_file(self._path, data, mode=0o600)
             else:
                 write_new(self._path, data, mode=0o600)
+
+
+class OldHashes:
+    """Makes a hash with old parameters, or one of Mosquitto's, anew: when no login waits."""
+
+    def __init__(
+        self, store: Store, passwords: PasswordPool, start: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        """`start` runs something beside everything else."""
+        self._store = store
+        self._passwords = passwords
+        self._start = start
+        self._under_way: set[str] = set()
+
+    def replace(self, device: Device, secret: bytes) -> None:
+        """Begin to. What can't be done now is tried again at the next login: the old hash stays good."""
+        if device.device_id not in self._under_way:
+            self._under_way.add(device.device_id)
+            self._start(self._replace(device, secret))
+
+    async def _replace(self, device: Device, secret: bytes) -> None:
+        try:
+            with contextlib.suppress(Busy, StoreError):
+                credential = await self._passwords.hash(secret)
+                await self._store.rehash_credential(
+                    device.device_id, version=device.version, credential=credential
+                )
+        finally:
+            self._under_way.discard(device.device_id)

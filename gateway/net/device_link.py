@@ -125,7 +125,8 @@ class DeviceLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
         self._transport = None
-        self._stop_deciding()
+        if self._deciding is not None:
+            self._deciding.cancel()  # its place in the queue is another's
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -274,18 +275,10 @@ class DeviceLink(asyncio.Protocol):
                 has_left=lambda: has_left(self._transport),
             )
         except LoginRefused as refused:
-            self._deciding = None
             self._refuse(refused)
             return
-        self._deciding = None
         door.shared.counters.logins_verified += 1
         self._admit(admission)
-
-    def _stop_deciding(self) -> None:
-        """Nobody waits for the answer any more: its place in the queue is free."""
-        if self._deciding is not None:
-            self._deciding.cancel()
-            self._deciding = None
 
     def _reauthenticate(self, token: bytes) -> None:
         if self.device is None:
@@ -390,7 +383,6 @@ class DeviceLink(asyncio.Protocol):
             self._transport.abort()
 
     def _close(self, why: str) -> None:
-        self._stop_deciding()
         self._deadline = self._door.now() + _CLOSE_DEADLINE
         # Of strangers there may be any number: they are not worth a line each.
         tell = _log.info if self.device else _log.debug
