@@ -20,7 +20,6 @@ import uvloop
 
 from gateway.admin.server import Api, serve_api
 from gateway.config import Address, Settings
-from gateway.core.identity import Device
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
@@ -28,6 +27,7 @@ from gateway.descriptors import allowed, ask_for, connections_that_fit, shortage
 from gateway.held_upkeep import HeldRecords
 from gateway.introduction import introduction
 from gateway.key_upkeep import KeyUpkeep
+from gateway.login_upkeep import KnownDevicesFile, OldHashes
 from gateway.net.bus_probe import BusProbe
 from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
@@ -38,8 +38,9 @@ from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
 from gateway.provision import StartError, check, prepare, read_keys
+from gateway.security.known_devices import KnownDevices
 from gateway.security.login import Login
-from gateway.security.passwords import Busy, PasswordPool, Remembered
+from gateway.security.passwords import PasswordPool, Remembered
 from gateway.security.tokens import SigningKeys, Tokens
 from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk
@@ -65,6 +66,7 @@ _SWITCH_SECONDS = 0.000_2
 """After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
 CPython's own 5 ms all messages queued while a policy was read."""
 
+_Saved = HeldRecords | KeyUses | KnownDevicesFile | Observations | Refusals | TokenRecords
 _log = get_logger()
 
 
@@ -167,8 +169,8 @@ class Gateway:
         self._keep_saving(held)
         refusals = Refusals(store)
         self._keep_saving(refusals)
-        self._closing.push_async_callback(self._tasks.stop)
         login = self._login(store, directory, tokens)
+        self._closing.push_async_callback(self._tasks.stop)
         audit = Audit(shared.counters, AuditLog(shared.counters, shared.now), refusals)
         self._tell_new_keys(audit, made)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
@@ -258,7 +260,7 @@ class Gateway:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
 
-    def _keep_saving(self, what: KeyUses | TokenRecords | Observations | Refusals | HeldRecords) -> None:
+    def _keep_saving(self, what: _Saved) -> None:
         """Save as long as the gateway runs, and what is left when all else has stopped."""
         # Closed in the reverse order: what runs is stopped before.
         self._closing.push_async_callback(what.save)
@@ -284,6 +286,10 @@ class Gateway:
         return store, directory
 
     def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
+        known = KnownDevices(self._shared.now)
+        known_file = KnownDevicesFile(self._settings.gateway_data_dir, known)
+        known_file.load()
+        self._keep_saving(known_file)
         passwords = PasswordPool()
         self._closing.callback(passwords.close)
         remembered = Remembered()
@@ -294,22 +300,14 @@ class Gateway:
 
         directory.on_change(forget)
 
-        async def replace(device: Device, secret: bytes) -> None:
-            # What can't be saved is tried again at the next login: the old hash stays good.
-            with contextlib.suppress(Busy, StoreError):
-                credential = await passwords.hash(secret)
-                await store.rehash_credential(device.device_id, version=device.version, credential=credential)
-
-        def start_replacing(device: Device, secret: bytes) -> None:
-            self._tasks.start(replace(device, secret))
-
         return Login(
             directory,
             passwords,
             remembered,
             tokens,
             limits=self._shared.policy.limits,
-            rehash=start_replacing,
+            rehash=OldHashes(store, passwords, self._tasks.start).replace,
+            known=known,
         )
 
     async def _bus(self) -> Bus:

@@ -43,6 +43,7 @@ from gateway.core.events import (
 from gateway.core.identity import Device
 from gateway.mqtt.reasons import Reason
 from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
+from gateway.net.presence import has_left
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
@@ -68,6 +69,7 @@ class DeviceLink(asyncio.Protocol):
     __slots__ = (
         "_bus",
         "_deadline",
+        "_deciding",
         "_door",
         "_paused",
         "_transport",
@@ -97,6 +99,8 @@ class DeviceLink(asyncio.Protocol):
         self._deadline = deadline
         self._transport: asyncio.Transport | None = None
         self._bus: BusLink | None = None
+        self._deciding: asyncio.Task[None] | None = None
+        """Its login, while that waits for a hash."""
         self._paused = 0
         self._write_paused = False
         self._unread = 0
@@ -135,6 +139,8 @@ class DeviceLink(asyncio.Protocol):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
             if self.device is not None:
                 self._door.tell(self, Report("session", "refused", self._why))
+        if self._deciding is not None:
+            self._deciding.cancel()  # its place in the queue is another's
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -300,7 +306,7 @@ class DeviceLink(asyncio.Protocol):
             door.shared.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            door.tasks.start(self._verify(command, certificate))
+            self._deciding = door.tasks.start(self._verify(command, certificate))
 
     async def _verify(self, command: Authenticate, certificate: str | None) -> None:
         door = self._door
@@ -311,6 +317,7 @@ class DeviceLink(asyncio.Protocol):
                 certificate_id=certificate,
                 address=self._host,
                 token=command.token,
+                has_left=lambda: has_left(self._transport),
             )
         except LoginRefused as refused:
             self._refuse(refused)
@@ -398,6 +405,8 @@ class DeviceLink(asyncio.Protocol):
                 self._bus.resume_reading(OVER_RATE)
             self.receive(Tick(reading=not was, second=second))
             self._read_again(was)
+        elif phase is Phase.AUTHENTICATING and has_left(self._transport):
+            self.abort("it left before its login was decided")
         elif now < self._deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:
