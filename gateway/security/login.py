@@ -122,7 +122,7 @@ class Login:
         self._remembered = remembered
         self._tokens = tokens
         self._rehash = rehash
-        self._known = known or KnownDevices(lambda: 0)
+        self._known = KnownDevices(lambda: 0) if known is None else known
         self._throttle = _Throttle(limits)
         self._names = ClaimedNames(lookup)
 
