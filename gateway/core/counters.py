@@ -30,6 +30,10 @@ class Counters:
     sealed: int = _counter("Payloads sealed on the way to the bus.")
     opened: int = _counter("Sealed payloads opened for a device.")
     open_failed: int = _counter("Sealed payloads dropped because they failed authentication.")
+    empty_unsealed_dropped: int = _counter(
+        "Empty messages on sensitive topics not delivered because they were neither sealed nor retained."
+    )
+    rewrapped_dropped: int = _counter("Messages sealed again under another key that were not heard twice.")
     protocol_errors: int = _counter("Connections closed for a malformed packet or a protocol error.")
     logins_verified: int = _counter("Logins whose secret was checked by Argon2id.")
     logins_remembered: int = _counter("Logins recognised without Argon2id.")
