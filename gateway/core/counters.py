@@ -42,6 +42,7 @@ class Counters:
     policy_reloads: int = _counter("Policies put in force after a change.")
     policy_errors: int = _counter("Changed policies refused for their errors; the old one stays in force.")
     audit_suppressed: int = _counter("Audit events that got no log line because there were too many.")
+    refusals_not_kept: int = _counter("Refusals that `gateway-admin acl why` can't explain by their id.")
     tokens_issued: int = _counter("Tokens issued to devices.")
     service_requests: Counter[Service] = field(
         default_factory=Counter,

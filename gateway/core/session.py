@@ -277,6 +277,13 @@ class Session:
         self._bytes_left = min(0, self._bytes_left - self._bytes) + limits.bytes_per_second
         self._bytes = 0
 
+    def last_reports(self) -> list[Command]:
+        """What was left out so far, for no tick comes after the end."""
+        commands: list[Command] = []
+        self._reports.tick()
+        self._tell(commands)
+        return commands
+
     def farewell(self, reason: Reason, why: str) -> list[Command]:
         """End it and say why, as the device's version can."""
         commands: list[Command] = []

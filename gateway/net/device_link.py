@@ -308,7 +308,8 @@ class DeviceLink(asyncio.Protocol):
             return  # it did not wait for the answer
         reason = self._door.admit(self, device)
         if reason is not None:
-            self._door.tell(self, Report("login", "refused", "as many connections as acl/limits.toml allows"))
+            full = Report("login", "refused", "as many connections as acl/limits.toml allows")
+            self._door.tell(self, full, proven=True)
             self.receive(AuthenticationFailed(reason))
             return
         self.device = device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.commands import Report
-from gateway.core.reports import PER_SECOND, Reports
+from gateway.core.reports import FIRST, PER_SECOND, Reports
 
 ONE = Report("publish", "refused", "why")
 
@@ -32,3 +32,20 @@ def test_a_quiet_second_tells_nothing():
     reports.tick()
     reports.tick()
     assert taken(reports) == []
+
+
+def test_what_is_left_out_is_counted_by_kind():
+    reports = Reports()
+    others = Report("delivery", "refused", "why"), Report("open", "failed", "why")
+    for _ in range(PER_SECOND + 7):
+        reports.add(ONE)
+    for _ in range(FIRST + 3):
+        for other in others:
+            reports.add(other)
+    assert taken(reports) == [ONE] * PER_SECOND + list(others) * FIRST
+    reports.tick()
+    assert {(one.kind, one.outcome): one.count for one in taken(reports)} == {
+        ("publish", "refused"): 7,
+        ("delivery", "refused"): 3,
+        ("open", "failed"): 3,
+    }
