@@ -16,6 +16,8 @@ PER_SECOND = 500
 """Reports told one by one, of all kinds together."""
 FIRST = 10
 """Of each kind, whatever there was of other kinds."""
+ROOTS = 20
+"""Different pairs of deciding rule and first topic level, told whatever there was before."""
 TOPIC_MAX = 1_024
 """Characters of a topic that are told. A longer one is cut, and ends in an ellipsis."""
 
@@ -23,13 +25,14 @@ TOPIC_MAX = 1_024
 class Reports:
     """Collects what is to be told; over the bound it only counts."""
 
-    __slots__ = ("_left_out", "_told", "pending")
+    __slots__ = ("_left_out", "_roots", "_told", "pending")
 
     def __init__(self) -> None:
         self.pending: list[Report] = []
         # Made when they are needed: most connections never are refused anything.
         self._told: Counter[str] | None = None
         """In this second, by kind."""
+        self._roots: frozenset[tuple[str, str]] = frozenset()
         self._left_out: Counter[tuple[str, str]] | None = None
         """By kind and outcome, of which there are only a few."""
 
@@ -38,7 +41,8 @@ class Reports:
         told = self._told
         if told is None:
             told = self._told = Counter()
-        if told[report.kind] >= FIRST and told.total() >= PER_SECOND:
+        first = self._is_first(report) or told[report.kind] < FIRST
+        if not first and told.total() >= PER_SECOND:
             if self._left_out is None:
                 self._left_out = Counter()
             self._left_out[report.kind, report.outcome] += 1
@@ -48,9 +52,19 @@ class Reports:
             report = replace(report, topic=f"{report.topic[:TOPIC_MAX]}…")
         self.pending.append(report)
 
+    def _is_first(self, report: Report) -> bool:
+        """Whether its rule or first topic level is new in this second, as far as is kept."""
+        root = report.rule, report.topic[:TOPIC_MAX].partition("/")[0]
+        if root in self._roots or len(self._roots) >= ROOTS:
+            return False
+        self._roots |= {root}
+        return True
+
     def tick(self) -> None:
         """A second went by, or nothing more will come: tell how many were not told."""
-        self._told = None
+        if self._told is not None:
+            self._told = None
+            self._roots = frozenset()
         if self._left_out is not None:
             why = "more of these than are reported one by one"
             self.pending += [
