@@ -33,7 +33,7 @@ from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
 from gateway.net.tasks import Tasks
 from gateway.net.tls import bus_context, server_context
-from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
@@ -51,6 +51,7 @@ from gateway.snapshots import SnapshotWatch, random_bytes
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
 from gateway.upkeep import (
+    ALL_LEFT_OUT,
     AdminEvents,
     CertificateUpkeep,
     FullCollections,
@@ -59,6 +60,7 @@ from gateway.upkeep import (
     PolicyUpkeep,
     Refusals,
     TokenRecords,
+    keep_telling,
 )
 from gateway.web import WebServer
 
@@ -167,11 +169,14 @@ class Gateway:
         held = HeldRecords(store, shared, directory.get)
         await self._load_held(held)
         self._keep_saving(held)
-        refusals = Refusals(store)
+        refusals = Refusals(store, shared.counters)
         self._keep_saving(refusals)
         login = self._login(store, directory, tokens)
+        log = AuditLog(shared.counters, shared.now)
+        self._closing.callback(log.tell_left_out, ALL_LEFT_OUT)
+        self._keep(keep_telling(log))
         self._closing.push_async_callback(self._tasks.stop)
-        audit = Audit(shared.counters, AuditLog(shared.counters, shared.now), refusals)
+        audit = Audit(shared.counters, log, refusals)
         self._tell_new_keys(audit, made)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
         door = Door(
@@ -233,7 +238,10 @@ class Gateway:
         for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
             if str(path) in made:
                 reason = f"the first {kind} key made"
-                audit.emit(AuditEvent(time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason))
+                made_here = AuditEvent(
+                    time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason, source=Source.HOUSE
+                )
+                audit.emit(made_here)
 
     def _serve_the_bus(self, door: Door, desk: Desk, bearers: Bearers, health: Health) -> None:
         services = BusServices(

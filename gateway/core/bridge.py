@@ -113,6 +113,7 @@ class Bridge:
         if commands and type(commands[-1]) is Close:
             if self._session is not None:
                 self._session.close()
+                commands[-1:-1] = self._session.last_reports()
             self._enter(Phase.CLOSED)
             self._connect = None
             self._early = bytearray()

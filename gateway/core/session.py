@@ -313,6 +313,13 @@ class Session:
         self._shared.counters.sealed += self.forward.sealed
         self.forward.sealed = 0
 
+    def last_reports(self) -> list[Command]:
+        """What was left out so far, for no tick comes after the end."""
+        commands: list[Command] = []
+        self._reports.tick()
+        self._tell(commands)
+        return commands
+
     def farewell(self, reason: Reason, why: str) -> list[Command]:
         """End it and say why, as the device's version can."""
         commands: list[Command] = []

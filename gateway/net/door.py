@@ -21,7 +21,7 @@ from gateway.net.connects import Connects
 from gateway.net.tasks import Tasks
 from gateway.net.turns import Turns
 from gateway.net.unread import Unread
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.security.login import Login
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Door:
 
     def _turn_away(self, link: DeviceLink, device: Device, reason: Reason, why: str) -> Reason:
         if self.connects.first_turned_away(device.device_id, reason):
-            self.tell(link, Report("login", "refused", why))
+            self.tell(link, Report("login", "refused", why), proven=True)
         return reason
 
     def forget(self, link: DeviceLink) -> None:
@@ -187,22 +187,24 @@ class Door:
         link.device = device
         return PolicyChanged(device)
 
-    def tell(self, link: DeviceLink, report: Report) -> None:
-        """Make an audit event of a report."""
-        reason = report.reason if report.count == 1 else f"{report.reason} ({report.count})"
+    def tell(self, link: DeviceLink, report: Report, *, proven: bool = False) -> None:
+        """Make an audit event of a report. `proven`: the device has shown who it is, and was not let in."""
         identity: Identity | None = link.bridge.identity
+        known = proven or identity is not None or link.device is not None
         self.audit.emit(
             AuditEvent(
                 time=self.shared.now(),
                 kind=Kind(report.kind),
                 outcome=Outcome(report.outcome),
-                reason=reason,
+                reason=report.reason,
                 device=identity.device_id if identity else link.claimed,
                 address=link.address,
                 request_id=link.connection_id,
                 topic=report.topic or None,
                 action=report.action or None,
                 rule=report.rule or None,
+                count=report.count,
+                source=Source.DEVICE if known else Source.STRANGER,
             )
         )
 

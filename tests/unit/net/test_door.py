@@ -90,7 +90,7 @@ def admissions(monkeypatch):
 
     def connect(count, **more):
         told, found = [], []
-        monkeypatch.setattr(Door, "tell", lambda _door, _link, report: told.append(report.reason))
+        monkeypatch.setattr(Door, "tell", lambda _door, _link, report, **_: told.append(report.reason))
         limits = SimpleNamespace(connections=100, connections_per_device=100)
         one = door(SimpleNamespace(limits=limits), **more)
         for number in range(count):
