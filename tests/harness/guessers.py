@@ -1,7 +1,7 @@
 """Wrong logins from many addresses, at a steady rate: a process of its own.
 
 `python guessers.py PORT CA ADDRESSES RATE SECONDS` opens one connection after the other, each from the next
-of so many loopback addresses (a /24 each), RATE a second in all. It says `guessing` once the first was refused.
+of so many loopback addresses (a /24 each), RATE a second in all. It says `guessing` once one was refused.
 """
 
 from __future__ import annotations
