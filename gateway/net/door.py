@@ -119,14 +119,19 @@ class Door:
     def devices_changed(self, touched: frozenset[str]) -> None:
         """These devices were added, changed or removed in the store."""
         for device_id in touched:
-            device = self.find(device_id)
             for link in list(self._by_device.get(device_id, ())):
-                if link.bridge.phase is Phase.CLOSED:
-                    continue
-                consequence = self._consequence(link, device)
-                if isinstance(consequence, AccessWithdrawn):
-                    self.tell(link, Report("session", "refused", consequence.why))
-                link.receive(consequence)
+                try:
+                    self._device_changed(link, self.find(device_id))
+                except Exception as error:  # noqa: BLE001 - the others are to hear of the change all the same
+                    link.fault(error)
+
+    def _device_changed(self, link: DeviceLink, device: Device | None) -> None:
+        if link.bridge.phase is Phase.CLOSED:
+            return
+        consequence = self._consequence(link, device)
+        if isinstance(consequence, AccessWithdrawn):
+            self.tell(link, Report("session", "refused", consequence.why))
+        link.receive(consequence)
 
     def _consequence(self, link: DeviceLink, device: Device | None) -> Event:
         if device is None:
