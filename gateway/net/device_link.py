@@ -41,6 +41,7 @@ from gateway.core.events import (
     Turn,
 )
 from gateway.core.identity import Device
+from gateway.faults import contain, contained
 from gateway.mqtt.reasons import Reason
 from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
 from gateway.net.presence import has_left
@@ -110,6 +111,7 @@ class DeviceLink(asyncio.Protocol):
 
     # What asyncio calls
 
+    @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
         self._transport = cast("asyncio.Transport", transport)
@@ -119,21 +121,27 @@ class DeviceLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A chunk from the device."""
-        commands = self.bridge.receive(DeviceBytes(data))
-        if commands:
-            self._carry_out(commands)
+        try:
+            if commands := self.bridge.receive(DeviceBytes(data)):
+                self._carry_out(commands)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is this connection's alone
+            self.fault(error)
 
     def bus_bytes(self, data: bytes) -> None:
         """A chunk from the bus."""
-        commands = self.bridge.receive(BusBytes(data))
-        if commands:
-            self._carry_out(commands)
+        try:
+            if commands := self.bridge.receive(BusBytes(data)):
+                self._carry_out(commands)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.fault(error)
 
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
         if (tls := tls_of(self._transport)) is not None:
             tls.forget()
         self._transport = None
+        self._door.forget(self)
         self._count_unread(0)
         if isinstance(exc, ssl.SSLError):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
@@ -145,12 +153,12 @@ class DeviceLink(asyncio.Protocol):
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
         if bus is not None and bus.get_write_buffer_size():
-            # Nobody else looks after it once this link is forgotten.
+            # Nobody else looks after it any more.
             asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, bus.abort)
-        self._door.forget(self)
         if exc is not None:
             _log.debug("connection lost", address=self.address, reason=str(exc))
 
+    @contained
     def bus_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
         self._bus = None
@@ -158,12 +166,14 @@ class DeviceLink(asyncio.Protocol):
             _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
         self.receive(BusLost())
 
+    @contained
     def pause_writing(self) -> None:
         """The device reads slower than the bus writes."""
         self._write_paused = True
         if self._bus is not None:
             self._bus.pause_reading(DEVICE_FULL)
 
+    @contained
     def resume_writing(self) -> None:
         """The device caught up."""
         self._write_paused = False
@@ -171,12 +181,14 @@ class DeviceLink(asyncio.Protocol):
         if self._bus is not None:
             self._bus.resume_reading(DEVICE_FULL)
 
+    @contained
     def pause_reading(self, reason: int) -> None:
         """Read nothing from the device for this reason."""
         if not self._paused and self._transport is not None:
             self._transport.pause_reading()
         self._paused |= reason
 
+    @contained
     def resume_reading(self, reason: int) -> None:
         """This reason is gone."""
         if not self._paused & reason:
@@ -187,13 +199,15 @@ class DeviceLink(asyncio.Protocol):
 
     # What the bridge says
 
+    @contained
     def receive(self, event: Event) -> None:
-        """Give the bridge an event and do what it says. A fault of ours ends this connection and no other."""
-        try:
-            self._carry_out(self.bridge.receive(event))
-        except Exception as error:  # noqa: BLE001 - whoever calls has other connections to see to
-            _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
-            self.abort("a fault of the gateway")
+        """Give the bridge an event and do what it says."""
+        self._carry_out(self.bridge.receive(event))
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours: it ends this connection and no other."""
+        _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
+        self.abort("a fault of the gateway")
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -231,7 +245,7 @@ class DeviceLink(asyncio.Protocol):
                 self._authenticate(command)
             case OpenBus(connect):
                 self._deadline = self._door.now() + 2 * _BUS_DEADLINE
-                self._door.tasks.start(self._open_bus(connect))
+                self._door.tasks.start(contain(self, self._open_bus(connect)))
             case Established():
                 if (tls := tls_of(self._transport)) is not None:
                     tls.trust()
@@ -268,6 +282,7 @@ class DeviceLink(asyncio.Protocol):
                 self._bus.pause_reading(NOT_ITS_TURN)
             self._door.turns.wait(self.claimed or "", self._take_turn)
 
+    @contained
     def _take_turn(self) -> None:
         was, self._paused = self._paused, self._paused & ~NOT_ITS_TURN
         self.receive(_TURN)
@@ -289,8 +304,9 @@ class DeviceLink(asyncio.Protocol):
 
     def _authenticate(self, command: Authenticate) -> None:
         door = self._door
-        peer = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
-        certificate = certificate_name(peer)
+        certificate = certificate_name(
+            self._transport.get_extra_info("ssl_object") if self._transport else None
+        )
         try:
             admission = door.login.recognise(
                 username=command.username,
@@ -306,7 +322,7 @@ class DeviceLink(asyncio.Protocol):
             door.shared.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            self._deciding = door.tasks.start(self._verify(command, certificate))
+            self._deciding = door.tasks.start(contain(self, self._verify(command, certificate)))
 
     async def _verify(self, command: Authenticate, certificate: str | None) -> None:
         door = self._door
@@ -382,8 +398,8 @@ class DeviceLink(asyncio.Protocol):
             _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
             self.receive(BusUnavailable())
             return
-        bus.answered()
         self._bus = link
+        bus.answered()
         if self.bridge.phase is not Phase.OPENING_BUS or link.transport is None:
             self._close_bus()
             return
@@ -396,6 +412,7 @@ class DeviceLink(asyncio.Protocol):
 
     # Time, and the end
 
+    @contained
     def tick(self, now: float, second: int) -> None:
         """A second went by: the one of this number."""
         phase = self.bridge.phase

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -130,49 +130,45 @@ class Door:
                 del self._by_device[link.device.device_id]
 
     async def policy_changed(self) -> None:
-        """Another policy is in force: every live connection is judged by it from its next packet on.
+        """Another policy is in force: every live connection is judged by it from its next packet on."""
 
-        Some at a time: with thousands of them no message waits for all.
-        """
-        async for link in self._some_at_a_time([link for same in self._by_device.values() for link in same]):
+        def tell(link: DeviceLink) -> None:
             if link.device is not None:
                 link.receive(PolicyChanged(link.device))
 
+        await _each([link for same in self._by_device.values() for link in same], tell)
+
     def devices_changed(self, touched: frozenset[str]) -> None:
-        """These devices were added, changed or removed in the store: tell their connections, some at a time.
+        """These devices were added, changed or removed in the store: their connections are told.
 
         Nobody comes in by what was before: `find` says what is now.
         """
-        self.tasks.start(self._tell_devices(touched))
-
-    async def _tell_devices(self, touched: frozenset[str]) -> None:
         live = [link for device_id in touched for link in self._by_device.get(device_id, ())]
-        async for link in self._some_at_a_time(live):
-            if link.device is None or link.bridge.phase is Phase.CLOSED:
-                continue
-            consequence = self._consequence(link, self.find(link.device.device_id))
-            if isinstance(consequence, AccessWithdrawn):
-                self.tell(link, Report("session", "refused", consequence.why))
-            link.receive(consequence)
+        if live:
+            self.tasks.start(_each(live, self._device_changed))
 
-    @staticmethod
-    async def _some_at_a_time(links: Sequence[DeviceLink]) -> AsyncIterator[DeviceLink]:
-        for number, link in enumerate(links, 1):
-            yield link
-            if number % _TOLD_TOGETHER == 0:
-                await asyncio.sleep(0)
+    def _device_changed(self, link: DeviceLink) -> None:
+        if link.device is None or link.bridge.phase is Phase.CLOSED:
+            return
+        consequence = self._consequence(link, self.find(link.device.device_id))
+        if isinstance(consequence, AccessWithdrawn):
+            self.tell(link, Report("session", "refused", consequence.why))
+        link.receive(consequence)
 
     async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
-        """Other keys verify tokens: end the connections whose token is not good any more, some at a time.
+        """Other keys verify tokens: end the connections whose token is not good any more.
 
         `distrust` says why one is not; empty when it is. Whoever comes in meanwhile is judged by those keys.
         """
         why = "The key that signed the token was destroyed, or its time is over."
-        async for link in self._some_at_a_time([link for same in self._by_device.values() for link in same]):
+
+        def tell(link: DeviceLink) -> None:
             grant = link.bridge.identity.grant if link.bridge.identity is not None else None
             if grant is not None and link.bridge.phase is not Phase.CLOSED and distrust(grant):
                 self.tell(link, Report("session", "refused", why))
                 link.receive(AccessWithdrawn(why))
+
+        await _each([link for same in self._by_device.values() for link in same], tell)
 
     def _consequence(self, link: DeviceLink, device: Device | None) -> Event:
         if device is None:
@@ -211,3 +207,14 @@ class Door:
     def now(self) -> float:
         """The loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
+
+
+async def _each(links: Sequence[DeviceLink], tell: Callable[[DeviceLink], None]) -> None:
+    """Tell each of them, some at a time, so that no message waits for all. A fault ends its own link."""
+    for number, link in enumerate(links, 1):
+        try:
+            tell(link)
+        except Exception as error:  # noqa: BLE001 - the others are to hear of the change all the same
+            link.fault(error)
+        if number % _TOLD_TOGETHER == 0:
+            await asyncio.sleep(0)
