@@ -260,9 +260,11 @@ class Turn:
         except Busy:
             self._pool.finished(self._standing)
             raise
+        answer = asyncio.wrap_future(job)
+        # After the answer: whoever is next sees what became of this one.
         job.add_done_callback(over)
         try:
-            return await asyncio.wrap_future(job)
+            return await answer
         except (VerificationError, HashingError) as error:
             raise Busy(f"Argon2 failed: {error}") from error
 
