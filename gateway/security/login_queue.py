@@ -4,8 +4,9 @@ Owns the order and its bounds. Decides without waiting, and is told the time; `g
 runs the threads. Must not know secrets, sockets, or whether a device exists.
 
 Turns go between networks (an IPv4 /24, an IPv6 /48) and within a network between places (an IPv4 address,
-an IPv6 /64), so that many connections, or many addresses of one owner, give no more turns. Networks and
-places with few wrong logins of late go before those with more. Three standings share the turns:
+an IPv6 /64), so that many connections, or many addresses of one owner, give no more turns. Places with few
+wrong logins of late go before those with more, and of two the one whose network has none. Three standings
+share the turns:
 
     KNOWN     this device logged in from this place before    every other turn, whatever others did there
     SEEN      this device logged in lately, somewhere         every fourth turn
@@ -190,8 +191,8 @@ class LoginQueue(Generic[_AnyTicket]):
         standing = self._standing_next(later=later)
         if standing is None:
             return None
-        network = self._networks[self._first(self._networks, self._wrong_around, standing, now)]
-        place = network.places[self._first(network.places, self._wrong_there, standing, now)]
+        network = self._next_network(standing, now)
+        place = self._next_place(network, standing, now)
         ticket: _AnyTicket = next(iter(place.lines[standing]))
         self._turn += 1
         network.turn[standing] = place.turn[standing] = self._next_arrival()
@@ -258,15 +259,30 @@ class LoginQueue(Generic[_AnyTicket]):
                 return standing
         return Standing.KNOWN
 
-    def _first(
-        self, groups: Mapping[str, _AnyGroup], wrong: WrongLogins, standing: Standing, now: float
-    ) -> str:
-        def key(name: str) -> tuple[int, int]:
-            # Whatever strangers do at a place, it costs the devices that are known there nothing.
-            level = wrong.level(name, now) if standing in _JUDGED else 0
-            return level, groups[name].turn[standing]
+    def _next_network(self, standing: Standing, now: float) -> _Network:
+        def key(named: tuple[str, _Network]) -> tuple[int, int]:
+            name, network = named
+            if standing is Standing.KNOWN:
+                # Whatever strangers do at a place, it costs the devices that are known there nothing.
+                return 0, network.turn[standing]
+            # By the best of its places: a neighbour that guesses costs little. Not nothing: an owner of many
+            # places may guess from one after the other.
+            best = min(
+                self._wrong_there.level(place, now)
+                for place, group in network.places.items()
+                if group.weight[standing]
+            )
+            return best + (self._wrong_around.level(name, now) > 0), network.turn[standing]
 
-        return min((name for name, group in groups.items() if group.weight[standing]), key=key)
+        return min((one for one in self._networks.items() if one[1].weight[standing]), key=key)[1]
+
+    def _next_place(self, network: _Network, standing: Standing, now: float) -> _Place:
+        def key(named: tuple[str, _Place]) -> tuple[int, int]:
+            name, place = named
+            level = 0 if standing is Standing.KNOWN else self._wrong_there.level(name, now)
+            return level, place.turn[standing]
+
+        return min((one for one in network.places.items() if one[1].weight[standing]), key=key)[1]
 
     def _worst(
         self, groups: Mapping[str, _AnyGroup], wrong: WrongLogins, standing: Standing, now: float

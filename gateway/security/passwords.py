@@ -260,8 +260,8 @@ class Turn:
         except Busy:
             self._pool.finished(self._standing)
             raise
-        # In this order: whoever waited for the answer has it before the next one's turn begins.
         answer = asyncio.wrap_future(job)
+        # After the answer: whoever is next sees what became of this one.
         job.add_done_callback(over)
         try:
             return await answer

@@ -218,6 +218,49 @@ def test_a_storm_of_wrong_secrets(house: tuple[Mosquitto, Gateway]) -> None:
         assert time.monotonic() < deadline
 
 
+def test_wrong_logins_from_many_networks_keep_no_newcomer_out(house: tuple[Mosquitto, Gateway]) -> None:
+    """300 at once from 20 networks: a first login of one whom nobody knows takes five seconds at most."""
+    _, gateway = house
+    names = [f"newcomer-{number}" for number in range(4)]
+    enrol(gateway, **dict.fromkeys(names, "full"))
+    tls = gateway.tls()
+    guessing = [
+        raw.Raw(gateway.port, tls, timeout=20, source=f"127.0.{100 + number % 20}.1") for number in range(300)
+    ]
+    newcomers = [Device(gateway, v5=True) for _ in names]
+    try:
+        for number, link in enumerate(guessing):
+            link.send(raw.connect(f"g{number}", v5=True, username=f"guess-{number}", password="wrong"))
+        begin = time.monotonic()
+        for name, one in zip(names, newcomers, strict=True):
+            one.send(raw.connect(v5=True, username=name, password=gateway.secrets[name]))
+        assert [one.read(begin + 5 - time.monotonic())[3] for one in newcomers] == [0] * len(names)
+    finally:
+        for link in (*guessing, *newcomers):
+            link.close()
+
+
+def test_nothing_is_hashed_for_peers_that_left_while_they_waited(house: tuple[Mosquitto, Gateway]) -> None:
+    """100 that hang up at once: whoever is behind them, from the same address, does not wait for them."""
+    _, gateway = house
+    tls = gateway.tls()
+
+    def hashed() -> int:
+        return gateway.log.read_text().count('"reason":"unknown device"')
+
+    links = [raw.Raw(gateway.port, tls, timeout=20, source="127.0.77.1") for _ in range(100)]
+    last = raw.Raw(gateway.port, tls, timeout=20, source="127.0.77.1")
+    before = hashed()
+    for number, link in enumerate(links):
+        link.send(raw.connect(f"l{number}", username=f"leaver-{number}", password="wrong"))
+    for link in links:
+        link.close()
+    last.send(raw.connect("last", v5=True, username="last", password="wrong"))
+    assert last.read(20)[3] == 0x87
+    last.close()
+    assert hashed() - before < 50
+
+
 def test_more_devices_than_a_shell_allows_open_files(
     mosquitto: Mosquitto, start_gateway: Callable[..., Gateway]
 ) -> None:

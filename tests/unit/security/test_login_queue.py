@@ -91,13 +91,25 @@ def test_a_newcomer_goes_before_all_networks_that_guess(queue):
     assert queue.order(1) == ["newcomer"]
 
 
-def test_an_address_that_guesses_costs_its_neighbour_no_more_than_the_networks_turn(queue):
+def test_an_address_that_guesses_costs_its_neighbour_nothing_against_others_that_guess(queue):
+    """However much worse its network is than theirs."""
+    queue.wrong("10.0.1.1", 300)
     for address in ("10.0.1.1", "10.0.2.1"):
         queue.wrong(address, 3)
         for number in range(8):
             queue.come(f"guess-{number}", address)
     queue.come("neighbour", "10.0.1.7")
-    assert "neighbour" in queue.order(2)
+    queue.come("clean", "10.0.3.1")
+    assert queue.order(2) == ["clean", "neighbour"]
+
+
+def test_an_owner_that_guesses_from_place_after_place_comes_after_clean_networks(queue):
+    for number in range(20):
+        queue.wrong(f"2001:db8:1:{number:x}::1")
+        queue.come(f"fresh-{number}", f"2001:db8:1:1{number:02x}::1")
+    for number in range(3):
+        queue.come(f"clean-{number}", f"10.0.{number}.1")
+    assert queue.order(3) == ["clean-0", "clean-1", "clean-2"]
 
 
 def test_fewer_wrong_logins_go_before_more_and_are_forgotten(queue):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -218,18 +219,28 @@ async def test_a_peer_that_goes_away_keeps_no_place(pool, monkeypatch):
 async def idle(pool: PasswordPool) -> None:
     """Return when no turn is under way; a turn that was not given back would make this wait for ever."""
     async with asyncio.timeout(10):
-        while pool._at_work:  # noqa: ASYNC110 - a few times
+        while pool._at_work:  # noqa: ASYNC110 - a few times, at the end
             await asyncio.sleep(0.01)
 
 
 async def test_a_peer_that_goes_just_when_its_turn_comes_gives_it_back(pool):
-    for _ in range(5):
-        task = asyncio.create_task(verify(pool, CREDENTIAL, SECRET))
-        await asyncio.sleep(0)  # it has its turn, and does not know it yet
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    await idle(pool)
-    assert await verify(pool, CREDENTIAL, SECRET)
+    async with contextlib.AsyncExitStack() as at_work:
+        for _ in range(2):
+            await at_work.enter_async_context(pool.turn(NOBODY))
+        waiting = asyncio.create_task(verify(pool, CREDENTIAL, SECRET))
+        await asyncio.sleep(0)
+        assert len(pool._queue) == 1
+    assert (len(pool._queue), pool._at_work) == (0, 1), "it has its turn, and does not know it yet"
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert pool._at_work == 0
+
+
+async def test_a_login_finds_a_thread_free_of_what_has_time(pool):
+    anew = [asyncio.create_task(pool.hash(SECRET)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (pool._at_work, len(pool._queue)) == (1, 2)
+    await asyncio.gather(*anew)
 
 
 async def test_a_turn_that_is_not_used_is_given_back(pool):
