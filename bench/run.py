@@ -95,6 +95,8 @@ class Run:
             return False
         try:
             left = self.began + TOTAL_SECONDS - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
             async with asyncio.timeout(min(ROUND_SECONDS, left)):
                 if number is None:
                     await row.prepare(session, self._seconds)
