@@ -87,6 +87,12 @@ class Run:
             return False
         return True
 
+    def _seconds_for_a_round(self) -> float:
+        left = self.began + TOTAL_SECONDS - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(ROUND_SECONDS, left)
+
     async def _round(self, row: Row, session: Session, number: int | None) -> bool:
         """Measure one, or prepare for them when it has no number. Whether that was possible."""
         name = session.peer.name
@@ -94,10 +100,7 @@ class Run:
         if isinstance(rounds, str):
             return False
         try:
-            left = self.began + TOTAL_SECONDS - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            async with asyncio.timeout(min(ROUND_SECONDS, left)):
+            async with asyncio.timeout(self._seconds_for_a_round()):
                 if number is None:
                     await row.prepare(session, self._seconds)
                     return True
