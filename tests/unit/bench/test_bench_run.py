@@ -125,12 +125,12 @@ def test_no_round_is_begun_after_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
 
 # -- the machine -------------------------------------------------------------------------------------
 
-STAT = "cpu  {user} 100 {system} 9999 9999 9999 9999 {steal} 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+STAT = "cpu  {user} 100 {system} 9999 9999 30 40 {steal} 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
 
 
-def test_all_is_user_system_and_stolen_time_not_idleness_nor_interrupts() -> None:
+def test_all_is_what_was_not_idle_stolen_time_included() -> None:
     ticks = os.sysconf("SC_CLK_TCK")
-    assert machine.everybody(STAT.format(user=200, system=300, steal=50)) == 650 / ticks
+    assert machine.everybody(STAT.format(user=200, system=300, steal=50)) == 720 / ticks
 
 
 def test_a_file_of_another_kind_is_an_error() -> None:
