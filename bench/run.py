@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from bench import machine
@@ -46,6 +47,7 @@ class Run:
         self._steps, self._done = len(rows) * len(starts(rounds)), 0
         self.began = time.monotonic()
         self.results: dict[str, dict[str, list[Round] | str]] = {row.key: {} for row in rows}
+        self._failures: Counter[tuple[str, str]] = Counter()  # by row and server
 
     async def rounds(self, peers: Sequence[Peer], numbers: range) -> None:
         """These rounds of all rows, on servers just started."""
@@ -70,10 +72,11 @@ class Run:
         print(f"  {self._done}/{self._steps}{left}: {row.title}", file=sys.stderr, flush=True)
 
     def _failed(self, row: Row, name: str, number: int | None, why: str) -> None:
-        """It is in the table if nothing else is, and said in any case."""
+        """Said at once; in the table, and tried no more, if nothing was measured and it is no single round."""
         at = "" if number is None else f" in round {number + 1}"
         print(f"    {name} failed{at}: {why}", file=sys.stderr, flush=True)
-        if not self.results[row.key].get(name):
+        self._failures[row.key, name] += 1
+        if not self.results[row.key].get(name) and (number is None or self._failures[row.key, name] > 1):
             self.results[row.key][name] = f"failed: {why}"
 
     async def _fit(self, session: Session) -> bool:

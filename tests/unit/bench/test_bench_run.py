@@ -60,7 +60,7 @@ class Noted(Row):
     """Writes down who was measured."""
 
     done: list[str] = field(default_factory=list)
-    fails: tuple[str, int] = ("", 0)  # who, in which of its turns
+    fails: tuple[tuple[str, int], ...] = ()  # who, in which of its turns
     means_nothing_for: str = ""
 
     async def prepare(self, session: Session, seconds: float) -> None:
@@ -71,7 +71,7 @@ class Noted(Row):
         if name == self.means_nothing_for:
             raise NotMeasured
         self.done.append(name)
-        if (name, self.done.count(name)) == self.fails:
+        if (name, self.done.count(name)) in self.fails:
             raise ConnectionError("gone")
         return Round(float(self.done.count(name)))
 
@@ -100,14 +100,16 @@ def test_servers_take_turns_round_by_round(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_round_that_failed_leaves_the_numbers_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = measured(Noted("k", "t", fails=("B", 2)), monkeypatch)
+    whole = measured(Noted("k", "t", fails=(("B", 2), ("C", 1))), monkeypatch)
     assert [one.number for one in whole.results["k"]["B"]] == [0, 2, 3]  # type: ignore[union-attr]
+    assert [one.number for one in whole.results["k"]["C"]] == [1, 2, 3]  # type: ignore[union-attr]
     assert [one.number for one in whole.results["k"]["A"]] == [0, 1, 2, 3]  # type: ignore[union-attr]
 
 
-def test_a_server_that_never_succeeded_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = measured(Noted("k", "t", fails=("B", 1)), monkeypatch, rounds=1)
-    assert whole.results["k"]["B"] == "failed: gone"
+def test_a_server_that_never_succeeded_says_why_and_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Noted("k", "t", fails=tuple(("B", turn) for turn in range(1, 5)))
+    assert measured(row, monkeypatch).results["k"]["B"] == "failed: gone"
+    assert row.done.count("B") == 2
 
 
 def test_what_means_nothing_is_neither_measured_nor_failed(monkeypatch: pytest.MonkeyPatch) -> None:
