@@ -72,7 +72,7 @@ class Run:
         print(f"  {self._done}/{self._steps}{left}: {row.title}", file=sys.stderr, flush=True)
 
     def _failed(self, row: Row, name: str, number: int | None, why: str) -> None:
-        """Said at once; in the table, and tried no more, if nothing was measured and it is no single round."""
+        """Said at once. In the table, and tried no more, if nothing was measured in two rounds."""
         at = "" if number is None else f" in round {number + 1}"
         print(f"    {name} failed{at}: {why}", file=sys.stderr, flush=True)
         self._failures[row.key, name] += 1
