@@ -2,8 +2,10 @@
 
 The kernel counts the processor time of all processes (/proc/stat), in ticks of 10 ms; what this
 process and its children used (the generator, all servers and their buses) is taken off. Interrupts
-are left out: on loopback they are the work of the load itself. What the host of a virtual machine
-took for others is added: to us it makes no difference who it was.
+are counted, since most kernels charge them to the process that they interrupt as well: ours would
+otherwise be taken off without being in it. A kernel built to measure them apart
+(IRQ_TIME_ACCOUNTING) does not, and there the network's work for the load itself remains in what
+others used. What the host of a virtual machine took is added: to us it makes no difference who it was.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def everybody(stat: str) -> float:
-    """Seconds of user (nice or not), system and stolen time since boot, from the text of /proc/stat."""
+    """Seconds in which processors were not idle since boot, from the text of /proc/stat."""
     name, *fields = stat.split("\n", 1)[0].split()
     if name != "cpu":
         raise ValueError("the first line of /proc/stat is not that of all processors")
-    user, nice, system, _idle, _iowait, _irq, _softirq, steal = map(int, fields[:8])
-    return (user + nice + system + steal) / _TICKS
+    user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
 @dataclass(frozen=True)

@@ -277,7 +277,7 @@ class Idle(Row):
     """
 
     unit: str = "KiB"
-    each: int = 330
+    each: int = 130  # a first login takes a server that hashes secrets a while
     rate: bool = field(default=False, kw_only=True)
     adds_up: bool = field(default=True, kw_only=True)
 

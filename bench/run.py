@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from bench import machine
@@ -46,6 +47,7 @@ class Run:
         self._steps, self._done = len(rows) * len(starts(rounds)), 0
         self.began = time.monotonic()
         self.results: dict[str, dict[str, list[Round] | str]] = {row.key: {} for row in rows}
+        self._failures: Counter[tuple[str, str]] = Counter()  # by row and server
 
     async def rounds(self, peers: Sequence[Peer], numbers: range) -> None:
         """These rounds of all rows, on servers just started."""
@@ -70,10 +72,11 @@ class Run:
         print(f"  {self._done}/{self._steps}{left}: {row.title}", file=sys.stderr, flush=True)
 
     def _failed(self, row: Row, name: str, number: int | None, why: str) -> None:
-        """It is in the table if nothing else is, and said in any case."""
+        """Said at once. In the table, and tried no more, if nothing was measured in two rounds."""
         at = "" if number is None else f" in round {number + 1}"
         print(f"    {name} failed{at}: {why}", file=sys.stderr, flush=True)
-        if not self.results[row.key].get(name):
+        self._failures[row.key, name] += 1
+        if not self.results[row.key].get(name) and (number is None or self._failures[row.key, name] > 1):
             self.results[row.key][name] = f"failed: {why}"
 
     async def _fit(self, session: Session) -> bool:
@@ -87,6 +90,12 @@ class Run:
             return False
         return True
 
+    def _seconds_for_a_round(self) -> float:
+        left = self.began + TOTAL_SECONDS - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(ROUND_SECONDS, left)
+
     async def _round(self, row: Row, session: Session, number: int | None) -> bool:
         """Measure one, or prepare for them when it has no number. Whether that was possible."""
         name = session.peer.name
@@ -94,8 +103,7 @@ class Run:
         if isinstance(rounds, str):
             return False
         try:
-            left = self.began + TOTAL_SECONDS - time.monotonic()
-            async with asyncio.timeout(min(ROUND_SECONDS, left)):
+            async with asyncio.timeout(self._seconds_for_a_round()):
                 if number is None:
                     await row.prepare(session, self._seconds)
                     return True
