@@ -42,6 +42,7 @@ from gateway.net.bus_link import AUTHENTICATING, OVER_RATE, BusLink
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
+from gateway.tls_records import TooLittleData, tls_of
 
 if TYPE_CHECKING:
     from gateway.net.door import Door
@@ -104,6 +105,8 @@ class DeviceLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
         self._transport = cast("asyncio.Transport", transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(self._transport)
         self._door.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -120,7 +123,13 @@ class DeviceLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
+        if (tls := tls_of(self._transport)) is not None:
+            tls.forget()
         self._transport = None
+        if isinstance(exc, TooLittleData):
+            self._why = self._why or str(exc)
+            if self.device is not None:
+                self._door.tell(self, Report("session", "refused", self._why))
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -207,6 +216,8 @@ class DeviceLink(asyncio.Protocol):
                 self._deadline = self._door.now() + 2 * _BUS_DEADLINE
                 self._door.tasks.start(self._open_bus(connect))
             case Established():
+                if (tls := tls_of(self._transport)) is not None:
+                    tls.trust()
                 self.resume_reading(AUTHENTICATING)
                 identity = self.bridge.identity
                 _log.info(
@@ -383,4 +394,6 @@ class DeviceLink(asyncio.Protocol):
         )
         self._close_bus()
         if self._transport is not None:
+            if (tls := tls_of(self._transport)) is not None:
+                tls.silence()
             self._transport.close()

@@ -22,7 +22,8 @@ from gateway.observe.logs import get_logger
 _BACKLOG = 1024
 _PENDING_MAX = 1024
 """TLS handshakes under way at once."""
-_ACCEPTS_AT_ONCE = 64
+_ACCEPTS_AT_ONCE = 8
+"""In one turn of the loop: each is most of a millisecond of handshake later."""
 _SLICES = 5
 """Links get their tick in so many turns a second, to spread the work."""
 _SETTLE = 0.1
