@@ -38,7 +38,7 @@ byte, a thousand and more of them, passes."""
 _STRANGER_RECORDS = 64
 """Undone in one turn."""
 
-IDLE_MAX = 24_576
+IDLE_MAX = 20_480
 """Bytes that yielded nothing from a known peer. More than one unfinished record, which looks like it."""
 _IDLE_PER_SECOND = 4_096
 """Of those, forgiven: padded records, a KeyUpdate now and then."""
@@ -48,8 +48,13 @@ _OVERHEAD = {"TLSv1.3": 22}
 """Of a record with data that is not padded, in bytes."""
 _OVERHEAD_OLDER = 96
 """TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
-_PORTION_LEAST, _PORTION_MOST = 2_048, 8_192
-_KNOWN_RECORDS = 1_536
+_PORTION_LEAST, _PORTION_MOST = 1_024, 8_192
+_LONG = 0.000_3
+"""Seconds after which a portion without data was more than a piece of a long record (a hundredth)."""
+_PENANCE = 0.25
+"""Seconds until a known peer is read again after such a one: sixty connections at once then cost a third
+of the loop's time at most."""
+_KNOWN_RECORDS = 512
 """Undone in one turn, when more than a portion waits."""
 
 _DROPPED_MAX = 262_144
@@ -176,8 +181,10 @@ class Connection(ssl.SSLObject):
         incoming, take = self._incoming, self._take
         data, at = memoryview(incoming.read()), 0
         chunks: list[bytes] = []
+        pause = 0.0
         try:
             while at < data.nbytes and len(chunks) < _KNOWN_RECORDS:
+                began = time.perf_counter()
                 end = min(at + self._portion, data.nbytes)
                 incoming.write(data[at:end])
                 portion, at, records, given = end - at, end, len(chunks), 0
@@ -195,14 +202,15 @@ class Connection(ssl.SSLObject):
                     self._portion = min(2 * self._portion, _PORTION_MOST)
                 elif not given:
                     self._portion = _PORTION_LEAST
-                    if self._idle > _RECORD_MAX:
+                    if self._idle > _RECORD_MAX or time.perf_counter() - began > _LONG:
+                        pause = _PENANCE
                         break
         except ssl.SSLError as error:
             return self._ends_with(chunks, error)
         finally:
             incoming.write(data[at:])
         if at < data.nbytes:
-            self._rest()
+            self._rest(pause)
         elif self._is_strict:
             self._relax()
         return self._given(chunks)
@@ -294,13 +302,13 @@ class Connection(ssl.SSLObject):
             raise last
         return last
 
-    def _rest(self) -> None:
+    def _rest(self, pause: float = 0.0) -> None:
         """The others first: what is left is read in the next turn, and the socket when that is done."""
         if self._transport is None:
             return
         self._is_resting = self._is_strict = True
         self._transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
-        asyncio.get_running_loop().call_soon(self._go_on)
+        asyncio.get_running_loop().call_later(pause, self._go_on)
 
     def _go_on(self) -> None:
         self._is_resting = False
