@@ -38,7 +38,7 @@ byte, a thousand and more of them, passes."""
 _STRANGER_RECORDS = 64
 """Undone in one turn."""
 
-IDLE_MAX = 20_480
+IDLE_MAX = 24_576
 """Bytes that yielded nothing from a known peer. More than one unfinished record, which looks like it."""
 _IDLE_PER_SECOND = 4_096
 """Of those, forgiven: padded records, a KeyUpdate now and then."""
@@ -48,15 +48,12 @@ _OVERHEAD = {"TLSv1.3": 22}
 """Of a record with data that is not padded, in bytes."""
 _OVERHEAD_OLDER = 96
 """TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
-_PORTION_LEAST, _PORTION_MOST = 1_024, 8_192
-_LONG = 0.000_3
-"""Seconds after which a portion without data was more than a piece of a long record (a hundredth)."""
-_PENANCE = 0.25
-"""Seconds until a known peer is read again after such a one: sixty connections at once then cost a third
-of the loop's time at most."""
-_KNOWN_RECORDS = 512
+_PORTION_LEAST, _PORTION_MOST = 2_048, 8_192
+_KNOWN_RECORDS = 1_536
 """Undone in one turn, when more than a portion waits."""
 
+_GOODBYE_MAX = 1_024
+"""Bytes in which a peer's own goodbye is looked for."""
 _DROPPED_MAX = 262_144
 """What may come after our goodbye, in bytes."""
 _WAITING, _WAITING_LOW = 64, 16
@@ -80,8 +77,9 @@ class Connection(ssl.SSLObject):
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
         self._is_strict = True
-        """Whether `read` looks twice: the peer is not known, waits for its next turn, or is being closed."""
-        self._is_known = self._is_resting = self._is_silent = False
+        """Whether `read` looks twice: the peer is not known, waits for its turn, or is being closed."""
+        self._is_known = False
+        self._is_resting = False
         self._left = self._size = self._records = 0
         """Bytes of the record under way that are still to come; its size; records so far."""
         self._empty = self._overhead = self._dropped = 0
@@ -109,12 +107,13 @@ class Connection(ssl.SSLObject):
     def silence(self) -> None:
         """It is being closed: nothing more is undone."""
         self._is_known = False
-        self._is_strict = self._is_silent = True
+        self._is_strict = True
 
     def forget(self) -> None:
         """The connection is gone."""
         self._transport = None
-        self.silence()
+        self._is_strict = True
+        self._is_known = False
 
     # What the loop calls
 
@@ -143,7 +142,7 @@ class Connection(ssl.SSLObject):
             incoming.write(data[at:])
 
     def read(self, size: int = _RECORD_MAX, buffer: Any = None) -> Any:  # noqa: ARG002, ANN401
-        """What the peer sent, `size` left aside. SSLWantReadError when no more is there, or in this turn."""
+        """What the peer sent, `size` left aside. SSLWantReadError: there is no more, or not in this turn."""
         if buffer is not None:
             raise ValueError("data is copied here, never read into a buffer of the caller's")
         before = self._incoming.pending
@@ -181,10 +180,8 @@ class Connection(ssl.SSLObject):
         incoming, take = self._incoming, self._take
         data, at = memoryview(incoming.read()), 0
         chunks: list[bytes] = []
-        pause = 0.0
         try:
             while at < data.nbytes and len(chunks) < _KNOWN_RECORDS:
-                began = time.perf_counter()
                 end = min(at + self._portion, data.nbytes)
                 incoming.write(data[at:end])
                 portion, at, records, given = end - at, end, len(chunks), 0
@@ -202,15 +199,14 @@ class Connection(ssl.SSLObject):
                     self._portion = min(2 * self._portion, _PORTION_MOST)
                 elif not given:
                     self._portion = _PORTION_LEAST
-                    if self._idle > _RECORD_MAX or time.perf_counter() - began > _LONG:
-                        pause = _PENANCE
+                    if self._idle > _RECORD_MAX:
                         break
         except ssl.SSLError as error:
             return self._ends_with(chunks, error)
         finally:
             incoming.write(data[at:])
         if at < data.nbytes:
-            self._rest(pause)
+            self._rest()
         elif self._is_strict:
             self._relax()
         return self._given(chunks)
@@ -220,7 +216,7 @@ class Connection(ssl.SSLObject):
     def _read_strictly(self) -> bytes:
         if self._last is not None:
             return self._ends_with([], self._last)
-        if self._is_silent or (self._transport is not None and self._transport.is_closing()):
+        if self._transport is None or self._transport.is_closing():
             self._drop()
         if self._is_resting:
             raise ssl.SSLWantReadError
@@ -282,6 +278,12 @@ class Connection(ssl.SSLObject):
             raise TooLittleData("it goes on sending after it was told goodbye")
         raise ssl.SSLWantReadError
 
+    def unwrap(self) -> None:
+        """Say goodbye, and take the peer's, but nothing that it sends instead."""
+        if self._incoming.pending > _GOODBYE_MAX:
+            self._drop()
+        super().unwrap()
+
     # The end of a turn
 
     @staticmethod
@@ -302,13 +304,13 @@ class Connection(ssl.SSLObject):
             raise last
         return last
 
-    def _rest(self, pause: float = 0.0) -> None:
+    def _rest(self) -> None:
         """The others first: what is left is read in the next turn, and the socket when that is done."""
         if self._transport is None:
             return
         self._is_resting = self._is_strict = True
         self._transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
-        asyncio.get_running_loop().call_later(pause, self._go_on)
+        asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._is_resting = False
