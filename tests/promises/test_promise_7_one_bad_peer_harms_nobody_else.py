@@ -372,7 +372,8 @@ def test_a_flood_of_refused_messages_costs_few_lines(house: tuple[Mosquitto, Gat
     with gateway.log.open() as log:
         log.seek(size)
         lines = [line for line in log if '"kind":"publish"' in line]
-    assert len(lines) < 25 * (seconds + 2)
+    # 500 in a minute beyond the first of each kind and rule, and each second how many were left out.
+    assert len(lines) < 600 + seconds
     assert any("more of these" in line for line in lines)
 
 
