@@ -9,7 +9,8 @@ call to it and a third of a second of work, and neither `data_received` nor any 
 the gateway's contexts make TLS objects that give OpenSSL what came in portions:
 
 - to whoever is not known yet, record by record: so many empty ones, so much overhead, then it is out;
-- to a known peer in portions that grow while they yield, and shrink to the least when they do not;
+- to a known peer in portions that grow while they yield, and shrink to the least when they do not; once one
+  was slow and yielded little, nobody's grow large for some seconds: sixty peers at once cost a little each;
 - to nobody's connection that is being closed: what still comes is dropped as it came.
 
 Too much for one turn of the loop waits in the buffer it came in, unread until the next turn, and the socket
@@ -48,7 +49,12 @@ _OVERHEAD = {"TLSv1.3": 22}
 """Of a record with data that is not padded, in bytes."""
 _OVERHEAD_OLDER = 96
 """TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
-_PORTION_LEAST, _PORTION_MOST = 2_048, 8_192
+_PORTION_LEAST, _PORTION_CAREFUL, _PORTION_MOST = 2_048, 8_192, 65_536
+"""Of KeyUpdates they take 3, 10 and 80 ms, of data 65,536 bytes take a twentieth of one."""
+_SLOW = 0.003
+"""Seconds for a portion that yields less than half of itself: that is no piece of a long record."""
+_CAREFUL = 10.0
+"""Seconds for which nobody's portions grow large then."""
 _KNOWN_RECORDS = 1_536
 """Undone in one turn, when more than a portion waits."""
 
@@ -67,12 +73,33 @@ class TooLittleData(ssl.SSLError):
         return str(self.args[-1])
 
 
+class Caution:
+    """How much of what a known peer sent OpenSSL gets at a time. One for all connections of a context."""
+
+    __slots__ = ("_until", "most")
+
+    def __init__(self) -> None:
+        self.most = _PORTION_MOST
+        self._until = 0.0
+
+    def look(self, seconds: float) -> None:
+        """A portion that yielded little took so long."""
+        if seconds > _SLOW:
+            self.most, self._until = _PORTION_CAREFUL, time.monotonic() + _CAREFUL
+
+    def relax(self) -> None:
+        """It is over after a while."""
+        if self.most < _PORTION_MOST and time.monotonic() > self._until:
+            self.most = _PORTION_MOST
+
+
 class Connection(ssl.SSLObject):
     """The TLS of one peer. What a loop reads through it is bounded."""
 
-    def begin(self, incoming: ssl.MemoryBIO) -> None:
+    def begin(self, incoming: ssl.MemoryBIO, caution: Caution) -> None:
         """Before the handshake: what arrives comes in here."""
         self._incoming = incoming
+        self._caution = caution
         self._transport: asyncio.Transport | None = None
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
@@ -148,7 +175,7 @@ class Connection(ssl.SSLObject):
         before = self._incoming.pending
         if self._is_strict:
             return self._read_strictly()
-        if before > self._portion:
+        if before > self._portion or before > self._caution.most:
             return self._read_in_portions()
         try:
             data = self._take(_RECORD_MAX)
@@ -177,12 +204,14 @@ class Connection(ssl.SSLObject):
                 raise TooLittleData("it sends TLS records that yield nothing")
 
     def _read_in_portions(self) -> bytes:
-        incoming, take = self._incoming, self._take
+        incoming, take, caution = self._incoming, self._take, self._caution
+        caution.relax()
         data, at = memoryview(incoming.read()), 0
         chunks: list[bytes] = []
         try:
             while at < data.nbytes and len(chunks) < _KNOWN_RECORDS:
-                end = min(at + self._portion, data.nbytes)
+                began = time.perf_counter()
+                end = min(at + self._portion, at + caution.most, data.nbytes)
                 incoming.write(data[at:end])
                 portion, at, records, given = end - at, end, len(chunks), 0
                 try:
@@ -196,8 +225,10 @@ class Connection(ssl.SSLObject):
                     pass
                 self._count(portion - (len(chunks) - records) * self._allowance, given)
                 if 2 * given >= portion:
-                    self._portion = min(2 * self._portion, _PORTION_MOST)
-                elif not given:
+                    self._portion = min(2 * self._portion, caution.most)
+                    continue
+                caution.look(time.perf_counter() - began)
+                if not given:
                     self._portion = _PORTION_LEAST
                     if self._idle > _RECORD_MAX:
                         break
@@ -335,12 +366,15 @@ class Context(ssl.SSLContext):
     """
 
     sslobject_class = Connection
+    _caution: Caution | None = None
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
         """What a loop calls for each connection."""
         made = super().wrap_bio(incoming, *args, **kwargs)
         assert isinstance(made, Connection)  # noqa: S101 - for the type checker
-        made.begin(incoming)
+        if self._caution is None:
+            self._caution = Caution()
+        made.begin(incoming, self._caution)
         return made
 
 
