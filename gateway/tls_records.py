@@ -110,6 +110,8 @@ class Connection(ssl.SSLObject):
         self._left = self._size = self._records = 0
         """Bytes of the record under way that are still to come; its size; records so far."""
         self._empty = self._overhead = self._dropped = 0
+        self._arrived = self._paid = 0
+        """Bytes that came and are being read, and what of them data has paid for."""
         self._idle = 0
         self._since = 0.0
         self._allowance = _OVERHEAD_OLDER
@@ -172,23 +174,23 @@ class Connection(ssl.SSLObject):
         """What the peer sent, `size` left aside. SSLWantReadError: there is no more, or not in this turn."""
         if buffer is not None:
             raise ValueError("data is copied here, never read into a buffer of the caller's")
-        before = self._incoming.pending
         if self._is_strict:
             return self._read_strictly()
-        if before > self._portion or before > self._caution.most:
-            return self._read_in_portions()
+        if not self._arrived:
+            arrived = self._incoming.pending
+            if arrived > self._portion or arrived > self._caution.most:
+                return self._read_in_portions()
+            self._arrived = arrived
         try:
             data = self._take(_RECORD_MAX)
         except ssl.SSLWantReadError:
-            self._count(before, 0)
+            # All that arrived was taken: was it paid for?
+            spent = self._arrived - self._paid
+            self._arrived = self._paid = 0
+            if spent > 0 or self._idle:
+                self._count(spent, 0)
             raise
-        idle = self._idle + before - self._incoming.pending - data.__len__() - self._allowance
-        if idle > 0:
-            self._idle = idle
-            if idle > IDLE_MAX:
-                self._count(0, 0)
-        elif self._idle:
-            self._idle = 0
+        self._paid += len(data) + self._allowance
         return data
 
     # A known peer
@@ -224,14 +226,13 @@ class Connection(ssl.SSLObject):
                 except ssl.SSLWantReadError:
                     pass
                 self._count(portion - (len(chunks) - records) * self._allowance, given)
-                if 2 * given >= portion:
+                if 2 * given < portion:
+                    caution.look(time.perf_counter() - began)
+                if given:
                     self._portion = min(2 * self._portion, caution.most)
-                    continue
-                caution.look(time.perf_counter() - began)
-                if not given:
+                elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
                     self._portion = _PORTION_LEAST
-                    if self._idle > _RECORD_MAX:
-                        break
+                    break
         except ssl.SSLError as error:
             return self._ends_with(chunks, error)
         finally:
