@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -289,7 +290,7 @@ def test_a_fault_at_one_that_comes(
             await attack(house, None)
 
             def come() -> bytes:
-                with contextlib.suppress(OSError), house.dial() as bad:
+                with contextlib.suppress(ConnectionError, ssl.SSLError), house.dial() as bad:
                     bad.connect(username="bad", password=SECRET)
                     return bad.ended(5)
                 return b""
