@@ -164,7 +164,9 @@ def test_nothing_denied_passes_and_what_passes_is_what_mosquitto_reads(house: Ho
                 assert len(direct) == len(through)
                 judge.known = [*judge.known[-3:], read_in(batch, beside)]
                 found = judge.on_the_bus([read for _, read in behind.all_so_far()], batch)
-                for sequence, exchange in zip(batch, through, strict=True):
+                for sequence, exchange, alone in zip(batch, through, direct, strict=True):
+                    if sequence.lawful and exchange.packets[:1] != [b""] and exchange.packets[0][3] == 0:
+                        assert alone.ended or not exchange.ended, f"ended in {described(sequence)}"
                     judge.at_the_device(sequence, exchange.packets)
                     packets += sequence.packets
                     answered += exchange.answered
@@ -191,7 +193,7 @@ def read_in(batch: list[Sequence], beside: Ear) -> Counter[Read]:
     """What Mosquitto reads in the bytes, and what a parser does.
 
     Mosquitto alone is not enough: what the gateway left out may be what Mosquitto ends the connection for, or
-    may hold the packet identifier of a message behind it.
+    may hold the packet identifier of a message behind it; and after a second CONNECT it forgets the will.
     """
     known = Counter(read for _, read in beside.all_so_far())
     for sequence in batch:
