@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_LOCK = ".gateway.lock"
 _POLL_SECONDS = 0.05
 
 
@@ -23,25 +25,83 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
-    """Hold the folder against other processes that ask for it the same way. Raises TimeoutError.
+    """Hold the folder against other processes that ask for it the same way. Raises TimeoutError, OSError.
 
-    The lock is on the folder itself: no file is left behind that another user could not open later, and
-    none of SQLite's own locks is dropped by closing a descriptor of the database.
+    The lock is on a file of ours in it, which nobody else can open: on the folder itself anybody who may read
+    it could hold a lock, and keep the gateway from starting. It is taken away when the work is done, so that
+    none is left behind which another user could not open later; and it is none of the database's files, whose
+    own locks would be dropped by closing a descriptor of them.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        deadline = time.monotonic() + seconds
-        while True:
+    path = folder / _LOCK
+    deadline = time.monotonic() + seconds
+    while True:
+        descriptor = _open_lock(path)
+        try:
+            _lock(descriptor, deadline, f"another process has held {path} for {seconds:g} s")
+            if not _is_file(path, descriptor):
+                continue  # whoever held it has taken it away: a lock on what is gone holds nobody off
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"another process has held {folder} for {seconds:g} s") from None
-                time.sleep(_POLL_SECONDS)
-        yield
-    finally:
+                yield
+            finally:
+                with suppress(OSError):  # left behind it does no harm
+                    path.unlink()
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """A descriptor of the lock's file, made if it is not there, for our user alone."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except PermissionError as error:
+        raise PermissionError(
+            f"{path} can't be opened ({error.strerror}): run this as the owner of {path.parent}, or "
+            "remove that file if nothing else of the gateway runs"
+        ) from None
+    try:
+        _keep_to_ourselves(descriptor, path)
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _keep_to_ourselves(descriptor: int, path: Path) -> None:
+    found, user, owner = os.fstat(descriptor), os.geteuid(), _owner_of(path.parent)
+    # In a folder where all may write, /tmp say, anybody can have put it there to hold us up.
+    if not stat.S_ISREG(found.st_mode) or found.st_uid not in {user, owner, 0}:
+        raise PermissionError(f"{path} is not a file of the gateway's: remove it")
+    if user in {0, found.st_uid}:
+        os.fchmod(descriptor, 0o600)  # whatever the umask says
+    if user == found.st_uid == 0 != owner:
+        # An administrator's command, killed in its work, must not keep the gateway's user out.
+        os.fchown(descriptor, owner, -1)
+
+
+def _owner_of(folder: Path) -> int:
+    return folder.stat().st_uid
+
+
+def _lock(descriptor: int, deadline: float, too_late: str) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(too_late) from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _is_file(path: Path, descriptor: int) -> bool:
+    """Whether the file of this descriptor is still the one of that name."""
+    try:
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def write_new(path: Path, data: bytes, *, mode: int) -> None:

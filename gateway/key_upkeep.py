@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from gateway.config import Settings
+from gateway.core.identity import Grant
 from gateway.core.keyring import Key, KeyState
 from gateway.core.shared import Shared
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.security.keyfile import (
     KeyFileError,
@@ -35,6 +36,8 @@ _AGAIN_SECONDS = 10
 _LOOKS_TO_ROTATE = 240
 AGE_MOST = 90 * 86_400
 """Seconds that a key is active before another one takes its place."""
+_AHEAD_MOST = 86_400
+"""Seconds that a key may be of the future: it would be active for as much longer."""
 USES_MOST = 2**31
 """Messages under one sealing key before another one takes its place: half of what may be."""
 
@@ -74,12 +77,18 @@ class KeyUpkeep:
         tokens: Tokens,
         store: Store,
         audit: Audit,
+        *,
+        signing_changed: Callable[[Callable[[Grant], str]], Awaitable[None]],
     ) -> None:
-        """With JWT_SECRET there is no file of signing keys to follow."""
+        """With JWT_SECRET there is no file of signing keys to follow.
+
+        `signing_changed` is told of other signing keys: which tokens are not good with them, and why.
+        """
         self._shared = shared
         self._tokens = tokens
         self._store = store
         self._audit = audit
+        self._signing_changed = signing_changed
         path, wrapping = settings.encryption_key_path, settings.encryption_key
         self._sealing = _KeyFile(
             "sealing",
@@ -125,19 +134,26 @@ class KeyUpkeep:
         """Put in force what has changed in the files."""
         for file in self._files:
             await self._follow(file)
+        await self._end_overlaps()
+
+    async def _end_overlaps(self) -> None:
+        """Stop verifying with the signing keys whose time is over."""
+        if self._over_at is not None and self._shared.now() // 1_000 >= self._over_at:
+            await self._sign_with(self._files[-1].keys)
 
     async def retire(self) -> None:
         """Rotate the keys that are too old or used too often, and stop verifying with those that are over."""
+        await self._end_overlaps()
         uses = await self._count_uses()
         now = self._shared.now() // 1_000
-        if self._over_at is not None and now >= self._over_at:
-            await self._sign_with(self._files[-1].keys)
         for file in self._files:
             active = file.active
             if active is None or file.problem:
                 continue
             if now - active.created_at >= AGE_MOST:
                 await self._rotate(file, f"it is older than {AGE_MOST // 86_400} days")
+            elif active.created_at - now >= _AHEAD_MOST:
+                await self._rotate(file, "the clock was ahead when it was made, so its age is unknown")
             elif file is self._sealing and uses >= USES_MOST:
                 await self._rotate(file, f"it has sealed {uses:,} messages")
 
@@ -190,14 +206,22 @@ class KeyUpkeep:
 
     async def _sign_with(self, keys: Sequence[Key]) -> None:
         now = self._shared.now() // 1_000
-        self._tokens.use(SigningKeys.of_keys(keys, now))
+        signing = SigningKeys.of_keys(keys, now)
+        self._tokens.use(signing)
         ends = [key.until for key in keys if key.state is KeyState.VERIFY_ONLY and key.until is not None]
         self._over_at = min((end for end in ends if end > now), default=None)
+        await self._signing_changed(lambda grant: signing.distrust(grant, now))
 
     def _tell(self, reasons: Iterator[str]) -> None:
         for reason in reasons:
             self._audit.emit(
-                AuditEvent(time=self._shared.now(), kind=Kind.KEY, outcome=Outcome.DONE, reason=reason)
+                AuditEvent(
+                    time=self._shared.now(),
+                    kind=Kind.KEY,
+                    outcome=Outcome.DONE,
+                    reason=reason,
+                    source=Source.HOUSE,
+                )
             )
 
 

@@ -17,7 +17,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeAlias
 
 import h11
@@ -30,6 +30,7 @@ from uvicorn.server import ServerState
 from gateway.core.addresses import network_of
 from gateway.faults import contained
 from gateway.observe.logs import get_logger
+from gateway.tls_records import tls_of
 
 HANDSHAKE_DEADLINE = 5.0
 """Seconds for TLS."""
@@ -161,11 +162,14 @@ class WebServer:
 
     def _has_room(self, network: str) -> bool:
         """Whether one more may come from there. The oldest to whom no answer is owed makes room."""
-        if sum(other.network == network for other in self._open) >= self._connections_per_address:
-            return False
-        if len(self._open) < self._connections:
+        same = [other for other in self._open if other.network == network]
+        if len(same) >= self._connections_per_address:
+            crowd: Iterable[_Connection] = same
+        elif len(self._open) >= self._connections:
+            crowd = self._open
+        else:
             return True
-        oldest = next((other for other in self._open if not other.is_owed_an_answer), None)
+        oldest = next((other for other in crowd if not other.is_owed_an_answer), None)
         if oldest is not None:
             oldest.end()
             del self._open[oldest]
@@ -226,6 +230,8 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport  # first: `fault` ends it
         super().connection_made(transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(transport)
         self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)
 
     @contained
@@ -241,6 +247,8 @@ class _Connection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._register.pop(self, None)
+        if (tls := tls_of(self.transport)) is not None:
+            tls.forget()
         super().connection_lost(exc)
 
     def fault(self, error: Exception) -> None:

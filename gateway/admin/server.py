@@ -26,7 +26,7 @@ from starlette.routing import Route
 from gateway import web
 from gateway.core.counters import Counters
 from gateway.mqtt.reasons import Reason
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, Login, LoginRefused
 from gateway.services import refusals
@@ -245,7 +245,7 @@ def _refused(refusal: Refusal) -> _Refused:
     return _Refused(_STATUS.get(refusal.code, 403), refusal.code, str(refusal))
 
 
-_STATUS = {Code.NOT_ACCEPTED: 401, Code.RATE_LIMITED: 429, Code.UNAVAILABLE: 503}
+_STATUS = {Code.NOT_ACCEPTED: 401, Code.TOKEN_EXPIRED: 401, Code.RATE_LIMITED: 429, Code.UNAVAILABLE: 503}
 _HEADERS = {
     # RFC 9110, 15.5.2 demands a challenge. No scheme of the registry fits a secret in the body.
     401: {"www-authenticate": "Device-Secret"},
@@ -267,6 +267,7 @@ def _tell(
             address=caller.address,
             request_id=caller.request_id,
             action=_ISSUED_AS,
+            source=Source.STRANGER if kind is Kind.LOGIN else Source.DEVICE,
         )
     )
 

@@ -103,8 +103,9 @@ def destroy(
 
     Nothing that it sealed opens again, by whomever: that is how recorded messages are made unreadable. So
     re-seal first what the bus retains (`keys rewrap`), and destroy the backups that hold the key too. Of a
-    signing key: the tokens that it signed are refused at once. Asks first on a terminal; a script has to
-    say --yes. Exit code 1: there is no such key, it is the active one, or the answer was no.
+    signing key: the tokens that it signed are refused at once, and so is what was renewed from them; what
+    they opened ends. Asks first on a terminal; a script has to say --yes. Exit code 1: there is no such
+    key, it is the active one, or the answer was no.
 
     For example:
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import uuid
 from typing import TYPE_CHECKING
@@ -79,6 +78,7 @@ async def _rewrap(settings: Settings) -> Outcome:
     from gateway.net.door import Bus
     from gateway.net.tls import bus_context
     from gateway.services.rewrap import rewrap
+    from gateway.snapshots import SnapshotWatch, random_bytes
 
     policy = policy_of(settings)
     keys = keys_of(settings, Kind.SEALING)
@@ -102,16 +102,22 @@ async def _rewrap(settings: Settings) -> Outcome:
         return await connect(bus, account, handler, max_size=_ENVELOPE_ROOM * limit, backlog=1 << 40)
 
     async with store_of(settings) as store:
-        ring = KeyRing(keys, Nonces(os.urandom), await store.key_uses())
+        ring = KeyRing(keys, Nonces(random_bytes), await store.key_uses())
+        snapshots = SnapshotWatch(ring.renew_nonces)
         try:
             with _bars() as bars:
                 bar = bars.add_task("re-sealing", total=None)
+
+                def progress(done: int, total: int) -> None:
+                    snapshots.look()
+                    bars.update(bar, completed=done, total=total)
+
                 return await rewrap(
                     open_connection,
                     ring,
                     policy.sensitive_filters,
                     marker=f"{settings.service_topic_prefix}/rewrap/{uuid.uuid4()}",
-                    progress=lambda done, total: bars.update(bar, completed=done, total=total),
+                    progress=progress,
                 )
         except BusError as error:
             raise Failure(f"the bus at {address}: {error}") from None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gateway.cli.output import Failure, shown_time
+from gateway.core.identity import is_observed
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -53,8 +54,9 @@ def no_such_role(settings: Settings, policy: Policy, wanted: Iterable[str]) -> F
 
 def observed(device: Device) -> str:
     """Until when a device is observed, in words; empty when it is not."""
-    over = device.observe_until <= datetime.now(UTC).timestamp()
-    return "" if over else f"observed until {shown_time(device.observe_until)}"
+    now = datetime.now(UTC).timestamp()
+    seen = is_observed(device.observe_until, now)
+    return f"observed until {shown_time(device.observe_until)}" if seen else ""
 
 
 @asynccontextmanager

@@ -57,8 +57,9 @@ def issue(
     """Issue a token for a device and print it, once.
 
     It allows what the policy allows the device; with any of the four filter options only what they name,
-    which can't be more. The device connects with it as its password; the connection ends when the token
-    does. Exit code 1: the device is unknown or disabled, or more was asked for than it may have.
+    which can't be more, and it opens no session of the device on the bus but sessions of its own. The
+    device connects with it as its password; the connection ends when the token does. Exit code 1: the
+    device is unknown or disabled, or more was asked for than it may have.
 
     For example:
 
@@ -101,7 +102,8 @@ async def _issue(
         allowed = policy.access(identity).permissions()
         try:
             _check_life(settings, device, seconds)
-            issued = tokens.issue(device, _narrowed(allowed, asked, device_id), ttl=seconds)
+            permissions = _narrowed(allowed, asked, device_id)
+            issued = tokens.issue(device, permissions, ttl=seconds, narrowed=asked is not None)
         except (Failure, PermissionsTooLong) as error:
             why = "; ".join([str(error), *getattr(error, "problems", ())])
             await note(store, "token", f"not issued: {why}", device=device_id, refused=True)

@@ -1,7 +1,6 @@
 """`gateway-admin token revoke`: a token and what was renewed from it, or all tokens of a device.
 
-Owns how far a revocation reaches, and until when it is kept. The store keeps it, and a running gateway
-follows the store.
+Owns how far a revocation reaches. The store keeps it, and a running gateway follows the store.
 """
 
 from __future__ import annotations
@@ -80,7 +79,17 @@ async def _revoke(
         found = await (
             _recorded(store, token_id) if given is None else _shown(answer, settings, store, given)
         )
-        hit = await _revoke_chain(settings, store, found)
+        hit, alone = await _revoke_chain(settings, store, found)
+        if not alone:
+            from gateway.store.tokens import REVOCATIONS_MOST
+
+            answer.give(
+                {"device_id": found.device_id, "token_id": None, "revoked": hit},
+                f"All tokens of {found.device_id} are revoked, {found.token_id} among them: "
+                f"{REVOCATIONS_MOST} revocations of single tokens are kept for a device. "
+                f"{_count(hit)} recorded and still good. The device gets new ones with its secret.",
+            )
+            return
         answer.give(
             {"device_id": found.device_id, "token_id": found.token_id, "revoked": hit},
             f"Token {found.token_id} of {found.device_id} is revoked, and what was renewed from it; "
@@ -88,21 +97,24 @@ async def _revoke(
         )
 
 
-async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) -> int:
-    """Revoke the token and what was renewed from it; how many recorded ones that were still good it hit."""
+async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) -> tuple[int, bool]:
+    """Revoke the token and what was renewed from it.
+
+    How many recorded ones that were still good it hit, and whether it hit no others of the device.
+    """
     device = await known_device(store, token.device_id)
-    chain = [
-        one
-        for one in await store.tokens(token.device_id)
-        if one.root == token.root and one.issued_at >= token.issued_at
-    ]
-    # What was renewed before is recorded, and nothing is once the gateway has seen this, soon: nothing lives
-    # longer. It would be good again in its last seconds, and whoever has it could renew it.
+    recorded = await store.tokens(token.device_id)
+    chain = [one for one in recorded if one.root == token.root and one.issued_at >= token.issued_at]
+    # What was renewed before is recorded, and nothing is once the gateway has seen this, soon: nothing should
+    # live longer.
     soon = max(token.issued_at, _now()) + _SEEN_WITHIN
     until = max(token.expires_at, soon + settings.jwt_ttl, *(one.expires_at for one in chain))
-    await store.revoke_token(device_id=token.device_id, root=token.root, since=token.issued_at, until=until)
-    await note(store, "token", f"revoked: {token.token_id}", device=token.device_id)
-    return len(_good(chain, device))
+    kept = await store.revoke_token(
+        device_id=token.device_id, root=token.root, since=token.issued_at, until=until
+    )
+    with_it = "" if kept else ", and with it all tokens of the device: too many were revoked one by one"
+    await note(store, "token", f"revoked: {token.token_id}{with_it}", device=token.device_id)
+    return len(_good(chain if kept else recorded, device)), kept is not None
 
 
 async def _recorded(store: Store, token_id: str | None) -> IssuedToken:

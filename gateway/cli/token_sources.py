@@ -40,6 +40,7 @@ async def tokens_of(
         directory if seen is None else seen(directory),
         now=lambda: int(datetime.now(UTC).timestamp() * 1_000),
         ttl=settings.jwt_ttl,
+        chain_max=settings.jwt_chain_max,
     )
 
 

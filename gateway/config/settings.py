@@ -195,6 +195,13 @@ class Settings(BaseModel):
     jwt_ttl: Seconds = Field(
         86_400, ge=1, le=31_622_400, description="Give a number and s, m, h or d, such as 24h"
     )
+    jwt_chain_max: Seconds = Field(
+        # A year of JWT_TTL is somebody's choice already: no chain is shorter than one token of it.
+        default_factory=lambda data: max(30 * 86_400, data["jwt_ttl"]),
+        ge=1,
+        le=316_224_000,
+        description="Give a number and s, m, h or d, such as 30d",
+    )
 
     encryption_key: Annotated[Wrapping, BeforeValidator(_encryption_key)] | None = Field(
         None,

@@ -120,6 +120,11 @@ def _conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
                 ("tls_enabled", "tls_client_ca_path"),
                 "without TLS no client certificate is asked for. Leave TLS on, or remove TLS_CLIENT_CA_PATH.",
             )
+    if settings.jwt_chain_max < settings.jwt_ttl:
+        yield (
+            ("jwt_chain_max", "jwt_ttl"),
+            "a token would outlive the chain that it begins. Give JWT_CHAIN_MAX as much as JWT_TTL, or more.",
+        )
     if settings.mqtt_broker is None:
         for name in ("mqtt_username", "mqtt_password", "mqtt_ca_path"):
             if getattr(settings, name) is not None:

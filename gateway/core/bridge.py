@@ -28,6 +28,7 @@ from gateway.core.connect import (
     Terms,
     bus_connect,
     check_connect,
+    claim,
     connack_for,
     identity_of,
     refusal_of_bus,
@@ -50,9 +51,10 @@ from gateway.core.events import (
     ReauthenticationFailed,
     ShuttingDown,
     Tick,
+    Turn,
 )
 from gateway.core.identity import Identity
-from gateway.core.limits import CONNECT_MAX_BYTES
+from gateway.core.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 from gateway.core.session import Session
 from gateway.core.shared import Shared
 from gateway.mqtt.decode import UnsupportedVersion, decode_connack, decode_connect
@@ -60,7 +62,7 @@ from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reasons import Reason, return_code
-from gateway.mqtt.wire import read_length
+from gateway.mqtt.wire import first_packet
 
 _FAREWELL_TICKS = 5
 """How long the bus may take to close after the device's DISCONNECT, in seconds."""
@@ -86,7 +88,7 @@ class Bridge:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._enter(Phase.AWAIT_CONNECT)
-        self._early = b""
+        self._early = bytearray()
         """What can't be looked at yet: a CONNECT in pieces, then what the device sent behind it."""
         self._connect: Connect | None = None
         self._terms: Terms | None = None
@@ -110,16 +112,17 @@ class Bridge:
         commands = handler(self, event)
         if commands and type(commands[-1]) is Close:
             if self._session is not None:
-                self._session.count()
+                self._session.close()
+                commands[-1:-1] = self._session.last_reports()
             self._enter(Phase.CLOSED)
             self._connect = None
-            self._early = b""
+            self._early = bytearray()
         return commands
 
     # From the first byte to the CONNACK
 
     def _first_bytes(self, event: DeviceBytes) -> list[Command]:
-        self._early += event.data
+        self._early.extend(event.data)
         try:
             connect = self._take_connect()
             if connect is None:
@@ -143,15 +146,12 @@ class Bridge:
         data = self._early
         if data[0] != PacketType.CONNECT << 4:
             raise ProtocolError("the first packet is not a CONNECT")  # [MQTT-3.1.0-1]
-        length = read_length(data, 1, len(data))
-        if length is None:
+        too_long = "the CONNECT is longer than may come before authentication"
+        found = first_packet(data, CONNECT_MAX_BYTES, too_long)
+        if found is None:
             return None
-        end = length[0] + length[1]
-        if end > CONNECT_MAX_BYTES:
-            raise PacketTooLarge("the CONNECT is longer than may come before authentication")
-        if end > len(data):
-            return None
-        connect = decode_connect(data, length[1], end)
+        body, end = found
+        connect = decode_connect(bytes(data), body, end)
         self._early = data[end:]
         return connect
 
@@ -159,7 +159,7 @@ class Bridge:
         # A client may send before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little.
         if len(self._early) > CONNECT_MAX_BYTES:
             return self._broken(PacketTooLarge("too much was sent before authentication"))
-        self._early += event.data
+        self._early.extend(event.data)
         return []
 
     def _authenticated(self, event: Authenticated) -> list[Command]:
@@ -167,11 +167,12 @@ class Bridge:
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
             packet = bus_connect(connect, terms, identity, self._shared)
+            holder = claim(packet, identity, self._shared)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report)
         except MqttError as error:
             return self._broken(error)
-        self._session = Session(self._shared, terms, identity)
+        self._session = Session(self._shared, terms, identity, holder)
         # Password and will are not kept for the life of the connection.
         self._connect = None
         self._enter(Phase.OPENING_BUS)
@@ -185,46 +186,51 @@ class Bridge:
     def _authentication_failed(self, event: AuthenticationFailed) -> list[Command]:
         return self._refuse(event.reason, "authentication failed")
 
-    def _bus_unavailable(self, _: BusUnavailable) -> list[Command]:
+    def _bus_unavailable(self, event: BusUnavailable) -> list[Command]:
+        if not event.asked:
+            self._open_session().holder.refused()
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 
     def _refuse(self, reason: Reason, why: str, report: Report | None = None) -> list[Command]:
         self._shared.counters.connections_refused[reason] += 1
         version = self._terms.version if self._terms else Version.V311
         told: list[Command] = [report] if report else []
-        return [*told, SendToDevice(_refusal(reason, version)), Close(why)]
+        code = reason if version is Version.V5 else return_code(reason)
+        refusal = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
+        return [*told, SendToDevice(refusal), Close(why)]
 
     def _connack_bytes(self, event: BusBytes) -> list[Command]:
         session = self._open_session()
-        session.from_bus_early += event.data
-        data, version = session.from_bus_early, session.terms.version
+        early, version = session.from_bus_early, session.terms.version
+        early.extend(event.data)
         try:
-            if data[0] != PacketType.CONNACK << 4:
+            if early[0] != PacketType.CONNACK << 4:
                 raise ProtocolError("the bus answered a CONNECT with something else")
-            length = read_length(data, 1, len(data))
-            if length is None or len(data) < length[0] + length[1]:
+            found = first_packet(early, CONNACK_MAX_BYTES, "the CONNACK is longer than any can be")
+            if found is None:
                 return []
-            end = length[0] + length[1]
-            connack = decode_connack(data, length[1], end, version)
+            (body, end), data = found, bytes(early)
+            connack = decode_connack(data, body, end, version)
         except MqttError as error:
             return self._broken(error)
         if connack.code:
+            session.holder.refused()
             code, why = refusal_of_bus(connack.code, version)
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
         answer = connack_for(data[:end], connack, session.terms)
         if len(answer) > session.terms.delivered_max_size:
             return [Close("the CONNACK is longer than the device takes")]
-        session.from_bus_early = b""
+        session.from_bus_early = bytearray()
         session.begin(connack)
         self._enter(Phase.ESTABLISHED)
         self._shared.counters.connections_opened += 1
         commands: list[Command] = [SendToDevice(answer), Established()]
-        early, self._early = self._early, b""
+        sent, self._early = bytes(self._early), bytearray()
         if len(data) > end:
             commands += self.receive(BusBytes(data[end:]))
-        if early:
-            commands += self.receive(DeviceBytes(early))
+        if sent:
+            commands += self.receive(DeviceBytes(sent))
         return commands
 
     def _open_session(self) -> Session:
@@ -247,8 +253,9 @@ class Bridge:
         assert session is not None  # noqa: S101 - as above
         return session.bus_bytes(event.data)
 
-    def _last_words(self, event: BusBytes) -> list[Command]:
-        commands = self._bus_bytes(event)
+    def _last_words(self, event: BusBytes | Turn) -> list[Command]:
+        session = self._open_session()
+        commands = session.bus_bytes(event.data) if isinstance(event, BusBytes) else session.bus_turn()
         if not self._open_session().said_goodbye:
             return commands
         # The bus was sent the device's DISCONNECT: no answer of ours may follow it [MQTT-3.14.4-1].
@@ -278,7 +285,11 @@ class Bridge:
         if session.expired:
             why = "The token has expired."
             return [Report("session", "refused", why), *self._withdrawn(AccessWithdrawn(why))]
-        commands = session.tick(reading=event.reading)
+        return session.tick(reading=event.reading, second=event.second)
+
+    def _turn(self, _: Turn) -> list[Command]:
+        session = self._open_session()
+        commands = session.turn()
         if session.forward.stopped:
             self._enter(Phase.LEAVING)
         return commands
@@ -356,6 +367,7 @@ class Bridge:
             BusLost: _bus_lost,
             ShuttingDown: _stop_session,
             Tick: _tick,
+            Turn: _turn,
         },
         Phase.LEAVING: {
             DeviceBytes: _nothing,
@@ -369,6 +381,7 @@ class Bridge:
             BusLost: _bus_lost,
             ShuttingDown: _stop_session,
             Tick: _leaving_tick,
+            Turn: _last_words,
         },
         Phase.CLOSED: dict.fromkeys(
             (
@@ -386,12 +399,8 @@ class Bridge:
                 BusLost,
                 ShuttingDown,
                 Tick,
+                Turn,
             ),
             _nothing,
         ),
     }
-
-
-def _refusal(reason: Reason, version: Version) -> bytes:
-    code = reason if version is Version.V5 else return_code(reason)
-    return encode_connack(Connack(session_present=False, code=code, properties=[]), version)

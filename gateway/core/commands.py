@@ -75,6 +75,16 @@ class PauseDevice:
 
 
 @dataclass(slots=True)
+class PauseBus:
+    """Read nothing from the bus until the next Tick: what comes from there costs too much."""
+
+
+@dataclass(slots=True)
+class AwaitTurn:
+    """Read nothing until a `Turn`, and give that when others had theirs: more is here to be looked at."""
+
+
+@dataclass(slots=True)
 class Report:
     """Tell the admins: becomes an audit event. Topics are the device's own words and may hold anything."""
 
@@ -104,6 +114,8 @@ Command = (
     | OpenBus
     | Established
     | PauseDevice
+    | PauseBus
+    | AwaitTurn
     | Report
     | Close
 )

@@ -73,6 +73,9 @@ class Answer:
 class BusUnavailable:
     """The bus could not be reached, or did not answer the CONNECT in time."""
 
+    asked: bool = False
+    """Whether it may have the CONNECT."""
+
 
 @dataclass(slots=True)
 class DeviceLost:
@@ -109,6 +112,13 @@ class Tick:
 
     reading: bool = True
     """Whether the device was read from in it."""
+    second: int = -1
+    """Which one: Ticks of the same second are one for a device with several connections. -1: none other's."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """It is this connection's turn again, after an `AwaitTurn`."""
 
 
 Event = (
@@ -126,4 +136,5 @@ Event = (
     | AccessWithdrawn
     | ShuttingDown
     | Tick
+    | Turn
 )

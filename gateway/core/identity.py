@@ -18,6 +18,18 @@ _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LABEL_VALUE = re.compile(r"[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}")
 
 
+OBSERVE_MOST = 7 * 86_400
+"""How long a device may be observed, in seconds: it has nearly all rights meanwhile."""
+
+
+def is_observed(until: int, now: float) -> bool:
+    """Whether a device that is observed `until` is so `now`, both in Unix seconds.
+
+    An end that is further away than any may be was set by a clock that ran ahead: it is not believed.
+    """
+    return until - OBSERVE_MOST <= now < until
+
+
 def is_device_id(text: str) -> bool:
     """Whether `text` may name a device: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`."""
     return _DEVICE_ID.fullmatch(text) is not None
@@ -37,7 +49,7 @@ class Revocation:
     since: int
     """Unix seconds: those of the chain issued then or later are revoked."""
     until: int
-    """Unix seconds: when the last of them has expired by itself."""
+    """Unix seconds: when the last of them should have expired. Nothing is decided by it, for clocks jump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,19 @@ class Grant:
     """Unix seconds (`exp`)."""
     permissions: Mapping[str, tuple[str, ...]]
     """Topic filters by action. An action that is not named is not granted."""
+    key_id: str = ""
+    """Of the key that signed it (`kid`); empty for a record of it."""
+    prior_keys: tuple[str, ...] = ()
+    """Ids of other keys, which signed the tokens before it in its chain."""
+    narrowed: str = ""
+    """Names the sessions on the bus that it may open, where it was narrowed; empty: those of its device."""
+    root_issued_at: int | None = None
+    """`issued_at` of the first token of its chain. None: it is the first."""
+
+    @property
+    def chain_began(self) -> int:
+        """Unix seconds: when its chain did."""
+        return self.issued_at if self.root_issued_at is None else self.root_issued_at
 
     def allows(self, action: str, topic_filter: str) -> bool:
         """Whether one of its filters covers this valid, unshared filter (or topic name)."""
@@ -82,7 +107,7 @@ class Device:
     token_epoch: int = 0
     """Tokens issued under another one are revoked: it changes with the secret, and when all are revoked."""
     revocations: tuple[Revocation, ...] = ()
-    """Those of its tokens that have not all expired yet."""
+    """Those of its tokens, since its epoch is what it is."""
     observe_until: int = 0
     """Unix seconds: until then what the rules refuse passes, and is told. 0 for never."""
 
@@ -110,3 +135,13 @@ class Identity:
     """Of the token it came with: the policy and the token both have to allow."""
     observe_until: int = 0
     """As of its device."""
+
+    @property
+    def namespace(self) -> str:
+        """What its client id on the bus begins with: no other device's does, nor another narrow token's.
+
+        A tilde can't stand in a device id. Else a token for one topic, with the client id of its device,
+        would take over the device's session and swallow what is queued there.
+        """
+        narrowed = self.grant.narrowed if self.grant is not None else ""
+        return f"{self.device_id}~{narrowed}" if narrowed else self.device_id

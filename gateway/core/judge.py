@@ -7,7 +7,7 @@ device is observed is looked at for each message, so that nothing passes afterwa
 from __future__ import annotations
 
 from gateway.core.commands import Report
-from gateway.core.identity import Identity
+from gateway.core.identity import Identity, is_observed
 from gateway.core.policy import observable
 from gateway.core.reports import Reports
 from gateway.core.routes import Route
@@ -46,6 +46,10 @@ class Judge:
             self._message(action, route, refusal)
             self._reports.add(Report(kind, "refused", refusal.reason, action, route.topic, refusal.place))
 
+    def refuse_quota(self, kind: str, action: Action, topic: str, why: str) -> None:
+        """It is told; the rules have nothing against it, so nothing is recorded."""
+        self._reports.add(Report(kind, "refused", why, action, topic))
+
     def passes(self, action: Action, route: Route, refusal: Decision) -> bool:
         """Whether a message on this route passes though it is refused, for its device is observed."""
         if not self._observes(route.topic, refusal):
@@ -68,7 +72,7 @@ class Judge:
 
     def _observes(self, topic: str, refusal: Decision) -> bool:
         until = self._identity.observe_until
-        return bool(until) and self._shared.now() < until * 1_000 and observable(topic, refusal)
+        return bool(until) and is_observed(until, self._shared.now() / 1_000) and observable(topic, refusal)
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
         reason = f"Would be refused: {refusal.reason}"

@@ -57,12 +57,14 @@ class Key:
 class Nonces:
     """96-bit nonces for AES-GCM that never repeat under a key (NIST SP 800-38D, 8.2.1).
 
-    The fixed field is 64 random bits, drawn anew by each process at each start and after every 2^32
-    nonces; the invocation field is a 32-bit counter. Within a field the counter can't repeat.
+    The fixed field is 64 random bits, drawn anew by each process at each start, after every 2^32
+    nonces, and when the machine may have been resumed from a snapshot (`renew`); the invocation field is
+    a 32-bit counter. Within a field the counter can't repeat.
     Across processes, workers, restarts and nodes two of them must draw the same field: with 2^16
     starts under one key the odds are below 2^-33, which is what the standard asks of a random
-    nonce, and they do not grow with the number of messages. Nothing is stored, so a restored
-    backup can't bring a used nonce back. A process must not be forked after this is made.
+    nonce, and they do not grow with the number of messages. A renewal counts as a start. Nothing is
+    stored, so a restored backup can't bring a used nonce back. A process must not be forked after this
+    is made.
     """
 
     __slots__ = ("_count", "_fixed", "_random")
@@ -80,6 +82,11 @@ class Nonces:
             count = 0
         self._count = count + 1
         return self._fixed + count.to_bytes(4, "big")
+
+    def renew(self) -> None:
+        """Draw the fixed field anew: another process may go on with the one that is there."""
+        self._fixed = self._random(8)
+        self._count = 0
 
 
 class KeyRing:
@@ -140,6 +147,10 @@ class KeyRing:
         self._unsaved += 1
         nonce = self._nonces.next()
         return nonce + self._cipher.encrypt(nonce, plaintext, associated_data)
+
+    def renew_nonces(self) -> None:
+        """Seal with nonces of a new field from now on."""
+        self._nonces.renew()
 
     def opener(self, key_id: str) -> AESGCM | None:
         """The cipher of a version that may still open."""

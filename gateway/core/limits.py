@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 CONNECT_MAX_BYTES = 65_536
 """What a peer may send before it is authenticated, in bytes."""
+CONNACK_MAX_BYTES = 262_144
+"""Of the bus's answer to a CONNECT, in bytes: room for its longest strings (an assigned client id, a reason,
+a server reference). For more nobody waits."""
 CONNECT_DEADLINE = 10.0
 """How long it may take for that, in seconds, the TLS handshake included."""
 
@@ -20,28 +23,40 @@ class Limits:
     packet_size: int = 16_777_216
     """Longest MQTT packet from or to a device, in bytes, fixed header included."""
     messages_per_second: int = 100_000
-    """PUBLISH packets from one connection; above it reading pauses, nothing is dropped. A packet that has
-    to be taken apart (SUBSCRIBE, QoS 2, a refused or a new topic) counts as ten."""
+    """PUBLISH packets and acknowledgements from one device, over all its connections; above it reading
+    pauses, nothing is dropped. A packet that has to be taken apart (SUBSCRIBE, QoS 2, a refused or a new
+    topic) counts as ten at least, one that is sealed or opened as five and one for each 256 bytes."""
     bytes_per_second: int = 134_217_728
-    """Bytes from one connection; above it reading pauses."""
+    """Bytes from one device, over all its connections; above it reading pauses."""
+    unfinished_bytes_per_device: int = 33_554_432
+    """Bytes of packets that have begun and not ended, of one device over all its connections."""
+    unfinished_bytes: int = 134_217_728
+    """The same of this process."""
     packet_seconds: int = 60
     """How long one packet may take from its first byte to its last."""
     subscriptions: int = 1_000
-    """Topic filters subscribed on one connection."""
+    """Topic filters of one session, those of its earlier connections included."""
+    sessions: int = 16
+    """Sessions of one device that outlive their connection: the bus keeps them, and queues for them."""
+    retained_topics: int = 1_000
+    """Topics on which one device has a retained message on the bus."""
     in_flight: int = 1_024
     """Handshakes of QoS 1 and 2 and subscriptions that wait for the gateway, a connection and direction."""
     topic_levels: int = 201
     """Levels of a topic name or filter."""
     topic_length: int = 65_535
     """Bytes of a topic name or filter."""
-    connections: int = 20_000
-    """Established connections of this process."""
-    connections_per_device: int = 5_000
+    connections: int = 8_000
+    """Established connections of this process; each takes two file descriptors here and one on the bus."""
+    connections_per_device: int = 64
     """Established connections of one device in this process."""
+    connects_per_minute: int = 600
+    """Connections that one device may open; above it they are refused."""
     login_failures_per_minute: int = 30
     """Wrong logins of one device from one address; above it they are refused unhashed."""
     login_failures_per_minute_address: int = 300
-    """Wrong logins from one address, whatever device they name."""
+    """Wrong logins from one address, whatever device they name; above it strangers are refused there, and not
+    devices that logged in from it before. As many tokens that we never signed are counted apart."""
     service_requests_per_second: int = 1_000
     """Requests of one caller to the service topics; above it they are refused."""
     tokens_per_minute: int = 60

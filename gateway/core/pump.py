@@ -5,6 +5,9 @@ same bytes as the last allowed PUBLISH (type, flags, length, topic, and in v5 th
 the same verdict without being parsed. All others go to `handle`, which the two directions define
 (`gateway.core.forward`, `gateway.core.deliver`). Nothing is copied but the ends of runs.
 
+It counts what it does, and stops after a slice (`gateway.core.budgets`): the rest of the chunk waits until
+`go_on` is called.
+
 Must not know what is allowed, nor who is on the other end.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from gateway.core.budgets import KNOWN, RUN, SEALED, SLICE, TAKEN_APART, Meter
 from gateway.core.routes import Route
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
 from gateway.mqtt.inflight import Ledger
@@ -41,7 +45,10 @@ class Pump(ABC):
     """One direction of one connection."""
 
     __slots__ = (
+        "_at",
+        "_between",
         "_head",
+        "_held",
         "_id_at",
         "_need",
         "_partial",
@@ -50,14 +57,14 @@ class Pump(ABC):
         "_tail",
         "answers",
         "begun",
-        "effort",
-        "effort_max",
         "ledger",
         "max_size",
-        "messages",
+        "meter",
         "out",
         "plain_size",
         "receiver_max_size",
+        "rest",
+        "retained",
         "returned",
         "routes",
         "sealed",
@@ -65,7 +72,9 @@ class Pump(ABC):
         "version",
     )
 
-    def __init__(self, version: Version, ledger: Ledger, returned: Ledger, max_size: int) -> None:
+    def __init__(
+        self, version: Version, ledger: Ledger, returned: Ledger, max_size: int, meter: Meter
+    ) -> None:
         self.version = version
         self.ledger = ledger
         """Counts the QoS 1 and 2 messages that pass here, so that answers of ours keep their place."""
@@ -81,23 +90,28 @@ class Pump(ABC):
         """Payloads sealed since the counter was last read."""
         self.routes: dict[bytes, Route] = {}
         """The verdicts on the topics seen so far."""
+        self.retained = self.routes
+        """Those that are good for retained messages too, unless they are empty."""
         self.out: list[bytes] = []
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
         """What goes back to where it came from."""
-        self.messages = 0
-        """PUBLISH packets that went through here, whatever was decided about them."""
+        self.meter = meter
+        """Counts what is done here, with the device's other connections."""
         self.begun = 0
         """How many packets came in more than one chunk so far."""
-        self.effort = 0
-        """Packets that had to be taken apart since the counter was last read, and parts of long ones."""
-        self.effort_max = 2**62
-        """Above it the rest of what came waits until `feed` is called again after the counter was read."""
         self.stopped = False
         """The sender ended the connection: what follows is not looked at."""
+        self._between = True
+        """Whether the next chunk begins a packet, and nothing waits before it."""
         self._partial: bytearray | None = None
         self._need = 0
+        self._held = 0
+        """Bytes of `_partial` as the budget knows them."""
         self._skip = 0
+        self.rest: bytes | None = None
+        """What waits for this connection's turn, from `_at` on: see `go_on`."""
+        self._at = 0
         self.forget()
 
     def forget(self) -> None:
@@ -149,52 +163,96 @@ class Pump(ABC):
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk. Raises MqttError; what is in `out` and `answers` then was right all the same."""
-        if len(chunk) == self._size and chunk.startswith(self._head):
+        if len(chunk) == self._size and chunk.startswith(self._head) and self._between:
             # One message and nothing else, like the last one: most chunks of most devices.
             at = self._id_at
-            if self._partial is None and not self._skip:
-                if not at:
-                    self.messages += 1
-                    self.out.append(chunk)
-                    return
-                if (chunk[at] or chunk[at + 1]) and chunk.startswith(self._tail, at + 2):
-                    self.messages += 1
-                    self.ledger.passed1 += 1
-                    self.out.append(chunk)
-                    return
-        if self._partial is not None:
-            self._partial += chunk
-            if len(self._partial) < self._need or self.effort > self.effort_max:
+            if not at:
+                self.meter.messages += 1
+                self.out.append(chunk)
                 return
+            if (chunk[at] or chunk[at + 1]) and chunk.startswith(self._tail, at + 2):
+                self.meter.messages += 1
+                self.ledger.passed1 += 1
+                self.out.append(chunk)
+                return
+        if not self._between:
+            ready = self._gather(chunk)
+            if ready is None:
+                return
+            chunk = ready
+        if self.meter.work.full:
+            self._wait(chunk, 0)
+        else:
+            self._run(chunk, 0)
+
+    def go_on(self) -> None:
+        """It is this connection's turn: look at some of what waits. Raises MqttError, as `feed`."""
+        rest = self.rest
+        if rest is not None:
+            self.rest = None
+            self._between = True
+            self._run(rest, self._at)
+
+    def release(self) -> None:
+        """Drop what is held here: the connection ends."""
+        self._partial = self.rest = None
+        self._let_go()
+
+    def _gather(self, chunk: bytes) -> bytes | None:
+        """What can be looked at now that this chunk is there; None for nothing."""
+        if self.rest is not None:
+            # Reading pauses meanwhile: it is what was on its way.
+            self.rest = self.rest[self._at :] + chunk
+            self._at = 0
+            return None
+        if self._partial is not None:
+            self._hold(len(chunk))
+            self._partial += chunk
+            if len(self._partial) < self._need:
+                return None
             chunk = bytes(self._partial)
             self._partial = None
+            self._let_go()
         elif self._skip:
             # The rest of a packet that was too large.
             skipped = min(self._skip, len(chunk))
             self._skip -= skipped
+            if self._skip:
+                return None
             chunk = chunk[skipped:]
-        self._run(chunk, len(chunk))
+        self._between = True
+        return chunk
 
-    def _run(self, chunk: bytes, end: int) -> None:  # noqa: C901, PLR0912 - a call would cost as much as a packet
-        pos = start = 0
+    def _run(self, chunk: bytes, pos: int) -> None:  # noqa: C901, PLR0912, PLR0915 - a call would cost as much as a packet
+        end = len(chunk)
+        start = pos
         returned = self.returned
         ledger = self.ledger
+        meter = self.meter
+        said = meter.messages
+        before = meter.effort
+        most = min(before + SLICE, meter.effort_left)
+        acknowledged = 0
         head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+        stop = min(end, pos + same * RUN) if same else end
         try:
-            while pos < end:
+            while pos < stop:
                 if chunk.startswith(head, pos) and pos + same <= end:
                     if not id_at:
-                        self.messages += 1
+                        meter.messages += 1
                         pos += same
                         continue
                     at = pos + id_at
                     if (chunk[at] or chunk[at + 1]) and (not tail or chunk.startswith(tail, at + 2)):
-                        self.messages += 1
+                        meter.messages += 1
                         ledger.passed1 += 1
                         pos += same
                         continue
                 if chunk.startswith(b"\x40\x02", pos) and not returned.held and pos + 4 <= end:
                     # PUBACK in its short form, and no answer of ours waits for it.
+                    if acknowledged == RUN:
+                        break
+                    acknowledged += 1
                     returned.acked1 += 1
                     pos += 4
                     continue
@@ -208,21 +266,24 @@ class Pump(ABC):
                     if not self.oversized(chunk, pos, body, end):
                         self._keep(chunk, pos, end - pos + 1)
                         break
+                    meter.effort += TAKEN_APART
                     replacement: bytes | None = b""
-                    self._skip = max(nxt - end, 0)
-                    nxt = min(nxt, end)
+                    if nxt > end:
+                        self._skip = nxt - end
+                        self._between = False
+                        nxt = end
                 elif nxt > end:
                     self._keep(chunk, pos, nxt - pos)
+                    break
+                elif meter.effort > most:
                     break
                 else:
                     replacement = self._known(chunk, pos, body, nxt)
                     if replacement is _NOT_KNOWN:
-                        if self.effort > self.effort_max:
-                            self._keep(chunk, pos, 0)
-                            break
-                        self.effort += 1
+                        meter.effort += TAKEN_APART + (nxt - pos >> 12)
                         replacement = self.handle(chunk, pos, body, nxt)
                     head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+                    stop = min(end, nxt + same * RUN) if same else end
                 if replacement is not None:
                     if pos > start:
                         self.out.append(chunk[start:pos])
@@ -236,6 +297,11 @@ class Pump(ABC):
             # Also when a packet behind them is refused: these were allowed.
             if pos > start:
                 self.out.append(chunk[start:pos])
+            meter.messages_left -= acknowledged
+            passed = meter.messages - said + acknowledged
+            meter.work.add(meter.effort - before + (passed >> 3) + (end >> 11))
+        if pos < end and self._between and not self.stopped:
+            self._wait(chunk, pos)
 
     def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """What `handle` would say of a PUBLISH of QoS 0 or 1 without properties, on a topic seen before.
@@ -243,10 +309,16 @@ class Pump(ABC):
         Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
         """
         first = data[pos]
-        if first & 0xF4 != 0x30 or end - body < 2 or end - pos > self.plain_size:
+        if first & 0xF5 == 0x30:
+            routes = self.routes
+        elif first & 0xF4 == 0x30:
+            routes = self.retained
+        else:
+            return _NOT_KNOWN
+        if end - body < 2 or end - pos > self.plain_size:
             return _NOT_KNOWN
         at = body + 2 + (data[body] << 8 | data[body + 1])
-        route = self.routes.get(data[body + 2 : at])
+        route = routes.get(data[body + 2 : at])
         if route is None or route.conditional or not (route.plain or route.sealer):
             return _NOT_KNOWN
         payload_at = at
@@ -255,7 +327,8 @@ class Pump(ABC):
         if self.version == Version.V5:
             payload_at += 1
         if (
-            payload_at > end
+            # An empty retained one clears its topic.
+            (payload_at >= end and (payload_at > end or first & 1))
             or (first & 2 and not (data[at] or data[at + 1]))
             or (self.version == Version.V5 and data[payload_at - 1])
         ):
@@ -268,17 +341,36 @@ class Pump(ABC):
             if len(replacement) > self.receiver_max_size:
                 return _NOT_KNOWN
             self.sealed += 1
+            self.meter.effort += SEALED + (end - payload_at >> 8)
         else:
             self._remember(data, pos, at, payload_at, end)
-        self.messages += 1
+        self.meter.messages += 1
+        self.meter.effort += KNOWN
         if first & 2:
             self.ledger.passed1 += 1
         return replacement
 
+    def _wait(self, chunk: bytes, pos: int) -> None:
+        self.rest, self._at = chunk, pos
+        self._between = False
+
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
+        self._hold(len(chunk) - pos)
         self._partial = bytearray(chunk[pos:])
         self._need = need
+        self._between = False
         self.begun += 1
+
+    def _hold(self, size: int) -> None:
+        meter = self.meter
+        self._held += size
+        meter.budget.hold(size, meter.work)
+
+    def _let_go(self) -> None:
+        meter = self.meter
+        meter.budget.held -= self._held
+        meter.work.held -= self._held
+        self._held = 0
 
     def acknowledged(self, data: bytes, pos: int, end: int, qos: int) -> bytes | None:
         """A PUBACK or PUBREC passes, and behind it the answers of ours that waited for it."""

@@ -9,11 +9,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.core.calls import TOO_LARGE, answer_packet
-from gateway.core.commands import Close, Command, PauseDevice, Report, SendToBus, SendToDevice
+from gateway.core.commands import (
+    AwaitTurn,
+    Close,
+    Command,
+    PauseBus,
+    PauseDevice,
+    Report,
+    SendToBus,
+    SendToDevice,
+)
 from gateway.core.connect import METHOD_PROPERTY, Terms
 from gateway.core.deliver import Deliver
 from gateway.core.events import Answer
 from gateway.core.forward import Forward
+from gateway.core.holdings import Holder
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
@@ -28,9 +38,6 @@ from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reasons import Reason
 
-_EFFORT = 10
-"""A packet that has to be taken apart counts for as many messages towards `messages_per_second`."""
-
 
 class Session:
     """What passes between a device and the bus once both said yes."""
@@ -38,33 +45,36 @@ class Session:
     __slots__ = (
         "_age",
         "_begun",
-        "_bytes",
-        "_bytes_left",
+        "_budget",
         "_deliver",
         "_heard",
         "_judge",
-        "_messages_left",
         "_reports",
         "_shared",
         "_silent",
+        "_spoken",
         "_stuck",
         "_subscriptions",
         "forward",
         "from_bus_early",
+        "holder",
         "identity",
         "last_words",
         "terms",
     )
 
-    def __init__(self, shared: Shared, terms: Terms, identity: Identity) -> None:
+    def __init__(self, shared: Shared, terms: Terms, identity: Identity, holder: Holder) -> None:
         self._shared = shared
         self.terms = terms
         self.identity = identity
-        self.from_bus_early = b""
+        self.holder = holder
+        self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
         self._reports = Reports()
         judge = self._judge = Judge(shared, identity, self._reports)
-        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports)
+        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports, holder)
+        budget = self._budget = shared.budgets.join(identity.device_id, shared.policy.limits)
+        self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
         self.forward = Forward(
             shared,
@@ -72,8 +82,10 @@ class Session:
             sender=identity.device_id,
             judge=judge,
             subscriptions=subscriptions,
+            holder=holder,
             ledger=spoken,
             returned=heard,
+            meter=budget.spoken,
         )
         # More than the standard asks for [MQTT-4.12.0-7]: few libraries can name a method in CONNECT.
         self.forward.renewable |= terms.version is Version.V5 and identity.grant is not None
@@ -85,13 +97,8 @@ class Session:
             reports=self._reports,
             ledger=heard,
             returned=spoken,
+            meter=budget.heard,
         )
-        self._bytes = 0
-        """From the device since the last tick; messages are counted by the pumps."""
-        self._bytes_left = shared.policy.limits.bytes_per_second
-        """Until the next tick. Below zero, what was too much is carried on."""
-        self._messages_left = shared.policy.limits.messages_per_second
-        self.forward.effort_max = self._messages_left // _EFFORT
         self._heard = False
         """The device spoke since the bus last heard of it."""
         self._silent = 0
@@ -107,17 +114,25 @@ class Session:
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
+        lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+        self.holder.established(
+            session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
+        )
         self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         self.forward.receiver_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
 
     def device_bytes(self, data: bytes) -> list[Command]:
-        """A chunk from the device."""
+        """A chunk from the device; an empty one for what waits for its turn."""
         forward = self.forward
+        spoken = self._spoken
         error: MqttError | None = None
-        self._bytes += len(data)
+        spoken.bytes += len(data)
         try:
-            forward.feed(data)
+            if data:
+                forward.feed(data)
+            else:
+                forward.go_on()
         except MqttError as caught:
             error = caught
         commands: list[Command] = []
@@ -136,20 +151,25 @@ class Session:
         if error is not None:
             return commands + self._end(error)
         if (
-            forward.messages > self._messages_left
-            or self._bytes > self._bytes_left
-            or forward.effort > forward.effort_max
+            spoken.messages > spoken.messages_left
+            or spoken.bytes > spoken.bytes_left
+            or spoken.effort > spoken.effort_left
         ):
             commands.append(PauseDevice())
+        elif forward.rest is not None:
+            commands.append(AwaitTurn())
         return commands
 
     def bus_bytes(self, data: bytes) -> list[Command]:
-        """A chunk from the bus."""
+        """A chunk from the bus; an empty one for what waits for its turn."""
         deliver = self._deliver
         error: MqttError | None = None
         self._shared.counters.bytes_to_devices += len(data)
         try:
-            deliver.feed(data)
+            if data:
+                deliver.feed(data)
+            else:
+                deliver.go_on()
         except MqttError as caught:
             error = caught
         commands: list[Command] = []
@@ -165,7 +185,22 @@ class Session:
             # Not after a DISCONNECT of the bus's own: a device gets one.
             answered = 0 < deliver.last_ping <= deliver.pings
             commands += self.last_words if answered else [Close("the bus ended the session")]
+        elif deliver.rest is not None:
+            commands.append(PauseBus() if self._budget.heard.is_over else AwaitTurn())
         return commands
+
+    def turn(self) -> list[Command]:
+        """Others had their turn: a slice of what waits, in both directions."""
+        commands: list[Command] = []
+        if self.forward.rest is not None and not self.forward.stopped:
+            commands = self.device_bytes(b"")
+            if commands and type(commands[-1]) is Close:
+                return commands
+        return commands + self.bus_turn()
+
+    def bus_turn(self) -> list[Command]:
+        """The same of what comes from the bus."""
+        return self.bus_bytes(b"") if self._deliver.rest is not None else []
 
     @property
     def said_goodbye(self) -> bool:
@@ -188,7 +223,11 @@ class Session:
 
     def renew(self, device: Device, grant: Grant) -> list[Command]:
         """Another token took the place of the one before (MQTT 5, 4.12.1)."""
-        self.identity = replace(self.identity, grant=grant)
+        renewed = replace(self.identity, grant=grant)
+        if renewed.namespace != self.identity.namespace:
+            why = "The token was narrowed otherwise than that of the session."
+            return [Report("login", "refused", why), *self.farewell(Reason.NOT_AUTHORIZED, why)]
+        self.identity = renewed
         return self.judge_by(device) or [SendToDevice(encode_auth(Reason.SUCCESS, [METHOD_PROPERTY]))]
 
     @property
@@ -204,7 +243,6 @@ class Session:
         )
         judge = self._judge = Judge(self._shared, self.identity, self._reports)
         self.forward.judge_by(judge)
-        self.forward.effort_max = self._shared.policy.limits.messages_per_second // _EFFORT
         self._deliver.judge_by(judge)
         will = self.terms.will
         if will is None or self.said_goodbye:
@@ -218,11 +256,12 @@ class Session:
         report = Report("will", "refused", why, "publish", will.topic, place)
         return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 
-    def tick(self, *, reading: bool) -> list[Command]:
+    def tick(self, *, reading: bool, second: int) -> list[Command]:
         """A second went by: rates, patience, heartbeat. `reading` is whether the device was read from."""
         commands: list[Command] = []
-        forward = self.forward
-        self.count()
+        forward, budget = self.forward, self._budget
+        budget.tick(second, self._shared.policy.limits, self._shared.counters)
+        self._count_sealed()
         self._age += 1
         if self._age >= AGAIN:
             self._record_again()
@@ -234,16 +273,12 @@ class Session:
                 return commands + self._fail(LimitExceeded("a packet took too long to come"))
         else:
             self._begun, self._stuck = forward.begun, 0
-        if forward.effort > forward.effort_max:
-            forward.effort -= forward.effort_max
-            if forward.effort <= forward.effort_max:
-                commands += self.device_bytes(b"")
-                if forward.stopped or (commands and type(commands[-1]) is Close):
-                    return commands
-        else:
-            forward.effort = 0
-        if self._messages_left <= 0 or self._bytes_left <= 0 or forward.effort > forward.effort_max:
+        if budget.spoken.is_spent:
             commands.append(PauseDevice())
+        elif forward.rest is not None:
+            commands.append(AwaitTurn())
+        if self._deliver.rest is not None:
+            commands.append(PauseBus() if budget.heard.is_spent else AwaitTurn())
         self._silent += 1
         keep_alive = self.terms.keep_alive
         if self._heard and keep_alive and self._silent * 2 >= keep_alive:
@@ -264,18 +299,26 @@ class Session:
         if self.terms.will is not None:
             self.terms.will.decide(judge, self._shared.policy)
 
-    def count(self) -> None:
-        """Add up what passed since the last time."""
-        limits, counters = self._shared.policy.limits, self._shared.counters
-        messages, self.forward.messages = self.forward.messages, 0
-        counters.messages_from_devices += messages
-        counters.messages_to_devices += self._deliver.messages
-        counters.bytes_from_devices += self._bytes
-        counters.sealed += self.forward.sealed
-        self._deliver.messages = self.forward.sealed = 0
-        self._messages_left = min(0, self._messages_left - messages) + limits.messages_per_second
-        self._bytes_left = min(0, self._bytes_left - self._bytes) + limits.bytes_per_second
-        self._bytes = 0
+    def close(self) -> None:
+        """The connection ends: what it held is free, what it did and what it leaves on the bus is counted."""
+        self.forward.release()
+        self._deliver.release()
+        self._budget.settle(self._shared.counters)
+        self._budget.connections -= 1
+        self._count_sealed()
+        self.holder.end(self._shared.now() // 1_000)
+        self.holder.part(self.forward)
+
+    def _count_sealed(self) -> None:
+        self._shared.counters.sealed += self.forward.sealed
+        self.forward.sealed = 0
+
+    def last_reports(self) -> list[Command]:
+        """What was left out so far, for no tick comes after the end."""
+        commands: list[Command] = []
+        self._reports.tick()
+        self._tell(commands)
+        return commands
 
     def farewell(self, reason: Reason, why: str) -> list[Command]:
         """End it and say why, as the device's version can."""

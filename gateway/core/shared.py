@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.core.budgets import Budgets
 from gateway.core.counters import Counters
+from gateway.core.holdings import Holdings
 from gateway.core.keyring import KeyRing
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
@@ -34,6 +36,8 @@ class Shared:
     """A client id that nobody has."""
     counters: Counters = field(default_factory=Counters)
     recorder: Recorder = field(default_factory=Recorder)
+    budgets: Budgets = field(default_factory=Budgets)
+    holdings: Holdings = field(default_factory=Holdings)
     on_deny: OnDeny = OnDeny.DROP
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)

@@ -11,7 +11,7 @@ levels, and a device that writes `{device}` into its topics must not be taken fo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from gateway.core.identity import Identity
 from gateway.core.rules import Rule, resolve, template_values
@@ -20,6 +20,9 @@ from gateway.mqtt.topics import covers
 VALUES_LEAST = 3
 """So many values of a level, all others being equal, and it varies."""
 
+_COMPARING = 2
+"""Steps of effort to compare a filter with a template."""
+_ENDLESS = 2**62
 _CLIENT = "{client}"
 _Levels = tuple[str, ...]
 
@@ -73,25 +76,47 @@ def is_marked(level: str) -> bool:
     return len(level) > 1 and level[0] == "+"
 
 
+class Effort:
+    """So much work and no more, in steps of one or two microseconds."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def takes(self, steps: int) -> bool:
+        """Whether there are so many steps left, which are taken. If not, there are none from now on."""
+        self.left = max(self.left - steps, 0)
+        return self.left > 0
+
+
 def generalised(
-    templates: Collection[str], refused: Iterable[str] = (), may: Callable[[str], bool] = lambda _: True
+    templates: Collection[str],
+    refused: Iterable[str] = (),
+    may: Callable[[str], bool] = lambda _: True,
+    effort: Effort | None = None,
 ) -> dict[str, str]:
     """What each template becomes when levels that vary become `+`.
 
     A level varies when at least three values of it were seen with all other levels equal, placeholders not
     counted; it stays as it is when the `+` would take in one of the `refused` templates, or `may` says no.
+    Whoever names topics says how much work that is: at the end of `effort` all stays as it has become.
     """
+    effort = effort or Effort(_ENDLESS)
     sources: dict[_Levels, list[str]] = {tuple(one.split("/")): [one] for one in templates}
-    kept_out = [one for one in refused if tuple(one.split("/")) not in sources]
+    kept_out: defaultdict[int, list[str]] = defaultdict(list)
+    for one in refused:
+        if (levels := tuple(one.split("/"))) not in sources:
+            kept_out[len(levels)].append(one)
     blocked: set[_Levels] = set()
     while True:
-        by_position = _varying(sources, blocked)
+        by_position = _varying(sources, blocked, effort)
         # The level with the most values first, for it is the least likely to be a word with a meaning.
         for at in sorted(by_position, key=lambda at: (-_most(by_position[at].values()), at)):
             wider = {
                 wide: group
                 for wide, group in by_position[at].items()
-                if not _takes_in(wide, kept_out) and may("/".join(wide))
+                if not _takes_in(wide, kept_out, effort) and may("/".join(wide))
             }
             blocked |= by_position[at].keys() - wider.keys()
             for wide, group in wider.items():
@@ -104,11 +129,13 @@ def generalised(
 
 
 def _varying(
-    templates: Collection[_Levels], blocked: Collection[_Levels]
+    templates: Collection[_Levels], blocked: Collection[_Levels], effort: Effort
 ) -> dict[int, dict[_Levels, list[_Levels]]]:
     """By position: the templates that are the same but for this level, under what they would become."""
     groups: defaultdict[int, defaultdict[_Levels, list[_Levels]]] = defaultdict(lambda: defaultdict(list))
     for levels in templates:
+        if not effort.takes(len(levels)):
+            return {}
         for at, level in enumerate(levels):
             # A first level with a $ is reached by no `+` [MQTT-4.7.2-1].
             if level not in {"+", "#"} and level[:1] != "{" and (at or level[:1] != "$"):
@@ -129,6 +156,10 @@ def _most(groups: Iterable[Sequence[_Levels]]) -> int:
     return max(map(len, groups))
 
 
-def _takes_in(levels: _Levels, refused: Iterable[str]) -> bool:
-    wide = "/".join(levels)
-    return any(covers(wide, one) for one in refused)
+def _takes_in(levels: _Levels, refused: Mapping[int, Sequence[str]], effort: Effort) -> bool:
+    """Whether it covers one of these, by the number of their levels; also when there is no time to look."""
+    wide, size = "/".join(levels), len(levels)
+    # Without a `#` a filter covers none of another size.
+    sizes = [size] if levels[-1] != "#" else [one for one in refused if one >= size - 1]
+    asked = [one for its_size in sizes for one in refused.get(its_size, ())]
+    return not effort.takes(1 + _COMPARING * len(asked)) or any(covers(wide, one) for one in asked)

@@ -22,7 +22,7 @@ def encode_length(value: int) -> bytes:
     raise PacketTooLarge("no packet can be that long")
 
 
-def read_length(data: bytes, pos: int, end: int) -> tuple[int, int] | None:
+def read_length(data: bytes | bytearray, pos: int, end: int) -> tuple[int, int] | None:
     """The Variable Byte Integer at `pos` and the position behind it; None when it is cut off.
 
     A fourth byte with the continuation bit is refused at once: the fifth is not waited for. Raises
@@ -39,6 +39,20 @@ def read_length(data: bytes, pos: int, end: int) -> tuple[int, int] | None:
         if shift == 28:
             raise Unanswerable("a length of more than four bytes")
     return None
+
+
+def first_packet(data: bytearray, most: int, too_long: str) -> tuple[int, int] | None:
+    """Where the body of the packet at the beginning begins and ends; None while it is not whole.
+
+    Raises PacketTooLarge, with those words, from its header alone: more than `most` bytes are not waited for.
+    """
+    length = read_length(data, 1, len(data))
+    if length is None:
+        return None
+    size, body = length
+    if body + size > most:
+        raise PacketTooLarge(too_long)
+    return (body, body + size) if body + size <= len(data) else None
 
 
 def encode_binary(data: bytes) -> bytes:

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 class BusLink(asyncio.Protocol):
     """Passes what the bus sends to the link of its device."""
 
-    __slots__ = ("_device", "transport")
+    __slots__ = ("_device", "_paused", "transport")
 
     def __init__(self, device: DeviceLink) -> None:
         self._device = device
+        self._paused = 0
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -31,6 +32,20 @@ class BusLink(asyncio.Protocol):
         self.transport = None
         self._device.bus_lost(exc)
 
+    def pause_reading(self, reason: int) -> None:
+        """Read nothing from the bus for this reason."""
+        if not self._paused and self.transport is not None:
+            self.transport.pause_reading()
+        self._paused |= reason
+
+    def resume_reading(self, reason: int) -> None:
+        """This reason is gone."""
+        if not self._paused & reason:
+            return
+        self._paused &= ~reason
+        if not self._paused and self.transport is not None:
+            self.transport.resume_reading()
+
     def pause_writing(self) -> None:
         """The bus reads slower than the device writes."""
         self._device.pause_reading(BUS_FULL)
@@ -40,7 +55,9 @@ class BusLink(asyncio.Protocol):
         self._device.resume_reading(BUS_FULL)
 
 
-# Why nothing is read from a device. Reading goes on when no reason is left.
+# Why nothing is read from a device, or from the bus. Reading goes on when no reason is left.
 AUTHENTICATING = 1
 OVER_RATE = 2
 BUS_FULL = 4
+NOT_ITS_TURN = 8
+DEVICE_FULL = 16

@@ -7,16 +7,19 @@ device may take to say who it is, and how long the bus may take to answer.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, cast
 
 from gateway.core.bridge import Bridge, Phase
 from gateway.core.commands import (
     Authenticate,
+    AwaitTurn,
     Call,
     Close,
     Command,
     Established,
     OpenBus,
+    PauseBus,
     PauseDevice,
     Reauthenticate,
     Report,
@@ -35,14 +38,17 @@ from gateway.core.events import (
     Reauthenticated,
     ReauthenticationFailed,
     Tick,
+    Turn,
 )
 from gateway.core.identity import Device
 from gateway.faults import contain, contained
 from gateway.mqtt.reasons import Reason
-from gateway.net.bus_link import AUTHENTICATING, OVER_RATE, BusLink
+from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
+from gateway.net.presence import has_left
 from gateway.net.tls import certificate_name
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
+from gateway.tls_records import TooLittleData, tls_of
 
 if TYPE_CHECKING:
     from gateway.net.door import Door
@@ -53,11 +59,8 @@ _BUS_DEADLINE = 10.0
 """For the bus to accept the connection, and again to answer the CONNECT, in seconds."""
 _CLOSE_DEADLINE = 5.0
 """For the last bytes to leave, in seconds."""
-_ANSWERS_MAX = 1_048_576
-"""What may wait for a device that does not read, beyond two of the longest packets, in bytes."""
 
-_TICK = Tick()
-_IDLE_TICK = Tick(reading=False)
+_TURN = Turn()
 _log = get_logger()
 
 
@@ -67,9 +70,11 @@ class DeviceLink(asyncio.Protocol):
     __slots__ = (
         "_bus",
         "_deadline",
+        "_deciding",
         "_door",
         "_paused",
         "_transport",
+        "_unread",
         "_why",
         "_write_paused",
         "address",
@@ -95,8 +100,12 @@ class DeviceLink(asyncio.Protocol):
         self._deadline = deadline
         self._transport: asyncio.Transport | None = None
         self._bus: BusLink | None = None
+        self._deciding: asyncio.Task[None] | None = None
+        """Its login, while that waits for a hash."""
         self._paused = 0
         self._write_paused = False
+        self._unread = 0
+        """Bytes of answers that the device does not take, as they are counted with those of others."""
         self._why = ""
         """Why the gateway ended it, if it did so without a word."""
 
@@ -106,6 +115,8 @@ class DeviceLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
         self._transport = cast("asyncio.Transport", transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(self._transport)
         self._door.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -127,8 +138,17 @@ class DeviceLink(asyncio.Protocol):
     @contained
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
+        if (tls := tls_of(self._transport)) is not None:
+            tls.forget()
         self._transport = None
         self._door.forget(self)
+        self._count_unread(0)
+        if isinstance(exc, ssl.SSLError):
+            self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
+            if self.device is not None:
+                self._door.tell(self, Report("session", "refused", self._why))
+        if self._deciding is not None:
+            self._deciding.cancel()  # its place in the queue is another's
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -150,15 +170,16 @@ class DeviceLink(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The device reads slower than the bus writes."""
         self._write_paused = True
-        if self._bus is not None and self._bus.transport is not None:
-            self._bus.transport.pause_reading()
+        if self._bus is not None:
+            self._bus.pause_reading(DEVICE_FULL)
 
     @contained
     def resume_writing(self) -> None:
         """The device caught up."""
         self._write_paused = False
-        if self._bus is not None and self._bus.transport is not None:
-            self._bus.transport.resume_reading()
+        self._count_unread(0)
+        if self._bus is not None:
+            self._bus.resume_reading(DEVICE_FULL)
 
     @contained
     def pause_reading(self, reason: int) -> None:
@@ -204,11 +225,16 @@ class DeviceLink(asyncio.Protocol):
         if transport is None:
             return
         transport.write(data)
-        if self._write_paused:
-            # The bus is not read any more: this is answers of ours to a device that does not take them.
-            most = _ANSWERS_MAX + 2 * self._door.shared.policy.limits.packet_size
-            if transport.get_write_buffer_size() > most:
-                self.abort("it does not read the answers to what it sends")
+        # The bus is not read any more then: this is answers of ours to a device that does not take them.
+        if self._write_paused and not self._count_unread(transport.get_write_buffer_size()):
+            self.abort("it does not read the answers to what it sends")
+
+    def _count_unread(self, size: int) -> bool:
+        """Count what the device does not take; whether that is within the bounds for it and for all."""
+        if size == self._unread or self.device is None:
+            return True
+        more, self._unread = size - self._unread, size
+        return self._door.unread.add(self.device.device_id, more, self._door.shared.policy.limits)
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
@@ -221,14 +247,15 @@ class DeviceLink(asyncio.Protocol):
                 self._deadline = self._door.now() + 2 * _BUS_DEADLINE
                 self._door.tasks.start(contain(self, self._open_bus(connect)))
             case Established():
+                if (tls := tls_of(self._transport)) is not None:
+                    tls.trust()
                 self.resume_reading(AUTHENTICATING)
                 identity = self.bridge.identity
-                _log.info(
+                grant = identity.grant if identity else None
+                self._note(
                     "connected",
-                    device=self.claimed,
-                    address=self.address,
                     client_id=identity.client_id if identity else None,
-                    connection=self.connection_id,
+                    narrowed=(grant.narrowed or None) if grant else None,
                 )
             case Call():
                 identity = self.bridge.identity
@@ -238,10 +265,35 @@ class DeviceLink(asyncio.Protocol):
                 self._reauthenticate(token)
             case PauseDevice():
                 self.pause_reading(OVER_RATE)
+            case PauseBus():
+                if self._bus is not None:
+                    self._bus.pause_reading(OVER_RATE)
+            case AwaitTurn():
+                self._await_turn()
             case Report():
                 self._door.tell(self, command)
             case Close(why):
                 self._close(why)
+
+    def _await_turn(self) -> None:
+        if not self._paused & NOT_ITS_TURN:
+            self.pause_reading(NOT_ITS_TURN)
+            if self._bus is not None:
+                self._bus.pause_reading(NOT_ITS_TURN)
+            self._door.turns.wait(self.claimed or "", self._take_turn)
+
+    @contained
+    def _take_turn(self) -> None:
+        was, self._paused = self._paused, self._paused & ~NOT_ITS_TURN
+        self.receive(_TURN)
+        self._read_again(was)
+        if self._bus is not None and not self._paused & NOT_ITS_TURN:
+            self._bus.resume_reading(NOT_ITS_TURN)
+
+    def _read_again(self, was: int) -> None:
+        """Reading goes on if a reason against it is gone and none has come."""
+        if was and not self._paused and self._transport is not None:
+            self._transport.resume_reading()
 
     # Who is there
 
@@ -270,7 +322,7 @@ class DeviceLink(asyncio.Protocol):
             door.shared.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            door.tasks.start(contain(self, self._verify(command, certificate)))
+            self._deciding = door.tasks.start(contain(self, self._verify(command, certificate)))
 
     async def _verify(self, command: Authenticate, certificate: str | None) -> None:
         door = self._door
@@ -281,6 +333,7 @@ class DeviceLink(asyncio.Protocol):
                 certificate_id=certificate,
                 address=self._host,
                 token=command.token,
+                has_left=lambda: has_left(self._transport),
             )
         except LoginRefused as refused:
             self._refuse(refused)
@@ -323,7 +376,6 @@ class DeviceLink(asyncio.Protocol):
             return  # it did not wait for the answer
         reason = self._door.admit(self, device)
         if reason is not None:
-            self._door.tell(self, Report("login", "refused", "as many connections as acl/limits.toml allows"))
             self.receive(AuthenticationFailed(reason))
             return
         self.device = device
@@ -361,13 +413,17 @@ class DeviceLink(asyncio.Protocol):
     # Time, and the end
 
     @contained
-    def tick(self, now: float) -> None:
-        """A second went by."""
+    def tick(self, now: float, second: int) -> None:
+        """A second went by: the one of this number."""
         phase = self.bridge.phase
         if phase is Phase.ESTABLISHED or phase is Phase.LEAVING:
-            tick = _IDLE_TICK if self._paused else _TICK
-            self.resume_reading(OVER_RATE)
-            self.receive(tick)
+            was, self._paused = self._paused, self._paused & ~OVER_RATE
+            if self._bus is not None:
+                self._bus.resume_reading(OVER_RATE)
+            self.receive(Tick(reading=not was, second=second))
+            self._read_again(was)
+        elif phase is Phase.AUTHENTICATING and has_left(self._transport):
+            self.abort("it left before its login was decided")
         elif now < self._deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:
@@ -377,7 +433,7 @@ class DeviceLink(asyncio.Protocol):
         elif phase is Phase.OPENING_BUS:
             self._door.bus.failed("it accepts connections but does not answer")
             self._door.shared.counters.bus_connect_failures += 1
-            self.receive(BusUnavailable())
+            self.receive(BusUnavailable(asked=True))
         else:
             self.abort("its last bytes could not leave")
 
@@ -391,12 +447,16 @@ class DeviceLink(asyncio.Protocol):
 
     def _close(self, why: str) -> None:
         self._deadline = self._door.now() + _CLOSE_DEADLINE
-        # Of strangers there may be any number: they are not worth a line each.
-        tell = _log.info if self.device else _log.debug
-        reason = self._why or why
-        tell(
-            "closed", device=self.claimed, address=self.address, reason=reason, connection=self.connection_id
-        )
+        self._note("closed", reason=self._why or why)
         self._close_bus()
         if self._transport is not None:
+            if (tls := tls_of(self._transport)) is not None:
+                tls.silence()
             self._transport.close()
+
+    def _note(self, event: str, **said: str | None) -> None:
+        """A line of its own for a device, within bounds; of strangers there may be any number."""
+        device = self.device
+        worth = device is not None and self._door.connects.worth_a_line(device.device_id, self._host)
+        tell = _log.info if worth else _log.debug
+        tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

@@ -22,9 +22,12 @@ from gateway.observe.logs import get_logger
 _BACKLOG = 1024
 _PENDING_MAX = 1024
 """TLS handshakes under way at once."""
-_ACCEPTS_AT_ONCE = 64
+_ACCEPTS_AT_ONCE = 8
+"""In one turn of the loop: each is most of a millisecond of handshake later."""
 _SLICES = 5
 """Links get their tick in so many turns a second, to spread the work."""
+_TICKED_TOGETHER = 64
+"""Links that get their tick in one turn of the event loop: about a millisecond."""
 _SETTLE = 0.1
 """After a newcomer, for its handshake and CONNECT, in seconds."""
 _STOP_PATIENCE = 3.0
@@ -129,13 +132,17 @@ class Listener:
             map_large_blocks(wanted=False)
 
     async def tick(self) -> None:
-        """Give every link a tick a second, for ever."""
+        """Give every link a tick a second, for ever; some at a time, so that messages come in between."""
+        second = 0
         while True:
             await asyncio.sleep(1 / _SLICES)
             self._turn = (self._turn + 1) % _SLICES
-            now = self._door.now()
-            for link in [link for link in self._door.links if link.turn == self._turn]:
-                link.tick(now)
+            second += self._turn == 0
+            due = [link for link in self._door.links if link.turn == self._turn]
+            for number, link in enumerate(due, 1):
+                link.tick(self._door.now(), second)
+                if number % _TICKED_TOGETHER == 0:
+                    await asyncio.sleep(0)
 
     def stop_accepting(self) -> None:
         """Let nobody in any more."""

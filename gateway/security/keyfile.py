@@ -127,6 +127,8 @@ def destroy(path: Path, wrapping: Wrapping | None, key_id: str) -> Key:
 
 
 def _ensure(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> bool:
+    if path.exists():
+        return False  # its folder may be mounted read-only
     with writing(path, purpose):
         if path.exists():
             return False

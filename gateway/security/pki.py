@@ -29,6 +29,7 @@ from gateway.files import locked, write_new
 
 _CA_DAYS = 3_650
 _SERVER_DAYS = 825  # what Apple's and others' TLS accept at most of a private CA
+_SERVERS = "the server's certificate"
 _SKEW = timedelta(days=1)  # devices without a clock of their own are often a little early
 _Signer = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _DNS_NAME_LONGEST = 253
@@ -52,11 +53,14 @@ def ensure_server_certificate(certificate: Path, key: Path, *, names: Sequence[s
         for folder in {certificate.parent, key.parent}:
             # Readable, for devices on this machine need the CA; whatever the umask, nobody else's to write.
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if certificate.exists() and key.exists():
+            return []  # nothing is to be made, and the folder may be mounted read-only
         with locked(certificate.parent):
-            if _is_there(certificate, key, "the server's certificate"):
+            if _is_there(certificate, key, _SERVERS):
                 return []
             return _make_server(certificate, key, _subject_names(names))
     except OSError as error:
+        _is_there(certificate, key, _SERVERS)  # which says more if a half of them is
         raise PkiError(f"the certificates in {certificate.parent} cannot be made: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """The gateway's own tokens (JWT, RFC 7519): they say who a device is, the most it may do, and until when.
 
-Owns the keys that sign in memory, the claims, and every reason why a token is not good. What stands in a
+Owns the keys that sign in memory, and every reason why a token is not good; `gateway.security.claims` owns
+what stands in it. What stands in a
 token's header decides nothing: it is compared with the few that there may be, and never parsed
 (algorithm confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not know files, sockets or the policy.
 """
@@ -17,23 +18,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import permutations
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jwt
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.core.identity import Device, Grant, is_device_id
+from gateway.core.identity import Device, Grant
 from gateway.core.keyring import Key, KeyState
-from gateway.mqtt.topics import filter_fault
+from gateway.security.claims import ACTIONS, PRIOR_KIDS_MAX, NotClaims, claims_of, narrowed_to, read_claims
 
 if TYPE_CHECKING:
     from gateway.security.login import Lookup
 
-ISSUER = "mqtt-security-gateway"
-AUDIENCE = "mqtt"
 TOKEN_BYTES = 32_768
 """Longest token that is issued, or looked at."""
+CHAIN_MAX = 30 * 86_400
+"""JWT_CHAIN_MAX when nothing else is set, in seconds."""
 _SECRET_KEY_ID = "hs256"  # noqa: S105 - its name in the header, no secret
 _KNOWN_MAX = 4_096
 _KNOWN_BYTES = 4_194_304
@@ -65,6 +65,10 @@ class PermissionsTooLong(Exception):
     """The permissions do not fit into a token. The text says what to do."""
 
 
+class ChainOver(Exception):
+    """The tokens of this chain have renewed one another for as long as they may. The text says what to do."""
+
+
 def looks_like_token(password: bytes) -> bool:
     """Whether this has the form of a JWT. It is taken for one then and for nothing else: no Argon2 is run."""
     return _LOOK.fullmatch(password) is not None
@@ -83,12 +87,20 @@ class _SigningKey:
 class SigningKeys:
     """The keys that sign tokens or still verify them: all of one algorithm, so that none can be mixed up."""
 
-    def __init__(self, algorithm: str, active: _SigningKey, retired: Sequence[_SigningKey]) -> None:
+    def __init__(
+        self,
+        algorithm: str,
+        active: _SigningKey,
+        retired: Sequence[_SigningKey],
+        destroyed: frozenset[str] = frozenset(),
+    ) -> None:
         self.algorithm = algorithm
         """`alg` (RFC 7518, 3.1; RFC 8037, 3.1)."""
         self._checker = jwt.get_algorithm_by_name(algorithm)
         self._active = active
         self._keys = (active, *retired)
+        self._by_id = {key.key_id: key for key in self._keys}
+        self._destroyed = destroyed
         self._by_header = {header: key for key in self._keys for header in _headers(algorithm, key.key_id)}
 
     @classmethod
@@ -98,7 +110,9 @@ class SigningKeys:
         if len(active) != 1:
             raise ValueError("there is exactly one active signing key")
         retired = [_ed25519(key) for key in keys if key.state is KeyState.VERIFY_ONLY]
-        return cls("EdDSA", active[0], [key for key in retired if key.until is None or key.until > now_s])
+        in_time = [key for key in retired if key.until is None or key.until > now_s]
+        destroyed = frozenset(key.key_id for key in keys if key.state is KeyState.DESTROYED)
+        return cls("EdDSA", active[0], in_time, destroyed)
 
     @classmethod
     def of_secret(cls, secret: bytes) -> SigningKeys:
@@ -116,6 +130,19 @@ class SigningKeys:
     def active_id(self) -> str:
         """`kid` of new tokens."""
         return self._active.key_id
+
+    def distrust(self, grant: Grant, now_s: int) -> str:
+        """Why a token of ours is good no more at `now_s` (Unix seconds) for its keys; empty when it is.
+
+        Its own key has to be here still. Those of the tokens it was renewed from may have had their time,
+        but must not have been destroyed: whoever has such a key made up a token, and had it renewed.
+        """
+        key = self._by_id.get(grant.key_id)
+        if key is None or (key.until is not None and now_s >= key.until):
+            return "signed with a key whose time is over"
+        if not self._destroyed.isdisjoint(grant.prior_keys):
+            return "renewed from a token whose key was destroyed"
+        return ""
 
     def jwks(self) -> dict[str, Any]:
         """The public keys for others to verify with (RFC 7517, 5; RFC 8037, 2). A shared secret has none."""
@@ -157,38 +184,6 @@ class SigningKeys:
         return key if self._checker.verify(signed, key.public, made) else None
 
 
-class _Permissions(msgspec.Struct, forbid_unknown_fields=True):
-    publish: tuple[str, ...]
-    subscribe: tuple[str, ...]
-    encrypt: tuple[str, ...]
-    decrypt: tuple[str, ...]
-
-
-_Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_TokenId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
-
-class _Claims(msgspec.Struct):
-    """Required, but for the two that are our own; a claim that is not here is ignored (RFC 7519, 4).
-
-    Whoever shares JWT_SECRET (HS256) may issue tokens too, and need not know of those two.
-    """
-
-    iss: Literal["mqtt-security-gateway"]
-    sub: str
-    aud: Literal["mqtt"]
-    iat: _Seconds
-    nbf: _Seconds
-    exp: _Seconds
-    jti: _TokenId
-    roles: tuple[str, ...]
-    permissions: _Permissions
-    root: _TokenId | None = None
-    """`jti` of the first token of the chain; else it is this one."""
-    epoch: _Seconds | None = None
-    """The device's `token_epoch`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Issued:
     """A new token: shown once, and kept by nobody but its device."""
@@ -204,19 +199,30 @@ class _Known:
     device_id: str
     grant: Grant
     begins: int
-    key_until: int | None
     size: int
 
 
 class Tokens:
     """Issues tokens, and says whether one is good now."""
 
-    def __init__(self, keys: SigningKeys, lookup: Lookup, *, now: Callable[[], int], ttl: int) -> None:
-        """`now` gives Unix milliseconds; `ttl` is the longest life of a token in seconds (JWT_TTL)."""
+    def __init__(
+        self,
+        keys: SigningKeys,
+        lookup: Lookup,
+        *,
+        now: Callable[[], int],
+        ttl: int,
+        chain_max: int = CHAIN_MAX,
+    ) -> None:
+        """`now` gives Unix milliseconds; `ttl` is the longest life of a token in seconds (JWT_TTL).
+
+        `chain_max` is for how long tokens may renew one another, in seconds (JWT_CHAIN_MAX).
+        """
         self._keys = keys
         self._lookup = lookup
         self._now = now
         self._ttl = ttl
+        self._chain_max = chain_max
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._known_bytes = 0
 
@@ -238,20 +244,23 @@ class Tokens:
         *,
         ttl: int | None = None,
         parent: Grant | None = None,
+        narrowed: bool = False,
     ) -> Issued:
         """A token for the device, for `ttl` seconds and never for longer than JWT_TTL.
 
-        `permissions` are topic filters by action; they are not judged here. One that is asked for with a
-        token (`parent`) is issued for no longer than that one was, is of its chain, and revoked with it.
-        Raises PermissionsTooLong.
+        `permissions` are topic filters by action; they are not judged here. `narrowed`: they are fewer than
+        the device has, so that the token opens sessions of its own on the bus. One that is asked for with a
+        token (`parent`) is issued for no longer than that one was, is of its chain, revoked with it, narrowed
+        as it is, and over when its chain is. Raises PermissionsTooLong, ChainOver, and TokenRefused for a
+        parent whose key is gone.
         """
         now = self._now() // 1000
         life = self._ttl if ttl is None else min(ttl, self._ttl)
         if parent is not None:
-            # Else a token of a minute would be one of a day for whoever asks.
-            life = min(life, parent.expires_at - parent.issued_at)
             # Revoking the parent revokes what was issued since: also where the clock was set back meanwhile.
             now = max(now, parent.issued_at)
+            life = min(life, self._life_after(parent, device, now))
+        filters = {action: tuple(permissions.get(action, ())) for action in ACTIONS}
         token_id = str(uuid.uuid4())
         grant = Grant(
             token_id=token_id,
@@ -259,31 +268,42 @@ class Tokens:
             epoch=device.token_epoch,
             issued_at=now,
             expires_at=now + life,
-            permissions={
-                action: tuple(permissions.get(action, ())) for action in _Permissions.__struct_fields__
-            },
+            permissions=filters,
+            key_id=self._keys.active_id,
+            prior_keys=() if parent is None else self._keys_before(parent),
+            narrowed=narrowed_to(filters) if narrowed else "" if parent is None else parent.narrowed,
+            root_issued_at=now if parent is None else parent.chain_began,
         )
-        token = self._keys.sign(
-            {
-                "iss": ISSUER,
-                "sub": device.device_id,
-                "aud": AUDIENCE,
-                "iat": grant.issued_at,
-                "nbf": grant.issued_at,
-                "exp": grant.expires_at,
-                "jti": grant.token_id,
-                "root": grant.root,
-                "epoch": grant.epoch,
-                "roles": list(device.roles),
-                "permissions": {action: list(filters) for action, filters in grant.permissions.items()},
-            }
-        )
+        token = self._keys.sign(claims_of(device, grant))
         if len(token) > TOKEN_BYTES:
             raise PermissionsTooLong(
                 f"what {device.device_id} may do does not fit into a token of {TOKEN_BYTES:,} bytes: "
                 "give its roles fewer rules, with wildcards"
             )
         return Issued(token, grant)
+
+    def _life_after(self, parent: Grant, device: Device, now: int) -> int:
+        """For how many seconds a token that is issued from this one may be good."""
+        if why := self._keys.distrust(parent, now):
+            raise TokenRefused(TokenFault.INVALID, why, device.device_id)
+        left = parent.chain_began + self._chain_max - now
+        if left <= 0:
+            raise ChainOver(
+                "Tokens were renewed from one another for as long as JWT_CHAIN_MAX allows: log in with the "
+                "secret or the certificate."
+            )
+        # Else a token of a minute would be one of a day for whoever asks.
+        return min(left, parent.expires_at - parent.issued_at)
+
+    def _keys_before(self, parent: Grant) -> tuple[str, ...]:
+        before = dict.fromkeys((*parent.prior_keys, parent.key_id))
+        before.pop(self._keys.active_id, None)
+        if len(before) > PRIOR_KIDS_MAX:
+            raise ChainOver(
+                f"Tokens were renewed from one another over {PRIOR_KIDS_MAX} rotations of the signing key: "
+                "log in with the secret or the certificate."
+            )
+        return tuple(before)
 
     def verify(self, token: bytes) -> tuple[Device, Grant]:
         """The device of a token that is good at this moment, and what it grants. Raises TokenRefused.
@@ -293,8 +313,8 @@ class Tokens:
         known = self._read(token)
         device_id, grant = known.device_id, known.grant
         now = self._now() // 1000
-        if known.key_until is not None and now >= known.key_until:
-            raise TokenRefused(TokenFault.INVALID, "signed with a key whose time is over", device_id)
+        if why := self._keys.distrust(grant, now):
+            raise TokenRefused(TokenFault.INVALID, why, device_id)
         if now < known.begins:
             raise TokenRefused(TokenFault.INVALID, "not valid yet", device_id)
         if now >= grant.expires_at:
@@ -338,31 +358,14 @@ class Tokens:
         if key is None:
             raise TokenRefused(TokenFault.INVALID, "not signed with a key of ours")
         try:
-            claims = _claims.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
-        except (ValueError, RecursionError):
-            raise TokenRefused(TokenFault.INVALID, "claims that are not those of a token") from None
-        if None in {claims.root, claims.epoch} and self._keys.algorithm != "HS256":
-            raise TokenRefused(TokenFault.INVALID, "claims that are not those of a token")
-        filters = (
-            claims.permissions.publish,
-            claims.permissions.subscribe,
-            claims.permissions.encrypt,
-            claims.permissions.decrypt,
-        )
-        if not is_device_id(claims.sub) or any(filter_fault(one) for some in filters for one in some):
-            raise TokenRefused(TokenFault.INVALID, "a subject or a permission that can't be")
-        grant = Grant(
-            token_id=claims.jti,
-            root=claims.root or claims.jti,
-            epoch=claims.epoch,
-            issued_at=claims.iat,
-            expires_at=claims.exp,
-            permissions=dict(zip(_Permissions.__struct_fields__, filters, strict=True)),
-        )
-        return _Known(claims.sub, grant, max(claims.nbf, claims.iat), key.until, len(token))
+            device_id, grant, begins = read_claims(
+                payload, key_id=key.key_id, shared=self._keys.algorithm == "HS256"
+            )
+        except NotClaims as error:
+            raise TokenRefused(TokenFault.INVALID, str(error)) from None
+        return _Known(device_id, grant, begins, len(token))
 
 
-_claims = msgspec.json.Decoder(_Claims)
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 

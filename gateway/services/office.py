@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.shared import Shared
-from gateway.security.tokens import Issued, PermissionsTooLong, Tokens
+from gateway.security.tokens import ChainOver, Issued, PermissionsTooLong, TokenRefused, Tokens
+from gateway.services import refusals
 from gateway.services.rates import Rates
 from gateway.services.shapes import Code, Refusal
 from gateway.store import IssuedToken
@@ -33,7 +34,7 @@ class TokenOffice:
         """A token for a device that has shown who it is, with all that the policy allows it now.
 
         `source` is `auth` or `api`, for the record. With a token (`parent`) one gets no more than that one
-        grants, and it is revoked with it. Raises Refusal.
+        grants, and it is revoked with it; renewing it in turn has an end (JWT_CHAIN_MAX). Raises Refusal.
         """
         policy = self._shared.policy
         if not self._rates.take(device.device_id, policy.limits.tokens_per_minute, _MINUTE):
@@ -54,6 +55,10 @@ class TokenOffice:
         except PermissionsTooLong as error:
             words = "This device's rights do not fit into a token: its roles need fewer rules."
             raise Refusal(Code.TOO_LARGE, words, why=str(error)) from None
+        except ChainOver as error:
+            raise Refusal(Code.TOKEN_EXPIRED, str(error)) from None
+        except TokenRefused as error:
+            raise refusals.of_token(error) from None
         self._shared.counters.tokens_issued += 1
         self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
         return issued

@@ -3,9 +3,10 @@
 SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads `gateway.store.directory`.
 """
 
+from gateway.core.identity import OBSERVE_MOST
 from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
 from gateway.store.records import Refusal
-from gateway.store.store import OBSERVE_MOST, Store, open_store
+from gateway.store.store import Store, open_store
 from gateway.store.tokens import IssuedToken
 
 __all__ = [

@@ -7,7 +7,8 @@ on nobody new is let in, for a device disabled meanwhile would be among them (pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from gateway.core.identity import Device
 from gateway.store.errors import StoreError
@@ -17,6 +18,7 @@ _ASK_ANYWAY = 4  # looks; the mark may miss a change, and promise 6 leaves one s
 _RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
 _RETRY_SECONDS_MOST = 1.0
 _ANSWER_SECONDS = 5.0
+_ANSWER_STEPS = 50
 
 
 class Directory:
@@ -73,8 +75,7 @@ class Directory:
             await asyncio.sleep(wait)
             try:
                 if self.available:
-                    async with asyncio.timeout(_ANSWER_SECONDS):  # a disk may hang instead of failing
-                        await self._catch_up()
+                    await _patiently(self._catch_up())  # a disk may hang instead of failing
                 else:
                     await self._store.reopen()
                     await self.load()
@@ -116,3 +117,21 @@ class Directory:
             self.available = available
             for callback in self._on_availability:
                 callback(available, reason)
+
+
+async def _patiently(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for an answer of the store. Raises TimeoutError when it takes `_ANSWER_SECONDS`.
+
+    Counted in steps of the event loop's own: one that stalls for seconds has lost one step by that. A stalled
+    loop must not be taken for a hung disk, for then nobody is let in.
+    """
+    task = asyncio.create_task(work)  # noqa: TID251 - held here until it ends
+    try:
+        for _ in range(_ANSWER_STEPS):
+            done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS / _ANSWER_STEPS)
+            if done:
+                return await task
+        raise TimeoutError
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

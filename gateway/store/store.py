@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.identity import Device, Revocation, is_device_id, is_label
+from gateway.core.holdings import Held
+from gateway.core.identity import OBSERVE_MOST, Device, Revocation, is_device_id, is_label
 from gateway.core.recorder import Observation
+from gateway.store import held as held_rows
 from gateway.store import records
 from gateway.store import tokens as token_rows
 from gateway.store.engine import Database, sqlite_path
@@ -28,8 +30,6 @@ _CHANGES_KEPT = 86_400
 """How long the change log reaches back, in seconds."""
 _EVENTS_KEPT = 10_000
 """Of those that no gateway has told yet: the newest."""
-OBSERVE_MOST = 7 * 86_400
-"""How long a device may be observed, in seconds: it has nearly all rights meanwhile."""
 
 
 async def open_store(url: str) -> Store:
@@ -89,7 +89,7 @@ class Store:
             query = query.where(devices.c.device_id.in_(only))
         async with self._database.transaction(write=False) as connection:
             rows = (await connection.execute(query)).all()
-            revoked = await token_rows.revocations(connection, _now(), only)
+            revoked = await token_rows.revocations(connection, only)
             return [_device(row, revoked.get(row.device_id, ())) for row in rows]
 
     async def set_enabled(self, device_id: str, *, enabled: bool) -> Device:
@@ -141,7 +141,7 @@ class Store:
             row = result.one_or_none()
             if row is None:
                 raise UnknownDevice(device_id)
-            revoked = await token_rows.revocations(connection, now, [device_id])
+            revoked = await token_rows.revocations(connection, [device_id])
             return _device(row, revoked.get(device_id, ()))
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
@@ -163,6 +163,7 @@ class Store:
             await _log_change(connection, device_id)
             await token_rows.forget(connection, device_id, records=True)
             await records.forget(connection, device_id)
+            await held_rows.forget(connection, [device_id])
             result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
             if result.rowcount == 0:
                 raise UnknownDevice(device_id)
@@ -204,17 +205,26 @@ class Store:
         async with self._database.transaction(write=False) as connection:
             return await token_rows.read(connection, device_id, _now())
 
-    async def revoke_token(self, *, device_id: str, root: str, since: int, until: int) -> Revocation:
-        """Revoke the tokens of a chain that were issued at `since` or later; `until` all have expired.
+    async def revoke_token(self, *, device_id: str, root: str, since: int, until: int) -> Revocation | None:
+        """Revoke the tokens of a chain that were issued at `since` or later; `until` all should have expired.
 
-        Both in Unix seconds. What is stored may be wider, where the chain was revoked before. Raises
+        Both in Unix seconds. What is stored may be wider, where the chain was revoked before. None: the
+        device had as many revocations as are kept, and all its tokens until now are revoked instead. Raises
         UnknownDevice.
         """
         async with self._database.transaction(write=True) as connection:
             if await _find(connection, device_id) is None:
                 raise UnknownDevice(device_id)
-            _, now = await _log_change(connection, device_id)
-            return await token_rows.revoke(connection, device_id, Revocation(root, since, until), now)
+            seq, now = await _log_change(connection, device_id)
+            kept = await token_rows.revoke(connection, device_id, Revocation(root, since, until))
+            if kept is None:
+                await token_rows.forget(connection, device_id, records=False)
+                await connection.execute(
+                    update(devices)
+                    .where(devices.c.device_id == device_id)
+                    .values(token_epoch=seq, updated_at=now)
+                )
+            return kept
 
     async def note_event(self, event: Mapping[str, object]) -> None:
         """Have a running gateway tell what was done here: JSON values, and no secret among them."""
@@ -265,6 +275,36 @@ class Store:
         async with self._database.transaction(write=True) as connection:
             await records.prune(connection, _now())
 
+    async def save_held(self, held: Sequence[Held]) -> None:
+        """Keep what devices hold on the bus, in the place of what was kept; nothing of a removed device."""
+        if held:
+            async with self._database.transaction(write=True) as connection:
+                await held_rows.save(connection, held)
+
+    async def held(self, device_id: str | None = None) -> list[Held]:
+        """What was kept of what a device holds, or all devices."""
+        async with self._database.transaction(write=False) as connection:
+            return await held_rows.read(connection, None if device_id is None else [device_id])
+
+    async def forget_held(self, device_ids: Collection[str] | None) -> None:
+        """Count what these devices hold from nothing, in a running gateway too; None: all rows go."""
+        async with self._database.transaction(write=True) as connection:
+            if device_ids is None:
+                await held_rows.forget_all(connection)
+                return
+            await held_rows.forget(connection, device_ids)
+            for device_id in device_ids:
+                await _log_change(connection, device_id)
+
+    async def take_forgotten(self) -> list[str]:
+        """Of which devices that was asked. Nobody else gets them."""
+        async with self._database.transaction(write=False) as connection:
+            device_ids = await held_rows.forgotten(connection)
+        if device_ids:
+            async with self._database.transaction(write=True) as connection:
+                await held_rows.forgot(connection, device_ids)
+        return device_ids
+
     async def add_key_uses(self, key_id: str, n: int) -> int:
         """Count `n` more uses of the sealing key; the answer is how many there are now."""
         if n < 1:
@@ -310,7 +350,7 @@ async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
     row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
     if row is None:
         return None
-    revoked = await token_rows.revocations(connection, _now(), [device_id])
+    revoked = await token_rows.revocations(connection, [device_id])
     return _device(row, revoked.get(device_id, ()))
 
 

@@ -1,7 +1,8 @@
 """The rows of tokens that were issued and of those that were revoked.
 
 Works on a connection, in the transaction of whoever calls. Knows no token itself: only its id, its chain
-and its times. Both tables lose what has expired, and no device can fill them.
+and its times. Records are lost once they have expired. Revocations are not: a clock that ran ahead for a
+moment would undo them for ever. They go with their device, and with its epoch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.identity import Device, Grant, Revocation
@@ -19,6 +20,8 @@ from gateway.store.schema import token_revocations, tokens
 
 _KEPT_OF_A_DEVICE = 1_000
 """Records: one that asks for tokens without end pushes out its own, and no revocation needs them."""
+REVOCATIONS_MOST = 100
+"""Of one device: with the next one all its tokens are revoked, and these are not needed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +90,15 @@ async def read(connection: AsyncConnection, device_id: str | None, now: int) -> 
     return [IssuedToken(**row) for row in (await connection.execute(query)).mappings()]
 
 
-async def revoke(connection: AsyncConnection, device_id: str, revocation: Revocation, now: int) -> Revocation:
-    """Keep the revocation, widened by one of the same chain that is there, and drop those that are over."""
+async def revoke(connection: AsyncConnection, device_id: str, revocation: Revocation) -> Revocation | None:
+    """Keep the revocation, widened by one of the same chain that is there. None: there are too many."""
     table = token_revocations
-    await connection.execute(delete(table).where(table.c.until <= now))
     same = (table.c.device_id == device_id) & (table.c.root == revocation.root)
     row = (await connection.execute(select(table).where(same))).one_or_none()
     if row is None:
+        many = select(func.count()).select_from(table).where(table.c.device_id == device_id)
+        if (await connection.execute(many)).scalar_one() >= REVOCATIONS_MOST:
+            return None
         values = {"root": revocation.root, "since": revocation.since, "until": revocation.until}
         await connection.execute(insert(table).values(device_id=device_id, **values))
         return revocation
@@ -103,11 +108,11 @@ async def revoke(connection: AsyncConnection, device_id: str, revocation: Revoca
 
 
 async def revocations(
-    connection: AsyncConnection, now: int, only: Collection[str] | None = None
+    connection: AsyncConnection, only: Collection[str] | None = None
 ) -> Mapping[str, tuple[Revocation, ...]]:
-    """The revocations that are not over, by device; of the devices in `only`, or of all."""
+    """The revocations by device; of the devices in `only`, or of all."""
     table = token_revocations
-    query = select(table).where(table.c.until > now).order_by(table.c.device_id, table.c.root)
+    query = select(table).order_by(table.c.device_id, table.c.root)
     if only is not None:
         query = query.where(table.c.device_id.in_(only))
     found: defaultdict[str, tuple[Revocation, ...]] = defaultdict(tuple)

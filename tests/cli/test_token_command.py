@@ -3,11 +3,14 @@
 import asyncio
 import base64
 import json
+import sqlite3
+from contextlib import closing
 
 import jwt
 import pytest
 
 from gateway.store import open_store
+from gateway.store.tokens import REVOCATIONS_MOST
 
 
 @pytest.fixture
@@ -76,20 +79,63 @@ def test_a_token_that_would_be_over_at_once_is_not_issued(place):
     assert (code, "--ttl" in err) == (2, True)
 
 
-def test_a_revocation_outlives_what_is_renewed_before_the_gateway_sees_it(place):
-    """Good again in its last seconds, it could be renewed, and the chain would be back for ever."""
-    issued = issue(place, "--ttl 90s")
-    assert place.shell(f"gateway-admin token revoke {issued['token_id']}")[0] == 0
+def claims_of(issued):
+    return jwt.decode(issued["token"], options={"verify_signature": False})
 
-    async def revocations():
+
+def test_a_token_for_less_says_that_it_was_narrowed(place):
+    """Also where it names all that the policy allows: what counts is what was asked for."""
+    assert "narrowed" not in claims_of(issue(place))
+    everything = issue(place)["permissions"]
+    options = [f"--{action} '{one}'" for action, filters in everything.items() for one in filters]
+    narrow, same = issue(place, *options), issue(place, *reversed(options))
+    assert narrow["permissions"].keys() == everything.keys()
+    assert len(claims_of(narrow)["narrowed"]) == 32
+    assert claims_of(narrow)["narrowed"] == claims_of(same)["narrowed"]
+    other = claims_of(issue(place, "--publish devices/lamp-1/state"))["narrowed"]
+    assert other != claims_of(narrow)["narrowed"]
+
+
+def test_a_revocation_is_kept_whatever_time_it_is(place):
+    """Pruned by a clock that ran ahead, what it revoked would be good again, and be renewed."""
+    revoked = [issue(place, "--ttl 90s") for _ in range(2)]
+    with closing(sqlite3.connect(place.folder / "data/gateway.db")) as database:
+        for each in revoked:
+            assert place.shell(f"gateway-admin token revoke {each['token_id']}")[0] == 0
+            database.execute("UPDATE token_revocations SET until = 1")
+            database.commit()
+        assert database.execute("SELECT count(*) FROM token_revocations").fetchone() == (2,)
+    for each in revoked:
+        _, out, _ = place.shell("gateway-admin token verify --json", stdin=each["token"].encode())
+        assert json.loads(out)["error"] == "token_revoked"
+
+
+def test_with_too_many_revocations_all_tokens_of_the_device_are_revoked_and_it_says_so(place):
+    async def fill(count):
         store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
-        device = await store.device("lamp-1")
+        for number in range(count):
+            await store.revoke_token(device_id="lamp-1", root=f"t{number}", since=0, until=2**33)
         await store.close()
-        return device.revocations
 
-    (one,) = asyncio.run(revocations())
-    # A day is the longest life, and the store may have been busy.
-    assert one.until > one.since + 86_400 + 60
+    asyncio.run(fill(REVOCATIONS_MOST))
+    first, second = issue(place), issue(place)
+    place.noted()
+    code, out, _ = place.shell(f"gateway-admin token revoke {first['token_id']} --json")
+    assert (code, json.loads(out)) == (0, {"device_id": "lamp-1", "token_id": None, "revoked": 2})
+    for token in (first, second):
+        code, out, _ = place.shell("gateway-admin token verify --json", stdin=token["token"].encode())
+        assert (code, json.loads(out)["error"]) == (1, "token_revoked")
+    (event,) = place.noted()
+    assert first["token_id"] in event["reason"]
+    assert "all tokens of the device" in event["reason"]
+    # From now on there is room again, and the words of the command say what happened.
+    third = issue(place)["token_id"]
+    _, out, _ = place.shell(f"gateway-admin token revoke {third}")
+    assert f"Token {third} of lamp-1 is revoked" in out
+    asyncio.run(fill(REVOCATIONS_MOST - 1))
+    fourth = issue(place)["token_id"]
+    _, out, _ = place.shell(f"gateway-admin token revoke {fourth}")
+    assert out.startswith(f"All tokens of lamp-1 are revoked, {fourth} among them: 100 revocations")
 
 
 def test_an_expired_token_is_told_apart_and_can_not_be_revoked_alone(place):

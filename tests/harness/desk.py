@@ -76,7 +76,8 @@ class Counter:
             now=lambda: self.now,
             new_client_id=lambda: "auto",
         )
-        signing = SigningKeys.of_keys([Key("s1", os.urandom(32), KeyState.ACTIVE, 0)], 0)
+        self.signing_seed = os.urandom(32)
+        signing = SigningKeys.of_keys([Key("s1", self.signing_seed, KeyState.ACTIVE, 0)], 0)
         self.tokens = Tokens(signing, self.devices, now=lambda: self.now, ttl=3_600)
         self.bearers = Bearers(self.tokens, self.shared.now)
         self.office = TokenOffice(self.shared, self.tokens)

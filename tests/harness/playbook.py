@@ -23,8 +23,17 @@ from unittest.mock import ANY
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.core.bridge import Bridge
-from gateway.core.commands import Authenticate, Close, Command, Established, OpenBus, Report, SendToDevice
-from gateway.core.events import Authenticated, BusBytes, DeviceBytes, Event
+from gateway.core.commands import (
+    Authenticate,
+    AwaitTurn,
+    Close,
+    Command,
+    Established,
+    OpenBus,
+    Report,
+    SendToDevice,
+)
+from gateway.core.events import Authenticated, BusBytes, DeviceBytes, Event, Turn
 from gateway.core.identity import Device, Grant
 from gateway.core.keyring import Key, KeyRing, KeyState, Nonces
 from gateway.core.limits import Limits
@@ -193,6 +202,17 @@ class Ends:
         return f"Ends({self._code})"
 
 
+def react(bridge: Bridge, event: Event) -> list[Command]:
+    """All that comes of an event: as many turns as it takes, as if nobody else were there."""
+    bridge._shared.budgets.work.begin()
+    commands = bridge.receive(event)
+    while AwaitTurn() in commands:
+        commands = [one for one in commands if one != AwaitTurn()]
+        bridge._shared.budgets.work.begin()
+        commands += bridge.receive(Turn())
+    return commands
+
+
 class Playbook:
     """Compares as it goes. Use it in an `assert`, which also sees that nothing is left at the end."""
 
@@ -204,6 +224,7 @@ class Playbook:
     def __rshift__(self, event: Event) -> Playbook:
         self._nothing_left()
         self._trace.append(f">> {_show(event)}")
+        self.bridge._shared.budgets.work.begin()
         self._left = self.bridge.receive(event)
         return self
 

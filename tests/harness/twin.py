@@ -27,7 +27,7 @@ from gateway.core.policy import Effect, Role
 from gateway.core.shared import OnDeny
 from harness import peers, raw
 from harness.peers import Packet, Peer
-from harness.playbook import BOTH, LAMP, READER, ROLES, connack, policy, rule, shared, unseal
+from harness.playbook import BOTH, LAMP, READER, ROLES, connack, policy, react, rule, shared, unseal
 
 # `HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0` looks for half an hour, and elsewhere each time.
 _SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
@@ -136,7 +136,7 @@ class Twin:
         return self._both(BusBytes, data, cuts)
 
     def happens(self, event: Event) -> Said:
-        return self._compare([bridge.receive(event) for bridge in self._bridges])
+        return self._compare([react(bridge, event) for bridge in self._bridges])
 
     def flip(self) -> Said:
         """Put the other policy in force."""
@@ -157,7 +157,7 @@ class Twin:
         return self._compare([whole, pieces])
 
     def _receive(self, which: int, event: Event) -> list[Command]:
-        commands = self._bridges[which].receive(event)
+        commands = react(self._bridges[which], event)
         # The shell lets everybody in: who may come in is not the question here.
         for command in list(commands):
             if isinstance(command, Authenticate):
@@ -211,6 +211,8 @@ class Twin:
         if packet.kind != peers.PUBLISH:
             return
         size = len(packet.payload)
+        if packet.topic.startswith(SENSITIVE) and not self.reader:
+            assert packet.payload or packet.retain, "nobody vouches for it"
         if packet.topic.startswith(SENSITIVE) and packet.payload and not self.reader:
             assert SECRET not in packet.payload
             size = len(unseal(packet.payload, packet.topic)[0])

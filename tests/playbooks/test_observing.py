@@ -23,7 +23,7 @@ from harness.playbook import (
 from gateway.core.bridge import Bridge
 from gateway.core.commands import Authenticate, Close, Report, SendToBus, SendToDevice
 from gateway.core.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
-from gateway.core.identity import Grant
+from gateway.core.identity import OBSERVE_MOST, Grant
 from gateway.core.policy import Action
 from gateway.core.recorder import AGAIN
 
@@ -314,3 +314,9 @@ def test_a_live_connection_follows():
         >> DeviceBytes(other)
         << refused("publish", "other")
     )
+
+
+def test_an_end_further_away_than_any_may_be_is_not_believed():
+    """A clock that ran ahead while somebody asked for a minute would take the rules away for years."""
+    far = dataclasses.replace(WATCHED, observe_until=NOW // SECOND + OBSERVE_MOST + 60)
+    assert established(device=far) >> says("more") << refused("publish", "more")

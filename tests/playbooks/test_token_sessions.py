@@ -291,3 +291,73 @@ def test_tokens_to_look_at_are_slowed_down():
     asked = book.bridge.receive(DeviceBytes(auth() * 50))
     assert 0 < sum(type(one) is Reauthenticate for one in asked) < 12
     assert disconnect(0x87) not in asked
+
+
+# Narrowed tokens
+
+NARROW = dataclasses.replace(GRANT, narrowed="ab" * 16)
+ANOTHER = dataclasses.replace(GRANT, narrowed="cd" * 16)
+
+
+@both
+def test_a_narrow_token_opens_no_session_of_its_device(v5):
+    """With the device's client id it would take its session over, and swallow what is queued there."""
+    book = Playbook(Bridge(shared()))
+    bus = raw.connect(f"lamp-1~{'ab' * 16}/c", v5=v5, clean=False, username=b"gate", password=b"way")
+    answer = connack(v5=v5)
+    assert (
+        book
+        >> DeviceBytes(raw.connect("c", v5=v5, clean=False, username="lamp-1", password="s"))
+        << Authenticate(b"lamp-1", b"s")
+        >> Authenticated(LAMP, NARROW)
+        << OpenBus(bus)
+        >> BusBytes(answer)
+        << SendToDevice(answer)
+        << Established()
+    )
+    # `{client}` is what the device sent.
+    assert book.bridge.identity is not None
+    assert book.bridge.identity.client_id == "c"
+
+
+def test_a_client_id_that_leaves_no_room_for_its_namespace():
+    room = 65_535 - len("lamp-1~/") - 32
+    for length, fits in ((room, True), (room + 1, False)):
+        bridge = Bridge(shared())
+        bridge.receive(DeviceBytes(raw.connect("x" * length)))
+        (first, *_) = bridge.receive(Authenticated(LAMP, NARROW))
+        assert isinstance(first, OpenBus) is fits
+    assert first == SendToDevice(connack(2))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(GRANT, NARROW), (NARROW, GRANT), (NARROW, ANOTHER)],
+    ids=["narrowed", "widened", "narrowed otherwise"],
+)
+def test_auth_does_not_move_a_session_into_another_namespace(before, after):
+    why = "The token was narrowed otherwise than that of the session."
+    assert (
+        established(v5=True, grant=before)
+        >> DeviceBytes(auth())
+        << Reauthenticate(b"new")
+        >> Reauthenticated(LAMP, dataclasses.replace(after, token_id="t2"))
+        << SendToBus(BYE)
+        << Report("login", "refused", why)
+        << farewell(why)
+        << Close(why)
+    )
+
+
+def test_auth_renews_a_narrow_session_with_a_token_that_was_narrowed_alike():
+    renewed = dataclasses.replace(NARROW, token_id="t2", permissions={})
+    book = established(v5=True, grant=NARROW)
+    assert (
+        book
+        >> DeviceBytes(auth())
+        << Reauthenticate(b"new")
+        >> Reauthenticated(LAMP, renewed)
+        << SendToDevice(auth(0, METHOD))
+    )
+    assert book.bridge.identity is not None
+    assert book.bridge.identity.grant == renewed

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 
 import pytest
+from harness import raw
 from harness.device import SESSION_FOREVER, Device, join
 from harness.enrol import enrol
 from harness.gateway import Gateway
@@ -136,6 +139,71 @@ def test_before_authentication_a_clean_start_does_nothing(house: tuple[Mosquitto
             client_id="kept", username="lamp-1", password=gateway.secrets["lamp-1"], **lasting(v5)
         )
         assert connack[2:4] == b"\x01\x00"
+
+
+@both_versions
+def test_a_narrow_token_leaves_the_session_of_its_device_alone(
+    house: tuple[Mosquitto, Gateway], v5: bool
+) -> None:
+    """With the device's client id it took the session over, and swallowed what was queued there."""
+    bus, gateway = house
+    one, other = (
+        json.loads(gateway.admin("token", "issue", "lamp-1", "--publish", topic, "--json").stdout)["token"]
+        for topic in ("narrow/one", "narrow/other")
+    )
+    queue = f"queue/{v5}"
+    with join(gateway, "lamp-1", "owner", v5=v5, **lasting(v5)) as owner:
+        owner.subscribe(queue)
+        owner.barrier()
+    with join(gateway, "lamp-2", "talker") as talker:
+        talker.publish(queue, b"for the owner")
+    for token in (one, other, one):
+        # By a session of its own, and by a clean start, which would end one.
+        for words in (lasting(v5), {"clean": True}):
+            with Device(gateway, v5=v5) as narrow:
+                connack = narrow.connect(client_id="owner", username="lamp-1", password=token, **words)
+                assert connack[2:4] == b"\0\0", "there is no session of its own yet"
+                assert narrow.messages() == []
+    with Device(gateway, v5=v5) as back:
+        connack = back.connect(
+            client_id="owner", username="lamp-1", password=gateway.secrets["lamp-1"], **lasting(v5)
+        )
+        assert connack[2:4] == b"\x01\x00"
+        assert [message.payload for message in back.messages()] == [b"for the owner"]
+        # Nor is a connection taken over, whoever of them comes second.
+        with Device(gateway, v5=v5) as narrow, Device(gateway, v5=v5) as narrower:
+            for link, token in ((narrow, one), (narrower, other)):
+                assert link.connect(client_id="owner", username="lamp-1", password=token)[3] == 0
+            for link in (back, narrow, narrower):
+                link.barrier()
+            names = [line.split(" as ")[1].split(" (")[0] for line in connected_on_bus(bus)[-2:]]
+            assert all(re.fullmatch("lamp-1~[0-9a-f]{32}/owner", name) for name in names)
+            assert names[0] != names[1]
+    told = [line for line in gateway.log_lines() if line["event"] == "connected" and "narrowed" in line]
+    assert f"lamp-1~{told[-1]['narrowed']}/owner" == names[1]
+
+
+def test_auth_does_not_bring_a_narrow_token_into_a_session_of_the_device(
+    house: tuple[Mosquitto, Gateway],
+) -> None:
+    _, gateway = house
+    wide, again, narrow = (
+        json.loads(gateway.admin("token", "issue", "lamp-1", *options, "--json").stdout)["token"]
+        for options in ((), (), ("--publish", "narrow/one"))
+    )
+
+    def auth(token: str) -> bytes:
+        props = b"\x15" + raw.text("gateway-jwt") + b"\x16" + raw.text(token)
+        return raw.packet(0xF0, b"\x19" + raw.properties(props))
+
+    with Device(gateway, v5=True) as one:
+        assert one.connect(client_id="moves", username="lamp-1", password=wide)[3] == 0
+        one.send(auth(again))
+        assert one.answer(15)[2] == 0
+        one.send(auth(narrow))
+        last = one.ended()
+        assert last[2] == 0x87
+        assert b"narrowed" in last
 
 
 def test_a_client_id_that_was_given_hides_the_namespace(house: tuple[Mosquitto, Gateway]) -> None:

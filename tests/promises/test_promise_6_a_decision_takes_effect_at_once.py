@@ -10,6 +10,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from harness import raw
@@ -18,6 +19,8 @@ from harness.enrol import change_row, enrol, enrol_with_labels, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
+from gateway.core.keyring import KeyState
+from gateway.security.keyfile import destroy, read_signing_file, rotate_signing
 from gateway.security.passwords import hash_secret
 from gateway.store import Store
 
@@ -168,6 +171,59 @@ def test_a_revoked_token_ends_its_sessions_and_no_others(
     token, _ = token_of(gateway, device)
     with Device(gateway, v5=v5) as again:
         assert again.connect(username=device, password=token)[3] == 0
+
+
+@both_versions
+def test_a_destroyed_key_ends_what_its_tokens_opened_and_what_was_renewed_from_them(
+    house: tuple[Mosquitto, Gateway], v5: bool
+) -> None:
+    """Whoever stole it could open a session with a token made up, and have that renewed by the new key."""
+    bus, gateway = house
+    device = f"k{v5}"
+    enrol(gateway, **{device: "full"})
+    path = Path(gateway.env["GATEWAY_DATA_DIR"]) / "keys" / "signing.key"
+    old = next(key.key_id for key in read_signing_file(path) if key.state is KeyState.ACTIVE)
+    token, _ = token_of(gateway, device)
+    will = ("wills/key", b"x", 1, False)
+    with (
+        spy(bus.port, "wills/#") as listener,
+        join(gateway, device, "by-secret", v5=v5) as other,
+        Device(gateway, v5=v5) as opened,
+        Device(gateway, v5=v5) as renewed,
+        Device(gateway, v5=v5) as honest,
+    ):
+        assert opened.connect(client_id="opened", username="", password=token, will=will)[3] == 0
+        rotate_signing(path, None, 86_400)
+        while token_kid(fresh := token_of(gateway, device)[0]) == old:
+            time.sleep(0.05)
+        opened.publish("gateway/auth", b"{}", qos=0)
+        child = json.loads(opened.message().payload)["token"]
+        assert token_kid(child) != old
+        assert renewed.connect(client_id="renewed", username="", password=child, will=will)[3] == 0
+        assert honest.connect(client_id="honest", username="", password=fresh)[3] == 0
+        destroy(path, None, old)
+        moment = time.monotonic()
+        for link in (opened, renewed):
+            last = link.ended()
+            assert time.monotonic() - moment < PROMISED
+            assert last[:1] == (b"\xe0" if v5 else b"")
+            if v5:
+                assert last[2] == 0x87
+                assert b"destroyed" in last
+        for gone in (token, child):
+            with Device(gateway, v5=v5) as again:
+                assert again.connect(username=device, password=gone)[3] == (0x87 if v5 else 5)
+            other.publish("gateway/validate", json.dumps({"token": gone}).encode(), qos=0)
+            assert json.loads(other.message().payload)["error"] == "invalid_token"
+        # Whoever came by secret stays, and so does who had logged in since.
+        other.barrier()
+        honest.barrier()
+        assert listener.messages() == []
+
+
+def token_kid(token: str) -> str:
+    header = token.split(".", maxsplit=1)[0]
+    return json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
 
 
 @both_versions

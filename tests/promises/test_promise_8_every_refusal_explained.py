@@ -195,7 +195,10 @@ def test_a_refused_login(house: tuple[Mosquitto, Gateway], why_not: str) -> None
     with Device(gateway, v5=True) as one:
         connack = one.connect(username=device, password=secret or gateway.secrets[device])
         assert connack == b"\x20\x03\x00\x87\x00"
-    told(gateway, kind="login", outcome="refused", device=device, reason=why_not)
+    # A name that nobody has may be a secret typed in the wrong place: a digest stands for it.
+    named = {} if device == "nobody" else {"device": device}
+    line = told(gateway, kind="login", outcome="refused", reason=why_not, **named)
+    assert named or str(line["device"]).startswith("unknown:")
 
 
 def test_a_throttled_login_and_one_connection_too_many(house: tuple[Mosquitto, Gateway]) -> None:
@@ -205,7 +208,7 @@ def test_a_throttled_login_and_one_connection_too_many(house: tuple[Mosquitto, G
         with Device(gateway, v5=True) as one:
             answers.append(one.connect(username="guessed", password="wrong")[3])
     assert answers == [0x87, 0x87, 0x87, 0x9F, 0x9F]
-    told(gateway, kind="login", device="guessed", reason="throttled after too many wrong logins")
+    told(gateway, kind="login", reason="throttled after too many wrong logins")
     with join(gateway, "full", "1"), join(gateway, "full", "2"), Device(gateway, v5=True) as third:
         connack = third.connect(client_id="3", username="full", password=gateway.secrets["full"])
         assert connack[3] == 0x97

@@ -142,7 +142,7 @@ async def has_its_second(house: House, bad: Device | None) -> None:
 
 async def can_not_be_read_again(house: House, bad: Device | None) -> None:
     link = house.link()
-    house.plant(DeviceLink, "resume_reading", lambda one, _: one is link)
+    house.plant(DeviceLink, "_read_again", lambda one, _: one is link)
     await the_others_have_theirs(house)
 
 
@@ -152,9 +152,9 @@ async def the_others_have_theirs(house: House) -> None:
     had: list[DeviceLink] = []
     true = DeviceLink.tick
 
-    def tick(link: DeviceLink, now: float) -> None:
+    def tick(link: DeviceLink, now: float, second: int) -> None:
         had.append(link)
-        true(link, now)
+        true(link, now, second)
 
     house.patch.setattr(DeviceLink, "tick", tick)
     good = house.link("good")
@@ -170,6 +170,7 @@ async def writing_pauses(house: House, bad: Device | None) -> None:
 
 async def writing_goes_on(house: House, bad: Device | None) -> None:
     link = house.link()
+    link.pause_writing()
     link._bus.transport = Broken(link._bus.transport)
     house.planted += 1
     asyncio.get_running_loop().call_soon(link.resume_writing)

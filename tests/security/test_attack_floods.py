@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness import raw
-from harness.playbook import LAMP, established
+from harness.playbook import LAMP, established, react
 
 from gateway.core.bridge import Bridge
 from gateway.core.commands import Call, Command, PauseDevice
@@ -18,9 +18,9 @@ def subscribe(bridge: Bridge, count: int, length: int) -> bytes:
     """The codes of as many filters for answers, of so many bytes."""
     names = [f"gateway/reply/{LAMP.device_id}/{number:04}" for number in range(count)]
     filters = [(name + "/+" * ((length - len(name)) // 2), 0) for name in names]
-    commands = bridge.receive(DeviceBytes(raw.subscribe(7, *filters, v5=True, props=IDENTIFIER)))
+    commands = react(bridge, DeviceBytes(raw.subscribe(7, *filters, v5=True, props=IDENTIFIER)))
     for _ in range(20):  # to take that many apart has its price too
-        bridge.receive(Tick())
+        react(bridge, Tick())
     return commands[0].data[-count:]  # type: ignore[union-attr]
 
 
@@ -32,25 +32,25 @@ def test_a_thousand_subscriptions_to_answers_are_compared_with_few():
     """Each answer is compared with all of them: 70 ms for 500 of 180 levels each."""
     bridge = established(v5=True).bridge
     assert set(subscribe(bridge, 300, 400)) == {0}
-    commands = bridge.receive(DeviceBytes(REQUEST * 100))
+    commands = react(bridge, DeviceBytes(REQUEST * 100))
     assert 0 < calls(commands) < 10
     assert isinstance(commands[-1], PauseDevice)
     # Nothing is lost: they are answered, second by second.
     answered = calls(commands)
     for _ in range(100):
-        answered += calls(bridge.receive(Tick()))
+        answered += calls(react(bridge, Tick()))
     assert answered == 100
 
 
 def test_requests_that_are_refused_are_no_cheaper_than_other_packets():
     bridge = established(v5=True).bridge
-    assert 0 < calls(bridge.receive(DeviceBytes(REQUEST * 12_000))) < 5_000
+    assert 0 < calls(react(bridge, DeviceBytes(REQUEST * 12_000))) < 5_000
 
 
 def test_few_subscriptions_slow_down_nobody():
     bridge = established(v5=True).bridge
     subscribe(bridge, 5, 40)
-    assert calls(bridge.receive(DeviceBytes(REQUEST * 1_000))) == 1_000
+    assert calls(react(bridge, DeviceBytes(REQUEST * 1_000))) == 1_000
 
 
 def test_filters_for_answers_take_little_room():
@@ -63,5 +63,5 @@ def test_filters_for_answers_take_little_room():
     # What is given up makes room.
     first = f"gateway/reply/{LAMP.device_id}/0000"
     gone = first + "/+" * ((400 - len(first)) // 2)
-    bridge.receive(DeviceBytes(raw.unsubscribe(8, gone, v5=True)))
+    react(bridge, DeviceBytes(raw.unsubscribe(8, gone, v5=True)))
     assert set(subscribe(bridge, 1, 400)) == {0}

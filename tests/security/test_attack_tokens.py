@@ -19,7 +19,15 @@ from gateway.core.identity import Device
 from gateway.mqtt.reasons import Reason
 from gateway.security.keyfile import destroy, rotate_signing
 from gateway.security.login import LoginRefused
-from gateway.security.tokens import TOKEN_BYTES, SigningKeys, TokenFault, TokenRefused, Tokens
+from gateway.security.tokens import (
+    CHAIN_MAX,
+    TOKEN_BYTES,
+    ChainOver,
+    SigningKeys,
+    TokenFault,
+    TokenRefused,
+    Tokens,
+)
 
 CLAIMS = ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "root", "epoch", "roles", "permissions"]
 
@@ -292,6 +300,55 @@ async def test_a_token_whose_key_was_destroyed_or_is_over(gate: Gate) -> None:
     destroy(gate.key_file, None, "s1")
     gate.tokens.use(gate.keys())
     gate.keeps_out(token)
+
+
+async def test_a_stolen_key_whose_tokens_were_renewed_before_it_was_destroyed(gate: Gate) -> None:
+    """`keys destroy` wants it rotated first: in between the new key signs for whoever has the old one."""
+    forged = gate.issue()
+    rotate_signing(gate.key_file, None, overlap_s=100)
+    gate.tokens.use(gate.keys())
+    child = gate.issue(parent=forged.grant)
+    grandchild = gate.issue(parent=child.grant)
+    honest = gate.good()
+    gate.enter(child.token.encode())
+    destroy(gate.key_file, None, "s1")
+    gate.tokens.use(gate.keys())
+    for one in (forged, child, grandchild):
+        gate.keeps_out(one.token.encode())
+        with pytest.raises(TokenRefused):
+            gate.issue(parent=one.grant)
+    gate.enter(honest)
+
+
+async def test_a_token_that_is_renewed_for_ever(gate: Gate) -> None:
+    first = token = gate.issue()
+    end = first.grant.issued_at + CHAIN_MAX
+    for _ in range(CHAIN_MAX // 3_599):
+        gate.ahead += 3_599
+        token = gate.issue(parent=token.grant)
+        assert token.grant.expires_at <= end
+    assert token.grant.expires_at == end
+    gate.ahead = CHAIN_MAX
+    with pytest.raises(ChainOver):
+        gate.issue(parent=token.grant)
+    gate.keeps_out(token.token.encode(), TokenFault.EXPIRED)
+
+
+@pytest.mark.parametrize("ahead", [86_400, 40 * 86_400, 20 * 365 * 86_400])
+async def test_a_token_that_was_revoked_while_the_clock_ran_ahead(
+    gate: Gate, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = gate.issue(), gate.issue()
+    for one in (first, second):
+        with monkeypatch.context() as patched:
+            patched.setattr("gateway.store.store._now", lambda: gate.now() // 1000 + ahead)
+            await gate.store.revoke_token(
+                device_id="lamp-1", root=one.grant.root, since=one.grant.issued_at, until=one.grant.expires_at
+            )
+            await gate.follow()
+    await gate.follow()
+    for one in (first, second):
+        gate.keeps_out(one.token.encode(), TokenFault.REVOKED)
 
 
 async def test_no_token_comes_in_while_nobody_knows_who_was_disabled(gate: Gate) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gateway.config import Address, ConfigError, LogLevel, Settings, file_problems, load_settings
 from gateway.core.shared import OnDeny
 from gateway.security.pki import ensure_server_certificate
+from gateway.security.tokens import CHAIN_MAX
 
 PREFIXES = (
     "GATEWAY_",
@@ -73,6 +74,7 @@ def test_the_defaults_are_the_contracts():
         "tls_client_ca_path": None,
         "jwt_secret": None,
         "jwt_ttl": 86_400,
+        "jwt_chain_max": 30 * 86_400,
         "encryption_key": None,
         "encryption_key_path": Path("data/keys/encryption.key"),
         "acl_path": Path("acl"),
@@ -610,3 +612,12 @@ class TestFiles:
             "DATABASE_URL",
             "ENCRYPTION_KEY_PATH",
         ]
+
+
+def test_a_chain_of_tokens_is_as_old_as_one_of_them_at_least():
+    assert load_settings(jwt_ttl="366d").jwt_chain_max == 366 * 86_400
+    assert load_settings(jwt_ttl="1h").jwt_chain_max == CHAIN_MAX == 30 * 86_400
+    assert load_settings(jwt_chain_max="24h").jwt_chain_max == 86_400
+    (problem,) = problems(jwt_chain_max="23h")
+    assert problem.startswith("jwt_chain_max (command line): a token would outlive the chain")
+    assert "such as 30d" in problems(jwt_chain_max="0s")[0]

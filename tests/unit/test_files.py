@@ -6,10 +6,13 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gateway import files
 from gateway.files import draft_of, locked, make_folder, replace_file, write_new
+from gateway.security.keyfile import ensure_key_file, ensure_signing_file
 
 
 def test_a_folder_we_make_is_ours_alone_and_one_that_is_there_stays(tmp_path):
@@ -122,6 +125,125 @@ def test_a_lock_holds_against_another_process_and_ends_with_its_holder(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def held_by_a_stranger(tmp_path):
+    """A process that locks the folder itself, as anybody may who may read it."""
+    script = (
+        "import fcntl, os, sys\n"
+        "descriptor = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "fcntl.flock(descriptor, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        yield tmp_path
+        holder.kill()
+
+
+def test_a_stranger_s_lock_on_the_folder_holds_nobody_up(held_by_a_stranger):
+    with locked(held_by_a_stranger, seconds=0):
+        pass
+
+
+def test_nobody_else_can_open_what_the_lock_is_on(tmp_path):
+    before = os.umask(0)
+    try:
+        with locked(tmp_path):
+            (file,) = tmp_path.iterdir()
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_left_open_to_others_is_closed_to_them(tmp_path):
+    file = tmp_path / ".gateway.lock"
+    file.write_bytes(b"")
+    file.chmod(0o666)
+    with locked(tmp_path):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_one_at_a_time_though_each_takes_the_file_away(tmp_path):
+    count = tmp_path / "count"
+    count.write_text("0")
+
+    def add(_: int) -> None:
+        with locked(tmp_path):
+            before = int(count.read_text())
+            os.sched_yield()
+            count.write_text(str(before + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(40)))
+    assert count.read_text() == "40"
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
+def test_what_is_no_file_is_not_locked_nor_followed(tmp_path, kind):
+    file, elsewhere = tmp_path / ".gateway.lock", tmp_path / "elsewhere"
+    if kind == "a link":
+        file.symlink_to(elsewhere)
+    elif kind == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    with pytest.raises(OSError, match="lock"), locked(tmp_path, seconds=0):
+        pass
+    assert not elsewhere.exists()
+
+
+class OtherUsers:
+    """`os` where we are `user`, and what is opened belongs to `owner`."""
+
+    def __init__(self, user: int, owner: int) -> None:
+        self.user, self.owner = user, owner
+        self.given: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+    def geteuid(self) -> int:
+        return self.user
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        return os.stat_result((*os.fstat(descriptor)[:4], self.owner, *os.fstat(descriptor)[5:]))
+
+    def fchown(self, _: int, user: int, group: int) -> None:
+        self.given.append((user, group))
+
+
+def test_another_user_s_file_is_refused_at_once(tmp_path, monkeypatch):
+    """In /tmp say, where a backup may be written to: whoever put it there could hold us up."""
+    monkeypatch.setattr(files, "os", OtherUsers(user=1_000, owner=54_321))
+    with pytest.raises(PermissionError, match="remove it"), locked(tmp_path):
+        pass
+
+
+def test_what_an_administrator_leaves_behind_is_the_folder_s_owner_s(tmp_path, monkeypatch):
+    """Root's command, killed in its work, must not keep the gateway's user out."""
+    system = OtherUsers(user=0, owner=0)
+    monkeypatch.setattr(files, "os", system)
+    monkeypatch.setattr(files, "_owner_of", lambda _: 1_000)
+    with locked(tmp_path):
+        pass
+    assert system.given == [(1_000, -1)]
+
+
+def test_what_can_not_be_opened_says_what_to_do(tmp_path, monkeypatch):
+    system = OtherUsers(user=1_000, owner=1_000)
+    monkeypatch.setattr(files, "os", system)
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(system, "open", refuse, raising=False)
+    with pytest.raises(PermissionError, match="as the owner of"), locked(tmp_path):
+        pass
+
+
 def test_a_lock_is_given_back_after_an_error(tmp_path):
     def fail() -> None:
         with locked(tmp_path):
@@ -131,3 +253,11 @@ def test_a_lock_is_given_back_after_an_error(tmp_path):
         fail()
     with locked(tmp_path, seconds=0):
         pass
+
+
+@pytest.mark.parametrize("ensure", [ensure_key_file, ensure_signing_file])
+def test_keys_that_are_there_need_no_lock(tmp_path, ensure):
+    """Their folder may be mounted read-only, and nothing is to be made."""
+    ensure(tmp_path / "key")
+    with locked(tmp_path):
+        assert not ensure(tmp_path / "key")

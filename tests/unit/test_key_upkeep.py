@@ -43,6 +43,22 @@ class Devices:
         return LAMP if device_id == LAMP.device_id else None
 
 
+class Grants:
+    """What the register of live connections is told: which of their tokens are good still."""
+
+    def __init__(self, world):
+        self.live = {}
+        self._world = world
+
+    def open(self, name, parent=None):
+        issued = self._world.tokens.issue(LAMP, {}, parent=parent)
+        self.live[name] = issued.grant
+        return issued.grant
+
+    async def told(self, distrust):
+        self.live = {name: grant for name, grant in self.live.items() if not distrust(grant)}
+
+
 class World:
     """A gateway's keys and their upkeep, with all that they are told to."""
 
@@ -68,7 +84,10 @@ class World:
         self.tokens = Tokens(keys, Devices(), now=self.now, ttl=self.settings.jwt_ttl)
         self.events = []
         audit = Audit(Counters(), self.events.append)
-        self.upkeep = KeyUpkeep(self.settings, self.shared, self.tokens, store, audit)
+        self.good = Grants(self)
+        self.upkeep = KeyUpkeep(
+            self.settings, self.shared, self.tokens, store, audit, signing_changed=self.good.told
+        )
 
     def now(self):
         return int((time.time() + self.later) * 1000)
@@ -156,6 +175,53 @@ async def test_a_destroyed_key_is_of_no_use_at_once(world):
     assert world.ring.opener("k1") is None
     assert not world.is_good(token)
     assert world.told[-2:] == ["sealing key k1 is destroyed", "signing key s1 is destroyed"]
+
+
+async def test_who_came_by_a_destroyed_key_is_told_and_what_was_renewed_from_it(world):
+    before = world.good.open("before")
+    rotate_signing(world.signing, None, 3600)
+    await world.upkeep.look()
+    world.good.open("renewed", before)
+    world.good.open("after")
+    destroy(world.signing, None, "s1")
+    await world.upkeep.look()
+    assert list(world.good.live) == ["after"]
+    with pytest.raises(TokenRefused):
+        world.good.open("minted of the new key", before)
+
+
+async def test_who_came_by_a_key_that_was_taken_out_of_the_file_is_told(world):
+    world.good.open("before")
+    world.signing.unlink()
+    ensure_signing_file(world.signing)
+    rotate_signing(world.signing, None, 3600)
+    destroy(world.signing, None, "s1")
+    await world.upkeep.look()
+    assert world.good.live == {}
+
+
+async def test_who_came_by_a_key_whose_time_is_over_is_told_at_once(world):
+    """Not at the next look at the keys' age, a minute later. What was renewed since goes on."""
+    before = world.good.open("before")
+    rotate_signing(world.signing, None, 3600)
+    await world.upkeep.look()
+    world.good.open("renewed", before)
+    world.later = 3601
+    await world.upkeep.look()
+    assert list(world.good.live) == ["renewed"]
+
+
+async def test_a_key_made_by_a_clock_that_was_ahead_is_replaced(world):
+    """By its age it would be active for as much longer."""
+    world.later = -2 * 86_400
+    await world.upkeep.retire()
+    assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s2")
+
+
+async def test_a_clock_that_is_set_right_by_an_hour_replaces_no_key(world):
+    world.later = -3600
+    await world.upkeep.retire()
+    assert (world.ring.active_id, world.tokens.keys.active_id) == ("k1", "s1")
 
 
 async def test_a_destroyed_key_is_of_no_use_though_the_store_fails(world, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -82,8 +83,22 @@ def test_the_gateway_accepts_it(vector):
     assert device.device_id == claims["sub"]
     assert (grant.token_id, grant.root, grant.epoch) == (claims["jti"], claims["root"], claims["epoch"])
     assert (grant.issued_at, grant.expires_at) == (claims["iat"], claims["exp"])
+    assert (grant.key_id, grant.chain_began) == (vector["kid"], claims.get("root_iat", claims["iat"]))
+    assert (grant.narrowed, list(grant.prior_keys)) == (
+        claims.get("narrowed", ""),
+        claims.get("prior_kids", []),
+    )
     assert {action: list(filters) for action, filters in grant.permissions.items()} == claims["permissions"]
     assert looks_like_token(vector["token"].encode())
+
+
+def test_what_narrowed_means():
+    """SHA-256 over the permissions as JSON, without blanks and sorted: its first 32 digits."""
+    (vector,) = [one for one in VECTORS["accepts"] if one["name"] == "narrowed"]
+    actions = ("publish", "subscribe", "encrypt", "decrypt")
+    permissions = [[action, sorted(vector["claims"]["permissions"][action])] for action in actions]
+    text = json.dumps(permissions, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest()[:32] == vector["claims"]["narrowed"]
 
 
 @accepts

@@ -9,6 +9,8 @@ from harness import raw
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.budgets import Budgets
+from gateway.core.limits import Limits
 from gateway.core.policy import Decision, Rule
 from gateway.core.pump import Pump, check_first_byte
 from gateway.core.routes import Route
@@ -28,7 +30,8 @@ class Told(Pump):
     __slots__ = ("handled",)
 
     def __init__(self, version=Version.V311, max_size=1000):
-        super().__init__(version, Ledger(), Ledger(), max_size)
+        budgets = Budgets()
+        super().__init__(version, Ledger(), Ledger(), max_size, budgets.join("one", Limits()).spoken)
         self.handled = []
 
     def handle(self, data, pos, body, end):
@@ -41,7 +44,7 @@ class Told(Pump):
         if kind != 3:
             return None
         packet = decode_publish(data, pos, body, end, self.version)
-        self.messages += 1
+        self.meter.messages += 1
         if packet.topic == b"no":
             return b""
         self.ledger.passed(packet.qos)
@@ -96,7 +99,7 @@ def test_however_it_is_cut_the_same_goes_out_and_is_counted(packets, cuts):
     publishes = [packet for packet in packets if packet[0] >> 4 == 3]
     passed = [packet for packet in publishes if b"\0\2no" not in packet[:7]]
     assert said(pump) == expected(packets)
-    assert pump.messages == len(publishes)
+    assert pump.meter.messages == len(publishes)
     assert pump.ledger.passed1 == sum(packet[0] >> 1 & 3 == 1 for packet in passed)
     assert pump.ledger.passed2 == sum(packet[0] >> 1 & 3 == 2 for packet in passed)
     assert pump.returned.acked1 == sum(packet[0] == 0x40 for packet in packets)
@@ -109,7 +112,7 @@ def test_a_run_of_the_same_is_looked_at_once_and_goes_out_in_one_piece(qos):
     pump = fed(b"".join(packets))
     assert pump.handled == packets[:1]
     assert pump.out == [b"".join(packets)]
-    assert pump.messages == 50
+    assert pump.meter.messages == 50
     # And one in a chunk of its own takes the shortest way.
     pump.feed(packets[7])
     assert pump.handled == packets[:1]
@@ -174,7 +177,7 @@ def test_a_known_topic_needs_no_second_look_whatever_the_length(qos, v5):
     pump = fed(b"".join(packets), version=Version.V5 if v5 else Version.V311)
     assert pump.handled == packets[:1]
     assert said(pump) == b"".join(packets)
-    assert (pump.messages, pump.ledger.passed1) == (4, 4 * qos)
+    assert (pump.meter.messages, pump.ledger.passed1) == (4, 4 * qos)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +224,7 @@ def test_what_looks_like_an_allowed_message_inside_another_is_payload(qos):
     assert pump.out == [allowed]
     pump.feed(allowed)
     assert pump.out == [allowed]
-    assert (pump.messages, pump.ledger.passed1) == (2, qos)
+    assert (pump.meter.messages, pump.ledger.passed1) == (2, qos)
     pump.feed(allowed)
     assert pump.out == [allowed] * 2
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core import templates
 from gateway.core.identity import Identity
 from gateway.core.policy import Action, Effect, Rule
 from gateway.core.rules import template_fault
-from gateway.core.templates import filter_of, generalised, is_marked, template_of, topic_of
+from gateway.core.templates import Effort, filter_of, generalised, is_marked, template_of, topic_of
 from gateway.mqtt.topics import covers
 
 LAMP = Identity("lamp-1", ("r",), {"room": "kitchen", "floor": "2"}, "client-7")
@@ -156,3 +159,72 @@ def test_nothing_is_lost_and_nothing_refused_is_won(seen, refused):
 def test_a_filter_of_what_a_template_may_have_meant():
     lamp = Identity("lamp-1", (), {"room": "{x}"}, "c")
     assert filter_of("{device}/{label.room}/{label.gone}/+{b}/+/#", lamp) == "lamp-1/{x}/+/{b}/+/#"
+
+
+CUBE = ["/".join((*levels, *"tttttttttt")) for levels in product("abc", repeat=6)]
+"""Topics of whoever wants to cost time: each of six levels varies, in each of the places of the others."""
+
+
+class Counted(Effort):
+    """Counts the comparisons and the levels that are looked at while there is time."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(steps)
+        self.steps = 0
+
+    def takes(self, steps: int) -> bool:
+        taken = super().takes(steps)
+        self.steps += steps if taken else 0
+        return taken
+
+
+@pytest.mark.parametrize("steps", [0, 1, 1_000, 10_000, 20_000])
+def test_whoever_names_topics_gets_so_much_work_and_no_more(monkeypatch, steps):
+    refused = [f"{'x/' * 15}{number}" for number in range(400)]
+    compared = []
+
+    def counted(wide: str, one: str) -> bool:
+        compared.append(one)
+        return covers(wide, one)
+
+    monkeypatch.setattr(templates, "covers", counted)
+    effort = Counted(steps)
+    found = generalised(CUBE, refused, effort=effort)
+    assert len(compared) <= effort.steps <= max(steps - 1, 0)
+    # What it comes to is right as far as it goes.
+    assert found.keys() == set(CUBE)
+    assert all(covers(wide, source) for source, wide in found.items())
+
+
+def test_with_time_enough_the_work_is_done():
+    effort = Effort(60_000)
+    assert set(generalised(CUBE, effort=effort).values()) == {"+/+/+/+/+/+/t/t/t/t/t/t/t/t/t/t"}
+    assert effort.left > 0
+
+
+def test_without_time_nothing_is_made_wider_and_nothing_refused_is_taken_in():
+    three = ["a/1", "a/2", "a/3"]
+    assert generalised(three, effort=Effort(0)) == {one: one for one in three}
+    for steps in range(60):
+        found = generalised([*three, "b/1", "b/2", "b/3"], ["b/x"], effort=Effort(steps))
+        assert not any(covers(wide, "b/x") for wide in found.values())
+
+
+@pytest.mark.parametrize(
+    ("seen", "refused"),
+    [
+        ([f"devices/{{device}}/sensor/{one}/value" for one in range(1_256)], []),
+        (
+            [f"site/{a}/room/{b}/t/{c}" for a, b, c in product(range(10), range(25), "abcde")],
+            ["site/3/room/9/t/x", *(f"other/{one}" for one in range(300))],
+        ),
+        (
+            [f"{{device}}/{a}/{b}/{c}/{d}/state" for a, b, c, d in product(*[range(5)] * 4)],
+            ["{device}/x"] * 9,
+        ),
+    ],
+)
+def test_a_device_that_does_its_work_takes_a_part_of_it(seen, refused):
+    effort = Counted(60_000)
+    assert generalised(seen, refused, effort=effort) == generalised(seen, refused)
+    assert effort.steps < 30_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import ssl
 import stat
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from gateway.files import locked
 from gateway.security.pki import PkiError, ensure_server_certificate
 
 
@@ -266,3 +268,30 @@ def test_two_first_starts_at_once_make_one_set(folder):
         made = list(pool.map(lambda _: folder.ensure(), range(4)))
     assert sorted(map(len, made)) == [0, 0, 0, 4]
     handshake(folder, "localhost")
+
+
+def test_a_stranger_s_lock_on_the_folder_does_not_stop_the_start(folder):
+    """Anybody may read `certs/`, and who may read a folder may lock it."""
+    folder.path.mkdir(mode=0o755)
+    strangers = os.open(folder.path, os.O_RDONLY)
+    try:
+        fcntl.flock(strangers, fcntl.LOCK_EX)
+        assert len(folder.ensure()) == 4
+    finally:
+        os.close(strangers)
+
+
+def test_nothing_is_locked_or_written_when_all_is_there(folder):
+    """The folder may be mounted read-only, with certificates made elsewhere."""
+    folder.ensure()
+    with locked(folder.path):
+        assert folder.ensure() == []
+
+
+@pytest.mark.parametrize("half", ["server.crt", "server.key"])
+def test_where_nothing_can_be_locked_a_half_is_told_all_the_same(folder, half):
+    """The folder may be mounted read-only, and the key forgotten."""
+    (folder.path / ".gateway.lock").mkdir(parents=True)
+    (folder.path / half).write_text("")
+    with pytest.raises(PkiError, match="half there"):
+        folder.ensure()

@@ -98,6 +98,8 @@ def test_what_is_issued_is_verified(desk):
         issued_at=NOW,
         expires_at=NOW + 3600,
         permissions={action: tuple(filters) for action, filters in PERMISSIONS.items()},
+        key_id=desk.tokens.keys.active_id,
+        root_issued_at=NOW,
     )
 
 
@@ -116,6 +118,7 @@ def test_the_claims_are_those_of_the_contract(desk):
         "exp": NOW + 3600,
         "jti": claims["jti"],
         "root": claims["jti"],
+        "root_iat": NOW,
         "epoch": 7,
         "roles": ["sensor", "actuator"],
         "permissions": {action: list(filters) for action, filters in PERMISSIONS.items()},

@@ -9,6 +9,8 @@ from harness.desk import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.keyring import Key, KeyState
+from gateway.security.tokens import SigningKeys
 from gateway.services import bearers
 from gateway.services.shapes import Code, Refusal
 
@@ -85,3 +87,18 @@ def test_what_is_remembered_is_bounded(counter, monkeypatch):
     assert len(counter.bearers._seen) == 3
     for token in tokens:
         assert counter.bearers.identity(token, peer="p")[0].device_id == "svc"
+
+
+def test_a_token_whose_key_is_gone_speaks_for_nobody(counter):
+    """Known or not, and neither does what was renewed from it."""
+    svc = counter.devices.get("svc")
+    issued = counter.office.issue(svc, source="auth")
+    seed = Key("s1", counter.signing_seed, KeyState.VERIFY_ONLY, 0, until=2**40)
+    new = Key("s2", bytes(32), KeyState.ACTIVE, 0)
+    counter.tokens.use(SigningKeys.of_keys([seed, new], 0))
+    child = counter.office.issue(svc, source="auth", parent=issued.grant)
+    for token in (issued.token, child.token):
+        counter.bearers.identity(token, peer="p")
+    counter.tokens.use(SigningKeys.of_keys([Key("s1", b"", KeyState.DESTROYED, 0), new], 0))
+    for token in (issued.token, child.token):
+        assert code(counter, token) is Code.INVALID_TOKEN

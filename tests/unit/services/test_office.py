@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from harness.desk import NOW, Counter, allow, device, policy
 
+from gateway.core.keyring import Key, KeyState
 from gateway.core.policy import Policy, Role
+from gateway.security.tokens import CHAIN_MAX, SigningKeys
 from gateway.services import office
 from gateway.services.shapes import Code, Refusal
 
@@ -28,6 +32,34 @@ def test_with_a_token_one_gets_no_more_than_it_grants(counter):
         "decrypt": ("a/b",)
     }
     assert (child.root, child.token_id != narrow.token_id) == (narrow.root, True)
+
+
+def test_a_narrow_token_gets_one_that_is_narrowed_alike(counter):
+    svc = counter.devices.get("svc")
+    narrow = counter.tokens.issue(svc, {"decrypt": ["a/b"]}, narrowed=True).grant
+    child = counter.office.issue(svc, source="auth", parent=narrow).grant
+    assert child.narrowed == narrow.narrowed != ""
+    assert counter.office.issue(svc, source="auth").grant.narrowed == ""
+
+
+def test_a_chain_that_is_over_is_told_what_to_do(counter):
+    svc = counter.devices.get("svc")
+    grant = counter.tokens.issue(svc, {}).grant
+    counter.now += CHAIN_MAX * 1_000
+    with pytest.raises(Refusal, match="log in with the secret or the certificate") as caught:
+        counter.office.issue(svc, source="auth", parent=grant)
+    assert caught.value.code is Code.TOKEN_EXPIRED
+    assert counter.office.unsaved() == ()
+
+
+def test_a_session_whose_key_is_gone_gets_no_token_of_the_new_one(counter):
+    """Also in the moment before it is ended."""
+    svc = counter.devices.get("svc")
+    grant = counter.tokens.issue(svc, {}).grant
+    counter.tokens.use(SigningKeys.of_keys([Key("s2", bytes(32), KeyState.ACTIVE, 0)], 0))
+    answer = json.loads(counter.raw("auth", b"{}", grant=grant).payload)
+    assert (answer["success"], answer["error"]) == (False, "invalid_token")
+    assert counter.office.unsaved() == ()
 
 
 def test_each_is_recorded_until_it_is_saved(counter):

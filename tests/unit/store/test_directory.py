@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,34 @@ async def test_a_store_that_hangs_denies(store, monkeypatch):
         task = tasks.create_task(directory.follow())
         await watch.until(lambda: watch.availability)
         assert watch.availability[0] == (False, "the store did not answer within 0.05 s; see to the disk")
+        task.cancel()
+
+
+async def test_a_loop_that_stalls_is_not_taken_for_a_store_that_hangs(store, monkeypatch):
+    """The kind: a time-out that counts what the gateway itself was busy with."""
+    monkeypatch.setattr("gateway.store.directory._ANSWER_SECONDS", 0.2)
+    directory = Directory(store, interval=0.01)
+    await directory.load()
+    watch = Watch(directory)
+    asked = asyncio.Event()
+    changes_since = store.changes_since
+
+    async def slow(seq):
+        asked.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        return await changes_since(seq)
+
+    monkeypatch.setattr(store, "changes_since", slow)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(directory.follow())
+        for _ in range(3):
+            asked.clear()
+            await asked.wait()
+            time.sleep(0.5)  # noqa: ASYNC251 - the whole loop stands still
+            await asyncio.sleep(0)
+        assert watch.availability == []
+        assert directory.available
         task.cancel()
 
 

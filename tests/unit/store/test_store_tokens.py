@@ -115,13 +115,51 @@ async def test_revoking_again_only_widens(store):
     assert (await store.device("lamp-1")).revocations == (Revocation("t1", NOW - 5, LATER + 5),)
 
 
-async def test_revocations_are_kept_no_longer_than_what_they_revoke(store, path):
-    await add(store)
-    await store.revoke_token(device_id="lamp-1", root="t1", since=NOW - 9, until=LATER)
-    sql(path, "UPDATE token_revocations SET until = ?", NOW - 1)
-    assert (await store.device("lamp-1")).revocations == ()
+@pytest.mark.parametrize("years", [-30, 30])
+async def test_no_clock_undoes_a_revocation(store, monkeypatch, years):
+    """One that ran ahead for a moment had them pruned, and what was revoked was good again for ever."""
+    device = await add(store)
+    await store.revoke_token(device_id="lamp-1", root="t1", since=NOW, until=LATER)
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.store.store._now", lambda: NOW + years * 31_536_000)
+        await store.revoke_token(device_id="lamp-1", root="t2", since=NOW, until=LATER)
+        assert len((await store.device("lamp-1")).revocations) == 2
+        await store.set_enabled("lamp-1", enabled=False)
+        await store.add_tokens([record("t9")])
+    for found in (await store.device("lamp-1"), *await store.devices()):
+        assert found.has_revoked(grant(device, "t1"))
+        assert found.has_revoked(grant(device, "t2"))
+
+
+async def test_a_revocation_holds_though_what_it_revokes_should_have_expired(store, path):
+    """By whose clock? A device that comes with it has one by which it is good."""
+    device = await add(store)
+    await store.revoke_token(device_id="lamp-1", root="t1", since=NOW - 9, until=NOW - 1)
     await store.revoke_token(device_id="lamp-1", root="t2", since=NOW, until=LATER)
-    assert sql(path, "SELECT root FROM token_revocations") == [("t2",)]
+    assert (await store.device("lamp-1")).has_revoked(grant(device))
+    assert sql(path, "SELECT root FROM token_revocations ORDER BY 1") == [("t1",), ("t2",)]
+
+
+async def test_revocations_of_a_device_are_bounded_and_none_is_lost(store, path, monkeypatch):
+    monkeypatch.setattr(rows, "REVOCATIONS_MOST", 3)
+    device = await add(store)
+    other = await add(store, "lamp-2")
+    for number in range(3):
+        assert await store.revoke_token(device_id="lamp-1", root=f"t{number}", since=NOW, until=LATER)
+    assert await store.revoke_token(device_id="lamp-1", root="t2", since=NOW - 5, until=LATER), "it is there"
+    assert await store.revoke_token(device_id="lamp-2", root="t0", since=NOW, until=LATER), "of its own"
+    assert not (await store.device("lamp-1")).has_revoked(grant(device, "t9"))
+    before = await store.last_change()
+    assert await store.revoke_token(device_id="lamp-1", root="t3", since=NOW, until=LATER) is None
+    after = await store.device("lamp-1")
+    for token_id in ("t0", "t1", "t2", "t3", "t9"):
+        assert after.has_revoked(grant(device, token_id))
+    assert after.has_revoked(replace(grant(device), epoch=None, issued_at=after.updated_at - 1))
+    assert not after.has_revoked(grant(after, "t9")), "those issued from now on are good"
+    assert (after.revocations, after.version) == ((), device.version)
+    assert await store.changes_since(before) == (before + 1, {"lamp-1"})
+    assert not (await store.device("lamp-2")).has_revoked(grant(other, "t9"))
+    assert sql(path, "SELECT device_id, root FROM token_revocations") == [("lamp-2", "t0")]
 
 
 async def test_another_secret_revokes_all_tokens_and_a_rehash_none(store, path):

@@ -1,0 +1,54 @@
+"""Whose turn it is when there is more to do than fits into one turn of the event loop.
+
+A connection that did its slice, or came when the turn was full, waits here with nothing read from it.
+Devices take turns, not connections: one with sixty of them waits sixty times as long for each, and nobody
+else does. Between two turns the loop looks at all sockets, timers and tasks, so that nobody waits for longer
+than two turns and a slice of each device before it.
+
+Must not know what is done in a turn: `gateway.core.budgets` counts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from gateway.core.budgets import TURN, Work
+
+Take = Callable[[], None]
+"""Does one slice. Must not raise: the others wait."""
+
+
+class Turns:
+    """One for all connections of a process."""
+
+    __slots__ = ("_scheduled", "_waiting", "_work")
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._waiting: OrderedDict[str, deque[Take]] = OrderedDict()
+        self._scheduled = False
+
+    def wait(self, device_id: str, take: Take) -> None:
+        """Call `take` when this device had its turn. Once: whoever has more to do waits again."""
+        self._waiting.setdefault(device_id, deque()).append(take)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """A turn of the event loop begins: those who wait come before what arrives in it."""
+        work, waiting = self._work, self._waiting
+        work.begin()
+        while waiting and work.done < TURN:
+            device_id, links = waiting.popitem(last=False)
+            take = links.popleft()
+            if links:
+                waiting[device_id] = links  # behind all the others
+            take()
+        # What arrives now has a turn's worth of its own: a message alone does not wait behind a backlog.
+        work.begin()
+        self._scheduled = bool(waiting)
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._begin)

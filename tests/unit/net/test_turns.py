@@ -1,0 +1,84 @@
+"""Whose turn it is: devices by turns, a turn's worth at a time, and the loop in between."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.core.budgets import TURN, Work
+from gateway.core.limits import Limits
+from gateway.net.turns import Turns
+from gateway.net.unread import Unread
+
+
+class Busy:
+    """A connection that has more to do for so many turns, each of this effort."""
+
+    def __init__(self, turns, work, device, took, *, times, effort):
+        self._turns, self._work, self._device, self._took = turns, work, device, took
+        self._times, self._effort = times, effort
+        turns.wait(device, self)
+
+    def __call__(self):
+        self._took.append(self._device)
+        self._work.add(self._effort)
+        self._times -= 1
+        if self._times:
+            self._turns.wait(self._device, self)
+
+
+@pytest.fixture
+def work():
+    return Work()
+
+
+async def test_devices_take_turns_not_connections(work):
+    turns, took = Turns(work), []
+    for _ in range(60):
+        Busy(turns, work, "bad", took, times=10, effort=10)
+    Busy(turns, work, "good", took, times=3, effort=10)
+    while len(took) < 603:  # noqa: ASYNC110 - turn by turn
+        await asyncio.sleep(0)
+    # Never more than one slice of the other before each of its own.
+    assert [number for number, name in enumerate(took) if name == "good"] == [1, 3, 5]
+
+
+async def test_a_turn_has_an_end_and_the_loop_goes_on_between(work):
+    turns, took = Turns(work), []
+    for _ in range(10):
+        Busy(turns, work, "bad", took, times=10, effort=TURN // 2)
+    seen = []
+    while len(took) < 100:
+        await asyncio.sleep(0)
+        seen.append(len(took))
+    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) == 2
+    assert not work.full
+
+
+async def test_a_turn_that_was_full_is_not_full_for_ever(work):
+    turns, took = Turns(work), []
+    work.add(TURN)
+    assert work.full
+    Busy(turns, work, "one", took, times=1, effort=1)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert took == ["one"]
+    assert not work.full
+
+
+def test_answers_that_are_not_taken_are_bounded_for_a_device_over_its_connections():
+    limits = Limits(packet_size=1_000_000)
+    unread = Unread()
+    assert unread.add("one", 2_000_000, limits)
+    assert not unread.add("one", 2_000_000, limits)
+    assert unread.add("one", -4_000_000, limits)
+    assert unread.add("one", 3_000_000, limits)
+    assert unread.add("other", 3_000_000, limits)
+
+
+def test_answers_that_are_not_taken_are_bounded_for_all():
+    limits = Limits(packet_size=1_000_000)
+    unread = Unread()
+    assert all(unread.add(f"d{number}", 3_000_000, limits) for number in range(8))
+    assert not unread.add("one more", 3_000_000, limits)
