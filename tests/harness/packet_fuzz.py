@@ -39,7 +39,10 @@ topics = ["ok/no/#", "private/no/#"]
 """
 ENCRYPTION = '[[sensitive]]\ntopics = ["private/#"]\n'
 # One peer sends what many do: what is refused, odd or new must not run into a bound.
-LIMITS = "login_failures_per_minute = 1_000_000\nlogin_failures_per_minute_address = 1_000_000\n"
+LIMITS = """connects_per_minute = 1_000_000
+login_failures_per_minute = 1_000_000
+login_failures_per_minute_address = 1_000_000
+"""
 
 TOPICS = (
     *("ok", "ok/a", "ok/b", "ok/a/b", "ok/é", "ok//", "ok/" + "x" * 1100, "ok/nothing"),
