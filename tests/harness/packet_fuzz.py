@@ -262,7 +262,7 @@ class _Writer:
         if self._lawful:
             kept = b"" if not self.v5 else props[: props.rfind(b"\x23")] if b"\x23" in props else props
             self.expected.append(Read(topic, qos, retain, payload, kept))
-        elif chance.random() < 0.1:
+        elif chance.random() < 0.25:
             packet = longer_length(chance, packet)
         return packet + (raw.ack(0x62, packet_id) if qos == 2 else b"")
 
