@@ -262,8 +262,8 @@ class _Writer:
         if self._lawful:
             kept = b"" if not self.v5 else props[: props.rfind(b"\x23")] if b"\x23" in props else props
             self.expected.append(Read(topic, qos, retain, payload, kept))
-        elif chance.random() < 0.25:
-            packet = longer_length(chance, packet)
+        if chance.random() < 0.1:
+            packet = longer_length(chance, packet, most=4 if self._lawful else 5)
         return packet + (raw.ack(0x62, packet_id) if qos == 2 else b"")
 
     def _burst(self) -> bytes:
@@ -295,12 +295,12 @@ def odd_property(chance: random.Random) -> bytes:
     return bytes([identifier]) + chance.randbytes(chance.randint(0, 6))
 
 
-def longer_length(chance: random.Random, packet: bytes) -> bytes:
-    """The same packet with its length in more bytes than it needs, and in more than there may be."""
+def longer_length(chance: random.Random, packet: bytes, most: int) -> bytes:
+    """The same packet with its length in more bytes than it needs: Mosquitto takes four, and never five."""
     read = peers.varint(packet, 1)
     assert read is not None
     digits = bytearray(packet[1 : read[1]])
-    for _ in range(chance.randint(1, 5 - len(digits))):
+    for _ in range(chance.randint(1, most - len(digits))):
         digits[-1] |= 0x80
         digits.append(0)
     return packet[:1] + bytes(digits) + packet[read[1] :]
