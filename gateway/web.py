@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from gateway.core.addresses import network_of
+from gateway.core.addresses import is_loopback, network_of
 from gateway.faults import contained
 from gateway.observe.logs import get_logger
 from gateway.tls_records import tls_of
@@ -75,8 +75,12 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     connections: int,
     connections_per_address: int,
+    here_only: bool = False,
 ) -> WebServer:
-    """Listen on `host:port` (port 0: any). Raises OSError when the address can't be had."""
+    """Listen on `host:port` (port 0: any). Raises OSError when the address can't be had.
+
+    `here_only`: for peers on this machine alone, however it was bound.
+    """
     loop = asyncio.get_running_loop()
     family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
     listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
@@ -88,6 +92,7 @@ async def serve(
         tls=tls,
         connections=connections,
         connections_per_address=connections_per_address,
+        here_only=here_only,
     )
 
 
@@ -103,10 +108,11 @@ class WebServer:
         tls: ssl.SSLContext | None,
         connections: int,
         connections_per_address: int,
+        here_only: bool,
     ) -> None:
         self.tls = tls
-        """Replace it to let new connections see another certificate. None is for loopback, which the
-        settings see to."""
+        """Replace it to let new connections see another certificate."""
+        self._here_only = here_only
         self.port: int = listener.getsockname()[1]
         self._listener = listener
         self._start = start
@@ -146,6 +152,9 @@ class WebServer:
                 # Out of file descriptors, most likely: asking again at once would be a busy loop.
                 _log.error("can't accept connections", port=self.port, reason=str(error))
                 await asyncio.sleep(1.0)
+                continue
+            if self._here_only and not is_loopback(address[0]):
+                peer.close()
                 continue
             try:
                 self._take_in(peer, network_of(address[0]))

@@ -67,7 +67,7 @@ async def serve_api(
 ) -> web.WebServer:
     """Listen on `host:port` (port 0: any). Raises OSError when the address can't be had.
 
-    Without `tls` secrets pass in the clear, so it is for loopback, which the settings see to.
+    Without `tls` secrets pass in the clear, so it is for peers on this machine alone.
     """
     return await web.serve(
         _application(api),
@@ -77,6 +77,7 @@ async def serve_api(
         tls=tls,
         connections=_CONNECTIONS,
         connections_per_address=_CONNECTIONS_PER_ADDRESS,
+        here_only=tls is None,
     )
 
 

@@ -1,4 +1,4 @@
-"""How peers are counted by their IP address, wherever there is a bound on one of them."""
+"""What a peer's IP address says: how it is counted where there is a bound, and whether it is this machine."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def block_of(address: str) -> str:
         return str(ipaddress.IPv6Network((parsed, 48), strict=False))
     four = parsed if parsed.version == 4 else parsed.ipv4_mapped
     return str(ipaddress.IPv4Network((str(four), 24), strict=False))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a peer with this address is on this machine. What is no IP address is not."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped.is_loopback
+    return parsed.is_loopback

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 
+from gateway.core.addresses import is_loopback
 from gateway.core.commands import Report
 from gateway.core.events import ShuttingDown
 from gateway.core.limits import CONNECT_DEADLINE
@@ -37,7 +38,7 @@ _log = get_logger()
 
 
 class Listener:
-    """Listens on one address. `tls` None is for a loopback bind only, which the settings see to."""
+    """Listens on one address. With `tls` None for peers on this machine alone, however it was bound."""
 
     def __init__(self, door: Door, tls: ssl.SSLContext | None) -> None:
         self._door = door
@@ -78,6 +79,9 @@ class Listener:
             except OSError as error:
                 self._rest(error)
                 return
+            if self.tls is None and not is_loopback(address[0]):
+                connection.close()
+                continue
             connection.settimeout(0)
             if len(self._pending) >= _PENDING_MAX:
                 oldest = next(iter(self._pending))

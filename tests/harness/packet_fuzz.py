@@ -39,7 +39,10 @@ topics = ["ok/no/#", "private/no/#"]
 """
 ENCRYPTION = '[[sensitive]]\ntopics = ["private/#"]\n'
 # One peer sends what many do: what is refused, odd or new must not run into a bound.
-LIMITS = "login_failures_per_minute = 1_000_000\nlogin_failures_per_minute_address = 1_000_000\n"
+LIMITS = """connects_per_minute = 1_000_000
+login_failures_per_minute = 1_000_000
+login_failures_per_minute_address = 1_000_000
+"""
 
 TOPICS = (
     *("ok", "ok/a", "ok/b", "ok/a/b", "ok/é", "ok//", "ok/" + "x" * 1100, "ok/nothing"),
@@ -204,6 +207,8 @@ class _Writer:
 
     def packet(self) -> bytes:
         chance = self._chance.random()
+        if chance < 0.06 and self.v5:
+            return self._burst()
         if chance < 0.75:
             return self._publish()
         if chance < 0.85:
@@ -245,14 +250,35 @@ class _Writer:
         payload = self.payload() if chance.random() < 0.97 else b""
         packet_id = self._next_id() if qos else 0
         packet = raw.publish(
-            name, payload, qos=qos, packet_id=packet_id, retain=retain, v5=self.v5, props=props
+            name,
+            payload,
+            qos=qos,
+            packet_id=packet_id,
+            retain=retain,
+            dup=qos > 0 and chance.random() < 0.2,
+            v5=self.v5,
+            props=props,
         )
         if self._lawful:
             kept = b"" if not self.v5 else props[: props.rfind(b"\x23")] if b"\x23" in props else props
             self.expected.append(Read(topic, qos, retain, payload, kept))
-        elif chance.random() < 0.1:
-            packet = longer_length(chance, packet)
+        if chance.random() < 0.1:
+            packet = longer_length(chance, packet, most=4 if self._lawful else 5)
         return packet + (raw.ack(0x62, packet_id) if qos == 2 else b"")
+
+    def _burst(self) -> bytes:
+        """An alias set, used, set anew and used again, in packets that are alike but for that."""
+        retain, alias = self._chance.random() < 0.2, self._chance.randint(1, 3)
+        props, packets = b"\x23" + alias.to_bytes(2, "big"), []
+        for topic in self._chance.sample(("ok/a", "ok/b", "ok/no/a", "private/a", "low/a", "low/b"), 2):
+            for name in (topic, "", ""):
+                payload = self.payload()
+                packets.append(raw.publish(name, payload, retain=retain, v5=True, props=props))
+                self.expected.append(Read(topic, 0, retain, payload, b""))
+            self._aliases[alias] = topic
+            # Where a condition was against it the bus has not learnt the alias.
+            retain = False
+        return b"".join(packets)
 
     def _aliased(self, topic: str, props: bytes) -> tuple[str, str, bytes]:
         alias = self._chance.randint(1, 3)
@@ -269,12 +295,12 @@ def odd_property(chance: random.Random) -> bytes:
     return bytes([identifier]) + chance.randbytes(chance.randint(0, 6))
 
 
-def longer_length(chance: random.Random, packet: bytes) -> bytes:
-    """The same packet with its length in more bytes than it needs, and in more than there may be."""
+def longer_length(chance: random.Random, packet: bytes, most: int) -> bytes:
+    """The same packet with its length in more bytes than it needs: Mosquitto takes four, and never five."""
     read = peers.varint(packet, 1)
     assert read is not None
     digits = bytearray(packet[1 : read[1]])
-    for _ in range(chance.randint(1, 5 - len(digits))):
+    for _ in range(chance.randint(1, most - len(digits))):
         digits[-1] |= 0x80
         digits.append(0)
     return packet[:1] + bytes(digits) + packet[read[1] :]
@@ -306,6 +332,8 @@ class Exchange(NamedTuple):
     packets: list[bytes]
     answered: bool
     """The PINGREQ behind the sequence was."""
+    ended: bool = False
+    """The other side ended the connection before that."""
 
 
 def send(sequence: Sequence, port: int, tls: ssl.SSLContext | None, patience: float) -> Exchange:
@@ -322,12 +350,12 @@ def send(sequence: Sequence, port: int, tls: ssl.SSLContext | None, patience: fl
             while pings and (left := until - time.monotonic()) > 0:
                 got.append(link.read(left))
                 if not got[-1]:
-                    return Exchange(got, answered=False)
+                    return Exchange(got, answered=False, ended=True)
                 pings -= got[-1] == raw.PINGRESP
         except TimeoutError:
             pass
         except OSError:
-            return Exchange(got, answered=False)
+            return Exchange(got, answered=False, ended=True)
         # Not `SSLSocket.shutdown`, which would end TLS in both directions.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(link._socket, socket.SHUT_WR)
@@ -339,6 +367,11 @@ def send(sequence: Sequence, port: int, tls: ssl.SSLContext | None, patience: fl
 def read_by_itself(sequence: Sequence) -> Counter[Read]:
     """What stands in the bytes, by a parser that knows neither the gateway nor Mosquitto."""
     found: Counter[Read] = Counter()
+    with contextlib.suppress(peers.Unreadable, IndexError, UnicodeDecodeError):
+        for connect in peers.Peer(v5=sequence.v5).feed(sequence.connect)[:1]:
+            if (will := peers.introduction(connect).will) is None:
+                continue
+            found[Read(will.topic, will.qos, will.retain, will.payload, b"")] += 1
     peer = peers.Peer(v5=sequence.v5, aliases_max=10)
     for packet in framed(sequence.rest):
         with contextlib.suppress(peers.Unreadable, IndexError):
