@@ -129,9 +129,8 @@ class Bridge:
             self._terms = terms_of(connect, self._shared)
             check_connect(connect, self._shared)
         except UnsupportedVersion as error:
-            # The version in which the client could read an answer is not known: that of 3.1.1.
             self._shared.counters.protocol_errors += 1
-            return self._refuse(error.reason, str(error))
+            return self._refuse(error.reason, str(error), version=error.version)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report)
         except MqttError as error:
@@ -186,9 +185,11 @@ class Bridge:
     def _bus_unavailable(self, _: BusUnavailable) -> list[Command]:
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 
-    def _refuse(self, reason: Reason, why: str, report: Report | None = None) -> list[Command]:
+    def _refuse(
+        self, reason: Reason, why: str, report: Report | None = None, version: Version | None = None
+    ) -> list[Command]:
         self._shared.counters.connections_refused[reason] += 1
-        version = self._terms.version if self._terms else Version.V311
+        version = version or (self._terms.version if self._terms else Version.V311)
         told: list[Command] = [report] if report else []
         return [*told, SendToDevice(_refusal(reason, version)), Close(why)]
 

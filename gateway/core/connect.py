@@ -85,6 +85,8 @@ def check_connect(connect: Connect, shared: Shared) -> None:
     method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
     if method not in {None, TOKEN_METHOD}:
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
+    if not connect.client_id and connect.is_mqtt31:
+        raise ConnectRefused("MQTT 3.1 knows no empty client id", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
         # [MQTT-3.1.3-8] of 3.1.1
         raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)

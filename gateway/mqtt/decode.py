@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError
 from gateway.mqtt.packets import (
+    BRIDGE,
     Auth,
     Connack,
     Connect,
@@ -43,9 +44,13 @@ _CONNECT_PROPERTIES_MAX = 256
 
 
 class UnsupportedVersion(MqttError):
-    """A protocol level other than 4 and 5 [MQTT-3.1.2-2]."""
+    """A protocol level that nobody speaks [MQTT-3.1.2-2]. `version` is that of the answer."""
 
     reason = Reason.UNSUPPORTED_PROTOCOL_VERSION
+
+    def __init__(self, message: str, version: Version) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class NotMqtt(MalformedPacket):
@@ -59,11 +64,15 @@ def decode_connect(data: bytes, pos: int, end: int) -> Connect:
     if name not in (b"MQTT", b"MQIsdp"):
         raise NotMqtt("the protocol name is not MQTT")
     level = reader.byte()
-    if name == b"MQIsdp" or level not in (4, 5):
-        raise UnsupportedVersion("only MQTT 3.1.1 and MQTT 5 are spoken here")
-    version = Version(level)
+    spoken = level & ~BRIDGE
+    if spoken not in (3, 4, 5):
+        raise UnsupportedVersion(f"the protocol level {level} is none of MQTT 3.1, 3.1.1 and 5", Version.V5)
+    mqtt31 = spoken == 3
+    if mqtt31 != (name == b"MQIsdp"):
+        raise UnsupportedVersion(f"the protocol level {level} is not one of {name.decode()}", Version.V311)
+    version = Version.V311 if mqtt31 else Version(spoken)
     flags = reader.byte()
-    if flags & 0x01:
+    if flags & 0x01 and not mqtt31:
         raise MalformedPacket("the reserved flag of CONNECT is set")  # [MQTT-3.1.2-3]
     has_will = bool(flags & 0x04)
     if (not has_will and flags & 0x38) or flags & 0x18 == 0x18:
@@ -79,10 +88,11 @@ def decode_connect(data: bytes, pos: int, end: int) -> Connect:
     client_id = reader.binary()
     decode_utf8(client_id)
     will = _decode_will(reader, flags, version) if has_will else None
-    username = reader.binary() if flags & 0x80 else None
+    # MQTT 3.1 lets a client set the flags and leave out what they promise (3.1, 3.1, Connect flags).
+    username = reader.binary() if flags & 0x80 and (reader.left or not mqtt31) else None
     if username is not None:
         decode_utf8(username)
-    password = reader.binary() if flags & 0x40 else None
+    password = reader.binary() if flags & 0x40 and (reader.left or not mqtt31) else None
     if reader.left:
         raise MalformedPacket("bytes behind the end of CONNECT")
     return Connect(
@@ -94,6 +104,7 @@ def decode_connect(data: bytes, pos: int, end: int) -> Connect:
         password=password,
         will=will,
         properties=properties,
+        level=0 if level == version else level,
     )
 
 

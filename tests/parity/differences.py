@@ -5,13 +5,9 @@ from __future__ import annotations
 _CLOSED = ("(closed)",)
 _MALFORMED = ("e0 01 81", "(closed)")
 _PROTOCOL_ERROR = ("e0 01 82", "(closed)")
-_REFUSED_VERSION = ("20 02 00 01", "(closed)")
+_NO_SUCH_LEVEL = ("20 03 00 84 00", "(closed)")
 
 OWN: dict[str, tuple[str, ...]] = {
-    # Section 2 of DESIGN promises MQTT 3.1.1 and 5. Mosquitto speaks 3.1 too, and takes the upper bit of
-    # the level for a bridge, which hears and says more than a client may.
-    "connect level 3 of MQIsdp [3.1.1]": _REFUSED_VERSION,
-    "connect level 4 as a bridge [3.1.1]": _REFUSED_VERSION,
     # A group name may not be empty nor hold a wildcard [MQTT-4.8.2-1, MQTT-4.8.2-2]; Mosquitto grants it.
     "subscribe filter share, empty group [3.1.1]": _CLOSED,
     "subscribe filter share, empty group [5]": _MALFORMED,
@@ -109,3 +105,11 @@ LATER: dict[str, tuple[str, ...]] = {
     ),
 }
 """What the gateway and Mosquitto 2.0.20 answer last, and an older one does not."""
+
+NEWEST: dict[str, tuple[str, ...]] = {
+    # In a form that a client of any version can tell from that of 3.1.1.
+    **dict.fromkeys(
+        (f"connect level {level:#04x} [3.1.1]" for level in (0, 1, 2, 6, 7, 0x86, 0xFF)), _NO_SUCH_LEVEL
+    ),
+}
+"""What the gateway and Mosquitto 2.1 answer last, and an older one does not."""

@@ -242,15 +242,54 @@ def test_a_method_of_authentication_is_refused():
     assert begin() >> DeviceBytes(packet) << SendToDevice(connack(0x8C, v5=True)) << Close(ANY)
 
 
-@pytest.mark.parametrize("level", [0, 3, 6, 255])
-def test_another_version_of_the_protocol(level):
-    packet = raw.packet(0x10, raw.text("MQTT") + bytes([level, 2, 0, 60]) + raw.text("c"))
-    assert begin() >> DeviceBytes(packet) << SendToDevice(connack(1)) << Close(ANY)
+def spoken(name, level, flags=2, rest=None):
+    return raw.packet(0x10, raw.text(name) + bytes([level, flags, 0, 60]) + (rest or raw.text("c")))
 
 
-def test_the_old_name_of_the_protocol():
-    packet = raw.packet(0x10, raw.text("MQIsdp") + bytes([3, 2, 0, 60]) + raw.text("c"))
-    assert begin() >> DeviceBytes(packet) << SendToDevice(connack(1)) << Close(ANY)
+@pytest.mark.parametrize("level", [0, 2, 6, 0x82, 255])
+@pytest.mark.parametrize("name", ["MQTT", "MQIsdp"])
+def test_a_level_that_nobody_speaks(name, level):
+    # In the form of MQTT 5, as Mosquitto 2.1 answers it.
+    assert begin() >> DeviceBytes(spoken(name, level)) << SendToDevice(connack(0x84, v5=True)) << Close(ANY)
+
+
+@pytest.mark.parametrize(("name", "level"), [("MQTT", 3), ("MQTT", 0x83), ("MQIsdp", 4), ("MQIsdp", 5)])
+def test_a_level_of_the_other_name(name, level):
+    assert begin() >> DeviceBytes(spoken(name, level)) << SendToDevice(connack(1)) << Close(ANY)
+
+
+CREDENTIALS = raw.text("c") + raw.text("lamp-1") + raw.text("s")
+
+
+@pytest.mark.parametrize(("name", "level"), [("MQIsdp", 3), ("MQIsdp", 0x83), ("MQTT", 0x84), ("MQTT", 4)])
+def test_old_clients_and_bridges_are_passed_on_as_what_they_are(name, level):
+    """The bus tells a bridge its own messages once and keeps its retained ones, by the bit in the level."""
+    on_bus = raw.text("lamp-1/c") + raw.text("gate") + raw.text("way")
+    assert (
+        begin()
+        >> DeviceBytes(spoken(name, level, 0xC2, CREDENTIALS))
+        << Authenticate(b"lamp-1", b"s")
+        >> Authenticated(LAMP)
+        << OpenBus(spoken(name, level, 0xC2, on_bus))
+    )
+
+
+def test_a_bridge_that_speaks_mqtt_5():
+    packet = raw.packet(0x10, raw.text("MQTT") + bytes([0x85, 0xC2, 0, 60, 0]) + CREDENTIALS)
+    book = begin() >> DeviceBytes(packet) << Authenticate(b"lamp-1", b"s") >> Authenticated(LAMP)
+    on_bus = raw.text("lamp-1/c") + raw.text("gate") + raw.text("way")
+    assert book << OpenBus(raw.packet(0x10, raw.text("MQTT") + bytes([0x85, 0xC2, 0, 60, 0]) + on_bus))
+
+
+def test_mqtt_3_1_has_no_empty_client_id():
+    packet = spoken("MQIsdp", 3, 2, raw.text(""))
+    assert begin() >> DeviceBytes(packet) << SendToDevice(connack(2)) << Close(ANY)
+
+
+@pytest.mark.parametrize("rest", [raw.text("c"), raw.text("c") + raw.text("lamp-1")])
+def test_mqtt_3_1_may_leave_out_what_its_flags_promise(rest):
+    name = b"lamp-1" if len(rest) > 3 else None
+    assert begin() >> DeviceBytes(spoken("MQIsdp", 3, 0xC2, rest)) << Authenticate(name, None)
 
 
 GOOD = raw.connect("c", username="u", password="p")

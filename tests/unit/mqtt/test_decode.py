@@ -187,7 +187,7 @@ NAME = raw.text("MQTT")
         (raw.packet(0x10, raw.text("mqtt") + b"\4\2\0\0" + raw.text("c")), NotMqtt),
         (raw.packet(0x10, NAME + b"\3\2\0\0" + raw.text("c")), UnsupportedVersion),
         (raw.packet(0x10, NAME + b"\6\2\0\0" + raw.text("c")), UnsupportedVersion),
-        (raw.packet(0x10, raw.text("MQIsdp") + b"\3\2\0\0" + raw.text("c")), UnsupportedVersion),
+        (raw.packet(0x10, raw.text("MQIsdp") + b"\4\2\0\0" + raw.text("c")), UnsupportedVersion),
         (raw.packet(0x10, NAME + b"\4\3\0\0" + raw.text("c")), MqttError),
         (raw.packet(0x10, NAME + b"\4\x0a\0\0" + raw.text("c")), MqttError),
         (raw.packet(0x10, NAME + b"\4\x22\0\0" + raw.text("c")), MqttError),
