@@ -137,6 +137,7 @@ class Gateway:
             now=lambda: time.time_ns() // 1_000_000,
             new_client_id=lambda: f"auto-{str(uuid.uuid4()).upper()}",
             on_deny=settings.gateway_on_deny,
+            on_denied_will=settings.gateway_on_denied_will,
         )
         self._keys = keys
         self._signing = signing

@@ -163,7 +163,7 @@ class Bridge:
         connect, terms = self._settled()
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
-            packet = bus_connect(connect, terms, identity, self._shared)
+            packet, reports = bus_connect(connect, terms, identity, self._shared)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report)
         except MqttError as error:
@@ -172,7 +172,7 @@ class Bridge:
         # Password and will are not kept for the life of the connection.
         self._connect = None
         self._enter(Phase.OPENING_BUS)
-        return [OpenBus(encode_connect(packet))]
+        return [*reports, OpenBus(encode_connect(packet))]
 
     def _settled(self) -> tuple[Connect, Terms]:
         if self._connect is None or self._terms is None:

@@ -13,6 +13,7 @@ from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
 from gateway.core.reports import Reports
+from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import Shared
 from gateway.core.wills import WillTerms, sealed_will, terms_of_will
 from gateway.mqtt.encode import encode_connack
@@ -125,17 +126,28 @@ def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Te
     return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
 
 
-def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shared) -> Connect:
-    """The CONNECT for the bus: the device's own but for names, seal and secrets. Raises MqttError."""
+def bus_connect(
+    connect: Connect, terms: Terms, identity: Identity, shared: Shared
+) -> tuple[Connect, list[Report]]:
+    """The CONNECT for the bus, and what the admins are told of it. Raises MqttError.
+
+    It is the device's own but for names, seal and secrets, and a will that is refused and dropped.
+    """
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
     client_id = f"{identity.namespace}/{identity.client_id}".encode()
     if len(client_id) > _STRING_MAX:
         raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = connect.will
+    reports: list[Report] = []
     if will is not None:
-        terms.will = terms_of_will(will, shared.policy)
-        will = _checked_will(will, terms.will, identity, shared)
-    return replace(
+        will_terms = terms_of_will(will, shared.policy)
+        try:
+            will = _checked_will(will, will_terms, identity, shared)
+            terms.will = will_terms
+        except _WillDropped as dropped:
+            will = None
+            reports.append(dropped.report)
+    packet = replace(
         connect,
         client_id=client_id,
         will=will,
@@ -143,12 +155,23 @@ def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shar
         password=shared.bus_password,
         properties=[prop for prop in connect.properties if prop.identifier not in _NOT_FOR_THE_BUS],
     )
+    return packet, reports
+
+
+class _WillDropped(Exception):
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
 
 
 def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shared) -> Will:
     decision = terms.decide(Judge(shared, identity, Reports()), shared.policy)
     if not decision.allowed:
-        report = Report("will", "refused", decision.reason, "publish", terms.topic, decision.place)
+        drop = shared.policy.on_denied_will(identity.roles, shared.on_denied_will) is OnDeniedWill.DROP
+        words = f"{decision.reason} The connection goes on without its will." if drop else decision.reason
+        report = Report("will", "refused", words, "publish", terms.topic, decision.place)
+        if drop:
+            raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     sealed = sealed_will(will, terms, identity, shared)
     if isinstance(sealed, Will):

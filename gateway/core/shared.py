@@ -14,6 +14,7 @@ from gateway.core.counters import Counters
 from gateway.core.keyring import KeyRing
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
+from gateway.core.rules import OnDeniedWill
 
 
 class OnDeny(StrEnum):
@@ -37,6 +38,7 @@ class Shared:
     recorder: Recorder = field(default_factory=Recorder)
     budgets: Budgets = field(default_factory=Budgets)
     on_deny: OnDeny = OnDeny.DROP
+    on_denied_will: OnDeniedWill = OnDeniedWill.REFUSE
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True

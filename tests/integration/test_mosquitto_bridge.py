@@ -1,7 +1,7 @@
 """A site's Mosquitto that bridges to the gateway, with nothing set but the address and the credentials.
 
-By the bridge bit of its protocol level the bus knows it for what it is: its own messages do not come back, and
-what is retained there stays retained at the site.
+By the bridge bit of its protocol level the bus knows it for what it is: its own messages do not come back,
+and what is retained there stays retained at the site.
 """
 
 from __future__ import annotations
