@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import ssl
 import sys
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
@@ -25,6 +24,8 @@ from gateway.core.identity import Device
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
+from gateway.descriptors import allowed, ask_for, connections_that_fit, shortage
+from gateway.held_upkeep import HeldRecords
 from gateway.introduction import introduction
 from gateway.key_upkeep import KeyUpkeep
 from gateway.net.bus_probe import BusProbe
@@ -44,6 +45,7 @@ from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk
 from gateway.services.office import TokenOffice
 from gateway.services.over_bus import BusServices
+from gateway.services.rates import Rates
 from gateway.snapshots import SnapshotWatch, random_bytes
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
@@ -59,8 +61,6 @@ from gateway.upkeep import (
 )
 from gateway.web import WebServer
 
-_FILES_MAX = 65_536
-"""Open files to ask for: more than the connections of `acl/limits.toml` take."""
 _SWITCH_SECONDS = 0.000_2
 """After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
 CPython's own 5 ms all messages queued while a policy was read."""
@@ -71,7 +71,6 @@ _log = get_logger()
 def run(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on."""
     configure(settings.log_level)
-    _raise_file_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         return int(uvloop.run(_serve(settings)))
@@ -81,17 +80,12 @@ def run(settings: Settings) -> int:
         return 1
 
 
-def _raise_file_limit() -> None:
-    """Open as many files as the system lets us: a connection takes two, and most shells allow 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 async def _serve(settings: Settings) -> bool:
     """Whether it stopped because a part of it failed."""
     policy = check(settings)
+    ask_for(policy.limits)
+    if short := shortage(policy.limits, allowed()):
+        _log.warning("too few open files", reason=short)
     made = await prepare(settings, [])
     sealing, signing = read_keys(settings)
     stop = asyncio.Event()
@@ -169,6 +163,9 @@ class Gateway:
         self._keep_saving(KeyUses(store, shared))
         self._keep_saving(TokenRecords(store, office))
         self._keep_saving(Observations(store, shared))
+        held = HeldRecords(store, shared, directory.get)
+        await self._load_held(held)
+        self._keep_saving(held)
         refusals = Refusals(store)
         self._keep_saving(refusals)
         self._closing.push_async_callback(self._tasks.stop)
@@ -184,8 +181,12 @@ class Gateway:
             tasks=self._tasks,
             find=directory.get,
             services=desk.answer,
+            may_connect=self._connect_rate(),
+            room=connections_that_fit(allowed()),
         )
+        self._closing.callback(door.connects.tell)
         directory.on_change(door.devices_changed)
+        directory.on_change(held.devices_changed)  # behind the door, which ends what is not to go on
         directory.on_availability(self._tell_availability)
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
@@ -208,11 +209,23 @@ class Gateway:
         self._keep(keys.run())
         self._keep(AdminEvents(store, audit).run())
         self._keep(listener.tick())
+        self._keep(door.connects.run())
         self._keep(FullCollections().run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run(listener, api))
+
+    def _connect_rate(self) -> Callable[[str], bool]:
+        shared = self._shared
+        rates = Rates(shared.now)
+        return lambda device_id: rates.take(device_id, shared.policy.limits.connects_per_minute, 60_000)
+
+    async def _load_held(self, held: HeldRecords) -> None:
+        try:
+            await held.load(bus_forgets=self._settings.bus is None)
+        except StoreError as error:
+            raise StartError([str(error)]) from error
 
     def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
         settings, now = self._settings, self._shared.now()
@@ -246,7 +259,7 @@ class Gateway:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
 
-    def _keep_saving(self, what: KeyUses | TokenRecords | Observations | Refusals) -> None:
+    def _keep_saving(self, what: KeyUses | TokenRecords | Observations | Refusals | HeldRecords) -> None:
         """Save as long as the gateway runs, and what is left when all else has stopped."""
         # Closed in the reverse order: what runs is stopped before.
         self._closing.push_async_callback(what.save)

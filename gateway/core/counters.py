@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from gateway.core.commands import Service
+from gateway.core.holdings import Kind
 from gateway.mqtt.reasons import Reason
 
 
@@ -50,6 +51,10 @@ class Counters:
     connections_refused: Counter[Reason] = field(
         default_factory=Counter,
         metadata={"help": "Device connections refused.", "labels": ("reason",)},
+    )
+    holdings_refused: Counter[Kind] = field(
+        default_factory=Counter,
+        metadata={"help": "What devices were refused for they hold as much on the bus.", "labels": ("kind",)},
     )
     audit_events: Counter[tuple[Enum, Enum]] = field(
         default_factory=Counter,

@@ -169,7 +169,7 @@ class Policy:
         return [role for role in roles if role not in self.roles]
 
     def on_denied_will(self, roles: Iterable[str], otherwise: OnDeniedWill) -> OnDeniedWill:
-        """What becomes of a CONNECT whose will is refused, of a device of these roles: one that drops wins."""
+        """What becomes of a CONNECT with a refused will, of a device of these roles; one that drops wins."""
         said = {self.roles[role].will for role in roles if role in self.roles}
         return next((one for one in (OnDeniedWill.DROP, OnDeniedWill.REFUSE) if one in said), otherwise)
 

@@ -219,13 +219,11 @@ class DeviceLink(asyncio.Protocol):
             case Established():
                 self.resume_reading(AUTHENTICATING)
                 identity = self.bridge.identity
-                _log.info(
+                grant = identity.grant if identity else None
+                self._note(
                     "connected",
-                    device=self.claimed,
-                    address=self.address,
                     client_id=identity.client_id if identity else None,
-                    narrowed=(identity.grant.narrowed or None) if identity and identity.grant else None,
-                    connection=self.connection_id,
+                    narrowed=(grant.narrowed or None) if grant else None,
                 )
             case Call():
                 identity = self.bridge.identity
@@ -343,7 +341,6 @@ class DeviceLink(asyncio.Protocol):
             return  # it did not wait for the answer
         reason = self._door.admit(self, device)
         if reason is not None:
-            self._door.tell(self, Report("login", "refused", "as many connections as acl/limits.toml allows"))
             self.receive(AuthenticationFailed(reason))
             return
         self.device = device
@@ -398,7 +395,7 @@ class DeviceLink(asyncio.Protocol):
         elif phase is Phase.OPENING_BUS:
             self._door.bus.failed("it accepts connections but does not answer")
             self._door.shared.counters.bus_connect_failures += 1
-            self.receive(BusUnavailable())
+            self.receive(BusUnavailable(asked=True))
         else:
             self.abort("its last bytes could not leave")
 
@@ -412,12 +409,14 @@ class DeviceLink(asyncio.Protocol):
 
     def _close(self, why: str) -> None:
         self._deadline = self._door.now() + _CLOSE_DEADLINE
-        # Of strangers there may be any number: they are not worth a line each.
-        tell = _log.info if self.device else _log.debug
-        reason = self._why or why
-        tell(
-            "closed", device=self.claimed, address=self.address, reason=reason, connection=self.connection_id
-        )
+        self._note("closed", reason=self._why or why)
         self._close_bus()
         if self._transport is not None:
             self._transport.close()
+
+    def _note(self, event: str, **said: str | None) -> None:
+        """A line of its own for a device, within bounds; of strangers there may be any number."""
+        device = self.device
+        worth = device is not None and self._door.connects.worth_a_line(device.device_id, self._host)
+        tell = _log.info if worth else _log.debug
+        tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

@@ -17,6 +17,7 @@ from gateway.core.events import AccessWithdrawn, Answer, Event, PolicyChanged
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.shared import Shared
 from gateway.mqtt.reasons import Reason
+from gateway.net.connects import Connects
 from gateway.net.tasks import Tasks
 from gateway.net.turns import Turns
 from gateway.net.unread import Unread
@@ -66,6 +67,12 @@ class Door:
     """Answers a request to the gateway itself. Must not block, and never raises for what a device asks."""
     turns: Turns = field(init=False)
     unread: Unread = field(default_factory=Unread)
+    may_connect: Callable[[str], bool] = lambda _: True
+    """Whether the device of this id may open one more connection now. It counts if it may."""
+    room: int = 2**31
+    """Established connections for which the system gives file descriptors."""
+    connects: Connects = field(default_factory=Connects)
+    """What of connections that come and go is told."""
     links: set[DeviceLink] = field(default_factory=set)
     """All connections, from the end of the TLS handshake on."""
     _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
@@ -90,14 +97,24 @@ class Door:
         self._newcomers.pop(link, None)
 
     def admit(self, link: DeviceLink, device: Device) -> Reason | None:
-        """Take a device in; a reason when there is no room for it."""
+        """Take a device in; a reason, which is told within bounds, when there is no room for it."""
         limits = self.shared.policy.limits
         same = self._by_device.get(device.device_id, ())
-        if self._admitted >= limits.connections or len(same) >= limits.connections_per_device:
-            return Reason.QUOTA_EXCEEDED
+        if not self.may_connect(device.device_id):
+            why = "more connects a minute than acl/limits.toml allows"
+            return self._turn_away(link, device, Reason.CONNECTION_RATE_EXCEEDED, why)
+        full = self._admitted >= min(limits.connections, self.room)
+        if full or len(same) >= limits.connections_per_device:
+            why = "as many connections as acl/limits.toml allows"
+            return self._turn_away(link, device, Reason.QUOTA_EXCEEDED, why)
         self._by_device.setdefault(device.device_id, set()).add(link)
         self._admitted += 1
         return None
+
+    def _turn_away(self, link: DeviceLink, device: Device, reason: Reason, why: str) -> Reason:
+        if self.connects.first_turned_away(device.device_id, reason):
+            self.tell(link, Report("login", "refused", why))
+        return reason
 
     def forget(self, link: DeviceLink) -> None:
         """The connection is gone."""

@@ -228,10 +228,26 @@ def test_more_devices_than_a_shell_allows_open_files(
         gateway = start_gateway(mosquitto.port)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    enrol(gateway, many="full", good="full")
+    enrol(gateway, many_1="full", many_2="full", many_3="full", many_4="full", good="full")
     with contextlib.ExitStack() as stack:
         for number in range(200):
-            stack.enter_context(join(gateway, "many", f"{number}"))
+            stack.enter_context(join(gateway, f"many-{number % 4 + 1}", f"{number}"))
+        serves(gateway)
+
+
+def test_one_device_takes_few_of_the_connections_that_all_share(
+    mosquitto: Mosquitto, start_gateway: Callable[..., Gateway]
+) -> None:
+    """With the limits that ship: one took 1,017, and the bus had no file descriptor left for others."""
+    gateway = start_gateway(mosquitto.port)
+    enrol(gateway, bad="full", good="full")
+    with contextlib.ExitStack() as stack:
+        for number in range(64):
+            stack.enter_context(join(gateway, "bad", f"{number}"))
+        for number in range(64, 80):
+            with Device(gateway) as one:
+                words = {"username": "bad", "password": gateway.secrets["bad"]}
+                assert one.connect(client_id=f"{number}", **words)[3] == 3
         serves(gateway)
 
 
