@@ -18,7 +18,7 @@ from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import Shared
 from gateway.core.wills import WillTerms, sealed_will, terms_of_will
 from gateway.mqtt.encode import encode_connack
-from gateway.mqtt.errors import MqttError, ProtocolError
+from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
@@ -48,6 +48,33 @@ class ConnectRefused(MqttError):
     def __init__(self, message: str, reason: Reason, report: Report | None = None) -> None:
         super().__init__(message, reason)
         self.report = report
+
+
+def stranger(error: MqttError) -> Report:
+    """What the admins are told of a CONNECT that is refused for what it is, whoever sent it."""
+    return Report("login", "refused", str(error))
+
+
+TLS_HELLO = b"\x16\x03"
+"""How a TLS client begins; as the header of a CONNECT it would be none that anybody takes."""
+_OTHER_PROTOCOLS = {
+    TLS_HELLO: "TLS",
+    b"GET ": "HTTP",
+    b"POST": "HTTP",
+    b"HEAD": "HTTP",
+    b"OPTI": "HTTP",
+    b"PUT ": "HTTP",
+    b"PRI ": "HTTP/2",
+    b"SSH-": "SSH",
+    b"PROX": "the PROXY protocol",
+    b"\r\n\r\n": "the PROXY protocol",
+}
+
+
+def not_mqtt(data: bytes | bytearray) -> str:
+    """What is wrong with a connection that does not begin with a CONNECT."""
+    spoken = next((name for head, name in _OTHER_PROTOCOLS.items() if data.startswith(head)), "")
+    return "the first packet is not a CONNECT" + (f": this is {spoken}, not MQTT" if spoken else "")
 
 
 @dataclass(slots=True)
@@ -92,18 +119,12 @@ def check_connect(connect: Connect, shared: Shared) -> None:
     if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
         # [MQTT-3.1.3-8] of 3.1.1
         raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
-    if connect.version is Version.V5:
-        if find_number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, 1) == 0:
-            raise ProtocolError("a Maximum Packet Size of 0")  # MQTT 5, 3.1.2.11.4
-        if not shared.bus_speaks_v5:
-            raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
+    if connect.version is Version.V5 and not shared.bus_speaks_v5:
+        raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
 
 
 def token_of(connect: Connect, terms: Terms) -> bytes | None:
-    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it.
-
-    Data without a method are ignored, as on Mosquitto.
-    """
+    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it."""
     return (find(connect.properties, PropertyId.AUTHENTICATION_DATA) or b"") if terms.enhanced else None
 
 
@@ -244,9 +265,15 @@ _OURS = frozenset({Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reas
 _OURS_311 = frozenset({ReturnCode.BAD_USER_NAME_OR_PASSWORD, ReturnCode.NOT_AUTHORIZED})
 
 
-def refusal_of_bus(code: int, version: Version) -> tuple[int, str]:
-    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`."""
+def refusal_of_bus(code: int, version: Version, *, for_its_will: bool = False) -> tuple[int, str]:
+    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`.
+
+    `for_its_will`: the CONNECT has one, and the bus has taken the gateway's credentials before. In 3.1.1 it
+    has one code for these and for a will that is too long.
+    """
     v5 = version is Version.V5
+    if for_its_will and not v5 and code == ReturnCode.NOT_AUTHORIZED:
+        return code, "the bus refused the will: it is longer than the bus's message_size_limit, most likely"
     if code in (_OURS if v5 else _OURS_311):
         unavailable = Reason.SERVER_UNAVAILABLE
         return (

@@ -44,3 +44,5 @@ class Shared:
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True
+    bus_trusts_us: bool = False
+    """Whether the bus has taken the gateway's credentials since it started."""
