@@ -185,6 +185,7 @@ class Gateway:
             room=connections_that_fit(allowed()),
         )
         self._closing.callback(door.connects.tell)
+        self._closing.callback(door.turned_away.tell)
         directory.on_change(door.devices_changed)
         directory.on_change(held.devices_changed)  # behind the door, which ends what is not to go on
         directory.on_availability(self._tell_availability)
@@ -210,6 +211,7 @@ class Gateway:
         self._keep(AdminEvents(store, audit).run())
         self._keep(listener.tick())
         self._keep(door.connects.run())
+        self._keep(door.turned_away.run())
         self._keep(FullCollections().run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
