@@ -137,6 +137,7 @@ class Login:
         None means that `verify` has to decide; it never means no. A token, which may stand in the place of
         the password, is decided here. Raises LoginRefused for one that is not good.
         """
+        password = _given(password, certificate_id, token)
         raw = _token_of(password, token)
         if raw is not None:
             return self._by_token(raw, username, password, certificate_id, address)
@@ -167,6 +168,7 @@ class Login:
         A certificate names the device; a user name with it must be the same, a password with it right.
         `address` is the peer's IP address, for the throttle. `token` came by the method `gateway-jwt`.
         """
+        password = _given(password, certificate_id, token)
         raw = _token_of(password, token)
         if raw is not None:
             return self._by_token(raw, username, password, certificate_id, address)
@@ -286,6 +288,11 @@ class _Throttle:
         network = network_of(address)
         self._window.hit(self._of_device, claimed or "", network)
         self._window.hit(self._of_address, network)
+
+
+def _given(password: bytes | None, certificate_id: str | None, token: bytes | None) -> bytes | None:
+    """The password, if one is given: an empty one is none where a certificate or token says who is there."""
+    return password if password or (certificate_id is None and token is None) else None
 
 
 def _token_of(password: bytes | None, token: bytes | None) -> bytes | None:
