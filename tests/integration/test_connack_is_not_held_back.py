@@ -1,8 +1,9 @@
-"""A client that leaves Nagle's algorithm on does not wait for its CONNACK until an acknowledgement is overdue."""
+"""A client that leaves Nagle's algorithm on does not wait 40 ms for its CONNACK."""
 
 from __future__ import annotations
 
 import socket
+import statistics
 import time
 
 from harness import raw
@@ -31,5 +32,5 @@ def test_a_connect_is_not_held_back_by_nagles_algorithm(world: tuple[Mosquitto, 
     _, gateway = world
     gateway.add_device("lamp-1")
     waited(gateway)  # the secret is hashed once
-    # The shortest of many: a busy machine makes any of them longer.
-    assert min(waited(gateway) for _ in range(20)) < DELAYED
+    # Of many, for a busy machine makes some of them longer, and the kernel some of them shorter.
+    assert statistics.median(waited(gateway) for _ in range(21)) < DELAYED
