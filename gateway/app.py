@@ -135,6 +135,7 @@ class Gateway:
             now=lambda: time.time_ns() // 1_000_000,
             new_client_id=lambda: f"auto-{str(uuid.uuid4()).upper()}",
             on_deny=settings.gateway_on_deny,
+            on_denied_will=settings.gateway_on_denied_will,
         )
         self._keys = keys
         self._signing = signing
@@ -191,6 +192,7 @@ class Gateway:
             room=connections_that_fit(allowed()),
         )
         self._closing.callback(door.connects.tell)
+        self._closing.callback(door.turned_away.tell)
         directory.on_change(door.devices_changed)
         directory.on_change(held.devices_changed)  # behind the door, which ends what is not to go on
         directory.on_availability(self._tell_availability)
@@ -216,6 +218,7 @@ class Gateway:
         self._keep(AdminEvents(store, audit).run())
         self._keep(listener.tick())
         self._keep(door.connects.run())
+        self._keep(door.turned_away.run())
         self._keep(FullCollections().run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))

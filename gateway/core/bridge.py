@@ -24,6 +24,7 @@ from gateway.core.commands import (
     SendToDevice,
 )
 from gateway.core.connect import (
+    TLS_HELLO,
     ConnectRefused,
     Terms,
     bus_connect,
@@ -31,7 +32,9 @@ from gateway.core.connect import (
     claim,
     connack_for,
     identity_of,
+    not_mqtt,
     refusal_of_bus,
+    stranger,
     terms_of,
     token_of,
 )
@@ -57,7 +60,7 @@ from gateway.core.identity import Identity
 from gateway.core.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 from gateway.core.session import Session
 from gateway.core.shared import Shared
-from gateway.mqtt.decode import UnsupportedVersion, decode_connack, decode_connect
+from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
@@ -130,35 +133,35 @@ class Bridge:
             self._connect = connect
             self._terms = terms_of(connect, self._shared)
             check_connect(connect, self._shared)
-        except UnsupportedVersion as error:
-            # The version in which the client could read an answer is not known: that of 3.1.1.
+        except ConnectFault as error:
             self._shared.counters.protocol_errors += 1
-            return self._refuse(error.reason, str(error))
+            return self._refuse(error.reason, str(error), stranger(error), version=error.version)
         except ConnectRefused as error:
-            return self._refuse(error.reason, str(error), error.report)
+            return self._refuse(error.reason, str(error), error.report or stranger(error))
         except MqttError as error:
             # Without a whole CONNECT there is nobody to answer (MQTT 5, 4.13.1: "MAY send a CONNACK").
-            return self._broken(error)
+            return [stranger(error), *self._broken(error)]
         self._enter(Phase.AUTHENTICATING)
         return [Authenticate(connect.username, connect.password, token_of(connect, self._terms))]
 
     def _take_connect(self) -> Connect | None:
         data = self._early
-        if data[0] != PacketType.CONNECT << 4:
-            raise ProtocolError("the first packet is not a CONNECT")  # [MQTT-3.1.0-1]
+        if data[0] >> 4 != PacketType.CONNECT or data.startswith(TLS_HELLO):
+            raise ProtocolError(not_mqtt(data))  # [MQTT-3.1.0-1]
         too_long = "the CONNECT is longer than may come before authentication"
         found = first_packet(data, CONNECT_MAX_BYTES, too_long)
         if found is None:
             return None
         body, end = found
-        connect = decode_connect(bytes(data), body, end)
+        connect = decode_connect(bytes(data), body, end, self._shared.policy.limits.connect_properties)
         self._early = data[end:]
         return connect
 
     def _early_bytes(self, event: DeviceBytes) -> list[Command]:
         # A client may send before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little.
         if len(self._early) > CONNECT_MAX_BYTES:
-            return self._broken(PacketTooLarge("too much was sent before authentication"))
+            error = PacketTooLarge("too much was sent before authentication")
+            return [stranger(error), *self._broken(error)]
         self._early.extend(event.data)
         return []
 
@@ -166,17 +169,17 @@ class Bridge:
         connect, terms = self._settled()
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
-            packet = bus_connect(connect, terms, identity, self._shared)
+            packet, reports = bus_connect(connect, terms, identity, self._shared)
             holder = claim(packet, identity, self._shared)
         except ConnectRefused as error:
-            return self._refuse(error.reason, str(error), error.report)
+            return self._refuse(error.reason, str(error), error.report or stranger(error))
         except MqttError as error:
-            return self._broken(error)
+            return [stranger(error), *self._broken(error)]
         self._session = Session(self._shared, terms, identity, holder)
         # Password and will are not kept for the life of the connection.
         self._connect = None
         self._enter(Phase.OPENING_BUS)
-        return [OpenBus(encode_connect(packet))]
+        return [*reports, OpenBus(encode_connect(packet))]
 
     def _settled(self) -> tuple[Connect, Terms]:
         if self._connect is None or self._terms is None:
@@ -191,9 +194,11 @@ class Bridge:
             self._open_session().holder.refused()
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 
-    def _refuse(self, reason: Reason, why: str, report: Report | None = None) -> list[Command]:
+    def _refuse(
+        self, reason: Reason, why: str, report: Report | None = None, version: Version | None = None
+    ) -> list[Command]:
         self._shared.counters.connections_refused[reason] += 1
-        version = self._terms.version if self._terms else Version.V311
+        version = version or (self._terms.version if self._terms else Version.V311)
         told: list[Command] = [report] if report else []
         code = reason if version is Version.V5 else return_code(reason)
         refusal = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
@@ -215,7 +220,8 @@ class Bridge:
             return self._broken(error)
         if connack.code:
             session.holder.refused()
-            code, why = refusal_of_bus(connack.code, version)
+            will = session.terms.will is not None and self._shared.bus_trusts_us
+            code, why = refusal_of_bus(connack.code, version, for_its_will=will)
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
         answer = connack_for(data[:end], connack, session.terms)
@@ -225,6 +231,7 @@ class Bridge:
         session.begin(connack)
         self._enter(Phase.ESTABLISHED)
         self._shared.counters.connections_opened += 1
+        self._shared.bus_trusts_us = True
         commands: list[Command] = [SendToDevice(answer), Established()]
         sent, self._early = bytes(self._early), bytearray()
         if len(data) > end:

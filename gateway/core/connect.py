@@ -14,10 +14,11 @@ from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
 from gateway.core.reports import Reports
+from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import Shared
 from gateway.core.wills import WillTerms, sealed_will, terms_of_will
 from gateway.mqtt.encode import encode_connack
-from gateway.mqtt.errors import MqttError, ProtocolError
+from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
@@ -47,6 +48,33 @@ class ConnectRefused(MqttError):
     def __init__(self, message: str, reason: Reason, report: Report | None = None) -> None:
         super().__init__(message, reason)
         self.report = report
+
+
+def stranger(error: MqttError) -> Report:
+    """What the admins are told of a CONNECT that is refused for what it is, whoever sent it."""
+    return Report("login", "refused", str(error))
+
+
+TLS_HELLO = b"\x16\x03"
+"""How a TLS client begins; as the header of a CONNECT it would be none that anybody takes."""
+_OTHER_PROTOCOLS = {
+    TLS_HELLO: "TLS",
+    b"GET ": "HTTP",
+    b"POST": "HTTP",
+    b"HEAD": "HTTP",
+    b"OPTI": "HTTP",
+    b"PUT ": "HTTP",
+    b"PRI ": "HTTP/2",
+    b"SSH-": "SSH",
+    b"PROX": "the PROXY protocol",
+    b"\r\n\r\n": "the PROXY protocol",
+}
+
+
+def not_mqtt(data: bytes | bytearray) -> str:
+    """What is wrong with a connection that does not begin with a CONNECT."""
+    spoken = next((name for head, name in _OTHER_PROTOCOLS.items() if data.startswith(head)), "")
+    return "the first packet is not a CONNECT" + (f": this is {spoken}, not MQTT" if spoken else "")
 
 
 @dataclass(slots=True)
@@ -86,21 +114,17 @@ def check_connect(connect: Connect, shared: Shared) -> None:
     method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
     if method not in {None, TOKEN_METHOD}:
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
+    if not connect.client_id and connect.is_mqtt31:
+        raise ConnectRefused("MQTT 3.1 knows no empty client id", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
         # [MQTT-3.1.3-8] of 3.1.1
         raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
-    if connect.version is Version.V5:
-        if find_number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, 1) == 0:
-            raise ProtocolError("a Maximum Packet Size of 0")  # MQTT 5, 3.1.2.11.4
-        if not shared.bus_speaks_v5:
-            raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
+    if connect.version is Version.V5 and not shared.bus_speaks_v5:
+        raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
 
 
 def token_of(connect: Connect, terms: Terms) -> bytes | None:
-    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it.
-
-    Data without a method are ignored, as on Mosquitto.
-    """
+    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it."""
     return (find(connect.properties, PropertyId.AUTHENTICATION_DATA) or b"") if terms.enhanced else None
 
 
@@ -124,17 +148,28 @@ def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Te
     return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
 
 
-def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shared) -> Connect:
-    """The CONNECT for the bus: the device's own but for names, seal and secrets. Raises MqttError."""
+def bus_connect(
+    connect: Connect, terms: Terms, identity: Identity, shared: Shared
+) -> tuple[Connect, list[Report]]:
+    """The CONNECT for the bus, and what the admins are told of it. Raises MqttError.
+
+    It is the device's own but for names, seal and secrets, and a will that is refused and dropped.
+    """
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
     client_id = f"{identity.namespace}/{identity.client_id}".encode()
     if len(client_id) > _STRING_MAX:
         raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = connect.will
+    reports: list[Report] = []
     if will is not None:
-        terms.will = terms_of_will(will, shared.policy)
-        will = _checked_will(will, terms.will, identity, shared)
-    return replace(
+        will_terms = terms_of_will(will, shared.policy)
+        try:
+            will = _checked_will(will, will_terms, identity, shared)
+            terms.will = will_terms
+        except _WillDropped as dropped:
+            will = None
+            reports.append(dropped.report)
+    packet = replace(
         connect,
         client_id=client_id,
         will=will,
@@ -142,12 +177,23 @@ def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shar
         password=shared.bus_password,
         properties=[prop for prop in connect.properties if prop.identifier not in _NOT_FOR_THE_BUS],
     )
+    return packet, reports
+
+
+class _WillDropped(Exception):
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
 
 
 def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shared) -> Will:
     decision = terms.decide(Judge(shared, identity, Reports()), shared.policy)
     if not decision.allowed:
-        report = Report("will", "refused", decision.reason, "publish", terms.topic, decision.place)
+        drop = shared.policy.on_denied_will(identity.roles, shared.on_denied_will) is OnDeniedWill.DROP
+        words = f"{decision.reason} The connection goes on without its will." if drop else decision.reason
+        report = Report("will", "refused", words, "publish", terms.topic, decision.place)
+        if drop:
+            raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     sealed = sealed_will(will, terms, identity, shared)
     if isinstance(sealed, Will):
@@ -219,9 +265,15 @@ _OURS = frozenset({Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reas
 _OURS_311 = frozenset({ReturnCode.BAD_USER_NAME_OR_PASSWORD, ReturnCode.NOT_AUTHORIZED})
 
 
-def refusal_of_bus(code: int, version: Version) -> tuple[int, str]:
-    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`."""
+def refusal_of_bus(code: int, version: Version, *, for_its_will: bool = False) -> tuple[int, str]:
+    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`.
+
+    `for_its_will`: the CONNECT has one, and the bus has taken the gateway's credentials before. In 3.1.1 it
+    has one code for these and for a will that is too long.
+    """
     v5 = version is Version.V5
+    if for_its_will and not v5 and code == ReturnCode.NOT_AUTHORIZED:
+        return code, "the bus refused the will: it is longer than the bus's message_size_limit, most likely"
     if code in (_OURS if v5 else _OURS_311):
         unavailable = Reason.SERVER_UNAVAILABLE
         return (

@@ -34,6 +34,8 @@ class Limits:
     """The same of this process."""
     packet_seconds: int = 60
     """How long one packet may take from its first byte to its last."""
+    connect_properties: int = 256
+    """MQTT 5 properties of a CONNECT, and as many of its will."""
     subscriptions: int = 1_000
     """Topic filters of one session, those of its earlier connections included."""
     sessions: int = 16

@@ -24,7 +24,8 @@ from gateway.mqtt.wire import encode_length, read_length
 
 # The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
 _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
-_NOT_FROM_CLIENTS = frozenset({0, 2, 9, 11, 13, 15})
+_UNSEEN_FLAGS = frozenset({0, 2, 15})
+"""Types for which Mosquitto 2.1 does not look at the flags: it refuses them first."""
 ANY_SIZE = 2**28 + 4
 """Longest packet there can be, in bytes (MQTT 5, 2.1.4)."""
 _REMEMBERED_MAX = 1024
@@ -355,6 +356,8 @@ class Pump(ABC):
         self._between = False
 
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
+        if chunk[pos] < 0x10:
+            raise ProtocolError("a packet of the reserved type")  # nothing of it is waited for
         self._hold(len(chunk) - pos)
         self._partial = bytearray(chunk[pos:])
         self._need = need
@@ -382,7 +385,7 @@ def check_first_byte(first: int) -> int:
     """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
     kind = first >> 4
     if first != _FIRST_BYTES[kind]:
-        if kind in _NOT_FROM_CLIENTS:
+        if kind in _UNSEEN_FLAGS:
             raise ProtocolError("a packet that may not come here")
         raise MalformedPacket("flags that this packet may not have")
     return kind

@@ -15,6 +15,7 @@ from gateway.core.holdings import Holdings
 from gateway.core.keyring import KeyRing
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
+from gateway.core.rules import OnDeniedWill
 
 
 class OnDeny(StrEnum):
@@ -39,6 +40,9 @@ class Shared:
     budgets: Budgets = field(default_factory=Budgets)
     holdings: Holdings = field(default_factory=Holdings)
     on_deny: OnDeny = OnDeny.DROP
+    on_denied_will: OnDeniedWill = OnDeniedWill.REFUSE
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True
+    bus_trusts_us: bool = False
+    """Whether the bus has taken the gateway's credentials since it started."""

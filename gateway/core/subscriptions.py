@@ -27,7 +27,14 @@ from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.packets import Subscription, Version
 from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, PropertyId, join, read_properties
 from gateway.mqtt.reasons import Reason
-from gateway.mqtt.topics import NO_SHARED_FILTER, depth_fault, filter_fault, matches, unshared
+from gateway.mqtt.topics import (
+    NO_SHARED_FILTER,
+    NO_SHARED_GROUP,
+    depth_fault,
+    filter_fault,
+    matches,
+    unshared,
+)
 from gateway.mqtt.wire import Reader, decode_utf8
 
 _FAILURE_311 = 0x80
@@ -243,6 +250,7 @@ def _filter_text(topic_filter: bytes) -> str:
     text = decode_utf8(topic_filter)
     fault = filter_fault(text) or depth_fault(text)
     if fault:
-        error = ProtocolError if fault is NO_SHARED_FILTER else MalformedPacket
+        # A filter like others, so far as its levels go: as on Mosquitto.
+        error = ProtocolError if fault in {NO_SHARED_FILTER, NO_SHARED_GROUP} else MalformedPacket
         raise error(f"the topic filter {fault}")
     return text

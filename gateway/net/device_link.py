@@ -43,6 +43,7 @@ from gateway.core.events import (
 from gateway.core.identity import Device
 from gateway.faults import contain, contained
 from gateway.mqtt.reasons import Reason
+from gateway.net.acknowledged import acknowledge_at_once
 from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
 from gateway.net.presence import has_left
 from gateway.net.tls import certificate_name
@@ -117,6 +118,7 @@ class DeviceLink(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         if (tls := tls_of(transport)) is not None:
             tls.watch(self._transport)
+        acknowledge_at_once(transport)
         self._door.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -271,7 +273,10 @@ class DeviceLink(asyncio.Protocol):
             case AwaitTurn():
                 self._await_turn()
             case Report():
-                self._door.tell(self, command)
+                if self.device is None:
+                    self._door.turn_away(self, command.reason)
+                else:
+                    self._door.tell(self, command)
             case Close(why):
                 self._close(why)
 
@@ -298,7 +303,7 @@ class DeviceLink(asyncio.Protocol):
     # Who is there
 
     @property
-    def _host(self) -> str:
+    def host(self) -> str:
         """The IP address, without the port."""
         return self.address.rpartition(":")[0]
 
@@ -312,7 +317,7 @@ class DeviceLink(asyncio.Protocol):
                 username=command.username,
                 password=command.password,
                 certificate_id=certificate,
-                address=self._host,
+                address=self.host,
                 token=command.token,
             )
         except LoginRefused as refused:
@@ -331,7 +336,7 @@ class DeviceLink(asyncio.Protocol):
                 username=command.username,
                 password=command.password,
                 certificate_id=certificate,
-                address=self._host,
+                address=self.host,
                 token=command.token,
                 has_left=lambda: has_left(self._transport),
             )
@@ -350,7 +355,7 @@ class DeviceLink(asyncio.Protocol):
                 username=self.device.device_id.encode(),
                 password=None,
                 certificate_id=None,
-                address=self._host,
+                address=self.host,
                 token=token,
             )
         except LoginRefused as refused:
@@ -427,7 +432,7 @@ class DeviceLink(asyncio.Protocol):
         elif now < self._deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:
-            self.abort("no whole CONNECT within the deadline")
+            self.turn_away("no whole CONNECT within the deadline")
         elif phase is Phase.AUTHENTICATING:
             self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
         elif phase is Phase.OPENING_BUS:
@@ -436,6 +441,11 @@ class DeviceLink(asyncio.Protocol):
             self.receive(BusUnavailable(asked=True))
         else:
             self.abort("its last bytes could not leave")
+
+    def turn_away(self, why: str) -> None:
+        """End it before anybody is authenticated."""
+        self._door.turn_away(self, why)
+        self.abort(why)
 
     def abort(self, why: str) -> None:
         """End it now, whatever is still to be written. `why` is for the log."""
@@ -457,6 +467,6 @@ class DeviceLink(asyncio.Protocol):
     def _note(self, event: str, **said: str | None) -> None:
         """A line of its own for a device, within bounds; of strangers there may be any number."""
         device = self.device
-        worth = device is not None and self._door.connects.worth_a_line(device.device_id, self._host)
+        worth = device is not None and self._door.connects.worth_a_line(device.device_id, self.host)
         tell = _log.info if worth else _log.debug
         tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

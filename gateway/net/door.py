@@ -19,6 +19,7 @@ from gateway.core.shared import Shared
 from gateway.mqtt.reasons import Reason
 from gateway.net.connects import Connects
 from gateway.net.tasks import Tasks
+from gateway.net.turned_away import TurnedAway
 from gateway.net.turns import Turns
 from gateway.net.unread import Unread
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
@@ -73,6 +74,8 @@ class Door:
     """Established connections for which the system gives file descriptors."""
     connects: Connects = field(default_factory=Connects)
     """What of connections that come and go is told."""
+    turned_away: TurnedAway = field(default_factory=TurnedAway)
+    """What of strangers is told."""
     links: set[DeviceLink] = field(default_factory=set)
     """All connections, from the end of the TLS handshake on."""
     _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
@@ -88,7 +91,7 @@ class Door:
         if len(self._newcomers) >= _NEWCOMERS_MAX:
             oldest = next(iter(self._newcomers))
             del self._newcomers[oldest]
-            oldest.abort("others wait, and it has not said who it is")
+            oldest.turn_away("others wait, and it has not said who it is")
         self.links.add(link)
         self._newcomers[link] = None
 
@@ -182,6 +185,11 @@ class Door:
             return AccessWithdrawn("The token was revoked.")
         link.device = device
         return PolicyChanged(device)
+
+    def turn_away(self, link: DeviceLink, why: str) -> None:
+        """Tell that nobody was authenticated on this link, unless the same was told of the same network."""
+        if self.turned_away.first(link.host, why):
+            self.tell(link, Report("login", "refused", why))
 
     def tell(self, link: DeviceLink, report: Report, *, proven: bool = False) -> None:
         """Make an audit event of a report. `proven`: the device has shown who it is, and was not let in."""

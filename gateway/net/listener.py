@@ -12,12 +12,12 @@ import socket
 import ssl
 
 from gateway.core.addresses import is_loopback
-from gateway.core.commands import Report
 from gateway.core.events import ShuttingDown
 from gateway.core.limits import CONNECT_DEADLINE
 from gateway.net.device_link import DeviceLink
 from gateway.net.door import Door
 from gateway.net.heap import map_large_blocks
+from gateway.net.tls_faults import in_words
 from gateway.observe.logs import get_logger
 
 _BACKLOG = 1024
@@ -117,8 +117,9 @@ class Listener:
             )
         except (Exception, asyncio.CancelledError) as error:
             connection.close()
-            if isinstance(error, ssl.SSLError):
-                self._door.tell(link, Report("login", "refused", f"TLS: {error.reason or error}"))
+            why = in_words(error) if isinstance(error, OSError) else None
+            if why is not None:
+                self._door.turn_away(link, why)
             _log.debug("handshake failed", address=address, reason=str(error) or type(error).__name__)
             if not isinstance(error, OSError):
                 raise  # a fault of ours is told by `Tasks`

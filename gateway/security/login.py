@@ -150,6 +150,7 @@ class Login:
         None means that `verify` has to decide; it never means no. A token, which may stand in the place of
         the password, is decided here. Raises LoginRefused for one that is not good.
         """
+        password = _given(password, certificate_id, token)
         raw = _token_of(password, token)
         if raw is not None:
             return self._by_token(raw, username, password, certificate_id, address)
@@ -178,6 +179,7 @@ class Login:
         `address` is the peer's IP address, for the throttle. `token` came by the method `gateway-jwt`.
         `has_left` is asked when its turn has come: nothing is hashed for a peer that is gone.
         """
+        password = _given(password, certificate_id, token)
         raw = _token_of(password, token)
         if raw is not None:
             return self._by_token(raw, username, password, certificate_id, address)
@@ -342,6 +344,11 @@ class _Throttle:
     def takes_junk(self, place: str) -> bool:
         """Whether there may be more of it; it is counted."""
         return self._window.hit(self._of_junk, place)
+
+
+def _given(password: bytes | None, certificate_id: str | None, token: bytes | None) -> bytes | None:
+    """The password, if one is given: an empty one is none where a certificate or token says who is there."""
+    return password if password or (certificate_id is None and token is None) else None
 
 
 def _token_of(password: bytes | None, token: bytes | None) -> bytes | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Address, ConfigError, LogLevel, Settings, file_problems, load_settings
+from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import OnDeny
 from gateway.security.pki import ensure_server_certificate
 from gateway.security.tokens import CHAIN_MAX
@@ -81,6 +82,7 @@ def test_the_defaults_are_the_contracts():
         "service_topic_prefix": "gateway",
         "gateway_bus_services": False,
         "gateway_on_deny": OnDeny.DROP,
+        "gateway_on_denied_will": OnDeniedWill.REFUSE,
         "gateway_workers": 1,
         "metrics_enabled": True,
         "log_level": LogLevel.INFO,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.identity import is_device_id
 from gateway.core.policy import Action, Effect, Role, Rule
+from gateway.core.rules import OnDeniedWill
 from gateway.mqtt.topics import covers
 from gateway.policy.imports.filters import meet
 from gateway.policy.imports.first_match import both, settle
@@ -222,7 +223,8 @@ def _draft(name: str, description: str, rights: _Rights) -> Draft:
         Rule(effect, frozenset(found), topic, role=name): tuple(places[effect, topic])
         for (effect, topic), found in actions.items()
     }
-    return Draft(Role(name, description, tuple(rules)), rules)
+    # Mosquitto looks at a will when it is due: nobody is kept out by one there.
+    return Draft(Role(name, description, tuple(rules), OnDeniedWill.DROP), rules)
 
 
 def _free_name(wanted: str, taken: set[str]) -> str:

@@ -392,7 +392,7 @@ async def test_all_names_that_are_given_agree_with_the_token(door, username, cer
     assert refused.device_id == "lamp-1"
 
 
-@pytest.mark.parametrize("password", [SECRET, b"", WRONG])
+@pytest.mark.parametrize("password", [SECRET, WRONG])
 async def test_a_password_beside_a_token_is_one_too_many(door, password):
     await door.verify()
     refused = door.bring_in_vain(b"lamp-1", password, token=door.token())
@@ -551,3 +551,25 @@ async def test_names_do_not_pile_up_where_guessing_is_throttled(door, clock):
     for number in range(500):
         door.bring_in_vain(f"guess-{number}".encode(), WRONG)
     assert len(door.login._throttle._window.storage.storage) < 50
+
+
+@pytest.mark.parametrize("username", [None, b"", b"lamp-1"])
+@pytest.mark.parametrize("password", [None, b""])
+async def test_what_is_empty_is_absent_where_a_certificate_says_who_is_there(door, username, password):
+    assert door.recognise(username, password, "lamp-1") == LAMP
+    assert await door.verify(username, password, "lamp-1") == LAMP
+    assert door.pool.hashes == 0
+
+
+@pytest.mark.parametrize("username", [None, b"", b"lamp-1"])
+@pytest.mark.parametrize("password", [None, b""])
+@pytest.mark.parametrize("certificate_id", [None, "lamp-1"])
+def test_what_is_empty_is_absent_where_a_token_says_who_is_there(door, username, password, certificate_id):
+    admission = door.bring(username, password, certificate_id, token=door.token())
+    assert admission.device == LAMP
+
+
+@pytest.mark.parametrize("username", [None, b"", b"lamp-1"])
+async def test_an_empty_password_alone_lets_nobody_in(door, username):
+    assert door.recognise(username, b"") is None
+    assert (await door.refused(username, b"")).reason is Reason.NOT_AUTHORIZED
