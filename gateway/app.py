@@ -173,11 +173,8 @@ class Gateway:
         refusals = Refusals(store, shared.counters)
         self._keep_saving(refusals)
         login = self._login(store, directory, tokens)
-        log = AuditLog(shared.counters, shared.now)
-        self._closing.callback(log.tell_left_out, ALL_LEFT_OUT)
-        self._keep(keep_telling(log))
+        audit = self._open_audit(refusals)
         self._closing.push_async_callback(self._tasks.stop)
-        audit = Audit(shared.counters, log, refusals)
         self._tell_new_keys(audit, made)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
         door = Door(
@@ -235,6 +232,12 @@ class Gateway:
             await held.load(bus_forgets=self._settings.bus is None)
         except StoreError as error:
             raise StartError([str(error)]) from error
+
+    def _open_audit(self, refusals: Refusals) -> Audit:
+        log = AuditLog(self._shared.counters, self._shared.now)
+        self._closing.callback(log.tell_left_out, ALL_LEFT_OUT)
+        self._keep(keep_telling(log))
+        return Audit(self._shared.counters, log, refusals)
 
     def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
         settings, now = self._settings, self._shared.now()

@@ -87,11 +87,16 @@ class HeldRecords:
     async def _forget(self) -> None:
         if not self._touched:
             return
-        touched = frozenset(self._touched)
-        for device_id in await self._store.take_forgotten():
+        # Whoever is touched meanwhile is looked at the next time.
+        touched, self._touched = self._touched, set()
+        try:
+            forgotten = await self._store.take_forgotten()
+        except BaseException:
+            self._touched |= touched
+            raise
+        for device_id in forgotten:
             self._shared.holdings.forget(device_id)
             _log.info("what the device holds on the bus is counted anew", device=device_id)
-        self._touched -= touched
         for device_id in touched:
             if self._find(device_id) is None:
                 self._shared.holdings.drop(device_id)

@@ -113,7 +113,8 @@ class Bridge:
         if handler is None:
             raise RuntimeError(f"{type(event).__name__} can't happen while {self.phase.value}")
         commands = handler(self, event)
-        if commands and type(commands[-1]) is Close:
+        # Once: what came early is taken by a call within a call.
+        if commands and type(commands[-1]) is Close and self.phase is not Phase.CLOSED:
             if self._session is not None:
                 self._session.close()
                 commands[-1:-1] = self._session.last_reports()
@@ -301,10 +302,11 @@ class Bridge:
             self._enter(Phase.LEAVING)
         return commands
 
-    def _leaving_tick(self, _: Tick) -> list[Command]:
+    def _leaving_tick(self, event: Tick) -> list[Command]:
         self._leaving += 1
         if self._leaving <= _FAREWELL_TICKS:
-            return []
+            self._open_session().begin_second(event.second)
+            return self._open_session().bus_waits()
         return self._open_session().last_words or [Close("the bus did not close")]
 
     def _broken(self, error: MqttError) -> list[Command]:

@@ -31,6 +31,8 @@ KNOWN = 1
 """One on a topic whose verdict is known."""
 SEALED = 4
 """A payload that is sealed or opened, beside its length."""
+FREE = 65_536
+"""Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
 _NO_BOUND = 2**62
 _SWEEP_LEAST = 1_024
 
@@ -155,7 +157,7 @@ class Budget:
             raise LimitExceeded(
                 "the device has as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
             )
-        if work.held > work.held_most:
+        if work.held > work.held_most and self.held > FREE:
             raise LimitExceeded(
                 "the gateway holds as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
             )

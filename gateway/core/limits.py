@@ -31,7 +31,7 @@ class Limits:
     unfinished_bytes_per_device: int = 33_554_432
     """Bytes of packets that have begun and not ended, of one device over all its connections."""
     unfinished_bytes: int = 134_217_728
-    """The same of this process."""
+    """The same of this process; each device may hold 64 KiB whatever the others do."""
     packet_seconds: int = 60
     """How long one packet may take from its first byte to its last."""
     connect_properties: int = 256

@@ -192,10 +192,13 @@ class Session:
     def turn(self) -> list[Command]:
         """Others had their turn: a slice of what waits, in both directions."""
         commands: list[Command] = []
-        if self.forward.rest is not None and not self.forward.stopped:
+        if self.forward.rest is not None and not self.forward.stopped and not self._spoken.is_over:
             commands = self.device_bytes(b"")
             if commands and type(commands[-1]) is Close:
                 return commands
+            if self.forward.stopped:
+                # The bus was sent the device's DISCONNECT: what it says is looked at in the next turn.
+                return [*commands, AwaitTurn()] if self._deliver.rest is not None else commands
         return commands + self.bus_turn()
 
     def bus_turn(self) -> list[Command]:
@@ -256,12 +259,22 @@ class Session:
         report = Report("will", "refused", why, "publish", will.topic, place)
         return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 
+    def begin_second(self, second: int) -> None:
+        """Settle what passed, and have the budget of another second."""
+        self._budget.tick(second, self._shared.policy.limits, self._shared.counters)
+        self._count_sealed()
+
+    def bus_waits(self) -> list[Command]:
+        """What is to be done about what the bus sent and nobody looked at."""
+        if self._deliver.rest is None:
+            return []
+        return [PauseBus() if self._budget.heard.is_spent else AwaitTurn()]
+
     def tick(self, *, reading: bool, second: int) -> list[Command]:
         """A second went by: rates, patience, heartbeat. `reading` is whether the device was read from."""
         commands: list[Command] = []
         forward, budget = self.forward, self._budget
-        budget.tick(second, self._shared.policy.limits, self._shared.counters)
-        self._count_sealed()
+        self.begin_second(second)
         self._age += 1
         if self._age >= AGAIN:
             self._record_again()
@@ -277,8 +290,7 @@ class Session:
             commands.append(PauseDevice())
         elif forward.rest is not None:
             commands.append(AwaitTurn())
-        if self._deliver.rest is not None:
-            commands.append(PauseBus() if budget.heard.is_spent else AwaitTurn())
+        commands += self.bus_waits()
         self._silent += 1
         keep_alive = self.terms.keep_alive
         if self._heard and keep_alive and self._silent * 2 >= keep_alive:

@@ -285,7 +285,7 @@ class DeviceLink(asyncio.Protocol):
             self.pause_reading(NOT_ITS_TURN)
             if self._bus is not None:
                 self._bus.pause_reading(NOT_ITS_TURN)
-            self._door.turns.wait(self.claimed or "", self._take_turn)
+            self._door.turns.wait(self.device.device_id if self.device else self.address, self._take_turn)
 
     @contained
     def _take_turn(self) -> None:

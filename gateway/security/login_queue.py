@@ -199,6 +199,19 @@ class LoginQueue(Generic[_AnyTicket]):
         self.remove(ticket)
         return ticket
 
+    def clear(self) -> list[_AnyTicket]:
+        """Take out all who wait, in no order."""
+        waiting = [
+            ticket
+            for network in self._networks.values()
+            for place in network.places.values()
+            for line in place.lines
+            for ticket in line
+        ]
+        for ticket in waiting:
+            self.remove(ticket)
+        return waiting
+
     def wrong(self, visitor: Visitor, now: float) -> list[_AnyTicket]:
         """Its login was wrong. The answer: who has to go, for no more than a few may wait from there now."""
         self._wrong_there.count(visitor.place, now)

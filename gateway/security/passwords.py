@@ -153,8 +153,7 @@ class PasswordPool:
         """Take no more work, and tell those who wait."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        while (waiter := self._queue.next(0)) is not None:
-            self._turn_away([waiter])
+        self._turn_away(self._queue.clear())
 
     def check(self, credential: str | None, secret: bytes) -> bool:
         """What `Turn.verify` answers. Blocks."""
