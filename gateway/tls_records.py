@@ -23,7 +23,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 _RECORD_MAX = 16_640
 """Data of one record, with room."""
@@ -43,7 +43,7 @@ IDLE_MAX = 24_576
 """Bytes that yielded nothing from a known peer. More than one unfinished record, which looks like it."""
 _IDLE_PER_SECOND = 4_096
 """Of those, forgiven: padded records, a KeyUpdate now and then."""
-_IDLE_SHARE = 64
+_IDLE_SHARE = 4_096
 """And one byte in so many that yielded."""
 _OVERHEAD = {"TLSv1.3": 22}
 """Of a record with data that is not padded, in bytes."""
@@ -73,6 +73,20 @@ class TooLittleData(ssl.SSLError):
         return str(self.args[-1])
 
 
+class Account(Protocol):
+    """Whoever pays for what undoing the TLS of a known peer costs."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing more may be done in this turn."""
+
+    def spend(self, effort: int) -> None:
+        """So much was done, about a microsecond each; less than nothing gives back."""
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call this when more may be done."""
+
+
 class Caution:
     """How much of what a known peer sent OpenSSL gets at a time. One for all connections of a context."""
 
@@ -100,6 +114,7 @@ class Connection(ssl.SSLObject):
         """Before the handshake: what arrives comes in here."""
         self._incoming = incoming
         self._caution = caution
+        self._account: Account | None = None
         self._transport: asyncio.Transport | None = None
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
@@ -124,9 +139,10 @@ class Connection(ssl.SSLObject):
         self._transport = transport
         transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
 
-    def trust(self) -> None:
-        """It is known who the peer is."""
+    def trust(self, account: Account | None = None) -> None:
+        """It is known who the peer is, and what its TLS costs is set against its account."""
         self._is_known = True
+        self._account = account
         self._allowance = _OVERHEAD.get(self.version() or "", _OVERHEAD_OLDER)
         self._since = time.monotonic()
         # What waits is read before the socket is, lest the peer's end overtake it.
@@ -197,7 +213,10 @@ class Connection(ssl.SSLObject):
 
     def _count(self, taken: int, given: int) -> None:
         """So many bytes were taken, overhead left out, and so many of data came of them."""
-        self._idle = max(0, self._idle + taken - given - given // _IDLE_SHARE)
+        before = self._idle
+        self._idle = max(0, before + taken - given - given // _IDLE_SHARE)
+        if self._account is not None and self._idle != before:
+            self._account.spend(self._idle - before)
         if self._idle > IDLE_MAX:
             now = time.monotonic()
             self._idle = max(0, self._idle - int((now - self._since) * _IDLE_PER_SECOND))
@@ -206,7 +225,10 @@ class Connection(ssl.SSLObject):
                 raise TooLittleData("it sends TLS records that yield nothing")
 
     def _read_in_portions(self) -> bytes:
-        incoming, take, caution = self._incoming, self._take, self._caution
+        incoming, take, caution, account = self._incoming, self._take, self._caution, self._account
+        if account is not None and account.is_spent:
+            self._rest()
+            raise ssl.SSLWantReadError
         caution.relax()
         data, at = memoryview(incoming.read()), 0
         chunks: list[bytes] = []
@@ -233,6 +255,10 @@ class Connection(ssl.SSLObject):
                 elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
                     self._portion = _PORTION_LEAST
                     break
+                if account is not None:
+                    account.spend(len(chunks) - records)
+                    if account.is_spent:
+                        break
         except ssl.SSLError as error:
             return self._ends_with(chunks, error)
         finally:
@@ -342,7 +368,10 @@ class Connection(ssl.SSLObject):
             return
         self._is_resting = self._is_strict = True
         self._transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
-        asyncio.get_running_loop().call_soon(self._go_on)
+        if self._account is not None:
+            self._account.wait(self._go_on)
+        else:
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._is_resting = False

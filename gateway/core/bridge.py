@@ -13,6 +13,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar
 
+from gateway.core.budgets import Meter
 from gateway.core.commands import (
     Authenticate,
     Close,
@@ -102,6 +103,11 @@ class Bridge:
     def identity(self) -> Identity | None:
         """Who is there, once authenticated."""
         return self._session.identity if self._session else None
+
+    @property
+    def meter(self) -> Meter | None:
+        """What is left of the device's second, once authenticated."""
+        return self._session.forward.meter if self._session else None
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase

@@ -47,6 +47,7 @@ from gateway.net.acknowledged import acknowledge_at_once
 from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
 from gateway.net.presence import has_left
 from gateway.net.tls import certificate_name
+from gateway.net.tls_account import TlsAccount
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
 from gateway.tls_records import TooLittleData, tls_of
@@ -249,8 +250,8 @@ class DeviceLink(asyncio.Protocol):
                 self._deadline = self._door.now() + 2 * _BUS_DEADLINE
                 self._door.tasks.start(contain(self, self._open_bus(connect)))
             case Established():
-                if (tls := tls_of(self._transport)) is not None:
-                    tls.trust()
+                if (tls := tls_of(self._transport)) is not None and self.bridge.meter and self.device:
+                    tls.trust(TlsAccount(self.bridge.meter, self._door.turns, self.device.device_id))
                 self.resume_reading(AUTHENTICATING)
                 identity = self.bridge.identity
                 grant = identity.grant if identity else None
