@@ -57,24 +57,20 @@ def stranger(error: MqttError) -> Report:
 
 TLS_HELLO = b"\x16\x03"
 """How a TLS client begins; as the header of a CONNECT it would be none that anybody takes."""
+# By the first byte alone: no more is waited for, and what is told may not depend on how the bytes were cut.
 _OTHER_PROTOCOLS = {
-    TLS_HELLO: "TLS",
-    b"GET ": "HTTP",
-    b"POST": "HTTP",
-    b"HEAD": "HTTP",
-    b"OPTI": "HTTP",
-    b"PUT ": "HTTP",
-    b"PRI ": "HTTP/2",
-    b"SSH-": "SSH",
-    b"PROX": "the PROXY protocol",
-    b"\r\n\r\n": "the PROXY protocol",
+    TLS_HELLO[0]: "TLS",
+    **dict.fromkeys(b"GHOD", "HTTP"),
+    ord("P"): "HTTP or the PROXY protocol",
+    ord("\r"): "the PROXY protocol",
+    ord("S"): "SSH",
 }
 
 
 def not_mqtt(data: bytes | bytearray) -> str:
     """What is wrong with a connection that does not begin with a CONNECT."""
-    spoken = next((name for head, name in _OTHER_PROTOCOLS.items() if data.startswith(head)), "")
-    return "the first packet is not a CONNECT" + (f": this is {spoken}, not MQTT" if spoken else "")
+    spoken = _OTHER_PROTOCOLS.get(data[0])
+    return "the first packet is not a CONNECT" + (f"; perhaps it is {spoken}" if spoken else "")
 
 
 @dataclass(slots=True)

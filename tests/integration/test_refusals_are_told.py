@@ -97,7 +97,7 @@ FIRST_PACKETS = {
         raw.packet(0x10, raw.text("MQTX") + b"\x04\x02\0\x3c\0\1c"),
         "name is not MQTT",
     ),
-    "HTTP inside TLS": (b"GET / HTTP/1.1\r\n\r\n", "this is HTTP, not MQTT"),
+    "HTTP inside TLS": (b"GET / HTTP/1.1\r\n\r\n", "perhaps it is HTTP"),
     "garbage": (b"\xff\xfe\xfd", "the first packet is not a CONNECT"),
     "an empty id that is to be kept": (raw.connect("", clean=False), "empty client id needs a clean session"),
     "an empty id of MQTT 3.1": (level(3, "MQIsdp", ""), "MQTT 3.1 knows no empty client id"),

@@ -94,16 +94,14 @@ def test_flags_in_the_first_byte_are_of_no_account_in_mqtt_3_1():
     [
         (b"GET / HTTP/1.1\r\n\r\n", "HTTP"),
         (b"\x16\x03\x01\x02\x00\x01", "TLS"),
-        (b"PROXY TCP4 1.2.3.4", "the PROXY protocol"),
+        (b"PROXY TCP4 1.2.3.4", "HTTP or the PROXY protocol"),
         (b"SSH-2.0-x\r\n", "SSH"),
         (b"hello", ""),
     ],
 )
 def test_another_protocol_is_called_by_its_name(data, said):
     report, _ = begin().bridge.receive(DeviceBytes(data))
-    assert report.reason == "the first packet is not a CONNECT" + (
-        f": this is {said}, not MQTT" if said else ""
-    )
+    assert report.reason == "the first packet is not a CONNECT" + (f"; perhaps it is {said}" if said else "")
 
 
 # Behind a good CONNECT: what Mosquitto 2.1.2 says of a packet that may not come from a client.
