@@ -8,46 +8,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import ssl
 import sys
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
 
 from gateway.admin.server import Api, serve_api
 from gateway.config import Address, Settings
-from gateway.core.identity import Device
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
+from gateway.descriptors import allowed, ask_for, connections_that_fit, shortage
+from gateway.held_upkeep import HeldRecords
 from gateway.introduction import introduction
 from gateway.key_upkeep import KeyUpkeep
+from gateway.login_upkeep import KnownDevicesFile, OldHashes
 from gateway.net.bus_probe import BusProbe
 from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
 from gateway.net.tasks import Tasks
 from gateway.net.tls import bus_context, server_context
-from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
 from gateway.provision import StartError, check, prepare, read_keys
+from gateway.security.known_devices import KnownDevices
 from gateway.security.login import Login
-from gateway.security.passwords import Busy, PasswordPool, Remembered
+from gateway.security.passwords import PasswordPool, Remembered
 from gateway.security.tokens import SigningKeys, Tokens
 from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk
 from gateway.services.office import TokenOffice
 from gateway.services.over_bus import BusServices
+from gateway.services.rates import Rates
 from gateway.snapshots import SnapshotWatch, random_bytes
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
 from gateway.upkeep import (
+    ALL_LEFT_OUT,
     AdminEvents,
     CertificateUpkeep,
     FullCollections,
@@ -56,22 +60,21 @@ from gateway.upkeep import (
     PolicyUpkeep,
     Refusals,
     TokenRecords,
+    keep_telling,
 )
 from gateway.web import WebServer
 
-_FILES_MAX = 65_536
-"""Open files to ask for: more than the connections of `acl/limits.toml` take."""
 _SWITCH_SECONDS = 0.000_2
 """After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
 CPython's own 5 ms all messages queued while a policy was read."""
 
+_Saved = HeldRecords | KeyUses | KnownDevicesFile | Observations | Refusals | TokenRecords
 _log = get_logger()
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on."""
     configure(settings.log_level)
-    _raise_file_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         return int(uvloop.run(_serve(settings)))
@@ -81,17 +84,12 @@ def run(settings: Settings) -> int:
         return 1
 
 
-def _raise_file_limit() -> None:
-    """Open as many files as the system lets us: a connection takes two, and most shells allow 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 async def _serve(settings: Settings) -> bool:
     """Whether it stopped because a part of it failed."""
     policy = check(settings)
+    ask_for(policy.limits)
+    if short := shortage(policy.limits, allowed()):
+        _log.warning("too few open files", reason=short)
     made = await prepare(settings, [])
     sealing, signing = read_keys(settings)
     stop = asyncio.Event()
@@ -168,11 +166,17 @@ class Gateway:
         self._keep_saving(KeyUses(store, shared))
         self._keep_saving(TokenRecords(store, office))
         self._keep_saving(Observations(store, shared))
-        refusals = Refusals(store)
+        held = HeldRecords(store, shared, directory.get)
+        await self._load_held(held)
+        self._keep_saving(held)
+        refusals = Refusals(store, shared.counters)
         self._keep_saving(refusals)
-        self._closing.push_async_callback(self._tasks.stop)
         login = self._login(store, directory, tokens)
-        audit = Audit(shared.counters, AuditLog(shared.counters, shared.now), refusals)
+        log = AuditLog(shared.counters, shared.now)
+        self._closing.callback(log.tell_left_out, ALL_LEFT_OUT)
+        self._keep(keep_telling(log))
+        self._closing.push_async_callback(self._tasks.stop)
+        audit = Audit(shared.counters, log, refusals)
         self._tell_new_keys(audit, made)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
         door = Door(
@@ -183,8 +187,12 @@ class Gateway:
             tasks=self._tasks,
             find=directory.get,
             services=desk.answer,
+            may_connect=self._connect_rate(),
+            room=connections_that_fit(allowed()),
         )
+        self._closing.callback(door.connects.tell)
         directory.on_change(door.devices_changed)
+        directory.on_change(held.devices_changed)  # behind the door, which ends what is not to go on
         directory.on_availability(self._tell_availability)
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
@@ -207,18 +215,33 @@ class Gateway:
         self._keep(keys.run())
         self._keep(AdminEvents(store, audit).run())
         self._keep(listener.tick())
+        self._keep(door.connects.run())
         self._keep(FullCollections().run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run(listener, api))
 
+    def _connect_rate(self) -> Callable[[str], bool]:
+        shared = self._shared
+        rates = Rates(shared.now)
+        return lambda device_id: rates.take(device_id, shared.policy.limits.connects_per_minute, 60_000)
+
+    async def _load_held(self, held: HeldRecords) -> None:
+        try:
+            await held.load(bus_forgets=self._settings.bus is None)
+        except StoreError as error:
+            raise StartError([str(error)]) from error
+
     def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
         settings, now = self._settings, self._shared.now()
         for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
             if str(path) in made:
                 reason = f"the first {kind} key made"
-                audit.emit(AuditEvent(time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason))
+                made_here = AuditEvent(
+                    time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason, source=Source.HOUSE
+                )
+                audit.emit(made_here)
 
     def _serve_the_bus(self, door: Door, desk: Desk, bearers: Bearers, health: Health) -> None:
         services = BusServices(
@@ -245,7 +268,7 @@ class Gateway:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
 
-    def _keep_saving(self, what: KeyUses | TokenRecords | Observations | Refusals) -> None:
+    def _keep_saving(self, what: _Saved) -> None:
         """Save as long as the gateway runs, and what is left when all else has stopped."""
         # Closed in the reverse order: what runs is stopped before.
         self._closing.push_async_callback(what.save)
@@ -271,6 +294,10 @@ class Gateway:
         return store, directory
 
     def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
+        known = KnownDevices(self._shared.now)
+        known_file = KnownDevicesFile(self._settings.gateway_data_dir, known)
+        known_file.load()
+        self._keep_saving(known_file)
         passwords = PasswordPool()
         self._closing.callback(passwords.close)
         remembered = Remembered()
@@ -281,22 +308,14 @@ class Gateway:
 
         directory.on_change(forget)
 
-        async def replace(device: Device, secret: bytes) -> None:
-            # What can't be saved is tried again at the next login: the old hash stays good.
-            with contextlib.suppress(Busy, StoreError):
-                credential = await passwords.hash(secret)
-                await store.rehash_credential(device.device_id, version=device.version, credential=credential)
-
-        def start_replacing(device: Device, secret: bytes) -> None:
-            self._tasks.start(replace(device, secret))
-
         return Login(
             directory,
             passwords,
             remembered,
             tokens,
             limits=self._shared.policy.limits,
-            rehash=start_replacing,
+            rehash=OldHashes(store, passwords, self._tasks.start).replace,
+            known=known,
         )
 
     async def _bus(self) -> Bus:

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from gateway import web
 from gateway.core.counters import Counters
 from gateway.mqtt.reasons import Reason
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, Login, LoginRefused
 from gateway.services import refusals
@@ -267,6 +267,7 @@ def _tell(
             address=caller.address,
             request_id=caller.request_id,
             action=_ISSUED_AS,
+            source=Source.STRANGER if kind is Kind.LOGIN else Source.DEVICE,
         )
     )
 

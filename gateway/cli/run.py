@@ -70,6 +70,9 @@ def run(config: Config = None) -> None:
 def check(as_json: Json = False, config: Config = None) -> None:
     """List everything that keeps the gateway from starting: settings, files, policy, store, keys.
 
+    Too few open files for acl/limits.toml, and devices above its limits, are warnings: they keep nothing
+    from starting.
+
     Starts nothing. What the first start would make is not missed; a store of an older version is
     brought up to date.
     """
@@ -77,6 +80,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
         from gateway.config import ConfigError
 
         problems: list[str] = []
+        warnings: list[str] = []
         settings: Settings | None
         try:
             settings = settings_of(config)
@@ -84,9 +88,32 @@ def check(as_json: Json = False, config: Config = None) -> None:
             problems, settings = list(error.problems), error.sound
         if settings is not None:
             problems += asyncio.run(_problems(settings))
+            warnings += [] if problems else asyncio.run(_warnings(settings))
         if problems:
             raise Failure("the gateway would not start", problems)
-        answer.give({"problems": []}, "No problem found: the gateway would start.")
+        answer.give(
+            {"problems": [], "warnings": warnings},
+            "No problem found: the gateway would start.",
+            *(f"warning: {warning}" for warning in warnings),
+        )
+
+
+async def _warnings(settings: Settings) -> list[str]:
+    """What does not keep it from starting. After a look for problems that found none."""
+    from gateway.descriptors import allowed, shortage
+    from gateway.held_upkeep import above
+
+    limits = policy_of(settings).limits
+    warnings = [short] if (short := shortage(limits, allowed())) else []
+    if limits.connections_per_device >= limits.connections:
+        warnings.append(
+            f"connections_per_device = {limits.connections_per_device} in acl/limits.toml lets one device "
+            f"take all {limits.connections} connections; lower it"
+        )
+    if settings.database_path.exists():
+        async with store_of(settings) as store:
+            warnings += above(limits, await store.held())
+    return warnings
 
 
 async def _problems(settings: Settings) -> list[str]:

@@ -17,3 +17,18 @@ def network_of(address: str) -> str:
     if parsed.version == 4:
         return str(parsed)
     return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
+def block_of(address: str) -> str:
+    """The addresses around it that one owner may well have all of: an IPv4 /24, an IPv6 /48 (65,536 of /64).
+
+    What is no IP address is a block by itself.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 6 and parsed.ipv4_mapped is None:
+        return str(ipaddress.IPv6Network((parsed, 48), strict=False))
+    four = parsed if parsed.version == 4 else parsed.ipv4_mapped
+    return str(ipaddress.IPv4Network((str(four), 24), strict=False))

@@ -28,6 +28,7 @@ from gateway.core.connect import (
     Terms,
     bus_connect,
     check_connect,
+    claim,
     connack_for,
     identity_of,
     refusal_of_bus,
@@ -112,6 +113,7 @@ class Bridge:
         if commands and type(commands[-1]) is Close:
             if self._session is not None:
                 self._session.close()
+                commands[-1:-1] = self._session.last_reports()
             self._enter(Phase.CLOSED)
             self._connect = None
             self._early = bytearray()
@@ -165,11 +167,12 @@ class Bridge:
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
             packet = bus_connect(connect, terms, identity, self._shared)
+            holder = claim(packet, identity, self._shared)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report)
         except MqttError as error:
             return self._broken(error)
-        self._session = Session(self._shared, terms, identity)
+        self._session = Session(self._shared, terms, identity, holder)
         # Password and will are not kept for the life of the connection.
         self._connect = None
         self._enter(Phase.OPENING_BUS)
@@ -183,14 +186,18 @@ class Bridge:
     def _authentication_failed(self, event: AuthenticationFailed) -> list[Command]:
         return self._refuse(event.reason, "authentication failed")
 
-    def _bus_unavailable(self, _: BusUnavailable) -> list[Command]:
+    def _bus_unavailable(self, event: BusUnavailable) -> list[Command]:
+        if not event.asked:
+            self._open_session().holder.refused()
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 
     def _refuse(self, reason: Reason, why: str, report: Report | None = None) -> list[Command]:
         self._shared.counters.connections_refused[reason] += 1
         version = self._terms.version if self._terms else Version.V311
         told: list[Command] = [report] if report else []
-        return [*told, SendToDevice(_refusal(reason, version)), Close(why)]
+        code = reason if version is Version.V5 else return_code(reason)
+        refusal = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
+        return [*told, SendToDevice(refusal), Close(why)]
 
     def _connack_bytes(self, event: BusBytes) -> list[Command]:
         session = self._open_session()
@@ -207,6 +214,7 @@ class Bridge:
         except MqttError as error:
             return self._broken(error)
         if connack.code:
+            session.holder.refused()
             code, why = refusal_of_bus(connack.code, version)
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
@@ -396,8 +404,3 @@ class Bridge:
             _nothing,
         ),
     }
-
-
-def _refusal(reason: Reason, version: Version) -> bytes:
-    code = reason if version is Version.V5 else return_code(reason)
-    return encode_connack(Connack(session_present=False, code=code, properties=[]), version)

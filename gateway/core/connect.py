@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gateway.core.commands import Report
+from gateway.core.holdings import FOREVER, Holder, Kind
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
@@ -153,6 +154,38 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shar
         return sealed
     reason, why = sealed
     raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
+
+
+NO_ROOM_RETAINED = "The device has retained messages on as many topics as it may."
+_NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
+
+
+def claim(connect: Connect, identity: Identity, shared: Shared) -> Holder:
+    """What this connection adds to what its device holds on the bus, of which `connect` is the CONNECT.
+
+    Raises ConnectRefused when there is no place for the session, or for the message of a will.
+    """
+    holder, limits = Holder(shared.holdings, identity.device_id), shared.policy.limits
+    now = shared.now() // 1_000
+    if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):
+        shared.counters.holdings_refused[Kind.SESSION] += 1
+        report = Report("session", "refused", _NO_ROOM_SESSION)
+        raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
+    will = connect.will
+    # An empty one takes no place, and gives none back: it may never be published.
+    if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
+        holder.refused()
+        shared.counters.holdings_refused[Kind.RETAINED] += 1
+        report = Report("will", "refused", NO_ROOM_RETAINED, "publish", will.topic.decode())
+        raise ConnectRefused(NO_ROOM_RETAINED, Reason.QUOTA_EXCEEDED, report)
+    return holder
+
+
+def session_lifetime(connect: Connect) -> int:
+    """For how many seconds the session is to outlive its connection (MQTT 5, 3.1.2.11.2; 3.1.1, 3.1.2.4)."""
+    if connect.version is Version.V311:
+        return 0 if connect.clean_start else FOREVER
+    return find_number(connect.properties, PropertyId.SESSION_EXPIRY_INTERVAL, 0)
 
 
 METHOD_PROPERTY = Property(

@@ -46,6 +46,10 @@ class Judge:
             self._message(action, route, refusal)
             self._reports.add(Report(kind, "refused", refusal.reason, action, route.topic, refusal.place))
 
+    def refuse_quota(self, kind: str, action: Action, topic: str, why: str) -> None:
+        """It is told; the rules have nothing against it, so nothing is recorded."""
+        self._reports.add(Report(kind, "refused", why, action, topic))
+
     def passes(self, action: Action, route: Route, refusal: Decision) -> bool:
         """Whether a message on this route passes though it is refused, for its device is observed."""
         if not self._observes(route.topic, refusal):

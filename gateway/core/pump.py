@@ -64,6 +64,7 @@ class Pump(ABC):
         "plain_size",
         "receiver_max_size",
         "rest",
+        "retained",
         "returned",
         "routes",
         "sealed",
@@ -89,6 +90,8 @@ class Pump(ABC):
         """Payloads sealed since the counter was last read."""
         self.routes: dict[bytes, Route] = {}
         """The verdicts on the topics seen so far."""
+        self.retained = self.routes
+        """Those that are good for retained messages too, unless they are empty."""
         self.out: list[bytes] = []
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
@@ -306,10 +309,16 @@ class Pump(ABC):
         Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
         """
         first = data[pos]
-        if first & 0xF4 != 0x30 or end - body < 2 or end - pos > self.plain_size:
+        if first & 0xF5 == 0x30:
+            routes = self.routes
+        elif first & 0xF4 == 0x30:
+            routes = self.retained
+        else:
+            return _NOT_KNOWN
+        if end - body < 2 or end - pos > self.plain_size:
             return _NOT_KNOWN
         at = body + 2 + (data[body] << 8 | data[body + 1])
-        route = self.routes.get(data[body + 2 : at])
+        route = routes.get(data[body + 2 : at])
         if route is None or route.conditional or not (route.plain or route.sealer):
             return _NOT_KNOWN
         payload_at = at
@@ -318,7 +327,8 @@ class Pump(ABC):
         if self.version == Version.V5:
             payload_at += 1
         if (
-            payload_at > end
+            # An empty retained one clears its topic.
+            (payload_at >= end and (payload_at > end or first & 1))
             or (first & 2 and not (data[at] or data[at + 1]))
             or (self.version == Version.V5 and data[payload_at - 1])
         ):

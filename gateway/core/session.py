@@ -23,6 +23,7 @@ from gateway.core.connect import METHOD_PROPERTY, Terms
 from gateway.core.deliver import Deliver
 from gateway.core.events import Answer
 from gateway.core.forward import Forward
+from gateway.core.holdings import Holder
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.pump import ANY_SIZE
@@ -56,20 +57,22 @@ class Session:
         "_subscriptions",
         "forward",
         "from_bus_early",
+        "holder",
         "identity",
         "last_words",
         "terms",
     )
 
-    def __init__(self, shared: Shared, terms: Terms, identity: Identity) -> None:
+    def __init__(self, shared: Shared, terms: Terms, identity: Identity, holder: Holder) -> None:
         self._shared = shared
         self.terms = terms
         self.identity = identity
+        self.holder = holder
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
         self._reports = Reports()
         judge = self._judge = Judge(shared, identity, self._reports)
-        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports)
+        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports, holder)
         budget = self._budget = shared.budgets.join(identity.device_id, shared.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
@@ -79,6 +82,7 @@ class Session:
             sender=identity.device_id,
             judge=judge,
             subscriptions=subscriptions,
+            holder=holder,
             ledger=spoken,
             returned=heard,
             meter=budget.spoken,
@@ -110,6 +114,10 @@ class Session:
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
+        lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+        self.holder.established(
+            session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
+        )
         self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         self.forward.receiver_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
@@ -292,16 +300,25 @@ class Session:
             self.terms.will.decide(judge, self._shared.policy)
 
     def close(self) -> None:
-        """The connection ends: what it held is free, what it did is counted."""
+        """The connection ends: what it held is free, what it did and what it leaves on the bus is counted."""
         self.forward.release()
         self._deliver.release()
         self._budget.settle(self._shared.counters)
         self._budget.connections -= 1
         self._count_sealed()
+        self.holder.end(self._shared.now() // 1_000)
+        self.holder.part(self.forward)
 
     def _count_sealed(self) -> None:
         self._shared.counters.sealed += self.forward.sealed
         self.forward.sealed = 0
+
+    def last_reports(self) -> list[Command]:
+        """What was left out so far, for no tick comes after the end."""
+        commands: list[Command] = []
+        self._reports.tick()
+        self._tell(commands)
+        return commands
 
     def farewell(self, reason: Reason, why: str) -> list[Command]:
         """End it and say why, as the device's version can."""

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from gateway.core.budgets import Budgets
 from gateway.core.counters import Counters
+from gateway.core.holdings import Holdings
 from gateway.core.keyring import KeyRing
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
@@ -36,6 +37,7 @@ class Shared:
     counters: Counters = field(default_factory=Counters)
     recorder: Recorder = field(default_factory=Recorder)
     budgets: Budgets = field(default_factory=Budgets)
+    holdings: Holdings = field(default_factory=Holdings)
     on_deny: OnDeny = OnDeny.DROP
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)

@@ -22,6 +22,7 @@ from gateway.mqtt.properties import (
     IN_AUTH,
     IN_CONNACK,
     IN_CONNECT,
+    IN_DISCONNECT,
     IN_PUBLISH,
     IN_SUBSCRIBE,
     IN_UNSUBSCRIBE,
@@ -29,6 +30,7 @@ from gateway.mqtt.properties import (
     Property,
     PropertyId,
     find,
+    find_number,
     read_properties,
 )
 from gateway.mqtt.reasons import Reason
@@ -191,6 +193,19 @@ def decode_auth(data: bytes, pos: int, end: int) -> Auth:
         raise MalformedPacket("bytes behind an AUTH")
     method = find(properties, PropertyId.AUTHENTICATION_METHOD)
     return Auth(code, method, find(properties, PropertyId.AUTHENTICATION_DATA) or b"")
+
+
+def decode_disconnect(data: bytes, pos: int, end: int) -> int | None:
+    """The Session Expiry Interval of a client's DISCONNECT (MQTT 5, 3.14.2.2.2); None when it names none."""
+    reader = Reader(data, pos, end)
+    if reader.left < 2:
+        return None
+    reader.byte()
+    properties = read_properties(reader, IN_DISCONNECT)
+    if reader.left:
+        raise MalformedPacket("bytes behind a DISCONNECT")
+    interval = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+    return None if interval < 0 else interval
 
 
 def _count_filter(count: int) -> None:

@@ -21,6 +21,7 @@ class PropertyId(IntEnum):
     RESPONSE_TOPIC = 0x08
     CORRELATION_DATA = 0x09
     SUBSCRIPTION_IDENTIFIER = 0x0B
+    SESSION_EXPIRY_INTERVAL = 0x11
     ASSIGNED_CLIENT_IDENTIFIER = 0x12
     SERVER_KEEP_ALIVE = 0x13
     AUTHENTICATION_METHOD = 0x15
@@ -75,6 +76,7 @@ IN_UNSUBSCRIBE = frozenset({0x26})
 IN_CONNACK = frozenset(
     {0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A}
 )
+IN_DISCONNECT = frozenset({0x11, 0x1F, 0x26})  # of a client
 IN_AUTH = frozenset({0x15, 0x16, 0x1F, 0x26})
 IN_ACKNOWLEDGEMENT = frozenset({0x1F, 0x26})
 _REPEATABLE = frozenset({PropertyId.USER_PROPERTY, PropertyId.SUBSCRIPTION_IDENTIFIER})

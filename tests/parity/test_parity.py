@@ -23,6 +23,9 @@ Trace = list[tuple[str, str]]
 _AT_ONCE = 16
 """Scenarios that run at the same time: most of them wait."""
 
+_ONE_DEVICE = "sessions = 10_000\nconnections_per_device = 1_000\nconnects_per_minute = 100_000\n"
+"""It has the sessions of all scenarios."""
+
 _ALL: dict[str, tuple[bool, Scenario]] = {
     f"{name} [{'5' if v5 else '3.1.1'}]": (v5, scenario)
     for part in (timed, sessions, delivery, subscribing, connects, malformed)
@@ -37,6 +40,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple
     folder = tmp_path_factory.mktemp("parity")
     alone, bus = Mosquitto(folder / "alone").start(), Mosquitto(folder / "bus").start()
     gateway = Gateway(folder / "gateway", bus.port)
+    gateway.write_policy("limits.toml", _ONE_DEVICE)
     try:
         secret = gateway.start().add_device("parity")
         direct = Door(alone.port)
