@@ -25,6 +25,7 @@ from argon2 import Parameters, PasswordHasher, Type
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
 from gateway.core.identity import Device
+from gateway.security.foreign_hashes import argon2id, kind_of
 from gateway.security.login_queue import LoginQueue, Standing, Ticket, Visitor
 
 PROFILE = Parameters(
@@ -72,10 +73,13 @@ def is_imported(credential: str) -> bool:
 
 
 def imported_credential(hashed: str) -> str:
-    """The credential made of a hash as Mosquitto writes it: `$6$salt$hash` or `$7$iterations$salt$hash`.
+    """The credential made of a hash as Mosquitto writes it.
 
-    ValueError, which does not name the hash, when it is neither or can't be verified here.
+    `$6$salt$hash` or `$7$iterations$salt$hash`, or, from 2.1 on, Argon2id, which is one of ours as it is.
+    ValueError, which says what it is and does not quote it, when it is none or can't be verified here.
     """
+    if phc := argon2id(hashed):
+        return phc
     _parse_mosquitto(hashed)
     return _MOSQUITTO + hashed
 
@@ -84,7 +88,7 @@ def _parse_mosquitto(hashed: str) -> tuple[int, bytes, bytes]:
     """Iterations (0: SHA-512 once), salt and digest."""
     form = _MOSQUITTO_HASH.fullmatch(hashed)
     if form is None:
-        raise ValueError("it has none of the forms $6$salt$hash and $7$iterations$salt$hash")
+        raise ValueError(f"it is {kind_of(hashed)}")
     iterations = int(form["iterations"] or 0)
     if iterations > _ITERATIONS_MOST:
         raise ValueError(f"it has more than {_ITERATIONS_MOST:,} iterations")

@@ -118,6 +118,8 @@ class SigningKeys:
     @classmethod
     def of_secret(cls, secret: bytes) -> SigningKeys:
         """HS256 with JWT_SECRET, of at least 32 bytes: tokens of no other algorithm are taken then."""
+        if b"-----BEGIN " in secret:  # PyJWT knows whole ones; a piece of one is none either
+            raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes")
         if len(secret) < 32:
             raise ValueError("JWT_SECRET has at least 32 bytes")  # RFC 7518, 3.2
         try:
