@@ -106,8 +106,8 @@ class Bridge:
 
     @property
     def meter(self) -> Meter | None:
-        """What is left of the device's second, once authenticated."""
-        return self._session.forward.meter if self._session else None
+        """What undoing the device's TLS may cost in this second, once authenticated."""
+        return self._session.secured if self._session else None
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase

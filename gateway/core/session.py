@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.core.budgets import Meter
 from gateway.core.calls import TOO_LARGE, answer_packet
 from gateway.core.commands import (
     AwaitTurn,
@@ -310,6 +311,11 @@ class Session:
         self._subscriptions.note_again(judge)
         if self.terms.will is not None:
             self.terms.will.decide(judge, self._shared.policy)
+
+    @property
+    def secured(self) -> Meter:
+        """What undoing the device's TLS may cost in this second."""
+        return self._budget.secured
 
     def close(self) -> None:
         """The connection ends: what it held is free, what it did and what it leaves on the bus is counted."""
