@@ -257,6 +257,9 @@ class Pump(ABC):
                     returned.acked1 += 1
                     pos += 4
                     continue
+                if chunk[pos] < 0x10:
+                    # From its first byte, so that it is the same however the stream is cut.
+                    raise ProtocolError("a packet of the reserved type")
                 length = read_length(chunk, pos + 1, end)
                 if length is None:
                     self._keep(chunk, pos, end - pos + 1)
@@ -356,8 +359,6 @@ class Pump(ABC):
         self._between = False
 
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
-        if chunk[pos] < 0x10:
-            raise ProtocolError("a packet of the reserved type")  # nothing of it is waited for
         self._hold(len(chunk) - pos)
         self._partial = bytearray(chunk[pos:])
         self._need = need
