@@ -151,6 +151,7 @@ class Session:
             self._tell(commands)
         if error is not None:
             return commands + self._end(error)
+        # `Meter.is_over`, without the call: this is done for each chunk.
         if (
             spoken.messages > spoken.messages_left
             or spoken.bytes > spoken.bytes_left
