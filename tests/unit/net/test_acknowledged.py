@@ -25,10 +25,12 @@ def transport(connection):
     return SimpleNamespace(get_extra_info={"socket": connection}.get)
 
 
-def test_what_is_due_is_acknowledged():
+def test_what_is_due_is_acknowledged_and_what_comes_later_is_not():
     connection = Connection()
     acknowledge_at_once(transport(connection))
-    assert connection.set == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+    assert connection.set == [
+        (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 2)
+    ]  # 1 would hold for the next ones too
 
 
 @pytest.mark.parametrize("connection", [Connection(gone=True), None])
