@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 
 import pytest
 from harness import raw
@@ -38,10 +40,8 @@ def test_a_sensitive_message_is_sealed_on_the_bus_and_opened_for_its_reader(
 
 
 @pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
-def test_the_log_says_how_somebody_came_and_that_it_said_goodbye(
-    house: tuple[Mosquitto, Gateway, str, str], v5: bool
-) -> None:
-    _, gateway, lamp, _ = house
+def test_the_log_says_how_somebody_came_and_that_it_said_goodbye(gateway: Gateway, v5: bool) -> None:
+    lamp = gateway.add_device("lamp-1", "sensor")
     name = f"words-{v5}"
     with Raw(gateway.port, gateway.tls()) as device:
         device.send(raw.connect(name, v5=v5, username="lamp-1", password=lamp))
