@@ -77,7 +77,7 @@ def add(
         settings = settings_of(config)
         roles = _known_roles(settings, role)
         given = _read_secret() if secret_stdin else None
-        asyncio.run(_add(answer, settings, device_id, roles, labels, given))
+        asyncio.run(_add(answer, settings, device_id, roles, labels, given=given))
 
 
 async def _add(
@@ -86,6 +86,7 @@ async def _add(
     device_id: str,
     roles: Sequence[str],
     labels: dict[str, str],
+    *,
     given: bytes | None,
 ) -> None:
     async with store_of(settings) as store:
