@@ -173,3 +173,13 @@ def test_a_secret_that_would_be_taken_for_a_token_is_refused(place, command):
     assert "planted" not in err
     assert stored(place, "lamp-1") == before
     assert stored(place, "lamp-2") is None
+
+
+def test_an_interruption_at_a_question_ends_at_once_without_a_traceback(place):
+    place.shell("gateway-admin device add lamp-1 --role sensor")
+    for command, asks in (("remove lamp-1", "lost."), ("rotate lamp-1 --secret-stdin", "Secret:")):
+        shown, code = place.on_a_terminal(f"setsid -c -w gateway-admin device {command}", (asks, "\x03"))
+        assert code != 0
+        assert "Traceback" not in shown
+        assert shown.count("\n") < 4, shown
+    assert place.shell("gateway-admin device show lamp-1")[0] == 0
