@@ -48,6 +48,13 @@ def test_the_log_says_how_somebody_came_and_that_it_said_goodbye(gateway: Gatewa
         assert device.read()[0] == 0x20
         device.send(raw.DISCONNECT)
     connected = wait_for_line(gateway, lambda line: line.get("client_id") == name)
+    with Raw(gateway.port, gateway.tls()) as device:
+        device.send(raw.connect(f"{name}-denied", v5=v5, username="lamp-1", password=lamp))
+        device.send(raw.publish("nobody/may", b"1", v5=v5))
+        denied = wait_for_line(gateway, lambda line: line.get("topic") == "nobody/may")
+    came = wait_for_line(gateway, lambda line: line.get("client_id") == f"{name}-denied")
+    assert denied["connection"] == came["connection"], "one name for one value"
+    assert "request_id" not in denied
     assert (connected["protocol"], connected["login"]) == ("5" if v5 else "3.1.1", "secret")
     same = connected["connection"]
     closed = wait_for_line(gateway, lambda line: (line["event"], line.get("connection")) == ("closed", same))
