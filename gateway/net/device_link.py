@@ -74,6 +74,7 @@ class DeviceLink(asyncio.Protocol):
         "_deadline",
         "_deciding",
         "_door",
+        "_method",
         "_paused",
         "_transport",
         "_unread",
@@ -96,6 +97,7 @@ class DeviceLink(asyncio.Protocol):
         """Ties together what is logged of this connection."""
         self.device: Device | None = None
         self.claimed: str | None = None
+        self._method = ""
         """The device it says it is, if that is a device id at all."""
         self.turn = 0
         """In which part of a second it gets its tick."""
@@ -257,6 +259,8 @@ class DeviceLink(asyncio.Protocol):
                 grant = identity.grant if identity else None
                 self._note(
                     "connected",
+                    protocol=self.bridge.protocol,
+                    login=self._method,
                     client_id=identity.client_id if identity else None,
                     narrowed=(grant.narrowed or None) if grant else None,
                 )
@@ -384,7 +388,7 @@ class DeviceLink(asyncio.Protocol):
         if reason is not None:
             self.receive(AuthenticationFailed(reason))
             return
-        self.device = device
+        self.device, self._method = device, admission.method
         self.receive(Authenticated(device, admission.grant))
 
     # The bus
