@@ -30,6 +30,8 @@ _RECORD_MAX = 16_640
 _HEADER = 5
 _HANDSHAKE_RECORDS_MAX = 256
 """Until the handshake is done; what is in them OpenSSL bounds."""
+_HANDSHAKE_PORTION = 4_096
+"""A step of the handshake gets records up to this, in bytes: a flight of a client, most often."""
 
 STRANGER_EMPTY_MAX = 16
 """Records without data from a peer that is not known yet. Honest clients send none."""
@@ -49,10 +51,12 @@ _OVERHEAD = {"TLSv1.3": 22}
 """Of a record with data that is not padded, in bytes."""
 _OVERHEAD_OLDER = 96
 """TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
-_PORTION_LEAST, _PORTION_CAREFUL, _PORTION_MOST = 2_048, 8_192, 65_536
-"""Of KeyUpdates they take 3, 10 and 80 ms, of data 65,536 bytes take a twentieth of one."""
+_PORTION_LEAST, _PORTION_CAREFUL, _PORTION_MOST = 2_048, _RECORD_MAX, 65_536
+"""Of KeyUpdates they take 3, 20 and 80 ms, of data 65,536 bytes take a twentieth of one. A careful one holds
+a whole record: half of one yields nothing, and costs its peer a turn and all that waits behind it a copy."""
 _SLOW = 0.003
-"""Seconds for a portion that yields less than half of itself: that is no piece of a long record."""
+"""Seconds of this thread's work for a portion that yields less than half of itself: no piece of a long record
+takes so long, and a busy machine is no reason to be careful."""
 _CAREFUL = 10.0
 """Seconds for which nobody's portions grow large then."""
 _KNOWN_RECORDS = 1_536
@@ -163,7 +167,7 @@ class Connection(ssl.SSLObject):
     # What the loop calls
 
     def do_handshake(self) -> None:
-        """The next step of the handshake; record by record, so that nothing behind it is undone with it."""
+        """The next step of the handshake. What comes behind it stays: OpenSSL takes no more than it needs."""
         incoming = self._incoming
         if not incoming.pending:
             super().do_handshake()
@@ -171,7 +175,11 @@ class Connection(ssl.SSLObject):
         data, at = memoryview(incoming.read()), 0
         try:
             while True:
-                end = self._end_of_record(data, at)
+                end = at
+                while end < data.nbytes and end - at < _HANDSHAKE_PORTION:
+                    end, begun = self._end_of_record(data, end), end
+                    if end == begun:
+                        break
                 incoming.write(data[at:end])
                 moved, at = end - at, end
                 try:
@@ -180,6 +188,7 @@ class Connection(ssl.SSLObject):
                     if not moved:
                         raise
                 else:
+                    self._left = 0  # what is left begins with a record
                     break
                 if self._records > _HANDSHAKE_RECORDS_MAX:
                     raise TooLittleData("a handshake in too many records")
@@ -234,7 +243,7 @@ class Connection(ssl.SSLObject):
         chunks: list[bytes] = []
         try:
             while at < data.nbytes and len(chunks) < _KNOWN_RECORDS:
-                began = time.perf_counter()
+                began = time.thread_time()
                 end = min(at + self._portion, at + caution.most, data.nbytes)
                 incoming.write(data[at:end])
                 portion, at, records, given = end - at, end, len(chunks), 0
@@ -249,7 +258,7 @@ class Connection(ssl.SSLObject):
                     pass
                 self._count(portion - (len(chunks) - records) * self._allowance, given)
                 if 2 * given < portion:
-                    caution.look(time.perf_counter() - began)
+                    caution.look(time.thread_time() - began)
                 if given:
                     self._portion = min(2 * self._portion, caution.most)
                 elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
+
+_REMEMBERED = 4_096
+"""Peers come again, and reading an address takes as long as a whole login by a remembered secret."""
 
 
+@lru_cache(_REMEMBERED)
 def network_of(address: str) -> str:
     """The address as it is counted: an IPv6 peer has a whole /64 to change its address in.
 
@@ -19,6 +24,7 @@ def network_of(address: str) -> str:
     return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
+@lru_cache(_REMEMBERED)
 def block_of(address: str) -> str:
     """The addresses around it that one owner may well have all of: an IPv4 /24, an IPv6 /48 (65,536 of /64).
 

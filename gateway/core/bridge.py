@@ -89,16 +89,26 @@ class Phase(Enum):
 class Bridge:
     """The state of one device connection. After `Close` it ignores whatever still comes."""
 
-    __slots__ = ("_connect", "_early", "_handlers", "_leaving", "_session", "_shared", "_terms", "phase")
+    __slots__ = (
+        "_connect",
+        "_early",
+        "_handlers",
+        "_leaving",
+        "_session",
+        "_shared",
+        "_terms",
+        "established",
+        "phase",
+    )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._session: Session | None = None
         self._enter(Phase.AWAIT_CONNECT)
         self._early = bytearray()
         """What can't be looked at yet: a CONNECT in pieces, then what the device sent behind it."""
         self._connect: Connect | None = None
         self._terms: Terms | None = None
-        self._session: Session | None = None
         self._leaving = 0
 
     @property
@@ -119,6 +129,8 @@ class Bridge:
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
+        self.established = self._session if phase is Phase.ESTABLISHED else None
+        """The session, while chunks may pass by `Session.passes` and `is_delivered` alone."""
         self._handlers = self._transitions[phase]
 
     def receive(self, event: Event) -> list[Command]:

@@ -32,6 +32,8 @@ _REMEMBERED_MAX = 1024
 """Longest header that is remembered, in bytes."""
 
 
+_PUBACK = b"\x40\x02"
+"""How a PUBACK in its short form begins: four bytes, and all is well."""
 _NOT_KNOWN = b"not known"
 """Compared by identity."""
 
@@ -162,20 +164,37 @@ class Pump(ABC):
         """
         raise PacketTooLarge("the packet is longer than allowed here")
 
+    def alike(self, chunk: bytes) -> bool:
+        """Whether a chunk is one message like the last allowed one, or one PUBACK, and goes on as it came.
+
+        Most chunks of most devices are. It is counted then, and nothing more is to be done here: neither
+        `out` nor `answers` changes. False leaves it to `feed`.
+        """
+        if len(chunk) == self._size and chunk.startswith(self._head):
+            meter = self.meter
+            if not self._between or meter.messages >= meter.messages_left:
+                return False
+            at = self._id_at
+            if at:
+                if not (chunk[at] or chunk[at + 1]) or not chunk.startswith(self._tail, at + 2):
+                    return False
+                self.ledger.passed1 += 1
+            meter.messages += 1
+            return True
+        if len(chunk) == 4 and chunk.startswith(_PUBACK):
+            returned = self.returned
+            if not self._between or returned.held:
+                return False
+            returned.acked1 += 1
+            self.meter.messages_left -= 1
+            return True
+        return False
+
     def feed(self, chunk: bytes) -> None:
         """Take a chunk. Raises MqttError; what is in `out` and `answers` then was right all the same."""
-        if len(chunk) == self._size and chunk.startswith(self._head) and self._between:
-            # One message and nothing else, like the last one: most chunks of most devices.
-            at = self._id_at
-            if not at:
-                self.meter.messages += 1
-                self.out.append(chunk)
-                return
-            if (chunk[at] or chunk[at + 1]) and chunk.startswith(self._tail, at + 2):
-                self.meter.messages += 1
-                self.ledger.passed1 += 1
-                self.out.append(chunk)
-                return
+        if self.alike(chunk):
+            self.out.append(chunk)
+            return
         if not self._between:
             ready = self._gather(chunk)
             if ready is None:
@@ -228,34 +247,28 @@ class Pump(ABC):
         end = len(chunk)
         start = pos
         returned = self.returned
-        ledger = self.ledger
         meter = self.meter
         said = meter.messages
         before = meter.effort
         most = min(before + SLICE, meter.effort_left)
         acknowledged = 0
-        head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+        head, same = self._head, self._size
         stop = min(end, pos + same * RUN) if same else end
         try:
             while pos < stop:
                 if chunk.startswith(head, pos) and pos + same <= end:
-                    if not id_at:
-                        meter.messages += 1
-                        pos += same
+                    nxt = self._behind_alike(chunk, pos, stop)
+                    if nxt > pos:
+                        pos = nxt
                         continue
-                    at = pos + id_at
-                    if (chunk[at] or chunk[at + 1]) and (not tail or chunk.startswith(tail, at + 2)):
-                        meter.messages += 1
-                        ledger.passed1 += 1
-                        pos += same
-                        continue
-                if chunk.startswith(b"\x40\x02", pos) and not returned.held and pos + 4 <= end:
-                    # PUBACK in its short form, and no answer of ours waits for it.
+                if chunk.startswith(_PUBACK, pos) and not returned.held and pos + 4 <= end:
+                    # In its short form, and no answer of ours waits for it.
                     if acknowledged == RUN:
                         break
-                    acknowledged += 1
-                    returned.acked1 += 1
-                    pos += 4
+                    nxt = _behind_acks(chunk, pos, min(end, pos + 4 * (RUN - acknowledged)))
+                    returned.acked1 += nxt - pos >> 2
+                    acknowledged += nxt - pos >> 2
+                    pos = nxt
                     continue
                 if chunk[pos] < 0x10:
                     # From its first byte, so that it is the same however the stream is cut.
@@ -286,7 +299,7 @@ class Pump(ABC):
                     if replacement is _NOT_KNOWN:
                         meter.effort += TAKEN_APART + (nxt - pos >> 12)
                         replacement = self.handle(chunk, pos, body, nxt)
-                    head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+                    head, same = self._head, self._size
                     stop = min(end, nxt + same * RUN) if same else end
                 if replacement is not None:
                     if pos > start:
@@ -306,6 +319,29 @@ class Pump(ABC):
             meter.work.add(meter.effort - before + (passed >> 3) + (end >> 11))
         if pos < end and self._between and not self.stopped:
             self._wait(chunk, pos)
+
+    def _behind_alike(self, chunk: bytes, pos: int, stop: int) -> int:
+        """Where the messages from `pos` on end that are like the last allowed one, and begin before `stop`.
+
+        They are counted. `pos` itself if there is none: it begins alike, and needs a look.
+        """
+        head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+        starts = chunk.startswith
+        whole = range(pos, min(stop, len(chunk) - same + 1), same)
+        for at in whole:
+            if not starts(head, at):
+                break
+            if id_at:
+                id_pos = at + id_at
+                if not (chunk[id_pos] or chunk[id_pos + 1]) or (tail and not starts(tail, id_pos + 2)):
+                    break
+        else:
+            at = pos + len(whole) * same
+        passed = (at - pos) // same
+        self.meter.messages += passed
+        if id_at:
+            self.ledger.passed1 += passed
+        return at
 
     def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """What `handle` would say of a PUBLISH of QoS 0 or 1 without properties, on a topic seen before.
@@ -380,6 +416,15 @@ class Pump(ABC):
         """A PUBACK or PUBREC passes, and behind it the answers of ours that waited for it."""
         due = self.returned.acknowledged(qos)
         return data[pos:end] + due if due else None
+
+
+def _behind_acks(chunk: bytes, pos: int, end: int) -> int:
+    """Where the run of short PUBACKs ends, of which one begins at `pos`."""
+    starts = chunk.startswith
+    for at in range(pos + 4, end - 3, 4):
+        if not starts(_PUBACK, at):
+            return at
+    return pos + (end - pos & ~3)
 
 
 def check_first_byte(first: int) -> int:

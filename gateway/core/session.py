@@ -123,6 +123,27 @@ class Session:
         self.forward.receiver_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
 
+    def passes(self, data: bytes) -> bool:
+        """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""
+        spoken = self._spoken
+        if (
+            spoken.bytes + len(data) > spoken.bytes_left
+            or spoken.effort > spoken.effort_left
+            or self._reports.pending
+            or not self.forward.alike(data)
+        ):
+            return False
+        spoken.bytes += len(data)
+        self._heard, self._silent = False, 0
+        return True
+
+    def is_delivered(self, data: bytes) -> bool:
+        """Whether a chunk from the bus goes to the device as it came. It is counted then, too."""
+        if self._reports.pending or not self._deliver.alike(data):
+            return False
+        self._shared.counters.bytes_to_devices += len(data)
+        return True
+
     def device_bytes(self, data: bytes) -> list[Command]:
         """A chunk from the device; an empty one for what waits for its turn."""
         forward = self.forward

@@ -7,9 +7,6 @@ says more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError, Unanswerable
 from gateway.mqtt.packets import (
     BRIDGE,
@@ -96,18 +93,23 @@ def _read_protocol(reader: Reader) -> tuple[int, Version]:
     return level, Version.V311 if mqtt31 else Version(spoken)
 
 
-@contextmanager
-def _silently() -> Iterator[None]:
-    """Faults in here are not answered."""
-    try:
-        yield
-    except MqttError as error:
-        raise Unanswerable(str(error)) from None
+class _Silently:
+    """Faults in here are not answered. A class, for each connect enters it three times."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MqttError):
+            raise Unanswerable(str(error)) from None
+
+
+_silently = _Silently()
 
 
 def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Connect:
     mqtt31 = level & ~BRIDGE == 3
-    with _silently():
+    with _silently:
         flags = reader.byte()
         if flags & 0x01 and not mqtt31:
             raise MalformedPacket("the reserved flag of CONNECT is set")  # [MQTT-3.1.2-3]
@@ -120,12 +122,12 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
     data = find(properties, PropertyId.AUTHENTICATION_DATA)
     if data is not None and find(properties, PropertyId.AUTHENTICATION_METHOD) is None:
         raise ProtocolError("Authentication Data without a method")  # MQTT 5, 3.1.2.11.10
-    with _silently():
+    with _silently:
         client_id = reader.binary()
     if fault := _text_fault(client_id):
         raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = _read_will(reader, flags, version, most) if flags & 0x04 else None
-    with _silently():
+    with _silently:
         if will is None and flags & 0x38:
             raise MalformedPacket("will flags without a will")  # [MQTT-3.1.2-11, MQTT-3.1.2-13]
         if version is Version.V311 and flags & 0xC0 == 0x40:
@@ -171,7 +173,7 @@ def _text_fault(text: bytes) -> str:
 def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list[Property]:
     """Of a CONNECT or its will, with a look at their values: the bus sees them after the login only."""
     properties = read_properties(reader, allowed, most)
-    with _silently():
+    with _silently:
         for prop in properties:
             for text in prop.texts:
                 decode_utf8(text)

@@ -127,7 +127,10 @@ class DeviceLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A chunk from the device."""
         try:
-            if commands := self.bridge.receive(DeviceBytes(data)):
+            session, bus = self.bridge.established, self._bus
+            if session is not None and bus is not None and bus.transport is not None and session.passes(data):
+                bus.transport.write(data)
+            elif commands := self.bridge.receive(DeviceBytes(data)):
                 self._carry_out(commands)
         except Exception as error:  # noqa: BLE001 - a fault of ours is this connection's alone
             self.fault(error)
@@ -135,7 +138,15 @@ class DeviceLink(asyncio.Protocol):
     def bus_bytes(self, data: bytes) -> None:
         """A chunk from the bus."""
         try:
-            if commands := self.bridge.receive(BusBytes(data)):
+            session, transport = self.bridge.established, self._transport
+            if (
+                session is not None
+                and transport is not None
+                and not self._write_paused
+                and session.is_delivered(data)
+            ):
+                transport.write(data)
+            elif commands := self.bridge.receive(BusBytes(data)):
                 self._carry_out(commands)
         except Exception as error:  # noqa: BLE001 - as above
             self.fault(error)
