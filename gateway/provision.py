@@ -6,6 +6,7 @@ are put together: that is `gateway.app`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -64,12 +65,12 @@ def key_problems(settings: Settings) -> list[str]:
     """What is wrong with the key files that are there."""
     problems = []
     try:
-        if settings.encryption_key_path.exists():
+        if os.access(settings.encryption_key_path, os.R_OK):  # else told with the files
             read_key_file(settings.encryption_key_path, settings.encryption_key)
     except KeyFileError as error:
         problems.append(str(error))
     try:
-        if settings.jwt_secret is not None or settings.signing_key_path.exists():
+        if settings.jwt_secret is not None or os.access(settings.signing_key_path, os.R_OK):
             signing_keys(settings)
     except KeyFileError as error:
         problems.append(str(error))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.sources import Config, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, policy_of, store_of
+from gateway.observe.printable import printable
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -60,10 +63,12 @@ def run(config: Config = None) -> None:
         MQTT_BROKER=localhost gateway run --config /etc/gateway.toml
     """
     with answering(as_json=False):
-        settings = settings_of(config)
+        from gateway.config import read_settings
+
+        settings, warnings = read_settings(config)
         from gateway.app import run as serve
 
-        raise typer.Exit(serve(settings))
+        raise typer.Exit(serve(settings, warnings))
 
 
 @app.command()
@@ -74,19 +79,21 @@ def check(as_json: Json = False, config: Config = None) -> None:
     brought up to date.
     """
     with answering(as_json=as_json) as answer:
-        from gateway.config import ConfigError
+        from gateway.config import ConfigError, read_settings
 
         problems: list[str] = []
         settings: Settings | None
         try:
-            settings = settings_of(config)
+            settings, warnings = read_settings(config)
         except ConfigError as error:
-            problems, settings = list(error.problems), error.sound
+            problems, settings, warnings = list(error.problems), error.sound, error.warnings
         if settings is not None:
             problems += asyncio.run(_problems(settings))
+        for warning in warnings:
+            print(f"warning: {printable(warning)}", file=sys.stderr)
         if problems:
             raise Failure("the gateway would not start", problems)
-        answer.give({"problems": []}, "No problem found: the gateway would start.")
+        answer.give({"problems": [], "warnings": warnings}, "No problem found: the gateway would start.")
 
 
 async def _problems(settings: Settings) -> list[str]:
@@ -104,7 +111,7 @@ async def _problems(settings: Settings) -> list[str]:
 def _policy_problems(settings: Settings) -> Iterator[str]:
     from gateway.policy.load import PolicyError
 
-    if not settings.acl_path.is_dir():
+    if not os.access(settings.acl_path, os.R_OK | os.X_OK) or not settings.acl_path.is_dir():
         return  # told with the files
     try:
         policy_of(settings)
@@ -116,8 +123,8 @@ async def _store_problems(settings: Settings) -> list[str]:
     from gateway.provision import lost_keys
     from gateway.store import StoreError
 
-    if not settings.database_path.exists():
-        return []
+    if not os.access(settings.database_path, os.R_OK | os.W_OK):
+        return []  # it is to be made, or told with the files
     try:
         async with store_of(settings) as store:
             return await lost_keys(settings, store)
