@@ -68,9 +68,14 @@ CPython's own 5 ms all messages queued while a policy was read."""
 _log = get_logger()
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on."""
+def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
+    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on.
+
+    `warnings` are told in the log: what is odd about the settings.
+    """
     configure(settings.log_level)
+    for warning in warnings:
+        _log.warning("odd setting", reason=warning)
     _raise_file_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
@@ -109,8 +114,8 @@ async def _serve(settings: Settings) -> bool:
     return gateway.failed
 
 
-def _taken(name: str, bind: Address, error: OSError) -> StartError:
-    return StartError([f"{name}: {bind} can't be had: {error}"])
+def _taken(name: str, error: OSError) -> StartError:
+    return StartError([f"{name}: {error}"])
 
 
 class Gateway:
@@ -143,8 +148,8 @@ class Gateway:
         self._bus_note = ""
         self._stopping = False
         self._listener: Listener | None = None
-        self._health_port = 0
-        self._http_port = 0
+        self._health_bound: Sequence[Address] = ()
+        self._http_bound: Sequence[Address] = ()
 
     async def start(self, made: Sequence[str]) -> None:
         """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
@@ -235,11 +240,10 @@ class Gateway:
         self._keep(services.run())
 
     def _open_listener(self, listener: Listener) -> None:
-        bind = self._settings.gateway_mqtt_bind
         try:
-            listener.open(*bind)
+            listener.open(self._settings.gateway_mqtt_bind)
         except OSError as error:
-            raise _taken("GATEWAY_MQTT_BIND", bind, error) from error
+            raise _taken("GATEWAY_MQTT_BIND", error) from error
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
@@ -341,13 +345,12 @@ class Gateway:
             "bus_reachable": Gauge("1 when the bus answered when last asked.", lambda: door.bus.reachable),
         }
         metrics = registry(self._shared.counters, gauges) if settings.metrics_enabled else None
-        bind = settings.gateway_health_bind
         try:
-            server = await serve(health, metrics, bind.host, bind.port, start=self._tasks.start)
+            server = await serve(health, metrics, settings.gateway_health_bind, start=self._tasks.start)
         except OSError as error:
-            raise _taken("GATEWAY_HEALTH_BIND", bind, error) from error
+            raise _taken("GATEWAY_HEALTH_BIND", error) from error
         self._closing.push_async_callback(server.close)
-        self._health_port = server.port
+        self._health_bound = server.bound
 
     async def _open_api(self, login: Login, office: TokenOffice, tokens: Tokens, audit: Audit) -> WebServer:
         settings, shared = self._settings, self._shared
@@ -359,7 +362,6 @@ class Gateway:
             counters=shared.counters,
             now=shared.now,
         )
-        bind = settings.gateway_http_bind
         # A context of its own: a client certificate logs nobody in here.
         tls = (
             server_context(settings.tls_cert_path, settings.tls_key_path, None)
@@ -367,11 +369,11 @@ class Gateway:
             else None
         )
         try:
-            server = await serve_api(api, bind.host, bind.port, start=self._tasks.start, tls=tls)
+            server = await serve_api(api, settings.gateway_http_bind, start=self._tasks.start, tls=tls)
         except OSError as error:
-            raise _taken("GATEWAY_HTTP_BIND", bind, error) from error
+            raise _taken("GATEWAY_HTTP_BIND", error) from error
         self._closing.push_async_callback(server.close)
-        self._http_port = server.port
+        self._http_bound = server.bound
         return server
 
     def _tell_availability(self, available: bool, reason: str) -> None:  # noqa: FBT001 - a callback
@@ -387,8 +389,8 @@ class Gateway:
             made,
             bus=self._bus_note,
             role="sensor" if "sensor" in self._shared.policy.roles else "ROLE",
-            mqtt_port=self._listener.port if self._listener else 0,
-            http_port=self._http_port,
-            health_port=self._health_port,
+            mqtt=self._listener.bound if self._listener else (),
+            http=self._http_bound,
+            health=self._health_bound,
         )
         print(*lines, sep="\n", flush=True)  # noqa: T201 - for the person at the terminal; logs go to stderr

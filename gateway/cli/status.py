@@ -32,7 +32,7 @@ def status(as_json: Json = False, config: Config = None) -> None:
     """
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
-        health = _ask(settings.gateway_health_bind)
+        health = _ask(settings.gateway_health_bind[0])
         devices, digest, problems = asyncio.run(_sources(settings))
         state = "ready" if health.ready else "not ready" if health.running else "not running"
         answer.give(

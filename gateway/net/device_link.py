@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from gateway.core.addresses import host_of
 from gateway.core.bridge import Bridge, Phase
 from gateway.core.commands import (
     Authenticate,
@@ -269,7 +270,7 @@ class DeviceLink(asyncio.Protocol):
     @property
     def _host(self) -> str:
         """The IP address, without the port."""
-        return self.address.rpartition(":")[0]
+        return host_of(self.address)
 
     def _authenticate(self, command: Authenticate) -> None:
         door = self._door
