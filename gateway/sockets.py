@@ -1,14 +1,55 @@
-"""The listening sockets: of each address one, or one for each of its families.
+"""Addresses, and the sockets that listen on them: of each address one, or one for each of its families.
 
-Owns how an address becomes sockets. Must not know what is served on them.
+Must not know what is served on them, nor which setting names them.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from gateway.config import Address
+from gateway.core.addresses import shown
+
+
+class Address(NamedTuple):
+    """Where to listen or to connect. IPv6 hosts stand without brackets; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return shown(self.host, self.port)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def overlaps(self, other: Address) -> bool:
+        """Whether one socket can't have this address while a different one has the other."""
+        if self.port != other.port or self.port == 0:
+            return False
+        mine, others = _as_number(self.host), _as_number(other.host)
+        if mine == others:
+            return True
+        # `::` takes IPv4 too, but for what stands beside it on the same port as 0.0.0.0: see `listen`.
+        return any(
+            one.is_unspecified and one.version in {6, another.version}
+            for one, another in ((mine, others), (others, mine))
+            if not isinstance(one, str) and not isinstance(another, str)
+        )
+
+
+def _as_number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
+    try:
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        return host.lower()
 
 
 class AddressTaken(OSError):

@@ -27,10 +27,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from gateway.config import Address
 from gateway.core.addresses import network_of
 from gateway.observe.logs import get_logger
-from gateway.sockets import listen
+from gateway.sockets import Address, listen
 
 HANDSHAKE_DEADLINE = 5.0
 """Seconds for TLS."""

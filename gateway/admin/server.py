@@ -24,7 +24,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import web
-from gateway.config import Address
 from gateway.core.addresses import plain, shown
 from gateway.core.counters import Counters
 from gateway.mqtt.reasons import Reason
@@ -34,6 +33,7 @@ from gateway.security.login import Admission, Login, LoginRefused
 from gateway.services import refusals
 from gateway.services.office import TokenOffice
 from gateway.services.shapes import Code, Refusal, issued
+from gateway.sockets import Address
 
 BODY_MAX = 65_536
 """Bytes of a request's body."""

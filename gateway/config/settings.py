@@ -10,14 +10,14 @@ import re
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.core.addresses import shown
 from gateway.core.shared import OnDeny
 from gateway.security.secrets import Secret
 from gateway.security.wrapping import Wrapping
+from gateway.sockets import Address
 
 
 class LogLevel(StrEnum):
@@ -27,45 +27,6 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-class Address(NamedTuple):
-    """Where to listen or to connect. IPv6 hosts stand without brackets; port 0 is any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return shown(self.host, self.port)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    def overlaps(self, other: Address) -> bool:
-        """Whether one socket can't have this address while a different one has the other."""
-        if self.port != other.port or self.port == 0:
-            return False
-        mine, others = _as_number(self.host), _as_number(other.host)
-        if mine == others:
-            return True
-        # `::` takes IPv4 too, but for what stands beside it on the same port as 0.0.0.0: `gateway.sockets`.
-        return any(
-            one.is_unspecified and one.version in {6, another.version}
-            for one, another in ((mine, others), (others, mine))
-            if not isinstance(one, str) and not isinstance(another, str)
-        )
-
-
-def _as_number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
-    try:
-        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-    except ValueError:
-        return host.lower()
 
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")

@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Sequence
 
-from gateway.config import Address
 from gateway.core.addresses import plain, shown
 from gateway.core.commands import Report
 from gateway.core.events import ShuttingDown
@@ -21,7 +20,7 @@ from gateway.net.device_link import DeviceLink
 from gateway.net.door import Door
 from gateway.net.heap import map_large_blocks
 from gateway.observe.logs import get_logger
-from gateway.sockets import listen
+from gateway.sockets import Address, listen
 
 _BACKLOG = 1024
 _PENDING_MAX = 1024

@@ -22,8 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import web
-from gateway.config import Address
 from gateway.observe.logs import get_logger
+from gateway.sockets import Address
 
 CHECK_DEADLINE = 2.0
 """Seconds an asynchronous check may take."""
