@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-import signal
 import ssl
 import sys
 import time
@@ -36,7 +35,7 @@ from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
-from gateway.provision import StartError, check, prepare, read_keys
+from gateway.provision import StartError, alone, check, prepare, read_keys
 from gateway.security.login import Login
 from gateway.security.passwords import Busy, PasswordPool, Remembered
 from gateway.security.tokens import SigningKeys, Tokens
@@ -44,6 +43,7 @@ from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk
 from gateway.services.office import TokenOffice
 from gateway.services.over_bus import BusServices
+from gateway.signals import Signals
 from gateway.snapshots import SnapshotWatch, random_bytes
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
@@ -96,22 +96,20 @@ def _raise_file_limit() -> None:
 
 async def _serve(settings: Settings) -> bool:
     """Whether it stopped because a part of it failed."""
+    signals = Signals()
     policy = check(settings)
-    made = await prepare(settings, [])
-    sealing, signing = read_keys(settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(settings, policy, sealing, signing, stop)
-    try:
-        await gateway.start(made)
-        gateway.introduce(made)
-        await stop.wait()
-        _log.info("stopping")
-    finally:
-        await gateway.stop()
-    return gateway.failed
+    with alone(settings):
+        made = await prepare(settings, [])
+        sealing, signing = read_keys(settings)
+        gateway = Gateway(settings, policy, sealing, signing, signals)
+        try:
+            await gateway.start(made)
+            gateway.introduce(made)
+            await signals.stop.wait()
+            _log.info("stopping")
+        finally:
+            await gateway.stop()
+        return gateway.failed
 
 
 def _taken(name: str, error: OSError) -> StartError:
@@ -127,11 +125,11 @@ class Gateway:
         policy: Policy,
         keys: Sequence[Key],
         signing: SigningKeys,
-        stop: asyncio.Event,
+        signals: Signals,
     ) -> None:
-        """`stop` is set when the gateway can't go on."""
+        """`signals.stop` is set when the gateway can't go on."""
         self._settings = settings
-        self._stop = stop
+        self._signals = signals
         self.failed = False
         """Whether it stops because a part of it failed."""
         self._tasks = Tasks()
@@ -217,6 +215,8 @@ class Gateway:
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run(listener, api))
+        reads = {"policy": policy.reload, "certificates": certificates.reload, "keys": keys.reload}
+        self._keep(self._signals.reload(reads))
 
     def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
         settings, now = self._settings, self._shared.now()
@@ -259,7 +259,7 @@ class Gateway:
         if not self._stopping:
             _log.critical("stopping", reason="a part of the gateway has failed; start it again")
             self.failed = True
-            self._stop.set()
+            self._signals.stop.set()
 
     async def stop(self) -> None:
         """Close everything, in the reverse order."""

@@ -36,7 +36,7 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
     path = folder / _LOCK
     deadline = time.monotonic() + seconds
     while True:
-        descriptor = _open_lock(path)
+        descriptor = open_ours(path)
         try:
             _lock(descriptor, deadline, f"another process has held {path} for {seconds:g} s")
             if not _is_file(path, descriptor):
@@ -51,8 +51,8 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _open_lock(path: Path) -> int:
-    """A descriptor of the lock's file, made if it is not there, for our user alone."""
+def open_ours(path: Path) -> int:
+    """A descriptor of a lock's file, made if it is not there, for our user alone. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o600)

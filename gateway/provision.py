@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from gateway.config import Settings, file_problems
 from gateway.core.keyring import Key
 from gateway.core.policy import Policy
+from gateway.data_lock import Held, hold
 from gateway.policy.load import PolicyError, load_policy
 from gateway.security.keyfile import (
     KeyFileError,
@@ -42,6 +44,17 @@ class StartError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+
+
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Hold the data folder against a second gateway. Raises StartError."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(settings.gateway_data_dir, settings.database_path))
+        except (Held, OSError) as error:
+            raise StartError([f"GATEWAY_DATA_DIR: {error}"]) from error
+        yield
 
 
 def check(settings: Settings) -> Policy:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gateway.config import Settings
+from gateway.core.policy import Policy
 from gateway.core.shared import Shared
 from gateway.net.door import Door
 from gateway.net.listener import Listener
@@ -21,7 +22,7 @@ from gateway.net.tls import server_context
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
-from gateway.policy.watch import follow
+from gateway.policy.watch import follow, read
 from gateway.security.login import Login
 from gateway.services.office import TokenOffice
 from gateway.store import Refusal, Store, StoreError
@@ -96,12 +97,25 @@ class PolicyUpkeep:
             if isinstance(outcome, PolicyError):
                 self._refuse(outcome)
                 continue
-            self._problems = ()
-            shared.policy = outcome
-            shared.counters.policy_reloads += 1
-            self._login.apply(outcome.limits)
-            await self._door.policy_changed()
-            _log.info("policy in force", policy=outcome.digest[:12])
+            await self._put_in_force(outcome)
+
+    async def reload(self) -> str:
+        """Read the files now; the answer is what is in force then."""
+        outcome = await asyncio.to_thread(read, self._settings.acl_path, self._settings.service_topic_prefix)
+        if isinstance(outcome, PolicyError):
+            self._refuse(outcome)
+        elif self._problems or outcome.digest != self._door.shared.policy.digest:
+            await self._put_in_force(outcome)
+        return self.check()[1]
+
+    async def _put_in_force(self, policy: Policy) -> None:
+        shared = self._door.shared
+        self._problems = ()
+        shared.policy = policy
+        shared.counters.policy_reloads += 1
+        self._login.apply(policy.limits)
+        await self._door.policy_changed()
+        _log.info("policy in force", policy=policy.digest[:12])
 
     def _refuse(self, outcome: PolicyError) -> None:
         self._problems = tuple(outcome.problems)
@@ -126,6 +140,7 @@ class CertificateUpkeep:
         )
         self._seen = self._marks()
         self._problem = ""
+        self._ports: tuple[Listener, WebServer] | None = None
 
     def check(self) -> tuple[bool, str]:
         """Whether the files are what new connections see."""
@@ -133,24 +148,37 @@ class CertificateUpkeep:
 
     async def run(self, listener: Listener, api: WebServer) -> None:
         """Look every two seconds, for ever."""
+        self._ports = listener, api
         while True:
             await asyncio.sleep(_CERTIFICATE_LOOK)
-            marks = self._marks()
             # After a problem the files may become again what they were, to the second.
-            if marks == self._seen and not self._problem:
-                continue
-            try:
-                tls = server_context(self._certificate, self._key, self._authority)
-                api.tls = server_context(self._certificate, self._key, None)
-                listener.tls = tls
-            except (OSError, ssl.SSLError) as error:
-                # Perhaps the key is only just being written: look again until they fit.
-                if not self._problem:
-                    _log.error("certificates refused", reason=f"{error}; those before are in force")
-                self._problem = "the changed files can't be used; the certificates before them are in force"
-                continue
-            self._seen, self._problem = marks, ""
-            _log.info("certificates in force", certificate=str(self._certificate))
+            if self._marks() != self._seen or self._problem:
+                self._read()
+
+    async def reload(self) -> str:
+        """Read the files now, whether they look the same or not; the answer is what is in force then."""
+        if self._ports is None:
+            return "TLS is off"
+        self._read()
+        return self.check()[1]
+
+    def _read(self) -> None:
+        if self._ports is None:
+            return
+        listener, api = self._ports
+        marks = self._marks()
+        try:
+            tls = server_context(self._certificate, self._key, self._authority)
+            api.tls = server_context(self._certificate, self._key, None)
+            listener.tls = tls
+        except (OSError, ssl.SSLError) as error:
+            # Perhaps the key is only just being written: look again until they fit.
+            if not self._problem:
+                _log.error("certificates refused", reason=f"{error}; those before are in force")
+            self._problem = "the changed files can't be used; the certificates before them are in force"
+            return
+        self._seen, self._problem = marks, ""
+        _log.info("certificates in force", certificate=str(self._certificate))
 
     def _marks(self) -> list[tuple[int, int, int]]:
         paths = [self._certificate, self._key, *([self._authority] if self._authority else [])]

@@ -64,7 +64,9 @@ def run(config: Config = None) -> None:
     """
     with answering(as_json=False):
         from gateway.config import read_settings
+        from gateway.signals import until_the_loop_runs
 
+        until_the_loop_runs()
         settings, warnings = read_settings(config)
         from gateway.app import run as serve
 

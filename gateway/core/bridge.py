@@ -314,8 +314,14 @@ class Bridge:
     def _stop(self, _: ShuttingDown) -> list[Command]:
         return [Close("the gateway stops")]
 
+    def _stop_opening(self, _: ShuttingDown) -> list[Command]:
+        # Perhaps the bus has the CONNECT already, and the will with it.
+        return [SendToBus(DISCONNECT), Close("the gateway stops")]
+
     def _stop_session(self, _: ShuttingDown) -> list[Command]:
-        return self._open_session().farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops")
+        # A planned stop is no reason to publish a will: the bus hears a goodbye, and keeps the session.
+        goodbye: list[Command] = [SendToBus(DISCONNECT)] if self.phase is Phase.ESTABLISHED else []
+        return goodbye + self._open_session().farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops")
 
     def _nothing(self, _: Event) -> list[Command]:
         return []
@@ -344,7 +350,7 @@ class Bridge:
             PolicyChanged: _policy_changed,
             AccessWithdrawn: _withdrawn,
             DeviceLost: _device_lost,
-            ShuttingDown: _stop,
+            ShuttingDown: _stop_opening,
             Tick: _nothing,
         },
         Phase.ESTABLISHED: {

@@ -403,6 +403,11 @@ class DeviceLink(asyncio.Protocol):
         else:
             self.abort("its last bytes could not leave")
 
+    def unwritten(self) -> bool:
+        """Whether bytes for the bus are still to leave, the last of which may be a goodbye."""
+        transport = self._bus.transport if self._bus is not None else None
+        return transport is not None and transport.get_write_buffer_size() > 0
+
     def abort(self, why: str) -> None:
         """End it now, whatever is still to be written. `why` is for the log."""
         self._why = self._why or why

@@ -377,6 +377,7 @@ def test_the_gateway_stops_meanwhile():
         >> Authenticated(LAMP)
         << OpenBus(ANY)
         >> ShuttingDown()
+        << SendToBus(raw.DISCONNECT)
         << Close(ANY)
     )
 
