@@ -191,7 +191,10 @@ class Gateway:
         directory.on_availability(self._tell_availability)
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
-        policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
+        policy, probe = (
+            PolicyUpkeep(settings, door, login),
+            BusProbe(bus, shared, settings.service_topic_prefix),
+        )
         keys = KeyUpkeep(settings, shared, tokens, store, audit, signing_changed=door.keys_changed)
         api = await self._open_api(login, office, tokens, audit)
         health = Health()

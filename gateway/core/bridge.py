@@ -28,6 +28,7 @@ from gateway.core.connect import (
     Terms,
     bus_connect,
     check_connect,
+    check_sealed_will,
     connack_for,
     identity_of,
     refusal_of_bus,
@@ -164,7 +165,8 @@ class Bridge:
         connect, terms = self._settled()
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
-            packet = bus_connect(connect, terms, identity, self._shared)
+            opening = encode_connect(bus_connect(connect, terms, identity, self._shared))
+            check_sealed_will(len(opening), terms, self._shared)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report)
         except MqttError as error:
@@ -173,7 +175,7 @@ class Bridge:
         # Password and will are not kept for the life of the connection.
         self._connect = None
         self._enter(Phase.OPENING_BUS)
-        return [OpenBus(encode_connect(packet))]
+        return [OpenBus(opening)]
 
     def _settled(self) -> tuple[Connect, Terms]:
         if self._connect is None or self._terms is None:
@@ -210,7 +212,7 @@ class Bridge:
             code, why = refusal_of_bus(connack.code, version)
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
-        answer = connack_for(data[:end], connack, session.terms)
+        answer = connack_for(data[:end], connack, session.terms, seals_for=session.seals_for)
         if len(answer) > session.terms.delivered_max_size:
             return [Close("the CONNACK is longer than the device takes")]
         session.from_bus_early = bytearray()

@@ -46,6 +46,11 @@ class Judge:
             self._message(action, route, refusal)
             self._reports.add(Report(kind, "refused", refusal.reason, action, route.topic, refusal.place))
 
+    def too_long(self, route: Route, why: str) -> None:
+        """A message on this route is allowed, but the bus takes none so long: told once a topic."""
+        if route.first("too long"):
+            self._reports.add(Report("publish", "refused", why, Action.PUBLISH, route.topic))
+
     def passes(self, action: Action, route: Route, refusal: Decision) -> bool:
         """Whether a message on this route passes though it is refused, for its device is observed."""
         if not self._observes(route.topic, refusal):

@@ -12,6 +12,7 @@ from enum import StrEnum
 from gateway.core.budgets import Budgets
 from gateway.core.counters import Counters
 from gateway.core.keyring import KeyRing
+from gateway.core.limits import ANY_SIZE
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
 
@@ -40,3 +41,5 @@ class Shared:
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True
+    bus_packet_max: int = ANY_SIZE
+    """Longest packet that the bus takes, in bytes, as it said last."""
