@@ -36,6 +36,7 @@ from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, registry
 from gateway.provision import StartError, alone, check, prepare, read_keys
+from gateway.saving import Saves
 from gateway.security.login import Login
 from gateway.security.passwords import Busy, PasswordPool, Remembered
 from gateway.security.tokens import SigningKeys, Tokens
@@ -168,10 +169,11 @@ class Gateway:
             chain_max=settings.jwt_chain_max,
         )
         office, bearers = TokenOffice(shared, tokens), Bearers(tokens, shared.now)
-        self._keep_saving(KeyUses(store, shared))
-        self._keep_saving(TokenRecords(store, office))
-        self._keep_saving(Observations(store, shared))
-        refusals = Refusals(store)
+        saves = Saves()
+        self._keep_saving(KeyUses(store, shared, saves))
+        self._keep_saving(TokenRecords(store, office, saves))
+        self._keep_saving(Observations(store, shared, saves))
+        refusals = Refusals(store, saves)
         self._keep_saving(refusals)
         self._closing.push_async_callback(self._tasks.stop)
         login = self._login(store, directory, tokens)
@@ -199,6 +201,7 @@ class Gateway:
         api = await self._open_api(login, office, tokens, audit)
         health = Health()
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
+        health.add("saving", saves.check, vital=False, needed=False)
         health.add("policy", policy.check, vital=False, needed=False)
         health.add("certificates", certificates.check, vital=False, needed=False)
         health.add("keys", keys.check, vital=False, needed=False)
@@ -211,9 +214,10 @@ class Gateway:
         self._keep(directory.follow())
         self._keep(policy.run())
         self._keep(keys.run())
-        self._keep(AdminEvents(store, audit).run())
+        self._keep(AdminEvents(store, audit, saves).run())
         self._keep(listener.tick())
         self._keep(FullCollections().run())
+        self._keep(saves.run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:

@@ -23,6 +23,7 @@ from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
 from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
 from gateway.policy.watch import follow, read
+from gateway.saving import Saves
 from gateway.security.login import Login
 from gateway.services.office import TokenOffice
 from gateway.store import Refusal, Store, StoreError
@@ -196,9 +197,10 @@ class CertificateUpkeep:
 class KeyUses:
     """Saves how often each sealing key was used, so that the bound holds over restarts."""
 
-    def __init__(self, store: Store, shared: Shared) -> None:
+    def __init__(self, store: Store, shared: Shared, saves: Saves | None = None) -> None:
         self._store = store
         self._shared = shared
+        self._saves = saves or Saves()
         self._unsaved: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -214,8 +216,9 @@ class KeyUses:
             try:
                 await self._store.add_key_uses(key_id, count)
             except StoreError as error:
-                _log.error("key uses not saved", reason=str(error))
+                self._saves.failed("key uses", error)
                 return
+            self._saves.done("key uses")
             self._unsaved[key_id] -= count
         self._unsaved = +self._unsaved
 
@@ -223,9 +226,10 @@ class KeyUses:
 class TokenRecords:
     """Saves which tokens were issued, so that they can be listed and revoked one by one."""
 
-    def __init__(self, store: Store, office: TokenOffice) -> None:
+    def __init__(self, store: Store, office: TokenOffice, saves: Saves | None = None) -> None:
         self._store = store
         self._office = office
+        self._saves = saves or Saves()
 
     async def run(self) -> None:
         """Save every second, for ever."""
@@ -241,17 +245,19 @@ class TokenRecords:
         try:
             await self._store.add_tokens(unsaved)
         except StoreError as error:
-            _log.error("token records not saved", reason=str(error))
+            self._saves.failed("token records", error)
         else:
+            self._saves.done("token records")
             self._office.saved(len(unsaved))
 
 
 class Observations:
     """Saves what the devices did and were refused, so that roles can be learned from it."""
 
-    def __init__(self, store: Store, shared: Shared) -> None:
+    def __init__(self, store: Store, shared: Shared, saves: Saves | None = None) -> None:
         self._store = store
         self._shared = shared
+        self._saves = saves or Saves()
 
     async def run(self) -> None:
         """Save every two seconds and drop what is too old once an hour, for ever."""
@@ -279,22 +285,27 @@ class Observations:
             recorder.put_back(seen)
             if not isinstance(error, StoreError):
                 raise
-            _log.error("observations not saved", reason=str(error))
+            self._saves.failed("observations", error)
             return False
+        if seen:
+            self._saves.done("observations")
         return bool(seen)
 
     async def _prune(self) -> None:
         try:
             await self._store.prune_records()
         except StoreError as error:
-            _log.error("old observations not dropped", reason=str(error))
+            self._saves.failed("old observations", error)
+        else:
+            self._saves.done("old observations")
 
 
 class Refusals:
     """Saves what the policy refused, by the id in the audit line. A consumer of the audit."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, saves: Saves | None = None) -> None:
         self._store = store
+        self._saves = saves or Saves()
         self._unsaved: list[Refusal] = []
 
     def __call__(self, event: AuditEvent) -> None:
@@ -325,17 +336,19 @@ class Refusals:
         try:
             await self._store.add_refusals(told)
         except StoreError as error:
-            _log.error("refusals not saved", reason=str(error))
+            self._saves.failed("refusals", error)
         else:
+            self._saves.done("refusals")
             del self._unsaved[: len(told)]
 
 
 class AdminEvents:
     """Tells what `gateway-admin` did, for it has no audit of its own."""
 
-    def __init__(self, store: Store, audit: Audit) -> None:
+    def __init__(self, store: Store, audit: Audit, saves: Saves | None = None) -> None:
         self._store = store
         self._audit = audit
+        self._saves = saves or Saves()
 
     async def run(self) -> None:
         """Look every second, for ever."""
@@ -348,8 +361,9 @@ class AdminEvents:
         try:
             events = await self._store.take_events()
         except StoreError as error:
-            _log.error("events not read", reason=str(error))
+            self._saves.failed("events of gateway-admin", error)
             return
+        self._saves.done("events of gateway-admin")
         for noted in events:
             event = _event(noted)
             if event is None:

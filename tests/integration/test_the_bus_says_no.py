@@ -119,7 +119,7 @@ async def test_a_bus_that_denies_just_the_slash(mosquitto: Mosquitto, shared: Sh
     relay = DeniesSlashes(mosquitto.port, how)
     async with await asyncio.start_server(relay.serve, "127.0.0.1", 0) as server:
         reachable, detail = await asked(server.sockets[0].getsockname()[1], shared)
-        while relay.open:
+        while relay.open:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not reachable
     assert "auth_plugin_deny_special_chars false" in detail
