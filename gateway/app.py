@@ -34,7 +34,7 @@ from gateway.net.tls import bus_context, server_context
 from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
-from gateway.observe.metrics import Gauge, registry
+from gateway.observe.metrics import Gauge, LabelledGauge, registry
 from gateway.provision import StartError, alone, check, prepare, read_keys
 from gateway.saving import Saves
 from gateway.security.login import Login
@@ -58,6 +58,7 @@ from gateway.upkeep import (
     Refusals,
     TokenRecords,
 )
+from gateway.validity_upkeep import ValidityUpkeep
 from gateway.web import WebServer
 
 _FILES_MAX = 65_536
@@ -154,6 +155,7 @@ class Gateway:
         """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
         settings, shared = self._settings, self._shared
         certificates = CertificateUpkeep(settings)
+        validity = ValidityUpkeep(settings, lambda: shared.now() / 1_000)
         snapshots = SnapshotWatch(lambda: shared.ring.renew_nonces())  # noqa: PLW0108 - another ring, below
         try:
             store, directory = await self._open_store()
@@ -204,12 +206,13 @@ class Gateway:
         health.add("saving", saves.check, vital=False, needed=False)
         health.add("policy", policy.check, vital=False, needed=False)
         health.add("certificates", certificates.check, vital=False, needed=False)
+        health.add("validity", validity.check, vital=False)
         health.add("keys", keys.check, vital=False, needed=False)
         health.add("bus", probe.check, vital=False)
         health.add("listener", lambda: (listener.is_open, f"port {listener.port}"), vital=False)
         if settings.gateway_bus_services:
             self._serve_the_bus(door, desk, bearers, health)
-        await self._open_health(health, door)
+        await self._open_health(health, door, validity)
         self._open_listener(listener)
         self._keep(directory.follow())
         self._keep(policy.run())
@@ -218,6 +221,7 @@ class Gateway:
         self._keep(listener.tick())
         self._keep(FullCollections().run())
         self._keep(saves.run())
+        self._keep(validity.run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
@@ -345,9 +349,12 @@ class Gateway:
             return None
         return server_context(settings.tls_cert_path, settings.tls_key_path, settings.tls_client_ca_path)
 
-    async def _open_health(self, health: Health, door: Door) -> None:
+    async def _open_health(self, health: Health, door: Door, validity: ValidityUpkeep) -> None:
         settings = self._settings
-        gauges = {
+        gauges: dict[str, Gauge | LabelledGauge] = {
+            "certificate_expiry_timestamp_seconds": LabelledGauge(
+                "Until when the certificates in use are good.", "certificate", validity.expiries
+            ),
             "connections": Gauge("Device connections open now.", lambda: len(door.links)),
             "bus_reachable": Gauge("1 when the bus answered when last asked.", lambda: door.bus.reachable),
         }

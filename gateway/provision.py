@@ -16,6 +16,7 @@ from gateway.core.keyring import Key
 from gateway.core.policy import Policy
 from gateway.data_lock import Held, hold
 from gateway.policy.load import PolicyError, load_policy
+from gateway.security.key_type import KeyType
 from gateway.security.keyfile import (
     KeyFileError,
     ensure_key_file,
@@ -100,7 +101,7 @@ async def lost_keys(settings: Settings, store: Store) -> list[str]:
     return lost
 
 
-async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
+async def prepare(settings: Settings, sans: Sequence[str], key_type: KeyType = KeyType.ECDSA) -> list[str]:
     """Make what a gateway needs and is not there: store, keys, certificates. The answer is what was made.
 
     `sans` are more names for the server certificate. Raises StartError; touches nothing that exists.
@@ -110,7 +111,9 @@ async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
     wrapping = settings.encryption_key
     try:
         if settings.tls_enabled:
-            pair = ensure_server_certificate(settings.tls_cert_path, settings.tls_key_path, names=sans)
+            pair = ensure_server_certificate(
+                settings.tls_cert_path, settings.tls_key_path, names=sans, key_type=key_type
+            )
             made += [str(path) for path in pair]
         store = await open_store(settings.database_url)
         try:

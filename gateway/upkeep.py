@@ -24,6 +24,7 @@ from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
 from gateway.policy.watch import follow, read
 from gateway.saving import Saves
+from gateway.security.key_type import rsa_twin
 from gateway.security.login import Login
 from gateway.services.office import TokenOffice
 from gateway.store import Refusal, Store, StoreError
@@ -182,7 +183,8 @@ class CertificateUpkeep:
         _log.info("certificates in force", certificate=str(self._certificate))
 
     def _marks(self) -> list[tuple[int, int, int]]:
-        paths = [self._certificate, self._key, *([self._authority] if self._authority else [])]
+        twins = [rsa_twin(self._certificate), rsa_twin(self._key)]
+        paths = [self._certificate, self._key, *twins, *([self._authority] if self._authority else [])]
         found = []
         for path in paths:
             try:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,10 +92,16 @@ def check(as_json: Json = False, config: Config = None) -> None:
             problems, settings, warnings = list(error.problems), error.sound, error.warnings
         if settings is not None:
             problems += asyncio.run(_problems(settings))
+        faults: list[str] = []
+        if settings is not None:
+            faults, ending = _validity(settings)
+            warnings = [*warnings, *ending]
         for warning in warnings:
             print(f"warning: {printable(warning)}", file=sys.stderr)
         if problems:
-            raise Failure("the gateway would not start", problems)
+            raise Failure("the gateway would not start", [*problems, *faults])
+        if faults:
+            raise Failure("the gateway would start, but not serve every device", faults)
         answer.give({"problems": [], "warnings": warnings}, "No problem found: the gateway would start.")
 
 
@@ -108,6 +115,14 @@ async def _problems(settings: Settings) -> list[str]:
         *key_problems(settings),
         *await _store_problems(settings),
     ]
+
+
+def _validity(settings: Settings) -> tuple[list[str], list[str]]:
+    """Certificates that are not good now, and those that are to be renewed."""
+    from gateway.security.validity import judged
+    from gateway.validity_upkeep import certificates_of
+
+    return judged(certificates_of(settings), datetime.now(UTC).timestamp())
 
 
 def _policy_problems(settings: Settings) -> Iterator[str]:

@@ -47,7 +47,7 @@ def status(as_json: Json = False, config: Config = None) -> None:
             },
             f"gateway  {state} ({health.detail})",
             *(
-                f"  {'ok    ' if check.get('ok') is True else 'FAILED'} {name}: {check.get('detail', '')}"
+                f"  {_judged(check)} {name}: {check.get('detail', '')}"
                 for name, check in health.checks.items()
             ),
             f"devices  {'unknown' if devices is None else devices}",
@@ -56,6 +56,12 @@ def status(as_json: Json = False, config: Config = None) -> None:
         )
         if not health.ready:
             raise typer.Exit(1)
+
+
+def _judged(check: Mapping[str, object]) -> str:
+    if check.get("ok") is not True:
+        return "FAILED"
+    return "WARN  " if str(check.get("detail", "")).startswith("warning: ") else "ok    "
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.config.settings import Settings
 from gateway.files import is_closed, who_may
+from gateway.security.key_type import rsa_twin
 
 
 def file_problems(settings: Settings) -> list[str]:
@@ -34,9 +35,13 @@ def _ours(name: str, path: Path, wanted: int) -> Iterator[str]:
 
 
 def _server_certificate(settings: Settings) -> Iterator[str]:
-    certificate, key = settings.tls_cert_path, settings.tls_key_path
-    if not settings.tls_enabled:
-        return
+    if settings.tls_enabled:
+        certificate, key = settings.tls_cert_path, settings.tls_key_path
+        yield from _pair(certificate, key)
+        yield from _pair(rsa_twin(certificate), rsa_twin(key))
+
+
+def _pair(certificate: Path, key: Path) -> Iterator[str]:
     closed = [
         f"{name}: {path} can't be used: {who_may(path)}."
         for name, path in (("TLS_CERT_PATH", certificate), ("TLS_KEY_PATH", key))
