@@ -1,4 +1,4 @@
-"""A certificate that is expired, not valid yet, or soon will be: told by check, status, ready, log, metrics."""
+"""A certificate that is expired, not valid yet, or soon will be: told wherever somebody looks."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_to_ecdsa_rsa_is_added_and_what_is_there_stays(files):
 
 def test_the_suites_are_those_of_the_readme(files):
     readme = (ROOT / "README.md").read_text()
-    named = {name for name in re.findall(r"`(TLS_[A-Z0-9_]+_SHA\d+)`", readme)}
+    named = set(re.findall(r"`(TLS_[A-Z0-9_]+_SHA\d+)`", readme))
     ends = re.search(r"`ECDHE-RSA-` with (.+);", readme)[1]
     named |= {f"ECDHE-{kind}-{end}" for kind in ("ECDSA", "RSA") for end in re.findall(r"`([^`]+)`", ends)}
     offered = {cipher["name"] for cipher in serving(files).get_ciphers()}
