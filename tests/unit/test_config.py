@@ -124,8 +124,8 @@ def test_precedence(folder, env):
     env(**{name.upper(): environment[name] for name in names[:2]})
     settings = load_settings(gateway_mqtt_bind=cli["gateway_mqtt_bind"], gateway_http_bind=None)
     assert settings.gateway_mqtt_bind[0].port == 4
-    assert settings.gateway_http_bind.port == 3
-    assert settings.gateway_health_bind.port == 2
+    assert settings.gateway_http_bind[0].port == 3
+    assert settings.gateway_health_bind[0].port == 2
     assert settings.acl_path == Path("toml")
     assert settings.service_topic_prefix == "gateway"
 
