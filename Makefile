@@ -41,6 +41,7 @@ lint: $(VENV)/.dev-installed
 demo: setup
 	@$(BIN)/python docs/demo.py
 
+# BENCH holds its options: make bench BENCH="--against HEAD~1 --peers gateway,haproxy"
 bench: $(VENV)/.dev-installed
 	@sh tests/debian-packages.sh mosquitto haproxy
 	$(BIN)/python -m bench $(BENCH)

@@ -12,28 +12,37 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import uvloop
 
 from bench import table
-from bench.check import Broken, check
-from bench.peers import PEERS, ROOT, Certificate, Peer
+from bench.peers import PEERS, Certificate, Gateway, Peer
 from bench.plan import ROWS
 from bench.process import Unavailable
-from bench.rows import NotMeasured, Round, Row, Session
+from bench.ratios import LEAST_ROUNDS, Verdict
+from bench.run import Run, starts
+from bench.tree import ROOT, Unusable, resolve, unpack
 
-TOTAL_SECONDS = 840  # no round is begun after this
-ROUND_SECONDS = 90  # no round lasts longer
+ROUNDS = 9
+PASSED, FAILED = 0, 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round each, for development")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, for development")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds of each row ({ROUNDS})")
     parser.add_argument("--only", metavar="ROW,ROW", help=f"rows: {', '.join(row.key for row in ROWS)}")
     parser.add_argument("--peers", metavar="NAME,NAME", help=f"servers: {', '.join(PEERS)}")
-    return parser.parse_args()
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="compare with the gateway of that commit; exit code 1 if dearer"
+    )
+    arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (LEAST_ROUNDS if arguments.quick else ROUNDS)
+    if arguments.rounds < LEAST_ROUNDS:
+        parser.error(f"fewer than {LEAST_ROUNDS} rounds have no 95 % interval")
+    return arguments
 
 
 def _chosen(asked: str | None, known: Iterable[str]) -> list[str]:
@@ -45,72 +54,31 @@ def _chosen(asked: str | None, known: Iterable[str]) -> list[str]:
     return [name for name in names if name in wanted]
 
 
-class Run:
-    """All rounds of all rows on the servers that started."""
-
-    def __init__(self, peers: Sequence[Peer], rows: Sequence[Row], *, quick: bool) -> None:
-        self._rows, self._rounds, self._seconds = rows, 1 if quick else 5, 0.5 if quick else 1.0
-        self._peers, self.began = peers, time.monotonic()
-        self.results: dict[str, dict[str, list[Round] | str]] = {row.key: {} for row in rows}
-
-    async def all(self) -> None:
-        """Round by round through the servers, so that a disturbance hits all of them alike."""
-        sessions = [session for session in map(Session, self._peers) if await self._fit(session)]
-        try:
-            for row in self._rows:
-                print(f"  {row.title}", file=sys.stderr, flush=True)
-                for number in range(-1, 1 if row.key == "idle" else self._rounds):
-                    for session in sessions:
-                        await self._round(row, session, prepare=number < 0)
-        finally:
-            for session in sessions:
-                session.close()
-
-    async def _fit(self, session: Session) -> bool:
-        try:
-            async with asyncio.timeout(ROUND_SECONDS):
-                await check(session)
-        except (Broken, OSError, TimeoutError) as error:
-            for row in self._rows:
-                self.results[row.key][session.peer.name] = f"not measured: {str(error) or 'no answer'}"
-            return False
-        return True
-
-    async def _round(self, row: Row, session: Session, *, prepare: bool) -> None:
-        rounds = self.results[row.key].setdefault(session.peer.name, [])
-        if isinstance(rounds, str):
-            return
-        try:
-            left = self.began + TOTAL_SECONDS - time.monotonic()
-            async with asyncio.timeout(min(ROUND_SECONDS, left)):
-                if prepare:
-                    await row.prepare(session, self._seconds)
-                else:
-                    rounds.append(await row.measure(session, self._seconds))
-        except NotMeasured:
-            self.results[row.key][session.peer.name] = ""
-        except (OSError, TimeoutError) as error:
-            session.close()
-            if not rounds:
-                self.results[row.key][session.peer.name] = f"failed: {str(error) or 'out of time'}"
-
-
-def _start(
-    names: Sequence[str], folder: Path, stack: contextlib.ExitStack
-) -> tuple[list[Peer], dict[str, str]]:
-    certificate = Certificate(folder)
-    started, about = [], {}
-    for name in names:
-        peer = PEERS[name](folder / name, certificate)
+def _start(peers: Iterable[Peer], about: dict[str, str], stack: contextlib.ExitStack) -> list[Peer]:
+    """Those that started; what is to be said of each goes into `about`."""
+    started = []
+    for peer in peers:
         stack.callback(peer.stop)
         try:
             peer.start()
-        except Unavailable as error:
-            about[peer.name] = f"not available: {error}"
+        except (Unavailable, Unusable) as error:
+            about.setdefault(peer.name, f"not available: {error}")
+            print(f"{peer.name} did not start: {error}", file=sys.stderr, flush=True)
         else:
+            about.setdefault(peer.name, f"{peer.about} ({peer.version})")
             started.append(peer)
-            about[peer.name] = f"{peer.about} ({peer.version})"
-    return started, about
+    return started
+
+
+def _measure(run: Run, peers: list[Peer], rounds: int) -> dict[str, str]:
+    """All rounds, and what to say of each server."""
+    about: dict[str, str] = {}
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for numbers in starts(rounds):
+            with contextlib.ExitStack() as stack:
+                peers = _start(peers, about, stack)
+                runner.run(run.rounds(peers, numbers))
+    return about
 
 
 def main() -> int:
@@ -118,28 +86,46 @@ def main() -> int:
     keys = _chosen(arguments.only, (row.key for row in ROWS))
     rows = [row for row in ROWS if row.key in keys]
     names = _chosen(arguments.peers, PEERS)
+    if arguments.against and Gateway.name not in names:
+        raise SystemExit("--against compares the gateway: it has to be among the --peers")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    now, before = dt.datetime.now(dt.UTC), os.getloadavg()[0]
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        peers, servers = _start(names, folder, stack)
-        run = Run(peers, rows, quick=arguments.quick)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run.all())
+    now, before, older = dt.datetime.now(dt.UTC), os.getloadavg()[0], None
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name).resolve()
+        certificate = Certificate(folder)
+        peers = [PEERS[name](folder / name, certificate) for name in names]
+        if arguments.against:
+            try:
+                commit = resolve(arguments.against)
+                peers.append(Gateway(folder / "older", certificate, unpack(commit, folder / "tree")))
+            except Unusable as error:
+                raise SystemExit(f"--against {arguments.against}: {error}") from None
+            peers[-1].name = older = commit[:10]
+        run = Run(rows, rounds=arguments.rounds, seconds=0.25 if arguments.quick else 1.0)
+        servers = _measure(run, peers, arguments.rounds)
     about = {
-        "date": f"{now:%Y-%m-%d %H:%M} UTC, {time.monotonic() - run.began:.0f} s"
+        "date": f"{now:%Y-%m-%d %H:%M} UTC, {time.monotonic() - run.began:.0f} s, {arguments.rounds} rounds"
         + (", --quick: for development, too short to quote" if arguments.quick else ""),
         "machine": f"{os.cpu_count()} cores, load {before:.1f} before and {os.getloadavg()[0]:.1f} after, "
         f"Python {sys.version.split()[0]}, {ssl.OPENSSL_VERSION}",
         **servers,
     }
-    columns = [PEERS[name].name for name in names]
-    text = table.render(about, rows, columns, run.results)
+    text = table.render(
+        about, rows, [peer.name for peer in peers], run.results, ours=Gateway.name, older=older
+    )
     print(text)
     for path in table.save(ROOT / "bench" / "results", f"{now:%Y-%m-%d-%H%M%S}", text, about, run.results):
         print(f"saved {path.relative_to(ROOT)}", file=sys.stderr)
-    return 0
+    return _gate(table.judge(rows, Gateway.name, older, run.results)) if older else PASSED
+
+
+def _gate(verdicts: Mapping[str, Verdict]) -> int:
+    """FAILED if a row is dearer, or if nothing is known of it: what was not measured does not pass."""
+    against = {key: found for key, found in verdicts.items() if found in (Verdict.DEARER, Verdict.UNKNOWN)}
+    for key, found in against.items():
+        print(f"{key}: {found.value}", file=sys.stderr)
+    return FAILED if against else PASSED
 
 
 if __name__ == "__main__":

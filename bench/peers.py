@@ -21,8 +21,7 @@ import trustme
 from bench import accounts, measure
 from bench.load import Target
 from bench.process import Process, Unavailable, free_port, listening, program, version
-
-ROOT = Path(__file__).resolve().parent.parent
+from bench.tree import ROOT, Tree, this_checkout
 
 # So that the bus is never the limit: its answers leave at once, and it keeps and refuses nothing.
 MOSQUITTO = """
@@ -67,6 +66,7 @@ class Peer:
         self.version = ""
 
     def start(self) -> None:
+        """After a stop too: in the same folder, as after a restart of the machine."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -238,17 +238,32 @@ class Amqtt(Peer):
         self.run(str(command), "-c", str(config))
 
 
+# Bounds that are not what is measured.
+LIMITS = {
+    "messages_per_second": 100_000_000,
+    "bytes_per_second": 100_000_000_000,
+    "in_flight": 10_000,
+    "connections": 20_000,
+    "connections_per_device": 5_000,
+    "connects_per_minute": 1_000_000,
+    "service_requests_per_second": 100_000_000,
+    "tokens_per_minute": 100_000_000,
+}
+
+
 class Gateway(Peer):
     name = "gateway"
     about = "this gateway, one process; a plain Mosquitto behind"
 
+    def __init__(self, folder: Path, certificate: Certificate, tree: Tree | None = None) -> None:
+        super().__init__(folder, certificate)
+        self.tree = tree or this_checkout()
+        self.version = self.tree.version
+
     def start(self) -> None:
-        command = Path(sys.executable).with_name("gateway")
-        if not command.exists():
-            raise Unavailable("the gateway's command is missing: run make setup")
-        self.version = "this checkout"
         self.bus = Bus(self.folder)
         self.ca = self.folder / "certs" / "ca.crt"
+        enrolled = (self.folder / "acl").exists()
         health = f"127.0.0.1:{free_port()}"
         environment = {
             "MQTT_BROKER": "127.0.0.1",
@@ -256,46 +271,42 @@ class Gateway(Peer):
             "GATEWAY_DATA_DIR": str(self.folder / "data"),
             "TLS_CERT_PATH": str(self.folder / "certs" / "server.crt"),
             "TLS_KEY_PATH": str(self.folder / "certs" / "server.key"),
-            "ACL_PATH": str(self._policy()),
+            "ACL_PATH": str(self.folder / "acl"),
             "GATEWAY_MQTT_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_HTTP_BIND": "127.0.0.1:0",
             "GATEWAY_HEALTH_BIND": health,
             "GATEWAY_BUS_SERVICES": "true",
             "LOG_LEVEL": "warning",
+            **self.tree.environment,
         }
-        self._enrol(command.with_name("gateway-admin"), environment)
-        self.server = Process([str(command), "run"], self.folder / "server.log", environment)
+        if not enrolled:
+            self._write_policy(self.folder / "acl")
+            self._enrol(environment)
+        self.server = Process(self.tree.command("gateway", "run"), self.folder / "server.log", environment)
         self.server.wait_for(lambda: _answers(f"http://{health}/ready"))
 
-    def _policy(self) -> Path:
-        """The shipped policy with a role for the load, and limits that are not what is measured."""
-        policy = self.folder / "acl"
-        shutil.copytree(ROOT / "acl", policy)
+    def _write_policy(self, policy: Path) -> None:
+        """What this gateway ships with, a role for the load, and limits out of the way."""
+        shutil.copytree(self.tree.path / "acl", policy)
         (policy / "cases.toml").unlink(missing_ok=True)
         (policy / "roles" / "bench.toml").write_text(
             'description = "What the load generator may do."\n\n'
             '[[allow]]\nactions = ["publish", "subscribe", "encrypt", "decrypt"]\n'
             'topics = ["bench/#", "devices/{device}/telemetry/#", "devices/{device}/private/#"]\n'
         )
-        (policy / "limits.toml").write_text(
-            "messages_per_second = 100_000_000\nbytes_per_second = 100_000_000_000\nin_flight = 10_000\n"
-            "service_requests_per_second = 100_000_000\ntokens_per_minute = 100_000_000\n"
-        )
-        return policy
+        (policy / "limits.toml").write_text(self.tree.limits(LIMITS.items()))
 
-    def _enrol(self, admin: Path, environment: dict[str, str]) -> None:
+    def _enrol(self, environment: dict[str, str]) -> None:
         """All accounts, straight into the store: a command for each would take half an hour."""
-        for command, given in (
-            ([str(admin), "init"], ""),
-            (
-                [sys.executable, "-m", "bench.enrol"],
-                json.dumps({"secret": accounts.SECRET, "devices": accounts.ALL}),
-            ),
+        devices = json.dumps({"secret": accounts.SECRET, "devices": accounts.ALL})
+        for what, command, given in (
+            ("init", self.tree.command("gateway-admin", "init"), ""),
+            ("enrolment", self.tree.module("bench.enrol"), devices),
         ):
             done = subprocess.run(
                 command,
                 cwd=self.folder,
-                env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **environment},
                 input=given,
                 capture_output=True,
                 text=True,
@@ -303,9 +314,7 @@ class Gateway(Peer):
                 check=False,
             )
             if done.returncode:
-                raise Unavailable(
-                    f"{command[-1]} failed: {' | '.join(done.stderr.strip().splitlines()[-3:])}"
-                )
+                raise Unavailable(f"{what} failed: {' | '.join(done.stderr.strip().splitlines()[-3:])}")
 
 
 def _answers(url: str) -> bool:

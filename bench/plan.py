@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.calls import Calling, PacedCalling, TokenConnecting
+from bench.nagle import FirstAnswer
 from bench.policy import PolicyChange
 from bench.rows import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
 
@@ -12,6 +13,8 @@ ROWS: tuple[Row, ...] = (
     Connecting("connect", "TLS connect, full handshake, remembered secret", 900),
     TokenConnecting("connect-token", "TLS connect, full handshake, token seen before", 900),
     TokenConnecting("connect-new-token", "TLS connect, token seen for the first time", first=True),
+    FirstAnswer("connack", "CONNACK after a TLS 1.3 handshake, client without TCP_NODELAY, wait"),
+    FirstAnswer("connack-nodelay", "the same, client with TCP_NODELAY, wait", nodelay=True),
     Pipelined("q0", "QoS 0, pipelined", 1.5),
     Pipelined("q0-1", "QoS 0, pipelined, 1 connection", connections=1),
     Pipelined("q0-100", "QoS 0, pipelined, 100 connections", connections=100),

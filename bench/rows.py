@@ -1,12 +1,13 @@
 """What is measured: one class per kind of row.
 
 A row turns (server with open connections, seconds) into a Round: what one unit of work cost the
-server. It neither starts servers nor knows how many rounds there are.
+server. It neither starts servers nor knows how many rounds there are, nor who is compared with whom.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ class Round:
     p50: float | None = None  # seconds
     p99: float | None = None
     generator: float | None = None  # share of a core that the load generator used
+    number: int = 0  # those of the same number are compared
+    others: float = 0.0  # processors that neither we nor the servers kept busy
 
 
 def _telemetry(devices: int) -> list[str]:
@@ -50,7 +53,8 @@ class Session:
     def __init__(self, peer: Peer) -> None:
         self.peer, self.target = peer, peer.target
         self.counts: dict[str, int] = {}  # row -> units that fill a second here
-        self.unseen = iter(accounts.FIRST)
+        self.unseen, self.newcomers = iter(accounts.FIRST), iter(accounts.IDLE)
+        self.idle: list[load.Link] = []
         self.tokens: dict[str, str] = {}  # by account, where the server issues some
         self._fleet: list[load.Link] = []
         self._single: dict[str, load.Link] = {}
@@ -85,9 +89,9 @@ class Session:
         return outcome
 
     def close(self) -> None:
-        for link in (*self._fleet, *self._single.values()):
+        for link in (*self._fleet, *self._single.values(), *self.idle):
             link.close()
-        self._fleet, self._single = [], {}
+        self._fleet, self._single, self.idle = [], {}, []
 
     async def metered(self, work: Awaitable[T]) -> tuple[T, Cost]:
         """What the processes used between the first byte sent and the last byte expected."""
@@ -128,12 +132,16 @@ class Row:
     unit: str = "µs"
     latency: bool = field(default=False, kw_only=True)  # it has some
     rate: bool = field(default=True, kw_only=True)  # units a second say something
+    adds_up: bool = field(default=False, kw_only=True)  # rounds are parts of a whole: their mean is shown
 
     async def measure(self, session: Session, seconds: float) -> Round:
         raise NotImplementedError
 
     async def prepare(self, session: Session, seconds: float) -> None:
         """Warm up, and learn how much work fills a round."""
+
+    def finish(self, session: Session) -> None:
+        """The last round of this row on these servers is over."""
 
 
 @dataclass(frozen=True)
@@ -263,21 +271,35 @@ def again(most: int) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Idle(Row):
-    """Proportional set size for each further connection, the first hundred not counted."""
+    """Proportional set size for each further connection, the first hundred not counted.
+
+    Each round adds some and keeps them, for memory that was freed is not a measure of what is needed.
+    """
 
     unit: str = "KiB"
+    each: int = 130  # a first login takes a server that hashes secrets a while
+    rate: bool = field(default=False, kw_only=True)
+    adds_up: bool = field(default=True, kw_only=True)
+
+    async def prepare(self, session: Session, seconds: float) -> None:
+        """All the fleet is connected before anything is counted."""
+        del seconds
+        await session.fleet(len(accounts.FLEET))
 
     async def measure(self, session: Session, seconds: float) -> Round:
-        await session.fleet(len(accounts.FLEET))
-        names = accounts.IDLE if seconds >= 1 else accounts.IDLE[:300]
+        names = itertools.islice(session.newcomers, self.each if seconds >= 1 else self.each // 3)
         wanted = [(name, name, accounts.SECRET) for name in names]
         before = measure.memory_kib(session.peer.pids())
         links = await load.open_many(session.target, wanted, together=8, seconds=60)
+        session.idle += links
         await asyncio.sleep(1)  # let the server finish what a login leaves behind
         grown = measure.memory_kib(session.peer.pids()) - before
-        for link in links:
-            link.close()
         return Round(value=grown / len(links))
+
+    def finish(self, session: Session) -> None:
+        for link in session.idle:
+            link.close()
+        session.idle.clear()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench.ratios import ALLOWED, Ratio, Verdict, ratio, verdict
 from bench.rows import Round, Row
 
 BUSY = 0.9  # above this share of a core the generator may have been what limited the rate
@@ -29,8 +30,65 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def render(about: Mapping[str, object], rows: Sequence[Row], servers: Sequence[str], results: Results) -> str:
-    """Markdown: CPU and memory, rates, latencies, and what the Mosquitto behind a proxy used."""
+def _paired(by_server: Mapping[str, list[Round] | str], first: str, second: str) -> Ratio | None:
+    """The rounds of two servers by their numbers; None if they have none in common."""
+    one, other = by_server.get(first), by_server.get(second)
+    if not isinstance(one, list) or not isinstance(other, list):
+        return None
+    theirs = {measured.number: measured.value for measured in other}
+    return ratio((mine.value, theirs[mine.number]) for mine in one if mine.number in theirs)
+
+
+def judge(rows: Sequence[Row], ours: str, older: str, results: Results) -> dict[str, Verdict]:
+    """Row key -> whether this checkout is dearer. Rows that mean nothing for it are not there."""
+    return {
+        row.key: verdict(_paired(results[row.key], ours, older))
+        for row in rows
+        if results[row.key].get(ours) != ""
+    }
+
+
+def _ratios(
+    rows: Sequence[Row], ours: str, others: Sequence[str], older: str | None, results: Results
+) -> list[str]:
+    """The gateway's cost to that of each other one, and how busy the machine was meanwhile."""
+    head = ["work", *(f"to {name}" for name in others), *(["verdict"] if older else []), "busy elsewhere"]
+    reading = (
+        f"(~ is worth less than its noise: the interval holds 1 and is wider than ±{ALLOWED - 1:.0%}. "
+        "Busy elsewhere: processors in use by what is not ours, mean and worst round.)"
+    )
+    lines = [
+        "",
+        f"## {ours.capitalize()}'s cost to that of others, by rounds: median and its 95 % interval",
+        "",
+        reading,
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
+    verdicts = judge(rows, ours, older, results) if older else {}
+    for row in rows:
+        by_server = results[row.key]
+        found = [_paired(by_server, ours, name) for name in others]
+        cells = [row.title, *(str(one) if one else "" for one in found)]
+        if older:
+            cells.append(verdicts[row.key].value if row.key in verdicts else "")
+        busy = [one.others for rounds in by_server.values() if isinstance(rounds, list) for one in rounds]
+        cells.append(f"{statistics.mean(busy):.2f} / {max(busy):.2f}" if busy else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def render(
+    about: Mapping[str, object],
+    rows: Sequence[Row],
+    servers: Sequence[str],
+    results: Results,
+    *,
+    ours: str,
+    older: str | None = None,
+) -> str:
+    """Markdown: CPU and memory, ratios, rates, latencies, and what the Mosquitto behind a proxy used."""
 
     def table(
         title: str, chosen: Sequence[Row], cell: Callable[[Row, str], str], *, budget: bool
@@ -47,7 +105,10 @@ def render(about: Mapping[str, object], rows: Sequence[Row], servers: Sequence[s
 
     def cost(row: Row, server: str) -> str:
         rounds = results[row.key].get(server, "not available")
-        return rounds if isinstance(rounds, str) else _number(_median(rounds, "value"))
+        if isinstance(rounds, str):
+            return rounds
+        values = [one.value for one in rounds]
+        return _number((statistics.mean if row.adds_up else statistics.median)(values)) if values else ""
 
     def rate(row: Row, server: str) -> str:
         rounds = results[row.key].get(server)
@@ -63,6 +124,8 @@ def render(about: Mapping[str, object], rows: Sequence[Row], servers: Sequence[s
 
     lines = ["# Benchmark", "", *(f"- {name}: {value}" for name, value in about.items())]
     lines += table("CPU µs of the server's own processes, per unit of work", rows, cost, budget=True)
+    if ours in servers:
+        lines += _ratios(rows, ours, [name for name in servers if name != ours], older, results)
     title = "Units a second (* the load generator had no time left: not a limit of the server)"
     lines += table(title, [row for row in rows if row.rate], rate, budget=False)
     waiting = [row for row in rows if row.latency]

@@ -8,47 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import ssl
 import sys
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
 
 from gateway.admin.server import Api, serve_api
 from gateway.config import Address, Settings
-from gateway.core.identity import Device
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
+from gateway.descriptors import allowed, ask_for, connections_that_fit, shortage
+from gateway.held_upkeep import HeldRecords
 from gateway.introduction import introduction
 from gateway.key_upkeep import KeyUpkeep
+from gateway.login_upkeep import KnownDevicesFile, OldHashes
 from gateway.net.bus_probe import BusProbe
 from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
 from gateway.net.tasks import Tasks
 from gateway.net.tls import bus_context, server_context
-from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, LabelledGauge, registry
 from gateway.provision import StartError, alone, check, prepare, read_keys
 from gateway.saving import Saves
+from gateway.security.known_devices import KnownDevices
 from gateway.security.login import Login
-from gateway.security.passwords import Busy, PasswordPool, Remembered
+from gateway.security.passwords import PasswordPool, Remembered
 from gateway.security.tokens import SigningKeys, Tokens
 from gateway.services.bearers import Bearers
 from gateway.services.desk import Desk
 from gateway.services.office import TokenOffice
 from gateway.services.over_bus import BusServices
+from gateway.services.rates import Rates
 from gateway.signals import Signals
 from gateway.snapshots import SnapshotWatch, random_bytes
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
 from gateway.upkeep import (
+    ALL_LEFT_OUT,
     AdminEvents,
     CertificateUpkeep,
     FullCollections,
@@ -57,16 +61,16 @@ from gateway.upkeep import (
     PolicyUpkeep,
     Refusals,
     TokenRecords,
+    keep_telling,
 )
 from gateway.validity_upkeep import ValidityUpkeep
 from gateway.web import WebServer
 
-_FILES_MAX = 65_536
-"""Open files to ask for: more than the connections of `acl/limits.toml` take."""
 _SWITCH_SECONDS = 0.000_2
 """After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
 CPython's own 5 ms all messages queued while a policy was read."""
 
+_Saved = HeldRecords | KeyUses | KnownDevicesFile | Observations | Refusals | TokenRecords
 _log = get_logger()
 
 
@@ -78,7 +82,6 @@ def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
     configure(settings.log_level)
     for warning in warnings:
         _log.warning("odd setting", reason=warning)
-    _raise_file_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         return int(uvloop.run(_serve(settings)))
@@ -88,18 +91,13 @@ def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
         return 1
 
 
-def _raise_file_limit() -> None:
-    """Open as many files as the system lets us: a connection takes two, and most shells allow 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 async def _serve(settings: Settings) -> bool:
     """Whether it stopped because a part of it failed."""
     signals = Signals()
     policy = check(settings)
+    ask_for(policy.limits)
+    if short := shortage(policy.limits, allowed()):
+        _log.warning("too few open files", reason=short)
     with alone(settings):
         made = await prepare(settings, [])
         sealing, signing = read_keys(settings)
@@ -142,11 +140,13 @@ class Gateway:
             now=lambda: time.time_ns() // 1_000_000,
             new_client_id=lambda: f"auto-{str(uuid.uuid4()).upper()}",
             on_deny=settings.gateway_on_deny,
+            on_denied_will=settings.gateway_on_denied_will,
         )
         self._keys = keys
         self._signing = signing
         self._bus_note = ""
         self._stopping = False
+        self._saves = Saves()
         self._listener: Listener | None = None
         self._health_bound: Sequence[Address] = ()
         self._http_bound: Sequence[Address] = ()
@@ -171,15 +171,10 @@ class Gateway:
             chain_max=settings.jwt_chain_max,
         )
         office, bearers = TokenOffice(shared, tokens), Bearers(tokens, shared.now)
-        saves = Saves()
-        self._keep_saving(KeyUses(store, shared, saves))
-        self._keep_saving(TokenRecords(store, office, saves))
-        self._keep_saving(Observations(store, shared, saves))
-        refusals = Refusals(store, saves)
-        self._keep_saving(refusals)
-        self._closing.push_async_callback(self._tasks.stop)
+        held, refusals = await self._save_all(store, directory, office)
         login = self._login(store, directory, tokens)
-        audit = Audit(shared.counters, AuditLog(shared.counters, shared.now), refusals)
+        audit = self._open_audit(refusals)
+        self._closing.push_async_callback(self._tasks.stop)
         self._tell_new_keys(audit, made)
         desk = Desk(shared, bearers, office, directory, prefix=settings.service_topic_prefix)
         door = Door(
@@ -190,20 +185,23 @@ class Gateway:
             tasks=self._tasks,
             find=directory.get,
             services=desk.answer,
+            may_connect=self._connect_rate(),
+            room=connections_that_fit(allowed()),
         )
+        self._closing.callback(door.connects.tell)
+        self._closing.callback(door.turned_away.tell)
         directory.on_change(door.devices_changed)
+        directory.on_change(held.devices_changed)  # behind the door, which ends what is not to go on
         directory.on_availability(self._tell_availability)
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
-        policy, probe = (
-            PolicyUpkeep(settings, door, login),
-            BusProbe(bus, shared, settings.service_topic_prefix),
-        )
+        policy = PolicyUpkeep(settings, door, login)
+        probe = BusProbe(bus, shared, settings.service_topic_prefix)
         keys = KeyUpkeep(settings, shared, tokens, store, audit, signing_changed=door.keys_changed)
         api = await self._open_api(login, office, tokens, audit)
         health = Health()
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
-        health.add("saving", saves.check, vital=False, needed=False)
+        health.add("saving", self._saves.check, vital=False, needed=False)
         health.add("policy", policy.check, vital=False, needed=False)
         health.add("certificates", certificates.check, vital=False, needed=False)
         health.add("validity", validity.check, vital=False)
@@ -217,10 +215,11 @@ class Gateway:
         self._keep(directory.follow())
         self._keep(policy.run())
         self._keep(keys.run())
-        self._keep(AdminEvents(store, audit, saves).run())
+        self._keep(AdminEvents(store, audit, self._saves).run())
         self._keep(listener.tick())
+        self._keep(door.connects.run())
+        self._keep(door.turned_away.run())
         self._keep(FullCollections().run())
-        self._keep(saves.run())
         self._keep(validity.run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
@@ -229,12 +228,44 @@ class Gateway:
         reads = {"policy": policy.reload, "certificates": certificates.reload, "keys": keys.reload}
         self._keep(self._signals.reload(reads))
 
+    def _connect_rate(self) -> Callable[[str], bool]:
+        shared = self._shared
+        rates = Rates(shared.now)
+        return lambda device_id: rates.take(device_id, shared.policy.limits.connects_per_minute, 60_000)
+
+    async def _save_all(
+        self, store: Store, directory: Directory, office: TokenOffice
+    ) -> tuple[HeldRecords, Refusals]:
+        shared, saves = self._shared, self._saves
+        self._keep(saves.run())
+        self._keep_saving(KeyUses(store, shared, saves))
+        self._keep_saving(TokenRecords(store, office, saves))
+        self._keep_saving(Observations(store, shared, saves))
+        held = HeldRecords(store, shared, directory.get, saves)
+        try:
+            await held.load(bus_forgets=self._settings.bus is None)
+        except StoreError as error:
+            raise StartError([str(error)]) from error
+        self._keep_saving(held)
+        refusals = Refusals(store, shared.counters, saves)
+        self._keep_saving(refusals)
+        return held, refusals
+
+    def _open_audit(self, refusals: Refusals) -> Audit:
+        log = AuditLog(self._shared.counters, self._shared.now)
+        self._closing.callback(log.tell_left_out, ALL_LEFT_OUT)
+        self._keep(keep_telling(log))
+        return Audit(self._shared.counters, log, refusals)
+
     def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
         settings, now = self._settings, self._shared.now()
         for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
             if str(path) in made:
                 reason = f"the first {kind} key made"
-                audit.emit(AuditEvent(time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason))
+                made_here = AuditEvent(
+                    time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason, source=Source.HOUSE
+                )
+                audit.emit(made_here)
 
     def _serve_the_bus(self, door: Door, desk: Desk, bearers: Bearers, health: Health) -> None:
         services = BusServices(
@@ -260,7 +291,7 @@ class Gateway:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
 
-    def _keep_saving(self, what: KeyUses | TokenRecords | Observations | Refusals) -> None:
+    def _keep_saving(self, what: _Saved) -> None:
         """Save as long as the gateway runs, and what is left when all else has stopped."""
         # Closed in the reverse order: what runs is stopped before.
         self._closing.push_async_callback(what.save)
@@ -286,6 +317,10 @@ class Gateway:
         return store, directory
 
     def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
+        known = KnownDevices(self._shared.now)
+        known_file = KnownDevicesFile(self._settings.gateway_data_dir, known, self._saves)
+        known_file.load()
+        self._keep_saving(known_file)
         passwords = PasswordPool()
         self._closing.callback(passwords.close)
         remembered = Remembered()
@@ -296,22 +331,14 @@ class Gateway:
 
         directory.on_change(forget)
 
-        async def replace(device: Device, secret: bytes) -> None:
-            # What can't be saved is tried again at the next login: the old hash stays good.
-            with contextlib.suppress(Busy, StoreError):
-                credential = await passwords.hash(secret)
-                await store.rehash_credential(device.device_id, version=device.version, credential=credential)
-
-        def start_replacing(device: Device, secret: bytes) -> None:
-            self._tasks.start(replace(device, secret))
-
         return Login(
             directory,
             passwords,
             remembered,
             tokens,
             limits=self._shared.policy.limits,
-            rehash=start_replacing,
+            rehash=OldHashes(store, passwords, self._tasks.start).replace,
+            known=known,
         )
 
     async def _bus(self) -> Bus:

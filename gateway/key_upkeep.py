@@ -18,7 +18,7 @@ from gateway.config import Settings
 from gateway.core.identity import Grant
 from gateway.core.keyring import Key, KeyState
 from gateway.core.shared import Shared
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.security.keyfile import (
     KeyFileError,
@@ -229,7 +229,13 @@ class KeyUpkeep:
     def _tell(self, reasons: Iterator[str]) -> None:
         for reason in reasons:
             self._audit.emit(
-                AuditEvent(time=self._shared.now(), kind=Kind.KEY, outcome=Outcome.DONE, reason=reason)
+                AuditEvent(
+                    time=self._shared.now(),
+                    kind=Kind.KEY,
+                    outcome=Outcome.DONE,
+                    reason=reason,
+                    source=Source.HOUSE,
+                )
             )
 
 

@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gateway.config import Settings
+from gateway.core.counters import Counters
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
 from gateway.net.door import Door
 from gateway.net.listener import Listener
 from gateway.net.tls import server_context
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
+from gateway.observe.budget import Budget
 from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
 from gateway.policy.watch import follow, read
@@ -40,8 +42,15 @@ _OBSERVATIONS_SAVE = 2.0
 _OBSERVATIONS_MOST = 500
 """In one save: it takes the loop some 10 ms."""
 _SAVES_TO_PRUNE = 1_800
-_REFUSALS_MOST = 1_000
+_REFUSALS_MOST = 5_000
 """That wait for the store."""
+_REFUSALS_FIRST = 2
+"""Of a device that may wait whatever others have waiting."""
+_REFUSALS_AT_ONCE = 500
+"""In one save, as above."""
+_LEFT_OUT_TELL = 1.0
+ALL_LEFT_OUT = 100_000
+"""Lines that tell at the end what got none: the gateway stops, whoever is still to be told of."""
 
 _log = get_logger()
 
@@ -303,22 +312,34 @@ class Observations:
 
 
 class Refusals:
-    """Saves what the policy refused, by the id in the audit line. A consumer of the audit."""
+    """Saves what the policy refused, by the id in the audit line. A consumer of the audit.
 
-    def __init__(self, store: Store, saves: Saves | None = None) -> None:
+    It has the budget of the log: what stands there can be explained, and no device takes another's place.
+    """
+
+    def __init__(self, store: Store, counters: Counters, saves: Saves | None = None) -> None:
         self._store = store
+        self._counters = counters
         self._saves = saves or Saves()
+        self._budget = Budget()
         self._unsaved: list[Refusal] = []
+        self._waiting: Counter[str] = Counter()
 
     def __call__(self, event: AuditEvent) -> None:
         """Keep a refusal until it is saved, within bounds: an attack must not fill the memory."""
-        if event.id is None or len(self._unsaved) >= _REFUSALS_MOST:
+        if event.id is None:
             return
+        device_id = event.device or ""
+        full = len(self._unsaved) >= _REFUSALS_MOST and self._waiting[device_id] >= _REFUSALS_FIRST
+        if full or not self._budget.takes(event, event.time):
+            self._counters.refusals_not_kept += 1
+            return
+        self._waiting[device_id] += 1
         self._unsaved.append(
             Refusal(
                 event.id,
                 event.time // 1_000,
-                event.device or "",
+                device_id,
                 event.action or "",
                 event.topic or "",
                 event.reason,
@@ -330,18 +351,33 @@ class Refusals:
         """Save every second, for ever."""
         while True:
             await asyncio.sleep(_RECORDS_SAVE)
-            await self.save()
+            await self._save_some()
 
     async def save(self) -> None:
         """Save what was not saved yet; what can't be saved now is kept for the next time."""
-        told = tuple(self._unsaved)
+        while await self._save_some():
+            pass
+
+    async def _save_some(self) -> bool:
+        """Whether more waits, and the store takes it."""
+        told = tuple(self._unsaved[:_REFUSALS_AT_ONCE])
         try:
             await self._store.add_refusals(told)
         except StoreError as error:
             self._saves.failed("refusals", error)
-        else:
+            return False
+        if told:
             self._saves.done("refusals")
-            del self._unsaved[: len(told)]
+        del self._unsaved[: len(told)]
+        self._waiting -= Counter(one.device_id for one in told)
+        return bool(self._unsaved)
+
+
+async def keep_telling(log: AuditLog) -> None:
+    """Tell every second what got no line of its own, for ever."""
+    while True:
+        await asyncio.sleep(_LEFT_OUT_TELL)
+        log.tell_left_out()
 
 
 class AdminEvents:
@@ -384,4 +420,12 @@ def _event(noted: Mapping[str, object]) -> AuditEvent | None:
         kind, outcome = Kind(str(noted.get("kind"))), Outcome(str(noted.get("outcome")))
     except ValueError:
         return None
-    return AuditEvent(time=time, kind=kind, outcome=outcome, reason=reason, device=device, address=actor)
+    return AuditEvent(
+        time=time,
+        kind=kind,
+        outcome=outcome,
+        reason=reason,
+        device=device,
+        address=actor,
+        source=Source.HOUSE,
+    )

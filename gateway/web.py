@@ -17,7 +17,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import h11
@@ -27,9 +27,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from gateway.core.addresses import network_of
+from gateway.core.addresses import is_loopback, network_of
+from gateway.faults import contained
 from gateway.observe.logs import get_logger
 from gateway.sockets import Address, listen
+from gateway.tls_records import tls_of
 
 HANDSHAKE_DEADLINE = 5.0
 """Seconds for TLS."""
@@ -73,8 +75,12 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     connections: int,
     connections_per_address: int,
+    here_only: bool = False,
 ) -> WebServer:
-    """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had."""
+    """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had.
+
+    `here_only`: for peers on this machine alone, however it was bound.
+    """
     return WebServer(
         application,
         listen(addresses, backlog=_BACKLOG),
@@ -82,6 +88,7 @@ async def serve(
         tls=tls,
         connections=connections,
         connections_per_address=connections_per_address,
+        here_only=here_only,
     )
 
 
@@ -97,10 +104,11 @@ class WebServer:
         tls: ssl.SSLContext | None,
         connections: int,
         connections_per_address: int,
+        here_only: bool,
     ) -> None:
         self.tls = tls
-        """Replace it to let new connections see another certificate. None is for loopback, which the
-        settings see to."""
+        """Replace it to let new connections see another certificate."""
+        self._here_only = here_only
         self.bound = [Address(*listener.getsockname()[:2]) for listener in listeners]
         self.port: int = self.bound[0].port
         self._listeners = listeners
@@ -144,20 +152,32 @@ class WebServer:
                 _log.error("can't accept connections", port=self.port, reason=str(error))
                 await asyncio.sleep(1.0)
                 continue
-            network = network_of(address[0])
-            if not self._has_room(network):
+            if self._here_only and not is_loopback(address[0]):
                 peer.close()
                 continue
-            connection = _Connection(self._config, self._state, network, self._open)
-            connection.arriving = self._start(self._shake_hands(connection, peer))
+            try:
+                self._take_in(peer, network_of(address[0]))
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not close the port for others
+                peer.close()
+                _log.error("internal error", port=self.port, address=address[0], exc_info=error)
+
+    def _take_in(self, peer: socket.socket, network: str) -> None:
+        if not self._has_room(network):
+            peer.close()
+            return
+        connection = _Connection(self._config, self._state, network, self._open)
+        connection.arriving = self._start(self._shake_hands(connection, peer))
 
     def _has_room(self, network: str) -> bool:
         """Whether one more may come from there. The oldest to whom no answer is owed makes room."""
-        if sum(other.network == network for other in self._open) >= self._connections_per_address:
-            return False
-        if len(self._open) < self._connections:
+        same = [other for other in self._open if other.network == network]
+        if len(same) >= self._connections_per_address:
+            crowd: Iterable[_Connection] = same
+        elif len(self._open) >= self._connections:
+            crowd = self._open
+        else:
             return True
-        oldest = next((other for other in self._open if not other.is_owed_an_answer), None)
+        oldest = next((other for other in crowd if not other.is_owed_an_answer), None)
         if oldest is not None:
             oldest.end()
             del self._open[oldest]
@@ -172,10 +192,10 @@ class WebServer:
                 ssl_handshake_timeout=HANDSHAKE_DEADLINE if self.tls else None,
                 ssl_shutdown_timeout=_SHUTDOWN_DEADLINE if self.tls else None,
             )
-        except (OSError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
             peer.close()
             self._open.pop(connection, None)
-            if isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, OSError):
                 raise
 
 
@@ -214,10 +234,15 @@ class _Connection(H11Protocol):
         """Whether the whole request is there, and not yet answered."""
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
+    @contained
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport  # first: `fault` ends it
         super().connection_made(transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(transport)
         self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)
 
+    @contained
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._deadline is not None and not self._has_asked and self.is_owed_an_answer:
@@ -225,11 +250,19 @@ class _Connection(H11Protocol):
             self._deadline.cancel()
             self._deadline = self.loop.call_later(ANSWER_DEADLINE, self.transport.abort)
 
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         self._register.pop(self, None)
+        if (tls := tls_of(self.transport)) is not None:
+            tls.forget()
         super().connection_lost(exc)
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours: it ends this connection and no other."""
+        _log.error("internal error", network=self.network, exc_info=error)
+        self.end()
 
     def leave(self) -> None:
         """End it once it has its answer; now if it has asked for nothing."""

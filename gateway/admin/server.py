@@ -27,19 +27,22 @@ from gateway import web
 from gateway.core.addresses import plain, shown
 from gateway.core.counters import Counters
 from gateway.mqtt.reasons import Reason
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, Login, LoginRefused
 from gateway.services import refusals
 from gateway.services.office import TokenOffice
 from gateway.services.shapes import Code, Refusal, issued
+from gateway.services.wishes import Wish, read_wish
 from gateway.sockets import Address
 
 BODY_MAX = 65_536
 """Bytes of a request's body."""
 
 _OBJECTS_MAX = 1_000
-"""A request has two. Twenty thousand fit into it, and would take a stranger's request a tenth of a second."""
+"""A request has three. Twenty thousand fit into it, and would take a stranger's a tenth of a second."""
+_KNOWN = ("device_id", "secret", "credentials", "ttl", "permissions")
+_NAME_SHOWN = 64
 _CONNECTIONS = 256
 _CONNECTIONS_PER_ADDRESS = 32
 _LOGIN_DEADLINE = 20.0
@@ -69,7 +72,7 @@ async def serve_api(
 ) -> web.WebServer:
     """Listen on all of `addresses` (port 0: any). Raises OSError when the address can't be had.
 
-    Without `tls` secrets pass in the clear, so it is for loopback, which the settings see to.
+    Without `tls` secrets pass in the clear, so it is for peers on this machine alone.
     """
     return await web.serve(
         _application(api),
@@ -78,6 +81,7 @@ async def serve_api(
         tls=tls,
         connections=_CONNECTIONS,
         connections_per_address=_CONNECTIONS_PER_ADDRESS,
+        here_only=tls is None,
     )
 
 
@@ -116,9 +120,11 @@ def _application(api: Api) -> Starlette:
         return _json(200, body, {"cache-control": "public, max-age=300"})
 
     async def token(request: Request, caller: _Caller) -> Response:
-        device_id, secret = _credentials(await _body(request))
+        if request.url.query:
+            raise _Refused(400, Code.INVALID_REQUEST, "Everything that is asked for stands in the body.")
+        device_id, secret, wish = _asked(await _body(request))
         admission = await _admit(api, device_id, secret, caller)
-        return _json(200, _issue(api, admission, caller))
+        return _json(200, _issue(api, admission, caller, wish))
 
     async def not_served(request: Request, error: Exception) -> Response:
         async def refuse(_: Request, __: _Caller) -> Response:
@@ -178,8 +184,11 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _credentials(body: bytes) -> tuple[bytes, bytes]:
-    """Device id and secret. Raises _Refused when it is not one JSON object that says both."""
+def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
+    """Device id, secret and what is wanted. Raises _Refused when it is not one JSON object that says the two.
+
+    What is not known is refused: whoever wrote it wants something, and would think to have it.
+    """
     malformed = _Refused(
         400, Code.INVALID_REQUEST, 'Send one JSON object in UTF-8: {"device_id": "…", "secret": "…"}.'
     )
@@ -188,10 +197,22 @@ def _credentials(body: bytes) -> tuple[bytes, bytes]:
     try:
         # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
         said = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
-        secret = said["credentials"]["secret"] if "credentials" in said else said["secret"]
-        return said["device_id"].encode(), secret.encode()
+        inner = said.get("credentials", said)
+        device_id, secret = said["device_id"].encode(), inner["secret"].encode()
+        others = [name for name in said if name not in _KNOWN]
+        if inner is not said:
+            others += [name for name in ("secret",) if name in said]
+            others += [f"credentials.{name}" for name in inner if name != "secret"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise malformed from None
+    if others:
+        words = f'"{others[0][:_NAME_SHOWN]}" is not known here: leave it out. Known are {", ".join(_KNOWN)}.'
+        # Half a surrogate pair can't be answered.
+        raise _Refused(400, Code.INVALID_REQUEST, words.encode("utf-8", "replace").decode())
+    try:
+        return device_id, secret, read_wish(said.get("ttl"), said.get("permissions"))
+    except Refusal as refusal:
+        raise _Refused(400, refusal.code, str(refusal)) from None
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -230,11 +251,11 @@ async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> 
     raise _refused(refusals.of_login(refused))
 
 
-def _issue(api: Api, admission: Admission, caller: _Caller) -> bytes:
+def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes:
     """The answer with the token. Raises _Refused."""
     device_id = admission.device.device_id
     try:
-        token = api.office.issue(admission.device, source=_ISSUED_AS, parent=admission.grant)
+        token = api.office.issue(admission.device, source=_ISSUED_AS, parent=admission.grant, wish=wish)
     except Refusal as refusal:
         _tell(api, caller, Kind.TOKEN, Outcome.REFUSED, reason=refusal.why, device=device_id)
         raise _refused(refusal) from None
@@ -268,6 +289,7 @@ def _tell(
             address=caller.address,
             request_id=caller.request_id,
             action=_ISSUED_AS,
+            source=Source.STRANGER if kind is Kind.LOGIN else Source.DEVICE,
         )
     )
 

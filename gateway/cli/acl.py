@@ -36,18 +36,29 @@ app.command()(acl_learn.unused)
 def check(as_json: Json = False, config: Config = None) -> None:
     """Read all files of the policy and list every problem with file and line.
 
-    The policy is the folder of ACL_PATH: ACL_PATH=/tmp/new-acl gateway-admin acl check reads another one.
-    Exit code 1: there is a problem. A gateway would not start with it; a running one keeps the policy
-    it has.
+    Warns of rules that can never match: below the gateway's own topics, with a label that no device has,
+    longer than limits.toml allows, or denied as a whole. The policy is the folder of ACL_PATH:
+    ACL_PATH=/tmp/new-acl gateway-admin acl check reads another one. Exit code 1: there is a problem, which a
+    warning is not. A gateway would not start with it; a running one keeps the policy it has.
     """
     with answering(as_json=as_json) as answer:
+        from gateway.policy.never import warnings
+
         settings = settings_of(config)
         policy = policy_of(settings)
+        vain = warnings(policy, asyncio.run(acl_prove.devices_if_any(settings)))
         rules = sum(len(role.rules) for role in policy.roles.values())
         sensitive = len(policy.sensitive_filters)
         answer.give(
-            {"roles": sorted(policy.roles), "rules": rules, "sensitive": sensitive, "digest": policy.digest},
+            {
+                "roles": sorted(policy.roles),
+                "rules": rules,
+                "sensitive": sensitive,
+                "digest": policy.digest,
+                "warnings": [{"rule": one.place, "topics": one.topics, "text": one.text} for one in vain],
+            },
             f"{settings.acl_path}: no problem.",
+            *(f"warning: {one}" for one in vain),
             f"roles {', '.join(sorted(policy.roles))}; {rules} rules; {sensitive} sensitive topics",
             f"digest {policy.digest}",
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.acl_import_report import ADDED, Candidate, Report
+from gateway.cli.acl_import_report import ADDED, Candidate, Report, told
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
 from gateway.files import why
@@ -114,11 +114,15 @@ def _carry_over(
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
-    if not composed.drafts:
-        raise Failure(f"{source.file} allows nobody anything: there is nothing to import")
-    questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
     candidates = _candidates(composed, accounts)
-    composed.findings += [*findings, *faults]
+    composed.findings += findings
+    if not composed.drafts:
+        raise Failure(
+            f"{source.file} allows nobody anything: there is nothing to import",
+            [f"{one.place}: {one.text}" for kind in ("differs", "note") for one in told(composed, kind)],
+        )
+    questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
+    composed.findings += faults
 
     def put() -> None:
         if out is None:
@@ -195,7 +199,9 @@ def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candida
             credentials[account.user] = imported_credential(account.hashed)
         except ValueError as error:
             text = (
-                f"the password of user {account.user!r} can't be taken over: {error}; no device is made of it"
+                f"the password of user {account.user!r} can't be taken over: {error}; no device is made of "
+                "it. Leave the file as it is: the password itself, or a new one, is given by "
+                "`gateway-admin device add NAME --role ROLE --secret-stdin`"
             )
             composed.findings.append(Finding("differs", account.place, text, account.user))
     return [

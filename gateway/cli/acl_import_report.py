@@ -69,8 +69,8 @@ class Report:
                 {"user": user, "device_id": _device(user), "roles": list(roles)}
                 for user, roles in composed.roles_of.items()
             ],
-            "differs": [_finding(one) for one in self._told("differs")],
-            "notes": [_finding(one) for one in self._told("note")],
+            "differs": [_finding(one) for one in told(composed, "differs")],
+            "notes": [_finding(one) for one in told(composed, "note")],
             "cases": self.questions,
             "devices": [
                 {
@@ -94,9 +94,9 @@ class Report:
         for user, names in composed.roles_of.items():
             yield f"  {'without a user name' if user is None else user}\t{', '.join(names) or 'no right'}"
         for kind, title in (("differs", "Not as in Mosquitto:"), ("note", "To know:")):
-            if told := self._told(kind):
+            if found := told(self.composed, kind):
                 yield title
-                yield from (f"  {one.place}: {one.text}." for one in told)
+                yield from (f"  {one.place}: {one.text}." for one in found)
         have = "has" if self.questions == 1 else "have"
         yield f"{_counted(self.questions, 'question')} {have} the same answer as in Mosquitto."
         if self.out is None:
@@ -112,8 +112,10 @@ class Report:
                 f"roles of these devices: {', '.join(self.missing)}."
             )
 
-    def _told(self, kind: str) -> list[Finding]:
-        return sorted((one for one in self.composed.findings if one.kind == kind), key=_by_place)
+
+def told(composed: Composed, kind: str) -> list[Finding]:
+    """The findings of this kind, by their place."""
+    return sorted((one for one in composed.findings if one.kind == kind), key=_by_place)
 
 
 def _device(user: str | None) -> str | None:

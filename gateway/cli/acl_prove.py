@@ -152,6 +152,16 @@ def diff(
         )
 
 
+async def devices_if_any(settings: Settings) -> Sequence[Device] | None:
+    """Those of the store; None when there is none, or none that can be read."""
+    from gateway.store import StoreError
+
+    try:
+        return await _devices(settings)
+    except (Failure, StoreError):
+        return None
+
+
 async def _devices(settings: Settings) -> Sequence[Device] | None:
     """Those of the store; None when there is none."""
     if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():

@@ -24,8 +24,8 @@ async def refusal_of(settings: Settings, refusal_id: str) -> Refusal:
         refusal = await store.refusal(refusal_id)
     if refusal is None:
         raise Failure(
-            f"no refusal {refusal_id!r} is kept. The id stands in the audit line of the refusal; the newest "
-            "100 of each device are kept, for 14 days. To ask about a device, give ACTION and TOPIC too"
+            f"no refusal {refusal_id!r} is kept. The id stands in the audit line of the refusal; "
+            "600 of each device are kept, for 14 days. To ask about a device, give ACTION and TOPIC too"
         )
     return refusal
 

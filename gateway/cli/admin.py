@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gateway.cli import acl, device, keys, token
+from gateway.cli.device_held import held
 from gateway.cli.init import init
 from gateway.cli.keys_backup import export, import_
 from gateway.cli.rewrap import rewrap
@@ -27,6 +28,7 @@ app = typer.Typer(
     ),
 )
 app.command()(init)
+device.app.command()(held)
 app.add_typer(device.app, name="device")
 app.add_typer(acl.app, name="acl")
 token.app.command()(revoke)

@@ -78,6 +78,9 @@ def run(config: Config = None) -> None:
 def check(as_json: Json = False, config: Config = None) -> None:
     """List everything that keeps the gateway from starting: settings, files, policy, store, keys.
 
+    Too few open files for acl/limits.toml, devices above its limits and names of no setting are warnings:
+    they keep nothing from starting.
+
     Starts nothing. What the first start would make is not missed; a store of an older version is
     brought up to date.
     """
@@ -85,6 +88,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
         from gateway.config import ConfigError, read_settings
 
         problems: list[str] = []
+        warnings: list[str] = []
         settings: Settings | None
         try:
             settings, warnings = read_settings(config)
@@ -92,6 +96,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
             problems, settings, warnings = list(error.problems), error.sound, error.warnings
         if settings is not None:
             problems += asyncio.run(_problems(settings))
+            warnings = [*warnings, *([] if problems else asyncio.run(_warnings(settings)))]
         faults: list[str] = []
         if settings is not None:
             faults, ending = _validity(settings)
@@ -103,6 +108,24 @@ def check(as_json: Json = False, config: Config = None) -> None:
         if faults:
             raise Failure("the gateway would start, but not serve every device", faults)
         answer.give({"problems": [], "warnings": warnings}, "No problem found: the gateway would start.")
+
+
+async def _warnings(settings: Settings) -> list[str]:
+    """What does not keep it from starting. After a look for problems that found none."""
+    from gateway.descriptors import allowed, shortage
+    from gateway.held_upkeep import above
+
+    limits = policy_of(settings).limits
+    warnings = [short] if (short := shortage(limits, allowed())) else []
+    if limits.connections_per_device >= limits.connections:
+        warnings.append(
+            f"connections_per_device = {limits.connections_per_device} in acl/limits.toml lets one device "
+            f"take all {limits.connections} connections; lower it"
+        )
+    if settings.database_path.exists():
+        async with store_of(settings) as store:
+            warnings += above(limits, await store.held())
+    return warnings
 
 
 async def _problems(settings: Settings) -> list[str]:

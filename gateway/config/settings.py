@@ -14,6 +14,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import OnDeny
 from gateway.security.secrets import Secret
 from gateway.security.wrapping import Wrapping
@@ -219,6 +220,9 @@ class Settings(BaseModel):
     gateway_bus_services: bool = Field(default=False, description="Give true or false")
     gateway_on_deny: Annotated[OnDeny, BeforeValidator(_lower)] = Field(
         OnDeny.DROP, description="Give drop or disconnect"
+    )
+    gateway_on_denied_will: Annotated[OnDeniedWill, BeforeValidator(_lower)] = Field(
+        OnDeniedWill.REFUSE, description="Give refuse or drop"
     )
     gateway_workers: Annotated[int, AfterValidator(_one_worker)] = Field(
         1, description="Give 1 or leave it out"

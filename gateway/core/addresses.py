@@ -1,4 +1,4 @@
-"""How addresses are written, and how peers are counted by theirs wherever there is a bound on one of them."""
+"""What a peer's IP address says: how it is counted, whether it is this machine. And how one is written."""
 
 from __future__ import annotations
 
@@ -36,3 +36,29 @@ def plain(host: str) -> str:
     except ValueError:
         return host
     return str(mapped) if mapped is not None else host
+
+
+def block_of(address: str) -> str:
+    """The addresses around it that one owner may well have all of: an IPv4 /24, an IPv6 /48 (65,536 of /64).
+
+    What is no IP address is a block by itself.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 6 and parsed.ipv4_mapped is None:
+        return str(ipaddress.IPv6Network((parsed, 48), strict=False))
+    four = parsed if parsed.version == 4 else parsed.ipv4_mapped
+    return str(ipaddress.IPv4Network((str(four), 24), strict=False))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a peer with this address is on this machine. What is no IP address is not."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped.is_loopback
+    return parsed.is_loopback

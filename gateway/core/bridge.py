@@ -13,6 +13,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar
 
+from gateway.core.budgets import Meter
 from gateway.core.commands import (
     Authenticate,
     Close,
@@ -24,14 +25,18 @@ from gateway.core.commands import (
     SendToDevice,
 )
 from gateway.core.connect import (
+    TLS_HELLO,
     ConnectRefused,
     Terms,
     bus_connect,
     check_connect,
     check_sealed_will,
+    claim,
     connack_for,
     identity_of,
+    not_mqtt,
     refusal_of_bus,
+    stranger,
     terms_of,
     token_of,
 )
@@ -57,7 +62,7 @@ from gateway.core.identity import Identity
 from gateway.core.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 from gateway.core.session import Session
 from gateway.core.shared import Shared
-from gateway.mqtt.decode import UnsupportedVersion, decode_connack, decode_connect
+from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
@@ -100,6 +105,11 @@ class Bridge:
         """Who is there, once authenticated."""
         return self._session.identity if self._session else None
 
+    @property
+    def meter(self) -> Meter | None:
+        """What undoing the device's TLS may cost in this second, once authenticated."""
+        return self._session.secured if self._session else None
+
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
         self._handlers = self._transitions[phase]
@@ -110,9 +120,11 @@ class Bridge:
         if handler is None:
             raise RuntimeError(f"{type(event).__name__} can't happen while {self.phase.value}")
         commands = handler(self, event)
-        if commands and type(commands[-1]) is Close:
+        # Once: what came early is taken by a call within a call.
+        if commands and type(commands[-1]) is Close and self.phase is not Phase.CLOSED:
             if self._session is not None:
                 self._session.close()
+                commands[-1:-1] = self._session.last_reports()
             self._enter(Phase.CLOSED)
             self._connect = None
             self._early = bytearray()
@@ -129,35 +141,35 @@ class Bridge:
             self._connect = connect
             self._terms = terms_of(connect, self._shared)
             check_connect(connect, self._shared)
-        except UnsupportedVersion as error:
-            # The version in which the client could read an answer is not known: that of 3.1.1.
+        except ConnectFault as error:
             self._shared.counters.protocol_errors += 1
-            return self._refuse(error.reason, str(error))
+            return self._refuse(error.reason, str(error), stranger(error), version=error.version)
         except ConnectRefused as error:
-            return self._refuse(error.reason, str(error), error.report)
+            return self._refuse(error.reason, str(error), error.report or stranger(error))
         except MqttError as error:
             # Without a whole CONNECT there is nobody to answer (MQTT 5, 4.13.1: "MAY send a CONNACK").
-            return self._broken(error)
+            return [stranger(error), *self._broken(error)]
         self._enter(Phase.AUTHENTICATING)
         return [Authenticate(connect.username, connect.password, token_of(connect, self._terms))]
 
     def _take_connect(self) -> Connect | None:
         data = self._early
-        if data[0] != PacketType.CONNECT << 4:
-            raise ProtocolError("the first packet is not a CONNECT")  # [MQTT-3.1.0-1]
+        if data[0] >> 4 != PacketType.CONNECT or data.startswith(TLS_HELLO):
+            raise ProtocolError(not_mqtt(data))  # [MQTT-3.1.0-1]
         too_long = "the CONNECT is longer than may come before authentication"
         found = first_packet(data, CONNECT_MAX_BYTES, too_long)
         if found is None:
             return None
         body, end = found
-        connect = decode_connect(bytes(data), body, end)
+        connect = decode_connect(bytes(data), body, end, self._shared.policy.limits.connect_properties)
         self._early = data[end:]
         return connect
 
     def _early_bytes(self, event: DeviceBytes) -> list[Command]:
         # A client may send before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little.
         if len(self._early) > CONNECT_MAX_BYTES:
-            return self._broken(PacketTooLarge("too much was sent before authentication"))
+            error = PacketTooLarge("too much was sent before authentication")
+            return [stranger(error), *self._broken(error)]
         self._early.extend(event.data)
         return []
 
@@ -165,17 +177,19 @@ class Bridge:
         connect, terms = self._settled()
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
-            opening = encode_connect(bus_connect(connect, terms, identity, self._shared))
+            packet, reports = bus_connect(connect, terms, identity, self._shared)
+            opening = encode_connect(packet)
             check_sealed_will(len(opening), terms, self._shared)
+            holder = claim(packet, identity, self._shared)
         except ConnectRefused as error:
-            return self._refuse(error.reason, str(error), error.report)
+            return self._refuse(error.reason, str(error), error.report or stranger(error))
         except MqttError as error:
-            return self._broken(error)
-        self._session = Session(self._shared, terms, identity)
+            return [stranger(error), *self._broken(error)]
+        self._session = Session(self._shared, terms, identity, holder)
         # Password and will are not kept for the life of the connection.
         self._connect = None
         self._enter(Phase.OPENING_BUS)
-        return [OpenBus(opening)]
+        return [*reports, OpenBus(opening)]
 
     def _settled(self) -> tuple[Connect, Terms]:
         if self._connect is None or self._terms is None:
@@ -185,14 +199,20 @@ class Bridge:
     def _authentication_failed(self, event: AuthenticationFailed) -> list[Command]:
         return self._refuse(event.reason, "authentication failed")
 
-    def _bus_unavailable(self, _: BusUnavailable) -> list[Command]:
+    def _bus_unavailable(self, event: BusUnavailable) -> list[Command]:
+        if not event.asked:
+            self._open_session().holder.refused()
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 
-    def _refuse(self, reason: Reason, why: str, report: Report | None = None) -> list[Command]:
+    def _refuse(
+        self, reason: Reason, why: str, report: Report | None = None, version: Version | None = None
+    ) -> list[Command]:
         self._shared.counters.connections_refused[reason] += 1
-        version = self._terms.version if self._terms else Version.V311
+        version = version or (self._terms.version if self._terms else Version.V311)
         told: list[Command] = [report] if report else []
-        return [*told, SendToDevice(_refusal(reason, version)), Close(why)]
+        code = reason if version is Version.V5 else return_code(reason)
+        refusal = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
+        return [*told, SendToDevice(refusal), Close(why)]
 
     def _connack_bytes(self, event: BusBytes) -> list[Command]:
         session = self._open_session()
@@ -209,7 +229,9 @@ class Bridge:
         except MqttError as error:
             return self._broken(error)
         if connack.code:
-            code, why = refusal_of_bus(connack.code, version)
+            session.holder.refused()
+            will = session.terms.will is not None and self._shared.bus_trusts_us
+            code, why = refusal_of_bus(connack.code, version, for_its_will=will)
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
         answer = connack_for(data[:end], connack, session.terms, seals_for=session.seals_for)
@@ -219,6 +241,7 @@ class Bridge:
         session.begin(connack)
         self._enter(Phase.ESTABLISHED)
         self._shared.counters.connections_opened += 1
+        self._shared.bus_trusts_us = True
         commands: list[Command] = [SendToDevice(answer), Established()]
         sent, self._early = bytes(self._early), bytearray()
         if len(data) > end:
@@ -288,10 +311,11 @@ class Bridge:
             self._enter(Phase.LEAVING)
         return commands
 
-    def _leaving_tick(self, _: Tick) -> list[Command]:
+    def _leaving_tick(self, event: Tick) -> list[Command]:
         self._leaving += 1
         if self._leaving <= _FAREWELL_TICKS:
-            return []
+            self._open_session().begin_second(event.second)
+            return self._open_session().bus_waits()
         return self._open_session().last_words or [Close("the bus did not close")]
 
     def _broken(self, error: MqttError) -> list[Command]:
@@ -404,8 +428,3 @@ class Bridge:
             _nothing,
         ),
     }
-
-
-def _refusal(reason: Reason, version: Version) -> bytes:
-    code = reason if version is Version.V5 else return_code(reason)
-    return encode_connack(Connack(session_present=False, code=code, properties=[]), version)

@@ -31,6 +31,10 @@ KNOWN = 1
 """One on a topic whose verdict is known."""
 SEALED = 4
 """A payload that is sealed or opened, beside its length."""
+TLS = 100_000
+"""Effort of undoing the TLS of one device in a second, where it yields nothing."""
+FREE = 65_536
+"""Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
 _NO_BOUND = 2**62
 _SWEEP_LEAST = 1_024
 
@@ -109,7 +113,7 @@ class Meter:
 class Budget:
     """What one device may cost in a second and hold, over all its connections."""
 
-    __slots__ = ("connections", "heard", "held", "held_most", "second", "spoken")
+    __slots__ = ("connections", "heard", "held", "held_most", "second", "secured", "spoken")
 
     def __init__(self, limits: Limits, work: Work) -> None:
         self.connections = 0
@@ -117,6 +121,8 @@ class Budget:
         """What comes from the device."""
         self.heard = Meter(self, work)
         """What comes for it from the bus: bounded in effort only, for others decide how much it is."""
+        self.secured = Meter(self, work)
+        """What undoing its TLS costs, in effort: apart, for a long record costs before it is whole."""
         self.held = 0
         """Bytes of packets that have begun and not ended, both directions."""
         self.second = -1
@@ -129,6 +135,7 @@ class Budget:
         spoken.bytes_left = limits.bytes_per_second + _debt(spoken.bytes_left)
         spoken.effort_left = limits.messages_per_second + _debt(spoken.effort_left)
         heard.effort_left = limits.messages_per_second + _debt(heard.effort_left)
+        self.secured.effort_left = TLS + _debt(self.secured.effort_left)
         self.held_most = limits.unfinished_bytes_per_device
         heard.work.held_most = limits.unfinished_bytes
 
@@ -139,6 +146,7 @@ class Budget:
         counters.messages_to_devices += self.heard.messages
         self.spoken.settle()
         self.heard.settle()
+        self.secured.settle()
 
     def tick(self, second: int, limits: Limits, counters: Counters) -> None:
         """A connection's second went by; -1: one of its own, else the same one as for the device's others."""
@@ -155,7 +163,7 @@ class Budget:
             raise LimitExceeded(
                 "the device has as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
             )
-        if work.held > work.held_most:
+        if work.held > work.held_most and self.held > FREE:
             raise LimitExceeded(
                 "the gateway holds as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
             )

@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gateway.core.commands import Report
+from gateway.core.holdings import FOREVER, Holder, Kind
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.limits import ANY_SIZE
 from gateway.core.reports import Reports
+from gateway.core.rules import OnDeniedWill
 from gateway.core.sealing_room import announced
 from gateway.core.shared import Shared
 from gateway.core.wills import WillTerms, sealed_will, terms_of_will
 from gateway.mqtt.encode import encode_connack
-from gateway.mqtt.errors import MqttError, ProtocolError
+from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
@@ -47,6 +49,29 @@ class ConnectRefused(MqttError):
     def __init__(self, message: str, reason: Reason, report: Report | None = None) -> None:
         super().__init__(message, reason)
         self.report = report
+
+
+def stranger(error: MqttError) -> Report:
+    """What the admins are told of a CONNECT that is refused for what it is, whoever sent it."""
+    return Report("login", "refused", str(error))
+
+
+TLS_HELLO = b"\x16\x03"
+"""How a TLS client begins; as the header of a CONNECT it would be none that anybody takes."""
+# By the first byte alone: no more is waited for, and what is told may not depend on how the bytes were cut.
+_OTHER_PROTOCOLS = {
+    TLS_HELLO[0]: "TLS",
+    **dict.fromkeys(b"GHOD", "HTTP"),
+    ord("P"): "HTTP or the PROXY protocol",
+    ord("\r"): "the PROXY protocol",
+    ord("S"): "SSH",
+}
+
+
+def not_mqtt(data: bytes | bytearray) -> str:
+    """What is wrong with a connection that does not begin with a CONNECT."""
+    spoken = _OTHER_PROTOCOLS.get(data[0])
+    return "the first packet is not a CONNECT" + (f"; perhaps it is {spoken}" if spoken else "")
 
 
 @dataclass(slots=True)
@@ -86,21 +111,17 @@ def check_connect(connect: Connect, shared: Shared) -> None:
     method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
     if method not in {None, TOKEN_METHOD}:
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
+    if not connect.client_id and connect.is_mqtt31:
+        raise ConnectRefused("MQTT 3.1 knows no empty client id", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
         # [MQTT-3.1.3-8] of 3.1.1
         raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
-    if connect.version is Version.V5:
-        if find_number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, 1) == 0:
-            raise ProtocolError("a Maximum Packet Size of 0")  # MQTT 5, 3.1.2.11.4
-        if not shared.bus_speaks_v5:
-            raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
+    if connect.version is Version.V5 and not shared.bus_speaks_v5:
+        raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
 
 
 def token_of(connect: Connect, terms: Terms) -> bytes | None:
-    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it.
-
-    Data without a method are ignored, as on Mosquitto.
-    """
+    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it."""
     return (find(connect.properties, PropertyId.AUTHENTICATION_DATA) or b"") if terms.enhanced else None
 
 
@@ -124,17 +145,28 @@ def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Te
     return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
 
 
-def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shared) -> Connect:
-    """The CONNECT for the bus: the device's own but for names, seal and secrets. Raises MqttError."""
+def bus_connect(
+    connect: Connect, terms: Terms, identity: Identity, shared: Shared
+) -> tuple[Connect, list[Report]]:
+    """The CONNECT for the bus, and what the admins are told of it. Raises MqttError.
+
+    It is the device's own but for names, seal and secrets, and a will that is refused and dropped.
+    """
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
     client_id = f"{identity.namespace}/{identity.client_id}".encode()
     if len(client_id) > _STRING_MAX:
         raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = connect.will
+    reports: list[Report] = []
     if will is not None:
-        terms.will = terms_of_will(will, shared.policy)
-        will = _checked_will(will, terms.will, identity, shared)
-    return replace(
+        will_terms = terms_of_will(will, shared.policy)
+        try:
+            will = _checked_will(will, will_terms, identity, shared)
+            terms.will = will_terms
+        except _WillDropped as dropped:
+            will = None
+            reports.append(dropped.report)
+    packet = replace(
         connect,
         client_id=client_id,
         will=will,
@@ -142,12 +174,23 @@ def bus_connect(connect: Connect, terms: Terms, identity: Identity, shared: Shar
         password=shared.bus_password,
         properties=[prop for prop in connect.properties if prop.identifier not in _NOT_FOR_THE_BUS],
     )
+    return packet, reports
+
+
+class _WillDropped(Exception):
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
 
 
 def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shared) -> Will:
     decision = terms.decide(Judge(shared, identity, Reports()), shared.policy)
     if not decision.allowed:
-        report = Report("will", "refused", decision.reason, "publish", terms.topic, decision.place)
+        drop = shared.policy.on_denied_will(identity.roles, shared.on_denied_will) is OnDeniedWill.DROP
+        words = f"{decision.reason} The connection goes on without its will." if drop else decision.reason
+        report = Report("will", "refused", words, "publish", terms.topic, decision.place)
+        if drop:
+            raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     sealed = sealed_will(will, terms, identity, shared)
     if isinstance(sealed, Will):
@@ -164,6 +207,38 @@ def check_sealed_will(size: int, terms: Terms, shared: Shared) -> None:
         why = f"With its will sealed the CONNECT has {size:,} bytes, and {most}."
         report = Report("will", "refused", why, "publish", will.topic)
         raise ConnectRefused(why, Reason.PACKET_TOO_LARGE, report)
+
+
+NO_ROOM_RETAINED = "The device has retained messages on as many topics as it may."
+_NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
+
+
+def claim(connect: Connect, identity: Identity, shared: Shared) -> Holder:
+    """What this connection adds to what its device holds on the bus, of which `connect` is the CONNECT.
+
+    Raises ConnectRefused when there is no place for the session, or for the message of a will.
+    """
+    holder, limits = Holder(shared.holdings, identity.device_id), shared.policy.limits
+    now = shared.now() // 1_000
+    if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):
+        shared.counters.holdings_refused[Kind.SESSION] += 1
+        report = Report("session", "refused", _NO_ROOM_SESSION)
+        raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
+    will = connect.will
+    # An empty one takes no place, and gives none back: it may never be published.
+    if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
+        holder.refused()
+        shared.counters.holdings_refused[Kind.RETAINED] += 1
+        report = Report("will", "refused", NO_ROOM_RETAINED, "publish", will.topic.decode())
+        raise ConnectRefused(NO_ROOM_RETAINED, Reason.QUOTA_EXCEEDED, report)
+    return holder
+
+
+def session_lifetime(connect: Connect) -> int:
+    """For how many seconds the session is to outlive its connection (MQTT 5, 3.1.2.11.2; 3.1.1, 3.1.2.4)."""
+    if connect.version is Version.V311:
+        return 0 if connect.clean_start else FOREVER
+    return find_number(connect.properties, PropertyId.SESSION_EXPIRY_INTERVAL, 0)
 
 
 METHOD_PROPERTY = Property(
@@ -206,9 +281,15 @@ _OURS = frozenset({Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reas
 _OURS_311 = frozenset({ReturnCode.BAD_USER_NAME_OR_PASSWORD, ReturnCode.NOT_AUTHORIZED})
 
 
-def refusal_of_bus(code: int, version: Version) -> tuple[int, str]:
-    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`."""
+def refusal_of_bus(code: int, version: Version, *, for_its_will: bool = False) -> tuple[int, str]:
+    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`.
+
+    `for_its_will`: the CONNECT has one, and the bus has taken the gateway's credentials before. In 3.1.1 it
+    has one code for these and for a will that is too long.
+    """
     v5 = version is Version.V5
+    if for_its_will and not v5 and code == ReturnCode.NOT_AUTHORIZED:
+        return code, "the bus refused the will: it is longer than the bus's message_size_limit, most likely"
     if code in (_OURS if v5 else _OURS_311):
         unavailable = Reason.SERVER_UNAVAILABLE
         return (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from gateway.core.commands import Service
+from gateway.core.holdings import Kind
 from gateway.mqtt.reasons import Reason
 
 
@@ -30,6 +31,10 @@ class Counters:
     sealed: int = _counter("Payloads sealed on the way to the bus.")
     opened: int = _counter("Sealed payloads opened for a device.")
     open_failed: int = _counter("Sealed payloads dropped because they failed authentication.")
+    empty_unsealed_dropped: int = _counter(
+        "Empty messages on sensitive topics not delivered because they were neither sealed nor retained."
+    )
+    rewrapped_dropped: int = _counter("Messages sealed again under another key that were not heard twice.")
     protocol_errors: int = _counter("Connections closed for a malformed packet or a protocol error.")
     logins_verified: int = _counter("Logins whose secret was checked by Argon2id.")
     logins_remembered: int = _counter("Logins recognised without Argon2id.")
@@ -38,6 +43,7 @@ class Counters:
     policy_reloads: int = _counter("Policies put in force after a change.")
     policy_errors: int = _counter("Changed policies refused for their errors; the old one stays in force.")
     audit_suppressed: int = _counter("Audit events that got no log line because there were too many.")
+    refusals_not_kept: int = _counter("Refusals that `gateway-admin acl why` can't explain by their id.")
     tokens_issued: int = _counter("Tokens issued to devices.")
     service_requests: Counter[Service] = field(
         default_factory=Counter,
@@ -50,6 +56,10 @@ class Counters:
     connections_refused: Counter[Reason] = field(
         default_factory=Counter,
         metadata={"help": "Device connections refused.", "labels": ("reason",)},
+    )
+    holdings_refused: Counter[Kind] = field(
+        default_factory=Counter,
+        metadata={"help": "What devices were refused for they hold as much on the bus.", "labels": ("kind",)},
     )
     audit_events: Counter[tuple[Enum, Enum]] = field(
         default_factory=Counter,

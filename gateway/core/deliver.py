@@ -2,7 +2,8 @@
 
 A subscription that was allowed once proves nothing: retained messages, old subscriptions of a
 persistent session, deny rules inside an allowed wildcard, rules that changed since. What may not be
-delivered is swallowed, and acknowledged to the bus in the device's stead (CVE-2021-34434).
+delivered is swallowed, and acknowledged to the bus in the device's stead (CVE-2021-34434). An envelope
+for a receiver that may not open it is written anew unless it already is as we write it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from gateway.core.budgets import SEALED, Meter
 from gateway.core.commands import Report
 from gateway.core.connect import Terms
-from gateway.core.envelope import OpenFailed, open_envelope, read_envelope
+from gateway.core.envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.core.judge import Judge
 from gateway.core.policy import CHECKS, RESERVED, Action, Decision
 from gateway.core.pump import Pump, check_first_byte, rebuilt
@@ -136,28 +137,32 @@ class Deliver(Pump):
         judge = self._judge
         if not (route.decision.allowed or judge.passes(Action.SUBSCRIBE, route, route.decision)):
             return self._refuse(packet, route, route.decision)
+        envelope: Envelope | None = None
+        plain = b""
+        may_open = route.may_open
         if route.sensitive and size:
             self.meter.effort += SEALED + (size >> 8)
-            try:
-                envelope = read_envelope(data[packet.payload_at : end], topic=route.topic)
-                plain = open_envelope(self._shared.ring, envelope)
-            except OpenFailed as error:
-                self._shared.counters.open_failed += 1
-                self._reports.add(Report("open", "failed", str(error), "decrypt", route.topic))
+            opened = self._open(packet, route, data[packet.payload_at : end])
+            if opened is None:
                 return self._swallow(packet)
-            if envelope.rewrapped and not packet.retain:
-                return self._swallow(packet)  # it was heard when it was sealed first
+            envelope, plain = opened
             # A rule's `max_payload` means the payload as it was before sealing.
             size = len(plain)
-            if route.may_open:
-                replacement = rebuilt(data, pos, body, packet.payload_at, plain)
+        elif route.sensitive and not packet.retain:
+            # Nobody vouches for it. With the flag it says no more than that the topic was cleared.
+            self._shared.counters.empty_unsealed_dropped += 1
+            return self._swallow(packet)
         if route.conditional:
             # The QoS was settled when the subscription was made: here it harms nobody.
             decision = route.decision.with_message(0, packet.retain, size)
             if not decision.allowed:
                 if not judge.passes(Action.SUBSCRIBE, route, decision):
                     return self._refuse(packet, route, decision)
-                replacement = None  # to be observed gives nobody the plaintext
+                may_open = False  # to be observed gives nobody the plaintext
+        if envelope is not None:
+            payload = plain if may_open else canonical(envelope)
+            if not data.startswith(payload, packet.payload_at) or len(payload) != end - packet.payload_at:
+                replacement = rebuilt(data, pos, body, packet.payload_at, payload)
         length = end - pos if replacement is None else len(replacement)
         if length > self.plain_size:
             # Behave as if it had been sent [MQTT-3.1.2-25].
@@ -166,9 +171,24 @@ class Deliver(Pump):
         self.ledger.passed(packet.qos)
         if route.plain:
             self.remember(packet, data, pos, body, end)
-        if replacement is not None:
+        if envelope is not None and may_open:
             self._shared.counters.opened += 1
         return replacement
+
+    def _open(self, packet: Publish, route: Route, message: bytes) -> tuple[Envelope, bytes] | None:
+        """What stands on a sensitive topic, and its plaintext. None for what nobody is to hear, counted."""
+        try:
+            envelope = read_envelope(message, topic=route.topic)
+            plain = open_envelope(self._shared.ring, envelope)
+        except OpenFailed as error:
+            self._shared.counters.open_failed += 1
+            self._reports.add(Report("open", "failed", str(error), "decrypt", route.topic))
+            return None
+        if envelope.rewrapped and not packet.retain:
+            # It was heard when it was sealed first.
+            self._shared.counters.rewrapped_dropped += 1
+            return None
+        return envelope, plain
 
     def _route(self, topic: bytes) -> Route:
         text = topic_text(topic)

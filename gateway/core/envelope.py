@@ -8,6 +8,10 @@ the same bytes.
 An envelope has these fields and no others: what somebody on the bus adds would be read, unsealed, by those
 who may not open it. An answer of the service `encrypt` is an envelope with the `request_id` of its request,
 and may be published as it is.
+
+One envelope can be written in many ways, and what JSON leaves open (spaces, a member twice, a
+`request_id`, the spare bits of base64) would say something in plain. So whoever may not open it gets it in
+the one way of `canonical`, in which every byte is bound but for the mark `rewrapped`.
 """
 
 from __future__ import annotations
@@ -51,7 +55,7 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Sealed again under another key, with the time of the first sealing: nothing new is said by it.
 
     It is not bound. Whoever adds or removes it can make a message be ignored or be heard again, which
-    whoever writes to the bus can in any case.
+    whoever writes to the bus can in any case. So it stays when the rest is made canonical.
     """
     request_id: RequestId | None = None
     """Of the request that it was the answer to. It says nothing here."""
@@ -129,6 +133,16 @@ def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
     if topic is not None and envelope.topic != topic:
         raise OpenFailed("sealed for another topic")
     return envelope
+
+
+def canonical(envelope: Envelope) -> bytes:
+    """The envelope as `Sealer` and `rewrap` write it: the same bytes whoever wrote it, and nothing beside it.
+
+    For one that opened: then version, algorithm, key, time, topic and sender are the sealer's own.
+    """
+    if envelope.request_id is not None:
+        envelope = msgspec.structs.replace(envelope, request_id=None)
+    return _encoder.encode(envelope)
 
 
 def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:

@@ -73,6 +73,9 @@ class Answer:
 class BusUnavailable:
     """The bus could not be reached, or did not answer the CONNECT in time."""
 
+    asked: bool = False
+    """Whether it may have the CONNECT."""
+
 
 @dataclass(slots=True)
 class DeviceLost:

@@ -10,19 +10,21 @@ from __future__ import annotations
 from gateway.core.budgets import SEALED, TAKEN_APART, Meter
 from gateway.core.calls import call_of
 from gateway.core.commands import Call, Command, Reauthenticate
-from gateway.core.connect import TOKEN_METHOD, Terms
+from gateway.core.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.core.envelope import Sealer
+from gateway.core.holdings import Holder, Kind
 from gateway.core.judge import Judge
 from gateway.core.policy import Action, Decision
 from gateway.core.pump import Pump, check_first_byte
 from gateway.core.routes import Route, keep, topic_text
 from gateway.core.shared import OnDeny, Shared
 from gateway.core.subscriptions import Subscriptions
-from gateway.mqtt.decode import decode_auth, decode_packet_id, decode_publish
+from gateway.mqtt.decode import decode_auth, decode_disconnect, decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack, encode_publish
 from gateway.mqtt.errors import (
     LimitExceeded,
     MalformedPacket,
+    MqttError,
     ProtocolError,
     Refused,
     Unanswerable,
@@ -40,6 +42,8 @@ _CALL_EFFORT = 20
 """What the least request costs beyond its packet, likewise; a thousand subscriptions to answers cost more."""
 _HEADER_FREE = 128
 """Bytes of topic and properties that any packet may have: longer ones cost by their length."""
+_TOLD_AT_ONCE = 8
+"""Connections that hear of a cleared topic in the time that a packet takes."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -50,6 +54,7 @@ class Forward(Pump):
         "_aliases",
         "_bus_aliases",
         "_ended_here",
+        "_holder",
         "_judge",
         "_sender",
         "_shared",
@@ -69,6 +74,7 @@ class Forward(Pump):
         sender: str,
         judge: Judge,
         subscriptions: Subscriptions,
+        holder: Holder,
         ledger: Ledger,
         returned: Ledger,
         meter: Meter,
@@ -79,6 +85,9 @@ class Forward(Pump):
         self._sender = sender
         self._judge = judge
         self._subscriptions = subscriptions
+        self._holder = holder
+        # Of those whose topic counts: a retained message on another one would not.
+        self.retained = {}
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
@@ -109,6 +118,7 @@ class Forward(Pump):
         self._judge = judge
         self.max_size = self.plain_size = self._shared.policy.limits.packet_size
         self.routes.clear()
+        self.retained.clear()
         self.forget()
 
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
@@ -137,6 +147,8 @@ class Forward(Pump):
         if kind == PacketType.PUBCOMP:
             return None
         if kind == PacketType.DISCONNECT:
+            if end - body > 2:
+                self._disconnect(data, body, end)
             self.stopped = True
             return None
         if kind == PacketType.AUTH and self.renewable:
@@ -152,6 +164,17 @@ class Forward(Pump):
         self.meter.effort += _AUTH_EFFORT
         self.asked.append(Reauthenticate(auth.data))
         return b""
+
+    def _disconnect(self, data: bytes, body: int, end: int) -> None:
+        """A DISCONNECT may say anew how long the session stays (MQTT 5, 3.14.2.2.2)."""
+        try:
+            lifetime = decode_disconnect(data, body, end) if self.version is Version.V5 else None
+        except MqttError:
+            return  # the bus is to judge it: the session counts for as long as it did
+        if lifetime is not None:
+            if lifetime and not self._holder.lifetime:
+                raise ProtocolError("a Session Expiry Interval where the CONNECT had none")
+            self._holder.lifetime = lifetime
 
     def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
         packet_id = decode_packet_id(data, body, end) if self._ended_here else 0
@@ -181,11 +204,14 @@ class Forward(Pump):
         # An empty retained message clears the topic: sealed it would fill it.
         if route.sensitive and (size or not packet.retain):
             return self._seal(packet, route, topic, data[packet.payload_at : end])
+        if data[pos] & 1 and not self._may_stand(route, topic, size):
+            return self._over_quota(packet, route)
         self.ledger.passed(packet.qos)
         if self._ended_here:
             self._ended_here = self._ended_here - {packet.packet_id}
         if not alias or self._bus_aliases.get(alias) == topic:
-            if route.plain:
+            # What clears a topic is looked at each time.
+            if route.plain and (size or not data[pos] & 1):
                 self.remember(packet, data, pos, body, end)
             return None
         self._bus_aliases[alias] = topic
@@ -195,6 +221,24 @@ class Forward(Pump):
         return encode_publish(
             packet.first_byte, topic, packet.packet_id, join(packet.properties), data[packet.payload_at : end]
         )
+
+    def _may_stand(self, route: Route, topic: bytes, size: int) -> bool:
+        """Whether a retained message has a place on the bus: an empty one gives the topic's place back."""
+        if not size:
+            self.meter.effort += self._holder.clear(topic) // _TOLD_AT_ONCE * TAKEN_APART
+        elif topic not in self.retained:
+            if not self._holder.retain(topic, self._shared.policy.limits.retained_topics, self):
+                return False
+            keep(self.retained, topic, route)
+        return True
+
+    def uncount(self, topic: bytes | None) -> None:
+        """A topic, or all of them, counts no more among what the device holds."""
+        if topic is None:
+            self.retained.clear()
+        else:
+            self.retained.pop(topic, None)
+        self.forget()
 
     def _resolve(self, packet: Publish) -> tuple[bytes, int]:
         """The topic a packet is about, and its alias (MQTT 5, 3.3.2.3.4); 0 for none."""
@@ -236,6 +280,9 @@ class Forward(Pump):
         self.meter.effort += SEALED + (len(payload) >> 8)
         if len(changed) > self.receiver_max_size:
             return self._too_long(packet, route, len(changed))
+        # Only now: what the bus does not take has no place there.
+        if packet.retain and not self._may_stand(route, topic, len(payload)):
+            return self._over_quota(packet, route)
         self.sealed += 1
         self.ledger.passed(packet.qos)
         if self._ended_here:
@@ -271,11 +318,20 @@ class Forward(Pump):
         """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
         self._shared.counters.publishes_denied += 1
         self._judge.refuse("publish", Action.PUBLISH, route, decision)
+        return self._refuse(packet, Reason.NOT_AUTHORIZED, decision.reason)
+
+    def _over_quota(self, packet: Publish, route: Route) -> bytes:
+        """Answer a retained PUBLISH for which the device has no place left."""
+        self._shared.counters.holdings_refused[Kind.RETAINED] += 1
+        if route.first("quota"):
+            self._judge.refuse_quota("publish", Action.PUBLISH, route.topic, NO_ROOM_RETAINED)
+        return self._refuse(packet, Reason.QUOTA_EXCEEDED, NO_ROOM_RETAINED)
+
+    def _refuse(self, packet: Publish, code: Reason, why: str) -> bytes:
         if self.version is Version.V5:
-            reason = self._terms.explanation(decision.reason)
-            return self._acknowledge(packet, Reason.NOT_AUTHORIZED, reason)
+            return self._acknowledge(packet, code, self._terms.explanation(why))
         if packet.qos and self._shared.on_deny is OnDeny.DISCONNECT:
-            raise Refused(decision.reason)
+            raise Refused(why)
         return self._acknowledge(packet)
 
     def _acknowledge(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:

@@ -51,6 +51,10 @@ class Judge:
         if route.first("too long"):
             self._reports.add(Report("publish", "refused", why, Action.PUBLISH, route.topic))
 
+    def refuse_quota(self, kind: str, action: Action, topic: str, why: str) -> None:
+        """It is told; the rules have nothing against it, so nothing is recorded."""
+        self._reports.add(Report(kind, "refused", why, action, topic))
+
     def passes(self, action: Action, route: Route, refusal: Decision) -> bool:
         """Whether a message on this route passes though it is refused, for its device is observed."""
         if not self._observes(route.topic, refusal):

@@ -33,25 +33,34 @@ class Limits:
     unfinished_bytes_per_device: int = 33_554_432
     """Bytes of packets that have begun and not ended, of one device over all its connections."""
     unfinished_bytes: int = 134_217_728
-    """The same of this process."""
+    """The same of this process; each device may hold 64 KiB whatever the others do."""
     packet_seconds: int = 60
     """How long one packet may take from its first byte to its last."""
+    connect_properties: int = 256
+    """MQTT 5 properties of a CONNECT, and as many of its will."""
     subscriptions: int = 1_000
-    """Topic filters subscribed on one connection."""
+    """Topic filters of one session, those of its earlier connections included."""
+    sessions: int = 16
+    """Sessions of one device that outlive their connection: the bus keeps them, and queues for them."""
+    retained_topics: int = 1_000
+    """Topics on which one device has a retained message on the bus."""
     in_flight: int = 1_024
     """Handshakes of QoS 1 and 2 and subscriptions that wait for the gateway, a connection and direction."""
     topic_levels: int = 201
     """Levels of a topic name or filter."""
     topic_length: int = 65_535
     """Bytes of a topic name or filter."""
-    connections: int = 20_000
-    """Established connections of this process."""
-    connections_per_device: int = 5_000
+    connections: int = 8_000
+    """Established connections of this process; each takes two file descriptors here and one on the bus."""
+    connections_per_device: int = 64
     """Established connections of one device in this process."""
+    connects_per_minute: int = 600
+    """Connections that one device may open; above it they are refused."""
     login_failures_per_minute: int = 30
     """Wrong logins of one device from one address; above it they are refused unhashed."""
     login_failures_per_minute_address: int = 300
-    """Wrong logins from one address, whatever device they name."""
+    """Wrong logins from one address, whatever device they name; above it strangers are refused there, and not
+    devices that logged in from it before. As many tokens that we never signed are counted apart."""
     service_requests_per_second: int = 1_000
     """Requests of one caller to the service topics; above it they are refused."""
     tokens_per_minute: int = 60

@@ -25,6 +25,7 @@ from gateway.core.rules import (
     Action,
     Decision,
     Effect,
+    OnDeniedWill,
     Role,
     Rule,
     resolve,
@@ -190,6 +191,11 @@ class Policy:
         """Those that have no rules here. A device with one may do nothing: its denies are gone with it."""
         return [role for role in roles if role not in self.roles]
 
+    def on_denied_will(self, roles: Iterable[str], otherwise: OnDeniedWill) -> OnDeniedWill:
+        """What becomes of a CONNECT with a refused will, of a device of these roles; one that drops wins."""
+        said = {self.roles[role].will for role in roles if role in self.roles}
+        return next((one for one in (OnDeniedWill.DROP, OnDeniedWill.REFUSE) if one in said), otherwise)
+
     def limit_fault(self, topic: str) -> str | None:
         """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
         if topic.count("/") >= self.limits.topic_levels:
@@ -217,6 +223,7 @@ class Policy:
         }
         content = {
             "roles": roles,
+            "wills": {role.name: role.will for role in self.roles.values() if role.will is not None},
             "sensitive": sorted(self.sensitive_filters),
             "limits": dataclasses.asdict(self.limits),
             "reserved": self.reserved,

@@ -25,7 +25,8 @@ from gateway.mqtt.wire import encode_length, read_length
 
 # The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
 _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
-_NOT_FROM_CLIENTS = frozenset({0, 2, 9, 11, 13, 15})
+_UNSEEN_FLAGS = frozenset({0, 2, 15})
+"""Types for which Mosquitto 2.1 does not look at the flags: it refuses them first."""
 _REMEMBERED_MAX = 1024
 """Longest header that is remembered, in bytes."""
 
@@ -63,6 +64,7 @@ class Pump(ABC):
         "plain_size",
         "receiver_max_size",
         "rest",
+        "retained",
         "returned",
         "routes",
         "sealed",
@@ -88,6 +90,8 @@ class Pump(ABC):
         """Payloads sealed since the counter was last read."""
         self.routes: dict[bytes, Route] = {}
         """The verdicts on the topics seen so far."""
+        self.retained = self.routes
+        """Those that are good for retained messages too, unless they are empty."""
         self.out: list[bytes] = []
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
@@ -252,6 +256,9 @@ class Pump(ABC):
                     returned.acked1 += 1
                     pos += 4
                     continue
+                if chunk[pos] < 0x10:
+                    # From its first byte, so that it is the same however the stream is cut.
+                    raise ProtocolError("a packet of the reserved type")
                 length = read_length(chunk, pos + 1, end)
                 if length is None:
                     self._keep(chunk, pos, end - pos + 1)
@@ -305,10 +312,16 @@ class Pump(ABC):
         Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
         """
         first = data[pos]
-        if first & 0xF4 != 0x30 or end - body < 2 or end - pos > self.plain_size:
+        if first & 0xF5 == 0x30:
+            routes = self.routes
+        elif first & 0xF4 == 0x30:
+            routes = self.retained
+        else:
+            return _NOT_KNOWN
+        if end - body < 2 or end - pos > self.plain_size:
             return _NOT_KNOWN
         at = body + 2 + (data[body] << 8 | data[body + 1])
-        route = self.routes.get(data[body + 2 : at])
+        route = routes.get(data[body + 2 : at])
         if route is None or route.conditional or not (route.plain or route.sealer):
             return _NOT_KNOWN
         payload_at = at
@@ -317,7 +330,8 @@ class Pump(ABC):
         if self.version == Version.V5:
             payload_at += 1
         if (
-            payload_at > end
+            # An empty retained one clears its topic.
+            (payload_at >= end and (payload_at > end or first & 1))
             or (first & 2 and not (data[at] or data[at + 1]))
             or (self.version == Version.V5 and data[payload_at - 1])
         ):
@@ -371,7 +385,7 @@ def check_first_byte(first: int) -> int:
     """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
     kind = first >> 4
     if first != _FIRST_BYTES[kind]:
-        if kind in _NOT_FROM_CLIENTS:
+        if kind in _UNSEEN_FLAGS:
             raise ProtocolError("a packet that may not come here")
         raise MalformedPacket("flags that this packet may not have")
     return kind

@@ -7,6 +7,7 @@ device and in all; what finds no room is counted. It keeps no payload, no topic 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from gateway.core.identity import Identity
 from gateway.core.policy import RESERVED, SERVICE
@@ -17,7 +18,9 @@ AGAIN = 600
 """What goes on for long is told again after so many seconds, so that nobody takes it for over."""
 MORE = ""
 """The template of all that found no room."""
-_OF_A_DEVICE = 256
+_OF_A_DEVICE = 1_024
+_FIRST = 4
+"""Different observations of a device that find room whatever others do."""
 _IN_ALL = 50_000
 """Different observations that wait to be saved: with the two below it bounds them to 45 MB."""
 _LONGEST = 512
@@ -72,22 +75,26 @@ class Recorder:
         # As UTF-8: of text, one emoji would make every letter take four bytes.
         key = f"{action}{'+' if allowed else '-'}{template}".encode()
         if key not in uses:
-            if len(key) > _LONGEST or len(uses) >= _OF_A_DEVICE or self._different >= _IN_ALL:
+            full = self._different >= _IN_ALL and len(uses) >= _FIRST
+            if len(key) > _LONGEST or len(uses) >= _OF_A_DEVICE or full:
                 key = key[: len(action) + 1]  # the template is MORE
             self._different += key not in uses
         uses[key] = uses.get(key, 0) + count
 
     def take(self, most: int, now: int) -> list[Observation]:
-        """What waits, of whole devices until there are `most`; those that waited longest first.
+        """What waits, at most `most` of it; that of the devices that waited longest first.
 
         `now` in Unix seconds.
         """
         taken: list[Observation] = []
         while self._uses and len(taken) < most:
             device_id = next(iter(self._uses))
-            uses = self._uses.pop(device_id)
-            self._different -= len(uses)
-            taken += [Observation(device_id, *_read(key), count, now, now) for key, count in uses.items()]
+            uses = self._uses[device_id]
+            keys = list(islice(uses, most - len(taken)))
+            taken += [Observation(device_id, *_read(key), uses.pop(key), now, now) for key in keys]
+            self._different -= len(keys)
+            if not uses:
+                del self._uses[device_id]
         return taken
 
     def put_back(self, observations: list[Observation]) -> None:

@@ -68,6 +68,14 @@ class Rule:
         return found
 
 
+class OnDeniedWill(StrEnum):
+    """What becomes of a CONNECT whose will the rules refuse. In neither case does the bus get the will."""
+
+    REFUSE = "refuse"
+    DROP = "drop"
+    """It goes on without the will, as on a Mosquitto, which looks at a will when it is due."""
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """One file of `acl/roles/`."""
@@ -75,6 +83,8 @@ class Role:
     name: str
     description: str
     rules: tuple[Rule, ...]
+    will: OnDeniedWill | None = None
+    """What becomes of a CONNECT whose will the rules refuse; None: as the gateway is set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.core.budgets import Meter
 from gateway.core.calls import TOO_LARGE, answer_packet
 from gateway.core.commands import (
     AwaitTurn,
@@ -23,6 +24,7 @@ from gateway.core.connect import METHOD_PROPERTY, Terms
 from gateway.core.deliver import Deliver
 from gateway.core.events import Answer
 from gateway.core.forward import Forward
+from gateway.core.holdings import Holder
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
 from gateway.core.limits import ANY_SIZE
@@ -56,20 +58,22 @@ class Session:
         "_subscriptions",
         "forward",
         "from_bus_early",
+        "holder",
         "identity",
         "last_words",
         "terms",
     )
 
-    def __init__(self, shared: Shared, terms: Terms, identity: Identity) -> None:
+    def __init__(self, shared: Shared, terms: Terms, identity: Identity, holder: Holder) -> None:
         self._shared = shared
         self.terms = terms
         self.identity = identity
+        self.holder = holder
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
         self._reports = Reports()
         judge = self._judge = Judge(shared, identity, self._reports)
-        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports)
+        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports, holder)
         budget = self._budget = shared.budgets.join(identity.device_id, shared.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
@@ -79,6 +83,7 @@ class Session:
             sender=identity.device_id,
             judge=judge,
             subscriptions=subscriptions,
+            holder=holder,
             ledger=spoken,
             returned=heard,
             meter=budget.spoken,
@@ -117,6 +122,10 @@ class Session:
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
+        lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+        self.holder.established(
+            session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
+        )
         self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         if self.terms.version is Version.V5:
             self._shared.bus_packet_max = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
@@ -152,6 +161,7 @@ class Session:
             self._tell(commands)
         if error is not None:
             return commands + self._end(error)
+        # `Meter.is_over`, without the call: this is done for each chunk.
         if (
             spoken.messages > spoken.messages_left
             or spoken.bytes > spoken.bytes_left
@@ -194,10 +204,13 @@ class Session:
     def turn(self) -> list[Command]:
         """Others had their turn: a slice of what waits, in both directions."""
         commands: list[Command] = []
-        if self.forward.rest is not None and not self.forward.stopped:
+        if self.forward.rest is not None and not self.forward.stopped and not self._spoken.is_over:
             commands = self.device_bytes(b"")
             if commands and type(commands[-1]) is Close:
                 return commands
+            if self.forward.stopped:
+                # The bus was sent the device's DISCONNECT: what it says is looked at in the next turn.
+                return [*commands, AwaitTurn()] if self._deliver.rest is not None else commands
         return commands + self.bus_turn()
 
     def bus_turn(self) -> list[Command]:
@@ -258,12 +271,22 @@ class Session:
         report = Report("will", "refused", why, "publish", will.topic, place)
         return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 
+    def begin_second(self, second: int) -> None:
+        """Settle what passed, and have the budget of another second."""
+        self._budget.tick(second, self._shared.policy.limits, self._shared.counters)
+        self._count_sealed()
+
+    def bus_waits(self) -> list[Command]:
+        """What is to be done about what the bus sent and nobody looked at."""
+        if self._deliver.rest is None:
+            return []
+        return [PauseBus() if self._budget.heard.is_spent else AwaitTurn()]
+
     def tick(self, *, reading: bool, second: int) -> list[Command]:
         """A second went by: rates, patience, heartbeat. `reading` is whether the device was read from."""
         commands: list[Command] = []
         forward, budget = self.forward, self._budget
-        budget.tick(second, self._shared.policy.limits, self._shared.counters)
-        self._count_sealed()
+        self.begin_second(second)
         self._age += 1
         if self._age >= AGAIN:
             self._record_again()
@@ -279,8 +302,7 @@ class Session:
             commands.append(PauseDevice())
         elif forward.rest is not None:
             commands.append(AwaitTurn())
-        if self._deliver.rest is not None:
-            commands.append(PauseBus() if budget.heard.is_spent else AwaitTurn())
+        commands += self.bus_waits()
         self._silent += 1
         keep_alive = self.terms.keep_alive
         if self._heard and keep_alive and self._silent * 2 >= keep_alive:
@@ -301,17 +323,31 @@ class Session:
         if self.terms.will is not None:
             self.terms.will.decide(judge, self._shared.policy)
 
+    @property
+    def secured(self) -> Meter:
+        """What undoing the device's TLS may cost in this second."""
+        return self._budget.secured
+
     def close(self) -> None:
-        """The connection ends: what it held is free, what it did is counted."""
+        """The connection ends: what it held is free, what it did and what it leaves on the bus is counted."""
         self.forward.release()
         self._deliver.release()
         self._budget.settle(self._shared.counters)
         self._budget.connections -= 1
         self._count_sealed()
+        self.holder.end(self._shared.now() // 1_000)
+        self.holder.part(self.forward)
 
     def _count_sealed(self) -> None:
         self._shared.counters.sealed += self.forward.sealed
         self.forward.sealed = 0
+
+    def last_reports(self) -> list[Command]:
+        """What was left out so far, for no tick comes after the end."""
+        commands: list[Command] = []
+        self._reports.tick()
+        self._tell(commands)
+        return commands
 
     def farewell(self, reason: Reason, why: str) -> list[Command]:
         """End it and say why, as the device's version can."""

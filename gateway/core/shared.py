@@ -11,10 +11,12 @@ from enum import StrEnum
 
 from gateway.core.budgets import Budgets
 from gateway.core.counters import Counters
+from gateway.core.holdings import Holdings
 from gateway.core.keyring import KeyRing
 from gateway.core.limits import ANY_SIZE
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
+from gateway.core.rules import OnDeniedWill
 
 
 class OnDeny(StrEnum):
@@ -37,9 +39,13 @@ class Shared:
     counters: Counters = field(default_factory=Counters)
     recorder: Recorder = field(default_factory=Recorder)
     budgets: Budgets = field(default_factory=Budgets)
+    holdings: Holdings = field(default_factory=Holdings)
     on_deny: OnDeny = OnDeny.DROP
+    on_denied_will: OnDeniedWill = OnDeniedWill.REFUSE
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True
     bus_packet_max: int = ANY_SIZE
     """Longest packet that the bus takes, in bytes, as it said last."""
+    bus_trusts_us: bool = False
+    """Whether the bus has taken the gateway's credentials since it started."""

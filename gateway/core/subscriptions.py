@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 from gateway.core.budgets import TAKEN_APART
 from gateway.core.commands import Report
+from gateway.core.holdings import Holder, Kind
 from gateway.core.judge import Judge
 from gateway.core.reports import Reports
 from gateway.core.shared import Shared
@@ -26,7 +27,14 @@ from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.packets import Subscription, Version
 from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, PropertyId, join, read_properties
 from gateway.mqtt.reasons import Reason
-from gateway.mqtt.topics import NO_SHARED_FILTER, depth_fault, filter_fault, matches, unshared
+from gateway.mqtt.topics import (
+    NO_SHARED_FILTER,
+    NO_SHARED_GROUP,
+    depth_fault,
+    filter_fault,
+    matches,
+    unshared,
+)
 from gateway.mqtt.wire import Reader, decode_utf8
 
 _FAILURE_311 = 0x80
@@ -44,6 +52,7 @@ class Subscriptions:
 
     __slots__ = (
         "_filters",
+        "_holder",
         "_own",
         "_own_size",
         "_reports",
@@ -54,8 +63,9 @@ class Subscriptions:
         "_waiting",
     )
 
-    def __init__(self, shared: Shared, version: Version, reports: Reports) -> None:
+    def __init__(self, shared: Shared, version: Version, reports: Reports, holder: Holder) -> None:
         self._shared = shared
+        self._holder = holder
         self._version = version
         self._reports = reports
         self._filters: frozenset[bytes] | set[bytes] = frozenset()
@@ -124,8 +134,11 @@ class Subscriptions:
         key = _key(one.filter)
         if key not in self._filters:
             own = self._own_size + len(one.filter) if self._shared.policy.reserves(text) else 0
-            if len(self._filters) >= self._shared.policy.limits.subscriptions or own > _OWN_MAX:
-                reason = "The connection holds as many subscriptions as it may."
+            room = self._shared.policy.limits.subscriptions
+            full = len(self._filters) >= room or own > _OWN_MAX
+            if full or not (own or self._holder.subscribe(one.filter, room)):
+                self._shared.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
+                reason = "The session holds as many subscriptions as it may."
                 self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
             if isinstance(self._filters, frozenset):
@@ -170,6 +183,7 @@ class Subscriptions:
             else:
                 codes.append(None)
                 kept.append(one)
+                self._holder.unsubscribe(one)
         if isinstance(self._filters, set):
             self._filters.difference_update(map(_key, packet.filters))
         v5 = self._version is Version.V5
@@ -236,6 +250,7 @@ def _filter_text(topic_filter: bytes) -> str:
     text = decode_utf8(topic_filter)
     fault = filter_fault(text) or depth_fault(text)
     if fault:
-        error = ProtocolError if fault is NO_SHARED_FILTER else MalformedPacket
+        # A filter like others, so far as its levels go: as on Mosquitto.
+        error = ProtocolError if fault in {NO_SHARED_FILTER, NO_SHARED_GROUP} else MalformedPacket
         raise error(f"the topic filter {fault}")
     return text

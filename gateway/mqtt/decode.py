@@ -1,13 +1,18 @@
 """From bytes to packets, as strict as the standard.
 
 Each function gets the bytes, and where the packet's body starts and ends. It raises MalformedPacket
-or ProtocolError, LimitExceeded for a packet of more parts than we take, and nothing else.
+or ProtocolError, LimitExceeded for a packet of more parts than we take, and nothing else; `decode_connect`
+says more.
 """
 
 from __future__ import annotations
 
-from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError, Unanswerable
 from gateway.mqtt.packets import (
+    BRIDGE,
     Auth,
     Connack,
     Connect,
@@ -22,6 +27,7 @@ from gateway.mqtt.properties import (
     IN_AUTH,
     IN_CONNACK,
     IN_CONNECT,
+    IN_DISCONNECT,
     IN_PUBLISH,
     IN_SUBSCRIBE,
     IN_UNSUBSCRIBE,
@@ -29,7 +35,9 @@ from gateway.mqtt.properties import (
     Property,
     PropertyId,
     find,
+    find_number,
     read_properties,
+    value_fault,
 )
 from gateway.mqtt.reasons import Reason
 from gateway.mqtt.wire import Reader, decode_utf8
@@ -38,51 +46,95 @@ NO_PROPERTIES: list[Property] = []
 """Shared by all packets without properties. Never appended to."""
 FILTERS_MAX = 4_096
 """Most topic filters of a packet. To judge one costs 9 µs, and 16 MiB could bring four million."""
-_CONNECT_PROPERTIES_MAX = 256
-"""Most properties of a CONNECT, and as many of its will: whoever sends it is not known yet."""
+CONNECT_PROPERTIES = 256
+"""Most properties of a CONNECT, and as many of its will, where nothing else is said."""
 
 
-class UnsupportedVersion(MqttError):
-    """A protocol level other than 4 and 5 [MQTT-3.1.2-2]."""
+class ConnectFault(MqttError):
+    """A CONNECT that is answered by a CONNACK with `reason`. `version` is that of the answer."""
 
-    reason = Reason.UNSUPPORTED_PROTOCOL_VERSION
-
-
-class NotMqtt(MalformedPacket):
-    """The first bytes are no CONNECT with the name MQTT: closed without an answer [MQTT-3.1.2-1]."""
+    def __init__(self, message: str, reason: Reason, version: Version) -> None:
+        super().__init__(message, reason)
+        self.version = version
 
 
-def decode_connect(data: bytes, pos: int, end: int) -> Connect:
-    """A CONNECT's body (MQTT 5, 3.1)."""
+def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTIES) -> Connect:
+    """A CONNECT's body (MQTT 5, 3.1) with `most` properties, and as many of its will; `data` begins with it.
+
+    ConnectFault for what Mosquitto 2.1 answers: a level that nobody speaks, and in MQTT 5 most of what is
+    malformed. Any other MqttError for what it answers by closing.
+    """
     reader = Reader(data, pos, end)
+    level, version = _read_protocol(reader)
+    mqtt31 = level & ~BRIDGE == 3
+    if data[0] & 0x0F and not mqtt31:
+        raise Unanswerable("the flags beside the packet type of CONNECT are set")  # [MQTT-2.1.3-1]
+    try:
+        return _read_connect(reader, level, version, most)
+    except Unanswerable:
+        raise
+    except MqttError as error:
+        if version is not Version.V5:
+            raise
+        raise ConnectFault(str(error), error.reason, version) from None
+
+
+def _read_protocol(reader: Reader) -> tuple[int, Version]:
+    """The protocol level as it came, and whose rules that means."""
     name = reader.binary()
     if name not in (b"MQTT", b"MQIsdp"):
-        raise NotMqtt("the protocol name is not MQTT")
+        raise Unanswerable("the protocol name is not MQTT")  # [MQTT-3.1.2-1]
     level = reader.byte()
-    if name == b"MQIsdp" or level not in (4, 5):
-        raise UnsupportedVersion("only MQTT 3.1.1 and MQTT 5 are spoken here")
-    version = Version(level)
-    flags = reader.byte()
-    if flags & 0x01:
-        raise MalformedPacket("the reserved flag of CONNECT is set")  # [MQTT-3.1.2-3]
-    has_will = bool(flags & 0x04)
-    if (not has_will and flags & 0x38) or flags & 0x18 == 0x18:
-        raise MalformedPacket("impossible will flags")  # [MQTT-3.1.2-11 to -15]
-    if version is Version.V311 and flags & 0xC0 == 0x40:
-        raise MalformedPacket("a password without a user name")  # [MQTT-3.1.2-22] of 3.1.1
-    keep_alive = reader.two_bytes()
-    properties = (
-        read_properties(reader, IN_CONNECT, _CONNECT_PROPERTIES_MAX)
-        if version is Version.V5
-        else NO_PROPERTIES
-    )
-    client_id = reader.binary()
-    decode_utf8(client_id)
-    will = _decode_will(reader, flags, version) if has_will else None
-    username = reader.binary() if flags & 0x80 else None
-    if username is not None:
-        decode_utf8(username)
-    password = reader.binary() if flags & 0x40 else None
+    spoken = level & ~BRIDGE
+    if spoken not in (3, 4, 5):
+        why = f"the protocol level {level} is none of MQTT 3.1, 3.1.1 and 5"
+        raise ConnectFault(why, Reason.UNSUPPORTED_PROTOCOL_VERSION, Version.V5)
+    mqtt31 = spoken == 3
+    if mqtt31 != (name == b"MQIsdp"):
+        why = f"the protocol level {level} is not one of {name.decode()}"
+        raise ConnectFault(why, Reason.UNSUPPORTED_PROTOCOL_VERSION, Version.V311)
+    return level, Version.V311 if mqtt31 else Version(spoken)
+
+
+@contextmanager
+def _silently() -> Iterator[None]:
+    """Faults in here are not answered."""
+    try:
+        yield
+    except MqttError as error:
+        raise Unanswerable(str(error)) from None
+
+
+def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Connect:
+    mqtt31 = level & ~BRIDGE == 3
+    with _silently():
+        flags = reader.byte()
+        if flags & 0x01 and not mqtt31:
+            raise MalformedPacket("the reserved flag of CONNECT is set")  # [MQTT-3.1.2-3]
+        keep_alive = reader.two_bytes()
+    properties = NO_PROPERTIES
+    if version is Version.V5:
+        properties = _read_properties(reader, IN_CONNECT, most)
+    if flags & 0x18 == 0x18:
+        raise MalformedPacket("a will of QoS 3")  # [MQTT-3.1.2-12]
+    data = find(properties, PropertyId.AUTHENTICATION_DATA)
+    if data is not None and find(properties, PropertyId.AUTHENTICATION_METHOD) is None:
+        raise ProtocolError("Authentication Data without a method")  # MQTT 5, 3.1.2.11.10
+    with _silently():
+        client_id = reader.binary()
+    if fault := _text_fault(client_id):
+        raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    will = _read_will(reader, flags, version, most) if flags & 0x04 else None
+    with _silently():
+        if will is None and flags & 0x38:
+            raise MalformedPacket("will flags without a will")  # [MQTT-3.1.2-11, MQTT-3.1.2-13]
+        if version is Version.V311 and flags & 0xC0 == 0x40:
+            raise MalformedPacket("a password without a user name")  # [MQTT-3.1.2-22] of 3.1.1
+        # MQTT 3.1 lets a client set the flags and leave out what they promise (3.1, 3.1, Connect flags).
+        username = reader.binary() if flags & 0x80 and (reader.left or not mqtt31) else None
+        if username is not None and (fault := _text_fault(username)):
+            raise MalformedPacket(f"the user name {fault}")
+        password = reader.binary() if flags & 0x40 and (reader.left or not mqtt31) else None
     if reader.left:
         raise MalformedPacket("bytes behind the end of CONNECT")
     return Connect(
@@ -94,16 +146,39 @@ def decode_connect(data: bytes, pos: int, end: int) -> Connect:
         password=password,
         will=will,
         properties=properties,
+        level=0 if level == version else level,
     )
 
 
-def _decode_will(reader: Reader, flags: int, version: Version) -> Will:
-    properties = (
-        read_properties(reader, IN_WILL, _CONNECT_PROPERTIES_MAX) if version is Version.V5 else NO_PROPERTIES
-    )
+def _read_will(reader: Reader, flags: int, version: Version, most: int) -> Will:
+    properties = _read_properties(reader, IN_WILL, most) if version is Version.V5 else NO_PROPERTIES
     topic = reader.binary()
+    if not topic:
+        raise ProtocolError("a will without a topic")
     payload = reader.binary()
     return Will(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties)
+
+
+def _text_fault(text: bytes) -> str:
+    """What makes it no UTF-8 Encoded String, as the end of a sentence; empty if it is one."""
+    try:
+        decode_utf8(text)
+    except MalformedPacket as error:
+        return str(error).replace("a string ", "", 1)
+    return ""
+
+
+def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list[Property]:
+    """Of a CONNECT or its will, with a look at their values: the bus sees them after the login only."""
+    properties = read_properties(reader, allowed, most)
+    with _silently():
+        for prop in properties:
+            for text in prop.texts:
+                decode_utf8(text)
+    for prop in properties:
+        if fault := value_fault(prop):
+            raise ProtocolError(fault)
+    return properties
 
 
 def decode_connack(data: bytes, pos: int, end: int, version: Version) -> Connack:
@@ -191,6 +266,19 @@ def decode_auth(data: bytes, pos: int, end: int) -> Auth:
         raise MalformedPacket("bytes behind an AUTH")
     method = find(properties, PropertyId.AUTHENTICATION_METHOD)
     return Auth(code, method, find(properties, PropertyId.AUTHENTICATION_DATA) or b"")
+
+
+def decode_disconnect(data: bytes, pos: int, end: int) -> int | None:
+    """The Session Expiry Interval of a client's DISCONNECT (MQTT 5, 3.14.2.2.2); None when it names none."""
+    reader = Reader(data, pos, end)
+    if reader.left < 2:
+        return None
+    reader.byte()
+    properties = read_properties(reader, IN_DISCONNECT)
+    if reader.left:
+        raise MalformedPacket("bytes behind a DISCONNECT")
+    interval = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+    return None if interval < 0 else interval
 
 
 def _count_filter(count: int) -> None:

@@ -30,7 +30,9 @@ def encode_connect(connect: Connect) -> bytes:
     if connect.password is not None:
         flags |= 0x40
         parts.append(encode_binary(connect.password))
-    head = b"\x00\x04MQTT" + bytes((connect.version, flags)) + connect.keep_alive.to_bytes(2, "big")
+    name = b"MQIsdp" if connect.is_mqtt31 else b"MQTT"
+    level = connect.level or connect.version
+    head = encode_binary(name) + bytes((level, flags)) + connect.keep_alive.to_bytes(2, "big")
     if v5:
         head += join(connect.properties)
     return _packet(PacketType.CONNECT << 4, head + b"".join(parts))

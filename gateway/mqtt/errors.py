@@ -33,7 +33,7 @@ class ProtocolError(MqttError):
 
 
 class Unanswerable(MqttError):
-    """What came is no packet, or a second CONNECT: the connection ends without a word, as on Mosquitto."""
+    """The connection ends without a word, as on Mosquitto: it is no packet, no CONNECT, or a second one."""
 
     reason = Reason.PROTOCOL_ERROR
 

@@ -31,8 +31,12 @@ class PacketType(IntEnum):
     AUTH = 15
 
 
+BRIDGE = 0x80
+"""The bit of the protocol level by which one Mosquitto tells another that it is a bridge."""
+
+
 class Version(IntEnum):
-    """The protocol level in CONNECT (3.1.2.2)."""
+    """The protocol level in CONNECT (3.1.2.2), without the bridge bit. MQTT 3.1 is served as 3.1.1 is."""
 
     V311 = 4
     V5 = 5
@@ -62,6 +66,13 @@ class Connect:
     password: bytes | None = field(repr=False)
     will: Will | None
     properties: list[Property]
+    level: int = 0
+    """The protocol level as it came: 3 for MQTT 3.1, and perhaps with `BRIDGE`. 0: that of `version`."""
+
+    @property
+    def is_mqtt31(self) -> bool:
+        """Whether it came as MQTT 3.1, whose protocol name is MQIsdp."""
+        return self.level & ~BRIDGE == 3
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
+from gateway.mqtt.topics import name_fault
 from gateway.mqtt.wire import Reader, encode_binary, encode_length
 
 
@@ -21,6 +22,7 @@ class PropertyId(IntEnum):
     RESPONSE_TOPIC = 0x08
     CORRELATION_DATA = 0x09
     SUBSCRIPTION_IDENTIFIER = 0x0B
+    SESSION_EXPIRY_INTERVAL = 0x11
     ASSIGNED_CLIENT_IDENTIFIER = 0x12
     SERVER_KEEP_ALIVE = 0x13
     AUTHENTICATION_METHOD = 0x15
@@ -75,8 +77,13 @@ IN_UNSUBSCRIBE = frozenset({0x26})
 IN_CONNACK = frozenset(
     {0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A}
 )
+IN_DISCONNECT = frozenset({0x11, 0x1F, 0x26})  # of a client
 IN_AUTH = frozenset({0x15, 0x16, 0x1F, 0x26})
 IN_ACKNOWLEDGEMENT = frozenset({0x1F, 0x26})
+# Strings, but for Correlation Data and Authentication Data, which are Binary Data.
+_TEXTS = frozenset(one for one, form in _FORM.items() if form == _STRING) - {0x09, 0x16}
+_ZERO_OR_ONE = frozenset({0x01, 0x17, 0x19})
+_NEVER_ZERO = frozenset({0x21, 0x27})
 _REPEATABLE = frozenset({PropertyId.USER_PROPERTY, PropertyId.SUBSCRIPTION_IDENTIFIER})
 
 
@@ -88,6 +95,14 @@ class Property(NamedTuple):
     """Without a length prefix for strings and binary data; big-endian for integers."""
     raw: bytes
 
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """The UTF-8 Encoded Strings of its value."""
+        if self.identifier == PropertyId.USER_PROPERTY:
+            name = 2 + int.from_bytes(self.value[:2], "big")
+            return self.value[2:name], self.value[name + 2 :]
+        return (self.value,) if self.identifier in _TEXTS else ()
+
 
 MOST = 4_096
 """Most properties of a packet. One costs 2 µs, and a packet of 16 MiB could bring three million."""
@@ -96,8 +111,8 @@ MOST = 4_096
 def read_properties(reader: Reader, allowed: frozenset[int], most: int = MOST) -> list[Property]:
     """The property list at the reader's position, its length included.
 
-    Raises MalformedPacket for an unknown identifier, ProtocolError for one that may not stand in
-    this packet or stands twice (MQTT 5, 2.2.2.2), LimitExceeded for more than `most`.
+    Raises MalformedPacket for an unknown identifier, LimitExceeded for more than `most`, and when all could
+    be read, ProtocolError for one that may not stand in this packet or stands twice (MQTT 5, 2.2.2.2).
     """
     size = reader.length()
     if size == 0:
@@ -108,22 +123,36 @@ def read_properties(reader: Reader, allowed: frozenset[int], most: int = MOST) -
     reader.pos += size
     found: list[Property] = []
     seen: set[int] = set()
+    fault = ""
     while inner.left:
         start = inner.pos
         identifier = inner.byte()
         form = _FORM.get(identifier)
         if form is None:
             raise MalformedPacket("an unknown property")
-        if identifier not in allowed:
-            raise ProtocolError("a property in a packet where it may not stand")
         if len(found) == most:
             raise LimitExceeded("more properties than a packet may have here")
-        if identifier in seen and identifier not in _REPEATABLE:
-            raise ProtocolError("a property twice")
+        if identifier not in allowed:
+            fault = fault or "a property in a packet where it may not stand"
+        elif identifier in seen and identifier not in _REPEATABLE:
+            fault = fault or "a property twice"
         seen.add(identifier)
         value = _read_value(inner, form)
         found.append(Property(identifier, value, inner.data[start : inner.pos]))
+    if fault:
+        raise ProtocolError(fault)
     return found
+
+
+def value_fault(prop: Property) -> str:
+    """What is wrong with its value, as Mosquitto 2.1 looks at it; empty if nothing is."""
+    if prop.identifier in _ZERO_OR_ONE and prop.value[0] > 1:
+        return "a property that has to be 0 or 1 is not"
+    if prop.identifier in _NEVER_ZERO and not any(prop.value):
+        return "a property that may not be 0 is 0"
+    if prop.identifier == PropertyId.RESPONSE_TOPIC and name_fault(prop.value.decode("utf-8", "replace")):
+        return "a response topic that is none"
+    return ""
 
 
 def _read_value(reader: Reader, form: int) -> bytes:

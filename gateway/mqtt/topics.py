@@ -13,6 +13,7 @@ MAX_BYTES = 65_535
 MAX_LEVELS = 201
 """Most levels of a topic name or filter: Mosquitto ends a connection that names one of more."""
 NO_SHARED_FILTER = "has no filter after $share/<group>/"
+NO_SHARED_GROUP = "has no group name after $share/"
 
 _SHARE = "$share"
 
@@ -37,7 +38,9 @@ def filter_fault(topic_filter: str) -> str | None:
         _, group, topic_filter = (*topic_filter.split("/", 2), "", "")[:3]
         if not topic_filter:
             return NO_SHARED_FILTER
-        if not group or "+" in group or "#" in group:  # [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+        if group in {"", "+"}:
+            return NO_SHARED_GROUP
+        if "+" in group or "#" in group:  # [MQTT-4.8.2-1], [MQTT-4.8.2-2]
             return "has no valid group name after $share/"
     # Counting is done by the interpreter's own loops: a hostile filter has 65,535 levels.
     if "#" in topic_filter[:-1] or (topic_filter[-1] == "#" and topic_filter[-2:] not in {"#", "/#"}):

@@ -221,7 +221,10 @@ class BusConnection(asyncio.Protocol):
 
     def _take(self, packet: Packet | Delivery) -> None:
         if isinstance(packet, Delivery):
-            self._handler(self, packet)
+            try:
+                self._handler(self, packet)
+            except Exception as error:  # noqa: BLE001 - a fault of ours costs this message, not all behind it
+                _log.error("internal error", topic=packet.topic, exc_info=error)
             if packet.packet_id:
                 self._write(encode_ack(PacketType.PUBACK, packet.packet_id))
         else:

@@ -7,6 +7,7 @@ device may take to say who it is, and how long the bus may take to answer.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, cast
 
 from gateway.core.addresses import host_of
@@ -41,11 +42,16 @@ from gateway.core.events import (
     Turn,
 )
 from gateway.core.identity import Device
+from gateway.faults import contain, contained
 from gateway.mqtt.reasons import Reason
+from gateway.net.acknowledged import acknowledge_at_once
 from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
+from gateway.net.presence import has_left
 from gateway.net.tls import certificate_name
+from gateway.net.tls_account import TlsAccount
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, LoginRefused
+from gateway.tls_records import TooLittleData, tls_of
 
 if TYPE_CHECKING:
     from gateway.net.door import Door
@@ -67,6 +73,7 @@ class DeviceLink(asyncio.Protocol):
     __slots__ = (
         "_bus",
         "_deadline",
+        "_deciding",
         "_door",
         "_paused",
         "_transport",
@@ -96,6 +103,8 @@ class DeviceLink(asyncio.Protocol):
         self._deadline = deadline
         self._transport: asyncio.Transport | None = None
         self._bus: BusLink | None = None
+        self._deciding: asyncio.Task[None] | None = None
+        """Its login, while that waits for a hash."""
         self._paused = 0
         self._write_paused = False
         self._unread = 0
@@ -105,37 +114,55 @@ class DeviceLink(asyncio.Protocol):
 
     # What asyncio calls
 
+    @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
         self._transport = cast("asyncio.Transport", transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(self._transport)
+        acknowledge_at_once(transport)
         self._door.arrived(self)
 
     def data_received(self, data: bytes) -> None:
         """A chunk from the device."""
-        commands = self.bridge.receive(DeviceBytes(data))
-        if commands:
-            self._carry_out(commands)
+        try:
+            if commands := self.bridge.receive(DeviceBytes(data)):
+                self._carry_out(commands)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is this connection's alone
+            self.fault(error)
 
     def bus_bytes(self, data: bytes) -> None:
         """A chunk from the bus."""
-        commands = self.bridge.receive(BusBytes(data))
-        if commands:
-            self._carry_out(commands)
+        try:
+            if commands := self.bridge.receive(BusBytes(data)):
+                self._carry_out(commands)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.fault(error)
 
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
+        if (tls := tls_of(self._transport)) is not None:
+            tls.forget()
         self._transport = None
+        self._door.forget(self)
         self._count_unread(0)
+        if isinstance(exc, ssl.SSLError):
+            self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
+            if self.device is not None:
+                self._door.tell(self, Report("session", "refused", self._why))
+        if self._deciding is not None:
+            self._deciding.cancel()  # its place in the queue is another's
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
         if bus is not None and bus.get_write_buffer_size():
-            # Nobody else looks after it once this link is forgotten.
+            # Nobody else looks after it any more.
             asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, bus.abort)
-        self._door.forget(self)
         if exc is not None:
             _log.debug("connection lost", address=self.address, reason=str(exc))
 
+    @contained
     def bus_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
         self._bus = None
@@ -143,12 +170,14 @@ class DeviceLink(asyncio.Protocol):
             _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
         self.receive(BusLost())
 
+    @contained
     def pause_writing(self) -> None:
         """The device reads slower than the bus writes."""
         self._write_paused = True
         if self._bus is not None:
             self._bus.pause_reading(DEVICE_FULL)
 
+    @contained
     def resume_writing(self) -> None:
         """The device caught up."""
         self._write_paused = False
@@ -156,12 +185,14 @@ class DeviceLink(asyncio.Protocol):
         if self._bus is not None:
             self._bus.resume_reading(DEVICE_FULL)
 
+    @contained
     def pause_reading(self, reason: int) -> None:
         """Read nothing from the device for this reason."""
         if not self._paused and self._transport is not None:
             self._transport.pause_reading()
         self._paused |= reason
 
+    @contained
     def resume_reading(self, reason: int) -> None:
         """This reason is gone."""
         if not self._paused & reason:
@@ -172,13 +203,15 @@ class DeviceLink(asyncio.Protocol):
 
     # What the bridge says
 
+    @contained
     def receive(self, event: Event) -> None:
-        """Give the bridge an event and do what it says. A fault of ours ends this connection and no other."""
-        try:
-            self._carry_out(self.bridge.receive(event))
-        except Exception as error:  # noqa: BLE001 - whoever calls has other connections to see to
-            _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
-            self.abort("a fault of the gateway")
+        """Give the bridge an event and do what it says."""
+        self._carry_out(self.bridge.receive(event))
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours: it ends this connection and no other."""
+        _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
+        self.abort("a fault of the gateway")
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -216,17 +249,17 @@ class DeviceLink(asyncio.Protocol):
                 self._authenticate(command)
             case OpenBus(connect):
                 self._deadline = self._door.now() + 2 * _BUS_DEADLINE
-                self._door.tasks.start(self._open_bus(connect))
+                self._door.tasks.start(contain(self, self._open_bus(connect)))
             case Established():
+                if (tls := tls_of(self._transport)) is not None and self.bridge.meter and self.device:
+                    tls.trust(TlsAccount(self.bridge.meter, self._door.turns, self.device.device_id))
                 self.resume_reading(AUTHENTICATING)
                 identity = self.bridge.identity
-                _log.info(
+                grant = identity.grant if identity else None
+                self._note(
                     "connected",
-                    device=self.claimed,
-                    address=self.address,
                     client_id=identity.client_id if identity else None,
-                    narrowed=(identity.grant.narrowed or None) if identity and identity.grant else None,
-                    connection=self.connection_id,
+                    narrowed=(grant.narrowed or None) if grant else None,
                 )
             case Call():
                 identity = self.bridge.identity
@@ -242,7 +275,10 @@ class DeviceLink(asyncio.Protocol):
             case AwaitTurn():
                 self._await_turn()
             case Report():
-                self._door.tell(self, command)
+                if self.device is None:
+                    self._door.turn_away(self, command.reason)
+                else:
+                    self._door.tell(self, command)
             case Close(why):
                 self._close(why)
 
@@ -251,8 +287,9 @@ class DeviceLink(asyncio.Protocol):
             self.pause_reading(NOT_ITS_TURN)
             if self._bus is not None:
                 self._bus.pause_reading(NOT_ITS_TURN)
-            self._door.turns.wait(self.claimed or "", self._take_turn)
+            self._door.turns.wait(self.device.device_id if self.device else self.address, self._take_turn)
 
+    @contained
     def _take_turn(self) -> None:
         was, self._paused = self._paused, self._paused & ~NOT_ITS_TURN
         self.receive(_TURN)
@@ -268,20 +305,21 @@ class DeviceLink(asyncio.Protocol):
     # Who is there
 
     @property
-    def _host(self) -> str:
+    def host(self) -> str:
         """The IP address, without the port."""
         return host_of(self.address)
 
     def _authenticate(self, command: Authenticate) -> None:
         door = self._door
-        peer = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
-        certificate = certificate_name(peer)
+        certificate = certificate_name(
+            self._transport.get_extra_info("ssl_object") if self._transport else None
+        )
         try:
             admission = door.login.recognise(
                 username=command.username,
                 password=command.password,
                 certificate_id=certificate,
-                address=self._host,
+                address=self.host,
                 token=command.token,
             )
         except LoginRefused as refused:
@@ -291,7 +329,7 @@ class DeviceLink(asyncio.Protocol):
             door.shared.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            door.tasks.start(self._verify(command, certificate))
+            self._deciding = door.tasks.start(contain(self, self._verify(command, certificate)))
 
     async def _verify(self, command: Authenticate, certificate: str | None) -> None:
         door = self._door
@@ -300,8 +338,9 @@ class DeviceLink(asyncio.Protocol):
                 username=command.username,
                 password=command.password,
                 certificate_id=certificate,
-                address=self._host,
+                address=self.host,
                 token=command.token,
+                has_left=lambda: has_left(self._transport),
             )
         except LoginRefused as refused:
             self._refuse(refused)
@@ -318,7 +357,7 @@ class DeviceLink(asyncio.Protocol):
                 username=self.device.device_id.encode(),
                 password=None,
                 certificate_id=None,
-                address=self._host,
+                address=self.host,
                 token=token,
             )
         except LoginRefused as refused:
@@ -344,7 +383,6 @@ class DeviceLink(asyncio.Protocol):
             return  # it did not wait for the answer
         reason = self._door.admit(self, device)
         if reason is not None:
-            self._door.tell(self, Report("login", "refused", "as many connections as acl/limits.toml allows"))
             self.receive(AuthenticationFailed(reason))
             return
         self.device = device
@@ -367,8 +405,8 @@ class DeviceLink(asyncio.Protocol):
             _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
             self.receive(BusUnavailable())
             return
-        bus.answered()
         self._bus = link
+        bus.answered()
         if self.bridge.phase is not Phase.OPENING_BUS or link.transport is None:
             self._close_bus()
             return
@@ -381,6 +419,7 @@ class DeviceLink(asyncio.Protocol):
 
     # Time, and the end
 
+    @contained
     def tick(self, now: float, second: int) -> None:
         """A second went by: the one of this number."""
         phase = self.bridge.phase
@@ -390,16 +429,18 @@ class DeviceLink(asyncio.Protocol):
                 self._bus.resume_reading(OVER_RATE)
             self.receive(Tick(reading=not was, second=second))
             self._read_again(was)
+        elif phase is Phase.AUTHENTICATING and has_left(self._transport):
+            self.abort("it left before its login was decided")
         elif now < self._deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:
-            self.abort("no whole CONNECT within the deadline")
+            self.turn_away("no whole CONNECT within the deadline")
         elif phase is Phase.AUTHENTICATING:
             self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
         elif phase is Phase.OPENING_BUS:
             self._door.bus.failed("it accepts connections but does not answer")
             self._door.shared.counters.bus_connect_failures += 1
-            self.receive(BusUnavailable())
+            self.receive(BusUnavailable(asked=True))
         else:
             self.abort("its last bytes could not leave")
 
@@ -407,6 +448,11 @@ class DeviceLink(asyncio.Protocol):
         """Whether bytes for the bus are still to leave, the last of which may be a goodbye."""
         transport = self._bus.transport if self._bus is not None else None
         return transport is not None and transport.get_write_buffer_size() > 0
+
+    def turn_away(self, why: str) -> None:
+        """End it before anybody is authenticated."""
+        self._door.turn_away(self, why)
+        self.abort(why)
 
     def abort(self, why: str) -> None:
         """End it now, whatever is still to be written. `why` is for the log."""
@@ -418,12 +464,16 @@ class DeviceLink(asyncio.Protocol):
 
     def _close(self, why: str) -> None:
         self._deadline = self._door.now() + _CLOSE_DEADLINE
-        # Of strangers there may be any number: they are not worth a line each.
-        tell = _log.info if self.device else _log.debug
-        reason = self._why or why
-        tell(
-            "closed", device=self.claimed, address=self.address, reason=reason, connection=self.connection_id
-        )
+        self._note("closed", reason=self._why or why)
         self._close_bus()
         if self._transport is not None:
+            if (tls := tls_of(self._transport)) is not None:
+                tls.silence()
             self._transport.close()
+
+    def _note(self, event: str, **said: str | None) -> None:
+        """A line of its own for a device, within bounds; of strangers there may be any number."""
+        device = self.device
+        worth = device is not None and self._door.connects.worth_a_line(device.device_id, self.host)
+        tell = _log.info if worth else _log.debug
+        tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

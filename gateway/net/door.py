@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ from gateway.core.events import AccessWithdrawn, Answer, Event, PolicyChanged
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.shared import Shared
 from gateway.mqtt.reasons import Reason
+from gateway.net.connects import Connects
 from gateway.net.tasks import Tasks
+from gateway.net.turned_away import TurnedAway
 from gateway.net.turns import Turns
 from gateway.net.unread import Unread
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.security.login import Login
 
 if TYPE_CHECKING:
@@ -67,6 +69,14 @@ class Door:
     """Answers a request to the gateway itself. Must not block, and never raises for what a device asks."""
     turns: Turns = field(init=False)
     unread: Unread = field(default_factory=Unread)
+    may_connect: Callable[[str], bool] = lambda _: True
+    """Whether the device of this id may open one more connection now. It counts if it may."""
+    room: int = 2**31
+    """Established connections for which the system gives file descriptors."""
+    connects: Connects = field(default_factory=Connects)
+    """What of connections that come and go is told."""
+    turned_away: TurnedAway = field(default_factory=TurnedAway)
+    """What of strangers is told."""
     links: set[DeviceLink] = field(default_factory=set)
     """All connections, from the end of the TLS handshake on."""
     _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
@@ -82,7 +92,7 @@ class Door:
         if len(self._newcomers) >= _NEWCOMERS_MAX:
             oldest = next(iter(self._newcomers))
             del self._newcomers[oldest]
-            oldest.abort("others wait, and it has not said who it is")
+            oldest.turn_away("others wait, and it has not said who it is")
         self.links.add(link)
         self._newcomers[link] = None
 
@@ -91,14 +101,24 @@ class Door:
         self._newcomers.pop(link, None)
 
     def admit(self, link: DeviceLink, device: Device) -> Reason | None:
-        """Take a device in; a reason when there is no room for it."""
+        """Take a device in; a reason, which is told within bounds, when there is no room for it."""
         limits = self.shared.policy.limits
         same = self._by_device.get(device.device_id, ())
-        if self._admitted >= limits.connections or len(same) >= limits.connections_per_device:
-            return Reason.QUOTA_EXCEEDED
+        if not self.may_connect(device.device_id):
+            why = "more connects a minute than acl/limits.toml allows"
+            return self._turn_away(link, device, Reason.CONNECTION_RATE_EXCEEDED, why)
+        full = self._admitted >= min(limits.connections, self.room)
+        if full or len(same) >= limits.connections_per_device:
+            why = "as many connections as acl/limits.toml allows"
+            return self._turn_away(link, device, Reason.QUOTA_EXCEEDED, why)
         self._by_device.setdefault(device.device_id, set()).add(link)
         self._admitted += 1
         return None
+
+    def _turn_away(self, link: DeviceLink, device: Device, reason: Reason, why: str) -> Reason:
+        if self.connects.first_turned_away(device.device_id, reason):
+            self.tell(link, Report("login", "refused", why), proven=True)
+        return reason
 
     def forget(self, link: DeviceLink) -> None:
         """The connection is gone."""
@@ -114,49 +134,45 @@ class Door:
                 del self._by_device[link.device.device_id]
 
     async def policy_changed(self) -> None:
-        """Another policy is in force: every live connection is judged by it from its next packet on.
+        """Another policy is in force: every live connection is judged by it from its next packet on."""
 
-        Some at a time: with thousands of them no message waits for all.
-        """
-        async for link in self._some_at_a_time([link for same in self._by_device.values() for link in same]):
+        def tell(link: DeviceLink) -> None:
             if link.device is not None:
                 link.receive(PolicyChanged(link.device))
 
+        await _each([link for same in self._by_device.values() for link in same], tell)
+
     def devices_changed(self, touched: frozenset[str]) -> None:
-        """These devices were added, changed or removed in the store: tell their connections, some at a time.
+        """These devices were added, changed or removed in the store: their connections are told.
 
         Nobody comes in by what was before: `find` says what is now.
         """
-        self.tasks.start(self._tell_devices(touched))
-
-    async def _tell_devices(self, touched: frozenset[str]) -> None:
         live = [link for device_id in touched for link in self._by_device.get(device_id, ())]
-        async for link in self._some_at_a_time(live):
-            if link.device is None or link.bridge.phase is Phase.CLOSED:
-                continue
-            consequence = self._consequence(link, self.find(link.device.device_id))
-            if isinstance(consequence, AccessWithdrawn):
-                self.tell(link, Report("session", "refused", consequence.why))
-            link.receive(consequence)
+        if live:
+            self.tasks.start(_each(live, self._device_changed))
 
-    @staticmethod
-    async def _some_at_a_time(links: Sequence[DeviceLink]) -> AsyncIterator[DeviceLink]:
-        for number, link in enumerate(links, 1):
-            yield link
-            if number % _TOLD_TOGETHER == 0:
-                await asyncio.sleep(0)
+    def _device_changed(self, link: DeviceLink) -> None:
+        if link.device is None or link.bridge.phase is Phase.CLOSED:
+            return
+        consequence = self._consequence(link, self.find(link.device.device_id))
+        if isinstance(consequence, AccessWithdrawn):
+            self.tell(link, Report("session", "refused", consequence.why))
+        link.receive(consequence)
 
     async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
-        """Other keys verify tokens: end the connections whose token is not good any more, some at a time.
+        """Other keys verify tokens: end the connections whose token is not good any more.
 
         `distrust` says why one is not; empty when it is. Whoever comes in meanwhile is judged by those keys.
         """
         why = "The key that signed the token was destroyed, or its time is over."
-        async for link in self._some_at_a_time([link for same in self._by_device.values() for link in same]):
+
+        def tell(link: DeviceLink) -> None:
             grant = link.bridge.identity.grant if link.bridge.identity is not None else None
             if grant is not None and link.bridge.phase is not Phase.CLOSED and distrust(grant):
                 self.tell(link, Report("session", "refused", why))
                 link.receive(AccessWithdrawn(why))
+
+        await _each([link for same in self._by_device.values() for link in same], tell)
 
     def _consequence(self, link: DeviceLink, device: Device | None) -> Event:
         if device is None:
@@ -171,25 +187,43 @@ class Door:
         link.device = device
         return PolicyChanged(device)
 
-    def tell(self, link: DeviceLink, report: Report) -> None:
-        """Make an audit event of a report."""
-        reason = report.reason if report.count == 1 else f"{report.reason} ({report.count})"
+    def turn_away(self, link: DeviceLink, why: str) -> None:
+        """Tell that nobody was authenticated on this link, unless the same was told of the same network."""
+        if self.turned_away.first(link.host, why):
+            self.tell(link, Report("login", "refused", why))
+
+    def tell(self, link: DeviceLink, report: Report, *, proven: bool = False) -> None:
+        """Make an audit event of a report. `proven`: the device has shown who it is, and was not let in."""
         identity: Identity | None = link.bridge.identity
+        known = proven or identity is not None or link.device is not None
         self.audit.emit(
             AuditEvent(
                 time=self.shared.now(),
                 kind=Kind(report.kind),
                 outcome=Outcome(report.outcome),
-                reason=reason,
+                reason=report.reason,
                 device=identity.device_id if identity else link.claimed,
                 address=link.address,
                 request_id=link.connection_id,
                 topic=report.topic or None,
                 action=report.action or None,
                 rule=report.rule or None,
+                count=report.count,
+                source=Source.DEVICE if known else Source.STRANGER,
             )
         )
 
     def now(self) -> float:
         """The loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
+
+
+async def _each(links: Sequence[DeviceLink], tell: Callable[[DeviceLink], None]) -> None:
+    """Tell each of them, some at a time, so that no message waits for all. A fault ends its own link."""
+    for number, link in enumerate(links, 1):
+        try:
+            tell(link)
+        except Exception as error:  # noqa: BLE001 - the others are to hear of the change all the same
+            link.fault(error)
+        if number % _TOLD_TOGETHER == 0:
+            await asyncio.sleep(0)

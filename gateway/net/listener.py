@@ -12,20 +12,21 @@ import socket
 import ssl
 from collections.abc import Sequence
 
-from gateway.core.addresses import plain, shown
-from gateway.core.commands import Report
+from gateway.core.addresses import is_loopback, plain, shown
 from gateway.core.events import ShuttingDown
 from gateway.core.limits import CONNECT_DEADLINE
 from gateway.net.device_link import DeviceLink
 from gateway.net.door import Door
 from gateway.net.heap import map_large_blocks
+from gateway.net.tls_faults import in_words
 from gateway.observe.logs import get_logger
 from gateway.sockets import Address, listen
 
 _BACKLOG = 1024
 _PENDING_MAX = 1024
 """TLS handshakes under way at once."""
-_ACCEPTS_AT_ONCE = 64
+_ACCEPTS_AT_ONCE = 8
+"""In one turn of the loop: each is most of a millisecond of handshake later."""
 _SLICES = 5
 """Links get their tick in so many turns a second, to spread the work."""
 _TICKED_TOGETHER = 64
@@ -39,7 +40,7 @@ _log = get_logger()
 
 
 class Listener:
-    """Listens on its addresses. `tls` None is for a loopback bind only, which the settings see to."""
+    """Listens on its addresses. With `tls` None for peers on this machine alone, however it was bound."""
 
     def __init__(self, door: Door, tls: ssl.SSLContext | None) -> None:
         self._door = door
@@ -83,6 +84,9 @@ class Listener:
             except OSError as error:
                 self._rest(server, error)
                 return
+            if self.tls is None and not is_loopback(address[0]):
+                connection.close()
+                continue
             connection.settimeout(0)
             if len(self._pending) >= _PENDING_MAX:
                 oldest = next(iter(self._pending))
@@ -115,13 +119,14 @@ class Listener:
                 ssl_handshake_timeout=CONNECT_DEADLINE if self.tls else None,
                 ssl_shutdown_timeout=2.0 if self.tls else None,
             )
-        except (OSError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
             connection.close()
-            if isinstance(error, ssl.SSLError):
-                self._door.tell(link, Report("login", "refused", f"TLS: {error.reason or error}"))
+            why = in_words(error) if isinstance(error, OSError) else None
+            if why is not None:
+                self._door.turn_away(link, why)
             _log.debug("handshake failed", address=address, reason=str(error) or type(error).__name__)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            if not isinstance(error, OSError):
+                raise  # a fault of ours is told by `Tasks`
 
     def _with_mapped_buffer(self, link: DeviceLink) -> DeviceLink:
         # Called right before the TLS buffer is made. Dialled back soon after the last newcomer.

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from gateway.security.key_type import rsa_twin
+from gateway.tls_records import Context
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
@@ -16,7 +17,7 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.
     Session tickets are off: each costs the handshake two more messages, and a resumed session would
     keep a client certificate alive that was replaced meanwhile.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_TICKET

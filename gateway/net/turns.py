@@ -41,14 +41,16 @@ class Turns:
         """A turn of the event loop begins: those who wait come before what arrives in it."""
         work, waiting = self._work, self._waiting
         work.begin()
-        while waiting and work.done < TURN:
-            device_id, links = waiting.popitem(last=False)
-            take = links.popleft()
-            if links:
-                waiting[device_id] = links  # behind all the others
-            take()
-        # What arrives now has a turn's worth of its own: a message alone does not wait behind a backlog.
-        work.begin()
-        self._scheduled = bool(waiting)
-        if waiting:
-            asyncio.get_running_loop().call_soon(self._begin)
+        try:
+            while waiting and work.done < TURN:
+                device_id, links = waiting.popitem(last=False)
+                take = links.popleft()
+                if links:
+                    waiting[device_id] = links  # behind all the others
+                take()
+        finally:
+            # What arrives now has a turn's worth of its own: a message alone does not wait behind a backlog.
+            work.begin()
+            self._scheduled = bool(waiting)
+            if waiting:
+                asyncio.get_running_loop().call_soon(self._begin)

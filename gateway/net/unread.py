@@ -6,6 +6,7 @@ own (PUBACKs to what is refused, answers of services) are made as long as the de
 
 from __future__ import annotations
 
+from gateway.core.budgets import FREE
 from gateway.core.limits import Limits
 
 _ANSWERS = 1_048_576
@@ -32,4 +33,4 @@ class Unread:
         else:
             self._by_device.pop(device_id, None)
         most = _ANSWERS + 2 * limits.packet_size
-        return size <= 0 or (mine <= most and self._in_all <= _IN_ALL * most)
+        return size <= 0 or (mine <= most and (mine <= FREE or self._in_all <= _IN_ALL * most))

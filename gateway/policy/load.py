@@ -15,7 +15,7 @@ from pathlib import Path
 from gateway.core.identity import is_device_id
 from gateway.core.limits import Limits
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
-from gateway.core.rules import template_fault
+from gateway.core.rules import OnDeniedWill, template_fault
 from gateway.files import why
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.cases import read_cases
@@ -105,12 +105,23 @@ def _roles(folder: Path, problems: list[str]) -> Iterator[Role]:
                 f"{file}: a role's name has only letters, digits and . _ -, and 64 at most; rename it"
             )
         if block := read(file, problems, missing="restore it or remove the link"):
-            block.only("description", "allow", "deny")
+            block.only("description", "will", "allow", "deny")
             blocks = [(effect, inner) for effect in Effect for inner in block.blocks(effect)]
             if not blocks:
                 block.problem("the role has no rule; write an [[allow]] block, or remove the file")
             rules = [rule for effect, inner in blocks for rule in _rules(inner, effect, name)]
-            yield Role(name, block.text("description", ""), tuple(rules))
+            yield Role(name, block.text("description", ""), tuple(rules), _will(block))
+
+
+def _will(block: Block) -> OnDeniedWill | None:
+    if "will" not in block.values:
+        return None
+    try:
+        return OnDeniedWill(block.text("will"))
+    except ValueError:
+        known = " or ".join(f'"{one}"' for one in OnDeniedWill)
+        block.problem(f'"will" says what becomes of a CONNECT whose will is refused: {known}', key="will")
+        return None
 
 
 def _rules(block: Block, effect: Effect, role: str) -> Iterator[Rule]:

@@ -13,6 +13,7 @@ from gateway.core.identity import Identity
 from gateway.core.policy import Action, Decision, Effect, Policy, Rule
 from gateway.core.rules import template_values
 from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
+from gateway.policy.never import own_prefix
 
 _OWN_RULE = 5
 """What a rule more costs, where a change of one level costs 2 and another role 3 and more."""
@@ -67,7 +68,8 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
         return Explanation(identity, action, topic, decision, None, "the topic itself has to change.")
     asked = unshared(topic)
     if policy.reserves(asked):
-        change = "no rule can; the service topics are the gateway's own."
+        vain = _vain(access.rules(), action, asked)
+        change = f"no rule can, for the service topics are the gateway's own{vain}; {own_prefix(policy)}."
         return Explanation(identity, action, topic, decision, None, change)
     if missing := policy.missing(identity.roles):
         change = f"write the rules of {', '.join(missing)}, or give the device other roles."
@@ -83,6 +85,14 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
     if parts:
         change = f"subscribe to {'that' if len(parts) == 1 else 'those'} alone; or, for all of it, {change}"
     return Explanation(identity, action, topic, decision, nearest, change, parts)
+
+
+def _vain(rules: tuple[Rule, ...], action: Action, asked: str) -> str:
+    """The rules that say it all the same, in words."""
+    found = [
+        f"{rule.file}:{rule.line}" for rule in rules if action in rule.actions and covers(rule.topic, asked)
+    ]
+    return f" ({' and '.join(found)} can never match there)" if found else ""
 
 
 def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[str, Rule]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -38,23 +40,22 @@ class _Permissions(msgspec.Struct, forbid_unknown_fields=True):
 
 ACTIONS = _Permissions.__struct_fields__
 
+CLOCK_AHEAD = 30
+"""Seconds that the clock of whoever shares JWT_SECRET may be ahead of ours."""
+
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Date = _Seconds | Annotated[float, msgspec.Meta(ge=0, le=2**53)]
+"""NumericDate (RFC 7519, 2), which may be a fraction."""
+_Audience = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=16)]
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _Digest = Annotated[str, msgspec.Meta(pattern=rf"\A[0-9a-f]{{{_NARROWED_DIGITS}}}\Z")]
 
 
-class _Claims(msgspec.Struct):
-    """Required, but for those that are our own; a claim that is not here is ignored (RFC 7519, 4).
-
-    Whoever shares JWT_SECRET (HS256) may issue tokens too, and need not know of those.
-    """
+class _Common(msgspec.Struct, kw_only=True):
+    """What is required of every token, and what may be there."""
 
     iss: Literal["mqtt-security-gateway"]
     sub: str
-    aud: Literal["mqtt"]
-    iat: _Seconds
-    nbf: _Seconds
-    exp: _Seconds
     jti: _Id
     roles: tuple[str, ...]
     permissions: _Permissions
@@ -70,7 +71,28 @@ class _Claims(msgspec.Struct):
     """`kid` of those before it in its chain, where another key than its own signed them."""
 
 
-_decoder = msgspec.json.Decoder(_Claims)
+class _Claims(_Common, kw_only=True):
+    """As we write them; a claim that is not here is ignored (RFC 7519, 4)."""
+
+    aud: Literal["mqtt"]
+    iat: _Seconds
+    nbf: _Seconds
+    exp: _Seconds
+
+
+class _Shared(_Common, kw_only=True):
+    """As others write them, who share JWT_SECRET (HS256) and may issue tokens too, by their own libraries."""
+
+    aud: Literal["mqtt"] | _Audience
+    iat: _Date
+    nbf: _Date
+    exp: _Date
+
+
+_ours = msgspec.json.Decoder(_Claims)
+_shared = msgspec.json.Decoder(_Shared)
+_MISSING = re.compile(r"missing required field `(\w+)`(?: - at `\$\.(\w+))?")
+_WRONG = re.compile(r" - at `\$\.(\w+)")
 
 
 def narrowed_to(permissions: Mapping[str, tuple[str, ...]]) -> str:
@@ -106,13 +128,25 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
 
     `payload` is the token's middle part, `key_id` the key that signed it; `shared`: others have it too.
     """
+    claims: _Claims | _Shared
     try:
-        claims = _decoder.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+        text = base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))
+        claims = _shared.decode(text) if shared else _ours.decode(text)
+    except msgspec.ValidationError as error:
+        raise NotClaims(_fault(str(error))) from None
     except (ValueError, RecursionError):
         raise NotClaims("claims that are not those of a token") from None
     theirs = None in {claims.root, claims.epoch}
     if theirs and not shared:
-        raise NotClaims("claims that are not those of a token")
+        name = "root" if claims.root is None else "epoch"
+        raise NotClaims(f'claims that are not those of a token: "{name}" is missing')
+    if AUDIENCE not in ((claims.aud,) if isinstance(claims.aud, str) else claims.aud):
+        raise NotClaims('claims that are not those of a token: "aud" is for somebody else')
+    # A second that has begun is over for the end of a token, and not yet there for its beginning.
+    issued_at, expires_at = math.floor(claims.iat), math.floor(claims.exp)
+    # What was renewed from such a token is never issued before it, so that it has its clock.
+    by_their_clock = shared and (theirs or claims.root != claims.jti)
+    begins = math.ceil(max(claims.nbf, claims.iat)) - (CLOCK_AHEAD if by_their_clock else 0)
     some = claims.permissions
     filters = (some.publish, some.subscribe, some.encrypt, some.decrypt)
     if not is_device_id(claims.sub) or any(filter_fault(one) for each in filters for one in each):
@@ -126,12 +160,22 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
         token_id=claims.jti,
         root=claims.root or claims.jti,
         epoch=claims.epoch,
-        issued_at=claims.iat,
-        expires_at=claims.exp,
+        issued_at=issued_at,
+        expires_at=expires_at,
         permissions=permissions,
         key_id=key_id,
         prior_keys=claims.prior_kids or (),
         narrowed=narrowed,
-        root_issued_at=claims.iat if claims.root_iat is None else min(claims.root_iat, claims.iat),
+        root_issued_at=issued_at if claims.root_iat is None else min(claims.root_iat, issued_at),
     )
-    return claims.sub, grant, max(claims.nbf, claims.iat)
+    return claims.sub, grant, begins
+
+
+def _fault(words: str) -> str:
+    """Which claim is missing or can't be. The decoder's own words would quote its value."""
+    if found := _MISSING.search(words):
+        name = f"{found[2]}.{found[1]}" if found[2] else found[1]
+        return f'claims that are not those of a token: "{name}" is missing'
+    if found := _WRONG.search(words):
+        return f'claims that are not those of a token: "{found[1]}" is not what it has to be'
+    return "claims that are not those of a token"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import binascii
+import codecs
+import contextlib
 import hmac
 import secrets
+from collections.abc import Iterator
 from typing import NoReturn
 
 
@@ -34,3 +38,13 @@ class Secret:
 def generate_device_secret() -> Secret:
     """A new device secret: 256 random bits as URL-safe base64 text (43 characters)."""
     return Secret(secrets.token_urlsafe(32).encode("ascii"))
+
+
+def spellings(secret: bytes) -> Iterator[bytes]:
+    """A secret as it came, and as a key may stand in it: between blanks, or as the Base64 of a PEM file."""
+    yield secret
+    if bare := secret.removeprefix(codecs.BOM_UTF8).strip():
+        yield bare
+    with contextlib.suppress(binascii.Error):
+        if inner := binascii.a2b_base64(b"".join(secret.split()), strict_mode=True):
+            yield inner

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.core.identity import Device, Grant
 from gateway.core.keyring import Key, KeyState
 from gateway.security.claims import ACTIONS, PRIOR_KIDS_MAX, NotClaims, claims_of, narrowed_to, read_claims
+from gateway.security.secrets import spellings
 
 if TYPE_CHECKING:
     from gateway.security.login import Lookup
@@ -117,11 +118,14 @@ class SigningKeys:
     @classmethod
     def of_secret(cls, secret: bytes) -> SigningKeys:
         """HS256 with JWT_SECRET, of at least 32 bytes: tokens of no other algorithm are taken then."""
+        if b"-----BEGIN " in secret:  # PyJWT knows whole ones; a piece of one is none either
+            raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes")
         if len(secret) < 32:
             raise ValueError("JWT_SECRET has at least 32 bytes")  # RFC 7518, 3.2
         try:
             # What looks like a key of another kind is no secret: its public half may be known to all.
-            jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+            for spelling in spellings(secret):
+                jwt.get_algorithm_by_name("HS256").prepare_key(spelling)
         except jwt.InvalidKeyError:
             raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes") from None
         return cls("HS256", _SigningKey(_SECRET_KEY_ID, secret, secret, None), [])

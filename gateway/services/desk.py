@@ -26,7 +26,10 @@ from gateway.services.office import TokenOffice
 from gateway.services.rates import Rates
 from gateway.services.replays import Replays
 from gateway.services.shapes import Code, Refusal, Request, issued, opened, put, refused, valid
+from gateway.services.wishes import read_wish
 
+_SHOWN = frozenset({Service.ENCRYPT, Service.DECRYPT})
+"""Whose requests carry a token over the bus."""
 _CALLERS_KEPT = 1_024
 _TOPICS_KEPT = 32
 _TOPIC_KEPT_MAX = 256
@@ -125,6 +128,9 @@ class Desk:
             self._count(identity.device_id)
             if replays is not None:
                 self._demand_new(replays, request)
+            request.demand_read(call.service)
+            if replays is None and call.service in _SHOWN and request.token is not None:
+                caller = self._shown(request.token, caller)
             body, report = self._serve(call.service, request, caller)
         except Refusal as refusal:
             return self.refuse(call, request, refusal, topic)
@@ -189,6 +195,14 @@ class Desk:
                 Code.REPLAYED, 'This "request_id" was used within the last minute: give each request its own.'
             )
 
+    def _shown(self, token: str, caller: _Caller) -> _Caller:
+        """Through 8883 a token is not needed. Whoever shows one all the same is judged by it."""
+        bearer, _ = self._bearers.identity(token, peer=caller.identity.device_id)
+        if bearer.device_id != caller.identity.device_id:
+            words = 'This "token" is another device\'s: leave it out, the connection says who asks.'
+            raise Refusal(Code.NOT_AUTHORIZED, words)
+        return self._caller(bearer)
+
     def _serve(self, service: Service, request: Request, caller: _Caller) -> tuple[bytes, Report | None]:
         if service is Service.ENCRYPT:
             return self._encrypt(request, caller), None
@@ -199,7 +213,7 @@ class Desk:
         if request.device_id not in {None, caller.identity.device_id}:
             words = 'A token is issued to the device that asks: leave "device_id" out, or give your own.'
             raise Refusal(Code.NOT_AUTHORIZED, words)
-        return self._auth(caller.identity)
+        return self._auth(request, caller.identity)
 
     def _encrypt(self, request: Request, caller: _Caller) -> bytes:
         message, data, topic = request.message, request.data, request.topic
@@ -240,7 +254,8 @@ class Desk:
         bearer, grant = self._bearers.identity(token, peer=caller.identity.device_id)
         return valid(bearer.device_id, grant, self._shared.now())
 
-    def _auth(self, identity: Identity) -> tuple[bytes, Report]:
+    def _auth(self, request: Request, identity: Identity) -> tuple[bytes, Report]:
+        wish = read_wish(request.ttl, request.permissions)
         device = self._lookup.get(identity.device_id) if self._lookup.available else None
         grant = identity.grant
         if not self._lookup.available:
@@ -251,6 +266,6 @@ class Desk:
             raise Refusal(Code.NOT_ACCEPTED, "The device is not accepted now: ask the administrator.")
         if grant is not None and self._shared.now() >= grant.expires_at * 1_000:
             raise Refusal(Code.TOKEN_EXPIRED, "The token that was shown has expired.")
-        token = self._office.issue(device, source="auth", parent=grant)
+        token = self._office.issue(device, source="auth", parent=grant, wish=wish)
         report = Report("token", "done", f"issued {token.grant.token_id}", Service.AUTH)
         return issued(token, self._shared.now()), report

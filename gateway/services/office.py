@@ -6,7 +6,7 @@ they have shown who they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.shared import Shared
@@ -14,6 +14,7 @@ from gateway.security.tokens import ChainOver, Issued, PermissionsTooLong, Token
 from gateway.services import refusals
 from gateway.services.rates import Rates
 from gateway.services.shapes import Code, Refusal
+from gateway.services.wishes import NOTHING_LESS, Wish, excess
 from gateway.store import IssuedToken
 
 _UNSAVED_MAX = 10_000
@@ -30,11 +31,14 @@ class TokenOffice:
         self._rates = Rates(shared.now)
         self._unsaved: list[IssuedToken] = []
 
-    def issue(self, device: Device, *, source: str, parent: Grant | None = None) -> Issued:
-        """A token for a device that has shown who it is, with all that the policy allows it now.
+    def issue(
+        self, device: Device, *, source: str, parent: Grant | None = None, wish: Wish = NOTHING_LESS
+    ) -> Issued:
+        """A token for a device that has shown who it is, with all that the policy allows it now, or less.
 
         `source` is `auth` or `api`, for the record. With a token (`parent`) one gets no more than that one
-        grants, and it is revoked with it; renewing it in turn has an end (JWT_CHAIN_MAX). Raises Refusal.
+        grants, and it is revoked with it; renewing it in turn has an end (JWT_CHAIN_MAX). `wish` is granted
+        to the letter or not at all. Raises Refusal.
         """
         policy = self._shared.policy
         if not self._rates.take(device.device_id, policy.limits.tokens_per_minute, _MINUTE):
@@ -49,9 +53,18 @@ class TokenOffice:
                 why="the store does not take the records of issued tokens",
             )
         identity = Identity(device.device_id, device.roles, device.labels, client_id="", grant=parent)
-        permissions = policy.access(identity).permissions()
+        permissions: Mapping[str, Sequence[str]] = policy.access(identity).permissions()
+        if wish.permissions is not None:
+            if more := excess(wish.permissions, permissions):
+                words = f'"permissions" asks for more than the device may have: {more}.'
+                raise Refusal(
+                    Code.NOT_AUTHORIZED, words, why="a token was to allow more than its device may do"
+                )
+            permissions = wish.permissions
         try:
-            issued = self._tokens.issue(device, permissions, parent=parent)
+            issued = self._tokens.issue(
+                device, permissions, ttl=wish.ttl, parent=parent, narrowed=wish.permissions is not None
+            )
         except PermissionsTooLong as error:
             words = "This device's rights do not fit into a token: its roles need fewer rules."
             raise Refusal(Code.TOO_LARGE, words, why=str(error)) from None
@@ -59,6 +72,10 @@ class TokenOffice:
             raise Refusal(Code.TOKEN_EXPIRED, str(error)) from None
         except TokenRefused as error:
             raise refusals.of_token(error) from None
+        life = issued.grant.expires_at - issued.grant.issued_at
+        if wish.ttl is not None and life < wish.ttl:
+            words = f'"ttl" is longer than a token may live for this device now: {life} seconds at most.'
+            raise Refusal(Code.NOT_AUTHORIZED, words)
         self._shared.counters.tokens_issued += 1
         self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
         return issued

@@ -7,7 +7,6 @@ What is asked and granted is `gateway.services.desk`'s.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from gateway.core.calls import answer_packet
 from gateway.core.commands import Call, Report, Service
 from gateway.core.events import Answer
 from gateway.core.identity import Identity
-from gateway.core.reports import Reports
 from gateway.core.shared import Shared
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
@@ -23,7 +21,7 @@ from gateway.net.bus_client import Account, BusClient, BusConnection
 from gateway.net.bus_reader import Delivery
 from gateway.net.door import Bus
 from gateway.net.tasks import Tasks
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, Login, LoginRefused
 from gateway.services import refusals
@@ -43,6 +41,9 @@ _SECRET_MAX = 65_535
 _TOLD_MAX = 64
 _OPTIONS = 1 | 0x04 | 0x20
 """QoS 1; not what we publish ourselves; nothing retained, for it would be asked again at each reconnect."""
+
+_Who = tuple[str | None, Source]
+"""A device, and whether it has shown that it is that one."""
 
 _log = get_logger()
 
@@ -73,7 +74,6 @@ class BusServices:
         self._services = {f"{prefix}/{service}": service for service in Service}
         self._responses = frozenset(desk.response_topic(service) for service in Service)
         self._replays = Replays(shared.now)
-        self._reports = Reports()
         self._logins = 0
         self._client = BusClient(
             bus,
@@ -94,15 +94,7 @@ class BusServices:
             "services on the bus",
             reason="GATEWAY_BUS_SERVICES: whoever listens on the bus reads tokens, secrets and plaintext",
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._client.run())
-            group.create_task(self._tell_what_was_left_out())
-
-    async def _tell_what_was_left_out(self) -> None:
-        while True:
-            await asyncio.sleep(1)
-            self._reports.tick()
-            self._tell_pending(None, "")
+        await self._client.run()
 
     def _take(self, connection: BusConnection, delivery: Delivery) -> None:
         service = self._services.get(delivery.topic)
@@ -175,7 +167,7 @@ class BusServices:
 
     def _attend(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
         answer = self._desk.attend(call, request, identity, replays=self._replays)
-        self._give(connection, call, request, answer, identity.device_id)
+        self._give(connection, call, request, answer, (identity.device_id, Source.DEVICE))
 
     def _turn_away(
         self, connection: BusConnection, call: Call, request: Request, refused: LoginRefused
@@ -189,19 +181,24 @@ class BusServices:
         """Answer somebody who has not shown who it is; `claimed` is who it says it is."""
         self._shared.counters.service_requests[call.service] += 1
         answer = self._desk.refuse(call, request, refusal, self._public(call, request))
-        self._give(connection, call, request, answer, claimed)
+        self._give(connection, call, request, answer, (claimed, Source.STRANGER))
 
     def _give(
-        self, connection: BusConnection, call: Call, request: Request, answer: Answer, device_id: str | None
+        self,
+        connection: BusConnection,
+        call: Call,
+        request: Request,
+        answer: Answer,
+        who: _Who,
     ) -> None:
         """Send the answer. What the bus does not take must cost its caller the answer, not all the bus."""
-        self._tell(answer.report, device_id, request)
+        self._tell(answer.report, who, request)
         try:
             self._send(connection, answer)
         except PacketTooLarge as error:
             refusal = Refusal(Code.TOO_LARGE, "The answer is longer than the bus takes.", why=str(error))
             answer = self._desk.refuse(call, request, refusal, answer.topic)
-            self._tell(answer.report, device_id, request)
+            self._tell(answer.report, who, request)
             # Topic and Correlation Data are the caller's: with them no answer at all may fit.
             bare = replace(answer, topic=self._desk.response_topic(call.service), correlation=None)
             for shorter in (answer, bare):
@@ -224,34 +221,27 @@ class BusServices:
     def _send(self, connection: BusConnection, answer: Answer) -> None:
         connection.send(answer_packet(answer, answer.payload, connection.version, b""))
 
-    def _tell(self, report: Report | None, device_id: str | None, request: Request) -> None:
-        """Tell the admins: all that was done, and of the rest as much as one connection may cost."""
+    def _tell(self, report: Report | None, who: _Who, request: Request) -> None:
+        """Tell the admins."""
         if report is None:
             return
-        if report.outcome == Outcome.DONE:
-            self._reports.pending.append(report)
-        else:
-            self._reports.add(report)
-        self._tell_pending(device_id, request.request_id[:_TOLD_MAX].decode("utf-8", "replace").strip('"'))
-
-    def _tell_pending(self, device_id: str | None, request_id: str) -> None:
-        pending, self._reports.pending = self._reports.pending, []
-        for report in pending:
-            reason = report.reason if report.count == 1 else f"{report.reason} ({report.count})"
-            self._audit.emit(
-                AuditEvent(
-                    time=self._shared.now(),
-                    kind=Kind(report.kind),
-                    outcome=Outcome(report.outcome),
-                    reason=reason,
-                    device=device_id,
-                    address=ADDRESS,
-                    request_id=request_id or None,
-                    topic=report.topic or None,
-                    action=report.action or None,
-                    rule=report.rule or None,
-                )
+        device_id, source = who
+        request_id = request.request_id[:_TOLD_MAX].decode("utf-8", "replace").strip('"')
+        self._audit.emit(
+            AuditEvent(
+                time=self._shared.now(),
+                kind=Kind(report.kind),
+                outcome=Outcome(report.outcome),
+                reason=report.reason,
+                device=device_id,
+                address=ADDRESS,
+                request_id=request_id or None,
+                topic=report.topic or None,
+                action=report.action or None,
+                rule=report.rule or None,
+                source=source,
             )
+        )
 
 
 def _identity_of(admission: Admission) -> Identity:

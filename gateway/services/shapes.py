@@ -1,15 +1,16 @@
 """Requests and answers of the service topics as JSON, plain or in the bus's common message.
 
 Owns what may stand where. Must not know whether a request is granted. Every part of a request is read
-when it is asked for, and what nobody asks for is not looked at: so a request can be answered in its own
-shape and with its own `request_id`, whatever else is wrong with it. What is inside `message` is never
-decoded at all.
+when it is asked for: so a request can be answered in its own shape and with its own `request_id`, whatever
+else is wrong with it. A member that nobody would read is a fault, for whoever wrote it wants something; only
+the common message may have more of them. What is inside `message` is never decoded at all.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -74,17 +75,39 @@ class _Fields(msgspec.Struct, gc=False):
     topic: Raw = Raw()
     device_id: Raw = Raw()
     credentials: Raw = Raw()
+    ttl: Raw = Raw()
+    permissions: Raw = Raw()
     payload: Raw = Raw()
     message_type: Raw = Raw()
     message_id: Raw = Raw()
     source: Raw = Raw()
 
 
-class _Credentials(msgspec.Struct, gc=False):
+class _Only(_Fields, forbid_unknown_fields=True, gc=False):
+    """The same, and nothing else."""
+
+
+class _Credentials(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     secret: Raw = Raw()
 
 
+_ANYWHERE = ("request_id", "reply_to")
+_OF_SERVICE = {
+    Service.AUTH: ("device_id", "credentials", "ttl", "permissions", *_ANYWHERE),
+    Service.VALIDATE: ("token", *_ANYWHERE),
+    Service.ENCRYPT: ("token", "topic", "message", "data", *_ANYWHERE),
+    Service.DECRYPT: ("token", "message", *_ANYWHERE),
+}
+"""What a request may have."""
+_OTHERS = {
+    service: tuple(name for name in _Fields.__struct_fields__ if name not in known)
+    for service, known in _OF_SERVICE.items()
+}
+_UNKNOWN = re.compile("unknown field `(.*)`", re.DOTALL)
+_NAME_SHOWN = 64
+
 _fields = msgspec.json.Decoder(_Fields)
+_only = msgspec.json.Decoder(_Only)
 _credentials = msgspec.json.Decoder(_Credentials)
 _any = msgspec.json.Decoder(Raw)
 _text = msgspec.json.Decoder(str)
@@ -96,16 +119,19 @@ _encoder = msgspec.json.Encoder()
 class Request:
     """One request in either shape. Its properties raise Refusal for a value that is not what it must be."""
 
-    __slots__ = ("_inner", "_outer", "fault", "request_id", "source", "wrapped")
+    __slots__ = ("_inner", "_outer", "_strange", "fault", "request_id", "source", "wrapped")
 
     def __init__(self, payload: bytes) -> None:
         """Any bytes."""
         self.fault: Refusal | None = None
         """What is wrong with it as a whole: for whoever answers."""
+        self._strange: str | None = None
+        """The first member that nobody reads."""
         outer = self._outer = self._inner = self._read(payload, "A request")
         self.wrapped = bool(outer.payload or outer.message_type)
         """Whether it came in the common message."""
         if self.wrapped:
+            self._strange = None
             self._inner = self._read(_given(outer.payload), '"payload"')
         self.request_id = self._echo(self._inner.request_id or outer.request_id, "request_id")
         """To be given back, as JSON; empty for none."""
@@ -121,11 +147,25 @@ class Request:
         try:
             # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
             given.decode()
-            return _fields.decode(given)
+            try:
+                return _only.decode(given)
+            except msgspec.ValidationError as error:
+                found = _fields.decode(given)
+                strange = _UNKNOWN.search(str(error))
+                self._strange = strange[1] if strange else ""
+                return found
         except (ValueError, RecursionError):
             words = f"{name} has to be a JSON object in UTF-8."
             self.fault = Refusal(Code.INVALID_REQUEST, words)
             return _Fields()
+
+    def demand_read(self, service: Service) -> None:
+        """Raise Refusal for a member that this service would not read. One that is null asks for nothing."""
+        if self._strange is not None:
+            raise _not_read(self._strange, _OF_SERVICE[service])
+        for name in _OTHERS[service]:
+            if _given(getattr(self._inner, name)):
+                raise _not_read(name, _OF_SERVICE[service])
 
     def _echo(self, raw: Raw, name: str) -> bytes:
         value = _given(raw)
@@ -177,6 +217,16 @@ class Request:
         return _string(credentials.secret, "secret")
 
     @property
+    def ttl(self) -> object:
+        """How long a token shall be good, as it was said."""
+        return _said(self._inner.ttl)
+
+    @property
+    def permissions(self) -> object:
+        """What a token shall allow, as it was said."""
+        return _said(self._inner.permissions)
+
+    @property
     def message(self) -> bytes:
         """A JSON value, to the byte as it was sent; empty when there is none."""
         return bytes(self._inner.message)
@@ -189,6 +239,21 @@ class Request:
             return _base64.decode(given) if given else None
         except ValueError:
             raise Refusal(Code.INVALID_REQUEST, '"data" has to be base64 (RFC 4648, 4).') from None
+
+
+def _not_read(name: str, known: Sequence[str]) -> Refusal:
+    listed = ", ".join(f'"{one}"' for one in known)
+    words = f'"{name[:_NAME_SHOWN]}" is not known here: leave it out. Known are {listed}.'
+    return Refusal(Code.INVALID_REQUEST, words, why="a member that this service does not read")
+
+
+def _said(raw: Raw) -> object:
+    given = _given(raw)
+    try:
+        return msgspec.json.decode(given) if given else None
+    except (ValueError, RecursionError):
+        # What the decoder passed over may be no JSON after all.
+        raise Refusal(Code.INVALID_REQUEST, "A request has to be a JSON object in UTF-8.") from None
 
 
 def _given(raw: Raw) -> bytes:

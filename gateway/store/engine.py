@@ -24,7 +24,7 @@ from gateway.files import draft_of, is_closed, locked, make_folder, sync_folder,
 from gateway.store.errors import StoreError
 
 _SCHEME = "sqlite:///"
-HEAD = "0003"
+HEAD = "0004"
 """The newest step in `migrations/versions`: a database that is there needs none."""
 _BUSY_MILLISECONDS = 10_000
 _CONNECTIONS = 4  # one for the follower, and few tasks write; each costs a thread

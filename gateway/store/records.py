@@ -7,10 +7,11 @@ for two weeks, and no device can push out another one's.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from sqlalchemy import bindparam, case, delete, func, insert, select
+from sqlalchemy import case, delete, func, insert, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,7 +28,8 @@ _REDUCED_AT_ONCE = 4
 _EFFORT = 60_000
 """Steps of `gateway.core.templates` for one of them: some times what a device takes that does its work."""
 _IN_ALL = 500_000
-_REFUSALS_OF_A_DEVICE = 100
+_REFUSALS_OF_A_DEVICE = 600
+"""The oldest third, the newest, and of those between them as different ones as there are."""
 _REFUSALS_IN_ALL = 20_000
 
 _ACTIONS = frozenset(action.value for action in Action)
@@ -125,20 +127,41 @@ async def read_observations(
 
 
 async def add_refusals(connection: AsyncConnection, told: Sequence[Refusal]) -> None:
-    """Keep these, and of each device the newest."""
+    """Keep these, and of a device with too many those that say most."""
     # Whoever was told of a failure after the commit brings them once more.
     again = sqlite.insert(refusals).on_conflict_do_nothing()
     await connection.execute(again, [asdict(one) for one in told])
-    too_old = (
-        select(refusals.c.refusal_id)
-        .where(refusals.c.device_id == bindparam("its_device"))
-        .order_by(refusals.c.at.desc(), refusals.c.refusal_id)
-        .offset(_REFUSALS_OF_A_DEVICE)
+    many = (
+        select(refusals.c.device_id)
+        .where(refusals.c.device_id.in_({one.device_id for one in told}))
+        .group_by(refusals.c.device_id)
+        .having(func.count() > _REFUSALS_OF_A_DEVICE)
     )
-    await connection.execute(
-        delete(refusals).where(refusals.c.refusal_id.in_(too_old.scalar_subquery())),
-        [{"its_device": device_id} for device_id in {one.device_id for one in told}],
-    )
+    for device_id in (await connection.execute(many)).scalars().all():
+        its = refusals.c.device_id == device_id
+        rows = await connection.execute(
+            select(refusals).where(its).order_by(refusals.c.at, refusals.c.refusal_id)
+        )
+        kept = _telling([Refusal(**row) for row in rows.mappings()])
+        await connection.execute(delete(refusals).where(its, refusals.c.refusal_id.not_in(kept)))
+
+
+def _telling(rows: Sequence[Refusal]) -> list[str]:
+    """The ids of those to keep, of the refusals of one device from the oldest to the newest.
+
+    Whoever floods can push out neither its first refusals nor, from another part of the topic tree than its
+    decoys, what it did among them. Within a part chance decides (an id is random): nobody can choose.
+    """
+    third = max(1, _REFUSALS_OF_A_DEVICE // 3)
+    between = sorted(rows[third:-third], key=lambda one: one.refusal_id)
+    alike: Counter[tuple[str, str, str]] = Counter()
+    ranked: list[tuple[int, str]] = []
+    for one in between:
+        part = (one.action, one.rule, one.topic.partition("/")[0])
+        ranked.append((alike[part], one.refusal_id))
+        alike[part] += 1
+    ends = [one.refusal_id for one in (*rows[:third], *rows[-third:])]
+    return ends + [refusal_id for _, refusal_id in sorted(ranked)[: _REFUSALS_OF_A_DEVICE - len(ends)]]
 
 
 async def read_refusal(connection: AsyncConnection, refusal_id: str) -> Refusal | None:
@@ -149,14 +172,47 @@ async def read_refusal(connection: AsyncConnection, refusal_id: str) -> Refusal 
 
 
 async def prune(connection: AsyncConnection, now: int) -> None:
-    """Drop what is too old, and of too many the oldest."""
-    for table, at, most in (
+    """Drop what is too old, and of too many the oldest; of refusals first those of who has most of them."""
+    tables = (
         (observations, observations.c.last_at, _IN_ALL),
         (refusals, refusals.c.at, _REFUSALS_IN_ALL),
-    ):
+    )
+    for table, at, _ in tables:
         await connection.execute(delete(table).where(at < now - KEPT_SECONDS))
+    await _even_out(connection)
+    for table, at, most in tables:
         last = select(at).order_by(at.desc()).offset(most).limit(1)
         await connection.execute(delete(table).where(at <= last.scalar_subquery()))
+
+
+async def _even_out(connection: AsyncConnection) -> None:
+    """Leave as many refusals to each device as there is room for, its first and its newest."""
+    column = refusals.c
+    by_device = select(func.count()).select_from(refusals).group_by(column.device_id)
+    counts = sorted((await connection.execute(by_device)).scalars().all())
+    room = _REFUSALS_IN_ALL
+    if sum(counts) <= room:
+        return
+    most = 1
+    for left, count in zip(range(len(counts), 0, -1), counts, strict=True):
+        most = max(1, room // left)
+        if count > most:
+            break
+        room -= count
+    numbered = select(
+        column.refusal_id,
+        func.row_number()
+        .over(partition_by=column.device_id, order_by=(column.at, column.refusal_id))
+        .label("from_first"),
+        func.row_number()
+        .over(partition_by=column.device_id, order_by=(column.at.desc(), column.refusal_id.desc()))
+        .label("from_last"),
+    ).subquery()
+    first = most // 2
+    over = select(numbered.c.refusal_id).where(
+        numbered.c.from_first > first, numbered.c.from_last > most - first
+    )
+    await connection.execute(delete(refusals).where(column.refusal_id.in_(over)))
 
 
 async def forget(connection: AsyncConnection, device_id: str) -> None:

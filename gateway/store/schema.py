@@ -5,7 +5,18 @@ Types are kept to those that SQLite and PostgreSQL share, times are Unix seconds
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
 
 metadata = MetaData()
 
@@ -106,4 +117,16 @@ refusals = Table(
     Column("rule", String, nullable=False),
     Index("refusals_at", "at"),
     Index("refusals_device", "device_id", "at"),
+)
+
+# What devices hold on the bus, as hashes: the retained topics of each in one row, and a row for each session.
+holdings = Table(
+    "holdings",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("key", BigInteger, primary_key=True),
+    Column("lifetime", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("keys", LargeBinary, nullable=False),
 )

@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.core.holdings import Held
 from gateway.core.identity import OBSERVE_MOST, Device, Revocation, is_device_id, is_label
 from gateway.core.recorder import Observation
+from gateway.store import held as held_rows
 from gateway.store import records
 from gateway.store import tokens as token_rows
 from gateway.store.engine import Database, sqlite_path
@@ -161,6 +163,7 @@ class Store:
             await _log_change(connection, device_id)
             await token_rows.forget(connection, device_id, records=True)
             await records.forget(connection, device_id)
+            await held_rows.forget(connection, [device_id])
             result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
             if result.rowcount == 0:
                 raise UnknownDevice(device_id)
@@ -271,6 +274,36 @@ class Store:
         """Drop observations and refusals that are too old or too many."""
         async with self._database.transaction(write=True) as connection:
             await records.prune(connection, _now())
+
+    async def save_held(self, held: Sequence[Held]) -> None:
+        """Keep what devices hold on the bus, in the place of what was kept; nothing of a removed device."""
+        if held:
+            async with self._database.transaction(write=True) as connection:
+                await held_rows.save(connection, held)
+
+    async def held(self, device_id: str | None = None) -> list[Held]:
+        """What was kept of what a device holds, or all devices."""
+        async with self._database.transaction(write=False) as connection:
+            return await held_rows.read(connection, None if device_id is None else [device_id])
+
+    async def forget_held(self, device_ids: Collection[str] | None) -> None:
+        """Count what these devices hold from nothing, in a running gateway too; None: all rows go."""
+        async with self._database.transaction(write=True) as connection:
+            if device_ids is None:
+                await held_rows.forget_all(connection)
+                return
+            await held_rows.forget(connection, device_ids)
+            for device_id in device_ids:
+                await _log_change(connection, device_id)
+
+    async def take_forgotten(self) -> list[str]:
+        """Of which devices that was asked. Nobody else gets them."""
+        async with self._database.transaction(write=False) as connection:
+            device_ids = await held_rows.forgotten(connection)
+        if device_ids:
+            async with self._database.transaction(write=True) as connection:
+                await held_rows.forgot(connection, device_ids)
+        return device_ids
 
     async def add_key_uses(self, key_id: str, n: int) -> int:
         """Count `n` more uses of the sealing key; the answer is how many there are now."""

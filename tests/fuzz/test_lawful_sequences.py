@@ -211,7 +211,9 @@ class Lawful(RuleBasedStateMachine):
 
         if qos:
             self.bus_unacked[qos].append(self.bus_ids)
-        readable = not topic.startswith(SENSITIVE) or not shown or opens is not None
+        # An empty message that nobody sealed says no more than that the topic was cleared, with the flag.
+        cleared = not shown and retain
+        readable = not topic.startswith(SENSITIVE) or cleared or opens is not None
         content = opens if opens is not None and self.twin.reader else shown
         fits = not self.twin.max_size or len(form_of(content)) - 1 <= self.twin.max_size
         if (

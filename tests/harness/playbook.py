@@ -158,6 +158,10 @@ def refused(kind: str, topic: str, action: str = "publish") -> Report:
     return Report(kind, "refused", ANY, action, topic, ANY)
 
 
+TURNED_AWAY = Report("login", "refused", ANY)
+"""What the admins are told of a connection that is refused before anybody is authenticated."""
+
+
 def connack(code: int = 0, *, v5: bool = False, session: bool = False, props: bytes = b"") -> bytes:
     return raw.packet(0x20, bytes([session, code]) + (raw.properties(props) if v5 else b""))
 

@@ -211,6 +211,8 @@ class Twin:
         if packet.kind != peers.PUBLISH:
             return
         size = len(packet.payload)
+        if packet.topic.startswith(SENSITIVE) and not self.reader:
+            assert packet.payload or packet.retain, "nobody vouches for it"
         if packet.topic.startswith(SENSITIVE) and packet.payload and not self.reader:
             assert SECRET not in packet.payload
             size = len(unseal(packet.payload, packet.topic)[0])

@@ -5,22 +5,19 @@ from __future__ import annotations
 _CLOSED = ("(closed)",)
 _MALFORMED = ("e0 01 81", "(closed)")
 _PROTOCOL_ERROR = ("e0 01 82", "(closed)")
-_REFUSED_VERSION = ("20 02 00 01", "(closed)")
+_NO_SUCH_LEVEL = ("20 03 00 84 00", "(closed)")
+_CONNECT_MALFORMED = ("20 03 00 81 00", "(closed)")
+_CONNECT_PROTOCOL_ERROR = ("20 03 00 82 00", "(closed)")
+_CONNECT_BAD_ID = ("20 03 00 85 00", "(closed)")
 
 OWN: dict[str, tuple[str, ...]] = {
-    # Section 2 of DESIGN promises MQTT 3.1.1 and 5. Mosquitto speaks 3.1 too, and takes the upper bit of
-    # the level for a bridge, which hears and says more than a client may.
-    "connect level 3 of MQIsdp [3.1.1]": _REFUSED_VERSION,
-    "connect level 4 as a bridge [3.1.1]": _REFUSED_VERSION,
-    # A group name may not be empty nor hold a wildcard [MQTT-4.8.2-1, MQTT-4.8.2-2]; Mosquitto grants it.
+    # A group name may not be empty nor hold a wildcard [MQTT-4.8.2-1, MQTT-4.8.2-2]; Mosquitto 2.0 grants it.
     "subscribe filter share, empty group [3.1.1]": _CLOSED,
-    "subscribe filter share, empty group [5]": _MALFORMED,
-    "subscribe filter share, + as group [3.1.1]": _CLOSED,
-    "subscribe filter share, + as group [5]": _MALFORMED,
+    "subscribe filter share, empty group [5]": _PROTOCOL_ERROR,
     "unsubscribe filter share, empty group [3.1.1]": _CLOSED,
-    "unsubscribe filter share, empty group [5]": _MALFORMED,
+    "unsubscribe filter share, empty group [5]": _PROTOCOL_ERROR,
     "unsubscribe filter share, + as group [3.1.1]": _CLOSED,
-    "unsubscribe filter share, + as group [5]": _MALFORMED,
+    "unsubscribe filter share, + as group [5]": _PROTOCOL_ERROR,
     # Without a user name there is no device (DESIGN: Authenticate). Mosquitto here lets everybody in.
     "connect password without a user name, v5 [5]": ("20 03 00 87 00", "(closed)"),
     # 64 KiB before authentication, and no more (promise 7).
@@ -109,3 +106,65 @@ LATER: dict[str, tuple[str, ...]] = {
     ),
 }
 """What the gateway and Mosquitto 2.0.20 answer last, and an older one does not."""
+
+NEWEST: dict[str, tuple[str, ...]] = {
+    # In a form that a client of any version can tell from that of 3.1.1.
+    **dict.fromkeys(
+        (f"connect level {level:#04x} [3.1.1]" for level in (0, 1, 2, 6, 7, 0x86, 0xFF)), _NO_SUCH_LEVEL
+    ),
+    # Mosquitto 2.1 looks at the flags before it looks at who may send such a packet.
+    **dict.fromkeys((f"{kind} flags [3.1.1]" for kind in ("suback", "unsuback", "pingresp")), _CLOSED),
+    **dict.fromkeys((f"{kind} flags [5]" for kind in ("suback", "unsuback", "pingresp")), _MALFORMED),
+    # A group name may hold no wildcard [MQTT-4.8.2-2].
+    "subscribe filter share, + as group [3.1.1]": _CLOSED,
+    "subscribe filter share, + as group [5]": _PROTOCOL_ERROR,
+    # Mosquitto 2.1 answers a broken CONNECT of MQTT 5 where an older one closes, and looks at more of it.
+    **dict.fromkeys(
+        (
+            "connect will QoS 3 [5]",
+            "connect will flag without will [5]",
+            "connect user name without flag [5]",
+            "connect bytes behind [5]",
+            "connect cut after 10 [5]",
+            "connect property unknown [5]",
+            "connect property user cut [5]",
+            "connect property cut [5]",
+            "connect property id of two bytes [5]",
+            "connect will property unknown [5]",
+            "connect will property cut [5]",
+            "connect properties of five bytes [5]",
+            "connect properties overrun [5]",
+        ),
+        _CONNECT_MALFORMED,
+    ),
+    **dict.fromkeys(
+        (
+            "connect will topic empty [5]",
+            "connect property of PUBLISH [5]",
+            "connect property of CONNACK [5]",
+            "connect property receive maximum 0 [5]",
+            "connect property receive maximum twice [5]",
+            "connect property maximum packet size 0 [5]",
+            "connect property maximum packet size twice [5]",
+            "connect property session expiry twice [5]",
+            "connect property alias maximum twice [5]",
+            "connect property problem information 2 [5]",
+            "connect property problem information twice [5]",
+            "connect property response information 2 [5]",
+            "connect property response information twice [5]",
+            "connect property method twice [5]",
+            "connect property data without method [5]",
+            "connect will property delay twice [5]",
+            "connect will property of CONNECT [5]",
+            "connect will property alias [5]",
+            "connect will property format 2 [5]",
+            "connect will property response topic + [5]",
+        ),
+        _CONNECT_PROTOCOL_ERROR,
+    ),
+    **dict.fromkeys(
+        ("connect id not UTF-8 [5]", "connect id with NUL [5]", "connect id with a surrogate [5]"),
+        _CONNECT_BAD_ID,
+    ),
+}
+"""What the gateway and Mosquitto 2.1 answer last, and an older one does not."""

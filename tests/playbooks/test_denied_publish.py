@@ -6,11 +6,11 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import Ends, established, policy, refused, shared, told
+from harness.playbook import Ends, established, policy, react, refused, shared, told
 
 from gateway.core.bridge import Phase
 from gateway.core.commands import Close, Report, SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, Tick
+from gateway.core.events import BusBytes, DeviceBytes, DeviceLost, Tick
 from gateway.core.reports import PER_SECOND
 from gateway.core.shared import OnDeny
 
@@ -268,11 +268,27 @@ def test_a_refusal_is_reported_once_a_topic_and_not_without_end():
     book = established()
     assert book >> says("other") << refused("publish", "other") >> says("other") >> says("other")
     chunk = b"".join(raw.publish(f"other/{number}", b"") for number in range(PER_SECOND + 5))
-    book = book >> DeviceBytes(chunk)
-    for number in range(PER_SECOND - 1):
-        book = book << refused("publish", f"other/{number}")
+    told = react(book.bridge, DeviceBytes(chunk))
+    assert told == [refused("publish", f"other/{number}") for number in range(PER_SECOND - 1)]
     assert book >> Tick() << Report("publish", "refused", ANY, count=6)
     assert book >> says("other/new") << refused("publish", "other/new")
+
+
+def test_what_was_left_out_is_told_when_the_connection_ends_before_its_second():
+    book = established()
+    react(book.bridge, DeviceBytes(b"".join(raw.publish(f"x/{n}", b"") for n in range(PER_SECOND + 5))))
+    assert book >> DeviceLost() << Report("publish", "refused", ANY, count=5) << Close(ANY)
+
+
+def test_refusals_of_one_kind_leave_room_for_the_first_of_another():
+    book = established()
+    react(book.bridge, DeviceBytes(b"".join(raw.publish(f"x/{n}", b"") for n in range(PER_SECOND + 5))))
+    assert book >> BusBytes(raw.publish("other", b"")) << refused("delivery", "other", "subscribe")
+
+
+def test_a_topic_without_end_is_cut_in_what_is_told():
+    (report,) = established().bridge.receive(DeviceBytes(raw.publish("x" * 60_000, b"")))
+    assert report.topic == "x" * 1_024 + "…"
 
 
 def test_everything_is_counted():

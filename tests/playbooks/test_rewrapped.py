@@ -41,6 +41,18 @@ def test_who_has_heard_it_does_not_hear_it_again(v5, device, gets, qos):
     book = book << SendToDevice(plain + plain)
     assert book << SendToBus(raw.ack(0x40, packet_id)) if qos else book
     assert (world.counters.opened, world.counters.open_failed) == (0, 0)
+    assert world.counters.rewrapped_dropped == 1
+
+
+@both
+@whoever
+def test_the_mark_is_all_that_stands_beside_what_was_sealed(v5, device, gets):
+    written = AGAIN.replace(b',"rewrapped"', b' , "request_id":"read me","rewrapped":false,"rewrapped"')
+    assert (
+        established(v5=v5, device=device)
+        >> BusBytes(raw.publish(TOPIC, written, retain=True, v5=v5))
+        << SendToDevice(raw.publish(TOPIC, gets, retain=True, v5=v5))
+    )
 
 
 @both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from unittest.mock import ANY
 
@@ -10,6 +11,7 @@ from harness import raw
 from harness.playbook import (
     BOTH,
     LAMP,
+    NOW,
     READER,
     ROLES,
     Ends,
@@ -175,6 +177,78 @@ def test_a_reader_gets_the_plaintext(v5, qos, payload):
 def test_who_may_not_open_gets_the_sealed_message(v5):
     packet = raw.publish(TOPIC, seal(b"4711", TOPIC), v5=v5)
     assert established(v5=v5) >> BusBytes(packet) << SendToDevice(packet)
+
+
+def members(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+SEALED = seal(b"4711", TOPIC)
+HIDING = {
+    "spaces": json.dumps(json.loads(SEALED), indent=9).encode(),
+    "spaces behind it": SEALED + b" " * 4_096,
+    "a member twice": b'{"sender":"read me",' + SEALED[1:],
+    "a request id": members(json.loads(SEALED) | {"request_id": "read me"}),
+    "another order": members(dict(reversed(json.loads(SEALED).items()))),
+}
+
+
+@pytest.mark.parametrize("written", HIDING.values(), ids=HIDING)
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@both
+def test_who_may_not_open_gets_nothing_that_nobody_sealed(v5, qos, written):
+    world = shared()
+    publish = {"qos": qos, "packet_id": 9 if qos else 0, "retain": True, "v5": v5, "props": USER}
+    assert (
+        established(world, v5=v5)
+        >> BusBytes(raw.publish(TOPIC, written, **publish))
+        << SendToDevice(raw.publish(TOPIC, SEALED, **publish))
+    )
+    assert world.counters.opened == 0
+    assert (
+        established(world, v5=v5, device=READER)
+        >> BusBytes(raw.publish(TOPIC, written, **publish))
+        << SendToDevice(raw.publish(TOPIC, b"4711", **publish))
+    )
+    assert world.counters.opened == 1
+
+
+def test_who_is_observed_gets_nothing_that_nobody_sealed_either():
+    # vault/# allows 16 bytes: what is more passes by observation only, and sealed for the reader too.
+    reader = dataclasses.replace(READER, observe_until=NOW // 1_000 + 60)
+    fine = seal(b"x" * 17, "vault/pin")
+    assert (
+        established(device=reader)
+        >> BusBytes(raw.publish("vault/pin", fine + b" "))
+        << SendToDevice(raw.publish("vault/pin", fine))
+        << Report("observe", "done", ANY, "subscribe", "vault/pin", ANY)
+    )
+
+
+@pytest.mark.parametrize("device", [LAMP, READER], ids=["hears", "opens"])
+@pytest.mark.parametrize(("qos", "kind"), [(0, 0), (1, 0x40), (2, 0x50)])
+@both
+def test_an_empty_message_that_is_neither_sealed_nor_retained_is_delivered_to_nobody(v5, qos, kind, device):
+    world = shared()
+    live = raw.publish(TOPIC, b"", qos=qos, packet_id=3 if qos else 0, v5=v5)
+    book = established(world, v5=v5, device=device) >> BusBytes(live)
+    assert book << SendToBus(raw.ack(kind, 3)) if qos else book
+    # A live clear keeps its flag for whoever asked for Retain As Published.
+    clear = raw.publish(TOPIC, b"", retain=True, v5=v5)
+    assert book >> BusBytes(clear) << SendToDevice(clear) >> Tick()
+    counters = world.counters
+    assert (counters.empty_unsealed_dropped, counters.open_failed, counters.opened) == (1, 0, 0)
+
+
+def test_an_empty_payload_that_was_sealed_is_delivered():
+    sealed, plain = raw.publish(TOPIC, seal(b"", TOPIC)), raw.publish(TOPIC, b"")
+    assert established(device=READER) >> BusBytes(sealed) << SendToDevice(plain)
+    assert established() >> BusBytes(sealed) << SendToDevice(sealed)
+
+
+def test_an_empty_message_on_any_other_topic_passes():
+    packet = raw.publish("ok", b"")
+    assert established() >> BusBytes(packet * 2) << SendToDevice(packet * 2)
 
 
 def test_what_is_sealed_here_is_opened_here():

@@ -10,6 +10,7 @@ from harness import raw
 from harness.playbook import (
     LAMP,
     NOW,
+    TURNED_AWAY,
     Ends,
     Playbook,
     connack,
@@ -107,16 +108,10 @@ def test_with_an_assigned_client_id_too():
     )
 
 
-def test_data_without_a_method_authenticate_nobody_and_are_not_passed_on():
-    book = Playbook(Bridge(shared()))
-    expected = raw.connect("lamp-1/c", v5=True, username=b"gate", password=b"way")
-    assert (
-        book
-        >> DeviceBytes(raw.connect("c", v5=True, username="lamp-1", password="s", props=data(b"a.b.c")))
-        << Authenticate(b"lamp-1", b"s")
-        >> Authenticated(LAMP)
-        << OpenBus(expected)
-    )
+def test_data_without_a_method_are_refused():
+    packet = raw.connect("c", v5=True, username="lamp-1", password="s", props=data(b"a.b.c"))
+    book = Playbook(Bridge(shared())) >> DeviceBytes(packet)
+    assert book << TURNED_AWAY << SendToDevice(connack(0x82, v5=True)) << Close(ANY)
 
 
 @both
@@ -325,9 +320,9 @@ def test_a_client_id_that_leaves_no_room_for_its_namespace():
     for length, fits in ((room, True), (room + 1, False)):
         bridge = Bridge(shared())
         bridge.receive(DeviceBytes(raw.connect("x" * length)))
-        (first, *_) = bridge.receive(Authenticated(LAMP, NARROW))
+        (first, *more) = bridge.receive(Authenticated(LAMP, NARROW))
         assert isinstance(first, OpenBus) is fits
-    assert first == SendToDevice(connack(2))
+    assert more[0] == SendToDevice(connack(2))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, Playbook, connack, shared
+from harness.playbook import LAMP, TURNED_AWAY, Playbook, connack, shared
 
 from gateway.core.bridge import Bridge
 from gateway.core.commands import Authenticate, Close, Established, OpenBus, SendToDevice
@@ -98,7 +98,7 @@ def test_a_long_one_passes(length):
 
 
 def test_an_endless_connect_is_refused_from_its_header():
-    assert Playbook(Bridge(shared())) >> DeviceBytes(b"\x10\xff\xff\xff\x7f") << Close(ANY)
+    assert Playbook(Bridge(shared())) >> DeviceBytes(b"\x10\xff\xff\xff\x7f") << TURNED_AWAY << Close(ANY)
 
 
 @pytest.mark.parametrize("most", [CONNECT_MAX_BYTES, 100])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
@@ -9,6 +10,7 @@ from harness import raw
 from harness.playbook import (
     LAMP,
     ROLES,
+    TURNED_AWAY,
     Playbook,
     connack,
     established,
@@ -21,10 +23,11 @@ from harness.playbook import (
 
 from gateway.core.bridge import Bridge
 from gateway.core.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
-from gateway.core.events import Authenticated, DeviceBytes, PolicyChanged
+from gateway.core.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
 from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, Nonces
 from gateway.core.limits import Limits
 from gateway.core.policy import Policy, Role
+from gateway.core.rules import OnDeniedWill
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
@@ -129,9 +132,10 @@ def test_a_will_that_can_not_be_sealed_now_refuses_the_connect(v5):
     )
 
 
-@pytest.mark.parametrize("topic", ["", "ok/+", "ok/#", "a\0b", b"\xff"])
+@pytest.mark.parametrize("topic", ["ok/+", "ok/#", "a\0b", b"\xff"])
 def test_a_will_without_a_valid_topic(topic):
-    assert asked(raw.connect("c", will=(topic, b"", 0, False))) >> Authenticated(LAMP) << Close(ANY)
+    book = asked(raw.connect("c", will=(topic, b"", 0, False))) >> Authenticated(LAMP)
+    assert book << TURNED_AWAY << Close(ANY)
 
 
 def test_a_sealed_message_moved_into_a_will_is_sealed_once_more():
@@ -164,3 +168,55 @@ def test_a_will_whose_topic_becomes_sensitive_does_not_stay_on_the_bus_in_plain(
     # One that was sealed all along stays.
     sealed = established(shared(sensitive), v5=v5, will=("ok/gone", b"bye", 0, False)).bridge
     assert sealed.receive(PolicyChanged(LAMP)) == []
+
+
+DENIED = ("other", b"bye", 1, True)
+WITHOUT = {"username": "gate", "password": "way"}
+
+
+@both
+def test_a_will_that_is_refused_can_be_dropped(v5):
+    """As on Mosquitto: who brings a will that it may not publish comes in all the same, without it."""
+    world = shared(on_denied_will=OnDeniedWill.DROP)
+    book = asked(raw.connect("c", v5=v5, will=DENIED), world) >> Authenticated(LAMP)
+    report = refused("will", "other")
+    assert book << report << OpenBus(raw.connect("lamp-1/c", v5=v5, **WITHOUT))
+    assert "goes on without its will" in _reason(asked(raw.connect("c", v5=v5, will=DENIED), world))
+
+
+def _reason(book):
+    return book.bridge.receive(Authenticated(LAMP))[0].reason
+
+
+@pytest.mark.parametrize(
+    ("said", "setting", "drops"),
+    [
+        ((None, None), OnDeniedWill.REFUSE, False),
+        ((None, None), OnDeniedWill.DROP, True),
+        ((None, OnDeniedWill.DROP), OnDeniedWill.REFUSE, True),
+        ((OnDeniedWill.REFUSE, OnDeniedWill.DROP), OnDeniedWill.REFUSE, True),
+        ((OnDeniedWill.REFUSE, None), OnDeniedWill.DROP, False),
+    ],
+)
+def test_a_role_may_say_what_becomes_of_the_will(said, setting, drops):
+    roles = [replace(ROLES[0], will=said[0]), replace(ROLES[1], will=said[1])]
+    world = shared(policy(roles), on_denied_will=setting)
+    book = asked(raw.connect("c", will=DENIED), world)
+    commands = book.bridge.receive(Authenticated(replace(LAMP, roles=("lamp", "reader"))))
+    assert isinstance(commands[-1], OpenBus if drops else Close)
+
+
+def test_a_will_that_was_dropped_ends_no_session_later():
+    world = shared(on_denied_will=OnDeniedWill.DROP)
+    book = asked(raw.connect("c", will=DENIED), world) >> Authenticated(LAMP) << ANY << ANY
+    assert book >> BusBytes(connack()) << ANY << ANY >> PolicyChanged(LAMP)
+
+
+@pytest.mark.parametrize("mode", OnDeniedWill)
+def test_a_will_that_a_change_forbids_ends_the_session_cleanly_in_either_mode(mode):
+    world = shared(on_denied_will=mode)
+    bridge = established(world, will=("ok/gone", b"bye", 0, False)).bridge
+    world.policy = policy([])
+    commands = bridge.receive(PolicyChanged(LAMP))
+    assert commands[0] == SendToBus(raw.DISCONNECT)
+    assert isinstance(commands[-1], Close)

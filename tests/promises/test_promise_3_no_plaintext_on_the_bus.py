@@ -220,6 +220,57 @@ def test_a_retained_message_is_cleared_by_an_empty_one(vault: Vault, v5: bool) -
         assert late.messages(0.3) == []
 
 
+RETAIN_AS_PUBLISHED = 0x08
+
+
+def test_a_live_clear_is_heard_with_its_flag_only(vault: Vault) -> None:
+    """The bus takes the flag away for who did not ask to keep it, and an empty message anybody can write."""
+    before = metric(vault.gateway, "gateway_empty_unsealed_dropped_total")
+    with (
+        join(vault.gateway, "op", v5=True) as reader,
+        join(vault.gateway, "blind", v5=True) as asked,
+        join(vault.gateway, "lamp-1", v5=True) as lamp,
+    ):
+        reader.subscribe(PIN)
+        asked.subscribe(PIN, options=RETAIN_AS_PUBLISHED)
+        lamp.publish(PIN, b"x", retain=True)
+        lamp.publish(PIN, b"", retain=True)
+        lamp.publish(PIN, b"", retain=False)
+        assert [one.payload for one in reader.messages()] == [b"x", b""], "the sealed empty one, no other"
+        heard = asked.messages()
+    assert [(bool(one.payload), one.retain) for one in heard] == [(True, True), (False, True), (True, False)]
+    assert metric(vault.gateway, "gateway_empty_unsealed_dropped_total") - before == 1
+
+
+@both_versions
+def test_nobody_is_told_beside_an_envelope_what_was_not_sealed(vault: Vault, v5: bool) -> None:
+    """A genuine envelope that somebody on the bus wrote so that it says more."""
+    with (
+        join(vault.gateway, "op", v5=v5) as reader,
+        join(vault.gateway, "blind", v5=v5) as blind,
+        join(vault.gateway, "lamp-1", v5=v5) as lamp,
+        Device(vault.bus.port) as forger,
+    ):
+        for ear in (reader, blind):
+            ear.subscribe(PIN, qos=2)
+            ear.messages(0.2)
+        vault.hear()
+        lamp.publish(PIN, b"genuine")
+        envelope = vault.on_bus().payload
+        forger.connect(client_id="forger")
+        written = [
+            b'{"sender":"read me",' + envelope[1:],
+            envelope[:-1] + b',"request_id":"read me"}',
+            json.dumps(json.loads(envelope), indent=2).encode(),
+            envelope + b"\t \t\t",
+        ]
+        for payload in written:
+            forger.publish(PIN, payload, qos=1)
+        forger.barrier()
+        assert [one.payload for one in blind.messages()] == [envelope] * 5
+        assert [one.payload for one in reader.messages()] == [b"genuine"] * 5
+
+
 def forgeries(envelope: bytes, word: bytes) -> dict[str, tuple[str, bytes]]:
     """What somebody on the bus can make of a sealed message, by what was done: topic and payload."""
     fields = json.loads(envelope)

@@ -60,4 +60,5 @@ def test_properties_of_a_connect_are_bounded(house: tuple[Mosquitto, Gateway]) -
     will = ("a", b"", 0, False)
     for words in ({"props": user_properties(257)}, {"will": will, "will_props": user_properties(257)}):
         with Device(gateway, v5=True) as one:
-            assert one.connect(client_id="c", username="bad", password=gateway.secrets["bad"], **words) == b""
+            connack = one.connect(client_id="c", username="bad", password=gateway.secrets["bad"], **words)
+            assert connack == b"\x20\x03\0\x97\0"

@@ -17,6 +17,7 @@ from gateway.config import (
     load_settings,
     read_settings,
 )
+from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import OnDeny
 from gateway.security.pki import ensure_server_certificate
 from gateway.security.tokens import CHAIN_MAX
@@ -89,6 +90,7 @@ def test_the_defaults_are_the_contracts():
         "service_topic_prefix": "gateway",
         "gateway_bus_services": False,
         "gateway_on_deny": OnDeny.DROP,
+        "gateway_on_denied_will": OnDeniedWill.REFUSE,
         "gateway_workers": 1,
         "metrics_enabled": True,
         "log_level": LogLevel.INFO,

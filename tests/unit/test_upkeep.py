@@ -275,7 +275,7 @@ REFUSED = AuditEvent(
 
 async def test_refusals_are_kept_by_their_id(store, monkeypatch):
     monkeypatch.setattr(upkeep, "_RECORDS_SAVE", 0.01)
-    refusals = Refusals(store)
+    refusals = Refusals(store, Counters())
     refusals(replace(REFUSED, id=None))
     refusals(REFUSED)
     async with beside(refusals.run()), asyncio.timeout(20):
@@ -289,7 +289,7 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
 async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
     monkeypatch.setattr(upkeep, "_REFUSALS_MOST", 2)
     failing = Failing(store)
-    refusals = Refusals(failing)
+    refusals = Refusals(failing, Counters())
     for number in range(4):
         refusals(replace(REFUSED, id=str(number)))
         await refusals.save()
@@ -312,11 +312,49 @@ async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(mo
                 refusals(replace(REFUSED, id=f"{len(offered)}-{number}"))
             raise StoreError("the database is locked")
 
-    refusals = Refusals(Locked())
+    refusals = Refusals(Locked(), Counters())
     refusals(replace(REFUSED, id="first"))
     for _ in range(3):
         await refusals.save()
     assert offered == [["first"], ["first", "1-0"], ["first", "1-0"]]
+
+
+async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
+    saved = []
+
+    class Keeps:
+        async def add_refusals(self, told):
+            saved.append([one.refusal_id for one in told])
+
+    counters = Counters()
+    refusals = Refusals(Keeps(), counters)
+    for number in range(10_000):
+        refusals(replace(REFUSED, id=f"decoy-{number}"))
+    for number in range(301):
+        refusals(replace(REFUSED, id=f"other-{number}", device="lamp-2", topic=f"locks/{number}"))
+    await refusals.save()
+    kept = [one for some in saved for one in some]
+    assert [one for one in kept if one.startswith("other")] == [f"other-{number}" for number in range(301)]
+    assert counters.refusals_not_kept == 10_301 - len(kept)
+    assert max(map(len, saved)) <= 500
+
+
+async def test_while_the_store_fails_the_first_refusals_of_each_device_find_room(monkeypatch):
+    monkeypatch.setattr(upkeep, "_REFUSALS_MOST", 3)
+    offered = []
+
+    class Locked:
+        async def add_refusals(self, told):
+            offered.append([one.refusal_id for one in told])
+            raise StoreError("the database is locked")
+
+    refusals = Refusals(Locked(), Counters())
+    for number in range(9):
+        refusals(replace(REFUSED, id=f"a{number}"))
+    for number in range(9):
+        refusals(replace(REFUSED, id=f"b{number}", device="lamp-2"))
+    await refusals.save()
+    assert offered == [["a0", "a1", "a2", "b0", "b1"]]
 
 
 NOTED = {

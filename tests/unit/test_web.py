@@ -364,25 +364,21 @@ async def test_who_was_answered_and_stays_makes_room(served, monkeypatch):
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_one_address_can_not_take_all_places(served, secure):
+async def test_one_address_can_not_take_all_places_nor_shut_itself_out(served, secure):
+    """The kind: silent peers who take places. The oldest of the same address goes, and nobody else's."""
     server = await served(connections=8, connections_per_address=2, tls=server_side() if secure else None)
     trust = client_side() if secure else None
+    other, its_writer = await dial(server, local_addr=("127.0.0.2", 0))
     # Without a TLS hello on a TLS port: a handshake takes a place too.
-    first, second = await dial(server), await dial(server)
-    third, its_writer = await dial(server)
-    assert await ends(third) == b""
-    assert await ask(server, tls=trust, local_addr=("127.0.0.2", 0))
-    first[1].close()
-
-    async def gets_in():
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            return await ask(server, tls=trust)
-
-    async with asyncio.timeout(20):
-        while not await gets_in():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    second[1].close()
-    its_writer.close()
+    silent = [await dial(server) for _ in range(6)]
+    for reader, writer in silent[:4]:
+        assert await ends(reader) == b""
+        writer.close()
+    assert await ask(server, tls=trust)
+    assert not other.at_eof()
+    assert len(server._open) <= 3
+    for writer in (its_writer, *(writer for _, writer in silent[4:])):
+        writer.close()
 
 
 async def test_another_certificate_is_for_new_connections(served):

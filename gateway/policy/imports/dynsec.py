@@ -1,15 +1,16 @@
-"""The file of Mosquitto's dynamic security plugin (`dynamic-security.json`), as version 2.0 judges by it.
+"""The file of Mosquitto's dynamic security plugin (`dynamic-security.json`), as version 2.1 judges by it.
 
 A client's roles are asked by priority, then those of its groups, and in each role its rules by priority:
 the first that matches decides; else the default access does. Roles and groups of one priority go by
 name, rules by their place. A message is delivered when the subscription was allowed and its receipt is,
-and both lists have to allow what `subscribe` gives here.
+and both lists have to allow what `subscribe` gives here. A level that is %u or %c is the user's name or the
+client id. What is not known here may take rights away there, so that it is told as a difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.core.identity import is_device_id
 from gateway.core.rules import Action
@@ -24,7 +25,7 @@ from gateway.policy.imports.source import (
     Steps,
     Subject,
 )
-from gateway.policy.imports.translate import plain_levels, step
+from gateway.policy.imports.translate import named_levels, plain_levels, step, with_device
 
 _SEND = "publishClientSend"
 _RECEIVE = "publishClientReceive"
@@ -52,7 +53,23 @@ _DENIED_WILDCARD = (
     "SUBSCRIBE is allowed here when a rule covers it"
 )
 _DENIED_GROUP = "refuses shared subscriptions to {0}; no rule says that, and it is left out"
-_LITERALLY = "has %u or %c, which Mosquitto 2.0 takes literally, and so it is here; 2.1 puts in the names"
+_NAMES = (
+    "has %u or %c as a level, which is the user's name or the client id here, as in Mosquitto 2.1; 2.0 takes "
+    "it literally, and gives nobody anything by it"
+)
+_PART_OF_A_LEVEL = "has %u or %c as a part of a level, which Mosquitto takes literally, and so it is here"
+_UNKNOWN = (
+    'the key "{}" is not known and was not read: if it takes a right away in Mosquitto, it does not here. '
+    "Take it out of the file, or write what it denies into the roles that come of this, before these are in "
+    "force"
+)
+_NO_WILDCARDS = (
+    'role {!r} has "allowwildcardsubs": false, so that Mosquitto 2.1 refuses a SUBSCRIBE with + or # by it; '
+    "here one is allowed when a rule covers all of it. Name single topics in the role's rules if that matters"
+)
+_NEVER_GRANTED = (
+    'grants nothing in Mosquitto 2.1, for its role has "allowwildcardsubs": false, and is left out'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +94,15 @@ class DynSec:
         self._findings: dict[Finding, None] = {}
         problems: list[str] = []
         whole = parse(raw, file, problems)
-        self._tell_unknown(whole, "defaultACLAccess", "clients", "groups", "roles", "anonymousGroup")
+        self._tell_unknown(
+            whole, "defaultACLAccess", "clients", "groups", "roles", "anonymousGroup", "changeIndex"
+        )
         self._defaults = self._read_defaults(whole.object("defaultACLAccess"))
         roles = _by_name(whole.objects("roles"), "rolename")
         groups = _by_name(whole.objects("groups"), "groupname")
         clients = _by_name(whole.objects("clients"), "username")
-        self._lists_of_role = {name: self._read_role(role) for name, role in roles.items()}
+        self._rules_of_role = {name: self._read_role(name, role) for name, role in roles.items()}
+        self._steps_of_role: dict[tuple[str, str | None], dict[str, tuple[_Asked, ...]]] = {}
         roles_of_group, groups_of = self._read_groups(groups, clients)
         subjects, accounts = [], []
         for user, client in clients.items():
@@ -113,7 +133,7 @@ class DynSec:
 
     def _tell_unknown(self, block: Located, *known: str) -> None:
         for key in block.unknown(*known):
-            self._tell(Finding("note", block.place, f'the key "{key}" is not known and was not read'))
+            self._tell(Finding("differs", block.place, _UNKNOWN.format(key)))
 
     def _read_defaults(self, block: Located | None) -> dict[str, Steps]:
         """The steps at the end of each list."""
@@ -135,9 +155,13 @@ class DynSec:
                 self._tell(Finding("differs", place, f'"{key}" {_DOLLAR}'))
         return found
 
-    def _read_role(self, role: Located) -> dict[str, tuple[_Asked, ...]]:
-        """The steps of a role for each of the three questions."""
-        self._tell_unknown(role, "rolename", "textname", "textdescription", "acls")
+    def _read_role(self, name: str, role: Located) -> tuple[_Rule, ...]:
+        """The rules of a role in the order in which they are asked."""
+        self._tell_unknown(role, "rolename", "textname", "textdescription", "allowwildcardsubs", "acls")
+        wildcards = role.flag("allowwildcardsubs", default=True)
+        if not wildcards:
+            text = _NO_WILDCARDS.format(name)
+            self._tell(Finding("differs", role.place, text, action=Action.SUBSCRIBE))
         rules = []
         for block in role.objects("acls"):
             self._tell_unknown(block, "acltype", "topic", "priority", "allow")
@@ -146,32 +170,46 @@ class DynSec:
             topic, allow = block.text("topic"), block.flag("allow", default=False)
             if kind is None:
                 block.problem(f"the acltype is none of {', '.join(_TYPES)}")
+            elif kind == _LITERAL and allow and not wildcards and ("+" in topic or "#" in topic):
+                self._tell(Finding("note", block.place, _NEVER_GRANTED))
             elif topic:
                 rules.append(_Rule(kind, topic, block.number("priority", 0), allow, block.place))
-        rules.sort(key=lambda rule: -rule.priority)
+        return tuple(sorted(rules, key=lambda rule: -rule.priority))
+
+    def _steps_of(self, role: str, user: str | None) -> dict[str, tuple[_Asked, ...]]:
+        """The steps of a role for each of the three questions; None for `user`: whoever it may be."""
+        rules = self._rules_of_role[role]
+        # Of a role without names all users have the same steps.
+        key = (role, user if any(_is_named(rule) for rule in rules) else None)
+        if key not in self._steps_of_role:
+            self._steps_of_role[key] = self._made_steps(rules, user)
+        return self._steps_of_role[key]
+
+    def _made_steps(self, rules: Iterable[_Rule], user: str | None) -> dict[str, tuple[_Asked, ...]]:
         found: dict[str, list[_Asked]] = {_SEND: [], _RECEIVE: [], "subscribe": []}
         for rule in rules:
             if "%u" in rule.topic or "%c" in rule.topic:
-                self._tell(Finding("note", rule.place, _LITERALLY))
+                text = _NAMES if _is_named(rule) else _PART_OF_A_LEVEL
+                self._tell(Finding("note", rule.place, text))
             if rule.kind == _SEND:
-                found[_SEND].append((self._step(rule, rule.topic, Action.PUBLISH), ""))
+                found[_SEND].append((self._step(rule, rule.topic, Action.PUBLISH, user), ""))
             elif rule.kind == _RECEIVE:
-                found[_RECEIVE].append((self._step(rule, rule.topic, Action.SUBSCRIBE), ""))
+                found[_RECEIVE].append((self._step(rule, rule.topic, Action.SUBSCRIBE, user), ""))
             elif rule.kind not in {_LITERAL, _PATTERN} and not rule.allow:
                 self._tell(Finding("differs", rule.place, _UNSUBSCRIBING))
         for kind in (_LITERAL, _PATTERN):  # Mosquitto looks for the very filter first
             found["subscribe"] += [
-                made for rule in rules if rule.kind == kind for made in self._subscribe_steps(rule)
+                made for rule in rules if rule.kind == kind for made in self._subscribe_steps(rule, user)
             ]
         return {key: tuple(steps) for key, steps in found.items()}
 
-    def _subscribe_steps(self, rule: _Rule) -> list[_Asked]:
+    def _subscribe_steps(self, rule: _Rule, user: str | None) -> list[_Asked]:
         """What may be subscribed, as what can be delivered by it."""
         shared = rule.topic.startswith("$share/") and rule.topic.count("/") > 1
         topic = rule.topic.split("/", 2)[2] if shared else rule.topic
         if rule.allow:
             literal = topic if rule.kind == _LITERAL else ""
-            steps: list[_Asked] = [(self._step(rule, topic, Action.SUBSCRIBE), literal)]
+            steps: list[_Asked] = [(self._step(rule, topic, Action.SUBSCRIBE, user), literal)]
             if rule.topic == "#" and rule.kind == _PATTERN:
                 steps.append((Step(allow=True, there="$SYS/#", topic="$SYS/#", place=rule.place), ""))
                 self._tell(Finding("differs", rule.place, f'"{_PATTERN}" {_DOLLAR}'))
@@ -182,14 +220,21 @@ class DynSec:
         if rule.kind == _LITERAL and ("+" in topic or "#" in topic):
             self._tell(Finding("differs", rule.place, _DENIED_WILDCARD.format(topic)))
             return [(None, topic)]
+        step = self._step(rule, topic, Action.SUBSCRIBE, user)
+        topics = topic if step.topic is None else step.topic
         text = _DENIED_FILTER.format(topic)
-        self._tell(Finding("differs", rule.place, text, action=Action.SUBSCRIBE, topics=topic))
-        return [(self._step(rule, topic, Action.SUBSCRIBE), "")]
+        self._tell(Finding("differs", rule.place, text, action=Action.SUBSCRIBE, topics=topics))
+        return [(step, "")]
 
-    def _step(self, rule: _Rule, topic: str, action: Action) -> Step:
-        made, finding = step(
-            plain_levels(topic), there=topic, allow=rule.allow, action=action, place=rule.place
-        )
+    def _step(self, rule: _Rule, topic: str, action: Action, user: str | None) -> Step:
+        there, levels = topic, plain_levels(topic)
+        if _is_named(rule):
+            levels = named_levels(topic, user)
+            names = {"%u": "+" if user is None else user, "%c": _client_of(user)}
+            there = "/".join(names.get(level, level) for level in topic.split("/"))
+        made, finding = step(levels, there=there, allow=rule.allow, action=action, place=rule.place)
+        if finding and finding.topics and user is not None:  # told once for all users
+            finding = replace(finding, topics=with_device(finding.topics, user))
         self._tell(finding)
         return made
 
@@ -201,7 +246,7 @@ class DynSec:
         groups_of: dict[str, dict[str, int]] = {user: {} for user in clients}
         for name, group in groups.items():
             self._tell_unknown(group, "groupname", "textname", "textdescription", "roles", "clients")
-            roles_of[name] = self._named(group, "roles", "rolename", self._lists_of_role)
+            roles_of[name] = self._named(group, "roles", "rolename", self._rules_of_role)
             for member in group.objects("clients"):
                 user, priority = member.text("username"), member.number("priority", -1)
                 if user in clients:
@@ -228,20 +273,21 @@ class DynSec:
         return _in_order(found)
 
     def _subject(self, user: str | None, place: str, roles: list[str]) -> Subject:
-        client = user if user is not None and is_device_id(user) else "client"
-        return Subject(user, client, place, self._lists(roles), tuple(dict.fromkeys(roles)))
+        return Subject(
+            user, _client_of(user), place, self._lists(roles, user or ""), tuple(dict.fromkeys(roles))
+        )
 
     def _part(self, name: str, role: Located) -> Part:
         text = role.text("textname", "") or role.text("textdescription", "")
         description = f"{text}: role {name} of {self.file}." if text else f"Role {name} of {self.file}."
-        return Part(name, description, self._lists([name]))
+        return Part(name, description, self._lists([name], None))
 
-    def _lists(self, roles: Iterable[str]) -> dict[Action, tuple[Steps, ...]]:
+    def _lists(self, roles: Iterable[str], user: str | None) -> dict[Action, tuple[Steps, ...]]:
         steps: dict[str, Steps] = {}
         for key, default in self._defaults.items():
             asked: list[Step] = []
             refused: set[str] = set()
-            for one, literal in (one for role in roles for one in self._lists_of_role[role][key]):
+            for one, literal in (one for role in roles for one in self._steps_of(role, user)[key]):
                 if one is None:
                     refused.add(literal)
                 elif literal not in refused:
@@ -269,6 +315,18 @@ class DynSec:
         text = f"user {user!r} has no password, and Mosquitto lets nobody in by it: no device is made of it"
         self._tell(Finding("note", client.place, text, user))
         return []
+
+
+def _is_named(rule: _Rule) -> bool:
+    """Whether names are put in. Mosquitto looks up the very filter of a SUBSCRIBE as it is written."""
+    return rule.kind not in {_LITERAL, "unsubscribeLiteral"} and not {"%u", "%c"}.isdisjoint(
+        rule.topic.split("/")
+    )
+
+
+def _client_of(user: str | None) -> str:
+    """The client id that is asked about."""
+    return user if user is not None and is_device_id(user) else "client"
 
 
 def _by_name(blocks: Iterable[Located], key: str) -> dict[str, Located]:

@@ -29,7 +29,7 @@ _ACCESS = {
 }
 _EVERYONE = "everyone"
 _NAMES = re.compile("%[uc]")
-_HASH = re.compile(r":\s*\$[67]\$")
+_HASH = re.compile(r":\s*(?:\$(?:6|7|2[abxy]|argon2id?)\$|PBKDF2\$)")
 _ANOTHER_FILE = (
     "has a password hash, so that this looks like a password_file: an acl_file is wanted here; the "
     "password_file belongs behind --passwords"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.identity import is_device_id
 from gateway.core.policy import Action, Effect, Role, Rule
+from gateway.core.rules import OnDeniedWill
 from gateway.mqtt.topics import covers
 from gateway.policy.imports.filters import meet
 from gateway.policy.imports.first_match import both, settle
@@ -23,7 +24,14 @@ _LOST = (
     "allows {topics} to user {user}, for it is asked before {deny}, which denies it; here a deny beats every "
     "allow, and the user may not"
 )
-_RESERVED = "reaches {0}/#: topics at and below {0}/ are the gateway's own, and no rule says anything there"
+_RESERVED = (
+    "reaches {0}/#: topics at and below {0}/ are the gateway's own, and no rule says anything there. If "
+    "devices use topics there, set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
+)
+_NEVER = (
+    "can never match here: topics at and below {0}/ are the gateway's own, and no rule says anything there. "
+    "Set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
+)
 _SENSITIVE = (
     "reaches {0}, where payloads are sealed before they reach the bus: who shall read them needs a rule with "
     '"decrypt", or the topic has to leave encryption.toml'
@@ -222,7 +230,8 @@ def _draft(name: str, description: str, rights: _Rights) -> Draft:
         Rule(effect, frozenset(found), topic, role=name): tuple(places[effect, topic])
         for (effect, topic), found in actions.items()
     }
-    return Draft(Role(name, description, tuple(rules)), rules)
+    # Mosquitto looks at a will when it is due: nobody is kept out by one there.
+    return Draft(Role(name, description, tuple(rules), OnDeniedWill.DROP), rules)
 
 
 def _free_name(wanted: str, taken: set[str]) -> str:
@@ -248,7 +257,8 @@ def _tell_of_topics(composed: Composed, reserved: str, sensitive: Iterable[str])
                 told |= {Finding("note", place, _EVERYTHING): None for place in places}
             for place in places:
                 if meet(f"{reserved}/#", rule.topic) is not None:
-                    text = _RESERVED.format(reserved)
+                    text = _NEVER if covers(f"{reserved}/#", rule.topic) else _RESERVED
+                    text = text.format(reserved)
                     told[Finding("differs", place, text, topics=f"{reserved}/#")] = None
                 for topics in sensitive:
                     if rule.effect is Effect.ALLOW and meet(topics, rule.topic) is not None:

@@ -112,7 +112,7 @@ class Account:
 
     user: str
     hashed: str
-    """As Mosquitto writes it: `$6$salt$hash` or `$7$iterations$salt$hash`. Never shown."""
+    """As it stands in the file; whether it is a hash shows later. Never shown."""
     place: str
 
     def __repr__(self) -> str:

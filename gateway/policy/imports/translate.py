@@ -22,6 +22,7 @@ class Unsaid(Enum):
     BRACES = "a level has braces, which in a rule only placeholders have"
     CLIENT_ID = "%c is only a part of a level, and a rule's {client} is a whole one"
     USER = "%u is only a part of a level, and a rule's {device} is a whole one"
+    NAME = "%u stands for a user name with / + or #, or for none"
 
 
 Levels = Sequence[str | Unsaid]
@@ -87,6 +88,27 @@ def pattern_levels(pattern: str, user: str | None) -> Levels:
             found.append(Unsaid.USER)
         else:
             found += plain_levels(level.replace("%u", user or ""))
+    return found
+
+
+def named_levels(pattern: str, user: str | None) -> Levels:
+    """The levels of a pattern in which %u and %c are whole levels; None for `user`: whoever it may be.
+
+    A name that is not one plain level is not said.
+    """
+    plain = user is not None and bool(user) and not {"/", "+", "#"} & {*user}
+    found: list[str | Unsaid] = []
+    for level in pattern.split("/"):
+        if level == "%c":
+            found.append("{client}")
+        elif level != "%u":
+            found += plain_levels(level)
+        elif user is None:
+            found.append("{device}")
+        elif plain:
+            found += plain_levels(user)
+        else:
+            found.append(Unsaid.NAME)
     return found
 
 

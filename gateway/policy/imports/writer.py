@@ -213,6 +213,8 @@ def _role(draft: Draft) -> str:
     for rule in draft.role.rules:
         blocks.setdefault((rule.effect, rule.actions), []).append(rule)
     lines = [f"description = {_quoted(draft.role.description)}"]
+    if draft.role.will is not None:
+        lines.append(f'will = "{draft.role.will}"  # a will that the rules refuse keeps nobody out')
     for (effect, actions), rules in sorted(blocks.items(), key=lambda block: block[0][0]):
         lines += ["", f"[[{effect}]]", f"actions = {_list(sorted(actions))}", "topics = ["]
         for rule in rules:

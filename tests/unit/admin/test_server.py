@@ -49,9 +49,9 @@ class Pool(PasswordPool):
 
     hashes = 0
 
-    async def verify(self, credential: str | None, secret: bytes) -> bool:
+    def submit(self, work):
         self.hashes += 1
-        return await super().verify(credential, secret)
+        return super().submit(work)
 
 
 class World:
@@ -97,9 +97,9 @@ class World:
     async def get(self, path: str, method: str = "GET") -> Answer:
         return await self.ask(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
-    async def post(self, body: object, *, source: str = "127.0.0.1") -> Answer:
+    async def post(self, body: object, *, source: str = "127.0.0.1", query: str = "") -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        head = f"POST /api/v1/token HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n\r\n"
+        head = f"POST /api/v1/token{query} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n\r\n"
         return await self.ask(head.encode() + raw, source=source)
 
     async def log_in(self, device_id: str, secret: str = SECRET, *, source: str = "127.0.0.1") -> Answer:
@@ -163,7 +163,7 @@ async def test_a_shared_secret_is_not_shown(world):
     [
         {"device_id": "svc", "secret": SECRET},
         {"device_id": "svc", "credentials": {"secret": SECRET}},
-        {"credentials": {"secret": SECRET, "type": "secret"}, "device_id": "svc", "more": [1]},
+        {"credentials": {"secret": SECRET}, "ttl": None, "permissions": None, "device_id": "svc"},
     ],
 )
 async def test_a_token_for_a_secret(world, body):
@@ -254,7 +254,8 @@ async def test_the_throttle_is_that_of_the_gate(started):
 
 
 async def test_a_full_pool_is_said_to_be_busy(started):
-    world = await started(Pool(threads=1, waiting=-1))
+    world = await started(Pool(threads=1, patience=0.01))
+    world.pool._most = 0
     answer = await world.log_in("svc")
     assert (answer.status, answer.json["error"], answer.headers["retry-after"]) == (503, "unavailable", "5")
     assert world.events[0].reason.startswith("busy")
@@ -271,11 +272,7 @@ async def test_without_the_store_nobody_gets_in(world):
 async def test_a_login_that_takes_for_ever_is_given_up(world, monkeypatch):
     monkeypatch.setattr(server, "_LOGIN_DEADLINE", 0.05)
 
-    async def never(*_: object) -> bool:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    monkeypatch.setattr(world.pool, "verify", never)
+    world.pool._most = 0
     answer = await world.log_in("svc")
     assert (answer.status, answer.json["error"]) == (503, "unavailable")
     assert world.events[0].reason == "no answer in time"
@@ -418,3 +415,77 @@ async def test_a_token_in_the_place_of_the_secret_gives_no_more_than_itself(worl
     assert (await world.log_in("other", narrow.token)).status == 401
     world.desk.revoke_everything("svc")
     assert (await world.log_in("svc", narrow.token)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"ttl_seconds": 60}, '"ttl_seconds"'),
+        ({"permisions": {}}, '"permisions"'),
+        ({"credentials": {"secret": SECRET}}, '"secret"'),
+        ({"ttl": 0}, '"ttl"'),
+        ({"ttl": -1}, '"ttl"'),
+        ({"ttl": 1.5}, '"ttl"'),
+        ({"ttl": True}, '"ttl"'),
+        ({"ttl": "soon"}, '"ttl"'),
+        ({"permissions": ["a"]}, '"permissions"'),
+        ({"permissions": {"publish": "a"}}, '"permissions"'),
+        ({"permissions": {"publish": [1]}}, '"permissions"'),
+        ({"permissions": {"write": ["a"]}}, '"permissions"'),
+        ({"permissions": {"publish": ["a/#/b"]}}, '"permissions"'),
+        ({"permissions": {"subscribe": ["$share/g/a"]}}, '"permissions"'),
+        ({"permissions": {"publish": [f"a/{number}" for number in range(65)]}}, '"permissions"'),
+        ({"x" * 5_000: 1}, "xxx"),
+        ({"\ud800": 1}, "?"),
+    ],
+)
+async def test_what_is_not_known_or_can_not_be_is_refused_and_never_ignored(world, more, named):
+    answer = await world.post({"device_id": "svc", "secret": SECRET} | more)
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+    assert named in answer.json["message"]
+    assert len(answer.json["message"]) < 300
+    assert (world.pool.hashes, world.events) == (0, [])
+
+
+async def test_credentials_have_a_secret_and_nothing_else(world):
+    answer = await world.post({"device_id": "svc", "credentials": {"secret": SECRET, "scope": "a"}})
+    assert (answer.status, '"credentials.scope"' in answer.json["message"]) == (400, True)
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [(1, 1), (90, 90), ("15m", 900), ("1h", 3_600)])
+async def test_a_shorter_life_is_granted_to_the_second(world, ttl, seconds):
+    answer = await world.post({"device_id": "svc", "secret": SECRET, "ttl": ttl})
+    assert (answer.status, answer.json["expires_at"]) == (200, NOW + seconds * 1_000)
+
+
+@pytest.mark.parametrize("ttl", [3_601, "1d", 2**60])
+async def test_a_longer_life_than_there_is_is_refused(world, ttl):
+    answer = await world.post({"device_id": "svc", "secret": SECRET, "ttl": ttl})
+    assert (answer.status, answer.json["error"], "token" in answer.json) == (403, "not_authorized", False)
+    assert '"ttl"' in answer.json["message"]
+    assert not world.desk.office.unsaved()
+
+
+async def test_fewer_rights_are_granted_to_the_letter_and_open_sessions_of_their_own(world):
+    wanted = {"publish": ["a/b", "a/b"], "subscribe": ["c/+"]}
+    answer = await world.post({"device_id": "svc", "secret": SECRET, "permissions": wanted})
+    _, grant = world.desk.tokens.verify(answer.json["token"].encode())
+    granted = {"publish": ("a/b",), "subscribe": ("c/+",), "encrypt": (), "decrypt": ()}
+    assert (grant.permissions, bool(grant.narrowed)) == (granted, True)
+    nothing = await world.post({"device_id": "svc", "secret": SECRET, "permissions": {}})
+    assert set(map(tuple, nothing.json["permissions"].values())) == {()}, "to the letter"
+
+
+async def test_more_rights_than_the_device_has_are_refused(world):
+    narrow = world.desk.tokens.issue(world.desk.devices.get("svc"), {"publish": ["a/+"]})
+    for filters, status in ((["a/b"], 200), (["a/#"], 403), (["a/b", "z"], 403)):
+        body = {"device_id": "svc", "secret": narrow.token, "permissions": {"publish": filters}}
+        answer = await world.post(body)
+        assert (answer.status, "token" in answer.json) == (status, status == 200)
+    assert "publish z" in answer.json["message"]
+    assert world.events[-1].outcome is Outcome.REFUSED
+
+
+async def test_a_query_is_asked_for_in_vain_and_told_so(world):
+    answer = await world.post({"device_id": "svc", "secret": SECRET}, query="?ttl=60")
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")

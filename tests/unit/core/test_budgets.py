@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, established, policy, react, shared
+from harness.playbook import LAMP, connack, established, policy, react, shared
 
+from gateway.core.bridge import Bridge
 from gateway.core.budgets import RUN, SLICE, TAKEN_APART, TURN, Budgets
 from gateway.core.commands import AwaitTurn, Close, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.core.counters import Counters
-from gateway.core.events import BusBytes, DeviceBytes, DeviceLost, Tick, Turn
+from gateway.core.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
 from gateway.core.limits import Limits
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.packets import PacketType
@@ -201,8 +202,8 @@ def test_unfinished_packets_of_a_device_are_bounded_over_its_connections():
 
 
 def test_unfinished_packets_of_all_devices_are_bounded():
-    world = shared(policy(unfinished_bytes=10_000))
-    begun = raw.publish("ok", b"x" * 4_000)[:3_000]
+    world = shared(policy(unfinished_bytes=250_000))
+    begun = raw.publish("ok", b"x" * 400_000)[:70_000]
     links = [established(world, keep_alive=0, device=_named(f"lamp-{number}")).bridge for number in range(4)]
     ended = [react(link, DeviceBytes(begun)) for link in links]
     assert [bool(one) for one in ended] == [False, False, False, True]
@@ -214,6 +215,70 @@ def test_unfinished_packets_of_the_bus_count_with_the_devices_own():
     links = [established(world, keep_alive=0).bridge for _ in range(2)]
     assert react(links[0], BusBytes(begun)) == []
     assert isinstance(react(links[1], BusBytes(begun))[-1], Close)
+
+
+def test_small_unfinished_packets_pass_whatever_a_few_devices_hold():
+    """Four of them must not throw out whoever's packet comes in two chunks."""
+    world = shared(policy(unfinished_bytes=10_000, packet_size=400_000))
+    big = raw.publish("ok", b"x" * 300_000)
+    links = [established(world, keep_alive=0, device=_named(f"bad-{number}")).bridge for number in range(2)]
+    ended = [react(link, DeviceBytes(big[:200_000])) for link in links]
+    assert all(isinstance(one[-1], Close) for one in ended)
+    world.budgets.work.held = 20_000
+    honest = established(world, keep_alive=0, device=_named("good")).bridge
+    packet = raw.publish("ok", b"x" * 4_000)
+    assert react(honest, DeviceBytes(packet[:3_000])) == []
+    assert react(honest, DeviceBytes(packet[3_000:])) == [SendToBus(packet)]
+
+
+# What a connection gives back
+
+
+@pytest.mark.parametrize("v5", [False, True])
+def test_a_connection_that_ends_by_what_came_early_is_counted_off_once(v5):
+    world = shared()
+    bridge = Bridge(world)
+    bridge.receive(DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", password="s") + b"\xf1\x00"))
+    bridge.receive(Authenticated(LAMP))
+    commands = bridge.receive(BusBytes(connack(v5=v5)))
+    commands += [] if isinstance(commands[-1], Close) else react(bridge, DeviceLost())
+    assert isinstance(commands[-1], Close)
+    assert world.budgets.join("lamp-1", LIMITS).connections == 1
+
+
+def test_nothing_of_ours_follows_the_devices_goodbye():
+    """[MQTT-3.14.4-1], also when both directions waited for the same turn."""
+    world = shared()
+    bridge = established(world, keep_alive=0).bridge
+    world.budgets.work.add(TURN)
+    bridge.receive(DeviceBytes(raw.publish("ok/a", b"1") + raw.DISCONNECT))
+    bridge.receive(BusBytes(raw.publish("other", b"1", qos=1, packet_id=7)))
+    world.budgets.work.begin()
+    first = bridge.receive(Turn())
+    assert first == [SendToBus(raw.publish("ok/a", b"1") + raw.DISCONNECT), AwaitTurn()]
+    assert not any(isinstance(one, SendToBus) for one in bridge.receive(Turn()))
+
+
+def test_a_turn_takes_nothing_of_a_device_that_is_over_its_second():
+    world = shared(policy(messages_per_second=100))
+    bridge = established(world, keep_alive=0).bridge
+    assert bridge.receive(DeviceBytes(OK * 20_000))[-1] == PauseDevice()
+    world.budgets.work.begin()
+    assert bridge.receive(Turn()) == []
+
+
+def test_what_the_bus_still_says_to_one_who_leaves_is_taken_second_by_second():
+    world = shared(policy(messages_per_second=100))
+    bridge = established(world, keep_alive=0).bridge
+    react(bridge, DeviceBytes(raw.publish("ok", b"1", qos=1, packet_id=1) + b"\x36\x00"))
+    flood = raw.publish("private/x", b"{}", qos=1, packet_id=1) * 20
+    commands = react(bridge, BusBytes(flood + raw.PINGRESP))
+    for _ in range(5):
+        if commands and isinstance(commands[-1], Close):
+            break
+        commands = react(bridge, Tick())
+    assert isinstance(commands[-1], Close)
+    assert "did not close" not in commands[-1].why
 
 
 # The arithmetic

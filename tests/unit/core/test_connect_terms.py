@@ -37,7 +37,7 @@ def decoded(packet):
 def for_the_bus(connect, device=LAMP):
     world = shared()
     terms = terms_of(connect, world)
-    return bus_connect(connect, terms, identity_of(device, None, connect, terms), world)
+    return bus_connect(connect, terms, identity_of(device, None, connect, terms), world)[0]
 
 
 @given(DEVICE_ID, CLIENT_ID, DEVICE_ID, CLIENT_ID)

@@ -16,7 +16,16 @@ from harness.playbook import unseal as open_by_hand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.envelope import Envelope, OpenFailed, Sealer, open_envelope, read_envelope, rewrap, unseal
+from gateway.core.envelope import (
+    Envelope,
+    OpenFailed,
+    Sealer,
+    canonical,
+    open_envelope,
+    read_envelope,
+    rewrap,
+    unseal,
+)
 from gateway.core.keyring import Key, KeyRing, KeyState, Nonces
 
 TOPIC = st.text(
@@ -198,3 +207,64 @@ def test_time_and_nonce_are_new_each_time():
     first, second = json.loads(one.seal(b"x")), json.loads(one.seal(b"x"))
     assert (first["timestamp"], second["timestamp"]) == (1, 22)
     assert first["data"] != second["data"]
+
+
+def members(fields: dict[str, object], *, gap: str = "") -> bytes:
+    """The fields as one object, with `gap` wherever JSON allows a space."""
+    inner = f"{gap},{gap}".join(
+        f"{json.dumps(name)}{gap}:{gap}{json.dumps(value)}" for name, value in fields.items()
+    )
+    return f"{gap}{{{gap}{inner}{gap}}}{gap}".encode()
+
+
+def spare_bits(encoded: str) -> str:
+    """The same bytes in base64, with a bit set behind the last of them."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = encoded.rstrip("=")
+    assert last != encoded, "without padding there are no spare bits"
+    changed = last[:-1] + alphabet[alphabet.index(last[-1]) + 1] + encoded[len(last) :]
+    assert base64.b64decode(changed) == base64.b64decode(encoded)
+    return changed
+
+
+FIELDS_OF_GOOD = json.loads(GOOD)
+HIDING = {
+    "spaces": members(FIELDS_OF_GOOD, gap=" \t"),
+    "a kilobyte of spaces": GOOD + b" " * 1_024,
+    "another order": members(dict(reversed(FIELDS_OF_GOOD.items()))),
+    "a member twice": b'{"sender":"I say it in plain",' + GOOD[1:],
+    "a member many times": b"{" + b'"sender":"in plain",' * 99 + GOOD[1:],
+    "a request id": members(FIELDS_OF_GOOD | {"request_id": "I say it in plain"}),
+    "a request id twice": members(FIELDS_OF_GOOD | {"request_id": 1})[:-1] + b',"request_id":"in plain"}',
+    "a mark that marks nothing": members(FIELDS_OF_GOOD | {"rewrapped": False}),
+    "escapes": GOOD.replace(b'"lamp-2"', b'"\\u006camp-2"').replace(b'"topic"', b'"\\u0074opic"'),
+    "spare bits of base64": members(FIELDS_OF_GOOD | {"data": spare_bits(FIELDS_OF_GOOD["data"])}),
+}
+
+
+@pytest.mark.parametrize("message", HIDING.values(), ids=HIDING)
+def test_what_is_written_beside_an_envelope_is_not_written_again(message):
+    assert message != GOOD
+    assert canonical(read_envelope(message, topic="t")) == GOOD
+
+
+@given(TOPIC, SENDER, st.binary(max_size=100), st.integers(0, 2**53))
+def test_what_we_seal_is_canonical_already(topic, sender, payload, now):
+    made = sealer(topic, sender, now=now).seal(payload)
+    assert canonical(read_envelope(made)) == made
+    again = rewrap(ring(), read_envelope(made))
+    assert canonical(read_envelope(again)) == again
+
+
+@given(
+    st.permutations(list(FIELDS_OF_GOOD)),
+    st.text(" \t\r\n", max_size=3),
+    st.none() | st.text(max_size=9) | st.integers(),
+    st.none() | st.booleans(),
+)
+def test_however_an_envelope_is_written_it_is_delivered_in_one_way(order, gap, request_id, rewrapped):
+    fields = {name: FIELDS_OF_GOOD[name] for name in order}
+    fields |= {"request_id": request_id} if request_id is not None else {}
+    fields |= {"rewrapped": rewrapped} if rewrapped is not None else {}
+    written = canonical(read_envelope(members(fields, gap=gap), topic="t"))
+    assert written == (GOOD[:-1] + b',"rewrapped":true}' if rewrapped else GOOD)

@@ -61,10 +61,14 @@ def said(pump):
     return b"".join(pump.out)
 
 
-def fed(*chunks, **settings):
-    pump = Told(**settings)
+def feed_all(pump, chunks):
     for chunk in chunks:
         pump.feed(chunk)
+
+
+def fed(*chunks, **settings):
+    pump = Told(**settings)
+    feed_all(pump, chunks)
     return pump
 
 
@@ -272,3 +276,28 @@ def test_flags_that_a_packet_may_not_have(kind):
         if kind != 3:
             with pytest.raises(MqttError):
                 check_first_byte(kind << 4 | flags)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"",
+        b"\x00",
+        b"\x02ab",
+        b"\x02a",
+        b"\x80",
+        raw.varint(998),
+        raw.varint(2**28 - 1),
+        b"\xff\xff\xff\xff\x01",
+    ],
+    ids=["alone", "empty", "whole", "begun", "in its length", "too long", "the longest", "no length"],
+)
+@pytest.mark.parametrize("first", range(16))
+@pytest.mark.parametrize("before", [raw.publish("other", b"x"), raw.ack(0x40, 1)], ids=["PUBLISH", "PUBACK"])
+def test_why_a_packet_is_refused_does_not_depend_on_how_the_stream_is_cut(before, first, rest):
+    stream = before + bytes([first]) + rest
+    for size in (1, 2, len(stream)):
+        pump = Told()
+        with pytest.raises(MqttError, match="the reserved type"):
+            feed_all(pump, [stream[at : at + size] for at in range(0, len(stream), size)])
+        assert said(pump) == before

@@ -87,6 +87,7 @@ def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
 
 def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
     monkeypatch.setattr(recorder, "_IN_ALL", 3)
+    monkeypatch.setattr(recorder, "_FIRST", 0)
     here = Recorder()
 
     def note():
@@ -98,6 +99,37 @@ def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
     assert [template for _, _, template, _ in first] == ["a", "a", "a", MORE, MORE]
     note()
     assert taken(here) == first
+
+
+def test_three_hundred_decoys_leave_room_for_what_was_meant():
+    here = Recorder()
+    for number in range(300):
+        here.note(LAMP, PUBLISH, f"decoy/{number}", NO)
+    here.note(LAMP, PUBLISH, "locks/front", NO)
+    assert ("lamp-1", PUBLISH, "locks/front", False) in taken(here)
+
+
+def test_a_device_that_fills_it_leaves_room_for_the_first_of_each_other(monkeypatch):
+    monkeypatch.setattr(recorder, "_IN_ALL", 10)
+    here = Recorder()
+    for number in range(20):
+        here.note(LAMP, PUBLISH, f"decoy/{number}", NO)
+    for topic in "abcde":
+        here.note(replace(LAMP, device_id="other"), PUBLISH, topic, NO)
+    found = [template for device, _, template, _ in taken(here) if device == "other"]
+    assert found == [*"abcd", MORE]
+
+
+def test_so_much_is_taken_at_once_and_not_more():
+    here = Recorder()
+    for number in range(7):
+        here.note(LAMP, PUBLISH, str(number), NO)
+    assert [[one.template for one in here.take(3, 1)] for _ in range(4)] == [
+        ["0", "1", "2"],
+        ["3", "4", "5"],
+        ["6"],
+        [],
+    ]
 
 
 @pytest.mark.parametrize("topic", ["x" * 513, "/" * 16, "é" * 513])

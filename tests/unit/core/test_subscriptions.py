@@ -8,6 +8,7 @@ from harness.playbook import LAMP, policy, shared, suback
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.holdings import Holder
 from gateway.core.identity import Identity
 from gateway.core.judge import Judge
 from gateway.core.reports import Reports
@@ -29,7 +30,8 @@ ASKED = st.lists(
 def subscriptions(version, **limits):
     world = shared(policy(**limits))
     identity = Identity(LAMP.device_id, LAMP.roles, LAMP.labels, "c")
-    return Subscriptions(world, version, Reports()), Judge(world, identity, Reports())
+    holder = Holder(world.holdings, LAMP.device_id)
+    return Subscriptions(world, version, Reports(), holder), Judge(world, identity, Reports())
 
 
 def body_of(packet):

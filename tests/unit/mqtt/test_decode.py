@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.decode import (
-    NotMqtt,
-    UnsupportedVersion,
+    ConnectFault,
     decode_connack,
     decode_connect,
     decode_packet_id,
@@ -24,7 +23,7 @@ from gateway.mqtt.decode import (
     decode_subscribe,
     decode_unsubscribe,
 )
-from gateway.mqtt.errors import MalformedPacket, MqttError, ProtocolError
+from gateway.mqtt.errors import MalformedPacket, MqttError, ProtocolError, Unanswerable
 from gateway.mqtt.packets import Version
 from gateway.mqtt.wire import read_length
 
@@ -182,12 +181,12 @@ NAME = raw.text("MQTT")
 @pytest.mark.parametrize(
     ("packet", "error"),
     [
-        (raw.packet(0x10, raw.text("MQTTX") + b"\4\2\0\0" + raw.text("c")), NotMqtt),
-        (raw.packet(0x10, raw.text("") + b"\4\2\0\0" + raw.text("c")), NotMqtt),
-        (raw.packet(0x10, raw.text("mqtt") + b"\4\2\0\0" + raw.text("c")), NotMqtt),
-        (raw.packet(0x10, NAME + b"\3\2\0\0" + raw.text("c")), UnsupportedVersion),
-        (raw.packet(0x10, NAME + b"\6\2\0\0" + raw.text("c")), UnsupportedVersion),
-        (raw.packet(0x10, raw.text("MQIsdp") + b"\3\2\0\0" + raw.text("c")), UnsupportedVersion),
+        (raw.packet(0x10, raw.text("MQTTX") + b"\4\2\0\0" + raw.text("c")), Unanswerable),
+        (raw.packet(0x10, raw.text("") + b"\4\2\0\0" + raw.text("c")), Unanswerable),
+        (raw.packet(0x10, raw.text("mqtt") + b"\4\2\0\0" + raw.text("c")), Unanswerable),
+        (raw.packet(0x10, NAME + b"\3\2\0\0" + raw.text("c")), ConnectFault),
+        (raw.packet(0x10, NAME + b"\6\2\0\0" + raw.text("c")), ConnectFault),
+        (raw.packet(0x10, raw.text("MQIsdp") + b"\4\2\0\0" + raw.text("c")), ConnectFault),
         (raw.packet(0x10, NAME + b"\4\3\0\0" + raw.text("c")), MqttError),
         (raw.packet(0x10, NAME + b"\4\x0a\0\0" + raw.text("c")), MqttError),
         (raw.packet(0x10, NAME + b"\4\x22\0\0" + raw.text("c")), MqttError),

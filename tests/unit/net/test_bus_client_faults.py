@@ -7,6 +7,7 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from harness import raw
 from harness.mosquitto import free_port
 
@@ -293,3 +294,31 @@ async def test_the_pauses_between_attempts_grow(monkeypatch):
 
 async def test_no_repr_shows_the_password():
     assert "way" not in repr(ACCOUNT)
+
+
+async def test_a_fault_of_ours_at_a_message_costs_that_message_and_none_behind_it():
+    """CVE-2026-95842 (Moquette), on the side of the bus: all services share this connection."""
+    heard = []
+
+    def handler(_, delivery):
+        if delivery.payload == b"FAULT":
+            raise ZeroDivisionError
+        heard.append(delivery.payload)
+
+    def answer(packet):
+        if packet[0] != 0x10:
+            return b""
+        messages = [
+            raw.publish("a", payload, qos=1, packet_id=number, v5=True)
+            for number, payload in enumerate((b"one", b"FAULT", b"two"), 1)
+        ]
+        return ACCEPTED[5] + b"".join(messages)
+
+    async with server(answer) as (one, bus):
+        with structlog.testing.capture_logs() as lines:
+            connection = await connect(bus, account(), handler, max_size=1000)
+            await until(lambda: len(heard) == 2)
+            await until(lambda: [raw.ack(0x40, number) for number in (1, 2, 3)] == one.seen[1:])
+            connection.close()
+    assert heard == [b"one", b"two"]
+    assert [line["event"] for line in lines] == ["internal error"]

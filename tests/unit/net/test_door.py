@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
 from gateway.core.bridge import Phase
 from gateway.core.budgets import Budgets
 from gateway.core.events import AccessWithdrawn, PolicyChanged
 from gateway.core.identity import Device, Grant, Identity
+from gateway.mqtt.reasons import Reason
 from gateway.net.door import Bus, Door
 
 LAMP = Device("lamp-1", (), {}, enabled=True, credential="", version=1, created_at=0, updated_at=0)
@@ -26,7 +29,7 @@ class Link:
         self.bridge = SimpleNamespace(identity=identity, phase=phase)
 
 
-def door(policy, audit=None):
+def door(policy, audit=None, **more):
     return Door(
         shared=SimpleNamespace(policy=policy, budgets=Budgets(), now=lambda: 0),
         bus=Bus("localhost", 1),
@@ -35,6 +38,7 @@ def door(policy, audit=None):
         tasks=None,
         find=None,
         services=None,
+        **more,
     )
 
 
@@ -78,3 +82,40 @@ async def test_connections_whose_key_is_gone_end_and_messages_go_on_meanwhile():
     assert [event for _, event in told] == [AccessWithdrawn(why)] * 902
     assert {(event.device, event.reason) for event in events} == {("lamp-1", why)}
     assert len(set(seen)) > 10
+
+
+@pytest.fixture
+def admissions(monkeypatch):
+    """Two devices that connect by turns: the answers, and what was told."""
+
+    def connect(count, **more):
+        told, found = [], []
+        monkeypatch.setattr(Door, "tell", lambda _door, _link, report, **_: told.append(report.reason))
+        limits = SimpleNamespace(connections=100, connections_per_device=100)
+        one = door(SimpleNamespace(limits=limits), **more)
+        for number in range(count):
+            name = f"lamp-{number % 2}"
+            lamp = Device(name, (), {}, enabled=True, credential="", version=1, created_at=0, updated_at=0)
+            found.append(one.admit(Link(lamp, []), lamp))
+        return found, told
+
+    return connect
+
+
+def test_a_device_that_connects_too_often_is_told_so_once(admissions):
+    budget = {"lamp-0": 2, "lamp-1": 100}
+
+    def may_connect(device_id):
+        budget[device_id] -= 1
+        return budget[device_id] >= 0
+
+    found, told = admissions(20, may_connect=may_connect)
+    assert found[1::2] == [None] * 10, "the other one is not concerned"
+    assert found[::2] == [None] * 2 + [Reason.CONNECTION_RATE_EXCEEDED] * 8
+    assert told == ["more connects a minute than acl/limits.toml allows"]
+
+
+def test_no_more_are_let_in_than_there_are_file_descriptors_for(admissions):
+    found, told = admissions(10, room=4)
+    assert found == [None] * 4 + [Reason.QUOTA_EXCEEDED] * 6
+    assert told == ["as many connections as acl/limits.toml allows"] * 2, "once for each device"

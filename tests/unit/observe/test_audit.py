@@ -10,7 +10,8 @@ import structlog
 
 from gateway.core.counters import Counters
 from gateway.observe import logs
-from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome
+from gateway.observe.audit import LEFT_OUT_LINES, Audit, AuditEvent, AuditLog, Kind, Outcome, Source
+from gateway.observe.budget import FIRST, OF_A_DEVICE
 
 
 @pytest.fixture
@@ -126,24 +127,80 @@ def test_what_can_not_be_explained_has_no_id(stream, without):
     assert "id" not in lines(stream)[0]
 
 
-def test_a_flood_costs_a_bounded_number_of_lines_and_the_next_line_says_how_many_are_missing(stream):
+def test_a_flood_costs_a_bounded_number_of_lines_and_what_is_missing_is_told(stream):
     counters, clock = Counters(), Clock()
-    log = AuditLog(counters, clock, lines_per_second=5)
-    for _ in range(12):
-        log(event())
-    assert len(lines(stream)) == 5
-    assert counters.audit_suppressed == 7
+    log = AuditLog(counters, clock)
+    flood = FIRST + OF_A_DEVICE
+    for number in range(flood + 7):
+        log(event(topic="decoy", rule=None, request_id=str(number)))
+    # The first on a topic root is told by itself.
+    assert len(lines(stream)) == flood + 1
+    assert counters.audit_suppressed == 6
+    for _ in range(3):
+        log(event(kind=Kind.SUBSCRIBE, topic=None))
     clock.now += 1_000
-    log(event())
-    log(event())
-    assert [line.get("suppressed") for line in lines(stream)[5:]] == [7, None]
-    assert counters.audit_suppressed == 7
+    log(event(device="lamp-2"))
+    left_out, honest = lines(stream)[-2:]
+    left_out.pop("ts")
+    assert left_out == {
+        "level": "warning",
+        "event": "audit",
+        "time": clock.now,
+        "kind": "publish",
+        "outcome": "refused",
+        "reason": "more of these than are told one by one",
+        "device": "lamp-1",
+        "suppressed": 6,
+    }
+    assert honest["device"] == "lamp-2"
+    written = len(lines(stream))
+    log.tell_left_out()
+    assert len(lines(stream)) == written, "told once"
 
 
-def test_the_bound_on_lines_holds_nothing_back_from_other_consumers():
+def test_what_was_left_out_in_the_connection_is_told_with_the_rest(stream):
+    counters, clock = Counters(), Clock()
+    log = AuditLog(counters, clock)
+    audit = Audit(counters, log)
+    audit.emit(event(topic=None, action=None, count=40))
+    audit.emit(event(topic=None, action=None, count=2))
+    assert lines(stream) == []
+    log.tell_left_out()
+    assert [(line["device"], line["kind"], line["suppressed"]) for line in lines(stream)] == [
+        ("lamp-1", "publish", 42)
+    ]
+    assert counters.audit_events == {(Kind.PUBLISH, Outcome.REFUSED): 42}
+
+
+def test_what_was_left_out_of_many_is_told_some_a_second(stream):
+    log = AuditLog(Counters(), Clock())
+    for number in range(LEFT_OUT_LINES + 3):
+        log(event(device=f"d{number}", count=2))
+    for told in (LEFT_OUT_LINES, 3, 0):
+        before = len(lines(stream))
+        log.tell_left_out()
+        assert len(lines(stream)) - before == told
+
+
+def test_strangers_use_up_no_line_of_a_device(stream):
+    """Garbage in place of TLS, by thousands: a hundred refusals of a device still leave a trace each."""
+    log = AuditLog(Counters(), Clock())
+    garbage = {"kind": Kind.LOGIN, "topic": None, "action": None, "rule": None, "source": Source.STRANGER}
+    for number in range(5_000):
+        log(event(device=None, address=f"10.0.{number % 200}.7:4711", **garbage))
+        # What it says it is, is no device.
+        log(event(device="lamp-1", address=f"10.1.{number % 200}.7:4711", **garbage))
+    for number in range(100):
+        log(event(topic=f"locks/{number}"))
+    told = [line["topic"] for line in lines(stream) if line["kind"] == "publish"]
+    assert told == [f"locks/{number}" for number in range(100)]
+
+
+def test_the_bound_on_lines_holds_nothing_back_from_other_consumers(stream):
     counters = Counters()
     trail = []
-    audit = Audit(counters, AuditLog(counters, Clock(), lines_per_second=0), trail.append)
-    audit.emit(event())
-    assert len(trail) == 1
-    assert counters.audit_suppressed == 1
+    audit = Audit(counters, AuditLog(counters, Clock()), trail.append)
+    for _ in range(2_000):
+        audit.emit(event())
+    assert len(trail) == 2_000
+    assert counters.audit_suppressed == 2_000 - len(lines(stream))

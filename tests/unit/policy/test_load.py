@@ -10,6 +10,7 @@ import pytest
 from gateway.core.identity import Identity
 from gateway.core.limits import Limits
 from gateway.core.policy import Action
+from gateway.core.rules import OnDeniedWill
 from gateway.policy.load import PolicyError, load_policy
 
 _A = "[[allow]]\nactions = ['publish']\ntopics = ['a']\n"
@@ -49,6 +50,14 @@ def test_conditions_are_read(acl):
     assert (one.max_qos, one.retain, one.max_payload, one.line) == (1, False, 0, 3)
 
 
+def test_what_becomes_of_a_refused_will_is_read(acl):
+    file = acl / "roles/sensor.toml"
+    assert load(acl).roles["sensor"].will is None
+    for said in OnDeniedWill:
+        file.write_text(f"will = '{said}'\n{_A}")
+        assert load(acl).roles["sensor"].will is said
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -79,6 +88,9 @@ def test_conditions_are_read(acl):
         ("[[deny]]\nactions = ['publish']\ntopics = ['a']\nmax_qos = 1\n", ":4: a deny has no conditions"),
         ("[[allow]]\nactions = ['decrypt']\ntopics = ['a']\nmax_qos = 1", ':4: "max_qos" says nothing'),
         ("[[allow]]\nactions = ['subscribe']\ntopics = ['a']\nretain = false\n", ':4: "retain" says nothing'),
+        ("will = 'dropped'\n" + _A, ':1: "will" says what becomes of a CONNECT whose will is refused'),
+        ("\nwill = true\n" + _A, ':2: "will" has to be a string'),
+        (_A + "will = 'drop'\n", ':4: unknown key "will"'),
         ("[[allow]\n", ":1: it is not valid TOML"),
         ("\0", ":1: it is not valid TOML"),
     ],

@@ -5,6 +5,7 @@ What a token must be like is tested with `gateway.security.tokens`; here is what
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from unittest.mock import ANY
 
@@ -15,6 +16,7 @@ from gateway.core.limits import Limits
 from gateway.mqtt.reasons import Reason
 from gateway.security import passwords
 from gateway.security.login import Admission, Login, LoginRefused
+from gateway.security.login_queue import Standing, Visitor
 from gateway.security.passwords import PasswordPool, Remembered, hash_secret
 from gateway.security.tokens import SigningKeys, Tokens
 
@@ -55,11 +57,15 @@ class Counted(PasswordPool):
         self.hashes = 0
         self.meanwhile = lambda: None
 
-    async def verify(self, credential: str | None, secret: bytes) -> bool:
+    def submit(self, work):
         self.hashes += 1
-        answer = await super().verify(credential, secret)
-        self.meanwhile()
-        return answer
+
+        def and_more():
+            answer = work()
+            self.meanwhile()
+            return answer
+
+        return super().submit(and_more)
 
 
 class Door:
@@ -268,6 +274,7 @@ async def test_an_old_hash_is_made_anew_after_a_login(door):
 
 async def test_busy(door, monkeypatch):
     monkeypatch.setattr(door.pool, "_most", 0)
+    monkeypatch.setattr(door.pool, "_patience", 0.01)
     refused = await door.refused()
     assert (refused.reason, refused.device_id) == (Reason.SERVER_BUSY, "lamp-1")
     monkeypatch.undo()
@@ -385,7 +392,7 @@ async def test_all_names_that_are_given_agree_with_the_token(door, username, cer
     assert refused.device_id == "lamp-1"
 
 
-@pytest.mark.parametrize("password", [SECRET, b"", WRONG])
+@pytest.mark.parametrize("password", [SECRET, WRONG])
 async def test_a_password_beside_a_token_is_one_too_many(door, password):
     await door.verify()
     refused = door.bring_in_vain(b"lamp-1", password, token=door.token())
@@ -431,18 +438,104 @@ async def test_no_token_lets_in_without_the_store(door):
         assert (refused.reason, refused.why) == (Reason.SERVER_UNAVAILABLE, "store unavailable")
 
 
-async def test_guessing_tokens_is_throttled_with_secrets(door, clock):
-    for _ in range(2):
+async def test_tokens_that_are_none_lock_out_nobody_with_a_secret(door, clock):
+    """301 of them from one address shut out the right secret behind the same address."""
+    for _ in range(6):
         assert door.bring_in_vain(b"lamp-1", WRONG).reason is Reason.NOT_AUTHORIZED
-    assert (await door.refused(b"lamp-1", b"wrong")).reason is Reason.NOT_AUTHORIZED
-    for _ in range(5):
-        refused = door.bring_in_vain(b"lamp-1", token=b"guess")
-        assert (refused.reason, refused.device_id) == (Reason.CONNECTION_RATE_EXCEEDED, "lamp-1")
-    assert (await door.refused()).reason is Reason.CONNECTION_RATE_EXCEEDED
+    for name in (b"lamp-1", b"other", None):
+        refused = door.bring_in_vain(name, token=b"guess")
+        assert refused.reason is Reason.CONNECTION_RATE_EXCEEDED, "they are slowed down themselves"
+        assert refused.why == "throttled after too many tokens that are none"
     assert door.bring(None, door.token()).device == LAMP, "a good one comes in all the same"
-    assert await door.verify(address="192.0.2.8") == LAMP
-    clock[0] += 121
     assert await door.verify() == LAMP
+    clock[0] += 121
+    assert door.bring_in_vain(b"lamp-1", WRONG).reason is Reason.NOT_AUTHORIZED
+
+
+async def test_wrong_secrets_keep_no_token_out_of_its_own_count(door, clock):
+    for number in range(6):
+        await door.refused(f"guess-{number}".encode(), b"x")
+    assert door.bring_in_vain(b"lamp-1", WRONG).reason is Reason.NOT_AUTHORIZED
+
+
+async def test_a_device_that_is_known_there_gets_in_whatever_strangers_do(door, clock):
+    """Remembered secrets are gone after a restart: what is known of the place is not."""
+    await door.verify()
+    door.remembered.forget("lamp-1")
+    for number in range(6):
+        await door.refused(f"guess-{number}".encode(), b"x")
+    assert (await door.refused(b"off-1", b"x")).reason is Reason.CONNECTION_RATE_EXCEEDED
+    hashes = door.pool.hashes
+    assert await door.verify() == LAMP
+    assert door.pool.hashes == hashes + 1
+    elsewhere = "192.0.2.8"
+    for number in range(6):
+        await door.refused(f"guess-{number}".encode(), b"x", address=elsewhere)
+    door.remembered.forget("lamp-1")
+    refused = await door.refused(address=elsewhere)
+    assert refused.reason is Reason.CONNECTION_RATE_EXCEEDED, "it is a stranger there"
+
+
+async def test_the_name_of_a_known_device_is_no_way_round_the_throttle(door, clock):
+    await door.verify()
+    for number in range(6):
+        await door.refused(f"guess-{number}".encode(), b"x")
+    for _ in range(3):
+        assert (await door.refused(b"lamp-1", b"x")).reason is Reason.NOT_AUTHORIZED
+    assert (await door.refused(b"lamp-1", b"x")).reason is Reason.CONNECTION_RATE_EXCEEDED
+
+
+async def test_who_waits_while_others_guess_is_throttled_too(door, clock):
+    """What waits was let wait before anybody was wrong: it must not all be hashed for that."""
+    answers = await asyncio.gather(*(door.refused(b"lamp-1", b"wrong") for _ in range(20)))
+    reasons = [refused.reason for refused in answers]
+    assert set(reasons) == {Reason.NOT_AUTHORIZED, Reason.CONNECTION_RATE_EXCEEDED}
+    assert door.pool.hashes <= 4, "three, and what was at work with the third"
+
+
+async def test_one_secret_on_many_connections_is_hashed_for_those_at_work_only(door):
+    assert await asyncio.gather(*(door.verify() for _ in range(20))) == [LAMP] * 20
+    assert door.pool.hashes == 2
+
+
+async def test_nothing_is_hashed_for_a_peer_that_has_left(door):
+    with pytest.raises(LoginRefused, match="left before its turn"):
+        await door.login.verify(
+            username=b"lamp-1", password=SECRET, certificate_id=None, address=ADDRESS, has_left=lambda: True
+        )
+    assert door.pool.hashes == 0
+
+
+@pytest.mark.parametrize("name", [b"lamp-1", b"off-1", b"nobody", b"no/id", b"\xff"])
+async def test_where_a_stranger_waits_tells_nothing_of_the_store(door, name):
+    visitor = door.login._visitor(name.decode("latin-1"), ADDRESS, 10)
+    assert visitor == Visitor(Standing.STRANGER, ADDRESS, "192.0.2.0/24", 10)
+
+
+async def test_what_a_login_teaches(door):
+    await door.verify()
+    assert door.login._visitor("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
+    assert door.login._visitor("lamp-1", "198.51.100.1", 0).standing is Standing.SEEN
+    await door.refused(b"nobody", address="198.51.100.1")
+    # One wrong login ends it: nobody asks name after name.
+    assert door.login._visitor("lamp-1", "198.51.100.1", 0).standing is Standing.STRANGER
+    assert door.login._visitor("lamp-1", "198.51.100.2", 0).standing is Standing.STRANGER
+    assert door.login._visitor("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
+
+
+async def test_wrong_logins_teach_nothing(door):
+    for name in (b"lamp-1", b"off-1", b"nobody"):
+        await door.refused(name, b"wrong")
+    await door.refused(b"off-1", SECRET)
+    assert len(door.login._known) == 0
+
+
+async def test_an_old_hash_that_could_not_be_made_anew_is_tried_again_at_the_next_login(door):
+    old = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(SECRET)
+    door.devices.devices["lamp-1"] = aged = replace(LAMP, credential=old)
+    await door.verify()
+    assert door.recognise() == aged
+    assert door.rehashed == [(aged, SECRET)] * 2
 
 
 async def test_a_good_token_that_has_ended_is_no_guess(door, clock):
@@ -458,3 +551,25 @@ async def test_names_do_not_pile_up_where_guessing_is_throttled(door, clock):
     for number in range(500):
         door.bring_in_vain(f"guess-{number}".encode(), WRONG)
     assert len(door.login._throttle._window.storage.storage) < 50
+
+
+@pytest.mark.parametrize("username", [None, b"", b"lamp-1"])
+@pytest.mark.parametrize("password", [None, b""])
+async def test_what_is_empty_is_absent_where_a_certificate_says_who_is_there(door, username, password):
+    assert door.recognise(username, password, "lamp-1") == LAMP
+    assert await door.verify(username, password, "lamp-1") == LAMP
+    assert door.pool.hashes == 0
+
+
+@pytest.mark.parametrize("username", [None, b"", b"lamp-1"])
+@pytest.mark.parametrize("password", [None, b""])
+@pytest.mark.parametrize("certificate_id", [None, "lamp-1"])
+def test_what_is_empty_is_absent_where_a_token_says_who_is_there(door, username, password, certificate_id):
+    admission = door.bring(username, password, certificate_id, token=door.token())
+    assert admission.device == LAMP
+
+
+@pytest.mark.parametrize("username", [None, b"", b"lamp-1"])
+async def test_an_empty_password_alone_lets_nobody_in(door, username):
+    assert door.recognise(username, b"") is None
+    assert (await door.refused(username, b"")).reason is Reason.NOT_AUTHORIZED

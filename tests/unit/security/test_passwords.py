@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from argon2 import PasswordHasher, extract_parameters
 
 from gateway.core.identity import Device
 from gateway.security import passwords
+from gateway.security.login_queue import Standing, Visitor
 from gateway.security.passwords import (
     PROFILE,
     Busy,
@@ -44,6 +46,14 @@ DEVICE = Device(
     created_at=0,
     updated_at=0,
 )
+
+
+NOBODY = Visitor(Standing.STRANGER, "192.0.2.1", "192.0.2.0/24")
+
+
+async def verify(pool: PasswordPool, credential: str | None, secret: bytes) -> bool:
+    async with pool.turn(NOBODY) as turn:
+        return await turn.verify(credential, secret)
 
 
 @pytest.fixture
@@ -84,10 +94,10 @@ def test_the_parameters_are_owasps():
 
 
 async def test_right_and_wrong(pool):
-    assert await pool.verify(CREDENTIAL, SECRET)
-    assert not await pool.verify(CREDENTIAL, b"wrong")
-    assert not await pool.verify(CREDENTIAL, b"")
-    assert await pool.verify(await pool.hash(b""), b"")
+    assert await verify(pool, CREDENTIAL, SECRET)
+    assert not await verify(pool, CREDENTIAL, b"wrong")
+    assert not await verify(pool, CREDENTIAL, b"")
+    assert await verify(pool, await pool.hash(b""), b"")
 
 
 async def test_hashing_is_salted(pool):
@@ -108,7 +118,7 @@ async def test_hashing_is_salted(pool):
 async def test_whatever_cannot_be_verified_costs_one_hash_and_is_wrong(pool, credential, monkeypatch):
     gate = Gate(monkeypatch)
     gate.open()
-    assert not await pool.verify(credential, SECRET)
+    assert not await verify(pool, credential, SECRET)
     assert gate.verified[-1] == pool._decoy
     assert extract_parameters(pool._decoy) == PROFILE
 
@@ -119,10 +129,10 @@ async def test_a_hash_of_mosquittos_is_verified(pool, hashed):
     assert credential.startswith("$mosquitto$")
     assert is_imported(credential)
     assert needs_rehash(credential)
-    assert await pool.verify(credential, b"pw")
-    assert not await pool.verify(credential, b"pW")
-    assert not await pool.verify(credential, b"")
-    assert not await pool.verify(hashed, b"pw"), "nothing but its own form is one"
+    assert await verify(pool, credential, b"pw")
+    assert not await verify(pool, credential, b"pW")
+    assert not await verify(pool, credential, b"")
+    assert not await verify(pool, hashed, b"pw"), "nothing but its own form is one"
 
 
 @pytest.mark.parametrize("secret", [b"pw", b"wrong"])
@@ -131,7 +141,7 @@ async def test_a_hash_of_mosquittos_costs_an_argon2_too(pool, hashed, secret, mo
     """Or the answer would come in no time, and tell that there is such a device."""
     gate = Gate(monkeypatch)
     gate.open()
-    await pool.verify(imported_credential(hashed), secret)
+    await verify(pool, imported_credential(hashed), secret)
     assert gate.verified == [pool._decoy]
 
 
@@ -168,7 +178,7 @@ async def test_no_other_hash_is_imported_and_none_is_verified(pool, hashed, monk
     assert not any(len(part) > 8 and part in str(refused.value) for part in hashed.split("$"))
     gate = Gate(monkeypatch)
     gate.open()
-    assert not await pool.verify("$mosquitto" + hashed, b"pw")
+    assert not await verify(pool, "$mosquitto" + hashed, b"pw")
     assert gate.verified[-1] == pool._decoy
 
 
@@ -181,30 +191,98 @@ async def test_the_most_iterations_are_a_hundred_thousand(pool):
 async def test_the_queue_is_bounded(pool, monkeypatch):
     gate = Gate(monkeypatch)
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(pool.verify(CREDENTIAL, SECRET)) for _ in range(5)]
+        running = [tasks.create_task(verify(pool, CREDENTIAL, SECRET)) for _ in range(5)]
         await asyncio.sleep(0)
         with pytest.raises(Busy):
-            await pool.verify(CREDENTIAL, SECRET)
-        with pytest.raises(Busy):
-            await pool.hash(SECRET)
+            await verify(pool, CREDENTIAL, SECRET)
         gate.open()
     assert all(task.result() for task in running)
-    assert await pool.verify(CREDENTIAL, SECRET), "and free again"
+    assert await verify(pool, CREDENTIAL, SECRET), "and free again"
 
 
 async def test_a_peer_that_goes_away_keeps_no_place(pool, monkeypatch):
     """Nor does it give one back that a thread is still at work in."""
     gate = Gate(monkeypatch)
-    tasks = [asyncio.create_task(pool.verify(CREDENTIAL, SECRET)) for _ in range(5)]
+    tasks = [asyncio.create_task(verify(pool, CREDENTIAL, SECRET)) for _ in range(5)]
     await asyncio.to_thread(gate.begun.acquire)
     await asyncio.to_thread(gate.begun.acquire)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert pool._jobs == 2, "two are being hashed, three were waiting"
+    assert (pool._at_work, len(pool._queue)) == (2, 0), "two are being hashed, three were waiting"
     gate.open()
-    assert await asyncio.gather(*(pool.verify(CREDENTIAL, SECRET) for _ in range(3))) == [True] * 3
-    assert pool._jobs == 0
+    assert await asyncio.gather(*(verify(pool, CREDENTIAL, SECRET) for _ in range(3))) == [True] * 3
+    assert len(gate.verified) == 5, "and nothing was hashed for the three"
+    await idle(pool)
+
+
+async def idle(pool: PasswordPool) -> None:
+    """Return when no turn is under way; a turn that was not given back would make this wait for ever."""
+    async with asyncio.timeout(10):
+        while pool._at_work:  # noqa: ASYNC110 - a few times, at the end
+            await asyncio.sleep(0.01)
+
+
+async def test_a_peer_that_goes_just_when_its_turn_comes_gives_it_back(pool):
+    async with contextlib.AsyncExitStack() as at_work:
+        for _ in range(2):
+            await at_work.enter_async_context(pool.turn(NOBODY))
+        waiting = asyncio.create_task(verify(pool, CREDENTIAL, SECRET))
+        await asyncio.sleep(0)
+        assert len(pool._queue) == 1
+    assert (len(pool._queue), pool._at_work) == (0, 1), "it has its turn, and does not know it yet"
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert pool._at_work == 0
+
+
+async def test_a_login_finds_a_thread_free_of_what_has_time(pool):
+    anew = [asyncio.create_task(pool.hash(SECRET)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (pool._at_work, len(pool._queue)) == (1, 2)
+    await asyncio.gather(*anew)
+
+
+async def test_a_turn_that_is_not_used_is_given_back(pool):
+    for _ in range(5):
+        with pytest.raises(LookupError):
+            async with pool.turn(NOBODY):
+                raise LookupError
+    assert pool._at_work == 0
+
+
+async def test_nobody_waits_longer_than_it_makes_sense(monkeypatch):
+    pool = PasswordPool(threads=1, waiting=3, patience=0.05)
+    gate = Gate(monkeypatch)
+    first = asyncio.create_task(verify(pool, CREDENTIAL, SECRET))
+    await asyncio.to_thread(gate.begun.acquire)
+    with pytest.raises(Busy, match="no turn within"):
+        await verify(pool, CREDENTIAL, SECRET)
+    assert len(pool._queue) == 0
+    gate.open()
+    assert await first
+    pool.close()
+
+
+async def test_making_hashes_anew_waits_for_the_logins_and_takes_no_place_of_theirs(pool, monkeypatch):
+    """400 imported devices at once: their new hashes were made in the turns of those who waited."""
+    gate = Gate(monkeypatch)
+    logins = [asyncio.create_task(verify(pool, CREDENTIAL, SECRET)) for _ in range(2)]
+    await asyncio.sleep(0)
+    anew = [asyncio.create_task(pool.hash(SECRET)) for _ in range(3)]
+    await asyncio.sleep(0)
+    logins += [asyncio.create_task(verify(pool, CREDENTIAL, SECRET)) for _ in range(3)]
+    done: list[str] = []
+    for task in logins:
+        task.add_done_callback(lambda _: done.append("login"))
+    for task in anew:
+        task.add_done_callback(lambda _: done.append("anew"))
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(*logins, *anew)
+    # The last login is still at work when a thread has nothing better to do.
+    assert done[:4] == ["login"] * 4
+    assert len(done) == 8
 
 
 async def test_no_memory_is_busy_and_not_a_wrong_secret(pool, monkeypatch):
@@ -215,15 +293,26 @@ async def test_no_memory_is_busy_and_not_a_wrong_secret(pool, monkeypatch):
 
     monkeypatch.setattr(passwords, "_HASHER", Exhausted)
     with pytest.raises(Busy, match="Memory"):
-        await pool.verify(CREDENTIAL, SECRET)
-    assert pool._jobs == 0
+        await verify(pool, CREDENTIAL, SECRET)
+    await idle(pool)
 
 
 async def test_a_closed_pool_takes_nothing(pool):
     pool.close()
     with pytest.raises(Busy):
-        await pool.verify(CREDENTIAL, SECRET)
-    assert pool._jobs == 0
+        await verify(pool, CREDENTIAL, SECRET)
+    assert pool._at_work == 0
+
+
+async def test_whoever_waits_when_the_pool_is_closed_is_told(pool, monkeypatch):
+    gate = Gate(monkeypatch)
+    tasks = [asyncio.create_task(verify(pool, CREDENTIAL, SECRET)) for _ in range(3)]
+    await asyncio.to_thread(gate.begun.acquire)
+    pool.close()
+    with pytest.raises(Busy, match="shutting down"):
+        await tasks[2]
+    gate.open()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def test_needs_rehash():

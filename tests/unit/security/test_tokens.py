@@ -447,3 +447,79 @@ def test_what_revokes_a_token_of_another_issuer():
         desk.devices["lamp-1"] = device
         with pytest.raises(TokenRefused):
             desk.tokens.verify(theirs())
+
+
+@pytest.mark.parametrize("claim", ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "roles", "permissions"])
+def test_the_claim_that_another_issuer_left_out_is_named(claim):
+    claims = {name: value for name, value in CLAIMS.items() if name != claim}
+    token = jwt.encode(claims, b"s" * 32, algorithm="HS256").encode()
+    with pytest.raises(TokenRefused, match=f'"{claim}" is missing'):
+        Desk(SECRET).tokens.verify(token)
+
+
+@pytest.mark.parametrize(
+    ("claims", "named"),
+    [
+        ({"exp": "soon-planted"}, "exp"),
+        ({"iss": "planted"}, "iss"),
+        ({"aud": "planted"}, "aud"),
+        ({"aud": ["planted"]}, "aud"),
+        ({"aud": []}, "aud"),
+        ({"roles": "planted"}, "roles"),
+        ({"permissions": {"publish": []}}, "permissions.subscribe"),
+        ({"permissions": {**CLAIMS["permissions"], "planted": []}}, "permissions"),
+        ({"nbf": -1}, "nbf"),
+        ({"iat": float(2**60)}, "iat"),
+    ],
+)
+def test_the_claim_that_can_not_be_is_named_and_not_quoted(claims, named):
+    with pytest.raises(TokenRefused, match=f'"{named}"') as refused:
+        Desk(SECRET).tokens.verify(raw_token(CLAIMS | claims))
+    assert "planted" not in refused.value.why
+
+
+def raw_token(claims):
+    """PyJWT itself would not write these."""
+    return jwt.api_jws.encode(json.dumps(claims).encode(), b"s" * 32, algorithm="HS256").encode()
+
+
+def test_a_date_of_another_issuer_may_be_a_fraction():
+    desk = Desk(SECRET)
+    token = raw_token(CLAIMS | {"iat": NOW - 0.5, "nbf": NOW - 0.25, "exp": NOW + 9.75})
+    _, grant = desk.tokens.verify(token)
+    assert (grant.issued_at, grant.expires_at) == (NOW - 1, NOW + 9)
+
+
+@pytest.mark.parametrize("audience", [["mqtt"], ["http", "mqtt"]])
+def test_the_audience_of_another_issuer_may_be_a_list(audience):
+    assert Desk(SECRET).tokens.verify(raw_token(CLAIMS | {"aud": audience}))[0] == LAMP
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_clock_of_another_issuer_may_be_thirty_seconds_ahead_and_no_more(claim):
+    assert Desk(SECRET).tokens.verify(raw_token(CLAIMS | {claim: NOW + 30}))[0] == LAMP
+    with pytest.raises(TokenRefused, match="not valid yet"):
+        Desk(SECRET).tokens.verify(raw_token(CLAIMS | {claim: NOW + 31}))
+
+
+def test_a_token_that_is_renewed_from_one_of_a_clock_ahead_is_good_at_once():
+    desk = Desk(SECRET)
+    _, grant = desk.tokens.verify(raw_token(CLAIMS | {"iat": NOW + 20}))
+    assert desk.tokens.verify(desk.issue(parent=grant).token.encode())[0] == LAMP
+
+
+@pytest.mark.parametrize("kind", ["PUBLIC KEY", "RSA PRIVATE KEY", "CERTIFICATE", "OPENSSH PRIVATE KEY"])
+@pytest.mark.parametrize("form", ["-----BEGIN %s-----\n%s\n-----END %s-----", "\n-----BEGIN %s-----\n%s%.0s"])
+def test_a_pem_given_as_a_secret_is_refused(kind, form):
+    with pytest.raises(ValueError, match="JWT_SECRET is a key for another algorithm"):
+        SigningKeys.of_secret((form % (kind, "QUJD" * 20, kind)).encode())
+
+
+@pytest.mark.parametrize("keys", [KEYS, SECRET], ids=["EdDSA", "HS256"])
+@pytest.mark.parametrize("behind", [b"==", b"=", b"A", b"AAAA", b".", b".x", b"\n", b" ", b"%3D%3D", b"\0"])
+def test_padding_and_junk_behind_a_signature_are_refused(keys, behind):
+    desk = Desk(keys)
+    token = desk.issue().token.encode()
+    assert desk.tokens.verify(token)[0] == LAMP
+    with pytest.raises(TokenRefused):
+        desk.tokens.verify(token + behind)

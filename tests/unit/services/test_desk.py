@@ -312,3 +312,34 @@ def test_over_the_rate_of_tokens_auth_refuses():
     counter = Counter(tokens_per_minute=1)
     assert counter.ask("auth")["success"]
     assert counter.ask("auth")["error"] == "rate_limited"
+
+
+# what is asked for
+
+
+def test_auth_gives_less_when_less_is_asked_for(counter):
+    answer = counter.ask("auth", ttl="1m", permissions={"publish": ["a/b"]})
+    _, grant = counter.tokens.verify(answer["token"].encode())
+    assert (answer["expires_at"], grant.permissions["publish"]) == (NOW + 60_000, ("a/b",))
+    assert (grant.permissions["subscribe"], bool(grant.narrowed)) == ((), True)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"ttl": "x"}, {"ttl": 10**9}, {"permissions": []}, {"ttl_s": 1}, {"topic": "a"}]
+)
+def test_auth_gives_no_token_when_it_can_not_do_what_is_asked(counter, asked):
+    answer = counter.ask("auth", **asked)
+    assert (answer["success"], "token" in answer) == (False, False)
+    assert not counter.office.unsaved()
+
+
+def test_a_token_in_a_request_of_a_connection_counts(counter):
+    """Nobody is judged by more than the token that is shown, and another device's is refused."""
+    narrow = counter.tokens.issue(counter.devices.get("svc"), {"encrypt": ["a/b"]}).token
+    assert counter.ask("encrypt", token=narrow, topic="a/b", message=1)["encrypted"] is True
+    assert counter.ask("encrypt", token=narrow, topic="a/c", message=1)["error"] == "not_authorized"
+    assert (
+        counter.ask("encrypt", token=narrow, topic="a/b", message=1, who="other")["error"] == "not_authorized"
+    )
+    assert counter.ask("encrypt", token="x", topic="a/b", message=1)["error"] == "invalid_token"
+    assert counter.ask("encrypt", topic="a/c", message=1)["encrypted"] is True

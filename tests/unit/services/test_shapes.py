@@ -31,6 +31,8 @@ FIELDS = (
     "topic",
     "device_id",
     "credentials",
+    "ttl",
+    "permissions",
     "payload",
     "message_type",
     "message_id",
@@ -156,7 +158,9 @@ def test_nothing_at_all_and_null_are_an_empty_request():
 
 
 def test_credentials():
-    assert request(credentials={"secret": "s", "more": 1}).secret == "s"
+    assert request(credentials={"secret": "s"}).secret == "s"
+    with pytest.raises(Refusal, match="credentials"):
+        _ = request(credentials={"secret": "s", "more": 1}).secret
     assert request(credentials={}).secret is None
     for wrong in ("s", ["secret"], 7):
         with pytest.raises(Refusal, match="credentials"):
@@ -253,3 +257,47 @@ def test_a_refusal_has_the_shape_of_its_service():
 def test_no_repr_shows_what_a_request_holds():
     one = request(token="hidden", message="hidden", credentials={"secret": "hidden"})
     assert "hidden" not in repr(one) + repr(one._inner)
+
+
+@pytest.mark.parametrize("service", Service)
+def test_a_member_that_nobody_reads_is_a_fault_and_named(service):
+    one = request(request_id=7, ttl_seconds=60)
+    with pytest.raises(Refusal, match='"ttl_seconds" is not known here') as refused:
+        one.demand_read(service)
+    assert refused.value.code is Code.INVALID_REQUEST
+    assert "ttl_seconds" not in refused.value.why, "the log quotes nothing of a request"
+    assert one.request_id == b"7", "and it is answered in its own shape"
+    inner = wrapped({"request_id": 8, "permisions": {}}, anything=1)
+    assert (inner.wrapped, inner.request_id) == (True, b"8")
+    with pytest.raises(Refusal, match='"permisions" is not known here'):
+        inner.demand_read(service)
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        (Service.AUTH, "token"), (Service.AUTH, "topic"), (Service.VALIDATE, "device_id"),
+        (Service.VALIDATE, "permissions"), (Service.ENCRYPT, "ttl"), (Service.DECRYPT, "topic"),
+        (Service.DECRYPT, "data"), (Service.ENCRYPT, "source"), (Service.ENCRYPT, "message_id"),
+    ],
+)  # fmt: skip
+def test_a_member_of_another_service_is_refused_there(service, name):
+    for one in (request(**{name: "x"}), wrapped({name: "x"})):
+        assert one.fault is None
+        with pytest.raises(Refusal, match=f'"{name}" is not known here') as refused:
+            one.demand_read(service)
+        assert '"reply_to"' in str(refused.value), "what is known is named"
+    for one in (request(**{name: None}), wrapped({}, **{name: "x"} if name in ("token", "topic") else {})):
+        one.demand_read(service)
+
+
+def test_the_common_message_may_have_more():
+    one = wrapped({"message": 1}, timestamp=5, priority="high", topic="x", headers={"a": 1})
+    assert (one.fault, one.wrapped, one.message) == (None, True, b"1")
+    one.demand_read(Service.DECRYPT)
+
+
+def test_a_name_that_is_endless_is_told_in_part():
+    with pytest.raises(Refusal) as refused:
+        request(**{"x" * 60_000: 1}).demand_read(Service.AUTH)
+    assert len(str(refused.value)) < 200

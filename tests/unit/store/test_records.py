@@ -182,14 +182,60 @@ async def test_refusals_are_found_by_id_and_saved_once(store):
     assert await store.refusal("") is None
 
 
-async def test_a_device_that_is_refused_without_end_pushes_out_its_own(store, path, monkeypatch):
+async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_its_first(
+    store, path, monkeypatch
+):
     monkeypatch.setattr(records, "_REFUSALS_OF_A_DEVICE", 3)
     first = Refusal("x", NOW - 99, "lamp-2", "publish", "a", "r", "")
     await store.add_refusals([first])
     for number in range(9):
         one = replace(first, refusal_id=str(number), at=NOW + number, device_id="lamp-1")
         await store.add_refusals([one])
-    assert sql(path, "SELECT refusal_id FROM refusals ORDER BY 1") == [("6",), ("7",), ("8",), ("x",)]
+    kept = [refusal_id for (refusal_id,) in sql(path, "SELECT refusal_id FROM refusals ORDER BY 1")]
+    assert (len(kept), kept[0], kept[-2:]) == (4, "0", ["8", "x"])
+
+
+@pytest.mark.parametrize("before", [0, 500, 2_000])
+async def test_decoys_push_out_neither_the_first_refusals_nor_what_was_done_among_them(store, before):
+    decoy = Refusal("", NOW, "lamp-1", "publish", "", "r", "")
+
+    def decoys(start: int, count: int) -> list[Refusal]:
+        some = range(start, start + count)
+        return [
+            replace(decoy, refusal_id=f"{n * 2_654_435_761 % 2**32:08x}", at=NOW + n, topic=f"d/{n}")
+            for n in some
+        ]
+
+    first = replace(decoy, refusal_id="first", at=NOW - 9, topic="d/first")
+    meant = [
+        replace(decoy, refusal_id="zz-topic", at=NOW + before, topic="locks/front"),
+        replace(decoy, refusal_id="zz-action", at=NOW + before, topic="d/x", action="subscribe"),
+        replace(decoy, refusal_id="zz-rule", at=NOW + before, topic="d/y", rule="acl/roles/lamp.toml:7"),
+    ]
+    await store.add_refusals([first])
+    # As they are saved, some each second.
+    for some in (decoys(0, before), meant, decoys(before, 2_000 - before), decoys(2_000, 700)):
+        for at in range(0, len(some), 500):
+            await store.add_refusals(some[at : at + 500])
+    for one in (first, *meant):
+        assert await store.refusal(one.refusal_id) == one, "kept, whatever came before and after it"
+
+
+async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
+    monkeypatch.setattr(records, "_REFUSALS_IN_ALL", 10)
+    one = Refusal("", NOW, "", "publish", "a", "r", "")
+    for device, count, at in (("quiet", 2, NOW - 99), ("loud", 9, NOW), ("louder", 20, NOW)):
+        many = [
+            replace(one, refusal_id=f"{device}-{n:02}", at=at + n, device_id=device) for n in range(count)
+        ]
+        await store.add_refusals(many)
+    await store.prune_records()
+    kept = [refusal_id for (refusal_id,) in sql(path, "SELECT refusal_id FROM refusals ORDER BY 1")]
+    assert kept == [
+        *("loud-00", "loud-01", "loud-07", "loud-08"),
+        *("louder-00", "louder-01", "louder-18", "louder-19"),
+        *("quiet-00", "quiet-01"),
+    ]
 
 
 async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
@@ -206,8 +252,8 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
     await store.add_refusals([replace(refusal, refusal_id=str(n), at=NOW - n) for n in range(4)])
     await store.prune_records()
     assert [one.template for one in await store.observations(0)] == ["0", "1", "2"]
-    kept = [number for number in "0123" if await store.refusal(number)]
-    assert kept == ["0", "1"]
+    kept = [one for one in ("0", "1", "2", "3", "new") if await store.refusal(one)]
+    assert kept == ["0", "new"], "the newest and the first"
 
 
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):

@@ -1,0 +1,64 @@
+"""What went wrong in a TLS handshake, in words that say what to do. Must not know sockets."""
+
+from __future__ import annotations
+
+import ssl
+
+_PLAIN_TEXT = "a plain-text client on the TLS port: it has to use TLS (mqtts://, port 8883)"
+_DISTRUST = (
+    "the client does not trust the gateway's certificate ({}): give it the CA (certs/ca.crt), and have it "
+    "connect to a name that stands in the certificate"
+)
+_OLD = "the client speaks no TLS that the gateway does: it needs TLS 1.2 or 1.3"
+_WORDS = {
+    "HTTP_REQUEST": "a plain-text HTTP client on the TLS port for MQTT",
+    "HTTPS_PROXY_REQUEST": "a plain-text HTTP client on the TLS port for MQTT",
+    "WRONG_VERSION_NUMBER": _PLAIN_TEXT,
+    "UNKNOWN_PROTOCOL": _PLAIN_TEXT,
+    "RECORD_LAYER_FAILURE": _PLAIN_TEXT,
+    "PACKET_LENGTH_TOO_LONG": _PLAIN_TEXT,
+    "UNSUPPORTED_PROTOCOL": _OLD,
+    "VERSION_TOO_LOW": _OLD,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _OLD,
+    "NO_SHARED_CIPHER": "the client has no cipher suite in common with the gateway",
+    "NO_SHARED_GROUPS": "the client has no key exchange in common with the gateway",
+    "NO_SUITABLE_KEY_SHARE": "the client has no key exchange in common with the gateway",
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": "the client can't verify the kind of key of the gateway's certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": _DISTRUST.format("unknown CA"),
+    "SSLV3_ALERT_BAD_CERTIFICATE": _DISTRUST.format("bad certificate"),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _DISTRUST.format("certificate unknown"),
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _DISTRUST.format("unsupported certificate"),
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": _DISTRUST.format("revoked"),
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": (
+        "for the client the gateway's certificate has expired: look at its dates, and at the client's clock"
+    ),
+    "TLSV1_ALERT_DECRYPT_ERROR": _DISTRUST.format("its signature is wrong"),
+    "TLSV1_UNRECOGNIZED_NAME": "the client asks for a name that the gateway does not have",
+}
+# By OpenSSL's codes (X509_V_ERR).
+_CERTIFICATES = {
+    7: "it is of a CA that is not that of TLS_CLIENT_CA_PATH, only called like it",
+    9: "it is not valid yet (look at the clocks)",
+    10: "it has expired: give the device a new one",
+    18: "it is signed by itself, not by the CA of TLS_CLIENT_CA_PATH",
+    19: "its chain ends in a CA that is not that of TLS_CLIENT_CA_PATH",
+    20: "it is of a CA that is not that of TLS_CLIENT_CA_PATH",
+    21: "it is of a CA that is not that of TLS_CLIENT_CA_PATH",
+    23: "it was revoked",
+    26: "it may not be used for clients",
+}
+
+
+def in_words(error: OSError) -> str | None:
+    """Why a handshake was refused; None when the peer just left."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cause = _CERTIFICATES.get(error.verify_code) or error.verify_message
+        return f"TLS: the client certificate is refused: {cause}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        # OpenSSL 3.2 and later put SSL/TLS before what they called an alert of SSL 3 or TLS 1.
+        known = _WORDS.get(reason) or _WORDS.get(reason.replace("SSL/TLS_ALERT", "SSLV3_ALERT"))
+        return f"TLS: {known or reason or error}" + (f" ({reason})" if known else "")
+    if isinstance(error, ConnectionAbortedError):
+        return "TLS: no handshake within the deadline"
+    return None

@@ -1,0 +1,343 @@
+"""CVE-2026-95842 (Moquette): an exception in one command ended the event loop that all clients share.
+
+A fault of ours is planted behind each way in which the loop, or whatever sees to many connections, comes to
+one of them. That connection ends with a line in the log; beside it a device goes on talking, the next one
+gets in, and nothing came as far as the loop. Real TLS, a real bus, and the gateway's own
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+import uvloop
+from harness import raw
+from harness.device import Device
+from harness.gateway import FULL_ROLE, ROOT
+from harness.in_process import SECRET, House, Planted, started
+from harness.mosquitto import Mosquitto
+
+from gateway import web
+from gateway.config import Settings
+from gateway.core.events import BusBytes, BusLost, DeviceBytes, DeviceLost, PolicyChanged, Tick
+from gateway.net.device_link import DeviceLink
+from gateway.net.door import Bus, Door
+from gateway.net.listener import Listener
+from gateway.provision import prepare
+from gateway.security.login import Login
+from gateway.security.passwords import hash_secret
+from gateway.store import open_store
+
+
+class Broken:
+    """A transport that can't be told to wait."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"pause_reading", "resume_reading"}:
+            raise Planted
+        return getattr(self._transport, name)
+
+
+@pytest.fixture(scope="module")
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    bus = Mosquitto(tmp_path_factory.mktemp("bus")).start()
+    yield bus
+    bus.kill()
+
+
+@pytest.fixture(scope="module")
+def settings(bus: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("gateway")
+    (folder / "acl" / "roles").mkdir(parents=True)
+    for name in ("encryption.toml", "limits.toml"):
+        (folder / "acl" / name).write_text((ROOT / "acl" / name).read_text())
+    (folder / "acl" / "roles" / "full.toml").write_text(
+        FULL_ROLE + '[[deny]]\nactions = ["publish"]\ntopics = ["denied"]\n'
+    )
+    settings = Settings(
+        mqtt_broker="127.0.0.1",
+        mqtt_port=bus.port,
+        gateway_data_dir=folder / "data",
+        tls_cert_path=folder / "certs" / "server.crt",
+        tls_key_path=folder / "certs" / "server.key",
+        acl_path=folder / "acl",
+        gateway_mqtt_bind="127.0.0.1:0",
+        gateway_health_bind="127.0.0.1:0",
+        gateway_http_bind="127.0.0.1:0",
+    )
+
+    async def fill() -> None:
+        await prepare(settings, [])
+        store = await open_store(settings.database_url)
+        for device in ("good", "bad"):
+            await store.add_device(device, credential=hash_secret(SECRET.encode()), roles=["full"], labels={})
+        await store.close()
+
+    asyncio.run(fill())
+    return settings
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    handlers, switching = logging.getLogger().handlers[:], sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(switching)
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    logging.getLogger().handlers[:] = handlers
+
+
+Attack = Callable[[House, Device | None], Awaitable[None]]
+
+
+async def in_thread(*work: Any) -> Any:
+    return await asyncio.to_thread(*work)
+
+
+async def says(house: House, bad: Device | None) -> None:
+    house.plant_in_bridge(DeviceBytes, b"FAULT")
+    await in_thread(bad.send, raw.publish("a", b"FAULT", v5=True))
+
+
+async def hears(house: House, bad: Device | None) -> None:
+    house.plant_in_bridge(BusBytes, b"FAULT")
+    await in_thread(bad.send, raw.publish("bad", b"FAULT", v5=True))
+
+
+async def is_refused(house: House, bad: Device | None) -> None:
+    house.plant(Door, "tell", lambda _, link, *__: link.claimed == "bad")
+    await in_thread(bad.send, raw.publish("denied", b"x", qos=1, packet_id=1, v5=True))
+
+
+async def asks_a_service(house: House, bad: Device | None) -> None:
+    house.plant(house.door, "services", lambda _, identity: identity.device_id == "bad")
+    await in_thread(bad.send, raw.publish("gateway/validate", b"{}", v5=True))
+
+
+async def leaves(house: House, bad: Device | None) -> None:
+    house.plant_in_bridge(DeviceLost)
+    await in_thread(bad.close)
+
+
+async def loses_the_bus(house: House, bad: Device | None) -> None:
+    house.plant_in_bridge(BusLost)
+    house.link()._bus.transport.abort()
+
+
+async def has_its_second(house: House, bad: Device | None) -> None:
+    house.plant_in_bridge(Tick)
+    await the_others_have_theirs(house)
+
+
+async def can_not_be_read_again(house: House, bad: Device | None) -> None:
+    link = house.link()
+    house.plant(DeviceLink, "_read_again", lambda one, _: one is link)
+    await the_others_have_theirs(house)
+
+
+async def the_others_have_theirs(house: House) -> None:
+    """Behind the one whose second failed all still get their ticks."""
+    await until(lambda: house.planted == 1)
+    had: list[DeviceLink] = []
+    true = DeviceLink.tick
+
+    def tick(link: DeviceLink, now: float, second: int) -> None:
+        had.append(link)
+        true(link, now, second)
+
+    house.patch.setattr(DeviceLink, "tick", tick)
+    good = house.link("good")
+    await until(lambda: had.count(good) == 2)
+
+
+async def writing_pauses(house: House, bad: Device | None) -> None:
+    link = house.link()
+    link._bus.transport = Broken(link._bus.transport)
+    house.planted += 1
+    asyncio.get_running_loop().call_soon(link.pause_writing)
+
+
+async def writing_goes_on(house: House, bad: Device | None) -> None:
+    link = house.link()
+    link.pause_writing()
+    link._bus.transport = Broken(link._bus.transport)
+    house.planted += 1
+    asyncio.get_running_loop().call_soon(link.resume_writing)
+
+
+async def the_bus_is_full(house: House, bad: Device | None) -> None:
+    link = house.link()
+    link._transport = Broken(link._transport)
+    house.planted += 1
+    asyncio.get_running_loop().call_soon(link._bus.pause_writing)
+
+
+async def the_policy_changes(house: House, bad: Device | None) -> None:
+    house.plant_in_bridge(PolicyChanged)
+    await house.door.policy_changed()
+
+
+async def the_device_changes(house: House, bad: Device | None) -> None:
+    house.plant(Door, "_consequence", lambda _, link, __: link.device.device_id == "bad")
+    house.door.devices_changed(frozenset({"bad", "good"}))
+
+
+LIVE: tuple[Attack, ...] = (
+    says,
+    hears,
+    is_refused,
+    asks_a_service,
+    leaves,
+    loses_the_bus,
+    has_its_second,
+    can_not_be_read_again,
+    writing_pauses,
+    writing_goes_on,
+    the_bus_is_full,
+    the_policy_changes,
+    the_device_changes,
+)
+
+
+async def arrives(house: House, _: Device | None) -> None:
+    house.plant(Door, "arrived")
+
+
+async def shakes_hands(house: House, _: Device | None) -> None:
+    house.plant(Listener, "_with_mapped_buffer")
+
+
+async def is_recognised(house: House, _: Device | None) -> None:
+    house.plant(Login, "recognise")
+
+
+async def is_verified(house: House, _: Device | None) -> None:
+    house.patch.setattr(Login, "recognise", lambda *_, **__: None)
+    house.plant(Login, "verify")
+
+
+async def is_admitted(house: House, _: Device | None) -> None:
+    house.plant(Door, "admit")
+
+
+async def opens_the_bus(house: House, _: Device | None) -> None:
+    house.plant(Bus, "answered")
+
+
+NEW: tuple[Attack, ...] = (arrives, shakes_hands, is_recognised, is_verified, is_admitted, opens_the_bus)
+
+
+async def others_are_served(house: House, good: Device) -> None:
+    def talk(one: Device, topic: str) -> None:
+        one.subscribe(topic)
+        assert one.publish(topic, b"served") == 0
+        assert one.message().payload == b"served"
+
+    await in_thread(talk, good, "good/1")
+    newcomer = await in_thread(house.join, "good", "newcomer")
+    await in_thread(talk, newcomer, "good/2")
+    await in_thread(newcomer.close)
+    assert not house.gateway.failed
+    assert house.planted == 1
+    faults = [line for line in house.lines if line["event"] == "internal error"]
+    assert [type(line["exc_info"]) for line in faults] == [Planted]
+    assert [context for context in house.reached_the_loop if "exception" in context] == []
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("attack", LIVE, ids=lambda attack: attack.__name__)
+def test_a_fault_at_a_live_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
+    async def scenario() -> None:
+        async with started(settings, monkeypatch) as house:
+            good = await in_thread(house.join, "good")
+            bad = await in_thread(house.join, "bad")
+            await in_thread(bad.subscribe, "bad")
+            await attack(house, bad)
+            if attack is not leaves:
+                await in_thread(bad.ended, 5)
+            await until(lambda: {link.claimed for link in house.door.links} == {"good"})
+            assert set(house.door._by_device) == {"good"}
+            await others_are_served(house, good)
+            await in_thread(good.close)
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("attack", NEW, ids=lambda attack: attack.__name__)
+def test_a_fault_at_one_that_comes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
+    async def scenario() -> None:
+        async with started(settings, monkeypatch) as house:
+            good = await in_thread(house.join, "good")
+            await attack(house, None)
+
+            def come() -> bytes:
+                with contextlib.suppress(ConnectionError, ssl.SSLError), house.dial() as bad:
+                    bad.connect(username="bad", password=SECRET)
+                    return bad.ended(5)
+                return b""
+
+            assert await in_thread(come) == b""
+            await until(lambda: {link.claimed for link in house.door.links} == {"good"})
+            assert set(house.door._by_device) == {"good"}
+            await others_are_served(house, good)
+            await in_thread(good.close)
+
+    uvloop.run(scenario())
+
+
+WEB: dict[str, tuple[Any, str]] = {
+    "accepting": (web, "network_of"),
+    "connection made": (web.H11Protocol, "connection_made"),
+    "data received": (web.H11Protocol, "data_received"),
+    "connection lost": (web.H11Protocol, "connection_lost"),
+}
+
+
+@pytest.mark.parametrize("place", WEB)
+def test_a_fault_at_a_connection_of_the_web(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    async def scenario() -> None:
+        async with started(settings, monkeypatch) as house:
+            good = await in_thread(house.join, "good")
+            house.plant(*WEB[place])
+
+            async def ask() -> bytes:
+                reader, writer = await asyncio.open_connection("127.0.0.1", house.gateway._health_port)
+                try:
+                    writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                    async with asyncio.timeout(5):
+                        return await reader.read()
+                except ConnectionError:
+                    return b""
+                finally:
+                    writer.close()
+
+            assert (await ask() == b"") == (place != "connection lost")
+            await until(lambda: house.planted == 1)
+            for _ in range(3):
+                assert b" 200 " in await ask()
+            await others_are_served(house, good)
+            await in_thread(good.close)
+
+    uvloop.run(scenario())

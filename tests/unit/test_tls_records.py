@@ -1,0 +1,187 @@
+"""TLS records that yield nothing, without a socket: counted bytes and records, no seconds."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import trustme
+from harness.records import client_records
+
+from gateway import tls_records
+from gateway.tls_records import Context, TooLittleData
+
+CA = trustme.CA()
+SERVER = CA.issue_cert("localhost")
+
+
+class Transport:
+    """What the loop gives a connection to hold on to."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        self.paused = 0
+
+    def set_read_buffer_limits(self, *_limits: int) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def is_reading(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        self.paused += 1
+
+    def resume_reading(self) -> None:
+        pass
+
+
+@pytest.fixture
+def side():
+    """A server's connection whose handshake is done, and the client's records for it."""
+    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    SERVER.configure_cert(context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(incoming, outgoing, server_side=True)
+    trust = ssl.create_default_context()
+    CA.configure_trust(trust)
+    client = client_records(trust, server.do_handshake, incoming, outgoing)
+    server.watch(Transport())
+    return server, client, incoming
+
+
+def turns(server, most=1_000):
+    """Turn after turn, until it is over with."""
+    for _ in range(most):
+        read(server)
+        server._go_on()
+
+
+def read(server):
+    """All that it gives in a turn."""
+    found = b""
+    while True:
+        try:
+            chunk = server.read(1 << 18)
+        except ssl.SSLWantReadError:
+            return found
+        if not chunk:
+            return found
+        found += chunk
+
+
+async def test_a_stranger_may_not_send_key_updates(side):
+    server, client, incoming = side
+    incoming.write(b"".join(client.key_update() for _ in range(10_000)))
+    with pytest.raises(TooLittleData):
+        turns(server)
+    assert server._records < 30, "more of them were undone than it takes to know"
+
+
+async def test_a_strangers_turn_has_an_end(side):
+    server, client, incoming = side
+    incoming.write(b"".join(client.record(b"x" * 64) for _ in range(1_000)))
+    assert len(read(server)) <= 64 * (64 + 1)
+    assert server._is_resting
+
+
+@pytest.mark.parametrize("size", [1, 2, 500])
+async def test_an_honest_strangers_connect_passes_however_it_is_cut(side, size):
+    server, client, incoming = side
+    connect = bytes(700)
+    found = b""
+    for at in range(0, len(connect), size):
+        incoming.write(client.record(connect[at : at + size]))
+        found += read(server)
+    assert found == connect
+
+
+async def test_a_known_peer_may_not_send_key_updates_for_ever(side):
+    server, client, incoming = side
+    server.trust()
+    sent = 0
+
+    def flood():
+        nonlocal sent
+        for _ in range(100):
+            records = b"".join(client.key_update() for _ in range(100))
+            incoming.write(records)
+            sent += len(records)
+            turns(server, 5)
+
+    with pytest.raises(TooLittleData):
+        flood()
+    assert sent < 3 * tls_records.IDLE_MAX
+
+
+async def test_a_known_peers_key_updates_are_not_undone_all_at_once(side):
+    """A quarter of a megabyte of them was one call to OpenSSL, and a third of a second."""
+    server, client, incoming = side
+    server.trust()
+    incoming.write(b"".join(client.key_update() for _ in range(9_000)))
+    before = incoming.pending
+    assert read(server) == b""
+    assert before - incoming.pending < tls_records.IDLE_MAX, "more than a turn's worth"
+    with pytest.raises(TooLittleData):
+        turns(server)
+    assert before - incoming.pending < 2 * tls_records.IDLE_MAX
+
+
+@pytest.mark.parametrize("size", [2, 20, 300, 16_000])
+async def test_a_known_peer_that_says_something_goes_on(side, size):
+    """One short packet a record, which is what small devices send; now and then a KeyUpdate."""
+    server, client, incoming = side
+    server.trust()
+    for number in range(2_000):
+        incoming.write(client.record(bytes(size)))
+        if number % 100 == 0:
+            incoming.write(client.key_update())
+        assert len(read(server)) == size
+
+
+async def test_a_record_in_pieces_is_no_reason(side):
+    server, client, incoming = side
+    server.trust()
+    for _ in range(20):
+        record = client.record(bytes(16_000))
+        found = b""
+        for at in range(0, len(record), 100):
+            incoming.write(record[at : at + 100])
+            found += read(server)
+        assert len(found) == 16_000
+
+
+def test_after_our_goodbye_nothing_is_undone(side):
+    server, client, incoming = side
+    server.trust()
+    server.silence()
+    server._transport.closing = True
+    records = b"".join(client.record(b"x" * 100) for _ in range(500))
+    incoming.write(records)
+    assert read(server) == b""
+    assert incoming.pending == 0
+    incoming.write(records)
+    with pytest.raises(ssl.SSLWantReadError):
+        server.unwrap()
+    assert incoming.pending == 0
+
+    def flood():
+        for _ in range(100):
+            incoming.write(records)
+            read(server)
+
+    with pytest.raises(TooLittleData):
+        flood()
+
+
+async def test_data_before_a_fault_is_not_lost(side):
+    server, client, incoming = side
+    server.trust()
+    records = b"".join(client.record(b"x" * 1_000) for _ in range(10))
+    incoming.write(records + b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert server.read(1 << 18) == b"x" * 10_000
+    with pytest.raises(ssl.SSLError, match=r"(?i)mac|decrypt"):
+        server.read(1 << 18)
