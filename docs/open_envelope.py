@@ -45,6 +45,10 @@ def open_envelope(message: bytes, keys: dict[str, bytes], topic: str) -> bytes:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(
+            "usage: python open_envelope.py KEY_IN_HEX < MESSAGE\nIt prints the payload of a sealed message."
+        )
     received = sys.stdin.buffer.read()
     claims = json.loads(received)
     payload = open_envelope(received, {claims["key_id"]: bytes.fromhex(sys.argv[1])}, claims["topic"])

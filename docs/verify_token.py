@@ -56,5 +56,9 @@ def verify_token(token: str, jwks: dict, now: float) -> dict:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(
+            "usage: python verify_token.py JWKS_FILE < TOKEN\nIt prints the claims of a token that is good."
+        )
     published = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     print(json.dumps(verify_token(sys.stdin.read().strip(), published, time.time()), indent=1))

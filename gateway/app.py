@@ -23,6 +23,7 @@ from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
 from gateway.descriptors import allowed, ask_for, connections_that_fit, shortage
+from gateway.files import mark_of
 from gateway.held_upkeep import HeldRecords
 from gateway.introduction import introduction
 from gateway.key_upkeep import KeyUpkeep
@@ -199,7 +200,7 @@ class Gateway:
         probe = BusProbe(bus, shared, settings.service_topic_prefix)
         keys = KeyUpkeep(settings, shared, tokens, store, audit, signing_changed=door.keys_changed)
         api = await self._open_api(login, office, tokens, audit)
-        health = Health()
+        health = Health(folder=mark_of(settings.gateway_data_dir))
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
         health.add("saving", self._saves.check, vital=False, needed=False)
         health.add("policy", policy.check, vital=False, needed=False)

@@ -6,6 +6,7 @@ For the few files that the gateway makes itself: the database, keys, certificate
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pwd
 import stat
@@ -207,3 +208,15 @@ def is_closed(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def mark_of(folder: Path) -> str:
+    """What tells this folder from others of the machine, and its path to nobody. Empty when there is none.
+
+    By what the file system calls it: in a container its path may be another.
+    """
+    try:
+        seen = folder.stat()
+    except OSError:
+        return ""
+    return hashlib.blake2b(f"{seen.st_dev} {seen.st_ino}".encode(), digest_size=8).hexdigest()

@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli import acl_import, acl_learn, acl_prove
 from gateway.cli.acl_refusals import PASSES_NOW, logged_refusal, refusal_of
-from gateway.cli.output import Failure, Json, answering, shown_time, wrong_usage
+from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.sources import Config, device_of, observed, policy_of, settings_of
 from gateway.core.identity import Device, Identity
 from gateway.core.rules import Action, Rule
@@ -141,7 +141,7 @@ def show(
                 "enabled": device.enabled,
                 "roles": list(device.roles),
                 "labels": dict(device.labels),
-                "observed_until": shown_time(device.observe_until) if observed(device) else None,
+                "observed_until": json_time(device.observe_until) if observed(device) else None,
                 "unknown_roles": policy.missing(device.roles),
                 "rules": {action.value: [_right(one) for one in found[action]] for action in Action},
                 "services": {action.value: list(topics) for action, topics in own.items()},

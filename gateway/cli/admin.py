@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from gateway.cli import acl, device, keys, token
 from gateway.cli.device_held import held
 from gateway.cli.init import init
 from gateway.cli.keys_backup import export, import_
+from gateway.cli.program import SETTINGS, print_version, run
 from gateway.cli.rewrap import rewrap
 from gateway.cli.status import status
 from gateway.cli.token_revoke import revoke
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=SETTINGS,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
@@ -27,6 +30,23 @@ app = typer.Typer(
         "Exit codes: 0 done, 1 refused or not found, 2 wrong usage."
     ),
 )
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            callback=lambda wanted: print_version("gateway-admin", wanted=wanted),
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(init)
 device.app.command()(held)
 app.add_typer(device.app, name="device")
@@ -42,4 +62,4 @@ app.command()(status)
 
 def main() -> None:
     """Entry point."""
-    app()
+    run(app)

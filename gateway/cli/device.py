@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.durations import seconds_of
-from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
+from gateway.cli.output import Answer, Failure, Json, answering, json_time, shown_time, wrong_usage
 from gateway.cli.sources import (
     Config,
     device_of,
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Devices: who may connect, and in which roles.")
 
+_SHORTEST_SECRET = 12  # characters
 _LONGEST_SECRET = 65_535  # bytes: an MQTT password's length has two bytes
 
 DeviceId = Annotated[str, typer.Argument(metavar="ID", show_default=False, help="The device's id.")]
 SecretStdin = Annotated[
     bool,
-    typer.Option("--secret-stdin", help="Read the secret from stdin; one line feed at its end is dropped."),
+    typer.Option("--secret-stdin", help="Read the secret from stdin, 12 characters at least."),
 ]
 
 
@@ -75,7 +76,8 @@ def add(
         labels = _labels(label or [])
         settings = settings_of(config)
         roles = _known_roles(settings, role)
-        asyncio.run(_add(answer, settings, device_id, roles, labels, from_stdin=secret_stdin))
+        given = _read_secret() if secret_stdin else None
+        asyncio.run(_add(answer, settings, device_id, roles, labels, given=given))
 
 
 async def _add(
@@ -85,13 +87,13 @@ async def _add(
     roles: Sequence[str],
     labels: dict[str, str],
     *,
-    from_stdin: bool,
+    given: bytes | None,
 ) -> None:
     async with store_of(settings) as store:
-        secret, credential = _new_secret(from_stdin=from_stdin)
+        secret, credential = _new_secret(given)
         device = await store.add_device(device_id, credential=credential, roles=roles, labels=labels)
         await note(store, "device", f"added with the roles {', '.join(roles)}", device=device_id)
-    _give_secret(answer, device, secret, "added", show=not from_stdin)
+    _give_secret(answer, device, secret, "added", show=given is None)
 
 
 @app.command("list")
@@ -105,6 +107,8 @@ def list_devices(
 ) -> None:
     """List the devices: a table on a terminal, else a line each with tabs between the columns.
 
+    Exit code 1: no device has this role, and there is none of this name in the policy.
+
     For example:
 
         gateway-admin device list --role sensor
@@ -112,9 +116,13 @@ def list_devices(
         gateway-admin device list --disabled --json
     """
     with answering(as_json=as_json) as answer:
+        settings = settings_of(config)
+        there = asyncio.run(_all(settings))
+        if role is not None and not any(role in device.roles for device in there):
+            _known_roles(settings, [role])
         devices = [
             device
-            for device in asyncio.run(_all(settings_of(config)))
+            for device in there
             if (role is None or role in device.roles) and not (disabled and device.enabled)
         ]
         answer.give({"devices": [_shown(device) for device in devices]}, *_rows(devices))
@@ -172,20 +180,24 @@ def remove(
 ) -> None:
     """Remove a device: its sessions end within a second, and its tokens. There is no way back.
 
-    Asks first on a terminal; a script, which has none, is not asked. Exit code 1: there is no such
-    device, or the answer was no.
+    Asks first on a terminal; a script has to say --yes. Exit code 1: there is no such device, or the answer
+    was no.
     """
     with answering(as_json=as_json) as answer:
-        ask = sys.stdin.isatty() and not yes
-        asyncio.run(_remove(answer, settings_of(config), device_id, ask=ask))
-
-
-async def _remove(answer: Answer, settings: Settings, device_id: str, *, ask: bool) -> None:
-    async with store_of(settings) as store:
-        if ask and await store.device(device_id) is not None:
+        settings = settings_of(config)
+        if not yes:
+            asyncio.run(device_of(settings, device_id))
+            if not sys.stdin.isatty():
+                raise wrong_usage("there is no terminal to ask on: say --yes")
+            # Not in the loop: Ctrl-C would only be seen after the answer.
             question = f"Remove device {printable(device_id)}? Its secret and labels are lost."
             if not typer.confirm(question, err=True):
                 raise Failure(f"device {device_id} was not removed")
+        asyncio.run(_remove(answer, settings, device_id))
+
+
+async def _remove(answer: Answer, settings: Settings, device_id: str) -> None:
+    async with store_of(settings) as store:
         await store.remove_device(device_id)
         await note(store, "device", "removed", device=device_id)
     answer.give({"device_id": device_id, "removed": True}, f"Device {device_id} removed.")
@@ -204,15 +216,17 @@ def rotate(
     such device.
     """
     with answering(as_json=as_json) as answer:
-        asyncio.run(_rotate(answer, settings_of(config), device_id, from_stdin=secret_stdin))
+        settings = settings_of(config)
+        given = _read_secret() if secret_stdin else None
+        asyncio.run(_rotate(answer, settings, device_id, given))
 
 
-async def _rotate(answer: Answer, settings: Settings, device_id: str, *, from_stdin: bool) -> None:
+async def _rotate(answer: Answer, settings: Settings, device_id: str, given: bytes | None) -> None:
     async with store_of(settings) as store:
-        secret, credential = _new_secret(from_stdin=from_stdin)
+        secret, credential = _new_secret(given)
         device = await store.set_credential(device_id, credential)
         await note(store, "device", "given a new secret", device=device_id)
-    _give_secret(answer, device, secret, "has a new secret", show=not from_stdin)
+    _give_secret(answer, device, secret, "has a new secret", show=given is None)
 
 
 @app.command()
@@ -290,12 +304,12 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
     return labels
 
 
-def _new_secret(*, from_stdin: bool) -> tuple[bytes, str]:
-    """The secret and its hash."""
+def _new_secret(given: bytes | None) -> tuple[bytes, str]:
+    """The secret, a new one if none was given, and its hash."""
     from gateway.security.passwords import hash_secret
     from gateway.security.secrets import generate_device_secret
 
-    secret = _read_secret() if from_stdin else generate_device_secret().reveal()
+    secret = generate_device_secret().reveal() if given is None else given
     return secret, hash_secret(secret)
 
 
@@ -309,6 +323,11 @@ def _read_secret() -> bytes:
         secret = secret.removesuffix(b"\n").removesuffix(b"\r")
     if not secret:
         raise wrong_usage("the secret on stdin is empty")
+    if len(secret.decode("utf-8", "replace")) < _SHORTEST_SECRET:
+        raise wrong_usage(
+            f"the secret on stdin has fewer than {_SHORTEST_SECRET} characters, which can be guessed: give a "
+            "longer one, or none to have one made"
+        )
     if len(secret) > _LONGEST_SECRET:
         raise wrong_usage(f"the secret on stdin is longer than the {_LONGEST_SECRET} bytes MQTT can carry")
     if looks_like_token(secret):
@@ -350,9 +369,9 @@ def _shown(device: Device) -> dict[str, object]:
         "roles": list(device.roles),
         "labels": dict(device.labels),
         "imported_secret": is_imported(device.credential),
-        "created_at": shown_time(device.created_at),
-        "updated_at": shown_time(device.updated_at),
-        "observed_until": shown_time(device.observe_until) if observed(device) else None,
+        "created_at": json_time(device.created_at),
+        "updated_at": json_time(device.updated_at),
+        "observed_until": json_time(device.observe_until) if observed(device) else None,
     }
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.key_sources import Kind, keys_of, path_of, remark, tell, uses_of
-from gateway.cli.output import Failure, Json, answering, shown_time, wrong_usage
+from gateway.cli.output import Failure, Json, answering, json_time, shown_time, wrong_usage
 from gateway.cli.sources import Config, settings_of
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def _shown(row: _Row) -> dict[str, object]:
         "key_id": key.key_id,
         "kind": row.kind.value,
         "state": key.state.value,
-        "created_at": shown_time(key.created_at),
+        "created_at": json_time(key.created_at),
         "uses": row.uses,
-        "until": None if key.until is None else shown_time(key.until),
+        "until": None if key.until is None else json_time(key.until),
     }
 
 

@@ -2,8 +2,7 @@
 
 Results go to stdout. Errors go to stderr as text, and with `--json` to stdout as
 `{"error", "problems"}` too, so that a script finds one object there in any case. Exit codes: 0 done,
-1 refused or not found, 2 wrong usage. Wrong options and arguments are told before `--json` is known:
-as text alone.
+1 refused or not found, 2 wrong usage. Times are UTC for people, Unix milliseconds in JSON.
 """
 
 from __future__ import annotations
@@ -29,6 +28,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, error
 def shown_time(unix_seconds: int) -> str:
     """A time for people: UTC, ISO 8601."""
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def json_time(unix_seconds: int) -> int:
+    """A time in JSON: Unix milliseconds."""
+    return unix_seconds * 1_000
 
 
 class Failure(Exception):

@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.output import Failure, Json, answering
+from gateway.cli.program import SETTINGS, print_version
+from gateway.cli.program import run as run_program
 from gateway.cli.sources import Config, policy_of, store_of
 from gateway.observe.printable import printable
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=SETTINGS,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
@@ -32,12 +33,6 @@ app = typer.Typer(
 )
 
 
-def _print_version(*, wanted: bool) -> None:
-    if wanted:
-        print(f"gateway {version('mqtt-security-gateway')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     show_version: Annotated[
@@ -46,7 +41,7 @@ def _options(
             "--version",
             help="Print the version.",
             is_eager=True,
-            callback=lambda wanted: _print_version(wanted=wanted),
+            callback=lambda wanted: print_version("gateway", wanted=wanted),
         ),
     ] = False,
 ) -> None:
@@ -174,4 +169,4 @@ async def _store_problems(settings: Settings) -> list[str]:
 
 def main() -> None:
     """Entry point."""
-    app()
+    run_program(app)

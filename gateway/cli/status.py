@@ -14,6 +14,7 @@ import typer
 
 from gateway.cli.output import Failure, Json, answering
 from gateway.cli.sources import Config, policy_of, settings_of, store_of
+from gateway.files import mark_of
 
 if TYPE_CHECKING:
     from gateway.config import Address, Settings
@@ -28,11 +29,14 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask
 def status(as_json: Json = False, config: Config = None) -> None:
     """Ask the running gateway how it is, and look at the store and the policy it works with.
 
-    Exit code 1: no gateway answers at GATEWAY_HEALTH_BIND, or it is not ready to serve devices.
+    Exit code 1: no gateway answers at GATEWAY_HEALTH_BIND, or one that works with another data folder than
+    this one, or it is not ready to serve devices.
     """
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
         health = _ask(settings.gateway_health_bind[0])
+        if health.running and health.folder not in {"", mark_of(settings.gateway_data_dir)}:
+            health = _of_others(settings)
         devices, digest, problems = asyncio.run(_sources(settings))
         state = "ready" if health.ready else "not ready" if health.running else "not running"
         answer.give(
@@ -70,6 +74,17 @@ class _Health:
     ready: bool
     detail: str
     checks: Mapping[str, Mapping[str, object]]
+    folder: str = ""
+    """The mark of its data folder."""
+
+
+def _of_others(settings: Settings) -> _Health:
+    detail = (
+        f"the gateway that answers at http://{settings.gateway_health_bind[0]} works with another data folder "
+        f"than {settings.gateway_data_dir.absolute()}: call this in its folder and with its settings "
+        "(--config FILE, GATEWAY_DATA_DIR)"
+    )
+    return _Health(running=False, ready=False, detail=detail, checks={})
 
 
 def _ask(bind: Address) -> _Health:
@@ -81,7 +96,8 @@ def _ask(bind: Address) -> _Health:
         connection.request("GET", "/ready")
         body = json.loads(connection.getresponse().read(_LONGEST_ANSWER))
         checks = {name: dict(check) for name, check in body["checks"].items()}
-        return _Health(running=True, ready=body["ready"] is True, detail=where, checks=checks)
+        folder = str(body.get("folder", ""))
+        return _Health(running=True, ready=body["ready"] is True, detail=where, checks=checks, folder=folder)
     except OSError as error:
         return _Health(running=False, ready=False, detail=f"no answer at {where}: {error}", checks={})
     except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):

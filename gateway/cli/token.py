@@ -265,7 +265,10 @@ def _table(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
         return ["\t".join(row) for row in columns]
     if not columns:
         return ["No tokens."]
-    table = Table("token id", "device", "state", "issued", "expires", "asked by", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("token id", no_wrap=True, min_width=max(len(row[0]) for row in columns))
+    for name in ("device", "state", "issued", "expires", "asked by"):
+        table.add_column(name, overflow="fold")
     for token_id, device_id, state, *rest in columns:
         table.add_row(token_id, device_id, Text(state, "green" if state == "active" else "red"), *rest)
     return [table]

@@ -30,7 +30,11 @@ _SEEN_WITHIN = 600
 def revoke(
     token_id: Annotated[
         str | None,
-        typer.Argument(metavar="TOKEN_ID", show_default=False, help="As `token list` shows it."),
+        typer.Argument(
+            metavar="TOKEN_ID",
+            show_default=False,
+            help="As `token list` shows it, or as much of it as no other id begins with.",
+        ),
     ] = None,
     *,
     device_id: Annotated[
@@ -118,9 +122,13 @@ async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) ->
 
 
 async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
-    for one in await store.tokens():
-        if one.token_id == token_id:
-            return one
+    given = token_id or ""
+    found = [one for one in await store.tokens() if given and one.token_id.startswith(given)]
+    exact = [one for one in found if one.token_id == given]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        raise Failure(f"{len(found)} tokens have an id that begins with {token_id!r}: give more of it")
     raise Failure(
         f"no token of the id {token_id!r} is recorded that has not expired: `gateway-admin token list` shows "
         "those there are; --token-stdin and --device revoke others too"

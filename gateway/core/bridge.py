@@ -71,6 +71,8 @@ from gateway.mqtt.wire import first_packet
 
 _FAREWELL_TICKS = 5
 """How long the bus may take to close after the device's DISCONNECT, in seconds."""
+_GOODBYE = "the device said goodbye"
+_SPOKEN = {Version.V311: "3.1.1", Version.V5: "5"}
 
 
 class Phase(Enum):
@@ -109,6 +111,12 @@ class Bridge:
     def meter(self) -> Meter | None:
         """What undoing the device's TLS may cost in this second, once authenticated."""
         return self._session.secured if self._session else None
+
+    @property
+    def protocol(self) -> str:
+        """The version of MQTT that it speaks, as people say it; empty before its CONNECT."""
+        version = self._terms.version if self._terms else None
+        return "" if version is None else _SPOKEN.get(version, str(int(version)))
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -316,6 +324,8 @@ class Bridge:
         if self._leaving <= _FAREWELL_TICKS:
             self._open_session().begin_second(event.second)
             return self._open_session().bus_waits()
+        if self._said_goodbye:
+            return [Close(_GOODBYE)]
         return self._open_session().last_words or [Close("the bus did not close")]
 
     def _broken(self, error: MqttError) -> list[Command]:
@@ -323,11 +333,14 @@ class Bridge:
         return [Close(f"{type(error).__name__}: {error}")]
 
     def _device_lost(self, _: DeviceLost) -> list[Command]:
-        return [Close("the device closed the connection")]
+        return [Close(_GOODBYE if self._said_goodbye else "the device closed the connection")]
 
     def _bus_lost(self, _: BusLost) -> list[Command]:
-        goodbye = self._session is not None and self._session.said_goodbye
-        return [Close("the device said goodbye" if goodbye else "the bus closed the connection")]
+        return [Close(_GOODBYE if self._said_goodbye else "the bus closed the connection")]
+
+    @property
+    def _said_goodbye(self) -> bool:
+        return self._session is not None and self._session.said_goodbye
 
     def _withdrawn(self, event: AccessWithdrawn) -> list[Command]:
         # With a DISCONNECT, for the will of a device without rights is not to be published.

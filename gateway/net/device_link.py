@@ -75,6 +75,7 @@ class DeviceLink(asyncio.Protocol):
         "_deadline",
         "_deciding",
         "_door",
+        "_method",
         "_paused",
         "_transport",
         "_unread",
@@ -98,6 +99,7 @@ class DeviceLink(asyncio.Protocol):
         self.device: Device | None = None
         self.claimed: str | None = None
         """The device it says it is, if that is a device id at all."""
+        self._method = ""
         self.turn = 0
         """In which part of a second it gets its tick."""
         self._deadline = deadline
@@ -258,6 +260,8 @@ class DeviceLink(asyncio.Protocol):
                 grant = identity.grant if identity else None
                 self._note(
                     "connected",
+                    protocol=self.bridge.protocol,
+                    login=self._method,
                     client_id=identity.client_id if identity else None,
                     narrowed=(grant.narrowed or None) if grant else None,
                 )
@@ -385,7 +389,7 @@ class DeviceLink(asyncio.Protocol):
         if reason is not None:
             self.receive(AuthenticationFailed(reason))
             return
-        self.device = device
+        self.device, self._method = device, admission.method
         self.receive(Authenticated(device, admission.grant))
 
     # The bus

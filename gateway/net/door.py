@@ -204,7 +204,7 @@ class Door:
                 reason=report.reason,
                 device=identity.device_id if identity else link.claimed,
                 address=link.address,
-                request_id=link.connection_id,
+                connection=link.connection_id,
                 topic=report.topic or None,
                 action=report.action or None,
                 rule=report.rule or None,

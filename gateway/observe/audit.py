@@ -71,6 +71,7 @@ class AuditLog:
             reason=event.reason,
             device=event.device,
             address=event.address,
+            connection=event.connection,
             request_id=event.request_id,
             topic=event.topic,
             action=event.action,

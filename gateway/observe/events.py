@@ -70,8 +70,10 @@ class AuditEvent:
     device: str | None = None
     address: str | None = None
     """Of the peer, `host:port`; of an administrator, `gateway-admin:name`."""
+    connection: str | None = None
+    """Of a device: the same as in the lines "connected" and "closed"."""
     request_id: str | None = None
-    """What ties this event to others of the same connection or request."""
+    """What ties this event to others of the same request."""
     topic: str | None = None
     action: str | None = None
     rule: str | None = None

@@ -50,8 +50,10 @@ class Report:
 class Health:
     """Named checks. Each says whether all is well, and a detail that anybody may read."""
 
-    def __init__(self, *, deadline: float = CHECK_DEADLINE) -> None:
+    def __init__(self, *, deadline: float = CHECK_DEADLINE, folder: str = "") -> None:
+        """`folder` is the mark of the data folder, by which `gateway-admin status` knows its own gateway."""
         self._deadline = deadline
+        self.folder = folder
         self._checks: dict[str, tuple[Check, bool, bool]] = {}
 
     def add(self, name: str, check: Check, *, vital: bool, needed: bool = True) -> None:
@@ -112,11 +114,11 @@ async def serve(
 def _application(health: Health, registry: CollectorRegistry | None) -> Starlette:
     async def alive(_: Request) -> Response:
         report = await health.report()
-        return _answer(ok=report.live, report=report)
+        return _answer(health, ok=report.live, report=report)
 
     async def ready(_: Request) -> Response:
         report = await health.report()
-        return _answer(ok=report.ready, report=report)
+        return _answer(health, ok=report.ready, report=report)
 
     async def metrics(_: Request) -> Response:
         if registry is None:
@@ -135,9 +137,11 @@ def _application(health: Health, registry: CollectorRegistry | None) -> Starlett
     return application
 
 
-def _answer(*, ok: bool, report: Report) -> Response:
+def _answer(health: Health, *, ok: bool, report: Report) -> Response:
     checks = {name: {"ok": good, "detail": detail} for name, (good, detail) in report.checks.items()}
-    body = {"status": "ok" if ok else "failing", "ready": report.ready, "checks": checks}
+    body: dict[str, object] = {"status": "ok" if ok else "failing", "ready": report.ready, "checks": checks}
+    if health.folder:
+        body["folder"] = health.folder
     return _json(200 if ok else 503, body)
 
 

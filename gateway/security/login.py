@@ -13,7 +13,7 @@ wrong login that asked ends it.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
@@ -63,6 +63,8 @@ class Admission:
     device: Device
     grant: Grant | None = None
     """Of the token, if it was one that let it in."""
+    method: str = field(default="secret", compare=False)
+    """`secret`, `token` or `certificate`: for the log."""
 
 
 _P = ParamSpec("_P")
@@ -159,7 +161,9 @@ class Login:
         claimed = _claimed(username, certificate_id)
         if password is None:
             device = self._enabled(claimed)
-            return Admission(device) if device is not None and certificate_id is not None else None
+            if device is None or certificate_id is None:
+                return None
+            return Admission(device, method="certificate")
         return self._by_remembered(claimed, password, network_of(address))
 
     @_discreet_later
@@ -283,7 +287,7 @@ class Login:
             raise LoginRefused(
                 Reason.NOT_AUTHORIZED, "the certificate is not the token's device's", device.device_id
             )
-        return Admission(device, grant)
+        return Admission(device, grant, "token")
 
     def _count_junk(self, claimed: str | None, place: str) -> None:
         # Apart from the wrong secrets: it costs no hash, and whoever sends it must lock out nobody who has
@@ -303,7 +307,7 @@ class Login:
         if device is None or not device.enabled:
             why = _why(device, username, certificate_id)
             raise LoginRefused(Reason.NOT_AUTHORIZED, why, claimed, vouched=True)
-        return Admission(device)
+        return Admission(device, method="certificate")
 
     def _demand_store(self, claimed: str | None) -> None:
         if not self._lookup.available:

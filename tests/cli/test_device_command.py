@@ -49,15 +49,16 @@ def test_the_printed_secret_is_the_stored_one_and_rotate_replaces_it(place):
 @pytest.mark.parametrize(
     ("given", "secret", "shown"),
     [
-        (b"hunter2\n", b"hunter2", "hunter2"),
-        (b"hunter2\r\n", b"hunter2", "hunter2"),
+        (b"hunter2-long\n", b"hunter2-long", "hunter2-long"),
+        (b"hunter2-long\r\n", b"hunter2-long", "hunter2-long"),
         (b" two lines\nof it", b" two lines\nof it", " two lines\nof it"),
-        ("gr\u00fcn".encode(), "gr\u00fcn".encode(), "gr\u00fcn"),
-        (b"\xff\x00binary", b"\xff\x00binary", None),
+        ("gr\u00fcn" * 3, "gr\u00fcn" * 3, "gr\u00fcn" * 3),
+        (b"\xff\x00binary-long", b"\xff\x00binary-long", None),
     ],
 )
 def test_a_secret_from_stdin_is_taken_as_bytes(place, given, secret, shown):
     command = "gateway-admin device add lamp-1 --role sensor --secret-stdin --json"
+    given, secret = (one.encode() if isinstance(one, str) else one for one in (given, secret))
     code, out, err = place.shell(command, stdin=given)
     assert (code, err) == (0, "")
     assert json.loads(out) == {"device_id": "lamp-1", "secret": shown, "roles": ["sensor"], "labels": {}}
@@ -131,7 +132,13 @@ def test_a_secret_typed_on_a_terminal_is_not_echoed(place):
 
 
 def test_what_was_done_is_noted_for_the_gateway_to_tell(place):
-    commands = "add lamp-1 --role sensor", "disable lamp-1", "enable lamp-1", "rotate lamp-1", "remove lamp-1"
+    commands = (
+        "add lamp-1 --role sensor",
+        "disable lamp-1",
+        "enable lamp-1",
+        "rotate lamp-1",
+        "remove lamp-1 --yes",
+    )
     secrets = []
     for command in commands:
         code, out, _ = place.shell(f"gateway-admin device {command} --json")
@@ -166,3 +173,13 @@ def test_a_secret_that_would_be_taken_for_a_token_is_refused(place, command):
     assert "planted" not in err
     assert stored(place, "lamp-1") == before
     assert stored(place, "lamp-2") is None
+
+
+def test_an_interruption_at_a_question_ends_at_once_without_a_traceback(place):
+    place.shell("gateway-admin device add lamp-1 --role sensor")
+    for command, asks in (("remove lamp-1", "lost."), ("rotate lamp-1 --secret-stdin", "Secret:")):
+        shown, code = place.on_a_terminal(f"setsid -c -w gateway-admin device {command}", (asks, "\x03"))
+        assert code != 0
+        assert "Traceback" not in shown
+        assert shown.count("\n") < 4, shown
+    assert place.shell("gateway-admin device show lamp-1")[0] == 0

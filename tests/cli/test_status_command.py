@@ -5,13 +5,14 @@ import json
 import socket
 
 from gateway.config import Address
+from gateway.files import mark_of
 from gateway.net.tasks import Tasks
 from gateway.observe.health import Health, serve
 
 
-async def ask(place, checks):
+async def ask(place, checks, folder=""):
     """The command's exit code, its JSON and its text, while a health port with `checks` is open."""
-    health = Health()
+    health = Health(folder=folder)
     for name, answer in checks.items():
         health.add(name, lambda answer=answer: answer, vital=False)
     server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)
@@ -32,6 +33,19 @@ async def test_a_gateway_that_is_ready(place):
     assert len(out["policy"]) == 64
     assert text.splitlines()[0].startswith("gateway  ready")
     assert "  ok     bus: reachable" in text
+
+
+async def test_a_gateway_of_this_folder_is_known_by_it(place):
+    code, out, _ = await ask(place, {"bus": (True, "reachable")}, mark_of(place.folder / "data"))
+    assert (code, out["running"]) == (0, True)
+
+
+async def test_the_gateway_of_another_folder_is_not_taken_for_this_ones(place, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    code, out, text = await ask(place, {"bus": (True, "reachable")}, mark_of(tmp_path / "elsewhere"))
+    assert (code, out["running"], out["ready"], out["checks"]) == (1, False, False, {})
+    assert "works with another data folder than" in out["detail"]
+    assert str(place.folder / "data") in text
 
 
 async def test_a_gateway_that_is_not_ready(place):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 
 import pytest
 from harness import raw
@@ -35,3 +37,34 @@ def test_a_sensitive_message_is_sealed_on_the_bus_and_opened_for_its_reader(
         assert b"4711" not in sealed
         assert json.loads(sealed[sealed.index(b"{") :])["topic"] == topic
         assert reader.read().endswith(b"4711")
+
+
+@pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+def test_the_log_says_how_somebody_came_and_that_it_said_goodbye(gateway: Gateway, v5: bool) -> None:
+    lamp = gateway.add_device("lamp-1", "sensor")
+    name = f"words-{v5}"
+    with Raw(gateway.port, gateway.tls()) as device:
+        device.send(raw.connect(name, v5=v5, username="lamp-1", password=lamp))
+        assert device.read()[0] == 0x20
+        device.send(raw.DISCONNECT)
+    connected = wait_for_line(gateway, lambda line: line.get("client_id") == name)
+    with Raw(gateway.port, gateway.tls()) as device:
+        device.send(raw.connect(f"{name}-denied", v5=v5, username="lamp-1", password=lamp))
+        device.send(raw.publish("nobody/may", b"1", v5=v5))
+        denied = wait_for_line(gateway, lambda line: line.get("topic") == "nobody/may")
+    came = wait_for_line(gateway, lambda line: line.get("client_id") == f"{name}-denied")
+    assert denied["connection"] == came["connection"], "one name for one value"
+    assert "request_id" not in denied
+    assert (connected["protocol"], connected["login"]) == ("5" if v5 else "3.1.1", "secret")
+    same = connected["connection"]
+    closed = wait_for_line(gateway, lambda line: (line["event"], line.get("connection")) == ("closed", same))
+    assert closed["reason"] == "the device said goodbye"
+
+
+def wait_for_line(gateway: Gateway, wanted: Callable[[dict[str, object]], bool]) -> dict[str, object]:
+    for _ in range(200):
+        found = [line for line in gateway.log_lines() if wanted(line)]
+        if found:
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError(gateway.log_lines())

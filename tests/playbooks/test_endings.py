@@ -93,11 +93,22 @@ def test_a_bus_that_does_not_close_is_not_waited_for_long():
     book = said_goodbye()
     for _ in range(5):
         book = book >> Tick()
-    assert book >> Tick() << Close(ANY)
+    assert book >> Tick() << Close("the device said goodbye")
+
+
+def test_who_said_disconnect_has_said_goodbye_whoever_closes_first():
+    assert said_goodbye() >> DeviceLost() << Close("the device said goodbye")
+    assert said_goodbye() >> BusLost() << Close("the device said goodbye")
+    assert established() >> DeviceLost() << Close("the device closed the connection")
+
+
+@both
+def test_the_version_it_speaks_is_known_to_the_log(v5):
+    assert established(v5=v5).bridge.protocol == ("5" if v5 else "3.1.1")
+    assert Bridge(shared()).protocol == ""
 
 
 def test_other_ends_after_a_goodbye():
-    assert said_goodbye() >> DeviceLost() << Close(ANY)
     assert said_goodbye() >> ShuttingDown() << Close(ANY)
     assert said_goodbye(v5=True) >> BusBytes(disconnect(0x8B)) << SendToDevice(disconnect(0x8B)) << Close(ANY)
 

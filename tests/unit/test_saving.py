@@ -7,10 +7,15 @@ import structlog
 from harness.playbook import shared
 from sqlalchemy import event
 
+from gateway.core.counters import Counters
+from gateway.core.holdings import Holder
 from gateway.core.identity import Identity
 from gateway.core.policy import Action
+from gateway.held_upkeep import HeldRecords
+from gateway.login_upkeep import KnownDevicesFile
 from gateway.observe.audit import Audit, AuditLog
 from gateway.saving import Saves
+from gateway.security.known_devices import KnownDevices
 from gateway.store import Refusal, StoreError, open_store
 from gateway.upkeep import AdminEvents, KeyUses, Observations, Refusals, TokenRecords
 
@@ -88,14 +93,23 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     world.ring.encrypt(b"x", b"")
     lamp = Identity("lamp-1", ("lamp",), {}, "c")
     world.recorder.note(lamp, Action.PUBLISH, "ok", world.policy.access(lamp).decide(Action.PUBLISH, "ok"))
-    refusals = Refusals(store, saves)
+    refusals = Refusals(store, Counters(), saves)
     refusals._unsaved.append(object())
+    assert Holder(world.holdings, "lamp-1").retain(b"t", 1)
+    forgetful = HeldRecords(store, world, lambda _: None, saves)
+    forgetful.devices_changed(frozenset({"lamp-1"}))
+    known = KnownDevices(world.now)
+    known.add("lamp-1", "192.0.2.1")
+    (tmp_path / "file").touch()
     parts = [
         KeyUses(store, world, saves),
         TokenRecords(store, Office(), saves),
         Observations(store, world, saves),
         refusals,
         AdminEvents(store, Audit(world.counters, AuditLog(world.counters, world.now)), saves),
+        HeldRecords(store, world, lambda _: None, saves),
+        forgetful,
+        KnownDevicesFile(tmp_path / "file", known, saves),
     ]
     (tmp_path / "gateway.db").rename(tmp_path / "elsewhere.db")
     try:
@@ -107,6 +121,8 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     lines = [line for line in told if line["event"] == "not saved"]
     assert len(lines) == len({line["part"] for line in lines})
     assert {line["part"] for line in lines} >= {"key uses", "token records", "refusals", "observations"}
+    assert {line["part"] for line in lines} >= {"what devices hold", "what devices hold no more"}
+    assert "known devices" in {line["part"] for line in lines}
     ok, detail = saves.check()
     assert not ok
     assert "taken away" in detail
@@ -120,7 +136,7 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
         connection.cursor().execute("PRAGMA max_page_count = 1")
 
     saves = Saves()
-    refusals = Refusals(store, saves)
+    refusals = Refusals(store, Counters(), saves)
     long = [Refusal(f"r{one}", 1, "lamp", "publish", "t" * 4_000, "No.", "") for one in range(100)]
     refusals._unsaved.extend(long)
     engine = store._database._engine

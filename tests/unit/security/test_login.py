@@ -371,6 +371,7 @@ async def test_a_token_lets_in_without_argon2(door, way, username, certificate_i
     assert (admission.device, admission.grant.expires_at) == (LAMP, door.now + 60)
     verified = await door.login.verify(**{"password": None, "address": ADDRESS, **named})
     assert verified == Admission(LAMP, admission.grant)
+    assert (verified.method, admission.method) == ("token", "token")
     assert door.pool.hashes == 0
 
 

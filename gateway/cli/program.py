@@ -1,0 +1,55 @@
+"""How both commands begin and end: help, wrong usage and an interruption, the same for people and scripts.
+
+Owns what happens around a command. Must not know any of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import typer
+from typer.core import TyperOption
+from typer.exceptions import TyperException
+from typer.main import get_command
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+"""For the root of a command: what is below it inherits them."""
+_INTERRUPTED = 130
+
+
+def print_version(name: str, *, wanted: bool) -> None:
+    """Print the version and end, if that is wanted: for an option `--version`."""
+    if wanted:
+        print(f"{name} {version('mqtt-security-gateway')}")
+        raise typer.Exit
+
+
+def run(app: typer.Typer) -> None:
+    """Run the command and end the process. Wrong usage is one JSON object too, where --json is asked for."""
+    from typer.rich_utils import rich_format_error
+
+    _show_flags_as_flags()
+    try:
+        ended = get_command(app).main(standalone_mode=False)
+    except TyperException as error:
+        rich_format_error(error)  # type: ignore[arg-type]
+        if "--json" in sys.argv:
+            print(json.dumps({"error": error.format_message(), "problems": []}))
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
+def _show_flags_as_flags() -> None:
+    """A flag takes no value: no `<bool>` behind it in the help, that of `--help` included."""
+    shown = TyperOption.display_type_rich
+
+    def display_type_rich(self: TyperOption, *args: Any, **named: Any) -> str | None:  # noqa: ANN401
+        return None if self.is_flag else shown(self, *args, **named)
+
+    TyperOption.display_type_rich = display_type_rich  # type: ignore[method-assign]
