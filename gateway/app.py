@@ -12,12 +12,13 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
 
 from gateway.admin.server import Api, serve_api
+from gateway.certificate_upkeep import BusAuthority, CertificateUpkeep
 from gateway.config import Address, Settings
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
@@ -55,7 +56,6 @@ from gateway.store.directory import Directory
 from gateway.upkeep import (
     ALL_LEFT_OUT,
     AdminEvents,
-    CertificateUpkeep,
     FullCollections,
     KeyUses,
     Observations,
@@ -148,6 +148,7 @@ class Gateway:
         self._bus_note = ""
         self._stopping = False
         self._saves = Saves()
+        self._authority: BusAuthority | None = None
         self._listener: Listener | None = None
         self._health_bound: Sequence[Address] = ()
         self._http_bound: Sequence[Address] = ()
@@ -227,7 +228,16 @@ class Gateway:
         if tls is not None:
             self._keep(certificates.run(listener, api))
         reads = {"policy": policy.reload, "certificates": certificates.reload, "keys": keys.reload}
-        self._keep(self._signals.reload(reads))
+        self._keep(self._signals.reload(reads | self._follow_authority(bus, health)))
+
+    def _follow_authority(self, bus: Bus, health: Health) -> dict[str, Callable[[], Awaitable[str]]]:
+        """How its file is read again, if there is one."""
+        authority = self._authority
+        if authority is None:
+            return {}
+        health.add("bus authority", authority.check, vital=False, needed=False)
+        self._keep(authority.run(bus))
+        return {"bus authority": authority.reload}
 
     def _connect_rate(self) -> Callable[[str], bool]:
         shared = self._shared
@@ -351,6 +361,7 @@ class Gateway:
             if settings.mqtt_password is not None:
                 shared.bus_password = settings.mqtt_password.reveal()
             authority = settings.mqtt_ca_path
+            self._authority = BusAuthority(authority) if authority else None
             self._bus_note = f"the Mosquitto bus at {address}"
             return Bus(address.host, address.port, bus_context(authority) if authority else None)
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ssl
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -18,23 +17,18 @@ from gateway.core.counters import Counters
 from gateway.core.policy import Policy
 from gateway.core.shared import Shared
 from gateway.net.door import Door
-from gateway.net.listener import Listener
-from gateway.net.tls import server_context
 from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
 from gateway.observe.budget import Budget
 from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
 from gateway.policy.watch import follow, read
 from gateway.saving import Saves
-from gateway.security.key_type import rsa_twin
 from gateway.security.login import Login
 from gateway.services.office import TokenOffice
 from gateway.store import Refusal, Store, StoreError
-from gateway.web import WebServer
 
 _COLLECTION_LOOK = 1.0
 _NEVER = 1_000_000_000
-_CERTIFICATE_LOOK = 2.0
 _USES_SAVE = 1.0
 _RECORDS_SAVE = 1.0
 _EVENTS_LOOK = 1.0
@@ -136,73 +130,6 @@ class PolicyUpkeep:
             reason="the changed files have problems; the policy before them is in force",
             problems=list(self._problems),
         )
-
-
-class CertificateUpkeep:
-    """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Before the files are read for the first time: what changes afterwards is a change."""
-        authority = settings.tls_client_ca_path
-        self._certificate, self._key, self._authority = (
-            settings.tls_cert_path,
-            settings.tls_key_path,
-            authority,
-        )
-        self._seen = self._marks()
-        self._problem = ""
-        self._ports: tuple[Listener, WebServer] | None = None
-
-    def check(self) -> tuple[bool, str]:
-        """Whether the files are what new connections see."""
-        return not self._problem, self._problem or "as in the files"
-
-    async def run(self, listener: Listener, api: WebServer) -> None:
-        """Look every two seconds, for ever."""
-        self._ports = listener, api
-        while True:
-            await asyncio.sleep(_CERTIFICATE_LOOK)
-            # After a problem the files may become again what they were, to the second.
-            if self._marks() != self._seen or self._problem:
-                self._read()
-
-    async def reload(self) -> str:
-        """Read the files now, whether they look the same or not; the answer is what is in force then."""
-        if self._ports is None:
-            return "TLS is off"
-        self._read()
-        return self.check()[1]
-
-    def _read(self) -> None:
-        if self._ports is None:
-            return
-        listener, api = self._ports
-        marks = self._marks()
-        try:
-            tls = server_context(self._certificate, self._key, self._authority)
-            api.tls = server_context(self._certificate, self._key, None)
-            listener.tls = tls
-        except (OSError, ssl.SSLError) as error:
-            # Perhaps the key is only just being written: look again until they fit.
-            if not self._problem:
-                _log.error("certificates refused", reason=f"{error}; those before are in force")
-            self._problem = "the changed files can't be used; the certificates before them are in force"
-            return
-        self._seen, self._problem = marks, ""
-        _log.info("certificates in force", certificate=str(self._certificate))
-
-    def _marks(self) -> list[tuple[int, int, int]]:
-        twins = [rsa_twin(self._certificate), rsa_twin(self._key)]
-        paths = [self._certificate, self._key, *twins, *([self._authority] if self._authority else [])]
-        found = []
-        for path in paths:
-            try:
-                stat = path.stat()
-            except OSError:
-                found.append((0, 0, 0))
-            else:
-                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
-        return found
 
 
 class KeyUses:

@@ -79,8 +79,9 @@ class _Health:
 
 
 def _of_others(settings: Settings) -> _Health:
+    bind = settings.gateway_health_bind[0]
     detail = (
-        f"the gateway that answers at http://{settings.gateway_health_bind[0]} works with another data folder "
+        f"the gateway that answers at http://{bind} works with another data folder "
         f"than {settings.gateway_data_dir.absolute()}: call this in its folder and with its settings "
         "(--config FILE, GATEWAY_DATA_DIR)"
     )

@@ -14,7 +14,9 @@ from typing import Any, cast
 import pytest
 from harness.device import SESSION_FOREVER, Device, code_of, join, spy
 from harness.gateway import BIN, Gateway
-from harness.mosquitto import Mosquitto
+from harness.mosquitto import Mosquitto, free_port
+
+from gateway.security.pki import ensure_server_certificate
 
 SHUTTING_DOWN = 0x8B
 
@@ -122,6 +124,34 @@ def test_a_hangup_reads_policy_certificates_and_keys_and_ends_nobody(gateway: Ga
     assert certificates.startswith("certificates: ")
     assert keys == "keys: sealing k1, signing s1"
     device.barrier()
+
+
+def test_a_hangup_reads_the_ca_of_the_bus(
+    mosquitto: Mosquitto, start_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """A bus whose CA was renewed: who has the old one can't reach it, and needs no restart."""
+    places = [tmp_path / name for name in ("old", "new")]
+    for place in places:
+        ensure_server_certificate(place / "server.crt", place / "server.key", names=[])
+    port, (old, new) = free_port(), places
+    tls = (
+        f"listener {port} 127.0.0.1\nallow_anonymous true\n"
+        f"certfile {new}/server.crt\nkeyfile {new}/server.key\n"
+    )
+    bus = Mosquitto(tmp_path / "tls", settings=tls).start()
+    try:
+        trusted = tmp_path / "trusted.crt"
+        trusted.write_bytes((old / "ca.crt").read_bytes())
+        gateway = start_gateway(port, wait_ready=False, MQTT_CA_PATH=str(trusted), MQTT_BROKER="localhost")
+        assert gateway.health("/ready")[0] == 503
+        trusted.write_bytes((new / "ca.crt").read_bytes())
+        os.kill(gateway.pid, signal.SIGHUP)
+        (line,) = logged(gateway, "reloaded")
+        assert "bus authority: as in the file" in cast("list[str]", line["found"])
+        gateway.add_device("lamp")
+        join(gateway, "lamp").barrier()
+    finally:
+        bus.kill()
 
 
 def test_a_hangup_says_what_can_not_be_used(gateway: Gateway) -> None:

@@ -93,6 +93,21 @@ def test_a_message_of_qos_0_is_dropped_and_told(v5):
 
 
 @both
+def test_what_is_too_long_takes_no_place_among_the_retained(v5):
+    world = shared(policy(retained_topics=1))
+    lowered = {"connack_props": most(LIMIT), "passed_on": most(announced(LIMIT, "lamp-1"))} if v5 else {}
+    world.bus_packet_max = LIMIT
+    book = established(world, v5=v5, **lowered)
+    book = (
+        book >> DeviceBytes(raw.publish(TOPIC, bytes(900), retain=True, v5=v5)) << refused("publish", TOPIC)
+    )
+    kept = raw.publish("ok", b"1", retain=True, v5=v5)
+    book = book >> DeviceBytes(kept) << SendToBus(kept)
+    # The place is taken now: a sealed one on a different topic gets none.
+    assert book >> DeviceBytes(raw.publish(TOPIC, b"1", retain=True, v5=v5)) << refused("publish", TOPIC)
+
+
+@both
 def test_a_plain_message_is_the_bus_own_affair(v5):
     packet = raw.publish("ok", bytes(2_000), v5=v5)
     assert before_a_bus_of(LIMIT, v5=v5) >> DeviceBytes(packet) << SendToBus(packet)
