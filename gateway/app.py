@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import ssl
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
 
 from gateway.admin.server import Api, serve_api
+from gateway.certificate_upkeep import BusAuthority, CertificateUpkeep
 from gateway.config import Address, Settings
 from gateway.core.keyring import Key, KeyRing, Nonces
 from gateway.core.policy import Policy
@@ -37,8 +37,9 @@ from gateway.net.tls import bus_context, server_context
 from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
 from gateway.observe.health import Health, serve
 from gateway.observe.logs import configure, get_logger
-from gateway.observe.metrics import Gauge, registry
-from gateway.provision import StartError, check, prepare, read_keys
+from gateway.observe.metrics import Gauge, LabelledGauge, registry
+from gateway.provision import StartError, alone, check, prepare, read_keys
+from gateway.saving import Saves
 from gateway.security.known_devices import KnownDevices
 from gateway.security.login import Login
 from gateway.security.passwords import PasswordPool, Remembered
@@ -48,13 +49,13 @@ from gateway.services.desk import Desk
 from gateway.services.office import TokenOffice
 from gateway.services.over_bus import BusServices
 from gateway.services.rates import Rates
+from gateway.signals import Signals
 from gateway.snapshots import SnapshotWatch, random_bytes
 from gateway.store import Store, StoreError, open_store
 from gateway.store.directory import Directory
 from gateway.upkeep import (
     ALL_LEFT_OUT,
     AdminEvents,
-    CertificateUpkeep,
     FullCollections,
     KeyUses,
     Observations,
@@ -63,6 +64,7 @@ from gateway.upkeep import (
     TokenRecords,
     keep_telling,
 )
+from gateway.validity_upkeep import ValidityUpkeep
 from gateway.web import WebServer
 
 _SWITCH_SECONDS = 0.000_2
@@ -73,9 +75,14 @@ _Saved = HeldRecords | KeyUses | KnownDevicesFile | Observations | Refusals | To
 _log = get_logger()
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on."""
+def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
+    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on.
+
+    `warnings` are told in the log: what is odd about the settings.
+    """
     configure(settings.log_level)
+    for warning in warnings:
+        _log.warning("odd setting", reason=warning)
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         return int(uvloop.run(_serve(settings)))
@@ -87,29 +94,27 @@ def run(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> bool:
     """Whether it stopped because a part of it failed."""
+    signals = Signals()
     policy = check(settings)
     ask_for(policy.limits)
     if short := shortage(policy.limits, allowed()):
         _log.warning("too few open files", reason=short)
-    made = await prepare(settings, [])
-    sealing, signing = read_keys(settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(settings, policy, sealing, signing, stop)
-    try:
-        await gateway.start(made)
-        gateway.introduce(made)
-        await stop.wait()
-        _log.info("stopping")
-    finally:
-        await gateway.stop()
-    return gateway.failed
+    with alone(settings):
+        made = await prepare(settings, [])
+        sealing, signing = read_keys(settings)
+        gateway = Gateway(settings, policy, sealing, signing, signals)
+        try:
+            await gateway.start(made)
+            gateway.introduce(made)
+            await signals.stop.wait()
+            _log.info("stopping")
+        finally:
+            await gateway.stop()
+        return gateway.failed
 
 
-def _taken(name: str, bind: Address, error: OSError) -> StartError:
-    return StartError([f"{name}: {bind} can't be had: {error}"])
+def _taken(name: str, error: OSError) -> StartError:
+    return StartError([f"{name}: {error}"])
 
 
 class Gateway:
@@ -121,11 +126,11 @@ class Gateway:
         policy: Policy,
         keys: Sequence[Key],
         signing: SigningKeys,
-        stop: asyncio.Event,
+        signals: Signals,
     ) -> None:
-        """`stop` is set when the gateway can't go on."""
+        """`signals.stop` is set when the gateway can't go on."""
         self._settings = settings
-        self._stop = stop
+        self._signals = signals
         self.failed = False
         """Whether it stops because a part of it failed."""
         self._tasks = Tasks()
@@ -142,14 +147,17 @@ class Gateway:
         self._signing = signing
         self._bus_note = ""
         self._stopping = False
+        self._saves = Saves()
+        self._authority: BusAuthority | None = None
         self._listener: Listener | None = None
-        self._health_port = 0
-        self._http_port = 0
+        self._health_bound: Sequence[Address] = ()
+        self._http_bound: Sequence[Address] = ()
 
     async def start(self, made: Sequence[str]) -> None:
         """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
         settings, shared = self._settings, self._shared
         certificates = CertificateUpkeep(settings)
+        validity = ValidityUpkeep(settings, lambda: shared.now() / 1_000)
         snapshots = SnapshotWatch(lambda: shared.ring.renew_nonces())  # noqa: PLW0108 - another ring, below
         try:
             store, directory = await self._open_store()
@@ -165,14 +173,7 @@ class Gateway:
             chain_max=settings.jwt_chain_max,
         )
         office, bearers = TokenOffice(shared, tokens), Bearers(tokens, shared.now)
-        self._keep_saving(KeyUses(store, shared))
-        self._keep_saving(TokenRecords(store, office))
-        self._keep_saving(Observations(store, shared))
-        held = HeldRecords(store, shared, directory.get)
-        await self._load_held(held)
-        self._keep_saving(held)
-        refusals = Refusals(store, shared.counters)
-        self._keep_saving(refusals)
+        held, refusals = await self._save_all(store, directory, office)
         login = self._login(store, directory, tokens)
         audit = self._open_audit(refusals)
         self._closing.push_async_callback(self._tasks.stop)
@@ -196,43 +197,70 @@ class Gateway:
         directory.on_availability(self._tell_availability)
         listener = self._listener = Listener(door, tls)
         self._closing.push_async_callback(listener.stop)
-        policy, probe = PolicyUpkeep(settings, door, login), BusProbe(bus, shared)
+        policy = PolicyUpkeep(settings, door, login)
+        probe = BusProbe(bus, shared, settings.service_topic_prefix)
         keys = KeyUpkeep(settings, shared, tokens, store, audit, signing_changed=door.keys_changed)
         api = await self._open_api(login, office, tokens, audit)
         health = Health(folder=mark_of(settings.gateway_data_dir))
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
+        health.add("saving", self._saves.check, vital=False, needed=False)
         health.add("policy", policy.check, vital=False, needed=False)
         health.add("certificates", certificates.check, vital=False, needed=False)
+        health.add("validity", validity.check, vital=False)
         health.add("keys", keys.check, vital=False, needed=False)
         health.add("bus", probe.check, vital=False)
         health.add("listener", lambda: (listener.is_open, f"port {listener.port}"), vital=False)
         if settings.gateway_bus_services:
             self._serve_the_bus(door, desk, bearers, health)
-        await self._open_health(health, door)
+        await self._open_health(health, door, validity)
         self._open_listener(listener)
         self._keep(directory.follow())
         self._keep(policy.run())
         self._keep(keys.run())
-        self._keep(AdminEvents(store, audit).run())
+        self._keep(AdminEvents(store, audit, self._saves).run())
         self._keep(listener.tick())
         self._keep(door.connects.run())
         self._keep(door.turned_away.run())
         self._keep(FullCollections().run())
+        self._keep(validity.run())
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
             self._keep(certificates.run(listener, api))
+        reads = {"policy": policy.reload, "certificates": certificates.reload, "keys": keys.reload}
+        self._keep(self._signals.reload(reads | self._follow_authority(bus, health)))
+
+    def _follow_authority(self, bus: Bus, health: Health) -> dict[str, Callable[[], Awaitable[str]]]:
+        """How its file is read again, if there is one."""
+        authority = self._authority
+        if authority is None:
+            return {}
+        health.add("bus authority", authority.check, vital=False, needed=False)
+        self._keep(authority.run(bus))
+        return {"bus authority": authority.reload}
 
     def _connect_rate(self) -> Callable[[str], bool]:
         shared = self._shared
         rates = Rates(shared.now)
         return lambda device_id: rates.take(device_id, shared.policy.limits.connects_per_minute, 60_000)
 
-    async def _load_held(self, held: HeldRecords) -> None:
+    async def _save_all(
+        self, store: Store, directory: Directory, office: TokenOffice
+    ) -> tuple[HeldRecords, Refusals]:
+        shared, saves = self._shared, self._saves
+        self._keep(saves.run())
+        self._keep_saving(KeyUses(store, shared, saves))
+        self._keep_saving(TokenRecords(store, office, saves))
+        self._keep_saving(Observations(store, shared, saves))
+        held = HeldRecords(store, shared, directory.get, saves)
         try:
             await held.load(bus_forgets=self._settings.bus is None)
         except StoreError as error:
             raise StartError([str(error)]) from error
+        self._keep_saving(held)
+        refusals = Refusals(store, shared.counters, saves)
+        self._keep_saving(refusals)
+        return held, refusals
 
     def _open_audit(self, refusals: Refusals) -> Audit:
         log = AuditLog(self._shared.counters, self._shared.now)
@@ -265,11 +293,10 @@ class Gateway:
         self._keep(services.run())
 
     def _open_listener(self, listener: Listener) -> None:
-        bind = self._settings.gateway_mqtt_bind
         try:
-            listener.open(*bind)
+            listener.open(self._settings.gateway_mqtt_bind)
         except OSError as error:
-            raise _taken("GATEWAY_MQTT_BIND", bind, error) from error
+            raise _taken("GATEWAY_MQTT_BIND", error) from error
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
@@ -285,7 +312,7 @@ class Gateway:
         if not self._stopping:
             _log.critical("stopping", reason="a part of the gateway has failed; start it again")
             self.failed = True
-            self._stop.set()
+            self._signals.stop.set()
 
     async def stop(self) -> None:
         """Close everything, in the reverse order."""
@@ -302,7 +329,7 @@ class Gateway:
 
     def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
         known = KnownDevices(self._shared.now)
-        known_file = KnownDevicesFile(self._settings.gateway_data_dir, known)
+        known_file = KnownDevicesFile(self._settings.gateway_data_dir, known, self._saves)
         known_file.load()
         self._keep_saving(known_file)
         passwords = PasswordPool()
@@ -334,6 +361,7 @@ class Gateway:
             if settings.mqtt_password is not None:
                 shared.bus_password = settings.mqtt_password.reveal()
             authority = settings.mqtt_ca_path
+            self._authority = BusAuthority(authority) if authority else None
             self._bus_note = f"the Mosquitto bus at {address}"
             return Bus(address.host, address.port, bus_context(authority) if authority else None)
         try:
@@ -360,20 +388,22 @@ class Gateway:
             return None
         return server_context(settings.tls_cert_path, settings.tls_key_path, settings.tls_client_ca_path)
 
-    async def _open_health(self, health: Health, door: Door) -> None:
+    async def _open_health(self, health: Health, door: Door, validity: ValidityUpkeep) -> None:
         settings = self._settings
-        gauges = {
+        gauges: dict[str, Gauge | LabelledGauge] = {
+            "certificate_expiry_timestamp_seconds": LabelledGauge(
+                "Until when the certificates in use are good.", "certificate", validity.expiries
+            ),
             "connections": Gauge("Device connections open now.", lambda: len(door.links)),
             "bus_reachable": Gauge("1 when the bus answered when last asked.", lambda: door.bus.reachable),
         }
         metrics = registry(self._shared.counters, gauges) if settings.metrics_enabled else None
-        bind = settings.gateway_health_bind
         try:
-            server = await serve(health, metrics, bind.host, bind.port, start=self._tasks.start)
+            server = await serve(health, metrics, settings.gateway_health_bind, start=self._tasks.start)
         except OSError as error:
-            raise _taken("GATEWAY_HEALTH_BIND", bind, error) from error
+            raise _taken("GATEWAY_HEALTH_BIND", error) from error
         self._closing.push_async_callback(server.close)
-        self._health_port = server.port
+        self._health_bound = server.bound
 
     async def _open_api(self, login: Login, office: TokenOffice, tokens: Tokens, audit: Audit) -> WebServer:
         settings, shared = self._settings, self._shared
@@ -385,7 +415,6 @@ class Gateway:
             counters=shared.counters,
             now=shared.now,
         )
-        bind = settings.gateway_http_bind
         # A context of its own: a client certificate logs nobody in here.
         tls = (
             server_context(settings.tls_cert_path, settings.tls_key_path, None)
@@ -393,11 +422,11 @@ class Gateway:
             else None
         )
         try:
-            server = await serve_api(api, bind.host, bind.port, start=self._tasks.start, tls=tls)
+            server = await serve_api(api, settings.gateway_http_bind, start=self._tasks.start, tls=tls)
         except OSError as error:
-            raise _taken("GATEWAY_HTTP_BIND", bind, error) from error
+            raise _taken("GATEWAY_HTTP_BIND", error) from error
         self._closing.push_async_callback(server.close)
-        self._http_port = server.port
+        self._http_bound = server.bound
         return server
 
     def _tell_availability(self, available: bool, reason: str) -> None:  # noqa: FBT001 - a callback
@@ -413,8 +442,8 @@ class Gateway:
             made,
             bus=self._bus_note,
             role="sensor" if "sensor" in self._shared.policy.roles else "ROLE",
-            mqtt_port=self._listener.port if self._listener else 0,
-            http_port=self._http_port,
-            health_port=self._health_port,
+            mqtt=self._listener.bound if self._listener else (),
+            http=self._http_bound,
+            health=self._health_bound,
         )
         print(*lines, sep="\n", flush=True)  # noqa: T201 - for the person at the terminal; logs go to stderr

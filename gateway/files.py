@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import pwd
 import stat
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
     path = folder / _LOCK
     deadline = time.monotonic() + seconds
     while True:
-        descriptor = _open_lock(path)
+        descriptor = open_ours(path)
         try:
             _lock(descriptor, deadline, f"another process has held {path} for {seconds:g} s")
             if not _is_file(path, descriptor):
@@ -51,8 +52,8 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _open_lock(path: Path) -> int:
-    """A descriptor of the lock's file, made if it is not there, for our user alone."""
+def open_ours(path: Path) -> int:
+    """A descriptor of a lock's file, made if it is not there, for our user alone. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o600)
@@ -154,6 +155,59 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def who_may(path: Path, wanted: int = os.R_OK) -> str:
+    """Why the user who runs this can't use `path`, and who can: for whoever was refused. Never raises.
+
+    `wanted` is what was to be done: `os.R_OK`, `os.W_OK` or both.
+    """
+    us = _user(os.geteuid())
+    path = path.absolute()
+    for part in [*reversed(path.parents), path]:
+        if part != path and os.access(part, os.X_OK):
+            continue
+        try:
+            found = part.stat()
+        except OSError:
+            break
+        if part == path and os.access(part, wanted):
+            break
+        owner, mode = _user(found.st_uid), stat.S_IMODE(found.st_mode)
+        what = "it" if part == path else f"the folder {part}"
+        remedy = f"give that user the rights ({_chmod(part, wanted)})"
+        if found.st_uid != os.geteuid():
+            remedy = f"run this as {owner}, or let {us} in"
+        return f"{us} may not: {what} belongs to {owner}, mode {mode:04o}; {remedy}"
+    return f"{us} may not"
+
+
+def why(path: Path, error: OSError) -> str:
+    """What to say of an error at `path`: whose rights are missing, or what the system says."""
+    return who_may(path) if isinstance(error, PermissionError) else error.strerror or type(error).__name__
+
+
+def _chmod(path: Path, wanted: int) -> str:
+    rights = ("r" if wanted & os.R_OK else "") + ("w" if wanted & os.W_OK else "")
+    return f"chmod u+{rights}{'x' if path.is_dir() else ''} {path}"
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
+
+
+def is_closed(path: Path) -> bool:
+    """Whether it can't even be told if `path` is there."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def mark_of(folder: Path) -> str:

@@ -14,6 +14,7 @@ from gateway.core.identity import Device
 from gateway.core.limits import Limits
 from gateway.core.shared import Shared
 from gateway.observe.logs import get_logger
+from gateway.saving import Saves
 from gateway.store import Store, StoreError
 
 _SAVE = 2.0
@@ -30,11 +31,18 @@ _log = get_logger()
 class HeldRecords:
     """Follows what changed in `Shared.holdings`, and what an administrator has forgotten."""
 
-    def __init__(self, store: Store, shared: Shared, find: Callable[[str], Device | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shared: Shared,
+        find: Callable[[str], Device | None],
+        saves: Saves | None = None,
+    ) -> None:
         """`find` gives the device of an id, as the store has it now."""
         self._store = store
         self._shared = shared
         self._find = find
+        self._saves = saves or Saves()
         self._touched: set[str] = set()
 
     async def load(self, *, bus_forgets: bool) -> None:
@@ -70,7 +78,7 @@ class HeldRecords:
         try:
             await self._forget()
         except StoreError as error:
-            _log.error("what devices hold not forgotten", reason=str(error))
+            self._saves.failed("what devices hold no more", error)
             return False
         changed = holdings.take(_MOST)
         try:
@@ -80,8 +88,10 @@ class HeldRecords:
             holdings.put_back(changed)
             if not isinstance(error, StoreError):
                 raise
-            _log.error("what devices hold not saved", reason=str(error))
+            self._saves.failed("what devices hold", error)
             return False
+        if changed:
+            self._saves.done("what devices hold")
         return bool(changed)
 
     async def _forget(self) -> None:
@@ -94,6 +104,7 @@ class HeldRecords:
         except BaseException:
             self._touched |= touched
             raise
+        self._saves.done("what devices hold no more")
         for device_id in forgotten:
             self._shared.holdings.forget(device_id)
             _log.info("what the device holds on the bus is counted anew", device=device_id)

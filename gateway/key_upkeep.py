@@ -61,6 +61,8 @@ class _KeyFile:
     mark: tuple[int, ...] | None = None
     looks: int = 0
     """Since it was read with a problem."""
+    not_rotated: str = ""
+    """Why a key that is due could not be rotated."""
 
     @property
     def active(self) -> Key | None:
@@ -118,6 +120,8 @@ class KeyUpkeep:
         for file in self._files:
             if file.problem:
                 return False, f"the file of the {file.kind} keys can't be used; those before are in force"
+            if file.not_rotated:
+                return False, f"the {file.kind} key is due and can't be rotated: {file.not_rotated}"
         return True, f"sealing {self._shared.ring.active_id}, signing {self._tokens.keys.active_id}"
 
     async def run(self) -> None:
@@ -129,6 +133,13 @@ class KeyUpkeep:
                 await self.retire()
             looks += 1
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def reload(self) -> str:
+        """Read the files now, whether they look the same or not; the answer is what is in force then."""
+        for file in self._files:
+            file.mark = None
+        await self.look()
+        return self.check()[1]
 
     async def look(self) -> None:
         """Put in force what has changed in the files."""
@@ -186,8 +197,11 @@ class KeyUpkeep:
         try:
             key = await asyncio.to_thread(file.rotate)
         except KeyFileError as error:
-            _log.error("key not rotated", reason=f"{error}; the {file.kind} key is due, for {why}")
+            if str(error) != file.not_rotated:  # it is tried each minute, and a disk may be full for days
+                _log.error("key not rotated", reason=f"{error}; the {file.kind} key is due, for {why}")
+            file.not_rotated = str(error)
             return
+        file.not_rotated = ""
         _log.info("key rotated", reason=f"the {file.kind} key before {key.key_id} is due: {why}")
         await self._follow(file)
 

@@ -15,6 +15,7 @@ from typing import Any
 from gateway.core.identity import Device
 from gateway.files import locked, make_folder, replace_file, write_new
 from gateway.observe.logs import get_logger
+from gateway.saving import Saves
 from gateway.security.known_devices import KnownDevices, Snapshot
 from gateway.security.passwords import Busy, PasswordPool
 from gateway.store import Store, StoreError
@@ -31,10 +32,10 @@ _log = get_logger()
 class KnownDevicesFile:
     """Saves what is known of devices, so that a restart makes strangers of none."""
 
-    def __init__(self, folder: Path, known: KnownDevices) -> None:
+    def __init__(self, folder: Path, known: KnownDevices, saves: Saves | None = None) -> None:
         self._path = folder / FILE
         self._known = known
-        self._problem = ""
+        self._saves = saves or Saves()
 
     def load(self) -> None:
         """Know what was saved. A file that can't be used is as good as none, and the log says so."""
@@ -66,11 +67,9 @@ class KnownDevicesFile:
             self._known.put_back()
             if not isinstance(error, OSError):
                 raise
-            if str(error) != self._problem:
-                _log.error("known devices not saved", reason=str(error))
-            self._problem = str(error)
+            self._saves.failed("known devices", error)
         else:
-            self._problem = ""
+            self._saves.done("known devices")
 
     def _write(self, snapshot: Snapshot) -> None:
         data = snapshot.to_bytes()

@@ -6,13 +6,17 @@ are put together: that is `gateway.app`.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from gateway.config import Settings, file_problems
 from gateway.core.keyring import Key
 from gateway.core.policy import Policy
+from gateway.data_lock import Held, hold
 from gateway.policy.load import PolicyError, load_policy
+from gateway.security.key_type import KeyType
 from gateway.security.keyfile import (
     KeyFileError,
     ensure_key_file,
@@ -43,6 +47,17 @@ class StartError(Exception):
         self.problems = tuple(problems)
 
 
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Hold the data folder against a second gateway. Raises StartError."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(settings.gateway_data_dir, settings.database_path))
+        except (Held, OSError) as error:
+            raise StartError([f"GATEWAY_DATA_DIR: {error}"]) from error
+        yield
+
+
 def check(settings: Settings) -> Policy:
     """The policy, after a look at everything that can be wrong before anything is made.
 
@@ -64,12 +79,12 @@ def key_problems(settings: Settings) -> list[str]:
     """What is wrong with the key files that are there."""
     problems = []
     try:
-        if settings.encryption_key_path.exists():
+        if os.access(settings.encryption_key_path, os.R_OK):  # else told with the files
             read_key_file(settings.encryption_key_path, settings.encryption_key)
     except KeyFileError as error:
         problems.append(str(error))
     try:
-        if settings.jwt_secret is not None or settings.signing_key_path.exists():
+        if settings.jwt_secret is not None or os.access(settings.signing_key_path, os.R_OK):
             signing_keys(settings)
     except KeyFileError as error:
         problems.append(str(error))
@@ -86,7 +101,7 @@ async def lost_keys(settings: Settings, store: Store) -> list[str]:
     return lost
 
 
-async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
+async def prepare(settings: Settings, sans: Sequence[str], key_type: KeyType = KeyType.ECDSA) -> list[str]:
     """Make what a gateway needs and is not there: store, keys, certificates. The answer is what was made.
 
     `sans` are more names for the server certificate. Raises StartError; touches nothing that exists.
@@ -96,7 +111,9 @@ async def prepare(settings: Settings, sans: Sequence[str]) -> list[str]:
     wrapping = settings.encryption_key
     try:
         if settings.tls_enabled:
-            pair = ensure_server_certificate(settings.tls_cert_path, settings.tls_key_path, names=sans)
+            pair = ensure_server_certificate(
+                settings.tls_cert_path, settings.tls_key_path, names=sans, key_type=key_type
+            )
             made += [str(path) for path in pair]
         store = await open_store(settings.database_url)
         try:

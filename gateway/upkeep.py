@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ssl
 import sys
 from collections import Counter
 from collections.abc import Mapping
 
 from gateway.config import Settings
 from gateway.core.counters import Counters
+from gateway.core.policy import Policy
 from gateway.core.shared import Shared
 from gateway.net.door import Door
-from gateway.net.listener import Listener
-from gateway.net.tls import server_context
 from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
 from gateway.observe.budget import Budget
 from gateway.observe.logs import get_logger
 from gateway.policy.load import PolicyError
-from gateway.policy.watch import follow
+from gateway.policy.watch import follow, read
+from gateway.saving import Saves
 from gateway.security.login import Login
 from gateway.services.office import TokenOffice
 from gateway.store import Refusal, Store, StoreError
-from gateway.web import WebServer
 
 _COLLECTION_LOOK = 1.0
 _NEVER = 1_000_000_000
-_CERTIFICATE_LOOK = 2.0
 _USES_SAVE = 1.0
 _RECORDS_SAVE = 1.0
 _EVENTS_LOOK = 1.0
@@ -105,12 +102,25 @@ class PolicyUpkeep:
             if isinstance(outcome, PolicyError):
                 self._refuse(outcome)
                 continue
-            self._problems = ()
-            shared.policy = outcome
-            shared.counters.policy_reloads += 1
-            self._login.apply(outcome.limits)
-            await self._door.policy_changed()
-            _log.info("policy in force", policy=outcome.digest[:12])
+            await self._put_in_force(outcome)
+
+    async def reload(self) -> str:
+        """Read the files now; the answer is what is in force then."""
+        outcome = await asyncio.to_thread(read, self._settings.acl_path, self._settings.service_topic_prefix)
+        if isinstance(outcome, PolicyError):
+            self._refuse(outcome)
+        elif self._problems or outcome.digest != self._door.shared.policy.digest:
+            await self._put_in_force(outcome)
+        return self.check()[1]
+
+    async def _put_in_force(self, policy: Policy) -> None:
+        shared = self._door.shared
+        self._problems = ()
+        shared.policy = policy
+        shared.counters.policy_reloads += 1
+        self._login.apply(policy.limits)
+        await self._door.policy_changed()
+        _log.info("policy in force", policy=policy.digest[:12])
 
     def _refuse(self, outcome: PolicyError) -> None:
         self._problems = tuple(outcome.problems)
@@ -122,64 +132,13 @@ class PolicyUpkeep:
         )
 
 
-class CertificateUpkeep:
-    """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Before the files are read for the first time: what changes afterwards is a change."""
-        authority = settings.tls_client_ca_path
-        self._certificate, self._key, self._authority = (
-            settings.tls_cert_path,
-            settings.tls_key_path,
-            authority,
-        )
-        self._seen = self._marks()
-        self._problem = ""
-
-    def check(self) -> tuple[bool, str]:
-        """Whether the files are what new connections see."""
-        return not self._problem, self._problem or "as in the files"
-
-    async def run(self, listener: Listener, api: WebServer) -> None:
-        """Look every two seconds, for ever."""
-        while True:
-            await asyncio.sleep(_CERTIFICATE_LOOK)
-            marks = self._marks()
-            # After a problem the files may become again what they were, to the second.
-            if marks == self._seen and not self._problem:
-                continue
-            try:
-                tls = server_context(self._certificate, self._key, self._authority)
-                api.tls = server_context(self._certificate, self._key, None)
-                listener.tls = tls
-            except (OSError, ssl.SSLError) as error:
-                # Perhaps the key is only just being written: look again until they fit.
-                if not self._problem:
-                    _log.error("certificates refused", reason=f"{error}; those before are in force")
-                self._problem = "the changed files can't be used; the certificates before them are in force"
-                continue
-            self._seen, self._problem = marks, ""
-            _log.info("certificates in force", certificate=str(self._certificate))
-
-    def _marks(self) -> list[tuple[int, int, int]]:
-        paths = [self._certificate, self._key, *([self._authority] if self._authority else [])]
-        found = []
-        for path in paths:
-            try:
-                stat = path.stat()
-            except OSError:
-                found.append((0, 0, 0))
-            else:
-                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
-        return found
-
-
 class KeyUses:
     """Saves how often each sealing key was used, so that the bound holds over restarts."""
 
-    def __init__(self, store: Store, shared: Shared) -> None:
+    def __init__(self, store: Store, shared: Shared, saves: Saves | None = None) -> None:
         self._store = store
         self._shared = shared
+        self._saves = saves or Saves()
         self._unsaved: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -195,8 +154,9 @@ class KeyUses:
             try:
                 await self._store.add_key_uses(key_id, count)
             except StoreError as error:
-                _log.error("key uses not saved", reason=str(error))
+                self._saves.failed("key uses", error)
                 return
+            self._saves.done("key uses")
             self._unsaved[key_id] -= count
         self._unsaved = +self._unsaved
 
@@ -204,9 +164,10 @@ class KeyUses:
 class TokenRecords:
     """Saves which tokens were issued, so that they can be listed and revoked one by one."""
 
-    def __init__(self, store: Store, office: TokenOffice) -> None:
+    def __init__(self, store: Store, office: TokenOffice, saves: Saves | None = None) -> None:
         self._store = store
         self._office = office
+        self._saves = saves or Saves()
 
     async def run(self) -> None:
         """Save every second, for ever."""
@@ -222,17 +183,19 @@ class TokenRecords:
         try:
             await self._store.add_tokens(unsaved)
         except StoreError as error:
-            _log.error("token records not saved", reason=str(error))
+            self._saves.failed("token records", error)
         else:
+            self._saves.done("token records")
             self._office.saved(len(unsaved))
 
 
 class Observations:
     """Saves what the devices did and were refused, so that roles can be learned from it."""
 
-    def __init__(self, store: Store, shared: Shared) -> None:
+    def __init__(self, store: Store, shared: Shared, saves: Saves | None = None) -> None:
         self._store = store
         self._shared = shared
+        self._saves = saves or Saves()
 
     async def run(self) -> None:
         """Save every two seconds and drop what is too old once an hour, for ever."""
@@ -260,15 +223,19 @@ class Observations:
             recorder.put_back(seen)
             if not isinstance(error, StoreError):
                 raise
-            _log.error("observations not saved", reason=str(error))
+            self._saves.failed("observations", error)
             return False
+        if seen:
+            self._saves.done("observations")
         return bool(seen)
 
     async def _prune(self) -> None:
         try:
             await self._store.prune_records()
         except StoreError as error:
-            _log.error("old observations not dropped", reason=str(error))
+            self._saves.failed("old observations", error)
+        else:
+            self._saves.done("old observations")
 
 
 class Refusals:
@@ -277,9 +244,10 @@ class Refusals:
     It has the budget of the log: what stands there can be explained, and no device takes another's place.
     """
 
-    def __init__(self, store: Store, counters: Counters) -> None:
+    def __init__(self, store: Store, counters: Counters, saves: Saves | None = None) -> None:
         self._store = store
         self._counters = counters
+        self._saves = saves or Saves()
         self._budget = Budget()
         self._unsaved: list[Refusal] = []
         self._waiting: Counter[str] = Counter()
@@ -323,8 +291,10 @@ class Refusals:
         try:
             await self._store.add_refusals(told)
         except StoreError as error:
-            _log.error("refusals not saved", reason=str(error))
+            self._saves.failed("refusals", error)
             return False
+        if told:
+            self._saves.done("refusals")
         del self._unsaved[: len(told)]
         self._waiting -= Counter(one.device_id for one in told)
         return bool(self._unsaved)
@@ -340,9 +310,10 @@ async def keep_telling(log: AuditLog) -> None:
 class AdminEvents:
     """Tells what `gateway-admin` did, for it has no audit of its own."""
 
-    def __init__(self, store: Store, audit: Audit) -> None:
+    def __init__(self, store: Store, audit: Audit, saves: Saves | None = None) -> None:
         self._store = store
         self._audit = audit
+        self._saves = saves or Saves()
 
     async def run(self) -> None:
         """Look every second, for ever."""
@@ -355,8 +326,9 @@ class AdminEvents:
         try:
             events = await self._store.take_events()
         except StoreError as error:
-            _log.error("events not read", reason=str(error))
+            self._saves.failed("events of gateway-admin", error)
             return
+        self._saves.done("events of gateway-admin")
         for noted in events:
             event = _event(noted)
             if event is None:

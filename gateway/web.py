@@ -17,7 +17,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import h11
@@ -30,6 +30,7 @@ from uvicorn.server import ServerState
 from gateway.core.addresses import is_loopback, network_of
 from gateway.faults import contained
 from gateway.observe.logs import get_logger
+from gateway.sockets import Address, listen
 from gateway.tls_records import tls_of
 
 HANDSHAKE_DEADLINE = 5.0
@@ -68,8 +69,7 @@ _log = get_logger()
 
 async def serve(
     application: ASGIApp,
-    host: str,
-    port: int,
+    addresses: Sequence[Address],
     *,
     start: Start,
     tls: ssl.SSLContext | None = None,
@@ -77,17 +77,13 @@ async def serve(
     connections_per_address: int,
     here_only: bool = False,
 ) -> WebServer:
-    """Listen on `host:port` (port 0: any). Raises OSError when the address can't be had.
+    """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had.
 
     `here_only`: for peers on this machine alone, however it was bound.
     """
-    loop = asyncio.get_running_loop()
-    family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
-    listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    listener.settimeout(0)
     return WebServer(
         application,
-        listener,
+        listen(addresses, backlog=_BACKLOG),
         start=start,
         tls=tls,
         connections=connections,
@@ -97,12 +93,12 @@ async def serve(
 
 
 class WebServer:
-    """An open port. Close it before the loop ends."""
+    """An open port, on one address or several. Close it before the loop ends."""
 
     def __init__(
         self,
         application: ASGIApp,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         *,
         start: Start,
         tls: ssl.SSLContext | None,
@@ -113,8 +109,9 @@ class WebServer:
         self.tls = tls
         """Replace it to let new connections see another certificate."""
         self._here_only = here_only
-        self.port: int = listener.getsockname()[1]
-        self._listener = listener
+        self.bound = [Address(*listener.getsockname()[:2]) for listener in listeners]
+        self.port: int = self.bound[0].port
+        self._listeners = listeners
         self._start = start
         self._connections = connections
         self._connections_per_address = connections_per_address
@@ -122,13 +119,15 @@ class WebServer:
         self._config = _uvicorn(application)
         self._state = ServerState()
         self._state.default_headers = _HEADERS
-        self._accepting = start(self._accept())
+        self._accepting = [start(self._accept(listener)) for listener in listeners]
 
     async def close(self) -> None:
         """Stop listening, and end what is open within a second."""
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
-        self._listener.close()
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
         for connection in list(self._open):
             connection.leave()
         loop = asyncio.get_running_loop()
@@ -143,11 +142,11 @@ class WebServer:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
 
-    async def _accept(self) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                peer, address = await loop.sock_accept(self._listener)
+                peer, address = await loop.sock_accept(listener)
             except OSError as error:
                 # Out of file descriptors, most likely: asking again at once would be a busy loop.
                 _log.error("can't accept connections", port=self.port, reason=str(error))

@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import NamedTuple, NoReturn
@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import web
+from gateway.core.addresses import plain, shown
 from gateway.core.counters import Counters
 from gateway.mqtt.reasons import Reason
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
@@ -33,6 +34,7 @@ from gateway.services import refusals
 from gateway.services.office import TokenOffice
 from gateway.services.shapes import Code, Refusal, issued
 from gateway.services.wishes import Wish, read_wish
+from gateway.sockets import Address
 
 BODY_MAX = 65_536
 """Bytes of a request's body."""
@@ -66,16 +68,15 @@ class Api:
 
 
 async def serve_api(
-    api: Api, host: str, port: int, *, start: web.Start, tls: ssl.SSLContext | None
+    api: Api, addresses: Sequence[Address], *, start: web.Start, tls: ssl.SSLContext | None
 ) -> web.WebServer:
-    """Listen on `host:port` (port 0: any). Raises OSError when the address can't be had.
+    """Listen on all of `addresses` (port 0: any). Raises OSError when the address can't be had.
 
     Without `tls` secrets pass in the clear, so it is for peers on this machine alone.
     """
     return await web.serve(
         _application(api),
-        host,
-        port,
+        addresses,
         start=start,
         tls=tls,
         connections=_CONNECTIONS,
@@ -106,7 +107,7 @@ class _Caller(NamedTuple):
 
     @property
     def address(self) -> str:
-        return f"{self.host}:{self.port}"
+        return shown(self.host, self.port)
 
 
 _Endpoint = Callable[[Request, _Caller], Awaitable[Response]]
@@ -149,7 +150,7 @@ def _answering(api: Api, endpoint: _Endpoint) -> Callable[[Request], Awaitable[R
 
     async def answer(request: Request) -> Response:
         host, port = request.client or ("", 0)
-        caller = _Caller(host, port, os.urandom(6).hex())
+        caller = _Caller(plain(host), port, os.urandom(6).hex())
         try:
             response = await endpoint(request, caller)
         except _Refused as refused:

@@ -12,6 +12,7 @@ import typer
 from gateway.cli.acl_import_report import ADDED, Candidate, Report, told
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
+from gateway.files import why
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -179,7 +180,7 @@ def _content(path: Path, option: str) -> bytes:
         ) from None
     except OSError as error:
         raise Failure(
-            f"{path} can't be read ({error.strerror}): make it readable, or give the path that {option} "
+            f"{path} can't be read ({why(path, error)}): make it readable, or give the path that {option} "
             "stands for"
         ) from None
     if len(raw) > _BYTES_MAX:

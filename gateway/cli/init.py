@@ -12,6 +12,7 @@ import typer
 from gateway.cli.output import Json, answering
 from gateway.cli.sources import Config, note, settings_of, store_of
 from gateway.observe.printable import printable
+from gateway.security.key_type import KeyType, rsa_twin
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -26,6 +27,14 @@ def init(
             help="Another host name or address for the server certificate; may be repeated.",
         ),
     ] = None,
+    key_type: Annotated[
+        KeyType,
+        typer.Option(
+            "--key-type",
+            help="Keys of the certificates: ecdsa; rsa for devices that know nothing else; both: each client "
+            "gets the chain it can verify.",
+        ),
+    ] = KeyType.ECDSA,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
@@ -47,8 +56,11 @@ def init(
         if settings.tls_enabled:
             wanted += [certificate.with_name("ca.crt"), certificate.with_name("ca.key")]
             wanted += [certificate, settings.tls_key_path]
+            if key_type is KeyType.BOTH:
+                wanted += [certificate.with_name("ca-rsa.crt"), certificate.with_name("ca-rsa.key")]
+                wanted += [rsa_twin(certificate), rsa_twin(settings.tls_key_path)]
         present = [str(path) for path in wanted if path.exists()]
-        made = asyncio.run(_make(settings, san or []))
+        made = asyncio.run(_make(settings, san or [], key_type))
         answer.give(
             {"made": made, "present": present},
             *(f"made     {thing}" for thing in made),
@@ -61,10 +73,10 @@ def init(
             print(f"note: {printable(note)}", file=sys.stderr)
 
 
-async def _make(settings: Settings, sans: Sequence[str]) -> list[str]:
+async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
     from gateway.provision import prepare
 
-    made = await prepare(settings, sans)
+    made = await prepare(settings, sans, key_type)
     async with store_of(settings) as store:
         for kind, path in (
             ("sealing", settings.encryption_key_path),

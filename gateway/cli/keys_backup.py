@@ -16,6 +16,7 @@ import typer
 from gateway.cli.key_sources import Kind, keys_of, tell
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, settings_of
+from gateway.files import why
 
 _LONGEST_PASSPHRASE = 4_096  # bytes
 _LONGEST_BACKUP = 4_194_304  # bytes: thousands of keys
@@ -92,7 +93,7 @@ def import_(
             with file.open("rb") as source:
                 data = source.read(_LONGEST_BACKUP + 1)
         except OSError as error:
-            raise Failure(f"{file} can't be read: {error.strerror}") from None
+            raise Failure(f"{file} can't be read: {why(file, error)}") from None
         if len(data) > _LONGEST_BACKUP:
             raise Failure(f"{file} is no file of `gateway-admin keys export`: it is too long")
         passphrase = _passphrase(from_stdin=passphrase_stdin, new=False)

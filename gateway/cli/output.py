@@ -8,15 +8,18 @@ Results go to stdout. Errors go to stderr as text, and with `--json` to stdout a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
 
+from gateway.files import who_may
 from gateway.observe.printable import printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
@@ -89,6 +92,9 @@ def _explained(error: Exception) -> Failure:
     if problems:
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
         return Failure(f"{count} found", problems)
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        path = Path(error.filename)
+        return Failure(f"{path} can't be used: {who_may(path, os.R_OK | os.W_OK)}")
     if isinstance(error, OSError) or type(error).__module__.startswith("gateway."):
         return Failure(str(error))
     return Failure(f"unexpected {type(error).__name__}: {error}")

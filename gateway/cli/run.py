@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +14,8 @@ import typer
 from gateway.cli.output import Failure, Json, answering
 from gateway.cli.program import SETTINGS, print_version
 from gateway.cli.program import run as run_program
-from gateway.cli.sources import Config, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, policy_of, store_of
+from gateway.observe.printable import printable
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -55,42 +59,50 @@ def run(config: Config = None) -> None:
         MQTT_BROKER=localhost gateway run --config /etc/gateway.toml
     """
     with answering(as_json=False):
-        settings = settings_of(config)
+        from gateway.config import read_settings
+        from gateway.signals import until_the_loop_runs
+
+        until_the_loop_runs()
+        settings, warnings = read_settings(config)
         from gateway.app import run as serve
 
-        raise typer.Exit(serve(settings))
+        raise typer.Exit(serve(settings, warnings))
 
 
 @app.command()
 def check(as_json: Json = False, config: Config = None) -> None:
     """List everything that keeps the gateway from starting: settings, files, policy, store, keys.
 
-    Too few open files for acl/limits.toml, and devices above its limits, are warnings: they keep nothing
-    from starting.
+    Too few open files for acl/limits.toml, devices above its limits and names of no setting are warnings:
+    they keep nothing from starting.
 
     Starts nothing. What the first start would make is not missed; a store of an older version is
     brought up to date.
     """
     with answering(as_json=as_json) as answer:
-        from gateway.config import ConfigError
+        from gateway.config import ConfigError, read_settings
 
         problems: list[str] = []
         warnings: list[str] = []
         settings: Settings | None
         try:
-            settings = settings_of(config)
+            settings, warnings = read_settings(config)
         except ConfigError as error:
-            problems, settings = list(error.problems), error.sound
+            problems, settings, warnings = list(error.problems), error.sound, error.warnings
         if settings is not None:
             problems += asyncio.run(_problems(settings))
-            warnings += [] if problems else asyncio.run(_warnings(settings))
+            warnings = [*warnings, *([] if problems else asyncio.run(_warnings(settings)))]
+        faults: list[str] = []
+        if settings is not None:
+            faults, ending = _validity(settings)
+            warnings = [*warnings, *ending]
+        for warning in warnings:
+            print(f"warning: {printable(warning)}", file=sys.stderr)
         if problems:
-            raise Failure("the gateway would not start", problems)
-        answer.give(
-            {"problems": [], "warnings": warnings},
-            "No problem found: the gateway would start.",
-            *(f"warning: {warning}" for warning in warnings),
-        )
+            raise Failure("the gateway would not start", [*problems, *faults])
+        if faults:
+            raise Failure("the gateway would start, but not serve every device", faults)
+        answer.give({"problems": [], "warnings": warnings}, "No problem found: the gateway would start.")
 
 
 async def _warnings(settings: Settings) -> list[str]:
@@ -123,10 +135,18 @@ async def _problems(settings: Settings) -> list[str]:
     ]
 
 
+def _validity(settings: Settings) -> tuple[list[str], list[str]]:
+    """Certificates that are not good now, and those that are to be renewed."""
+    from gateway.security.validity import judged
+    from gateway.validity_upkeep import certificates_of
+
+    return judged(certificates_of(settings), datetime.now(UTC).timestamp())
+
+
 def _policy_problems(settings: Settings) -> Iterator[str]:
     from gateway.policy.load import PolicyError
 
-    if not settings.acl_path.is_dir():
+    if not os.access(settings.acl_path, os.R_OK | os.X_OK) or not settings.acl_path.is_dir():
         return  # told with the files
     try:
         policy_of(settings)
@@ -138,8 +158,8 @@ async def _store_problems(settings: Settings) -> list[str]:
     from gateway.provision import lost_keys
     from gateway.store import StoreError
 
-    if not settings.database_path.exists():
-        return []
+    if not os.access(settings.database_path, os.R_OK | os.W_OK):
+        return []  # it is to be made, or told with the files
     try:
         async with store_of(settings) as store:
             return await lost_keys(settings, store)

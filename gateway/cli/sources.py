@@ -17,6 +17,7 @@ import typer
 
 from gateway.cli.output import Failure, shown_time
 from gateway.core.identity import is_observed
+from gateway.files import is_closed, who_may
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -68,6 +69,9 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
     """
     from gateway.store import open_store
 
+    if is_closed(settings.database_path):
+        why = who_may(settings.database_path)
+        raise Failure(f"the store {settings.database_path.absolute()} can't be used: {why}")
     if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():
         raise Failure(
             f"there is no store at {settings.database_path.absolute()}: run `gateway-admin init` first, "

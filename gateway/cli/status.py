@@ -34,7 +34,7 @@ def status(as_json: Json = False, config: Config = None) -> None:
     """
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
-        health = _ask(settings.gateway_health_bind)
+        health = _ask(settings.gateway_health_bind[0])
         if health.running and health.folder not in {"", mark_of(settings.gateway_data_dir)}:
             health = _of_others(settings)
         devices, digest, problems = asyncio.run(_sources(settings))
@@ -51,7 +51,7 @@ def status(as_json: Json = False, config: Config = None) -> None:
             },
             f"gateway  {state} ({health.detail})",
             *(
-                f"  {'ok    ' if check.get('ok') is True else 'FAILED'} {name}: {check.get('detail', '')}"
+                f"  {_judged(check)} {name}: {check.get('detail', '')}"
                 for name, check in health.checks.items()
             ),
             f"devices  {'unknown' if devices is None else devices}",
@@ -60,6 +60,12 @@ def status(as_json: Json = False, config: Config = None) -> None:
         )
         if not health.ready:
             raise typer.Exit(1)
+
+
+def _judged(check: Mapping[str, object]) -> str:
+    if check.get("ok") is not True:
+        return "FAILED"
+    return "WARN  " if str(check.get("detail", "")).startswith("warning: ") else "ok    "
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,9 @@ class _Health:
 
 
 def _of_others(settings: Settings) -> _Health:
+    bind = settings.gateway_health_bind[0]
     detail = (
-        f"the gateway that answers at http://{settings.gateway_health_bind} works with another data folder "
+        f"the gateway that answers at http://{bind} works with another data folder "
         f"than {settings.gateway_data_dir.absolute()}: call this in its folder and with its settings "
         "(--config FILE, GATEWAY_DATA_DIR)"
     )

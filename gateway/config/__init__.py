@@ -6,8 +6,9 @@ starts anything; `file_problems` looks at the files that the settings name.
 """
 
 from gateway.config.files import file_problems
-from gateway.config.settings import Address, LogLevel, Settings
-from gateway.config.sources import ConfigError, load_settings
+from gateway.config.settings import LogLevel, Settings
+from gateway.config.sources import ConfigError, load_settings, read_settings
+from gateway.sockets import Address
 
 __all__ = [
     "Address",
@@ -16,4 +17,5 @@ __all__ = [
     "Settings",
     "file_problems",
     "load_settings",
+    "read_settings",
 ]

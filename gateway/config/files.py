@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.config.settings import Settings
+from gateway.files import is_closed, who_may
+from gateway.security.key_type import rsa_twin
 
 
 def file_problems(settings: Settings) -> list[str]:
@@ -19,13 +21,36 @@ def file_problems(settings: Settings) -> list[str]:
         *_policy(settings.acl_path),
         *_writable("GATEWAY_DATA_DIR", settings.gateway_data_dir),
         *_writable("DATABASE_URL", settings.database_path.parent),
+        *_ours("DATABASE_URL", settings.database_path, os.R_OK | os.W_OK),
         *_writable("ENCRYPTION_KEY_PATH", settings.encryption_key_path.parent),
+        *_ours("ENCRYPTION_KEY_PATH", settings.encryption_key_path, os.R_OK),
+        *_ours("ENCRYPTION_KEY_PATH", settings.signing_key_path, os.R_OK),
     ]
 
 
+def _ours(name: str, path: Path, wanted: int) -> Iterator[str]:
+    # A closed folder is told by `_writable`.
+    if not is_closed(path) and path.exists() and not os.access(path, wanted):
+        yield f"{name}: {path} can't be used: {who_may(path, wanted)}."
+
+
 def _server_certificate(settings: Settings) -> Iterator[str]:
-    certificate, key = settings.tls_cert_path, settings.tls_key_path
-    if not settings.tls_enabled or not (certificate.exists() or key.exists()):
+    if settings.tls_enabled:
+        certificate, key = settings.tls_cert_path, settings.tls_key_path
+        yield from _pair(certificate, key)
+        yield from _pair(rsa_twin(certificate), rsa_twin(key))
+
+
+def _pair(certificate: Path, key: Path) -> Iterator[str]:
+    closed = [
+        f"{name}: {path} can't be used: {who_may(path)}."
+        for name, path in (("TLS_CERT_PATH", certificate), ("TLS_KEY_PATH", key))
+        if is_closed(path) or (path.exists() and not os.access(path, os.R_OK))
+    ]
+    if closed:
+        yield from closed
+        return
+    if not (certificate.exists() or key.exists()):
         return
     for name, path, other in (("TLS_CERT_PATH", certificate, key), ("TLS_KEY_PATH", key, certificate)):
         if not path.exists():
@@ -47,20 +72,24 @@ def _authority(name: str, path: Path | None) -> Iterator[str]:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ValueError) as error:
-        yield f"{name}: {path} cannot be used ({_said(error)}). It must be a readable PEM file."
+        said = who_may(path) if isinstance(error, PermissionError) else _said(error)
+        yield f"{name}: {path} cannot be used ({said}). It must be a readable PEM file."
 
 
 def _policy(folder: Path) -> Iterator[str]:
-    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
-        yield f"ACL_PATH: {folder} is not a readable folder. Without a policy nobody may do anything."
+    if is_closed(folder) or not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        why = f" ({who_may(folder)})" if is_closed(folder) or folder.exists() else ""
+        yield f"ACL_PATH: {folder} is not a readable folder{why}. Without a policy nobody may do anything."
 
 
 def _writable(name: str, folder: Path) -> Iterator[str]:
     """The folder may be made at the first start: then the nearest one that is there must let us."""
     there = folder
-    while not there.exists() and there != there.parent:
+    while (is_closed(there) or not there.exists()) and there != there.parent:
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        yield f"{name}: nothing can be written in {there}: {who_may(there, os.R_OK | os.W_OK)}."
+    elif not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield f"{name}: nothing can be written in {there}. Make it a folder of the user who runs the gateway."
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -17,6 +18,7 @@ from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import OnDeny
 from gateway.security.secrets import Secret
 from gateway.security.wrapping import Wrapping
+from gateway.sockets import Address
 
 
 class LogLevel(StrEnum):
@@ -26,24 +28,6 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-class Address(NamedTuple):
-    """Where to listen or to connect. IPv6 hosts stand without brackets; port 0 is any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -75,6 +59,18 @@ def _address(value: object) -> object:
         raise ValueError(f"{value!r} has no port from 0 to 65535")
     _host(host)
     return Address(host, int(port))
+
+
+def _binds(value: object) -> object:
+    texts = value.split(",") if isinstance(value, str) else value
+    if isinstance(texts, Address) or not isinstance(texts, list | tuple) or not texts:
+        return (value,) if isinstance(value, Address) else value
+    binds = [_address(text.strip() if isinstance(text, str) else text) for text in texts]
+    for one, other in combinations([bind for bind in binds if isinstance(bind, Address)], 2):
+        # But the two families, each by its name.
+        if one.overlaps(other) and {one.host, other.host} != {_EVERYWHERE, "::"}:
+            raise ValueError(f"{one} and {other} are one address")
+    return tuple(binds)
 
 
 def _duration(value: object) -> object:
@@ -135,7 +131,7 @@ def _one_worker(value: int) -> int:
 
 
 Host = Annotated[str, BeforeValidator(_host)]
-Bind = Annotated[Address, BeforeValidator(_address)]
+Binds = Annotated[tuple[Address, ...], BeforeValidator(_binds)]
 Seconds = Annotated[int, BeforeValidator(_duration)]
 Masked = Annotated[Secret, BeforeValidator(_secret)]
 
@@ -169,14 +165,17 @@ class Settings(BaseModel):
         None, repr=False, description="Give redis://host:port/number"
     )
 
-    gateway_mqtt_bind: Bind = Field(
-        Address(_EVERYWHERE, 8883), description="Give host:port, such as 0.0.0.0:8883"
+    gateway_mqtt_bind: Binds = Field(
+        (Address(_EVERYWHERE, 8883),),
+        description="Give host:port, such as 0.0.0.0:8883 or [::]:8883, or several with commas between",
     )
-    gateway_http_bind: Bind = Field(
-        Address(_EVERYWHERE, 8443), description="Give host:port, such as 0.0.0.0:8443"
+    gateway_http_bind: Binds = Field(
+        (Address(_EVERYWHERE, 8443),),
+        description="Give host:port, such as 0.0.0.0:8443 or [::]:8443, or several with commas between",
     )
-    gateway_health_bind: Bind = Field(
-        Address("127.0.0.1", 8000), description="Give host:port, such as 127.0.0.1:8000"
+    gateway_health_bind: Binds = Field(
+        (Address("127.0.0.1", 8000),),
+        description="Give host:port, such as 127.0.0.1:8000 or [::]:8000, or several with commas between",
     )
 
     tls_enabled: bool = Field(default=True, description="Give true or false")

@@ -5,40 +5,33 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
-from gateway.config.settings import SECRETS, Settings
+from gateway.config.names import FILE_OF, KNOWN, OPENS_A_DOOR_WHEN_EMPTY, Verdict, judge, near_miss
+from gateway.config.settings import Settings
+from gateway.files import why
 
-# What other software may set for itself (LOG_, REDIS_, DATABASE_) is not ours to judge.
-_PREFIXES = (
-    "GATEWAY_",
-    "MQTT_",
-    "TLS_",
-    "JWT_",
-    "ENCRYPTION_",
-    "ACL_",
-    "SERVICE_TOPIC_",
-    "HEALTH_CHECK_",
-    "METRICS_",
-)
-_FILE_OF = {name: f"{name}_file" for name in SECRETS}
-_KNOWN = frozenset(Settings.model_fields) | frozenset(_FILE_OF.values())
+_BOM = "\ufeff"
 _KUBERNETES = " (Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false)"
 
 
 class ConfigError(Exception):
     """The settings cannot be used. `problems` lists everything that is wrong, one sentence or two each."""
 
-    def __init__(self, problems: list[str], sound: Settings | None = None) -> None:
+    def __init__(
+        self, problems: list[str], sound: Settings | None = None, warnings: Sequence[str] = ()
+    ) -> None:
         """`sound` is what they would be without the wrong ones: good for looking on, not for starting."""
         super().__init__("\n".join(problems))
         self.problems = problems
         self.sound = sound
+        self.warnings = list(warnings)
 
 
 class _Given(NamedTuple):
@@ -57,21 +50,27 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
     Without `config_file`, `gateway.toml` in the working folder is read if it is there; `.env` likewise.
     Raises ConfigError with everything that is wrong.
     """
+    return read_settings(config_file, **overrides)[0]
+
+
+def read_settings(config_file: Path | None = None, **overrides: object) -> tuple[Settings, list[str]]:
+    """As `load_settings`, and what is to be told of names that may be other programs' (DESIGN.md 10)."""
     problems: list[str] = []
+    warnings: list[str] = []
     given: dict[str, _Given] = {}
     # From the weakest to the strongest.
     for source in (
         _toml(config_file, problems),
-        _dotenv(Path(".env"), problems),
-        _variables(os.environ, "environment", problems),
+        _dotenv(Path(".env"), problems, warnings),
+        _variables(os.environ.items(), "environment", problems, warnings),
         {name: _Given(value, name, "command line") for name, value in overrides.items() if value is not None},
     ):
         given.update(source)
     _read_secret_files(given, problems)
     settings = _validated(given, problems)
     if problems or settings is None:
-        raise ConfigError(problems, settings)
-    return settings
+        raise ConfigError(problems, settings, warnings)
+    return settings, warnings
 
 
 def _validated(given: Mapping[str, _Given], problems: list[str]) -> Settings | None:
@@ -95,7 +94,7 @@ def _validated(given: Mapping[str, _Given], problems: list[str]) -> Settings | N
     for names, problem in _conflicts(settings):
         if not wrong.intersection(names):
             where = " and ".join(str(given[name]) for name in names if name in given)
-            problems.append(f"{where}: {problem}")
+            problems.append(f"{where}: {problem}" if where else problem)
     return settings
 
 
@@ -108,18 +107,19 @@ def _problem(item: _Given, message: str, name: str) -> str:
 def _conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is right by itself but not together: the fields concerned, and the problem with its remedy."""
     if not settings.tls_enabled:
-        for name, bind in (
+        for name, binds in (
             ("gateway_mqtt_bind", settings.gateway_mqtt_bind),
             ("gateway_http_bind", settings.gateway_http_bind),
         ):
-            if not bind.is_loopback:
-                remedy = f"Give {name.upper()} 127.0.0.1:{bind.port}, or leave TLS on."
+            if not all(bind.is_loopback for bind in binds):
+                remedy = f"Give {name.upper()} 127.0.0.1:{binds[0].port}, or leave TLS on."
                 yield ("tls_enabled", name), f"without TLS the gateway listens on loopback only. {remedy}"
         if settings.tls_client_ca_path is not None:
             yield (
                 ("tls_enabled", "tls_client_ca_path"),
                 "without TLS no client certificate is asked for. Leave TLS on, or remove TLS_CLIENT_CA_PATH.",
             )
+    yield from _equal_binds(settings)
     if settings.jwt_chain_max < settings.jwt_ttl:
         yield (
             ("jwt_chain_max", "jwt_ttl"),
@@ -139,88 +139,148 @@ def _conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         )
 
 
+def _equal_binds(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    for first, second in combinations(("gateway_mqtt_bind", "gateway_http_bind", "gateway_health_bind"), 2):
+        for one, other in product(getattr(settings, first), getattr(settings, second)):
+            if one.overlaps(other):
+                both = f"{first.upper()} {one} and {second.upper()} {other} can't both be had."
+                yield (first, second), f"{both} Give one of them another port."
+
+
 def _toml(path: Path | None, problems: list[str]) -> dict[str, _Given]:
     if path is None:
         path = Path("gateway.toml")
-        if not path.exists():
+        if not _is_there(path, problems):
             return {}
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8").removeprefix(_BOM))
     except OSError as error:
         problems.append(
-            f"{path}: it cannot be read ({error.strerror}). Name another file, or make it readable."
+            f"{path}: it cannot be read ({why(path, error)}). Name another file, or make it readable."
         )
         return {}
     except ValueError as error:
         problems.append(f"{path}: it is not TOML: {error}. Correct it.")
         return {}
-    given = {name: _Given(value, name, str(path)) for name, value in values.items()}
-    return {name: item for name, item in given.items() if _is_usable(name, item, problems)}
+    given: dict[str, _Given] = {}
+    for name, value in values.items():
+        item = _Given(value, name, str(path))
+        # Nobody else writes into this file: what we do not know was meant for us.
+        verdict = judge(name)
+        _take(
+            given,
+            item,
+            verdict if verdict in {Verdict.KNOWN, Verdict.NOT_YET} else Verdict.WRONG,
+            problems,
+        )
+    return _usable(given, problems)
 
 
-def _dotenv(path: Path, problems: list[str]) -> dict[str, _Given]:
-    if not path.exists():
-        return {}
-    values: dict[str, str] = {}
+def _is_there(path: Path, problems: list[str]) -> bool:
     try:
-        with path.open(encoding="utf-8") as file:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        problems.append(f"{path}: it cannot be read ({why(path, error)}). Make it readable.")
+        return False
+    return True
+
+
+def _dotenv(path: Path, problems: list[str], warnings: list[str]) -> dict[str, _Given]:
+    if not _is_there(path, problems):
+        return {}
+    values: list[tuple[str, str]] = []
+    try:
+        with path.open(encoding="utf-8-sig") as file:
             for line in parse_stream(file):
                 if line.error or (line.key is not None and line.value is None):
                     problems.append(
                         f"{path}: line {line.original.line} is not NAME=value. Correct or remove it."
                     )
                 elif line.key is not None and line.value is not None:
-                    values[line.key] = line.value
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: it cannot be read ({error}). Make it readable UTF-8 text, or take it away.")
-    return _variables(values, str(path), problems)
+                    values.append((line.key, line.value))
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: it cannot be read ({error}). Make it UTF-8 text, or take it away.")
+    except OSError as error:
+        said = why(path, error)
+        problems.append(f"{path}: it cannot be read ({said}). Make it readable UTF-8 text, or take it away.")
+    return _variables(values, str(path), problems, warnings)
 
 
-def _variables(values: Mapping[str, str], source: str, problems: list[str]) -> dict[str, _Given]:
+def _variables(
+    values: Iterable[tuple[str, str]], source: str, problems: list[str], warnings: list[str]
+) -> dict[str, _Given]:
     given: dict[str, _Given] = {}
-    for variable, value in values.items():
-        name = variable.lower()
-        if not variable.isupper() or not (name in _KNOWN or variable.startswith(_PREFIXES)):
-            continue
-        item = _Given(value, variable, source)
-        if _is_usable(name, item, problems):
-            given[name] = item
-    return given
+    for variable, value in values:
+        verdict = judge(variable)
+        if verdict is Verdict.DOUBTFUL:
+            # By name only: what is another program's may be a secret of its own.
+            warning = (
+                f"{variable} ({source}): there is no such setting; it is ignored, as another program's. "
+                f"{_meant(variable)}Take it away if it was meant for the gateway."
+            )
+            if warning not in warnings:
+                warnings.append(warning)
+        elif verdict is not Verdict.FOREIGN:
+            _take(given, _Given(value, variable, source), verdict, problems)
+    return _usable(given, problems)
 
 
-def _is_usable(name: str, item: _Given, problems: list[str]) -> bool:
-    if name not in _KNOWN:
-        near = difflib.get_close_matches(name.lower(), _KNOWN, n=1)
-        guess = near[0].upper() if item.name.isupper() and near else "".join(near)
-        meant = f" Did you mean {guess}?" if near else ""
+def _take(given: dict[str, _Given], item: _Given, verdict: Verdict, problems: list[str]) -> None:
+    """Add a setting of one source to what that source gives; or the problem with its name."""
+    name = item.name.lower()
+    if verdict is Verdict.NOT_YET:
+        problems.append(f"{item}: this version does not have that setting yet. Remove it.")
+    elif verdict is Verdict.WRONG:
         hint = _KUBERNETES if name.endswith(("_service_host", "_service_port")) or "tcp" in name else ""
-        problems.append(f"{item}: there is no such setting.{meant} Correct or remove it{hint}.")
-        return False
-    if item.value == "":
-        # Often a variable that was not substituted; the default in its place might be a weaker choice.
-        problems.append(f"{item}: it is empty. Give it a value, or remove it for the default.")
-        return False
-    return True
+        problems.append(f"{item}: there is no such setting. {_meant(item.name)}Correct or remove it{hint}.")
+    elif name in given and given[name].name != item.name:
+        problems.append(f"{given[name]} and {item}: both are the same setting. Keep one of them.")
+    else:
+        given[name] = item
+
+
+def _meant(name: str) -> str:
+    known = near_miss(name.lower(), KNOWN)
+    near = [known] if known else difflib.get_close_matches(name.lower(), KNOWN, n=1)
+    if not near:
+        return ""
+    return f"Did you mean {near[0].upper() if name.isupper() else near[0]}? "
+
+
+def _usable(given: dict[str, _Given], problems: list[str]) -> dict[str, _Given]:
+    """What is not empty. An empty value is none, but where that would be the weaker choice."""
+    for name, item in given.items():
+        if item.value == "" and name in OPENS_A_DOOR_WHEN_EMPTY:
+            problems.append(
+                f"{item}: it is empty, which is no value, and without one there is less protection. "
+                "Give it a value, or remove it."
+            )
+    return {name: item for name, item in given.items() if item.value != ""}
 
 
 def _read_secret_files(given: dict[str, _Given], problems: list[str]) -> None:
     """Put what stands in the file of `x_file` in the place of `x`."""
-    for name, file_name in _FILE_OF.items():
+    for name, file_name in FILE_OF.items():
         item = given.pop(file_name, None)
         if item is None:
             continue
         if name in given:
             problems.append(f"{item} and {given[name]}: both are given. Keep one of them.")
             continue
+        path = Path(str(item.value))
         try:
-            text = Path(str(item.value)).read_text("utf-8")
+            text = path.read_text("utf-8")
         except OSError as error:
-            problems.append(f"{item}: {item.value} cannot be read ({error.strerror}). Name a readable file.")
+            said = why(path, error)
+            problems.append(f"{item}: {item.value} cannot be read ({said}). Name a readable file.")
             continue
         except UnicodeDecodeError:
             problems.append(f"{item}: {item.value} is not UTF-8 text. Write the secret as text.")
             continue
-        text = text.removesuffix("\n").removesuffix("\r")
+        # Some editors put a BOM at the head of what they save as UTF-8, and a line's end behind it.
+        text = text.removeprefix(_BOM).removesuffix("\n").removesuffix("\r")
         if not text:
             problems.append(f"{item}: {item.value} is empty. Write the secret into it.")
             continue

@@ -1,4 +1,4 @@
-"""What a peer's IP address says: how it is counted where there is a bound, and whether it is this machine."""
+"""What a peer's IP address says: how it is counted, whether it is this machine. And how one is written."""
 
 from __future__ import annotations
 
@@ -22,6 +22,26 @@ def network_of(address: str) -> str:
     if parsed.version == 4:
         return str(parsed)
     return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
+def shown(host: str, port: int) -> str:
+    """Host and port as they are printed and logged: IPv6 in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_of(text: str) -> str:
+    """The host of `shown`."""
+    return text.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+
+@lru_cache(_REMEMBERED)
+def plain(host: str) -> str:
+    """A peer's IP address as it is known elsewhere: a socket for both families says ::ffff:192.0.2.1."""
+    try:
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return str(mapped) if mapped is not None else host
 
 
 @lru_cache(_REMEMBERED)

@@ -30,6 +30,7 @@ from gateway.core.connect import (
     Terms,
     bus_connect,
     check_connect,
+    check_sealed_will,
     claim,
     connack_for,
     identity_of,
@@ -197,6 +198,8 @@ class Bridge:
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
             packet, reports = bus_connect(connect, terms, identity, self._shared)
+            opening = encode_connect(packet)
+            check_sealed_will(len(opening), terms, self._shared)
             holder = claim(packet, identity, self._shared)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report or stranger(error))
@@ -206,7 +209,7 @@ class Bridge:
         # Password and will are not kept for the life of the connection.
         self._connect = None
         self._enter(Phase.OPENING_BUS)
-        return [*reports, OpenBus(encode_connect(packet))]
+        return [*reports, OpenBus(opening)]
 
     def _settled(self) -> tuple[Connect, Terms]:
         if self._connect is None or self._terms is None:
@@ -251,7 +254,7 @@ class Bridge:
             code, why = refusal_of_bus(connack.code, version, for_its_will=will)
             own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
             return [SendToDevice(data[:end] if code == connack.code else own), Close(why)]
-        answer = connack_for(data[:end], connack, session.terms)
+        answer = connack_for(data[:end], connack, session.terms, seals_for=session.seals_for)
         if len(answer) > session.terms.delivered_max_size:
             return [Close("the CONNACK is longer than the device takes")]
         session.from_bus_early = bytearray()
@@ -362,8 +365,14 @@ class Bridge:
     def _stop(self, _: ShuttingDown) -> list[Command]:
         return [Close("the gateway stops")]
 
+    def _stop_opening(self, _: ShuttingDown) -> list[Command]:
+        # Perhaps the bus has the CONNECT already, and the will with it.
+        return [SendToBus(DISCONNECT), Close("the gateway stops")]
+
     def _stop_session(self, _: ShuttingDown) -> list[Command]:
-        return self._open_session().farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops")
+        # A planned stop is no reason to publish a will: the bus hears a goodbye, and keeps the session.
+        goodbye: list[Command] = [SendToBus(DISCONNECT)] if self.phase is Phase.ESTABLISHED else []
+        return goodbye + self._open_session().farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops")
 
     def _nothing(self, _: Event) -> list[Command]:
         return []
@@ -392,7 +401,7 @@ class Bridge:
             PolicyChanged: _policy_changed,
             AccessWithdrawn: _withdrawn,
             DeviceLost: _device_lost,
-            ShuttingDown: _stop,
+            ShuttingDown: _stop_opening,
             Tick: _nothing,
         },
         Phase.ESTABLISHED: {

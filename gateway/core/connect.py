@@ -12,9 +12,10 @@ from gateway.core.commands import Report
 from gateway.core.holdings import FOREVER, Holder, Kind
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
-from gateway.core.pump import ANY_SIZE
+from gateway.core.limits import ANY_SIZE
 from gateway.core.reports import Reports
 from gateway.core.rules import OnDeniedWill
+from gateway.core.sealing_room import announced
 from gateway.core.shared import Shared
 from gateway.core.wills import WillTerms, sealed_will, terms_of_will
 from gateway.mqtt.encode import encode_connack
@@ -198,6 +199,16 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shar
     raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
 
 
+def check_sealed_will(size: int, terms: Terms, shared: Shared) -> None:
+    """Refuse a CONNECT of `size` bytes if its sealed will makes it too long for the bus. ConnectRefused."""
+    will = terms.will
+    if will is not None and will.sealed and size > shared.bus_packet_max:
+        most = f"the bus takes packets of {shared.bus_packet_max:,} at most (its max_packet_size)"
+        why = f"With its will sealed the CONNECT has {size:,} bytes, and {most}."
+        report = Report("will", "refused", why, "publish", will.topic)
+        raise ConnectRefused(why, Reason.PACKET_TOO_LARGE, report)
+
+
 NO_ROOM_RETAINED = "The device has retained messages on as many topics as it may."
 _NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
 
@@ -238,11 +249,20 @@ METHOD_PROPERTY = Property(
 _BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_KEEP_ALIVE})
 
 
-def connack_for(raw: bytes, connack: Connack, terms: Terms) -> bytes:
-    """The bus's CONNACK as it came, but for a client id that we gave and a method that is ours."""
-    if terms.version is Version.V311 or not (terms.assigned or terms.enhanced):
+def connack_for(raw: bytes, connack: Connack, terms: Terms, *, seals_for: str = "") -> bytes:
+    """The bus's CONNACK as it came, but for a client id that we gave, our method, and room to seal.
+
+    `seals_for` is the device, if it may publish what is sealed.
+    """
+    bus_max = find(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE) if seals_for else None
+    if terms.version is Version.V311 or not (terms.assigned or terms.enhanced or bus_max):
         return raw
     properties = connack.properties
+    if bus_max:  # MQTT 5, 3.2.2.3.6
+        identifier = PropertyId.MAXIMUM_PACKET_SIZE
+        least = announced(int.from_bytes(bus_max, "big"), seals_for).to_bytes(4, "big")
+        lowered = Property(identifier, least, bytes((identifier,)) + least)
+        properties = [lowered if prop.identifier == identifier else prop for prop in properties]
     if terms.assigned is not None:  # MQTT 5, 3.2.2.3.7
         assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER
         ours = Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode()))

@@ -13,7 +13,7 @@ from gateway.core.commands import Report
 from gateway.core.connect import Terms
 from gateway.core.envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.core.judge import Judge
-from gateway.core.policy import RESERVED, Action, Decision
+from gateway.core.policy import CHECKS, RESERVED, Action, Decision
 from gateway.core.pump import Pump, check_first_byte, rebuilt
 from gateway.core.reports import Reports
 from gateway.core.routes import Route, keep, topic_text
@@ -206,8 +206,10 @@ class Deliver(Pump):
 
     def _refuse(self, packet: Publish, route: Route, decision: Decision) -> bytes:
         """The policy is against it: told once a topic, and swallowed."""
-        self._shared.counters.deliveries_denied += 1
-        self._judge.refuse("delivery", Action.SUBSCRIBE, route, decision)
+        own = self._shared.policy.reserved + CHECKS
+        if not route.topic.startswith(own):  # who hears all of the bus hears the gateway's checks of it, too
+            self._shared.counters.deliveries_denied += 1
+            self._judge.refuse("delivery", Action.SUBSCRIBE, route, decision)
         return self._swallow(packet)
 
     def _swallow(self, packet: Publish) -> bytes:

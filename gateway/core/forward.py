@@ -25,7 +25,6 @@ from gateway.mqtt.errors import (
     LimitExceeded,
     MalformedPacket,
     MqttError,
-    PacketTooLarge,
     ProtocolError,
     Refused,
     Unanswerable,
@@ -202,11 +201,11 @@ class Forward(Pump):
             decision = route.decision.with_message(packet.qos, packet.retain, size)
             if not decision.allowed and not self._judge.passes(Action.PUBLISH, route, decision):
                 return self._deny(packet, route, decision)
-        if data[pos] & 1 and not self._may_stand(route, topic, size):
-            return self._over_quota(packet, route)
         # An empty retained message clears the topic: sealed it would fill it.
         if route.sensitive and (size or not packet.retain):
             return self._seal(packet, route, topic, data[packet.payload_at : end])
+        if data[pos] & 1 and not self._may_stand(route, topic, size):
+            return self._over_quota(packet, route)
         self.ledger.passed(packet.qos)
         if self._ended_here:
             self._ended_here = self._ended_here - {packet.packet_id}
@@ -278,10 +277,13 @@ class Forward(Pump):
         properties = join(packet.properties, without=_ALIAS) if self.version is Version.V5 else b""
         sealed = route.sealer.seal(payload)
         changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
-        if len(changed) > self.receiver_max_size:
-            raise PacketTooLarge("the sealed message is longer than the bus takes")
-        self.sealed += 1
         self.meter.effort += SEALED + (len(payload) >> 8)
+        if len(changed) > self.receiver_max_size:
+            return self._too_long(packet, route, len(changed))
+        # Only now: what the bus does not take has no place there.
+        if packet.retain and not self._may_stand(route, topic, len(payload)):
+            return self._over_quota(packet, route)
+        self.sealed += 1
         self.ledger.passed(packet.qos)
         if self._ended_here:
             self._ended_here = self._ended_here - {packet.packet_id}
@@ -294,6 +296,22 @@ class Forward(Pump):
             # take a tenth of a second, and the device has to wait for two.
             self.meter.effort += _CALL_EFFORT + self._subscriptions.effort + (len(call.payload) >> 6)
             self.asked.append(call)
+        return self._acknowledge(packet)
+
+    def _too_long(self, packet: Publish, route: Route, size: int) -> bytes:
+        """Answer a PUBLISH that the bus would end the connection for, sealed as it has to be.
+
+        Sent again after a reconnect it would be too long again. MQTT 5 has no nearer code for one message
+        than Quota exceeded (3.4.2.1), 3.1.1 has none: as for a denied one, it is dropped and the log tells.
+        """
+        self._shared.counters.publishes_denied += 1
+        why = (
+            f"Sealed, the message has {size:,} bytes, and the bus takes packets of "
+            f"{self.receiver_max_size:,} at most (its max_packet_size)."
+        )
+        self._judge.too_long(route, why)
+        if self.version is Version.V5:
+            return self._acknowledge(packet, Reason.QUOTA_EXCEEDED, self._terms.explanation(why))
         return self._acknowledge(packet)
 
     def _deny(self, packet: Publish, route: Route, decision: Decision) -> bytes:

@@ -46,6 +46,11 @@ class Judge:
             self._message(action, route, refusal)
             self._reports.add(Report(kind, "refused", refusal.reason, action, route.topic, refusal.place))
 
+    def too_long(self, route: Route, why: str) -> None:
+        """A message on this route is allowed, but the bus takes none so long: told once a topic."""
+        if route.first("too long"):
+            self._reports.add(Report("publish", "refused", why, Action.PUBLISH, route.topic))
+
     def refuse_quota(self, kind: str, action: Action, topic: str, why: str) -> None:
         """It is told; the rules have nothing against it, so nothing is recorded."""
         self._reports.add(Report(kind, "refused", why, action, topic))

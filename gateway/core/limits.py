@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ANY_SIZE = 268_435_455 + 5
+"""The longest packet there can be, in bytes: for no limit (MQTT 5, 1.5.5)."""
 CONNECT_MAX_BYTES = 65_536
 """What a peer may send before it is authenticated, in bytes."""
 CONNACK_MAX_BYTES = 262_144

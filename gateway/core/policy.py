@@ -66,6 +66,8 @@ _NOT_IN_TOKEN = {
     Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
 }
 _BY_RULES = (_NO_ROLE, _LOST_ROLE, *_NO_RULE.values())
+CHECKS = "/check/"
+"""Below the service prefix: what the gateway says to itself on the bus."""
 RESERVED = _refused("This topic belongs to the gateway itself.")
 SERVICE = Decision(
     allowed=True,
@@ -91,6 +93,7 @@ class Policy:
 
     __slots__ = (
         "_responses",
+        "_sealed_roles",
         "_sensitive",
         "_services",
         "_trees",
@@ -114,6 +117,7 @@ class Policy:
         self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
         self.sensitive_filters = tuple(sensitive)
         self.reserved = reserved
+        self._sealed_roles: dict[str, bool] = {}
         self._services = {f"{reserved}/{service}": service for service in Service}
         self._responses = frozenset(f"{topic}_response" for topic in self._services)
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
@@ -141,6 +145,25 @@ class Policy:
     def sensitive(self, topic: str) -> bool:
         """Whether payloads on this topic name are sealed before they reach the bus."""
         return bool(self._sensitive.find(topic, ("",), {}))
+
+    def may_need_sealing(self, roles: Iterable[str]) -> bool:
+        """Whether one of these roles has a rule that may allow to publish on a sensitive topic."""
+        return any(self._touches_sensitive(name) for name in roles)
+
+    def _touches_sensitive(self, name: str) -> bool:
+        found = self._sealed_roles.get(name)
+        if found is None:
+            rules = self.roles[name].rules if name in self.roles else ()
+            # A placeholder stands for a whole level, whichever it is.
+            filters = {
+                "/".join("+" if level[:1] == "{" else level for level in rule.topic.split("/"))
+                for rule in rules
+                if rule.effect is Effect.ALLOW and Action.PUBLISH in rule.actions
+            }
+            found = self._sealed_roles[name] = any(
+                intersection(one, other) is not None for one in filters for other in self.sensitive_filters
+            )
+        return found
 
     def reserves(self, topic: str) -> bool:
         """Whether this topic, or every topic of this filter, is at or below the service prefix."""

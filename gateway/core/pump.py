@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from gateway.core.budgets import KNOWN, RUN, SEALED, SLICE, TAKEN_APART, Meter
+from gateway.core.limits import ANY_SIZE
 from gateway.core.routes import Route
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
 from gateway.mqtt.inflight import Ledger
@@ -26,8 +27,6 @@ from gateway.mqtt.wire import encode_length, read_length
 _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
 _UNSEEN_FLAGS = frozenset({0, 2, 15})
 """Types for which Mosquitto 2.1 does not look at the flags: it refuses them first."""
-ANY_SIZE = 2**28 + 4
-"""Longest packet there can be, in bytes (MQTT 5, 2.1.4)."""
 _REMEMBERED_MAX = 1024
 """Longest header that is remembered, in bytes."""
 

@@ -27,7 +27,7 @@ from gateway.core.forward import Forward
 from gateway.core.holdings import Holder
 from gateway.core.identity import Device, Grant, Identity
 from gateway.core.judge import Judge
-from gateway.core.pump import ANY_SIZE
+from gateway.core.limits import ANY_SIZE
 from gateway.core.recorder import AGAIN
 from gateway.core.reports import Reports
 from gateway.core.shared import Shared
@@ -112,6 +112,13 @@ class Session:
         self._age = 0
         """Ticks since all that goes on was recorded anew."""
 
+    @property
+    def seals_for(self) -> str:
+        """The device, if what it may publish is sealed in places; empty if not."""
+        identity = self.identity
+        seals = identity.observe_until or self._shared.policy.may_need_sealing(identity.roles)
+        return identity.device_id if seals else ""
+
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
@@ -120,7 +127,10 @@ class Session:
             session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
         )
         self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
-        self.forward.receiver_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
+        if self.terms.version is Version.V5:
+            self._shared.bus_packet_max = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
+        # In 3.1.1 the bus does not say it: what it said last in MQTT 5.
+        self.forward.receiver_max_size = self._shared.bus_packet_max
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
 
     def passes(self, data: bytes) -> bool:

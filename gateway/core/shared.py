@@ -13,6 +13,7 @@ from gateway.core.budgets import Budgets
 from gateway.core.counters import Counters
 from gateway.core.holdings import Holdings
 from gateway.core.keyring import KeyRing
+from gateway.core.limits import ANY_SIZE
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
 from gateway.core.rules import OnDeniedWill
@@ -44,5 +45,7 @@ class Shared:
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True
+    bus_packet_max: int = ANY_SIZE
+    """Longest packet that the bus takes, in bytes, as it said last."""
     bus_trusts_us: bool = False
     """Whether the bus has taken the gateway's credentials since it started."""

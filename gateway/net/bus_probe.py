@@ -1,34 +1,50 @@
-"""Asks the bus whether it would take a connection now: for health, before a device finds out."""
+"""Asks the bus whether it would serve a device now: for health, before a device finds out.
+
+It does what devices do: connects with a client id of their shape, subscribes, publishes, and hears what it
+said. What the bus says of itself on the way (its longest packet) is noted for those that can't be told.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 
+from gateway.core.policy import CHECKS
 from gateway.core.shared import Shared
-from gateway.mqtt.encode import DISCONNECT, encode_connect
-from gateway.mqtt.packets import Connect, PacketType, Version
+from gateway.mqtt.packets import Subscription
+from gateway.net.bus_client import Account, BusConnection, BusError, connect
+from gateway.net.bus_reader import Delivery
 from gateway.net.door import Bus
 from gateway.observe.logs import get_logger
 
-_DEADLINE = 1.0
+_DEADLINE = 1.2
+"""For all of it, in seconds."""
+_ECHO_DEADLINE = 0.5
+"""For the message to come back once the bus has it, in seconds."""
 _FRESH = 1.0
 """How long an answer is believed, in seconds."""
-_CONNACK_BYTES = 4
+_PACKET_MAX = 65_536
 
 _log = get_logger()
 
 
 class BusProbe:
-    """Connects as a client of MQTT 3.1.1 that wants nothing, and leaves."""
+    """Connects as nobody's device, speaks to itself, and leaves."""
 
-    def __init__(self, bus: Bus, shared: Shared) -> None:
+    def __init__(self, bus: Bus, shared: Shared, prefix: str) -> None:
+        """`prefix` is that of the service topics, below which no device says or hears anything on the bus."""
         self._bus = bus
         self._shared = shared
+        node = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "gateway"
+        # No device id begins with a tilde, so the session is nobody's (promise 4); it has the slash of all.
+        self._shaped, self._plain = f"~gateway/{node}", f"~gateway-{node}"
+        self._topic = f"{prefix}{CHECKS}{node}"
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
 
     async def check(self) -> tuple[bool, str]:
-        """Whether the bus answers, and how. Asks at most once a second."""
+        """Whether the bus serves, and how. Asks at most once a second."""
         async with self._lock:
             if asyncio.get_running_loop().time() - self._asked > _FRESH:
                 await self._ask()
@@ -37,11 +53,11 @@ class BusProbe:
 
     async def keep_asking(self, interval: float) -> None:
         """Ask every `interval` seconds, for ever, and log what changes."""
-        before: bool | None = None
+        before: tuple[bool, str] | None = None
         while True:
-            reachable, detail = await self.check()
-            if reachable != before:
-                before = reachable
+            reachable, detail = found = await self.check()
+            if found != before:
+                before = found
                 if reachable:
                     _log.info("bus reachable", bus=detail)
                 else:
@@ -49,40 +65,50 @@ class BusProbe:
             await asyncio.sleep(interval)
 
     async def _ask(self) -> None:
-        shared = self._shared
-        connect = Connect(
-            version=Version.V311,
-            clean_start=True,
-            keep_alive=10,
-            # A slash can't be in a device id, and no device's client id begins with one.
-            client_id=f"/probe/{shared.new_client_id()}".encode(),
-            username=shared.bus_username,
-            password=shared.bus_password,
-            will=None,
-            properties=[],
-        )
+        why = await self._fault(self._shaped)
+        if not why:
+            self._bus.answered()
+        elif not await self._fault(self._plain):
+            self._bus.failed(
+                f"it serves no client id with a slash, and every device has one ({why}): if it is "
+                "Mosquitto 2.1 with a plugin, set auth_plugin_deny_special_chars false there"
+            )
+        else:
+            self._bus.failed(why)
+
+    async def _fault(self, client_id: str) -> str:
+        """What keeps a client of this id from being served; empty for nothing."""
         try:
             async with asyncio.timeout(_DEADLINE):
-                reader, writer = await asyncio.open_connection(
-                    self._bus.host, self._bus.port, ssl=self._bus.tls
-                )
-                try:
-                    writer.write(encode_connect(connect))
-                    answer = await reader.readexactly(_CONNACK_BYTES)
-                    writer.write(DISCONNECT)
-                    await writer.drain()
-                finally:
-                    writer.close()
+                await self._speak_to_itself(client_id)
         except TimeoutError:
-            self._bus.failed("no answer in time")
-        except (OSError, EOFError) as error:
-            self._bus.failed(str(error) or "it closed the connection")
-        else:
-            if answer[0] != PacketType.CONNACK << 4:
-                self._bus.failed("what answers there is no MQTT server")
-            elif answer[3]:
-                self._bus.failed(
-                    f"it refuses the gateway with code {answer[3]}: check MQTT_USERNAME and MQTT_PASSWORD"
-                )
-            else:
-                self._bus.answered()
+            return "no answer in time"
+        except BusError as error:
+            return str(error)
+        return ""
+
+    async def _speak_to_itself(self, client_id: str) -> None:
+        shared = self._shared
+        said = shared.new_client_id().encode()
+        heard = asyncio.Event()
+
+        def listen(_: BusConnection, message: Delivery) -> None:
+            if message.payload == said:
+                heard.set()
+
+        account = Account(client_id, shared.bus_username, shared.bus_password)
+        connection = await connect(self._bus, account, listen, max_size=_PACKET_MAX, v5=shared.bus_speaks_v5)
+        try:
+            await connection.subscribe([Subscription(self._topic.encode(), 0)])
+            await connection.publish(self._topic, said, retain=False)
+            try:
+                async with asyncio.timeout(_ECHO_DEADLINE):
+                    await heard.wait()
+            except TimeoutError:
+                raise BusError(
+                    f"it takes what the gateway publishes to {self._topic} and does not deliver it: "
+                    "check its access list"
+                ) from None
+            shared.bus_packet_max = connection.max_size
+        finally:
+            connection.close()

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING, cast
 
+from gateway.core.addresses import host_of
 from gateway.core.bridge import Bridge, Phase
 from gateway.core.commands import (
     Authenticate,
@@ -97,8 +98,8 @@ class DeviceLink(asyncio.Protocol):
         """Ties together what is logged of this connection."""
         self.device: Device | None = None
         self.claimed: str | None = None
-        self._method = ""
         """The device it says it is, if that is a device id at all."""
+        self._method = ""
         self.turn = 0
         """In which part of a second it gets its tick."""
         self._deadline = deadline
@@ -321,7 +322,7 @@ class DeviceLink(asyncio.Protocol):
     @property
     def host(self) -> str:
         """The IP address, without the port."""
-        return self.address.rpartition(":")[0]
+        return host_of(self.address)
 
     def _authenticate(self, command: Authenticate) -> None:
         door = self._door
@@ -457,6 +458,11 @@ class DeviceLink(asyncio.Protocol):
             self.receive(BusUnavailable(asked=True))
         else:
             self.abort("its last bytes could not leave")
+
+    def unwritten(self) -> bool:
+        """Whether bytes for the bus are still to leave, the last of which may be a goodbye."""
+        transport = self._bus.transport if self._bus is not None else None
+        return transport is not None and transport.get_write_buffer_size() > 0
 
     def turn_away(self, why: str) -> None:
         """End it before anybody is authenticated."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.core.addresses import shown
 from gateway.core.bridge import Phase
 from gateway.core.commands import Call, Report
 from gateway.core.events import AccessWithdrawn, Answer, Event, PolicyChanged
@@ -46,11 +47,11 @@ class Bus:
 
     def answered(self) -> None:
         """It took a connection."""
-        self.reachable, self.detail = True, f"{self.host}:{self.port}"
+        self.reachable, self.detail = True, shown(self.host, self.port)
 
     def failed(self, why: str) -> None:
         """It did not."""
-        self.reachable, self.detail = False, f"{self.host}:{self.port}: {why}"
+        self.reachable, self.detail = False, f"{shown(self.host, self.port)}: {why}"
 
 
 @dataclass(slots=True)

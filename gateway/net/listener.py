@@ -10,8 +10,9 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 
-from gateway.core.addresses import is_loopback
+from gateway.core.addresses import is_loopback, plain, shown
 from gateway.core.events import ShuttingDown
 from gateway.core.limits import CONNECT_DEADLINE
 from gateway.net.device_link import DeviceLink
@@ -19,6 +20,7 @@ from gateway.net.door import Door
 from gateway.net.heap import map_large_blocks
 from gateway.net.tls_faults import in_words
 from gateway.observe.logs import get_logger
+from gateway.sockets import Address, listen
 
 _BACKLOG = 1024
 _PENDING_MAX = 1024
@@ -38,13 +40,13 @@ _log = get_logger()
 
 
 class Listener:
-    """Listens on one address. With `tls` None for peers on this machine alone, however it was bound."""
+    """Listens on its addresses. With `tls` None for peers on this machine alone, however it was bound."""
 
     def __init__(self, door: Door, tls: ssl.SSLContext | None) -> None:
         self._door = door
         self.tls = tls
         """Replace it to let new connections see other certificates."""
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
         self._pending: dict[asyncio.Task[None], None] = {}
         self._turn = 0
         self._next_turn = 0
@@ -53,31 +55,34 @@ class Listener:
     @property
     def port(self) -> int:
         """The port in use; 0 when not listening."""
-        return self._socket.getsockname()[1] if self._socket is not None else 0
+        return self.bound[0].port if self._sockets else 0
+
+    @property
+    def bound(self) -> list[Address]:
+        """The addresses in use."""
+        return [Address(*one.getsockname()[:2]) for one in self._sockets]
 
     @property
     def is_open(self) -> bool:
         """Whether devices can connect."""
-        return self._socket is not None
+        return bool(self._sockets)
 
-    def open(self, host: str, port: int) -> None:
-        """Bind and listen. Raises OSError."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        server = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        server.settimeout(0)
-        self._socket = server
-        asyncio.get_running_loop().add_reader(server.fileno(), self._accept)
+    def open(self, addresses: Sequence[Address]) -> None:
+        """Bind and listen on all of them. Raises OSError."""
+        self._sockets = listen(addresses, backlog=_BACKLOG)
+        for server in self._sockets:
+            self._go_on(server)
 
-    def _accept(self) -> None:
+    def _accept(self, server: socket.socket) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
-            if self._socket is None:
+            if server not in self._sockets:
                 return
             try:
-                connection, address = self._socket.accept()
+                connection, address = server.accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                self._rest(error)
+                self._rest(server, error)
                 return
             if self.tls is None and not is_loopback(address[0]):
                 connection.close()
@@ -87,21 +92,20 @@ class Listener:
                 oldest = next(iter(self._pending))
                 del self._pending[oldest]
                 oldest.cancel()
-            task = self._door.tasks.start(self._shake_hands(connection, f"{address[0]}:{address[1]}"))
+            task = self._door.tasks.start(self._shake_hands(connection, shown(plain(address[0]), address[1])))
             self._pending[task] = None
             task.add_done_callback(lambda done: self._pending.pop(done, None))
 
-    def _rest(self, error: OSError) -> None:
+    def _rest(self, server: socket.socket, error: OSError) -> None:
         # Out of file descriptors, most likely: asking again at once would be a busy loop.
         _log.error("can't accept connections", reason=str(error))
         loop = asyncio.get_running_loop()
-        if self._socket is not None:
-            loop.remove_reader(self._socket.fileno())
-            loop.call_later(1.0, self._go_on)
+        loop.remove_reader(server.fileno())
+        loop.call_later(1.0, self._go_on, server)
 
-    def _go_on(self) -> None:
-        if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+    def _go_on(self, server: socket.socket) -> None:
+        if server in self._sockets:
+            asyncio.get_running_loop().add_reader(server.fileno(), self._accept, server)
 
     async def _shake_hands(self, connection: socket.socket, address: str) -> None:
         deadline = self._door.now() + CONNECT_DEADLINE
@@ -151,21 +155,26 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Let nobody in any more."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        for server in self._sockets:
+            asyncio.get_running_loop().remove_reader(server.fileno())
+            server.close()
+        self._sockets = []
         for task in list(self._pending):
             task.cancel()
 
     async def stop(self) -> None:
         """End all connections, politely for a few seconds."""
         self.stop_accepting()
-        for link in list(self._door.links):
+        leaving = list(self._door.links)
+        for number, link in enumerate(leaving, 1):
             link.receive(ShuttingDown())
+            if number % _TICKED_TOGETHER == 0:
+                await asyncio.sleep(0)
         deadline = self._door.now() + _STOP_PATIENCE
-        while self._door.links and self._door.now() < deadline:  # noqa: ASYNC110 - a few times, at the end
+        while self._door.now() < deadline:
             await asyncio.sleep(0.02)
+            if not self._door.links and not any(link.unwritten() for link in leaving):
+                break
         for link in list(self._door.links):
             link.abort("the gateway stops")
         await asyncio.sleep(0)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from gateway.security.key_type import rsa_twin
 from gateway.tls_records import Context
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     """What devices connect to: TLS 1.2 and 1.3. With `client_ca` a device may show a certificate.
+
+    Beside the certificate there may be one for RSA (`security.key_type`).
 
     Session tickets are off: each costs the handshake two more messages, and a resumed session would
     keep a client certificate alive that was replaced meanwhile.
@@ -21,6 +24,10 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.
     context.num_tickets = 0
     # The key has no passphrase; an empty one keeps OpenSSL from asking on a terminal.
     context.load_cert_chain(certificate, key, password="")
+    second = rsa_twin(certificate), rsa_twin(key)
+    if any(path.exists() for path in second):
+        # OpenSSL keeps one pair of each kind of key, and shows a client the one whose signatures it takes.
+        context.load_cert_chain(*second, password="")
     if client_ca is not None:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(client_ca)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from gateway import web
 from gateway.observe.logs import get_logger
+from gateway.sockets import Address
 
 CHECK_DEADLINE = 2.0
 """Seconds an asynchronous check may take."""
@@ -94,16 +95,15 @@ class Health:
 
 
 async def serve(
-    health: Health, registry: CollectorRegistry | None, host: str, port: int, *, start: web.Start
+    health: Health, registry: CollectorRegistry | None, addresses: Sequence[Address], *, start: web.Start
 ) -> web.WebServer:
-    """Listen on `host:port` (port 0: any); without a registry `/metrics` is 404.
+    """Listen on all of `addresses` (port 0: any); without a registry `/metrics` is 404.
 
     Raises OSError when the address can't be had.
     """
     return await web.serve(
         _application(health, registry),
-        host,
-        port,
+        addresses,
         start=start,
         connections=_CONNECTIONS,
         # Behind a proxy or on loopback everybody has the same address.

@@ -27,7 +27,16 @@ class Gauge:
     read: Callable[[], float]
 
 
-def registry(counters: Counters, gauges: Mapping[str, Gauge]) -> CollectorRegistry:
+@dataclass(frozen=True, slots=True)
+class LabelledGauge:
+    """Several of them, told apart by a label whose values are ours."""
+
+    help: str
+    label: str
+    read: Callable[[], Mapping[str, float]]
+
+
+def registry(counters: Counters, gauges: Mapping[str, Gauge | LabelledGauge]) -> CollectorRegistry:
     """A registry of our own: `counters`, `gauges` as `gateway_<name>`, and this process's CPU and memory."""
     own = CollectorRegistry(auto_describe=False)
     own.register(_Reader(counters, gauges))
@@ -36,7 +45,7 @@ def registry(counters: Counters, gauges: Mapping[str, Gauge]) -> CollectorRegist
 
 
 class _Reader(Collector):
-    def __init__(self, counters: Counters, gauges: Mapping[str, Gauge]) -> None:
+    def __init__(self, counters: Counters, gauges: Mapping[str, Gauge | LabelledGauge]) -> None:
         self._counters = counters
         self._gauges = gauges
 
@@ -52,7 +61,13 @@ class _Reader(Collector):
                     family.add_metric([part.name.lower() for part in _parts(key)], count)
             yield family
         for name, gauge in self._gauges.items():
-            yield GaugeMetricFamily(f"gateway_{name}", gauge.help, value=gauge.read())
+            if isinstance(gauge, Gauge):
+                yield GaugeMetricFamily(f"gateway_{name}", gauge.help, value=gauge.read())
+                continue
+            several = GaugeMetricFamily(f"gateway_{name}", gauge.help, labels=[gauge.label])
+            for label, now in gauge.read().items():
+                several.add_metric([label], now)
+            yield several
 
 
 def _parts(key: Enum | tuple[Enum, ...]) -> tuple[Enum, ...]:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.files import why
+
 _PIECE = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}'
     r"|'''.*?'{3,5}"
@@ -142,7 +144,7 @@ def read(path: Path, problems: list[str], *, missing: str) -> Block | None:
         problems.append(f"{file}: there is no such file; {missing}")
         return None
     except OSError as error:
-        problems.append(f"{file}: it can't be read ({error.strerror}); make it readable for the gateway")
+        problems.append(f"{file}: it can't be read ({why(path, error)}); make it readable for the gateway")
         return None
     if raw is None:
         problems.append(

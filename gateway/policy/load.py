@@ -16,6 +16,7 @@ from gateway.core.identity import is_device_id
 from gateway.core.limits import Limits
 from gateway.core.policy import Action, Effect, Policy, Role, Rule
 from gateway.core.rules import OnDeniedWill, template_fault
+from gateway.files import why
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.cases import read_cases
 from gateway.policy.document import Block, PolicyError, read
@@ -66,7 +67,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
     except OSError as error:
-        reason = f"{folder}: the folder can't be read ({error.strerror}); see ACL_PATH and acl/README.md"
+        reason = f"{folder}: the folder can't be read ({why(folder, error)}); see ACL_PATH and acl/README.md"
         raise PolicyError([reason]) from error
 
 

@@ -40,7 +40,7 @@ async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerato
         await asyncio.sleep(_SETTLE_SECONDS)
         if await asyncio.to_thread(_look, path) != looked:
             continue
-        outcome = await asyncio.to_thread(_load, path, reserved)
+        outcome = await asyncio.to_thread(read, path, reserved)
         if await asyncio.to_thread(_look, path) != looked:
             continue
         first, seen = seen is None, looked
@@ -48,7 +48,8 @@ async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerato
             yield outcome
 
 
-def _load(path: Path, reserved: str) -> Policy | PolicyError:
+def read(path: Path, reserved: str) -> Policy | PolicyError:
+    """The policy as the files are now, or why there is none."""
     try:
         return load_policy(path, reserved=reserved)
     except PolicyError as error:

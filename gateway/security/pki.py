@@ -26,10 +26,12 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.files import locked, write_new
+from gateway.security.key_type import KeyType, rsa_twin
 
 _CA_DAYS = 3_650
 _SERVER_DAYS = 825  # what Apple's and others' TLS accept at most of a private CA
 _SERVERS = "the server's certificate"
+_RSA_BITS = 2_048  # what old devices have memory for; what RSA is there for
 _SKEW = timedelta(days=1)  # devices without a clock of their own are often a little early
 _Signer = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _DNS_NAME_LONGEST = 253
@@ -42,10 +44,35 @@ class PkiError(Exception):
     """Certificates cannot be made. The message says what to do."""
 
 
-def ensure_server_certificate(certificate: Path, key: Path, *, names: Sequence[str] = ()) -> list[Path]:
+def ensure_server_certificate(
+    certificate: Path, key: Path, *, names: Sequence[str] = (), key_type: KeyType = KeyType.ECDSA
+) -> list[Path]:
+    """As `_ensure_pair` for each kind of key that is wanted; the answer is which files were made."""
+    if key_type is not KeyType.BOTH:
+        return _ensure_pair(certificate, key, "ca", names, key_type)
+    made = _ensure_pair(certificate, key, "ca", names, KeyType.ECDSA)
+    if _is_rsa(certificate):
+        raise PkiError(
+            f"{certificate} has an RSA key, which all clients can verify that know no other: for ECDSA "
+            "beside it take it, its key and its CA away first"
+        )
+    return made + _ensure_pair(rsa_twin(certificate), rsa_twin(key), "ca-rsa", names, KeyType.RSA)
+
+
+def _is_rsa(certificate: Path) -> bool:
+    try:
+        loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+        return isinstance(loaded.public_key(), rsa.RSAPublicKey)
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        return False  # told with the files
+
+
+def _ensure_pair(
+    certificate: Path, key: Path, authority: str, names: Sequence[str], key_type: KeyType
+) -> list[Path]:
     """Make the server's certificate and key if neither is there; the answer is which files were made.
 
-    It is signed by the CA `ca.crt`, `ca.key` in the folder of `certificate`, made too if neither of both is
+    It is signed by the CA `authority` (.crt, .key) in the folder of `certificate`, made too if neither is
     there, and good for `localhost`, `127.0.0.1`, `::1`, this host's name and `names` (DNS names or IP
     addresses). A half of either pair, or a CA that does not fit, raises PkiError; so does a failing disk.
     """
@@ -58,7 +85,7 @@ def ensure_server_certificate(certificate: Path, key: Path, *, names: Sequence[s
         with locked(certificate.parent):
             if _is_there(certificate, key, _SERVERS):
                 return []
-            return _make_server(certificate, key, _subject_names(names))
+            return _make_server(certificate, key, authority, _subject_names(names), key_type)
     except OSError as error:
         _is_there(certificate, key, _SERVERS)  # which says more if a half of them is
         raise PkiError(f"the certificates in {certificate.parent} cannot be made: {error}") from error
@@ -75,19 +102,22 @@ def _is_there(certificate: Path, key: Path, what: str) -> bool:
     return here[0]
 
 
-def _make_server(certificate: Path, key: Path, names: list[x509.GeneralName]) -> list[Path]:
-    ca_certificate, ca_key = certificate.with_name("ca.crt"), certificate.with_name("ca.key")
+def _make_server(
+    certificate: Path, key: Path, authority: str, names: list[x509.GeneralName], key_type: KeyType
+) -> list[Path]:
+    ca_certificate = certificate.with_name(f"{authority}.crt")
+    ca_key = ca_certificate.with_suffix(".key")
     made = [certificate, key]
     issuer: x509.Certificate
     signer: _Signer
     if _is_there(ca_certificate, ca_key, "the CA"):
         issuer, signer = _load_ca(ca_certificate, ca_key)
     else:
-        issuer, new = _new_ca()
+        issuer, new = _new_ca(key_type)
         _write_pair(ca_certificate, issuer, ca_key, new)
         signer = new
         made = [ca_certificate, ca_key, *made]
-    own = ec.generate_private_key(ec.SECP256R1())
+    own = _new_key(key_type)
     _write_pair(certificate, _new_server(own, names, issuer, signer), key, own)
     return made
 
@@ -111,8 +141,14 @@ def _load_ca(certificate: Path, key: Path) -> tuple[x509.Certificate, _Signer]:
     return issuer, signer
 
 
-def _new_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _new_key(key_type: KeyType) -> _Signer:
+    if key_type is KeyType.RSA:
+        return rsa.generate_private_key(public_exponent=65_537, key_size=_RSA_BITS)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _new_ca(key_type: KeyType) -> tuple[x509.Certificate, _Signer]:
+    key = _new_key(key_type)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "MQTT security gateway CA")])
     certificate = (
         _builder(name, key, issuer=name, end=datetime.now(UTC) + timedelta(days=_CA_DAYS))
@@ -125,7 +161,7 @@ def _new_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 
 
 def _new_server(
-    key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName], issuer: x509.Certificate, signer: _Signer
+    key: _Signer, names: list[x509.GeneralName], issuer: x509.Certificate, signer: _Signer
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "MQTT security gateway")])
     end = min(datetime.now(UTC) - _SKEW + timedelta(days=_SERVER_DAYS), issuer.not_valid_after_utc)
@@ -142,7 +178,7 @@ def _new_server(
 
 
 def _builder(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, issuer: x509.Name, end: datetime
+    subject: x509.Name, key: _Signer, *, issuer: x509.Name, end: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -194,9 +230,7 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name.lower())
 
 
-def _write_pair(
-    certificate: Path, content: x509.Certificate, key: Path, secret: ec.EllipticCurvePrivateKey
-) -> None:
+def _write_pair(certificate: Path, content: x509.Certificate, key: Path, secret: _Signer) -> None:
     pem = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_new(key, pem, mode=0o600)
     write_new(certificate, content.public_bytes(Encoding.PEM), mode=0o644)

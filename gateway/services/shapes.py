@@ -164,7 +164,8 @@ class Request:
         if self._strange is not None:
             raise _not_read(self._strange, _OF_SERVICE[service])
         for name in _OTHERS[service]:
-            if _given(getattr(self._inner, name)):
+            said = getattr(self._inner, name)
+            if said and _given(said):
                 raise _not_read(name, _OF_SERVICE[service])
 
     def _echo(self, raw: Raw, name: str) -> bytes:
@@ -257,6 +258,8 @@ def _said(raw: Raw) -> object:
 
 
 def _given(raw: Raw) -> bytes:
+    if not raw:
+        return b""
     value = bytes(raw)
     return b"" if value == _NULL else value
 

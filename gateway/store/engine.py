@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gateway.files import draft_of, locked, make_folder, sync_folder
+from gateway.files import draft_of, is_closed, locked, make_folder, sync_folder, who_may
 from gateway.store.errors import StoreError
 
 _SCHEME = "sqlite:///"
@@ -250,7 +250,15 @@ def _explained(path: Path, error: Exception) -> StoreError:
     elif "locked" in text or isinstance(error, TimeoutError):
         remedy = "another process holds it; stop that one, or try again"
     elif isinstance(cause, PermissionError) or "unable to open" in text or "readonly" in text:
-        remedy = "its file and its folder must be readable and writable for the user who runs this"
+        remedy = f"file and folder must be readable and writable for the user who runs this{_who(path)}"
     else:
         remedy = "see to the disk and the file"
     return StoreError(f"the database {path} failed ({text}): {remedy}")
+
+
+def _who(path: Path) -> str:
+    wanted = os.R_OK | os.W_OK
+    for part in (path.parent, path, _log_of(path), path.with_name(f"{path.name}-shm")):
+        if is_closed(part) or (part.exists() and not os.access(part, wanted)):
+            return f"; {part}: {who_may(part, wanted)}"
+    return ""

@@ -1,6 +1,8 @@
 """However a command ends, it is a message and an exit code."""
 
 import json
+import os
+import pwd
 import subprocess
 import sys
 
@@ -9,6 +11,8 @@ import typer
 
 from gateway.cli.output import Failure, answering, wrong_usage
 from gateway.config import ConfigError
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
 
 
 def end(error, capsys, *, as_json):
@@ -24,7 +28,7 @@ def end(error, capsys, *, as_json):
         (Failure("no such thing"), 1, "no such thing", []),
         (wrong_usage("no such id"), 2, "no such id", []),
         (ConfigError(["first", "second"]), 1, "2 problems found", ["first", "second"]),
-        (PermissionError(13, "Permission denied", "data"), 1, "[Errno 13] Permission denied: 'data'", []),
+        (PermissionError(13, "Permission denied", "data"), 1, f"data can't be used: user {ME} may not", []),
         (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero", []),
     ],
 )

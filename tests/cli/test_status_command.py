@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 
+from gateway.config import Address
 from gateway.files import mark_of
 from gateway.net.tasks import Tasks
 from gateway.observe.health import Health, serve
@@ -14,7 +15,7 @@ async def ask(place, checks, folder=""):
     health = Health(folder=folder)
     for name, answer in checks.items():
         health.add(name, lambda answer=answer: answer, vital=False)
-    server = await serve(health, None, "127.0.0.1", 0, start=Tasks().start)
+    server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)
     try:
         place.environment["GATEWAY_HEALTH_BIND"] = f"0.0.0.0:{server.port}"
         code, out, _ = await asyncio.to_thread(place.shell, "gateway-admin status --json")

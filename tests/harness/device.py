@@ -9,6 +9,7 @@ from harness import raw
 from harness.gateway import Gateway
 from harness.raw import Raw
 
+OWN_CHECKS = b"gateway/check/"
 SESSION_FOREVER = b"\x11\xff\xff\xff\xff"
 """The property Session Expiry Interval: never."""
 
@@ -145,9 +146,12 @@ class Device(Raw):
         """The next packet that is not a PUBREL: those are answered."""
         while True:
             packet = self.read(timeout)
-            if packet[:1] != b"\x62":
+            if packet[:1] == b"\x62":
+                self.send(raw.ack(0x70, int.from_bytes(packet[2:4], "big")))
+            elif packet[:1] != b"" and packet[0] >> 4 == 3 and OWN_CHECKS in packet:
+                self._take_in(packet)  # the gateway's question whether the bus serves
+            else:
                 return packet
-            self.send(raw.ack(0x70, int.from_bytes(packet[2:4], "big")))
 
     def _take_in(self, packet: bytes) -> Message:
         message = message_of(packet, v5=self.v5)

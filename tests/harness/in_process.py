@@ -18,6 +18,7 @@ from gateway.core.bridge import Bridge, Phase
 from gateway.net.device_link import DeviceLink
 from gateway.net.door import Door
 from gateway.provision import check, read_keys
+from gateway.signals import Signals
 from harness import raw
 from harness.device import Device
 
@@ -92,7 +93,7 @@ class House:
 @contextlib.asynccontextmanager
 async def started(settings: Settings, patch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     policy = check(settings)
-    gateway = Gateway(settings, policy, *read_keys(settings), asyncio.Event())
+    gateway = Gateway(settings, policy, *read_keys(settings), Signals())
     reached: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
     with structlog.testing.capture_logs() as lines:

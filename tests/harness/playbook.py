@@ -94,14 +94,13 @@ def ring() -> KeyRing:
 
 def shared(in_force: Policy | None = None, **settings: object) -> Shared:
     ids = count(1)
+    account = {"bus_username": b"gate", "bus_password": b"way"}
     return Shared(
         policy=in_force or policy(),
         ring=ring(),
         now=lambda: NOW,
         new_client_id=lambda: f"auto-{next(ids)}",
-        bus_username=b"gate",
-        bus_password=b"way",
-        **settings,  # type: ignore[arg-type]
+        **account | settings,  # type: ignore[arg-type]
     )
 
 
@@ -263,10 +262,15 @@ def established(
     device: Device = LAMP,
     grant: Grant | None = None,
     connack_props: bytes = b"",
+    passed_on: bytes | None = None,
     **connect: object,
 ) -> Playbook:
-    """A playbook in which device and bus have said yes. `connect` as for `raw.connect`."""
+    """A playbook in which device and bus have said yes. `connect` as for `raw.connect`.
+
+    `passed_on` are the CONNACK's properties towards the device, where they differ from the bus's.
+    """
     answer = connack(v5=v5, props=connack_props)
+    told = connack(v5=v5, props=connack_props if passed_on is None else passed_on)
     book = Playbook(Bridge(on or shared()))
     assert (
         book
@@ -275,7 +279,7 @@ def established(
         >> Authenticated(device, grant)
         << OpenBus(ANY)
         >> BusBytes(answer)
-        << SendToDevice(answer)
+        << SendToDevice(told)
         << Established()
     )
     return book

@@ -24,7 +24,7 @@ def test_a_sensitive_message_is_sealed_on_the_bus_and_opened_for_its_reader(
         Raw(gateway.port, gateway.tls()) as reader,
         Raw(gateway.port, gateway.tls()) as device,
     ):
-        bus.send(raw.connect("spy"), raw.subscribe(1, ("#", 0)))
+        bus.send(raw.connect("spy"), raw.subscribe(1, ("devices/#", 0)))
         assert [one[0] for one in (bus.read(), bus.read())] == [0x20, 0x90]
         reader.send(raw.connect("r", v5=v5, username="op", password=operator))
         reader.send(raw.subscribe(1, (topic, 1), v5=v5))

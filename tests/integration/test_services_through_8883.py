@@ -94,9 +94,11 @@ def house(world: World) -> Iterator[World]:
         time.sleep(0.02)
     watcher.disconnect()
     watcher.loop_stop()
-    assert set(heard) <= {"a/b", "the/end"}  # what the tests themselves published
+    # What the tests themselves published; and the gateway asks the bus now and then whether it serves.
+    assert {topic for topic in heard if not topic.startswith("gateway/check/")} <= {"a/b", "the/end"}
     # Nor did Mosquitto see a subscription to any of it.
-    assert "gateway/" not in bus.log.read_text()
+    others = [line for line in bus.log.read_text().splitlines() if "~gateway/" not in line]
+    assert "gateway/" not in "\n".join(others).replace("gateway/check/", "")
 
 
 @both_versions

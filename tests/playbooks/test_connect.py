@@ -454,6 +454,7 @@ def test_the_gateway_stops_meanwhile():
         >> Authenticated(LAMP)
         << OpenBus(ANY)
         >> ShuttingDown()
+        << SendToBus(raw.DISCONNECT)
         << Close(ANY)
     )
 

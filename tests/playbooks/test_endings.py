@@ -163,8 +163,8 @@ def test_nothing_passes_after_a_withdrawal():
 
 @both
 def test_the_gateway_stops(v5):
-    # Without a DISCONNECT to the bus: its devices have not said goodbye.
-    book = established(v5=v5) >> ShuttingDown()
+    # With a DISCONNECT to the bus: a planned stop publishes no will (DESIGN 14).
+    book = established(v5=v5) >> ShuttingDown() << SendToBus(raw.DISCONNECT)
     if v5:
 
         class Told:

@@ -149,15 +149,6 @@ def test_the_receivers_payload_is_judged_as_it_was_before_sealing(device):
     )
 
 
-def test_a_sealed_message_too_long_for_the_bus():
-    # The bus would end the connection without a word about sealing.
-    assert (
-        established(v5=True, connack_props=b"\x27\0\0\x01\0")
-        >> DeviceBytes(raw.publish(TOPIC, b"x" * 200, v5=True))
-        << Ends(0x95)
-    )
-
-
 @both
 def test_when_the_key_is_used_up_nothing_is_sent_in_plain(v5):
     world = shared()

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from gateway import web
-from gateway.core.addresses import is_loopback
+from gateway.core.addresses import is_loopback, plain, shown
 from gateway.net.listener import Listener
 from gateway.net.tasks import Tasks
+from gateway.sockets import Address
 
 PEERS = {
     "127.0.0.1": True,
@@ -56,10 +57,11 @@ async def test_without_tls_devices_come_from_this_machine_alone(
         connection.close()
 
     monkeypatch.setattr(Listener, "_shake_hands", shake_hands)
-    listener._socket = Bound()
-    listener._accept()
+    bound = Bound()
+    listener._sockets = [bound]
+    listener._accept(bound)
     await asyncio.sleep(0)
-    assert taken == ([f"{peer}:7"] if PEERS[peer] else [])
+    assert taken == ([shown(plain(peer), 7)] if PEERS[peer] else [])
     there.setblocking(False)
     assert there.recv(1) == b"", "it is left open"
     there.close()
@@ -77,8 +79,7 @@ async def test_and_so_do_those_who_ask_the_api(monkeypatch: pytest.MonkeyPatch, 
     tasks = Tasks()
     server = await web.serve(
         application,
-        "127.0.0.1",
-        0,
+        [Address("127.0.0.1", 0)],
         start=tasks.start,
         connections=5,
         connections_per_address=5,

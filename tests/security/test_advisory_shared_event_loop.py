@@ -323,7 +323,7 @@ def test_a_fault_at_a_connection_of_the_web(
             house.plant(*WEB[place])
 
             async def ask() -> bytes:
-                reader, writer = await asyncio.open_connection("127.0.0.1", house.gateway._health_port)
+                reader, writer = await asyncio.open_connection(*house.gateway._health_bound[0])
                 try:
                     writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
                     async with asyncio.timeout(5):

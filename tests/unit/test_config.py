@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Address, ConfigError, LogLevel, Settings, file_problems, load_settings
+from gateway.config import (
+    Address,
+    ConfigError,
+    LogLevel,
+    Settings,
+    file_problems,
+    load_settings,
+    read_settings,
+)
 from gateway.core.rules import OnDeniedWill
 from gateway.core.shared import OnDeny
 from gateway.security.pki import ensure_server_certificate
@@ -66,9 +74,9 @@ def test_the_defaults_are_the_contracts():
         "gateway_data_dir": Path("data"),
         "database_url": "sqlite:///data/gateway.db",
         "redis_url": None,
-        "gateway_mqtt_bind": Address("0.0.0.0", 8883),
-        "gateway_http_bind": Address("0.0.0.0", 8443),
-        "gateway_health_bind": Address("127.0.0.1", 8000),
+        "gateway_mqtt_bind": (Address("0.0.0.0", 8883),),
+        "gateway_http_bind": (Address("0.0.0.0", 8443),),
+        "gateway_health_bind": (Address("127.0.0.1", 8000),),
         "tls_enabled": True,
         "tls_cert_path": Path("certs/server.crt"),
         "tls_key_path": Path("certs/server.key"),
@@ -117,9 +125,9 @@ def test_precedence(folder, env):
     (folder / ".env").write_text("".join(f"{name.upper()}={dotenv[name]}\n" for name in names[:3]))
     env(**{name.upper(): environment[name] for name in names[:2]})
     settings = load_settings(gateway_mqtt_bind=cli["gateway_mqtt_bind"], gateway_http_bind=None)
-    assert settings.gateway_mqtt_bind.port == 4
-    assert settings.gateway_http_bind.port == 3
-    assert settings.gateway_health_bind.port == 2
+    assert settings.gateway_mqtt_bind[0].port == 4
+    assert settings.gateway_http_bind[0].port == 3
+    assert settings.gateway_health_bind[0].port == 2
     assert settings.acl_path == Path("toml")
     assert settings.service_topic_prefix == "gateway"
 
@@ -141,45 +149,186 @@ def test_dotenv_is_taken_literally(folder):
     assert settings.mqtt_username == "a b"
 
 
-def test_variables_of_others_are_none_of_ours(env):
-    env(LOG_FORMAT="x", REDIS_HOST="x", DATABASE_NAME="x", mqtt_port="x", METRICSX="x")
-    assert load_settings().mqtt_port == 1883
+OTHERS = [
+    "MQTT_HOST",
+    "MQTT_HOSTS",
+    "MQTT_CLIENT_ID",
+    "MQTT_USER",
+    "MQTT_PASS",
+    "MQTT_TOPIC",
+    "MQTT_TLS",
+    "METRICS_PORT",
+    "METRICS_PATH",
+    "METRICSX",
+    "LOG_FORMAT",
+    "LOG_FILE",
+    "REDIS_HOST",
+    "REDIS_URI",
+    "DATABASE_NAME",
+    "DATABASE_URI",
+    "ACL_FILE",
+    "PATH",
+    "JTW_SECRET",
+    "HEALTH_CHECK_PATH",
+    "SERVICE_TOPIC",
+]
 
 
-@pytest.mark.parametrize(
-    ("variable", "meant"),
-    [
-        ("MQTT_PASWORD", "MQTT_PASSWORD"),
-        ("MQTT_PASSWORD_FIEL", "MQTT_PASSWORD_FILE"),
-        ("GATEWAY_MQTT_BINDS", "GATEWAY_MQTT_BIND"),
-        ("TLS_CERT", "TLS_CERT_PATH"),
-        ("JWT_SECRETS", "JWT_SECRET"),
-        ("ENCRYPTION_KEYPATH", "ENCRYPTION_KEY_PATH"),
-        ("ACL_PAHT", "ACL_PATH"),
-        ("SERVICE_TOPIC_PREFX", "SERVICE_TOPIC_PREFIX"),
-        ("HEALTH_CHECK_INTERVALL", "HEALTH_CHECK_INTERVAL"),
-        ("METRICS_ENABLE", "METRICS_ENABLED"),
-    ],
-)
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("source", ["environment", ".env"])
-def test_an_unknown_variable_of_ours_is_an_error(folder, env, variable, meant, source):
+def test_names_of_other_programs_do_not_stop_the_start(folder, env, name, source):
     if source == ".env":
-        (folder / ".env").write_text(f"{variable}=hunter2\n")
+        (folder / ".env").write_text(f"{name}=hunter2\n{name.lower()}=\n")
     else:
-        env(**{variable: "hunter2"})
-    assert problems() == [
-        f"{variable} ({source}): there is no such setting. Did you mean {meant}? Correct or remove it."
-    ]
+        env(**{name: "hunter2"})
+    _, warnings = read_settings()
+    assert warnings == []
+
+
+@pytest.mark.parametrize("name", ["JWT_ALGORITHM", "TLS_CERT", "ENCRYPTION_MODE", "jwt_expiry", "TLS_CA"])
+@pytest.mark.parametrize("value", ["hunter2", ""])
+def test_doubtful_names_are_told_without_their_values(folder, name, value):
+    (folder / ".env").write_text(f"{name}={value}\n{name}={value}\n")
+    _, warnings = read_settings()
+    (warning,) = warnings
+    assert warning.startswith(f"{name} (.env): there is no such setting")
+    assert "hunter2" not in warning
+
+
+SLIPS = [
+    ("MQTT_PASWORD", "MQTT_PASSWORD"),
+    ("MQTT_PASSWORD_FIEL", "MQTT_PASSWORD_FILE"),
+    ("GATEWAY_MQTT_BINDS", "GATEWAY_MQTT_BIND"),
+    ("GATEWAY_NONSENSE_WHATSOEVER", None),
+    ("JWT_SECRETS", "JWT_SECRET"),
+    ("JWT_SECERT", "JWT_SECRET"),
+    ("jwt_secert", "jwt_secret"),
+    ("JWT_SECREX", "JWT_SECRET"),
+    ("ENCRYPTION_KEYPATH", "ENCRYPTION_KEY_PATH"),
+    ("ENCRYPTION_KEZ", "ENCRYPTION_KEY"),
+    ("TLS_ENABLE", "TLS_ENABLED"),
+    ("ACL_PAHT", "ACL_PATH"),
+    ("SERVICE_TOPIC_PREFX", "SERVICE_TOPIC_PREFIX"),
+    ("HEALTH_CHECK_INTERVALL", "HEALTH_CHECK_INTERVAL"),
+    ("METRICS_ENABLE", "METRICS_ENABLED"),
+    ("REDIS_ULR", "REDIS_URL"),
+    ("LOG_LEVLE", "LOG_LEVEL"),
+    ("DATABASE_UR", "DATABASE_URL"),
+]
+
+
+@pytest.mark.parametrize(("variable", "meant"), SLIPS)
+@pytest.mark.parametrize("value", ["hunter2", ""])
+@pytest.mark.parametrize("source", ["environment", ".env"])
+def test_a_slip_of_one_letter_is_an_error_empty_or_not(folder, env, variable, meant, value, source):
+    if source == ".env":
+        (folder / ".env").write_text(f"{variable}={value}\n")
+    else:
+        env(**{variable: value})
+    guess = f" Did you mean {meant}?" if meant else ""
+    (told,) = problems()
+    assert told.startswith(f"{variable} ({source}): there is no such setting.{guess}")
+    assert told.endswith("Correct or remove it.")
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("name", ["TLS_CLIENT_CRL_PATH", "tls_client_identity", "MQTT_PROXY_PROTOCOL"])
+@pytest.mark.parametrize("value", ["x", ""])
+def test_a_setting_that_is_not_there_yet_is_not_ignored(env, name, value):
+    env(**{name: value})
+    (told,) = problems()
+    assert told == f"{name} (environment): this version does not have that setting yet. Remove it."
 
 
 def test_an_unknown_key_in_the_file_is_an_error(folder):
-    (folder / "gateway.toml").write_text('mqtt_brokr = "hunter2"\nMQTT_PORT = 1\nzzz = 1\n[mqtt]\nport = 1\n')
+    (folder / "gateway.toml").write_text('mqtt_brokr = "hunter2"\nMQTT_HOST = 1\nzzz = 1\n[mqtt]\nport = 1\n')
     told = problems()
     assert told[0] == (
         "mqtt_brokr (gateway.toml): there is no such setting. Did you mean mqtt_broker? Correct or remove it."
     )
-    assert [problem.split()[0] for problem in told] == ["mqtt_brokr", "MQTT_PORT", "zzz", "mqtt"]
+    assert [problem.split()[0] for problem in told] == ["mqtt_brokr", "MQTT_HOST", "zzz", "mqtt"]
     assert "Did you mean" not in told[2]
+
+
+@pytest.mark.parametrize("name", ["MQTT_PORT", "mqtt_port", "Mqtt_Port"])
+@pytest.mark.parametrize("source", ["environment", ".env", "gateway.toml"])
+def test_a_name_means_the_same_in_any_case(folder, env, name, source):
+    if source == "environment":
+        env(**{name: "21883"})
+    else:
+        (folder / source).write_text(f"{name} = 21883\n")
+    assert load_settings().mqtt_port == 21883
+
+
+@pytest.mark.parametrize("source", ["environment", ".env", "gateway.toml"])
+def test_two_spellings_of_one_name_in_one_source_are_an_error(folder, env, source):
+    if source == "environment":
+        env(MQTT_PORT="1", mqtt_port="1")
+    else:
+        (folder / source).write_text("MQTT_PORT=1\nmqtt_port=1\n")
+    (told,) = problems()
+    assert f"MQTT_PORT ({source})" in told
+    assert f"mqtt_port ({source})" in told
+    # In two sources the stronger one counts.
+    (folder / source).unlink(missing_ok=True)
+
+
+def test_spellings_in_two_sources_are_settled_by_precedence(folder, env):
+    (folder / ".env").write_text("mqtt_port=1\n")
+    env(MQTT_PORT="2")
+    assert load_settings().mqtt_port == 2
+
+
+@pytest.mark.parametrize("name", ["MQTT_PORT", "log_level", "ACL_PATH", "MQTT_USERNAME", "GATEWAY_MQTT_BIND"])
+def test_an_empty_value_is_no_value(folder, env, name):
+    (folder / "gateway.toml").write_text(f'{name} = ""\n')
+    (folder / ".env").write_text(f"{name}=\n")
+    env(**{name: ""})
+    assert load_settings() == Settings()
+
+
+def test_below_an_empty_value_the_weaker_source_counts(folder, env):
+    (folder / ".env").write_text("MQTT_PORT=5\n")
+    env(MQTT_PORT="")
+    assert load_settings().mqtt_port == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ENCRYPTION_KEY",
+        "encryption_key",
+        "ENCRYPTION_KEY_FILE",
+        "JWT_SECRET",
+        "JWT_SECRET_FILE",
+        "MQTT_PASSWORD",
+        "TLS_CLIENT_CA_PATH",
+        "MQTT_CA_PATH",
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", ".env", "gateway.toml"])
+def test_an_empty_secret_or_ca_is_an_error(folder, env, name, source):
+    if source == "environment":
+        env(**{name: ""})
+    else:
+        (folder / source).write_text(f'{name}=""\n')
+    (told,) = problems()
+    assert told.startswith(f"{name} ({source}): it is empty")
+
+
+@pytest.mark.parametrize("name", [".env", "gateway.toml"])
+def test_a_bom_at_the_head_hides_no_setting(folder, name):
+    (folder / name).write_bytes(b"\xef\xbb\xbfMQTT_PORT=21883\n")
+    assert load_settings().mqtt_port == 21883
+
+
+def test_a_bom_is_no_part_of_a_secret(folder, env):
+    (folder / "secret").write_bytes(b"\xef\xbb\xbf" + b"x" * 32 + b"\r\n")
+    env(JWT_SECRET_FILE="secret")
+    assert load_settings().jwt_secret.reveal() == b"x" * 32
+    (folder / "secret").write_bytes(b"\xef\xbb\xbf\n")
+    (told,) = problems()
+    assert "secret is empty" in told
 
 
 def test_what_kubernetes_sets_is_explained(env):
@@ -211,7 +360,7 @@ def test_everything_is_told_at_once_and_no_secret_is(folder, env):
         SERVICE_TOPIC_PREFIX="a/#",
         TLS_ENABLED="false",
         TLS_CLIENT_CA_PATH="ca.crt",
-        ACL_PATH="",
+        TLS_KEY_PTAH="",
     )
     told = problems(gateway_health_bind="nowhere")
     named = {problem.split(":")[0] for problem in told}
@@ -233,7 +382,7 @@ def test_everything_is_told_at_once_and_no_secret_is(folder, env):
         "SERVICE_TOPIC_PREFIX (environment)",
         "TLS_ENABLED (environment)",  # the default GATEWAY_HTTP_BIND is for TLS
         "TLS_ENABLED (environment) and TLS_CLIENT_CA_PATH (environment)",
-        "ACL_PATH (environment)",
+        "TLS_KEY_PTAH (environment)",
         "gateway_health_bind (command line)",
     }
     assert len(told) == len(named)
@@ -299,14 +448,12 @@ def test_secret_files_that_are_of_no_use(folder, env):
         ENCRYPTION_KEY_FILE="binary",
         JWT_SECRET_FILE="short",
         REDIS_URL_FILE="short",
-        MQTT_BROKER_FILE="short",
     )
     told = problems()
     assert [problem.split(".")[0] for problem in sorted(told)] == [
         "DATABASE_URL_FILE (environment): empty is empty",
         "ENCRYPTION_KEY_FILE (environment): binary is not UTF-8 text",
         "JWT_SECRET_FILE (environment): this is shorter than 32 bytes, and short keys can be guessed",
-        "MQTT_BROKER_FILE (environment): there is no such setting",
         "MQTT_PASSWORD_FILE (environment): absent cannot be read (No such file or directory)",
         "REDIS_URL_FILE (environment) and redis_url (gateway",
     ]
@@ -392,7 +539,7 @@ def test_a_secret_that_is_no_utf8_keeps_its_bytes(monkeypatch):
     ],
 )
 def test_binds(text, address):
-    assert load_settings(gateway_mqtt_bind=text).gateway_mqtt_bind == address
+    assert load_settings(gateway_mqtt_bind=text).gateway_mqtt_bind == (address,)
     assert str(address) == text
 
 
@@ -414,7 +561,7 @@ def test_binds(text, address):
 )
 def test_binds_that_are_none(text):
     (told,) = problems(gateway_mqtt_bind=text)
-    assert told.endswith("Give host:port, such as 0.0.0.0:8883.")
+    assert "Give host:port, such as 0.0.0.0:8883 or [::]:8883, or several" in told
 
 
 @pytest.mark.parametrize(
@@ -442,6 +589,54 @@ def test_without_tls_on_loopback_only(host, loopback, setting):
             f"tls_enabled (command line) and {setting} (command line): without TLS the gateway listens on "
             f"loopback only. Give {setting.upper()} 127.0.0.1:1883, or leave TLS on."
         )
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:1,[::1]:1", " 127.0.0.1:1 , [::1]:1", ["127.0.0.1:1", "[::1]:1"]]
+)
+def test_a_bind_takes_a_list(folder, text):
+    listed = (Address("127.0.0.1", 1), Address("::1", 1))
+    assert load_settings(gateway_mqtt_bind=text).gateway_mqtt_bind == listed
+    (folder / "gateway.toml").write_text('gateway_health_bind = ["127.0.0.1:1", "[::1]:1"]\n')
+    assert load_settings().gateway_health_bind == listed
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1:1,", "a:1,,b:1", ",", "127.0.0.1:1,[zz]:1", "a:1,a:1", "[::]:1,[::1]:1"],
+)
+def test_lists_of_binds_that_are_none(text):
+    assert len(problems(gateway_mqtt_bind=text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("mqtt", "http", "equal"),
+    [
+        ("127.0.0.1:9", "127.0.0.1:9", True),
+        ("0.0.0.0:9", "127.0.0.1:9", True),
+        ("[::]:9", "127.0.0.1:9", True),
+        ("[::]:9", "0.0.0.0:9", True),
+        ("localhost:9", "127.0.0.1:9", True),
+        ("[::1]:9,127.0.0.1:7", "127.0.0.1:8,127.0.0.1:7", True),
+        ("[::1]:9", "127.0.0.1:9", False),
+        ("[::1]:9", "0.0.0.0:9", False),
+        ("127.0.0.1:9", "127.0.0.2:9", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_equal_binds_are_a_problem(mqtt, http, equal):
+    if not equal:
+        load_settings(gateway_mqtt_bind=mqtt, gateway_http_bind=http)
+        return
+    (told,) = problems(gateway_mqtt_bind=mqtt, gateway_http_bind=http)
+    assert "GATEWAY_MQTT_BIND" in told
+    assert "GATEWAY_HTTP_BIND" in told
+    assert "can't both be had" in told
+
+
+def test_a_bind_that_equals_a_default_is_a_problem_too():
+    (told,) = problems(gateway_mqtt_bind="127.0.0.1:8000")
+    assert "GATEWAY_HEALTH_BIND 127.0.0.1:8000" in told
 
 
 def test_without_tls_the_default_addresses_are_refused():

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import sys
 import weakref
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from harness.playbook import ring, shared
 
 from gateway import upkeep
-from gateway.config import Settings
 from gateway.core.counters import Counters
 from gateway.core.identity import Identity
 from gateway.core.policy import Action
 from gateway.core.recorder import Observation
-from gateway.net.listener import Listener
-from gateway.net.tls import server_context
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
-from gateway.security.pki import ensure_server_certificate
 from gateway.store import IssuedToken, Refusal, StoreError, open_store
 from gateway.upkeep import (
     AdminEvents,
-    CertificateUpkeep,
     FullCollections,
     KeyUses,
     Observations,
@@ -415,73 +408,3 @@ async def test_events_wait_for_the_store_to_be_back(store):
     failing.fails = False
     await teller.tell()
     assert len(events) == 1
-
-
-@pytest.fixture
-def certificates(tmp_path, monkeypatch):
-    """A listener, its upkeep, and a folder with its certificates."""
-    monkeypatch.setattr(upkeep, "_CERTIFICATE_LOOK", 0.01)
-    server, key = tmp_path / "server.crt", tmp_path / "server.key"
-    ensure_server_certificate(server, key, names=[])
-    settings = Settings(tls_cert_path=server, tls_key_path=key, tls_client_ca_path=tmp_path / "ca.crt")
-    listener = Listener(None, server_context(server, key, None))  # nobody connects: it needs no door
-    keeper = CertificateUpkeep(settings)
-    keeper.run = functools.partial(keeper.run, listener, SimpleNamespace(tls=None))
-    return listener, keeper, tmp_path
-
-
-def renew(folder, other):
-    """New files in the place of the old ones, one after the other."""
-    ensure_server_certificate(other / "server.crt", other / "server.key", names=[])
-    return [(other / name, folder / name) for name in ("server.crt", "server.key")]
-
-
-async def test_new_certificates_are_for_new_connections(certificates, tmp_path_factory):
-    listener, keeper, folder = certificates
-    async with beside(keeper.run()):
-        before = listener.tls
-        for new, old in renew(folder, tmp_path_factory.mktemp("new")):
-            new.replace(old)
-        await until(lambda: listener.tls is not before)
-        assert keeper.check() == (True, "as in the files")
-
-
-async def test_certificates_that_do_not_fit_leave_the_old_ones_in_force(certificates, tmp_path_factory):
-    listener, keeper, folder = certificates
-    (certificate, to), (key, key_to) = renew(folder, tmp_path_factory.mktemp("new"))
-    async with beside(keeper.run()):
-        before = listener.tls
-        certificate.replace(to)
-        await until(lambda: not keeper.check()[0])
-        assert listener.tls is before
-        # The key comes a moment later.
-        key.replace(key_to)
-        await until(lambda: keeper.check()[0])
-        assert listener.tls is not before
-
-
-async def test_certificates_that_come_back_as_they_were_are_no_problem(certificates):
-    _, keeper, folder = certificates
-    async with beside(keeper.run()):
-        (folder / "server.crt").rename(folder / "away")
-        await until(lambda: not keeper.check()[0])
-        (folder / "away").rename(folder / "server.crt")
-        await until(lambda: keeper.check()[0])
-
-
-async def test_what_changed_before_it_began_is_not_missed(certificates, tmp_path_factory):
-    listener, keeper, folder = certificates
-    before = listener.tls
-    for new, old in renew(folder, tmp_path_factory.mktemp("new")):
-        new.replace(old)
-    async with beside(keeper.run()):
-        await until(lambda: listener.tls is not before)
-
-
-async def test_an_emptied_ca_is_not_taken_for_any_ca(certificates):
-    listener, keeper, folder = certificates
-    async with beside(keeper.run()):
-        before = listener.tls
-        (folder / "ca.crt").write_text("")
-        await until(lambda: not keeper.check()[0])
-        assert listener.tls is before

@@ -14,6 +14,7 @@ import trustme
 import uvloop
 
 from gateway import web
+from gateway.config import Address
 from gateway.net.tasks import Tasks
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -34,6 +35,9 @@ def client_side(authority=CA):
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
+
+
+LOOPBACK = Address("127.0.0.1", 0)
 
 
 class Application:
@@ -65,7 +69,9 @@ async def served(monkeypatch):
     async def serve(application=None, **options):
         options = {"connections": 8, "connections_per_address": 8} | options
         opened.append(
-            await web.serve(application or Application(), "127.0.0.1", 0, start=tasks.start, **options)
+            await web.serve(
+                application or Application(), [Address("127.0.0.1", 0)], start=tasks.start, **options
+            )
         )
         return opened[-1]
 
@@ -422,7 +428,7 @@ async def test_closing_lets_an_answer_leave(served):
     writer.write(GET)
     await until(lambda: application.asked == 1)
     closing = asyncio.ensure_future(server.close())
-    await until(lambda: server._listener.fileno() == -1)
+    await until(lambda: server._listeners[0].fileno() == -1)
     release.set()
     assert (await ends(reader)).endswith(b"hello")
     await closing
@@ -456,8 +462,7 @@ async def test_an_address_that_can_not_be_had_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="use"):
         await web.serve(
             Application(),
-            "127.0.0.1",
-            taken.getsockname()[1],
+            [Address("127.0.0.1", taken.getsockname()[1])],
             start=Tasks().start,
             connections=1,
             connections_per_address=1,

@@ -14,6 +14,7 @@ from harness.desk import NOW, SECRET, Counter, allow
 
 from gateway.admin import server
 from gateway.admin.server import Api, serve_api
+from gateway.config import Address
 from gateway.core.keyring import Key, KeyState
 from gateway.core.limits import Limits
 from gateway.core.policy import Policy, Role
@@ -112,7 +113,7 @@ async def started():
 
     async def start(pool: Pool | None = None, **limits: int) -> World:
         world = World(pool or Pool(), **limits)
-        port = await serve_api(world.api, "127.0.0.1", 0, start=tasks.start, tls=None)
+        port = await serve_api(world.api, [Address("127.0.0.1", 0)], start=tasks.start, tls=None)
         opened.append((world, port))
         world.port = port.port
         return world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import pytest
@@ -10,9 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from harness.gateway import ROOT
 
 from gateway.net.tls import bus_context, certificate_name, server_context
-from gateway.security.pki import ensure_server_certificate
+from gateway.security.key_type import KeyType
+from gateway.security.pki import PkiError, ensure_server_certificate
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +159,69 @@ def test_the_bus_has_to_show_its_name(files, tmp_path):
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """A server with certificates of both kinds."""
+    folder = tmp_path_factory.mktemp("both")
+    ensure_server_certificate(folder / "server.crt", folder / "server.key", key_type=KeyType.BOTH)
+    return folder
+
+
+def old_client(folder, authority, ciphers="", version=ssl.TLSVersion.TLSv1_2):
+    context = ssl.create_default_context(cafile=str(folder / authority))
+    context.maximum_version = version
+    if ciphers:
+        context.set_ciphers(ciphers)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("authority", "ciphers", "kind"),
+    [
+        ("ca-rsa.crt", "ECDHE-RSA-AES128-GCM-SHA256", "rsa"),
+        ("ca.crt", "ECDHE-ECDSA-AES128-GCM-SHA256", "ec"),
+        ("ca.crt", "", "ec"),
+    ],
+    ids=["old", "ECDSA only", "all"],
+)
+def test_with_both_kinds_of_key_each_client_gets_the_chain_it_can_verify(both, authority, ciphers, kind):
+    server = server_context(both / "server.crt", both / "server.key", None)
+    _, seen = handshake(server, old_client(both, authority, ciphers))
+    certificate = x509.load_der_x509_certificate(seen.getpeercert(binary_form=True))
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey) is (kind == "ec")
+
+
+def test_rsa_alone(tmp_path):
+    ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key", key_type=KeyType.RSA)
+    server = server_context(tmp_path / "server.crt", tmp_path / "server.key", None)
+    handshake(server, old_client(tmp_path, "ca.crt", "ECDHE-RSA-AES128-GCM-SHA256"))
+    handshake(server, old_client(tmp_path, "ca.crt", version=ssl.TLSVersion.TLSv1_3))
+
+
+def test_to_rsa_no_ecdsa_is_added_in_silence(tmp_path):
+    pair = tmp_path / "server.crt", tmp_path / "server.key"
+    ensure_server_certificate(*pair, key_type=KeyType.RSA)
+    with pytest.raises(PkiError, match="has an RSA key"):
+        ensure_server_certificate(*pair, key_type=KeyType.BOTH)
+
+
+def test_to_ecdsa_rsa_is_added_and_what_is_there_stays(files):
+    before = (files / "server.crt").read_bytes()
+    made = ensure_server_certificate(files / "server.crt", files / "server.key", key_type=KeyType.BOTH)
+    assert {path.name for path in made} == {"ca-rsa.crt", "ca-rsa.key", "server-rsa.crt", "server-rsa.key"}
+    assert (files / "server.crt").read_bytes() == before
+    assert ensure_server_certificate(files / "server.crt", files / "server.key", key_type=KeyType.BOTH) == []
+    for path in made:
+        path.unlink()
+
+
+def test_the_suites_are_those_of_the_readme(files):
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"`(TLS_[A-Z0-9_]+_SHA\d+)`", readme))
+    ends = re.search(r"`ECDHE-RSA-` with ([^;]+);", readme)[1]
+    named |= {f"ECDHE-{kind}-{end}" for kind in ("ECDSA", "RSA") for end in re.findall(r"`([^`]+)`", ends)}
+    offered = {cipher["name"] for cipher in serving(files).get_ciphers()}
+    # Those with DHE are offered by nobody: no parameters are loaded for them.
+    assert {name for name in offered if not name.startswith("DHE-")} == named

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from gateway import web
+from gateway.config import Address
 from gateway.core.counters import Counters
 from gateway.net.tasks import Tasks
 from gateway.observe.health import Health, serve
@@ -40,7 +41,7 @@ async def server():
     opened = []
 
     async def open_server(health, own_registry=None):
-        opened.append(await serve(health, own_registry, "127.0.0.1", 0, start=Tasks().start))
+        opened.append(await serve(health, own_registry, [Address("127.0.0.1", 0)], start=Tasks().start))
         return opened[-1].port
 
     yield open_server
@@ -186,7 +187,7 @@ async def test_closing_does_not_wait_for_an_answer_that_never_comes():
 
     health = Health(deadline=600)
     health.add("bus", hangs, vital=False)
-    server = await serve(health, None, "127.0.0.1", 0, start=Tasks().start)
+    server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
     await asked.wait()
@@ -197,7 +198,7 @@ async def test_closing_does_not_wait_for_an_answer_that_never_comes():
 
 async def test_a_port_that_is_taken_is_an_error_and_not_the_end_of_the_process():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="use"):
-        await serve(Health(), None, "127.0.0.1", taken.getsockname()[1], start=Tasks().start)
+        await serve(Health(), None, [Address("127.0.0.1", taken.getsockname()[1])], start=Tasks().start)
 
 
 def test_on_uvloop_it_leaves_signals_and_the_root_logger_alone_and_ends():
@@ -209,7 +210,7 @@ def test_on_uvloop_it_leaves_signals_and_the_root_logger_alone_and_ends():
         health = Health()
         health.add("store", good(), vital=True)
         before = surroundings()
-        server = await serve(health, None, "127.0.0.1", 0, start=Tasks().start)
+        server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)
         after = surroundings()
         status, _ = await get(server.port, "/health")
         _, idle = await asyncio.open_connection("127.0.0.1", server.port)

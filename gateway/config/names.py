@@ -1,0 +1,85 @@
+"""Which names are ours, which are slips of ours, and which are other programs' business (DESIGN.md 10).
+
+Owns the judgement of a name alone. Must not know values: a name that is reported here may belong to
+another program, and its value may be a secret of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from gateway.config.settings import SECRETS, Settings
+
+FILE_OF = {name: f"{name}_file" for name in SECRETS}
+"""Where a secret may stand instead: the setting that names the file."""
+KNOWN = frozenset(Settings.model_fields) | frozenset(FILE_OF.values())
+OPENS_A_DOOR_WHEN_EMPTY = (
+    frozenset(SECRETS)
+    | frozenset(FILE_OF.values())
+    | {"mqtt_ca_path", "tls_client_ca_path", "tls_client_crl_path"}
+)
+"""A variable that was not substituted: without the key, the CA or the list there is less protection."""
+NOT_YET = frozenset({"tls_client_crl_path", "tls_client_identity", "mqtt_proxy_protocol"})
+"""Settings of the contract that this version lacks. Whoever gives one counts on what it does."""
+OF_OTHERS = frozenset(
+    {
+        # Read by other programs, and one letter from a name of ours, or as good as that.
+        "database_uri",
+        "mqtt_brokers",
+        "mqtt_client_id",
+        "mqtt_host",
+        "mqtt_hosts",
+        "mqtt_ports",
+        "metrics_path",
+        "metrics_port",
+        "redis_uri",
+        "redis_urls",
+    }
+)
+_OURS = "gateway_"
+_LOOKED_AT = ("tls_", "jwt_", "encryption_")
+
+
+class Verdict(Enum):
+    """What a name is to us."""
+
+    KNOWN = "a setting"
+    NOT_YET = "a setting of a later version"
+    WRONG = "a slip of a setting, or a setting that there is not"
+    DOUBTFUL = "no setting, but of a kind that one would be missed of"
+    FOREIGN = "another program's"
+
+
+def judge(name: str) -> Verdict:
+    """What the name of a variable is to us, in any case."""
+    name = name.lower()
+    if name in KNOWN:
+        return Verdict.KNOWN
+    if name in NOT_YET:
+        return Verdict.NOT_YET
+    if name.startswith(_OURS) or (name not in OF_OTHERS and near_miss(name, KNOWN | NOT_YET)):
+        return Verdict.WRONG
+    return Verdict.DOUBTFUL if name.startswith(_LOOKED_AT) else Verdict.FOREIGN
+
+
+def near_miss(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is one slip away and begins with the same word; None if there is none."""
+    word = name.partition("_")[0]
+    return next(
+        (one for one in sorted(known) if one.partition("_")[0] == word and _is_one_slip_from(name, one)), None
+    )
+
+
+def _is_one_slip_from(name: str, meant: str) -> bool:
+    """Whether one letter is too much, missing, wrong, or has changed places with its neighbour."""
+    same = 0
+    while same < min(len(name), len(meant)) and name[same] == meant[same]:
+        same += 1
+    a, b = name[same:], meant[same:]
+    return (
+        a[1:] == b
+        or a == b[1:]
+        or a[1:] == b[1:]
+        or (len(a) > 1 and a[:2] == b[1::-1] and len(b) > 1 and a[2:] == b[2:])
+    )

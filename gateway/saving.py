@@ -1,0 +1,78 @@
+"""What the gateway has to save and can't: told once in the log, again when it changes, and always in health.
+
+Owns no data: whoever saves says how it went. A disk that is full stays full for days, and what tries each
+second must not write a line each second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.observe.logs import get_logger
+
+_CALM_SECONDS = 10.0
+"""Between two lines about one part: what changes to and fro faster is told when this is over."""
+_LOOK_SECONDS = 1.0
+
+_log = get_logger()
+
+
+@dataclass(slots=True)
+class _Part:
+    """How saving one thing goes."""
+
+    reason: str = ""
+    """Why it does not save; empty while it does."""
+    told: str = ""
+    """The reason that the log has last; empty when it has that all is well."""
+    told_at: float = float("-inf")
+
+
+class Saves:
+    """The parts of a gateway that save, by name."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._parts: dict[str, _Part] = {}
+
+    def failed(self, part: str, error: Exception) -> None:
+        """`part` was not saved; it is kept, and tried again."""
+        one = self._parts.setdefault(part, _Part())
+        one.reason = str(error)
+        self._tell(part, one)
+
+    def done(self, part: str) -> None:
+        """`part` is saved."""
+        one = self._parts.get(part)
+        if one is not None:
+            one.reason = ""
+            self._tell(part, one)
+
+    async def run(self) -> None:
+        """Tell what was held back while it changed to and fro, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for name, part in self._parts.items():
+                self._tell(name, part)
+
+    def _tell(self, name: str, part: _Part) -> None:
+        if part.reason == part.told or self._clock() - part.told_at < _CALM_SECONDS:
+            return
+        part.told, part.told_at = part.reason, self._clock()
+        if part.reason:
+            _log.error("not saved", part=name, reason=f"{part.reason}; it is tried again")
+        else:
+            _log.info("saved again", part=name)
+
+    def check(self) -> tuple[bool, str]:
+        """Whether all is saved, and which parts are not and why."""
+        faults: dict[str, list[str]] = {}
+        for name, part in self._parts.items():
+            if part.reason:
+                faults.setdefault(part.reason, []).append(name)
+        if not faults:
+            return True, "all is saved"
+        return False, "; ".join(f"{', '.join(names)}: {reason}" for reason, names in faults.items())

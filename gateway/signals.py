@@ -1,0 +1,71 @@
+"""What a signal does: SIGTERM and SIGINT end in order, SIGHUP reads the files again, others do nothing.
+
+Owns every handler of the process, from its first lines on: a signal without one would end the gateway on the
+spot, and as process 1 of a container it would not even hear SIGTERM. Must not know what is stopped or read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from types import FrameType
+
+from gateway.observe.logs import get_logger
+
+_UNUSED = (signal.SIGUSR1, signal.SIGUSR2)
+
+_log = get_logger()
+
+
+def until_the_loop_runs() -> None:
+    """What holds while all is read and imported: a stop ends the process, nothing else does."""
+    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGHUP, *_UNUSED):
+        signal.signal(number, _ignore)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)  # nothing is open yet
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass  # a start reads all files anyway
+
+
+class Signals:
+    """The signals of a running gateway. Make it in the event loop."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        """Set by SIGTERM or SIGINT, or by whoever finds that it can't go on."""
+        self._reload = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        for number in _UNUSED:
+            loop.add_signal_handler(number, _told, number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if not self.stop.is_set():
+            _log.info("stop asked for", signal=number.name)
+        self.stop.set()
+
+    async def reload(self, parts: Mapping[str, Callable[[], Awaitable[str]]]) -> None:
+        """Have all `parts` read their files at each SIGHUP, for ever; the log says what each has found."""
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            found = []
+            for name, read in parts.items():
+                try:
+                    found.append(f"{name}: {await read()}")
+                except Exception as error:  # noqa: BLE001 - the others are to be read all the same
+                    _log.error("not reloaded", part=name, exc_info=error)
+                    found.append(f"{name}: failed; what was before is in force")
+            _log.info("reloaded", signal="SIGHUP", found=found)
+
+
+def _told(number: signal.Signals) -> None:
+    _log.info("signal ignored", signal=number.name, reason="this version does nothing at this signal")

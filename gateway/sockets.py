@@ -1,0 +1,99 @@
+"""Addresses, and the sockets that listen on them: of each address one, or one for each of its families.
+
+Must not know what is served on them, nor which setting names them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.core.addresses import shown
+
+
+class Address(NamedTuple):
+    """Where to listen or to connect. IPv6 hosts stand without brackets; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return shown(self.host, self.port)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def overlaps(self, other: Address) -> bool:
+        """Whether one socket can't have this address while a different one has the other."""
+        if self.port != other.port or self.port == 0:
+            return False
+        mine, others = _as_number(self.host), _as_number(other.host)
+        if mine == others:
+            return True
+        # `::` takes IPv4 too, but for what stands beside it on the same port as 0.0.0.0: see `listen`.
+        return any(
+            one.is_unspecified and one.version in {6, another.version}
+            for one, another in ((mine, others), (others, mine))
+            if not isinstance(one, str) and not isinstance(another, str)
+        )
+
+
+def _as_number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
+    try:
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        return host.lower()
+
+
+class AddressTaken(OSError):
+    """An address can't be had. The text says which and why."""
+
+
+def listen(addresses: Sequence[Address], *, backlog: int) -> list[socket.socket]:
+    """Sockets that listen on all of `addresses`, or none. Raises AddressTaken.
+
+    `[::]` takes IPv4 too, as Mosquitto does, whatever the system's default is; where 0.0.0.0 stands beside
+    it with the same port, each has its own family.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for address in addresses:
+            try:
+                for family, where in _places(address):
+                    apart = Address("0.0.0.0", address.port) in addresses and address.port != 0  # noqa: S104
+                    opened.append(_open(family, where, backlog, both=address.host == "::" and not apart))
+            except OSError as error:
+                raise AddressTaken(f"{address} can't be had: {error.strerror or error}") from error
+    except BaseException:
+        for one in opened:
+            one.close()
+        raise
+    return opened
+
+
+def _places(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP
+    )
+    places: dict[tuple[str, int], socket.AddressFamily] = {}
+    for family, *_, where in found:
+        if family in {socket.AF_INET, socket.AF_INET6}:
+            places.setdefault((str(where[0]), int(where[1])), family)
+    # A name may stand for an address of each family; any free port can't be the same one for two.
+    chosen = list(places.items())[: 1 if address.port == 0 else None]
+    return [(family, where) for where, family in chosen]
+
+
+def _open(family: socket.AddressFamily, where: tuple[str, int], backlog: int, *, both: bool) -> socket.socket:
+    made = socket.create_server(
+        where, family=family, backlog=backlog, dualstack_ipv6=both and socket.has_dualstack_ipv6()
+    )
+    made.settimeout(0)
+    return made

@@ -1,0 +1,75 @@
+"""What another user's files say to whoever calls a command: who may do what, and never a bare errno."""
+
+import os
+import pwd
+import sysconfig
+
+import pytest
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+# Root may do everything; without these capabilities it is a user like others.
+BARE = "setpriv --bounding-set=-dac_override,-dac_read_search " if os.geteuid() == 0 else ""
+COMMANDS = [
+    "gateway run",
+    "gateway-admin init",
+    "gateway-admin device list",
+    "gateway-admin keys list",
+    "gateway-admin token list",
+    "gateway-admin status",
+]
+
+
+@pytest.fixture
+def closed(place):
+    """A gateway's folder whose data somebody else closed."""
+    place.environment |= {
+        "GATEWAY_MQTT_BIND": "127.0.0.1:0",
+        "GATEWAY_HTTP_BIND": "127.0.0.1:0",
+        "GATEWAY_HEALTH_BIND": "127.0.0.1:0",
+        "MQTT_BROKER": "127.0.0.1",
+    }
+    code, _, _ = place.shell("gateway-admin init")
+    assert code == 0
+    yield place
+    (place.folder / "data").chmod(0o700)
+
+
+def told(place, command):
+    code, out, err = place.shell(f"{BARE}{sysconfig.get_path('scripts')}/{command}")
+    assert code == 1
+    assert "Errno 13" not in out + err
+    return out + err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_closed_folder(closed, command):
+    (closed.folder / "data").chmod(0)
+    text = told(closed, command)
+    assert f"user {ME} may not" in text
+    assert f"belongs to user {ME}, mode 0000" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_closed_store(closed, command):
+    if command == "gateway-admin keys list":
+        (closed.folder / "data" / "keys" / "encryption.key").chmod(0)
+    (closed.folder / "data" / "gateway.db").chmod(0)
+    assert f"user {ME} may not: it belongs to user {ME}, mode 0000" in told(closed, command)
+
+
+def test_check_lists_all_that_can_not_be_read(closed):
+    paths = [
+        "certs/server.key",
+        "data/gateway.db",
+        "data/keys/encryption.key",
+        "data/keys/signing.key",
+        "acl/roles/sensor.toml",
+        "acl/limits.toml",
+        ".env",
+    ]
+    (closed.folder / ".env").write_text("LOG_LEVEL=info\n")
+    for path in paths:
+        (closed.folder / path).chmod(0)
+    text = told(closed, "gateway check")
+    assert [path for path in paths if path not in text] == []
+    assert text.count(f"user {ME} may not") == len(paths)

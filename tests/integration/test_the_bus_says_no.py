@@ -1,0 +1,155 @@
+"""A bus with limits and access lists of its own: what devices and administrators are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import playbook
+from harness.device import join
+from harness.gateway import Gateway
+from harness.mosquitto import Mosquitto
+
+from gateway.core.limits import ANY_SIZE
+from gateway.core.shared import Shared
+from gateway.net.bus_probe import BusProbe
+from gateway.net.door import Bus
+
+TOPIC = "devices/lamp/private/pin"
+
+
+@pytest.fixture
+def shared() -> Shared:
+    return playbook.shared(bus_username=None, bus_password=None)
+
+
+async def asked(port: int, shared: Shared) -> tuple[bool, str]:
+    return await BusProbe(Bus("127.0.0.1", port), shared, "gateway").check()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+def test_a_message_that_sealing_makes_too_long_ends_no_connection(
+    tmp_path: Path, start_gateway: Callable[..., Gateway], v5: bool
+) -> None:
+    bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 2000").start()
+    try:
+        gateway = start_gateway(bus.port)
+        gateway.add_device("lamp", "sensor")
+        with join(gateway, "lamp", v5=v5) as lamp:
+            assert lamp.publish(TOPIC, bytes(1_900)) == (0x97 if v5 else 0)
+            assert lamp.publish(TOPIC, bytes(500)) == 0
+            lamp.barrier()
+        lines = [line for line in gateway.log_lines() if "max_packet_size" in str(line.get("reason"))]
+        assert ["takes packets of 2,000 at most" in str(line["reason"]) for line in lines] == [True]
+    finally:
+        bus.kill()
+
+
+async def test_the_check_learns_the_longest_packet_of_the_bus(tmp_path: Path, shared: Shared) -> None:
+    bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 2000").start()
+    try:
+        assert await asked(bus.port, shared) == (True, f"127.0.0.1:{bus.port}")
+        assert shared.bus_packet_max == 2_000
+    finally:
+        bus.kill()
+
+
+async def test_a_bus_without_limit(mosquitto: Mosquitto, shared: Shared) -> None:
+    assert (await asked(mosquitto.port, shared))[0]
+    assert shared.bus_packet_max == ANY_SIZE
+    assert " as ~gateway/" in mosquitto.log.read_text()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+@pytest.mark.parametrize("allowed", ["topic read gateway/#", "topic write gateway/#", "topic devices/#"])
+async def test_a_bus_that_lets_the_gateway_not_speak_or_not_hear(
+    tmp_path: Path, shared: Shared, allowed: str, v5: bool
+) -> None:
+    (tmp_path / "acl").write_text(allowed + "\n")
+    (tmp_path / "acl").chmod(0o600)
+    bus = Mosquitto(tmp_path / "bus", settings=f"acl_file {tmp_path}/acl").start()
+    shared.bus_speaks_v5 = v5
+    try:
+        reachable, detail = await asked(bus.port, shared)
+        assert not reachable
+        assert "check its access list" in detail
+        assert "auth_plugin_deny_special_chars" not in detail
+    finally:
+        bus.kill()
+
+
+class DeniesSlashes:
+    """Mosquitto 2.1's way with plugins of API 2 to 4, in front of a Mosquitto that has none."""
+
+    def __init__(self, bus_port: int, how: str) -> None:
+        self._bus_port, self._how = bus_port, how
+        self.open = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        bus: asyncio.StreamWriter | None = None
+        try:
+            first = await reader.read(4_096)
+            slash = b"~gateway/" in first
+            if slash and self._how == "at the CONNECT":
+                writer.write(b"\x20\x03\0\x87\0" if b"MQTT\x05" in first else b"\x20\x02\0\x05")
+                return
+            there, bus = await asyncio.open_connection("127.0.0.1", self._bus_port)
+            bus.write(first)
+            await asyncio.gather(self._pass(reader, bus, deaf=slash), self._pass(there, writer, deaf=False))
+        finally:
+            for one in filter(None, (writer, bus)):
+                one.close()
+                await one.wait_closed()
+            self.open -= 1
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, deaf: bool) -> None:
+        while data := await reader.read(4_096):
+            if deaf and data[0] >> 4 == 3:
+                data = data.replace(b"gateway/check", b"nowhere/check")
+            writer.write(data)
+        writer.close()
+
+
+@pytest.mark.parametrize("how", ["at the CONNECT", "at the PUBLISH"])
+async def test_a_bus_that_denies_just_the_slash(mosquitto: Mosquitto, shared: Shared, how: str) -> None:
+    relay = DeniesSlashes(mosquitto.port, how)
+    async with await asyncio.start_server(relay.serve, "127.0.0.1", 0) as server:
+        reachable, detail = await asked(server.sockets[0].getsockname()[1], shared)
+        while relay.open:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not reachable
+    assert "auth_plugin_deny_special_chars false" in detail
+
+
+def test_the_detail_stands_in_ready_and_in_status(
+    tmp_path: Path, start_gateway: Callable[..., Gateway]
+) -> None:
+    (tmp_path / "acl").write_text("topic devices/#\n")
+    (tmp_path / "acl").chmod(0o600)
+    bus = Mosquitto(tmp_path / "bus", settings=f"acl_file {tmp_path}/acl").start()
+    try:
+        gateway = start_gateway(bus.port, wait_ready=False)
+        status, body = gateway.health("/ready")
+        assert status == 503
+        assert "check its access list" in json.loads(body)["checks"]["bus"]["detail"]
+        assert "check its access list" in gateway.admin("status", check=False).stdout
+    finally:
+        bus.kill()
+
+
+def test_a_device_that_hears_all_of_the_bus_hears_no_check_and_the_log_is_silent(gateway: Gateway) -> None:
+    gateway.add_device("ear")
+    with join(gateway, "ear", v5=True) as ear:
+        ear.subscribe("#")
+        for _ in range(3):
+            gateway.health()
+        ear.barrier()
+        assert ear.inbox == []
+    told = [
+        line for line in gateway.log_lines() if line["event"] == "audit" and line.get("kind") == "delivery"
+    ]
+    assert told == []

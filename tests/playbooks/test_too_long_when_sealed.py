@@ -1,0 +1,171 @@
+"""Messages that sealing makes too long for the bus: told in the device's own terms, and no disconnect."""
+
+from __future__ import annotations
+
+from unittest.mock import ANY
+
+import pytest
+from harness import raw
+from harness.playbook import LAMP, Playbook, established, policy, refused, rule, shared, told
+
+from gateway.core.bridge import Bridge
+from gateway.core.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
+from gateway.core.events import Authenticated, BusBytes, DeviceBytes
+from gateway.core.limits import ANY_SIZE
+from gateway.core.policy import Role
+from gateway.core.sealing_room import announced
+from gateway.core.shared import OnDeny
+
+TOPIC = "private/pin"
+LIMIT = 1_000
+both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+
+
+def most(size: int) -> bytes:
+    return b"\x27" + size.to_bytes(4, "big")
+
+
+def before_a_bus_of(size: int, *, v5: bool, on_deny: OnDeny = OnDeny.DROP) -> Playbook:
+    """In 3.1.1 the bus does not say its limit: the gateway knows it from the last one in MQTT 5."""
+    world = shared(on_deny=on_deny)
+    if v5:
+        lowered = most(announced(size, "lamp-1"))
+        return established(world, v5=True, connack_props=most(size), passed_on=lowered)
+    world.bus_packet_max = size
+    return established(world)
+
+
+def explained(size: int) -> str:
+    return (
+        f"Sealed, the message has {size:,} bytes, and the bus takes packets of {LIMIT:,} at most "
+        "(its max_packet_size)."
+    )
+
+
+@pytest.mark.parametrize("again", [1, 2], ids=["new topic", "known topic"])
+@pytest.mark.parametrize("qos", [1, 2])
+def test_in_mqtt_5_the_message_is_refused_by_its_code(qos, again):
+    book = before_a_bus_of(LIMIT, v5=True)
+    kind = 0x40 if qos == 1 else 0x50
+    if again == 2:
+        small = raw.publish(TOPIC, b"1", qos=qos, packet_id=9, v5=True)
+        book = book >> DeviceBytes(small) << SendToBus(ANY)
+        ack = raw.packet(kind, b"\0\x09")
+        book = book >> BusBytes(ack) << SendToDevice(ack)
+    publish = raw.publish(TOPIC, bytes(900), qos=qos, packet_id=5, v5=True)
+    book = book >> DeviceBytes(publish)
+    (answer, report) = book._left
+    book._left = []
+    assert report == refused("publish", TOPIC)
+    size = int(report.reason.split()[4].replace(",", ""))
+    assert answer == SendToDevice(told(kind, 5, 0x97, explained(size)))
+    assert size > LIMIT
+    # The connection goes on, and the log is told once a topic.
+    plain = raw.publish("ok", b"1", v5=True)
+    assert (
+        book
+        >> DeviceBytes(plain)
+        << SendToBus(plain)
+        >> DeviceBytes(publish)
+        << SendToDevice(told(kind, 5, 0x97, explained(size)))
+    )
+
+
+@pytest.mark.parametrize("on_deny", list(OnDeny))
+@pytest.mark.parametrize("qos", [1, 2])
+def test_in_mqtt_311_it_is_dropped_and_the_log_names_the_limit(qos, on_deny):
+    book = before_a_bus_of(LIMIT, v5=False, on_deny=on_deny)
+    kind = 0x40 if qos == 1 else 0x50
+    book = book >> DeviceBytes(raw.publish(TOPIC, bytes(900), qos=qos, packet_id=5))
+    (answer, report) = book._left
+    book._left = []
+    assert answer == SendToDevice(raw.ack(kind, 5))
+    assert "the bus takes packets of 1,000 at most (its max_packet_size)" in report.reason
+    if qos == 2:
+        assert book >> DeviceBytes(raw.ack(0x62, 5)) << SendToDevice(raw.ack(0x70, 5))
+    assert book
+
+
+@both
+def test_a_message_of_qos_0_is_dropped_and_told(v5):
+    book = before_a_bus_of(LIMIT, v5=v5) >> DeviceBytes(raw.publish(TOPIC, bytes(900), v5=v5))
+    assert book << refused("publish", TOPIC)
+
+
+@both
+def test_what_is_too_long_takes_no_place_among_the_retained(v5):
+    world = shared(policy(retained_topics=1))
+    lowered = {"connack_props": most(LIMIT), "passed_on": most(announced(LIMIT, "lamp-1"))} if v5 else {}
+    world.bus_packet_max = LIMIT
+    book = established(world, v5=v5, **lowered)
+    book = (
+        book >> DeviceBytes(raw.publish(TOPIC, bytes(900), retain=True, v5=v5)) << refused("publish", TOPIC)
+    )
+    kept = raw.publish("ok", b"1", retain=True, v5=v5)
+    book = book >> DeviceBytes(kept) << SendToBus(kept)
+    # The place is taken now: a sealed one on a different topic gets none.
+    assert book >> DeviceBytes(raw.publish(TOPIC, b"1", retain=True, v5=v5)) << refused("publish", TOPIC)
+
+
+@both
+def test_a_plain_message_is_the_bus_own_affair(v5):
+    packet = raw.publish("ok", bytes(2_000), v5=v5)
+    assert before_a_bus_of(LIMIT, v5=v5) >> DeviceBytes(packet) << SendToBus(packet)
+
+
+@pytest.mark.parametrize("size", [700, 2_000, 65_536, 2_000_000])
+@pytest.mark.parametrize("topic", ["private/pin", "private/" + "x" * 60])
+def test_what_is_announced_leaves_room_for_sealing(size, topic):
+    room = announced(size, "lamp-1")
+    assert room > size // 4
+    book = before_a_bus_of(size, v5=True)
+    packet = raw.publish(topic, b"", qos=1, packet_id=1, v5=True)
+    payload = bytes(room - len(packet) - 4)
+    packet = raw.publish(topic, payload, qos=1, packet_id=1, v5=True)
+    assert room - 5 < len(packet) <= room
+    book = book >> DeviceBytes(packet)
+    (sent,) = book._left
+    book._left = []
+    assert isinstance(sent, SendToBus)
+    assert len(sent.data) <= size
+
+
+def test_the_room_never_exceeds_what_the_bus_takes():
+    for size in (1, 63, 64, 300, 1_000, ANY_SIZE):
+        assert 1 <= announced(size, "x" * 64) <= size
+
+
+def test_who_may_publish_nothing_sensitive_is_told_what_the_bus_said():
+    plain = policy([Role("lamp", "", (rule("ok/#", "publish"), rule("private/#", "subscribe")))])
+    assert established(shared(plain), v5=True, connack_props=most(LIMIT))
+    label = policy([Role("lamp", "", (rule("{device}/pin", "publish"),))])
+    lowered = most(announced(LIMIT, "lamp-1"))
+    assert established(shared(label), v5=True, connack_props=most(LIMIT), passed_on=lowered)
+
+
+def test_where_the_bus_names_no_limit_none_is_announced():
+    assert established(v5=True, connack_props=b"")
+
+
+@both
+def test_a_will_that_is_too_long_when_sealed_is_refused_at_once(v5):
+    world = shared()
+    world.bus_packet_max = LIMIT
+    will = (TOPIC, bytes(800), 1, False)
+    book = Playbook(Bridge(world))
+    book = (
+        book
+        >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", password="s", will=will))
+        << Authenticate(b"lamp-1", b"s")
+        >> Authenticated(LAMP)
+        << refused("will", TOPIC)
+        << SendToDevice(raw.packet(0x20, b"\0\x95\0" if v5 else b"\0\x05"))
+    )
+    assert book << Close(ANY)
+    assert (
+        Playbook(Bridge(world))
+        >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", password="s", will=(TOPIC, b"1", 1, False)))
+        << Authenticate(b"lamp-1", b"s")
+        >> Authenticated(LAMP)
+        << OpenBus(ANY)
+    )
