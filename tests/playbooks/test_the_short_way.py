@@ -1,0 +1,120 @@
+"""What passes by `Session.passes` or `is_delivered` alone leaves all as if it had gone the long way."""
+
+from __future__ import annotations
+
+import pytest
+from harness import raw
+from harness.playbook import established, policy, shared
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.bridge import Bridge
+from gateway.core.commands import AwaitTurn, Command, PauseDevice, SendToBus, SendToDevice
+from gateway.core.events import BusBytes, DeviceBytes, Event, Tick, Turn
+
+DATA = (DeviceBytes, BusBytes)
+
+
+def short(bridge: Bridge, event: Event) -> list[Command]:
+    """As `DeviceLink` does it."""
+    session = bridge.established
+    if session is not None:
+        if isinstance(event, DeviceBytes) and session.passes(event.data):
+            return [SendToBus(event.data)]
+        if isinstance(event, BusBytes) and session.is_delivered(event.data):
+            return [SendToDevice(event.data)]
+    return bridge.receive(event)
+
+
+def receive(bridge: Bridge, event: Event) -> list[Command]:
+    return bridge.receive(event)
+
+
+def trace(way, version, limits, events):
+    """What came of each event, and what was counted at the end."""
+    on = shared(policy(**limits))
+    bridge = established(on, v5=version, keep_alive=6).bridge
+    told = []
+    paused = False
+    for event in events:
+        on.budgets.work.begin()
+        if isinstance(event, Tick):
+            paused = False
+        elif paused and isinstance(event, DATA):
+            continue  # nothing is read then
+        commands = way(bridge, event)
+        while AwaitTurn() in commands:
+            told.append(commands)
+            on.budgets.work.begin()
+            commands = bridge.receive(Turn())
+        paused = paused or PauseDevice() in commands
+        told.append(commands)
+    session = bridge._session
+    meters = session._spoken, session._budget.heard
+    counted = [(one.messages, one.bytes, one.effort, one.messages_left, one.bytes_left) for one in meters]
+    both = session.forward.ledger, session.forward.returned
+    ledgers = [(one.passed1, one.acked1, one.held) for one in both]
+    sent = on.counters.bytes_to_devices, on.counters.messages_from_devices, on.counters.messages_to_devices
+    return told, counted, ledgers, sent, (session._heard, session._silent)
+
+
+def pieces(v5):
+    messages = [
+        raw.publish(topic, payload, qos=qos, packet_id=packet_id, v5=v5)
+        for topic in ("ok", "ok/1", "other", "private/1")
+        for payload in (b"1", b"2", b"longer")
+        for qos, packet_id in ((0, 0), (1, 7), (1, 8))
+    ]
+    acks = [raw.ack(0x40, 7)] * 2 + [raw.ack(0x40, 9)]
+    return [*messages, *messages[:6], *acks, raw.PINGREQ, b"".join(messages[:4])]
+
+
+@st.composite
+def histories(draw, v5):
+    known = pieces(v5)
+    # What the bus says: what it delivers of the allowed, and acknowledgements.
+    heard = [one for one in known if one != raw.PINGREQ]
+    events = []
+    for _ in range(draw(st.integers(1, 40))):
+        kind = draw(st.integers(0, 9))
+        if kind == 0:
+            events.append(Tick())
+            continue
+        event, given_pieces = (DeviceBytes, known) if kind < 6 else (BusBytes, heard)
+        chunk = draw(st.sampled_from(given_pieces))
+        times = draw(st.integers(1, 4))
+        cut = draw(st.sampled_from([0, 0, 0, 1, 5]))
+        if cut:
+            chunk = chunk * times
+            events += [event(chunk[:cut]), event(chunk[cut:])] if len(chunk) > cut else [event(chunk)]
+        else:
+            events += [event(chunk)] * times
+    return events
+
+
+@pytest.mark.parametrize("v5", [False, True])
+@given(data=st.data())
+def test_the_short_way_and_the_long_one_give_and_count_the_same(v5, data):
+    events = data.draw(histories(v5))
+    limits = data.draw(st.sampled_from([{}, {"messages_per_second": 5}, {"bytes_per_second": 60}]))
+    assert trace(short, v5, limits, events) == trace(receive, v5, limits, events)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_most_chunks_go_the_short_way(qos):
+    bridge = established().bridge
+    message = raw.publish("ok", b"1", qos=qos, packet_id=7 if qos else 0)
+    assert bridge.established is not None
+    assert not bridge.established.passes(message)  # nothing was judged yet
+    assert bridge.receive(DeviceBytes(message)) == [SendToBus(message)]
+    assert bridge.established.passes(message)
+    assert bridge.established.is_delivered(raw.ack(0x40, 7))
+
+
+def test_there_is_no_short_way_before_the_connack_and_after_the_end():
+    book = established()
+    message = raw.publish("ok", b"1")
+    assert book >> DeviceBytes(message) << SendToBus(message)
+    assert book >> DeviceBytes(raw.packet(0xE0)) << SendToBus(raw.packet(0xE0))
+    assert book.bridge.established is None
+    assert Bridge(shared()).established is None
