@@ -22,7 +22,7 @@ from bench.peers import PEERS, Certificate, Gateway, Peer
 from bench.plan import ROWS
 from bench.process import Unavailable
 from bench.ratios import LEAST_ROUNDS, Verdict
-from bench.run import Run, starts
+from bench.run import Run
 from bench.tree import ROOT, Unusable, resolve, unpack
 
 ROUNDS = 9
@@ -74,10 +74,10 @@ def _measure(run: Run, peers: list[Peer], rounds: int) -> dict[str, str]:
     """All rounds, and what to say of each server."""
     about: dict[str, str] = {}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for numbers in starts(rounds):
+        for number in range(rounds):
             with contextlib.ExitStack() as stack:
                 peers = _start(peers, about, stack)
-                runner.run(run.rounds(peers, numbers))
+                runner.run(run.round(peers, number))
     return about
 
 

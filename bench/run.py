@@ -1,8 +1,8 @@
 """All rounds of all rows: who is measured when, and what came of it.
 
-Servers are started anew after every few rounds of all rows. Within one start a row's rounds lie close
-together, so that a disturbance hits all servers; over several, a row does not rest on one process,
-whose luck (where its memory lies, how its dicts are laid out) may be worth a few percent.
+Servers are started anew for each round of all rows. What one process costs depends a little on its luck
+(where its memory lies, how its dicts are laid out), which may be worth ten percent: rounds of one start would
+know of each other, and three of them look as sure as three that agree by themselves.
 """
 
 from __future__ import annotations
@@ -20,12 +20,6 @@ from bench.rows import NotMeasured, Round, Row, Session
 
 TOTAL_SECONDS = 2_700  # no round is begun after this
 ROUND_SECONDS = 90  # no round lasts longer
-ROUNDS_A_START = 3
-
-
-def starts(rounds: int) -> list[range]:
-    """The numbers of the rounds that each start of the servers serves."""
-    return [range(first, min(first + ROUNDS_A_START, rounds)) for first in range(0, rounds, ROUNDS_A_START)]
 
 
 def order(count: int, number: int) -> list[int]:
@@ -44,21 +38,20 @@ class Run:
 
     def __init__(self, rows: Sequence[Row], *, rounds: int, seconds: float) -> None:
         self._rows, self._seconds = rows, seconds
-        self._steps, self._done = len(rows) * len(starts(rounds)), 0
+        self._steps, self._done = len(rows) * rounds, 0
         self.began = time.monotonic()
         self.results: dict[str, dict[str, list[Round] | str]] = {row.key: {} for row in rows}
         self._failures: Counter[tuple[str, str]] = Counter()  # by row and server
 
-    async def rounds(self, peers: Sequence[Peer], numbers: range) -> None:
-        """These rounds of all rows, on servers just started."""
+    async def round(self, peers: Sequence[Peer], number: int) -> None:
+        """This round of all rows, on servers just started."""
         sessions = [session for session in map(Session, peers) if await self._fit(session)]
         try:
             for row in self._rows:
                 self._tell(row)
                 ready = [session for session in sessions if await self._round(row, session, None)]
-                for number in numbers:
-                    for place in order(len(ready), number):
-                        await self._round(row, ready[place], number)
+                for place in order(len(ready), number):
+                    await self._round(row, ready[place], number)
                 for session in sessions:
                     row.finish(session)
         finally:

@@ -17,7 +17,7 @@ import pytest
 from bench import accounts, machine, run
 from bench.plan import ROWS
 from bench.rows import Connecting, Idle, NotMeasured, Round, Row, Session
-from bench.run import ROUNDS_A_START, Run, order, starts
+from bench.run import Run, order
 
 
 @pytest.mark.parametrize("count", range(1, 8))
@@ -38,18 +38,12 @@ def test_two_servers_never_keep_their_order_for_all_rounds() -> None:
     assert [order(2, number)[0] for number in range(9)].count(0) in (4, 5)
 
 
-def test_every_round_has_one_start() -> None:
-    for rounds in (1, 6, 9, 10):
-        assert [number for start in starts(rounds) for number in start] == list(range(rounds))
-    assert len(starts(9)) == 3
-
-
-def test_the_accounts_last_for_the_rounds_of_one_start() -> None:
+def test_the_accounts_last_for_a_round() -> None:
     for row in ROWS:
         if isinstance(row, Connecting) and row.first and row.key == "connect-first":
-            assert len(accounts.AGAIN) + row.most * ROUNDS_A_START <= len(accounts.FIRST)
+            assert len(accounts.AGAIN) + row.most <= len(accounts.FIRST)
         if isinstance(row, Idle):
-            assert row.each * ROUNDS_A_START <= len(accounts.IDLE)
+            assert row.each <= len(accounts.IDLE)
 
 
 # -- rounds, without any server ----------------------------------------------------------------------
@@ -86,16 +80,20 @@ def measured(row: Noted, monkeypatch: pytest.MonkeyPatch, rounds: int = 4) -> Ru
     monkeypatch.setattr(run, "check", fine)
     peers = [SimpleNamespace(name=name, target=None) for name in "ABC"]
     whole = Run([row], rounds=rounds, seconds=1.0)
-    asyncio.run(whole.rounds(peers, range(rounds)))  # type: ignore[arg-type]
+    for number in range(rounds):
+        asyncio.run(whole.round(peers, number))  # type: ignore[arg-type]
     return whole
 
 
 def test_servers_take_turns_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
     row = Noted("k", "t")
     whole = measured(row, monkeypatch)
-    turns = ["ABC"[place] for number in range(4) for place in order(3, number)]
-    prepared, finished = ([f"{what} {name}" for name in "ABC"] for what in ("prepare", "finish"))
-    assert row.done == prepared + turns + finished
+    expected: list[str] = []
+    for number in range(4):
+        expected += [f"prepare {name}" for name in "ABC"]
+        expected += ["ABC"[place] for place in order(3, number)]
+        expected += [f"finish {name}" for name in "ABC"]
+    assert row.done == expected
     assert [one.number for one in whole.results["k"]["B"]] == [0, 1, 2, 3]  # type: ignore[union-attr]
 
 
@@ -122,7 +120,7 @@ def test_no_round_is_begun_after_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(run, "TOTAL_SECONDS", -1)
     row = Noted("k", "t")
     assert measured(row, monkeypatch).results["k"]["A"] == "failed: out of time"
-    assert row.done == [f"finish {name}" for name in "ABC"]
+    assert row.done == [f"finish {name}" for name in "ABC"] * 4
 
 
 # -- the machine -------------------------------------------------------------------------------------
