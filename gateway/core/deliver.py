@@ -31,6 +31,9 @@ _ENVELOPE_ROOM = 2
 _HEADER_MAX = 5 + 2 + 65_535 + 2
 """Where the packet identifier of a PUBLISH ends at the latest, in bytes."""
 
+_NONE: frozenset[int] = frozenset()
+"""One for all connections: each empty one by itself takes 216 bytes."""
+
 
 class Deliver(Pump):
     """The pump from the bus to the device."""
@@ -64,7 +67,7 @@ class Deliver(Pump):
         self._subscriptions = subscriptions
         self._reports = reports
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
-        self._swallowed: frozenset[int] = frozenset()
+        self._swallowed = _NONE
         self.plain_size = terms.delivered_max_size
         self.own_pings = 0
         """PINGREQs of the gateway's own that the bus has not answered."""

@@ -46,6 +46,9 @@ _TOLD_AT_ONCE = 8
 """Connections that hear of a cleared topic in the time that a packet takes."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
+_NONE: frozenset[int] = frozenset()
+"""One for all connections: each empty one by itself takes 216 bytes."""
+
 
 class Forward(Pump):
     """The pump from the device to the bus."""
@@ -92,7 +95,7 @@ class Forward(Pump):
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
         # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
-        self._ended_here: frozenset[int] = frozenset()
+        self._ended_here = _NONE
         self.asked: list[Command] = []
         """What the device asks of the gateway itself. Whoever takes it empties it."""
         self.renewable = terms.enhanced

@@ -21,6 +21,9 @@ ROOTS = 20
 TOPIC_MAX = 1_024
 """Characters of a topic that are told. A longer one is cut, and ends in an ellipsis."""
 
+_NONE: frozenset[tuple[str, str]] = frozenset()
+"""One for all connections: each empty one by itself takes 216 bytes."""
+
 
 class Reports:
     """Collects what is to be told; over the bound it only counts."""
@@ -32,7 +35,7 @@ class Reports:
         # Made when they are needed: most connections never are refused anything.
         self._told: Counter[str] | None = None
         """In this second, by kind."""
-        self._roots: frozenset[tuple[str, str]] = frozenset()
+        self._roots = _NONE
         self._left_out: Counter[tuple[str, str]] | None = None
         """By kind and outcome, of which there are only a few."""
 
@@ -64,7 +67,7 @@ class Reports:
         """A second went by, or nothing more will come: tell how many were not told."""
         if self._told is not None:
             self._told = None
-            self._roots = frozenset()
+            self._roots = _NONE
         if self._left_out is not None:
             why = "more of these than are reported one by one"
             self.pending += [

@@ -46,6 +46,9 @@ _OWN_AT_ONCE = 64
 _KEPT_MAX = 128
 _DIGEST = b"\0"
 
+_NONE: frozenset[bytes] = frozenset()
+"""One for all connections: each empty one by itself takes 216 bytes."""
+
 
 class Subscriptions:
     """The subscriptions made on one connection."""
@@ -68,7 +71,7 @@ class Subscriptions:
         self._holder = holder
         self._version = version
         self._reports = reports
-        self._filters: frozenset[bytes] | set[bytes] = frozenset()
+        self._filters: frozenset[bytes] | set[bytes] = _NONE
         # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
         self._own: dict[str, bytes] = {}
         self._own_size = 0

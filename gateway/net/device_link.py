@@ -360,6 +360,8 @@ class DeviceLink(asyncio.Protocol):
         except LoginRefused as refused:
             self._refuse(refused)
             return
+        finally:
+            self._deciding = None  # a task is a kibibyte
         door.shared.counters.logins_verified += 1
         self._admit(admission)
 
