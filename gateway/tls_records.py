@@ -206,19 +206,26 @@ class Connection(ssl.SSLObject):
             if arrived > self._portion or arrived > self._caution.most:
                 return self._read_in_portions()
             self._arrived = arrived
+        elif not self._incoming.pending:
+            # OpenSSL has it all, and a read takes a whole record: it could only say no, which costs more.
+            self._settle()
+            raise ssl.SSLWantReadError
         try:
             data = self._take(_RECORD_MAX)
         except ssl.SSLWantReadError:
-            # All that arrived was taken: was it paid for?
-            spent = self._arrived - self._paid
-            self._arrived = self._paid = 0
-            if spent > 0 or self._idle:
-                self._count(spent, 0)
+            self._settle()
             raise
         self._paid += len(data) + self._allowance
         return data
 
     # A known peer
+
+    def _settle(self) -> None:
+        """All that arrived was taken: what of it data has not paid for counts."""
+        spent = self._arrived - self._paid
+        self._arrived = self._paid = 0
+        if spent > 0 or self._idle:
+            self._count(spent, 0)
 
     def _count(self, taken: int, given: int) -> None:
         """So many bytes were taken, overhead left out, and so many of data came of them."""

@@ -142,6 +142,26 @@ async def test_a_known_peer_that_says_something_goes_on(side, size):
         assert len(read(server)) == size
 
 
+async def test_openssl_is_not_asked_when_it_has_taken_all(side):
+    server, client, incoming = side
+    server.trust()
+    asked, take = [], server._take
+
+    def counted(size):
+        asked.append(size)
+        return take(size)
+
+    server._take = counted
+    incoming.write(client.record(b"one") + client.record(b"two"))
+    assert read(server) == b"onetwo"
+    assert len(asked) == 2
+    whole = client.record(b"three")
+    incoming.write(whole[:10])
+    assert read(server) == b""
+    incoming.write(whole[10:] + client.record(b"four"))
+    assert read(server) == b"threefour"
+
+
 async def test_a_record_in_pieces_is_no_reason(side):
     server, client, incoming = side
     server.trust()
