@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from gateway.cli import acl, device, keys, token
 from gateway.cli.device_held import held
 from gateway.cli.init import init
 from gateway.cli.keys_backup import export, import_
-from gateway.cli.program import SETTINGS, print_version, run
+from gateway.cli.program import SETTINGS, run, tell_version
 from gateway.cli.rewrap import rewrap
 from gateway.cli.status import status
 from gateway.cli.token_revoke import revoke
@@ -32,19 +30,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _options(
-    show_version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Print the version.",
-            is_eager=True,
-            callback=lambda wanted: print_version("gateway-admin", wanted=wanted),
-        ),
-    ] = False,
-) -> None:
-    pass
+tell_version(app, "gateway-admin")
 
 
 app.command()(init)

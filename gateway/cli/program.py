@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperOption
@@ -20,11 +20,21 @@ SETTINGS = {"help_option_names": ["-h", "--help"]}
 _INTERRUPTED = 130
 
 
-def print_version(name: str, *, wanted: bool) -> None:
-    """Print the version and end, if that is wanted: for an option `--version`."""
-    if wanted:
-        print(f"{name} {version('mqtt-security-gateway')}")
-        raise typer.Exit
+def tell_version(app: typer.Typer, name: str) -> None:
+    """Give the command `name` an option `--version`."""
+
+    def told(wanted: bool) -> None:
+        if wanted:
+            print(f"{name} {version('mqtt-security-gateway')}")
+            raise typer.Exit
+
+    option = typer.Option("--version", help="Print the version.", is_eager=True, callback=told)
+
+    def options(*, show_version: bool = False) -> None:
+        pass
+
+    options.__annotations__["show_version"] = Annotated[bool, option]
+    app.callback()(options)
 
 
 def run(app: typer.Typer) -> None:

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.program import SETTINGS, print_version
+from gateway.cli.program import SETTINGS, tell_version
 from gateway.cli.program import run as run_program
 from gateway.cli.sources import Config, policy_of, store_of
 from gateway.observe.printable import printable
@@ -33,19 +33,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _options(
-    show_version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Print the version.",
-            is_eager=True,
-            callback=lambda wanted: print_version("gateway", wanted=wanted),
-        ),
-    ] = False,
-) -> None:
-    pass
+tell_version(app, "gateway")
 
 
 @app.command()

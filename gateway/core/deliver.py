@@ -17,7 +17,7 @@ from gateway.core.policy import CHECKS, RESERVED, Action, Decision
 from gateway.core.pump import Pump, check_first_byte, rebuilt
 from gateway.core.reports import Reports
 from gateway.core.routes import Route, keep, topic_text
-from gateway.core.shared import Shared
+from gateway.core.shared import NONE, Shared
 from gateway.core.subscriptions import Subscriptions
 from gateway.mqtt.decode import decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack
@@ -30,9 +30,6 @@ _ENVELOPE_ROOM = 2
 """A sealed packet is at most this many times as long as the plain one (base64 and the JSON round it)."""
 _HEADER_MAX = 5 + 2 + 65_535 + 2
 """Where the packet identifier of a PUBLISH ends at the latest, in bytes."""
-
-_NONE: frozenset[int] = frozenset()
-"""One for all connections: each empty one by itself takes 216 bytes."""
 
 
 class Deliver(Pump):
@@ -67,7 +64,7 @@ class Deliver(Pump):
         self._subscriptions = subscriptions
         self._reports = reports
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
-        self._swallowed = _NONE
+        self._swallowed: frozenset[int] = NONE
         self.plain_size = terms.delivered_max_size
         self.own_pings = 0
         """PINGREQs of the gateway's own that the bus has not answered."""

@@ -17,7 +17,7 @@ from gateway.core.judge import Judge
 from gateway.core.policy import Action, Decision
 from gateway.core.pump import Pump, check_first_byte
 from gateway.core.routes import Route, keep, topic_text
-from gateway.core.shared import OnDeny, Shared
+from gateway.core.shared import NONE, OnDeny, Shared
 from gateway.core.subscriptions import Subscriptions
 from gateway.mqtt.decode import decode_auth, decode_disconnect, decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack, encode_publish
@@ -45,9 +45,6 @@ _HEADER_FREE = 128
 _TOLD_AT_ONCE = 8
 """Connections that hear of a cleared topic in the time that a packet takes."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
-
-_NONE: frozenset[int] = frozenset()
-"""One for all connections: each empty one by itself takes 216 bytes."""
 
 
 class Forward(Pump):
@@ -95,7 +92,7 @@ class Forward(Pump):
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
         # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
-        self._ended_here = _NONE
+        self._ended_here: frozenset[int] = NONE
         self.asked: list[Command] = []
         """What the device asks of the gateway itself. Whoever takes it empties it."""
         self.renewable = terms.enhanced

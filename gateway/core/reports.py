@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 
 from gateway.core.commands import Report
+from gateway.core.shared import NONE
 
 PER_SECOND = 500
 """Reports told one by one, of all kinds together."""
@@ -20,9 +21,6 @@ ROOTS = 20
 """Different pairs of deciding rule and first topic level, told whatever there was before."""
 TOPIC_MAX = 1_024
 """Characters of a topic that are told. A longer one is cut, and ends in an ellipsis."""
-
-_NONE: frozenset[tuple[str, str]] = frozenset()
-"""One for all connections: each empty one by itself takes 216 bytes."""
 
 
 class Reports:
@@ -35,7 +33,7 @@ class Reports:
         # Made when they are needed: most connections never are refused anything.
         self._told: Counter[str] | None = None
         """In this second, by kind."""
-        self._roots = _NONE
+        self._roots: frozenset[tuple[str, str]] = NONE
         self._left_out: Counter[tuple[str, str]] | None = None
         """By kind and outcome, of which there are only a few."""
 
@@ -67,7 +65,7 @@ class Reports:
         """A second went by, or nothing more will come: tell how many were not told."""
         if self._told is not None:
             self._told = None
-            self._roots = _NONE
+            self._roots = NONE
         if self._left_out is not None:
             why = "more of these than are reported one by one"
             self.pending += [

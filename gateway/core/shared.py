@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Never
 
 from gateway.core.budgets import Budgets
 from gateway.core.counters import Counters
@@ -17,6 +18,9 @@ from gateway.core.limits import ANY_SIZE
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
 from gateway.core.rules import OnDeniedWill
+
+NONE: frozenset[Never] = frozenset()
+"""The empty set of every connection that has nothing to remember: each of its own would take 216 bytes."""
 
 
 class OnDeny(StrEnum):

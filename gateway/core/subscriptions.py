@@ -14,7 +14,7 @@ from gateway.core.commands import Report
 from gateway.core.holdings import Holder, Kind
 from gateway.core.judge import Judge
 from gateway.core.reports import Reports
-from gateway.core.shared import Shared
+from gateway.core.shared import NONE, Shared
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
 from gateway.mqtt.encode import (
     encode_properties,
@@ -46,9 +46,6 @@ _OWN_AT_ONCE = 64
 _KEPT_MAX = 128
 _DIGEST = b"\0"
 
-_NONE: frozenset[bytes] = frozenset()
-"""One for all connections: each empty one by itself takes 216 bytes."""
-
 
 class Subscriptions:
     """The subscriptions made on one connection."""
@@ -71,7 +68,7 @@ class Subscriptions:
         self._holder = holder
         self._version = version
         self._reports = reports
-        self._filters: frozenset[bytes] | set[bytes] = _NONE
+        self._filters: frozenset[bytes] | set[bytes] = NONE
         # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
         self._own: dict[str, bytes] = {}
         self._own_size = 0

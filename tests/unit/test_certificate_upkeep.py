@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import ssl
 from types import SimpleNamespace
 
 import pytest
+from harness.beside import beside, until
 
 from gateway import certificate_upkeep
 from gateway.certificate_upkeep import BusAuthority, CertificateUpkeep
@@ -17,25 +16,6 @@ from gateway.net.door import Bus
 from gateway.net.listener import Listener
 from gateway.net.tls import bus_context, server_context
 from gateway.security.pki import ensure_server_certificate
-
-
-@contextlib.asynccontextmanager
-async def beside(work):
-    task = asyncio.ensure_future(work)
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition):
-    """Wait for what has no event to wait for."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import ssl
 
 import pytest
@@ -9,6 +10,7 @@ import trustme
 from harness.records import client_records
 
 from gateway import tls_records
+from gateway.core.budgets import TURN
 from gateway.tls_records import Context, TooLittleData
 
 CA = trustme.CA()
@@ -160,6 +162,53 @@ async def test_openssl_is_not_asked_when_it_has_taken_all(side):
     assert read(server) == b""
     incoming.write(whole[10:] + client.record(b"four"))
     assert read(server) == b"threefour"
+
+
+class Purse:
+    """Pays a turn's worth (`gateway.core.budgets`), and counts the turns."""
+
+    def __init__(self):
+        self.spent = self.turns = 0
+
+    @property
+    def is_spent(self):
+        return self.spent >= TURN
+
+    def spend(self, effort):
+        self.spent += max(effort, 0)
+
+    def wait(self, go_on):
+        del go_on
+        self.spent, self.turns = 0, self.turns + 1
+
+
+async def test_half_a_record_is_not_taken_for_nothing_while_all_are_careful(side):
+    """With portions of half a record each cost its honest peer a turn, and a copy of all that waited."""
+    server, client, incoming = side
+    purse = Purse()
+    server.trust(purse)
+    server._caution.look(1.0)
+    assert server._caution.most == tls_records._PORTION_CAREFUL
+    incoming.write(b"".join(client.record(bytes(16_000)) for _ in range(40)))
+    found = 0
+    while found < 40 * 16_000:
+        found += len(read(server))
+        server._go_on()
+    assert purse.turns < 20
+
+
+async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
+    """The process was not run for a while: that is no work of this peer's."""
+    server, client, incoming = side
+    server.trust()
+    clock = itertools.count()
+    monkeypatch.setattr(tls_records.time, "perf_counter", lambda: float(next(clock)))
+    record = client.record(bytes(16_000))
+    incoming.write(record[:8_000])
+    assert read(server) == b""
+    incoming.write(record[8_000:])
+    turns(server, 5)
+    assert server._caution.most == tls_records._PORTION_MOST
 
 
 async def test_a_record_in_pieces_is_no_reason(side):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import sys
 import weakref
 from dataclasses import replace
 
 import pytest
+from harness.beside import beside, until
 from harness.playbook import ring, shared
 
 from gateway import upkeep
@@ -131,25 +131,6 @@ async def test_uses_that_can_not_be_saved_are_kept(store):
     failing.fails = False
     await uses.save()
     assert await store.key_uses() == {"k1": 2}
-
-
-@contextlib.asynccontextmanager
-async def beside(work):
-    task = asyncio.ensure_future(work)
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition):
-    """Wait for what has no event to wait for."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_uses_are_saved_without_being_asked(store, monkeypatch):
