@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.encode import encode_connect, encode_publish, encode_subscribe
@@ -131,7 +132,14 @@ def show(who: str, what: str) -> None:
     print(f"\n  {who}\n    {what}", flush=True)
 
 
+def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """amqtt trips over a client that is gone, as the gateway is that has asked whether it speaks MQTT 5."""
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
+
+
 async def main(folder: Path) -> None:
+    asyncio.get_running_loop().set_exception_handler(told)
     print("Starting a bus and a gateway before it ...", flush=True)
     bus = EmbeddedBus()
     await bus.start()

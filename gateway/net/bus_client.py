@@ -306,6 +306,7 @@ async def connect(
     versions = (Version.V5, Version.V311) if v5 else (Version.V311,)
     for version in versions:
         connection = await _open(bus, BusConnection(version, handler, max_size, backlog))
+        code = -1
         try:
             code = await connection.introduce(account)
         except BusError:
@@ -313,9 +314,12 @@ async def connect(
             if version is versions[-1] or not connection.hung_up:
                 raise
             continue
+        finally:
+            # Also at a deadline of the caller: a bus that says nothing would be kept for ever.
+            if code:
+                connection.close()
         if code == 0:
             return connection
-        connection.close()
         if code not in _OTHER_VERSION:
             raise BusError(f"it refuses the gateway with code {code}: check MQTT_USERNAME and MQTT_PASSWORD")
     raise BusError("it speaks neither MQTT 5 nor MQTT 3.1.1")

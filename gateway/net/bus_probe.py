@@ -25,6 +25,7 @@ _ECHO_DEADLINE = 0.5
 _FRESH = 1.0
 """How long an answer is believed, in seconds."""
 _PACKET_MAX = 65_536
+_SILENT = "no answer in time"
 
 _log = get_logger()
 
@@ -40,6 +41,7 @@ class BusProbe:
         # No device id begins with a tilde, so the session is nobody's (promise 4); it has the slash of all.
         self._shaped, self._plain = f"~gateway/{node}", f"~gateway-{node}"
         self._topic = f"{prefix}{CHECKS}{node}"
+        self._v5 = shared.bus_speaks_v5
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -66,8 +68,16 @@ class BusProbe:
 
     async def _ask(self) -> None:
         why = await self._fault(self._shaped)
+        if why == _SILENT and self._v5:
+            # Some that don't speak MQTT 5 wait for more of its CONNECT instead of hanging up.
+            self._v5 = False
+            why = await self._fault(self._shaped)
         if not why:
             self._bus.answered()
+            return
+        self._v5 = self._shared.bus_speaks_v5  # what comes back may be a different bus
+        if why == _SILENT:
+            self._bus.failed(why)
         elif not await self._fault(self._plain):
             self._bus.failed(
                 f"it serves no client id with a slash, and every device has one ({why}): if it is "
@@ -82,7 +92,7 @@ class BusProbe:
             async with asyncio.timeout(_DEADLINE):
                 await self._speak_to_itself(client_id)
         except TimeoutError:
-            return "no answer in time"
+            return _SILENT
         except BusError as error:
             return str(error)
         return ""
@@ -97,7 +107,7 @@ class BusProbe:
                 heard.set()
 
         account = Account(client_id, shared.bus_username, shared.bus_password)
-        connection = await connect(self._bus, account, listen, max_size=_PACKET_MAX, v5=shared.bus_speaks_v5)
+        connection = await connect(self._bus, account, listen, max_size=_PACKET_MAX, v5=self._v5)
         try:
             await connection.subscribe([Subscription(self._topic.encode(), 0)])
             await connection.publish(self._topic, said, retain=False)
