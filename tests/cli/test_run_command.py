@@ -2,14 +2,10 @@
 
 import json
 import signal
-import socket
 import subprocess
 import time
 
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+from harness.mosquitto import free_port
 
 
 def status_when_it_answers(bare):
