@@ -148,11 +148,15 @@ class Gateway:
         return self.secrets[device_id]
 
     def wait_for_devices(self) -> None:
-        """Until the gateway, if it runs, knows all devices of `secrets`."""
+        """Until the gateway, if it runs, knows all devices of `secrets`; whoever started it."""
         detail = f"{len(self.secrets)} devices"
         deadline = time.monotonic() + 10
-        while self._process is not None and time.monotonic() < deadline:
-            if json.loads(self.health("/health")[1])["checks"]["store"]["detail"] == detail:
+        while time.monotonic() < deadline:
+            try:
+                health = json.loads(self.health("/health")[1])
+            except ConnectionRefusedError:
+                return
+            if health["checks"]["store"]["detail"] == detail:
                 return
             time.sleep(0.02)
 
