@@ -181,11 +181,11 @@ class Pump(ABC):
             meter.messages += 1
             return True
         if len(chunk) == 4 and chunk.startswith(_PUBACK):
-            returned = self.returned
-            if not self._between or returned.held:
+            returned, meter = self.returned, self.meter
+            if not self._between or returned.held or meter.messages >= meter.messages_left:
                 return False
             returned.acked1 += 1
-            self.meter.messages_left -= 1
+            meter.messages_left -= 1
             return True
         return False
 

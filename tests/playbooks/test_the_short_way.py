@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from harness import raw
 from harness.playbook import established, policy, shared
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.bridge import Bridge
@@ -93,6 +93,7 @@ def histories(draw, v5):
 
 
 @pytest.mark.parametrize("v5", [False, True])
+@settings(max_examples=500, deadline=None)
 @given(data=st.data())
 def test_the_short_way_and_the_long_one_give_and_count_the_same(v5, data):
     events = data.draw(histories(v5))
@@ -109,6 +110,18 @@ def test_most_chunks_go_the_short_way(qos):
     assert bridge.receive(DeviceBytes(message)) == [SendToBus(message)]
     assert bridge.established.passes(message)
     assert bridge.established.is_delivered(raw.ack(0x40, 7))
+
+
+@pytest.mark.parametrize("chunk", [raw.publish("ok", b"1"), raw.ack(0x40, 7)])
+def test_the_short_way_ends_where_the_second_is_spent(chunk):
+    """Acknowledgements too: sent one by one, they would pass without any bound."""
+    bridge = established(shared(policy(messages_per_second=5))).bridge
+    bridge.receive(DeviceBytes(raw.publish("ok", b"1")))
+    bridge.receive(Tick())
+    for _ in range(5):
+        assert bridge.established.passes(chunk)
+    assert not bridge.established.passes(chunk)
+    assert PauseDevice() in bridge.receive(DeviceBytes(chunk))
 
 
 def test_there_is_no_short_way_before_the_connack_and_after_the_end():
