@@ -20,7 +20,8 @@ import trustme
 
 from bench import accounts, measure
 from bench.load import Target
-from bench.process import Process, Unavailable, free_port, listening, program, version
+from bench.ports import free_port
+from bench.process import Process, Unavailable, listening, program, version
 from bench.tree import ROOT, Tree, this_checkout
 
 # So that the bus is never the limit: its answers leave at once, and it keeps and refuses nothing.

@@ -18,19 +18,6 @@ class Unavailable(Exception):
     """This server cannot be measured here; the text says why."""
 
 
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    while True:  # the kernel may name one twice in a row
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
-
-
 def program(*names: str) -> str:
     """The first of these programs that is installed; servers live in /usr/sbin."""
     for name in names:

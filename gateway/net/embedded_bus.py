@@ -6,9 +6,9 @@ credentials are drawn anew at each start and never leave this process.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
-import socket
 from dataclasses import dataclass
 
 from amqtt.broker import Broker
@@ -39,26 +39,37 @@ class EmbeddedBus:
     def __init__(self) -> None:
         self.username = "gateway"
         self.password = secrets.token_urlsafe(32)
-        self.port = _free_port()
+        # We listen ourselves: amqtt does not say which port it was given for 0.
         self._broker = Broker(
             {
-                "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}},
+                "listeners": {_LISTENER: {"type": "external", "bind": "127.0.0.1:0"}},
                 "plugins": {
                     f"{__name__}.OnlyTheGateway": {"username": self.username, "password": self.password},
                 },
             }
         )
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens once it was started."""
+        if self._server is None:
+            raise RuntimeError("the embedded bus was not started")
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
-        """Listen on loopback."""
+        """Listen on loopback, on a port that the system chooses."""
         await self._broker.start()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
     async def stop(self) -> None:
         """End all sessions; what it held is gone."""
+        if self._server is not None:
+            self._server.close()
         await self._broker.shutdown()
 
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._broker.stream_connected(reader, writer, _LISTENER)
 
-def _free_port() -> int:
-    # amqtt does not say which port it was given for 0.
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+
+_LISTENER = "default"  # amqtt wants one of this name

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from harness.mosquitto import free_port
+from bench.ports import free_port
 
 
 def status_when_it_answers(bare):

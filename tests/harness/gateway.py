@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from bench.ports import free_port
 from harness import warm
-from harness.mosquitto import free_port
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,21 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from bench.ports import free_port
+
 # Debian puts it where an ordinary user's PATH may not look.
 BINARY = os.environ.get("MOSQUITTO") or shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """One that nobody listens on, and that was not given before: the kernel may name one twice in a row."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 from harness import raw
 from harness.gateway import Gateway
-from harness.mosquitto import Mosquitto, free_port
+from harness.mosquitto import Mosquitto
+
+from bench.ports import free_port
 
 REFUSED = b"\x20\x02\x00\x05"
 

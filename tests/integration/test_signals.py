@@ -14,8 +14,9 @@ from typing import Any, cast
 import pytest
 from harness.device import SESSION_FOREVER, Device, code_of, join, spy
 from harness.gateway import BIN, Gateway
-from harness.mosquitto import Mosquitto, free_port
+from harness.mosquitto import Mosquitto
 
+from bench.ports import free_port
 from gateway.security.pki import ensure_server_certificate
 
 SHUTTING_DOWN = 0x8B

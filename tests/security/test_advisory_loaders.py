@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import structlog
 from harness.gateway import ROOT
-from harness.mosquitto import free_port
 
+from bench.ports import free_port
 from gateway.app import run
 from gateway.config import ConfigError, load_settings
 from gateway.provision import check, prepare

@@ -10,8 +10,9 @@ from itertools import cycle
 
 import pytest
 import structlog
-from harness.mosquitto import Mosquitto, free_port
+from harness.mosquitto import Mosquitto
 
+from bench.ports import free_port
 from gateway.mqtt.encode import encode_publish
 from gateway.mqtt.packets import Subscription, Version
 from gateway.net import bus_client

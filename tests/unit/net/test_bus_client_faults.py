@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from harness import raw
-from harness.mosquitto import free_port
 
+from bench.ports import free_port
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription, Version
 from gateway.net import bus_client
