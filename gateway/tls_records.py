@@ -73,6 +73,9 @@ _WAITING, _WAITING_LOW = 64, 16
 class TooLittleData(ssl.SSLError):
     """The peer sends records that yield nothing, or next to nothing."""
 
+    reason = ""
+    """OpenSSL says nothing here; an SSLError that it did not make has no such attribute."""
+
     def __str__(self) -> str:
         return str(self.args[-1])
 
@@ -168,32 +171,32 @@ class Connection(ssl.SSLObject):
 
     def do_handshake(self) -> None:
         """The next step of the handshake. What comes behind it stays: OpenSSL takes no more than it needs."""
-        incoming = self._incoming
+        incoming, take_step = self._incoming, self._sslobj.do_handshake  # type: ignore[attr-defined]
         if not incoming.pending:
-            super().do_handshake()
+            take_step()
             return
         data, at = memoryview(incoming.read()), 0
         try:
             while True:
-                end = at
-                while end < data.nbytes and end - at < _HANDSHAKE_PORTION:
-                    end, begun = self._end_of_record(data, end), end
-                    if end == begun:
+                begun = at
+                while at < data.nbytes and at - begun < _HANDSHAKE_PORTION:
+                    end, at = at, self._end_of_record(data, at)
+                    if at == end:
                         break
-                incoming.write(data[at:end])
-                moved, at = end - at, end
+                if self._records > _HANDSHAKE_RECORDS_MAX:
+                    raise TooLittleData("a handshake in too many records")
+                incoming.write(data[begun:at])
                 try:
-                    super().do_handshake()
+                    take_step()
                 except ssl.SSLWantReadError:
-                    if not moved:
+                    if at in (begun, data.nbytes):
                         raise
                 else:
                     self._left = 0  # what is left begins with a record
                     break
-                if self._records > _HANDSHAKE_RECORDS_MAX:
-                    raise TooLittleData("a handshake in too many records")
         finally:
-            incoming.write(data[at:])
+            if at < data.nbytes:
+                incoming.write(data[at:])
 
     def read(self, size: int = _RECORD_MAX, buffer: Any = None) -> Any:  # noqa: ARG002, ANN401
         """What the peer sent, `size` left aside. SSLWantReadError: there is no more, or not in this turn."""

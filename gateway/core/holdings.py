@@ -241,7 +241,10 @@ class Holder:
 
         `client_id` as the bus knows it.
         """
-        holding, key = self._holdings.find(self._device_id), key_of(client_id)
+        holding = self._holdings.find(self._device_id)
+        if not lifetime and (holding is None or not holding.sessions):
+            return True
+        key = key_of(client_id)
         kept = holding.sessions.get(key) if holding else None
         if kept is None:
             if not lifetime:

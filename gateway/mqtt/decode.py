@@ -93,27 +93,15 @@ def _read_protocol(reader: Reader) -> tuple[int, Version]:
     return level, Version.V311 if mqtt31 else Version(spoken)
 
 
-class _Silently:
-    """Faults in here are not answered. A class, for each connect enters it three times."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MqttError):
-            raise Unanswerable(str(error)) from None
-
-
-_silently = _Silently()
-
-
 def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Connect:
     mqtt31 = level & ~BRIDGE == 3
-    with _silently:
+    try:
         flags = reader.byte()
         if flags & 0x01 and not mqtt31:
             raise MalformedPacket("the reserved flag of CONNECT is set")  # [MQTT-3.1.2-3]
         keep_alive = reader.two_bytes()
+    except MqttError as error:
+        raise Unanswerable(str(error)) from None
     properties = NO_PROPERTIES
     if version is Version.V5:
         properties = _read_properties(reader, IN_CONNECT, most)
@@ -122,12 +110,14 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
     data = find(properties, PropertyId.AUTHENTICATION_DATA)
     if data is not None and find(properties, PropertyId.AUTHENTICATION_METHOD) is None:
         raise ProtocolError("Authentication Data without a method")  # MQTT 5, 3.1.2.11.10
-    with _silently:
+    try:
         client_id = reader.binary()
+    except MqttError as error:
+        raise Unanswerable(str(error)) from None
     if fault := _text_fault(client_id):
         raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = _read_will(reader, flags, version, most) if flags & 0x04 else None
-    with _silently:
+    try:
         if will is None and flags & 0x38:
             raise MalformedPacket("will flags without a will")  # [MQTT-3.1.2-11, MQTT-3.1.2-13]
         if version is Version.V311 and flags & 0xC0 == 0x40:
@@ -137,6 +127,8 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
         if username is not None and (fault := _text_fault(username)):
             raise MalformedPacket(f"the user name {fault}")
         password = reader.binary() if flags & 0x40 and (reader.left or not mqtt31) else None
+    except MqttError as error:
+        raise Unanswerable(str(error)) from None
     if reader.left:
         raise MalformedPacket("bytes behind the end of CONNECT")
     return Connect(
@@ -173,10 +165,12 @@ def _text_fault(text: bytes) -> str:
 def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list[Property]:
     """Of a CONNECT or its will, with a look at their values: the bus sees them after the login only."""
     properties = read_properties(reader, allowed, most)
-    with _silently:
+    try:
         for prop in properties:
             for text in prop.texts:
                 decode_utf8(text)
+    except MqttError as error:
+        raise Unanswerable(str(error)) from None
     for prop in properties:
         if fault := value_fault(prop):
             raise ProtocolError(fault)

@@ -109,9 +109,13 @@ class Reader:
 
     def binary(self) -> bytes:
         """Binary Data, without its length."""
-        size = self.two_bytes()
-        pos = self._advance(size)
-        return self.data[pos : pos + size]
+        data, pos, end = self.data, self.pos + 2, self.end
+        if pos <= end:
+            after = pos + (data[pos - 2] << 8 | data[pos - 1])
+            if after <= end:
+                self.pos = after
+                return data[pos:after]
+        raise MalformedPacket("a packet ends inside a field")
 
     def raw(self, count: int) -> bytes:
         """The next `count` bytes as they are."""

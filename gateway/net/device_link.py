@@ -62,6 +62,8 @@ _BUS_DEADLINE = 10.0
 """For the bus to accept the connection, and again to answer the CONNECT, in seconds."""
 _CLOSE_DEADLINE = 5.0
 """For the last bytes to leave, in seconds."""
+_ACKNOWLEDGE = 0.002
+"""For a CONNECT right behind the handshake, in seconds: nothing is to be acknowledged early then."""
 
 _TURN = Turn()
 _log = get_logger()
@@ -73,12 +75,12 @@ class DeviceLink(asyncio.Protocol):
     __slots__ = (
         "_bus",
         "_deadline",
-        "_deciding",
         "_door",
         "_method",
         "_paused",
         "_transport",
         "_unread",
+        "_waiting_for",
         "_why",
         "_write_paused",
         "address",
@@ -105,8 +107,8 @@ class DeviceLink(asyncio.Protocol):
         self._deadline = deadline
         self._transport: asyncio.Transport | None = None
         self._bus: BusLink | None = None
-        self._deciding: asyncio.Task[None] | None = None
-        """Its login, while that waits for a hash."""
+        self._waiting_for: asyncio.Task[None] | None = None
+        """Its login, while that waits for a hash; then its connection to the bus, while that is made."""
         self._paused = 0
         self._write_paused = False
         self._unread = 0
@@ -122,8 +124,14 @@ class DeviceLink(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         if (tls := tls_of(transport)) is not None:
             tls.watch(self._transport)
-        acknowledge_at_once(transport)
+            asyncio.get_running_loop().call_later(_ACKNOWLEDGE, self._acknowledge)
         self._door.arrived(self)
+
+    @contained
+    def _acknowledge(self) -> None:
+        """The client may hold its CONNECT back until the end of its handshake is acknowledged."""
+        if self._transport is not None and self.bridge.phase is Phase.AWAIT_CONNECT:
+            acknowledge_at_once(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """A chunk from the device."""
@@ -164,8 +172,8 @@ class DeviceLink(asyncio.Protocol):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
             if self.device is not None:
                 self._door.tell(self, Report("session", "refused", self._why))
-        if self._deciding is not None:
-            self._deciding.cancel()  # its place in the queue is another's
+        if self._waiting_for is not None:
+            self._waiting_for.cancel()  # its place in the queue is another's
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -261,8 +269,8 @@ class DeviceLink(asyncio.Protocol):
                 self.pause_reading(AUTHENTICATING)
                 self._authenticate(command)
             case OpenBus(connect):
-                self._deadline = self._door.now() + 2 * _BUS_DEADLINE
-                self._door.tasks.start(contain(self, self._open_bus(connect)))
+                self._deadline = self._door.now() + _BUS_DEADLINE
+                self._waiting_for = self._door.tasks.start(contain(self, self._open_bus(connect)))
             case Established():
                 if (tls := tls_of(self._transport)) is not None and self.bridge.meter and self.device:
                     tls.trust(TlsAccount(self.bridge.meter, self._door.turns, self.device.device_id))
@@ -344,7 +352,7 @@ class DeviceLink(asyncio.Protocol):
             door.shared.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            self._deciding = door.tasks.start(contain(self, self._verify(command, certificate)))
+            self._waiting_for = door.tasks.start(contain(self, self._verify(command, certificate)))
 
     async def _verify(self, command: Authenticate, certificate: str | None) -> None:
         door = self._door
@@ -361,7 +369,7 @@ class DeviceLink(asyncio.Protocol):
             self._refuse(refused)
             return
         finally:
-            self._deciding = None  # a task is a kibibyte
+            self._waiting_for = None  # a task is a kibibyte
         door.shared.counters.logins_verified += 1
         self._admit(admission)
 
@@ -411,17 +419,18 @@ class DeviceLink(asyncio.Protocol):
         bus = self._door.bus
         link = BusLink(self)
         try:
-            async with asyncio.timeout(_BUS_DEADLINE):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: link, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
-                )
-        except (OSError, TimeoutError) as error:
-            why = str(error) or "no answer in time"
-            bus.failed(why)
-            self._door.shared.counters.bus_connect_failures += 1
-            _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
-            self.receive(BusUnavailable())
+            await asyncio.get_running_loop().create_connection(
+                lambda: link, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
+            )
+        except asyncio.CancelledError:
+            if link.transport is not None:
+                link.transport.abort()
+            raise
+        except OSError as error:
+            self._bus_failed(str(error), asked=False)
             return
+        finally:
+            self._waiting_for = None
         self._bus = link
         bus.answered()
         if self.bridge.phase is not Phase.OPENING_BUS or link.transport is None:
@@ -429,6 +438,13 @@ class DeviceLink(asyncio.Protocol):
             return
         self._deadline = self._door.now() + _BUS_DEADLINE
         link.transport.write(connect)
+
+    def _bus_failed(self, why: str, *, asked: bool) -> None:
+        """The bus could not be reached; `asked`: it was, and did not answer the CONNECT."""
+        self._door.bus.failed(why)
+        self._door.shared.counters.bus_connect_failures += 1
+        _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
+        self.receive(BusUnavailable(asked=asked))
 
     def _close_bus(self) -> None:
         if self._bus is not None and self._bus.transport is not None:
@@ -455,9 +471,11 @@ class DeviceLink(asyncio.Protocol):
         elif phase is Phase.AUTHENTICATING:
             self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
         elif phase is Phase.OPENING_BUS:
-            self._door.bus.failed("it accepts connections but does not answer")
-            self._door.shared.counters.bus_connect_failures += 1
-            self.receive(BusUnavailable(asked=True))
+            if self._waiting_for is not None:
+                self._waiting_for.cancel()
+                self._bus_failed("no answer in time", asked=False)
+            else:
+                self._bus_failed("it accepts connections but does not answer", asked=True)
         else:
             self.abort("its last bytes could not leave")
 

@@ -50,7 +50,9 @@ class Listener:
         self._pending: dict[asyncio.Task[None], None] = {}
         self._turn = 0
         self._next_turn = 0
-        self._settling = 0
+        self._newest = 0.0
+        """When the last newcomer began, by the loop's clock."""
+        self._is_settling = False
 
     @property
     def port(self) -> int:
@@ -130,14 +132,19 @@ class Listener:
 
     def _with_mapped_buffer(self, link: DeviceLink) -> DeviceLink:
         # Called right before the TLS buffer is made. Dialled back soon after the last newcomer.
-        self._settling += 1
-        map_large_blocks(wanted=True)
-        asyncio.get_running_loop().call_later(_SETTLE, self._settled)
+        self._newest = self._door.now()
+        if not self._is_settling:
+            self._is_settling = True
+            map_large_blocks(wanted=True)
+            asyncio.get_running_loop().call_later(_SETTLE, self._settle)
         return link
 
-    def _settled(self) -> None:
-        self._settling -= 1
-        if not self._settling:
+    def _settle(self) -> None:
+        left = self._newest + _SETTLE - self._door.now()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._settle)
+        else:
+            self._is_settling = False
             map_large_blocks(wanted=False)
 
     async def tick(self) -> None:

@@ -161,6 +161,15 @@ def few(gateway: Gateway) -> ssl.SSLContext:
     return context
 
 
+def in_crumbs(gateway: Gateway) -> bytes:
+    """A ClientHello in records of one byte each."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        gateway.tls().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    hello = outgoing.read()
+    return b"".join(hello[:3] + b"\0\1" + bytes([byte]) for byte in hello[5:])
+
+
 HANDSHAKES: dict[str, tuple[Callable[[Gateway, str], None], str]] = {
     "MQTT without TLS": (lambda g, s: plain(g, s, raw.connect("c")), "a plain-text client on the TLS port"),
     "MQTT 5 without TLS": (
@@ -174,6 +183,7 @@ HANDSHAKES: dict[str, tuple[Callable[[Gateway, str], None], str]] = {
     ),
     "TLS 1.1": (lambda g, s: tls(g, s, old(g)), "it needs TLS 1.2 or 1.3"),
     "no cipher suite in common": (lambda g, s: tls(g, s, few(g)), "no cipher suite in common"),
+    "too many records": (lambda g, s: plain(g, s, in_crumbs(g)), "a handshake in too many records"),
 }
 
 
