@@ -132,8 +132,6 @@ class Connection(ssl.SSLObject):
         self._left = self._size = self._records = 0
         """Bytes of the record under way that are still to come; its size; records so far."""
         self._empty = self._overhead = self._dropped = 0
-        self._arrived = self._paid = 0
-        """Bytes that came and are being read, and what of them data has paid for."""
         self._idle = 0
         self._since = 0.0
         self._allowance = _OVERHEAD_OLDER
@@ -204,31 +202,46 @@ class Connection(ssl.SSLObject):
             raise ValueError("data is copied here, never read into a buffer of the caller's")
         if self._is_strict:
             return self._read_strictly()
-        if not self._arrived:
-            arrived = self._incoming.pending
-            if arrived > self._portion or arrived > self._caution.most:
-                return self._read_in_portions()
-            self._arrived = arrived
-        elif not self._incoming.pending:
-            # OpenSSL has it all, and a read takes a whole record: it could only say no, which costs more.
-            self._settle()
+        incoming = self._incoming
+        arrived = incoming.pending
+        if arrived > self._portion or arrived > self._caution.most:
+            return self._read_in_portions()
+        if not arrived:
+            # OpenSSL has nothing left, for a read takes a whole record: it could only say no, at a price.
             raise ssl.SSLWantReadError
         try:
             data = self._take(_RECORD_MAX)
         except ssl.SSLWantReadError:
-            self._settle()
+            self._count(arrived, 0)
             raise
-        self._paid += len(data) + self._allowance
+        if incoming.pending:
+            return self._read_more(data, arrived)
+        spent = arrived - len(data) - self._allowance
+        if spent > 0 or self._idle:
+            self._count(spent, 0)
         return data
 
     # A known peer
 
-    def _settle(self) -> None:
-        """All that arrived was taken: what of it data has not paid for counts."""
-        spent = self._arrived - self._paid
-        self._arrived = self._paid = 0
+    def _read_more(self, data: bytes, arrived: int) -> bytes:
+        """The records behind the first, which gave `data`: `arrived` bytes in all, less than a portion."""
+        incoming, take = self._incoming, self._take
+        chunks = [data]
+        try:
+            while data and incoming.pending:
+                data = take(_RECORD_MAX)
+                chunks.append(data)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            return self._ends_with(chunks, error)
+        if not data:
+            return self._ends_with(chunks[:-1], b"")
+        given = b"".join(chunks)
+        spent = arrived - len(given) - len(chunks) * self._allowance
         if spent > 0 or self._idle:
             self._count(spent, 0)
+        return given
 
     def _count(self, taken: int, given: int) -> None:
         """So many bytes were taken, overhead left out, and so many of data came of them."""

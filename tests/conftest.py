@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
+from hypothesis import settings
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture

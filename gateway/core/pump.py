@@ -33,6 +33,8 @@ _REMEMBERED_MAX = 1024
 
 _PUBACK = b"\x40\x02"
 """How a PUBACK in its short form begins: four bytes, and all is well."""
+_FEW = 32
+"""Messages of one chunk that pass together without a look at whose turn it is."""
 _NOT_KNOWN = b"not known"
 """Compared by identity."""
 
@@ -164,28 +166,35 @@ class Pump(ABC):
         raise PacketTooLarge("the packet is longer than allowed here")
 
     def alike(self, chunk: bytes) -> bool:
-        """Whether a chunk is one message like the last allowed one, or one PUBACK, and goes on as it came.
+        """Whether a chunk is a few messages like the last allowed one, or PUBACKs, and goes on as it came.
 
-        Most chunks of most devices are. It is counted then, and nothing more is to be done here: neither
-        `out` nor `answers` changes. False leaves it to `feed`.
+        Most chunks of most devices are, and most hold one. It is counted then, and nothing more is to be done
+        here: neither `out` nor `answers` changes. False leaves it to `feed`.
         """
-        if len(chunk) == self._size and chunk.startswith(self._head):
-            meter = self.meter
-            if not self._between or meter.messages >= meter.messages_left:
+        length, size, meter = len(chunk), self._size, self.meter
+        if chunk.startswith(self._head):
+            few = 1
+            if length != size:
+                few, rest = divmod(length, size)
+                if rest or few > _FEW or self._end_of_alike(chunk, size, length) != length:
+                    return False
+            if not self._between or meter.messages + few > meter.messages_left:
                 return False
             at = self._id_at
             if at:
                 if not (chunk[at] or chunk[at + 1]) or not chunk.startswith(self._tail, at + 2):
                     return False
-                self.ledger.passed1 += 1
-            meter.messages += 1
+                self.ledger.passed1 += few
+            meter.messages += few
             return True
-        if len(chunk) == 4 and chunk.startswith(_PUBACK):
-            returned, meter = self.returned, self.meter
-            if not self._between or returned.held or meter.messages >= meter.messages_left:
+        if chunk.startswith(_PUBACK) and length <= 4 * _FEW and not length & 3:
+            few, returned = length >> 2, self.returned
+            if not self._between or returned.held or meter.messages + few > meter.messages_left:
                 return False
-            returned.acked1 += 1
-            meter.messages_left -= 1
+            if few > 1 and _behind_acks(chunk, 0, length) != length:
+                return False
+            returned.acked1 += few
+            meter.messages_left -= few
             return True
         return False
 
@@ -256,8 +265,12 @@ class Pump(ABC):
         try:
             while pos < stop:
                 if chunk.startswith(head, pos) and pos + same <= end:
-                    nxt = self._behind_alike(chunk, pos, stop)
+                    nxt = self._end_of_alike(chunk, pos, stop)
                     if nxt > pos:
+                        passed = (nxt - pos) // same
+                        meter.messages += passed
+                        if self._id_at:
+                            self.ledger.passed1 += passed
                         pos = nxt
                         continue
                 if chunk.startswith(_PUBACK, pos) and not returned.held and pos + 4 <= end:
@@ -319,28 +332,22 @@ class Pump(ABC):
         if pos < end and self._between and not self.stopped:
             self._wait(chunk, pos)
 
-    def _behind_alike(self, chunk: bytes, pos: int, stop: int) -> int:
+    def _end_of_alike(self, chunk: bytes, pos: int, stop: int) -> int:
         """Where the messages from `pos` on end that are like the last allowed one, and begin before `stop`.
 
-        They are counted. `pos` itself if there is none: it begins alike, and needs a look.
+        `pos` itself if there is none: it begins alike, and needs a look.
         """
         head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
         starts = chunk.startswith
         whole = range(pos, min(stop, len(chunk) - same + 1), same)
         for at in whole:
             if not starts(head, at):
-                break
+                return at
             if id_at:
                 id_pos = at + id_at
                 if not (chunk[id_pos] or chunk[id_pos + 1]) or (tail and not starts(tail, id_pos + 2)):
-                    break
-        else:
-            at = pos + len(whole) * same
-        passed = (at - pos) // same
-        self.meter.messages += passed
-        if id_at:
-            self.ledger.passed1 += passed
-        return at
+                    return at
+        return pos + len(whole) * same
 
     def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """What `handle` would say of a PUBLISH of QoS 0 or 1 without properties, on a topic seen before.

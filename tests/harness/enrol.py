@@ -55,6 +55,12 @@ def enrol_with_labels(
     gateway.wait_for_devices()
 
 
+def disable(gateway: Gateway, device: str) -> None:
+    """Disable a device; the gateway knows it when this returns."""
+    in_store(gateway, lambda store: store.set_enabled(device, enabled=False))
+    enrol(gateway, **{f"after_{device}": "full"})  # changes are followed in their order
+
+
 def change_row(gateway: Gateway, device: str, column: str, value: str) -> float:
     """Another program's change to a device: its row and a line in the log of changes.
 

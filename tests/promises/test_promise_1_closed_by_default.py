@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import raw
 from harness.device import Device, join, spy
-from harness.enrol import enrol, in_store
+from harness.enrol import disable, enrol
 from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
 
@@ -60,7 +60,7 @@ def test_nobody_comes_in_without_the_right_secret(house: tuple[Mosquitto, Gatewa
     _, gateway = house
     off = f"off-{v5}"
     enrol(gateway, **{off: "full"})
-    in_store(gateway, lambda store: store.set_enabled(off, enabled=False))
+    disable(gateway, off)
     secret = gateway.secrets["full"]
     attempts: list[dict[str, object]] = [
         {"username": "nobody", "password": secret},

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from harness import raw
 from harness.device import Device, join
-from harness.enrol import enrol, in_store
+from harness.enrol import disable, enrol, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
@@ -51,7 +51,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mosquitto,
     try:
         gateway.start()
         enrol(gateway, n="narrow", full="full", off="full", leaver="full", guessed="full")
-        in_store(gateway, lambda store: store.set_enabled("off", enabled=False))
+        disable(gateway, "off")
         yield bus, gateway
     finally:
         gateway.kill()
