@@ -1,6 +1,8 @@
-"""What passes by `Session.passes` or `is_delivered` alone leaves all as if it had gone the long way."""
+"""What passes by `Session.passes` or `is_delivered` alone leaves all as if each packet had been looked at."""
 
 from __future__ import annotations
+
+from unittest.mock import patch
 
 import pytest
 from harness import raw
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.core.bridge import Bridge
 from gateway.core.commands import AwaitTurn, Command, PauseDevice, SendToBus, SendToDevice
 from gateway.core.events import BusBytes, DeviceBytes, Event, Tick, Turn
+from gateway.core.pump import Pump
 
 DATA = (DeviceBytes, BusBytes)
 
@@ -26,8 +29,10 @@ def short(bridge: Bridge, event: Event) -> list[Command]:
     return bridge.receive(event)
 
 
-def receive(bridge: Bridge, event: Event) -> list[Command]:
-    return bridge.receive(event)
+def long(bridge: Bridge, event: Event) -> list[Command]:
+    """Nothing is like the last message."""
+    with patch.object(Pump, "alike", lambda *_: False):
+        return bridge.receive(event)
 
 
 def trace(way, version, limits, events):
@@ -46,7 +51,7 @@ def trace(way, version, limits, events):
         while AwaitTurn() in commands:
             told.append(commands)
             on.budgets.work.begin()
-            commands = bridge.receive(Turn())
+            commands = way(bridge, Turn())
         paused = paused or PauseDevice() in commands
         told.append(commands)
     session = bridge._session
@@ -63,9 +68,9 @@ def pieces(v5):
         raw.publish(topic, payload, qos=qos, packet_id=packet_id, v5=v5)
         for topic in ("ok", "ok/1", "other", "private/1")
         for payload in (b"1", b"2", b"longer")
-        for qos, packet_id in ((0, 0), (1, 7), (1, 8))
+        for qos, packet_id in ((0, 0), (1, 7), (1, 8), (1, 0))
     ]
-    acks = [raw.ack(0x40, 7)] * 2 + [raw.ack(0x40, 9)]
+    acks = [raw.ack(0x40, 7)] * 2 + [raw.ack(0x40, 9), raw.ack(0x50, 7)]
     return [*messages, *messages[:6], *acks, raw.PINGREQ, b"".join(messages[:4])]
 
 
@@ -84,7 +89,14 @@ def histories(draw, v5):
         chunk = draw(st.sampled_from(given_pieces))
         times = draw(st.integers(1, 4))
         cut = draw(st.sampled_from([0, 0, 0, 1, 5]))
-        if cut:
+        together = draw(st.sampled_from([0, 0, 2, 3, 31, 32, 33, 40]))
+        if together:
+            # Some of the same kind in one chunk, one of which may be another.
+            several = [chunk] * together
+            if draw(st.booleans()):
+                several[draw(st.integers(0, together - 1))] = draw(st.sampled_from(given_pieces))
+            events.append(event(b"".join(several)))
+        elif cut:
             chunk = chunk * times
             events += [event(chunk[:cut]), event(chunk[cut:])] if len(chunk) > cut else [event(chunk)]
         else:
@@ -97,8 +109,9 @@ def histories(draw, v5):
 @given(data=st.data())
 def test_the_short_way_and_the_long_one_give_and_count_the_same(v5, data):
     events = data.draw(histories(v5))
-    limits = data.draw(st.sampled_from([{}, {"messages_per_second": 5}, {"bytes_per_second": 60}]))
-    assert trace(short, v5, limits, events) == trace(receive, v5, limits, events)
+    few = [{"messages_per_second": 5}, {"messages_per_second": 35}, {"bytes_per_second": 60}]
+    limits = data.draw(st.sampled_from([{}, *few]))
+    assert trace(short, v5, limits, events) == trace(long, v5, limits, events)
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -112,16 +125,26 @@ def test_most_chunks_go_the_short_way(qos):
     assert bridge.established.is_delivered(raw.ack(0x40, 7))
 
 
-@pytest.mark.parametrize("chunk", [raw.publish("ok", b"1"), raw.ack(0x40, 7)])
-def test_the_short_way_ends_where_the_second_is_spent(chunk):
+@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("packet", [raw.publish("ok", b"1"), raw.ack(0x40, 7)])
+def test_the_short_way_ends_where_the_second_is_spent(packet, together):
     """Acknowledgements too: sent one by one, they would pass without any bound."""
     bridge = established(shared(policy(messages_per_second=5))).bridge
     bridge.receive(DeviceBytes(raw.publish("ok", b"1")))
     bridge.receive(Tick())
-    for _ in range(5):
+    chunk = packet * together
+    for _ in range(5 // together):
         assert bridge.established.passes(chunk)
     assert not bridge.established.passes(chunk)
     assert PauseDevice() in bridge.receive(DeviceBytes(chunk))
+
+
+@pytest.mark.parametrize("packet", [raw.publish("ok", b"1"), raw.ack(0x40, 7)])
+def test_many_in_one_chunk_wait_for_their_turn(packet):
+    session = established().bridge.established
+    session.device_bytes(raw.publish("ok", b"1"))
+    assert session.passes(packet * 32)
+    assert not session.passes(packet * 33)
 
 
 def test_there_is_no_short_way_before_the_connack_and_after_the_end():
