@@ -308,7 +308,7 @@ class Connection(ssl.SSLObject):
             return self._ends_with([], self._last)
         if self._transport is None or self._transport.is_closing():
             self._drop()
-        if self._is_resting:
+        if self._is_resting or not self._incoming.pending:
             raise ssl.SSLWantReadError
         if self._is_known:
             return self._read_in_portions()

@@ -413,6 +413,8 @@ class Pump(ABC):
         meter.budget.hold(size, meter.work)
 
     def _let_go(self) -> None:
+        if not self._held:
+            return
         meter = self.meter
         meter.budget.held -= self._held
         meter.work.held -= self._held

@@ -508,7 +508,7 @@ class DeviceLink(asyncio.Protocol):
 
     def _note(self, event: str, **said: str | None) -> None:
         """A line of its own for a device, within bounds; of strangers there may be any number."""
-        device = self.device
+        device, log = self.device, self._door.log
         worth = device is not None and self._door.connects.worth_a_line(device.device_id, self.host)
-        tell = _log.info if worth else _log.debug
+        tell = log.info if worth else log.debug
         tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

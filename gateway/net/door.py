@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from structlog.typing import FilteringBoundLogger
+
 from gateway.core.addresses import shown
 from gateway.core.bridge import Phase
 from gateway.core.commands import Call, Report
@@ -24,6 +26,7 @@ from gateway.net.turned_away import TurnedAway
 from gateway.net.turns import Turns
 from gateway.net.unread import Unread
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.logs import get_logger
 from gateway.security.login import Login
 
 if TYPE_CHECKING:
@@ -75,6 +78,8 @@ class Door:
     """Established connections for which the system gives file descriptors."""
     connects: Connects = field(default_factory=Connects)
     """What of connections that come and go is told."""
+    log: FilteringBoundLogger = field(default_factory=lambda: get_logger().bind())
+    """For what is written of each connection: made once, for to make one takes longer than most lines."""
     turned_away: TurnedAway = field(default_factory=TurnedAway)
     """What of strangers is told."""
     links: set[DeviceLink] = field(default_factory=set)
