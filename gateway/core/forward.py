@@ -127,6 +127,9 @@ class Forward(Pump):
             return self._publish(data, pos, body, end)
         if data[pos] >> 4 == PacketType.CONNECT:
             raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
+        if data[pos] & 0xE0 == 0xC0 and end > body:
+            # By its length alone, before anything else of it, as Mosquitto since 2.0.
+            raise Unanswerable("a PINGREQ or PINGRESP that is not empty")  # MQTT 5, 3.12.2 and 3.13.2
         kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)
