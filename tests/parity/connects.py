@@ -32,6 +32,11 @@ def _of_size(size: int) -> Callable[[Side], bytes]:
     return build
 
 
+def _of_one_that_may_seal(side: Side) -> bytes:
+    username, password = side.door.sealed
+    return side.connect_packet(username=username, password=password)
+
+
 def _cut(count: int) -> Callable[[Side], bytes]:
     """A CONNECT whose body ends after so many bytes."""
 
@@ -67,6 +72,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     ("will QoS 3", BOTH, _with(will=("t", b"x", 3, False))),
     ("will flag without will", BOTH, _with(flags=0x04)),
     ("password without a user name", V311, _with(username=None, password=b"x")),
+    ("of one that may seal", BOTH, _of_one_that_may_seal),
     ("user name of nobody", BOTH, _with(username=b"nobody", password=b"x")),
     ("user name without a password", BOTH, _with(username=b"parity", password=None)),
     ("user name not UTF-8", BOTH, _with(username=b"\xff\xfe")),

@@ -139,6 +139,7 @@ _PACKETS: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     ("publish properties cut in length", V5, lambda s: raw.packet(0x30, raw.text("t") + b"\x80")),
     ("publish no topic, no alias", V5, lambda s: _publish(s, 0x30, b"")),
     ("publish unknown alias", V5, lambda s: _publish(s, 0x30, b"", props=b"\x23\x00\x03")),
+    ("publish longer than the bus takes", BOTH, lambda s: s.publish(s.topic, bytes(2_000_000))),
     ("publish length of five bytes", BOTH, lambda s: b"\x30\xff\xff\xff\xff\x01" + bytes(9)),
     ("puback flags", BOTH, lambda s: raw.packet(0x41, _id())),
     ("puback unknown", BOTH, lambda s: raw.packet(0x40, _id(77))),

@@ -26,6 +26,18 @@ _AT_ONCE = 16
 _ONE_DEVICE = "sessions = 10_000\nconnections_per_device = 1_000\nconnects_per_minute = 100_000\n"
 """It has the sessions of all scenarios."""
 
+_AS_2_1 = "max_packet_size 2000000\n"
+"""The default of Mosquitto 2.1, which its CONNACKs say."""
+# Below what "#" does not take in: what sealing adds changes the CONNACKs of those who may publish there.
+_SENSITIVE = """[[sensitive]]
+topics = ["$sealed/#"]
+"""
+_SEALED_ROLE = """description = "One whose messages may have to be sealed."
+[[allow]]
+actions = ["publish"]
+topics = ["$sealed/#"]
+"""
+
 _ALL: dict[str, tuple[bool, Scenario]] = {
     f"{name} [{'5' if v5 else '3.1.1'}]": (v5, scenario)
     for part in (timed, sessions, delivery, subscribing, connects, malformed)
@@ -38,15 +50,16 @@ _ALL: dict[str, tuple[bool, Scenario]] = {
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Trace, Trace]]]:
     """What every scenario gave, directly and through the gateway."""
     folder = tmp_path_factory.mktemp("parity")
-    alone, bus = Mosquitto(folder / "alone").start(), Mosquitto(folder / "bus").start()
+    alone, bus = (Mosquitto(folder / name, settings=_AS_2_1).start() for name in ("alone", "bus"))
     gateway = Gateway(folder / "gateway", bus.port)
     gateway.write_policy("limits.toml", _ONE_DEVICE)
-    # What sealing adds would lower the Maximum Packet Size of a CONNACK, which Mosquitto 2.1 sends.
-    gateway.write_policy("encryption.toml", "sensitive = []\n")
+    gateway.write_policy("encryption.toml", _SENSITIVE)
+    gateway.write_policy("roles/sealed.toml", _SEALED_ROLE)
     try:
         secret = gateway.start().add_device("parity")
         direct = Door(alone.port)
-        through = Door(gateway.port, gateway.tls(), b"parity", secret.encode())
+        sealed = gateway.add_device("sealed", "full", "sealed")
+        through = Door(gateway.port, gateway.tls(), b"parity", secret.encode(), (b"sealed", sealed.encode()))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             running: dict[str, list[Future[Trace]]] = {
                 name: [pool.submit(_run, door, f"p{number}", v5, scenario) for door in (direct, through)]
