@@ -91,6 +91,7 @@ class Terms:
     """What the bus was given for later."""
     enhanced: bool
     """Whether it is the CONNECT's Authentication Method that authenticates: `gateway-jwt`."""
+    mqtt31: bool = False
 
     @property
     def delivered_max_size(self) -> int:
@@ -136,6 +137,7 @@ def terms_of(connect: Connect, shared: Shared) -> Terms:
         assigned=None if connect.client_id else shared.new_client_id().encode(),
         will=None,
         enhanced=bool(find(properties, PropertyId.AUTHENTICATION_METHOD)),
+        mqtt31=connect.is_mqtt31,
     )
 
 

@@ -143,6 +143,9 @@ class Forward(Pump):
         if data[pos] & 0xE0 == 0xC0 and end > body:
             # By its length alone, before anything else of it, as Mosquitto since 2.0.
             raise Unanswerable("a PINGREQ or PINGRESP that is not empty")  # MQTT 5, 3.12.2 and 3.13.2
+        if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
+            # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.
+            return self._pubrel(data, body, end)
         kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)
