@@ -10,6 +10,7 @@ _CONNECT_MALFORMED = ("20 03 00 81 00", "(closed)")
 _CONNECT_PROTOCOL_ERROR = ("20 03 00 82 00", "(closed)")
 _NOT_AUTHORIZED = ("20 02 00 05", "(closed)")
 _NOT_AUTHORIZED_5 = ("20 03 00 87 00", "(closed)")
+_DENIED = (b"\x40\x3a\0\1\x87\x36\x1f\0\x33No rule allows the device to publish to this topic.").hex(" ")
 _CONNECT_BAD_ID = ("20 03 00 85 00", "(closed)")
 
 OWN: dict[str, tuple[str, ...]] = {
@@ -24,6 +25,8 @@ OWN: dict[str, tuple[str, ...]] = {
     "connect user name of nobody [5]": _NOT_AUTHORIZED_5,
     "connect user name without a password [3.1.1]": _NOT_AUTHORIZED,
     "connect user name without a password [5]": _NOT_AUTHORIZED_5,
+    # A refusal says why (DESIGN: Denied PUBLISH). No rule reaches below $share; Mosquitto refuses it bare.
+    "publish topic share [5]": (_DENIED, "d0 00"),
     # Sealed a message is longer: what is announced leaves room for it (DESIGN: Parity, in detail).
     "connect of one that may seal [5]": ("20 0e 00 00 0b 22 00 0a 27 00 16 df 9b 21 00 14", "d0 00"),
     # 64 KiB before authentication, and no more (promise 7).

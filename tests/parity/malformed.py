@@ -46,6 +46,8 @@ _BAD_NAMES = {
     "byte order mark": b"\xef\xbb\xbfa",
     "4 bytes": b"\xf0\x9f\x98\x80",
     "C1": b"a\xc2\x85b",
+    "share": b"$share/g/t",
+    "$SYS": b"$SYS/broker/uptime",
 } | {f"UTF-8 {i}": one for i, one in enumerate(_BAD_UTF8)}
 # No topic of the table above matches one of these: the scenarios run at the same time.
 _BAD_FILTERS = {
