@@ -200,3 +200,10 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     "aliases offered by the client [5]": ("d0 00",),
 }
 """What the gateway answers last, and Mosquitto 2.1 has something that an older one has not."""
+
+SETTINGS = (
+    "allow_zero_length_clientid false [3.1.1]",
+    "allow_zero_length_clientid false [5]",
+    "auto_id_prefix x- [5]",
+)
+"""Of the bus, about clients without an id: the gateway gives them one (README: Devices) and lets them in."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from harness.gateway import Gateway
@@ -106,6 +107,27 @@ def test_the_same_as_on_mosquitto(
     else:
         assert tuple(text for _, text in through)[-len(other) :] == other
         assert through != direct, "there is no difference any more"
+
+
+@pytest.mark.parametrize("named", differences.SETTINGS)
+def test_a_setting_of_the_bus_that_does_not_reach_devices(
+    named: str, tmp_path: Path, start_gateway: Callable[..., Gateway]
+) -> None:
+    setting, _, version = named.rpartition(" ")
+    bus = Mosquitto(tmp_path / "bus", settings=setting).start()
+    try:
+        gateway = start_gateway(bus.port)
+        secret = gateway.add_device("parity")
+        doors = Door(bus.port), Door(gateway.port, gateway.tls(), b"parity", secret.encode())
+        direct, through = (_run(door, "", version == "[5]", _without_an_id) for door in doors)
+        assert [text for _, text in through][1:] == ["d0 00"]
+        assert through != direct, "there is no difference any more"
+    finally:
+        bus.kill()
+
+
+def _without_an_id(side: Side) -> None:
+    side.open("a").ask(side.connect_packet(""))
 
 
 def test_no_difference_is_listed_that_no_scenario_shows() -> None:
