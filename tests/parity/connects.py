@@ -149,6 +149,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
             "response information 2": b"\x19\x02",
             "response information twice": b"\x19\x01\x19\x01",
             "user": b"\x26\x00\x01a\x00\x01b" * 3,
+            "user, 257 times": b"\x26\x00\x01a\x00\x01b" * 257,
             "user not UTF-8": b"\x26\x00\x01\xff\x00\x01b",
             "user with NUL": b"\x26\x00\x01\0\x00\x01b",
             "user cut": b"\x26\x00\x01a",

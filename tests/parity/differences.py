@@ -29,6 +29,8 @@ OWN: dict[str, tuple[str, ...]] = {
     "publish topic share [5]": (_DENIED, "d0 00"),
     # Sealed a message is longer: what is announced leaves room for it (DESIGN: Parity, in detail).
     "connect of one that may seal [5]": ("20 0e 00 00 0b 22 00 0a 27 00 16 df 9b 21 00 14", "d0 00"),
+    # As few of what is read before anybody has logged in (promise 7, README: Devices).
+    "connect property user, 257 times [5]": ("20 03 00 97 00", "(closed)"),
     # 64 KiB before authentication, and no more (promise 7).
     "connect of 65,537 bytes [3.1.1]": _CLOSED,
     "connect of 65,537 bytes [5]": _CLOSED,
@@ -201,9 +203,12 @@ WITHOUT: dict[str, tuple[str, ...]] = {
 }
 """What the gateway answers last, and Mosquitto 2.1 has something that an older one has not."""
 
-SETTINGS = (
-    "allow_zero_length_clientid false [3.1.1]",
-    "allow_zero_length_clientid false [5]",
-    "auto_id_prefix x- [5]",
-)
-"""Of the bus, about clients without an id: the gateway gives them one (README: Devices) and lets them in."""
+SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    # Clients without an id: the gateway gives them one (README: Devices) and lets them in.
+    "allow_zero_length_clientid false [3.1.1]": ("", ("d0 00",)),
+    "allow_zero_length_clientid false [5]": ("", ("d0 00",)),
+    "auto_id_prefix x- [5]": ("", ("d0 00",)),
+    # The device id that stands before the client id on the bus (DESIGN: Client id) is too much for this one.
+    "max_packet_size 118 [5]": ("i" * 100, _CLOSED),
+}
+"""Of the bus, and what the gateway answers last to a CONNECT with this client id."""
