@@ -91,6 +91,7 @@ class Terms:
     """What the bus was given for later."""
     enhanced: bool
     """Whether it is the CONNECT's Authentication Method that authenticates: `gateway-jwt`."""
+    mqtt31: bool = False
 
     @property
     def delivered_max_size(self) -> int:
@@ -109,7 +110,7 @@ class Terms:
 def check_connect(connect: Connect, shared: Shared) -> None:
     """What is refused whoever it is. Raises ConnectRefused."""
     method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
-    if method not in {None, TOKEN_METHOD}:
+    if method and method != TOKEN_METHOD:  # an empty one is none, as on Mosquitto
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
     if not connect.client_id and connect.is_mqtt31:
         raise ConnectRefused("MQTT 3.1 knows no empty client id", Reason.CLIENT_IDENTIFIER_NOT_VALID)
@@ -135,7 +136,8 @@ def terms_of(connect: Connect, shared: Shared) -> Terms:
         explain=find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0,
         assigned=None if connect.client_id else shared.new_client_id().encode(),
         will=None,
-        enhanced=find(properties, PropertyId.AUTHENTICATION_METHOD) is not None,
+        enhanced=bool(find(properties, PropertyId.AUTHENTICATION_METHOD)),
+        mqtt31=connect.is_mqtt31,
     )
 
 

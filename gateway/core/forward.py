@@ -14,6 +14,7 @@ from gateway.core.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.core.envelope import Sealer
 from gateway.core.holdings import Holder, Kind
 from gateway.core.judge import Judge
+from gateway.core.limits import ANY_SIZE
 from gateway.core.policy import Action, Decision
 from gateway.core.pump import Pump, check_first_byte
 from gateway.core.routes import Route, keep, topic_text
@@ -62,6 +63,7 @@ class Forward(Pump):
         "_terms",
         "alias_max",
         "asked",
+        "bus_max_size",
         "pings",
         "renewable",
     )
@@ -101,6 +103,8 @@ class Forward(Pump):
         """PINGREQs that went to the bus, the gateway's own too."""
         self.alias_max = 0
         """Topic Alias Maximum of the bus."""
+        self.bus_max_size = ANY_SIZE
+        """Longest packet that is worth sending to the bus, in bytes. See `bound_by_bus`."""
 
     @property
     def unanswered(self) -> bool:
@@ -116,10 +120,19 @@ class Forward(Pump):
     def judge_by(self, judge: Judge) -> None:
         """Other rules are in force, or all is to be judged anew."""
         self._judge = judge
-        self.max_size = self.plain_size = self._shared.policy.limits.packet_size
+        self.max_size = self.plain_size = min(self._shared.policy.limits.packet_size, self.bus_max_size)
         self.routes.clear()
         self.retained.clear()
         self.forget()
+
+    def bound_by_bus(self, announced: int) -> None:
+        """Take the bus's Maximum Packet Size for a limit of this connection's [MQTT-3.2.2-15].
+
+        A bus ends the session for a longer packet, at its header: what it says then (0x95) is lost when the
+        rest of the packet meets a closed socket. Mosquitto counts one byte of the header, of five at most.
+        """
+        self.bus_max_size = announced + 4
+        self.max_size = self.plain_size = min(self.max_size, self.bus_max_size)
 
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """Judge one packet of the device."""
@@ -127,6 +140,12 @@ class Forward(Pump):
             return self._publish(data, pos, body, end)
         if data[pos] >> 4 == PacketType.CONNECT:
             raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
+        if data[pos] & 0xE0 == 0xC0 and end > body:
+            # By its length alone, before anything else of it, as Mosquitto since 2.0.
+            raise Unanswerable("a PINGREQ or PINGRESP that is not empty")  # MQTT 5, 3.12.2 and 3.13.2
+        if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
+            # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.
+            return self._pubrel(data, body, end)
         kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)

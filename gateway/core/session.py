@@ -129,6 +129,7 @@ class Session:
         self.forward.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         if self.terms.version is Version.V5:
             self._shared.bus_packet_max = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
+            self.forward.bound_by_bus(self._shared.bus_packet_max)
         # In 3.1.1 the bus does not say it: what it said last in MQTT 5.
         self.forward.receiver_max_size = self._shared.bus_packet_max
         self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)

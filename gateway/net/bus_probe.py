@@ -12,6 +12,7 @@ import socket
 
 from gateway.core.policy import CHECKS
 from gateway.core.shared import Shared
+from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
 from gateway.net.bus_client import Account, BusConnection, BusError, connect
 from gateway.net.bus_reader import Delivery
@@ -95,6 +96,8 @@ class BusProbe:
             return _SILENT
         except BusError as error:
             return str(error)
+        except PacketTooLarge:
+            return "it takes no packet as long as that of this check: raise its max_packet_size"
         return ""
 
     async def _speak_to_itself(self, client_id: str) -> None:

@@ -57,6 +57,19 @@ async def test_the_check_learns_the_longest_packet_of_the_bus(tmp_path: Path, sh
         bus.kill()
 
 
+async def test_a_bus_that_takes_hardly_anything_is_told_of_and_ends_nothing(
+    tmp_path: Path, shared: Shared
+) -> None:
+    bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 30").start()
+    try:
+        probe = BusProbe(Bus("127.0.0.1", bus.port), shared, "a-prefix-of-some-length")
+        reachable, why = await probe.check()
+        assert not reachable
+        assert "max_packet_size" in why
+    finally:
+        bus.kill()
+
+
 async def test_a_bus_without_limit(mosquitto: Mosquitto, shared: Shared) -> None:
     assert (await asked(mosquitto.port, shared))[0]
     assert shared.bus_packet_max == ANY_SIZE

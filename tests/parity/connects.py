@@ -32,6 +32,11 @@ def _of_size(size: int) -> Callable[[Side], bytes]:
     return build
 
 
+def _of_one_that_may_seal(side: Side) -> bytes:
+    username, password = side.door.sealed
+    return side.connect_packet(username=username, password=password)
+
+
 def _cut(count: int) -> Callable[[Side], bytes]:
     """A CONNECT whose body ends after so many bytes."""
 
@@ -67,8 +72,14 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     ("will QoS 3", BOTH, _with(will=("t", b"x", 3, False))),
     ("will flag without will", BOTH, _with(flags=0x04)),
     ("password without a user name", V311, _with(username=None, password=b"x")),
+    ("of one that may seal", BOTH, _of_one_that_may_seal),
+    ("user name of nobody", BOTH, _with(username=b"nobody", password=b"x")),
+    ("user name without a password", BOTH, _with(username=b"parity", password=None)),
     ("user name not UTF-8", BOTH, _with(username=b"\xff\xfe")),
     ("user name with NUL", BOTH, _with(username=b"a\0b")),
+    ("user name with a control character", BOTH, _with(username=b"a\x1fb")),
+    ("user name with C1", BOTH, _with(username=b"a\xc2\x9fb")),
+    ("user name with a non-character", BOTH, _with(username=b"a\xef\xbf\xbe")),
     ("user name flag without user name", BOTH, _with(username=None, password=None, flags=0x80)),
     ("user name without flag", BOTH, _with(username=None, password=None, tail=raw.text("x"))),
     ("empty id, clean", BOTH, _with("")),
@@ -138,6 +149,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
             "response information 2": b"\x19\x02",
             "response information twice": b"\x19\x01\x19\x01",
             "user": b"\x26\x00\x01a\x00\x01b" * 3,
+            "user, 257 times": b"\x26\x00\x01a\x00\x01b" * 257,
             "user not UTF-8": b"\x26\x00\x01\xff\x00\x01b",
             "user with NUL": b"\x26\x00\x01\0\x00\x01b",
             "user cut": b"\x26\x00\x01a",
@@ -145,6 +157,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
             "method empty": b"\x15\x00\x00",
             "method twice": b"\x15\x00\x01X" * 2,
             "method and data": b"\x15\x00\x01X\x16\x00\x01Y",
+            "method empty, and data": b"\x15\x00\x00\x16\x00\x01Y",
             "data without method": b"\x16\x00\x01Y",
             "cut": b"\x21\x00",
             "id of two bytes": b"\xa1\x00\x05",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import raw
 from parity.exchange import Client, Scenario, Side
 
-BOTH, V5 = (False, True), (True,)
+BOTH, V311, V5 = (False, True), (False,), (True,)
 EVERY_PROPERTY = (
     b"\x26\x00\x01b\x00\x012"
     b"\x01\x01"
@@ -174,6 +174,16 @@ def wrong_acknowledgements(side: Side) -> None:
         reader.close()
 
 
+def released_again_in_mqtt_31(side: Side) -> None:
+    reader = side.reader()
+    writer = side.open("writer").send(side.connect_packet(f"{side.topic}-writer", name=b"MQIsdp", level=3))
+    writer.read()
+    writer.ask(side.publish(side.topic, b"x", qos=2, packet_id=1))
+    for first in (0x62, 0x6A, 0x60):
+        writer.ask(raw.ack(first, 1))
+    reader.ask()
+
+
 def largest_packet_of_the_client(side: Side) -> None:
     reader = side.connect("reader", props=b"\x27\x00\x00\x00\x28")
     reader.ask(side.subscribe(1, (side.topic, 2)))
@@ -268,6 +278,7 @@ _TABLE = [
     (acknowledged_out_of_order, BOTH),
     (qos_2_refused_by_the_reader, V5),
     (wrong_acknowledgements, BOTH),
+    (released_again_in_mqtt_31, V311),
     (largest_packet_of_the_client, V5),
     (large_messages, BOTH),
     (byte_by_byte, BOTH),

@@ -8,6 +8,9 @@ _PROTOCOL_ERROR = ("e0 01 82", "(closed)")
 _NO_SUCH_LEVEL = ("20 03 00 84 00", "(closed)")
 _CONNECT_MALFORMED = ("20 03 00 81 00", "(closed)")
 _CONNECT_PROTOCOL_ERROR = ("20 03 00 82 00", "(closed)")
+_NOT_AUTHORIZED = ("20 02 00 05", "(closed)")
+_NOT_AUTHORIZED_5 = ("20 03 00 87 00", "(closed)")
+_DENIED = (b"\x40\x3a\0\1\x87\x36\x1f\0\x33No rule allows the device to publish to this topic.").hex(" ")
 _CONNECT_BAD_ID = ("20 03 00 85 00", "(closed)")
 
 OWN: dict[str, tuple[str, ...]] = {
@@ -16,10 +19,18 @@ OWN: dict[str, tuple[str, ...]] = {
     "subscribe filter share, empty group [5]": _PROTOCOL_ERROR,
     "unsubscribe filter share, empty group [3.1.1]": _CLOSED,
     "unsubscribe filter share, empty group [5]": _PROTOCOL_ERROR,
-    "unsubscribe filter share, + as group [3.1.1]": _CLOSED,
-    "unsubscribe filter share, + as group [5]": _PROTOCOL_ERROR,
-    # Without a user name there is no device (DESIGN: Authenticate). Mosquitto here lets everybody in.
-    "connect password without a user name, v5 [5]": ("20 03 00 87 00", "(closed)"),
+    # A device shows who it is (DESIGN: Authenticate). Mosquitto here lets everybody in.
+    "connect password without a user name, v5 [5]": _NOT_AUTHORIZED_5,
+    "connect user name of nobody [3.1.1]": _NOT_AUTHORIZED,
+    "connect user name of nobody [5]": _NOT_AUTHORIZED_5,
+    "connect user name without a password [3.1.1]": _NOT_AUTHORIZED,
+    "connect user name without a password [5]": _NOT_AUTHORIZED_5,
+    # A refusal says why (DESIGN: Denied PUBLISH). No rule reaches below $share; Mosquitto refuses it bare.
+    "publish topic share [5]": (_DENIED, "d0 00"),
+    # Sealed a message is longer: what is announced leaves room for it (DESIGN: Parity, in detail).
+    "connect of one that may seal [5]": ("20 0e 00 00 0b 22 00 0a 27 00 16 df 9b 21 00 14", "d0 00"),
+    # As few of what is read before anybody has logged in (promise 7, README: Devices).
+    "connect property user, 257 times [5]": ("20 03 00 97 00", "(closed)"),
     # 64 KiB before authentication, and no more (promise 7).
     "connect of 65,537 bytes [3.1.1]": _CLOSED,
     "connect of 65,537 bytes [5]": _CLOSED,
@@ -36,8 +47,11 @@ LATER: dict[str, tuple[str, ...]] = {
             "pubcomp flags [3.1.1]",
             "pingreq flags [3.1.1]",
             "suback [3.1.1]",
+            "suback flags [3.1.1]",
             "unsuback [3.1.1]",
+            "unsuback flags [3.1.1]",
             "pingresp [3.1.1]",
+            "pingresp flags [3.1.1]",
             "subscribe filter share without filter [3.1.1]",
             "subscribe filter share, empty filter [3.1.1]",
             "subscribe filter share, nothing [3.1.1]",
@@ -48,6 +62,15 @@ LATER: dict[str, tuple[str, ...]] = {
             "unsubscribe filter share, nothing [3.1.1]",
             "unsubscribe filter share, lone + [3.1.1]",
             "unsubscribe filter share, lone # [3.1.1]",
+            # Whose length is all that is wrong, or the first thing: without a word in MQTT 5 too.
+            "pingreq with a body [3.1.1]",
+            "pingreq with a body [5]",
+            "pingreq with flags and a body [3.1.1]",
+            "pingreq with flags and a body [5]",
+            "pingresp with a body [3.1.1]",
+            "pingresp with a body [5]",
+            "pingresp with flags and a body [3.1.1]",
+            "pingresp with flags and a body [5]",
         ),
         _CLOSED,
     ),
@@ -59,6 +82,8 @@ LATER: dict[str, tuple[str, ...]] = {
             "pubrel flags 0 [5]",
             "pubrel flags [5]",
             "pubcomp flags [5]",
+            "suback flags [5]",
+            "unsuback flags [5]",
             "pingreq flags [5]",
             "disconnect flags [5]",
             "publish topic wildcard # [5]",
@@ -113,15 +138,18 @@ NEWEST: dict[str, tuple[str, ...]] = {
         (f"connect level {level:#04x} [3.1.1]" for level in (0, 1, 2, 6, 7, 0x86, 0xFF)), _NO_SUCH_LEVEL
     ),
     # Mosquitto 2.1 looks at the flags before it looks at who may send such a packet.
-    **dict.fromkeys((f"{kind} flags [3.1.1]" for kind in ("suback", "unsuback", "pingresp")), _CLOSED),
-    **dict.fromkeys((f"{kind} flags [5]" for kind in ("suback", "unsuback", "pingresp")), _MALFORMED),
+    "pingresp flags [5]": _MALFORMED,
     # A group name may hold no wildcard [MQTT-4.8.2-2].
     "subscribe filter share, + as group [3.1.1]": _CLOSED,
     "subscribe filter share, + as group [5]": _PROTOCOL_ERROR,
+    "unsubscribe filter share, + as group [3.1.1]": _CLOSED,
+    "unsubscribe filter share, + as group [5]": _PROTOCOL_ERROR,
+    # An empty Authentication Method is none.
+    "connect property method empty [5]": ("d0 00",),
+    "connect property method empty, and data [5]": _CONNECT_PROTOCOL_ERROR,
     # Mosquitto 2.1 answers a broken CONNECT of MQTT 5 where an older one closes, and looks at more of it.
     **dict.fromkeys(
         (
-            "connect will QoS 3 [5]",
             "connect will flag without will [5]",
             "connect user name without flag [5]",
             "connect bytes behind [5]",
@@ -168,3 +196,19 @@ NEWEST: dict[str, tuple[str, ...]] = {
     ),
 }
 """What the gateway and Mosquitto 2.1 answer last, and an older one does not."""
+
+WITHOUT: dict[str, tuple[str, ...]] = {
+    # The gateway asks the bus for no topic aliases towards the device (DESIGN: Messages).
+    "aliases offered by the client [5]": ("d0 00",),
+}
+"""What the gateway answers last, and Mosquitto 2.1 has something that an older one has not."""
+
+SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    # Clients without an id: the gateway gives them one (README: Devices) and lets them in.
+    "allow_zero_length_clientid false [3.1.1]": ("", ("d0 00",)),
+    "allow_zero_length_clientid false [5]": ("", ("d0 00",)),
+    "auto_id_prefix x- [5]": ("", ("d0 00",)),
+    # The device id that stands before the client id on the bus (DESIGN: Client id) is too much for this one.
+    "max_packet_size 118 [5]": ("i" * 100, _CLOSED),
+}
+"""Of the bus, and what the gateway answers last to a CONNECT with this client id."""

@@ -32,6 +32,8 @@ class Door:
     tls: ssl.SSLContext | None = None
     username: bytes | None = None
     password: bytes | None = None
+    sealed: tuple[bytes | None, bytes | None] = (None, None)
+    """The credentials of a device that may publish on a sensitive topic."""
 
 
 class Client:

@@ -46,6 +46,8 @@ _BAD_NAMES = {
     "byte order mark": b"\xef\xbb\xbfa",
     "4 bytes": b"\xf0\x9f\x98\x80",
     "C1": b"a\xc2\x85b",
+    "share": b"$share/g/t",
+    "$SYS": b"$SYS/broker/uptime",
 } | {f"UTF-8 {i}": one for i, one in enumerate(_BAD_UTF8)}
 # No topic of the table above matches one of these: the scenarios run at the same time.
 _BAD_FILTERS = {
@@ -139,6 +141,7 @@ _PACKETS: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     ("publish properties cut in length", V5, lambda s: raw.packet(0x30, raw.text("t") + b"\x80")),
     ("publish no topic, no alias", V5, lambda s: _publish(s, 0x30, b"")),
     ("publish unknown alias", V5, lambda s: _publish(s, 0x30, b"", props=b"\x23\x00\x03")),
+    ("publish longer than the bus takes", BOTH, lambda s: s.publish(s.topic, bytes(2_000_000))),
     ("publish length of five bytes", BOTH, lambda s: b"\x30\xff\xff\xff\xff\x01" + bytes(9)),
     ("puback flags", BOTH, lambda s: raw.packet(0x41, _id())),
     ("puback unknown", BOTH, lambda s: raw.packet(0x40, _id(77))),
@@ -238,6 +241,9 @@ _PACKETS: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     ("suback flags", BOTH, lambda s: raw.packet(0x92, _id() + b"\0")),
     ("unsuback flags", BOTH, lambda s: raw.packet(0xB2, _id())),
     ("pingresp flags", BOTH, lambda s: raw.packet(0xD1)),
+    ("pingresp with a body", BOTH, lambda s: raw.packet(0xD0, b"x")),
+    ("pingresp with flags and a body", BOTH, lambda s: raw.packet(0xD1, b"x")),
+    ("pingreq with flags and a body", BOTH, lambda s: raw.packet(0xC1, b"x")),
     ("auth", BOTH, lambda s: raw.packet(0xF0)),
     ("auth continue", V5, lambda s: raw.packet(0xF0, b"\x18\x00")),
     ("auth with a method", V5, lambda s: raw.packet(0xF0, b"\x19" + raw.properties(b"\x15" + raw.text("X")))),

@@ -40,6 +40,7 @@ BROKEN_V5 = {
     "a Maximum Packet Size of 0": (broken(b"\x27\0\0\0\0"), 0x82),
     "Request Problem Information 2": (broken(b"\x17\x02"), 0x82),
     "Authentication Data without a method": (broken(b"\x16\0\x01x"), 0x82),
+    "Authentication Data with an empty method": (broken(b"\x15\0\0\x16\0\x01x"), 0x82),
     "a user property that is no text": (broken(b"\x26\0\x01\xff\0\x01v"), None),
     "properties longer than the packet": (broken(rest=b"\x30" + raw.text("c")), 0x81),
     "no length of properties": (broken(rest=b""), 0x81),
@@ -48,8 +49,8 @@ BROKEN_V5 = {
     "a client id with NUL": (broken(client_id="a\0b"), 0x85),
     "a client id that is no text": (broken(client_id=b"\xff"), 0x85),
     "a surrogate in the client id": (broken(client_id=b"\xed\xa0\x80"), 0x85),
-    "a will of QoS 3": (broken(flags=0x1E, rest=b"\0" + raw.text("c")), 0x81),
-    "QoS 3 of no will": (broken(flags=0x1A, rest=b"\0" + raw.text("c")), 0x81),
+    "a will of QoS 3": (broken(flags=0x1E, rest=b"\0" + raw.text("c")), None),
+    "QoS 3 of no will": (broken(flags=0x1A, rest=b"\0" + raw.text("c")), None),
     "QoS 1 of no will": (broken(flags=0x0A, rest=b"\0" + raw.text("c")), None),
     "a will with a property of CONNECT": (broken(will=WILL, will_props=b"\x21\0\x05"), 0x82),
     "a will with a property that is cut": (broken(will=WILL, will_props=b"\x18\0"), 0x81),
@@ -58,6 +59,9 @@ BROKEN_V5 = {
     "a will without a topic": (broken(will=("", b"", 0, False)), 0x82),
     "a will without a payload": (broken(flags=6, rest=b"\0" + raw.text("c") + b"\0" + raw.text("t")), 0x81),
     "a user name that is no text": (broken(username=b"\xff"), None),
+    "a control character in the user name": (broken(username="a\x1fb"), None),
+    "a C1 control in the user name": (broken(username="a\x9fb"), None),
+    "a non-character in the user name": (broken(username="a\U0001fffe"), None),
     "no user name": (broken(flags=0x82, rest=b"\0" + raw.text("c")), None),
     "bytes behind": (broken(rest=b"\0" + raw.text("c") + b"x"), 0x81),
     "the reserved flag": (broken(flags=3, rest=b"\0" + raw.text("c")), None),
@@ -82,6 +86,11 @@ def test_how_many_properties_a_connect_has_is_a_limit():
         assert isinstance(commands[-1], last)
 
 
+def test_an_empty_authentication_method_is_none():
+    packet = raw.connect("c", v5=True, username="lamp-1", password="s", props=b"\x15\0\0")
+    assert begin() >> DeviceBytes(packet) << Authenticate(b"lamp-1", b"s", None)
+
+
 def test_flags_in_the_first_byte_are_of_no_account_in_mqtt_3_1():
     packet = raw.packet(0x10, raw.text("MQIsdp") + bytes([3, 0xC2, 0, 60]) + CREDENTIALS)
     assert begin() >> DeviceBytes(b"\x1f" + packet[1:]) << Authenticate(b"lamp-1", b"s")
@@ -104,7 +113,7 @@ def test_another_protocol_is_called_by_its_name(data, said):
     assert report.reason == "the first packet is not a CONNECT" + (f"; perhaps it is {said}" if said else "")
 
 
-# Behind a good CONNECT: what Mosquitto 2.1.2 says of a packet that may not come from a client.
+# Behind a good CONNECT: what Mosquitto 2.1.2 says of a packet that may not come from a client, if anything.
 STRANGE = {
     "SUBACK": (b"\x90\x03\0\x01\0", 0x82),
     "SUBACK with flags": (b"\x92\x03\0\x01\0", 0x81),
@@ -112,6 +121,9 @@ STRANGE = {
     "UNSUBACK with flags": (b"\xb2\x03\0\x01\0", 0x81),
     "PINGRESP": (b"\xd0\0", 0x82),
     "PINGRESP with flags": (b"\xd1\0", 0x81),
+    "PINGRESP that is not empty": (b"\xd0\x01\0", None),
+    "PINGRESP with flags and not empty": (b"\xd1\x01\0", None),
+    "PINGREQ with flags and not empty": (b"\xc1\x01\0", None),
     "CONNACK with flags": (b"\x21\x02\0\0", 0x82),
     "the reserved type, its first byte": (b"\x00", 0x82),
     "SUBSCRIBE to a group of +": (raw.subscribe(1, ("$share/+/ok", 0), v5=True), 0x82),
@@ -124,4 +136,5 @@ STRANGE = {
 def test_flags_are_looked_at_before_who_may_send_it(packet):
     data, code = STRANGE[packet]
     commands = established(v5=True).bridge.receive(DeviceBytes(data))
-    assert SendToDevice(bytes([0xE0, 1, code])) in commands
+    told = [command for command in commands if isinstance(command, SendToDevice)]
+    assert told == ([] if code is None else [SendToDevice(bytes([0xE0, 1, code]))])

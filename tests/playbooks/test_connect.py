@@ -310,6 +310,17 @@ def test_mqtt_3_1_may_leave_out_what_its_flags_promise(rest):
     assert begin() >> DeviceBytes(spoken("MQIsdp", 3, 0xC2, rest)) << Authenticate(name, None)
 
 
+@pytest.mark.parametrize("first", [0x60, 0x62, 0x6A])
+def test_a_pubrel_of_mqtt_3_1_may_have_any_flags(first):
+    """MQTT 3.1 sends it again with DUP; Mosquitto looks at none of them."""
+    packet = raw.ack(first, 1)
+    for name, level, passes in (("MQIsdp", 3, True), ("MQTT", 4, first == 0x62)):
+        book = begin() >> DeviceBytes(spoken(name, level, 0xC2, CREDENTIALS)) << Authenticate(b"lamp-1", b"s")
+        book = book >> Authenticated(LAMP) << OpenBus(ANY) >> BusBytes(connack())
+        commands = book.bridge.receive(DeviceBytes(packet))
+        assert (commands == [SendToBus(packet)]) is passes
+
+
 GOOD = raw.connect("c", username="u", password="p")
 
 

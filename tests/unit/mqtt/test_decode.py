@@ -28,7 +28,7 @@ from gateway.mqtt.packets import Version
 from gateway.mqtt.wire import read_length
 
 V311, V5 = Version.V311, Version.V5
-TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=8)
+TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Cn"]), max_size=8)
 TOPIC = st.text("abü/", min_size=1, max_size=8)
 PACKET_ID = st.integers(1, 65_535)
 
