@@ -41,9 +41,12 @@ def contained(
     return safely
 
 
-async def contain(connection: Breakable, work: Coroutine[Any, Any, None]) -> None:
-    """Do a task's work for one connection. Else it would wait in vain for what the task has to tell it."""
+async def contain(connection: Breakable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do a task's work for one connection. Else it would wait in vain for what the task has to tell it.
+
+    `work` begins here, so that a task that is cancelled before its first step leaves nothing half made.
+    """
     try:
-        await work
+        await work()
     except Exception as error:  # noqa: BLE001 - as above
         connection.fault(error)

@@ -217,14 +217,12 @@ class Connection(ssl.SSLObject):
         if incoming.pending:
             return self._read_more(data, arrived)
         spent = arrived - len(data) - self._allowance
-        if spent > 0 or self._idle:
-            self._count(spent, 0)
-        return data
+        return self._paid(data, spent) if spent > 0 or self._idle else data
 
     # A known peer
 
     def _read_more(self, data: bytes, arrived: int) -> bytes:
-        """The records behind the first, which gave `data`: `arrived` bytes in all, less than a portion."""
+        """The records behind the first, which gave `data`: `arrived` bytes in all, a portion at most."""
         incoming, take = self._incoming, self._take
         chunks = [data]
         try:
@@ -239,9 +237,15 @@ class Connection(ssl.SSLObject):
             return self._ends_with(chunks[:-1], b"")
         given = b"".join(chunks)
         spent = arrived - len(given) - len(chunks) * self._allowance
-        if spent > 0 or self._idle:
+        return self._paid(given, spent) if spent > 0 or self._idle else given
+
+    def _paid(self, data: bytes, spent: int) -> bytes:
+        """The data, once it is counted what came with it and yielded nothing."""
+        try:
             self._count(spent, 0)
-        return given
+        except TooLittleData as error:
+            return self._ends_with([data], error)
+        return data
 
     def _count(self, taken: int, given: int) -> None:
         """So many bytes were taken, overhead left out, and so many of data came of them."""

@@ -91,7 +91,8 @@ class Terms:
     """What the bus was given for later."""
     enhanced: bool
     """Whether it is the CONNECT's Authentication Method that authenticates: `gateway-jwt`."""
-    mqtt31: bool = False
+    mqtt31: bool
+    """Whether it is MQTT 3.1, which has most of the rules of 3.1.1."""
 
     @property
     def delivered_max_size(self) -> int:

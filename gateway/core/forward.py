@@ -54,6 +54,7 @@ class Forward(Pump):
     __slots__ = (
         "_aliases",
         "_bus_aliases",
+        "_bus_max_size",
         "_ended_here",
         "_holder",
         "_judge",
@@ -63,7 +64,6 @@ class Forward(Pump):
         "_terms",
         "alias_max",
         "asked",
-        "bus_max_size",
         "pings",
         "renewable",
     )
@@ -103,7 +103,7 @@ class Forward(Pump):
         """PINGREQs that went to the bus, the gateway's own too."""
         self.alias_max = 0
         """Topic Alias Maximum of the bus."""
-        self.bus_max_size = ANY_SIZE
+        self._bus_max_size = ANY_SIZE
         """Longest packet that is worth sending to the bus, in bytes. See `bound_by_bus`."""
 
     @property
@@ -120,7 +120,7 @@ class Forward(Pump):
     def judge_by(self, judge: Judge) -> None:
         """Other rules are in force, or all is to be judged anew."""
         self._judge = judge
-        self.max_size = self.plain_size = min(self._shared.policy.limits.packet_size, self.bus_max_size)
+        self.max_size = self.plain_size = min(self._shared.policy.limits.packet_size, self._bus_max_size)
         self.routes.clear()
         self.retained.clear()
         self.forget()
@@ -130,9 +130,10 @@ class Forward(Pump):
 
         A bus ends the session for a longer packet, at its header: what it says then (0x95) is lost when the
         rest of the packet meets a closed socket. Mosquitto counts one byte of the header, of five at most.
+        Requests to the gateway itself have the same bound: it is what the device was told.
         """
-        self.bus_max_size = announced + 4
-        self.max_size = self.plain_size = min(self.max_size, self.bus_max_size)
+        self._bus_max_size = announced + 4
+        self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
 
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """Judge one packet of the device."""
@@ -141,7 +142,7 @@ class Forward(Pump):
         if data[pos] >> 4 == PacketType.CONNECT:
             raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
         if data[pos] & 0xE0 == 0xC0 and end > body:
-            # By its length alone, before anything else of it, as Mosquitto since 2.0.
+            # Once it is whole by its length alone, whatever its flags, as Mosquitto since 2.0.
             raise Unanswerable("a PINGREQ or PINGRESP that is not empty")  # MQTT 5, 3.12.2 and 3.13.2
         if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
             # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.

@@ -55,6 +55,7 @@ _UNWELCOME = frozenset(
     )
     for point in points
 )
+"""Control characters and non-characters (MQTT 5, 1.5.4)."""
 
 
 class ConnectFault(MqttError):
@@ -104,6 +105,7 @@ def _read_protocol(reader: Reader) -> tuple[int, Version]:
 
 
 def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Connect:
+    # What makes a fault unanswerable is written out: a context manager took longer than the reading.
     mqtt31 = level & ~BRIDGE == 3
     try:
         flags = reader.byte()

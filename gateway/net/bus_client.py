@@ -52,6 +52,9 @@ _Value = TypeVar("_Value")
 
 Handler = Callable[["BusConnection", Delivery], None]
 
+TOO_SHORT = "it takes no packet as long as those that the gateway has to send: raise its max_packet_size"
+"""What is wrong with a bus whose Maximum Packet Size leaves no room for a SUBSCRIBE of ours."""
+
 
 class BusError(Exception):
     """The bus is not there, or does not do what it is asked. The text says what to look at."""
@@ -115,14 +118,17 @@ class BusConnection(asyncio.Protocol):
         return code
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Subscribe to all of these. Raises BusError when the bus does not take one of them.
+        """Subscribe to all of these. Raises BusError: the bus takes one of them not, or no such packet.
 
         In MQTT 3.1.1, which knows no more, of their options only the QoS is asked for.
         """
         if self.version is Version.V311:
             subscriptions = [Subscription(one.filter, one.qos) for one in subscriptions]
         wanted, properties = list(subscriptions), encode_properties([], self.version)
-        body = await self._ask(lambda packet_id: encode_subscribe(packet_id, properties, wanted))
+        try:
+            body = await self._ask(lambda packet_id: encode_subscribe(packet_id, properties, wanted))
+        except PacketTooLarge:
+            raise BusError(TOO_SHORT) from None
         codes = body[-len(wanted) :]
         if refused := [one.filter.decode() for one, code in zip(wanted, codes, strict=False) if code > 2]:
             raise BusError(
@@ -338,8 +344,13 @@ async def _open(bus: Bus, connection: BusConnection) -> BusConnection:
     except TimeoutError:
         raise BusError("no answer in time") from None
     except OSError as error:
-        raise BusError(str(error)) from None
+        raise BusError(not_connected(error)) from None
     return connection
+
+
+def not_connected(error: OSError) -> str:
+    """Why there is no connection to the bus, in words: never empty."""
+    return str(error) or "it ended the connection in the TLS handshake"
 
 
 class BusClient:

@@ -14,7 +14,7 @@ from gateway.core.policy import CHECKS
 from gateway.core.shared import Shared
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
-from gateway.net.bus_client import Account, BusConnection, BusError, connect
+from gateway.net.bus_client import TOO_SHORT, Account, BusConnection, BusError, connect
 from gateway.net.bus_reader import Delivery
 from gateway.net.door import Bus
 from gateway.observe.logs import get_logger
@@ -73,13 +73,13 @@ class BusProbe:
             # Some that don't speak MQTT 5 wait for more of its CONNECT instead of hanging up.
             self._v5 = False
             why = await self._fault(self._shaped)
-        if not why:
+        if why is None:
             self._bus.answered()
             return
         self._v5 = self._shared.bus_speaks_v5  # what comes back may be a different bus
         if why == _SILENT:
             self._bus.failed(why)
-        elif not await self._fault(self._plain):
+        elif await self._fault(self._plain) is None:
             self._bus.failed(
                 f"it serves no client id with a slash, and every device has one ({why}): if it is "
                 "Mosquitto 2.1 with a plugin, set auth_plugin_deny_special_chars false there"
@@ -87,8 +87,8 @@ class BusProbe:
         else:
             self._bus.failed(why)
 
-    async def _fault(self, client_id: str) -> str:
-        """What keeps a client of this id from being served; empty for nothing."""
+    async def _fault(self, client_id: str) -> str | None:
+        """What keeps a client of this id from being served."""
         try:
             async with asyncio.timeout(_DEADLINE):
                 await self._speak_to_itself(client_id)
@@ -97,8 +97,8 @@ class BusProbe:
         except BusError as error:
             return str(error)
         except PacketTooLarge:
-            return "it takes no packet as long as that of this check: raise its max_packet_size"
-        return ""
+            return TOO_SHORT
+        return None
 
     async def _speak_to_itself(self, client_id: str) -> None:
         shared = self._shared

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from gateway.core.addresses import host_of
@@ -45,6 +46,7 @@ from gateway.core.identity import Device
 from gateway.faults import contain, contained
 from gateway.mqtt.reasons import Reason
 from gateway.net.acknowledged import acknowledge_at_once
+from gateway.net.bus_client import not_connected
 from gateway.net.bus_link import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusLink
 from gateway.net.presence import has_left
 from gateway.net.tls import certificate_name
@@ -173,7 +175,8 @@ class DeviceLink(asyncio.Protocol):
             if self.device is not None:
                 self._door.tell(self, Report("session", "refused", self._why))
         if self._waiting_for is not None:
-            self._waiting_for.cancel()  # its place in the queue is another's
+            self._waiting_for.cancel()  # a login's place in the queue is another's
+            self._waiting_for = None
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -270,7 +273,7 @@ class DeviceLink(asyncio.Protocol):
                 self._authenticate(command)
             case OpenBus(connect):
                 self._deadline = self._door.now() + _BUS_DEADLINE
-                self._waiting_for = self._door.tasks.start(contain(self, self._open_bus(connect)))
+                self._waiting_for = self._door.tasks.start(contain(self, partial(self._open_bus, connect)))
             case Established():
                 if (tls := tls_of(self._transport)) is not None and self.bridge.meter and self.device:
                     tls.trust(TlsAccount(self.bridge.meter, self._door.turns, self.device.device_id))
@@ -352,7 +355,7 @@ class DeviceLink(asyncio.Protocol):
             door.shared.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            self._waiting_for = door.tasks.start(contain(self, self._verify(command, certificate)))
+            self._waiting_for = door.tasks.start(contain(self, partial(self._verify, command, certificate)))
 
     async def _verify(self, command: Authenticate, certificate: str | None) -> None:
         door = self._door
@@ -427,7 +430,7 @@ class DeviceLink(asyncio.Protocol):
                 link.transport.abort()
             raise
         except OSError as error:
-            self._bus_failed(str(error), asked=False)
+            self._bus_failed(not_connected(error), asked=False)
             return
         finally:
             self._waiting_for = None

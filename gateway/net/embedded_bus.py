@@ -15,6 +15,8 @@ from amqtt.broker import Broker
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
+_LISTENER = "default"  # amqtt wants one of this name
+
 
 class OnlyTheGateway(BaseAuthPlugin):  # type: ignore[misc]  # amqtt is not typed
     """Lets in whoever knows the credentials of this run."""
@@ -52,9 +54,9 @@ class EmbeddedBus:
 
     @property
     def port(self) -> int:
-        """Where it listens once it was started."""
+        """Where it listens; RuntimeError when it does not."""
         if self._server is None:
-            raise RuntimeError("the embedded bus was not started")
+            raise RuntimeError("the embedded bus does not run")
         return int(self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
@@ -66,10 +68,8 @@ class EmbeddedBus:
         """End all sessions; what it held is gone."""
         if self._server is not None:
             self._server.close()
+            self._server = None
         await self._broker.shutdown()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._broker.stream_connected(reader, writer, _LISTENER)
-
-
-_LISTENER = "default"  # amqtt wants one of this name

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +20,14 @@ from gateway.config import Settings
 from gateway.core.bridge import Bridge, Phase
 from gateway.net.device_link import DeviceLink
 from gateway.net.door import Door
-from gateway.provision import check, read_keys
+from gateway.provision import check, prepare, read_keys
+from gateway.security.passwords import hash_secret
 from gateway.signals import Signals
+from gateway.store import open_store
 from harness import raw
 from harness.device import Device
+from harness.gateway import FULL_ROLE, ROOT
+from harness.mosquitto import Mosquitto
 
 SECRET = "x" * 32
 
@@ -90,13 +97,55 @@ class House:
         return one
 
 
+def settle(folder: Path, bus: Mosquitto, denied: str = "") -> Settings:
+    """Settings of a gateway in this folder. Its store has the two devices, which may not publish `denied`."""
+    (folder / "acl" / "roles").mkdir(parents=True)
+    for name in ("encryption.toml", "limits.toml"):
+        (folder / "acl" / name).write_text((ROOT / "acl" / name).read_text())
+    deny = f'[[deny]]\nactions = ["publish"]\ntopics = ["{denied}"]\n' if denied else ""
+    (folder / "acl" / "roles" / "full.toml").write_text(FULL_ROLE + deny)
+    settings = Settings(
+        mqtt_broker="127.0.0.1",
+        mqtt_port=bus.port,
+        gateway_data_dir=folder / "data",
+        tls_cert_path=folder / "certs" / "server.crt",
+        tls_key_path=folder / "certs" / "server.key",
+        acl_path=folder / "acl",
+        gateway_mqtt_bind="127.0.0.1:0",
+        gateway_health_bind="127.0.0.1:0",
+        gateway_http_bind="127.0.0.1:0",
+    )
+
+    async def fill() -> None:
+        await prepare(settings, [])
+        store = await open_store(settings.database_url)
+        for device in ("good", "bad"):
+            await store.add_device(device, credential=hash_secret(SECRET.encode()), roles=["full"], labels={})
+        await store.close()
+
+    asyncio.run(fill())
+    return settings
+
+
+@contextlib.contextmanager
+def _logs_as_they_were() -> Iterator[None]:
+    handlers, switching = logging.getLogger().handlers[:], sys.getswitchinterval()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(switching)
+        structlog.reset_defaults()
+        logging.captureWarnings(False)
+        logging.getLogger().handlers[:] = handlers
+
+
 @contextlib.asynccontextmanager
 async def started(settings: Settings, patch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     policy = check(settings)
     gateway = Gateway(settings, policy, *read_keys(settings), Signals())
     reached: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
-    with structlog.testing.capture_logs() as lines:
+    with _logs_as_they_were(), structlog.testing.capture_logs() as lines:
         await gateway.start([])
         assert gateway._listener is not None
         tls = ssl.create_default_context(cafile=str(settings.tls_cert_path.with_name("ca.crt")))

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-import structlog
 import uvloop
 from harness import raw
 from harness.device import Device
-from harness.gateway import FULL_ROLE, ROOT
-from harness.in_process import SECRET, House, Planted, started
+from harness.in_process import SECRET, House, Planted, settle, started
 from harness.mosquitto import Mosquitto
 
 from gateway import web
@@ -31,10 +27,7 @@ from gateway.core.events import BusBytes, BusLost, DeviceBytes, DeviceLost, Poli
 from gateway.net.device_link import DeviceLink
 from gateway.net.door import Bus, Door
 from gateway.net.listener import Listener
-from gateway.provision import prepare
 from gateway.security.login import Login
-from gateway.security.passwords import hash_secret
-from gateway.store import open_store
 
 
 class Broken:
@@ -58,44 +51,7 @@ def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 @pytest.fixture(scope="module")
 def settings(bus: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("gateway")
-    (folder / "acl" / "roles").mkdir(parents=True)
-    for name in ("encryption.toml", "limits.toml"):
-        (folder / "acl" / name).write_text((ROOT / "acl" / name).read_text())
-    (folder / "acl" / "roles" / "full.toml").write_text(
-        FULL_ROLE + '[[deny]]\nactions = ["publish"]\ntopics = ["denied"]\n'
-    )
-    settings = Settings(
-        mqtt_broker="127.0.0.1",
-        mqtt_port=bus.port,
-        gateway_data_dir=folder / "data",
-        tls_cert_path=folder / "certs" / "server.crt",
-        tls_key_path=folder / "certs" / "server.key",
-        acl_path=folder / "acl",
-        gateway_mqtt_bind="127.0.0.1:0",
-        gateway_health_bind="127.0.0.1:0",
-        gateway_http_bind="127.0.0.1:0",
-    )
-
-    async def fill() -> None:
-        await prepare(settings, [])
-        store = await open_store(settings.database_url)
-        for device in ("good", "bad"):
-            await store.add_device(device, credential=hash_secret(SECRET.encode()), roles=["full"], labels={})
-        await store.close()
-
-    asyncio.run(fill())
-    return settings
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    handlers, switching = logging.getLogger().handlers[:], sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(switching)
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    logging.getLogger().handlers[:] = handlers
+    return settle(tmp_path_factory.mktemp("gateway"), bus, denied="denied")
 
 
 Attack = Callable[[House, Device | None], Awaitable[None]]

@@ -11,7 +11,7 @@ from harness.records import client_records
 
 from gateway import tls_records
 from gateway.core.budgets import TURN
-from gateway.tls_records import Context, TooLittleData
+from gateway.tls_records import IDLE_MAX, Context, TooLittleData
 
 CA = trustme.CA()
 SERVER = CA.issue_cert("localhost")
@@ -253,4 +253,17 @@ async def test_data_before_a_fault_is_not_lost(side):
     incoming.write(records + b"\x17\x03\x03\x00\x20" + bytes(32))
     assert server.read(1 << 18) == b"x" * 10_000
     with pytest.raises(ssl.SSLError, match=r"(?i)mac|decrypt"):
+        server.read(1 << 18)
+
+
+@pytest.mark.parametrize("behind", [b"", b"next"])
+async def test_data_before_too_little_data_is_not_lost(side, behind):
+    server, client, incoming = side
+    server.trust()
+    incoming.write(client.record(b"first"))
+    assert read(server) == b"first"
+    server._idle = IDLE_MAX - 10
+    incoming.write(client.key_update() + client.record(b"last") + (client.record(behind) if behind else b""))
+    assert server.read(1 << 18) == b"last" + behind
+    with pytest.raises(TooLittleData):
         server.read(1 << 18)

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from harness.gateway import ROOT
+
+from bench import ports
 from bench.ports import free_port
 
 GIVEN = "from bench.ports import free_port; print(*(free_port() for _ in range(400))); input()"
@@ -13,11 +17,16 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def test_no_port_is_given_twice_not_by_another_process_either():
-    here = [subprocess.Popen([sys.executable, "-c", GIVEN], stdin=-1, stdout=-1, text=True) for _ in range(3)]
-    given = [int(port) for child in here for port in child.stdout.readline().split()]
-    given += [free_port() for _ in range(400)]
-    for child in here:
-        child.communicate("\n", timeout=10)
+    here = [
+        subprocess.Popen([sys.executable, "-c", GIVEN], stdin=-1, stdout=-1, text=True, cwd=ROOT)
+        for _ in range(3)
+    ]
+    try:
+        given = [int(port) for child in here for port in child.stdout.readline().split()]
+        given += [free_port() for _ in range(400)]
+    finally:
+        for child in here:
+            child.communicate("\n", timeout=10)
     assert len(given) == 1600
     assert len(set(given)) == 1600
 
@@ -25,3 +34,15 @@ def test_no_port_is_given_twice_not_by_another_process_either():
 def test_none_is_one_that_the_kernel_gives_to_an_outgoing_connection():
     first = int(EPHEMERAL.read_text().split()[0])
     assert all(free_port() < first for _ in range(400))
+
+
+@pytest.mark.parametrize("limits", ["1024\t65535\n", "10000 60999", "32768 65535", "1024 50000", None])
+def test_there_is_one_whatever_the_kernel_keeps_for_outgoing_connections(monkeypatch, tmp_path, limits):
+    if limits:
+        (tmp_path / "range").write_text(limits)
+    monkeypatch.setattr(ports, "_EPHEMERAL", tmp_path / "range")
+    ports._apart.cache_clear()
+    try:
+        assert len({free_port() for _ in range(20)}) == 20
+    finally:
+        ports._apart.cache_clear()

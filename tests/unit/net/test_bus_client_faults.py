@@ -14,7 +14,7 @@ from bench.ports import free_port
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription, Version
 from gateway.net import bus_client
-from gateway.net.bus_client import Account, BusClient, BusError, connect
+from gateway.net.bus_client import TOO_SHORT, Account, BusClient, BusError, connect
 from gateway.net.door import Bus
 
 ACCOUNT = Account("/test/1", b"gate", b"way")
@@ -322,3 +322,19 @@ async def test_a_fault_of_ours_at_a_message_costs_that_message_and_none_behind_i
             connection.close()
     assert heard == [b"one", b"two"]
     assert [line["event"] for line in lines] == ["internal error"]
+
+
+async def test_a_bus_that_takes_no_subscribe_of_ours_is_told_of_and_asked_again():
+    """What is wrong with the bus ends neither this client nor the gateway."""
+
+    def answer(packet):
+        return b"\x20\x08\0\0\5\x27\0\0\0\x1e" if packet[0] == 0x10 else b""  # Maximum Packet Size 30
+
+    async with server(answer) as (_, bus):
+        wanted = [Subscription(b"gateway/a-topic-that-is-long", 1)]
+        client = BusClient(bus, lambda: account(5), wanted, nobody, max_size=lambda: 1_000, v5=True)
+        running = asyncio.ensure_future(client.run())
+        await until(lambda: client.check()[1] != "not connected yet")
+        assert not running.done()
+        running.cancel()
+    assert client.check() == (False, TOO_SHORT)
