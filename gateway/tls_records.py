@@ -61,6 +61,9 @@ _CAREFUL = 10.0
 """Seconds for which nobody's portions grow large then."""
 _KNOWN_RECORDS = 1_536
 """Undone in one turn, when more than a portion waits."""
+_MANY_RECORDS = 256
+"""So many in one portion cost as much as a slice of messages, whatever they yield: after them others come
+first, and the next portions are small."""
 
 _GOODBYE_MAX = 1_024
 """Bytes in which a peer's own goodbye is looked for."""
@@ -222,11 +225,15 @@ class Connection(ssl.SSLObject):
     # A known peer
 
     def _read_more(self, data: bytes, arrived: int) -> bytes:
-        """The records behind the first, which gave `data`: `arrived` bytes in all, a portion at most."""
+        """The records behind the first, which gave `data`: `arrived` bytes in all, a portion at most.
+
+        Sixty connections that send 60 kB each in records of one byte would hold all others up for a third of
+        a second, so a connection takes some, and then awaits its turn.
+        """
         incoming, take = self._incoming, self._take
         chunks = [data]
         try:
-            while data and incoming.pending:
+            while data and incoming.pending and len(chunks) < _MANY_RECORDS:
                 data = take(_RECORD_MAX)
                 chunks.append(data)
         except ssl.SSLWantReadError:
@@ -236,7 +243,13 @@ class Connection(ssl.SSLObject):
         if not data:
             return self._ends_with(chunks[:-1], b"")
         given = b"".join(chunks)
-        spent = arrived - len(given) - len(chunks) * self._allowance
+        waits = incoming.pending
+        spent = arrived - waits - len(given) - len(chunks) * self._allowance
+        if waits:
+            self._portion = _PORTION_LEAST
+            if self._account is not None:
+                self._account.spend(len(chunks))
+            self._rest()
         return self._paid(given, spent) if spent > 0 or self._idle else given
 
     def _paid(self, data: bytes, spent: int) -> bytes:
@@ -286,7 +299,9 @@ class Connection(ssl.SSLObject):
                 self._count(portion - (len(chunks) - records) * self._allowance, given)
                 if 2 * given < portion:
                     caution.look(time.thread_time() - began)
-                if given:
+                if len(chunks) - records > _MANY_RECORDS:
+                    self._portion = _PORTION_LEAST
+                elif given:
                     self._portion = min(2 * self._portion, caution.most)
                 elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
                     self._portion = _PORTION_LEAST

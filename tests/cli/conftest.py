@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import select
 import shutil
 import subprocess
 import sysconfig
@@ -54,12 +55,18 @@ class Place:
             stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
         )  # fmt: skip
         os.close(terminal)
-        shown, seen, waiting = b"", 0, list(typed)
+        shown, seen, waiting, last = b"", 0, list(typed), b""
         try:
             while True:
                 if waiting and waiting[0][0].encode() in shown[seen:]:
                     seen = len(shown)
-                    os.write(controller, waiting.pop(0)[1].encode())
+                    last = waiting.pop(0)[1].encode()
+                    os.write(controller, last)
+                if not select.select([controller], [], [], 2.0)[0]:
+                    # One that comes right before readline waits is seen with the next key only.
+                    if last == b"\x03":
+                        os.write(controller, last)
+                    continue
                 try:
                     chunk = os.read(controller, 4096)
                 except OSError:  # EIO: the last process with the terminal has ended

@@ -267,3 +267,37 @@ async def test_data_before_too_little_data_is_not_lost(side, behind):
     assert server.read(1 << 18) == b"last" + behind
     with pytest.raises(TooLittleData):
         server.read(1 << 18)
+
+
+async def test_a_known_peers_small_records_are_not_undone_all_at_once(side):
+    """Each yields a byte and is paid for, but thousands of them on each of sixty connections take long."""
+    server, client, incoming = side
+    server.trust()
+    for _ in range(8):
+        incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
+        turns(server, 8)
+    assert server._portion > 60_000
+    incoming.write(b"".join(client.record(b"x") for _ in range(2_600)))
+    assert len(read(server)) <= 300
+    assert server._is_resting
+    found = 0
+    for _ in range(100):
+        server._go_on()
+        found += len(read(server))
+    assert found >= 2_300
+    assert not server._is_resting
+
+
+async def test_the_peers_end_behind_many_small_records_comes_last(side):
+    server, client, incoming = side
+    server.trust()
+    for _ in range(8):
+        incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
+        turns(server, 8)
+    incoming.write(b"".join(client.record(b"x") for _ in range(1_000)) + client.record(b"\1\0", kind=21))
+    found = b""
+    for _ in range(100):
+        found += read(server)
+        server._go_on()
+    assert found == b"x" * 1_000
+    assert server.read() == b""
