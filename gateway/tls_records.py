@@ -205,9 +205,14 @@ class Connection(ssl.SSLObject):
             raise ValueError("data is copied here, never read into a buffer of the caller's")
         if self._is_strict:
             return self._read_strictly()
-        incoming = self._incoming
+        incoming, account = self._incoming, self._account
         arrived = incoming.pending
-        if arrived > self._portion or arrived > self._caution.most:
+        if (
+            arrived > self._portion
+            or arrived > self._caution.most
+            # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
+            or (arrived > _PORTION_LEAST and account is not None and account.is_spent)
+        ):
             return self._read_in_portions()
         if not arrived:
             # OpenSSL has nothing left, for a read takes a whole record: it could only say no, at a price.

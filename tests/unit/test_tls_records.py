@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import ssl
+import time
 
 import pytest
 import trustme
@@ -262,7 +263,7 @@ async def test_data_before_too_little_data_is_not_lost(side, behind):
     server.trust()
     incoming.write(client.record(b"first"))
     assert read(server) == b"first"
-    server._idle = IDLE_MAX - 10
+    server._idle, server._since = IDLE_MAX - 10, time.monotonic() + 60  # nothing is forgiven
     incoming.write(client.key_update() + client.record(b"last") + (client.record(behind) if behind else b""))
     assert server.read(1 << 18) == b"last" + behind
     with pytest.raises(TooLittleData):
@@ -301,3 +302,37 @@ async def test_the_peers_end_behind_many_small_records_comes_last(side):
         server._go_on()
     assert found == b"x" * 1_000
     assert server.read() == b""
+
+
+class Spent:
+    """An account that has nothing left in this turn once something was spent."""
+
+    def __init__(self):
+        self.is_spent = False
+
+    def spend(self, effort):
+        self.is_spent = self.is_spent or effort > 0
+
+    def wait(self, go_on):
+        pass
+
+
+async def test_connections_whose_portions_have_grown_take_turns_all_the_same(side):
+    """What one of them spends, the next one that comes in the same turn finds spent."""
+    server, client, incoming = side
+    account = Spent()
+    server.trust(account)
+    for _ in range(8):
+        incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
+        account.is_spent = False
+        turns(server, 8)
+        account.is_spent = False
+        server._go_on()
+        read(server)
+    assert server._portion > 60_000
+    account.is_spent = True  # by another connection of the device
+    incoming.write(b"".join(client.key_update() for _ in range(500)))
+    waiting = incoming.pending
+    assert read(server) == b""
+    assert incoming.pending == waiting
+    assert server._is_resting
