@@ -18,8 +18,8 @@ async def beside(work):
             await task
 
 
-async def until(condition):
+async def until(condition, seconds=20):
     """Wait for what has no event to wait for."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

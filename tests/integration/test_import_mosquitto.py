@@ -196,7 +196,7 @@ ALL_TOPICS = [
 ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINES, min_size=2, max_size=10))
 def test_found_no_file_that_means_something_else_here(tmp_path_factory, lines):
     text = "\n".join(["user u1", *lines])

@@ -105,7 +105,7 @@ def histories(draw, v5):
 
 
 @pytest.mark.parametrize("v5", [False, True])
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(data=st.data())
 def test_the_short_way_and_the_long_one_give_and_count_the_same(v5, data):
     events = data.draw(histories(v5))

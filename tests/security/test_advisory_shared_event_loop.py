@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 from harness import raw
+from harness.beside import until
 from harness.device import Device
 from harness.in_process import SECRET, House, Planted, settle, started
 from harness.mosquitto import Mosquitto
@@ -209,12 +210,6 @@ async def others_are_served(house: House, good: Device) -> None:
     faults = [line for line in house.lines if line["event"] == "internal error"]
     assert [type(line["exc_info"]) for line in faults] == [Planted]
     assert [context for context in house.reached_the_loop if "exception" in context] == []
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("attack", LIVE, ids=lambda attack: attack.__name__)

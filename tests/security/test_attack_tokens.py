@@ -398,7 +398,7 @@ async def test_every_bit_counts(gate: Gate) -> None:
         gate.keeps_out(bytes(turned))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     junk=st.one_of(
         st.binary(max_size=200),
@@ -425,7 +425,7 @@ class Nobody:
 BARE = Tokens(SigningKeys.of_secret(bytes(range(32))), Nobody(), now=lambda: 0, ttl=1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     claims=st.dictionaries(
         st.sampled_from(CLAIMS), st.none() | st.integers() | st.text() | st.floats() | st.lists(st.text())

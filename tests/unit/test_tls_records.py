@@ -76,6 +76,16 @@ def read(server):
         found += chunk
 
 
+def grow(side):
+    """Have it known, and its portions as large as they get."""
+    server, client, incoming = side
+    server.trust()
+    for _ in range(8):
+        incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
+        turns(server, 8)
+    assert server._portion > 60_000
+
+
 async def test_a_stranger_may_not_send_key_updates(side):
     server, client, incoming = side
     incoming.write(b"".join(client.key_update() for _ in range(10_000)))
@@ -273,11 +283,7 @@ async def test_data_before_too_little_data_is_not_lost(side, behind):
 async def test_a_known_peers_small_records_are_not_undone_all_at_once(side):
     """Each yields a byte and is paid for, but thousands of them on each of sixty connections take long."""
     server, client, incoming = side
-    server.trust()
-    for _ in range(8):
-        incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
-        turns(server, 8)
-    assert server._portion > 60_000
+    grow(side)
     incoming.write(b"".join(client.record(b"x") for _ in range(2_600)))
     assert len(read(server)) <= 300
     assert server._is_resting
@@ -291,10 +297,7 @@ async def test_a_known_peers_small_records_are_not_undone_all_at_once(side):
 
 async def test_the_peers_end_behind_many_small_records_comes_last(side):
     server, client, incoming = side
-    server.trust()
-    for _ in range(8):
-        incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
-        turns(server, 8)
+    grow(side)
     incoming.write(b"".join(client.record(b"x") for _ in range(1_000)) + client.record(b"\1\0", kind=21))
     found = b""
     for _ in range(100):
@@ -305,13 +308,9 @@ async def test_the_peers_end_behind_many_small_records_comes_last(side):
 
 
 class Spent:
-    """An account that has nothing left in this turn once something was spent."""
+    """The account of a device that has had its turn, by another of its connections."""
 
-    def __init__(self):
-        self.is_spent = False
-
-    def spend(self, effort):
-        self.is_spent = self.is_spent or effort > 0
+    is_spent = True
 
     def wait(self, go_on):
         pass
@@ -320,17 +319,8 @@ class Spent:
 async def test_connections_whose_portions_have_grown_take_turns_all_the_same(side):
     """What one of them spends, the next one that comes in the same turn finds spent."""
     server, client, incoming = side
-    account = Spent()
-    server.trust(account)
-    for _ in range(8):
-        incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
-        account.is_spent = False
-        turns(server, 8)
-        account.is_spent = False
-        server._go_on()
-        read(server)
-    assert server._portion > 60_000
-    account.is_spent = True  # by another connection of the device
+    grow(side)
+    server.trust(Spent())
     incoming.write(b"".join(client.key_update() for _ in range(500)))
     waiting = incoming.pending
     assert read(server) == b""

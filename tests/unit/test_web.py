@@ -12,6 +12,7 @@ import pytest
 import structlog
 import trustme
 import uvloop
+from harness.beside import until
 
 from gateway import web
 from gateway.config import Address
@@ -339,12 +340,6 @@ async def test_the_oldest_who_asked_for_nothing_makes_room(served):
         assert (await ends(reader)).endswith(b"hello")
     for writer in (its_writer, old_writer, new_writer, newest_writer, late_writer):
         writer.close()
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_who_was_answered_and_stays_makes_room(served, monkeypatch):

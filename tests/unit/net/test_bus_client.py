@@ -10,6 +10,7 @@ from itertools import cycle
 
 import pytest
 import structlog
+from harness.beside import until
 from harness.mosquitto import Mosquitto
 
 from bench.ports import free_port
@@ -44,12 +45,6 @@ class Heard:
     async def wait(self, count, seconds=15.0):
         await until(lambda: len(self.deliveries) >= count, seconds)
         return self.deliveries
-
-
-async def until(condition, seconds=15.0):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, of parts that know nothing of this test
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

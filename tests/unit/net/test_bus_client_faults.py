@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from harness import raw
+from harness.beside import until
 
 from bench.ports import free_port
 from gateway.mqtt.errors import PacketTooLarge
@@ -26,12 +27,6 @@ def account(number=2):
 
 def nobody(connection, delivery):
     raise AssertionError("nothing is delivered here")
-
-
-async def until(condition, seconds=15.0):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, of parts that know nothing of this test
-            await asyncio.sleep(0.01)
 
 
 class Server:

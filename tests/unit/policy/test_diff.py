@@ -72,7 +72,7 @@ def check(changes, old, new, people):
         assert any(told([change], one, change.rule.max_qos, gained=change.gained) for one in people)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(old=_rules, new=_rules, room=st.sampled_from(LABELS))
 def test_all_that_changes_is_told_and_nothing_else(old, new, room):
     limits = Limits(topic_levels=3)

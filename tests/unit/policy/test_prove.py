@@ -59,7 +59,7 @@ def by_hand(rules, asked, excepted, most_levels, most_bytes):
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     rules=st.lists(_rule, min_size=1, max_size=4),
     asked=templates,

@@ -3,7 +3,7 @@
 import contextlib
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.document import PolicyError
@@ -67,7 +67,6 @@ def carry_over(source, folder):
         write(folder / "new", source, composed, questions, reserved="gateway")
 
 
-@settings(deadline=None)
 @given(LINES)
 def test_an_acl_file_of_any_bytes(tmp_path_factory, lines):
     with contextlib.suppress(PolicyError):
@@ -75,14 +74,12 @@ def test_an_acl_file_of_any_bytes(tmp_path_factory, lines):
         carry_over(source, tmp_path_factory.mktemp("any"))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60).filter(lambda raw: b"\0" not in raw))
 def test_a_password_file_of_any_bytes(raw):
     accounts, findings = read_passwords(raw, "passwd")
     assert len(accounts) + len(findings) <= raw.count(b"\n") + 1
 
 
-@settings(deadline=None)
 @given(FILES)
 def test_a_plugins_file_of_any_names(tmp_path_factory, whole):
     with contextlib.suppress(PolicyError):
@@ -90,7 +87,6 @@ def test_a_plugins_file_of_any_names(tmp_path_factory, whole):
         carry_over(source, tmp_path_factory.mktemp("any"))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["roles", "clients", "groups", "defaultACLAccess", "x"]), VALUES))
 def test_a_plugins_file_of_any_form(whole):
     with contextlib.suppress(PolicyError):

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import filter_fault, matches
@@ -27,14 +27,12 @@ def those(topic_filter):
     return {topic for topic in TOPICS if matches(topic_filter, topic)}
 
 
-@settings(deadline=None)
 @given(FILTERS, FILTERS)
 def test_they_meet_where_both_match(one, other):
     found = meet(one, other)
     assert (those(found) if found else set()) == those(one) & those(other)
 
 
-@settings(deadline=None)
 @given(FILTERS, FILTERS)
 def test_what_is_left_is_what_only_the_first_matches(one, other):
     left = without(one, other)

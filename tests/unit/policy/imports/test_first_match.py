@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import matches
@@ -44,7 +44,6 @@ def lost(settled, topic, client):
     return hit([loss.topics for loss in settled.losses], topic, client)
 
 
-@settings(deadline=None)
 @given(LISTS, CLIENTS)
 def test_it_means_the_same_or_less_and_says_where(lines, client):
     settled = settle(steps(*lines))
@@ -54,7 +53,6 @@ def test_it_means_the_same_or_less_and_says_where(lines, client):
             assert lost(settled, topic, client), topic
 
 
-@settings(deadline=None)
 @given(LISTS, LISTS, CLIENTS)
 def test_two_lists_that_both_have_to_allow(one, other, client):
     settled = both(settle(steps(*one)), settle(steps(*other)))
