@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 from gateway.core.addresses import is_loopback, network_of
 from gateway.faults import contained
 from gateway.observe.logs import get_logger
-from gateway.sockets import Address, listen
+from gateway.sockets import Address, close_if_cancelled, listen
 from gateway.tls_records import tls_of
 
 HANDSHAKE_DEADLINE = 5.0
@@ -167,6 +167,7 @@ class WebServer:
             return
         connection = _Connection(self._config, self._state, network, self._open)
         connection.arriving = self._start(self._shake_hands(connection, peer))
+        close_if_cancelled(peer, connection.arriving)
 
     def _has_room(self, network: str) -> bool:
         """Whether one more may come from there. The oldest to whom no answer is owed makes room."""
@@ -180,7 +181,7 @@ class WebServer:
         oldest = next((other for other in crowd if not other.is_owed_an_answer), None)
         if oldest is not None:
             oldest.end()
-            del self._open[oldest]
+            self._open.pop(oldest, None)
         return oldest is not None
 
     async def _shake_hands(self, connection: _Connection, peer: socket.socket) -> None:
@@ -276,6 +277,7 @@ class _Connection(H11Protocol):
         if self.transport is not None:
             self.transport.abort()
         elif self.arriving is not None:
+            self._register.pop(self, None)
             self.arriving.cancel()
 
     def send_400_response(self, msg: str) -> None:

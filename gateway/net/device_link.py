@@ -67,6 +67,9 @@ _CLOSE_DEADLINE = 5.0
 _ACKNOWLEDGE = 0.002
 """For a CONNECT right behind the handshake, in seconds: nothing is to be acknowledged early then."""
 
+_UNREAD = {Phase.AUTHENTICATING, Phase.OPENING_BUS}
+"""Nothing is read from the device meanwhile, so that its end is not told."""
+
 _TURN = Turn()
 _log = get_logger()
 
@@ -76,7 +79,6 @@ class DeviceLink(asyncio.Protocol):
 
     __slots__ = (
         "_bus",
-        "_deadline",
         "_door",
         "_method",
         "_paused",
@@ -89,6 +91,7 @@ class DeviceLink(asyncio.Protocol):
         "bridge",
         "claimed",
         "connection_id",
+        "deadline",
         "device",
         "turn",
     )
@@ -106,7 +109,8 @@ class DeviceLink(asyncio.Protocol):
         self._method = ""
         self.turn = 0
         """In which part of a second it gets its tick."""
-        self._deadline = deadline
+        self.deadline = deadline
+        """Of what it waits for now, by the loop's clock."""
         self._transport: asyncio.Transport | None = None
         self._bus: BusLink | None = None
         self._waiting_for: asyncio.Task[None] | None = None
@@ -268,11 +272,11 @@ class DeviceLink(asyncio.Protocol):
         match command:
             case Authenticate():
                 self._door.introduced(self)
-                self._deadline = self._door.now() + _LOGIN_DEADLINE
+                self.deadline = self._door.now() + _LOGIN_DEADLINE
                 self.pause_reading(AUTHENTICATING)
                 self._authenticate(command)
             case OpenBus(connect):
-                self._deadline = self._door.now() + _BUS_DEADLINE
+                self.deadline = self._door.now() + _BUS_DEADLINE
                 self._waiting_for = self._door.tasks.start(contain(self, partial(self._open_bus, connect)))
             case Established():
                 if (tls := tls_of(self._transport)) is not None and self.bridge.meter and self.device:
@@ -439,7 +443,7 @@ class DeviceLink(asyncio.Protocol):
         if self.bridge.phase is not Phase.OPENING_BUS or link.transport is None:
             self._close_bus()
             return
-        self._deadline = self._door.now() + _BUS_DEADLINE
+        self.deadline = self._door.now() + _BUS_DEADLINE
         link.transport.write(connect)
 
     def _bus_failed(self, why: str, *, asked: bool) -> None:
@@ -465,9 +469,9 @@ class DeviceLink(asyncio.Protocol):
                 self._bus.resume_reading(OVER_RATE)
             self.receive(Tick(reading=not was, second=second))
             self._read_again(was)
-        elif phase is Phase.AUTHENTICATING and has_left(self._transport):
-            self.abort("it left before its login was decided")
-        elif now < self._deadline:
+        elif phase in _UNREAD and has_left(self._transport):
+            self.abort("it left before it was let in")
+        elif now < self.deadline:
             return
         elif phase is Phase.AWAIT_CONNECT:
             self.turn_away("no whole CONNECT within the deadline")
@@ -501,7 +505,7 @@ class DeviceLink(asyncio.Protocol):
             self._transport.abort()
 
     def _close(self, why: str) -> None:
-        self._deadline = self._door.now() + _CLOSE_DEADLINE
+        self.deadline = self._door.now() + _CLOSE_DEADLINE
         self._note("closed", reason=self._why or why)
         self._close_bus()
         if self._transport is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.core.addresses import shown
+from gateway.core.addresses import network_of, shown
 from gateway.core.bridge import Phase
 from gateway.core.commands import Call, Report
 from gateway.core.events import AccessWithdrawn, Answer, Event, PolicyChanged
@@ -21,6 +21,7 @@ from gateway.core.identity import Device, Grant, Identity
 from gateway.core.shared import Shared
 from gateway.mqtt.reasons import Reason
 from gateway.net.connects import Connects
+from gateway.net.crowd import Crowd
 from gateway.net.tasks import Tasks
 from gateway.net.turned_away import TurnedAway
 from gateway.net.turns import Turns
@@ -84,8 +85,8 @@ class Door:
     """What of strangers is told."""
     links: set[DeviceLink] = field(default_factory=set)
     """All connections, from the end of the TLS handshake on."""
-    _newcomers: dict[DeviceLink, None] = field(default_factory=dict)
-    """Those of them that have not said who they are, oldest first."""
+    _newcomers: Crowd[DeviceLink] = field(default_factory=Crowd)
+    """Those of them that have not said who they are."""
     _by_device: dict[str, set[DeviceLink]] = field(default_factory=dict)
     _admitted: int = 0
 
@@ -93,17 +94,17 @@ class Door:
         self.turns = Turns(self.shared.budgets.work)
 
     def arrived(self, link: DeviceLink) -> None:
-        """A peer is there, and nobody knows who. When there are too many of those, the oldest goes."""
+        """A peer is there, and nobody knows who. Of too many the oldest of the largest crowd goes."""
         if len(self._newcomers) >= _NEWCOMERS_MAX:
-            oldest = next(iter(self._newcomers))
-            del self._newcomers[oldest]
-            oldest.turn_away("others wait, and it has not said who it is")
+            crowded_out, _ = self._newcomers.first_to_go()
+            self._newcomers.remove(crowded_out)
+            crowded_out.turn_away("others wait, and it has not said who it is")
         self.links.add(link)
-        self._newcomers[link] = None
+        self._newcomers.add(link, network_of(link.host))
 
     def introduced(self, link: DeviceLink) -> None:
         """Its CONNECT is there."""
-        self._newcomers.pop(link, None)
+        self._newcomers.remove(link)
 
     def admit(self, link: DeviceLink, device: Device) -> Reason | None:
         """Take a device in; a reason, which is told within bounds, when there is no room for it."""
@@ -128,7 +129,7 @@ class Door:
     def forget(self, link: DeviceLink) -> None:
         """The connection is gone."""
         self.links.discard(link)
-        self._newcomers.pop(link, None)
+        self._newcomers.remove(link)
         if link.device is None:
             return
         same = self._by_device.get(link.device.device_id)

@@ -1,7 +1,6 @@
 """The port devices connect to: accepts, bounds what is not yet known, and gives every link its ticks.
 
-Owns the time and number of TLS handshakes under way. A peer that never finishes one costs a place
-for a few seconds; when all places are taken the oldest goes first, so that newcomers get in.
+Owns the sockets, and the time a TLS handshake may take; how many there are is `gateway.net.arrivals`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from gateway.core.addresses import is_loopback, plain, shown
 from gateway.core.events import ShuttingDown
 from gateway.core.limits import CONNECT_DEADLINE
+from gateway.net.arrivals import Arrival, Arrivals
 from gateway.net.device_link import DeviceLink
 from gateway.net.door import Door
 from gateway.net.heap import map_large_blocks
@@ -23,10 +23,10 @@ from gateway.observe.logs import get_logger
 from gateway.sockets import Address, listen
 
 _BACKLOG = 1024
-_PENDING_MAX = 1024
-"""TLS handshakes under way at once."""
-_ACCEPTS_AT_ONCE = 8
-"""In one turn of the loop: each is most of a millisecond of handshake later."""
+_ACCEPTS_AT_ONCE = 32
+"""In one turn of the loop: each is some twenty microseconds."""
+_HANDSHAKE_LEAST = 0.5
+"""For a handshake that could not begin for long, in seconds."""
 _SLICES = 5
 """Links get their tick in so many turns a second, to spread the work."""
 _TICKED_TOGETHER = 64
@@ -47,7 +47,7 @@ class Listener:
         self.tls = tls
         """Replace it to let new connections see other certificates."""
         self._sockets: list[socket.socket] = []
-        self._pending: dict[asyncio.Task[None], None] = {}
+        self._arrivals = Arrivals(self._begin, door.now)
         self._turn = 0
         self._next_turn = 0
         self._newest = 0.0
@@ -90,13 +90,16 @@ class Listener:
                 connection.close()
                 continue
             connection.settimeout(0)
-            if len(self._pending) >= _PENDING_MAX:
-                oldest = next(iter(self._pending))
-                del self._pending[oldest]
-                oldest.cancel()
-            task = self._door.tasks.start(self._shake_hands(connection, shown(plain(address[0]), address[1])))
-            self._pending[task] = None
-            task.add_done_callback(lambda done: self._pending.pop(done, None))
+            arrival = Arrival(connection, self._link(shown(plain(address[0]), address[1])))
+            if self.tls is None:
+                self._begin(arrival)
+            else:
+                self._arrivals.add(arrival)
+
+    def _link(self, address: str) -> DeviceLink:
+        link = DeviceLink(self._door, address, os.urandom(6).hex(), self._door.now() + CONNECT_DEADLINE)
+        self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
+        return link
 
     def _rest(self, server: socket.socket, error: OSError) -> None:
         # Out of file descriptors, most likely: asking again at once would be a busy loop.
@@ -109,16 +112,17 @@ class Listener:
         if server in self._sockets:
             asyncio.get_running_loop().add_reader(server.fileno(), self._accept, server)
 
-    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
-        deadline = self._door.now() + CONNECT_DEADLINE
-        link = DeviceLink(self._door, address, os.urandom(6).hex(), deadline)
-        self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
+    def _begin(self, arrival: Arrival) -> asyncio.Task[None]:
+        return self._door.tasks.start(self._shake_hands(arrival.peer, arrival.link))
+
+    async def _shake_hands(self, connection: socket.socket, link: DeviceLink) -> None:
+        left = link.deadline - self._door.now()
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._with_mapped_buffer(link),
                 connection,
                 ssl=self.tls,
-                ssl_handshake_timeout=CONNECT_DEADLINE if self.tls else None,
+                ssl_handshake_timeout=max(left, _HANDSHAKE_LEAST) if self.tls else None,
                 ssl_shutdown_timeout=2.0 if self.tls else None,
             )
         except (Exception, asyncio.CancelledError) as error:
@@ -126,7 +130,7 @@ class Listener:
             why = in_words(error) if isinstance(error, OSError) else None
             if why is not None:
                 self._door.turn_away(link, why)
-            _log.debug("handshake failed", address=address, reason=str(error) or type(error).__name__)
+            _log.debug("handshake failed", address=link.address, reason=str(error) or type(error).__name__)
             if not isinstance(error, OSError):
                 raise  # a fault of ours is told by `Tasks`
 
@@ -154,6 +158,7 @@ class Listener:
             await asyncio.sleep(1 / _SLICES)
             self._turn = (self._turn + 1) % _SLICES
             second += self._turn == 0
+            self._arrivals.tick()
             due = [link for link in self._door.links if link.turn == self._turn]
             for number, link in enumerate(due, 1):
                 link.tick(self._door.now(), second)
@@ -166,8 +171,7 @@ class Listener:
             asyncio.get_running_loop().remove_reader(server.fileno())
             server.close()
         self._sockets = []
-        for task in list(self._pending):
-            task.cancel()
+        self._arrivals.stop()
 
     async def stop(self) -> None:
         """End all connections, politely for a few seconds."""

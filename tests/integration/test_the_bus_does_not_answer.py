@@ -98,7 +98,7 @@ def test_the_deadline(settings: Settings, monkeypatch: pytest.MonkeyPatch, bus: 
                 link = await opening(house)
                 if bus is silent:
                     await until(lambda: link._waiting_for is None)
-                link._deadline = 0
+                link.deadline = 0
                 assert await asyncio.to_thread(one.read) == UNAVAILABLE
                 await until(lambda: not house.door.links and link._waiting_for is None)
                 one.close()
@@ -128,6 +128,28 @@ def test_a_device_that_leaves_before_the_bus_was_asked(
     uvloop.run(scenario())
     gc.collect()
     assert not [str(one.message) for one in recwarn if "never awaited" in str(one.message)]
+
+
+@pytest.mark.parametrize("bus", [full, silent])
+def test_a_device_that_leaves_while_the_bus_is_waited_for_keeps_no_socket(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, bus: Place
+) -> None:
+    """Nothing is read from it meanwhile, so that it has to be looked whether it is still there."""
+
+    async def scenario() -> None:
+        async with started(settings, monkeypatch) as house:
+            with bus() as house.door.bus.port:
+                one = await asks(house)
+                link = await opening(house)
+                if bus is silent:
+                    await until(lambda: link._waiting_for is None)
+                link.deadline += 3_600  # no deadline ends it
+                one.send(bytes(1_000))  # in front of its end, and not read either
+                one.close()
+                await until(lambda: not house.door.links)
+                await until(lambda: link._bus is None and link._waiting_for is None)
+
+    uvloop.run(scenario())
 
 
 def test_an_early_acknowledgement_is_for_who_has_not_sent_a_connect(

@@ -410,6 +410,20 @@ async def test_closing_ends_who_waits_who_asks_and_who_shakes_hands(served, capl
     assert (served.lines, caplog.records) == ([], [])
 
 
+async def test_who_is_ended_before_its_handshake_began_keeps_nothing(served):
+    """A task that is cancelled before its first step does not get to close what it was given."""
+    server = await served(tls=server_side())
+    peer, other = socket.socketpair()
+    peer.setblocking(False)
+    server._take_in(peer, "192.0.2.1")
+    (connection,) = server._open
+    connection.end()
+    await asyncio.sleep(0.01)
+    assert server._open == {}
+    assert peer.fileno() == -1
+    other.close()
+
+
 async def test_closing_lets_an_answer_leave(served):
     application = Application()
     release = asyncio.Event()

@@ -1,0 +1,57 @@
+"""Those who wait for the same, by the place they come from: a crowd of one place takes nobody else's room.
+
+Owns their order. Must not know what they wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+_One = TypeVar("_One", bound=Hashable)
+
+
+class Crowd(Generic[_One]):
+    """Peers in the order they came, and how many of each place.
+
+    A place is an address as it is counted (`gateway.core.addresses.network_of`).
+    """
+
+    __slots__ = ("_all", "_places")
+
+    def __init__(self) -> None:
+        self._all: dict[_One, str] = {}
+        self._places: dict[str, dict[_One, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, one: _One, place: str) -> None:
+        """The last to come."""
+        self._all[one] = place
+        self._places.setdefault(place, {})[one] = None
+
+    def remove(self, one: _One) -> None:
+        """It waits no more; nothing happens if it did not."""
+        place = self._all.pop(one, None)
+        if place is None:
+            return
+        same = self._places[place]
+        del same[one]
+        if not same:
+            del self._places[place]
+
+    def count(self, place: str) -> int:
+        """How many came from there."""
+        return len(self._places.get(place, ()))
+
+    def oldest(self) -> _One | None:
+        """Who came first of all."""
+        return next(iter(self._all), None)
+
+    def first_to_go(self) -> tuple[_One, int]:
+        """The oldest of the place that has the most, and how many that place has. Of nobody: KeyError."""
+        if not self._all:
+            raise KeyError("nobody is there")
+        most = max(self._places.values(), key=len)
+        return next(iter(most)), len(most)
