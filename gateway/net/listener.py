@@ -47,7 +47,7 @@ class Listener:
         self.tls = tls
         """Replace it to let new connections see other certificates."""
         self._sockets: list[socket.socket] = []
-        self._arrivals = Arrivals(self._begin, door.now)
+        self._arrivals = Arrivals(self._begin, self._now)
         self._turn = 0
         self._next_turn = 0
         self._newest = 0.0
@@ -111,6 +111,9 @@ class Listener:
     def _go_on(self, server: socket.socket) -> None:
         if server in self._sockets:
             asyncio.get_running_loop().add_reader(server.fileno(), self._accept, server)
+
+    def _now(self) -> float:
+        return self._door.now()
 
     def _begin(self, arrival: Arrival) -> asyncio.Task[None]:
         return self._door.tasks.start(self._shake_hands(arrival.peer, arrival.link))
