@@ -10,8 +10,8 @@ import asyncio
 import json
 import sys
 
+from gateway.auth.passwords import hash_secret
 from gateway.config import load_settings
-from gateway.security.passwords import hash_secret
 from gateway.store import open_store
 
 

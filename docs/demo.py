@@ -18,10 +18,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.encode import encode_connect, encode_publish, encode_subscribe
 from gateway.mqtt.packets import Connect, Subscription, Version
-from gateway.mqtt.wire import encode_length
 from gateway.net.embedded_bus import EmbeddedBus
 
 BIN = Path(sys.executable).parent

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli import acl_import, acl_learn, acl_prove
-from gateway.cli.acl_refusals import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
+from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.sources import Config, device_of, observed, policy_of, settings_of
-from gateway.core.identity import Device, Identity
-from gateway.core.rules import Action, Rule
-from gateway.policy.why import conditions
+from gateway.policy.engine.identity import Device, Identity
+from gateway.policy.engine.rules import Action, Rule
+from gateway.policy.proofs.why import conditions
 
 if TYPE_CHECKING:
-    from gateway.core.policy import Policy
-    from gateway.policy.cases import CaseResult
-    from gateway.policy.show import Right
-    from gateway.policy.why import Explanation
+    from gateway.policy.engine.policy import Policy
+    from gateway.policy.files.cases import CaseResult
+    from gateway.policy.proofs.effective_rights import Right
+    from gateway.policy.proofs.why import Explanation
 
 app = typer.Typer(no_args_is_help=True, help="Policy: what the roles in acl/ allow, and why.")
 app.add_typer(acl_import.app, name="import")
@@ -42,7 +42,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
     warning is not. A gateway would not start with it; a running one keeps the policy it has.
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.never import warnings
+        from gateway.policy.proofs.dead_rules import warnings
 
         settings = settings_of(config)
         policy = policy_of(settings)
@@ -84,16 +84,16 @@ def run_all_cases(
         gateway-admin acl test --junit report.xml
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.cases import load_cases, run_cases
-        from gateway.policy.invariants import judge
-        from gateway.policy.junit import report
-        from gateway.policy.load import read_policy
+        from gateway.policy.files.cases import load_cases, run_cases
+        from gateway.policy.files.invariants import check_invariants
+        from gateway.policy.files.junit import report
+        from gateway.policy.files.loader import read_policy
 
         settings = settings_of(config)
         path = settings.acl_path
         policy, invariants = read_policy(path, reserved=settings.service_topic_prefix)
         results = run_cases(policy, load_cases(path, policy))
-        outcomes = judge(policy, invariants)
+        outcomes = check_invariants(policy, invariants)
         if junit is not None:
             junit.write_bytes(report(results, outcomes))
         if not results and not outcomes:
@@ -128,7 +128,7 @@ def show(
     every allow. Rules that give the device nothing are listed too, with the reason.
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.show import rights, services
+        from gateway.policy.proofs.effective_rights import rights, services
 
         settings = settings_of(config)
         policy = policy_of(settings)
@@ -209,7 +209,7 @@ def why(
             raise wrong_usage("give DEVICE, ACTION and TOPIC, or alone the id of a refusal in the log")
         if action is not Action.PUBLISH and (qos or retain or size):
             raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
-        from gateway.policy.why import explain
+        from gateway.policy.proofs.why import explain
 
         policy = policy_of(settings)
         device = asyncio.run(device_of(settings, device_id))
@@ -255,8 +255,8 @@ def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> E
 
 def _passes_observed(device: Device, found: Explanation) -> bool:
     """Whether it passes although it is refused."""
-    from gateway.core.policy import observable
     from gateway.mqtt.topics import unshared
+    from gateway.policy.engine.policy import observable
 
     if found.decision.allowed or found.action in {Action.ENCRYPT, Action.DECRYPT} or not observed(device):
         return False

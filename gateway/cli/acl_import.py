@@ -12,11 +12,11 @@ import typer
 from gateway.cli.acl_import_report import ADDED, Candidate, Report, told
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
-from gateway.files import why
+from gateway.system.atomic_files import why
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.core.policy import Role
+    from gateway.policy.engine.policy import Role
     from gateway.policy.imports.roles import Composed
     from gateway.policy.imports.source import Account, Finding, Source
 
@@ -190,8 +190,8 @@ def _content(path: Path, option: str) -> bytes:
 
 def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candidate]:
     """What can be made of the users, if there are accounts; whose password can't be used is a finding."""
+    from gateway.auth.passwords import imported_credential
     from gateway.policy.imports.source import Finding
-    from gateway.security.passwords import imported_credential
 
     credentials = {}
     for account in accounts:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.core.identity import is_device_id
+from gateway.policy.engine.identity import is_device_id
 
 if TYPE_CHECKING:
     from gateway.policy.imports.roles import Composed

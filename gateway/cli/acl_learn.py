@@ -13,15 +13,15 @@ import typer
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, known_device, no_such_role, policy_of, settings_of, store_of
-from gateway.core.policy import Policy
+from gateway.policy.engine.policy import Policy
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.core.identity import Device
-    from gateway.core.recorder import Observation
-    from gateway.policy.learn import Proposal
-    from gateway.policy.replay import Change, Replay
-    from gateway.policy.unused import Unused
+    from gateway.policy.engine.identity import Device
+    from gateway.policy.engine.usage_recorder import Observation
+    from gateway.policy.usage.learner import Proposal
+    from gateway.policy.usage.replay import Change, Replay
+    from gateway.policy.usage.unused_rights import Unused
 
 _KEPT = "The gateway keeps what devices did for 14 days."
 _AT_ONCE = 1_000
@@ -71,8 +71,8 @@ def learn(
         if (device_id is None) is (role is None):
             raise wrong_usage("say whom to learn from: --device ID or --role ROLE")
         seconds = seconds_of("--for", time)
-        from gateway.policy.learn import learn as propose
-        from gateway.policy.role_file import role_file
+        from gateway.policy.usage.learner import learn as propose
+        from gateway.policy.usage.role_writer import role_file
 
         settings = settings_of(config)
         policy = policy_of(settings)
@@ -119,7 +119,7 @@ def _since(seconds: int) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    from gateway.files import locked, write_new
+    from gateway.system.atomic_files import locked, write_new
 
     # All of it at once: a running gateway may look at the folder.
     with locked(path.parent):
@@ -175,9 +175,9 @@ def unused(
     """
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
-        from gateway.core.recorder import MORE
-        from gateway.policy.role_file import time_text
-        from gateway.policy.unused import unused as idle
+        from gateway.policy.engine.usage_recorder import MORE
+        from gateway.policy.usage.role_writer import time_text
+        from gateway.policy.usage.unused_rights import unused as idle
 
         settings = settings_of(config)
         policy = policy_of(settings)
@@ -225,7 +225,7 @@ def replayed(
     before: Policy, after: Policy, settings: Settings, seconds: int
 ) -> tuple[dict[str, object], list[str]]:
     """What of the recorded `after` decides otherwise than `before`: for a script, and as lines."""
-    from gateway.policy.replay import replay
+    from gateway.policy.usage.replay import replay
 
     devices, observations = asyncio.run(_recorded(settings, seconds))
     found = replay(before, after, observations, devices)
@@ -244,7 +244,7 @@ def replayed(
 
 
 def _not_judged(found: Replay) -> Iterable[str]:
-    from gateway.policy.role_file import listed
+    from gateway.policy.usage.role_writer import listed
 
     if found.unknown:
         yield f"  not judged: {found.unknown} of devices or labels that are gone"
@@ -278,7 +278,7 @@ def _change(one: Change) -> Mapping[str, object]:
 
 
 def _change_line(one: Change) -> str:
-    from gateway.policy.role_file import quoted
+    from gateway.policy.files.toml_text import quoted
 
     seen = one.observation
     times = "once" if seen.count == 1 else f"{seen.count} times"

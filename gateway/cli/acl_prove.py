@@ -17,17 +17,17 @@ from gateway.cli.sources import Config, device_of, observed, settings_of, store_
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.core.identity import Device
-    from gateway.core.rules import Rule
-    from gateway.policy.diff import Change, Difference
-    from gateway.policy.prove import Counterexample, Proof
+    from gateway.policy.engine.identity import Device
+    from gateway.policy.engine.rules import Rule
+    from gateway.policy.proofs.diff import Change, Difference
+    from gateway.policy.proofs.prover import Counterexample, Proof
 
 _NAMED_MAX = 10
 _WITHOUT_MAX = 5
 
 
 def prove(
-    statements: Annotated[
+    assertions: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="STATEMENT", show_default=False, help="Without one: those of acl/invariants.toml."
@@ -56,23 +56,23 @@ def prove(
         gateway-admin acl prove "no any publish devices/# except devices/{device}/#"
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.load import read_policy
-        from gateway.policy.prove import Prover
-        from gateway.policy.statements import StatementError, parse
+        from gateway.policy.files.loader import read_policy
+        from gateway.policy.proofs.assertions import AssertionFault, parse
+        from gateway.policy.proofs.prover import Prover
 
         settings = settings_of(config)
         policy, invariants = read_policy(settings.acl_path, reserved=settings.service_topic_prefix)
         try:
-            asked = [parse(text) for text in statements or ()]
-        except StatementError as error:
+            asked = [parse(text) for text in assertions or ()]
+        except AssertionFault as error:
             raise wrong_usage(str(error)) from error
-        asked = asked or [invariant.statement for invariant in invariants]
+        asked = asked or [invariant.assertion for invariant in invariants]
         if not asked:
             raise Failure(f"there is no statement, and none in {settings.acl_path / 'invariants.toml'}")
-        names = dict.fromkeys(name for statement in asked for name in statement.devices)
+        names = dict.fromkeys(name for assertion in asked for name in assertion.devices)
         devices = {name: asyncio.run(device_of(settings, name)) for name in names}
         prover = Prover(policy)
-        proofs = [prover.prove(statement, devices) for statement in asked]
+        proofs = [prover.prove(assertion, devices) for assertion in asked]
         holds = all(proof.holds for proof in proofs)
         watched = {name: told for name, device in devices.items() if (told := observed(device))}
         answer.give(
@@ -119,16 +119,16 @@ def diff(
     with answering(as_json=as_json) as answer:
         if time is not None and not replay:
             raise wrong_usage("--for says how far --replay looks back")
-        from gateway.policy.diff import compare
-        from gateway.policy.invariants import judge
-        from gateway.policy.load import read_policy
+        from gateway.policy.files.invariants import check_invariants
+        from gateway.policy.files.loader import read_policy
+        from gateway.policy.proofs.diff import compare
 
         settings = settings_of(config)
         before, _ = read_policy(old, reserved=settings.service_topic_prefix)
         after, invariants = read_policy(new, reserved=settings.service_topic_prefix)
         devices = asyncio.run(_devices(settings))
         found = compare(before, after, devices or ())
-        broken = [outcome.problem for outcome in judge(after, invariants) if outcome.problem]
+        broken = [outcome.problem for outcome in check_invariants(after, invariants) if outcome.problem]
         lines = [*_difference_lines(found, {one.device_id: one for one in devices or ()}), *broken]
         if devices is None:
             lines.append("There is no store here, so nothing is said of single devices.")
@@ -172,14 +172,14 @@ async def _devices(settings: Settings) -> Sequence[Device] | None:
 
 def _proof(proof: Proof) -> dict[str, object]:
     return {
-        "statement": proof.statement.text,
+        "statement": proof.assertion.text,
         "holds": proof.holds,
         "counterexamples": [_counterexample(one) for one in proof.counterexamples],
     }
 
 
 def _counterexample(one: Counterexample) -> dict[str, object]:
-    identity = one.instance.identity
+    identity = one.witness.identity
     return {
         "says": str(one),
         "roles": list(identity.roles),
@@ -187,14 +187,14 @@ def _counterexample(one: Counterexample) -> dict[str, object]:
         "labels": dict(identity.labels),
         "client_id": identity.client_id,
         "action": one.action.value,
-        "topic": one.instance.topic,
+        "topic": one.witness.topic,
         "rules": [_place(rule) for rule in one.rules],
         "missed": [_place(rule) for rule in one.missed],
     }
 
 
 def _proof_lines(proof: Proof) -> list[str]:
-    lines = [f"{'holds' if proof.holds else 'does not hold'}: {proof.statement.text}"]
+    lines = [f"{'holds' if proof.holds else 'does not hold'}: {proof.assertion.text}"]
     for one in proof.counterexamples:
         lines.append(f"  {one}")
         lines += [f"    {line}" for line in one.text()]
@@ -225,7 +225,7 @@ def _rules(changes: Sequence[Change]) -> tuple[tuple[object, ...], ...]:
 
 
 def _change_lines(change: Change) -> list[str]:
-    from gateway.policy.why import conditions
+    from gateway.policy.proofs.why import conditions
 
     text = f'  {"gains" if change.gained else "loses"} {change.action} "{change.topics}"'
     if change.within is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from gateway.cli import acl, device, keys, token
+from gateway.cli.command import SETTINGS, run, tell_version
 from gateway.cli.device_held import held
 from gateway.cli.init import init
 from gateway.cli.keys_backup import export, import_
-from gateway.cli.program import SETTINGS, run, tell_version
 from gateway.cli.rewrap import rewrap
 from gateway.cli.status import status
 from gateway.cli.token_revoke import revoke

@@ -28,8 +28,8 @@ from gateway.cli.sources import (
     settings_of,
     store_of,
 )
-from gateway.core.identity import Device, is_device_id, is_label
 from gateway.observe.printable import printable
+from gateway.policy.engine.identity import Device, is_device_id, is_label
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -306,15 +306,15 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
 
 def _new_secret(given: bytes | None) -> tuple[bytes, str]:
     """The secret, a new one if none was given, and its hash."""
-    from gateway.security.passwords import hash_secret
-    from gateway.security.secrets import generate_device_secret
+    from gateway.auth.passwords import hash_secret
+    from gateway.keys.secrets import generate_device_secret
 
     secret = generate_device_secret().reveal() if given is None else given
     return secret, hash_secret(secret)
 
 
 def _read_secret() -> bytes:
-    from gateway.security.tokens import looks_like_token
+    from gateway.auth.tokens import looks_like_token
 
     if sys.stdin.isatty():
         secret = getpass.getpass("Secret: ").encode()
@@ -361,7 +361,7 @@ def _give_secret(answer: Answer, device: Device, secret: bytes, what: str, *, sh
 
 
 def _shown(device: Device) -> dict[str, object]:
-    from gateway.security.passwords import is_imported
+    from gateway.auth.passwords import is_imported
 
     return {
         "device_id": device.device_id,
@@ -376,7 +376,7 @@ def _shown(device: Device) -> dict[str, object]:
 
 
 def _lines(device: Device) -> list[str]:
-    from gateway.security.passwords import is_imported
+    from gateway.auth.passwords import is_imported
 
     imported = "secret   Mosquitto's hash, as imported; its next login replaces it by Argon2id"
     return [

@@ -14,11 +14,11 @@ import typer
 
 from gateway.cli.output import Answer, Json, answering, shown_time, wrong_usage
 from gateway.cli.sources import Config, known_device, note, policy_of, settings_of, store_of
-from gateway.core.holdings import FOREVER, Held, Kind
+from gateway.connection.bus_holdings import FOREVER, Held, Kind
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.core.limits import Limits
+    from gateway.policy.engine.limits import Limits
 
 _OF_A_KEY = 8
 """Bytes of a hash."""

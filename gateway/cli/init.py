@@ -12,7 +12,7 @@ import typer
 from gateway.cli.output import Json, answering
 from gateway.cli.sources import Config, note, settings_of, store_of
 from gateway.observe.printable import printable
-from gateway.security.key_type import KeyType, rsa_twin
+from gateway.pki.key_types import KeyType, rsa_twin
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -74,7 +74,7 @@ def init(
 
 
 async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
-    from gateway.provision import prepare
+    from gateway.app.bootstrap import prepare
 
     made = await prepare(settings, sans, key_type)
     async with store_of(settings) as store:

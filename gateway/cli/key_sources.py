@@ -15,7 +15,7 @@ from gateway.observe.printable import printable
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.core.keyring import Key
+    from gateway.keys.key_ring import Key
 
 
 class Kind(StrEnum):
@@ -32,7 +32,7 @@ def path_of(settings: Settings, kind: Kind) -> Path:
 
 def keys_of(settings: Settings, kind: Kind) -> list[Key]:
     """The keys of the file. Raises Failure and KeyFileError."""
-    from gateway.security.keyfile import read_key_file, read_signing_file
+    from gateway.keys.key_files import read_key_file, read_signing_file
 
     if kind is Kind.SIGNING and settings.jwt_secret is not None:
         raise Failure("tokens are signed with JWT_SECRET: to rotate it, change it; all tokens end with it")

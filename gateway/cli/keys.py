@@ -21,7 +21,7 @@ from gateway.cli.sources import Config, settings_of
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.core.keyring import Key
+    from gateway.keys.key_ring import Key
 
 app = typer.Typer(no_args_is_help=True, help="Keys: list, rotate, re-seal, destroy, back up.")
 
@@ -70,7 +70,7 @@ def rotate(
         gateway-admin keys rotate signing
     """
     with answering(as_json=as_json) as answer:
-        from gateway.security.keyfile import rotate_sealing, rotate_signing
+        from gateway.keys.key_files import rotate_sealing, rotate_signing
 
         settings = settings_of(config)
         lost = (
@@ -112,8 +112,8 @@ def destroy(
         gateway-admin keys rotate && gateway-admin keys rewrap && gateway-admin keys destroy k1
     """
     with answering(as_json=as_json) as answer:
-        from gateway.core.keyring import KeyState
-        from gateway.security.keyfile import destroy as destroy_key
+        from gateway.keys.key_files import destroy as destroy_key
+        from gateway.keys.key_ring import KeyState
 
         settings = settings_of(config)
         kind = Kind.SIGNING if key_id.startswith("s") else Kind.SEALING
@@ -150,7 +150,7 @@ def _ask(question: str, otherwise: str) -> None:
 
 
 def _active(keys: Sequence[Key]) -> str:
-    from gateway.core.keyring import KeyState
+    from gateway.keys.key_ring import KeyState
 
     return next(key.key_id for key in keys if key.state is KeyState.ACTIVE)
 

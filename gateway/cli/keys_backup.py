@@ -16,7 +16,7 @@ import typer
 from gateway.cli.key_sources import Kind, keys_of, tell
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, settings_of
-from gateway.files import why
+from gateway.system.atomic_files import why
 
 _LONGEST_PASSPHRASE = 4_096  # bytes
 _LONGEST_BACKUP = 4_194_304  # bytes: thousands of keys
@@ -48,8 +48,8 @@ def export(
         pass show gateway-keys | gateway-admin keys export --passphrase-stdin /backup/gateway-keys.json
     """
     with answering(as_json=as_json) as answer:
-        from gateway.files import locked, write_new
-        from gateway.security.keybackup import export_keys
+        from gateway.keys.backup import export_keys
+        from gateway.system.atomic_files import locked, write_new
 
         settings = settings_of(config)
         if file.exists():
@@ -86,7 +86,7 @@ def import_(
         gateway-admin keys import gateway-keys.json
     """
     with answering(as_json=as_json) as answer:
-        from gateway.security.keybackup import import_keys
+        from gateway.keys.backup import import_keys
 
         settings = settings_of(config)
         try:
@@ -115,7 +115,7 @@ def import_(
 
 
 def _passphrase(*, from_stdin: bool, new: bool) -> bytes:
-    from gateway.security.wrapping import PASSPHRASE_MIN
+    from gateway.keys.wrapping import PASSPHRASE_MIN
 
     if from_stdin and not sys.stdin.isatty():
         given = sys.stdin.buffer.read(_LONGEST_PASSPHRASE + 3).removesuffix(b"\n").removesuffix(b"\r")

@@ -19,8 +19,8 @@ from typing import Annotated
 import typer
 from rich.console import Console, RenderableType
 
-from gateway.files import who_may
 from gateway.observe.printable import printable
+from gateway.system.atomic_files import who_may
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
 

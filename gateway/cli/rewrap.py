@@ -17,7 +17,7 @@ from gateway.cli.sources import Config, policy_of, settings_of, store_of
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.services.rewrap import Outcome
+    from gateway.services.re_encryption import Outcome
 
 _UNREADABLE_SHOWN = 20
 _ENVELOPE_ROOM = 2
@@ -73,12 +73,12 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
 
 
 async def _rewrap(settings: Settings) -> Outcome:
-    from gateway.core.keyring import KeyRing, Nonces
-    from gateway.net.bus_client import Account, BusConnection, BusError, Handler, connect
-    from gateway.net.door import Bus
-    from gateway.net.tls import bus_context
-    from gateway.services.rewrap import rewrap
-    from gateway.snapshots import SnapshotWatch, random_bytes
+    from gateway.app.vm_snapshots import SnapshotWatch, random_bytes
+    from gateway.bus_client.client import Account, BusConnection, BusError, Handler, connect
+    from gateway.keys.key_ring import KeyRing, Nonces
+    from gateway.net.connection_registry import Bus
+    from gateway.net.tls_contexts import bus_context
+    from gateway.services.re_encryption import rewrap
 
     policy = policy_of(settings)
     keys = keys_of(settings, Kind.SEALING)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gateway.cli.command import SETTINGS, tell_version
+from gateway.cli.command import run as run_program
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.program import SETTINGS, tell_version
-from gateway.cli.program import run as run_program
 from gateway.cli.sources import Config, policy_of, store_of
 from gateway.observe.printable import printable
 
@@ -47,12 +47,12 @@ def run(config: Config = None) -> None:
         MQTT_BROKER=localhost gateway run --config /etc/gateway.toml
     """
     with answering(as_json=False):
+        from gateway.app.signals import until_the_loop_runs
         from gateway.config import read_settings
-        from gateway.signals import until_the_loop_runs
 
         until_the_loop_runs()
         settings, warnings = read_settings(config)
-        from gateway.app import run as serve
+        from gateway.app.composition import run as serve
 
         raise typer.Exit(serve(settings, warnings))
 
@@ -95,8 +95,8 @@ def check(as_json: Json = False, config: Config = None) -> None:
 
 async def _warnings(settings: Settings) -> list[str]:
     """What does not keep it from starting. After a look for problems that found none."""
-    from gateway.descriptors import allowed, shortage
-    from gateway.held_upkeep import above
+    from gateway.app.file_descriptors import allowed, shortage
+    from gateway.app.holdings_saver import above
 
     limits = policy_of(settings).limits
     warnings = [short] if (short := shortage(limits, allowed())) else []
@@ -112,8 +112,8 @@ async def _warnings(settings: Settings) -> list[str]:
 
 
 async def _problems(settings: Settings) -> list[str]:
+    from gateway.app.bootstrap import key_problems
     from gateway.config import file_problems
-    from gateway.provision import key_problems
 
     return [
         *file_problems(settings),
@@ -125,14 +125,14 @@ async def _problems(settings: Settings) -> list[str]:
 
 def _validity(settings: Settings) -> tuple[list[str], list[str]]:
     """Certificates that are not good now, and those that are to be renewed."""
-    from gateway.security.validity import judged
-    from gateway.validity_upkeep import certificates_of
+    from gateway.app.certificate_dates import certificates_of
+    from gateway.pki.validity import judged
 
     return judged(certificates_of(settings), datetime.now(UTC).timestamp())
 
 
 def _policy_problems(settings: Settings) -> Iterator[str]:
-    from gateway.policy.load import PolicyError
+    from gateway.policy.files.loader import PolicyError
 
     if not os.access(settings.acl_path, os.R_OK | os.X_OK) or not settings.acl_path.is_dir():
         return  # told with the files
@@ -143,7 +143,7 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
 
 
 async def _store_problems(settings: Settings) -> list[str]:
-    from gateway.provision import lost_keys
+    from gateway.app.bootstrap import lost_keys
     from gateway.store import StoreError
 
     if not os.access(settings.database_path, os.R_OK | os.W_OK):

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gateway.cli.output import Failure, shown_time
-from gateway.core.identity import is_observed
-from gateway.files import is_closed, who_may
+from gateway.policy.engine.identity import is_observed
+from gateway.system.atomic_files import is_closed, who_may
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.core.identity import Device
-    from gateway.core.policy import Policy
+    from gateway.policy.engine.identity import Device
+    from gateway.policy.engine.policy import Policy
     from gateway.store import Store
 
 Config = Annotated[
@@ -40,7 +40,7 @@ def settings_of(config: Path | None) -> Settings:
 
 def policy_of(settings: Settings) -> Policy:
     """The policy as its files say now. Raises PolicyError."""
-    from gateway.policy.load import load_policy
+    from gateway.policy.files.loader import load_policy
 
     return load_policy(settings.acl_path, reserved=settings.service_topic_prefix)
 

@@ -14,12 +14,12 @@ import typer
 
 from gateway.cli.output import Failure, Json, answering
 from gateway.cli.sources import Config, policy_of, settings_of, store_of
-from gateway.files import mark_of
+from gateway.system.atomic_files import mark_of
 
 if TYPE_CHECKING:
     from gateway.config import Address, Settings
-    from gateway.core.identity import Device
-    from gateway.core.policy import Policy
+    from gateway.policy.engine.identity import Device
+    from gateway.policy.engine.policy import Policy
 
 _DEADLINE = 5.0
 _LONGEST_ANSWER = 65_536
@@ -110,7 +110,7 @@ def _ask(bind: Address) -> _Health:
 
 async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str]]:
     """The number of devices and the policy's digest as they are now on disk, and what is wrong with them."""
-    from gateway.policy.load import PolicyError
+    from gateway.policy.files.loader import PolicyError
     from gateway.store import StoreError
 
     problems: list[str] = []

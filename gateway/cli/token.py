@@ -18,9 +18,9 @@ from rich.text import Text
 from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
 from gateway.cli.sources import Config, known_device, note, policy_of, settings_of, store_of
 from gateway.cli.token_sources import read_token, refusal, tokens_of
-from gateway.core.identity import Device, Grant, Identity
-from gateway.core.rules import Action
 from gateway.mqtt.topics import covers, filter_fault, unshared
+from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.policy.engine.rules import Action
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -91,7 +91,7 @@ def issue(
 async def _issue(
     answer: Answer, settings: Settings, device_id: str, seconds: int | None, asked: Filters | None
 ) -> None:
-    from gateway.security.tokens import PermissionsTooLong
+    from gateway.auth.tokens import PermissionsTooLong
     from gateway.store import IssuedToken
 
     policy = policy_of(settings)
@@ -99,7 +99,7 @@ async def _issue(
         device = await known_device(store, device_id)
         tokens = await tokens_of(settings, store)
         identity = Identity(device.device_id, device.roles, device.labels, device.device_id)
-        allowed = policy.access(identity).permissions()
+        allowed = policy.rights(identity).permissions()
         try:
             _check_life(settings, device, seconds)
             permissions = _narrowed(allowed, asked, device_id)
@@ -175,7 +175,7 @@ def verify(
 
 
 async def _verify(answer: Answer, settings: Settings, given: bytes) -> None:
-    from gateway.security.tokens import TokenRefused
+    from gateway.auth.tokens import TokenRefused
 
     async with store_of(settings) as store:
         tokens = await tokens_of(settings, store)

@@ -16,12 +16,12 @@ import typer
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, known_device, note, settings_of, store_of
 from gateway.cli.token_sources import read_token, refusal, tokens_of
-from gateway.core.identity import Device
+from gateway.policy.engine.identity import Device
 
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.store import IssuedToken, Store
-    from gateway.store.directory import Directory
+    from gateway.store.device_directory import Directory
 
 _SEEN_WITHIN = 600
 """Seconds until a gateway issues no more from what is revoked: for a store that is busy, and other clocks."""
@@ -137,7 +137,7 @@ async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
 
 async def _shown(answer: Answer, settings: Settings, store: Store, given: bytes) -> IssuedToken:
     """The record of a token that somebody has in hand. Raises Failure, and Exit when it is revoked."""
-    from gateway.security.tokens import TokenFault, TokenRefused
+    from gateway.auth.tokens import TokenFault, TokenRefused
     from gateway.store import IssuedToken
 
     try:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from gateway.cli.output import Failure, wrong_usage
 
 if TYPE_CHECKING:
+    from gateway.auth.device_lookup import Lookup
+    from gateway.auth.tokens import TokenRefused, Tokens
     from gateway.config import Settings
-    from gateway.security.login import Lookup
-    from gateway.security.tokens import TokenRefused, Tokens
     from gateway.store import Store
-    from gateway.store.directory import Directory
+    from gateway.store.device_directory import Directory
 
 _LONGEST_STDIN = 65_536  # bytes: more than any token has
 
@@ -26,9 +26,9 @@ async def tokens_of(
 
     Raises Failure, StoreError, KeyFileError.
     """
-    from gateway.provision import signing_keys
-    from gateway.security.tokens import Tokens
-    from gateway.store.directory import Directory
+    from gateway.app.bootstrap import signing_keys
+    from gateway.auth.tokens import Tokens
+    from gateway.store.device_directory import Directory
 
     path = settings.signing_key_path
     if settings.jwt_secret is None and not path.exists():
@@ -54,7 +54,7 @@ def read_token() -> bytes:
 
 def refusal(error: TokenRefused) -> str:
     """Why a token is not good, for the administrator."""
-    from gateway.security.tokens import TokenFault
+    from gateway.auth.tokens import TokenFault
 
     of = "" if error.device_id is None else f" of {error.device_id}"
     return {

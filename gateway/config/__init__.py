@@ -5,10 +5,10 @@ once, each with its name, its source and the remedy, and never with the value of
 starts anything; `file_problems` looks at the files that the settings name.
 """
 
-from gateway.config.files import file_problems
+from gateway.config.file_checks import file_problems
 from gateway.config.settings import LogLevel, Settings
 from gateway.config.sources import ConfigError, load_settings, read_settings
-from gateway.sockets import Address
+from gateway.system.addresses import Address
 
 __all__ = [
     "Address",

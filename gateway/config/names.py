@@ -51,7 +51,7 @@ class Verdict(Enum):
     FOREIGN = "another program's"
 
 
-def judge(name: str) -> Verdict:
+def verdict_on(name: str) -> Verdict:
     """What the name of a variable is to us, in any case."""
     name = name.lower()
     if name in KNOWN:

@@ -14,11 +14,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.core.rules import OnDeniedWill
-from gateway.core.shared import OnDeny
-from gateway.security.secrets import Secret
-from gateway.security.wrapping import Wrapping
-from gateway.sockets import Address
+from gateway.connection.context import OnDeny
+from gateway.keys.secrets import Secret
+from gateway.keys.wrapping import Wrapping
+from gateway.policy.engine.rules import OnDeniedWill
+from gateway.system.addresses import Address
 
 
 class LogLevel(StrEnum):

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
-from gateway.config.names import FILE_OF, KNOWN, OPENS_A_DOOR_WHEN_EMPTY, Verdict, judge, near_miss
+from gateway.config.names import FILE_OF, KNOWN, OPENS_A_DOOR_WHEN_EMPTY, Verdict, near_miss, verdict_on
 from gateway.config.settings import Settings
-from gateway.files import why
+from gateway.system.atomic_files import why
 
 _BOM = "\ufeff"
 _KUBERNETES = " (Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false)"
@@ -166,7 +166,7 @@ def _toml(path: Path | None, problems: list[str]) -> dict[str, _Given]:
     for name, value in values.items():
         item = _Given(value, name, str(path))
         # Nobody else writes into this file: what we do not know was meant for us.
-        verdict = judge(name)
+        verdict = verdict_on(name)
         _take(
             given,
             item,
@@ -213,7 +213,7 @@ def _variables(
 ) -> dict[str, _Given]:
     given: dict[str, _Given] = {}
     for variable, value in values:
-        verdict = judge(variable)
+        verdict = verdict_on(variable)
         if verdict is Verdict.DOUBTFUL:
             # By name only: what is another program's may be a secret of its own.
             warning = (

@@ -7,6 +7,7 @@ says more.
 
 from __future__ import annotations
 
+from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError, Unanswerable
 from gateway.mqtt.packets import (
     BRIDGE,
@@ -37,7 +38,6 @@ from gateway.mqtt.properties import (
     value_fault,
 )
 from gateway.mqtt.reasons import Reason
-from gateway.mqtt.wire import Reader, decode_utf8
 
 NO_PROPERTIES: list[Property] = []
 """Shared by all packets without properties. Never appended to."""

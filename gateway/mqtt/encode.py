@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.mqtt.data_types import encode_binary, encode_length
 from gateway.mqtt.packets import Connack, Connect, PacketType, Subscription, Version
 from gateway.mqtt.properties import Property, PropertyId, join, string_property
-from gateway.mqtt.wire import encode_binary, encode_length
 
 PINGREQ = b"\xc0\x00"
 

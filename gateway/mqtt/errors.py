@@ -1,7 +1,7 @@
 """The one error tree of the data path.
 
 Each error carries the MQTT reason code, what the peer may learn (`str(error)` goes into a Reason
-String), and whose fault it was. `gateway.core.bridge` and `session` turn them into commands.
+String), and whose fault it was. `gateway.connection.device_connection` and `session` turn them into commands.
 """
 
 from __future__ import annotations

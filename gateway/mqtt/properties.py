@@ -9,9 +9,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+from gateway.mqtt.data_types import Reader, encode_binary, encode_length
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.topics import name_fault
-from gateway.mqtt.wire import Reader, encode_binary, encode_length
 
 
 class PropertyId(IntEnum):

@@ -5,16 +5,15 @@ Owns their order. Must not know what they wait for.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-_One = TypeVar("_One", bound=Hashable)
+_One = TypeVar("_One")
 
 
 class Crowd(Generic[_One]):
     """Peers in the order they came, and how many of each place.
 
-    A place is an address as it is counted (`gateway.core.addresses.network_of`).
+    A place is an address as it is counted (`gateway.system.addresses.network_of`).
     """
 
     __slots__ = ("_all", "_places")

@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from gateway.core.counters import Counters
-from gateway.observe.budget import Budget, Tally
-from gateway.observe.events import AuditEvent, Kind, Outcome, Source
+from gateway.connection.counters import Counters
+from gateway.observe.audit_budget import Budget, Tally
+from gateway.observe.audit_events import AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 
 __all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer", "Kind", "Outcome", "Source"]

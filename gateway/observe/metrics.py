@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.core.counters import Counters
+from gateway.connection.counters import Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class LabelledGauge:
     read: Callable[[], Mapping[str, float]]
 
 
-def registry(counters: Counters, gauges: Mapping[str, Gauge | LabelledGauge]) -> CollectorRegistry:
+def collector_registry(counters: Counters, gauges: Mapping[str, Gauge | LabelledGauge]) -> CollectorRegistry:
     """A registry of our own: `counters`, `gauges` as `gateway_<name>`, and this process's CPU and memory."""
     own = CollectorRegistry(auto_describe=False)
     own.register(_Reader(counters, gauges))

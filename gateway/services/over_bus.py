@@ -2,7 +2,7 @@
 
 Owns who is believed there, and where answers to strangers may go. Every request gets an answer, and the bus
 may be read by anybody: a request proves itself by a token, an answer goes only where its caller may listen.
-What is asked and granted is `gateway.services.desk`'s.
+What is asked and granted is `gateway.services.request_handler`'s.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from gateway.core.calls import answer_packet
-from gateway.core.commands import Call, Report, Service
-from gateway.core.events import Answer
-from gateway.core.identity import Identity
-from gateway.core.shared import Shared
+from gateway.auth.login import Admission, Login, LoginRefused
+from gateway.bus_client.client import Account, BusClient, BusConnection
+from gateway.bus_client.reader import Delivery
+from gateway.connection.commands import Call, Report
+from gateway.connection.context import Context
+from gateway.connection.events import Answer
+from gateway.connection.service_calls import answer_packet
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
-from gateway.net.bus_client import Account, BusClient, BusConnection
-from gateway.net.bus_reader import Delivery
-from gateway.net.door import Bus
+from gateway.net.connection_registry import Bus
 from gateway.net.tasks import Tasks
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
-from gateway.security.login import Admission, Login, LoginRefused
-from gateway.services import refusals
-from gateway.services.bearers import Bearers
-from gateway.services.desk import Desk, reply_fault
-from gateway.services.replays import Replays
-from gateway.services.shapes import Code, Refusal, Request
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.services import Service
+from gateway.services import refusal_texts
+from gateway.services.bearer_cache import BearerCache
+from gateway.services.messages import Code, Refusal, Request
+from gateway.services.replayed_requests import Replays
+from gateway.services.request_handler import RequestHandler, reply_fault
 
 ADDRESS = "bus"
 """What the throttle and the audit know of whoever calls from there."""
@@ -53,35 +54,37 @@ class BusServices:
 
     def __init__(
         self,
-        shared: Shared,
+        context: Context,
         bus: Bus,
         *,
-        desk: Desk,
-        bearers: Bearers,
+        request_handler: RequestHandler,
+        bearer_cache: BearerCache,
         login: Login,
         audit: Audit,
         tasks: Tasks,
         prefix: str,
     ) -> None:
         """`prefix` is that of the service topics, without a slash at its end."""
-        self._shared = shared
-        self._desk = desk
-        self._bearers = bearers
+        self._context = context
+        self._request_handler = request_handler
+        self._bearer_cache = bearer_cache
         self._login = login
         self._audit = audit
         self._tasks = tasks
         self._prefix = prefix
         self._services = {f"{prefix}/{service}": service for service in Service}
-        self._responses = frozenset(desk.response_topic(service) for service in Service)
-        self._replays = Replays(shared.now)
+        self._responses = frozenset(request_handler.response_topic(service) for service in Service)
+        self._replays = Replays(context.now)
         self._logins = 0
         self._client = BusClient(
             bus,
-            lambda: Account(f"/services/{shared.new_client_id()}", shared.bus_username, shared.bus_password),
+            lambda: Account(
+                f"/services/{context.new_client_id()}", context.bus_username, context.bus_password
+            ),
             [Subscription(topic.encode(), _OPTIONS) for topic in self._services],
             self._take,
-            max_size=lambda: shared.policy.limits.packet_size,
-            v5=shared.bus_speaks_v5,
+            max_size=lambda: context.policy.limits.packet_size,
+            v5=context.bus_speaks_v5,
         )
 
     def check(self) -> tuple[bool, str]:
@@ -120,7 +123,7 @@ class BusServices:
         Raises Refusal, and LoginRefused for credentials.
         """
         if not delivery.whole:
-            most = self._shared.policy.limits.packet_size
+            most = self._context.policy.limits.packet_size
             words = f"A request may have {most:,} bytes, and no more properties than it needs."
             raise Refusal(Code.TOO_LARGE, words)
         if request.fault is not None:
@@ -130,7 +133,7 @@ class BusServices:
         token = request.token
         if token is None:
             raise Refusal(Code.INVALID_TOKEN, 'Over the bus a request carries a "token": ask auth for one.')
-        return self._bearers.identity(token, peer=_STRANGERS)[0]
+        return self._bearer_cache.identity(token, peer=_STRANGERS)[0]
 
     def _log_in(self, connection: BusConnection, call: Call, request: Request) -> Identity | None:
         device_id, secret = request.device_id, request.secret
@@ -144,7 +147,7 @@ class BusServices:
             username=username, password=password, certificate_id=None, address=ADDRESS
         )
         if admission is not None:
-            self._shared.counters.logins_remembered += 1
+            self._context.counters.logins_remembered += 1
             return _identity_of(admission)
         self._logins += 1
         self._tasks.start(self._verify(connection, call, request, username, password))
@@ -160,27 +163,27 @@ class BusServices:
         except LoginRefused as refused:
             self._turn_away(connection, call, request, refused)
         else:
-            self._shared.counters.logins_verified += 1
+            self._context.counters.logins_verified += 1
             self._attend(connection, call, request, _identity_of(admission))
         finally:
             self._logins -= 1
 
     def _attend(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
-        answer = self._desk.attend(call, request, identity, replays=self._replays)
+        answer = self._request_handler.attend(call, request, identity, replays=self._replays)
         self._give(connection, call, request, answer, (identity.device_id, Source.DEVICE))
 
     def _turn_away(
         self, connection: BusConnection, call: Call, request: Request, refused: LoginRefused
     ) -> None:
-        self._shared.counters.logins_refused += 1
-        self._refuse(connection, call, request, refusals.of_login(refused), refused.device_id)
+        self._context.counters.logins_refused += 1
+        self._refuse(connection, call, request, refusal_texts.of_login(refused), refused.device_id)
 
     def _refuse(
         self, connection: BusConnection, call: Call, request: Request, refusal: Refusal, claimed: str | None
     ) -> None:
         """Answer somebody who has not shown who it is; `claimed` is who it says it is."""
-        self._shared.counters.service_requests[call.service] += 1
-        answer = self._desk.refuse(call, request, refusal, self._public(call, request))
+        self._context.counters.service_requests[call.service] += 1
+        answer = self._request_handler.refuse(call, request, refusal, self._public(call, request))
         self._give(connection, call, request, answer, (claimed, Source.STRANGER))
 
     def _give(
@@ -197,10 +200,10 @@ class BusServices:
             self._send(connection, answer)
         except PacketTooLarge as error:
             refusal = Refusal(Code.TOO_LARGE, "The answer is longer than the bus takes.", why=str(error))
-            answer = self._desk.refuse(call, request, refusal, answer.topic)
+            answer = self._request_handler.refuse(call, request, refusal, answer.topic)
             self._tell(answer.report, who, request)
             # Topic and Correlation Data are the caller's: with them no answer at all may fit.
-            bare = replace(answer, topic=self._desk.response_topic(call.service), correlation=None)
+            bare = replace(answer, topic=self._request_handler.response_topic(call.service), correlation=None)
             for shorter in (answer, bare):
                 with contextlib.suppress(PacketTooLarge):
                     self._send(connection, shorter)
@@ -213,10 +216,10 @@ class BusServices:
             with contextlib.suppress(Refusal):
                 asked = request.reply_to
         if asked is None or reply_fault(asked):
-            return self._desk.response_topic(call.service)
+            return self._request_handler.response_topic(call.service)
         if asked in self._responses or asked.startswith(f"{self._prefix}/reply/"):
             return asked
-        return self._desk.response_topic(call.service)
+        return self._request_handler.response_topic(call.service)
 
     def _send(self, connection: BusConnection, answer: Answer) -> None:
         connection.send(answer_packet(answer, answer.payload, connection.version, b""))
@@ -229,7 +232,7 @@ class BusServices:
         request_id = request.request_id[:_TOLD_MAX].decode("utf-8", "replace").strip('"')
         self._audit.emit(
             AuditEvent(
-                time=self._shared.now(),
+                time=self._context.now(),
                 kind=Kind(report.kind),
                 outcome=Outcome(report.outcome),
                 reason=report.reason,

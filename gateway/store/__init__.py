@@ -1,13 +1,14 @@
 """What must outlive the process: devices and what they did, the log of changes, tokens, key use counts.
 
-SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads `gateway.store.directory`.
+SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
+`gateway.store.device_directory`.
 """
 
-from gateway.core.identity import OBSERVE_MOST
+from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
-from gateway.store.records import Refusal
 from gateway.store.store import Store, open_store
 from gateway.store.tokens import IssuedToken
+from gateway.store.usage import Refusal
 
 __all__ = [
     "OBSERVE_MOST",

@@ -20,8 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gateway.files import draft_of, is_closed, locked, make_folder, sync_folder, who_may
 from gateway.store.errors import StoreError
+from gateway.system.atomic_files import draft_of, is_closed, locked, make_folder, sync_folder, who_may
 
 _SCHEME = "sqlite:///"
 HEAD = "0004"

@@ -1,7 +1,7 @@
 """The store: devices and what they did, the log of their changes, their tokens, how often each key sealed.
 
 What is acknowledged here has been synced to disk. It knows nothing of policy or connections, and
-the data path never waits for it: `gateway.store.directory` keeps what that needs in memory.
+the data path never waits for it: `gateway.store.device_directory` keeps what that needs in memory.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.holdings import Held
-from gateway.core.identity import OBSERVE_MOST, Device, Revocation, is_device_id, is_label
-from gateway.core.recorder import Observation
-from gateway.store import held as held_rows
-from gateway.store import records
+from gateway.connection.bus_holdings import Held
+from gateway.policy.engine.identity import OBSERVE_MOST, Device, Revocation, is_device_id, is_label
+from gateway.policy.engine.usage_recorder import Observation
+from gateway.store import holdings as held_rows
 from gateway.store import tokens as token_rows
+from gateway.store import usage
 from gateway.store.engine import Database, sqlite_path
 from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
-from gateway.store.records import Refusal
 from gateway.store.schema import admin_events, changes, devices, key_uses
 from gateway.store.tokens import IssuedToken
+from gateway.store.usage import Refusal
 
 _CHANGES_KEPT = 86_400
 """How long the change log reaches back, in seconds."""
@@ -162,7 +162,7 @@ class Store:
         async with self._database.transaction(write=True) as connection:
             await _log_change(connection, device_id)
             await token_rows.forget(connection, device_id, records=True)
-            await records.forget(connection, device_id)
+            await usage.forget(connection, device_id)
             await held_rows.forget(connection, [device_id])
             result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
             if result.rowcount == 0:
@@ -252,28 +252,28 @@ class Store:
         """Add to what was seen of devices before."""
         if seen:
             async with self._database.transaction(write=True) as connection:
-                await records.add_observations(connection, seen)
+                await usage.add_observations(connection, seen)
 
     async def observations(self, since: int, only: Collection[str] | None = None) -> list[Observation]:
         """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
         async with self._database.transaction(write=False) as connection:
-            return await records.read_observations(connection, since, only)
+            return await usage.read_observations(connection, since, only)
 
     async def add_refusals(self, told: Sequence[Refusal]) -> None:
         """Keep what was refused, for whoever asks why."""
         if told:
             async with self._database.transaction(write=True) as connection:
-                await records.add_refusals(connection, told)
+                await usage.add_refusals(connection, told)
 
     async def refusal(self, refusal_id: str) -> Refusal | None:
         """The refusal of this id, if it is kept."""
         async with self._database.transaction(write=False) as connection:
-            return await records.read_refusal(connection, refusal_id)
+            return await usage.read_refusal(connection, refusal_id)
 
     async def prune_records(self) -> None:
         """Drop observations and refusals that are too old or too many."""
         async with self._database.transaction(write=True) as connection:
-            await records.prune(connection, _now())
+            await usage.prune(connection, _now())
 
     async def save_held(self, held: Sequence[Held]) -> None:
         """Keep what devices hold on the bus, in the place of what was kept; nothing of a removed device."""

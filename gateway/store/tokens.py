@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.identity import Device, Grant, Revocation
+from gateway.policy.engine.identity import Device, Grant, Revocation
 from gateway.store.errors import StoreError
 from gateway.store.schema import token_revocations, tokens
 

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from gateway.security.keyfile import read_key_file, read_signing_file
+from gateway.keys.key_files import read_key_file, read_signing_file
 from gateway.store import open_store
 
 PASSPHRASE = "planted horse battery staple"

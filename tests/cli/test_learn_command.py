@@ -9,8 +9,8 @@ import pytest
 
 from gateway.cli import acl_learn
 from gateway.cli.sources import settings_of
-from gateway.core.recorder import MORE, Observation
-from gateway.core.rules import Action
+from gateway.policy.engine.rules import Action
+from gateway.policy.engine.usage_recorder import MORE, Observation
 from gateway.store import open_store
 
 HOUR = 3_600

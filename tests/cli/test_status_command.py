@@ -5,9 +5,9 @@ import json
 import socket
 
 from gateway.config import Address
-from gateway.files import mark_of
+from gateway.http.health import Health, serve
 from gateway.net.tasks import Tasks
-from gateway.observe.health import Health, serve
+from gateway.system.atomic_files import mark_of
 
 
 async def ask(place, checks, folder=""):

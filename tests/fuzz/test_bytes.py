@@ -14,8 +14,8 @@ from harness.twin import PROFILE, SECRET, SENSITIVE, TOPICS, Twin
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.bridge import Phase
-from gateway.core.events import Tick
+from gateway.connection.device_connection import Phase
+from gateway.connection.events import Tick
 
 CUTS = st.lists(st.integers(0, 3000), max_size=6)
 # What is done to the bytes of sound packets: the place, how many bytes go, and what comes instead.

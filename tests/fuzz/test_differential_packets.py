@@ -44,9 +44,9 @@ from harness.packet_fuzz import (
     send,
 )
 
-from gateway.core.envelope import OpenFailed, open_envelope, read_envelope
-from gateway.core.keyring import KeyRing, Nonces
-from gateway.security.keyfile import read_key_file
+from gateway.keys.envelope import OpenFailed, open_envelope, read_envelope
+from gateway.keys.key_files import read_key_file
+from gateway.keys.key_ring import KeyRing, Nonces
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "6"))
 """For the packets; the policy is swapped for half as long."""
@@ -89,7 +89,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @dataclass
-class Judge:
+class Authorizer:
     """Holds what came against what may come."""
 
     house: House
@@ -145,7 +145,7 @@ def described(sequence: Sequence) -> str:
 
 
 def test_nothing_denied_passes_and_what_passes_is_what_mosquitto_reads(house: House) -> None:
-    gateway, judge = house.gateway, Judge(house)
+    gateway, authorizer = house.gateway, Authorizer(house)
     fuzzer, tls = Fuzzer(SEED, gateway.secrets[DEVICE]), gateway.tls()
     behind, beside = Ear(house.bus.port), Ear(house.alone.port)
     number = packets = answered = 0
@@ -162,18 +162,18 @@ def test_nothing_denied_passes_and_what_passes_is_what_mosquitto_reads(house: Ho
                     time.sleep(0.01)
                 through: list[Exchange] = [one.result() for one in running]
                 assert len(direct) == len(through)
-                judge.known = [*judge.known[-3:], read_in(batch, beside)]
-                found = judge.on_the_bus([read for _, read in behind.all_so_far()], batch)
+                authorizer.known = [*authorizer.known[-3:], read_in(batch, beside)]
+                found = authorizer.on_the_bus([read for _, read in behind.all_so_far()], batch)
                 for sequence, exchange, alone in zip(batch, through, direct, strict=True):
                     if sequence.lawful and exchange.packets[:1] != [b""] and exchange.packets[0][3] == 0:
                         assert alone.ended or not exchange.ended, f"ended in {described(sequence)}"
-                    judge.at_the_device(sequence, exchange.packets)
+                    authorizer.at_the_device(sequence, exchange.packets)
                     packets += sequence.packets
                     answered += exchange.answered
                     if sequence.lawful and exchange.answered:
                         for one in sequence.expected:
                             due = allowed(one.topic, qos=one.qos, retain=one.retain, size=len(one.payload))
-                            judge.denied += not due
+                            authorizer.denied += not due
                             assert not due or not one.payload or found[one], (
                                 f"allowed, and not on the bus: {one} in {described(sequence)}"
                             )
@@ -183,10 +183,10 @@ def test_nothing_denied_passes_and_what_passes_is_what_mosquitto_reads(house: Ho
         seconds = time.monotonic() - begin
         print(  # noqa: T201 - the seed belongs to the result
             f"\nseed {SEED!r}: {number} sequences, {packets} packets, {packets / seconds:.0f} a second; "
-            f"{answered} answered to the end, {judge.passed} messages on the bus, {judge.denied} known to be "
-            f"denied, {judge.delivered} delivered"
+            f"{answered} answered to the end, {authorizer.passed} messages on the bus, "
+            f"{authorizer.denied} known to be denied, {authorizer.delivered} delivered"
         )
-    assert min(judge.passed, judge.denied, judge.delivered, answered) > 0, "it tried nothing"
+    assert min(authorizer.passed, authorizer.denied, authorizer.delivered, answered) > 0, "it tried nothing"
 
 
 def read_in(batch: list[Sequence], beside: Ear) -> Counter[Read]:

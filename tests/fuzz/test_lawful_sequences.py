@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from gateway.core.events import Tick
+from gateway.connection.events import Tick
 
 CUTS = st.lists(st.integers(0, 400), max_size=6)
 COUNT = st.integers(1, 4)

@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from gateway.core.bridge import Phase
-from gateway.core.events import AccessWithdrawn, ShuttingDown, Tick
-from gateway.core.shared import OnDeny
+from gateway.connection.context import OnDeny
+from gateway.connection.device_connection import Phase
+from gateway.connection.events import AccessWithdrawn, ShuttingDown, Tick
 
 CUTS = st.lists(st.integers(0, 400), max_size=6)
 USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")

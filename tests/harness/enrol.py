@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.security.passwords import hash_secret
+from gateway.auth.passwords import hash_secret
 from gateway.store import Store, open_store
 from harness.gateway import Gateway
 

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.core.identity import Device
-from gateway.core.keyring import KeyState
-from gateway.core.limits import Limits
+from gateway.auth.login import Admission, Login, LoginRefused
+from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.tokens import SigningKeys, TokenFault, TokenRefused, Tokens, looks_like_token
+from gateway.keys.key_files import ensure_signing_file, read_signing_file
+from gateway.keys.key_ring import KeyState
 from gateway.mqtt.reasons import Reason
-from gateway.security.keyfile import ensure_signing_file, read_signing_file
-from gateway.security.login import Admission, Login, LoginRefused
-from gateway.security.passwords import PasswordPool, Remembered
-from gateway.security.tokens import SigningKeys, TokenFault, TokenRefused, Tokens, looks_like_token
+from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.store import Store
 
 PERMISSIONS = {"publish": ["devices/lamp-1/telemetry"], "subscribe": [], "encrypt": [], "decrypt": []}

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.app import Gateway
+from gateway.app.bootstrap import check, prepare, read_keys
+from gateway.app.composition import Gateway
+from gateway.app.signals import Signals
+from gateway.auth.passwords import hash_secret
 from gateway.config import Settings
-from gateway.core.bridge import Bridge, Phase
-from gateway.net.device_link import DeviceLink
-from gateway.net.door import Door
-from gateway.provision import check, prepare, read_keys
-from gateway.security.passwords import hash_secret
-from gateway.signals import Signals
+from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.device_side import DeviceSide
 from gateway.store import open_store
 from harness import raw
 from harness.device import Device
@@ -41,7 +41,7 @@ class House:
     """A gateway in this process, and two devices: `good` is beside what happens to `bad`."""
 
     gateway: Gateway
-    door: Door
+    registry: ConnectionRegistry
     tls: ssl.SSLContext
     patch: pytest.MonkeyPatch
     lines: list[Any]
@@ -50,17 +50,17 @@ class House:
 
     @property
     def port(self) -> int:
-        assert self.gateway._listener is not None
-        return self.gateway._listener.port
+        assert self.gateway._acceptor is not None
+        return self.gateway._acceptor.port
 
-    def link(self, device: str = "bad") -> DeviceLink:
+    def link(self, device: str = "bad") -> DeviceSide:
         """Its established connection."""
         return next(
             link
-            for link in self.door.links
+            for link in self.registry.links
             if link.device is not None
             and link.device.device_id == device
-            and link.bridge.phase is Phase.ESTABLISHED
+            and link.connection.phase is Phase.ESTABLISHED
         )
 
     def plant(self, place: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
@@ -79,11 +79,11 @@ class House:
     def plant_in_bridge(self, event: type, holds: bytes = b"") -> None:
         """Let the bridge of `bad` fail at an event of this kind."""
 
-        def is_it(bridge: Bridge, given: Any) -> bool:
-            mine = bridge.identity is not None and bridge.identity.device_id == "bad"
+        def is_it(connection: DeviceConnection, given: Any) -> bool:
+            mine = connection.identity is not None and connection.identity.device_id == "bad"
             return mine and type(given) is event and holds in getattr(given, "data", b"")
 
-        self.plant(Bridge, "receive", is_it)
+        self.plant(DeviceConnection, "receive", is_it)
 
     def dial(self) -> Device:
         one = object.__new__(Device)
@@ -147,9 +147,9 @@ async def started(settings: Settings, patch: pytest.MonkeyPatch) -> AsyncIterato
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
     with _logs_as_they_were(), structlog.testing.capture_logs() as lines:
         await gateway.start([])
-        assert gateway._listener is not None
+        assert gateway._acceptor is not None
         tls = ssl.create_default_context(cafile=str(settings.tls_cert_path.with_name("ca.crt")))
         try:
-            yield House(gateway, gateway._listener._door, tls, patch, lines, reached)
+            yield House(gateway, gateway._acceptor._registry, tls, patch, lines, reached)
         finally:
             await gateway.stop()

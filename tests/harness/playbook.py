@@ -22,8 +22,7 @@ from unittest.mock import ANY
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import (
+from gateway.connection.commands import (
     Authenticate,
     AwaitTurn,
     Close,
@@ -33,12 +32,13 @@ from gateway.core.commands import (
     Report,
     SendToDevice,
 )
-from gateway.core.events import Authenticated, BusBytes, DeviceBytes, Event, Turn
-from gateway.core.identity import Device, Grant
-from gateway.core.keyring import Key, KeyRing, KeyState, Nonces
-from gateway.core.limits import Limits
-from gateway.core.policy import Action, Effect, Policy, Role, Rule
-from gateway.core.shared import Shared
+from gateway.connection.context import Context
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, Event, Turn
+from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
+from gateway.policy.engine.identity import Device, Grant
+from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from harness import raw
 
 NOW = 1_764_000_000_000
@@ -92,10 +92,10 @@ def ring() -> KeyRing:
     return KeyRing([Key(KEY_ID, KEY, KeyState.ACTIVE, 0)], Nonces(bytes), {})
 
 
-def shared(in_force: Policy | None = None, **settings: object) -> Shared:
+def context(in_force: Policy | None = None, **settings: object) -> Context:
     ids = count(1)
     account = {"bus_username": b"gate", "bus_password": b"way"}
-    return Shared(
+    return Context(
         policy=in_force or policy(),
         ring=ring(),
         now=lambda: NOW,
@@ -105,7 +105,7 @@ def shared(in_force: Policy | None = None, **settings: object) -> Shared:
 
 
 def seal(plaintext: bytes, topic: str, *, sender: str = "lamp-2", nonce: bytes = b"n" * 12) -> bytes:
-    """An envelope, made apart from `gateway.core.envelope`."""
+    """An envelope, made apart from `gateway.keys.envelope`."""
     bound = f"1\0AES-256-GCM\0{KEY_ID}\0{NOW}\0{topic}\0{sender}".encode()
     envelope = {
         "encrypted": True,
@@ -162,8 +162,8 @@ TURNED_AWAY = Report("login", "refused", ANY)
 """What the admins are told of a connection that is refused before anybody is authenticated."""
 
 
-def connack(code: int = 0, *, v5: bool = False, session: bool = False, props: bytes = b"") -> bytes:
-    return raw.packet(0x20, bytes([session, code]) + (raw.properties(props) if v5 else b""))
+def connack(code: int = 0, *, v5: bool = False, established: bool = False, props: bytes = b"") -> bytes:
+    return raw.packet(0x20, bytes([established, code]) + (raw.properties(props) if v5 else b""))
 
 
 def suback(packet_id: int, *codes: int, v5: bool = False, props: bytes = b"") -> bytes:
@@ -205,30 +205,30 @@ class Ends:
         return f"Ends({self._code})"
 
 
-def react(bridge: Bridge, event: Event) -> list[Command]:
+def react(connection: DeviceConnection, event: Event) -> list[Command]:
     """All that comes of an event: as many turns as it takes, as if nobody else were there."""
-    bridge._shared.budgets.work.begin()
-    commands = bridge.receive(event)
+    connection._context.budgets.work.begin()
+    commands = connection.receive(event)
     while AwaitTurn() in commands:
         commands = [one for one in commands if one != AwaitTurn()]
-        bridge._shared.budgets.work.begin()
-        commands += bridge.receive(Turn())
+        connection._context.budgets.work.begin()
+        commands += connection.receive(Turn())
     return commands
 
 
 class Playbook:
     """Compares as it goes. Use it in an `assert`, which also sees that nothing is left at the end."""
 
-    def __init__(self, bridge: Bridge) -> None:
-        self.bridge = bridge
+    def __init__(self, connection: DeviceConnection) -> None:
+        self.connection = connection
         self._left: list[Command] = []
         self._trace: list[str] = []
 
     def __rshift__(self, event: Event) -> Playbook:
         self._nothing_left()
         self._trace.append(f">> {_show(event)}")
-        self.bridge._shared.budgets.work.begin()
-        self._left = self.bridge.receive(event)
+        self.connection._context.budgets.work.begin()
+        self._left = self.connection.receive(event)
         return self
 
     def __lshift__(self, command: Command | Ends) -> Playbook:
@@ -256,7 +256,7 @@ class Playbook:
 
 
 def established(
-    on: Shared | None = None,
+    on: Context | None = None,
     *,
     v5: bool = False,
     device: Device = LAMP,
@@ -271,7 +271,7 @@ def established(
     """
     answer = connack(v5=v5, props=connack_props)
     told = connack(v5=v5, props=connack_props if passed_on is None else passed_on)
-    book = Playbook(Bridge(on or shared()))
+    book = Playbook(DeviceConnection(on or context()))
     assert (
         book
         >> DeviceBytes(raw.connect("c", v5=v5, username=device.device_id, password="s", **connect))  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 Both have to say the same, and whatever they say is held against what must never happen: a topic the
 device may not use reaches the bus or the device, or a plaintext gets where it must not be. What is
-allowed is said here once more, in three lines, apart from `gateway.core.policy`.
+allowed is said here once more, in three lines, apart from `gateway.policy.engine.policy`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from itertools import pairwise
 
 from hypothesis import HealthCheck, settings
 
-from gateway.core.bridge import Bridge, Phase
-from gateway.core.commands import Authenticate, Close, Command, OpenBus, SendToBus, SendToDevice
-from gateway.core.events import (
+from gateway.connection.commands import Authenticate, Close, Command, OpenBus, SendToBus, SendToDevice
+from gateway.connection.context import OnDeny
+from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.events import (
     Authenticated,
     BusBytes,
     DeviceBytes,
     Event,
     PolicyChanged,
 )
-from gateway.core.policy import Effect, Role
-from gateway.core.shared import OnDeny
+from gateway.policy.engine.policy import Effect, Role
 from harness import peers, raw
 from harness.peers import Packet, Peer
-from harness.playbook import BOTH, LAMP, READER, ROLES, connack, policy, react, rule, shared, unseal
+from harness.playbook import BOTH, LAMP, READER, ROLES, connack, context, policy, react, rule, unseal
 
 # `HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0` looks for half an hour, and elsewhere each time.
 _SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
@@ -108,8 +108,8 @@ class Twin:
         """The device said what are no packets: bytes it meant for one may now stand in another."""
         self.device = READER if reader else LAMP
         self._policies = (policy(packet_size=4096, **limits), policy(_FLIPPED, packet_size=4096, **limits))
-        self._shareds = [shared(self._policies[0], on_deny=on_deny) for _ in range(2)]
-        self._bridges = [Bridge(one) for one in self._shareds]
+        self._shareds = [context(self._policies[0], on_deny=on_deny) for _ in range(2)]
+        self._bridges = [DeviceConnection(one) for one in self._shareds]
         self._bus = Peer(v5=v5, aliases_max=ALIASES_MAX)
         self._device = Peer(v5=v5)
 
@@ -136,7 +136,7 @@ class Twin:
         return self._both(BusBytes, data, cuts)
 
     def happens(self, event: Event) -> Said:
-        return self._compare([react(bridge, event) for bridge in self._bridges])
+        return self._compare([react(connection, event) for connection in self._bridges])
 
     def flip(self) -> Said:
         """Put the other policy in force."""

@@ -27,12 +27,12 @@ NAME = "gateway-admin"
 _NEEDED = (
     "gateway.cli.admin",
     "gateway.config",
-    "gateway.provision",
-    "gateway.security.tokens",
+    "gateway.app.bootstrap",
+    "gateway.auth.tokens",
     "gateway.store",
     "gateway.policy.imports.writer",
-    "gateway.policy.prove",
-    "gateway.policy.replay",
+    "gateway.policy.proofs.prover",
+    "gateway.policy.usage.replay",
     "typer.rich_utils",
 )
 

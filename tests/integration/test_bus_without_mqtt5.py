@@ -9,8 +9,8 @@ from pathlib import Path
 from harness import playbook
 from harness.mosquitto import Mosquitto
 
-from gateway.net.bus_probe import BusProbe
-from gateway.net.door import Bus
+from gateway.bus_client.probe import BusProbe
+from gateway.net.connection_registry import Bus
 
 LEVEL = 8
 """Where a CONNECT of less than 128 bytes has its protocol level."""
@@ -40,8 +40,8 @@ async def test_a_bus_that_is_silent_to_mqtt_5_is_asked_in_3_1_1(tmp_path: Path) 
     try:
         async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            shared = playbook.shared(bus_username=None, bus_password=None)
-            probe = BusProbe(Bus("127.0.0.1", port), shared, "gateway")
+            context = playbook.context(bus_username=None, bus_password=None)
+            probe = BusProbe(Bus("127.0.0.1", port), context, "gateway")
             assert await probe.check() == (True, f"127.0.0.1:{port}")
             probe._asked = float("-inf")
             assert await probe.check() == (True, f"127.0.0.1:{port}")

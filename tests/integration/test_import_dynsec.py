@@ -10,8 +10,8 @@ import pytest
 from acl_questions import EVERYTHING, PROBE, Broker
 from test_import_mosquitto import RESERVED, Import, differences, topics_of
 
-from gateway.core.identity import is_device_id
-from gateway.core.rules import Action
+from gateway.policy.engine.identity import is_device_id
+from gateway.policy.engine.rules import Action
 from gateway.policy.imports.dynsec import DynSec
 
 PLUGIN = next(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"))

@@ -22,14 +22,14 @@ from harness.raw import Raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.identity import Identity, is_device_id
-from gateway.core.rules import Action
 from gateway.mqtt.topics import name_fault
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.identity import Identity, is_device_id
+from gateway.policy.engine.rules import Action
+from gateway.policy.files.loader import load_policy
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.roles import compose
 from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
-from gateway.policy.load import load_policy
 
 FILES = Path(__file__).parent / "acl_files"
 GUIDE = Path(__file__).parents[2] / "docs" / "import-mosquitto.md"
@@ -54,7 +54,7 @@ class Import:
         # Who can be no device has got another name, and the role.
         device = user if is_device_id(user) else "renamed"
         roles = self.composed.roles_of.get(user, ())
-        return self.policy.access(Identity(device, roles, {}, client)).decide(action, topic).allowed
+        return self.policy.rights(Identity(device, roles, {}, client)).decide(action, topic).allowed
 
     def tells(self, user, client, action, topic):
         return any(one.explains(user, client, action, topic) for one in self.composed.findings)
@@ -217,7 +217,7 @@ def test_mosquitto_takes_every_subscribe_as_the_report_says(tmp_path):
     with Broker.of_acl(tmp_path, text, [("u1", "u1")]) as broker:
         codes, _ = broker.client("u1", "u1").subscribe("a", "b", "#", "$SYS/#")
     assert list(codes) == [0, 0, 0, 0]
-    access = imported.policy.access(Identity("u1", imported.composed.roles_of["u1"], {}, "u1"))
+    access = imported.policy.rights(Identity("u1", imported.composed.roles_of["u1"], {}, "u1"))
     assert [access.decide_filter(one).allowed for one in ("a", "b", "#", "$SYS/#")] == [
         True,
         False,
@@ -244,7 +244,7 @@ topic read $share/g2/jobs/new
         }
     assert delivered == {("shares", "shares"): {"jobs/new"}, ("names", "names"): set()}
     for user, _ in identities:
-        access = imported.policy.access(Identity(user, imported.composed.roles_of[user], {}, user))
+        access = imported.policy.rights(Identity(user, imported.composed.roles_of[user], {}, user))
         assert access.decide_filter("$share/g/jobs/new").allowed is bool(delivered[user, user])
     assert [one.place for one in imported.composed.findings if "names a shared" in one.text] == [
         "shared.acl:4", "shared.acl:6",

@@ -18,12 +18,12 @@ from harness.enrol import enrol, enrol_with_labels, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
-from gateway.core.identity import Identity
-from gateway.core.policy import Action, Policy
-from gateway.core.recorder import Observation
-from gateway.core.templates import topic_of
-from gateway.policy.load import load_policy
-from gateway.policy.replay import replay
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.policy import Action, Policy
+from gateway.policy.engine.topic_templates import topic_of
+from gateway.policy.engine.usage_recorder import Observation
+from gateway.policy.files.loader import load_policy
+from gateway.policy.usage.replay import replay
 
 WIDE = """description = "Too much."
 [[allow]]
@@ -162,7 +162,7 @@ def test_three_devices_of_one_role(world: World, tmp_path: Path) -> None:
             if "{" in one.template and one.device_id != other.device_id and one.allowed:
                 theirs = topic_of(one.template, Identity(other.device_id, (), other.labels, "c"))
                 me = devices[one.device_id]
-                access = after.access(Identity(me.device_id, me.roles, me.labels, "c"))
+                access = after.rights(Identity(me.device_id, me.roles, me.labels, "c"))
                 decide = access.decide_filter if one.action is Action.SUBSCRIBE else None
                 decision = decide(theirs) if decide else access.decide(one.action, theirs)
                 assert not decision.allowed, (one, theirs)

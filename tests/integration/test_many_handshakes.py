@@ -19,8 +19,8 @@ from harness.in_process import House, settle, started
 from harness.mosquitto import Mosquitto
 
 from gateway.config import Settings
-from gateway.net import arrivals
-from gateway.tls_records import Connection
+from gateway.net import handshakes
+from gateway.net.tls_record_limits import Connection
 
 PEERS = 300
 UNDER_WAY, IN_A_TURN = 128, 8
@@ -70,11 +70,11 @@ def connect(house: House, number: int) -> socket.socket:
 
 def test_a_burst_of_client_hellos(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(monkeypatch)
-    monkeypatch.setattr(arrivals, "_PATIENCE", 3_600.0)
+    monkeypatch.setattr(handshakes, "_PATIENCE", 3_600.0)
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house, contextlib.AsyncExitStack() as open_:
-            listener = house.gateway._listener
+            listener = house.gateway._acceptor
             assert listener is not None
             hello = client_hello(house.tls)
             peers = [await asyncio.to_thread(connect, house, number) for number in range(PEERS)]

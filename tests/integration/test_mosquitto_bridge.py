@@ -29,7 +29,7 @@ def site(
     name = f"br-{request.param_index}"
     (gateway.acl / "roles" / "bridge.toml").write_text(ROLE)
     gateway.add_device(name, "bridge")
-    bridge = f"""
+    connection = f"""
 connection cloud
 address localhost:{gateway.port}
 bridge_cafile {gateway.ca}
@@ -39,7 +39,7 @@ remote_clientid site1
 topic site/# both 1
 {request.param}
 """
-    one = Mosquitto(tmp_path / "site", settings=bridge).start()
+    one = Mosquitto(tmp_path / "site", settings=connection).start()
     yield one
     one.kill()
 

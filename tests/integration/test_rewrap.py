@@ -11,12 +11,12 @@ from harness import raw
 from harness.caller import Caller, Heard
 from harness.mosquitto import Mosquitto
 
-from gateway.core.envelope import Sealer, open_envelope, read_envelope
-from gateway.core.keyring import Key, KeyRing, KeyState, Nonces
+from gateway.bus_client.client import Account, BusConnection, BusError, Handler, connect
+from gateway.keys.envelope import Sealer, open_envelope, read_envelope
+from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.mqtt.properties import Property
-from gateway.net.bus_client import Account, BusConnection, BusError, Handler, connect
-from gateway.net.door import Bus
-from gateway.services.rewrap import Outcome, rewrap
+from gateway.net.connection_registry import Bus
+from gateway.services.re_encryption import Outcome, rewrap
 
 THEN = 1_764_000_000_000
 OLD = Key("k1", b"1" * 32, KeyState.ACTIVE, 0)

@@ -17,7 +17,7 @@ from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
 
 from bench.ports import free_port
-from gateway.security.pki import ensure_server_certificate
+from gateway.pki.authority import ensure_server_certificate
 
 SHUTTING_DOWN = 0x8B
 

@@ -17,13 +17,13 @@ from harness.device import Device
 from harness.in_process import SECRET, House, settle, started
 from harness.mosquitto import Mosquitto
 
+from gateway.bus_client.probe import BusProbe
 from gateway.config import Settings
-from gateway.core.bridge import Phase
-from gateway.core.commands import OpenBus
-from gateway.net import device_link
-from gateway.net.bus_probe import BusProbe
-from gateway.net.device_link import DeviceLink
-from gateway.net.door import Bus
+from gateway.connection.commands import OpenBus
+from gateway.connection.device_connection import Phase
+from gateway.net import device_side
+from gateway.net.connection_registry import Bus
+from gateway.net.device_side import DeviceSide
 
 Place = Callable[[], contextlib.AbstractContextManager[int]]
 HUNG_UP = "it ended the connection in the TLS handshake"
@@ -72,10 +72,12 @@ async def hangs_up() -> AsyncIterator[Bus]:
         server.close()
 
 
-async def opening(house: House) -> DeviceLink:
+async def opening(house: House) -> DeviceSide:
     """The link that waits for the bus."""
-    found: list[DeviceLink] = []
-    await until(lambda: found.extend(one for one in house.door.links if one.bridge.phase is WAITS) or found)
+    found: list[DeviceSide] = []
+    await until(
+        lambda: found.extend(one for one in house.registry.links if one.connection.phase is WAITS) or found
+    )
     return found[0]
 
 
@@ -93,17 +95,17 @@ async def asks(house: House) -> Device:
 def test_the_deadline(settings: Settings, monkeypatch: pytest.MonkeyPatch, bus: Place, why: str) -> None:
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:
-            with bus() as house.door.bus.port:
+            with bus() as house.registry.bus.port:
                 one = await asks(house)
                 link = await opening(house)
                 if bus is silent:
                     await until(lambda: link._waiting_for is None)
                 link.deadline = 0
                 assert await asyncio.to_thread(one.read) == UNAVAILABLE
-                await until(lambda: not house.door.links and link._waiting_for is None)
+                await until(lambda: not house.registry.links and link._waiting_for is None)
                 one.close()
             assert why in [line["reason"] for line in house.lines if line["event"] == "bus unavailable"]
-            assert house.door.shared.counters.bus_connect_failures == 1
+            assert house.registry.context.counters.bus_connect_failures == 1
             assert link._bus is None
 
     uvloop.run(scenario())
@@ -116,7 +118,7 @@ def test_a_device_that_leaves_before_the_bus_was_asked(
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:
-            with full() as house.door.bus.port:
+            with full() as house.registry.bus.port:
                 one = await asks(house)
                 link = await opening(house)
                 link._carry_out([OpenBus(b"")])
@@ -138,7 +140,7 @@ def test_a_device_that_leaves_while_the_bus_is_waited_for_keeps_no_socket(
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:
-            with bus() as house.door.bus.port:
+            with bus() as house.registry.bus.port:
                 one = await asks(house)
                 link = await opening(house)
                 if bus is silent:
@@ -146,7 +148,7 @@ def test_a_device_that_leaves_while_the_bus_is_waited_for_keeps_no_socket(
                 link.deadline += 3_600  # no deadline ends it
                 one.send(bytes(1_000))  # in front of its end, and not read either
                 one.close()
-                await until(lambda: not house.door.links)
+                await until(lambda: not house.registry.links)
                 await until(lambda: link._bus is None and link._waiting_for is None)
 
     uvloop.run(scenario())
@@ -156,7 +158,7 @@ def test_an_early_acknowledgement_is_for_who_has_not_sent_a_connect(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(device_link, "acknowledge_at_once", asked.append)
+    monkeypatch.setattr(device_side, "acknowledge_at_once", asked.append)
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:
@@ -181,10 +183,10 @@ def test_a_bus_that_ends_the_connection_in_the_tls_handshake(
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house, hangs_up() as bus:
             if asked_by == "check":
-                found = await BusProbe(bus, house.door.shared, "gateway").check()
+                found = await BusProbe(bus, house.registry.context, "gateway").check()
                 assert found == (False, f"127.0.0.1:{bus.port}: {HUNG_UP}")
                 return
-            house.door.bus = bus
+            house.registry.bus = bus
             one = await asks(house)
             assert await asyncio.to_thread(one.read) == UNAVAILABLE
             one.close()

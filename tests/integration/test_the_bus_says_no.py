@@ -14,21 +14,21 @@ from harness.device import join
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
-from gateway.core.limits import ANY_SIZE
-from gateway.core.shared import Shared
-from gateway.net.bus_probe import BusProbe
-from gateway.net.door import Bus
+from gateway.bus_client.probe import BusProbe
+from gateway.connection.context import Context
+from gateway.net.connection_registry import Bus
+from gateway.policy.engine.limits import ANY_SIZE
 
 TOPIC = "devices/lamp/private/pin"
 
 
 @pytest.fixture
-def shared() -> Shared:
-    return playbook.shared(bus_username=None, bus_password=None)
+def context() -> Context:
+    return playbook.context(bus_username=None, bus_password=None)
 
 
-async def asked(port: int, shared: Shared) -> tuple[bool, str]:
-    return await BusProbe(Bus("127.0.0.1", port), shared, "gateway").check()
+async def asked(port: int, context: Context) -> tuple[bool, str]:
+    return await BusProbe(Bus("127.0.0.1", port), context, "gateway").check()
 
 
 @pytest.mark.parametrize("v5", [False, True])
@@ -49,22 +49,22 @@ def test_a_message_that_sealing_makes_too_long_ends_no_connection(
         bus.kill()
 
 
-async def test_the_check_learns_the_longest_packet_of_the_bus(tmp_path: Path, shared: Shared) -> None:
+async def test_the_check_learns_the_longest_packet_of_the_bus(tmp_path: Path, context: Context) -> None:
     bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 2000").start()
     try:
-        assert await asked(bus.port, shared) == (True, f"127.0.0.1:{bus.port}")
-        assert shared.bus_packet_max == 2_000
+        assert await asked(bus.port, context) == (True, f"127.0.0.1:{bus.port}")
+        assert context.bus_packet_max == 2_000
     finally:
         bus.kill()
 
 
 async def test_a_bus_that_takes_hardly_anything_is_told_of_and_ends_nothing(
-    tmp_path: Path, shared: Shared, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "vm")  # it stands in the CONNECT, which has to fit
     bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 30").start()
     try:
-        probe = BusProbe(Bus("127.0.0.1", bus.port), shared, "a-prefix-of-some-length")
+        probe = BusProbe(Bus("127.0.0.1", bus.port), context, "a-prefix-of-some-length")
         reachable, why = await probe.check()
         assert not reachable
         assert "max_packet_size" in why
@@ -72,23 +72,23 @@ async def test_a_bus_that_takes_hardly_anything_is_told_of_and_ends_nothing(
         bus.kill()
 
 
-async def test_a_bus_without_limit(mosquitto: Mosquitto, shared: Shared) -> None:
-    assert (await asked(mosquitto.port, shared))[0]
-    assert shared.bus_packet_max == ANY_SIZE
+async def test_a_bus_without_limit(mosquitto: Mosquitto, context: Context) -> None:
+    assert (await asked(mosquitto.port, context))[0]
+    assert context.bus_packet_max == ANY_SIZE
     assert " as ~gateway/" in mosquitto.log.read_text()
 
 
 @pytest.mark.parametrize("v5", [False, True])
 @pytest.mark.parametrize("allowed", ["topic read gateway/#", "topic write gateway/#", "topic devices/#"])
 async def test_a_bus_that_lets_the_gateway_not_speak_or_not_hear(
-    tmp_path: Path, shared: Shared, allowed: str, v5: bool
+    tmp_path: Path, context: Context, allowed: str, v5: bool
 ) -> None:
     (tmp_path / "acl").write_text(allowed + "\n")
     (tmp_path / "acl").chmod(0o600)
     bus = Mosquitto(tmp_path / "bus", settings=f"acl_file {tmp_path}/acl").start()
-    shared.bus_speaks_v5 = v5
+    context.bus_speaks_v5 = v5
     try:
-        reachable, detail = await asked(bus.port, shared)
+        reachable, detail = await asked(bus.port, context)
         assert not reachable
         assert "check its access list" in detail
         assert "auth_plugin_deny_special_chars" not in detail
@@ -130,10 +130,10 @@ class DeniesSlashes:
 
 
 @pytest.mark.parametrize("how", ["at the CONNECT", "at the PUBLISH"])
-async def test_a_bus_that_denies_just_the_slash(mosquitto: Mosquitto, shared: Shared, how: str) -> None:
+async def test_a_bus_that_denies_just_the_slash(mosquitto: Mosquitto, context: Context, how: str) -> None:
     relay = DeniesSlashes(mosquitto.port, how)
     async with await asyncio.start_server(relay.serve, "127.0.0.1", 0) as server:
-        reachable, detail = await asked(server.sockets[0].getsockname()[1], shared)
+        reachable, detail = await asked(server.sockets[0].getsockname()[1], context)
         while relay.open:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert not reachable

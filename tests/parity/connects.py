@@ -33,7 +33,7 @@ def _of_size(size: int) -> Callable[[Side], bytes]:
 
 
 def _of_one_that_may_seal(side: Side) -> bytes:
-    username, password = side.door.sealed
+    username, password = side.registry.sealed
     return side.connect_packet(username=username, password=password)
 
 

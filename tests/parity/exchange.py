@@ -25,7 +25,7 @@ ASSIGNED = b"\x12\x00\x29" + b"auto-" + b"?" * 36
 
 
 @dataclass
-class Door:
+class ConnectionRegistry:
     """Where a side's clients connect, and the credentials that the place asks for."""
 
     port: int
@@ -42,7 +42,7 @@ class Client:
     def __init__(self, side: Side, name: str) -> None:
         self._side = side
         self._name = name
-        self._raw = Raw(side.door.port, side.door.tls, timeout=PATIENCE)
+        self._raw = Raw(side.registry.port, side.registry.tls, timeout=PATIENCE)
         side.opened.append(self)
 
     def send(self, *packets: bytes) -> Client:
@@ -101,7 +101,7 @@ class Client:
 class Side:
     """A scenario on one of the two sides."""
 
-    door: Door
+    registry: ConnectionRegistry
     v5: bool
     topic: str
     """What all topics and client ids of the scenario begin with."""
@@ -110,8 +110,8 @@ class Side:
 
     def connect_packet(self, client_id: str | bytes | None = None, **description: object) -> bytes:
         """A CONNECT from a description (see `connect_bytes`), with the credentials of this side."""
-        description.setdefault("username", self.door.username)
-        description.setdefault("password", self.door.password)
+        description.setdefault("username", self.registry.username)
+        description.setdefault("password", self.registry.password)
         if client_id is None:
             client_id = self.topic
         return connect_bytes(client_id, v5=self.v5, **description)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import pytest
 from harness.gateway import Gateway
 from harness.mosquitto import BINARY, Mosquitto
 from parity import connects, delivery, differences, malformed, sessions, subscribing, timed
-from parity.exchange import NOTHING, Door, Scenario, Side
+from parity.exchange import NOTHING, ConnectionRegistry, Scenario, Side
 
 Trace = list[tuple[str, str]]
 
@@ -58,12 +58,16 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple
     gateway.write_policy("roles/sealed.toml", _SEALED_ROLE)
     try:
         secret = gateway.start().add_device("parity")
-        direct = Door(alone.port)
+        direct = ConnectionRegistry(alone.port)
         sealed = gateway.add_device("sealed", "full", "sealed")
-        through = Door(gateway.port, gateway.tls(), b"parity", secret.encode(), (b"sealed", sealed.encode()))
+        through = ConnectionRegistry(
+            gateway.port, gateway.tls(), b"parity", secret.encode(), (b"sealed", sealed.encode())
+        )
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             running: dict[str, list[Future[Trace]]] = {
-                name: [pool.submit(_run, door, f"p{number}", v5, scenario) for door in (direct, through)]
+                name: [
+                    pool.submit(_run, registry, f"p{number}", v5, scenario) for registry in (direct, through)
+                ]
                 for number, (name, (v5, scenario)) in enumerate(_ALL.items())
             }
         yield {name: (one.result(), other.result()) for name, (one, other) in running.items()}
@@ -73,8 +77,8 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple
         alone.kill()
 
 
-def _run(door: Door, topic: str, v5: bool, scenario: Scenario) -> Trace:
-    side = Side(door, v5, topic)
+def _run(registry: ConnectionRegistry, topic: str, v5: bool, scenario: Scenario) -> Trace:
+    side = Side(registry, v5, topic)
     try:
         scenario(side)
     finally:
@@ -118,9 +122,12 @@ def test_a_setting_of_the_bus_that_means_something_else_to_devices(
     try:
         gateway = start_gateway(bus.port)
         secret = gateway.add_device("parity")
-        doors = Door(bus.port), Door(gateway.port, gateway.tls(), b"parity", secret.encode())
+        doors = (
+            ConnectionRegistry(bus.port),
+            ConnectionRegistry(gateway.port, gateway.tls(), b"parity", secret.encode()),
+        )
         client_id, other = differences.SETTINGS[named]
-        direct, through = (_run(door, client_id, version == "[5]", _by_its_id) for door in doors)
+        direct, through = (_run(registry, client_id, version == "[5]", _by_its_id) for registry in doors)
         assert tuple(text for _, text in through)[-len(other) :] == other
         assert through != direct, "there is no difference any more"
     finally:

@@ -6,17 +6,17 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import TURNED_AWAY, Playbook, connack, established, policy, shared
+from harness.playbook import TURNED_AWAY, Playbook, connack, context, established, policy
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import Authenticate, Close, SendToDevice
-from gateway.core.events import DeviceBytes
+from gateway.connection.commands import Authenticate, Close, SendToDevice
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import DeviceBytes
 
 CREDENTIALS = raw.text("c") + raw.text("lamp-1") + raw.text("s")
 
 
 def begin(**settings):
-    return Playbook(Bridge(shared(**settings)))
+    return Playbook(DeviceConnection(context(**settings)))
 
 
 def broken(props=b"", *, flags=2, rest=None, **words):
@@ -82,7 +82,9 @@ def test_a_broken_connect_of_mqtt_5_is_answered_as_mosquitto_2_1_does(fault):
 def test_how_many_properties_a_connect_has_is_a_limit():
     props = b"\x26\0\0\0\0" * 300
     for most, last in ((300, Authenticate), (299, Close)):
-        commands = begin(in_force=policy(connect_properties=most)).bridge.receive(DeviceBytes(broken(props)))
+        commands = begin(in_force=policy(connect_properties=most)).connection.receive(
+            DeviceBytes(broken(props))
+        )
         assert isinstance(commands[-1], last)
 
 
@@ -109,7 +111,7 @@ def test_flags_in_the_first_byte_are_of_no_account_in_mqtt_3_1():
     ],
 )
 def test_another_protocol_is_called_by_its_name(data, said):
-    report, _ = begin().bridge.receive(DeviceBytes(data))
+    report, _ = begin().connection.receive(DeviceBytes(data))
     assert report.reason == "the first packet is not a CONNECT" + (f"; perhaps it is {said}" if said else "")
 
 
@@ -135,6 +137,6 @@ STRANGE = {
 @pytest.mark.parametrize("packet", STRANGE)
 def test_flags_are_looked_at_before_who_may_send_it(packet):
     data, code = STRANGE[packet]
-    commands = established(v5=True).bridge.receive(DeviceBytes(data))
+    commands = established(v5=True).connection.receive(DeviceBytes(data))
     told = [command for command in commands if isinstance(command, SendToDevice)]
     assert told == ([] if code is None else [SendToDevice(bytes([0xE0, 1, code]))])

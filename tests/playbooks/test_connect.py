@@ -7,10 +7,9 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, TURNED_AWAY, Playbook, connack, established, policy, refused, shared
+from harness.playbook import LAMP, TURNED_AWAY, Playbook, connack, context, established, policy, refused
 
-from gateway.core.bridge import Bridge, Phase
-from gateway.core.commands import (
+from gateway.connection.commands import (
     Authenticate,
     Close,
     Established,
@@ -18,7 +17,8 @@ from gateway.core.commands import (
     SendToBus,
     SendToDevice,
 )
-from gateway.core.events import (
+from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.events import (
     AccessWithdrawn,
     Authenticated,
     AuthenticationFailed,
@@ -31,14 +31,14 @@ from gateway.core.events import (
     ShuttingDown,
     Tick,
 )
-from gateway.core.limits import CONNECT_MAX_BYTES
 from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.limits import CONNECT_MAX_BYTES
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
 
 def begin(**settings):
-    return Playbook(Bridge(shared(**settings)))
+    return Playbook(DeviceConnection(context(**settings)))
 
 
 def asked(book, packet):
@@ -48,7 +48,7 @@ def asked(book, packet):
 
 @both
 def test_a_device_is_let_in(v5):
-    answer = connack(v5=v5, session=True)
+    answer = connack(v5=v5, established=True)
     book = begin()
     assert (
         book
@@ -65,14 +65,14 @@ def test_a_device_is_let_in(v5):
         >> DeviceBytes(raw.publish("ok", b"1", v5=v5))
         << SendToBus(raw.publish("ok", b"1", v5=v5))
     )
-    assert book.bridge.identity.client_id == "c"
+    assert book.connection.identity.client_id == "c"
 
 
 def test_credentials_of_the_device_never_reach_the_bus():
-    world = shared()
+    world = context()
     world.bus_username = world.bus_password = None
     assert (
-        asked(Playbook(Bridge(world)), raw.connect("c", username="lamp-1", password="hidden"))
+        asked(Playbook(DeviceConnection(world)), raw.connect("c", username="lamp-1", password="hidden"))
         >> Authenticated(LAMP)
         << OpenBus(raw.connect("lamp-1/c"))
     )
@@ -136,7 +136,7 @@ def test_the_connack_passes_as_the_bus_sent_it():
 
 def test_the_connack_may_come_in_pieces_and_with_more_behind_it():
     book = asked(begin(), raw.connect("c", clean=False)) >> Authenticated(LAMP) << OpenBus(ANY)
-    answer, message = connack(session=True), raw.publish("ok", b"kept for you")
+    answer, message = connack(established=True), raw.publish("ok", b"kept for you")
     assert (
         book
         >> BusBytes(answer[:1])
@@ -186,7 +186,7 @@ def test_who_is_not_let_in_learns_the_code_and_nothing_else(v5, reason, code_311
     book = asked(begin(), raw.connect("c", v5=v5, username="lamp-1", password="wrong"))
     answer = connack(reason if v5 else code_311, v5=v5)
     assert book >> AuthenticationFailed(reason) << SendToDevice(answer) << Close("authentication failed")
-    assert book.bridge.phase is Phase.CLOSED
+    assert book.connection.phase is Phase.CLOSED
 
 
 @both
@@ -317,7 +317,7 @@ def test_a_pubrel_of_mqtt_3_1_may_have_any_flags(first):
     for name, level, passes in (("MQIsdp", 3, True), ("MQTT", 4, first == 0x62)):
         book = begin() >> DeviceBytes(spoken(name, level, 0xC2, CREDENTIALS)) << Authenticate(b"lamp-1", b"s")
         book = book >> Authenticated(LAMP) << OpenBus(ANY) >> BusBytes(connack())
-        commands = book.bridge.receive(DeviceBytes(packet))
+        commands = book.connection.receive(DeviceBytes(packet))
         assert (commands == [SendToBus(packet)]) is passes
 
 
@@ -355,7 +355,7 @@ GOOD = raw.connect("c", username="u", password="p")
 def test_what_is_no_connect_gets_no_answer(data):
     book = begin()
     assert book >> DeviceBytes(data) << TURNED_AWAY << Close(ANY)
-    assert book.bridge.phase is Phase.CLOSED
+    assert book.connection.phase is Phase.CLOSED
 
 
 def test_the_first_byte_alone_says_that_it_is_no_connect():
@@ -364,16 +364,18 @@ def test_the_first_byte_alone_says_that_it_is_no_connect():
 
 def test_a_will_that_is_too_long_for_the_bus_is_not_our_credentials():
     """3.1.1 has one code for both, and the bus takes these credentials for others."""
-    world = shared()
+    world = context()
     will = raw.connect("c", will=("ok/gone", b"long", 0, False))
     for code, why in ((3, "credentials"), (5, "will")):
-        book = asked(Playbook(Bridge(world)), will) >> Authenticated(LAMP) << OpenBus(ANY)
-        refusal, close = book.bridge.receive(BusBytes(connack(5)))
+        book = asked(Playbook(DeviceConnection(world)), will) >> Authenticated(LAMP) << OpenBus(ANY)
+        refusal, close = book.connection.receive(BusBytes(connack(5)))
         assert refusal == SendToDevice(connack(code))
         assert why in close.why
-        book = asked(Playbook(Bridge(world)), raw.connect("c")) >> Authenticated(LAMP) << OpenBus(ANY)
+        book = (
+            asked(Playbook(DeviceConnection(world)), raw.connect("c")) >> Authenticated(LAMP) << OpenBus(ANY)
+        )
         assert book >> BusBytes(connack()) << ANY << ANY
-    book = asked(Playbook(Bridge(world)), raw.connect("c")) >> Authenticated(LAMP) << OpenBus(ANY)
+    book = asked(Playbook(DeviceConnection(world)), raw.connect("c")) >> Authenticated(LAMP) << OpenBus(ANY)
     assert book >> BusBytes(connack(5)) << SendToDevice(connack(3)) << Close(ANY)
 
 
@@ -443,8 +445,8 @@ def test_access_is_withdrawn_meanwhile(v5):
 
 
 def test_the_policy_changes_while_the_bus_is_asked():
-    world = shared()
-    book = asked(Playbook(Bridge(world)), raw.connect("c")) >> Authenticated(LAMP) << OpenBus(ANY)
+    world = context()
+    book = asked(Playbook(DeviceConnection(world)), raw.connect("c")) >> Authenticated(LAMP) << OpenBus(ANY)
     world.policy = policy([])
     assert (
         book
@@ -472,7 +474,7 @@ def test_the_gateway_stops_meanwhile():
 
 def test_an_event_that_can_not_be_is_a_fault_of_ours():
     with pytest.raises(RuntimeError, match="BusBytes can't happen while await connect"):
-        Bridge(shared()).receive(BusBytes(b"x"))
+        DeviceConnection(context()).receive(BusBytes(b"x"))
 
 
 def test_passwords_and_wills_are_not_shown_or_kept():
@@ -484,4 +486,4 @@ def test_passwords_and_wills_are_not_shown_or_kept():
     opened = book._left[0]
     assert "way" not in repr(opened)
     assert book << OpenBus(ANY)
-    assert book.bridge._connect is None
+    assert book.connection._connect is None

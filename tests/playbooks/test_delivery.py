@@ -6,10 +6,10 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, READER, Ends, established, policy, refused, seal, shared
+from harness.playbook import LAMP, READER, Ends, context, established, policy, refused, seal
 
-from gateway.core.commands import Report, SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 USER = b"\x26" + raw.text("k") + raw.text("v")
@@ -38,7 +38,7 @@ def test_what_is_allowed_passes_as_it_came(v5, qos):
 
 @both
 def test_qos_0_is_swallowed(v5):
-    world = shared()
+    world = context()
     fine, bad = raw.publish("ok", b"1", v5=v5), raw.publish("other", b"2", v5=v5)
     assert (
         established(world, v5=v5)
@@ -137,7 +137,7 @@ def test_the_conditions_of_a_rule_hold_for_deliveries_too(v5, publish):
 
 def test_a_right_that_was_taken_ends_deliveries_at_once():
     # CVE-2021-34434: the subscription is still there on the bus.
-    world = shared()
+    world = context()
     packet = raw.publish("ok", b"1", qos=1, packet_id=1)
     book = (
         established(world)
@@ -171,7 +171,7 @@ def test_the_topics_of_the_gateway_itself_are_not_delivered():
 
 def test_what_is_too_long_for_the_device_is_swallowed():
     # [MQTT-3.1.2-25]
-    world = shared()
+    world = context()
     fits = raw.publish("ok", b"x" * 20, qos=1, packet_id=1, v5=True)
     over = raw.publish("ok", b"x" * 22, qos=1, packet_id=2, v5=True)
     assert (
@@ -198,10 +198,10 @@ def test_a_limit_is_judged_by_what_the_device_sees():
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @both
 def test_a_message_over_the_limit_is_skipped_and_never_gathered(v5, qos):
-    world = shared(policy(packet_size=100))
+    world = context(policy(packet_size=100))
     packet = raw.publish("ok", b"x" * 3_000_000, qos=qos, packet_id=7 if qos else 0, v5=v5)
     book = established(world, v5=v5)
-    deliver = book.bridge._session._deliver
+    downstream = book.connection._established._downstream
     told = Report("delivery", "failed", ANY)
     behind = raw.publish("ok", b"1", v5=v5)
     # Its header may be as long as the longest topic: so much has to be seen.
@@ -209,7 +209,7 @@ def test_a_message_over_the_limit_is_skipped_and_never_gathered(v5, qos):
     if qos:
         book = book << SendToBus(raw.ack(0x40 if qos == 1 else 0x50, 7))
     book = book << told >> BusBytes(packet[80_000:2_000_000])
-    assert deliver._partial is None
+    assert downstream._partial is None
     assert book >> BusBytes(packet[2_000_000:] + behind) << SendToDevice(behind)
     if qos == 2:
         assert book >> BusBytes(raw.ack(0x62, 7)) << SendToBus(raw.ack(0x70, 7))
@@ -220,13 +220,13 @@ def test_a_message_over_the_limit_is_skipped_and_never_gathered(v5, qos):
 def test_what_looks_like_a_message_inside_one_that_is_skipped_is_not_delivered(qos):
     inside = raw.publish("ok", b"1", qos=qos, packet_id=qos)
     skipped = raw.publish("ok", b"x" * 100_000 + inside * 2)
-    book = established(shared(policy(packet_size=100))) >> BusBytes(inside) << SendToDevice(inside)
+    book = established(context(policy(packet_size=100))) >> BusBytes(inside) << SendToDevice(inside)
     book = book >> BusBytes(skipped[: -2 * len(inside)]) << Report("delivery", "failed", ANY)
     assert book >> BusBytes(inside) >> BusBytes(inside) >> BusBytes(inside) << SendToDevice(inside)
 
 
 def test_a_sealed_message_may_be_longer_than_the_plain_one_was():
-    world = shared(policy(packet_size=80_000))
+    world = context(policy(packet_size=80_000))
     plain = raw.publish("private/pin", b"x" * 79_000)
     sealed = raw.publish("private/pin", seal(b"x" * 79_000, "private/pin"))
     assert len(sealed) > 80_000
@@ -234,7 +234,7 @@ def test_a_sealed_message_may_be_longer_than_the_plain_one_was():
 
 
 def test_what_is_no_message_and_too_long_ends_the_connection():
-    book = established(shared(policy(packet_size=100)))
+    book = established(context(policy(packet_size=100)))
     assert book >> BusBytes(b"\x90" + raw.varint(1_000_000)) << Ends()
 
 
@@ -242,7 +242,7 @@ def test_what_is_no_message_and_too_long_ends_the_connection():
 
 
 def test_handshakes_that_end_here_are_bounded():
-    book = established(shared(policy(in_flight=2)))
+    book = established(context(policy(in_flight=2)))
     for packet_id in (1, 2):
         book = book >> BusBytes(raw.publish("other", b"", qos=2, packet_id=packet_id))
         book = book << SendToBus(raw.ack(0x50, packet_id))
@@ -253,7 +253,7 @@ def test_handshakes_that_end_here_are_bounded():
 
 def test_acknowledgements_that_wait_are_bounded():
     waits = raw.publish("ok", b"", qos=1, packet_id=1)
-    book = established(shared(policy(in_flight=2))) >> BusBytes(waits) << SendToDevice(waits)
+    book = established(context(policy(in_flight=2))) >> BusBytes(waits) << SendToDevice(waits)
     book = book >> BusBytes(raw.publish("other", b"", qos=1, packet_id=2)) << denied()
     book = book >> BusBytes(raw.publish("other", b"", qos=1, packet_id=3))
     assert book >> BusBytes(raw.publish("other", b"", qos=1, packet_id=4)) << Ends()

@@ -6,13 +6,13 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import Ends, established, policy, react, refused, shared, told
+from harness.playbook import Ends, context, established, policy, react, refused, told
 
-from gateway.core.bridge import Phase
-from gateway.core.commands import Close, Report, SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, DeviceLost, Tick
-from gateway.core.reports import PER_SECOND
-from gateway.core.shared import OnDeny
+from gateway.connection.commands import Close, Report, SendToBus, SendToDevice
+from gateway.connection.context import OnDeny
+from gateway.connection.device_connection import Phase
+from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Tick
+from gateway.connection.refusal_reports import PER_SECOND
 
 NO_RULE = "No rule allows the device to publish to this topic."
 DENIED = "A rule denies this to the device."
@@ -107,22 +107,22 @@ def test_an_id_that_is_used_anew_for_an_allowed_message_belongs_to_the_bus():
 
 @pytest.mark.parametrize("qos", [1, 2])
 def test_311_can_be_told_to_disconnect(qos):
-    book = established(shared(on_deny=OnDeny.DISCONNECT))
+    book = established(context(on_deny=OnDeny.DISCONNECT))
     assert book >> says("other", qos=qos, packet_id=7) << refused("publish", "other") << Close(NO_RULE)
-    assert book.bridge.phase is Phase.CLOSED
+    assert book.connection.phase is Phase.CLOSED
 
 
 def test_what_came_before_the_denied_one_still_passes():
-    book = established(shared(on_deny=OnDeny.DISCONNECT))
+    book = established(context(on_deny=OnDeny.DISCONNECT))
     fine = raw.publish("ok", b"1")
     chunk = fine + raw.publish("other", b"2", qos=1, packet_id=1) + raw.publish("ok", b"3")
     assert book >> DeviceBytes(chunk) << SendToBus(fine) << refused("publish", "other") << Close(NO_RULE)
 
 
 def test_on_deny_is_not_for_qos_0_nor_for_v5():
-    assert established(shared(on_deny=OnDeny.DISCONNECT)) >> says("other") << refused("publish", "other")
+    assert established(context(on_deny=OnDeny.DISCONNECT)) >> says("other") << refused("publish", "other")
     assert (
-        established(shared(on_deny=OnDeny.DISCONNECT), v5=True)
+        established(context(on_deny=OnDeny.DISCONNECT), v5=True)
         >> says("other", qos=1, packet_id=7, v5=True)
         << SendToDevice(told(0x40, 7, 0x87, NO_RULE))
         << refused("publish", "other")
@@ -247,7 +247,7 @@ def test_a_refusal_by_the_bus_counts_as_an_acknowledgement(v5):
 
 
 def test_refusals_that_wait_are_bounded():
-    book = established(shared(policy(in_flight=3)), v5=True)
+    book = established(context(policy(in_flight=3)), v5=True)
     pending = raw.publish("ok", b"x", qos=1, packet_id=1, v5=True)
     book = book >> DeviceBytes(pending) << SendToBus(pending) >> says("other", qos=1, packet_id=2, v5=True)
     assert book << refused("publish", "other")
@@ -256,7 +256,7 @@ def test_refusals_that_wait_are_bounded():
 
 
 def test_handshakes_that_end_here_are_bounded():
-    book = established(shared(policy(in_flight=2)))
+    book = established(context(policy(in_flight=2)))
     for packet_id in (1, 2):
         book = book >> says("other", qos=2, packet_id=packet_id) << SendToDevice(raw.ack(0x50, packet_id))
         if packet_id == 1:
@@ -268,7 +268,7 @@ def test_a_refusal_is_reported_once_a_topic_and_not_without_end():
     book = established()
     assert book >> says("other") << refused("publish", "other") >> says("other") >> says("other")
     chunk = b"".join(raw.publish(f"other/{number}", b"") for number in range(PER_SECOND + 5))
-    told = react(book.bridge, DeviceBytes(chunk))
+    told = react(book.connection, DeviceBytes(chunk))
     assert told == [refused("publish", f"other/{number}") for number in range(PER_SECOND - 1)]
     assert book >> Tick() << Report("publish", "refused", ANY, count=6)
     assert book >> says("other/new") << refused("publish", "other/new")
@@ -276,23 +276,23 @@ def test_a_refusal_is_reported_once_a_topic_and_not_without_end():
 
 def test_what_was_left_out_is_told_when_the_connection_ends_before_its_second():
     book = established()
-    react(book.bridge, DeviceBytes(b"".join(raw.publish(f"x/{n}", b"") for n in range(PER_SECOND + 5))))
+    react(book.connection, DeviceBytes(b"".join(raw.publish(f"x/{n}", b"") for n in range(PER_SECOND + 5))))
     assert book >> DeviceLost() << Report("publish", "refused", ANY, count=5) << Close(ANY)
 
 
 def test_refusals_of_one_kind_leave_room_for_the_first_of_another():
     book = established()
-    react(book.bridge, DeviceBytes(b"".join(raw.publish(f"x/{n}", b"") for n in range(PER_SECOND + 5))))
+    react(book.connection, DeviceBytes(b"".join(raw.publish(f"x/{n}", b"") for n in range(PER_SECOND + 5))))
     assert book >> BusBytes(raw.publish("other", b"")) << refused("delivery", "other", "subscribe")
 
 
 def test_a_topic_without_end_is_cut_in_what_is_told():
-    (report,) = established().bridge.receive(DeviceBytes(raw.publish("x" * 60_000, b"")))
+    (report,) = established().connection.receive(DeviceBytes(raw.publish("x" * 60_000, b"")))
     assert report.topic == "x" * 1_024 + "…"
 
 
 def test_everything_is_counted():
-    world = shared()
+    world = context()
     assert (
         established(world)
         >> DeviceBytes(raw.publish("ok", b"1") + raw.publish("other", b"2") * 2)

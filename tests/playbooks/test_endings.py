@@ -6,11 +6,11 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, READER, Ends, disconnect, established, policy, refused, shared
+from harness.playbook import LAMP, READER, Ends, context, disconnect, established, policy, refused
 
-from gateway.core.bridge import Bridge, Phase
-from gateway.core.commands import Close, SendToBus, SendToDevice
-from gateway.core.events import (
+from gateway.connection.commands import Close, SendToBus, SendToDevice
+from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.events import (
     AccessWithdrawn,
     Authenticated,
     AuthenticationFailed,
@@ -45,7 +45,7 @@ def said_goodbye(*, v5=False, goodbye=raw.DISCONNECT, **connect):
 def test_the_device_says_goodbye_and_the_bus_closes(v5, goodbye):
     # Only a session that stays may change for how long (MQTT 5, 3.14.2.2.2).
     book = said_goodbye(v5=v5, goodbye=goodbye, props=b"\x11\0\0\0\x05" if v5 else b"")
-    assert book.bridge.phase is Phase.LEAVING
+    assert book.connection.phase is Phase.LEAVING
     assert book >> BusLost() << Close(ANY)
 
 
@@ -104,8 +104,8 @@ def test_who_said_disconnect_has_said_goodbye_whoever_closes_first():
 
 @both
 def test_the_version_it_speaks_is_known_to_the_log(v5):
-    assert established(v5=v5).bridge.protocol == ("5" if v5 else "3.1.1")
-    assert Bridge(shared()).protocol == ""
+    assert established(v5=v5).connection.protocol == ("5" if v5 else "3.1.1")
+    assert DeviceConnection(context()).protocol == ""
 
 
 def test_other_ends_after_a_goodbye():
@@ -118,7 +118,7 @@ def test_the_device_vanishes(v5):
     # Without a DISCONNECT to the bus, which publishes the will then.
     book = established(v5=v5)
     assert book >> DeviceLost() << Close(ANY)
-    assert book.bridge.phase is Phase.CLOSED
+    assert book.connection.phase is Phase.CLOSED
 
 
 def test_the_bus_takes_the_session_away():
@@ -181,7 +181,7 @@ def test_the_gateway_stops(v5):
 
 
 def test_the_next_packet_is_judged_by_the_new_rules():
-    world = shared()
+    world = context()
     packet = raw.publish("ok", b"1")
     book = established(world) >> DeviceBytes(packet * 3) << SendToBus(packet * 3)
     world.policy = policy([])
@@ -191,7 +191,7 @@ def test_the_next_packet_is_judged_by_the_new_rules():
 
 
 def test_a_packet_that_is_half_there_is_judged_when_it_is_whole():
-    world = shared()
+    world = context()
     packet = raw.publish("ok", b"1")
     book = established(world) >> DeviceBytes(packet[:-1])
     world.policy = policy([])
@@ -199,11 +199,11 @@ def test_a_packet_that_is_half_there_is_judged_when_it_is_whole():
 
 
 def test_other_roles_and_labels_take_effect():
-    world = shared()
+    world = context()
     book = established(world, device=READER)
     assert book >> PolicyChanged(LAMP)
-    assert book.bridge.identity.roles == LAMP.roles
-    assert book.bridge.identity.client_id == "c"
+    assert book.connection.identity.roles == LAMP.roles
+    assert book.connection.identity.client_id == "c"
 
 
 # Bad input
@@ -252,7 +252,7 @@ V5_SAYS = {
 @pytest.mark.parametrize("packet", DEVICE_SAYS.values(), ids=DEVICE_SAYS)
 @both
 def test_bad_input_of_the_device_ends_its_connection(v5, packet):
-    world = shared()
+    world = context()
     before = raw.publish("ok", b"1", v5=v5)
     book = established(world, v5=v5) >> DeviceBytes(before + packet) << SendToBus(before) << Ends()
     assert book >> DeviceBytes(before) >> BusBytes(before) >> Tick() >> BusLost() >> DeviceLost()
@@ -313,11 +313,11 @@ def test_nothing_happens_after_the_end():
         Tick(),
     ):
         assert book >> event
-    assert book.bridge.phase is Phase.CLOSED
+    assert book.connection.phase is Phase.CLOSED
 
 
 def test_what_passed_before_the_end_is_counted():
-    world = shared()
+    world = context()
     book = established(world)
     before = world.counters.bytes_from_devices
     packet = raw.publish("ok", b"1")
@@ -328,10 +328,10 @@ def test_what_passed_before_the_end_is_counted():
 
 
 def test_one_bridge_knows_nothing_of_another():
-    world = shared()
+    world = context()
     one, other = established(world), established(world)
     packet = raw.publish("ok", b"1")
     assert one >> DeviceBytes(packet[:3])
     assert other >> DeviceBytes(packet) << SendToBus(packet)
     assert one >> DeviceBytes(packet[3:]) << SendToBus(packet)
-    assert Bridge(world).phase is Phase.AWAIT_CONNECT
+    assert DeviceConnection(world).phase is Phase.AWAIT_CONNECT

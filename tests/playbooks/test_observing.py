@@ -12,20 +12,20 @@ from harness.playbook import (
     READER,
     Playbook,
     Sealed,
+    context,
     established,
     policy,
     refused,
     seal,
-    shared,
     suback,
 )
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import Authenticate, Close, Report, SendToBus, SendToDevice
-from gateway.core.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
-from gateway.core.identity import OBSERVE_MOST, Grant
-from gateway.core.policy import Action
-from gateway.core.recorder import AGAIN
+from gateway.connection.commands import Authenticate, Close, Report, SendToBus, SendToDevice
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.policy.engine.identity import OBSERVE_MOST, Grant
+from gateway.policy.engine.policy import Action
+from gateway.policy.engine.usage_recorder import AGAIN
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 SECOND = 1_000
@@ -52,7 +52,7 @@ def says(topic, payload=b"x", **publish):
 
 
 def world_with_a_clock():
-    world = shared()
+    world = context()
     clock = [NOW]
     world.now = lambda: clock[0]
     return world, clock
@@ -67,7 +67,7 @@ def recorded(world):
 
 @both
 def test_each_topic_is_recorded_once_a_connection_and_not_once_a_message(v5):
-    world = shared()
+    world = context()
     book = established(world, v5=v5)
     chunk = raw.publish("ok/lamp-1", b"1", v5=v5) * 9
     assert book >> DeviceBytes(chunk) << SendToBus(chunk) >> DeviceBytes(chunk) << SendToBus(chunk)
@@ -79,7 +79,7 @@ def test_each_topic_is_recorded_once_a_connection_and_not_once_a_message(v5):
 
 
 def test_a_message_that_a_condition_refuses_is_recorded_too():
-    world = shared()
+    world = context()
     assert (
         established(world)
         >> says("low/a", retain=True)
@@ -91,13 +91,13 @@ def test_a_message_that_a_condition_refuses_is_recorded_too():
 
 @both
 def test_subscriptions_and_deliveries_and_what_is_opened_are_recorded(v5):
-    world = shared()
+    world = context()
     asked = raw.subscribe(1, ("$share/g/ok/#", 1), ("#", 0), ("private/+", 0), v5=v5)
     book = established(world, v5=v5, device=READER)
-    book.bridge.receive(DeviceBytes(asked))
+    book.connection.receive(DeviceBytes(asked))
     for topic, payload in (("ok/a", b""), ("ok/no/a", b""), ("private/x", seal(b"1", "private/x"))):
-        book.bridge.receive(BusBytes(raw.publish(topic, payload, v5=v5)))
-    book.bridge.receive(BusBytes(raw.publish("private/no/x", seal(b"1", "private/no/x"), v5=v5)))
+        book.connection.receive(BusBytes(raw.publish(topic, payload, v5=v5)))
+    book.connection.receive(BusBytes(raw.publish("private/no/x", seal(b"1", "private/no/x"), v5=v5)))
     subscribe = Action.SUBSCRIBE
     assert recorded(world) == {
         (subscribe, "ok/#", True): 1,
@@ -113,40 +113,40 @@ def test_subscriptions_and_deliveries_and_what_is_opened_are_recorded(v5):
 
 def test_a_will_is_recorded_whatever_becomes_of_it():
     for topic, allowed in (("ok/lamp-1", True), ("other", False)):
-        world = shared()
-        book = Playbook(Bridge(world))
-        book.bridge.receive(DeviceBytes(raw.connect("c", will=(topic, b"x", 0, False))))
-        book.bridge.receive(Authenticated(LAMP))
+        world = context()
+        book = Playbook(DeviceConnection(world))
+        book.connection.receive(DeviceBytes(raw.connect("c", will=(topic, b"x", 0, False))))
+        book.connection.receive(Authenticated(LAMP))
         assert recorded(world) == {(Action.PUBLISH, topic.replace("lamp-1", "{device}"), allowed): 1}
 
 
 def test_the_gateway_s_own_topics_are_not_recorded():
-    world = shared()
+    world = context()
     book = established(world)
-    book.bridge.receive(says("gateway/auth", b"{}"))
-    book.bridge.receive(says("gateway/no", b"{}"))
-    book.bridge.receive(DeviceBytes(raw.subscribe(1, ("gateway/auth_response", 0), ("gateway/#", 0))))
+    book.connection.receive(says("gateway/auth", b"{}"))
+    book.connection.receive(says("gateway/no", b"{}"))
+    book.connection.receive(DeviceBytes(raw.subscribe(1, ("gateway/auth_response", 0), ("gateway/#", 0))))
     assert recorded(world) == {}
 
 
 @both
 def test_what_goes_on_for_long_is_recorded_again(v5):
     """A device that stays connected for weeks would else look as if it did nothing any more."""
-    world = shared()
+    world = context()
     book = established(world, v5=v5, will=("ok/will", b"x", 0, False))
     message = raw.publish("ok/a", b"1", v5=v5)
     asked = raw.subscribe(1, ("ok/#", 0), ("ok/gone", 0), (f"ok/{'x' * 200}", 0), v5=v5)
     gone = raw.unsubscribe(2, "ok/gone", v5=v5)
     heard = raw.publish("ok/heard", b"1", v5=v5)
     for event in (DeviceBytes(message), DeviceBytes(asked), DeviceBytes(gone), BusBytes(heard)):
-        book.bridge.receive(event)
+        book.connection.receive(event)
     assert len(recorded(world)) == 6
     for _ in range(AGAIN - 1):
-        book.bridge.receive(Tick())
+        book.connection.receive(Tick())
     for event in (DeviceBytes(message), BusBytes(heard)):
-        book.bridge.receive(event)
+        book.connection.receive(event)
     assert recorded(world) == {}
-    book.bridge.receive(Tick())
+    book.connection.receive(Tick())
     assert recorded(world) == {(Action.SUBSCRIBE, "ok/#", True): 1, (Action.PUBLISH, "ok/will", True): 1}
     assert book >> DeviceBytes(message) << SendToBus(message) >> DeviceBytes(message) << SendToBus(message)
     assert book >> BusBytes(heard) << SendToDevice(heard)
@@ -159,7 +159,7 @@ def test_what_goes_on_for_long_is_recorded_again(v5):
 @both
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_what_no_rule_allows_passes_is_told_once_and_recorded_as_refused(v5, qos):
-    world = shared()
+    world = context()
     packet = raw.publish("other", b"x", qos=qos, packet_id=1 if qos else 0, v5=v5)
     assert (
         established(world, v5=v5, device=WATCHED)
@@ -209,7 +209,7 @@ def test_the_gateway_s_topics_and_the_bus_s_own_stay_closed(topic):
 
 def test_the_limits_hold():
     assert (
-        established(shared(policy(topic_levels=2)), device=WATCHED)
+        established(context(policy(topic_levels=2)), device=WATCHED)
         >> says("a/b/c")
         << refused("publish", "a/b/c")
     )
@@ -230,7 +230,7 @@ def test_what_a_token_does_not_say_is_not_let_through():
 
 @both
 def test_a_will_is_for_later_and_is_refused_as_ever(v5):
-    book = Playbook(Bridge(shared()))
+    book = Playbook(DeviceConnection(context()))
     refusal = raw.packet(0x20, b"\0\x87\0" if v5 else b"\0\x05")
     book >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", will=("other", b"x", 0, False)))
     assert book << Authenticate(b"lamp-1", None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, READER, established, seal, shared
+from harness.playbook import LAMP, READER, context, established, seal
 
-from gateway.core.commands import Report, SendToBus, SendToDevice
-from gateway.core.events import BusBytes
+from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.events import BusBytes
 
 TOPIC = "private/pin"
 SEALED = seal(b"4711", TOPIC)
@@ -34,7 +34,7 @@ def test_whoever_subscribes_later_gets_it(v5, device, gets):
 @pytest.mark.parametrize("qos", [0, 1])
 def test_who_has_heard_it_does_not_hear_it_again(v5, device, gets, qos):
     packet_id = 3 if qos else 0
-    world = shared()
+    world = context()
     live = raw.publish(TOPIC, AGAIN, qos=qos, packet_id=packet_id, v5=v5)
     plain = raw.publish("ok", b"1", v5=v5)
     book = established(world, v5=v5, device=device) >> BusBytes(plain + live + plain)
@@ -57,7 +57,7 @@ def test_the_mark_is_all_that_stands_beside_what_was_sealed(v5, device, gets):
 
 @both
 def test_the_mark_makes_nothing_good_that_is_not(v5):
-    world = shared()
+    world = context()
     forged = raw.publish(TOPIC, AGAIN.replace(b"lamp-2", b"lamp-3"), retain=True, v5=v5)
     assert (
         established(world, v5=v5, device=READER)

@@ -17,20 +17,20 @@ from harness.playbook import (
     Ends,
     Role,
     Sealed,
+    context,
     established,
     policy,
     refused,
     rule,
     seal,
-    shared,
     told,
 )
 
-from gateway.core.commands import Report, SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, PolicyChanged, Tick
-from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, Nonces
-from gateway.core.limits import Limits
-from gateway.core.policy import Policy
+from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
+from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.policy import Policy
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 USER = b"\x26" + raw.text("k") + raw.text("v") + b"\x26" + raw.text("k") + raw.text("")
@@ -89,7 +89,7 @@ def test_sealed_and_plain_messages_keep_their_order(v5):
 
 
 def test_what_is_sealed_and_opened_is_counted():
-    world = shared()
+    world = context()
     book = established(world, device=READER)
     for _ in range(3):
         book = book >> DeviceBytes(raw.publish(TOPIC, b"1")) << SendToBus(ANY)
@@ -125,7 +125,7 @@ def test_a_denied_sensitive_topic_is_denied_and_not_sealed():
 
 
 def test_a_payload_is_judged_as_the_device_sent_it():
-    world = shared(policy([Role("lamp", "", (rule("private/#", *BOTH, max_payload=4),))]))
+    world = context(policy([Role("lamp", "", (rule("private/#", *BOTH, max_payload=4),))]))
     assert (
         established(world)
         >> DeviceBytes(raw.publish(TOPIC, b"1234"))
@@ -151,7 +151,7 @@ def test_the_receivers_payload_is_judged_as_it_was_before_sealing(device):
 
 @both
 def test_when_the_key_is_used_up_nothing_is_sent_in_plain(v5):
-    world = shared()
+    world = context()
     world.ring = KeyRing([Key("k1", bytes(32), KeyState.ACTIVE, 0)], Nonces(bytes), {"k1": USES_MAX - 1})
     book = established(world, v5=v5) >> DeviceBytes(raw.publish(TOPIC, b"last", v5=v5)) << SendToBus(ANY)
     book = book >> DeviceBytes(raw.publish("ok", b"1", v5=v5) + raw.publish(TOPIC, b"more", v5=v5))
@@ -197,7 +197,7 @@ HIDING = {
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @both
 def test_who_may_not_open_gets_nothing_that_nobody_sealed(v5, qos, written):
-    world = shared()
+    world = context()
     publish = {"qos": qos, "packet_id": 9 if qos else 0, "retain": True, "v5": v5, "props": USER}
     assert (
         established(world, v5=v5)
@@ -229,7 +229,7 @@ def test_who_is_observed_gets_nothing_that_nobody_sealed_either():
 @pytest.mark.parametrize(("qos", "kind"), [(0, 0), (1, 0x40), (2, 0x50)])
 @both
 def test_an_empty_message_that_is_neither_sealed_nor_retained_is_delivered_to_nobody(v5, qos, kind, device):
-    world = shared()
+    world = context()
     live = raw.publish(TOPIC, b"", qos=qos, packet_id=3 if qos else 0, v5=v5)
     book = established(world, v5=v5, device=device) >> BusBytes(live)
     assert book << SendToBus(raw.ack(kind, 3)) if qos else book
@@ -252,7 +252,7 @@ def test_an_empty_message_on_any_other_topic_passes():
 
 
 def test_what_is_sealed_here_is_opened_here():
-    world = shared()
+    world = context()
     sealed = []
 
     class Keep:
@@ -288,7 +288,7 @@ BAD = {
 @pytest.mark.parametrize("envelope", BAD.values(), ids=BAD)
 @both
 def test_what_does_not_open_is_delivered_to_nobody(v5, envelope, device):
-    world = shared()
+    world = context()
     assert (
         established(world, v5=v5, device=device)
         >> BusBytes(raw.publish(TOPIC, envelope, qos=1, packet_id=3, v5=v5))
@@ -315,7 +315,7 @@ def test_the_right_to_open_comes_and_goes_with_the_policy():
 
 
 def test_a_topic_that_becomes_sensitive_is_sealed_from_the_next_message_on():
-    world = shared()
+    world = context()
     plain = raw.publish("ok", b"1", qos=1, packet_id=1)
     book = established(world) >> DeviceBytes(plain * 2) << SendToBus(plain * 2)
     world.policy = Policy(ROLES, sensitive=["ok"], limits=Limits(), reserved="gateway")

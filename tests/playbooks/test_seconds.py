@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, Ends, established, policy, react, refused, shared
+from harness.playbook import LAMP, Ends, context, established, policy, react, refused
 
-from gateway.core.commands import PauseDevice, SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.connection.commands import PauseDevice, SendToBus, SendToDevice
+from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 
 OK = raw.publish("ok", b"1")
 DENIED = raw.publish("other", b"1")
@@ -90,7 +90,7 @@ def test_both_heartbeats_at_once():
 
 
 def test_too_many_messages_pause_the_device():
-    book = established(shared(policy(messages_per_second=10)), keep_alive=0)
+    book = established(context(policy(messages_per_second=10)), keep_alive=0)
     assert book >> DeviceBytes(OK * 10) << SendToBus(OK * 10)
     assert (
         book
@@ -108,12 +108,12 @@ def test_too_many_messages_pause_the_device():
 
 
 def test_what_is_denied_counts_too():
-    book = established(shared(policy(messages_per_second=10)), keep_alive=0)
+    book = established(context(policy(messages_per_second=10)), keep_alive=0)
     assert book >> DeviceBytes(DENIED * 11) << refused("publish", "other") << PauseDevice()
 
 
 def test_a_burst_is_paid_for_second_by_second():
-    book = established(shared(policy(messages_per_second=10)), keep_alive=0)
+    book = established(context(policy(messages_per_second=10)), keep_alive=0)
     book = book >> DeviceBytes(OK * 35) << SendToBus(OK * 35) << PauseDevice()
     book = book >> Tick() << PauseDevice() >> Tick() << PauseDevice()
     assert book >> Tick() >> DeviceBytes(OK * 5) << SendToBus(OK * 5)
@@ -121,7 +121,7 @@ def test_a_burst_is_paid_for_second_by_second():
 
 def test_too_many_bytes_pause_the_device():
     big = raw.publish("ok", b"x" * 1000)
-    book = established(shared(policy(bytes_per_second=2000)), keep_alive=0)
+    book = established(context(policy(bytes_per_second=2000)), keep_alive=0)
     assert (
         book
         >> DeviceBytes(big)
@@ -136,12 +136,12 @@ def test_too_many_bytes_pause_the_device():
 
 
 def test_bytes_of_a_packet_that_is_not_whole_count():
-    book = established(shared(policy(bytes_per_second=2000)), keep_alive=0)
+    book = established(context(policy(bytes_per_second=2000)), keep_alive=0)
     assert book >> DeviceBytes(raw.publish("ok", b"x" * 5000)[:3000]) << PauseDevice()
 
 
 def test_the_bus_is_not_slowed_down():
-    book = established(shared(policy(messages_per_second=1, bytes_per_second=1)), keep_alive=0)
+    book = established(context(policy(messages_per_second=1, bytes_per_second=1)), keep_alive=0)
     assert book >> BusBytes(OK * 100) << SendToDevice(OK * 100) >> Tick()
 
 
@@ -149,7 +149,7 @@ def test_the_bus_is_not_slowed_down():
 
 
 def slow(**limits):
-    return established(shared(policy(packet_seconds=3, **limits)), keep_alive=0)
+    return established(context(policy(packet_seconds=3, **limits)), keep_alive=0)
 
 
 @pytest.mark.parametrize("begun", [b"\x30", b"\x30\x05", b"\x30\x05\0\2o"])
@@ -185,7 +185,7 @@ def test_a_packet_that_comes_in_time():
 
 
 def test_other_limits_take_effect_at_once():
-    world = shared()
+    world = context()
     long = raw.publish("ok", b"x" * 200)
     book = established(world) >> DeviceBytes(long) << SendToBus(long)
     world.policy = policy(packet_size=100)
@@ -196,12 +196,12 @@ def test_other_limits_take_effect_at_once():
 def test_what_has_to_be_taken_apart_is_bounded_by_the_second_and_not_lost(v5):
     """A flood of small packets: the rest of a chunk waits for its turn, others are served meanwhile."""
     # Ten packets a second that are judged one by one.
-    bridge = established(shared(policy(messages_per_second=100)), v5=v5).bridge
+    connection = established(context(policy(messages_per_second=100)), v5=v5).connection
     asked = b"".join(raw.subscribe(number + 1, ("other", 0), v5=v5) for number in range(15))
-    answered = [sum_of_subacks(bridge.receive(DeviceBytes(asked)))]
+    answered = [sum_of_subacks(connection.receive(DeviceBytes(asked)))]
     assert answered[0] < 15
     for _ in range(20):
-        answered.append(sum_of_subacks(react(bridge, Tick(reading=False))))
+        answered.append(sum_of_subacks(react(connection, Tick(reading=False))))
     assert sum(answered) == 15
     assert max(answered) < 15
 
@@ -212,7 +212,7 @@ def sum_of_subacks(commands):
 
 
 def test_a_packet_is_not_slow_while_the_gateway_does_not_read():
-    book = established(shared(policy(packet_seconds=2))) >> DeviceBytes(OK[:3])
+    book = established(context(policy(packet_seconds=2))) >> DeviceBytes(OK[:3])
     for _ in range(9):
         book = book >> Tick(reading=False)
     assert book >> Tick() >> Tick() >> DeviceBytes(OK[3:]) << SendToBus(OK)

@@ -7,14 +7,15 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, READER, Ends, established, policy, refused, shared, suback
+from harness.playbook import LAMP, READER, Ends, context, established, policy, refused, suback
 
-from gateway.core.calls import TOO_LARGE
-from gateway.core.commands import Call, Report, SendToBus, SendToDevice, Service
-from gateway.core.events import Answer, BusBytes, DeviceBytes, Tick
-from gateway.core.limits import Limits
-from gateway.core.policy import Policy
-from gateway.core.reports import PER_SECOND
+from gateway.connection.commands import Call, Report, SendToBus, SendToDevice
+from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick
+from gateway.connection.refusal_reports import PER_SECOND
+from gateway.connection.service_calls import TOO_LARGE
+from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.policy import Policy
+from gateway.policy.engine.services import Service
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 JSON = b"\x01\x01" + b"\x03" + raw.text("application/json")
@@ -163,7 +164,7 @@ def test_a_topic_alias_of_a_request():
 
 
 def test_not_even_where_every_topic_is_sensitive():
-    world = shared(Policy([], sensitive=["#"], limits=Limits(), reserved="gateway"))
+    world = context(Policy([], sensitive=["#"], limits=Limits(), reserved="gateway"))
     assert established(world) >> DeviceBytes(raw.publish("gateway/auth", b"x")) << Call(Service.AUTH, b"x")
 
 
@@ -247,7 +248,7 @@ def test_an_answer_carries_the_subscription_identifiers():
 
 
 def test_own_subscriptions_count_like_others():
-    world = shared(policy(subscriptions=1))
+    world = context(policy(subscriptions=1))
     assert (
         established(world)
         >> DeviceBytes(raw.subscribe(1, ("gateway/encrypt_response", 0), ("gateway/auth_response", 0)))
@@ -295,7 +296,7 @@ def test_a_flood_of_refusals_costs_few_lines():
     report = Report("service", "refused", "no right")
     book = established()
     told = sum(
-        report in book.bridge.receive(Answer("gateway/decrypt_response", b"{}", None, report))
+        report in book.connection.receive(Answer("gateway/decrypt_response", b"{}", None, report))
         for _ in range(PER_SECOND + 100)
     )
     assert told == PER_SECOND

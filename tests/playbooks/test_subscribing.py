@@ -6,10 +6,10 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, Ends, established, policy, refused, shared, suback
+from harness.playbook import LAMP, Ends, context, established, policy, refused, suback
 
-from gateway.core.commands import Report, SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, PolicyChanged
+from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
@@ -116,7 +116,7 @@ def test_unsubscribe_passes_whatever_it_names(v5):
 @both
 def test_subscriptions_are_bounded_and_unsubscribing_makes_room(v5):
     full = 0x97 if v5 else 0x80
-    world = shared(policy(subscriptions=2))
+    world = context(policy(subscriptions=2))
     two = raw.subscribe(1, ("ok/a", 0), ("ok/b", 0), v5=v5)
     again = raw.subscribe(2, ("ok/a", 1), v5=v5)
     gone = raw.unsubscribe(4, "ok/a", v5=v5)
@@ -138,7 +138,7 @@ def test_subscriptions_are_bounded_and_unsubscribing_makes_room(v5):
 
 
 def test_subscribes_that_wait_for_the_bus_are_bounded():
-    book = established(shared(policy(in_flight=2)))
+    book = established(context(policy(in_flight=2)))
     for packet_id in (1, 2):
         asked = raw.subscribe(packet_id, ("ok", 0))
         book = book >> DeviceBytes(asked) << SendToBus(asked)
@@ -190,7 +190,7 @@ def test_a_suback_that_does_not_fit(codes):
 
 
 def test_other_rules_judge_the_next_subscribe():
-    world = shared()
+    world = context()
     asked = raw.subscribe(1, ("ok", 0))
     book = established(world) >> DeviceBytes(asked) << SendToBus(asked)
     world.policy = policy([])

@@ -6,39 +6,39 @@ from unittest.mock import patch
 
 import pytest
 from harness import raw
-from harness.playbook import established, policy, shared
+from harness.playbook import context, established, policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import AwaitTurn, Command, PauseDevice, SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, Event, Tick, Turn
-from gateway.core.pump import Pump
+from gateway.connection.commands import AwaitTurn, Command, PauseDevice, SendToBus, SendToDevice
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import BusBytes, DeviceBytes, Event, Tick, Turn
+from gateway.connection.relay import Relay
 
 DATA = (DeviceBytes, BusBytes)
 
 
-def short(bridge: Bridge, event: Event) -> list[Command]:
-    """As `DeviceLink` does it."""
-    session = bridge.established
+def short(connection: DeviceConnection, event: Event) -> list[Command]:
+    """As `DeviceSide` does it."""
+    session = connection.established
     if session is not None:
         if isinstance(event, DeviceBytes) and session.passes(event.data):
             return [SendToBus(event.data)]
         if isinstance(event, BusBytes) and session.is_delivered(event.data):
             return [SendToDevice(event.data)]
-    return bridge.receive(event)
+    return connection.receive(event)
 
 
-def long(bridge: Bridge, event: Event) -> list[Command]:
+def long(connection: DeviceConnection, event: Event) -> list[Command]:
     """Nothing is like the last message."""
-    with patch.object(Pump, "alike", lambda *_: False):
-        return bridge.receive(event)
+    with patch.object(Relay, "alike", lambda *_: False):
+        return connection.receive(event)
 
 
 def trace(way, version, limits, events):
     """What came of each event, and what was counted at the end."""
-    on = shared(policy(**limits))
-    bridge = established(on, v5=version, keep_alive=6).bridge
+    on = context(policy(**limits))
+    connection = established(on, v5=version, keep_alive=6).connection
     told = []
     paused = False
     for event in events:
@@ -47,17 +47,17 @@ def trace(way, version, limits, events):
             paused = False
         elif paused and isinstance(event, DATA):
             continue  # nothing is read then
-        commands = way(bridge, event)
+        commands = way(connection, event)
         while AwaitTurn() in commands:
             told.append(commands)
             on.budgets.work.begin()
-            commands = way(bridge, Turn())
+            commands = way(connection, Turn())
         paused = paused or PauseDevice() in commands
         told.append(commands)
-    session = bridge._session
+    session = connection._established
     meters = session._spoken, session._budget.heard
     counted = [(one.messages, one.bytes, one.effort, one.messages_left, one.bytes_left) for one in meters]
-    both = session.forward.ledger, session.forward.returned
+    both = session.upstream.ledger, session.upstream.returned
     ledgers = [(one.passed1, one.acked1, one.held) for one in both]
     sent = on.counters.bytes_to_devices, on.counters.messages_from_devices, on.counters.messages_to_devices
     return told, counted, ledgers, sent, (session._heard, session._silent)
@@ -116,32 +116,32 @@ def test_the_short_way_and_the_long_one_give_and_count_the_same(v5, data):
 
 @pytest.mark.parametrize("qos", [0, 1])
 def test_most_chunks_go_the_short_way(qos):
-    bridge = established().bridge
+    connection = established().connection
     message = raw.publish("ok", b"1", qos=qos, packet_id=7 if qos else 0)
-    assert bridge.established is not None
-    assert not bridge.established.passes(message)  # nothing was judged yet
-    assert bridge.receive(DeviceBytes(message)) == [SendToBus(message)]
-    assert bridge.established.passes(message)
-    assert bridge.established.is_delivered(raw.ack(0x40, 7))
+    assert connection.established is not None
+    assert not connection.established.passes(message)  # nothing was judged yet
+    assert connection.receive(DeviceBytes(message)) == [SendToBus(message)]
+    assert connection.established.passes(message)
+    assert connection.established.is_delivered(raw.ack(0x40, 7))
 
 
 @pytest.mark.parametrize("together", [1, 2])
 @pytest.mark.parametrize("packet", [raw.publish("ok", b"1"), raw.ack(0x40, 7)])
 def test_the_short_way_ends_where_the_second_is_spent(packet, together):
     """Acknowledgements too: sent one by one, they would pass without any bound."""
-    bridge = established(shared(policy(messages_per_second=5))).bridge
-    bridge.receive(DeviceBytes(raw.publish("ok", b"1")))
-    bridge.receive(Tick())
+    connection = established(context(policy(messages_per_second=5))).connection
+    connection.receive(DeviceBytes(raw.publish("ok", b"1")))
+    connection.receive(Tick())
     chunk = packet * together
     for _ in range(5 // together):
-        assert bridge.established.passes(chunk)
-    assert not bridge.established.passes(chunk)
-    assert PauseDevice() in bridge.receive(DeviceBytes(chunk))
+        assert connection.established.passes(chunk)
+    assert not connection.established.passes(chunk)
+    assert PauseDevice() in connection.receive(DeviceBytes(chunk))
 
 
 @pytest.mark.parametrize("packet", [raw.publish("ok", b"1"), raw.ack(0x40, 7)])
 def test_many_in_one_chunk_wait_for_their_turn(packet):
-    session = established().bridge.established
+    session = established().connection.established
     session.device_bytes(raw.publish("ok", b"1"))
     assert session.passes(packet * 32)
     assert not session.passes(packet * 33)
@@ -152,5 +152,5 @@ def test_there_is_no_short_way_before_the_connack_and_after_the_end():
     message = raw.publish("ok", b"1")
     assert book >> DeviceBytes(message) << SendToBus(message)
     assert book >> DeviceBytes(raw.packet(0xE0)) << SendToBus(raw.packet(0xE0))
-    assert book.bridge.established is None
-    assert Bridge(shared()).established is None
+    assert book.connection.established is None
+    assert DeviceConnection(context()).established is None

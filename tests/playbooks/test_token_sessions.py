@@ -14,15 +14,14 @@ from harness.playbook import (
     Ends,
     Playbook,
     connack,
+    context,
     disconnect,
     established,
     policy,
     refused,
-    shared,
 )
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import (
+from gateway.connection.commands import (
     Authenticate,
     Close,
     Established,
@@ -32,7 +31,8 @@ from gateway.core.commands import (
     SendToBus,
     SendToDevice,
 )
-from gateway.core.events import (
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import (
     AccessWithdrawn,
     Authenticated,
     BusBytes,
@@ -42,7 +42,7 @@ from gateway.core.events import (
     ReauthenticationFailed,
     Tick,
 )
-from gateway.core.identity import Grant
+from gateway.policy.engine.identity import Grant
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 ALL = dict.fromkeys(("publish", "subscribe", "encrypt", "decrypt"), ("#",))
@@ -70,7 +70,7 @@ def farewell(text):
 def test_the_method_at_connect_is_answered_with_the_method():
     answer = raw.packet(0x20, b"\x00\x00" + raw.properties(b"\x21\x00\x14"))
     ours = raw.packet(0x20, b"\x00\x00" + raw.properties(b"\x21\x00\x14" + METHOD))
-    book = Playbook(Bridge(shared()))
+    book = Playbook(DeviceConnection(context()))
     packet = raw.connect("c", v5=True, props=METHOD + data(b"a.b.c") + b"\x11\x00\x00\x00\x09")
     # The bus gets neither.
     expected = raw.connect(
@@ -89,13 +89,13 @@ def test_the_method_at_connect_is_answered_with_the_method():
 
 
 def test_the_method_without_data_is_no_way_round_the_token():
-    book = Playbook(Bridge(shared()))
+    book = Playbook(DeviceConnection(context()))
     packet = raw.connect("c", v5=True, username="lamp-1", password="s", props=METHOD)
     assert book >> DeviceBytes(packet) << Authenticate(b"lamp-1", b"s", b"")
 
 
 def test_with_an_assigned_client_id_too():
-    book = Playbook(Bridge(shared()))
+    book = Playbook(DeviceConnection(context()))
     assert (
         book
         >> DeviceBytes(raw.connect("", v5=True, props=METHOD + data(b"a.b.c")))
@@ -110,7 +110,7 @@ def test_with_an_assigned_client_id_too():
 
 def test_data_without_a_method_are_refused():
     packet = raw.connect("c", v5=True, username="lamp-1", password="s", props=data(b"a.b.c"))
-    book = Playbook(Bridge(shared())) >> DeviceBytes(packet)
+    book = Playbook(DeviceConnection(context())) >> DeviceBytes(packet)
     assert book << TURNED_AWAY << SendToDevice(connack(0x82, v5=True)) << Close(ANY)
 
 
@@ -142,7 +142,7 @@ def test_policy_and_token_both_have_to_allow(v5):
 @both
 def test_the_session_ends_when_the_token_does(v5):
     clock = [NOW]
-    world = shared()
+    world = context()
     world.now = lambda: clock[0]
     book = established(world, v5=v5, grant=GRANT)
     clock[0] = GRANT.expires_at * 1000 - 1
@@ -156,7 +156,7 @@ def test_the_session_ends_when_the_token_does(v5):
 
 
 def test_without_a_token_there_is_no_end():
-    world = shared()
+    world = context()
     book = established(world)
     world.now = lambda: NOW * 10
     assert book >> Tick()
@@ -178,7 +178,7 @@ def test_a_revoked_token():
 
 def renewable(**more):
     """A session with the method, from CONNECT on."""
-    book = Playbook(Bridge(shared()))
+    book = Playbook(DeviceConnection(context()))
     assert (
         book
         >> DeviceBytes(raw.connect("c", v5=True, props=METHOD + data(b"a.b.c"), **more))
@@ -209,8 +209,8 @@ def test_another_token_takes_its_place(opened):
         >> Reauthenticated(LAMP, LATER)
         << SendToDevice(auth(0, METHOD))
     )
-    assert book.bridge.identity is not None
-    assert book.bridge.identity.grant == LATER
+    assert book.connection.identity is not None
+    assert book.connection.identity.grant == LATER
 
 
 def test_a_narrower_token_is_in_force_at_once():
@@ -281,9 +281,9 @@ def test_without_a_method_or_a_token_auth_is_a_fault():
 
 def test_tokens_to_look_at_are_slowed_down():
     # At most one in a hundred of what a connection may do in a second.
-    world = shared(policy(messages_per_second=10_000))
+    world = context(policy(messages_per_second=10_000))
     book = established(world, v5=True, grant=GRANT)
-    asked = book.bridge.receive(DeviceBytes(auth() * 50))
+    asked = book.connection.receive(DeviceBytes(auth() * 50))
     assert 0 < sum(type(one) is Reauthenticate for one in asked) < 12
     assert disconnect(0x87) not in asked
 
@@ -297,7 +297,7 @@ ANOTHER = dataclasses.replace(GRANT, narrowed="cd" * 16)
 @both
 def test_a_narrow_token_opens_no_session_of_its_device(v5):
     """With the device's client id it would take its session over, and swallow what is queued there."""
-    book = Playbook(Bridge(shared()))
+    book = Playbook(DeviceConnection(context()))
     bus = raw.connect(f"lamp-1~{'ab' * 16}/c", v5=v5, clean=False, username=b"gate", password=b"way")
     answer = connack(v5=v5)
     assert (
@@ -311,16 +311,16 @@ def test_a_narrow_token_opens_no_session_of_its_device(v5):
         << Established()
     )
     # `{client}` is what the device sent.
-    assert book.bridge.identity is not None
-    assert book.bridge.identity.client_id == "c"
+    assert book.connection.identity is not None
+    assert book.connection.identity.client_id == "c"
 
 
 def test_a_client_id_that_leaves_no_room_for_its_namespace():
     room = 65_535 - len("lamp-1~/") - 32
     for length, fits in ((room, True), (room + 1, False)):
-        bridge = Bridge(shared())
-        bridge.receive(DeviceBytes(raw.connect("x" * length)))
-        (first, *more) = bridge.receive(Authenticated(LAMP, NARROW))
+        connection = DeviceConnection(context())
+        connection.receive(DeviceBytes(raw.connect("x" * length)))
+        (first, *more) = connection.receive(Authenticated(LAMP, NARROW))
         assert isinstance(first, OpenBus) is fits
     assert more[0] == SendToDevice(connack(2))
 
@@ -354,5 +354,5 @@ def test_auth_renews_a_narrow_session_with_a_token_that_was_narrowed_alike():
         >> Reauthenticated(LAMP, renewed)
         << SendToDevice(auth(0, METHOD))
     )
-    assert book.bridge.identity is not None
-    assert book.bridge.identity.grant == renewed
+    assert book.connection.identity is not None
+    assert book.connection.identity.grant == renewed

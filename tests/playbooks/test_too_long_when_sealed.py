@@ -6,15 +6,15 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, Playbook, established, policy, refused, rule, shared, told
+from harness.playbook import LAMP, Playbook, context, established, policy, refused, rule, told
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
-from gateway.core.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
-from gateway.core.limits import ANY_SIZE
-from gateway.core.policy import Role
-from gateway.core.sealing_room import announced
-from gateway.core.shared import OnDeny
+from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
+from gateway.connection.context import OnDeny
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
+from gateway.keys.sealed_size import announced
+from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.policy import Role
 
 TOPIC = "private/pin"
 LIMIT = 1_000
@@ -27,7 +27,7 @@ def most(size: int) -> bytes:
 
 def before_a_bus_of(size: int, *, v5: bool, on_deny: OnDeny = OnDeny.DROP) -> Playbook:
     """In 3.1.1 the bus does not say its limit: the gateway knows it from the last one in MQTT 5."""
-    world = shared(on_deny=on_deny)
+    world = context(on_deny=on_deny)
     if v5:
         lowered = most(announced(size, "lamp-1"))
         return established(world, v5=True, connack_props=most(size), passed_on=lowered)
@@ -94,7 +94,7 @@ def test_a_message_of_qos_0_is_dropped_and_told(v5):
 
 @both
 def test_what_is_too_long_takes_no_place_among_the_retained(v5):
-    world = shared(policy(retained_topics=1))
+    world = context(policy(retained_topics=1))
     lowered = {"connack_props": most(LIMIT), "passed_on": most(announced(LIMIT, "lamp-1"))} if v5 else {}
     world.bus_packet_max = LIMIT
     book = established(world, v5=v5, **lowered)
@@ -147,10 +147,10 @@ def test_the_room_never_exceeds_what_the_bus_takes():
 
 def test_who_may_publish_nothing_sensitive_is_told_what_the_bus_said():
     plain = policy([Role("lamp", "", (rule("ok/#", "publish"), rule("private/#", "subscribe")))])
-    assert established(shared(plain), v5=True, connack_props=most(LIMIT))
+    assert established(context(plain), v5=True, connack_props=most(LIMIT))
     label = policy([Role("lamp", "", (rule("{device}/pin", "publish"),))])
     lowered = most(announced(LIMIT, "lamp-1"))
-    assert established(shared(label), v5=True, connack_props=most(LIMIT), passed_on=lowered)
+    assert established(context(label), v5=True, connack_props=most(LIMIT), passed_on=lowered)
 
 
 def test_where_the_bus_names_no_limit_none_is_announced():
@@ -159,10 +159,10 @@ def test_where_the_bus_names_no_limit_none_is_announced():
 
 @both
 def test_a_will_that_is_too_long_when_sealed_is_refused_at_once(v5):
-    world = shared()
+    world = context()
     world.bus_packet_max = LIMIT
     will = (TOPIC, bytes(800), 1, False)
-    book = Playbook(Bridge(world))
+    book = Playbook(DeviceConnection(world))
     book = (
         book
         >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", password="s", will=will))
@@ -173,7 +173,7 @@ def test_a_will_that_is_too_long_when_sealed_is_refused_at_once(v5):
     )
     assert book << Close(ANY)
     assert (
-        Playbook(Bridge(world))
+        Playbook(DeviceConnection(world))
         >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", password="s", will=(TOPIC, b"1", 1, False)))
         << Authenticate(b"lamp-1", b"s")
         >> Authenticated(LAMP)

@@ -9,10 +9,10 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import READER, Ends, Role, Sealed, established, policy, refused, rule, shared, told
+from harness.playbook import READER, Ends, Role, Sealed, context, established, policy, refused, rule, told
 
-from gateway.core.commands import SendToBus, SendToDevice
-from gateway.core.events import BusBytes, DeviceBytes, PolicyChanged
+from gateway.connection.commands import SendToBus, SendToDevice
+from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged
 
 USER = b"\x26" + raw.text("k") + raw.text("v")
 
@@ -61,7 +61,7 @@ def test_an_alias_set_by_a_denied_packet_does_not_touch_what_the_bus_holds():
 
 
 def test_a_topic_that_becomes_allowed_is_told_to_the_bus():
-    world = shared()
+    world = context()
     book = passes(started(world), message("ok/a", props=alias(1)))
     book = book >> DeviceBytes(message("ok/no/b", props=alias(1))) << refused("publish", "ok/no/b")
     world.policy = policy([Role("lamp", "", (rule("#", "publish"),)), Role("reader", "", ())])

@@ -12,16 +12,26 @@ from harness.playbook import (
     Playbook,
     Sealed,
     connack,
+    context,
     established,
     policy,
-    shared,
     suback,
     told,
 )
 
-from gateway.core.bridge import Bridge, Phase
-from gateway.core.commands import Authenticate, Close, Established, OpenBus, Report, SendToBus, SendToDevice
-from gateway.core.events import (
+from gateway.connection.bus_holdings import Kind
+from gateway.connection.commands import (
+    Authenticate,
+    Close,
+    Established,
+    OpenBus,
+    Report,
+    SendToBus,
+    SendToDevice,
+)
+from gateway.connection.context import OnDeny
+from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.events import (
     Authenticated,
     BusBytes,
     BusLost,
@@ -31,9 +41,7 @@ from gateway.core.events import (
     PolicyChanged,
     Reauthenticated,
 )
-from gateway.core.holdings import Kind
-from gateway.core.identity import Grant
-from gateway.core.shared import OnDeny
+from gateway.policy.engine.identity import Grant
 
 RETAINED = "The device has retained messages on as many topics as it may."
 SESSION = "The device has as many sessions on the bus as it may."
@@ -41,7 +49,7 @@ both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
 
 def world(**limits):
-    return shared(policy(**limits))
+    return context(policy(**limits))
 
 
 def full(kind, topic, action="publish"):
@@ -65,7 +73,7 @@ def kept(topic, payload=b"x", **publish):
 def opening(on, client="c", *, v5=False, **connect):
     """A CONNECT came, and the device is who it says."""
     return (
-        Playbook(Bridge(on))
+        Playbook(DeviceConnection(on))
         >> DeviceBytes(raw.connect(client, v5=v5, username="lamp-1", password="s", **connect))
         << Authenticate(ANY, ANY)
         >> Authenticated(LAMP)
@@ -74,7 +82,7 @@ def opening(on, client="c", *, v5=False, **connect):
 
 def lasting(on, client="c", *, v5=False, present=False, **connect):
     """A session that stays, which the bus took."""
-    answer = connack(v5=v5, session=present)
+    answer = connack(v5=v5, established=present)
     return (
         opening(on, client, v5=v5, **(stays(v5) | connect))
         << OpenBus(ANY)
@@ -115,7 +123,7 @@ def test_311_is_answered_as_a_denied_publish_is(qos):
         << SendToDevice(ack)
         << full("publish", "ok/b")
     )
-    end = established(shared(policy(retained_topics=1), on_deny=OnDeny.DISCONNECT))
+    end = established(context(policy(retained_topics=1), on_deny=OnDeny.DISCONNECT))
     assert (
         passes(end, "ok/a", retain=True)
         >> kept("ok/b", qos=qos, packet_id=7)
@@ -335,7 +343,7 @@ def test_a_clean_connect_frees_the_place(v5):
 def test_a_goodbye_says_anew_whether_the_session_stays(goodbye, frees):
     on, packet = world(sessions=1), raw.packet(0xE0, goodbye)
     book = lasting(on, "a", v5=True) >> DeviceBytes(packet) << SendToBus(packet)
-    assert book.bridge.phase is Phase.LEAVING
+    assert book.connection.phase is Phase.LEAVING
     assert book >> BusLost() << Close(ANY)
     again = opening(on, "b", v5=True, **stays(True))
     if frees:

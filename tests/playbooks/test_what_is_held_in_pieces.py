@@ -9,14 +9,14 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, TURNED_AWAY, Playbook, connack, shared
+from harness.playbook import LAMP, TURNED_AWAY, Playbook, connack, context
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import Authenticate, Close, Established, OpenBus, SendToDevice
-from gateway.core.events import Authenticated, BusBytes, DeviceBytes
-from gateway.core.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
+from gateway.connection.commands import Authenticate, Close, Established, OpenBus, SendToDevice
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import Authenticated, BusBytes, DeviceBytes
+from gateway.mqtt.data_types import encode_length, first_packet
 from gateway.mqtt.errors import PacketTooLarge
-from gateway.mqtt.wire import encode_length, first_packet
+from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 LONG = 8_000
@@ -48,7 +48,7 @@ def of_reason(length: int) -> bytes:
 def asked(**connect):
     packet = raw.connect("c", username="lamp-1", password="s", **connect)
     return (
-        Playbook(Bridge(shared()))
+        Playbook(DeviceConnection(context()))
         >> DeviceBytes(packet)
         << Authenticate(ANY, ANY)
         >> Authenticated(LAMP)
@@ -58,7 +58,7 @@ def asked(**connect):
 
 def test_bytes_one_by_one_are_not_copied_again_and_again():
     Counted.copied = 0
-    book = Playbook(Bridge(shared()))
+    book = Playbook(DeviceConnection(context()))
     hello = raw.connect("c" * LONG, v5=True, username="lamp-1", password="s")
     last = byte_by_byte(book, DeviceBytes, hello)
     assert book >> last << Authenticate(b"lamp-1", b"s") >> Authenticated(LAMP) << OpenBus(ANY)
@@ -98,7 +98,12 @@ def test_a_long_one_passes(length):
 
 
 def test_an_endless_connect_is_refused_from_its_header():
-    assert Playbook(Bridge(shared())) >> DeviceBytes(b"\x10\xff\xff\xff\x7f") << TURNED_AWAY << Close(ANY)
+    assert (
+        Playbook(DeviceConnection(context()))
+        >> DeviceBytes(b"\x10\xff\xff\xff\x7f")
+        << TURNED_AWAY
+        << Close(ANY)
+    )
 
 
 @pytest.mark.parametrize("most", [CONNECT_MAX_BYTES, 100])

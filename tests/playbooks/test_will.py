@@ -13,28 +13,28 @@ from harness.playbook import (
     TURNED_AWAY,
     Playbook,
     connack,
+    context,
     established,
     policy,
     refused,
     seal,
-    shared,
     unseal,
 )
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
-from gateway.core.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
-from gateway.core.keyring import USES_MAX, Key, KeyRing, KeyState, Nonces
-from gateway.core.limits import Limits
-from gateway.core.policy import Policy, Role
-from gateway.core.rules import OnDeniedWill
+from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
+from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
+from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.policy import Policy, Role
+from gateway.policy.engine.rules import OnDeniedWill
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
 
 def asked(packet, world=None):
     """A CONNECT came and the bridge asks whose it is."""
-    return Playbook(Bridge(world or shared())) >> DeviceBytes(packet) << Authenticate(ANY, ANY)
+    return Playbook(DeviceConnection(world or context())) >> DeviceBytes(packet) << Authenticate(ANY, ANY)
 
 
 @both
@@ -121,7 +121,7 @@ def test_a_will_too_long_to_be_sealed_refuses_the_connect_and_says_so(v5):
 
 @both
 def test_a_will_that_can_not_be_sealed_now_refuses_the_connect(v5):
-    world = shared()
+    world = context()
     world.ring = KeyRing([Key("k1", bytes(32), KeyState.ACTIVE, 0)], Nonces(bytes), {"k1": USES_MAX})
     assert (
         asked(raw.connect("c", v5=v5, will=("private/gone", b"bye", 0, False)), world)
@@ -149,10 +149,10 @@ def test_a_sealed_message_moved_into_a_will_is_sealed_once_more():
 
 @both
 def test_a_will_that_is_not_allowed_any_more_is_taken_back(v5):
-    world = shared()
-    bridge = established(world, v5=v5, will=("ok/gone", b"bye", 0, False)).bridge
+    world = context()
+    connection = established(world, v5=v5, will=("ok/gone", b"bye", 0, False)).connection
     world.policy = policy(roles=[Role("lamp", "", ())])
-    commands = bridge.receive(PolicyChanged(LAMP))
+    commands = connection.receive(PolicyChanged(LAMP))
     assert commands[0] == SendToBus(raw.DISCONNECT)
     assert (commands[1].kind, commands[1].outcome, commands[1].topic) == ("will", "refused", "ok/gone")
     assert isinstance(commands[-1], Close)
@@ -160,13 +160,13 @@ def test_a_will_that_is_not_allowed_any_more_is_taken_back(v5):
 
 @both
 def test_a_will_whose_topic_becomes_sensitive_does_not_stay_on_the_bus_in_plain(v5):
-    world = shared()
-    bridge = established(world, v5=v5, will=("ok/gone", b"bye", 0, False)).bridge
+    world = context()
+    connection = established(world, v5=v5, will=("ok/gone", b"bye", 0, False)).connection
     sensitive = Policy(ROLES, sensitive=["ok/#"], limits=Limits(), reserved="gateway")
     world.policy = sensitive
-    assert bridge.receive(PolicyChanged(LAMP))[0] == SendToBus(raw.DISCONNECT)
+    assert connection.receive(PolicyChanged(LAMP))[0] == SendToBus(raw.DISCONNECT)
     # One that was sealed all along stays.
-    sealed = established(shared(sensitive), v5=v5, will=("ok/gone", b"bye", 0, False)).bridge
+    sealed = established(context(sensitive), v5=v5, will=("ok/gone", b"bye", 0, False)).connection
     assert sealed.receive(PolicyChanged(LAMP)) == []
 
 
@@ -177,7 +177,7 @@ WITHOUT = {"username": "gate", "password": "way"}
 @both
 def test_a_will_that_is_refused_can_be_dropped(v5):
     """As on Mosquitto: who brings a will that it may not publish comes in all the same, without it."""
-    world = shared(on_denied_will=OnDeniedWill.DROP)
+    world = context(on_denied_will=OnDeniedWill.DROP)
     book = asked(raw.connect("c", v5=v5, will=DENIED), world) >> Authenticated(LAMP)
     report = refused("will", "other")
     assert book << report << OpenBus(raw.connect("lamp-1/c", v5=v5, **WITHOUT))
@@ -185,7 +185,7 @@ def test_a_will_that_is_refused_can_be_dropped(v5):
 
 
 def _reason(book):
-    return book.bridge.receive(Authenticated(LAMP))[0].reason
+    return book.connection.receive(Authenticated(LAMP))[0].reason
 
 
 @pytest.mark.parametrize(
@@ -200,23 +200,23 @@ def _reason(book):
 )
 def test_a_role_may_say_what_becomes_of_the_will(said, setting, drops):
     roles = [replace(ROLES[0], will=said[0]), replace(ROLES[1], will=said[1])]
-    world = shared(policy(roles), on_denied_will=setting)
+    world = context(policy(roles), on_denied_will=setting)
     book = asked(raw.connect("c", will=DENIED), world)
-    commands = book.bridge.receive(Authenticated(replace(LAMP, roles=("lamp", "reader"))))
+    commands = book.connection.receive(Authenticated(replace(LAMP, roles=("lamp", "reader"))))
     assert isinstance(commands[-1], OpenBus if drops else Close)
 
 
 def test_a_will_that_was_dropped_ends_no_session_later():
-    world = shared(on_denied_will=OnDeniedWill.DROP)
+    world = context(on_denied_will=OnDeniedWill.DROP)
     book = asked(raw.connect("c", will=DENIED), world) >> Authenticated(LAMP) << ANY << ANY
     assert book >> BusBytes(connack()) << ANY << ANY >> PolicyChanged(LAMP)
 
 
 @pytest.mark.parametrize("mode", OnDeniedWill)
 def test_a_will_that_a_change_forbids_ends_the_session_cleanly_in_either_mode(mode):
-    world = shared(on_denied_will=mode)
-    bridge = established(world, will=("ok/gone", b"bye", 0, False)).bridge
+    world = context(on_denied_will=mode)
+    connection = established(world, will=("ok/gone", b"bye", 0, False)).connection
     world.policy = policy([])
-    commands = bridge.receive(PolicyChanged(LAMP))
+    commands = connection.receive(PolicyChanged(LAMP))
     assert commands[0] == SendToBus(raw.DISCONNECT)
     assert isinstance(commands[-1], Close)

@@ -19,9 +19,9 @@ from harness.enrol import change_row, enrol, enrol_with_labels, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
-from gateway.core.keyring import KeyState
-from gateway.security.keyfile import destroy, read_signing_file, rotate_signing
-from gateway.security.passwords import hash_secret
+from gateway.auth.passwords import hash_secret
+from gateway.keys.key_files import destroy, read_signing_file, rotate_signing
+from gateway.keys.key_ring import KeyState
 from gateway.store import Store
 
 PROMISED = 1.0

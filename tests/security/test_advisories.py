@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway as product
-from gateway.core.identity import Identity, is_device_id, is_label
-from gateway.core.limits import Limits
-from gateway.core.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.load import PolicyError, load_policy
+from gateway.policy.engine.identity import Identity, is_device_id, is_label
+from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
+from gateway.policy.files.loader import PolicyError, load_policy
 
 MIB = 1 << 20
 OWN = """description = "Its own places, however they are named."
@@ -215,7 +215,7 @@ def test_no_name_that_is_accepted_widens_a_rule(device: str, label: str, client:
         for template in ("d/{device}", "l/{label.room}", "c/{client}/#")
     )
     policy = Policy([Role("own", "", rules)], sensitive=[], limits=Limits(), reserved="gateway")
-    access = policy.access(Identity(device, ("own",), {"room": label}, client))
+    access = policy.rights(Identity(device, ("own",), {"room": label}, client))
     for prefix, own in (("d", device), ("l", label), ("c", client)):
         asked = f"{prefix}/{topic}"
         for decision in (access.decide(Action.PUBLISH, asked), access.decide_filter(asked)):
@@ -345,7 +345,7 @@ def test_a_prefix_taken_for_a_filter() -> None:
     for allowed in FILTERS:
         rule = Rule(Effect.ALLOW, actions, allowed, 2, True, None, "r", "r.toml", 1)
         policy = Policy([Role("r", "", (rule,))], sensitive=[], limits=Limits(), reserved="gateway")
-        access = policy.access(Identity("d", ("r",), {}, "c"))
+        access = policy.rights(Identity("d", ("r",), {}, "c"))
         for asked in FILTERS:
             covered = all(matches(allowed, topic) for topic in TOPICS if matches(asked, topic))
             if access.decide_filter(asked).allowed != covered:

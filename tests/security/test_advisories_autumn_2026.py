@@ -18,7 +18,7 @@ from harness.mosquitto import Mosquitto
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from gateway.core.identity import is_device_id
+from gateway.policy.engine.identity import is_device_id
 
 MIB = 1 << 20
 OWN = """description = "Its own places, however they are named, and a drawer that is sealed."

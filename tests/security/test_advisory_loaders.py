@@ -20,9 +20,9 @@ import structlog
 from harness.gateway import ROOT
 
 from bench.ports import free_port
-from gateway.app import run
+from gateway.app.bootstrap import check, prepare
+from gateway.app.composition import run
 from gateway.config import ConfigError, load_settings
-from gateway.provision import check, prepare
 from gateway.store import open_store
 
 

@@ -12,11 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway import web
-from gateway.core.addresses import is_loopback, plain, shown
-from gateway.net.listener import Listener
+from gateway.http import server as http_server
+from gateway.net.acceptor import Acceptor
 from gateway.net.tasks import Tasks
-from gateway.sockets import Address
+from gateway.system.addresses import Address, is_loopback, plain, shown
 
 PEERS = {
     "127.0.0.1": True,
@@ -39,7 +38,7 @@ async def test_without_tls_devices_come_from_this_machine_alone(
     assert is_loopback(peer) == PEERS[peer]
     here, there = socket.socketpair()
     tasks = Tasks()
-    listener = Listener(SimpleNamespace(tasks=tasks), None)
+    listener = Acceptor(SimpleNamespace(tasks=tasks), None)
     arrivals = [(here, (peer, 7))]
 
     class Bound:
@@ -52,11 +51,11 @@ async def test_without_tls_devices_come_from_this_machine_alone(
 
     taken = []
 
-    async def shake_hands(_: Listener, connection: socket.socket, address: str) -> None:
+    async def shake_hands(_: Acceptor, connection: socket.socket, address: str) -> None:
         taken.append(address)
         connection.close()
 
-    monkeypatch.setattr(Listener, "_shake_hands", shake_hands)
+    monkeypatch.setattr(Acceptor, "_shake_hands", shake_hands)
     bound = Bound()
     listener._sockets = [bound]
     listener._accept(bound)
@@ -70,14 +69,14 @@ async def test_without_tls_devices_come_from_this_machine_alone(
 
 @pytest.mark.parametrize("here_only", [False, True])
 async def test_and_so_do_those_who_ask_the_api(monkeypatch: pytest.MonkeyPatch, here_only: bool) -> None:
-    monkeypatch.setattr(web, "is_loopback", lambda _: False)  # this machine is another one now
+    monkeypatch.setattr(http_server, "is_loopback", lambda _: False)  # this machine is another one now
 
     async def application(scope: object, receive: object, send: object) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body"})
 
     tasks = Tasks()
-    server = await web.serve(
+    server = await http_server.serve(
         application,
         [Address("127.0.0.1", 0)],
         start=tasks.start,

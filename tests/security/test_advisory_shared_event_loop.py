@@ -22,13 +22,13 @@ from harness.device import Device
 from harness.in_process import SECRET, House, Planted, settle, started
 from harness.mosquitto import Mosquitto
 
-from gateway import web
+from gateway.auth.login import Login
 from gateway.config import Settings
-from gateway.core.events import BusBytes, BusLost, DeviceBytes, DeviceLost, PolicyChanged, Tick
-from gateway.net.device_link import DeviceLink
-from gateway.net.door import Bus, Door
-from gateway.net.listener import Listener
-from gateway.security.login import Login
+from gateway.connection.events import BusBytes, BusLost, DeviceBytes, DeviceLost, PolicyChanged, Tick
+from gateway.http import server as http_server
+from gateway.net.acceptor import Acceptor
+from gateway.net.connection_registry import Bus, ConnectionRegistry
+from gateway.net.device_side import DeviceSide
 
 
 class Broken:
@@ -73,12 +73,12 @@ async def hears(house: House, bad: Device | None) -> None:
 
 
 async def is_refused(house: House, bad: Device | None) -> None:
-    house.plant(Door, "tell", lambda _, link, *__: link.claimed == "bad")
+    house.plant(ConnectionRegistry, "tell", lambda _, link, *__: link.claimed == "bad")
     await in_thread(bad.send, raw.publish("denied", b"x", qos=1, packet_id=1, v5=True))
 
 
 async def asks_a_service(house: House, bad: Device | None) -> None:
-    house.plant(house.door, "services", lambda _, identity: identity.device_id == "bad")
+    house.plant(house.registry, "services", lambda _, identity: identity.device_id == "bad")
     await in_thread(bad.send, raw.publish("gateway/validate", b"{}", v5=True))
 
 
@@ -99,21 +99,21 @@ async def has_its_second(house: House, bad: Device | None) -> None:
 
 async def can_not_be_read_again(house: House, bad: Device | None) -> None:
     link = house.link()
-    house.plant(DeviceLink, "_read_again", lambda one, _: one is link)
+    house.plant(DeviceSide, "_read_again", lambda one, _: one is link)
     await the_others_have_theirs(house)
 
 
 async def the_others_have_theirs(house: House) -> None:
     """Behind the one whose second failed all still get their ticks."""
     await until(lambda: house.planted == 1)
-    had: list[DeviceLink] = []
-    true = DeviceLink.tick
+    had: list[DeviceSide] = []
+    true = DeviceSide.tick
 
-    def tick(link: DeviceLink, now: float, second: int) -> None:
+    def tick(link: DeviceSide, now: float, second: int) -> None:
         had.append(link)
         true(link, now, second)
 
-    house.patch.setattr(DeviceLink, "tick", tick)
+    house.patch.setattr(DeviceSide, "tick", tick)
     good = house.link("good")
     await until(lambda: had.count(good) == 2)
 
@@ -142,12 +142,12 @@ async def the_bus_is_full(house: House, bad: Device | None) -> None:
 
 async def the_policy_changes(house: House, bad: Device | None) -> None:
     house.plant_in_bridge(PolicyChanged)
-    await house.door.policy_changed()
+    await house.registry.policy_changed()
 
 
 async def the_device_changes(house: House, bad: Device | None) -> None:
-    house.plant(Door, "_consequence", lambda _, link, __: link.device.device_id == "bad")
-    house.door.devices_changed(frozenset({"bad", "good"}))
+    house.plant(ConnectionRegistry, "_consequence", lambda _, link, __: link.device.device_id == "bad")
+    house.registry.devices_changed(frozenset({"bad", "good"}))
 
 
 LIVE: tuple[Attack, ...] = (
@@ -168,11 +168,11 @@ LIVE: tuple[Attack, ...] = (
 
 
 async def arrives(house: House, _: Device | None) -> None:
-    house.plant(Door, "arrived")
+    house.plant(ConnectionRegistry, "arrived")
 
 
 async def shakes_hands(house: House, _: Device | None) -> None:
-    house.plant(Listener, "_with_mapped_buffer")
+    house.plant(Acceptor, "_with_mapped_buffer")
 
 
 async def is_recognised(house: House, _: Device | None) -> None:
@@ -185,7 +185,7 @@ async def is_verified(house: House, _: Device | None) -> None:
 
 
 async def is_admitted(house: House, _: Device | None) -> None:
-    house.plant(Door, "admit")
+    house.plant(ConnectionRegistry, "admit")
 
 
 async def opens_the_bus(house: House, _: Device | None) -> None:
@@ -224,8 +224,8 @@ def test_a_fault_at_a_live_connection(
             await attack(house, bad)
             if attack is not leaves:
                 await in_thread(bad.ended, 5)
-            await until(lambda: {link.claimed for link in house.door.links} == {"good"})
-            assert set(house.door._by_device) == {"good"}
+            await until(lambda: {link.claimed for link in house.registry.links} == {"good"})
+            assert set(house.registry._by_device) == {"good"}
             await others_are_served(house, good)
             await in_thread(good.close)
 
@@ -248,8 +248,8 @@ def test_a_fault_at_one_that_comes(
                 return b""
 
             assert await in_thread(come) == b""
-            await until(lambda: {link.claimed for link in house.door.links} == {"good"})
-            assert set(house.door._by_device) == {"good"}
+            await until(lambda: {link.claimed for link in house.registry.links} == {"good"})
+            assert set(house.registry._by_device) == {"good"}
             await others_are_served(house, good)
             await in_thread(good.close)
 
@@ -257,10 +257,10 @@ def test_a_fault_at_one_that_comes(
 
 
 WEB: dict[str, tuple[Any, str]] = {
-    "accepting": (web, "network_of"),
-    "connection made": (web.H11Protocol, "connection_made"),
-    "data received": (web.H11Protocol, "data_received"),
-    "connection lost": (web.H11Protocol, "connection_lost"),
+    "accepting": (http_server, "network_of"),
+    "connection made": (http_server.H11Protocol, "connection_made"),
+    "data received": (http_server.H11Protocol, "data_received"),
+    "connection lost": (http_server.H11Protocol, "connection_lost"),
 }
 
 

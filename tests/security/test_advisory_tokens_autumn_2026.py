@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from harness.gate import HEADER, Gate, encoded, signed
 
-from gateway.security.tokens import SigningKeys, TokenFault
+from gateway.auth.tokens import SigningKeys, TokenFault
 
 PRIVATE = {"Ed25519": ed25519.Ed25519PrivateKey.generate(), "P-256": ec.generate_private_key(ec.SECP256R1())}
 BOM = b"\xef\xbb\xbf"

@@ -5,22 +5,22 @@ from __future__ import annotations
 from harness import raw
 from harness.playbook import LAMP, established, react
 
-from gateway.core.bridge import Bridge
-from gateway.core.commands import Call, Command, PauseDevice
-from gateway.core.events import DeviceBytes, Tick
+from gateway.connection.commands import Call, Command, PauseDevice
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import DeviceBytes, Tick
 from gateway.mqtt.reasons import Reason
 
 IDENTIFIER = b"\x0b\x05"
 REQUEST = raw.publish("gateway/encrypt", b"{}", v5=True)
 
 
-def subscribe(bridge: Bridge, count: int, length: int) -> bytes:
+def subscribe(connection: DeviceConnection, count: int, length: int) -> bytes:
     """The codes of as many filters for answers, of so many bytes."""
     names = [f"gateway/reply/{LAMP.device_id}/{number:04}" for number in range(count)]
     filters = [(name + "/+" * ((length - len(name)) // 2), 0) for name in names]
-    commands = react(bridge, DeviceBytes(raw.subscribe(7, *filters, v5=True, props=IDENTIFIER)))
+    commands = react(connection, DeviceBytes(raw.subscribe(7, *filters, v5=True, props=IDENTIFIER)))
     for _ in range(20):  # to take that many apart has its price too
-        react(bridge, Tick())
+        react(connection, Tick())
     return commands[0].data[-count:]  # type: ignore[union-attr]
 
 
@@ -30,38 +30,38 @@ def calls(commands: list[Command]) -> int:
 
 def test_a_thousand_subscriptions_to_answers_are_compared_with_few():
     """Each answer is compared with all of them: 70 ms for 500 of 180 levels each."""
-    bridge = established(v5=True).bridge
-    assert set(subscribe(bridge, 300, 400)) == {0}
-    commands = react(bridge, DeviceBytes(REQUEST * 100))
+    connection = established(v5=True).connection
+    assert set(subscribe(connection, 300, 400)) == {0}
+    commands = react(connection, DeviceBytes(REQUEST * 100))
     assert 0 < calls(commands) < 10
     assert isinstance(commands[-1], PauseDevice)
     # Nothing is lost: they are answered, second by second.
     answered = calls(commands)
     for _ in range(100):
-        answered += calls(react(bridge, Tick()))
+        answered += calls(react(connection, Tick()))
     assert answered == 100
 
 
 def test_requests_that_are_refused_are_no_cheaper_than_other_packets():
-    bridge = established(v5=True).bridge
-    assert 0 < calls(react(bridge, DeviceBytes(REQUEST * 12_000))) < 5_000
+    connection = established(v5=True).connection
+    assert 0 < calls(react(connection, DeviceBytes(REQUEST * 12_000))) < 5_000
 
 
 def test_few_subscriptions_slow_down_nobody():
-    bridge = established(v5=True).bridge
-    subscribe(bridge, 5, 40)
-    assert calls(react(bridge, DeviceBytes(REQUEST * 1_000))) == 1_000
+    connection = established(v5=True).connection
+    subscribe(connection, 5, 40)
+    assert calls(react(connection, DeviceBytes(REQUEST * 1_000))) == 1_000
 
 
 def test_filters_for_answers_take_little_room():
     """They are held as they are, and a thousand of 64 KiB would be 64 MiB a connection."""
-    bridge = established(v5=True).bridge
-    codes = subscribe(bridge, 1_000, 400)
+    connection = established(v5=True).connection
+    codes = subscribe(connection, 1_000, 400)
     assert codes[0] == 0
     assert codes[-1] == Reason.QUOTA_EXCEEDED
     assert codes.count(0) * 398 <= 131_072
     # What is given up makes room.
     first = f"gateway/reply/{LAMP.device_id}/0000"
     gone = first + "/+" * ((400 - len(first)) // 2)
-    react(bridge, DeviceBytes(raw.unsubscribe(8, gone, v5=True)))
-    assert set(subscribe(bridge, 1, 400)) == {0}
+    react(connection, DeviceBytes(raw.unsubscribe(8, gone, v5=True)))
+    assert set(subscribe(connection, 1, 400)) == {0}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.identity import Device
-from gateway.core.limits import Limits
-from gateway.security import passwords
-from gateway.security.login import Login
-from gateway.security.passwords import PasswordPool, Remembered
-from gateway.security.tokens import SigningKeys, Tokens
+from gateway.auth import passwords
+from gateway.auth.login import Login
+from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 
 SECRET = b"s" * 65_000
 

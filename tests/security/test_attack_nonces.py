@@ -1,7 +1,7 @@
 """A nonce that comes twice under one key gives two messages away (NIST SP 800-38D, 8): none does.
 
-Why it can't stands at `gateway.core.keyring.Nonces`. Here many processes seal under the same key, at the same
-time and one after another, end as they should and are killed, and start again from an old copy of their
+Why it can't stands at `gateway.keys.key_ring.Nonces`. Here many processes seal under the same key, at the
+same time and one after another, end as they should and are killed, and start again from an old copy of their
 folder. Whoever stores a counter, or takes it from the clock, meets one of these.
 """
 
@@ -23,15 +23,15 @@ from harness.enrol import enrol
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
-from gateway.security.keyfile import ensure_key_file, rotate_sealing
+from gateway.keys.key_files import ensure_key_file, rotate_sealing
 
 # As the gateway puts them together; it seals until it is killed, or `sys.argv[2]` messages.
 SEALING = """
 import os, sys, time
 from pathlib import Path
-from gateway.core.envelope import Sealer
-from gateway.core.keyring import KeyRing, Nonces
-from gateway.security.keyfile import read_key_file
+from gateway.keys.envelope import Sealer
+from gateway.keys.key_ring import KeyRing, Nonces
+from gateway.keys.key_files import read_key_file
 ring = KeyRing(read_key_file(Path(sys.argv[1])), Nonces(os.urandom), {})
 sealer = Sealer(ring, lambda: time.time_ns() // 1_000_000, topic="t", sender="s")
 for _ in range(int(sys.argv[2])):

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness.desk import Counter
+from harness.request_handler import Counter
 
-from gateway.core.commands import Call, Service
-from gateway.services.replays import Replays
-from gateway.services.shapes import Request
+from gateway.connection.commands import Call
+from gateway.policy.engine.services import Service
+from gateway.services.messages import Request
+from gateway.services.replayed_requests import Replays
 
 
 @pytest.mark.parametrize("spellings", [('"a1"', '"\\u00611"', '"a\\u0031"'), ("1", "1.0", "1e0", "10e-1")])
 def test_a_request_whose_id_is_spelt_otherwise(spellings):
     counter = Counter()
-    replays, token = Replays(counter.shared.now), counter.token()
+    replays, token = Replays(counter.context.now), counter.token()
     errors = []
     for spelling in spellings:
         body = f'{{"token":"{token}","topic":"corner/x","message":1,"request_id":{spelling}}}'.encode()
         call, request = Call(Service.ENCRYPT, body), Request(body)
-        answer = counter.desk.attend(call, request, counter.identity("svc"), replays=replays)
+        answer = counter.request_handler.attend(call, request, counter.identity("svc"), replays=replays)
         errors.append(json.loads(answer.payload).get("error"))
     assert errors == [None] + ["replayed"] * (len(spellings) - 1)

@@ -10,10 +10,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from harness.desk import NOW, Counter
+from harness.request_handler import NOW, Counter
 
-from gateway.core.envelope import Sealer
-from gateway.core.keyring import Key, KeyState
+from gateway.keys.envelope import Sealer
+from gateway.keys.key_ring import Key, KeyState
 
 PIN = b"4711"
 TOPIC = "corner/svc/pin"
@@ -26,7 +26,7 @@ def counter() -> Counter:
 
 @pytest.fixture
 def envelope(counter: Counter) -> bytes:
-    return Sealer(counter.shared.ring, lambda: NOW, topic=TOPIC, sender="svc").seal(PIN)
+    return Sealer(counter.context.ring, lambda: NOW, topic=TOPIC, sender="svc").seal(PIN)
 
 
 def opened(counter: Counter, message: bytes, *, who: str = "svc") -> dict[str, object]:
@@ -79,7 +79,7 @@ def test_an_envelope_is_moved_to_a_topic_that_the_caller_may_open(counter, envel
 
 def test_fields_are_moved_across_their_border(counter):
     """U+0000 joins what is bound: one that moves must not give the same bytes."""
-    ring = counter.shared.ring
+    ring = counter.context.ring
     made = Sealer(ring, lambda: NOW, topic="corner/other/x", sender="svc").seal(PIN)
     for topic, sender in (
         ("corner/other/x\0svc", ""),
@@ -153,7 +153,7 @@ def test_an_envelope_is_cut_off_anywhere(counter, envelope):
 
 def test_under_a_destroyed_key_nothing_opens(counter, envelope):
     destroyed = replace(counter.keys[0], state=KeyState.DESTROYED, material=b"")
-    counter.shared.ring.replace([destroyed, Key("k2", b"2" * 32, KeyState.ACTIVE, 0)], {})
+    counter.context.ring.replace([destroyed, Key("k2", b"2" * 32, KeyState.ACTIVE, 0)], {})
     assert opened(counter, envelope)["error"] == "decrypt_failed"
     assert opened(counter, fields_of(envelope, key_id="k2"))["error"] == "decrypt_failed"
 
@@ -176,10 +176,10 @@ def test_a_sealed_object_is_sealed_again_and_not_forged(counter, envelope):
 
 def test_oracles_are_refused_before_anything_is_opened(counter, envelope, monkeypatch):
     """Who may not open a message can't use the desk to find out whether it is genuine."""
-    from gateway.services import desk
+    from gateway.services import request_handler
 
     def never(*_: object) -> bytes:
         raise AssertionError("opened for somebody who may not")
 
-    monkeypatch.setattr(desk, "open_envelope", never)
+    monkeypatch.setattr(request_handler, "open_envelope", never)
     assert opened(counter, envelope, who="other")["error"] == "not_authorized"

@@ -15,11 +15,8 @@ from harness.gate import HEADER, PERMISSIONS, Gate, decoded, encoded, part, sign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.identity import Device
-from gateway.mqtt.reasons import Reason
-from gateway.security.keyfile import destroy, rotate_signing
-from gateway.security.login import LoginRefused
-from gateway.security.tokens import (
+from gateway.auth.login import LoginRefused
+from gateway.auth.tokens import (
     CHAIN_MAX,
     TOKEN_BYTES,
     ChainOver,
@@ -28,6 +25,9 @@ from gateway.security.tokens import (
     TokenRefused,
     Tokens,
 )
+from gateway.keys.key_files import destroy, rotate_signing
+from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.identity import Device
 
 CLAIMS = ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "root", "epoch", "roles", "permissions"]
 

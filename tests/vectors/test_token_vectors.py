@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidSignature
 
-from gateway.core.identity import Device
-from gateway.core.keyring import Key, KeyState
-from gateway.security.tokens import SigningKeys, TokenRefused, Tokens, looks_like_token
+from gateway.auth.tokens import SigningKeys, TokenRefused, Tokens, looks_like_token
+from gateway.keys.key_ring import Key, KeyState
+from gateway.policy.engine.identity import Device
 
 VECTORS = json.loads(Path(__file__).with_name("tokens.json").read_text("utf-8"))
 SECRET = VECTORS["secret"].encode()

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from gateway.core.identity import is_device_id
-from gateway.core.rules import Action
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.identity import is_device_id
+from gateway.policy.engine.rules import Action
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.located_json import Located, parse
 from gateway.policy.imports.source import (
     ANONYMOUS,

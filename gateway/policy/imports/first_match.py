@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.mqtt.topics import covers
-from gateway.policy.imports.filters import meet, without
+from gateway.policy.imports.filter_algebra import meet, without
 from gateway.policy.imports.source import Step
 
 

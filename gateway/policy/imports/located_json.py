@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from gateway.policy.document import PolicyError
+from gateway.policy.files.toml_document import PolicyError
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\n]', re.DOTALL)
 

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from gateway.core.identity import is_device_id
-from gateway.core.rules import Action
 from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.identity import is_device_id
+from gateway.policy.engine.rules import Action
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.source import ANONYMOUS, Finding, Part, Step, Steps, Subject, refuse_nul
 from gateway.policy.imports.translate import pattern_levels, plain_levels, step, with_device
 

@@ -1,6 +1,6 @@
 """Mosquitto's `password_file`: who may log in, and the hashes as they are written there.
 
-Reads them as Mosquitto 2.0 does; what a hash is, or whether it is one, is for `gateway.security.passwords`.
+Reads them as Mosquitto 2.0 does; what a hash is, or whether it is one, is for `gateway.auth.passwords`.
 Hashes and plain passwords appear in no message.
 """
 

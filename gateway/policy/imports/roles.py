@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.core.identity import is_device_id
-from gateway.core.policy import Action, Effect, Role, Rule
-from gateway.core.rules import OnDeniedWill
 from gateway.mqtt.topics import covers
-from gateway.policy.imports.filters import meet
+from gateway.policy.engine.identity import is_device_id
+from gateway.policy.engine.policy import Action, Effect, Role, Rule
+from gateway.policy.engine.rules import OnDeniedWill
+from gateway.policy.imports.filter_algebra import meet
 from gateway.policy.imports.first_match import both, settle
 from gateway.policy.imports.source import Finding, Source, Steps, Subject
 from gateway.policy.imports.translate import with_device

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gateway.core.rules import Action
 from gateway.mqtt.topics import matches
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.rules import Action
+from gateway.policy.files.toml_document import PolicyError
 
 BRIDGE_STATE = "$SYS/broker/connection/+/state"
 """The only topics below `$SYS` that Mosquitto lets a client publish to, for bridges."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from gateway.core.rules import Action
 from gateway.mqtt.topics import filter_fault
-from gateway.policy.imports.filters import meet
+from gateway.policy.engine.rules import Action
+from gateway.policy.imports.filter_algebra import meet
 from gateway.policy.imports.source import BRIDGE_STATE, Finding, Step
 
 

@@ -13,17 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.core.identity import Identity, is_device_id
-from gateway.core.limits import Limits
-from gateway.core.policy import Access, Action, Effect, Policy
-from gateway.core.rules import Rule
 from gateway.mqtt.topics import name_fault
-from gateway.policy.cases import load_cases, run_cases
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.identity import Identity, is_device_id
+from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.policy import Action, Effect, Policy, Rights
+from gateway.policy.engine.rules import Rule
+from gateway.policy.files.cases import load_cases, run_cases
+from gateway.policy.files.loader import load_policy
+from gateway.policy.files.toml_document import PolicyError
+from gateway.policy.files.toml_text import quoted
 from gateway.policy.imports.roles import Composed, Draft
 from gateway.policy.imports.source import Finding, Source, Step, Subject
-from gateway.policy.load import load_policy
-from gateway.policy.role_file import quoted
 
 SENSITIVE = ("devices/+/private/#",)
 """What is sealed by the encryption.toml that ships."""
@@ -75,7 +75,7 @@ def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Questi
         # One that can be no device is asked about by the name of the role with its rules.
         device = user if is_device_id(user) else next(iter(roles), "nobody")
         identity = Identity(device, roles, {}, subject.client)
-        access = policy.access(identity)
+        access = policy.rights(identity)
         told_of_it = [one for one in told.values() if one.user in {None, user}]
         own = _spread(_examples(_steps(subject)), most // 2)
         for topic in list(dict.fromkeys([*own, *common]))[:most]:
@@ -84,7 +84,7 @@ def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Questi
                     continue
                 allowed, place = subject.allowed_there(action, topic), subject.decided_by(action, topic)
                 question = Question(identity, action, topic, allowed, place)
-                if _judge(access, question) is allowed:
+                if _check(access, question) is allowed:
                     questions.append(question)
                 elif allowed:
                     faults.append(Finding("differs", place, _disagrees(question), user, action, topic))
@@ -140,7 +140,7 @@ def _try(
         raise PolicyError(failed)
 
 
-def _judge(access: Access, question: Question) -> bool:
+def _check(access: Rights, question: Question) -> bool:
     """The answer here, asked as `cases.toml` asks it."""
     if question.action is Action.SUBSCRIBE:
         return access.decide_filter(question.topic).allowed

@@ -14,6 +14,7 @@ from harness import raw
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.mqtt.data_types import read_length
 from gateway.mqtt.decode import (
     ConnectFault,
     decode_connack,
@@ -25,7 +26,6 @@ from gateway.mqtt.decode import (
 )
 from gateway.mqtt.errors import MalformedPacket, MqttError, ProtocolError, Unanswerable
 from gateway.mqtt.packets import Version
-from gateway.mqtt.wire import read_length
 
 V311, V5 = Version.V311, Version.V5
 TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Cn"]), max_size=8)

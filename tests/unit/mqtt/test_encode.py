@@ -13,6 +13,7 @@ from harness import raw
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.mqtt.data_types import read_length
 from gateway.mqtt.decode import decode_connack, decode_connect, decode_publish, decode_subscribe
 from gateway.mqtt.encode import (
     DISCONNECT,
@@ -28,7 +29,6 @@ from gateway.mqtt.encode import (
 )
 from gateway.mqtt.packets import Connack, Connect, PacketType, Subscription, Version, Will
 from gateway.mqtt.properties import Property
-from gateway.mqtt.wire import read_length
 
 V311, V5 = Version.V311, Version.V5
 USER = b"\x26" + raw.text("k") + raw.text("v")

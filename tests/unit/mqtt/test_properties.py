@@ -10,6 +10,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from gateway.mqtt import properties as module
+from gateway.mqtt.data_types import Reader
 from gateway.mqtt.errors import MalformedPacket, ProtocolError
 from gateway.mqtt.properties import (
     IN_ACKNOWLEDGEMENT,
@@ -26,7 +27,6 @@ from gateway.mqtt.properties import (
     read_properties,
     string_property,
 )
-from gateway.mqtt.wire import Reader
 
 EVERYTHING = frozenset(range(256))
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=5)

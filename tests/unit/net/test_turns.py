@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from gateway.core.budgets import TURN, Work
-from gateway.core.limits import Limits
+from gateway.connection.work_budgets import TURN, Work
 from gateway.net.turns import Turns
-from gateway.net.unread import Unread
+from gateway.net.unread_answers import UnreadAnswers
+from gateway.policy.engine.limits import Limits
 
 
 class Busy:
@@ -69,7 +69,7 @@ async def test_a_turn_that_was_full_is_not_full_for_ever(work):
 
 def test_answers_that_are_not_taken_are_bounded_for_a_device_over_its_connections():
     limits = Limits(packet_size=1_000_000)
-    unread = Unread()
+    unread = UnreadAnswers()
     assert unread.add("one", 2_000_000, limits)
     assert not unread.add("one", 2_000_000, limits)
     assert unread.add("one", -4_000_000, limits)
@@ -79,6 +79,6 @@ def test_answers_that_are_not_taken_are_bounded_for_a_device_over_its_connection
 
 def test_answers_that_are_not_taken_are_bounded_for_all():
     limits = Limits(packet_size=1_000_000)
-    unread = Unread()
+    unread = UnreadAnswers()
     assert all(unread.add(f"d{number}", 3_000_000, limits) for number in range(8))
     assert not unread.add("one more", 3_000_000, limits)

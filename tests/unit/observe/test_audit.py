@@ -8,10 +8,10 @@ import logging
 import pytest
 import structlog
 
-from gateway.core.counters import Counters
+from gateway.connection.counters import Counters
 from gateway.observe import logs
 from gateway.observe.audit import LEFT_OUT_LINES, Audit, AuditEvent, AuditLog, Kind, Outcome, Source
-from gateway.observe.budget import FIRST, OF_A_DEVICE
+from gateway.observe.audit_budget import FIRST, OF_A_DEVICE
 
 
 @pytest.fixture
@@ -22,7 +22,9 @@ def stream():
     structlog.reset_defaults()
     logging.captureWarnings(False)
     root = logging.getLogger()
-    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, logs._Bridge)]
+    root.handlers[:] = [
+        handler for handler in root.handlers if not isinstance(handler, logs._DeviceConnection)
+    ]
 
 
 class Clock:

@@ -32,7 +32,9 @@ def _restored():
     structlog.reset_defaults()
     logging.captureWarnings(False)
     root = logging.getLogger()
-    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, logs._Bridge)]
+    root.handlers[:] = [
+        handler for handler in root.handlers if not isinstance(handler, logs._DeviceConnection)
+    ]
 
 
 @pytest.fixture
@@ -239,7 +241,7 @@ def test_other_libraries_speak_in_the_same_lines_from_warning_on(stream):
 def test_a_line_of_another_library_that_does_not_fit_its_arguments_is_shown_as_it_is(stream):
     record = logging.LogRecord("other", logging.WARNING, __file__, 1, "only %d", (1, 2), None)
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logs._Bridge):
+        if isinstance(handler, logs._DeviceConnection):
             handler.emit(record)
     assert [line["event"] for line in lines(stream)] == ["only %d"]
 

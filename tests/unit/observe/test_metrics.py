@@ -5,10 +5,10 @@ from dataclasses import fields
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.core.counters import Counters
+from gateway.connection.counters import Counters
 from gateway.mqtt.reasons import Reason
 from gateway.observe.audit import Kind, Outcome
-from gateway.observe.metrics import Gauge, registry
+from gateway.observe.metrics import Gauge, collector_registry
 
 
 def scrape(own):
@@ -21,7 +21,7 @@ def scrape(own):
 
 def test_every_plain_counter_is_scraped_as_it_stands_now():
     counters = Counters()
-    own = registry(counters, {})
+    own = collector_registry(counters, {})
     plain = [item.name for item in fields(Counters) if item.type == "int"]
     assert {"sealed", "audit_suppressed", "logins_refused"} <= set(plain)
     for number, name in enumerate(plain, start=1):
@@ -37,7 +37,7 @@ def test_refusals_are_labelled_by_reason_and_audit_events_by_kind_and_outcome():
     counters = Counters()
     counters.connections_refused[Reason.SERVER_BUSY] += 2
     counters.audit_events[Kind.LOGIN, Outcome.REFUSED] += 3
-    samples = scrape(registry(counters, {}))
+    samples = scrape(collector_registry(counters, {}))
     assert samples["gateway_connections_refused_total", (("reason", "server_busy"),)] == 2
     assert samples["gateway_audit_events_total", (("kind", "login"), ("outcome", "refused"))] == 3
 
@@ -46,17 +46,19 @@ def test_the_only_labels_are_our_own_enums():
     counters = Counters()
     counters.connections_refused[Reason.SERVER_BUSY] += 1
     counters.audit_events[Kind.LOGIN, Outcome.DONE] += 1
-    labels = {name for _, labels in scrape(registry(counters, {})) for name, _ in labels}
+    labels = {name for _, labels in scrape(collector_registry(counters, {})) for name, _ in labels}
     assert labels == {"reason", "kind", "outcome"}
 
 
 def test_gauges_are_asked_at_each_scrape():
     open_now = [1]
-    own = registry(Counters(), {"connections_current": Gauge("Open connections.", lambda: open_now[0])})
+    own = collector_registry(
+        Counters(), {"connections_current": Gauge("Open connections.", lambda: open_now[0])}
+    )
     assert scrape(own)["gateway_connections_current", ()] == 1
     open_now[0] = 5
     assert scrape(own)["gateway_connections_current", ()] == 5
 
 
 def test_the_process_is_measured_too():
-    assert scrape(registry(Counters(), {}))["process_resident_memory_bytes", ()] > 0
+    assert scrape(collector_registry(Counters(), {}))["process_resident_memory_bytes", ()] > 0

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.desk import Counter
+from harness.request_handler import Counter
 
 
 @pytest.fixture

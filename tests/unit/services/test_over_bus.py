@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from harness.desk import SECRET, Counter
 from harness.mosquitto import Mosquitto
+from harness.request_handler import SECRET, Counter
 
-from gateway.core.limits import Limits
+from gateway.auth.login import Login
+from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.bus_client.client import Account, connect
 from gateway.mqtt.packets import Subscription
-from gateway.net.bus_client import Account, connect
-from gateway.net.door import Bus
+from gateway.net.connection_registry import Bus
 from gateway.net.tasks import Tasks
 from gateway.observe.audit import Audit
-from gateway.security.login import Login
-from gateway.security.passwords import PasswordPool, Remembered
+from gateway.policy.engine.limits import Limits
 from gateway.services import over_bus
 from gateway.services.over_bus import BusServices
 
@@ -60,12 +60,12 @@ async def open_house(port: int, counter: Counter | None = None):
     house = House(counter or Counter())
     counter, bus, tasks = house.counter, Bus("127.0.0.1", port), Tasks()
     services = BusServices(
-        counter.shared,
+        counter.context,
         bus,
-        desk=counter.desk,
-        bearers=counter.bearers,
+        request_handler=counter.request_handler,
+        bearer_cache=counter.bearer_cache,
         login=house.login,
-        audit=Audit(counter.shared.counters, house.told.append),
+        audit=Audit(counter.context.counters, house.told.append),
         tasks=tasks,
         prefix="gateway",
     )
@@ -94,12 +94,12 @@ async def test_what_a_bus_of_3_1_1_retains_is_no_request(mosquitto):
     await early.publish("gateway/validate", b'{"token":"x"}', retain=True)
     early.close()
     counter = Counter()
-    counter.shared.bus_speaks_v5 = False
+    counter.context.bus_speaks_v5 = False
     async with open_house(mosquitto.port, counter) as house:
         answer = await house.ask("validate", token="y", request_id="live")
         assert answer["request_id"] == "live"
         assert house.answers.empty()
-        assert counter.shared.counters.service_requests.total() == 1
+        assert counter.context.counters.service_requests.total() == 1
 
 
 async def test_an_answer_that_the_bus_does_not_take(tmp_path):
@@ -126,7 +126,7 @@ async def test_more_logins_than_can_be_looked_at(mosquitto, monkeypatch):
         assert [(await house.hear())["success"] for _ in range(2)] == [True, True]
         # Those are done, and there is room again.
         assert (await house.log_in("other", SECRET))["success"] is True
-        counters = house.counter.shared.counters
+        counters = house.counter.context.counters
         assert (counters.logins_verified, counters.logins_remembered) == (3, 0)
         # Known now: without a hash.
         assert (await house.log_in("svc", SECRET))["success"] is True
@@ -143,7 +143,7 @@ async def test_why_nobody_can_log_in_now(mosquitto):
         assert (await house.log_in("other", SECRET))["error"] == "unavailable"
         house.counter.devices.available = False
         assert (await house.log_in("other", SECRET))["error"] == "unavailable"
-        assert house.counter.shared.counters.logins_refused == 5
+        assert house.counter.context.counters.logins_refused == 5
     assert [(event.device, event.reason) for event in house.told][:3] == [
         ("svc", "not_accepted: wrong secret"),
         ("svc", "not_accepted: wrong secret"),

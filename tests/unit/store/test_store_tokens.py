@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.identity import Grant, Revocation
+from gateway.policy.engine.identity import Grant, Revocation
 from gateway.store import IssuedToken, Store, StoreError, UnknownDevice, open_store
 from gateway.store import tokens as rows
-from gateway.store.directory import Directory
+from gateway.store.device_directory import Directory
 
 NOW = int(datetime.now(UTC).timestamp())
 LATER = NOW + 86_400

@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.document import PolicyError
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.dynsec import DynSec
 from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.mosquitto_passwords import read_passwords

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from gateway.core.rules import Action
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.rules import Action
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.dynsec import DynSec
 
 SEND, RECEIVE = "publishClientSend", "publishClientReceive"

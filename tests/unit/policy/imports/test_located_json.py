@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.policy.document import PolicyError
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.located_json import parse
 
 TEXT = b"""{

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.core.rules import Action
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.rules import Action
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.mosquitto_acl import AclFile
 
 FILE = """# comment

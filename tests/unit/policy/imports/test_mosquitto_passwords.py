@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.policy.document import PolicyError
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.mosquitto_passwords import read_passwords
 
 FILE = b"""# comment:$7$1$a$b

@@ -1,6 +1,6 @@
 """Who gets which role, and what stands in it."""
 
-from gateway.core.rules import Effect
+from gateway.policy.engine.rules import Effect
 from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.roles import compose
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.limits import Limits
 from gateway.observe.printable import printable
-from gateway.policy.cases import load_cases, run_cases
-from gateway.policy.document import PolicyError
+from gateway.policy.engine.limits import Limits
+from gateway.policy.files.cases import load_cases, run_cases
+from gateway.policy.files.loader import load_policy
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports import writer
 from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.roles import compose
 from gateway.policy.imports.writer import SENSITIVE, ask, compiled, rehearse, write
-from gateway.policy.load import load_policy
 
 SHIPPED = Path(__file__).parents[4] / "acl"
 TEXT = 'user anna\ntopic read a/+/#\ntopic deny a/b\nuser x y\ntopic "q"\\ü\x7f\x01/é\npattern write %u/%c'

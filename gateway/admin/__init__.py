@@ -1,1 +1,0 @@
-"""What is served over HTTPS on GATEWAY_HTTP_BIND."""

@@ -1,0 +1,75 @@
+"""Looks at the dates of the certificates for as long as the gateway runs: for health, log and metrics.
+
+What is in force is `gateway.app.background_tasks`'s to say, what the dates mean `gateway.pki.validity`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.config import Settings
+from gateway.observe.logs import get_logger
+from gateway.pki.validity import Certificate, in_use, judged
+
+_LOOK_SECONDS = 2.0
+
+_log = get_logger()
+
+
+def certificates_of(settings: Settings) -> list[Certificate]:
+    """Those that a gateway with these settings uses."""
+    server = settings.tls_cert_path if settings.tls_enabled else None
+    return in_use(server, settings.tls_client_ca_path, settings.mqtt_ca_path)
+
+
+class CertificateDates:
+    """Tells when a certificate is expired, not valid yet, or in the last third of its life."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
+        """`now` gives Unix seconds."""
+        self._settings = settings
+        self._now = now
+        self._certificates: Sequence[Certificate] = ()
+        self._faults: list[str] = []
+        self._warnings: list[str] = []
+        self.look()
+
+    def check(self) -> tuple[bool, str]:
+        """Whether all are good now; else which are not. What is to be renewed soon is a warning."""
+        faults, warnings = judged(self._certificates, self._now())
+        if faults:
+            return False, "; ".join(faults)
+        if warnings:
+            return True, f"warning: {'; '.join(warnings)}"
+        return True, "good, and not in the last third of their lives"
+
+    def expiries(self) -> Mapping[str, float]:
+        """Until when those of each name are good, the first of them: Unix seconds."""
+        names = {one.name for one in self._certificates}
+        return {name: min(one.end for one in self._certificates if one.name == name) for name in names}
+
+    async def run(self) -> None:
+        """Look every two seconds, for ever: files change, and time goes by."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._take(await asyncio.to_thread(certificates_of, self._settings))
+
+    def look(self) -> None:
+        """Look now."""
+        self._take(certificates_of(self._settings))
+
+    def _take(self, certificates: Sequence[Certificate]) -> None:
+        self._certificates = certificates
+        faults, warnings = judged(certificates, self._now())
+        # Days pass in the words: a warning is told when its file is a new one to be warned of.
+        for fault in faults:
+            if fault not in self._faults:
+                _log.error("certificate not valid", reason=fault)
+        known = {warning.split()[0] for warning in self._warnings}
+        for warning in warnings:
+            if warning.split()[0] not in known:
+                _log.warning("certificate to be renewed", reason=warning)
+        if (self._faults or self._warnings) and not faults and not warnings:
+            _log.info("certificates good", reason="none is expired or in the last third of its life")
+        self._faults, self._warnings = faults, warnings

@@ -1,0 +1,50 @@
+"""How many files this process may have open, and how many connections fit in that.
+
+A connection takes two descriptors, the device's socket and the bus's. Where the system gives fewer than
+`connections` of `acl/limits.toml` needs, a start and `gateway check` say so, and no more are let in than fit.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from gateway.policy.engine.limits import Limits
+
+_OF_A_CONNECTION = 2
+_BESIDE = 2_400
+"""For peers that have not said who they are (TLS handshakes among them), HTTPS, the store and files."""
+
+
+def needed(limits: Limits) -> int:
+    """Descriptors that as many connections take as the limits allow."""
+    return limits.connections * _OF_A_CONNECTION + _BESIDE
+
+
+def allowed() -> int:
+    """Descriptors that this process may have if it asks for them: the hard limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 2**31 if hard == resource.RLIM_INFINITY else hard
+
+
+def ask_for(limits: Limits) -> None:
+    """Have as many as needed, or as the system lets us: most shells start with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(needed(limits), allowed())
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connections_that_fit(files: int) -> int:
+    """Established connections for which so many descriptors are enough."""
+    return max((files - _BESIDE) // _OF_A_CONNECTION, files // 8)
+
+
+def shortage(limits: Limits, files: int) -> str:
+    """What to say when so many descriptors are too few for the limits; empty when they are not."""
+    if files >= needed(limits):
+        return ""
+    return (
+        f"connections = {limits.connections} in acl/limits.toml needs {needed(limits)} open files, and the "
+        f"hard limit is {files}: no more than {connections_that_fit(files)} connections are let in. Raise it "
+        "(LimitNOFILE= in systemd, `ulimit -n` in a shell, --ulimit nofile= in Docker), or lower connections"
+    )

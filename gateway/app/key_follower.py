@@ -1,0 +1,289 @@
+"""The key files while the gateway runs: a change of theirs takes effect within a second, and old keys retire.
+
+Owns when keys are read anew and when they are rotated without being asked. What is in force stays in force
+when a file is damaged or gone, for sealed messages must still open; health and log say so. It must not
+know how the files look: `gateway.keys.key_files` reads and writes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.config import Settings
+from gateway.connection.context import Context
+from gateway.keys.key_files import (
+    KeyFileError,
+    read_key_file,
+    read_signing_file,
+    rotate_sealing,
+    rotate_signing,
+)
+from gateway.keys.key_ring import Key, KeyState
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.logs import get_logger
+from gateway.policy.engine.identity import Grant
+from gateway.store import Store, StoreError
+
+_LOOK_SECONDS = 0.25
+_AGAIN_SECONDS = 10
+"""A file that can't be used is read again then, though it looks the same: the disk may have failed once."""
+_LOOKS_TO_ROTATE = 240
+AGE_MOST = 90 * 86_400
+"""Seconds that a key is active before another one takes its place."""
+_AHEAD_MOST = 86_400
+"""Seconds that a key may be of the future: it would be active for as much longer."""
+USES_MOST = 2**31
+"""Messages under one sealing key before another one takes its place: half of what may be."""
+
+_log = get_logger()
+
+
+@dataclass(slots=True)
+class _KeyFile:
+    """One file as it is followed, and what is done with it."""
+
+    kind: str
+    path: Path
+    read: Callable[[], Sequence[Key]]
+    rotate: Callable[[], Key]
+    put_in_force: Callable[[Sequence[Key]], Awaitable[None]]
+    fault: Callable[[Sequence[Key], Sequence[Key]], str]
+    """What speaks against going over from the former keys to the latter; empty for nothing."""
+    keys: Sequence[Key] = field(default=(), repr=False)
+    """In force; none before the first look."""
+    problem: str = ""
+    mark: tuple[int, ...] | None = None
+    looks: int = 0
+    """Since it was read with a problem."""
+    not_rotated: str = ""
+    """Why a key that is due could not be rotated."""
+
+    @property
+    def active(self) -> Key | None:
+        return next((key for key in self.keys if key.state is KeyState.ACTIVE), None)
+
+
+class KeyFollower:
+    """Keeps the keys in force the same as the files, as long as they are sound."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        context: Context,
+        tokens: Tokens,
+        store: Store,
+        audit: Audit,
+        *,
+        signing_changed: Callable[[Callable[[Grant], str]], Awaitable[None]],
+    ) -> None:
+        """With JWT_SECRET there is no file of signing keys to follow.
+
+        `signing_changed` is told of other signing keys: which tokens are not good with them, and why.
+        """
+        self._context = context
+        self._tokens = tokens
+        self._store = store
+        self._audit = audit
+        self._signing_changed = signing_changed
+        path, wrapping = settings.encryption_key_path, settings.encryption_key
+        self._sealing = _KeyFile(
+            "sealing",
+            path,
+            partial(read_key_file, path, wrapping),
+            partial(rotate_sealing, path, wrapping),
+            self._seal_with,
+            _fault,
+        )
+        self._files = [self._sealing]
+        if settings.jwt_secret is None:
+            path = settings.signing_key_path
+            self._files.append(
+                _KeyFile(
+                    "signing",
+                    path,
+                    partial(read_signing_file, path, wrapping),
+                    partial(rotate_signing, path, wrapping, settings.jwt_ttl),
+                    self._sign_with,
+                    lambda _before, _after: "",  # what a key that is gone has signed is refused: that is safe
+                )
+            )
+        self._over_at: int | None = None
+
+    def check(self) -> tuple[bool, str]:
+        """Whether the files are what is in force."""
+        for file in self._files:
+            if file.problem:
+                return False, f"the file of the {file.kind} keys can't be used; those before are in force"
+            if file.not_rotated:
+                return False, f"the {file.kind} key is due and can't be rotated: {file.not_rotated}"
+        return True, f"sealing {self._context.ring.active_id}, signing {self._tokens.keys.active_id}"
+
+    async def run(self) -> None:
+        """Look at the files four times a second and at the keys' age once a minute, for ever."""
+        looks = 0
+        while True:
+            await self.look()
+            if looks % _LOOKS_TO_ROTATE == 0:
+                await self.retire()
+            looks += 1
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def reload(self) -> str:
+        """Read the files now, whether they look the same or not; the answer is what is in force then."""
+        for file in self._files:
+            file.mark = None
+        await self.look()
+        return self.check()[1]
+
+    async def look(self) -> None:
+        """Put in force what has changed in the files."""
+        for file in self._files:
+            await self._follow(file)
+        await self._end_overlaps()
+
+    async def _end_overlaps(self) -> None:
+        """Stop verifying with the signing keys whose time is over."""
+        if self._over_at is not None and self._context.now() // 1_000 >= self._over_at:
+            await self._sign_with(self._files[-1].keys)
+
+    async def retire(self) -> None:
+        """Rotate the keys that are too old or used too often, and stop verifying with those that are over."""
+        await self._end_overlaps()
+        uses = await self._count_uses()
+        now = self._context.now() // 1_000
+        for file in self._files:
+            active = file.active
+            if active is None or file.problem:
+                continue
+            if now - active.created_at >= AGE_MOST:
+                await self._rotate(file, f"it is older than {AGE_MOST // 86_400} days")
+            elif active.created_at - now >= _AHEAD_MOST:
+                await self._rotate(file, "the clock was ahead when it was made, so its age is unknown")
+            elif file is self._sealing and uses >= USES_MOST:
+                await self._rotate(file, f"it has sealed {uses:,} messages")
+
+    async def _follow(self, file: _KeyFile) -> None:
+        # In threads: a disk that hangs must not hold up messages, nor must the unwrapping by a passphrase.
+        mark = await asyncio.to_thread(_mark, file.path)
+        file.looks += 1
+        if mark == file.mark and not (file.problem and file.looks * _LOOK_SECONDS >= _AGAIN_SECONDS):
+            return
+        file.mark, file.looks = mark, 0
+        keys: Sequence[Key] = ()
+        try:
+            keys = await asyncio.to_thread(file.read)
+            problem = _returned(file.keys, keys) or file.fault(file.keys, keys)
+        except KeyFileError as error:
+            problem = str(error)
+        if problem:
+            if problem != file.problem:
+                _log.error("keys refused", reason=f"{problem}; the {file.kind} keys before are in force")
+            file.problem = problem
+            return
+        await file.put_in_force(keys)
+        if file.problem:
+            _log.info("keys in force", reason=f"the file of the {file.kind} keys can be used again")
+        before, file.keys, file.problem = file.keys, keys, ""
+        if before:
+            self._tell(_changes(file.kind, before, keys))
+
+    async def _rotate(self, file: _KeyFile, why: str) -> None:
+        try:
+            key = await asyncio.to_thread(file.rotate)
+        except KeyFileError as error:
+            if str(error) != file.not_rotated:  # it is tried each minute, and a disk may be full for days
+                _log.error("key not rotated", reason=f"{error}; the {file.kind} key is due, for {why}")
+            file.not_rotated = str(error)
+            return
+        file.not_rotated = ""
+        _log.info("key rotated", reason=f"the {file.kind} key before {key.key_id} is due: {why}")
+        await self._follow(file)
+
+    async def _seal_with(self, keys: Sequence[Key]) -> None:
+        try:
+            uses = await self._store.key_uses()
+        except StoreError:
+            uses = {}  # counted again in a minute; a key that was destroyed must stop now
+        self._context.ring.replace(keys, uses)
+
+    async def _count_uses(self) -> int:
+        """How often the active sealing key was used, by other processes too."""
+        if self._sealing.keys:
+            await self._seal_with(self._sealing.keys)
+        return self._context.ring.uses
+
+    async def _sign_with(self, keys: Sequence[Key]) -> None:
+        now = self._context.now() // 1_000
+        signing = SigningKeys.of_keys(keys, now)
+        self._tokens.use(signing)
+        ends = [key.until for key in keys if key.state is KeyState.VERIFY_ONLY and key.until is not None]
+        self._over_at = min((end for end in ends if end > now), default=None)
+        await self._signing_changed(lambda grant: signing.distrust(grant, now))
+
+    def _tell(self, reasons: Iterator[str]) -> None:
+        for reason in reasons:
+            self._audit.emit(
+                AuditEvent(
+                    time=self._context.now(),
+                    kind=Kind.KEY,
+                    outcome=Outcome.DONE,
+                    reason=reason,
+                    source=Source.HOUSE,
+                )
+            )
+
+
+def _returned(before: Sequence[Key], after: Sequence[Key]) -> str:
+    """A key that was destroyed is in the file again: somebody put an older copy in its place."""
+    gone = {key.key_id for key in before if key.state is KeyState.DESTROYED}
+    for key in after:
+        if key.key_id in gone and key.state is not KeyState.DESTROYED:
+            return f"the key {key.key_id} was destroyed, and is back in its file: destroy it again"
+    return ""
+
+
+def _fault(before: Sequence[Key], after: Sequence[Key]) -> str:
+    """Sealing with a key that no file holds, or under the id of another one, is lost at the next start."""
+    found = {key.key_id: key for key in after}
+    for key in before:
+        if key.state is KeyState.DESTROYED:
+            continue
+        other = found.get(key.key_id)
+        if other is None:
+            return f"the sealing key {key.key_id} is gone from its file: put the file back, or restart"
+        if other.material and not secrets.compare_digest(other.material, key.material):
+            return f"the sealing key {key.key_id} is another one now: put the file back, or restart"
+    return ""
+
+
+def _changes(kind: str, before: Sequence[Key], after: Sequence[Key]) -> Iterator[str]:
+    known = {key.key_id: key.state for key in before}
+    for key in after:
+        state = known.get(key.key_id)
+        if state is key.state:
+            continue
+        if key.state is KeyState.ACTIVE:
+            yield f"{kind} key {key.key_id} is in force"
+        elif key.state is KeyState.DESTROYED:
+            yield f"{kind} key {key.key_id} is destroyed"
+        elif state is KeyState.ACTIVE:
+            yield f"{kind} key {key.key_id} is retired, and {key.state} from now on"
+        else:
+            yield f"{kind} key {key.key_id} was brought in, and is {key.state}"
+    for key_id in sorted(known.keys() - {key.key_id for key in after}):
+        yield f"{kind} key {key_id} is gone"
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    # The change time too: copying tools set the modification time back.
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

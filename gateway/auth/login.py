@@ -1,0 +1,375 @@
+"""Who may come in: one gate for every way to log in (device secret, token, client certificate).
+
+Whoever asks learns yes or no; why, only our log does. Unknown device, wrong secret and disabled device
+get the same answer for the same price. It must not know sockets, packets or the database.
+
+How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. Only
+while others wait does the name it claims count: a device that logged in from this very place before comes
+first, so whoever shares an address with a device can tell by the time that it does. From a network without
+wrong logins a device that logged in lately goes before one that did not: that tells of one name, for the
+wrong login that asked ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from gateway.auth.claimed_names import ClaimedNames
+from gateway.auth.device_lookup import Lookup
+from gateway.auth.known_devices import KnownDevices
+from gateway.auth.login_queue import Standing, Visitor
+from gateway.auth.passwords import Busy, PasswordPool, Remembered, needs_rehash
+from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
+from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.identity import Device, Grant, is_device_id
+from gateway.policy.engine.limits import Limits
+from gateway.system.addresses import block_of, network_of
+
+
+class LoginRefused(Exception):
+    """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log.
+
+    When it leaves the gate, `device_id` is a device's, or one that we or our CA signed (`vouched`), or a
+    digest: what somebody typed as a user name may be a secret.
+    """
+
+    def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:
+        super().__init__(why)
+        self.reason = reason
+        self.why = why
+        self.device_id = device_id
+        self.vouched = vouched
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who was let in."""
+
+    device: Device
+    grant: Grant | None = None
+    """Of the token, if it was one that let it in."""
+    method: str = field(default="secret", compare=False)
+    """`secret`, `token` or `certificate`: for the log."""
+
+
+_P = ParamSpec("_P")
+_Answer = TypeVar("_Answer")
+_Asked: TypeAlias = Callable[Concatenate["Login", _P], _Answer]
+_AskedLater: TypeAlias = Callable[Concatenate["Login", _P], Coroutine[Any, Any, _Answer]]
+
+
+def _discreet(gate: _Asked[_P, _Answer]) -> _Asked[_P, _Answer]:
+    """Let no name out of the gate with a refusal that is nobody's."""
+
+    @wraps(gate)
+    def ask(self: Login, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+        try:
+            return gate(self, *args, **kwargs)
+        except LoginRefused as refused:
+            self.hide(refused)
+            raise
+
+    return ask
+
+
+def _discreet_later(gate: _AskedLater[_P, _Answer]) -> _AskedLater[_P, _Answer]:
+    """As `_discreet`, for a gate that is waited for."""
+
+    @wraps(gate)
+    async def ask(self: Login, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+        try:
+            return await gate(self, *args, **kwargs)
+        except LoginRefused as refused:
+            self.hide(refused)
+            raise
+
+    return ask
+
+
+class Login:
+    """Checks credentials, and slows down those who guess."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        passwords: PasswordPool,
+        remembered: Remembered,
+        tokens: Tokens,
+        *,
+        limits: Limits,
+        rehash: Callable[[Device, bytes], None],
+        known: KnownDevices | None = None,
+    ) -> None:
+        """`rehash(device, secret)` is called when the verified hash has old parameters; it must not block.
+
+        It is called at each login until the hash is a new one. Without `known` nobody is known at the start.
+        """
+        self._lookup = lookup
+        self._passwords = passwords
+        self._remembered = remembered
+        self._tokens = tokens
+        self._rehash = rehash
+        self._known = KnownDevices(lambda: 0) if known is None else known
+        self._throttle = _Throttle(limits)
+        self._names = ClaimedNames(lookup)
+
+    def apply(self, limits: Limits) -> None:
+        """Put other limits in force. What changed is counted from zero."""
+        self._throttle.apply(limits)
+
+    def hide(self, refused: LoginRefused) -> None:
+        """Put a digest in the place of a name that nobody has."""
+        if refused.device_id is not None and not refused.vouched:
+            refused.device_id = self._names.told(refused.device_id)
+
+    @_discreet
+    def recognise(
+        self,
+        *,
+        username: bytes | None,
+        password: bytes | None,
+        certificate_id: str | None,
+        address: str,
+        token: bytes | None = None,
+    ) -> Admission | None:
+        """Who it is, if that shows without hashing: by a token, a remembered secret, or a certificate alone.
+
+        None means that `verify` has to decide; it never means no. A token, which may stand in the place of
+        the password, is decided here. Raises LoginRefused for one that is not good.
+        """
+        password = _given(password, certificate_id, token)
+        raw = _token_of(password, token)
+        if raw is not None:
+            return self._by_token(raw, username, password, certificate_id, address)
+        if not self._lookup.available:
+            return None
+        claimed = _claimed(username, certificate_id)
+        if password is None:
+            device = self._enabled(claimed)
+            if device is None or certificate_id is None:
+                return None
+            return Admission(device, method="certificate")
+        return self._by_remembered(claimed, password, network_of(address))
+
+    @_discreet_later
+    async def verify(
+        self,
+        *,
+        username: bytes | None,
+        password: bytes | None,
+        certificate_id: str | None,
+        address: str,
+        token: bytes | None = None,
+        has_left: Callable[[], bool] = lambda: False,
+    ) -> Admission:
+        """The device that has shown who it is. Raises LoginRefused.
+
+        A certificate names the device; a user name with it must be the same, a password with it right.
+        `address` is the peer's IP address, for the throttle. `token` came by the method `gateway-jwt`.
+        `has_left` is asked when its turn has come: nothing is hashed for a peer that is gone.
+        """
+        password = _given(password, certificate_id, token)
+        raw = _token_of(password, token)
+        if raw is not None:
+            return self._by_token(raw, username, password, certificate_id, address)
+        claimed = _claimed(username, certificate_id)
+        self._demand_store(claimed)
+        if password is None:
+            return self._by_certificate(claimed, username, certificate_id)
+        if not username and certificate_id is None:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "a password without a user name", None)
+        visitor = self._visitor(claimed, address, len(password) + len(username or b""))
+        self._demand_patience(claimed, visitor)
+        try:
+            async with self._passwords.turn(visitor) as turn:
+                if has_left():
+                    raise LoginRefused(Reason.SERVER_BUSY, "it left before its turn", claimed)
+                # Others were wrong while this one waited, or right: one secret may open many connections.
+                self._demand_store(claimed)
+                admission = self._by_remembered(claimed, password, visitor.place)
+                if admission is not None:
+                    return admission
+                # Counted after the hash and looked at before it: what slips in between is what is at work.
+                self._demand_patience(claimed, visitor)
+                before = None if claimed is None else self._lookup.get(claimed)
+                right = await turn.verify(None if before is None else before.credential, password)
+        except Busy as error:
+            raise LoginRefused(Reason.SERVER_BUSY, f"busy: {error}", claimed) from error
+        self._demand_store(claimed)
+        device = None if claimed is None else self._lookup.get(claimed)  # it may have changed while we hashed
+        if device is None or before is None or not right or not device.enabled:
+            self._throttle.count(claimed, visitor.place)
+            self._passwords.wrong(visitor)
+            raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, username, certificate_id), claimed)
+        if device.version != before.version:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
+        if device.credential == before.credential:
+            self._remembered.add(device, password)
+            self._replace_if_old(device, password)
+        self._known.add(device.device_id, visitor.place)
+        return Admission(device)
+
+    def _visitor(self, claimed: str | None, address: str, size: int) -> Visitor:
+        """Where it has to wait. The store is not asked: it must not tell whether there is such a device."""
+        place, network = network_of(address), block_of(address)
+        was_seen, was_here = self._known.look_up(claimed or "", place)
+        standing = Standing.STRANGER
+        if was_here:
+            standing = Standing.KNOWN
+        elif was_seen and self._passwords.is_clean(place, network):
+            standing = Standing.SEEN
+        return Visitor(standing, place, network, size)
+
+    def _demand_patience(self, claimed: str | None, visitor: Visitor) -> None:
+        known = visitor.standing is Standing.KNOWN
+        if self._throttle.is_closed(claimed, visitor.place, known=known):
+            raise LoginRefused(
+                Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many wrong logins", claimed
+            )
+
+    def _by_remembered(self, claimed: str | None, password: bytes, place: str) -> Admission | None:
+        device = self._enabled(claimed)
+        # Asked for nobody too, for the time it takes.
+        if not self._remembered.matches(device, password) or device is None:
+            return None
+        self._known.add(device.device_id, place)
+        self._replace_if_old(device, password)
+        return Admission(device)
+
+    def _replace_if_old(self, device: Device, password: bytes) -> None:
+        if needs_rehash(device.credential):
+            self._rehash(device, password)
+
+    def _enabled(self, claimed: str | None) -> Device | None:
+        device = None if claimed is None else self._lookup.get(claimed)
+        return device if device is not None and device.enabled else None
+
+    def _by_token(
+        self,
+        raw: bytes,
+        username: bytes | None,
+        password: bytes | None,
+        certificate_id: str | None,
+        address: str,
+    ) -> Admission:
+        claimed = _claimed(username, certificate_id)
+        self._demand_store(claimed)
+        if password is not None and raw is not password:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "both a password and a token", claimed)
+        try:
+            device, grant = self._tokens.verify(raw)
+        except TokenRefused as error:
+            if error.device_id is None:
+                self._count_junk(claimed, network_of(address))
+            signed = error.device_id is not None
+            name = error.device_id if signed else claimed
+            raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, name, vouched=signed) from None
+        if username and username != device.device_id.encode():
+            raise LoginRefused(
+                Reason.NOT_AUTHORIZED, "the user name is not the token's device", device.device_id
+            )
+        if certificate_id not in {None, device.device_id}:
+            raise LoginRefused(
+                Reason.NOT_AUTHORIZED, "the certificate is not the token's device's", device.device_id
+            )
+        return Admission(device, grant, "token")
+
+    def _count_junk(self, claimed: str | None, place: str) -> None:
+        # Apart from the wrong secrets: it costs no hash, and whoever sends it must lock out nobody who has
+        # a secret. A good token passes all the same.
+        if not self._throttle.takes_junk(place):
+            raise LoginRefused(
+                Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many tokens that are none", claimed
+            )
+
+    def _by_certificate(
+        self, claimed: str | None, username: bytes | None, certificate_id: str | None
+    ) -> Admission:
+        # No secret is guessed here and nothing is hashed: there is nothing to throttle or to hide by time.
+        if certificate_id is None:
+            raise LoginRefused(Reason.NOT_AUTHORIZED, "neither password nor certificate", claimed)
+        device = None if claimed is None else self._lookup.get(claimed)
+        if device is None or not device.enabled:
+            why = _why(device, username, certificate_id)
+            raise LoginRefused(Reason.NOT_AUTHORIZED, why, claimed, vouched=True)
+        return Admission(device, method="certificate")
+
+    def _demand_store(self, claimed: str | None) -> None:
+        if not self._lookup.available:
+            raise LoginRefused(Reason.SERVER_UNAVAILABLE, "store unavailable", claimed)
+
+
+class _Throttle:
+    """Wrong logins of the last minute, by device and place together and by place (`network_of`).
+
+    Never by device alone: anybody could lock a device out. And what strangers do at a place closes it for
+    strangers: a device that is known there has its own count, with that device's wrong logins only.
+
+    Each count has cost a hash: that bounds how many there can be before they are forgotten, two minutes
+    later. (The library's moving window in memory never forgets a name that was counted once: whoever invents
+    device ids would fill us up.) Tokens that are none cost nothing, and are counted by place alone.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self.apply(limits)
+
+    def apply(self, limits: Limits) -> None:
+        self._of_device = RateLimitItemPerMinute(limits.login_failures_per_minute, namespace="device")
+        most = limits.login_failures_per_minute_address
+        self._of_place = RateLimitItemPerMinute(most, namespace="address")
+        self._of_junk = RateLimitItemPerMinute(most, namespace="junk")
+
+    def is_closed(self, claimed: str | None, place: str, *, known: bool) -> bool:
+        return not (
+            self._window.test(self._of_device, claimed or "", place)
+            and (known or self._window.test(self._of_place, place))
+        )
+
+    def count(self, claimed: str | None, place: str) -> None:
+        self._window.hit(self._of_device, claimed or "", place)
+        self._window.hit(self._of_place, place)
+
+    def takes_junk(self, place: str) -> bool:
+        """Whether there may be more of it; it is counted."""
+        return self._window.hit(self._of_junk, place)
+
+
+def _given(password: bytes | None, certificate_id: str | None, token: bytes | None) -> bytes | None:
+    """The password, if one is given: an empty one is none where a certificate or token says who is there."""
+    return password if password or (certificate_id is None and token is None) else None
+
+
+def _token_of(password: bytes | None, token: bytes | None) -> bytes | None:
+    """The token to judge, if it is one. A password that looks like one is nothing else, whatever it is."""
+    if token is not None:
+        return token
+    return password if password is not None and looks_like_token(password) else None
+
+
+def _claimed(username: bytes | None, certificate_id: str | None) -> str | None:
+    """The device id that all parts of the login agree on, None if there is none such."""
+    try:
+        name = username.decode("ascii") if username else certificate_id
+    except UnicodeDecodeError:
+        return None
+    if name is None or not is_device_id(name) or certificate_id not in {None, name}:
+        return None
+    return name
+
+
+def _why(device: Device | None, username: bytes | None, certificate_id: str | None) -> str:
+    if username and certificate_id is not None and username != certificate_id.encode("utf-8", "replace"):
+        return "the user name is not the certificate's device"
+    if device is None:
+        return "unknown device"
+    if not device.enabled:
+        return "disabled device"
+    return "wrong secret"

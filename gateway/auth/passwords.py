@@ -1,0 +1,348 @@
+"""Device secrets against their Argon2id hashes: off the event loop, a few at a time, never without end.
+
+Every answer costs one hash, whether the device exists or not, so that time tells nothing. It must not
+know devices beyond their credential, nor what becomes of the answer.
+
+A device that was imported comes with Mosquitto's hash of its password, kept as `$mosquitto$6$salt$hash`
+or `$mosquitto$7$iterations$salt$hash` until its first login makes an Argon2id hash of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import TypeVar
+
+from argon2 import Parameters, PasswordHasher, Type
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
+
+from gateway.auth.foreign_hashes import argon2id, kind_of
+from gateway.auth.login_queue import LoginQueue, Standing, Ticket, Visitor
+from gateway.policy.engine.identity import Device
+
+PROFILE = Parameters(
+    type=Type.ID, version=19, salt_len=16, hash_len=32, time_cost=2, memory_cost=19_456, parallelism=1
+)
+"""OWASP's 19 MiB set (Password Storage Cheat Sheet): 23 ms. Device secrets have 256 bits, it is enough."""
+
+PATIENCE = 18.0
+"""What a login waits for its turn at most, in seconds: the answer comes before a peer's twenty are over."""
+_LATER_PATIENCE = 300.0
+_CLOSING = "the gateway is shutting down"
+
+_HASHER = PasswordHasher.from_parameters(PROFILE)
+_MOSQUITTO = "$mosquitto"
+_ITERATIONS_MOST = 100_000
+"""Of Mosquitto's hash; its own default is 101. Wrong logins with more would keep the others waiting."""
+_MOSQUITTO_HASH = re.compile(
+    r"\$(?:6|7\$(?P<iterations>[1-9][0-9]{0,8}))\$(?P<salt>[A-Za-z0-9+/=]{1,88})\$(?P<digest>[A-Za-z0-9+/=]{88})"
+)
+_NOBODY = Device("", (), {}, enabled=False, credential="", version=0, created_at=0, updated_at=0)
+"""No device has its id, so that nothing is ever remembered for it."""
+_Answer = TypeVar("_Answer", str, bool)
+
+
+class Busy(Exception):
+    """Too many wait, its turn didn't come in time, or there is no memory for one. The peer may come again."""
+
+
+def hash_secret(secret: bytes) -> str:
+    """The Argon2id hash of `secret` in PHC format. Blocks for some 20 ms."""
+    return _HASHER.hash(secret)
+
+
+def needs_rehash(credential: str) -> bool:
+    """Whether the credential was made with other parameters than today's."""
+    try:
+        if is_imported(credential):
+            return True
+        parameters, salt, digest = credential.rsplit("$", 2)
+        return _are_old(parameters, len(salt), len(digest))
+    except ValueError:
+        return False  # it verifies nothing, so there is never a secret to hash anew
+
+
+@lru_cache(64)
+def _are_old(parameters: str, salt: int, digest: int) -> bool:
+    """The same for all credentials that begin like this, with a salt and a digest of so many letters.
+
+    At each login one is looked at, and there are few kinds. ValueError for what is none.
+    """
+    return _HASHER.check_needs_rehash(f"{parameters}${'A' * salt}${'A' * digest}")
+
+
+def is_imported(credential: str) -> bool:
+    """Whether the credential is a hash of Mosquitto's."""
+    return credential.startswith(f"{_MOSQUITTO}$")
+
+
+def imported_credential(hashed: str) -> str:
+    """The credential made of a hash as Mosquitto writes it.
+
+    `$6$salt$hash` or `$7$iterations$salt$hash`, or, from 2.1 on, Argon2id, which is one of ours as it is.
+    ValueError, which says what it is and does not quote it, when it is none or can't be verified here.
+    """
+    if phc := argon2id(hashed):
+        return phc
+    _parse_mosquitto(hashed)
+    return _MOSQUITTO + hashed
+
+
+def _parse_mosquitto(hashed: str) -> tuple[int, bytes, bytes]:
+    """Iterations (0: SHA-512 once), salt and digest."""
+    form = _MOSQUITTO_HASH.fullmatch(hashed)
+    if form is None:
+        raise ValueError(f"it is {kind_of(hashed)}")
+    iterations = int(form["iterations"] or 0)
+    if iterations > _ITERATIONS_MOST:
+        raise ValueError(f"it has more than {_ITERATIONS_MOST:,} iterations")
+    try:
+        salt, digest = (base64.b64decode(form[part], validate=True) for part in ("salt", "digest"))
+    except ValueError:
+        raise ValueError("its salt or its hash is not Base64") from None
+    if len(digest) != hashlib.sha512().digest_size:
+        raise ValueError("its hash is not one of SHA-512")
+    return iterations, salt, digest
+
+
+def _is_mosquittos(credential: str, secret: bytes) -> bool:
+    """Whether Mosquitto's hash in the credential is of `secret`."""
+    if not secret:
+        return False  # nobody gets in by an empty password, there neither
+    iterations, salt, digest = _parse_mosquitto(credential.removeprefix(_MOSQUITTO))
+    if iterations:
+        made = hashlib.pbkdf2_hmac("sha512", secret, salt, iterations)
+    else:
+        made = hashlib.sha512(secret + salt).digest()
+    return hmac.compare_digest(made, digest)
+
+
+class PasswordPool:
+    """Argon2 in its own threads, for it releases the interpreter's lock. For one event loop."""
+
+    def __init__(self, *, threads: int = 2, waiting: int = 1_024, patience: float = PATIENCE) -> None:
+        """At most `waiting` logins wait for `threads` at work, each for `patience` seconds at most.
+
+        A login takes 19 MiB only while at work. Who is next, and that a long secret takes the room of
+        several, is said in `gateway.auth.login_queue`.
+        """
+        self._most = threads
+        self._at_work = 0
+        self._later_at_work = 0
+        self._patience = patience
+        self._queue: LoginQueue[_Waiter] = LoginQueue(waiting)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._is_closed = False
+        self._decoy = hash_secret(os.urandom(32))
+
+    def is_clean(self, place: str, network: str) -> bool:
+        """Whether nobody was wrong there of late."""
+        return self._queue.is_clean(place, network, _now())
+
+    def wrong(self, visitor: Visitor) -> None:
+        """Its login was wrong: others from there wait longer now, and those who are too many are told."""
+        self._turn_away(self._queue.wrong(visitor, _now()))
+
+    @asynccontextmanager
+    async def turn(self, visitor: Visitor) -> AsyncIterator[Turn]:
+        """Wait for a turn, for one hash or none. Raises Busy. Whoever is cancelled before costs nothing."""
+        turn = await self._wait(visitor, self._patience)
+        try:
+            yield turn
+        finally:
+            turn.end()
+
+    async def hash(self, secret: bytes) -> str:
+        """The Argon2id hash of `secret` in PHC format, made when no login waits. Raises Busy."""
+        turn = await self._wait(Visitor(Standing.LATER, "", "", len(secret)), _LATER_PATIENCE)
+        return await turn.run(lambda: hash_secret(secret))
+
+    def close(self) -> None:
+        """Take no more work, and tell those who wait."""
+        self._is_closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._turn_away(self._queue.clear())
+
+    def check(self, credential: str | None, secret: bytes) -> bool:
+        """What `Turn.verify` answers. Blocks."""
+        if credential is not None and is_imported(credential):
+            self.check(None, secret)  # SHA-512 alone would answer in no time, and tell that it was imported
+            try:
+                return _is_mosquittos(credential, secret)
+            except ValueError:
+                return False  # somebody edited the store
+        try:
+            return _HASHER.verify(self._decoy if credential is None else credential, secret)
+        except VerifyMismatchError:
+            return False
+        except (VerificationError, InvalidHashError, UnicodeError):
+            if credential is None:
+                raise
+            # No hash of ours: somebody edited the store. It must not be told from a wrong secret.
+            return self.check(None, secret)
+
+    def submit(self, work: Callable[[], _Answer]) -> Future[_Answer]:
+        """Have a thread do it. Raises Busy. For whoever has a turn."""
+        try:
+            return self._threads.submit(work)
+        except RuntimeError:
+            raise Busy(_CLOSING) from None
+
+    def finished(self, standing: Standing) -> None:
+        """A turn is over: the next one's begins."""
+        self._at_work -= 1
+        self._later_at_work -= standing is Standing.LATER
+        self._begin()
+
+    async def _wait(self, visitor: Visitor, patience: float) -> Turn:
+        if self._is_closed:
+            raise Busy(_CLOSING)
+        waiter = _Waiter(visitor)
+        self._queue.add(waiter)
+        self._begin()
+        self._turn_away(self._queue.crowded(visitor, _now()))
+        try:
+            async with asyncio.timeout(patience):
+                await waiter.its_turn
+        except BaseException as error:
+            self._queue.remove(waiter)
+            if waiter.has_had_its_turn:
+                self.finished(visitor.standing)  # it came just when the peer went
+            if isinstance(error, TimeoutError):
+                raise Busy(f"no turn within {patience:g} s") from None
+            raise
+        return Turn(self, visitor.standing)
+
+    def _begin(self) -> None:
+        while self._at_work < self._most:
+            # One at most of what has time: a login that comes finds a thread free.
+            waiter = self._queue.next(_now(), later=not self._later_at_work)
+            if waiter is None:
+                return
+            if waiter.its_turn.done():
+                continue  # its peer has just gone
+            self._at_work += 1
+            self._later_at_work += waiter.visitor.standing is Standing.LATER
+            waiter.its_turn.set_result(None)
+
+    def _turn_away(self, waiters: Iterable[Ticket]) -> None:
+        for waiter in waiters:
+            if isinstance(waiter, _Waiter) and not waiter.its_turn.done():
+                waiter.its_turn.set_exception(
+                    Busy(_CLOSING if self._is_closed else "too many logins at once")
+                )
+
+
+class Turn:
+    """One turn at the threads of a pool.
+
+    It is over when the thread is done, not when the peer has lost patience: or a storm of logins begun and
+    dropped would put as many to work as it likes.
+    """
+
+    def __init__(self, pool: PasswordPool, standing: Standing) -> None:
+        self._pool = pool
+        self._standing = standing
+        self._is_used = False
+
+    async def verify(self, credential: str | None, secret: bytes) -> bool:
+        """Whether `secret` is the credential's. None (no such device): False, for the same price.
+
+        Raises Busy. A credential of other parameters than today's costs its own price until it is rehashed;
+        one of Mosquitto's costs its price and ours: a tenth of a millisecond more with its 101 iterations.
+        """
+        return await self.run(lambda: self._pool.check(credential, secret))
+
+    async def run(self, work: Callable[[], _Answer]) -> _Answer:
+        """Do it in a thread. Raises Busy when there is no memory for a hash."""
+        loop = asyncio.get_running_loop()
+
+        def over(_: Future[_Answer]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+                loop.call_soon_threadsafe(self._pool.finished, self._standing)
+
+        self._is_used = True
+        try:
+            job = self._pool.submit(work)
+        except Busy:
+            self._pool.finished(self._standing)
+            raise
+        answer = asyncio.wrap_future(job)
+        # After the answer: whoever is next sees what became of this one.
+        job.add_done_callback(over)
+        try:
+            return await answer
+        except (VerificationError, HashingError) as error:
+            raise Busy(f"Argon2 failed: {error}") from error
+
+    def end(self) -> None:
+        """Give it back if it was not used."""
+        if not self._is_used:
+            self._is_used = True
+            self._pool.finished(self._standing)
+
+
+class _Waiter(Ticket):
+    """A place in the queue, and what is told when the wait is over."""
+
+    __slots__ = ("its_turn",)
+
+    def __init__(self, visitor: Visitor) -> None:
+        super().__init__(visitor)
+        self.its_turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def has_had_its_turn(self) -> bool:
+        """And was not turned away, nor went before."""
+        future = self.its_turn
+        return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Remembered:
+    """Secrets that were verified once, so that a reconnect costs no second Argon2. In memory only.
+
+    Kept as a BLAKE2b digest under a key of this process alone: a dump of the store is no help, and one of
+    the memory gives no secret of 256 bits away. The digest binds the device's version and its
+    credential, so that nothing outlives a rotation, even one this process has not been told of.
+    """
+
+    def __init__(self) -> None:
+        self._key = os.urandom(64)
+        self._digests: dict[str, bytes] = {}
+
+    def add(self, device: Device, secret: bytes) -> None:
+        """Know that `secret` was verified for the device. It replaces what was known of it."""
+        self._digests[device.device_id] = self._digest(device, secret)
+
+    def matches(self, device: Device | None, secret: bytes) -> bool:
+        """Whether this is the secret that was verified for the device as it is now. A few microseconds.
+
+        A long secret takes longer, so that it is digested for whom nothing is known too: the time must not
+        tell which devices are there.
+        """
+        if device is None:
+            device = _NOBODY
+        given = self._digest(device, secret)
+        return hmac.compare_digest(self._digests.get(device.device_id, b""), given)
+
+    def forget(self, device_id: str) -> None:
+        """The device has changed, or is gone."""
+        self._digests.pop(device_id, None)
+
+    def _digest(self, device: Device, secret: bytes) -> bytes:
+        # The version is a number and the credential's text holds no zero byte: the parts cannot run together.
+        bound = f"{device.version}\0{device.credential}\0".encode()
+        return hashlib.blake2b(bound + secret, key=self._key, digest_size=32).digest()

@@ -1,0 +1,398 @@
+"""The gateway's own tokens (JWT, RFC 7519): they say who a device is, the most it may do, and until when.
+
+Owns the keys that sign in memory, and every reason why a token is not good; `gateway.auth.token_claims` owns
+what stands in it. What stands in a
+token's header decides nothing: it is compared with the few that there may be, and never parsed
+(algorithm confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not know files, sockets or the policy.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import permutations
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.auth.device_lookup import Lookup
+from gateway.auth.token_claims import ACTIONS, PRIOR_KIDS_MAX, NotClaims, claims_of, narrowed_to, read_claims
+from gateway.keys.key_ring import Key, KeyState
+from gateway.keys.secrets import spellings
+from gateway.policy.engine.identity import Device, Grant
+
+TOKEN_BYTES = 32_768
+"""Longest token that is issued, or looked at."""
+CHAIN_MAX = 30 * 86_400
+"""JWT_CHAIN_MAX when nothing else is set, in seconds."""
+_SECRET_KEY_ID = "hs256"  # noqa: S105 - its name in the header, no secret
+_KNOWN_MAX = 4_096
+_KNOWN_BYTES = 4_194_304
+"""Of tokens known to be genuine, in all: what they say takes a few times this in memory."""
+_LOOK = re.compile(rb"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+
+
+class TokenFault(StrEnum):
+    """Why a token is not good, as whoever calls a service is told."""
+
+    INVALID = "invalid_token"
+    EXPIRED = "token_expired"
+    REVOKED = "token_revoked"
+    NOT_ACCEPTED = "not_accepted"
+    """The device is unknown or disabled."""
+
+
+class TokenRefused(Exception):
+    """`why` is for our log and quotes nothing of the token. `device_id`: None unless we signed it."""
+
+    def __init__(self, fault: TokenFault, why: str, device_id: str | None = None) -> None:
+        super().__init__(why)
+        self.fault = fault
+        self.why = why
+        self.device_id = device_id
+
+
+class PermissionsTooLong(Exception):
+    """The permissions do not fit into a token. The text says what to do."""
+
+
+class ChainOver(Exception):
+    """The tokens of this chain have renewed one another for as long as they may. The text says what to do."""
+
+
+def looks_like_token(password: bytes) -> bool:
+    """Whether this has the form of a JWT. It is taken for one then and for nothing else: no Argon2 is run."""
+    return _LOOK.fullmatch(password) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _SigningKey:
+    key_id: str
+    private: Ed25519PrivateKey | bytes = field(repr=False)
+    public: Any = field(repr=False)
+    """Ed25519PublicKey; for HS256 the secret itself."""
+    until: int | None
+    """Unix seconds: from then on it verifies nothing. None: it is the active one."""
+
+
+class SigningKeys:
+    """The keys that sign tokens or still verify them: all of one algorithm, so that none can be mixed up."""
+
+    def __init__(
+        self,
+        algorithm: str,
+        active: _SigningKey,
+        retired: Sequence[_SigningKey],
+        destroyed: frozenset[str] = frozenset(),
+    ) -> None:
+        self.algorithm = algorithm
+        """`alg` (RFC 7518, 3.1; RFC 8037, 3.1)."""
+        self._checker = jwt.get_algorithm_by_name(algorithm)
+        self._active = active
+        self._keys = (active, *retired)
+        self._by_id = {key.key_id: key for key in self._keys}
+        self._destroyed = destroyed
+        self._by_header = {header: key for key in self._keys for header in _headers(algorithm, key.key_id)}
+
+    @classmethod
+    def of_keys(cls, keys: Sequence[Key], now_s: int) -> SigningKeys:
+        """Ed25519 keys as the file has them, without those whose time is over at `now_s` (Unix seconds)."""
+        active = [_ed25519(key) for key in keys if key.state is KeyState.ACTIVE]
+        if len(active) != 1:
+            raise ValueError("there is exactly one active signing key")
+        retired = [_ed25519(key) for key in keys if key.state is KeyState.VERIFY_ONLY]
+        in_time = [key for key in retired if key.until is None or key.until > now_s]
+        destroyed = frozenset(key.key_id for key in keys if key.state is KeyState.DESTROYED)
+        return cls("EdDSA", active[0], in_time, destroyed)
+
+    @classmethod
+    def of_secret(cls, secret: bytes) -> SigningKeys:
+        """HS256 with JWT_SECRET, of at least 32 bytes: tokens of no other algorithm are taken then."""
+        if b"-----BEGIN " in secret:  # PyJWT knows whole ones; a piece of one is none either
+            raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes")
+        if len(secret) < 32:
+            raise ValueError("JWT_SECRET has at least 32 bytes")  # RFC 7518, 3.2
+        try:
+            # What looks like a key of another kind is no secret: its public half may be known to all.
+            for spelling in spellings(secret):
+                jwt.get_algorithm_by_name("HS256").prepare_key(spelling)
+        except jwt.InvalidKeyError:
+            raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes") from None
+        return cls("HS256", _SigningKey(_SECRET_KEY_ID, secret, secret, None), [])
+
+    @property
+    def active_id(self) -> str:
+        """`kid` of new tokens."""
+        return self._active.key_id
+
+    def distrust(self, grant: Grant, now_s: int) -> str:
+        """Why a token of ours is good no more at `now_s` (Unix seconds) for its keys; empty when it is.
+
+        Its own key has to be here still. Those of the tokens it was renewed from may have had their time,
+        but must not have been destroyed: whoever has such a key made up a token, and had it renewed.
+        """
+        key = self._by_id.get(grant.key_id)
+        if key is None or (key.until is not None and now_s >= key.until):
+            return "signed with a key whose time is over"
+        if not self._destroyed.isdisjoint(grant.prior_keys):
+            return "renewed from a token whose key was destroyed"
+        return ""
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys for others to verify with (RFC 7517, 5; RFC 8037, 2). A shared secret has none."""
+        if self.algorithm != "EdDSA":
+            return {"keys": []}
+        return {
+            "keys": [
+                {
+                    "kty": "OKP",
+                    "crv": "Ed25519",
+                    "x": _base64url(key.public.public_bytes_raw()).decode(),
+                    "kid": key.key_id,
+                    "use": "sig",
+                    "alg": self.algorithm,
+                }
+                for key in self._keys
+            ]
+        }
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """The token of these claims, signed with the active key."""
+        return jwt.encode(
+            dict(claims), self._active.private, algorithm=self.algorithm, headers={"kid": self.active_id}
+        )
+
+    def signer(self, header: bytes, signed: bytes, signature: bytes) -> _SigningKey | None:
+        """The key of ours that this header names and that made the signature over `signed`; else None."""
+        key = self._by_header.get(header)
+        if key is None:
+            return None
+        try:
+            made = binascii.a2b_base64(signature.translate(_FROM_URL) + b"=" * (-len(signature) % 4))
+        except binascii.Error:
+            return None
+        # The last character may have bits that mean nothing: a token must have one spelling only, or a
+        # replayed request would pass for another one.
+        if _base64url(made) != signature:
+            return None
+        return key if self._checker.verify(signed, key.public, made) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token: shown once, and kept by nobody but its device."""
+
+    token: str = field(repr=False)
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a genuine token says."""
+
+    device_id: str
+    grant: Grant
+    begins: int
+    size: int
+
+
+class Tokens:
+    """Issues tokens, and says whether one is good now."""
+
+    def __init__(
+        self,
+        keys: SigningKeys,
+        lookup: Lookup,
+        *,
+        now: Callable[[], int],
+        ttl: int,
+        chain_max: int = CHAIN_MAX,
+    ) -> None:
+        """`now` gives Unix milliseconds; `ttl` is the longest life of a token in seconds (JWT_TTL).
+
+        `chain_max` is for how long tokens may renew one another, in seconds (JWT_CHAIN_MAX).
+        """
+        self._keys = keys
+        self._lookup = lookup
+        self._now = now
+        self._ttl = ttl
+        self._chain_max = chain_max
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known_bytes = 0
+
+    @property
+    def keys(self) -> SigningKeys:
+        """The keys in force."""
+        return self._keys
+
+    def use(self, keys: SigningKeys) -> None:
+        """Put other keys in force: a token of a key that is not among them is no token any more."""
+        self._keys = keys
+        self._known.clear()
+        self._known_bytes = 0
+
+    def issue(
+        self,
+        device: Device,
+        permissions: Mapping[str, Sequence[str]],
+        *,
+        ttl: int | None = None,
+        parent: Grant | None = None,
+        narrowed: bool = False,
+    ) -> Issued:
+        """A token for the device, for `ttl` seconds and never for longer than JWT_TTL.
+
+        `permissions` are topic filters by action; they are not judged here. `narrowed`: they are fewer than
+        the device has, so that the token opens sessions of its own on the bus. One that is asked for with a
+        token (`parent`) is issued for no longer than that one was, is of its chain, revoked with it, narrowed
+        as it is, and over when its chain is. Raises PermissionsTooLong, ChainOver, and TokenRefused for a
+        parent whose key is gone.
+        """
+        now = self._now() // 1000
+        life = self._ttl if ttl is None else min(ttl, self._ttl)
+        if parent is not None:
+            # Revoking the parent revokes what was issued since: also where the clock was set back meanwhile.
+            now = max(now, parent.issued_at)
+            life = min(life, self._life_after(parent, device, now))
+        filters = {action: tuple(permissions.get(action, ())) for action in ACTIONS}
+        token_id = str(uuid.uuid4())
+        grant = Grant(
+            token_id=token_id,
+            root=token_id if parent is None else parent.root,
+            epoch=device.token_epoch,
+            issued_at=now,
+            expires_at=now + life,
+            permissions=filters,
+            key_id=self._keys.active_id,
+            prior_keys=() if parent is None else self._keys_before(parent),
+            narrowed=narrowed_to(filters) if narrowed else "" if parent is None else parent.narrowed,
+            root_issued_at=now if parent is None else parent.chain_began,
+        )
+        token = self._keys.sign(claims_of(device, grant))
+        if len(token) > TOKEN_BYTES:
+            raise PermissionsTooLong(
+                f"what {device.device_id} may do does not fit into a token of {TOKEN_BYTES:,} bytes: "
+                "give its roles fewer rules, with wildcards"
+            )
+        return Issued(token, grant)
+
+    def _life_after(self, parent: Grant, device: Device, now: int) -> int:
+        """For how many seconds a token that is issued from this one may be good."""
+        if why := self._keys.distrust(parent, now):
+            raise TokenRefused(TokenFault.INVALID, why, device.device_id)
+        left = parent.chain_began + self._chain_max - now
+        if left <= 0:
+            raise ChainOver(
+                "Tokens were renewed from one another for as long as JWT_CHAIN_MAX allows: log in with the "
+                "secret or the certificate."
+            )
+        # Else a token of a minute would be one of a day for whoever asks.
+        return min(left, parent.expires_at - parent.issued_at)
+
+    def _keys_before(self, parent: Grant) -> tuple[str, ...]:
+        before = dict.fromkeys((*parent.prior_keys, parent.key_id))
+        before.pop(self._keys.active_id, None)
+        if len(before) > PRIOR_KIDS_MAX:
+            raise ChainOver(
+                f"Tokens were renewed from one another over {PRIOR_KIDS_MAX} rotations of the signing key: "
+                "log in with the secret or the certificate."
+            )
+        return tuple(before)
+
+    def verify(self, token: bytes) -> tuple[Device, Grant]:
+        """The device of a token that is good at this moment, and what it grants. Raises TokenRefused.
+
+        A token seen before costs no second signature; time, device and revocations are looked at each time.
+        """
+        known = self._read(token)
+        device_id, grant = known.device_id, known.grant
+        now = self._now() // 1000
+        if why := self._keys.distrust(grant, now):
+            raise TokenRefused(TokenFault.INVALID, why, device_id)
+        if now < known.begins:
+            raise TokenRefused(TokenFault.INVALID, "not valid yet", device_id)
+        if now >= grant.expires_at:
+            raise TokenRefused(TokenFault.EXPIRED, "expired token", device_id)
+        if not self._lookup.available:
+            raise TokenRefused(TokenFault.NOT_ACCEPTED, "store unavailable", device_id)
+        device = self._lookup.get(device_id)
+        if device is None:
+            raise TokenRefused(TokenFault.NOT_ACCEPTED, "unknown device", device_id)
+        if not device.enabled:
+            raise TokenRefused(TokenFault.NOT_ACCEPTED, "disabled device", device_id)
+        if device.has_revoked(grant):
+            raise TokenRefused(TokenFault.REVOKED, "revoked token", device_id)
+        return device, grant
+
+    def _read(self, token: bytes) -> _Known:
+        if len(token) > TOKEN_BYTES:
+            raise TokenRefused(TokenFault.INVALID, f"a token of more than {TOKEN_BYTES:,} bytes")
+        # The digest, so that no token that could still be used lies about in memory.
+        digest = hashlib.sha256(token).digest()
+        known = self._known.get(digest)
+        if known is not None:
+            self._known.move_to_end(digest)
+            return known
+        known = self._check(token)
+        self._known[digest] = known
+        self._known_bytes += known.size
+        while len(self._known) > _KNOWN_MAX or self._known_bytes > _KNOWN_BYTES:
+            self._known_bytes -= self._known.popitem(last=False)[1].size
+        return known
+
+    def _check(self, token: bytes) -> _Known:
+        """What the token says, if it is one of ours.
+
+        Not by `jwt.decode`: it takes 2 ms over 32 KiB before it comes to the signature, which anybody can
+        make it do. Here nothing that is not signed by us is decoded at all.
+        """
+        signed, _, signature = token.rpartition(b".")
+        header, _, payload = signed.partition(b".")
+        key = self._keys.signer(header, signed, signature)
+        if key is None:
+            raise TokenRefused(TokenFault.INVALID, "not signed with a key of ours")
+        try:
+            device_id, grant, begins = read_claims(
+                payload, key_id=key.key_id, shared=self._keys.algorithm == "HS256"
+            )
+        except NotClaims as error:
+            raise TokenRefused(TokenFault.INVALID, str(error)) from None
+        return _Known(device_id, grant, begins, len(token))
+
+
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _headers(algorithm: str, key_id: str) -> Iterator[bytes]:
+    """Every header that a token of this key may have (RFC 7515, 4.1), as it stands in the token.
+
+    Of a key pair it is the one that we write. Tokens of a shared secret may come from other programs: there
+    it is what their libraries write.
+    """
+    alg, kid, typ = f'"alg":"{algorithm}"', f'"kid":"{key_id}"', '"typ":"JWT"'
+    yield _written((alg, kid, typ))
+    if algorithm == "HS256":
+        for members in ((alg,), (alg, typ), (alg, kid), (alg, kid, typ)):
+            for order in permutations(members):
+                yield _written(order)
+
+
+def _written(members: tuple[str, ...]) -> bytes:
+    return _base64url(f"{{{','.join(members)}}}".encode())
+
+
+def _ed25519(key: Key) -> _SigningKey:
+    private = Ed25519PrivateKey.from_private_bytes(key.material)
+    return _SigningKey(key.key_id, private, private.public_key(), key.until)

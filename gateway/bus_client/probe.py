@@ -1,0 +1,127 @@
+"""Asks the bus whether it would serve a device now: for health, before a device finds out.
+
+It does what devices do: connects with a client id of their shape, subscribes, publishes, and hears what it
+said. What the bus says of itself on the way (its longest packet) is noted for those that can't be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+
+from gateway.bus_client.client import TOO_SHORT, Account, BusConnection, BusError, connect
+from gateway.bus_client.reader import Delivery
+from gateway.connection.context import Context
+from gateway.mqtt.errors import PacketTooLarge
+from gateway.mqtt.packets import Subscription
+from gateway.net.connection_registry import Bus
+from gateway.observe.logs import get_logger
+from gateway.policy.engine.policy import CHECKS
+
+_DEADLINE = 1.2
+"""For all of it, in seconds."""
+_ECHO_DEADLINE = 0.5
+"""For the message to come back once the bus has it, in seconds."""
+_FRESH = 1.0
+"""How long an answer is believed, in seconds."""
+_PACKET_MAX = 65_536
+_SILENT = "no answer in time"
+
+_log = get_logger()
+
+
+class BusProbe:
+    """Connects as nobody's device, speaks to itself, and leaves."""
+
+    def __init__(self, bus: Bus, shared: Context, prefix: str) -> None:
+        """`prefix` is that of the service topics, below which no device says or hears anything on the bus."""
+        self._bus = bus
+        self._shared = shared
+        node = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "gateway"
+        # No device id begins with a tilde, so the session is nobody's (promise 4); it has the slash of all.
+        self._shaped, self._plain = f"~gateway/{node}", f"~gateway-{node}"
+        self._topic = f"{prefix}{CHECKS}{node}"
+        self._v5 = shared.bus_speaks_v5
+        self._asked = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def check(self) -> tuple[bool, str]:
+        """Whether the bus serves, and how. Asks at most once a second."""
+        async with self._lock:
+            if asyncio.get_running_loop().time() - self._asked > _FRESH:
+                await self._ask()
+                self._asked = asyncio.get_running_loop().time()
+        return self._bus.reachable, self._bus.detail
+
+    async def keep_asking(self, interval: float) -> None:
+        """Ask every `interval` seconds, for ever, and log what changes."""
+        before: tuple[bool, str] | None = None
+        while True:
+            reachable, detail = found = await self.check()
+            if found != before:
+                before = found
+                if reachable:
+                    _log.info("bus reachable", bus=detail)
+                else:
+                    _log.error("bus unavailable", reason=detail)
+            await asyncio.sleep(interval)
+
+    async def _ask(self) -> None:
+        why = await self._fault(self._shaped)
+        if why == _SILENT and self._v5:
+            # Some that don't speak MQTT 5 wait for more of its CONNECT instead of hanging up.
+            self._v5 = False
+            why = await self._fault(self._shaped)
+        if why is None:
+            self._bus.answered()
+            return
+        self._v5 = self._shared.bus_speaks_v5  # what comes back may be a different bus
+        if why == _SILENT:
+            self._bus.failed(why)
+        elif await self._fault(self._plain) is None:
+            self._bus.failed(
+                f"it serves no client id with a slash, and every device has one ({why}): if it is "
+                "Mosquitto 2.1 with a plugin, set auth_plugin_deny_special_chars false there"
+            )
+        else:
+            self._bus.failed(why)
+
+    async def _fault(self, client_id: str) -> str | None:
+        """What keeps a client of this id from being served."""
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                await self._speak_to_itself(client_id)
+        except TimeoutError:
+            return _SILENT
+        except BusError as error:
+            return str(error)
+        except PacketTooLarge:
+            return TOO_SHORT
+        return None
+
+    async def _speak_to_itself(self, client_id: str) -> None:
+        shared = self._shared
+        said = shared.new_client_id().encode()
+        heard = asyncio.Event()
+
+        def listen(_: BusConnection, message: Delivery) -> None:
+            if message.payload == said:
+                heard.set()
+
+        account = Account(client_id, shared.bus_username, shared.bus_password)
+        connection = await connect(self._bus, account, listen, max_size=_PACKET_MAX, v5=self._v5)
+        try:
+            await connection.subscribe([Subscription(self._topic.encode(), 0)])
+            await connection.publish(self._topic, said, retain=False)
+            try:
+                async with asyncio.timeout(_ECHO_DEADLINE):
+                    await heard.wait()
+            except TimeoutError:
+                raise BusError(
+                    f"it takes what the gateway publishes to {self._topic} and does not deliver it: "
+                    "check its access list"
+                ) from None
+            shared.bus_packet_max = connection.max_size
+        finally:
+            connection.close()

@@ -1,0 +1,97 @@
+"""What is wrong with the files that the settings name, as far as it shows before anything is started."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.config.settings import Settings
+from gateway.pki.key_types import rsa_twin
+from gateway.system.atomic_files import is_closed, who_may
+
+
+def file_problems(settings: Settings) -> list[str]:
+    """All problems with files and folders. What the first start makes is not missed."""
+    return [
+        *_server_certificate(settings),
+        *_authority("TLS_CLIENT_CA_PATH", settings.tls_client_ca_path),
+        *_authority("MQTT_CA_PATH", settings.mqtt_ca_path),
+        *_policy(settings.acl_path),
+        *_writable("GATEWAY_DATA_DIR", settings.gateway_data_dir),
+        *_writable("DATABASE_URL", settings.database_path.parent),
+        *_ours("DATABASE_URL", settings.database_path, os.R_OK | os.W_OK),
+        *_writable("ENCRYPTION_KEY_PATH", settings.encryption_key_path.parent),
+        *_ours("ENCRYPTION_KEY_PATH", settings.encryption_key_path, os.R_OK),
+        *_ours("ENCRYPTION_KEY_PATH", settings.signing_key_path, os.R_OK),
+    ]
+
+
+def _ours(name: str, path: Path, wanted: int) -> Iterator[str]:
+    # A closed folder is told by `_writable`.
+    if not is_closed(path) and path.exists() and not os.access(path, wanted):
+        yield f"{name}: {path} can't be used: {who_may(path, wanted)}."
+
+
+def _server_certificate(settings: Settings) -> Iterator[str]:
+    if settings.tls_enabled:
+        certificate, key = settings.tls_cert_path, settings.tls_key_path
+        yield from _pair(certificate, key)
+        yield from _pair(rsa_twin(certificate), rsa_twin(key))
+
+
+def _pair(certificate: Path, key: Path) -> Iterator[str]:
+    closed = [
+        f"{name}: {path} can't be used: {who_may(path)}."
+        for name, path in (("TLS_CERT_PATH", certificate), ("TLS_KEY_PATH", key))
+        if is_closed(path) or (path.exists() and not os.access(path, os.R_OK))
+    ]
+    if closed:
+        yield from closed
+        return
+    if not (certificate.exists() or key.exists()):
+        return
+    for name, path, other in (("TLS_CERT_PATH", certificate, key), ("TLS_KEY_PATH", key, certificate)):
+        if not path.exists():
+            yield f"{name}: {path} is missing, but {other} is there. Put it back, or take that away too."
+            return
+    try:
+        # An empty passphrase: OpenSSL would ask for one on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        yield (
+            f"TLS_CERT_PATH, TLS_KEY_PATH: {certificate} and {key} cannot be used ({_said(error)}). Both "
+            "must be readable PEM files that belong together, the key without a passphrase."
+        )
+
+
+def _authority(name: str, path: Path | None) -> Iterator[str]:
+    if path is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        said = who_may(path) if isinstance(error, PermissionError) else _said(error)
+        yield f"{name}: {path} cannot be used ({said}). It must be a readable PEM file."
+
+
+def _policy(folder: Path) -> Iterator[str]:
+    if is_closed(folder) or not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        why = f" ({who_may(folder)})" if is_closed(folder) or folder.exists() else ""
+        yield f"ACL_PATH: {folder} is not a readable folder{why}. Without a policy nobody may do anything."
+
+
+def _writable(name: str, folder: Path) -> Iterator[str]:
+    """The folder may be made at the first start: then the nearest one that is there must let us."""
+    there = folder
+    while (is_closed(there) or not there.exists()) and there != there.parent:
+        there = there.parent
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        yield f"{name}: nothing can be written in {there}: {who_may(there, os.R_OK | os.W_OK)}."
+    elif not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield f"{name}: nothing can be written in {there}. Make it a folder of the user who runs the gateway."
+
+
+def _said(error: Exception) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,360 @@
+"""What each device holds on the bus: retained topics, sessions that outlive their connection, their filters.
+
+The bus keeps these whoever comes back, so they are counted per device and over restarts, each as a hash of
+64 bits. At the bound a new one is refused. Must not know a clock, nor the store: `take` says what to save.
+
+Nothing is counted too low: where the order of two connections of one session can't be known, what either of
+them may have left on the bus stays counted. What nobody tells the gateway (a retained message that expired or
+was cleared by somebody else, a session that the bus gave up) stays counted too, until the device clears it,
+comes back, or an administrator has it forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import Protocol
+
+from gateway.connection.hash_set import Keys, key_of
+
+FOREVER = 0xFFFF_FFFF
+"""A Session Expiry Interval that never ends (MQTT 5, 3.1.2.11.2); any session of 3.1.1 that is not clean."""
+_SURELY = 60
+"""Seconds after its expiry in which the bus may still have a session: it looks only now and then."""
+
+
+class Kind(StrEnum):
+    """What a device holds."""
+
+    RETAINED = "retained"
+    SESSION = "session"
+    SUBSCRIPTION = "subscription"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is saved: the retained topics of a device, or one of its sessions."""
+
+    device_id: str
+    kind: Kind
+    key: int
+    """Of the session's client id; 0 for retained topics."""
+    lifetime: int
+    """Seconds that the session outlives its connection."""
+    since: int
+    """Unix seconds: when its connection ended. 0: it had not."""
+    keys: bytes
+    """The hashes of the topics or filters, eight bytes each, little-endian."""
+    gone: bool = False
+    """It is held no more."""
+
+
+class Publisher(Protocol):
+    """A connection that lets retained messages pass on topics it knows to be counted."""
+
+    def uncount(self, topic: bytes | None) -> None:
+        """This topic is counted no more; None for all topics."""
+
+
+class KeptSession:
+    """A session on the bus that outlives, or may outlive, its connections."""
+
+    __slots__ = ("filters", "lifetime", "saved", "since", "users")
+
+    def __init__(self, lifetime: int = 0, since: int = 0, filters: bytes = b"") -> None:
+        self.lifetime = lifetime
+        self.since = since
+        self.filters = Keys(filters)
+        self.saved = False
+        """Whether there may be a row of it."""
+        self.users: set[Holder] = set()
+        """Its connections: one, but for a moment while another takes it over."""
+
+    def is_over(self, now: int) -> bool:
+        """Whether the bus has surely dropped it. `now` in Unix seconds."""
+        return not self.users and self.lifetime < FOREVER and now > self.since + self.lifetime + _SURELY
+
+
+class Holding:
+    """What one device holds."""
+
+    __slots__ = ("_changed", "device_id", "publishers", "retained", "sessions")
+
+    def __init__(self, device_id: str, changed: dict[tuple[str, int | None], Holding]) -> None:
+        self.device_id = device_id
+        self.retained = Keys()
+        self.sessions: dict[int, KeptSession] = {}
+        self.publishers: set[Publisher] = set()
+        """Connections that have counted a topic here."""
+        self._changed = changed
+
+    def changed(self, session: int | None = None) -> None:
+        """Have it saved: this session, or the retained topics."""
+        self._changed[self.device_id, session] = self
+
+    def retain(self, topic: bytes, most: int) -> bool:
+        """Whether a retained message may stand on this topic. It counts if it may."""
+        key = key_of(topic)
+        if key not in self.retained:
+            if len(self.retained) >= most:
+                return False
+            self.retained.add(key)
+            self.changed()
+        return True
+
+    def clear(self, topic: bytes) -> int:
+        """Nothing stands on this topic any more. The answer is how many connections had to be told."""
+        if not self.retained.discard(key_of(topic)):
+            return 0
+        self.changed()
+        for publisher in self.publishers:
+            publisher.uncount(topic)
+        return len(self.publishers)
+
+    def room_for_session(self, most: int, now: int) -> bool:
+        """Whether there is a place left, once those that are over have given up theirs."""
+        if len(self.sessions) >= most:
+            for key in [key for key, kept in self.sessions.items() if kept.is_over(now)]:
+                self.drop_session(key)
+        return len(self.sessions) < most
+
+    def new_session(self, key: int) -> KeptSession:
+        """One takes its place."""
+        kept = self.sessions[key] = KeptSession()
+        # There was one of the same client id, whose row is still there.
+        kept.saved = (self.device_id, key) in self._changed
+        return kept
+
+    def drop_session(self, key: int) -> None:
+        """The bus has it no more."""
+        kept = self.sessions.pop(key, None)
+        if kept is not None and kept.saved:
+            self.changed(key)
+        elif kept is not None:
+            # Else whoever makes sessions and ends them faster than they are saved would fill the memory.
+            self._changed.pop((self.device_id, key), None)
+
+    def forget(self) -> None:
+        """Count from nothing, but for the sessions that are connected: those are there."""
+        self.retained = Keys()
+        self.changed()
+        for publisher in self.publishers:
+            publisher.uncount(None)
+        for key in [key for key, kept in self.sessions.items() if not kept.users]:
+            self.drop_session(key)
+
+    def saved_form(self, session: int | None) -> Held:
+        """The retained topics or a session, as they are saved."""
+        if session is None:
+            keys = self.retained.to_bytes()
+            return Held(self.device_id, Kind.RETAINED, 0, 0, 0, keys, gone=not keys)
+        kept = self.sessions.get(session)
+        if kept is None:
+            return Held(self.device_id, Kind.SESSION, session, 0, 0, b"", gone=True)
+        kept.saved = True
+        since = 0 if kept.users else kept.since
+        return Held(self.device_id, Kind.SESSION, session, kept.lifetime, since, kept.filters.to_bytes())
+
+
+class Holdings:
+    """What all devices hold. One for a process."""
+
+    __slots__ = ("_changed", "_devices")
+
+    def __init__(self) -> None:
+        self._devices: dict[str, Holding] = {}
+        self._changed: dict[tuple[str, int | None], Holding] = {}
+
+    def find(self, device_id: str) -> Holding | None:
+        """What a device holds; None for nothing."""
+        return self._devices.get(device_id)
+
+    def of(self, device_id: str) -> Holding:
+        """What a device holds, to add to it."""
+        holding = self._devices.get(device_id)
+        if holding is None:
+            holding = self._devices[device_id] = Holding(device_id, self._changed)
+        return holding
+
+    def load(self, saved: list[Held], now: int) -> None:
+        """Go on from what was saved. `now` in Unix seconds."""
+        for one in saved:
+            holding = self.of(one.device_id)
+            if one.kind is Kind.RETAINED:
+                holding.retained = Keys(one.keys)
+                continue
+            # Of a connection that did not live to tell its end: it ended before now.
+            kept = KeptSession(one.lifetime, one.since or now, one.keys)
+            kept.saved = True
+            holding.sessions[one.key] = kept
+            if kept.is_over(now):
+                holding.drop_session(one.key)
+            elif not one.since:
+                holding.changed(one.key)
+
+    def take(self, most: int) -> list[Held]:
+        """What is to be saved, those that waited longest first."""
+        keys = list(islice(self._changed, most))
+        return [self._changed.pop(key).saved_form(key[1]) for key in keys]
+
+    def put_back(self, unsaved: list[Held]) -> None:
+        """These could not be saved."""
+        for one in unsaved:
+            if holding := self._devices.get(one.device_id):
+                holding.changed(one.key if one.kind is Kind.SESSION else None)
+
+    def forget(self, device_id: str) -> None:
+        """An administrator says that the bus has it no more."""
+        if holding := self._devices.get(device_id):
+            holding.forget()
+
+    def drop(self, device_id: str) -> None:
+        """The device was removed, and its connections have ended."""
+        self.forget(device_id)
+        self._devices.pop(device_id, None)
+        for key in [key for key in self._changed if key[0] == device_id]:
+            del self._changed[key]
+
+
+class Holder:
+    """What one connection adds to what its device holds."""
+
+    __slots__ = ("_certain", "_device_id", "_established", "_holdings", "_kept", "_key", "_new", "lifetime")
+
+    def __init__(self, holdings: Holdings, device_id: str) -> None:
+        self._holdings = holdings
+        self._device_id = device_id
+        self.lifetime = 0
+        """Seconds that the session outlives this connection."""
+        self._key = 0
+        self._kept: KeptSession | None = None
+        self._new = False
+        self._established = False
+        self._certain = False
+        """Whether it is this connection that the bus had last, so that what it says of the session is so."""
+
+    # The session
+
+    def claim(self, client_id: bytes, lifetime: int, most: int, now: int) -> bool:
+        """Take a place for the session of this CONNECT if it outlives the connection; False: there is none.
+
+        `client_id` as the bus knows it.
+        """
+        holding = self._holdings.find(self._device_id)
+        if not lifetime and (holding is None or not holding.sessions):
+            return True
+        key = key_of(client_id)
+        kept = holding.sessions.get(key) if holding else None
+        if kept is None:
+            if not lifetime:
+                return True
+            holding = self._holdings.of(self._device_id)
+            if not holding.room_for_session(most, now):
+                return False
+            kept = holding.new_session(key)
+            self._new = True
+        # Two that open at once: which of them the bus takes for the later one can't be known.
+        self._certain = all(other._established for other in kept.users if other.lifetime)  # noqa: SLF001
+        if lifetime:
+            for other in kept.users:
+                other._certain = False  # noqa: SLF001
+            kept.lifetime = max(kept.lifetime, lifetime)
+            self._holdings.of(self._device_id).changed(key)
+        kept.users.add(self)
+        self._key, self._kept, self.lifetime = key, kept, lifetime
+        return True
+
+    def established(self, *, session_present: bool, lifetime: int | None) -> None:
+        """The bus took the session; `lifetime` if it gave it one of its own (MQTT 5, 3.2.2.3.2)."""
+        kept = self._kept
+        if kept is None:
+            return
+        self._established = True
+        if lifetime is not None:
+            self.lifetime = lifetime
+            kept.lifetime = max(kept.lifetime, lifetime)
+        if self._certain and not session_present and kept.filters:
+            kept.filters = Keys()
+            self._changed(kept)
+
+    def refused(self) -> None:
+        """The bus never took the session: it has what it had before."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            return
+        kept.users.discard(self)
+        if self._new and not kept.users:
+            self._drop(kept)
+
+    def end(self, now: int) -> None:
+        """The connection is over. `now` in Unix seconds."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            return
+        kept.users.discard(self)
+        surely = self._certain and self._established
+        if surely and not self.lifetime:
+            self._drop(kept)
+            return
+        kept.lifetime = self.lifetime if surely else max(kept.lifetime, self.lifetime)
+        kept.since = now
+        self._changed(kept)
+
+    def _drop(self, kept: KeptSession) -> None:
+        if holding := self._still(kept):
+            holding.drop_session(self._key)
+
+    def _changed(self, kept: KeptSession) -> None:
+        if holding := self._still(kept):
+            holding.changed(self._key)
+
+    def _still(self, kept: KeptSession) -> Holding | None:
+        """The holding, if it has this session, and not another of the same client id."""
+        holding = self._holdings.find(self._device_id)
+        return holding if holding and holding.sessions.get(self._key) is kept else None
+
+    # Its filters
+
+    def subscribe(self, topic_filter: bytes, most: int) -> bool:
+        """Whether the session may have this filter. It counts if it may."""
+        kept = self._kept
+        if kept is None:
+            return True
+        key = key_of(topic_filter)
+        if key not in kept.filters:
+            if len(kept.filters) >= most:
+                return False
+            kept.filters.add(key)
+            self._changed(kept)
+        return True
+
+    def unsubscribe(self, topic_filter: bytes) -> None:
+        """The session has this filter no more."""
+        kept = self._kept
+        if kept is not None and kept.filters.discard(key_of(topic_filter)):
+            self._changed(kept)
+
+    # Retained topics
+
+    def retain(self, topic: bytes, most: int, publisher: Publisher | None = None) -> bool:
+        """Whether a retained message may stand on this topic. It counts if it may.
+
+        `publisher` hears when it counts no more.
+        """
+        holding = self._holdings.of(self._device_id)
+        if not holding.retain(topic, most):
+            return False
+        if publisher is not None:
+            holding.publishers.add(publisher)
+        return True
+
+    def clear(self, topic: bytes) -> int:
+        """Nothing stands on this topic any more. The answer is how many connections had to be told."""
+        holding = self._holdings.find(self._device_id)
+        return holding.clear(topic) if holding else 0
+
+    def part(self, publisher: Publisher) -> None:
+        """This publisher is over."""
+        if holding := self._holdings.find(self._device_id):
+            holding.publishers.discard(publisher)

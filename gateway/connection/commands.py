@@ -1,0 +1,113 @@
+"""What is to be done with a connection: `DeviceConnection.receive` answers it, `gateway.net` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from gateway.policy.engine.services import Service
+
+
+class SendToBus(msgspec.Struct, gc=False):
+    """Write these bytes to the bus."""
+
+    data: bytes
+
+
+class SendToDevice(msgspec.Struct, gc=False):
+    """Write these bytes to the device."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Authenticate:
+    """Find out whose credentials these are. Nothing is read from the device meanwhile."""
+
+    username: bytes | None
+    password: bytes | None = field(repr=False)
+    token: bytes | None = field(default=None, repr=False)
+    """The Authentication Data of the method `gateway-jwt` (MQTT 5, 3.1.2.11.10)."""
+
+
+@dataclass(slots=True)
+class Reauthenticate:
+    """Find out whether this token is good and of the same device: an AUTH asked for it (MQTT 5, 4.12.1)."""
+
+    token: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Call:
+    """Have a service answer this request of the device."""
+
+    service: Service
+    payload: bytes = field(repr=False)
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    """Correlation Data, to be given back with the answer."""
+
+
+@dataclass(slots=True)
+class OpenBus:
+    """Open the connection to the bus and write this CONNECT."""
+
+    connect: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Established:
+    """The bus took the session: the device is there."""
+
+
+@dataclass(slots=True)
+class PauseDevice:
+    """Read nothing from the device until the next Tick: it is over its rate."""
+
+
+@dataclass(slots=True)
+class PauseBus:
+    """Read nothing from the bus until the next Tick: what comes from there costs too much."""
+
+
+@dataclass(slots=True)
+class AwaitTurn:
+    """Read nothing until a `Turn`, and give that when others had theirs: more is here to be looked at."""
+
+
+@dataclass(slots=True)
+class Report:
+    """Tell the admins: becomes an audit event. Topics are the device's own words and may hold anything."""
+
+    kind: str
+    outcome: str
+    reason: str
+    action: str = ""
+    topic: str = ""
+    rule: str = ""
+    count: int = 1
+    """How many times it happened since it was last reported."""
+
+
+@dataclass(slots=True)
+class Close:
+    """Close both connections when what was written is out. `why` is for the log."""
+
+    why: str
+
+
+Command = (
+    SendToBus
+    | SendToDevice
+    | Authenticate
+    | Reauthenticate
+    | Call
+    | OpenBus
+    | Established
+    | PauseDevice
+    | PauseBus
+    | AwaitTurn
+    | Report
+    | Close
+)

@@ -1,0 +1,304 @@
+"""From a device's CONNECT to the bus's CONNACK: what of it is ours to check and to change.
+
+Owns the client id's namespace, the will's rights and seal, and the properties that are an agreement
+between device and gateway only. Must not know how anybody is authenticated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gateway.connection.authorizer import Authorizer
+from gateway.connection.bus_holdings import FOREVER, Holder, Kind
+from gateway.connection.commands import Report
+from gateway.connection.context import Context
+from gateway.connection.refusal_reports import Reports
+from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
+from gateway.keys.sealed_size import announced
+from gateway.mqtt.encode import encode_connack
+from gateway.mqtt.errors import MqttError
+from gateway.mqtt.packets import Connack, Connect, Version, Will
+from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
+from gateway.mqtt.reasons import Reason, ReturnCode, return_code
+from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.rules import OnDeniedWill
+
+TOKEN_METHOD = b"gateway-jwt"
+"""The Authentication Method whose data is a token of ours (MQTT 5, 4.12)."""
+_STRING_MAX = 65_535
+_BESIDE_REASON = 13
+"""What a PUBACK, PUBREC or DISCONNECT holds beside its Reason String at the most, in bytes."""
+
+# Towards the bus these would be promises of ours: it is asked for no topic alias, and a packet limit
+# is judged by what the device sees, not by the sealed message. Maximum Packet Size is kept by
+# `gateway.connection.downstream`. The token is nothing that the bus should see.
+_NOT_FOR_THE_BUS = frozenset(
+    {
+        PropertyId.TOPIC_ALIAS_MAXIMUM,
+        PropertyId.MAXIMUM_PACKET_SIZE,
+        PropertyId.AUTHENTICATION_METHOD,
+        PropertyId.AUTHENTICATION_DATA,
+    }
+)
+
+
+class ConnectRefused(MqttError):
+    """The CONNECT gets a CONNACK with this reason; `report` says more to the admins."""
+
+    def __init__(self, message: str, reason: Reason, report: Report | None = None) -> None:
+        super().__init__(message, reason)
+        self.report = report
+
+
+def stranger(error: MqttError) -> Report:
+    """What the admins are told of a CONNECT that is refused for what it is, whoever sent it."""
+    return Report("login", "refused", str(error))
+
+
+TLS_HELLO = b"\x16\x03"
+"""How a TLS client begins; as the header of a CONNECT it would be none that anybody takes."""
+# By the first byte alone: no more is waited for, and what is told may not depend on how the bytes were cut.
+_OTHER_PROTOCOLS = {
+    TLS_HELLO[0]: "TLS",
+    **dict.fromkeys(b"GHOD", "HTTP"),
+    ord("P"): "HTTP or the PROXY protocol",
+    ord("\r"): "the PROXY protocol",
+    ord("S"): "SSH",
+}
+
+
+def not_mqtt(data: bytes | bytearray) -> str:
+    """What is wrong with a connection that does not begin with a CONNECT."""
+    spoken = _OTHER_PROTOCOLS.get(data[0])
+    return "the first packet is not a CONNECT" + (f"; perhaps it is {spoken}" if spoken else "")
+
+
+@dataclass(slots=True)
+class Terms:
+    """What a CONNECT settled for its connection."""
+
+    version: Version
+    keep_alive: int
+    """Seconds; 0 for none."""
+    device_max_size: int
+    """Longest packet the device takes, in bytes."""
+    explain: bool
+    """Whether the device wants Reason Strings."""
+    assigned: bytes | None
+    """The client id the gateway gave, without the prefix."""
+    will: WillTerms | None
+    """What the bus was given for later."""
+    enhanced: bool
+    """Whether it is the CONNECT's Authentication Method that authenticates: `gateway-jwt`."""
+    mqtt31: bool
+    """Whether it is MQTT 3.1, which has most of the rules of 3.1.1."""
+
+    @property
+    def delivered_max_size(self) -> int:
+        """Longest packet of the bus that is passed on, in bytes: Mosquitto does not count the first byte."""
+        return self.device_max_size + 1
+
+    def explanation(self, text: str) -> str:
+        """`text` as a Reason String for the device; empty if it wants none or has no room for it.
+
+        A reason must not make a packet too long for its receiver [MQTT-3.4.2-2, MQTT-3.14.2-3].
+        """
+        wanted = self.explain and len(text.encode()) + _BESIDE_REASON <= self.device_max_size
+        return text if wanted else ""
+
+
+def check_connect(connect: Connect, context: Context) -> None:
+    """What is refused whoever it is. Raises ConnectRefused."""
+    method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
+    if method and method != TOKEN_METHOD:  # an empty one is none, as on Mosquitto
+        raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
+    if not connect.client_id and connect.is_mqtt31:
+        raise ConnectRefused("MQTT 3.1 knows no empty client id", Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
+        # [MQTT-3.1.3-8] of 3.1.1
+        raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    if connect.version is Version.V5 and not context.bus_speaks_v5:
+        raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
+
+
+def token_of(connect: Connect, terms: Terms) -> bytes | None:
+    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it."""
+    return (find(connect.properties, PropertyId.AUTHENTICATION_DATA) or b"") if terms.enhanced else None
+
+
+def terms_of(connect: Connect, context: Context) -> Terms:
+    """What the CONNECT settles; gives a client id to a device that brought none."""
+    properties = connect.properties
+    return Terms(
+        version=connect.version,
+        keep_alive=connect.keep_alive,
+        device_max_size=find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE),
+        explain=find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0,
+        assigned=None if connect.client_id else context.new_client_id().encode(),
+        will=None,
+        enhanced=bool(find(properties, PropertyId.AUTHENTICATION_METHOD)),
+        mqtt31=connect.is_mqtt31,
+    )
+
+
+def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Terms) -> Identity:
+    """The identity of the connection, whose rules `{client}` fills in."""
+    client_id = (terms.assigned or connect.client_id).decode()
+    return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
+
+
+def bus_connect(
+    connect: Connect, terms: Terms, identity: Identity, context: Context
+) -> tuple[Connect, list[Report]]:
+    """The CONNECT for the bus, and what the admins are told of it. Raises MqttError.
+
+    It is the device's own but for names, seal and secrets, and a will that is refused and dropped.
+    """
+    # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
+    client_id = f"{identity.namespace}/{identity.client_id}".encode()
+    if len(client_id) > _STRING_MAX:
+        raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    will = connect.will
+    reports: list[Report] = []
+    if will is not None:
+        will_terms = terms_of_will(will, context.policy)
+        try:
+            will = _checked_will(will, will_terms, identity, context)
+            terms.will = will_terms
+        except _WillDropped as dropped:
+            will = None
+            reports.append(dropped.report)
+    packet = replace(
+        connect,
+        client_id=client_id,
+        will=will,
+        username=context.bus_username,
+        password=context.bus_password,
+        properties=[prop for prop in connect.properties if prop.identifier not in _NOT_FOR_THE_BUS],
+    )
+    return packet, reports
+
+
+class _WillDropped(Exception):
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+
+def _checked_will(will: Will, terms: WillTerms, identity: Identity, context: Context) -> Will:
+    decision = terms.decide(Authorizer(context, identity, Reports()), context.policy)
+    if not decision.allowed:
+        drop = context.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP
+        words = f"{decision.reason} The connection goes on without its will." if drop else decision.reason
+        report = Report("will", "refused", words, "publish", terms.topic, decision.place)
+        if drop:
+            raise _WillDropped(report)
+        raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
+    sealed = sealed_will(will, terms, identity, context)
+    if isinstance(sealed, Will):
+        return sealed
+    reason, why = sealed
+    raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
+
+
+def check_sealed_will(size: int, terms: Terms, context: Context) -> None:
+    """Refuse a CONNECT of `size` bytes if its sealed will makes it too long for the bus. ConnectRefused."""
+    will = terms.will
+    if will is not None and will.sealed and size > context.bus_packet_max:
+        most = f"the bus takes packets of {context.bus_packet_max:,} at most (its max_packet_size)"
+        why = f"With its will sealed the CONNECT has {size:,} bytes, and {most}."
+        report = Report("will", "refused", why, "publish", will.topic)
+        raise ConnectRefused(why, Reason.PACKET_TOO_LARGE, report)
+
+
+NO_ROOM_RETAINED = "The device has retained messages on as many topics as it may."
+_NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
+
+
+def claim(connect: Connect, identity: Identity, context: Context) -> Holder:
+    """What this connection adds to what its device holds on the bus, of which `connect` is the CONNECT.
+
+    Raises ConnectRefused when there is no place for the session, or for the message of a will.
+    """
+    holder, limits = Holder(context.holdings, identity.device_id), context.policy.limits
+    now = context.now() // 1_000
+    if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):
+        context.counters.holdings_refused[Kind.SESSION] += 1
+        report = Report("session", "refused", _NO_ROOM_SESSION)
+        raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
+    will = connect.will
+    # An empty one takes no place, and gives none back: it may never be published.
+    if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
+        holder.refused()
+        context.counters.holdings_refused[Kind.RETAINED] += 1
+        report = Report("will", "refused", NO_ROOM_RETAINED, "publish", will.topic.decode())
+        raise ConnectRefused(NO_ROOM_RETAINED, Reason.QUOTA_EXCEEDED, report)
+    return holder
+
+
+def session_lifetime(connect: Connect) -> int:
+    """For how many seconds the session is to outlive its connection (MQTT 5, 3.1.2.11.2; 3.1.1, 3.1.2.4)."""
+    if connect.version is Version.V311:
+        return 0 if connect.clean_start else FOREVER
+    return find_number(connect.properties, PropertyId.SESSION_EXPIRY_INTERVAL, 0)
+
+
+METHOD_PROPERTY = Property(
+    PropertyId.AUTHENTICATION_METHOD,
+    TOKEN_METHOD,
+    string_property(PropertyId.AUTHENTICATION_METHOD, TOKEN_METHOD.decode()),
+)
+_BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_KEEP_ALIVE})
+
+
+def connack_for(raw: bytes, connack: Connack, terms: Terms, *, seals_for: str = "") -> bytes:
+    """The bus's CONNACK as it came, but for a client id that we gave, our method, and room to seal.
+
+    `seals_for` is the device, if it may publish what is sealed.
+    """
+    bus_max = find(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE) if seals_for else None
+    if terms.version is Version.V311 or not (terms.assigned or terms.enhanced or bus_max):
+        return raw
+    properties = connack.properties
+    if bus_max:  # MQTT 5, 3.2.2.3.6
+        identifier = PropertyId.MAXIMUM_PACKET_SIZE
+        least = announced(int.from_bytes(bus_max, "big"), seals_for).to_bytes(4, "big")
+        lowered = Property(identifier, least, bytes((identifier,)) + least)
+        properties = [lowered if prop.identifier == identifier else prop for prop in properties]
+    if terms.assigned is not None:  # MQTT 5, 3.2.2.3.7
+        assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER
+        ours = Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode()))
+        kept = [prop for prop in properties if prop.identifier != assigned]
+        # Where Mosquitto puts it.
+        at = sum(prop.identifier in _BEFORE_ASSIGNED for prop in kept)
+        properties = [*kept[:at], ours, *kept[at:]]
+    if terms.enhanced:  # [MQTT-4.12.0-5]
+        properties = [*properties, METHOD_PROPERTY]
+    return encode_connack(replace(connack, properties=properties), terms.version)
+
+
+# What a refusal of the bus means for the device. Who may not enter the bus is the gateway, with the
+# credentials of its own: that is an outage, and no fault of the device.
+_OURS = frozenset({Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reason.BAD_AUTHENTICATION_METHOD})
+_OURS_311 = frozenset({ReturnCode.BAD_USER_NAME_OR_PASSWORD, ReturnCode.NOT_AUTHORIZED})
+
+
+def refusal_of_bus(code: int, version: Version, *, for_its_will: bool = False) -> tuple[int, str]:
+    """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`.
+
+    `for_its_will`: the CONNECT has one, and the bus has taken the gateway's credentials before. In 3.1.1 it
+    has one code for these and for a will that is too long.
+    """
+    v5 = version is Version.V5
+    if for_its_will and not v5 and code == ReturnCode.NOT_AUTHORIZED:
+        return code, "the bus refused the will: it is longer than the bus's message_size_limit, most likely"
+    if code in (_OURS if v5 else _OURS_311):
+        unavailable = Reason.SERVER_UNAVAILABLE
+        return (
+            unavailable if v5 else return_code(unavailable),
+            "the bus refuses the gateway's own credentials: check MQTT_USERNAME and MQTT_PASSWORD",
+        )
+    if v5 and code in {ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION, Reason.UNSUPPORTED_PROTOCOL_VERSION}:
+        return Reason.UNSUPPORTED_PROTOCOL_VERSION, "the bus speaks MQTT 3.1.1 only"
+    return code, f"the bus refused the connection with code {code:#04x}"

@@ -1,0 +1,55 @@
+"""What all connections of a process share: the policy in force, the keys, the clock, the counters.
+
+The composition root makes one and replaces `policy`; a DeviceConnection only reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Never
+
+from gateway.connection.bus_holdings import Holdings
+from gateway.connection.counters import Counters
+from gateway.connection.work_budgets import Budgets
+from gateway.keys.key_ring import KeyRing
+from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.policy import Policy
+from gateway.policy.engine.rules import OnDeniedWill
+from gateway.policy.engine.usage_recorder import UsageRecorder
+
+NONE: frozenset[Never] = frozenset()
+"""The empty set of every connection that has nothing to remember: each of its own would take 216 bytes."""
+
+
+class OnDeny(StrEnum):
+    """What a 3.1.1 device sees of a denied PUBLISH (QoS 1 and 2): that version has no code for it."""
+
+    DROP = "drop"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(slots=True)
+class Context:
+    """One for all device connections."""
+
+    policy: Policy
+    ring: KeyRing
+    now: Callable[[], int]
+    """Unix milliseconds."""
+    new_client_id: Callable[[], str]
+    """A client id that nobody has."""
+    counters: Counters = field(default_factory=Counters)
+    recorder: UsageRecorder = field(default_factory=UsageRecorder)
+    budgets: Budgets = field(default_factory=Budgets)
+    holdings: Holdings = field(default_factory=Holdings)
+    on_deny: OnDeny = OnDeny.DROP
+    on_denied_will: OnDeniedWill = OnDeniedWill.REFUSE
+    bus_username: bytes | None = None
+    bus_password: bytes | None = field(default=None, repr=False)
+    bus_speaks_v5: bool = True
+    bus_packet_max: int = ANY_SIZE
+    """Longest packet that the bus takes, in bytes, as it said last."""
+    bus_trusts_us: bool = False
+    """Whether the bus has taken the gateway's credentials since it started."""

@@ -1,0 +1,67 @@
+"""What the data path counts: plain integers, read when somebody asks (`gateway.observe.metrics`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+from gateway.connection.bus_holdings import Kind
+from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.services import Service
+
+
+def _counter(help_text: str) -> int:
+    return field(default=0, metadata={"help": help_text})
+
+
+@dataclass(slots=True)
+class Counters:
+    """Everything counted since this process started. Each field is a metric `gateway_<field>_total`."""
+
+    connections_opened: int = _counter("Device connections established, bus connection included.")
+    messages_from_devices: int = _counter("PUBLISH packets received from devices.")
+    messages_to_devices: int = _counter("PUBLISH packets from the bus for devices.")
+    bytes_from_devices: int = _counter("MQTT bytes received from devices.")
+    bytes_to_devices: int = _counter("MQTT bytes received from the bus for devices.")
+    publishes_denied: int = _counter("PUBLISH packets from devices that the policy denied.")
+    subscriptions_denied: int = _counter("Topic filters of SUBSCRIBE packets that the policy denied.")
+    deliveries_denied: int = _counter("Messages from the bus not delivered because the policy denied them.")
+    deliveries_too_large: int = _counter("Messages from the bus not delivered because of their size.")
+    sealed: int = _counter("Payloads sealed on the way to the bus.")
+    opened: int = _counter("Sealed payloads opened for a device.")
+    open_failed: int = _counter("Sealed payloads dropped because they failed authentication.")
+    empty_unsealed_dropped: int = _counter(
+        "Empty messages on sensitive topics not delivered because they were neither sealed nor retained."
+    )
+    rewrapped_dropped: int = _counter("Messages sealed again under another key that were not heard twice.")
+    protocol_errors: int = _counter("Connections closed for a malformed packet or a protocol error.")
+    logins_verified: int = _counter("Logins whose secret was checked by Argon2id.")
+    logins_remembered: int = _counter("Logins recognised without Argon2id.")
+    logins_refused: int = _counter("Logins refused.")
+    bus_connect_failures: int = _counter("Connections to the bus that failed or were refused.")
+    policy_reloads: int = _counter("Policies put in force after a change.")
+    policy_errors: int = _counter("Changed policies refused for their errors; the old one stays in force.")
+    audit_suppressed: int = _counter("Audit events that got no log line because there were too many.")
+    refusals_not_kept: int = _counter("Refusals that `gateway-admin acl why` can't explain by their id.")
+    tokens_issued: int = _counter("Tokens issued to devices.")
+    service_requests: Counter[Service] = field(
+        default_factory=Counter,
+        metadata={"help": "Requests to the service topics.", "labels": ("service",)},
+    )
+    service_refusals: Counter[tuple[Enum, Enum]] = field(
+        default_factory=Counter,
+        metadata={"help": "Requests to the service topics not granted.", "labels": ("service", "error")},
+    )
+    connections_refused: Counter[Reason] = field(
+        default_factory=Counter,
+        metadata={"help": "Device connections refused.", "labels": ("reason",)},
+    )
+    holdings_refused: Counter[Kind] = field(
+        default_factory=Counter,
+        metadata={"help": "What devices were refused for they hold as much on the bus.", "labels": ("kind",)},
+    )
+    audit_events: Counter[tuple[Enum, Enum]] = field(
+        default_factory=Counter,
+        metadata={"help": "Audit events.", "labels": ("kind", "outcome")},
+    )

@@ -1,0 +1,251 @@
+"""From the bus to the device: judged once more for the receiver, and opened for whom it may be.
+
+A subscription that was allowed once proves nothing: retained messages, old subscriptions of a
+persistent session, deny rules inside an allowed wildcard, rules that changed since. What may not be
+delivered is swallowed, and acknowledged to the bus in the device's stead (CVE-2021-34434). An envelope
+for a receiver that may not open it is written anew unless it already is as we write it.
+"""
+
+from __future__ import annotations
+
+from gateway.connection.authorizer import Authorizer
+from gateway.connection.commands import Report
+from gateway.connection.connect import Terms
+from gateway.connection.context import NONE, Context
+from gateway.connection.refusal_reports import Reports
+from gateway.connection.relay import Relay, check_first_byte, rebuilt
+from gateway.connection.subscriptions import Subscriptions
+from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
+from gateway.connection.work_budgets import SEALED, Meter
+from gateway.keys.envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
+from gateway.mqtt.acknowledgement_order import Ledger
+from gateway.mqtt.decode import decode_packet_id, decode_publish
+from gateway.mqtt.encode import encode_ack
+from gateway.mqtt.errors import LimitExceeded, ProtocolError
+from gateway.mqtt.packets import PacketType, Publish, Version
+from gateway.mqtt.properties import PropertyId, find
+from gateway.policy.engine.policy import CHECKS, RESERVED, Action, Decision
+
+_ENVELOPE_ROOM = 2
+"""A sealed packet is at most this many times as long as the plain one (base64 and the JSON round it)."""
+_HEADER_MAX = 5 + 2 + 65_535 + 2
+"""Where the packet identifier of a PUBLISH ends at the latest, in bytes."""
+
+
+class Downstream(Relay):
+    """The relay from the bus to the device."""
+
+    __slots__ = (
+        "_authorizer",
+        "_context",
+        "_reports",
+        "_subscriptions",
+        "_swallowed",
+        "last_ping",
+        "own_pings",
+        "pings",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        terms: Terms,
+        *,
+        authorizer: Authorizer,
+        subscriptions: Subscriptions,
+        reports: Reports,
+        ledger: Ledger,
+        returned: Ledger,
+        meter: Meter,
+    ) -> None:
+        super().__init__(terms.version, ledger, returned, _bus_limit(context), meter)
+        self._context = context
+        self._authorizer = authorizer
+        self._subscriptions = subscriptions
+        self._reports = reports
+        # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
+        self._swallowed: frozenset[int] = NONE
+        self.plain_size = terms.delivered_max_size
+        self.own_pings = 0
+        """PINGREQs of the gateway's own that the bus has not answered."""
+        self.pings = 0
+        """PINGRESPs of the bus so far."""
+        self.last_ping = 0
+        """The PINGRESP behind which nothing is passed on; 0 for none."""
+
+    def authorize_by(self, authorizer: Authorizer) -> None:
+        """Other rules are in force, or all is to be judged anew."""
+        self._authorizer = authorizer
+        self.max_size = _bus_limit(self._context)
+        self.verdicts.clear()
+        self.forget()
+
+    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """Judge one packet of the bus."""
+        if data[pos] & 0xF0 == 0x30:
+            return self._publish(data, pos, body, end)
+        kind = check_first_byte(data[pos])
+        if kind == PacketType.PUBACK:
+            return self.acknowledged(data, pos, end, 1)
+        if kind == PacketType.PUBREC:
+            return self.acknowledged(data, pos, end, 2)
+        if kind == PacketType.PUBREL:
+            return self._pubrel(data, body, end)
+        if kind == PacketType.SUBACK:
+            return self._subscriptions.suback(data, body, end)
+        if kind == PacketType.UNSUBACK:
+            return self._subscriptions.unsuback(data, body, end)
+        if kind == PacketType.PUBCOMP:
+            self.returned.completed += 1
+            return None
+        if kind == PacketType.PINGRESP:
+            self.pings += 1
+            if self.pings == self.last_ping:
+                self.stopped = True
+                return b""
+            if self.own_pings:
+                self.own_pings -= 1
+                return b""
+            return None
+        if kind == PacketType.DISCONNECT and self.version is Version.V5:
+            self.stopped = True
+            return None
+        raise ProtocolError("a packet that a server may not send here")
+
+    def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
+        if not self._swallowed:
+            return None
+        packet_id = decode_packet_id(data, body, end)
+        if packet_id not in self._swallowed:
+            return None
+        self._swallowed = self._swallowed - {packet_id}
+        self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
+        return b""
+
+    def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        try:
+            packet = decode_publish(data, pos, body, end, self.version)
+        except LimitExceeded as error:
+            # Whoever sent it must not be able to throw this receiver out, again at each redelivery.
+            return self._swallow_unread(data, pos, body, end, str(error))
+        if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
+            raise ProtocolError("a topic alias that nobody asked for")
+        self.meter.messages += 1
+        cached = self.verdicts.get(packet.topic) or self._cached(packet.topic)
+        size = end - packet.payload_at
+        replacement: bytes | None = None
+        authorizer = self._authorizer
+        if not (cached.decision.allowed or authorizer.passes(Action.SUBSCRIBE, cached, cached.decision)):
+            return self._refuse(packet, cached, cached.decision)
+        envelope: Envelope | None = None
+        plain = b""
+        may_open = cached.may_open
+        if cached.sensitive and size:
+            self.meter.effort += SEALED + (size >> 8)
+            opened = self._open(packet, cached, data[packet.payload_at : end])
+            if opened is None:
+                return self._swallow(packet)
+            envelope, plain = opened
+            # A rule's `max_payload` means the payload as it was before sealing.
+            size = len(plain)
+        elif cached.sensitive and not packet.retain:
+            # Nobody vouches for it. With the flag it says no more than that the topic was cleared.
+            self._context.counters.empty_unsealed_dropped += 1
+            return self._swallow(packet)
+        if cached.conditional:
+            # The QoS was settled when the subscription was made: here it harms nobody.
+            decision = cached.decision.with_message(0, packet.retain, size)
+            if not decision.allowed:
+                if not authorizer.passes(Action.SUBSCRIBE, cached, decision):
+                    return self._refuse(packet, cached, decision)
+                may_open = False  # to be observed gives nobody the plaintext
+        if envelope is not None:
+            payload = plain if may_open else canonical(envelope)
+            if not data.startswith(payload, packet.payload_at) or len(payload) != end - packet.payload_at:
+                replacement = rebuilt(data, pos, body, packet.payload_at, payload)
+        length = end - pos if replacement is None else len(replacement)
+        if length > self.plain_size:
+            # Behave as if it had been sent [MQTT-3.1.2-25].
+            self._context.counters.deliveries_too_large += 1
+            return self._swallow(packet)
+        self.ledger.passed(packet.qos)
+        if cached.plain:
+            self.remember(packet, data, pos, body, end)
+        if envelope is not None and may_open:
+            self._context.counters.opened += 1
+        return replacement
+
+    def _open(self, packet: Publish, cached: CachedVerdict, message: bytes) -> tuple[Envelope, bytes] | None:
+        """What stands on a sensitive topic, and its plaintext. None for what nobody is to hear, counted."""
+        try:
+            envelope = read_envelope(message, topic=cached.topic)
+            plain = open_envelope(self._context.ring, envelope)
+        except OpenFailed as error:
+            self._context.counters.open_failed += 1
+            self._reports.add(Report("open", "failed", str(error), "decrypt", cached.topic))
+            return None
+        if envelope.rewrapped and not packet.retain:
+            # It was heard when it was sealed first.
+            self._context.counters.rewrapped_dropped += 1
+            return None
+        return envelope, plain
+
+    def _cached(self, topic: bytes) -> CachedVerdict:
+        text = topic_text(topic)
+        policy = self._context.policy
+        sensitive = policy.sensitive(text)
+        # What stands below the service prefix on the bus is for its own services, never for a device.
+        decision = RESERVED if policy.reserves(text) else self._authorizer.decide(Action.SUBSCRIBE, text)
+        cached = CachedVerdict(
+            text,
+            decision,
+            sensitive=sensitive,
+            may_open=sensitive and decision.allowed and self._authorizer.decide(Action.DECRYPT, text).allowed,
+        )
+        return keep(self.verdicts, topic, cached)
+
+    def _refuse(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
+        """The policy is against it: told once a topic, and swallowed."""
+        own = self._context.policy.reserved + CHECKS
+        if not cached.topic.startswith(own):  # who hears all of the bus hears the gateway's checks of it, too
+            self._context.counters.deliveries_denied += 1
+            self._authorizer.refuse("delivery", Action.SUBSCRIBE, cached, decision)
+        return self._swallow(packet)
+
+    def _swallow(self, packet: Publish) -> bytes:
+        """Acknowledge to the bus what the device does not get."""
+        if packet.qos == 0:
+            return b""
+        most = self._context.policy.limits.in_flight
+        kind = PacketType.PUBACK
+        if packet.qos == 2:
+            kind = PacketType.PUBREC
+            if len(self._swallowed) >= most:
+                raise LimitExceeded("too many unfinished QoS 2 messages")
+            self._swallowed = self._swallowed | {packet.packet_id}
+        answer = self.ledger.answer(packet.qos, encode_ack(kind, packet.packet_id), most)
+        if answer:
+            self.answers.append(answer)
+        return b""
+
+    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
+        """A packet too long to hold: a PUBLISH is swallowed by its header, without being gathered."""
+        if data[pos] >> 4 != PacketType.PUBLISH:
+            return super().oversized(data, pos, body, end)
+        if end - pos < _HEADER_MAX:
+            return False
+        self._swallow_unread(data, pos, body, end, "the message is longer than acl/limits.toml allows")
+        return True
+
+    def _swallow_unread(self, data: bytes, pos: int, body: int, end: int, why: str) -> bytes:
+        # Up to the packet identifier both versions look alike.
+        packet = decode_publish(data, pos, body, end, Version.V311)
+        self.meter.messages += 1
+        self._context.counters.deliveries_too_large += 1
+        self._reports.add(Report("delivery", "failed", why))
+        return self._swallow(packet)
+
+
+def _bus_limit(context: Context) -> int:
+    # Not below what is needed to see a whole header.
+    return max(context.policy.limits.packet_size * _ENVELOPE_ROOM, _HEADER_MAX)

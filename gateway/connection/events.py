@@ -1,0 +1,140 @@
+"""What can happen to a connection. `DeviceConnection.receive` takes one of these and answers with commands.
+
+Those that come with every chunk are msgspec structs, which cost a third of a dataclass to make.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from gateway.connection.commands import Report
+from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.identity import Device, Grant
+
+
+class DeviceBytes(msgspec.Struct, gc=False):
+    """A chunk arrived from the device, TLS undone."""
+
+    data: bytes
+
+
+class BusBytes(msgspec.Struct, gc=False):
+    """A chunk arrived from the bus."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Authenticated:
+    """The credentials of the CONNECT belong to this device."""
+
+    device: Device = field(repr=False)
+    grant: Grant | None = None
+    """Of a token, if that was the credential."""
+
+
+@dataclass(slots=True)
+class AuthenticationFailed:
+    """The CONNECT is refused; the device learns the reason code and nothing else."""
+
+    reason: Reason
+
+
+@dataclass(slots=True)
+class Reauthenticated:
+    """The token of an AUTH is good, and of the same device (MQTT 5, 4.12.1)."""
+
+    device: Device = field(repr=False)
+    grant: Grant
+
+
+@dataclass(slots=True)
+class ReauthenticationFailed:
+    """The token of an AUTH is not good: the session ends."""
+
+    why: str
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a service answers to a `Call` of this connection."""
+
+    topic: str
+    payload: bytes = field(repr=False)
+    correlation: bytes | None = None
+    """The Correlation Data of the request."""
+    report: Report | None = None
+    """What the admins are told of it."""
+
+
+@dataclass(slots=True)
+class BusUnavailable:
+    """The bus could not be reached, or did not answer the CONNECT in time."""
+
+    asked: bool = False
+    """Whether it may have the CONNECT."""
+
+
+@dataclass(slots=True)
+class DeviceLost:
+    """The device's connection ended, with or without a DISCONNECT."""
+
+
+@dataclass(slots=True)
+class BusLost:
+    """The bus's connection ended, with or without a DISCONNECT."""
+
+
+@dataclass(slots=True)
+class PolicyChanged:
+    """Another policy is in force, or the device has other roles or labels."""
+
+    device: Device = field(repr=False)
+
+
+@dataclass(slots=True)
+class AccessWithdrawn:
+    """The device was disabled, removed, or has another secret."""
+
+    why: str
+
+
+@dataclass(slots=True)
+class ShuttingDown:
+    """The gateway stops."""
+
+
+@dataclass(slots=True)
+class Tick:
+    """A second went by."""
+
+    reading: bool = True
+    """Whether the device was read from in it."""
+    second: int = -1
+    """Which one: Ticks of the same second are one for a device with several connections. -1: none other's."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """It is this connection's turn again, after an `AwaitTurn`."""
+
+
+Event = (
+    DeviceBytes
+    | BusBytes
+    | Authenticated
+    | AuthenticationFailed
+    | Reauthenticated
+    | ReauthenticationFailed
+    | Answer
+    | BusUnavailable
+    | DeviceLost
+    | BusLost
+    | PolicyChanged
+    | AccessWithdrawn
+    | ShuttingDown
+    | Tick
+    | Turn
+)

@@ -1,0 +1,445 @@
+"""The way of each packet: cuts a stream into packets, and lets runs of allowed ones pass as they came.
+
+One pump a direction. It looks at the fixed header only, and compares: a packet that begins with the
+same bytes as the last allowed PUBLISH (type, flags, length, topic, and in v5 the properties) gets
+the same verdict without being parsed. All others go to `handle`, which the two directions define
+(`gateway.connection.upstream`, `gateway.connection.downstream`). Nothing is copied but the ends of runs.
+
+It counts what it does, and stops after a slice (`gateway.connection.work_budgets`): the rest of the chunk
+waits until `go_on` is called.
+
+Must not know what is allowed, nor who is on the other end.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from gateway.connection.verdict_cache import CachedVerdict
+from gateway.connection.work_budgets import KNOWN, RUN, SEALED, SLICE, TAKEN_APART, Meter
+from gateway.mqtt.acknowledgement_order import Ledger
+from gateway.mqtt.data_types import encode_length, read_length
+from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
+from gateway.mqtt.packets import Publish, Version
+from gateway.policy.engine.limits import ANY_SIZE
+
+# The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
+_FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
+_UNSEEN_FLAGS = frozenset({0, 2, 15})
+"""Types for which Mosquitto 2.1 does not look at the flags: it refuses them first."""
+_REMEMBERED_MAX = 1024
+"""Longest header that is remembered, in bytes."""
+
+
+_PUBACK = b"\x40\x02"
+"""How a PUBACK in its short form begins: four bytes, and all is well."""
+_FEW = 32
+"""Messages of one chunk that pass together without a look at whose turn it is."""
+_NOT_KNOWN = b"not known"
+"""Compared by identity."""
+
+
+def rebuilt(data: bytes, pos: int, body: int, payload_at: int, payload: bytes) -> bytes:
+    """The PUBLISH at `pos` with another payload; all other bytes are as they came."""
+    length = encode_length(payload_at - body + len(payload))
+    return b"".join((data[pos : pos + 1], length, data[body:payload_at], payload))
+
+
+class Relay(ABC):
+    """One direction of one connection."""
+
+    __slots__ = (
+        "_at",
+        "_between",
+        "_head",
+        "_held",
+        "_id_at",
+        "_need",
+        "_partial",
+        "_size",
+        "_skip",
+        "_tail",
+        "answers",
+        "begun",
+        "ledger",
+        "max_size",
+        "meter",
+        "out",
+        "plain_size",
+        "receiver_max_size",
+        "rest",
+        "retained",
+        "returned",
+        "sealed",
+        "stopped",
+        "verdicts",
+        "version",
+    )
+
+    def __init__(
+        self, version: Version, ledger: Ledger, returned: Ledger, max_size: int, meter: Meter
+    ) -> None:
+        self.version = version
+        self.ledger = ledger
+        """Counts the QoS 1 and 2 messages that pass here, so that answers of ours keep their place."""
+        self.returned = returned
+        """The other direction's ledger: its acknowledgements pass here."""
+        self.max_size = max_size
+        """Longest packet, in bytes."""
+        self.plain_size = max_size
+        """Longest packet that may pass as it came, in bytes."""
+        self.receiver_max_size = ANY_SIZE
+        """Longest packet the other side takes, in bytes."""
+        self.sealed = 0
+        """Payloads sealed since the counter was last read."""
+        self.verdicts: dict[bytes, CachedVerdict] = {}
+        """The verdicts on the topics seen so far."""
+        self.retained = self.verdicts
+        """Those that are good for retained messages too, unless they are empty."""
+        self.out: list[bytes] = []
+        """What goes on. Whoever takes it empties it."""
+        self.answers: list[bytes] = []
+        """What goes back to where it came from."""
+        self.meter = meter
+        """Counts what is done here, with the device's other connections."""
+        self.begun = 0
+        """How many packets came in more than one chunk so far."""
+        self.stopped = False
+        """The sender ended the connection: what follows is not looked at."""
+        self._between = True
+        """Whether the next chunk begins a packet, and nothing waits before it."""
+        self._partial: bytearray | None = None
+        self._need = 0
+        self._held = 0
+        """Bytes of `_partial` as the budget knows them."""
+        self._skip = 0
+        self.rest: bytes | None = None
+        """What waits for this connection's turn, from `_at` on: see `go_on`."""
+        self._at = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the remembered verdict: the policy or the meaning of a topic alias changed."""
+        # No bytes start with one of no heads.
+        self._head: bytes | tuple[()] = ()
+        self._size = 0
+        self._id_at = 0
+        self._tail = b""
+
+    def remember(self, packet: Publish, data: bytes, pos: int, body: int, end: int) -> None:
+        """Let packets pass that begin like this allowed one, up to its payload.
+
+        QoS 2 is not remembered: its handshake costs more than its parsing.
+        """
+        if packet.qos != 2:
+            self._remember(data, pos, body + 2 + len(packet.topic), packet.payload_at, end)
+
+    def _remember(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
+        if payload_at - pos > _REMEMBERED_MAX:
+            return
+        self._size = end - pos
+        if data[pos] & 2:
+            self._head = data[pos:topic_end]
+            self._id_at = topic_end - pos
+            self._tail = data[topic_end + 2 : payload_at]
+        else:
+            self._head = data[pos:payload_at]
+            self._id_at = 0
+
+    @property
+    def waits_for_rest(self) -> bool:
+        """Whether a packet has begun and not ended."""
+        return self._partial is not None
+
+    @abstractmethod
+    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """Judge one whole packet: None lets it pass as it came, else what goes on in its place.
+
+        Raises MqttError.
+        """
+
+    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Downstream`
+        """A packet over `max_size`, of which `data` may hold the beginning only: whether it is skipped now.
+
+        False asks for more of it.
+        """
+        raise PacketTooLarge("the packet is longer than allowed here")
+
+    def alike(self, chunk: bytes) -> bool:
+        """Whether a chunk is a few messages like the last allowed one, or PUBACKs, and goes on as it came.
+
+        Most chunks of most devices are, and most hold one. It is counted then, and nothing more is to be done
+        here: neither `out` nor `answers` changes. False leaves it to `feed`.
+        """
+        length, size, meter = len(chunk), self._size, self.meter
+        if chunk.startswith(self._head):
+            few = 1
+            if length != size:
+                few, rest = divmod(length, size)
+                if rest or few > _FEW or self._end_of_alike(chunk, size, length) != length:
+                    return False
+            if not self._between or meter.messages + few > meter.messages_left:
+                return False
+            at = self._id_at
+            if at:
+                if not (chunk[at] or chunk[at + 1]) or not chunk.startswith(self._tail, at + 2):
+                    return False
+                self.ledger.passed1 += few
+            meter.messages += few
+            return True
+        if chunk.startswith(_PUBACK) and length <= 4 * _FEW and not length & 3:
+            few, returned = length >> 2, self.returned
+            if not self._between or returned.held or meter.messages + few > meter.messages_left:
+                return False
+            if few > 1 and _behind_acks(chunk, 0, length) != length:
+                return False
+            returned.acked1 += few
+            meter.messages_left -= few
+            return True
+        return False
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk. Raises MqttError; what is in `out` and `answers` then was right all the same."""
+        if self.alike(chunk):
+            self.out.append(chunk)
+            return
+        if not self._between:
+            ready = self._gather(chunk)
+            if ready is None:
+                return
+            chunk = ready
+        if self.meter.work.full:
+            self._wait(chunk, 0)
+        else:
+            self._run(chunk, 0)
+
+    def go_on(self) -> None:
+        """It is this connection's turn: look at some of what waits. Raises MqttError, as `feed`."""
+        rest = self.rest
+        if rest is not None:
+            self.rest = None
+            self._between = True
+            self._run(rest, self._at)
+
+    def release(self) -> None:
+        """Drop what is held here: the connection ends."""
+        self._partial = self.rest = None
+        self._let_go()
+
+    def _gather(self, chunk: bytes) -> bytes | None:
+        """What can be looked at now that this chunk is there; None for nothing."""
+        if self.rest is not None:
+            # Reading pauses meanwhile: it is what was on its way.
+            self.rest = self.rest[self._at :] + chunk
+            self._at = 0
+            return None
+        if self._partial is not None:
+            self._hold(len(chunk))
+            self._partial += chunk
+            if len(self._partial) < self._need:
+                return None
+            chunk = bytes(self._partial)
+            self._partial = None
+            self._let_go()
+        elif self._skip:
+            # The rest of a packet that was too large.
+            skipped = min(self._skip, len(chunk))
+            self._skip -= skipped
+            if self._skip:
+                return None
+            chunk = chunk[skipped:]
+        self._between = True
+        return chunk
+
+    def _run(self, chunk: bytes, pos: int) -> None:  # noqa: C901, PLR0912, PLR0915 - a call would cost as much as a packet
+        end = len(chunk)
+        start = pos
+        returned = self.returned
+        meter = self.meter
+        said = meter.messages
+        before = meter.effort
+        most = min(before + SLICE, meter.effort_left)
+        acknowledged = 0
+        head, same = self._head, self._size
+        stop = min(end, pos + same * RUN) if same else end
+        try:
+            while pos < stop:
+                if chunk.startswith(head, pos) and pos + same <= end:
+                    nxt = self._end_of_alike(chunk, pos, stop)
+                    if nxt > pos:
+                        passed = (nxt - pos) // same
+                        meter.messages += passed
+                        if self._id_at:
+                            self.ledger.passed1 += passed
+                        pos = nxt
+                        continue
+                if chunk.startswith(_PUBACK, pos) and not returned.held and pos + 4 <= end:
+                    # In its short form, and no answer of ours waits for it.
+                    if acknowledged == RUN:
+                        break
+                    nxt = _behind_acks(chunk, pos, min(end, pos + 4 * (RUN - acknowledged)))
+                    returned.acked1 += nxt - pos >> 2
+                    acknowledged += nxt - pos >> 2
+                    pos = nxt
+                    continue
+                if chunk[pos] < 0x10:
+                    # From its first byte, so that it is the same however the stream is cut.
+                    raise ProtocolError("a packet of the reserved type")
+                length = read_length(chunk, pos + 1, end)
+                if length is None:
+                    self._keep(chunk, pos, end - pos + 1)
+                    break
+                size, body = length
+                nxt = body + size
+                if nxt - pos > self.max_size:
+                    if not self.oversized(chunk, pos, body, end):
+                        self._keep(chunk, pos, end - pos + 1)
+                        break
+                    meter.effort += TAKEN_APART
+                    replacement: bytes | None = b""
+                    if nxt > end:
+                        self._skip = nxt - end
+                        self._between = False
+                        nxt = end
+                elif nxt > end:
+                    self._keep(chunk, pos, nxt - pos)
+                    break
+                elif meter.effort > most:
+                    break
+                else:
+                    replacement = self._known(chunk, pos, body, nxt)
+                    if replacement is _NOT_KNOWN:
+                        meter.effort += TAKEN_APART + (nxt - pos >> 12)
+                        replacement = self.handle(chunk, pos, body, nxt)
+                    head, same = self._head, self._size
+                    stop = min(end, nxt + same * RUN) if same else end
+                if replacement is not None:
+                    if pos > start:
+                        self.out.append(chunk[start:pos])
+                    if replacement:
+                        self.out.append(replacement)
+                    start = nxt
+                pos = nxt
+                if self.stopped:
+                    break
+        finally:
+            # Also when a packet behind them is refused: these were allowed.
+            if pos > start:
+                self.out.append(chunk[start:pos])
+            meter.messages_left -= acknowledged
+            passed = meter.messages - said + acknowledged
+            meter.work.add(meter.effort - before + (passed >> 3) + (end >> 11))
+        if pos < end and self._between and not self.stopped:
+            self._wait(chunk, pos)
+
+    def _end_of_alike(self, chunk: bytes, pos: int, stop: int) -> int:
+        """Where the messages from `pos` on end that are like the last allowed one, and begin before `stop`.
+
+        `pos` itself if there is none: it begins alike, and needs a look.
+        """
+        head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+        starts = chunk.startswith
+        whole = range(pos, min(stop, len(chunk) - same + 1), same)
+        for at in whole:
+            if not starts(head, at):
+                return at
+            if id_at:
+                id_pos = at + id_at
+                if not (chunk[id_pos] or chunk[id_pos + 1]) or (tail and not starts(tail, id_pos + 2)):
+                    return at
+        return pos + len(whole) * same
+
+    def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """What `handle` would say of a PUBLISH of QoS 0 or 1 without properties, on a topic seen before.
+
+        Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
+        """
+        first = data[pos]
+        if first & 0xF5 == 0x30:
+            verdicts = self.verdicts
+        elif first & 0xF4 == 0x30:
+            verdicts = self.retained
+        else:
+            return _NOT_KNOWN
+        if end - body < 2 or end - pos > self.plain_size:
+            return _NOT_KNOWN
+        at = body + 2 + (data[body] << 8 | data[body + 1])
+        cached = verdicts.get(data[body + 2 : at])
+        if cached is None or cached.conditional or not (cached.plain or cached.sealer):
+            return _NOT_KNOWN
+        payload_at = at
+        if first & 2:
+            payload_at += 2
+        if self.version == Version.V5:
+            payload_at += 1
+        if (
+            # An empty retained one clears its topic.
+            (payload_at >= end and (payload_at > end or first & 1))
+            or (first & 2 and not (data[at] or data[at + 1]))
+            or (self.version == Version.V5 and data[payload_at - 1])
+        ):
+            return _NOT_KNOWN
+        replacement: bytes | None = None
+        if cached.sealer is not None:
+            if payload_at == end:
+                return _NOT_KNOWN
+            replacement = rebuilt(data, pos, body, payload_at, cached.sealer.seal(data[payload_at:end]))
+            if len(replacement) > self.receiver_max_size:
+                return _NOT_KNOWN
+            self.sealed += 1
+            self.meter.effort += SEALED + (end - payload_at >> 8)
+        else:
+            self._remember(data, pos, at, payload_at, end)
+        self.meter.messages += 1
+        self.meter.effort += KNOWN
+        if first & 2:
+            self.ledger.passed1 += 1
+        return replacement
+
+    def _wait(self, chunk: bytes, pos: int) -> None:
+        self.rest, self._at = chunk, pos
+        self._between = False
+
+    def _keep(self, chunk: bytes, pos: int, need: int) -> None:
+        self._hold(len(chunk) - pos)
+        self._partial = bytearray(chunk[pos:])
+        self._need = need
+        self._between = False
+        self.begun += 1
+
+    def _hold(self, size: int) -> None:
+        meter = self.meter
+        self._held += size
+        meter.budget.hold(size, meter.work)
+
+    def _let_go(self) -> None:
+        if not self._held:
+            return
+        meter = self.meter
+        meter.budget.held -= self._held
+        meter.work.held -= self._held
+        self._held = 0
+
+    def acknowledged(self, data: bytes, pos: int, end: int, qos: int) -> bytes | None:
+        """A PUBACK or PUBREC passes, and behind it the answers of ours that waited for it."""
+        due = self.returned.acknowledged(qos)
+        return data[pos:end] + due if due else None
+
+
+def _behind_acks(chunk: bytes, pos: int, end: int) -> int:
+    """Where the run of short PUBACKs ends, of which one begins at `pos`."""
+    starts = chunk.startswith
+    for at in range(pos + 4, end - 3, 4):
+        if not starts(_PUBACK, at):
+            return at
+    return pos + (end - pos & ~3)
+
+
+def check_first_byte(first: int) -> int:
+    """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
+    kind = first >> 4
+    if first != _FIRST_BYTES[kind]:
+        if kind in _UNSEEN_FLAGS:
+            raise ProtocolError("a packet that may not come here")
+        raise MalformedPacket("flags that this packet may not have")
+    return kind

@@ -1,0 +1,258 @@
+"""SUBSCRIBE, judged filter by filter, and its SUBACK, put together again in order (MQTT 5, 3.8, 3.9).
+
+Owns which SUBSCRIBEs wait for the bus and how many filters a connection holds. Those for the gateway's
+own service topics stay here: the bus never hears of them. That a filter was allowed once is no right to
+be delivered: `gateway.connection.downstream` asks again.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from gateway.connection.authorizer import Authorizer
+from gateway.connection.bus_holdings import Holder, Kind
+from gateway.connection.commands import Report
+from gateway.connection.context import NONE, Context
+from gateway.connection.refusal_reports import Reports
+from gateway.connection.work_budgets import TAKEN_APART
+from gateway.mqtt.data_types import Reader, decode_utf8
+from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
+from gateway.mqtt.encode import (
+    encode_properties,
+    encode_suback,
+    encode_subscribe,
+    encode_unsuback,
+    encode_unsubscribe,
+)
+from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
+from gateway.mqtt.packets import Subscription, Version
+from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, PropertyId, join, read_properties
+from gateway.mqtt.reasons import Reason
+from gateway.mqtt.topics import (
+    NO_SHARED_FILTER,
+    NO_SHARED_GROUP,
+    depth_fault,
+    filter_fault,
+    matches,
+    unshared,
+)
+
+_FAILURE_311 = 0x80
+_NO_LOCAL = 0x04
+_OWN_MAX = 131_072
+"""Filters for the gateway's own topics, in bytes: they are held as they are."""
+_OWN_AT_ONCE = 64
+"""Bytes of them that are compared with a topic in the time that a packet takes."""
+_KEPT_MAX = 128
+_DIGEST = b"\0"
+
+
+class Subscriptions:
+    """The subscriptions made on one connection."""
+
+    __slots__ = (
+        "_context",
+        "_filters",
+        "_holder",
+        "_own",
+        "_own_size",
+        "_reports",
+        "_unsubscribes",
+        "_unsubscribing",
+        "_version",
+        "_waiting",
+    )
+
+    def __init__(self, context: Context, version: Version, reports: Reports, holder: Holder) -> None:
+        self._context = context
+        self._holder = holder
+        self._version = version
+        self._reports = reports
+        self._filters: frozenset[bytes] | set[bytes] = NONE
+        # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
+        self._own: dict[str, bytes] = {}
+        self._own_size = 0
+        self._unsubscribes = 0
+        # What was asked of the bus: packet id, and our refusals with a None where the bus answers.
+        # The empty tuple where it answers all. In order, for a packet id may come twice.
+        self._waiting: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+        # The same for UNSUBSCRIBEs, but only those with an answer of ours.
+        self._unsubscribing: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the bus has a SUBSCRIBE or an UNSUBSCRIBE to answer."""
+        return bool(self._waiting or self._unsubscribes)
+
+    def subscribe(
+        self, data: bytes, body: int, end: int, authorizer: Authorizer, answers: list[bytes]
+    ) -> bytes | None:
+        """What of a SUBSCRIBE goes to the bus; None for all of it, as it came."""
+        packet = decode_subscribe(data, body, end, self._version)
+        codes: list[int | None] = []
+        granted: list[Subscription] = []
+        changed = False
+        identifier = next(
+            (one.raw for one in packet.properties if one.identifier == PropertyId.SUBSCRIPTION_IDENTIFIER),
+            b"",
+        )
+        for one in packet.subscriptions:
+            code, subscription = self._authorizer(one, authorizer, identifier)
+            codes.append(code)
+            if subscription is None:
+                changed = True
+                continue
+            changed = changed or subscription is not one
+            granted.append(subscription)
+        if not granted:
+            properties = encode_properties([], self._version)
+            answers.append(encode_suback(packet.packet_id, properties, bytes(code or 0 for code in codes)))
+            return b""
+        if len(self._waiting) >= self._context.policy.limits.in_flight:
+            raise LimitExceeded("too many unanswered SUBSCRIBE packets")
+        ours = any(code is not None for code in codes)
+        self._waiting = (*self._waiting, (packet.packet_id, tuple(codes) if ours else ()))
+        if not changed:
+            return None
+        properties = encode_properties(packet.properties, self._version)
+        return encode_subscribe(packet.packet_id, properties, granted)
+
+    def _authorizer(
+        self, one: Subscription, authorizer: Authorizer, identifier: bytes
+    ) -> tuple[int | None, Subscription | None]:
+        """The code, if it is ours to give, and what the bus is asked for, if it is asked."""
+        text = _filter_text(one.filter)
+        if one.options & _NO_LOCAL and text.startswith("$share/"):
+            raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
+        v5 = self._version is Version.V5
+        decision = authorizer.decide_filter(text)
+        most = decision.max_qos if decision.allowed else 2
+        if not (decision.allowed or authorizer.passes_filter(text, decision)):
+            self._context.counters.subscriptions_denied += 1
+            self._reports.add(
+                Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
+            )
+            return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
+        key = _key(one.filter)
+        if key not in self._filters:
+            own = self._own_size + len(one.filter) if self._context.policy.reserves(text) else 0
+            room = self._context.policy.limits.subscriptions
+            full = len(self._filters) >= room or own > _OWN_MAX
+            if full or not (own or self._holder.subscribe(one.filter, room)):
+                self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
+                reason = "The session holds as many subscriptions as it may."
+                self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
+                return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
+            if isinstance(self._filters, frozenset):
+                self._filters = set()
+            self._filters.add(key)
+        if self._context.policy.reserves(text):
+            if text not in self._own:
+                self._own_size += len(one.filter)
+            self._own[text] = identifier
+            return one.qos, None
+        if one.qos > most:
+            # A server may grant less than was asked for (MQTT 5, 3.8.4).
+            return None, Subscription(one.filter, one.options & ~3 | most)
+        return None, one
+
+    def note_again(self, authorizer: Authorizer) -> None:
+        """Have the filters recorded that are held still, for nobody asks for them again."""
+        for key in self._filters:
+            if not key.startswith(_DIGEST):
+                authorizer.decide_filter(key.decode())
+
+    @property
+    def effort(self) -> int:
+        """What `identifiers` costs, as `gateway.connection.work_budgets` counts it."""
+        return self._own_size // _OWN_AT_ONCE * TAKEN_APART
+
+    def identifiers(self, topic: str) -> bytes:
+        """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
+        return b"".join([raw for own, raw in self._own.items() if raw and matches(own, topic)])
+
+    def unsubscribe(self, data: bytes, body: int, end: int, answers: list[bytes]) -> bytes | None:
+        """What of an UNSUBSCRIBE goes to the bus; None for all of it: it takes no right to hear less."""
+        packet = decode_unsubscribe(data, body, end, self._version)
+        codes: list[int | None] = []
+        kept: list[bytes] = []
+        for one in packet.filters:
+            text = _filter_text(one)
+            if self._context.policy.reserves(unshared(text)):
+                existed = self._own.pop(text, None) is not None
+                self._own_size -= len(one) if existed else 0
+                codes.append(Reason.SUCCESS if existed else Reason.NO_SUBSCRIPTION_EXISTED)
+            else:
+                codes.append(None)
+                kept.append(one)
+                self._holder.unsubscribe(one)
+        if isinstance(self._filters, set):
+            self._filters.difference_update(map(_key, packet.filters))
+        v5 = self._version is Version.V5
+        if not kept:
+            own = bytes(code or 0 for code in codes) if v5 else b""
+            answers.append(encode_unsuback(packet.packet_id, encode_properties([], self._version), own))
+            return b""
+        self._unsubscribes += 1
+        if len(kept) == len(codes):
+            return None
+        if v5:  # an UNSUBACK of 3.1.1 says nothing of single filters
+            if len(self._unsubscribing) >= self._context.policy.limits.in_flight:
+                raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
+            self._unsubscribing = (*self._unsubscribing, (packet.packet_id, tuple(codes)))
+        properties = encode_properties(packet.properties, self._version)
+        return encode_unsubscribe(packet.packet_id, properties, kept)
+
+    def unsuback(self, data: bytes, body: int, end: int) -> bytes | None:
+        """The bus's UNSUBACK with our codes put in; None when there are none."""
+        self._unsubscribes -= 1
+        if not self._unsubscribing:
+            return None
+        packet_id = decode_packet_id(data, body, end)
+        index = next((i for i, waiting in enumerate(self._unsubscribing) if waiting[0] == packet_id), -1)
+        if index < 0:
+            return None
+        codes = self._unsubscribing[index][1]
+        self._unsubscribing = self._unsubscribing[:index] + self._unsubscribing[index + 1 :]
+        return encode_unsuback(packet_id, *self._merged(data, body, end, codes))
+
+    def suback(self, data: bytes, body: int, end: int) -> bytes | None:
+        """The bus's SUBACK with our refusals put in; None when there are none."""
+        packet_id = decode_packet_id(data, body, end)
+        index = next((i for i, waiting in enumerate(self._waiting) if waiting[0] == packet_id), -1)
+        if index < 0:
+            raise ProtocolError("a SUBACK nobody waits for")
+        codes = self._waiting[index][1]
+        self._waiting = self._waiting[:index] + self._waiting[index + 1 :]
+        if not codes:
+            return None
+        return encode_suback(packet_id, *self._merged(data, body, end, codes))
+
+    def _merged(self, data: bytes, body: int, end: int, codes: tuple[int | None, ...]) -> tuple[bytes, bytes]:
+        """The properties of the bus's answer, and its codes where ours leave a gap."""
+        reader = Reader(data, body + 2, end)
+        properties = b""
+        if self._version is Version.V5:
+            properties = join(read_properties(reader, IN_ACKNOWLEDGEMENT))
+        if reader.left != codes.count(None):
+            raise ProtocolError("an answer of the bus has the wrong length")
+        theirs = iter(reader.raw(reader.left))
+        return properties, bytes(next(theirs) if code is None else code for code in codes)
+
+
+def _key(topic_filter: bytes) -> bytes:
+    """What is kept of a filter, which may have 65,535 bytes: of a long one a digest, marked as one."""
+    if len(topic_filter) <= _KEPT_MAX:
+        return topic_filter
+    return _DIGEST + blake2b(topic_filter, digest_size=16).digest()
+
+
+def _filter_text(topic_filter: bytes) -> str:
+    """A topic filter as text. Raises MqttError when it is none (MQTT 5, 4.7 and 4.8.2)."""
+    text = decode_utf8(topic_filter)
+    fault = filter_fault(text) or depth_fault(text)
+    if fault:
+        # A filter like others, so far as its levels go: as on Mosquitto.
+        error = ProtocolError if fault in {NO_SHARED_FILTER, NO_SHARED_GROUP} else MalformedPacket
+        raise error(f"the topic filter {fault}")
+    return text

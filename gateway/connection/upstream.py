@@ -1,0 +1,372 @@
+"""From the device to the bus: what it may say, what is sealed on the way, and what ends in the gateway.
+
+Owns the verdicts on topics this connection publishes to, its topic aliases, and the QoS handshakes
+that end here: of what was denied, and of requests to the gateway's services. Must not know the other
+direction but for the ledger of its acknowledgements.
+"""
+
+from __future__ import annotations
+
+from gateway.connection.authorizer import Authorizer
+from gateway.connection.bus_holdings import Holder, Kind
+from gateway.connection.commands import Call, Command, Reauthenticate
+from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
+from gateway.connection.context import NONE, Context, OnDeny
+from gateway.connection.relay import Relay, check_first_byte
+from gateway.connection.service_calls import call_of
+from gateway.connection.subscriptions import Subscriptions
+from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
+from gateway.connection.work_budgets import SEALED, TAKEN_APART, Meter
+from gateway.keys.envelope import Sealer
+from gateway.mqtt.acknowledgement_order import Ledger
+from gateway.mqtt.decode import decode_auth, decode_disconnect, decode_packet_id, decode_publish
+from gateway.mqtt.encode import encode_ack, encode_publish
+from gateway.mqtt.errors import (
+    LimitExceeded,
+    MalformedPacket,
+    MqttError,
+    ProtocolError,
+    Refused,
+    Unanswerable,
+)
+from gateway.mqtt.packets import PacketType, Publish, Version
+from gateway.mqtt.properties import PropertyId, find, join
+from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.policy import Action, Decision
+
+_FILTER_LEAST = 6
+"""About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""
+_AUTH_EFFORT = 1_000
+"""What looking at a token may cost, in effort (`gateway.connection.work_budgets`)."""
+_CALL_EFFORT = 20
+"""What the least request costs beyond its packet, likewise; a thousand subscriptions to answers cost more."""
+_HEADER_FREE = 128
+"""Bytes of topic and properties that any packet may have: longer ones cost by their length."""
+_TOLD_AT_ONCE = 8
+"""Connections that hear of a cleared topic in the time that a packet takes."""
+_ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
+
+
+class Upstream(Relay):
+    """The relay from the device to the bus."""
+
+    __slots__ = (
+        "_aliases",
+        "_authorizer",
+        "_bus_aliases",
+        "_bus_max_size",
+        "_context",
+        "_ended_here",
+        "_holder",
+        "_sender",
+        "_subscriptions",
+        "_terms",
+        "alias_max",
+        "asked",
+        "pings",
+        "renewable",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        terms: Terms,
+        *,
+        sender: str,
+        authorizer: Authorizer,
+        subscriptions: Subscriptions,
+        holder: Holder,
+        ledger: Ledger,
+        returned: Ledger,
+        meter: Meter,
+    ) -> None:
+        super().__init__(terms.version, ledger, returned, context.policy.limits.packet_size, meter)
+        self._context = context
+        self._terms = terms
+        self._sender = sender
+        self._authorizer = authorizer
+        self._subscriptions = subscriptions
+        self._holder = holder
+        # Of those whose topic counts: a retained message on another one would not.
+        self.retained = {}
+        self._aliases: dict[int, bytes] = {}
+        # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
+        self._bus_aliases: dict[int, bytes] = {}
+        # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
+        self._ended_here: frozenset[int] = NONE
+        self.asked: list[Command] = []
+        """What the device asks of the gateway itself. Whoever takes it empties it."""
+        self.renewable = terms.enhanced
+        """Whether the device may renew its token by AUTH."""
+        self.pings = 0
+        """PINGREQs that went to the bus, the gateway's own too."""
+        self.alias_max = 0
+        """Topic Alias Maximum of the bus."""
+        self._bus_max_size = ANY_SIZE
+        """Longest packet that is worth sending to the bus, in bytes. See `bound_by_bus`."""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the bus has a QoS 1 or 2 handshake to go on with, or a (UN)SUBSCRIBE to answer."""
+        ledger = self.ledger
+        return (
+            ledger.acked1 < ledger.passed1
+            or ledger.acked2 < ledger.passed2
+            or ledger.completed < ledger.released
+            or self._subscriptions.unanswered
+        )
+
+    def authorize_by(self, authorizer: Authorizer) -> None:
+        """Other rules are in force, or all is to be judged anew."""
+        self._authorizer = authorizer
+        self.max_size = self.plain_size = min(self._context.policy.limits.packet_size, self._bus_max_size)
+        self.verdicts.clear()
+        self.retained.clear()
+        self.forget()
+
+    def bound_by_bus(self, announced: int) -> None:
+        """Take the bus's Maximum Packet Size for a limit of this connection's [MQTT-3.2.2-15].
+
+        A bus ends the session for a longer packet, at its header: what it says then (0x95) is lost when the
+        rest of the packet meets a closed socket. Mosquitto counts one byte of the header, of five at most.
+        Requests to the gateway itself have the same bound: it is what the device was told.
+        """
+        self._bus_max_size = announced + 4
+        self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
+
+    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        """Judge one packet of the device."""
+        if data[pos] & 0xF0 == 0x30:
+            return self._publish(data, pos, body, end)
+        if data[pos] >> 4 == PacketType.CONNECT:
+            raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
+        if data[pos] & 0xE0 == 0xC0 and end > body:
+            # Once it is whole by its length alone, whatever its flags, as Mosquitto since 2.0.
+            raise Unanswerable("a PINGREQ or PINGRESP that is not empty")  # MQTT 5, 3.12.2 and 3.13.2
+        if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
+            # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.
+            return self._pubrel(data, body, end)
+        kind = check_first_byte(data[pos])
+        if kind == PacketType.PUBACK:
+            return self.acknowledged(data, pos, end, 1)
+        if kind == PacketType.PUBREC:
+            return self.acknowledged(data, pos, end, 2)
+        if kind == PacketType.PUBREL:
+            return self._pubrel(data, body, end)
+        if kind == PacketType.SUBSCRIBE:
+            # Each filter costs as much as a packet.
+            self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
+            return self._subscriptions.subscribe(data, body, end, self._authorizer, self.answers)
+        if kind == PacketType.UNSUBSCRIBE:
+            self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
+            return self._subscriptions.unsubscribe(data, body, end, self.answers)
+        if kind == PacketType.PINGREQ:
+            self.pings += 1
+            return None
+        if kind == PacketType.PUBCOMP:
+            return None
+        if kind == PacketType.DISCONNECT:
+            if end - body > 2:
+                self._disconnect(data, body, end)
+            self.stopped = True
+            return None
+        if kind == PacketType.AUTH and self.renewable:
+            return self._auth(data, body, end)
+        # An AUTH without a method to go on with [MQTT-4.12.0-7]; the others only a server sends.
+        raise ProtocolError("a packet that may not come here")
+
+    def _auth(self, data: bytes, body: int, end: int) -> bytes:
+        """Re-authentication with another token (MQTT 5, 4.12.1): one AUTH each way."""
+        auth = decode_auth(data, body, end)
+        if auth.code != Reason.REAUTHENTICATE or auth.method != TOKEN_METHOD:
+            raise ProtocolError("an AUTH that is no re-authentication with the method of the CONNECT")
+        self.meter.effort += _AUTH_EFFORT
+        self.asked.append(Reauthenticate(auth.data))
+        return b""
+
+    def _disconnect(self, data: bytes, body: int, end: int) -> None:
+        """A DISCONNECT may say anew how long the session stays (MQTT 5, 3.14.2.2.2)."""
+        try:
+            lifetime = decode_disconnect(data, body, end) if self.version is Version.V5 else None
+        except MqttError:
+            return  # the bus is to judge it: the session counts for as long as it did
+        if lifetime is not None:
+            if lifetime and not self._holder.lifetime:
+                raise ProtocolError("a Session Expiry Interval where the CONNECT had none")
+            self._holder.lifetime = lifetime
+
+    def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
+        packet_id = decode_packet_id(data, body, end) if self._ended_here else 0
+        if packet_id not in self._ended_here:
+            self.ledger.released += 1
+            return None
+        self._ended_here = self._ended_here - {packet_id}
+        self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
+        return b""
+
+    def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+        packet = decode_publish(data, pos, body, end, self.version)
+        meter = self.meter
+        meter.messages += 1
+        header = packet.payload_at - body
+        if header > _HEADER_FREE:
+            meter.effort += header >> 4
+        topic, alias = self._resolve(packet)
+        cached = self.verdicts.get(topic) or self._cached(topic)
+        size = end - packet.payload_at
+        if cached.service is not None:
+            return self._ask(call_of(cached.service, packet, data[packet.payload_at : end]), packet)
+        if cached.conditional:
+            decision = cached.decision.with_message(packet.qos, packet.retain, size)
+            if not decision.allowed and not self._authorizer.passes(Action.PUBLISH, cached, decision):
+                return self._deny(packet, cached, decision)
+        # An empty retained message clears the topic: sealed it would fill it.
+        if cached.sensitive and (size or not packet.retain):
+            return self._seal(packet, cached, topic, data[packet.payload_at : end])
+        if data[pos] & 1 and not self._may_stand(cached, topic, size):
+            return self._over_quota(packet, cached)
+        self.ledger.passed(packet.qos)
+        if self._ended_here:
+            self._ended_here = self._ended_here - {packet.packet_id}
+        if not alias or self._bus_aliases.get(alias) == topic:
+            # What clears a topic is looked at each time.
+            if cached.plain and (size or not data[pos] & 1):
+                self.remember(packet, data, pos, body, end)
+            return None
+        self._bus_aliases[alias] = topic
+        if packet.topic:
+            return None
+        # The bus never learnt what the alias stands for: the topic goes with it this time.
+        return encode_publish(
+            packet.first_byte, topic, packet.packet_id, join(packet.properties), data[packet.payload_at : end]
+        )
+
+    def _may_stand(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
+        """Whether a retained message has a place on the bus: an empty one gives the topic's place back."""
+        if not size:
+            self.meter.effort += self._holder.clear(topic) // _TOLD_AT_ONCE * TAKEN_APART
+        elif topic not in self.retained:
+            if not self._holder.retain(topic, self._context.policy.limits.retained_topics, self):
+                return False
+            keep(self.retained, topic, cached)
+        return True
+
+    def uncount(self, topic: bytes | None) -> None:
+        """A topic, or all of them, counts no more among what the device holds."""
+        if topic is None:
+            self.retained.clear()
+        else:
+            self.retained.pop(topic, None)
+        self.forget()
+
+    def _resolve(self, packet: Publish) -> tuple[bytes, int]:
+        """The topic a packet is about, and its alias (MQTT 5, 3.3.2.3.4); 0 for none."""
+        value = find(packet.properties, PropertyId.TOPIC_ALIAS) if packet.properties else None
+        if value is None:
+            if not packet.topic and self.version is Version.V5:
+                raise MalformedPacket("neither a topic nor a topic alias")
+            return packet.topic, 0
+        alias = int.from_bytes(value, "big")
+        if alias == 0:
+            raise ProtocolError("the topic alias 0")
+        if alias > self.alias_max:
+            raise ProtocolError("a topic alias out of range", Reason.TOPIC_ALIAS_INVALID)
+        if packet.topic:
+            if self._aliases.get(alias) != packet.topic:
+                self._aliases[alias] = packet.topic
+                self.forget()
+            return packet.topic, alias
+        topic = self._aliases.get(alias)
+        if topic is None:
+            raise ProtocolError("a topic alias that stands for nothing")
+        return topic, alias
+
+    def _cached(self, topic: bytes) -> CachedVerdict:
+        text = topic_text(topic)
+        policy = self._context.policy
+        decision = self._authorizer.decide(Action.PUBLISH, text)
+        cached = CachedVerdict(text, decision, sensitive=policy.sensitive(text), service=policy.service(text))
+        return keep(self.verdicts, topic, cached)
+
+    def _seal(self, packet: Publish, cached: CachedVerdict, topic: bytes, payload: bytes) -> bytes:
+        context = self._context
+        if cached.sealer is None:
+            cached.sealer = Sealer(context.ring, context.now, topic=cached.topic, sender=self._sender)
+        # Without the alias: what it stands for on the bus stays as it was.
+        properties = join(packet.properties, without=_ALIAS) if self.version is Version.V5 else b""
+        sealed = cached.sealer.seal(payload)
+        changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
+        self.meter.effort += SEALED + (len(payload) >> 8)
+        if len(changed) > self.receiver_max_size:
+            return self._too_long(packet, cached, len(changed))
+        # Only now: what the bus does not take has no place there.
+        if packet.retain and not self._may_stand(cached, topic, len(payload)):
+            return self._over_quota(packet, cached)
+        self.sealed += 1
+        self.ledger.passed(packet.qos)
+        if self._ended_here:
+            self._ended_here = self._ended_here - {packet.packet_id}
+        return changed
+
+    def _ask(self, call: Call, packet: Publish) -> bytes:
+        """A request to a service of ours: the bus never sees it."""
+        if packet.qos < 2 or packet.packet_id not in self._ended_here:
+            # A byte of a request is looked at several times: as JSON, as base64, as what is sealed. 16 MiB
+            # take a tenth of a second, and the device has to wait for two.
+            self.meter.effort += _CALL_EFFORT + self._subscriptions.effort + (len(call.payload) >> 6)
+            self.asked.append(call)
+        return self._acknowledge(packet)
+
+    def _too_long(self, packet: Publish, cached: CachedVerdict, size: int) -> bytes:
+        """Answer a PUBLISH that the bus would end the connection for, sealed as it has to be.
+
+        Sent again after a reconnect it would be too long again. MQTT 5 has no nearer code for one message
+        than Quota exceeded (3.4.2.1), 3.1.1 has none: as for a denied one, it is dropped and the log tells.
+        """
+        self._context.counters.publishes_denied += 1
+        why = (
+            f"Sealed, the message has {size:,} bytes, and the bus takes packets of "
+            f"{self.receiver_max_size:,} at most (its max_packet_size)."
+        )
+        self._authorizer.too_long(cached, why)
+        if self.version is Version.V5:
+            return self._acknowledge(packet, Reason.QUOTA_EXCEEDED, self._terms.explanation(why))
+        return self._acknowledge(packet)
+
+    def _deny(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
+        """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
+        self._context.counters.publishes_denied += 1
+        self._authorizer.refuse("publish", Action.PUBLISH, cached, decision)
+        return self._refuse(packet, Reason.NOT_AUTHORIZED, decision.reason)
+
+    def _over_quota(self, packet: Publish, cached: CachedVerdict) -> bytes:
+        """Answer a retained PUBLISH for which the device has no place left."""
+        self._context.counters.holdings_refused[Kind.RETAINED] += 1
+        if cached.first("quota"):
+            self._authorizer.refuse_quota("publish", Action.PUBLISH, cached.topic, NO_ROOM_RETAINED)
+        return self._refuse(packet, Reason.QUOTA_EXCEEDED, NO_ROOM_RETAINED)
+
+    def _refuse(self, packet: Publish, code: Reason, why: str) -> bytes:
+        if self.version is Version.V5:
+            return self._acknowledge(packet, code, self._terms.explanation(why))
+        if packet.qos and self._context.on_deny is OnDeny.DISCONNECT:
+            raise Refused(why)
+        return self._acknowledge(packet)
+
+    def _acknowledge(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:
+        """Answer a PUBLISH in the bus's stead, in its place among the bus's answers."""
+        if packet.qos == 0:
+            return b""
+        kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
+        most = self._context.policy.limits.in_flight
+        if packet.qos == 2 and not code:
+            # The handshake goes on, with us [MQTT-4.3.3-4].
+            if len(self._ended_here) >= most:
+                raise LimitExceeded("too many unfinished QoS 2 messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
+            self._ended_here = self._ended_here | {packet.packet_id}
+        answer = encode_ack(kind, packet.packet_id, code, explanation)
+        answer = self.ledger.answer(packet.qos, answer, most)
+        if answer:
+            self.answers.append(answer)
+        return b""

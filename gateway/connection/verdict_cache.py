@@ -1,0 +1,78 @@
+"""The verdicts a connection remembers, by topic and direction: bounded, dropped on any policy change."""
+
+from __future__ import annotations
+
+from gateway.keys.envelope import Sealer
+from gateway.mqtt.data_types import decode_utf8
+from gateway.mqtt.errors import MalformedPacket
+from gateway.mqtt.topics import depth_fault, name_fault
+from gateway.policy.engine.policy import Decision
+from gateway.policy.engine.services import Service
+
+_VERDICTS_MAX = 256
+_TOPIC_MAX = 1024
+"""Longest topic whose verdict is remembered, in bytes: with the above it bounds the memory."""
+
+
+class CachedVerdict:
+    """The verdict on one topic."""
+
+    __slots__ = (
+        "conditional",
+        "decision",
+        "may_open",
+        "plain",
+        "sealer",
+        "sensitive",
+        "service",
+        "told",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        decision: Decision,
+        *,
+        sensitive: bool,
+        may_open: bool = False,
+        service: Service | None = None,
+    ) -> None:
+        self.topic = topic
+        self.decision = decision
+        self.sensitive = sensitive
+        self.may_open = may_open
+        """Whether a receiver gets the plaintext of a sensitive topic."""
+        self.conditional = not (decision.allowed and decision.unconditional)
+        """Whether the single message has to be looked at."""
+        self.sealer: Sealer | None = None
+        """Of a topic that was published to, if it is sensitive."""
+        self.service = service
+        """Whose requests end here, in the gateway."""
+        self.plain = not self.conditional and not sensitive and service is None
+        """Every message passes as it came."""
+        self.told = ""
+        """What the admins were told of it last."""
+
+    def first(self, what: str) -> bool:
+        """Whether this is to be told, for it was not the last thing told. It counts as told from now on."""
+        before, self.told = self.told, what
+        return before != what
+
+
+def topic_text(topic: bytes) -> str:
+    """A topic name of a PUBLISH as text. Raises MalformedPacket when it is none (MQTT 5, 4.7)."""
+    text = decode_utf8(topic)
+    fault = name_fault(text) or depth_fault(text)
+    if fault:
+        raise MalformedPacket(f"the topic {fault}")
+    return text
+
+
+def keep(verdicts: dict[bytes, CachedVerdict], topic: bytes, cached: CachedVerdict) -> CachedVerdict:
+    """Remember a verdict, within the bounds."""
+    if len(topic) <= _TOPIC_MAX:
+        if len(verdicts) >= _VERDICTS_MAX:
+            verdicts.clear()
+        verdicts[topic] = cached
+    return cached

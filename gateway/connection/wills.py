@@ -1,0 +1,68 @@
+"""The will: a message for later, judged when it is given and again whenever the rules change.
+
+It stands on the bus from the CONNECT on, sealed if its topic is sensitive. What may not be published
+any more, or not like this, is taken back by ending the session with a DISCONNECT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gateway.connection.authorizer import Authorizer
+from gateway.connection.context import Context
+from gateway.connection.verdict_cache import topic_text
+from gateway.keys.envelope import Sealer
+from gateway.keys.key_ring import KeysUnavailable
+from gateway.mqtt.packets import Will
+from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.policy import RESERVED, Action, Decision, Policy
+
+_PAYLOAD_MAX = 65_535
+"""A will's payload is Binary Data (MQTT 5, 1.5.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WillTerms:
+    """What of a will is needed to judge it again. Its payload is not kept."""
+
+    topic: str
+    qos: int
+    retain: bool
+    size: int
+    """Bytes of payload as the device gave it."""
+    sealed: bool
+
+    def decide(self, authorizer: Authorizer, policy: Policy) -> Decision:
+        """Whether it may be published. A request to the gateway can't be left to the bus."""
+        if policy.reserves(self.topic):
+            return RESERVED
+        decision = authorizer.decide(Action.PUBLISH, self.topic)
+        return decision.with_message(self.qos, self.retain, self.size)
+
+    def must_be_sealed(self, policy: Policy) -> bool:
+        """Whether its topic is sensitive. An empty retained message clears a topic and stays empty."""
+        return policy.sensitive(self.topic) and not (self.retain and not self.size)
+
+
+def terms_of_will(will: Will, policy: Policy) -> WillTerms:
+    """The terms of a will as it came. Raises MalformedPacket when its topic is none."""
+    terms = WillTerms(topic_text(will.topic), will.qos, will.retain, len(will.payload), sealed=False)
+    return replace(terms, sealed=terms.must_be_sealed(policy))
+
+
+def sealed_will(
+    will: Will, terms: WillTerms, identity: Identity, context: Context
+) -> Will | tuple[Reason, str]:
+    """The will as it may stand on the bus, or why it can't."""
+    if not terms.sealed:
+        return will
+    try:
+        sealer = Sealer(context.ring, context.now, topic=terms.topic, sender=identity.device_id)
+        payload = sealer.seal(will.payload)
+    except KeysUnavailable as error:
+        return Reason.SERVER_UNAVAILABLE, str(error)
+    if len(payload) > _PAYLOAD_MAX:
+        return Reason.PACKET_TOO_LARGE, "The will is too long to be sealed."
+    context.counters.sealed += 1
+    return replace(will, payload=payload)

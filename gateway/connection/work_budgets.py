@@ -1,0 +1,199 @@
+"""What connections may cost: in one turn of the event loop, and each device in one second (promise 7).
+
+Everything that costs is counted where it is done, by `gateway.connection.relay` and its two directions. Two
+bounds follow. A connection does a slice at a time and then awaits its turn, so that no chunk, however it is
+made up, holds the loop for longer than a few milliseconds. And a device has one budget for all its
+connections: sixty of them cost what one does. Nothing is dropped: what is over waits, unread.
+
+Must not know clocks or tasks: `gateway.net.turns` says when a turn begins, ticks say when a second does.
+
+Effort is counted in what the copy of a small packet costs, about a microsecond, so that one bound on it means
+time. An example: a chunk of 300 PUBLISH packets that are refused costs 300 times 12 or so. After 170 of them
+`SLICE` is reached, the rest waits for the connection's next turn, and other devices come in between.
+"""
+
+from __future__ import annotations
+
+from gateway.connection.counters import Counters
+from gateway.mqtt.errors import LimitExceeded
+from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.limits import Limits
+
+SLICE = 2_000
+"""Effort after which a connection lets others go first."""
+RUN = 4_096
+"""Packets after which it does so though each costs next to nothing."""
+TURN = 4_000
+"""Effort of all connections in one turn of the event loop; above it what comes waits, device by device."""
+TAKEN_APART = 10
+"""A packet that is looked at as a whole, and judged."""
+KNOWN = 1
+"""One on a topic whose verdict is known."""
+SEALED = 4
+"""A payload that is sealed or opened, beside its length."""
+TLS = 100_000
+"""Effort of undoing the TLS of one device in a second, where it yields nothing."""
+FREE = 65_536
+"""Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
+_NO_BOUND = 2**62
+_SWEEP_LEAST = 1_024
+
+
+class Work:
+    """What all connections of a process did in this turn of the event loop, and hold."""
+
+    __slots__ = ("done", "full", "held", "held_most")
+
+    def __init__(self) -> None:
+        self.done = 0
+        """Effort."""
+        self.full = False
+        """Whether what comes now has to wait for a turn."""
+        self.held = 0
+        """Bytes of packets that have begun and not ended."""
+        self.held_most = Limits().unfinished_bytes
+
+    def add(self, effort: int) -> None:
+        """This was done."""
+        self.done += effort
+        if self.done >= TURN:
+            self.full = True
+
+    def begin(self) -> None:
+        """Another turn begins."""
+        self.done = 0
+        self.full = False
+
+
+class Meter:
+    """One direction of all connections of a device: what passed since it was settled, and what is left."""
+
+    __slots__ = (
+        "budget",
+        "bytes",
+        "bytes_left",
+        "effort",
+        "effort_left",
+        "messages",
+        "messages_left",
+        "work",
+    )
+
+    def __init__(self, budget: Budget, work: Work) -> None:
+        self.budget = budget
+        self.work = work
+        self.messages = 0
+        """PUBLISH packets, whatever was decided about them."""
+        self.bytes = 0
+        self.effort = 0
+        self.messages_left = self.bytes_left = self.effort_left = _NO_BOUND
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be read in this second."""
+        return (
+            self.messages > self.messages_left
+            or self.bytes > self.bytes_left
+            or self.effort > self.effort_left
+        )
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether not even this second has anything left, for what was too much before."""
+        return self.messages_left <= 0 or self.bytes_left <= 0 or self.effort_left < 0
+
+    def settle(self) -> None:
+        """Take what passed from what is left."""
+        self.messages_left -= self.messages
+        self.bytes_left -= self.bytes
+        self.effort_left -= self.effort
+        self.messages = self.bytes = self.effort = 0
+
+
+class Budget:
+    """What one device may cost in a second and hold, over all its connections."""
+
+    __slots__ = ("connections", "heard", "held", "held_most", "second", "secured", "spoken")
+
+    def __init__(self, limits: Limits, work: Work) -> None:
+        self.connections = 0
+        self.spoken = Meter(self, work)
+        """What comes from the device."""
+        self.heard = Meter(self, work)
+        """What comes for it from the bus: bounded in effort only, for others decide how much it is."""
+        self.secured = Meter(self, work)
+        """What undoing its TLS costs, in effort: apart, for a long record costs before it is whole."""
+        self.held = 0
+        """Bytes of packets that have begun and not ended, both directions."""
+        self.second = -1
+        self.fill(limits)
+
+    def fill(self, limits: Limits) -> None:
+        """Another second begins: what was too much in the last is carried on, what was left over is not."""
+        spoken, heard = self.spoken, self.heard
+        spoken.messages_left = limits.messages_per_second + _debt(spoken.messages_left)
+        spoken.bytes_left = limits.bytes_per_second + _debt(spoken.bytes_left)
+        spoken.effort_left = limits.messages_per_second + _debt(spoken.effort_left)
+        heard.effort_left = limits.messages_per_second + _debt(heard.effort_left)
+        self.secured.effort_left = TLS + _debt(self.secured.effort_left)
+        self.held_most = limits.unfinished_bytes_per_device
+        heard.work.held_most = limits.unfinished_bytes
+
+    def settle(self, counters: Counters) -> None:
+        """Add up what passed since the last time."""
+        counters.messages_from_devices += self.spoken.messages
+        counters.bytes_from_devices += self.spoken.bytes
+        counters.messages_to_devices += self.heard.messages
+        self.spoken.settle()
+        self.heard.settle()
+        self.secured.settle()
+
+    def tick(self, second: int, limits: Limits, counters: Counters) -> None:
+        """A connection's second went by; -1: one of its own, else the same one as for the device's others."""
+        self.settle(counters)
+        if second < 0 or second != self.second:
+            self.second = second
+            self.fill(limits)
+
+    def hold(self, size: int, work: Work) -> None:
+        """Keep so many bytes more of a packet that has not ended. Raises LimitExceeded: there is no room."""
+        self.held += size
+        work.held += size
+        if self.held > self.held_most:
+            raise LimitExceeded(
+                "the device has as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
+            )
+        if work.held > work.held_most and self.held > FREE:
+            raise LimitExceeded(
+                "the gateway holds as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
+            )
+
+
+def _debt(left: int) -> int:
+    return min(left, 0)
+
+
+class Budgets:
+    """The budgets of the devices that are connected, or were: leaving and coming back gains nothing."""
+
+    __slots__ = ("_budgets", "_sweep_at", "work")
+
+    def __init__(self) -> None:
+        self.work = Work()
+        self._budgets: dict[str, Budget] = {}
+        self._sweep_at = _SWEEP_LEAST
+
+    def join(self, device_id: str, limits: Limits) -> Budget:
+        """The budget of a device, of which one connection more lives."""
+        budget = self._budgets.get(device_id)
+        if budget is None:
+            if len(self._budgets) >= self._sweep_at:
+                self._sweep()
+            budget = self._budgets[device_id] = Budget(limits, self.work)
+        budget.connections += 1
+        return budget
+
+    def _sweep(self) -> None:
+        self._budgets = {name: one for name, one in self._budgets.items() if one.connections}
+        # Twice what is left: each sweep is paid for by as many newcomers.
+        self._sweep_at = max(_SWEEP_LEAST, 2 * len(self._budgets))

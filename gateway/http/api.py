@@ -1,0 +1,314 @@
+"""The HTTPS API on GATEWAY_HTTP_BIND: the public keys, and tokens for devices that show their secret.
+
+Owns what a request may look like and which status says what. Who may log in is `gateway.auth.login`'s
+decision, the same one as for a CONNECT, and what stands in a token that of `gateway.services.token_issuer`.
+Must not know how a connection is accepted, bounded or ended: that is `gateway.http.server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import NamedTuple, NoReturn
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.auth.login import Admission, Login, LoginRefused
+from gateway.connection.counters import Counters
+from gateway.http import server as http_server
+from gateway.mqtt.reasons import Reason
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.logs import get_logger
+from gateway.services import refusal_texts
+from gateway.services.messages import Code, Refusal, issued
+from gateway.services.token_issuer import TokenIssuer
+from gateway.services.token_requests import Wish, read_wish
+from gateway.system.addresses import Address, plain, shown
+
+BODY_MAX = 65_536
+"""Bytes of a request's body."""
+
+_OBJECTS_MAX = 1_000
+"""A request has three. Twenty thousand fit into it, and would take a stranger's a tenth of a second."""
+_KNOWN = ("device_id", "secret", "credentials", "ttl", "permissions")
+_NAME_SHOWN = 64
+_CONNECTIONS = 256
+_CONNECTIONS_PER_ADDRESS = 32
+_LOGIN_DEADLINE = 20.0
+"""For a login to be decided, in seconds, as long as for a CONNECT."""
+_ISSUED_AS = "api"
+"""What the records of issued tokens call their source."""
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """Whom the endpoints ask."""
+
+    login: Login
+    token_issuer: TokenIssuer
+    jwks: Callable[[], Mapping[str, object]]
+    """The public keys as they are now, RFC 7517."""
+    audit: Audit
+    counters: Counters
+    now: Callable[[], int]
+    """Unix milliseconds."""
+
+
+async def serve_api(
+    api: Api, addresses: Sequence[Address], *, start: http_server.Start, tls: ssl.SSLContext | None
+) -> http_server.WebServer:
+    """Listen on all of `addresses` (port 0: any). Raises OSError when the address can't be had.
+
+    Without `tls` secrets pass in the clear, so it is for peers on this machine alone.
+    """
+    return await http_server.serve(
+        _application(api),
+        addresses,
+        start=start,
+        tls=tls,
+        connections=_CONNECTIONS,
+        connections_per_address=_CONNECTIONS_PER_ADDRESS,
+        here_only=tls is None,
+    )
+
+
+class _Refused(Exception):
+    """What the peer is answered instead: a status, an error code of ours, and words that say what to do."""
+
+    def __init__(
+        self, status: int, error: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = error
+        self.message = message
+        self.headers = headers
+
+
+class _Caller(NamedTuple):
+    """Where a request came from, and the id that ties its answer to our log."""
+
+    host: str
+    port: int
+    request_id: str
+
+    @property
+    def address(self) -> str:
+        return shown(self.host, self.port)
+
+
+_Endpoint = Callable[[Request, _Caller], Awaitable[Response]]
+
+
+def _application(api: Api) -> Starlette:
+    async def keys(_: Request, __: _Caller) -> Response:
+        # Five minutes: what is cached must follow a rotation within the overlap of the keys.
+        body = msgspec.json.encode(api.jwks())
+        return _json(200, body, {"cache-control": "public, max-age=300"})
+
+    async def token(request: Request, caller: _Caller) -> Response:
+        if request.url.query:
+            raise _Refused(400, Code.INVALID_REQUEST, "Everything that is asked for stands in the body.")
+        device_id, secret, wish = _asked(await _body(request))
+        admission = await _admit(api, device_id, secret, caller)
+        return _json(200, _issue(api, admission, caller, wish))
+
+    async def not_served(request: Request, error: Exception) -> Response:
+        async def refuse(_: Request, __: _Caller) -> Response:
+            if isinstance(error, HTTPException) and error.status_code == 405:
+                raise _Refused(405, "method_not_allowed", "Use the method that Allow names.", error.headers)
+            raise _Refused(404, "not_found", "There is nothing here.")
+
+        return await _answering(api, refuse)(request)
+
+    application = Starlette(
+        routes=[
+            Route("/.well-known/jwks.json", _answering(api, keys)),
+            Route("/api/v1/token", _answering(api, token), methods=["POST"]),
+        ],
+        exception_handlers={HTTPException: not_served},
+    )
+    application.router.redirect_slashes = False
+    return application
+
+
+def _answering(api: Api, endpoint: _Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Each answer has an id and the time. Of a fault of ours the peer learns the id only."""
+
+    async def answer(request: Request) -> Response:
+        host, port = request.client or ("", 0)
+        caller = _Caller(plain(host), port, os.urandom(6).hex())
+        try:
+            response = await endpoint(request, caller)
+        except _Refused as refused:
+            response = _failure(api, refused)
+        except Exception as error:  # noqa: BLE001 - one request fails and no other
+            _log.error("internal error", address=caller.address, request_id=caller.request_id, exc_info=error)
+            words = "A fault of the gateway: its log says more under this X-Request-Id."
+            response = _failure(api, _Refused(500, "internal_error", words))
+        response.headers["x-request-id"] = caller.request_id
+        response.headers["date"] = formatdate(api.now() / 1000, usegmt=True)
+        return response
+
+    return answer
+
+
+async def _body(request: Request) -> bytes:
+    """All of it. Raises _Refused as soon as it shows to be too long."""
+    too_long = _Refused(413, Code.TOO_LARGE, f"A request may have {BODY_MAX} bytes.")
+    declared = request.headers.get("content-length", "0")
+    # h11 has seen to it that these are digits, and twenty of them at most.
+    if int(declared) > BODY_MAX:
+        raise too_long
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_MAX:
+                raise too_long
+    except ClientDisconnect:
+        raise _Refused(400, Code.INVALID_REQUEST, "The request ended early.") from None
+    return bytes(body)
+
+
+def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
+    """Device id, secret and what is wanted. Raises _Refused when it is not one JSON object that says the two.
+
+    What is not known is refused: whoever wrote it wants something, and would think to have it.
+    """
+    malformed = _Refused(
+        400, Code.INVALID_REQUEST, 'Send one JSON object in UTF-8: {"device_id": "…", "secret": "…"}.'
+    )
+    if body.count(b"{") > _OBJECTS_MAX:
+        raise malformed
+    try:
+        # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
+        said = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
+        inner = said.get("credentials", said)
+        device_id, secret = said["device_id"].encode(), inner["secret"].encode()
+        others = [name for name in said if name not in _KNOWN]
+        if inner is not said:
+            others += [name for name in ("secret",) if name in said]
+            others += [f"credentials.{name}" for name in inner if name != "secret"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise malformed from None
+    if others:
+        words = f'"{others[0][:_NAME_SHOWN]}" is not known here: leave it out. Known are {", ".join(_KNOWN)}.'
+        # Half a surrogate pair can't be answered.
+        raise _Refused(400, Code.INVALID_REQUEST, words.encode("utf-8", "replace").decode())
+    try:
+        return device_id, secret, read_wish(said.get("ttl"), said.get("permissions"))
+    except Refusal as refusal:
+        raise _Refused(400, refusal.code, str(refusal)) from None
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    # Of two members of one name each reader may see another one (RFC 8259, 4).
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name twice")
+    return members
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> Admission:
+    """Who it is, by the same gate as for a CONNECT. Raises _Refused."""
+    login, counters = api.login, api.counters
+    try:
+        known = login.recognise(username=device_id, password=secret, certificate_id=None, address=caller.host)
+        if known is not None:
+            counters.logins_remembered += 1
+            return known
+        async with asyncio.timeout(_LOGIN_DEADLINE):
+            admission = await login.verify(
+                username=device_id, password=secret, certificate_id=None, address=caller.host
+            )
+    except LoginRefused as error:
+        refused = error
+    except TimeoutError:
+        refused = LoginRefused(Reason.SERVER_UNAVAILABLE, "no answer in time", None)
+    else:
+        counters.logins_verified += 1
+        return admission
+    counters.logins_refused += 1
+    _tell(api, caller, Kind.LOGIN, Outcome.REFUSED, reason=refused.why, device=refused.device_id)
+    raise _refused(refusal_texts.of_login(refused))
+
+
+def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes:
+    """The answer with the token. Raises _Refused."""
+    device_id = admission.device.device_id
+    try:
+        token = api.token_issuer.issue(admission.device, source=_ISSUED_AS, parent=admission.grant, wish=wish)
+    except Refusal as refusal:
+        _tell(api, caller, Kind.TOKEN, Outcome.REFUSED, reason=refusal.why, device=device_id)
+        raise _refused(refusal) from None
+    _tell(api, caller, Kind.TOKEN, Outcome.DONE, reason=f"issued {token.grant.token_id}", device=device_id)
+    return issued(token, api.now())
+
+
+def _refused(refusal: Refusal) -> _Refused:
+    return _Refused(_STATUS.get(refusal.code, 403), refusal.code, str(refusal))
+
+
+_STATUS = {Code.NOT_ACCEPTED: 401, Code.TOKEN_EXPIRED: 401, Code.RATE_LIMITED: 429, Code.UNAVAILABLE: 503}
+_HEADERS = {
+    # RFC 9110, 15.5.2 demands a challenge. No scheme of the registry fits a secret in the body.
+    401: {"www-authenticate": "Device-Secret"},
+    429: {"retry-after": "60"},
+    503: {"retry-after": "5"},
+}
+
+
+def _tell(
+    api: Api, caller: _Caller, kind: Kind, outcome: Outcome, *, reason: str, device: str | None
+) -> None:
+    api.audit.emit(
+        AuditEvent(
+            time=api.now(),
+            kind=kind,
+            outcome=outcome,
+            reason=reason,
+            device=device,
+            address=caller.address,
+            request_id=caller.request_id,
+            action=_ISSUED_AS,
+            source=Source.STRANGER if kind is Kind.LOGIN else Source.DEVICE,
+        )
+    )
+
+
+def _failure(api: Api, refused: _Refused) -> Response:
+    body = {
+        "success": False,
+        "error": refused.error,
+        "message": refused.message,
+        "timestamp": api.now(),
+    }
+    headers = _HEADERS.get(refused.status, {}) | dict(refused.headers or {})
+    return _json(refused.status, msgspec.json.encode(body), headers)
+
+
+def _json(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    # RFC 6749, 5.1: nobody may keep an answer that holds a token.
+    return Response(
+        body,
+        status_code=status,
+        media_type="application/json",
+        headers={"cache-control": "no-store"} | dict(headers or {}),
+    )

@@ -1,0 +1,359 @@
+"""HTTP inside the gateway's own loop: uvicorn's protocol, accepted, bounded and ended by hand.
+
+Owns how many connections a port has, in all and from one address, how long each may take and how it ends.
+Must not know what is served; `gateway.http.health` and `gateway.http.api` give the application.
+
+uvicorn's own server is left out: it watches signals, which are ours, wakes the process ten times a
+second, holds a silent TLS peer for a minute, and takes as many connections as there are files.
+
+A connection carries one request. Nothing can hide behind another request then (pipelining, smuggling),
+and one deadline covers all that a slow peer can do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import h11
+import msgspec
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from gateway.net.fault_containment import contained
+from gateway.net.listening_sockets import close_if_cancelled, listen
+from gateway.net.tls_record_limits import tls_of
+from gateway.observe.logs import get_logger
+from gateway.system.addresses import Address, is_loopback, network_of
+
+HANDSHAKE_DEADLINE = 5.0
+"""Seconds for TLS."""
+REQUEST_DEADLINE = 10.0
+"""Seconds from then until the whole request is there (slow loris)."""
+ANSWER_DEADLINE = 30.0
+"""Seconds from then until the peer has the whole answer."""
+HEAD_MAX = 16_384
+"""Bytes of the request line and headers."""
+
+_EVENTS_MAX = 2_048
+"""Parts in which a request may come: what it is read in at a time, and chunks (RFC 9112, 7.1). A chunk of
+one byte costs as much as a long one, and a stranger can send 40,000 in one piece."""
+_SHUTDOWN_DEADLINE = 2.0
+"""For a TLS peer to answer our goodbye."""
+_STOP_PATIENCE = 1.0
+_BACKLOG = 256
+_LINGER = 2.0
+_LINGER_MAX = 1_048_576
+"""How long, and for how many bytes, a peer is listened to that was answered before it had said all."""
+
+_HEADERS = [
+    (b"connection", b"close"),
+    (b"content-security-policy", b"default-src 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+]
+"""Of every answer. What is served here is data: a browser must neither guess at it nor run it."""
+
+Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Starts a task that somebody holds: `gateway.net.tasks.Tasks.start`."""
+
+_log = get_logger()
+
+
+async def serve(
+    application: ASGIApp,
+    addresses: Sequence[Address],
+    *,
+    start: Start,
+    tls: ssl.SSLContext | None = None,
+    connections: int,
+    connections_per_address: int,
+    here_only: bool = False,
+) -> WebServer:
+    """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had.
+
+    `here_only`: for peers on this machine alone, however it was bound.
+    """
+    return WebServer(
+        application,
+        listen(addresses, backlog=_BACKLOG),
+        start=start,
+        tls=tls,
+        connections=connections,
+        connections_per_address=connections_per_address,
+        here_only=here_only,
+    )
+
+
+class WebServer:
+    """An open port, on one address or several. Close it before the loop ends."""
+
+    def __init__(
+        self,
+        application: ASGIApp,
+        listeners: Sequence[socket.socket],
+        *,
+        start: Start,
+        tls: ssl.SSLContext | None,
+        connections: int,
+        connections_per_address: int,
+        here_only: bool,
+    ) -> None:
+        self.tls = tls
+        """Replace it to let new connections see another certificate."""
+        self._here_only = here_only
+        self.bound = [Address(*listener.getsockname()[:2]) for listener in listeners]
+        self.port: int = self.bound[0].port
+        self._listeners = listeners
+        self._start = start
+        self._connections = connections
+        self._connections_per_address = connections_per_address
+        self._open: dict[_Connection, None] = {}
+        self._config = _uvicorn(application)
+        self._state = ServerState()
+        self._state.default_headers = _HEADERS
+        self._accepting = [start(self._accept(listener)) for listener in listeners]
+
+    async def close(self) -> None:
+        """Stop listening, and end what is open within a second."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self._open):
+            connection.leave()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STOP_PATIENCE
+        while self._open and loop.time() < deadline:  # noqa: ASYNC110 - a few times, at the end
+            await asyncio.sleep(0.02)
+        for connection in list(self._open):
+            connection.end()
+        await asyncio.sleep(0)
+        answering = list(self._state.tasks)
+        for task in answering:
+            task.cancel()
+        await asyncio.gather(*answering, return_exceptions=True)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                peer, address = await loop.sock_accept(listener)
+            except OSError as error:
+                # Out of file descriptors, most likely: asking again at once would be a busy loop.
+                _log.error("can't accept connections", port=self.port, reason=str(error))
+                await asyncio.sleep(1.0)
+                continue
+            if self._here_only and not is_loopback(address[0]):
+                peer.close()
+                continue
+            try:
+                self._take_in(peer, network_of(address[0]))
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not close the port for others
+                peer.close()
+                _log.error("internal error", port=self.port, address=address[0], exc_info=error)
+
+    def _take_in(self, peer: socket.socket, network: str) -> None:
+        if not self._has_room(network):
+            peer.close()
+            return
+        connection = _Connection(self._config, self._state, network, self._open)
+        connection.arriving = self._start(self._shake_hands(connection, peer))
+        close_if_cancelled(peer, connection.arriving)
+
+    def _has_room(self, network: str) -> bool:
+        """Whether one more may come from there. The oldest to whom no answer is owed makes room."""
+        same = [other for other in self._open if other.network == network]
+        if len(same) >= self._connections_per_address:
+            crowd: Iterable[_Connection] = same
+        elif len(self._open) >= self._connections:
+            crowd = self._open
+        else:
+            return True
+        oldest = next((other for other in crowd if not other.is_owed_an_answer), None)
+        if oldest is not None:
+            oldest.end()
+            self._open.pop(oldest, None)
+        return oldest is not None
+
+    async def _shake_hands(self, connection: _Connection, peer: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                peer,
+                ssl=self.tls,
+                ssl_handshake_timeout=HANDSHAKE_DEADLINE if self.tls else None,
+                ssl_shutdown_timeout=_SHUTDOWN_DEADLINE if self.tls else None,
+            )
+        except (Exception, asyncio.CancelledError) as error:
+            peer.close()
+            self._open.pop(connection, None)
+            if not isinstance(error, OSError):
+                raise
+
+
+class _Parser(h11.Connection):
+    """Reads a request, in so many parts at most."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, HEAD_MAX)
+        self._left = _EVENTS_MAX
+
+    def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        self._left -= 1
+        if self._left < 0:
+            raise h11.RemoteProtocolError("too many parts")
+        return super().next_event()
+
+
+class _Connection(H11Protocol):
+    """One connection, from its arrival on, that ends when its time is up, whatever the peer does."""
+
+    def __init__(
+        self, config: uvicorn.Config, state: ServerState, network: str, register: dict[_Connection, None]
+    ) -> None:
+        super().__init__(config, state, {})
+        self.conn = _Parser()
+        self.network = network
+        self.arriving: asyncio.Task[None] | None = None
+        """The TLS handshake."""
+        self._has_asked = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._register = register
+        register[self] = None
+
+    @property
+    def is_owed_an_answer(self) -> bool:
+        """Whether the whole request is there, and not yet answered."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+
+    @contained
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport  # first: `fault` ends it
+        super().connection_made(transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(transport)
+        self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)
+
+    @contained
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._deadline is not None and not self._has_asked and self.is_owed_an_answer:
+            self._has_asked = True
+            self._deadline.cancel()
+            self._deadline = self.loop.call_later(ANSWER_DEADLINE, self.transport.abort)
+
+    @contained
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._register.pop(self, None)
+        if (tls := tls_of(self.transport)) is not None:
+            tls.forget()
+        super().connection_lost(exc)
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours: it ends this connection and no other."""
+        _log.error("internal error", network=self.network, exc_info=error)
+        self.end()
+
+    def leave(self) -> None:
+        """End it once it has its answer; now if it has asked for nothing."""
+        if self.transport is None:
+            self.end()
+        else:
+            self.shutdown()
+
+    def end(self) -> None:
+        """End it now."""
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.arriving is not None:
+            self._register.pop(self, None)
+            self.arriving.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is not HTTP, unless an answer is already on its way. uvicorn would fail on that."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.abort()
+            return
+        body = msgspec.json.encode({"success": False, "error": "invalid_request", "message": msg})
+        headers = [
+            *_HEADERS,
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+def _uvicorn(application: ASGIApp) -> uvicorn.Config:
+    config = uvicorn.Config(
+        _Lingering(application),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        workers=1,
+    )
+    # What a stranger sends to this port is worth no line of the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    config.load()
+    return config
+
+
+class _Lingering:
+    """Answers, and only then drops what the peer is still sending.
+
+    Closing at once would make the kernel answer the rest with a reset, and that takes the answer (413,
+    say) away from a peer that has not read it yet.
+    """
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        whole = False
+
+        async def listen() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = not message.get("more_body")
+            return message
+
+        async def drop_the_rest() -> None:
+            left = _LINGER_MAX
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER):
+                    while left > 0 and not whole:
+                        left -= len((await listen()).get("body", b""))
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await drop_the_rest()
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        # Only `close` cancels, once the peer is gone; uvicorn would log that as a fault.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._application(scope, listen, answer)

@@ -1,0 +1,177 @@
+"""The sealed payload that stands on the bus (version 1): AES-256-GCM in one JSON object.
+
+Associated data binds version, algorithm, key, time, topic and sender, so an envelope that is moved
+to another topic, sender or time does not open. The six are joined by U+0000, which none of them can
+hold (topics: MQTT 5, 1.5.4; the others: our own character classes), so no two sets of fields give
+the same bytes.
+
+An envelope has these fields and no others: what somebody on the bus adds would be read, unsealed, by those
+who may not open it. An answer of the service `encrypt` is an envelope with the `request_id` of its request,
+and may be published as it is.
+
+One envelope can be written in many ways, and what JSON leaves open (spaces, a member twice, a
+`request_id`, the spare bits of base64) would say something in plain. So whoever may not open it gets it in
+the one way of `canonical`, in which every byte is bound but for the mark `rewrapped`.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+
+from gateway.keys.key_ring import KeyRing, KeyState
+
+VERSION = 1
+ALGORITHM = "AES-256-GCM"
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+REQUEST_ID_MAX = 1_024
+"""Longest `request_id`, in bytes of JSON."""
+RequestId = Annotated[str, msgspec.Meta(max_length=REQUEST_ID_MAX)] | int | float
+
+
+class OpenFailed(Exception):
+    """No envelope of ours for this topic. `str()` says why; never part of the payload."""
+
+
+class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The sealed object, in the order of its fields on the wire."""
+
+    encrypted: bool
+    algorithm: str
+    key_id: str
+    data: bytes
+    """Nonce (12 bytes), ciphertext, tag (16 bytes); base64 in JSON."""
+    timestamp: int
+    """Unix milliseconds of sealing."""
+    v: int
+    topic: str
+    sender: str
+    rewrapped: bool = False
+    """Sealed again under another key, with the time of the first sealing: nothing new is said by it.
+
+    It is not bound. Whoever adds or removes it can make a message be ignored or be heard again, which
+    whoever writes to the bus can in any case. So it stays when the rest is made canonical.
+    """
+    request_id: RequestId | None = None
+    """Of the request that it was the answer to. It says nothing here."""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+def _associated_data(key_id: str, timestamp: int, topic: str, sender: str) -> bytes:
+    return f"{VERSION}\0{ALGORITHM}\0{key_id}\0{timestamp}\0{topic}\0{sender}".encode()
+
+
+class Sealer:
+    """Seals one sender's payloads for one topic. What does not change from one to the next is made once."""
+
+    __slots__ = (
+        "_bound_head",
+        "_bound_tail",
+        "_head",
+        "_key_id",
+        "_now",
+        "_ring",
+        "_sender",
+        "_tail",
+        "_topic",
+    )
+
+    def __init__(self, ring: KeyRing, now: Callable[[], int], *, topic: str, sender: str) -> None:
+        """`now` gives Unix milliseconds."""
+        self._ring = ring
+        self._now = now
+        self._topic = topic
+        self._sender = sender
+        self._key_id = ""
+
+    def _prepare(self, key_id: str) -> None:
+        self._key_id = key_id
+        # Written as the encoder would write them, which a test holds.
+        self._head = b'{"encrypted":true,"algorithm":"%s","key_id":%s,"data":"' % (
+            ALGORITHM.encode(),
+            _encoder.encode(key_id),
+        )
+        self._tail = b',"v":%d,"topic":%s,"sender":%s}' % (
+            VERSION,
+            _encoder.encode(self._topic),
+            _encoder.encode(self._sender),
+        )
+        self._bound_head = f"{VERSION}\0{ALGORITHM}\0{key_id}\0".encode()
+        self._bound_tail = f"\0{self._topic}\0{self._sender}".encode()
+
+    def seal(self, payload: bytes) -> bytes:
+        """The envelope of `payload`. Raises KeysUnavailable when the active key is used up."""
+        ring = self._ring
+        if ring.active_id != self._key_id:
+            self._prepare(ring.active_id)
+        timestamp = b"%d" % self._now()
+        data = ring.encrypt(payload, self._bound_head + timestamp + self._bound_tail)
+        encoded = b2a_base64(data, newline=False)
+        return b"".join((self._head, encoded, b'","timestamp":', timestamp, self._tail))
+
+
+def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
+    """The envelope that a payload is, not opened yet: what it says is not proven. Raises OpenFailed.
+
+    With `topic`, where it stands: one that says another is none.
+    """
+    try:
+        envelope = _decoder.decode(message)
+    # DecodeError, UnicodeDecodeError for a string that is no UTF-8; nesting in a field nobody asked for.
+    except (ValueError, RecursionError):
+        raise OpenFailed("not a sealed message") from None
+    if envelope.encrypted is not True or envelope.v != VERSION or envelope.algorithm != ALGORITHM:
+        raise OpenFailed("a sealed message of an unknown version or algorithm")
+    if topic is not None and envelope.topic != topic:
+        raise OpenFailed("sealed for another topic")
+    return envelope
+
+
+def canonical(envelope: Envelope) -> bytes:
+    """The envelope as `Sealer` and `rewrap` write it: the same bytes whoever wrote it, and nothing beside it.
+
+    For one that opened: then version, algorithm, key, time, topic and sender are the sealer's own.
+    """
+    if envelope.request_id is not None:
+        envelope = msgspec.structs.replace(envelope, request_id=None)
+    return _encoder.encode(envelope)
+
+
+def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
+    """The payload, which proves topic, sender and timestamp of the envelope. Raises OpenFailed."""
+    data = envelope.data
+    if len(data) < _NONCE_BYTES + _TAG_BYTES:
+        raise OpenFailed("a sealed message that is cut off")
+    key_id = envelope.key_id
+    cipher = ring.opener(key_id)
+    if cipher is None:
+        destroyed = ring.state_of(key_id) is KeyState.DESTROYED
+        why = "a key that was destroyed" if destroyed else "a key that is not here"
+        raise OpenFailed(f"sealed under {why}")
+    bound = _associated_data(key_id, envelope.timestamp, envelope.topic, envelope.sender)
+    try:
+        return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound)
+    except InvalidTag:
+        raise OpenFailed("the message does not authenticate") from None
+
+
+def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
+    """The payload of an envelope that arrived on `topic`. Raises OpenFailed."""
+    return open_envelope(ring, read_envelope(message, topic=topic))
+
+
+def rewrap(ring: KeyRing, envelope: Envelope) -> bytes:
+    """The envelope again, under the active key, and marked so: same payload, topic, sender and timestamp.
+
+    Raises OpenFailed, and KeysUnavailable when the active key is used up.
+    """
+    sealer = Sealer(ring, lambda: envelope.timestamp, topic=envelope.topic, sender=envelope.sender)
+    return sealer.seal(open_envelope(ring, envelope))[:-1] + b',"rewrapped":true}'

@@ -1,0 +1,96 @@
+"""What seals keys where they lie: ENCRYPTION_KEY for the key files, a passphrase for their backup.
+
+Owns how 32 bytes come from what somebody gave. It must not know what is sealed with them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.keys.secrets import Secret
+
+KEY_BYTES = 32
+SALT_BYTES = 16
+PASSPHRASE_MIN = 16
+"""Characters: whoever has the file can guess as long as they like."""
+_NONCE_BYTES = 12
+# RFC 9106, 4, the second recommended set: some 150 ms and 64 MiB for each guess.
+MEMORY_KIB = 65_536
+PASSES = 3
+LANES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """What somebody gave to seal keys with: a key of 32 bytes, used as it is, or a passphrase."""
+
+    secret: Secret
+    is_passphrase: bool
+
+    @classmethod
+    def of_text(cls, text: str) -> Wrapping:
+        """ENCRYPTION_KEY: 32 bytes as hex or base64, else a passphrase. Raises ValueError."""
+        for decode in (bytes.fromhex, _base64):
+            try:
+                key = decode(text)
+            except ValueError:
+                continue
+            if len(key) == KEY_BYTES:
+                return cls(Secret(key), is_passphrase=False)
+        if len(text) < PASSPHRASE_MIN:
+            raise ValueError(
+                f"this is neither a key of {KEY_BYTES} bytes nor a passphrase of {PASSPHRASE_MIN} characters"
+            )
+        # surrogateescape: what the environment held, byte for byte, also where it is not UTF-8.
+        return cls(Secret(text.encode("utf-8", "surrogateescape")), is_passphrase=True)
+
+    def cipher(self, salt: bytes) -> AESGCM:
+        """The cipher under this key; a passphrase takes a salt of 16 bytes, and time. Raises MemoryError."""
+        if not self.is_passphrase:
+            return AESGCM(self.secret.reveal())
+        return passphrase_cipher(self.secret.reveal(), salt)
+
+    def new_salt(self) -> bytes:
+        """What to make a new file's cipher with: nothing for a key."""
+        return os.urandom(SALT_BYTES) if self.is_passphrase else b""
+
+
+def passphrase_cipher(passphrase: bytes, salt: bytes) -> AESGCM:
+    """The cipher under a passphrase, by Argon2id: 150 ms and 64 MiB. Raises ValueError, MemoryError."""
+    from argon2.exceptions import HashingError
+    from argon2.low_level import Type, hash_secret_raw
+
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes")
+    try:
+        key = hash_secret_raw(
+            passphrase,
+            salt,
+            time_cost=PASSES,
+            memory_cost=MEMORY_KIB,
+            parallelism=LANES,
+            hash_len=KEY_BYTES,
+            type=Type.ID,
+        )
+    except HashingError as error:
+        raise MemoryError(str(error)) from error
+    return AESGCM(key)
+
+
+def seal(cipher: AESGCM, plaintext: bytes, bound: bytes) -> bytes:
+    """Nonce, ciphertext and tag. The nonce is random: one of these ciphers seals but a few times."""
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + cipher.encrypt(nonce, plaintext, bound)
+
+
+def unseal(cipher: AESGCM, sealed: bytes, bound: bytes) -> bytes:
+    """What was sealed. Raises InvalidTag, or ValueError: it is cut off."""
+    return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)
+
+
+def _base64(text: str) -> bytes:
+    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)

@@ -1,0 +1,529 @@
+"""One device's connection: carries out what its DeviceConnection says, and tells it what happened.
+
+Stands between the event loop and `gateway.connection.device_connection`. Decides nothing but patience: how
+long a device may take to say who it is, and how long the bus may take to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from functools import partial
+from typing import cast
+
+from gateway.auth.login import Admission, LoginRefused
+from gateway.connection.commands import (
+    Authenticate,
+    AwaitTurn,
+    Call,
+    Close,
+    Command,
+    Established,
+    OpenBus,
+    PauseBus,
+    PauseDevice,
+    Reauthenticate,
+    Report,
+    SendToBus,
+    SendToDevice,
+)
+from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.events import (
+    Authenticated,
+    AuthenticationFailed,
+    BusBytes,
+    BusLost,
+    BusUnavailable,
+    DeviceBytes,
+    DeviceLost,
+    Event,
+    Reauthenticated,
+    ReauthenticationFailed,
+    Tick,
+    Turn,
+)
+from gateway.mqtt.reasons import Reason
+from gateway.net.bus_side import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusSide, not_connected
+from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.fault_containment import contain, contained
+from gateway.net.peer_presence import has_left
+from gateway.net.quick_ack import acknowledge_at_once
+from gateway.net.tls_budget import TlsBudget
+from gateway.net.tls_contexts import certificate_name
+from gateway.net.tls_record_limits import TooLittleData, tls_of
+from gateway.observe.logs import get_logger
+from gateway.policy.engine.identity import Device
+from gateway.system.addresses import host_of
+
+_LOGIN_DEADLINE = 20.0
+"""For a login to be decided, in seconds: what waits for the password pool at most, with room."""
+_BUS_DEADLINE = 10.0
+"""For the bus to accept the connection, and again to answer the CONNECT, in seconds."""
+_CLOSE_DEADLINE = 5.0
+"""For the last bytes to leave, in seconds."""
+_ACKNOWLEDGE = 0.002
+"""For a CONNECT right behind the handshake, in seconds: nothing is to be acknowledged early then."""
+
+_UNREAD = {Phase.AUTHENTICATING, Phase.OPENING_BUS}
+"""Nothing is read from the device meanwhile, so that its end is not told."""
+
+_TURN = Turn()
+_log = get_logger()
+
+
+class DeviceSide(asyncio.Protocol):
+    """The device's transport, the bus's transport, and the connection between them."""
+
+    __slots__ = (
+        "_bus",
+        "_method",
+        "_paused",
+        "_registry",
+        "_transport",
+        "_unread",
+        "_waiting_for",
+        "_why",
+        "_write_paused",
+        "address",
+        "claimed",
+        "connection",
+        "connection_id",
+        "deadline",
+        "device",
+        "turn",
+    )
+
+    def __init__(
+        self, registry: ConnectionRegistry, address: str, connection_id: str, deadline: float
+    ) -> None:
+        self._registry = registry
+        self.connection = DeviceConnection(registry.context)
+        self.address = address
+        """Of the peer, `host:port`."""
+        self.connection_id = connection_id
+        """Ties together what is logged of this connection."""
+        self.device: Device | None = None
+        self.claimed: str | None = None
+        """The device it says it is, if that is a device id at all."""
+        self._method = ""
+        self.turn = 0
+        """In which part of a second it gets its tick."""
+        self.deadline = deadline
+        """Of what it waits for now, by the loop's clock."""
+        self._transport: asyncio.Transport | None = None
+        self._bus: BusSide | None = None
+        self._waiting_for: asyncio.Task[None] | None = None
+        """Its login, while that waits for a hash; then its connection to the bus, while that is made."""
+        self._paused = 0
+        self._write_paused = False
+        self._unread = 0
+        """Bytes of answers that the device does not take, as they are counted with those of others."""
+        self._why = ""
+        """Why the gateway ended it, if it did so without a word."""
+
+    # What asyncio calls
+
+    @contained
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TLS handshake is done."""
+        self._transport = cast("asyncio.Transport", transport)
+        if (tls := tls_of(transport)) is not None:
+            tls.watch(self._transport)
+            asyncio.get_running_loop().call_later(_ACKNOWLEDGE, self._acknowledge)
+        self._registry.arrived(self)
+
+    @contained
+    def _acknowledge(self) -> None:
+        """The client may hold its CONNECT back until the end of its handshake is acknowledged."""
+        if self._transport is not None and self.connection.phase is Phase.AWAIT_CONNECT:
+            acknowledge_at_once(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        """A chunk from the device."""
+        try:
+            established, bus = self.connection.established, self._bus
+            if (
+                established is not None
+                and bus is not None
+                and bus.transport is not None
+                and established.passes(data)
+            ):
+                bus.transport.write(data)
+            elif commands := self.connection.receive(DeviceBytes(data)):
+                self._carry_out(commands)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is this connection's alone
+            self.fault(error)
+
+    def bus_bytes(self, data: bytes) -> None:
+        """A chunk from the bus."""
+        try:
+            established, transport = self.connection.established, self._transport
+            if (
+                established is not None
+                and transport is not None
+                and not self._write_paused
+                and established.is_delivered(data)
+            ):
+                transport.write(data)
+            elif commands := self.connection.receive(BusBytes(data)):
+                self._carry_out(commands)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.fault(error)
+
+    @contained
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The device is gone, or we closed."""
+        if (tls := tls_of(self._transport)) is not None:
+            tls.forget()
+        self._transport = None
+        self._registry.forget(self)
+        self._count_unread(0)
+        if isinstance(exc, ssl.SSLError):
+            self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
+            if self.device is not None:
+                self._registry.tell(self, Report("session", "refused", self._why))
+        if self._waiting_for is not None:
+            self._waiting_for.cancel()  # a login's place in the queue is another's
+            self._waiting_for = None
+        self.receive(DeviceLost())
+        self._close_bus()
+        bus = self._bus.transport if self._bus is not None else None
+        if bus is not None and bus.get_write_buffer_size():
+            # Nobody else looks after it any more.
+            asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, bus.abort)
+        if exc is not None:
+            _log.debug("connection lost", address=self.address, reason=str(exc))
+
+    @contained
+    def bus_lost(self, exc: Exception | None) -> None:
+        """The bus is gone, or we closed."""
+        self._bus = None
+        if exc is not None and self.connection.phase is not Phase.CLOSED:
+            _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
+        self.receive(BusLost())
+
+    @contained
+    def pause_writing(self) -> None:
+        """The device reads slower than the bus writes."""
+        self._write_paused = True
+        if self._bus is not None:
+            self._bus.pause_reading(DEVICE_FULL)
+
+    @contained
+    def resume_writing(self) -> None:
+        """The device caught up."""
+        self._write_paused = False
+        self._count_unread(0)
+        if self._bus is not None:
+            self._bus.resume_reading(DEVICE_FULL)
+
+    @contained
+    def pause_reading(self, reason: int) -> None:
+        """Read nothing from the device for this reason."""
+        if not self._paused and self._transport is not None:
+            self._transport.pause_reading()
+        self._paused |= reason
+
+    @contained
+    def resume_reading(self, reason: int) -> None:
+        """This reason is gone."""
+        if not self._paused & reason:
+            return
+        self._paused &= ~reason
+        if not self._paused and self._transport is not None:
+            self._transport.resume_reading()
+
+    # What the connection says
+
+    @contained
+    def receive(self, event: Event) -> None:
+        """Give the connection an event and do what it says."""
+        self._carry_out(self.connection.receive(event))
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours: it ends this connection and no other."""
+        _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
+        self.abort("a fault of the gateway")
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            kind = type(command)
+            if kind is SendToBus:
+                if self._bus is not None and self._bus.transport is not None:
+                    self._bus.transport.write(command.data)  # type: ignore[union-attr]
+            elif kind is SendToDevice:
+                self._send(command.data)  # type: ignore[union-attr]
+            else:
+                self._carry_out_rare(command)
+
+    def _send(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(data)
+        # The bus is not read any more then: this is answers of ours to a device that does not take them.
+        if self._write_paused and not self._count_unread(transport.get_write_buffer_size()):
+            self.abort("it does not read the answers to what it sends")
+
+    def _count_unread(self, size: int) -> bool:
+        """Count what the device does not take; whether that is within the bounds for it and for all."""
+        if size == self._unread or self.device is None:
+            return True
+        more, self._unread = size - self._unread, size
+        return self._registry.unread.add(self.device.device_id, more, self._registry.context.policy.limits)
+
+    def _carry_out_rare(self, command: Command) -> None:
+        match command:
+            case Authenticate():
+                self._registry.introduced(self)
+                self.deadline = self._registry.now() + _LOGIN_DEADLINE
+                self.pause_reading(AUTHENTICATING)
+                self._authenticate(command)
+            case OpenBus(connect):
+                self.deadline = self._registry.now() + _BUS_DEADLINE
+                self._waiting_for = self._registry.tasks.start(
+                    contain(self, partial(self._open_bus, connect))
+                )
+            case Established():
+                if (tls := tls_of(self._transport)) is not None and self.connection.meter and self.device:
+                    tls.trust(TlsBudget(self.connection.meter, self._registry.turns, self.device.device_id))
+                self.resume_reading(AUTHENTICATING)
+                identity = self.connection.identity
+                grant = identity.grant if identity else None
+                self._note(
+                    "connected",
+                    protocol=self.connection.protocol,
+                    login=self._method,
+                    client_id=identity.client_id if identity else None,
+                    narrowed=(grant.narrowed or None) if grant else None,
+                )
+            case Call():
+                identity = self.connection.identity
+                if identity is not None:
+                    self.receive(self._registry.services(command, identity))
+            case Reauthenticate(token):
+                self._reauthenticate(token)
+            case PauseDevice():
+                self.pause_reading(OVER_RATE)
+            case PauseBus():
+                if self._bus is not None:
+                    self._bus.pause_reading(OVER_RATE)
+            case AwaitTurn():
+                self._await_turn()
+            case Report():
+                if self.device is None:
+                    self._registry.turn_away(self, command.reason)
+                else:
+                    self._registry.tell(self, command)
+            case Close(why):
+                self._close(why)
+
+    def _await_turn(self) -> None:
+        if not self._paused & NOT_ITS_TURN:
+            self.pause_reading(NOT_ITS_TURN)
+            if self._bus is not None:
+                self._bus.pause_reading(NOT_ITS_TURN)
+            self._registry.turns.wait(self.device.device_id if self.device else self.address, self._take_turn)
+
+    @contained
+    def _take_turn(self) -> None:
+        was, self._paused = self._paused, self._paused & ~NOT_ITS_TURN
+        self.receive(_TURN)
+        self._read_again(was)
+        if self._bus is not None and not self._paused & NOT_ITS_TURN:
+            self._bus.resume_reading(NOT_ITS_TURN)
+
+    def _read_again(self, was: int) -> None:
+        """Reading goes on if a reason against it is gone and none has come."""
+        if was and not self._paused and self._transport is not None:
+            self._transport.resume_reading()
+
+    # Who is there
+
+    @property
+    def host(self) -> str:
+        """The IP address, without the port."""
+        return host_of(self.address)
+
+    def _authenticate(self, command: Authenticate) -> None:
+        registry = self._registry
+        certificate = certificate_name(
+            self._transport.get_extra_info("ssl_object") if self._transport else None
+        )
+        try:
+            admission = registry.login.recognise(
+                username=command.username,
+                password=command.password,
+                certificate_id=certificate,
+                address=self.host,
+                token=command.token,
+            )
+        except LoginRefused as refused:
+            self._refuse(refused)
+            return
+        if admission is not None:
+            registry.context.counters.logins_remembered += 1
+            self._admit(admission)
+        else:
+            self._waiting_for = registry.tasks.start(
+                contain(self, partial(self._verify, command, certificate))
+            )
+
+    async def _verify(self, command: Authenticate, certificate: str | None) -> None:
+        registry = self._registry
+        try:
+            admission = await registry.login.verify(
+                username=command.username,
+                password=command.password,
+                certificate_id=certificate,
+                address=self.host,
+                token=command.token,
+                has_left=lambda: has_left(self._transport),
+            )
+        except LoginRefused as refused:
+            self._refuse(refused)
+            return
+        finally:
+            self._waiting_for = None  # a task is a kibibyte
+        registry.context.counters.logins_verified += 1
+        self._admit(admission)
+
+    def _reauthenticate(self, token: bytes) -> None:
+        if self.device is None:
+            return
+        try:
+            # The same gate, with the device as the user name: another one's token is refused there.
+            admission = self._registry.login.recognise(
+                username=self.device.device_id.encode(),
+                password=None,
+                certificate_id=None,
+                address=self.host,
+                token=token,
+            )
+        except LoginRefused as refused:
+            self._tell_refusal(refused)
+            self.receive(ReauthenticationFailed("The token is not good."))
+            return
+        if admission is not None and admission.grant is not None:
+            self.receive(Reauthenticated(admission.device, admission.grant))
+
+    def _refuse(self, refused: LoginRefused) -> None:
+        self.claimed = refused.device_id
+        self._tell_refusal(refused)
+        self.receive(AuthenticationFailed(refused.reason))
+
+    def _tell_refusal(self, refused: LoginRefused) -> None:
+        self._registry.context.counters.logins_refused += 1
+        self._registry.tell(self, Report("login", "refused", refused.why))
+
+    def _admit(self, admission: Admission) -> None:
+        device = admission.device
+        self.claimed = device.device_id
+        if self.connection.phase is not Phase.AUTHENTICATING:
+            return  # it did not wait for the answer
+        reason = self._registry.admit(self, device)
+        if reason is not None:
+            self.receive(AuthenticationFailed(reason))
+            return
+        self.device, self._method = device, admission.method
+        self.receive(Authenticated(device, admission.grant))
+
+    # The bus
+
+    async def _open_bus(self, connect: bytes) -> None:
+        bus = self._registry.bus
+        link = BusSide(self)
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: link, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
+            )
+        except asyncio.CancelledError:
+            if link.transport is not None:
+                link.transport.abort()
+            raise
+        except OSError as error:
+            self._bus_failed(not_connected(error), asked=False)
+            return
+        finally:
+            self._waiting_for = None
+        self._bus = link
+        bus.answered()
+        if self.connection.phase is not Phase.OPENING_BUS or link.transport is None:
+            self._close_bus()
+            return
+        self.deadline = self._registry.now() + _BUS_DEADLINE
+        link.transport.write(connect)
+
+    def _bus_failed(self, why: str, *, asked: bool) -> None:
+        """The bus could not be reached; `asked`: it was, and did not answer the CONNECT."""
+        self._registry.bus.failed(why)
+        self._registry.context.counters.bus_connect_failures += 1
+        _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
+        self.receive(BusUnavailable(asked=asked))
+
+    def _close_bus(self) -> None:
+        if self._bus is not None and self._bus.transport is not None:
+            self._bus.transport.close()
+
+    # Time, and the end
+
+    @contained
+    def tick(self, now: float, second: int) -> None:
+        """A second went by: the one of this number."""
+        phase = self.connection.phase
+        if phase is Phase.ESTABLISHED or phase is Phase.LEAVING:
+            was, self._paused = self._paused, self._paused & ~OVER_RATE
+            if self._bus is not None:
+                self._bus.resume_reading(OVER_RATE)
+            self.receive(Tick(reading=not was, second=second))
+            self._read_again(was)
+        elif phase in _UNREAD and has_left(self._transport):
+            self.abort("it left before it was let in")
+        elif now < self.deadline:
+            return
+        elif phase is Phase.AWAIT_CONNECT:
+            self.turn_away("no whole CONNECT within the deadline")
+        elif phase is Phase.AUTHENTICATING:
+            self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
+        elif phase is Phase.OPENING_BUS:
+            if self._waiting_for is not None:
+                self._waiting_for.cancel()
+                self._bus_failed("no answer in time", asked=False)
+            else:
+                self._bus_failed("it accepts connections but does not answer", asked=True)
+        else:
+            self.abort("its last bytes could not leave")
+
+    def unwritten(self) -> bool:
+        """Whether bytes for the bus are still to leave, the last of which may be a goodbye."""
+        transport = self._bus.transport if self._bus is not None else None
+        return transport is not None and transport.get_write_buffer_size() > 0
+
+    def turn_away(self, why: str) -> None:
+        """End it before anybody is authenticated."""
+        self._registry.turn_away(self, why)
+        self.abort(why)
+
+    def abort(self, why: str) -> None:
+        """End it now, whatever is still to be written. `why` is for the log."""
+        self._why = self._why or why
+        if self._bus is not None and self._bus.transport is not None:
+            self._bus.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _close(self, why: str) -> None:
+        self.deadline = self._registry.now() + _CLOSE_DEADLINE
+        self._note("closed", reason=self._why or why)
+        self._close_bus()
+        if self._transport is not None:
+            if (tls := tls_of(self._transport)) is not None:
+                tls.silence()
+            self._transport.close()
+
+    def _note(self, event: str, **said: str | None) -> None:
+        """A line of its own for a device, within bounds; of strangers there may be any number."""
+        device, log = self.device, self._registry.log
+        worth = device is not None and self._registry.connects.worth_a_line(device.device_id, self.host)
+        tell = log.info if worth else log.debug
+        tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

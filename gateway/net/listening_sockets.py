@@ -1,0 +1,69 @@
+"""Addresses, and the sockets that listen on them: of each address one, or one for each of its families.
+
+Must not know what is served on them, nor which setting names them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from gateway.system.addresses import Address
+
+
+class AddressTaken(OSError):
+    """An address can't be had. The text says which and why."""
+
+
+def listen(addresses: Sequence[Address], *, backlog: int) -> list[socket.socket]:
+    """Sockets that listen on all of `addresses`, or none. Raises AddressTaken.
+
+    `[::]` takes IPv4 too, as Mosquitto does, whatever the system's default is; where 0.0.0.0 stands beside
+    it with the same port, each has its own family.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for address in addresses:
+            try:
+                for family, where in _places(address):
+                    apart = Address("0.0.0.0", address.port) in addresses and address.port != 0  # noqa: S104
+                    opened.append(_open(family, where, backlog, both=address.host == "::" and not apart))
+            except OSError as error:
+                raise AddressTaken(f"{address} can't be had: {error.strerror or error}") from error
+    except BaseException:
+        for one in opened:
+            one.close()
+        raise
+    return opened
+
+
+def close_if_cancelled(peer: socket.socket, task: asyncio.Task[None]) -> None:
+    """Whoever is to serve this peer closes it, unless the task is cancelled before its first step."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            peer.close()
+
+    task.add_done_callback(ended)
+
+
+def _places(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP
+    )
+    places: dict[tuple[str, int], socket.AddressFamily] = {}
+    for family, *_, where in found:
+        if family in {socket.AF_INET, socket.AF_INET6}:
+            places.setdefault((str(where[0]), int(where[1])), family)
+    # A name may stand for an address of each family; any free port can't be the same one for two.
+    chosen = list(places.items())[: 1 if address.port == 0 else None]
+    return [(family, where) for where, family in chosen]
+
+
+def _open(family: socket.AddressFamily, where: tuple[str, int], backlog: int, *, both: bool) -> socket.socket:
+    made = socket.create_server(
+        where, family=family, backlog=backlog, dualstack_ipv6=both and socket.has_dualstack_ipv6()
+    )
+    made.settimeout(0)
+    return made

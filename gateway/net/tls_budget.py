@@ -1,0 +1,45 @@
+"""What undoing a device's TLS costs, set against the device's own budget (`gateway.connection.work_budgets`).
+
+A byte that yields nothing costs as much as a message: a KeyUpdate has 27 of them and takes 35 µs. So sixty
+connections that send nothing else cost the device's second, and wait for its turn like all else of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.connection.work_budgets import Meter
+from gateway.net.turns import Turns
+
+_UNTIL_ITS_SECOND = 0.2
+"""Seconds until a device that is over its second is looked at again."""
+
+
+class TlsBudget:
+    """Of one connection whose device is known."""
+
+    __slots__ = ("_device_id", "_meter", "_turns")
+
+    def __init__(self, meter: Meter, turns: Turns, device_id: str) -> None:
+        self._meter = meter
+        self._turns = turns
+        self._device_id = device_id
+
+    def spend(self, effort: int) -> None:
+        """This was done; less than nothing where a long record has turned out to be whole."""
+        self._meter.effort += effort
+        if effort > 0:
+            self._meter.work.add(effort)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether others come first, or the device is over its second."""
+        return self._meter.work.full or self._meter.effort > self._meter.effort_left
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call this when it is the device's turn again."""
+        if self._meter.effort > self._meter.effort_left:
+            asyncio.get_running_loop().call_later(_UNTIL_ITS_SECOND, go_on)
+        else:
+            self._turns.wait(self._device_id, go_on)

@@ -1,0 +1,53 @@
+"""TLS contexts of the standard library's OpenSSL: towards devices, and towards the bus."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from gateway.net.tls_record_limits import Context
+from gateway.pki.key_types import rsa_twin
+
+
+def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    """What devices connect to: TLS 1.2 and 1.3. With `client_ca` a device may show a certificate.
+
+    Beside the certificate there may be one for RSA (`pki.key_types`).
+
+    Session tickets are off: each costs the handshake two more messages, and a resumed session would
+    keep a client certificate alive that was replaced meanwhile.
+    """
+    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    # The key has no passphrase; an empty one keeps OpenSSL from asking on a terminal.
+    context.load_cert_chain(certificate, key, password="")
+    second = rsa_twin(certificate), rsa_twin(key)
+    if any(path.exists() for path in second):
+        # OpenSSL keeps one pair of each kind of key, and shows a client the one whose signatures it takes.
+        context.load_cert_chain(*second, password="")
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(client_ca)
+    return context
+
+
+def bus_context(authority: Path) -> ssl.SSLContext:
+    """What the gateway connects to the bus with: the bus must show a certificate of this CA for its name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(authority)
+    return context
+
+
+def certificate_name(peer: ssl.SSLObject | None) -> str | None:
+    """The common name of the verified client certificate: a device id. None without a certificate."""
+    certificate = peer.getpeercert() if peer is not None else None
+    if not certificate:
+        return None
+    subject: tuple[tuple[tuple[str, str], ...], ...] = certificate.get("subject", ())  # type: ignore[assignment]
+    names = [value for attributes in subject for name, value in attributes if name == "commonName"]
+    # Two names would be two identities: neither is believed. An empty string names no device.
+    return names[0] if len(names) == 1 else ""

@@ -1,0 +1,470 @@
+"""TLS whose work a peer pays for with data: bounds records that yield nothing, and what one turn undoes.
+
+Owns how much of what came from the socket OpenSSL sees at a time, the count of bytes that it took
+against those that it gave, and the end of a peer for whom these differ by too much. Must not know what
+the data means.
+
+OpenSSL takes all that it can get until a record yields data. A quarter of a megabyte of KeyUpdates is one
+call to it and a third of a second of work, and neither `data_received` nor any limit of MQTT sees them. So
+the gateway's contexts make TLS objects that give OpenSSL what came in portions:
+
+- to whoever is not known yet, record by record: so many empty ones, so much overhead, then it is out;
+- to a known peer in portions that grow while they yield, and shrink to the least when they do not; once one
+  was slow and yielded little, nobody's grow large for some seconds: sixty peers at once cost a little each;
+- to nobody's connection that is being closed: what still comes is dropped as it came.
+
+Too much for one turn of the loop waits in the buffer it came in, unread until the next turn, and the socket
+with it, so that a peer's end is never seen before its last bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
+
+_RECORD_MAX = 16_640
+"""Data of one record, with room."""
+_HEADER = 5
+_HANDSHAKE_RECORDS_MAX = 256
+"""Until the handshake is done; what is in them OpenSSL bounds."""
+_HANDSHAKE_PORTION = 4_096
+"""A step of the handshake gets records up to this, in bytes: a flight of a client, most often."""
+
+STRANGER_EMPTY_MAX = 16
+"""Records without data from a peer that is not known yet. Honest clients send none."""
+STRANGER_OVERHEAD_MAX = 32_768
+"""Bytes that a peer not known yet may send beyond its data and an eighth of it: a CONNECT in records of one
+byte, a thousand and more of them, passes."""
+_STRANGER_RECORDS = 64
+"""Undone in one turn."""
+
+IDLE_MAX = 24_576
+"""Bytes that yielded nothing from a known peer. More than one unfinished record, which looks like it."""
+_IDLE_PER_SECOND = 4_096
+"""Of those, forgiven: padded records, a KeyUpdate now and then."""
+_IDLE_SHARE = 4_096
+"""And one byte in so many that yielded."""
+_OVERHEAD = {"TLSv1.3": 22}
+"""Of a record with data that is not padded, in bytes."""
+_OVERHEAD_OLDER = 96
+"""TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
+_PORTION_LEAST, _PORTION_CAREFUL, _PORTION_MOST = 2_048, _RECORD_MAX, 65_536
+"""Of KeyUpdates they take 3, 20 and 80 ms, of data 65,536 bytes take a twentieth of one. A careful one holds
+a whole record: half of one yields nothing, and costs its peer a turn and all that waits behind it a copy."""
+_SLOW = 0.003
+"""Seconds of this thread's work for a portion that yields less than half of itself: no piece of a long record
+takes so long, and a busy machine is no reason to be careful."""
+_CAREFUL = 10.0
+"""Seconds for which nobody's portions grow large then."""
+_KNOWN_RECORDS = 1_536
+"""Undone in one turn, when more than a portion waits."""
+_MANY_RECORDS = 256
+"""So many in one portion cost as much as a slice of messages, whatever they yield: after them others come
+first, and the next portions are small."""
+
+_GOODBYE_MAX = 1_024
+"""Bytes in which a peer's own goodbye is looked for."""
+_DROPPED_MAX = 262_144
+"""What may come after our goodbye, in bytes."""
+_WAITING, _WAITING_LOW = 64, 16
+"""With so many bytes left over the socket is not read. Fewer can be a record's header, not whole."""
+
+
+class TooLittleData(ssl.SSLError):
+    """The peer sends records that yield nothing, or next to nothing."""
+
+    reason = ""
+    """OpenSSL says nothing here; an SSLError that it did not make has no such attribute."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])
+
+
+class Account(Protocol):
+    """Whoever pays for what undoing the TLS of a known peer costs."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing more may be done in this turn."""
+
+    def spend(self, effort: int) -> None:
+        """So much was done, about a microsecond each; less than nothing gives back."""
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call this when more may be done."""
+
+
+class Caution:
+    """How much of what a known peer sent OpenSSL gets at a time. One for all connections of a context."""
+
+    __slots__ = ("_until", "most")
+
+    def __init__(self) -> None:
+        self.most = _PORTION_MOST
+        self._until = 0.0
+
+    def look(self, seconds: float) -> None:
+        """A portion that yielded little took so long."""
+        if seconds > _SLOW:
+            self.most, self._until = _PORTION_CAREFUL, time.monotonic() + _CAREFUL
+
+    def relax(self) -> None:
+        """It is over after a while."""
+        if self.most < _PORTION_MOST and time.monotonic() > self._until:
+            self.most = _PORTION_MOST
+
+
+class Connection(ssl.SSLObject):
+    """The TLS of one peer. What a loop reads through it is bounded."""
+
+    def begin(self, incoming: ssl.MemoryBIO, caution: Caution) -> None:
+        """Before the handshake: what arrives comes in here."""
+        self._incoming = incoming
+        self._caution = caution
+        self._account: Account | None = None
+        self._transport: asyncio.Transport | None = None
+        self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
+        """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
+        self._is_strict = True
+        """Whether `read` looks twice: the peer is not known, waits for its turn, or is being closed."""
+        self._is_known = False
+        self._is_resting = False
+        self._left = self._size = self._records = 0
+        """Bytes of the record under way that are still to come; its size; records so far."""
+        self._empty = self._overhead = self._dropped = 0
+        self._idle = 0
+        self._since = 0.0
+        self._allowance = _OVERHEAD_OLDER
+        self._portion = _PORTION_LEAST
+        self._last: ssl.SSLError | bytes | None = None
+        """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
+
+    def watch(self, transport: asyncio.Transport) -> None:
+        """The handshake is done. From now on there may be more than one turn takes."""
+        self._transport = transport
+        transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
+
+    def trust(self, account: Account | None = None) -> None:
+        """It is known who the peer is, and what its TLS costs is set against its account."""
+        self._is_known = True
+        self._account = account
+        self._allowance = _OVERHEAD.get(self.version() or "", _OVERHEAD_OLDER)
+        self._since = time.monotonic()
+        # What waits is read before the socket is, lest the peer's end overtake it.
+        if not self._is_resting and not self._incoming.pending:
+            self._relax()
+
+    def silence(self) -> None:
+        """It is being closed: nothing more is undone."""
+        self._is_known = False
+        self._is_strict = True
+
+    def forget(self) -> None:
+        """The connection is gone."""
+        self._transport = None
+        self._is_strict = True
+        self._is_known = False
+
+    # What the loop calls
+
+    def do_handshake(self) -> None:
+        """The next step of the handshake. What comes behind it stays: OpenSSL takes no more than it needs."""
+        incoming, take_step = self._incoming, self._sslobj.do_handshake  # type: ignore[attr-defined]
+        if not incoming.pending:
+            take_step()
+            return
+        data, at = memoryview(incoming.read()), 0
+        try:
+            while True:
+                begun = at
+                while at < data.nbytes and at - begun < _HANDSHAKE_PORTION:
+                    end, at = at, self._end_of_record(data, at)
+                    if at == end:
+                        break
+                if self._records > _HANDSHAKE_RECORDS_MAX:
+                    raise TooLittleData("a handshake in too many records")
+                incoming.write(data[begun:at])
+                try:
+                    take_step()
+                except ssl.SSLWantReadError:
+                    if at in (begun, data.nbytes):
+                        raise
+                else:
+                    self._left = 0  # what is left begins with a record
+                    break
+        finally:
+            if at < data.nbytes:
+                incoming.write(data[at:])
+
+    def read(self, size: int = _RECORD_MAX, buffer: Any = None) -> Any:  # noqa: ARG002, ANN401
+        """What the peer sent, `size` left aside. SSLWantReadError: there is no more, or not in this turn."""
+        if buffer is not None:
+            raise ValueError("data is copied here, never read into a buffer of the caller's")
+        if self._is_strict:
+            return self._read_strictly()
+        incoming, account = self._incoming, self._account
+        arrived = incoming.pending
+        if (
+            arrived > self._portion
+            or arrived > self._caution.most
+            # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
+            or (arrived > _PORTION_LEAST and account is not None and account.is_spent)
+        ):
+            return self._read_in_portions()
+        if not arrived:
+            # OpenSSL has nothing left, for a read takes a whole record: it could only say no, at a price.
+            raise ssl.SSLWantReadError
+        try:
+            data = self._take(_RECORD_MAX)
+        except ssl.SSLWantReadError:
+            self._count(arrived, 0)
+            raise
+        if incoming.pending:
+            return self._read_more(data, arrived)
+        spent = arrived - len(data) - self._allowance
+        return self._paid(data, spent) if spent > 0 or self._idle else data
+
+    # A known peer
+
+    def _read_more(self, data: bytes, arrived: int) -> bytes:
+        """The records behind the first, which gave `data`: `arrived` bytes in all, a portion at most.
+
+        Sixty connections that send 60 kB each in records of one byte would hold all others up for a third of
+        a second, so a connection takes some, and then awaits its turn.
+        """
+        incoming, take = self._incoming, self._take
+        chunks = [data]
+        try:
+            while data and incoming.pending and len(chunks) < _MANY_RECORDS:
+                data = take(_RECORD_MAX)
+                chunks.append(data)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            return self._ends_with(chunks, error)
+        if not data:
+            return self._ends_with(chunks[:-1], b"")
+        given = b"".join(chunks)
+        waits = incoming.pending
+        spent = arrived - waits - len(given) - len(chunks) * self._allowance
+        if waits:
+            self._portion = _PORTION_LEAST
+            if self._account is not None:
+                self._account.spend(len(chunks))
+            self._rest()
+        return self._paid(given, spent) if spent > 0 or self._idle else given
+
+    def _paid(self, data: bytes, spent: int) -> bytes:
+        """The data, once it is counted what came with it and yielded nothing."""
+        try:
+            self._count(spent, 0)
+        except TooLittleData as error:
+            return self._ends_with([data], error)
+        return data
+
+    def _count(self, taken: int, given: int) -> None:
+        """So many bytes were taken, overhead left out, and so many of data came of them."""
+        before = self._idle
+        self._idle = max(0, before + taken - given - given // _IDLE_SHARE)
+        if self._account is not None and self._idle != before:
+            self._account.spend(self._idle - before)
+        if self._idle > IDLE_MAX:
+            now = time.monotonic()
+            self._idle = max(0, self._idle - int((now - self._since) * _IDLE_PER_SECOND))
+            self._since = now
+            if self._idle > IDLE_MAX:
+                raise TooLittleData("it sends TLS records that yield nothing")
+
+    def _read_in_portions(self) -> bytes:
+        incoming, take, caution, account = self._incoming, self._take, self._caution, self._account
+        if account is not None and account.is_spent:
+            self._rest()
+            raise ssl.SSLWantReadError
+        caution.relax()
+        data, at = memoryview(incoming.read()), 0
+        chunks: list[bytes] = []
+        try:
+            while at < data.nbytes and len(chunks) < _KNOWN_RECORDS:
+                began = time.thread_time()
+                end = min(at + self._portion, at + caution.most, data.nbytes)
+                incoming.write(data[at:end])
+                portion, at, records, given = end - at, end, len(chunks), 0
+                try:
+                    while incoming.pending:
+                        chunk = take(_RECORD_MAX)
+                        if not chunk:
+                            return self._ends_with(chunks, b"")
+                        chunks.append(chunk)
+                        given += len(chunk)
+                except ssl.SSLWantReadError:
+                    pass
+                self._count(portion - (len(chunks) - records) * self._allowance, given)
+                if 2 * given < portion:
+                    caution.look(time.thread_time() - began)
+                if len(chunks) - records > _MANY_RECORDS:
+                    self._portion = _PORTION_LEAST
+                elif given:
+                    self._portion = min(2 * self._portion, caution.most)
+                elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
+                    self._portion = _PORTION_LEAST
+                    break
+                if account is not None:
+                    account.spend(len(chunks) - records)
+                    if account.is_spent:
+                        break
+        except ssl.SSLError as error:
+            return self._ends_with(chunks, error)
+        finally:
+            incoming.write(data[at:])
+        if at < data.nbytes:
+            self._rest()
+        elif self._is_strict:
+            self._relax()
+        return self._given(chunks)
+
+    # A stranger, or one who waits, or goes
+
+    def _read_strictly(self) -> bytes:
+        if self._last is not None:
+            return self._ends_with([], self._last)
+        if self._transport is None or self._transport.is_closing():
+            self._drop()
+        if self._is_resting or not self._incoming.pending:
+            raise ssl.SSLWantReadError
+        if self._is_known:
+            return self._read_in_portions()
+        incoming = self._incoming
+        data, at = memoryview(incoming.read()), 0
+        chunks: list[bytes] = []
+        turn = self._records + _STRANGER_RECORDS
+        try:
+            while self._records < turn:
+                end = self._end_of_record(data, at)
+                if end == at:
+                    break
+                incoming.write(data[at:end])
+                at = end
+                try:
+                    chunk = self._take(_RECORD_MAX)
+                except ssl.SSLWantReadError:
+                    self._count_record(b"")
+                    continue
+                if not chunk:
+                    return self._ends_with(chunks, b"")
+                chunks.append(chunk)
+                self._count_record(chunk)
+        except ssl.SSLError as error:
+            return self._ends_with(chunks, error)
+        finally:
+            incoming.write(data[at:])
+        if self._records >= turn and at < data.nbytes:
+            self._rest()
+        return self._given(chunks)
+
+    def _end_of_record(self, data: memoryview, at: int) -> int:
+        """Where the record ends that begins or goes on at `at`, or what is there of it."""
+        if not self._left:
+            if data.nbytes - at < _HEADER:
+                return at
+            self._size = self._left = _HEADER + int.from_bytes(data[at + 3 : at + _HEADER])
+        end = min(at + self._left, data.nbytes)
+        self._left -= end - at
+        if not self._left:
+            self._records += 1
+        return end
+
+    def _count_record(self, data: bytes) -> None:
+        if self._left:
+            return
+        self._overhead += self._size - len(data) - len(data) // 8
+        if not data:
+            self._empty += 1
+        if self._empty > STRANGER_EMPTY_MAX or self._overhead > STRANGER_OVERHEAD_MAX:
+            raise TooLittleData("it sends TLS records that yield next to nothing, and has not said who it is")
+
+    def _drop(self) -> NoReturn:
+        """What comes after our goodbye."""
+        self._dropped += len(self._incoming.read())
+        if self._dropped > _DROPPED_MAX:
+            raise TooLittleData("it goes on sending after it was told goodbye")
+        raise ssl.SSLWantReadError
+
+    def unwrap(self) -> None:
+        """Say goodbye, and take the peer's, but nothing that it sends instead."""
+        if self._incoming.pending > _GOODBYE_MAX:
+            self._drop()
+        super().unwrap()
+
+    # The end of a turn
+
+    @staticmethod
+    def _given(chunks: list[bytes]) -> bytes:
+        if not chunks:
+            raise ssl.SSLWantReadError
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _ends_with(self, chunks: list[bytes], last: ssl.SSLError | bytes) -> bytes:
+        """After these nothing comes but the end, or a fault."""
+        if chunks:
+            self._last = last
+            self._is_strict = True
+            # A loop asks again only if something is left.
+            self._incoming.write(b"\0")
+            return b"".join(chunks)
+        if isinstance(last, ssl.SSLError):
+            raise last
+        return last
+
+    def _rest(self) -> None:
+        """The others first: what is left is read in the next turn, and the socket when that is done."""
+        if self._transport is None:
+            return
+        self._is_resting = self._is_strict = True
+        self._transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
+        if self._account is not None:
+            self._account.wait(self._go_on)
+        else:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_resting = False
+        transport = self._transport
+        if transport is not None and transport.is_reading():
+            # The only way to have a loop call `read` without new bytes.
+            transport.pause_reading()
+            transport.resume_reading()
+
+    def _relax(self) -> None:
+        """Nothing waits of what a known peer sent."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self._is_strict = False
+            transport.set_read_buffer_limits()  # type: ignore[attr-defined]
+
+
+class Context(ssl.SSLContext):
+    """An SSLContext whose server-side connections are bounded.
+
+    Each connection needs `watch` once its handshake is done.
+    """
+
+    sslobject_class = Connection
+    _caution: Caution | None = None
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
+        """What a loop calls for each connection."""
+        made = super().wrap_bio(incoming, *args, **kwargs)
+        assert isinstance(made, Connection)  # noqa: S101 - for the type checker
+        if self._caution is None:
+            self._caution = Caution()
+        made.begin(incoming, self._caution)
+        return made
+
+
+def tls_of(transport: asyncio.BaseTransport | None) -> Connection | None:
+    """The bounded TLS below a transport, if that is what it is."""
+    found = transport.get_extra_info("ssl_object") if transport is not None else None
+    return found if isinstance(found, Connection) else None

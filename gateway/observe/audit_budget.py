@@ -1,0 +1,180 @@
+"""How many audit events are told one by one: a budget per device, one for strangers, and a count of the rest.
+
+Nobody can hide what happens behind what it does somewhere else. Of each device the first events of a kind
+and outcome are told in each minute whatever anybody does, and so is the first on each of some topic roots,
+so that a real attempt shows among decoys; what is left out is counted by device, kind and outcome.
+Strangers share a budget of their own, counted by network: what a device is said to be is no device yet.
+
+Bounded by the devices that exist, for only a device that has proven who it is has an account here, and by a
+number of networks. Must not know what is done with what is told. Time comes from outside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gateway.observe.audit_events import AuditEvent, Kind, Outcome, Source
+from gateway.system.addresses import network_of
+
+FIRST = 5
+"""Of each kind and outcome, told per device and minute, whatever there was before."""
+ROOTS = 20
+"""Different pairs of deciding rule and first topic level told per device and minute beyond those."""
+OF_A_DEVICE = 500
+"""Told per device and minute beyond those, as far as the share of all devices goes."""
+OF_A_NETWORK = 100
+"""Told of the strangers of one network per minute, as far as the share of all strangers goes."""
+NETWORKS = 1_000
+"""Networks that are told apart; the strangers of all others count as one."""
+_MINUTE = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many at once, and so many a second in the long run."""
+
+    at_once: int
+    per_second: int
+
+
+DEVICES = Share(1_000, 200)
+STRANGERS = Share(200, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What is counted together. `network` is of strangers, and empty for those that found no place."""
+
+    device: str | None
+    network: str | None
+    kind: Kind
+    outcome: Outcome
+
+
+class _Tank:
+    """What is left of a share: it fills up with time."""
+
+    __slots__ = ("_at", "_left", "_share")
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._left = float(share.at_once)
+        self._at = 0
+
+    def take(self, now: int, *, leave: int = 0) -> bool:
+        """Whether there was one more, above what is to be left for others."""
+        # A clock that was set back gives nothing and takes nothing.
+        gained = max(0, now - self._at) * self._share.per_second / 1_000
+        self._left = min(self._share.at_once, self._left + gained)
+        self._at = now
+        if self._left < leave + 1:
+            return False
+        self._left -= 1
+        return True
+
+
+@dataclass(slots=True)
+class _Account:
+    """What was told of one device, or of the strangers of one network, in this minute."""
+
+    first: Counter[tuple[Kind, Outcome]] = field(default_factory=Counter)
+    roots: set[tuple[str | None, str]] = field(default_factory=set)
+    more: int = 0
+
+
+class Budget:
+    """One for each consumer that can't take everything."""
+
+    def __init__(self, *, devices: Share = DEVICES, strangers: Share = STRANGERS) -> None:
+        self._devices = _Tank(devices)
+        self._strangers = _Tank(strangers)
+        self._leave = strangers.at_once // 2
+        self._minute = -1
+        self._of_device: dict[str, _Account] = {}
+        self._of_network: dict[str, _Account] = {}
+
+    def takes(self, event: AuditEvent, now: int) -> bool:
+        """Whether it is told by itself. `now` in milliseconds."""
+        if event.source is Source.HOUSE:
+            return True
+        minute = now // _MINUTE
+        if minute != self._minute:
+            self._minute = minute
+            self._of_device.clear()
+            self._of_network.clear()
+        if event.count > 1:
+            return False  # it is a count of what was left out
+        if event.device is not None and event.source is Source.DEVICE:
+            return self._takes_device(event.device, event, now)
+        return self._takes_stranger(_network(event), now)
+
+    def _takes_device(self, device: str, event: AuditEvent, now: int) -> bool:
+        account = self._of_device.get(device)
+        if account is None:
+            account = self._of_device[device] = _Account()
+        what = event.kind, event.outcome
+        if account.first[what] < FIRST:
+            account.first[what] += 1
+            self._devices.take(now)
+            return True
+        if event.topic is not None and len(account.roots) < ROOTS:
+            root = event.rule, event.topic.partition("/")[0]
+            if root not in account.roots:
+                account.roots.add(root)
+                self._devices.take(now)
+                return True
+        if account.more < OF_A_DEVICE and self._devices.take(now):
+            account.more += 1
+            return True
+        return False
+
+    def _takes_stranger(self, network: str, now: int) -> bool:
+        if network not in self._of_network and len(self._of_network) >= NETWORKS:
+            network = ""
+        account = self._of_network.setdefault(network, _Account())
+        if account.more >= OF_A_NETWORK:
+            return False
+        # One network alone uses up half of it: the other half is for those that were told little of.
+        if not self._strangers.take(now, leave=0 if account.more < FIRST else self._leave):
+            return False
+        account.more += 1
+        return True
+
+
+class Tally:
+    """What was left out, until somebody tells it."""
+
+    def __init__(self) -> None:
+        self._counts: dict[LeftOut, int] = {}
+        self._networks = 0
+
+    def count(self, event: AuditEvent) -> None:
+        """This is not told by itself."""
+        network = None if _is_known(event) else _network(event)
+        key = LeftOut(event.device if network is None else None, network, event.kind, event.outcome)
+        if network and key not in self._counts:
+            if self._networks >= NETWORKS:
+                key = LeftOut(None, "", event.kind, event.outcome)
+            else:
+                self._networks += 1
+        self._counts[key] = self._counts.get(key, 0) + event.count
+
+    def take(self, most: int) -> list[tuple[LeftOut, int]]:
+        """What was left out since it was asked last: so many of them, those that wait longest first."""
+        taken: list[tuple[LeftOut, int]] = []
+        while self._counts and len(taken) < most:
+            key = next(iter(self._counts))
+            taken.append((key, self._counts.pop(key)))
+            if key.network:
+                self._networks -= 1
+        return taken
+
+
+def _is_known(event: AuditEvent) -> bool:
+    return event.source is Source.DEVICE and event.device is not None
+
+
+def _network(event: AuditEvent) -> str:
+    # Without the port.
+    return network_of((event.address or "").rpartition(":")[0])

@@ -1,0 +1,350 @@
+"""Decides what an identity may do on a topic.
+
+Built from rules that `gateway.policy.files.loader` has read and checked; knows no file, no socket and no
+clock. Compiled once for all roles into one tree of topics per action. An `Rights` is the view of
+one identity on it: it holds no copy of anything, for there is one for each connection. It doesn't
+remember decisions either: a connection caches them per connection and drops them when the policy
+changes.
+
+Closed by default: no rule, no role, a role without rules or no valid topic is a denial, and nothing
+here raises for what a peer can send.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from gateway.mqtt.topics import (
+    covers,
+    filter_fault,
+    intersection,
+    join_filter,
+    name_fault,
+    split_filter,
+    unshared,
+)
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.rules import (
+    Action,
+    Decision,
+    Effect,
+    OnDeniedWill,
+    Role,
+    Rule,
+    resolve,
+    template_fault,
+    template_keys,
+    template_values,
+)
+from gateway.policy.engine.services import Service
+from gateway.policy.engine.topic_tree import TopicTree
+
+__all__ = ["Action", "Decision", "Effect", "Policy", "Rights", "Role", "Rule"]
+
+
+def _refused(reason: str, rule: Rule | None = None) -> Decision:
+    return Decision(allowed=False, reason=reason, rule=rule)
+
+
+_NO_RULE = {
+    Action.PUBLISH: _refused("No rule allows the device to publish to this topic."),
+    Action.SUBSCRIBE: _refused("No rule allows the device to receive this topic."),
+    Action.ENCRYPT: _refused("No rule allows the device to encrypt for this topic."),
+    Action.DECRYPT: _refused("No rule allows the device to decrypt this topic."),
+}
+_NO_ROLE = _refused("The device has no role that gives it rights.")
+_LOST_ROLE = _refused("A role of the device has no rules, so it may do nothing.")
+_NOT_IN_TOKEN = {
+    Action.PUBLISH: _refused("The token does not allow the device to publish to this topic."),
+    Action.SUBSCRIBE: _refused("The token does not allow the device to receive this topic."),
+    Action.ENCRYPT: _refused("The token does not allow the device to encrypt for this topic."),
+    Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
+}
+_BY_RULES = (_NO_ROLE, _LOST_ROLE, *_NO_RULE.values())
+CHECKS = "/check/"
+"""Below the service prefix: what the gateway says to itself on the bus."""
+RESERVED = _refused("This topic belongs to the gateway itself.")
+SERVICE = Decision(
+    allowed=True,
+    reason="Every device may use the gateway's services.",
+    rule=None,
+    grants=(Rule(Effect.ALLOW, frozenset({Action.PUBLISH, Action.SUBSCRIBE}), ""),),
+)
+
+
+def observable(topic: str, refusal: Decision) -> bool:
+    """Whether a message or a filter that is refused passes while its device is observed.
+
+    It does where a rule refuses it, or none allows it; not for a limit, a token, or the owner of the topic.
+    As if there were a role with all rights on `#`, which is no right on $CONTROL, the bus's own
+    administration [MQTT-4.7.2-1].
+    """
+    by_rules = refusal.rule is not None or any(refusal is one for one in _BY_RULES)
+    return by_rules and topic[0] != "$"
+
+
+class Policy:
+    """All roles, the sensitive topics and the limits: compiled, and never changed afterwards."""
+
+    __slots__ = (
+        "_responses",
+        "_sealed_roles",
+        "_sensitive",
+        "_services",
+        "_trees",
+        "digest",
+        "limits",
+        "reserved",
+        "roles",
+        "sensitive_filters",
+    )
+
+    def __init__(
+        self, roles: Iterable[Role], *, sensitive: Iterable[str], limits: Limits, reserved: str
+    ) -> None:
+        """Compile. ValueError for a topic that isn't valid: the loader has reported those with their lines.
+
+        `reserved` is the prefix of the service topics, without a slash at its end.
+        """
+        if fault := name_fault(reserved) or ("ends with a slash" if reserved[-1] == "/" else None):
+            raise ValueError(f'the service prefix "{reserved}" {fault}')
+        self.limits = limits
+        self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
+        self.sensitive_filters = tuple(sensitive)
+        self.reserved = reserved
+        self._sealed_roles: dict[str, bool] = {}
+        self._services = {f"{reserved}/{service}": service for service in Service}
+        self._responses = frozenset(f"{topic}_response" for topic in self._services)
+        self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
+        for role in self.roles.values():
+            for rule in role.rules:
+                if fault := template_fault(rule.topic):
+                    raise ValueError(f"{rule.file}:{rule.line}: the topic {fault}")
+                levels, open_end = split_filter(rule.topic)
+                for action in rule.actions:
+                    keys = template_keys(levels)
+                    self._trees[action].add(keys, rule, owner=role.name, open_end=open_end)
+        self._sensitive: TopicTree[str] = TopicTree()
+        for topic_filter in self.sensitive_filters:
+            if fault := filter_fault(topic_filter):
+                raise ValueError(f"the sensitive topic {fault}")
+            levels, open_end = split_filter(topic_filter)
+            self._sensitive.add(levels, topic_filter, owner="", open_end=open_end)
+        self.digest = self._digest()
+        """Hex. Policies with the same digest decide alike: it leaves out where a rule stands in its file."""
+
+    def rights(self, identity: Identity) -> Rights:
+        """The rights of one identity. Cheap: nothing is compiled or copied."""
+        return Rights(self, identity)
+
+    def sensitive(self, topic: str) -> bool:
+        """Whether payloads on this topic name are sealed before they reach the bus."""
+        return bool(self._sensitive.find(topic, ("",), {}))
+
+    def may_need_sealing(self, roles: Iterable[str]) -> bool:
+        """Whether one of these roles has a rule that may allow to publish on a sensitive topic."""
+        return any(self._touches_sensitive(name) for name in roles)
+
+    def _touches_sensitive(self, name: str) -> bool:
+        found = self._sealed_roles.get(name)
+        if found is None:
+            rules = self.roles[name].rules if name in self.roles else ()
+            # A placeholder stands for a whole level, whichever it is.
+            filters = {
+                "/".join("+" if level[:1] == "{" else level for level in rule.topic.split("/"))
+                for rule in rules
+                if rule.effect is Effect.ALLOW and Action.PUBLISH in rule.actions
+            }
+            found = self._sealed_roles[name] = any(
+                intersection(one, other) is not None for one in filters for other in self.sensitive_filters
+            )
+        return found
+
+    def reserves(self, topic: str) -> bool:
+        """Whether this topic, or every topic of this filter, is at or below the service prefix."""
+        return topic.startswith(self.reserved) and topic[len(self.reserved) :][:1] in {"", "/"}
+
+    def service(self, topic: str) -> Service | None:
+        """Which service takes its requests on this topic name."""
+        return self._services.get(topic)
+
+    def service_right(self, action: Action, topic_filter: str, device_id: str) -> Decision:
+        """What every device may do at or below the service prefix, without a rule."""
+        asks = action is Action.PUBLISH and topic_filter in self._services
+        hears = action is Action.SUBSCRIBE and (
+            topic_filter in self._responses or covers(f"{self.reserved}/reply/{device_id}/#", topic_filter)
+        )
+        return SERVICE if asks or hears else RESERVED
+
+    def matching(
+        self, action: Action, topic_filter: str, roles: Iterable[str], specials: Mapping[str, tuple[str, ...]]
+    ) -> list[Rule]:
+        """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name)."""
+        return self._trees[action].find(topic_filter, roles, specials)
+
+    def missing(self, roles: Iterable[str]) -> list[str]:
+        """Those that have no rules here. A device with one may do nothing: its denies are gone with it."""
+        return [role for role in roles if role not in self.roles]
+
+    def on_denied_will(self, roles: Iterable[str], otherwise: OnDeniedWill) -> OnDeniedWill:
+        """What becomes of a CONNECT with a refused will, of a device of these roles; one that drops wins."""
+        said = {self.roles[role].will for role in roles if role in self.roles}
+        return next((one for one in (OnDeniedWill.DROP, OnDeniedWill.REFUSE) if one in said), otherwise)
+
+    def limit_fault(self, topic: str) -> str | None:
+        """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
+        if topic.count("/") >= self.limits.topic_levels:
+            return f"has more than {self.limits.topic_levels} levels"
+        if len(topic.encode()) > self.limits.topic_length:
+            return f"is longer than {self.limits.topic_length} bytes"
+        return None
+
+    def _digest(self) -> str:
+        roles = {
+            role.name: sorted(
+                json.dumps(
+                    [
+                        rule.effect,
+                        sorted(rule.actions),
+                        rule.topic,
+                        rule.max_qos,
+                        rule.retain,
+                        rule.max_payload,
+                    ]
+                )
+                for rule in role.rules
+            )
+            for role in self.roles.values()
+        }
+        content = {
+            "roles": roles,
+            "wills": {role.name: role.will for role in self.roles.values() if role.will is not None},
+            "sensitive": sorted(self.sensitive_filters),
+            "limits": dataclasses.asdict(self.limits),
+            "reserved": self.reserved,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Rights:
+    """What one identity may do under one policy."""
+
+    __slots__ = ("_identity", "_policy")
+
+    def __init__(self, policy: Policy, identity: Identity) -> None:
+        self._policy = policy
+        self._identity = identity
+
+    def decide(self, action: Action, topic: str) -> Decision:
+        """Judge an action on one topic name. An invalid name is denied.
+
+        For `publish` the answer may depend on the message: see `Decision.with_message`.
+        """
+        if fault := name_fault(topic) or self._policy.limit_fault(topic):
+            return _refused(f"The topic name {fault}.")
+        return self._decide(action, topic)
+
+    def decide_filter(self, topic_filter: str) -> Decision:
+        """Judge a SUBSCRIBE's filter, `$share/<group>/` taken off. An invalid filter is denied.
+
+        One allow rule has to cover all of it, and no deny may. A filter that is denied in part is
+        allowed: each delivery is judged again by its topic.
+        """
+        if fault := filter_fault(topic_filter) or self._policy.limit_fault(topic_filter):
+            return _refused(f"The topic filter {fault}.")
+        asked = unshared(topic_filter)
+        if asked != topic_filter and self._policy.reserves(asked):
+            return RESERVED  # answers go to one connection: there is nothing to share
+        return self._decide(Action.SUBSCRIBE, asked)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule that judges this identity, its topic resolved, in the order of its roles.
+
+        Rules with a placeholder that has no value for this identity match nothing and are left out.
+        """
+        values = template_values(self._identity)
+        return tuple(
+            dataclasses.replace(rule, topic=topic)
+            for name in dict.fromkeys(self._roles())
+            for rule in self._policy.roles[name].rules
+            if (topic := resolve(rule.topic, values)) is not None
+        )
+
+    def permissions(self) -> dict[str, tuple[str, ...]]:
+        """The topic filters of each action that a token for this identity carries.
+
+        What the allow rules give, `{client}` as `+` because a token outlives its client id; less what a
+        deny covers wholly, and no more than the token that the identity came with. Filters that another
+        one covers are left out.
+        """
+        values = {**template_values(self._identity), "{client}": "+"}
+        return {action.value: self._permitted(action, values) for action in Action}
+
+    def _permitted(self, action: Action, values: Mapping[str, str]) -> tuple[str, ...]:
+        allowed: dict[str, None] = {}
+        denied: TopicTree[str] = TopicTree()
+        for name in dict.fromkeys(self._roles()):
+            for rule in self._policy.roles[name].rules:
+                topic = resolve(rule.topic, values) if action in rule.actions else None
+                if topic is None:
+                    continue
+                if rule.effect is Effect.ALLOW:
+                    levels, open_end = split_filter(topic)
+                    allowed[join_filter(levels, open_end=open_end)] = None
+                elif "{client}" not in rule.topic:  # as `+` it would deny more than it says
+                    _plant(denied, topic)
+        grant = self._identity.grant
+        if grant is not None:
+            granted = grant.permissions.get(action, ())
+            allowed = {
+                both: None
+                for topic in allowed
+                for other in ((topic,) if topic in granted else granted)
+                if (both := intersection(topic, other)) is not None
+            }
+        kept: TopicTree[str] = TopicTree()
+        for topic in allowed:
+            _plant(kept, topic)
+        return tuple(
+            topic
+            for topic in allowed
+            if not denied.find(topic, ("",), {})
+            and not any(other != topic for other in kept.find(topic, ("",), {}))
+        )
+
+    def _roles(self) -> tuple[str, ...]:
+        roles = self._identity.roles
+        return () if self._policy.missing(roles) else roles
+
+    def _decide(self, action: Action, topic_filter: str) -> Decision:
+        policy = self._policy
+        roles = self._identity.roles
+        if policy.reserves(topic_filter):
+            return policy.service_right(action, topic_filter, self._identity.device_id)
+        if self._identity.grant is not None and not self._identity.grant.allows(action, topic_filter):
+            return _NOT_IN_TOKEN[action]
+        if not roles:
+            return _NO_ROLE
+        if policy.missing(roles):
+            return _LOST_ROLE
+        specials: dict[str, tuple[str, ...]] = {}
+        for placeholder, value in template_values(self._identity).items():
+            specials[value] = (*specials.get(value, ()), f"+{placeholder}")
+        rules = policy.matching(action, topic_filter, roles, specials)
+        for rule in rules:
+            if rule.effect is Effect.DENY:
+                return _refused("A rule denies this to the device.", rule)
+        if not rules:
+            return _NO_RULE[action]
+        chosen = next((rule for rule in rules if rule.unconditional), rules[0])
+        return Decision(allowed=True, reason="A rule allows it.", rule=chosen, grants=tuple(rules))
+
+
+def _plant(tree: TopicTree[str], topic_filter: str) -> None:
+    levels, open_end = split_filter(topic_filter)
+    tree.add(levels, topic_filter, owner="", open_end=open_end)

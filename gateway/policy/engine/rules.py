@@ -1,0 +1,199 @@
+"""What a rule says, and what a decision says: the vocabulary of the policy.
+
+Plain values without behaviour of their own, read from files by `gateway.policy.files.loader`, judged by
+`gateway.policy.engine.policy`, shown by `gateway-admin`. A `Decision.reason` may be read by the peer it
+concerns: it names no other device, no rule and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.mqtt.topics import filter_fault
+from gateway.policy.engine.identity import Identity, is_label
+
+
+class Action(StrEnum):
+    """What an identity wants to do with a topic."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+    """To subscribe, and to be delivered."""
+    ENCRYPT = "encrypt"
+    DECRYPT = "decrypt"
+
+
+class Effect(StrEnum):
+    """What a rule does. A deny beats every allow."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One effect on one topic filter. A block of a role file with three topics is three rules."""
+
+    effect: Effect
+    actions: frozenset[Action]
+    topic: str
+    """The filter as written, placeholders and all."""
+    max_qos: int = 2
+    retain: bool = True
+    """Whether a message may be retained."""
+    max_payload: int | None = None
+    """Bytes of payload as the device sends it, before sealing; None for any."""
+    role: str = ""
+    file: str = ""
+    line: int = 0
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether this rule asks nothing of the single message."""
+        return self.max_qos == 2 and self.retain and self.max_payload is None
+
+    def objections(self, qos: int, size: int, *, retain: bool) -> list[str]:
+        """What this allow rule has against a message, a sentence each; empty when it admits it."""
+        found = []
+        if qos > self.max_qos:
+            found.append(f"QoS {qos} is above the {self.max_qos} allowed on this topic.")
+        if retain and not self.retain:
+            found.append("Retained messages are not allowed on this topic.")
+        if self.max_payload is not None and size > self.max_payload:
+            found.append(
+                f"The payload of {size} bytes is above the {self.max_payload} allowed on this topic."
+            )
+        return found
+
+
+class OnDeniedWill(StrEnum):
+    """What becomes of a CONNECT whose will the rules refuse. In neither case does the bus get the will."""
+
+    REFUSE = "refuse"
+    DROP = "drop"
+    """It goes on without the will, as on a Mosquitto, which looks at a will when it is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One file of `acl/roles/`."""
+
+    name: str
+    description: str
+    rules: tuple[Rule, ...]
+    will: OnDeniedWill | None = None
+    """What becomes of a CONNECT whose will the rules refuse; None: as the gateway is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Allowed or not, and why."""
+
+    allowed: bool
+    reason: str
+    """One sentence, fit for the peer."""
+    rule: Rule | None
+    """The rule that decided: a deny, or the most permissive allow; None when none matched."""
+    grants: tuple[Rule, ...] = ()
+    """Every allow rule that matched, when allowed."""
+
+    @property
+    def place(self) -> str:
+        """`file:line` of the deciding rule; empty when none matched."""
+        return f"{self.rule.file}:{self.rule.line}" if self.rule else ""
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether some grant admits every message. Ask once and keep the answer with the decision."""
+        return any(rule.unconditional for rule in self.grants)
+
+    @property
+    def max_qos(self) -> int:
+        """The highest QoS among the grants; 0 when there are none."""
+        return max((rule.max_qos for rule in self.grants), default=0)
+
+    def with_message(self, qos: int, retain: bool, size: int) -> Decision:  # noqa: FBT001 - the header's own order
+        """The decision for one message: denied when no single grant admits its QoS, retain flag and size.
+
+        `size` is in bytes of payload as the device sent it. Of several grants the one with the fewest
+        objections says why.
+        """
+        if not self.allowed:
+            return self
+        nearest: Rule | None = None
+        fewest: list[str] = []
+        for rule in self.grants:
+            objections = rule.objections(qos, size, retain=retain)
+            if not objections:
+                return self
+            if nearest is None or len(objections) < len(fewest):
+                nearest, fewest = rule, objections
+        # An allow without grants can't be: it would be denied here, not raise.
+        reason = fewest[0] if fewest else "No rule allows this message."
+        return Decision(allowed=False, reason=reason, rule=nearest)
+
+
+def template_fault(topic: str) -> str | None:
+    """What is wrong with the topic of a rule, as the end of a sentence; None when it is valid.
+
+    A placeholder stands for one whole level. `$share/…` is not written in rules: a shared
+    subscription is judged by the filter behind it.
+    """
+    for level in topic.split("/"):
+        if ("{" in level or "}" in level) and not _is_placeholder(level):
+            return (
+                f'has the level "{level}"; a placeholder is one whole level: {{device}}, {{client}} or '
+                "{label.<name>}"
+            )
+    if topic == "$share" or topic.startswith("$share/"):
+        return "begins with $share; write the filter that stands behind the group"
+    return filter_fault(topic)
+
+
+def template_keys(levels: list[str]) -> list[str]:
+    """The levels of a rule's topic as keys of a `TopicTree`: `{device}` becomes `+{device}`.
+
+    No level of a valid name or filter looks like that, so a device that writes the placeholder
+    itself into its topic reaches nothing.
+    """
+    return [f"+{level}" if level[:1] == "{" else level for level in levels]
+
+
+def template_values(identity: Identity) -> dict[str, str]:
+    """What each placeholder stands for in rules that judge this identity.
+
+    A value that is no single level (empty, or with `/ + #` or NUL) is left out: a rule that needs it
+    matches nothing. Client ids come from the device and may be any string (CVE-2017-7650).
+    """
+    values = {"{device}": identity.device_id, "{client}": identity.client_id}
+    for name, value in identity.labels.items():
+        values[f"{{label.{name}}}"] = value
+    return {name: value for name, value in values.items() if _is_one_level(value)}
+
+
+def resolve(topic: str, values: Mapping[str, str]) -> str | None:
+    """The topic of a rule with its placeholders replaced; None when one of them has no value.
+
+    A first level that would begin with `$` has none either: only a literal reaches such topics, as
+    for wildcards [MQTT-4.7.2-1].
+    """
+    levels = topic.split("/")
+    for index, level in enumerate(levels):
+        if level[:1] == "{":
+            value = values.get(level)
+            if value is None or (index == 0 and value[0] == "$"):
+                return None
+            levels[index] = value
+    return "/".join(levels)
+
+
+def _is_placeholder(level: str) -> bool:
+    if level in {"{device}", "{client}"}:
+        return True
+    return level.startswith("{label.") and level.endswith("}") and is_label(level[7:-1], "x")
+
+
+def _is_one_level(value: str) -> bool:
+    return bool(value) and not ("/" in value or "+" in value or "#" in value or "\0" in value)

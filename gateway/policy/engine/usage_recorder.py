@@ -1,0 +1,103 @@
+"""What the devices did and were refused, counted by topic template until somebody saves it.
+
+Told of each decision where it is made: once a topic and connection, not once a message. Bounded for each
+device and in all; what finds no room is counted. It keeps no payload, no topic as it was and no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.policy import RESERVED, SERVICE
+from gateway.policy.engine.rules import Action, Decision
+from gateway.policy.engine.topic_templates import template_of
+
+AGAIN = 600
+"""What goes on for long is told again after so many seconds, so that nobody takes it for over."""
+MORE = ""
+"""The template of all that found no room."""
+_OF_A_DEVICE = 1_024
+_FIRST = 4
+"""Different observations of a device that find room whatever others do."""
+_IN_ALL = 50_000
+"""Different observations that wait to be saved: with the two below it bounds them to 45 MB."""
+_LONGEST = 512
+"""Bytes of an action and its template, which a label of one letter makes longer than its topic."""
+_LEVELS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A device did something, or was refused it, so many times."""
+
+    device_id: str
+    action: Action
+    template: str
+    """As `gateway.policy.engine.topic_templates` makes it; `MORE` for what found no room."""
+    allowed: bool
+    count: int
+    """Decisions, not messages."""
+    first_at: int
+    """Unix seconds, as for `last_at`: when it was saved, some seconds after it was seen."""
+    last_at: int
+
+
+def _read(key: bytes) -> tuple[Action, str, bool]:
+    text = key.decode()
+    at = next(at for at, sign in enumerate(text) if sign in "+-")
+    return Action(text[:at]), text[at + 1 :], text[at] == "+"
+
+
+class UsageRecorder:
+    """One for a process. What waits to be saved is taken, and put back when it could not be."""
+
+    __slots__ = ("_different", "_uses")
+
+    def __init__(self) -> None:
+        self._uses: dict[str, dict[bytes, int]] = {}
+        self._different = 0
+
+    def note(self, identity: Identity, action: Action, topic: str, decision: Decision) -> None:
+        """This was decided on a valid topic, or filter without its `$share/<group>/`."""
+        if decision is RESERVED or decision is SERVICE:
+            return  # no rule gives or takes that
+        template = MORE
+        if topic.count("/") < _LEVELS:
+            template = template_of(topic, identity, decision.grants)
+        self._add(identity.device_id, action, template, 1, allowed=decision.allowed)
+
+    def _add(self, device_id: str, action: Action, template: str, count: int, *, allowed: bool) -> None:
+        uses = self._uses.get(device_id)
+        if uses is None:
+            uses = self._uses[device_id] = {}
+        # As UTF-8: of text, one emoji would make every letter take four bytes.
+        key = f"{action}{'+' if allowed else '-'}{template}".encode()
+        if key not in uses:
+            full = self._different >= _IN_ALL and len(uses) >= _FIRST
+            if len(key) > _LONGEST or len(uses) >= _OF_A_DEVICE or full:
+                key = key[: len(action) + 1]  # the template is MORE
+            self._different += key not in uses
+        uses[key] = uses.get(key, 0) + count
+
+    def take(self, most: int, now: int) -> list[Observation]:
+        """What waits, at most `most` of it; that of the devices that waited longest first.
+
+        `now` in Unix seconds.
+        """
+        taken: list[Observation] = []
+        while self._uses and len(taken) < most:
+            device_id = next(iter(self._uses))
+            uses = self._uses[device_id]
+            keys = list(islice(uses, most - len(taken)))
+            taken += [Observation(device_id, *_read(key), uses.pop(key), now, now) for key in keys]
+            self._different -= len(keys)
+            if not uses:
+                del self._uses[device_id]
+        return taken
+
+    def put_back(self, observations: list[Observation]) -> None:
+        """These could not be saved."""
+        for one in observations:
+            self._add(one.device_id, one.action, one.template, one.count, allowed=one.allowed)

@@ -1,0 +1,1 @@
+"""The files of `acl/`: read, checked, watched."""

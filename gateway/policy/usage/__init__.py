@@ -1,0 +1,1 @@
+"""What devices really did: learned from, replayed, and the rights that nobody used."""

@@ -1,0 +1,155 @@
+"""Recorded decisions judged anew: what another policy would have changed for what devices really did.
+
+Works on templates, as they were recorded, and on the devices as they are now. What is changed for nobody who
+came is not found here: that is for `gateway.policy.proofs.diff`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.mqtt.topics import covers, intersection
+from gateway.policy.engine.identity import Device, Identity
+from gateway.policy.engine.policy import Policy
+from gateway.policy.engine.rules import Action, Decision, Rule
+from gateway.policy.engine.rules import Effect as RuleEffect
+from gateway.policy.engine.topic_templates import filter_of, topic_of
+from gateway.policy.engine.usage_recorder import MORE, Observation
+
+_CLIENT = "any-client-id"
+"""For `{client}`, which is recorded only where a rule says it."""
+_VALUE = "any-value"
+"""For a `+` in a topic that was published to: many values were seen there."""
+
+Conditions = tuple[int, bool, int | None]
+"""`max_qos`, `retain`, `max_payload` of a rule."""
+FREE: Conditions = (2, True, None)
+
+
+class Effect(StrEnum):
+    """What becomes of something that was done or tried."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    CONDITIONS = "conditions"
+    """Allowed as before, for other messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done or tried, and is decided otherwise by the other policy."""
+
+    observation: Observation
+    effect: Effect
+    before: Decision
+    after: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of it."""
+
+    changes: tuple[Change, ...]
+    judged: int
+    """Observations, changed or not."""
+    unknown: int
+    """Observations of devices, or with labels, that are gone."""
+    more: int
+    """Decisions that found no room when they were recorded."""
+    in_part: tuple[Observation, ...] = ()
+    """Many topics in one record, of which different rules meet some: which of them came is not known."""
+
+
+def as_identity(device: Device, *roles: str) -> Identity:
+    """A device as it is stored, with other roles if some are given."""
+    return Identity(device.device_id, roles or device.roles, device.labels, _CLIENT)
+
+
+def decision_on(policy: Policy, identity: Identity, action: Action, template: str) -> Decision | None:
+    """The decision on what was recorded; None when the template means nothing for this identity."""
+    topic = topic_of(template, identity)
+    if topic is None:
+        return None
+    access = policy.rights(identity)
+    if action is Action.SUBSCRIBE:
+        return access.decide_filter(topic)
+    return access.decide(action, "/".join([_VALUE if level == "+" else level for level in topic.split("/")]))
+
+
+def met(policy: Policy, identity: Identity, one: Observation) -> Iterator[Rule]:
+    """The rules, allows and denies, that may have decided something of what was recorded.
+
+    More than one topic may be in it: what many have in common, what found no room, what was called by a
+    label that is gone. A label of a rule that this identity lacks may have been there.
+    """
+    topic = filter_of(one.template, identity)
+    for name in identity.roles:
+        for rule in policy.roles[name].rules if name in policy.roles else ():
+            if one.action in rule.actions and (
+                one.template == MORE or intersection(filter_of(rule.topic, identity), topic) is not None
+            ):
+                yield rule
+
+
+def conditions(grants: Iterable[Rule]) -> frozenset[Conditions]:
+    """What these allow rules ask of a message, each; just `FREE` when one of them asks nothing."""
+    asked = frozenset((rule.max_qos, rule.retain, rule.max_payload) for rule in grants)
+    return frozenset({FREE}) if FREE in asked else asked
+
+
+def replay(
+    before: Policy, after: Policy, observations: Iterable[Observation], devices: Mapping[str, Device]
+) -> Replay:
+    """Judge what was recorded by both policies. `devices` are those there are."""
+    changes: list[Change] = []
+    in_part: list[Observation] = []
+    judged = unknown = more = 0
+    for one in observations:
+        if one.template == MORE:
+            more += one.count
+            continue
+        device = devices.get(one.device_id)
+        identity = as_identity(device) if device else None
+        old = decision_on(before, identity, one.action, one.template) if identity else None
+        new = decision_on(after, identity, one.action, one.template) if identity else None
+        if identity is None or old is None or new is None:
+            unknown += 1
+            continue
+        as_a_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed)
+        if "+" in one.template.split("/") and not as_a_filter:
+            rules, others = _deciding(before, identity, one), _deciding(after, identity, one)
+            if rules != others and not (_whole(rules, one, identity) and _whole(others, one, identity)):
+                in_part.append(one)
+                continue
+        judged += 1
+        effect = _effect(old, new)
+        if effect is not None:
+            changes.append(Change(one, effect, old, new))
+    return Replay(tuple(changes), judged, unknown, more, tuple(in_part))
+
+
+def _deciding(policy: Policy, identity: Identity, one: Observation) -> frozenset[Rule]:
+    """The rules that say something of it, with their topics as they are for this identity."""
+    return frozenset(
+        Rule(rule.effect, frozenset({one.action}), topic, rule.max_qos, rule.retain, rule.max_payload)
+        for rule in met(policy, identity, one)
+        if (topic := topic_of(rule.topic, identity)) is not None
+    )
+
+
+def _whole(rules: Collection[Rule], one: Observation, identity: Identity) -> bool:
+    """Whether these rules say the same of each topic in it."""
+    topic = filter_of(one.template, identity)
+    wide = [rule for rule in rules if covers(rule.topic, topic)]
+    denies = [rule for rule in rules if rule.effect is RuleEffect.DENY]
+    if denies:
+        return any(rule in wide for rule in denies)
+    return len(wide) == len(rules) or any(rule.unconditional for rule in wide)
+
+
+def _effect(old: Decision, new: Decision) -> Effect | None:
+    if old.allowed != new.allowed:
+        return Effect.ALLOWED if new.allowed else Effect.REFUSED
+    return Effect.CONDITIONS if conditions(old.grants) != conditions(new.grants) else None

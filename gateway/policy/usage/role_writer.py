@@ -1,0 +1,176 @@
+"""A proposed role as the text of a file for `acl/roles/`, with comments that say what each line comes from.
+
+Topics are the devices' own words: whatever they hold, they stay in their string or comment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+from gateway.policy.engine.policy import Action, Rule
+from gateway.policy.engine.topic_templates import is_marked
+from gateway.policy.engine.usage_recorder import Observation
+from gateway.policy.files.toml_text import quoted
+from gateway.policy.usage.learner import Evidence, Proposal, Topics
+from gateway.policy.usage.replay import Conditions
+
+_NAMED_MOST = 5
+_REFUSED_MOST = 200
+"""Lines: what is refused may be anything a device thought of."""
+
+
+def role_file(proposal: Proposal, title: str, hours: str) -> str:
+    """The text. `title` says whose role it is, `hours` of which time."""
+    lines = [
+        f"# {title}, learned from what {_names(proposal.devices)} did in {hours}.",
+        "# It allows what was allowed and used, and nothing else. Counts are decisions, one for each topic",
+        "# and connection, not messages; they begin with the first time of their line, which may be before",
+        "# that. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff` says what it changes.",
+        *(f"# {line}" for line in _warnings(proposal)),
+        f"description = {quoted(f'{title}, learned from {_names(proposal.devices)}.')}",
+    ]
+    for (action, asked), topics in proposal.allows.items():
+        lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(asked)]
+    for rule in proposal.denies:
+        lines += ["", *_deny(rule)]
+    lines += _comments(
+        "Allowed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
+    )
+    lines += _comments(
+        "Refused at times, for a single message or before there was a rule; allowed here.", proposal.at_times
+    )
+    lines += _refused(proposal)
+    lines += _comments(
+        "Refused, and not allowed here: a deny says so, or it begins with $, or no rule can say it.",
+        proposal.barred,
+    )
+    return "\n".join([*lines, ""])
+
+
+def _warnings(proposal: Proposal) -> Iterator[str]:
+    if not proposal.allows:
+        yield "Nothing was allowed and used: there is no rule to write, and a file without one is no role."
+    if proposal.elsewhere:
+        yield f"Left out: {proposal.elsewhere} decisions that other roles of these devices allow."
+    if proposal.more:
+        yield f"Not complete: {proposal.more} decisions found no room, for the topics were too many."
+    if proposal.in_part:
+        told = listed(proposal.in_part)
+        yield f"Careful: of these it allows the part that today's rules allow, used or not: {told}."
+    if proposal.gone:
+        yield f"Careful: it allows what no rule of today allows: {listed(proposal.gone)}."
+    if proposal.lost:
+        yield f"Careful: it refuses what was allowed when it was recorded: {listed(proposal.lost)}."
+    if proposal.won:
+        yield f"Careful: it allows what was refused when it was recorded: {listed(proposal.won)}."
+
+
+def _topics(topics: Topics) -> Iterator[str]:
+    yield "topics = ["
+    for topic, evidence in topics.items():
+        varied = "".join(f"; {text}" for text in _values(topic, evidence))
+        yield f"  {quoted(topic)},  # {_told(evidence)}{varied}"
+    yield "]"
+
+
+def _values(topic: str, evidence: Evidence) -> Iterator[str]:
+    """What each `+` stands for, if it is ours and not the device's own."""
+    for at, level in enumerate(topic.split("/")):
+        if level == "+":
+            found = sorted(
+                {seen.split("/")[at] for seen in evidence.seen if seen.count("/") >= at} - {"+", "#"}
+            )
+            if found:
+                yield f"+ was {_some([quoted(value) for value in found])}"
+
+
+def _conditions(asked: Conditions) -> Iterator[str]:
+    max_qos, retain, max_payload = asked
+    if max_qos < 2:
+        yield f"max_qos = {max_qos}"
+    if not retain:
+        yield "retain = false"
+    if max_payload is not None:
+        yield f"max_payload = {max_payload}"
+
+
+def _deny(rule: Rule) -> Iterator[str]:
+    yield f"# As today: {rule.file}:{rule.line}"
+    yield "[[deny]]"
+    yield f"actions = [{', '.join(quoted(action) for action in sorted(rule.actions))}]"
+    yield f"topics = [{quoted(rule.topic)}]"
+
+
+def _refused(proposal: Proposal) -> Iterator[str]:
+    """As blocks that can be uncommented line by line."""
+    left = _REFUSED_MOST
+    begun = False
+    for action, topics in sorted(proposal.refused.items()):
+        barred = proposal.barred.get(action, {})
+        mine = [(topic, topics[topic]) for topic in sorted(topics) if topic not in barred]
+        if not mine:
+            continue
+        if not begun:
+            yield ""
+            yield "# Refused, and not allowed here. While a device is observed it passes: the record does"
+            yield "# not tell them apart. Uncomment what is needed, and nothing else."
+            begun = True
+        yield "#"
+        yield "# [[allow]]"
+        yield f'# actions = ["{action}"]'
+        yield "# topics = ["
+        shown = mine[: max(left, 1)]  # a list without topics were an error in the file
+        left -= len(shown)
+        for topic, evidence in shown:
+            yield f"#   {quoted(topic)},  # {_told(evidence)}"
+        if len(mine) > len(shown):
+            yield f"#   # and {len(mine) - len(shown)} more"
+        yield "# ]"
+
+
+def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
+    lines = [
+        f"#   {action:<9}  {quoted(_plain(topic))}  {_told(evidence)}"
+        for action, topics in sorted(found.items())
+        for topic, evidence in sorted(topics.items())
+    ]
+    if lines:
+        yield ""
+        yield f"# {title}"
+        yield from lines[:_REFUSED_MOST]
+        if len(lines) > _REFUSED_MOST:
+            yield f"#   and {len(lines) - _REFUSED_MOST} more"
+
+
+def _plain(template: str) -> str:
+    """With levels that stand for themselves as they are."""
+    return "/".join([level[1:] if is_marked(level) else level for level in template.split("/")])
+
+
+def _told(evidence: Evidence) -> str:
+    times = "once" if evidence.count == 1 else f"{evidence.count} times"
+    when = time_text(evidence.last_at)
+    if evidence.first_at != evidence.last_at:
+        when = f"{time_text(evidence.first_at)} to {when}"
+    return f"{times}, {when}, {_names(evidence.devices)}"
+
+
+def _names(devices: Collection[str]) -> str:
+    return _some(sorted(devices))
+
+
+def listed(observations: Iterable[Observation]) -> str:
+    """These for people: the first of them, and how many more."""
+    return _some([f"{one.device_id} {one.action} {quoted(one.template)}" for one in observations])
+
+
+def _some(texts: Collection[str]) -> str:
+    shown = list(texts)[:_NAMED_MOST]
+    more = f" and {len(texts) - len(shown)} more" if len(texts) > len(shown) else ""
+    return ", ".join(shown) + more
+
+
+def time_text(unix_seconds: int) -> str:
+    """A time as RFC 3339 writes it, in UTC."""
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")

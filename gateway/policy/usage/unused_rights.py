@@ -1,0 +1,62 @@
+"""Rights that nobody used: allow rules that nothing of what was recorded needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gateway.policy.engine.identity import Device
+from gateway.policy.engine.policy import Action, Effect, Policy, Rule
+from gateway.policy.engine.rules import Decision
+from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.usage.replay import as_identity, decision_on, met
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """A rule, and which of its actions nobody used."""
+
+    rule: Rule
+    actions: tuple[Action, ...]
+    without_device: bool
+    """No device has its role."""
+
+
+def unused(
+    policy: Policy, observations: Iterable[Observation], devices: Mapping[str, Device]
+) -> tuple[Unused, ...]:
+    """The allow rules with an action that no recorded use of these devices needed, in the order of the files.
+
+    A rule that admits a use counts as needed, though another one admits it too; and so does each one that may
+    have admitted it, when the record doesn't say which.
+    """
+    used: set[tuple[int, Action]] = set()
+    for one in observations:
+        device = devices.get(one.device_id)
+        if one.allowed and device is not None:
+            used |= {(id(rule), one.action) for rule in _needed(policy, device, one)}
+    held = {role for device in devices.values() for role in device.roles}
+    return tuple(
+        Unused(rule, tuple(idle), rule.role not in held)
+        for role in policy.roles.values()
+        for rule in role.rules
+        if rule.effect is Effect.ALLOW
+        and (
+            idle := [action for action in Action if action in rule.actions and (id(rule), action) not in used]
+        )
+    )
+
+
+def _needed(policy: Policy, device: Device, one: Observation) -> Iterable[Rule]:
+    decision = (
+        None if one.template == MORE else decision_on(policy, as_identity(device), one.action, one.template)
+    )
+    if decision is not None and ("+" not in one.template.split("/") or _covered(decision, one)):
+        return decision.grants
+    # What many topics have in common, what found no room, and labels that are gone: which of them needed
+    # which rule is not known any more.
+    return met(policy, as_identity(device), one)
+
+
+def _covered(decision: Decision, one: Observation) -> bool:
+    return one.action is Action.SUBSCRIBE and decision.allowed

@@ -1,1 +1,0 @@
-"""Slow or secret: password hashing, secret values, the small CA. Must not know MQTT."""

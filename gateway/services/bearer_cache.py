@@ -1,0 +1,57 @@
+"""Whose token a request carries: verified at a bounded price, and the identity of each made once.
+
+Must not know what is asked, nor where the request came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+
+from gateway.auth.tokens import TokenRefused, Tokens
+from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.services import refusal_texts
+from gateway.services.messages import Code, Refusal
+from gateway.services.request_rates import Rates
+
+_NEW_PER_SECOND = 200
+"""Tokens not seen before that one peer may show: each costs a signature, some 100 µs."""
+_KEPT = 4_096
+_SECOND = 1_000
+
+
+class BearerCache:
+    """One for a process."""
+
+    def __init__(self, tokens: Tokens, now: Callable[[], int]) -> None:
+        """`now` gives milliseconds."""
+        self._tokens = tokens
+        self._rates = Rates(now)
+        # By digest, so that no token that could still be used lies about in memory.
+        self._seen: OrderedDict[bytes, tuple[Device, Identity]] = OrderedDict()
+
+    def identity(self, token: str, *, peer: str) -> tuple[Identity, Grant]:
+        """Who a good token speaks for, and what it grants. Raises Refusal.
+
+        The same token of an unchanged device gives the same object. `peer` is who shows it: nobody else pays
+        for what it shows.
+        """
+        raw = token.encode()
+        digest = hashlib.sha256(raw).digest()
+        seen = self._seen.get(digest)
+        if seen is None and not self._rates.take(peer, _NEW_PER_SECOND, _SECOND):
+            raise Refusal(Code.RATE_LIMITED, "Too many tokens that were not seen before: try again.")
+        try:
+            device, grant = self._tokens.verify(raw)
+        except TokenRefused as refused:
+            self._seen.pop(digest, None)
+            raise refusal_texts.of_token(refused) from None
+        if seen is None or seen[0] is not device:
+            # Without a client id: a rule that names one matches nothing.
+            seen = device, Identity(device.device_id, device.roles, device.labels, client_id="", grant=grant)
+            self._seen[digest] = seen
+            if len(self._seen) > _KEPT:
+                self._seen.popitem(last=False)
+        self._seen.move_to_end(digest)
+        return seen[1], grant

@@ -1,0 +1,397 @@
+"""Requests and answers of the service topics as JSON, plain or in the bus's common message.
+
+Owns what may stand where. Must not know whether a request is granted. Every part of a request is read
+when it is asked for: so a request can be answered in its own shape and with its own `request_id`, whatever
+else is wrong with it. A member that nobody would read is a fault, for whoever wrote it wants something; only
+the common message may have more of them. What is inside `message` is never decoded at all.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from gateway.auth.tokens import Issued, TokenFault
+from gateway.connection.commands import Report
+from gateway.keys.envelope import REQUEST_ID_MAX, Envelope, RequestId
+from gateway.policy.engine.identity import Grant
+from gateway.policy.engine.services import Service
+
+ECHOED_MAX = REQUEST_ID_MAX
+"""Longest `request_id`, `message_id` or `source` that is given back, in bytes of JSON."""
+_NULL = b"null"
+
+
+class Code(StrEnum):
+    """Why a request is not granted: `error` of an answer. The words beside it may change, these do not."""
+
+    INVALID_REQUEST = "invalid_request"
+    TOO_LARGE = "too_large"
+    INVALID_TOKEN = TokenFault.INVALID.value
+    TOKEN_EXPIRED = TokenFault.EXPIRED.value
+    TOKEN_REVOKED = TokenFault.REVOKED.value
+    NOT_ACCEPTED = TokenFault.NOT_ACCEPTED.value
+    NOT_AUTHORIZED = "not_authorized"
+    REPLY_NOT_ALLOWED = "reply_not_allowed"
+    REPLAYED = "replayed"
+    RATE_LIMITED = "rate_limited"
+    DECRYPT_FAILED = "decrypt_failed"
+    UNAVAILABLE = "unavailable"
+
+
+_FAILED = frozenset({Code.INVALID_REQUEST, Code.TOO_LARGE, Code.DECRYPT_FAILED, Code.UNAVAILABLE})
+"""Nobody decided against these: they can't be done."""
+
+
+class Refusal(Exception):
+    """A request is not granted. `str()` is for the caller: what to do, and nothing it may not know."""
+
+    def __init__(self, code: Code, words: str, *, why: str = "", topic: str = "", rule: str = "") -> None:
+        """`why`, `topic` and `rule` are for the administrator; without `why` the caller's words are."""
+        super().__init__(words)
+        self.code = code
+        self.why = why or words
+        self.topic = topic
+        self.rule = rule
+
+    def report(self, service: Service) -> Report:
+        """What the administrator is told. It quotes nothing of the request but a topic."""
+        outcome = "failed" if self.code in _FAILED else "refused"
+        return Report("service", outcome, f"{self.code}: {self.why}", service, self.topic, self.rule)
+
+
+class _Fields(msgspec.Struct, gc=False):
+    """All that may stand in a request, and in the common message round one. Empty: it is not there."""
+
+    request_id: Raw = Raw()
+    reply_to: Raw = Raw()
+    token: Raw = Raw()
+    message: Raw = Raw()
+    data: Raw = Raw()
+    topic: Raw = Raw()
+    device_id: Raw = Raw()
+    credentials: Raw = Raw()
+    ttl: Raw = Raw()
+    permissions: Raw = Raw()
+    payload: Raw = Raw()
+    message_type: Raw = Raw()
+    message_id: Raw = Raw()
+    source: Raw = Raw()
+
+
+class _Only(_Fields, forbid_unknown_fields=True, gc=False):
+    """The same, and nothing else."""
+
+
+class _Credentials(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    secret: Raw = Raw()
+
+
+_ANYWHERE = ("request_id", "reply_to")
+_OF_SERVICE = {
+    Service.AUTH: ("device_id", "credentials", "ttl", "permissions", *_ANYWHERE),
+    Service.VALIDATE: ("token", *_ANYWHERE),
+    Service.ENCRYPT: ("token", "topic", "message", "data", *_ANYWHERE),
+    Service.DECRYPT: ("token", "message", *_ANYWHERE),
+}
+"""What a request may have."""
+_OTHERS = {
+    service: tuple(name for name in _Fields.__struct_fields__ if name not in known)
+    for service, known in _OF_SERVICE.items()
+}
+_UNKNOWN = re.compile("unknown field `(.*)`", re.DOTALL)
+_NAME_SHOWN = 64
+
+_fields = msgspec.json.Decoder(_Fields)
+_only = msgspec.json.Decoder(_Only)
+_credentials = msgspec.json.Decoder(_Credentials)
+_any = msgspec.json.Decoder(Raw)
+_text = msgspec.json.Decoder(str)
+_echoed: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(RequestId)
+_base64 = msgspec.json.Decoder(bytes)
+_encoder = msgspec.json.Encoder()
+
+
+class Request:
+    """One request in either shape. Its properties raise Refusal for a value that is not what it must be."""
+
+    __slots__ = ("_inner", "_outer", "_strange", "fault", "request_id", "source", "wrapped")
+
+    def __init__(self, payload: bytes) -> None:
+        """Any bytes."""
+        self.fault: Refusal | None = None
+        """What is wrong with it as a whole: for whoever answers."""
+        self._strange: str | None = None
+        """The first member that nobody reads."""
+        outer = self._outer = self._inner = self._read(payload, "A request")
+        self.wrapped = bool(outer.payload or outer.message_type)
+        """Whether it came in the common message."""
+        if self.wrapped:
+            self._strange = None
+            self._inner = self._read(_given(outer.payload), '"payload"')
+        self.request_id = self._echo(self._inner.request_id or outer.request_id, "request_id")
+        """To be given back, as JSON; empty for none."""
+        self.source = b'""'
+        """Of a common message: whom its answer is for, as JSON."""
+        if self.wrapped:
+            self.request_id = self.request_id or self._echo(outer.message_id, "message_id")
+            self.source = self._echo(outer.source, "source") or self.source
+
+    def _read(self, given: bytes, name: str) -> _Fields:
+        if not given:
+            return _Fields()
+        try:
+            # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
+            given.decode()
+            try:
+                return _only.decode(given)
+            except msgspec.ValidationError as error:
+                found = _fields.decode(given)
+                strange = _UNKNOWN.search(str(error))
+                self._strange = strange[1] if strange else ""
+                return found
+        except (ValueError, RecursionError):
+            words = f"{name} has to be a JSON object in UTF-8."
+            self.fault = Refusal(Code.INVALID_REQUEST, words)
+            return _Fields()
+
+    def demand_read(self, service: Service) -> None:
+        """Raise Refusal for a member that this service would not read. One that is null asks for nothing."""
+        if self._strange is not None:
+            raise _not_read(self._strange, _OF_SERVICE[service])
+        for name in _OTHERS[service]:
+            said = getattr(self._inner, name)
+            if said and _given(said):
+                raise _not_read(name, _OF_SERVICE[service])
+
+    def _echo(self, raw: Raw, name: str) -> bytes:
+        value = _given(raw)
+        if not value:
+            return b""
+        try:
+            if len(value) <= ECHOED_MAX:
+                _echoed.decode(value)
+                return value
+        except ValueError:
+            pass
+        words = f'"{name}" has to be text or a number of at most {ECHOED_MAX:,} bytes.'
+        self.fault = Refusal(Code.INVALID_REQUEST, words)
+        return b""
+
+    @property
+    def said_id(self) -> RequestId | None:
+        """What `request_id` says, however it is spelt: 1.0 is 1."""
+        return _echoed.decode(self.request_id) if self.request_id else None
+
+    @property
+    def reply_to(self) -> str | None:
+        """The topic that the answer shall go to."""
+        return _string(self._inner.reply_to or self._outer.reply_to, "reply_to")
+
+    @property
+    def token(self) -> str | None:
+        """The token it carries."""
+        return _string(self._inner.token or self._outer.token, "token")
+
+    @property
+    def topic(self) -> str | None:
+        """The topic that something is sealed for."""
+        return _string(self._inner.topic, "topic")
+
+    @property
+    def device_id(self) -> str | None:
+        """Who wants a token."""
+        return _string(self._inner.device_id, "device_id")
+
+    @property
+    def secret(self) -> str | None:
+        """The secret among the credentials of who wants a token."""
+        given = _given(self._inner.credentials)
+        try:
+            credentials = _credentials.decode(given) if given else _Credentials()
+        except ValueError:
+            raise Refusal(Code.INVALID_REQUEST, '"credentials" has to be {"secret": "…"}.') from None
+        return _string(credentials.secret, "secret")
+
+    @property
+    def ttl(self) -> object:
+        """How long a token shall be good, as it was said."""
+        return _said(self._inner.ttl)
+
+    @property
+    def permissions(self) -> object:
+        """What a token shall allow, as it was said."""
+        return _said(self._inner.permissions)
+
+    @property
+    def message(self) -> bytes:
+        """A JSON value, to the byte as it was sent; empty when there is none."""
+        return bytes(self._inner.message)
+
+    @property
+    def data(self) -> bytes | None:
+        """The bytes that came as base64."""
+        given = _given(self._inner.data)
+        try:
+            return _base64.decode(given) if given else None
+        except ValueError:
+            raise Refusal(Code.INVALID_REQUEST, '"data" has to be base64 (RFC 4648, 4).') from None
+
+
+def _not_read(name: str, known: Sequence[str]) -> Refusal:
+    listed = ", ".join(f'"{one}"' for one in known)
+    words = f'"{name[:_NAME_SHOWN]}" is not known here: leave it out. Known are {listed}.'
+    return Refusal(Code.INVALID_REQUEST, words, why="a member that this service does not read")
+
+
+def _said(raw: Raw) -> object:
+    given = _given(raw)
+    try:
+        return msgspec.json.decode(given) if given else None
+    except (ValueError, RecursionError):
+        # What the decoder passed over may be no JSON after all.
+        raise Refusal(Code.INVALID_REQUEST, "A request has to be a JSON object in UTF-8.") from None
+
+
+def _given(raw: Raw) -> bytes:
+    if not raw:
+        return b""
+    value = bytes(raw)
+    return b"" if value == _NULL else value
+
+
+def _string(raw: Raw, name: str) -> str | None:
+    given = _given(raw)
+    try:
+        return _text.decode(given) if given else None
+    except ValueError:
+        raise Refusal(Code.INVALID_REQUEST, f'"{name}" has to be text.') from None
+
+
+class _Refused(msgspec.Struct):
+    success: bool
+    error: Code
+    message: str
+    timestamp: int
+
+
+class _NotValid(msgspec.Struct):
+    valid: bool
+    error: Code
+    message: str
+    timestamp: int
+
+
+class _Valid(msgspec.Struct):
+    valid: bool
+    device_id: str
+    permissions: Mapping[str, tuple[str, ...]]
+    expires_at: int
+    timestamp: int
+
+
+class _Token(msgspec.Struct):
+    success: bool
+    token: str
+    permissions: Mapping[str, tuple[str, ...]]
+    expires_at: int
+    timestamp: int
+
+
+class _Opened(msgspec.Struct):
+    success: bool
+    message: Raw | UnsetType
+    data: bytes | UnsetType
+    topic: str
+    sender: str
+    timestamp: int
+
+
+class _Common(msgspec.Struct):
+    message_id: str
+    source: str
+    destination: Raw
+    message_type: str
+    payload: Raw
+
+
+def refused(service: Service, refusal: Refusal, now: int) -> bytes:
+    """The answer to a request that is not granted. `now` is Unix milliseconds, here and below."""
+    shape = _NotValid if service is Service.VALIDATE else _Refused
+    return _encoder.encode(shape(False, refusal.code, str(refusal), now))  # noqa: FBT003 - its field
+
+
+def issued(token: Issued, now: int) -> bytes:
+    """The answer of `auth`."""
+    grant = token.grant
+    return _encoder.encode(
+        _Token(
+            success=True,
+            token=token.token,
+            permissions=grant.permissions,
+            expires_at=grant.expires_at * 1_000,
+            timestamp=now,
+        )
+    )
+
+
+def valid(device_id: str, grant: Grant, now: int) -> bytes:
+    """The answer of `validate` for a token that is good now."""
+    return _encoder.encode(
+        _Valid(
+            valid=True,
+            device_id=device_id,
+            permissions=grant.permissions,
+            expires_at=grant.expires_at * 1_000,
+            timestamp=now,
+        )
+    )
+
+
+def opened(envelope: Envelope, payload: bytes) -> bytes:
+    """The answer of `decrypt`: `message` for what is JSON as it stands, else `data`."""
+    text = _is_json(payload)
+    return _encoder.encode(
+        _Opened(
+            success=True,
+            message=Raw(payload) if text else UNSET,
+            data=UNSET if text else payload,
+            topic=envelope.topic,
+            sender=envelope.sender,
+            timestamp=envelope.timestamp,
+        )
+    )
+
+
+def _is_json(payload: bytes) -> bool:
+    try:
+        payload.decode()
+        _any.decode(payload)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def put(body: bytes, service: Service, request: Request, *, prefix: str) -> bytes:
+    """An answer as its request wants it: with its `request_id`, and in the common message if it came in one.
+
+    `body` is a JSON object with at least one field; `prefix` that of the service topics.
+    """
+    if request.request_id:
+        body = b'%s,"request_id":%s}' % (body[:-1], request.request_id)
+    if not request.wrapped:
+        return body
+    return _encoder.encode(
+        _Common(
+            message_id=str(uuid.uuid4()),
+            source=prefix,
+            destination=Raw(request.source),
+            message_type=f"{service}_response",
+            payload=Raw(body),
+        )
+    )

@@ -1,0 +1,280 @@
+"""The service desk: one request in, one answer out, without waiting for anything.
+
+Owns what each service grants to whom, and where its answer may go. It must not know connections or packets:
+`gateway.connection.service_calls` brings it what devices ask, `gateway.services.over_bus` what is asked on
+the bus. Whatever a request holds, there is an answer to it; no answer, report or error quotes a payload, a
+token or a secret.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeVar
+
+from gateway.auth.device_lookup import Lookup
+from gateway.connection.commands import Call, Report
+from gateway.connection.context import Context
+from gateway.connection.events import Answer
+from gateway.keys.envelope import OpenFailed, Sealer, open_envelope, read_envelope
+from gateway.keys.key_ring import KeysUnavailable
+from gateway.mqtt.topics import depth_fault, name_fault
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.policy import Action, Decision
+from gateway.policy.engine.services import Service
+from gateway.policy.engine.usage_recorder import AGAIN
+from gateway.services.bearer_cache import BearerCache
+from gateway.services.messages import Code, Refusal, Request, issued, opened, put, refused, valid
+from gateway.services.replayed_requests import Replays
+from gateway.services.request_rates import Rates
+from gateway.services.token_issuer import TokenIssuer
+from gateway.services.token_requests import read_wish
+
+_SHOWN = frozenset({Service.ENCRYPT, Service.DECRYPT})
+"""Whose requests carry a token over the bus."""
+_CALLERS_KEPT = 1_024
+_TOPICS_KEPT = 32
+_TOPIC_KEPT_MAX = 256
+"""Longer topics are judged each time: with the two above it bounds what is remembered to some 25 MB."""
+_SECOND = 1_000
+_Kept = TypeVar("_Kept")
+_DOES_NOT_OPEN = (
+    "The message does not open: it is no sealed message, it was changed or moved to another topic or "
+    "sender, or its key is gone."
+)
+
+
+class _Caller:
+    """What is remembered of an identity under a policy: to judge a topic takes twice as long as to seal."""
+
+    __slots__ = ("_decisions", "_recorder", "identity", "policy", "replies", "rights", "sealers", "since")
+
+    def __init__(self, identity: Identity, context: Context) -> None:
+        self.identity = identity
+        self.policy = context.policy
+        self.since = context.now()
+        self.rights = context.policy.rights(identity)
+        self._recorder = context.recorder
+        self._decisions: dict[Action, dict[str, Decision]] = {Action.ENCRYPT: {}, Action.DECRYPT: {}}
+        self.sealers: dict[str, Sealer] = {}
+        self.replies: dict[str, str] = {}
+        """Why no answer may go to a topic; empty when one may."""
+
+    def demand(self, action: Action, topic: str) -> None:
+        """Raise Refusal unless it may do this on that topic."""
+        known = self._decisions[action]
+        decision = known.get(topic)
+        if decision is None:
+            decision = _keep(known, topic, self.rights.decide(action, topic))
+            if _told(topic):
+                self._recorder.note(self.identity, action, topic, decision)
+        if not decision.allowed:
+            raise Refusal(Code.NOT_AUTHORIZED, decision.reason, topic=_told(topic), rule=decision.place)
+
+
+def _told(topic: str) -> str:
+    """A topic for the administrator: what is none may be as long as a packet."""
+    return "" if name_fault(topic) else topic
+
+
+def _keep(known: dict[str, _Kept], topic: str, value: _Kept) -> _Kept:
+    if len(topic) <= _TOPIC_KEPT_MAX:
+        if len(known) >= _TOPICS_KEPT:
+            known.clear()
+        known[topic] = value
+    return value
+
+
+def reply_fault(topic: str) -> str | None:
+    """Why nobody may have an answer sent to this topic, as the end of a sentence; None when it is fit."""
+    if topic.startswith("$"):
+        return "is the bus's own"  # $CONTROL/… is how Mosquitto takes commands
+    return name_fault(topic) or depth_fault(topic)
+
+
+class RequestHandler:
+    """One for a process, however it is called."""
+
+    def __init__(
+        self,
+        context: Context,
+        bearer_cache: BearerCache,
+        token_issuer: TokenIssuer,
+        lookup: Lookup,
+        *,
+        prefix: str,
+    ) -> None:
+        """`prefix` is that of the service topics, without a slash at its end."""
+        self._context = context
+        self._bearer_cache = bearer_cache
+        self._token_issuer = token_issuer
+        self._lookup = lookup
+        self._prefix = prefix
+        self._requests = frozenset(f"{prefix}/{service}" for service in Service)
+        self._rates = Rates(context.now)
+        # By the identity's address, which is its own as long as it is kept here.
+        self._callers: OrderedDict[int, _Caller] = OrderedDict()
+
+    def answer(self, call: Call, identity: Identity) -> Answer:
+        """The answer to a request of a connection, which has shown who it is."""
+        return self.attend(call, Request(call.payload), identity)
+
+    def attend(
+        self, call: Call, request: Request, identity: Identity, *, replays: Replays | None = None
+    ) -> Answer:
+        """The answer to a request of this identity. With `replays`: once for each `request_id` of a token."""
+        caller = self._caller(identity)
+        self._context.counters.service_requests[call.service] += 1
+        topic = self.response_topic(call.service)
+        try:
+            reply_to = call.response_topic if call.response_topic is not None else request.reply_to
+            if reply_to is not None and reply_to != topic:
+                self._demand_reply(caller, reply_to)
+                topic = reply_to
+            if request.fault is not None:
+                raise request.fault
+            self._count(identity.device_id)
+            if replays is not None:
+                self._demand_new(replays, request)
+            request.demand_read(call.service)
+            if replays is None and call.service in _SHOWN and request.token is not None:
+                caller = self._shown(request.token, caller)
+            body, report = self._serve(call.service, request, caller)
+        except Refusal as refusal:
+            return self.refuse(call, request, refusal, topic)
+        return Answer(topic, put(body, call.service, request, prefix=self._prefix), call.correlation, report)
+
+    def refuse(self, call: Call, request: Request, refusal: Refusal, topic: str) -> Answer:
+        """The answer to a request that is not granted, to go to `topic`."""
+        self._context.counters.service_refusals[call.service, refusal.code] += 1
+        body = refused(call.service, refusal, self._context.now())
+        payload = put(body, call.service, request, prefix=self._prefix)
+        return Answer(topic, payload, call.correlation, refusal.report(call.service))
+
+    def response_topic(self, service: Service) -> str:
+        """Where answers go when nothing else is asked for."""
+        return f"{self._prefix}/{service}_response"
+
+    def _caller(self, identity: Identity) -> _Caller:
+        key = id(identity)
+        caller = self._callers.get(key)
+        # Its topics are recorded when they are judged, and what goes on has to be recorded again.
+        stale = caller is None or self._context.now() - caller.since >= AGAIN * _SECOND
+        if caller is None or stale or caller.policy is not self._context.policy:
+            caller = self._callers[key] = _Caller(identity, self._context)
+            if len(self._callers) > _CALLERS_KEPT:
+                self._callers.popitem(last=False)
+        self._callers.move_to_end(key)
+        return caller
+
+    def _demand_reply(self, caller: _Caller, topic: str) -> None:
+        why = caller.replies.get(topic)
+        if why is None:
+            why = _keep(caller.replies, topic, self._reply_fault(caller, topic))
+        if why:
+            raise Refusal(
+                Code.REPLY_NOT_ALLOWED,
+                "An answer goes only to a topic that its caller may subscribe to, and that is not sensitive.",
+                why=why,
+                topic=_told(topic),
+            )
+
+    def _reply_fault(self, caller: _Caller, topic: str) -> str:
+        if topic in self._requests:
+            return "an answer on a request topic would be the next request"
+        decision = caller.rights.decide(Action.SUBSCRIBE, topic)
+        if not decision.allowed:
+            return decision.reason
+        if caller.policy.sensitive(topic):
+            return "no plaintext goes to a sensitive topic"
+        return reply_fault(topic) or ""
+
+    def _count(self, device_id: str) -> None:
+        most = self._context.policy.limits.service_requests_per_second
+        if not self._rates.take(device_id, most, _SECOND):
+            raise Refusal(
+                Code.RATE_LIMITED, f"More than {most:,} requests in a second: ask more slowly, or again."
+            )
+
+    def _demand_new(self, replays: Replays, request: Request) -> None:
+        token, said = request.token, request.said_id
+        if token is not None and said is not None and replays.seen((token, said)):
+            raise Refusal(
+                Code.REPLAYED, 'This "request_id" was used within the last minute: give each request its own.'
+            )
+
+    def _shown(self, token: str, caller: _Caller) -> _Caller:
+        """Through 8883 a token is not needed. Whoever shows one all the same is judged by it."""
+        bearer, _ = self._bearer_cache.identity(token, peer=caller.identity.device_id)
+        if bearer.device_id != caller.identity.device_id:
+            words = 'This "token" is another device\'s: leave it out, the connection says who asks.'
+            raise Refusal(Code.NOT_AUTHORIZED, words)
+        return self._caller(bearer)
+
+    def _serve(self, service: Service, request: Request, caller: _Caller) -> tuple[bytes, Report | None]:
+        if service is Service.ENCRYPT:
+            return self._encrypt(request, caller), None
+        if service is Service.DECRYPT:
+            return self._decrypt(request, caller), None
+        if service is Service.VALIDATE:
+            return self._validate(request, caller), None
+        if request.device_id not in {None, caller.identity.device_id}:
+            words = 'A token is issued to the device that asks: leave "device_id" out, or give your own.'
+            raise Refusal(Code.NOT_AUTHORIZED, words)
+        return self._auth(request, caller.identity)
+
+    def _encrypt(self, request: Request, caller: _Caller) -> bytes:
+        message, data, topic = request.message, request.data, request.topic
+        if topic is None or bool(message) == (data is not None):
+            words = 'Give "topic", and either "message" (any JSON) or "data" (base64).'
+            raise Refusal(Code.INVALID_REQUEST, words)
+        sealer = caller.sealers.get(topic)
+        if sealer is None:
+            if fault := name_fault(topic):
+                raise Refusal(Code.INVALID_REQUEST, f'"topic" {fault}.')
+            context, sender = self._context, caller.identity.device_id
+            caller.demand(Action.ENCRYPT, topic)
+            sealer = _keep(
+                caller.sealers, topic, Sealer(context.ring, context.now, topic=topic, sender=sender)
+            )
+        try:
+            return sealer.seal(message if data is None else data)
+        except KeysUnavailable as error:
+            words = "Nothing can be sealed at the moment: ask the administrator."
+            raise Refusal(Code.UNAVAILABLE, words, why=str(error)) from None
+
+    def _decrypt(self, request: Request, caller: _Caller) -> bytes:
+        message = request.message
+        if message[:1] != b"{":
+            raise Refusal(Code.INVALID_REQUEST, 'Give the sealed object itself as "message", not as text.')
+        topic = ""
+        try:
+            envelope = read_envelope(message)
+            # Before it is opened: who may not do that learns nothing, not even whether it is genuine.
+            caller.demand(Action.DECRYPT, envelope.topic)
+            topic = envelope.topic
+            return opened(envelope, open_envelope(self._context.ring, envelope))
+        except OpenFailed as failed:
+            raise Refusal(Code.DECRYPT_FAILED, _DOES_NOT_OPEN, why=str(failed), topic=topic) from None
+
+    def _validate(self, request: Request, caller: _Caller) -> bytes:
+        token = request.token
+        if token is None:
+            raise Refusal(Code.INVALID_REQUEST, 'Give the token as "token".')
+        bearer, grant = self._bearer_cache.identity(token, peer=caller.identity.device_id)
+        return valid(bearer.device_id, grant, self._context.now())
+
+    def _auth(self, request: Request, identity: Identity) -> tuple[bytes, Report]:
+        wish = read_wish(request.ttl, request.permissions)
+        device = self._lookup.get(identity.device_id) if self._lookup.available else None
+        grant = identity.grant
+        if not self._lookup.available:
+            words = "No token can be issued at the moment: try again."
+            raise Refusal(Code.UNAVAILABLE, words, why="store unavailable")
+        # Its connection is about to end, in each of these cases.
+        if device is None or not device.enabled or (grant is not None and device.has_revoked(grant)):
+            raise Refusal(Code.NOT_ACCEPTED, "The device is not accepted now: ask the administrator.")
+        if grant is not None and self._context.now() >= grant.expires_at * 1_000:
+            raise Refusal(Code.TOKEN_EXPIRED, "The token that was shown has expired.")
+        token = self._token_issuer.issue(device, source="auth", parent=grant, wish=wish)
+        report = Report("token", "done", f"issued {token.grant.token_id}", Service.AUTH)
+        return issued(token, self._context.now()), report

@@ -1,0 +1,89 @@
+"""Where tokens are issued: for the service topic `auth` and for the HTTPS API.
+
+Owns how often, with which rights, and what has to be recorded of each. Must not know who asks, nor how
+they have shown who they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.auth.tokens import ChainOver, Issued, PermissionsTooLong, TokenRefused, Tokens
+from gateway.connection.context import Context
+from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.services import refusal_texts
+from gateway.services.messages import Code, Refusal
+from gateway.services.request_rates import Rates
+from gateway.services.token_requests import NOTHING_LESS, Wish, excess
+from gateway.store import IssuedToken
+
+_UNSAVED_MAX = 10_000
+"""Records that wait for the store. Above it no token is issued: nobody could revoke it by its id."""
+_MINUTE = 60_000
+
+
+class TokenIssuer:
+    """One for a process, whoever asks."""
+
+    def __init__(self, context: Context, tokens: Tokens) -> None:
+        self._context = context
+        self._tokens = tokens
+        self._rates = Rates(context.now)
+        self._unsaved: list[IssuedToken] = []
+
+    def issue(
+        self, device: Device, *, source: str, parent: Grant | None = None, wish: Wish = NOTHING_LESS
+    ) -> Issued:
+        """A token for a device that has shown who it is, with all that the policy allows it now, or less.
+
+        `source` is `auth` or `api`, for the record. With a token (`parent`) one gets no more than that one
+        grants, and it is revoked with it; renewing it in turn has an end (JWT_CHAIN_MAX). `wish` is granted
+        to the letter or not at all. Raises Refusal.
+        """
+        policy = self._context.policy
+        if not self._rates.take(device.device_id, policy.limits.tokens_per_minute, _MINUTE):
+            raise Refusal(
+                Code.RATE_LIMITED,
+                "Too many tokens were issued to this device within a minute: use the one it has.",
+            )
+        if len(self._unsaved) >= _UNSAVED_MAX:
+            raise Refusal(
+                Code.UNAVAILABLE,
+                "No token can be issued at the moment: try again in a minute.",
+                why="the store does not take the records of issued tokens",
+            )
+        identity = Identity(device.device_id, device.roles, device.labels, client_id="", grant=parent)
+        permissions: Mapping[str, Sequence[str]] = policy.rights(identity).permissions()
+        if wish.permissions is not None:
+            if more := excess(wish.permissions, permissions):
+                words = f'"permissions" asks for more than the device may have: {more}.'
+                raise Refusal(
+                    Code.NOT_AUTHORIZED, words, why="a token was to allow more than its device may do"
+                )
+            permissions = wish.permissions
+        try:
+            issued = self._tokens.issue(
+                device, permissions, ttl=wish.ttl, parent=parent, narrowed=wish.permissions is not None
+            )
+        except PermissionsTooLong as error:
+            words = "This device's rights do not fit into a token: its roles need fewer rules."
+            raise Refusal(Code.TOO_LARGE, words, why=str(error)) from None
+        except ChainOver as error:
+            raise Refusal(Code.TOKEN_EXPIRED, str(error)) from None
+        except TokenRefused as error:
+            raise refusal_texts.of_token(error) from None
+        life = issued.grant.expires_at - issued.grant.issued_at
+        if wish.ttl is not None and life < wish.ttl:
+            words = f'"ttl" is longer than a token may live for this device now: {life} seconds at most.'
+            raise Refusal(Code.NOT_AUTHORIZED, words)
+        self._context.counters.tokens_issued += 1
+        self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
+        return issued
+
+    def unsaved(self) -> Sequence[IssuedToken]:
+        """The records that the store has not, the oldest first. They stay until they are `saved`."""
+        return tuple(self._unsaved)
+
+    def saved(self, count: int) -> None:
+        """The store has that many of the oldest."""
+        del self._unsaved[:count]

@@ -1,0 +1,85 @@
+"""What a request for a token may ask for: a shorter life, and fewer rights. Both only narrow.
+
+Owns what may be written and what it means. Must not know what the device may have: that is `token_issuer`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.mqtt.topics import covers, filter_fault, unshared
+from gateway.policy.engine.rules import Action
+from gateway.services.messages import Code, Refusal
+
+FILTERS_MOST = 64
+"""Filters of one request, all actions together: each is compared with all that the device may do."""
+
+_TIME = re.compile(r"([1-9][0-9]{0,8})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_TTL = '"ttl" has to be a number of seconds, or text such as "15m": at least a second.'
+_SHAPE = (
+    '"permissions" has to be an object with lists of filters: '
+    '{"publish": [], "subscribe": [], "encrypt": [], "decrypt": []}; what is left out is not allowed.'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants of a token. None: whatever there is."""
+
+    ttl: int | None = None
+    """Seconds."""
+    permissions: Mapping[str, tuple[str, ...]] | None = None
+
+
+NOTHING_LESS = Wish()
+
+
+def read_wish(ttl: object, permissions: object) -> Wish:
+    """Both as JSON says them; None for what is not there. Raises Refusal."""
+    return Wish(
+        None if ttl is None else _seconds(ttl), None if permissions is None else _permissions(permissions)
+    )
+
+
+def excess(wished: Mapping[str, Sequence[str]], allowed: Mapping[str, Sequence[str]]) -> str:
+    """The first filter that is asked for and not covered by what is allowed; empty when all are."""
+    return next(
+        (
+            f"{action} {one}"
+            for action, filters in wished.items()
+            for one in filters
+            if not any(covers(granted, one) for granted in allowed[action])
+        ),
+        "",
+    )
+
+
+def _seconds(ttl: object) -> int:
+    if isinstance(ttl, str) and (said := _TIME.fullmatch(ttl)):
+        return int(said[1]) * _UNITS[said[2]]
+    if isinstance(ttl, int) and not isinstance(ttl, bool) and ttl >= 1:
+        return ttl
+    raise Refusal(Code.INVALID_REQUEST, _TTL)
+
+
+def _permissions(given: object) -> Mapping[str, tuple[str, ...]]:
+    if not isinstance(given, dict) or not given.keys() <= {*Action}:
+        raise Refusal(Code.INVALID_REQUEST, _SHAPE)
+    found = {}
+    for action in Action:
+        filters = given.get(action.value, [])
+        if not isinstance(filters, list) or not all(isinstance(one, str) for one in filters):
+            raise Refusal(Code.INVALID_REQUEST, _SHAPE)
+        found[action.value] = tuple(dict.fromkeys(filters))
+    if sum(map(len, found.values())) > FILTERS_MOST:
+        raise Refusal(Code.INVALID_REQUEST, f'"permissions" may have {FILTERS_MOST} filters in all.')
+    for one in (one for filters in found.values() for one in filters):
+        if fault := filter_fault(one):
+            raise Refusal(Code.INVALID_REQUEST, f'A filter of "permissions" {fault}.')
+        if unshared(one) != one:
+            words = 'Name the filter behind $share/<group>/ in "permissions": it may be shared then too.'
+            raise Refusal(Code.INVALID_REQUEST, words)
+    return found

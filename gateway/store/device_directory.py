@@ -1,0 +1,137 @@
+"""All devices in memory, kept true: what the data path reads, without waiting and without a database.
+
+It follows the change log, whichever process wrote there. When the store fails it says so, and from then
+on nobody new is let in, for a device disabled meanwhile would be among them (promise 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gateway.policy.engine.identity import Device
+from gateway.store.errors import StoreError
+from gateway.store.store import Store
+
+_ASK_ANYWAY = 4  # looks; the mark may miss a change, and promise 6 leaves one second
+_RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
+_RETRY_SECONDS_MOST = 1.0
+_ANSWER_SECONDS = 5.0
+_ANSWER_STEPS = 50
+
+
+class Directory:
+    """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
+
+    def __init__(self, store: Store, *, interval: float = 0.2) -> None:
+        """Look for changes every `interval` seconds."""
+        self.available = False
+        self._store = store
+        self._interval = interval
+        self._devices: dict[str, Device] = {}
+        self._seq = 0
+        self._mark: tuple[int, int] | None = None
+        self._looks = 0
+        self._on_change: list[Callable[[frozenset[str]], None]] = []
+        self._on_availability: list[Callable[[bool, str], None]] = []
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def get(self, device_id: str) -> Device | None:
+        """The device of this id as last read."""
+        return self._devices.get(device_id)
+
+    def on_change(self, callback: Callable[[frozenset[str]], None]) -> None:
+        """Call with the ids that were added, changed or removed, once `get` answers with the new state."""
+        self._on_change.append(callback)
+
+    def on_availability(self, callback: Callable[[bool, str], None]) -> None:
+        """Call with False and the reason when the store fails, with True and "" when it is back."""
+        self._on_availability.append(callback)
+
+    async def load(self) -> None:
+        """Read all devices. Raises StoreError."""
+        self._mark = self._store.mark()
+        seq = await self._store.last_change()  # first: what changes between both is read twice, not missed
+        found = {device.device_id: device for device in await self._store.devices()}
+        before, self._devices, self._seq = self._devices, found, seq
+        self._tell_change(
+            frozenset(name for name in before.keys() | found.keys() if before.get(name) != found.get(name))
+        )
+        self._set_available(available=True, reason="")
+
+    async def follow(self) -> None:
+        """Keep the devices true, for ever. Once it ends, for whatever reason, they are unavailable."""
+        try:
+            await self._follow()
+        finally:
+            self._set_available(available=False, reason="the store is no longer followed")
+
+    async def _follow(self) -> None:
+        wait = self._interval
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                if self.available:
+                    await _patiently(self._catch_up())  # a disk may hang instead of failing
+                else:
+                    await self._store.reopen()
+                    await self.load()
+                wait = self._interval
+            except TimeoutError:
+                self._set_available(
+                    available=False,
+                    reason=f"the store did not answer within {_ANSWER_SECONDS:g} s; see to the disk",
+                )
+            except StoreError as error:
+                self._set_available(available=False, reason=str(error))
+                wait = min(wait * 2, _RETRY_SECONDS_MOST)
+
+    async def _catch_up(self) -> None:
+        mark = self._store.mark()
+        self._looks += 1
+        if mark == self._mark and self._looks < _ASK_ANYWAY:
+            return
+        self._looks = 0
+        seq, touched = await self._store.changes_since(self._seq)
+        if touched is None or len(touched) > _RELOAD_ALL_ABOVE:
+            await self.load()
+        elif touched:
+            found = {device.device_id: device for device in await self._store.devices(touched)}
+            for name in touched - found.keys():
+                self._devices.pop(name, None)
+            self._devices.update(found)
+            self._seq = seq
+            self._tell_change(touched)
+        self._mark = mark
+
+    def _tell_change(self, touched: frozenset[str]) -> None:
+        if touched:
+            for callback in self._on_change:
+                callback(touched)
+
+    def _set_available(self, *, available: bool, reason: str) -> None:
+        if available != self.available:
+            self.available = available
+            for callback in self._on_availability:
+                callback(available, reason)
+
+
+async def _patiently(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for an answer of the store. Raises TimeoutError when it takes `_ANSWER_SECONDS`.
+
+    Counted in steps of the event loop's own: one that stalls for seconds has lost one step by that. A stalled
+    loop must not be taken for a hung disk, for then nobody is let in.
+    """
+    task = asyncio.create_task(work)  # noqa: TID251 - held here until it ends
+    try:
+        for _ in range(_ANSWER_STEPS):
+            done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS / _ANSWER_STEPS)
+            if done:
+                return await task
+        raise TimeoutError
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

@@ -1,0 +1,138 @@
+"""Certificates that change while the gateway runs, and the CA that the bus is believed by."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from types import SimpleNamespace
+
+import pytest
+from harness.beside import beside, until
+
+from gateway.app import certificate_follower
+from gateway.app.certificate_follower import BusAuthority, CertificateFollower
+from gateway.config import Settings
+from gateway.net.acceptor import Acceptor
+from gateway.net.connection_registry import Bus
+from gateway.net.tls_contexts import bus_context, server_context
+from gateway.pki.authority import ensure_server_certificate
+
+
+@pytest.fixture
+def certificates(tmp_path, monkeypatch):
+    """A listener, its upkeep, and a folder with its certificates."""
+    monkeypatch.setattr(certificate_follower, "_LOOK_SECONDS", 0.01)
+    server, key = tmp_path / "server.crt", tmp_path / "server.key"
+    ensure_server_certificate(server, key, names=[])
+    settings = Settings(tls_cert_path=server, tls_key_path=key, tls_client_ca_path=tmp_path / "ca.crt")
+    listener = Acceptor(None, server_context(server, key, None))  # nobody connects: it needs no registry
+    keeper = CertificateFollower(settings)
+    keeper.run = functools.partial(keeper.run, listener, SimpleNamespace(tls=None))
+    return listener, keeper, tmp_path
+
+
+def renew(folder, other):
+    """New files in the place of the old ones, one after the other."""
+    ensure_server_certificate(other / "server.crt", other / "server.key", names=[])
+    return [(other / name, folder / name) for name in ("server.crt", "server.key")]
+
+
+async def test_new_certificates_are_for_new_connections(certificates, tmp_path_factory):
+    listener, keeper, folder = certificates
+    async with beside(keeper.run()):
+        before = listener.tls
+        for new, old in renew(folder, tmp_path_factory.mktemp("new")):
+            new.replace(old)
+        await until(lambda: listener.tls is not before)
+        assert keeper.check() == (True, "as in the files")
+
+
+async def test_certificates_that_do_not_fit_leave_the_old_ones_in_force(certificates, tmp_path_factory):
+    listener, keeper, folder = certificates
+    (certificate, to), (key, key_to) = renew(folder, tmp_path_factory.mktemp("new"))
+    async with beside(keeper.run()):
+        before = listener.tls
+        certificate.replace(to)
+        await until(lambda: not keeper.check()[0])
+        assert listener.tls is before
+        # The key comes a moment later.
+        key.replace(key_to)
+        await until(lambda: keeper.check()[0])
+        assert listener.tls is not before
+
+
+async def test_certificates_that_come_back_as_they_were_are_no_problem(certificates):
+    _, keeper, folder = certificates
+    async with beside(keeper.run()):
+        (folder / "server.crt").rename(folder / "away")
+        await until(lambda: not keeper.check()[0])
+        (folder / "away").rename(folder / "server.crt")
+        await until(lambda: keeper.check()[0])
+
+
+async def test_what_changed_before_it_began_is_not_missed(certificates, tmp_path_factory):
+    listener, keeper, folder = certificates
+    before = listener.tls
+    for new, old in renew(folder, tmp_path_factory.mktemp("new")):
+        new.replace(old)
+    async with beside(keeper.run()):
+        await until(lambda: listener.tls is not before)
+
+
+async def test_an_emptied_ca_is_not_taken_for_any_ca(certificates):
+    listener, keeper, folder = certificates
+    async with beside(keeper.run()):
+        before = listener.tls
+        (folder / "ca.crt").write_text("")
+        await until(lambda: not keeper.check()[0])
+        assert listener.tls is before
+
+
+@pytest.fixture
+def authority(tmp_path, monkeypatch):
+    """The CA of a bus, its upkeep, and the bus."""
+    monkeypatch.setattr(certificate_follower, "_LOOK_SECONDS", 3_600)
+    ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key", names=[])
+    path = tmp_path / "ca.crt"
+    keeper = BusAuthority(path)
+    return path, keeper, Bus("127.0.0.1", 8883, bus_context(path))
+
+
+def believed(bus):
+    return bus.tls.get_ca_certs(binary_form=True)
+
+
+async def test_a_reload_reads_the_ca_of_the_bus(authority, tmp_path_factory):
+    path, keeper, bus = authority
+    before = believed(bus)
+    other = tmp_path_factory.mktemp("other")
+    ensure_server_certificate(other / "server.crt", other / "server.key", names=[])
+    (other / "ca.crt").replace(path)
+    async with beside(keeper.run(bus)):
+        assert await keeper.reload() == "as in the file"
+    assert believed(bus) == [ssl.PEM_cert_to_DER_cert(path.read_text())] != before
+
+
+async def test_a_changed_ca_of_the_bus_needs_no_signal(authority, monkeypatch):
+    path, keeper, bus = authority
+    monkeypatch.setattr(certificate_follower, "_LOOK_SECONDS", 0.01)
+    before, content = bus.tls, path.read_text()
+    async with beside(keeper.run(bus)):
+        path.write_text(content + "\n")
+        await until(lambda: bus.tls is not before)
+
+
+@pytest.mark.parametrize("content", ["", "junk", None], ids=["empty", "junk", "gone"])
+async def test_a_ca_of_the_bus_that_is_none_leaves_the_old_one_in_force(authority, content):
+    path, keeper, bus = authority
+    before, good = bus.tls, path.read_text()
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    async with beside(keeper.run(bus)):
+        assert "the one before it is in force" in await keeper.reload()
+        assert bus.tls is before
+        assert not keeper.check()[0]
+        path.write_text(good)
+        await keeper.reload()
+    assert keeper.check()[0]

@@ -1,0 +1,72 @@
+"""The file of the known devices: for us alone, whole or not at all, and never a reason to refuse anybody."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from gateway.app.login_saver import FILE, KnownDevicesFile
+from gateway.auth.known_devices import KnownDevices
+
+
+def opened(folder, capsys=None):
+    known = KnownDevices(lambda: 1_800_000_000_000)
+    file = KnownDevicesFile(folder, known)
+    file.load()
+    return known, file
+
+
+async def test_a_restart_makes_strangers_of_none(tmp_path):
+    known, file = opened(tmp_path)
+    await file.save()
+    assert not (tmp_path / FILE).exists(), "there is nothing to save"
+    for place in ("10.0.0.1", "10.0.0.2"):
+        known.add("lamp-1", place)
+        await file.save()
+    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+    again, _ = opened(tmp_path)
+    assert again.look_up("lamp-1", "10.0.0.1") == again.look_up("lamp-1", "10.0.0.2") == (True, True)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 1_000, b"gateway known devices 2\n" + bytes(48)])
+async def test_a_file_that_is_damaged_is_told_and_replaced(tmp_path, logged, data):
+    (tmp_path / FILE).write_bytes(data)
+    known, file = opened(tmp_path)
+    assert "all devices are new until their next login" in logged()
+    known.add("lamp-1", "a")
+    await file.save()
+    again, _ = opened(tmp_path)
+    assert again.look_up("lamp-1", "a") == (True, True)
+    assert logged() == ""
+
+
+async def test_what_cannot_be_saved_is_told_once_and_saved_later(tmp_path, logged):
+    folder = tmp_path / "data"
+    folder.write_text("not a folder")
+    known, file = opened(folder)
+    logged()
+    known.add("lamp-1", "a")
+    await file.save()
+    told = logged()
+    assert "not saved" in told
+    assert "known devices" in told
+    await file.save()
+    assert logged() == ""
+    folder.unlink()
+    folder.mkdir()
+    await file.save()
+    again, _ = opened(folder)
+    assert again.look_up("lamp-1", "a") == (True, True)
+
+
+@pytest.fixture
+def logged(capsys):
+    """What was logged since it was asked last."""
+
+    def read() -> str:
+        out, err = capsys.readouterr()
+        return out + err
+
+    return read

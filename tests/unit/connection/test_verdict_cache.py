@@ -1,0 +1,51 @@
+"""The verdicts a connection remembers: what they say of a topic, and their bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.connection import verdict_cache as module
+from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
+from gateway.mqtt.errors import MalformedPacket
+from gateway.policy.engine.policy import Decision, Rule
+from gateway.policy.engine.rules import Action, Effect
+
+
+def decision(*, allowed=True, **conditions):
+    grant = Rule(Effect.ALLOW, frozenset(Action), "#", **conditions)
+    return Decision(allowed=allowed, reason="", rule=grant, grants=(grant,) if allowed else ())
+
+
+def test_plain_is_what_needs_no_look_at_the_single_message():
+    assert CachedVerdict("t", decision(), sensitive=False).plain
+    assert not CachedVerdict("t", decision(), sensitive=True).plain
+    for doubt in (
+        decision(allowed=False),
+        decision(max_qos=1),
+        decision(retain=False),
+        decision(max_payload=9),
+    ):
+        cached = CachedVerdict("t", doubt, sensitive=False)
+        assert cached.conditional
+        assert not cached.plain
+    assert not CachedVerdict("t", decision(), sensitive=True).conditional
+
+
+def test_verdicts_are_bounded_in_number_and_in_size():
+    known: dict[bytes, CachedVerdict] = {}
+    cached = CachedVerdict("t", decision(), sensitive=False)
+    for number in range(5_000):
+        assert keep(known, b"%d" % number, cached) is cached
+        assert len(known) <= module._VERDICTS_MAX
+    assert b"4999" in known
+    long = b"x" * (module._TOPIC_MAX + 1)
+    assert keep(known, long, cached) is cached
+    assert long not in known
+    assert keep(known, long[1:], cached) is known[long[1:]]
+
+
+def test_topics_are_text():
+    assert topic_text("grüße/日本".encode()) == "grüße/日本"
+    for bad in (b"", b"a/+", b"#", b"a\0", b"\xff", b"\xed\xa0\x80", b"/" * 65_000):
+        with pytest.raises(MalformedPacket):
+            topic_text(bad)

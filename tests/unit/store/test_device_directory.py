@@ -1,0 +1,263 @@
+"""The devices in memory: they follow every process that writes, and say when they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from gateway.store import Store, open_store
+from gateway.store.device_directory import Directory
+from gateway.store.schema import changes, devices
+
+
+class Watch:
+    """What a directory told, and a way to wait until it has told enough."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.changes: list[frozenset[str]] = []
+        self.availability: list[tuple[bool, str]] = []
+        self._told = asyncio.Event()
+        directory.on_change(lambda ids: (self.changes.append(ids), self._told.set()))
+        directory.on_availability(lambda ok, why: (self.availability.append((ok, why)), self._told.set()))
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self._told.clear()
+                await self._told.wait()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "gateway.db"
+
+
+@pytest.fixture
+async def store(path: Path):
+    store = await open_store(f"sqlite:///{path}")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def following(store: Store):
+    await store.add_device("lamp-1", credential="c", roles=["sensor"], labels={})
+    directory = Directory(store, interval=0.02)
+    watch = Watch(directory)
+    await directory.load()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(directory.follow())
+        yield directory, watch
+        task.cancel()
+
+
+async def test_nothing_is_available_before_it_is_loaded(store):
+    directory = Directory(store)
+    assert not directory.available
+    assert directory.get("lamp-1") is None
+    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await directory.load()
+    assert directory.available
+    assert directory.get("lamp-1") == await store.device("lamp-1")
+    assert len(directory) == 1
+
+
+async def test_it_follows_another_process(following, path):
+    directory, watch = following
+    watch.changes.clear()
+    script = (
+        "import asyncio, sys\n"
+        "from gateway.store import open_store\n"
+        "async def main():\n"
+        "    store = await open_store(sys.argv[1])\n"
+        "    await store.set_enabled('lamp-1', enabled=False)\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, f"sqlite:///{path}"], check=True)
+    await watch.until(lambda: watch.changes)
+    assert watch.changes == [{"lamp-1"}]
+    assert not directory.get("lamp-1").enabled
+
+
+async def test_it_follows_devices_that_come_and_go(following, store):
+    directory, watch = following
+    await store.add_device("lamp-2", credential="c", roles=[], labels={})
+    await watch.until(lambda: directory.get("lamp-2"))
+    await store.remove_device("lamp-2")
+    await watch.until(lambda: not directory.get("lamp-2"))
+    assert len(directory) == 1
+    assert directory.available
+
+
+async def test_a_listener_sees_the_new_state(store):
+    directory = Directory(store)
+    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    seen = []
+    directory.on_change(lambda ids: seen.append({name: directory.get(name) for name in ids}))
+    await directory.load()
+    await store.remove_device("lamp-1")
+    await directory.load()
+    assert [list(state) for state in seen] == [["lamp-1"], ["lamp-1"]]
+    assert seen[0]["lamp-1"] is not None
+    assert seen[1]["lamp-1"] is None
+    await directory.load()
+    assert len(seen) == 2, "what did not change is not told"
+
+
+async def test_many_changes_at_once(following, store):
+    directory, watch = following
+    names = {f"d-{number}" for number in range(600)}
+    async with store._database.transaction(write=True) as connection:
+        row = {"roles": [], "labels": {}, "enabled": True, "credential": "c", "version": 1}
+        await connection.execute(
+            devices.insert(), [{"device_id": n, "created_at": 0, "updated_at": 0} | row for n in names]
+        )
+        await connection.execute(changes.insert(), [{"device_id": n, "at": 2**40} for n in names])
+    await watch.until(lambda: len(directory) == 601)
+    assert watch.changes[-1] == names
+    assert directory._seq == 601
+
+
+async def test_a_change_the_mark_misses_is_found_all_the_same(following, store, monkeypatch):
+    directory, watch = following
+    monkeypatch.setattr(store, "mark", lambda: (0, 0))
+    await watch.until(lambda: directory.available)
+    await store.set_enabled("lamp-1", enabled=False)
+    await watch.until(lambda: not directory.get("lamp-1").enabled)
+
+
+async def test_idle_it_does_not_ask_the_database_each_time(following, store, monkeypatch):
+    asked, looked = [], []
+    changes_since, mark = store.changes_since, store.mark
+    enough = asyncio.Event()
+
+    async def counting(seq):
+        asked.append(seq)
+        return await changes_since(seq)
+
+    def looking():
+        looked.append(1)
+        if len(looked) == 40:
+            enough.set()
+        return mark()
+
+    monkeypatch.setattr(store, "changes_since", counting)
+    monkeypatch.setattr(store, "mark", looking)
+    await enough.wait()
+    assert 1 <= len(asked) <= 12
+
+
+async def test_a_pruned_log_makes_it_read_everything(following, store, monkeypatch):
+    directory, watch = following
+    changes_since = store.changes_since
+
+    async def pruned(seq):
+        return (await changes_since(seq))[0], None
+
+    monkeypatch.setattr(store, "changes_since", pruned)
+    await store.add_device("lamp-2", credential="c", roles=[], labels={})
+    await watch.until(lambda: directory.get("lamp-2"))
+    assert watch.changes[-1] == {"lamp-2"}
+
+
+async def test_store_gone_denies_until_it_is_back(following, path, store):
+    directory, watch = following
+    away = path.with_name("away.db")
+    path.rename(away)
+    await watch.until(lambda: not directory.available)
+    assert "taken away" in watch.availability[-1][1]
+    assert directory.get("lamp-1") is not None, "live sessions go on being judged by what is known"
+    away.rename(path)
+    await watch.until(lambda: directory.available)
+    assert watch.availability == [(True, ""), (False, watch.availability[1][1]), (True, "")]
+    await store.set_enabled("lamp-1", enabled=False)
+    await watch.until(lambda: not directory.get("lamp-1").enabled)
+
+
+async def test_a_restored_backup_is_read_as_a_whole(following, path, tmp_path):
+    directory, watch = following
+    backup = await open_store(f"sqlite:///{tmp_path}/backup/gateway.db")
+    await backup.add_device("lamp-9", credential="c", roles=[], labels={})
+    await backup.close()
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(f"gateway.db{suffix}").unlink()
+    (tmp_path / "backup" / "gateway.db").rename(path)
+    await watch.until(lambda: directory.get("lamp-9"))
+    assert directory.get("lamp-1") is None
+    assert watch.changes[-1] == {"lamp-1", "lamp-9"}
+    assert directory.available
+
+
+async def test_a_damaged_row_denies(following, store):
+    directory, watch = following
+    async with store._database.transaction(write=True) as connection:
+        await connection.execute(text("UPDATE devices SET roles = '\"admin\"'"))
+        await connection.execute(text("INSERT INTO changes (device_id, at) VALUES ('lamp-1', 0)"))
+    await watch.until(lambda: not directory.available)
+    assert "lamp-1" in watch.availability[-1][1]
+
+
+async def test_a_store_that_hangs_denies(store, monkeypatch):
+    monkeypatch.setattr("gateway.store.device_directory._ANSWER_SECONDS", 0.05)
+    directory = Directory(store, interval=0.01)
+    await directory.load()
+    watch = Watch(directory)
+
+    async def never(_seq):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store, "changes_since", never)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(directory.follow())
+        await watch.until(lambda: watch.availability)
+        assert watch.availability[0] == (False, "the store did not answer within 0.05 s; see to the disk")
+        task.cancel()
+
+
+async def test_a_loop_that_stalls_is_not_taken_for_a_store_that_hangs(store, monkeypatch):
+    """The kind: a time-out that counts what the gateway itself was busy with."""
+    monkeypatch.setattr("gateway.store.device_directory._ANSWER_SECONDS", 0.2)
+    directory = Directory(store, interval=0.01)
+    await directory.load()
+    watch = Watch(directory)
+    asked = asyncio.Event()
+    changes_since = store.changes_since
+
+    async def slow(seq):
+        asked.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        return await changes_since(seq)
+
+    monkeypatch.setattr(store, "changes_since", slow)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(directory.follow())
+        for _ in range(3):
+            asked.clear()
+            await asked.wait()
+            time.sleep(0.5)  # noqa: ASYNC251 - the whole loop stands still
+            await asyncio.sleep(0)
+        assert watch.availability == []
+        assert directory.available
+        task.cancel()
+
+
+async def test_not_followed_is_not_available(store):
+    directory = Directory(store, interval=0.01)
+    await directory.load()
+
+    def broken(_ids):
+        raise LookupError("a listener of ours is broken")
+
+    directory.on_change(broken)
+    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    with pytest.raises(LookupError):
+        await directory.follow()
+    assert not directory.available
