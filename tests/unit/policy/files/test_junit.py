@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree.ElementTree import fromstring
 
 from gateway.policy.files.cases import load_cases, run_cases
-from gateway.policy.files.invariants import judge
+from gateway.policy.files.invariants import check_invariants
 from gateway.policy.files.junit import report
 from gateway.policy.files.loader import read_policy
 
@@ -14,7 +14,7 @@ CASE = '[[case]]\ndevice = "lamp-1"\nroles = ["sensor"]\naction = "publish"\ntop
 
 def written(acl):
     policy, invariants = read_policy(acl, reserved="gateway")
-    return fromstring(report(run_cases(policy, load_cases(acl, policy)), judge(policy, invariants)))
+    return fromstring(report(run_cases(policy, load_cases(acl, policy)), check_invariants(policy, invariants)))
 
 
 def test_every_case_and_invariant_is_told_and_what_fails_with_its_reason(acl):
