@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gateway.config import Settings
-from gateway.http.server import WebServer
 from gateway.net.acceptor import Acceptor
 from gateway.net.connection_registry import Bus
 from gateway.net.tls_contexts import bus_context, server_context
@@ -51,15 +50,15 @@ class CertificateFollower:
         )
         self._seen = self._marks()
         self._problem = ""
-        self._ports: tuple[Acceptor, WebServer] | None = None
+        self._ports: tuple[Acceptor, Acceptor] | None = None
 
     def check(self) -> tuple[bool, str]:
         """Whether the files are what new connections see."""
         return not self._problem, self._problem or "as in the files"
 
-    async def run(self, listener: Acceptor, api: WebServer) -> None:
+    async def run(self, devices: Acceptor, api: Acceptor) -> None:
         """Look every two seconds, for ever."""
-        self._ports = listener, api
+        self._ports = devices, api
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             # After a problem the files may become again what they were, to the second.
@@ -76,12 +75,12 @@ class CertificateFollower:
     def _read(self) -> None:
         if self._ports is None:
             return
-        listener, api = self._ports
+        devices, api = self._ports
         marks = self._marks()
         try:
             tls = server_context(self._certificate, self._key, self._authority)
             api.tls = server_context(self._certificate, self._key, None)
-            listener.tls = tls
+            devices.tls = tls
         except (OSError, ssl.SSLError) as error:
             # Perhaps the key is only just being written: look again until they fit.
             if not self._problem:

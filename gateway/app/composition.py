@@ -49,8 +49,8 @@ from gateway.http.api import Api, serve_api
 from gateway.http.health import Health, serve
 from gateway.http.server import WebServer
 from gateway.keys.key_ring import Key, KeyRing, Nonces
-from gateway.net.acceptor import Acceptor
 from gateway.net.connection_registry import Bus, ConnectionRegistry
+from gateway.net.device_port import DevicePort
 from gateway.net.tasks import Tasks
 from gateway.net.tls_contexts import bus_context, server_context
 from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
@@ -149,7 +149,7 @@ class Gateway:
         self._stopping = False
         self._saves = Saves()
         self._authority: BusAuthority | None = None
-        self._acceptor: Acceptor | None = None
+        self._device_port: DevicePort | None = None
         self._health_bound: Sequence[Address] = ()
         self._http_bound: Sequence[Address] = ()
 
@@ -197,8 +197,8 @@ class Gateway:
         directory.on_change(registry.devices_changed)
         directory.on_change(held.devices_changed)  # after the registry, which ends what is not to go on
         directory.on_availability(self._tell_availability)
-        listener = self._acceptor = Acceptor(registry, tls)
-        self._closing.push_async_callback(listener.stop)
+        devices = self._device_port = DevicePort(registry, tls)
+        self._closing.push_async_callback(devices.stop)
         policy = PolicyFollower(settings, registry, login)
         probe = BusProbe(bus, context, settings.service_topic_prefix)
         keys = KeyFollower(settings, context, tokens, store, audit, signing_changed=registry.keys_changed)
@@ -211,16 +211,18 @@ class Gateway:
         health.add("validity", validity.check, vital=False)
         health.add("keys", keys.check, vital=False, needed=False)
         health.add("bus", probe.check, vital=False)
-        health.add("listener", lambda: (listener.is_open, f"port {listener.port}"), vital=False)
+        health.add(
+            "listener", lambda: (devices.acceptor.is_open, f"port {devices.acceptor.port}"), vital=False
+        )
         if settings.gateway_bus_services:
             self._serve_the_bus(registry, request_handler, bearer_cache, health)
         await self._open_health(health, registry, validity)
-        self._open_listener(listener)
+        self._open_device_port(devices)
         self._keep(directory.follow())
         self._keep(policy.run())
         self._keep(keys.run())
         self._keep(AdminEvents(store, audit, self._saves).run())
-        self._keep(listener.tick())
+        self._keep(devices.tick())
         self._keep(registry.connects.run())
         self._keep(registry.turned_away.run())
         self._keep(FullCollections().run())
@@ -228,7 +230,7 @@ class Gateway:
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
-            self._keep(certificates.run(listener, api))
+            self._keep(certificates.run(devices.acceptor, api.acceptor))
         reads = {"policy": policy.reload, "certificates": certificates.reload, "keys": keys.reload}
         self._keep(self._signals.reload(reads | self._follow_authority(bus, health)))
 
@@ -300,9 +302,9 @@ class Gateway:
         health.add("services", services.check, vital=False, needed=False)
         self._keep(services.run())
 
-    def _open_listener(self, listener: Acceptor) -> None:
+    def _open_device_port(self, devices: DevicePort) -> None:
         try:
-            listener.open(self._settings.gateway_mqtt_bind)
+            devices.acceptor.open(self._settings.gateway_mqtt_bind)
         except OSError as error:
             raise _taken("GATEWAY_MQTT_BIND", error) from error
 
@@ -456,7 +458,7 @@ class Gateway:
             made,
             bus=self._bus_note,
             role="sensor" if "sensor" in self._context.policy.roles else "ROLE",
-            mqtt=self._acceptor.bound if self._acceptor else (),
+            mqtt=self._device_port.acceptor.bound if self._device_port else (),
             http=self._http_bound,
             health=self._health_bound,
         )

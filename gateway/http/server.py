@@ -27,11 +27,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from gateway.net.acceptor import Acceptor
 from gateway.net.fault_containment import contained
-from gateway.net.listening_sockets import close_if_cancelled, listen
+from gateway.net.handshakes import Newcomer
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import Address, is_loopback, network_of
+from gateway.system.addresses import Address, network_of
 
 HANDSHAKE_DEADLINE = 5.0
 """Seconds for TLS."""
@@ -45,8 +46,6 @@ HEAD_MAX = 16_384
 _EVENTS_MAX = 2_048
 """Parts in which a request may come: what it is read in at a time, and chunks (RFC 9112, 7.1). A chunk of
 one byte costs as much as a long one, and a stranger can send 40,000 in one piece."""
-_SHUTDOWN_DEADLINE = 2.0
-"""For a TLS peer to answer our goodbye."""
 _STOP_PATIENCE = 1.0
 _BACKLOG = 256
 _LINGER = 2.0
@@ -81,24 +80,25 @@ async def serve(
 
     `here_only`: for peers on this machine alone, however it was bound.
     """
-    return WebServer(
+    server = WebServer(
         application,
-        listen(addresses, backlog=_BACKLOG),
         start=start,
         tls=tls,
         connections=connections,
         connections_per_address=connections_per_address,
         here_only=here_only,
     )
+    server.acceptor.open(addresses)
+    server.bound = server.acceptor.bound
+    return server
 
 
 class WebServer:
-    """An open port, on one address or several. Close it before the loop ends."""
+    """A port, on one address or several. Close it before the loop ends."""
 
     def __init__(
         self,
         application: ASGIApp,
-        listeners: Sequence[socket.socket],
         *,
         start: Start,
         tls: ssl.SSLContext | None,
@@ -106,12 +106,11 @@ class WebServer:
         connections_per_address: int,
         here_only: bool,
     ) -> None:
-        self.tls = tls
-        """Replace it to let new connections see another certificate."""
-        self._here_only = here_only
-        self.bound = [Address(*listener.getsockname()[:2]) for listener in listeners]
-        self.port: int = self.bound[0].port
-        self._listeners = listeners
+        self._loop = asyncio.get_running_loop()
+        self.acceptor = Acceptor(
+            self._welcome, tls, backlog=_BACKLOG, here_only=here_only, now=self._loop.time
+        )
+        self.bound: Sequence[Address] = ()
         self._start = start
         self._connections = connections
         self._connections_per_address = connections_per_address
@@ -119,20 +118,19 @@ class WebServer:
         self._config = _uvicorn(application)
         self._state = ServerState()
         self._state.default_headers = _HEADERS
-        self._accepting = [start(self._accept(listener)) for listener in listeners]
+
+    @property
+    def port(self) -> int:
+        """The port in use, the first of several."""
+        return self.bound[0].port
 
     async def close(self) -> None:
         """Stop listening, and end what is open within a second."""
-        for task in self._accepting:
-            task.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
-        for listener in self._listeners:
-            listener.close()
+        self.acceptor.close()
         for connection in list(self._open):
             connection.leave()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _STOP_PATIENCE
-        while self._open and loop.time() < deadline:  # noqa: ASYNC110 - a few times, at the end
+        deadline = self._loop.time() + _STOP_PATIENCE
+        while self._open and self._loop.time() < deadline:  # noqa: ASYNC110 - a few times, at the end
             await asyncio.sleep(0.02)
         for connection in list(self._open):
             connection.end()
@@ -142,32 +140,20 @@ class WebServer:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                peer, address = await loop.sock_accept(listener)
-            except OSError as error:
-                # Out of file descriptors, most likely: asking again at once would be a busy loop.
-                _log.error("can't accept connections", port=self.port, reason=str(error))
-                await asyncio.sleep(1.0)
-                continue
-            if self._here_only and not is_loopback(address[0]):
-                peer.close()
-                continue
-            try:
-                self._take_in(peer, network_of(address[0]))
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not close the port for others
-                peer.close()
-                _log.error("internal error", port=self.port, address=address[0], exc_info=error)
-
-    def _take_in(self, peer: socket.socket, network: str) -> None:
+    def _welcome(self, peer: socket.socket, address: Address) -> Newcomer | None:
+        network = network_of(address.host)
         if not self._has_room(network):
-            peer.close()
-            return
+            return None
         connection = _Connection(self._config, self._state, network, self._open)
-        connection.arriving = self._start(self._shake_hands(connection, peer))
-        close_if_cancelled(peer, connection.arriving)
+        connection.arriving = Newcomer(
+            peer,
+            network,
+            self._loop.time() + HANDSHAKE_DEADLINE,
+            begin=lambda: self._start(self._shake_hands(connection, peer)),
+            turn_away=lambda _: connection.forget(),
+        )
+        connection.drop = self.acceptor.handshakes.drop
+        return connection.arriving
 
     def _has_room(self, network: str) -> bool:
         """Whether one more may come from there. The oldest to whom no answer is owed makes room."""
@@ -186,16 +172,9 @@ class WebServer:
 
     async def _shake_hands(self, connection: _Connection, peer: socket.socket) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                peer,
-                ssl=self.tls,
-                ssl_handshake_timeout=HANDSHAKE_DEADLINE if self.tls else None,
-                ssl_shutdown_timeout=_SHUTDOWN_DEADLINE if self.tls else None,
-            )
+            await self.acceptor.shake_hands(peer, lambda: connection, HANDSHAKE_DEADLINE)
         except (Exception, asyncio.CancelledError) as error:
-            peer.close()
-            self._open.pop(connection, None)
+            connection.forget()
             if not isinstance(error, OSError):
                 raise
 
@@ -223,8 +202,10 @@ class _Connection(H11Protocol):
         super().__init__(config, state, {})
         self.conn = _Parser()
         self.network = network
-        self.arriving: asyncio.Task[None] | None = None
-        """The TLS handshake."""
+        self.arriving: Newcomer | None = None
+        """Until its handshake is done."""
+        self.drop: Callable[[Newcomer], None] | None = None
+        """Ends it until then."""
         self._has_asked = False
         self._deadline: asyncio.TimerHandle | None = None
         self._register = register
@@ -255,7 +236,7 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._register.pop(self, None)
+        self.forget()
         if (tls := tls_of(self.transport)) is not None:
             tls.forget()
         super().connection_lost(exc)
@@ -276,9 +257,13 @@ class _Connection(H11Protocol):
         """End it now."""
         if self.transport is not None:
             self.transport.abort()
-        elif self.arriving is not None:
-            self._register.pop(self, None)
-            self.arriving.cancel()
+        elif self.arriving is not None and self.drop is not None:
+            self.forget()
+            self.drop(self.arriving)
+
+    def forget(self) -> None:
+        """It takes no room any more."""
+        self._register.pop(self, None)
 
     def send_400_response(self, msg: str) -> None:
         """Say that this is not HTTP, unless an answer is already on its way. uvicorn would fail on that."""

@@ -1,8 +1,8 @@
 """Peers until the end of their TLS handshake: who may begin it, how many at once, and whose turn it is.
 
-Owns the bounds on what costs before anybody has said a word of MQTT. A ClientHello is half a millisecond of
-work and a quarter of a mebibyte, so a thousand that come at once would hold everybody up for half a second.
-Must not know what a handshake is: `gateway.net.acceptor` does it.
+Owns the bounds on what costs before anybody has said a word. A ClientHello is half a millisecond of work and
+a quarter of a mebibyte, so a thousand that come at once would hold everybody up for half a second. Must not
+know what a handshake is, nor what comes after it: a `Newcomer` brings both.
 
     silent ──its first bytes──► waiting ──its turn, and room──► under way ──► a connection
 
@@ -22,9 +22,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from gateway.net.crowd import Crowd
-from gateway.net.device_side import DeviceSide
 from gateway.net.listening_sockets import close_if_cancelled
-from gateway.system.addresses import network_of
 
 _BEFORE_MAX = 1024
 """Peers that have not begun."""
@@ -33,44 +31,61 @@ _BEGUN_AT_ONCE = 8
 """In one turn of the loop: each is half a millisecond of handshake later."""
 _PATIENCE = 2.0
 """Seconds after which a handshake makes room for another one of its own place."""
+_LOOK = 0.2
+"""Seconds between two looks at the deadlines, while somebody is there."""
 
 
 class Newcomer:
     """A peer whose handshake is not done."""
 
-    __slots__ = ("begun", "link", "peer", "place", "task")
+    __slots__ = ("begin", "begun", "deadline", "peer", "place", "task", "turn_away")
 
-    def __init__(self, peer: socket.socket, link: DeviceSide) -> None:
+    def __init__(
+        self,
+        peer: socket.socket,
+        place: str,
+        deadline: float,
+        *,
+        begin: Callable[[], asyncio.Task[None]],
+        turn_away: Callable[[str], None],
+    ) -> None:
         self.peer = peer
-        self.link = link
-        self.place = network_of(link.host)
+        self.place = place
+        """Its address as it is counted (`gateway.system.addresses.network_of`)."""
+        self.deadline = deadline
+        """To begin, by the loop's clock."""
+        self.begin = begin
+        """Do the handshake, and what comes after it. Whoever does closes the peer, or gives it away."""
+        self.turn_away = turn_away
+        """It has to go before it began, for this reason."""
         self.task: asyncio.Task[None] | None = None
         self.begun = 0.0
         """When its handshake began, by the loop's clock."""
 
 
 class Handshakes:
-    """All of them, of one port."""
+    """All of them, of one port. `now` is the loop's clock."""
 
-    def __init__(self, begin: Callable[[Newcomer], asyncio.Task[None]], now: Callable[[], float]) -> None:
-        self._begin = begin
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._before: Crowd[Newcomer] = Crowd()
         self._waiting: OrderedDict[str, deque[Newcomer]] = OrderedDict()
         self._under_way: Crowd[Newcomer] = Crowd()
         self._is_scheduled = False
+        self._look: asyncio.TimerHandle | None = None
 
-    def add(self, arrival: Newcomer) -> None:
+    def add(self, newcomer: Newcomer) -> None:
         """It may begin when it has said something."""
         if len(self._before) >= _BEFORE_MAX:
             crowded_out, _ = self._before.first_to_go()
             self._turn_away(crowded_out, "others wait, and it has not begun")
-        self._before.add(arrival, arrival.place)
-        asyncio.get_running_loop().add_reader(arrival.peer.fileno(), self._speaks, arrival)
+        self._before.add(newcomer, newcomer.place)
+        asyncio.get_running_loop().add_reader(newcomer.peer.fileno(), self._speaks, newcomer)
+        self._keep_looking()
 
-    def _speaks(self, arrival: Newcomer) -> None:
-        asyncio.get_running_loop().remove_reader(arrival.peer.fileno())
-        self._waiting.setdefault(arrival.place, deque()).append(arrival)
+    def _speaks(self, newcomer: Newcomer) -> None:
+        asyncio.get_running_loop().remove_reader(newcomer.peer.fileno())
+        self._waiting.setdefault(newcomer.place, deque()).append(newcomer)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -85,22 +100,22 @@ class Handshakes:
                 return
             place = min(self._waiting, key=self._under_way.count)
             if not self._has_room(place):
-                return  # asked again when one has ended, and on each tick
-            arrival = self._take(place)
-            self._before.remove(arrival)
-            self._under_way.add(arrival, place)
-            arrival.begun = self._now()
-            arrival.task = self._begin(arrival)
-            close_if_cancelled(arrival.peer, arrival.task)
-            arrival.task.add_done_callback(lambda _, one=arrival: self._ended(one))  # type: ignore[misc]
+                return  # asked again when one has ended, and at each look
+            newcomer = self._take(place)
+            self._before.remove(newcomer)
+            self._under_way.add(newcomer, place)
+            newcomer.begun = self._now()
+            newcomer.task = newcomer.begin()
+            close_if_cancelled(newcomer.peer, newcomer.task)
+            newcomer.task.add_done_callback(lambda _, one=newcomer: self._ended(one))  # type: ignore[misc]
         self._schedule()
 
     def _take(self, place: str) -> Newcomer:
         line = self._waiting.pop(place)
-        arrival = line.popleft()
+        newcomer = line.popleft()
         if line:
-            self._waiting[place] = line  # behind all the others
-        return arrival
+            self._waiting[place] = line  # after all the others
+        return newcomer
 
     def _has_room(self, place: str) -> bool:
         if len(self._under_way) < _UNDER_WAY_MAX:
@@ -108,41 +123,50 @@ class Handshakes:
         oldest, crowd = self._under_way.first_to_go()
         if crowd <= self._under_way.count(place) + 1 and self._now() - oldest.begun < _PATIENCE:
             return False
-        self._under_way.remove(oldest)
-        if oldest.task is not None:
-            oldest.task.cancel()
+        self.drop(oldest)
         return True
 
-    def _ended(self, arrival: Newcomer) -> None:
-        self._under_way.remove(arrival)
+    def _ended(self, newcomer: Newcomer) -> None:
+        self._under_way.remove(newcomer)
         self._schedule()
 
-    def tick(self) -> None:
-        """Some time went by: a few times a second."""
-        while (oldest := self._before.oldest()) is not None and oldest.link.deadline < self._now():
+    def _keep_looking(self) -> None:
+        if self._look is None and len(self._before):
+            self._look = asyncio.get_running_loop().call_later(_LOOK, self.look)
+
+    def look(self) -> None:
+        """Some time went by: whoever has not begun by its deadline goes."""
+        self._look = None
+        while (oldest := self._before.oldest()) is not None and oldest.deadline < self._now():
             self._turn_away(oldest, "TLS: no handshake within the deadline")
         self._schedule()
+        self._keep_looking()
 
-    def _turn_away(self, arrival: Newcomer, why: str) -> None:
-        arrival.link.turn_away(why)
-        self._drop(arrival)
+    def _turn_away(self, newcomer: Newcomer, why: str) -> None:
+        newcomer.turn_away(why)
+        self.drop(newcomer)
 
-    def _drop(self, arrival: Newcomer) -> None:
-        self._before.remove(arrival)
-        line = self._waiting.get(arrival.place, ())
-        if arrival in line:
-            line.remove(arrival)  # type: ignore[union-attr]
+    def drop(self, newcomer: Newcomer) -> None:
+        """It goes, wherever it is; nothing happens if its handshake is done."""
+        if newcomer.task is not None:
+            self._under_way.remove(newcomer)
+            newcomer.task.cancel()
+            return
+        self._before.remove(newcomer)
+        line = self._waiting.get(newcomer.place)
+        if line is not None and newcomer in line:
+            line.remove(newcomer)
             if not line:
-                del self._waiting[arrival.place]
-        else:
-            asyncio.get_running_loop().remove_reader(arrival.peer.fileno())
-        arrival.peer.close()
+                del self._waiting[newcomer.place]
+        elif newcomer.peer.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(newcomer.peer.fileno())
+        newcomer.peer.close()
 
     def stop(self) -> None:
         """End them all."""
-        while (oldest := self._before.oldest()) is not None:
-            self._drop(oldest)
-        while (oldest := self._under_way.oldest()) is not None:
-            self._under_way.remove(oldest)
-            if oldest.task is not None:
-                oldest.task.cancel()
+        for crowd in (self._before, self._under_way):
+            while (oldest := crowd.oldest()) is not None:
+                self.drop(oldest)
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None

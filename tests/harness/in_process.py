@@ -50,8 +50,8 @@ class House:
 
     @property
     def port(self) -> int:
-        assert self.gateway._acceptor is not None
-        return self.gateway._acceptor.port
+        assert self.gateway._device_port is not None
+        return self.gateway._device_port.acceptor.port
 
     def link(self, device: str = "bad") -> DeviceSide:
         """Its established connection."""
@@ -147,9 +147,9 @@ async def started(settings: Settings, patch: pytest.MonkeyPatch) -> AsyncIterato
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
     with _logs_as_they_were(), structlog.testing.capture_logs() as lines:
         await gateway.start([])
-        assert gateway._acceptor is not None
+        assert gateway._device_port is not None
         tls = ssl.create_default_context(cafile=str(settings.tls_cert_path.with_name("ca.crt")))
         try:
-            yield House(gateway, gateway._acceptor._registry, tls, patch, lines, reached)
+            yield House(gateway, gateway._device_port._registry, tls, patch, lines, reached)
         finally:
             await gateway.stop()

@@ -74,13 +74,14 @@ def test_a_burst_of_client_hellos(settings: Settings, monkeypatch: pytest.Monkey
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house, contextlib.AsyncExitStack() as open_:
-            listener = house.gateway._acceptor
-            assert listener is not None
+            port = house.gateway._device_port
+            assert port is not None
+            waiting = port.acceptor.handshakes._before
             hello = client_hello(house.tls)
             peers = [await asyncio.to_thread(connect, house, number) for number in range(PEERS)]
             for peer in peers:
                 open_.callback(peer.close)
-            await until(lambda: len(listener._arrivals._before) == PEERS)
+            await until(lambda: len(waiting) == PEERS)
             watching = asyncio.ensure_future(steps.watch())
             for peer in peers:  # in one turn of the loop
                 peer.sendall(hello)

@@ -13,7 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.http import server as http_server
-from gateway.net.acceptor import Acceptor
+from gateway.net import acceptor as acceptor_module
+from gateway.net.device_port import DevicePort
+from gateway.net.device_side import DeviceSide
 from gateway.net.tasks import Tasks
 from gateway.system.addresses import Address, is_loopback, plain, shown
 
@@ -38,7 +40,8 @@ async def test_without_tls_devices_come_from_this_machine_alone(
     assert is_loopback(peer) == PEERS[peer]
     here, there = socket.socketpair()
     tasks = Tasks()
-    listener = Acceptor(SimpleNamespace(tasks=tasks), None)
+    registry = SimpleNamespace(tasks=tasks, now=lambda: 0.0, context=SimpleNamespace())
+    acceptor = DevicePort(registry, None).acceptor
     arrivals = [(here, (peer, 7))]
 
     class Bound:
@@ -51,14 +54,14 @@ async def test_without_tls_devices_come_from_this_machine_alone(
 
     taken = []
 
-    async def shake_hands(_: Acceptor, connection: socket.socket, address: str) -> None:
-        taken.append(address)
+    async def shake_hands(_: DevicePort, connection: socket.socket, link: DeviceSide) -> None:
+        taken.append(link.address)
         connection.close()
 
-    monkeypatch.setattr(Acceptor, "_shake_hands", shake_hands)
+    monkeypatch.setattr(DevicePort, "_shake_hands", shake_hands)
     bound = Bound()
-    listener._sockets = [bound]
-    listener._accept(bound)
+    acceptor._sockets = [bound]
+    acceptor._accept(bound)
     await asyncio.sleep(0)
     assert taken == ([shown(plain(peer), 7)] if PEERS[peer] else [])
     there.setblocking(False)
@@ -69,7 +72,7 @@ async def test_without_tls_devices_come_from_this_machine_alone(
 
 @pytest.mark.parametrize("here_only", [False, True])
 async def test_and_so_do_those_who_ask_the_api(monkeypatch: pytest.MonkeyPatch, here_only: bool) -> None:
-    monkeypatch.setattr(http_server, "is_loopback", lambda _: False)  # this machine is another one now
+    monkeypatch.setattr(acceptor_module, "is_loopback", lambda _: False)  # this machine is another one now
 
     async def application(scope: object, receive: object, send: object) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})

@@ -26,8 +26,8 @@ from gateway.auth.login import Login
 from gateway.config import Settings
 from gateway.connection.events import BusBytes, BusLost, DeviceBytes, DeviceLost, PolicyChanged, Tick
 from gateway.http import server as http_server
-from gateway.net.acceptor import Acceptor
 from gateway.net.connection_registry import Bus, ConnectionRegistry
+from gateway.net.device_port import DevicePort
 from gateway.net.device_side import DeviceSide
 
 
@@ -172,7 +172,7 @@ async def arrives(house: House, _: Device | None) -> None:
 
 
 async def shakes_hands(house: House, _: Device | None) -> None:
-    house.plant(Acceptor, "_with_mapped_buffer")
+    house.plant(DevicePort, "_with_mapped_buffer")
 
 
 async def is_recognised(house: House, _: Device | None) -> None:

@@ -12,7 +12,6 @@ from harness.beside import beside, until
 from gateway.app import certificate_follower
 from gateway.app.certificate_follower import BusAuthority, CertificateFollower
 from gateway.config import Settings
-from gateway.net.acceptor import Acceptor
 from gateway.net.connection_registry import Bus
 from gateway.net.tls_contexts import bus_context, server_context
 from gateway.pki.authority import ensure_server_certificate
@@ -25,7 +24,7 @@ def certificates(tmp_path, monkeypatch):
     server, key = tmp_path / "server.crt", tmp_path / "server.key"
     ensure_server_certificate(server, key, names=[])
     settings = Settings(tls_cert_path=server, tls_key_path=key, tls_client_ca_path=tmp_path / "ca.crt")
-    listener = Acceptor(None, server_context(server, key, None))  # nobody connects: it needs no registry
+    listener = SimpleNamespace(tls=server_context(server, key, None))  # of a port, this is all that changes
     keeper = CertificateFollower(settings)
     keeper.run = functools.partial(keeper.run, listener, SimpleNamespace(tls=None))
     return listener, keeper, tmp_path

@@ -16,6 +16,7 @@ from harness.beside import until
 
 from gateway.config import Address
 from gateway.http import server as http_server
+from gateway.net import acceptor
 from gateway.net.tasks import Tasks
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -343,7 +344,7 @@ async def test_the_oldest_who_asked_for_nothing_makes_room(served):
 
 
 async def test_who_was_answered_and_stays_makes_room(served, monkeypatch):
-    monkeypatch.setattr(http_server, "_SHUTDOWN_DEADLINE", 100.0)
+    monkeypatch.setattr(acceptor, "_SHUTDOWN_DEADLINE", 100.0)
     server = await served(tls=server_side(), connections=1)
 
     def ask_and_stay():
@@ -380,7 +381,7 @@ async def test_another_certificate_is_for_new_connections(served):
     other = trustme.CA()
     server = await served(tls=server_side())
     reader, writer = await dial(server, client_side())
-    server.tls = server_side(other)
+    server.acceptor.tls = server_side(other)
     assert await ask(server, tls=client_side(other))
     with pytest.raises(ssl.SSLError):
         await ask(server, tls=client_side())
@@ -415,7 +416,7 @@ async def test_who_is_ended_before_its_handshake_began_keeps_nothing(served):
     server = await served(tls=server_side())
     peer, other = socket.socketpair()
     peer.setblocking(False)
-    server._take_in(peer, "192.0.2.1")
+    server.acceptor._take_in(peer, Address("192.0.2.1", 7))
     (connection,) = server._open
     connection.end()
     await asyncio.sleep(0.01)
@@ -437,7 +438,7 @@ async def test_closing_lets_an_answer_leave(served):
     writer.write(GET)
     await until(lambda: application.asked == 1)
     closing = asyncio.ensure_future(server.close())
-    await until(lambda: server._listeners[0].fileno() == -1)
+    await until(lambda: not server.acceptor.is_open)
     release.set()
     assert (await ends(reader)).endswith(b"hello")
     await closing

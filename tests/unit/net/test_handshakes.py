@@ -11,32 +11,20 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from gateway.net import handshakes
 from gateway.net.handshakes import Handshakes, Newcomer
+from gateway.system.addresses import network_of
 
 TURNS = 60
 """More turns of the event loop than any of this takes."""
 
 
 @dataclass
-class Link:
-    """What is asked of a link."""
-
-    host: str
-    deadline: float
-    why: str = ""
-
-    def turn_away(self, why: str) -> None:
-        self.why = why
-
-
-@dataclass
 class Port:
-    """Arrivals, with a clock of their own."""
+    """Handshakes, with a clock of their own."""
 
     now: float = 0.0
     begun: list[Newcomer] = field(default_factory=list)
@@ -44,21 +32,23 @@ class Port:
     peers: list[socket.socket] = field(default_factory=list)
     ends: dict[Newcomer, asyncio.Event] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.arrivals = Handshakes(self.begin, lambda: self.now)
+    why: dict[Newcomer, str] = field(default_factory=dict)
 
-    def begin(self, arrival: Newcomer) -> asyncio.Task[None]:
-        self.begun.append(arrival)
-        self.ends[arrival] = asyncio.Event()
+    def __post_init__(self) -> None:
+        self.handshakes = Handshakes(lambda: self.now)
+
+    def begin(self, newcomer: Newcomer) -> asyncio.Task[None]:
+        self.begun.append(newcomer)
+        self.ends[newcomer] = asyncio.Event()
 
         async def shake_hands() -> None:
             try:
-                await self.ends[arrival].wait()
+                await self.ends[newcomer].wait()
             except asyncio.CancelledError:
-                self.cancelled.append(arrival)
+                self.cancelled.append(newcomer)
                 raise
             finally:
-                arrival.peer.close()
+                newcomer.peer.close()
 
         return asyncio.ensure_future(shake_hands())
 
@@ -66,14 +56,19 @@ class Port:
         here, there = socket.socketpair()
         here.setblocking(False)
         self.peers.append(there)
-        link: Any = Link(host, self.now + 10.0)
-        arrival = Newcomer(here, link)
-        self.arrivals.add(arrival)
+        newcomer = Newcomer(
+            here,
+            network_of(host),
+            self.now + 10.0,
+            begin=lambda: self.begin(newcomer),
+            turn_away=lambda why: self.why.update({newcomer: why}),
+        )
+        self.handshakes.add(newcomer)
         there.sendall(says)
-        return arrival
+        return newcomer
 
     def hosts(self) -> list[str]:
-        return [one.link.host for one in self.begun]
+        return [one.place for one in self.begun]
 
 
 async def turns(count: int = TURNS) -> None:
@@ -94,7 +89,7 @@ async def stopping(port: Port):
     try:
         yield
     finally:
-        port.arrivals.stop()
+        port.handshakes.stop()
         await turns(5)
 
 
@@ -133,8 +128,8 @@ async def test_no_more_are_under_way_than_there_is_room_for_and_the_others_wait(
             port.come("10.0.1.1")
         await turns()
         assert len(port.begun) == 6
-        for arrival in port.begun[:2]:
-            port.ends[arrival].set()
+        for newcomer in port.begun[:2]:
+            port.ends[newcomer].set()
         await turns()
         assert len(port.begun) == 8
         assert port.cancelled == []
@@ -181,11 +176,11 @@ async def test_one_that_does_not_go_on_makes_room_after_a_while_for_its_own_plac
     async with stopping(port):
         crowd = [port.come("10.0.1.1") for _ in range(7)]
         await turns()
-        port.arrivals.tick()
+        port.handshakes.look()
         await turns()
         assert len(port.begun) == 6
         port.now = 2.5
-        port.arrivals.tick()
+        port.handshakes.look()
         await turns()
         assert port.cancelled == [crowd[0]]
         assert port.begun[-1] is crowd[6]
@@ -196,11 +191,11 @@ async def test_whoever_says_nothing_until_the_deadline_is_turned_away(port):
         silent = port.come("10.0.1.1", says=b"")
         await turns()
         port.now = 9.0
-        port.arrivals.tick()
+        port.handshakes.look()
         assert silent.peer.fileno() >= 0
         port.now = 10.5
-        port.arrivals.tick()
-        assert silent.link.why == "TLS: no handshake within the deadline"
+        port.handshakes.look()
+        assert port.why.get(silent, "") == "TLS: no handshake within the deadline"
         assert silent.peer.fileno() < 0
 
 
@@ -208,8 +203,8 @@ async def test_of_too_many_that_say_nothing_the_oldest_of_the_largest_crowd_goes
     async with stopping(port):
         honest = port.come("10.0.2.1", says=b"")
         crowd = [port.come("10.0.1.1", says=b"") for _ in range(12)]
-        assert crowd[0].link.why == "others wait, and it has not begun"
-        assert honest.link.why == ""
+        assert port.why.get(crowd[0], "") == "others wait, and it has not begun"
+        assert port.why.get(honest, "") == ""
         port.peers[0].sendall(b"h")
         await turns()
         assert port.begun == [honest]
@@ -220,15 +215,15 @@ async def test_one_that_waits_for_its_turn_and_has_to_go_begins_nothing(port):
         crowd = [port.come("10.0.1.1") for _ in range(8)]
         await turns()
         port.now = 10.5
-        port.arrivals.tick()  # two are past the deadline, and were never begun
+        port.handshakes.look()  # two are past the deadline, and were never begun
         await turns()
-        assert [one.link.why for one in crowd[6:]] == ["TLS: no handshake within the deadline"] * 2
+        assert [port.why.get(one, "") for one in crowd[6:]] == ["TLS: no handshake within the deadline"] * 2
         assert len(port.begun) == 6
 
 
 async def test_the_end_leaves_no_socket_open(port):
     arrived = [port.come(f"10.0.{number % 3}.1", says=b"h" * (number % 2)) for number in range(11)]
     await turns(3)
-    port.arrivals.stop()
+    port.handshakes.stop()
     await turns()
     assert [one.peer.fileno() for one in arrived] == [-1] * 11

@@ -1,0 +1,128 @@
+"""The port for devices: what becomes of a peer there, and the tick that every connection gets each second.
+
+Must not know how peers are accepted (`gateway.net.acceptor`), nor what they say (`gateway.net.device_side`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from functools import partial
+
+from gateway.connection.events import ShuttingDown
+from gateway.net.acceptor import Acceptor
+from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.device_side import DeviceSide
+from gateway.net.handshakes import Newcomer
+from gateway.net.tls_handshake_errors import in_words
+from gateway.observe.logs import get_logger
+from gateway.policy.engine.limits import CONNECT_DEADLINE
+from gateway.system.addresses import Address, network_of, plain, shown
+from gateway.system.malloc import map_large_blocks
+
+_BACKLOG = 1024
+_HANDSHAKE_LEAST = 0.5
+"""For a handshake that could not begin for long, in seconds."""
+_SLICES = 5
+"""Connections get their tick in so many turns a second, to spread the work."""
+_TICKED_TOGETHER = 64
+"""Those that get their tick in one turn of the event loop: about a millisecond."""
+_SETTLE = 0.1
+"""After a newcomer, for its handshake and CONNECT, in seconds."""
+_STOP_PATIENCE = 3.0
+"""For the last bytes to leave when the gateway stops, in seconds."""
+
+_log = get_logger()
+
+
+class DevicePort:
+    """Lets devices in. With `tls` None those on this machine alone, however it was bound."""
+
+    def __init__(self, registry: ConnectionRegistry, tls: ssl.SSLContext | None) -> None:
+        self._registry = registry
+        self.acceptor = Acceptor(self._welcome, tls, backlog=_BACKLOG, here_only=tls is None, now=self._now)
+        self._turn = 0
+        self._next_turn = 0
+        self._newest = 0.0
+        """When the last newcomer began, by the loop's clock."""
+        self._is_settling = False
+
+    def _now(self) -> float:
+        return self._registry.now()
+
+    def _welcome(self, peer: socket.socket, address: Address) -> Newcomer:
+        host = plain(address.host)
+        deadline = self._now() + CONNECT_DEADLINE
+        link = DeviceSide(self._registry, shown(host, address.port), os.urandom(6).hex(), deadline)
+        self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
+        return Newcomer(
+            peer,
+            network_of(host),
+            deadline,
+            begin=partial(self._begin, peer, link),
+            turn_away=link.turn_away,
+        )
+
+    def _begin(self, peer: socket.socket, link: DeviceSide) -> asyncio.Task[None]:
+        return self._registry.tasks.start(self._shake_hands(peer, link))
+
+    async def _shake_hands(self, peer: socket.socket, link: DeviceSide) -> None:
+        left = max(link.deadline - self._now(), _HANDSHAKE_LEAST)
+        try:
+            await self.acceptor.shake_hands(peer, lambda: self._with_mapped_buffer(link), left)
+        except (Exception, asyncio.CancelledError) as error:
+            why = in_words(error) if isinstance(error, OSError) else None
+            if why is not None:
+                self._registry.turn_away(link, why)
+            _log.debug("handshake failed", address=link.address, reason=str(error) or type(error).__name__)
+            if not isinstance(error, OSError):
+                raise  # a fault of ours is told by `Tasks`
+
+    def _with_mapped_buffer(self, link: DeviceSide) -> DeviceSide:
+        # Called right before the TLS buffer is made. Dialled back soon after the last newcomer.
+        self._newest = self._now()
+        if not self._is_settling:
+            self._is_settling = True
+            map_large_blocks(wanted=True)
+            asyncio.get_running_loop().call_later(_SETTLE, self._settle)
+        return link
+
+    def _settle(self) -> None:
+        left = self._newest + _SETTLE - self._now()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._settle)
+        else:
+            self._is_settling = False
+            map_large_blocks(wanted=False)
+
+    async def tick(self) -> None:
+        """Give every connection a tick a second, for ever; some at a time, for messages come in between."""
+        second = 0
+        while True:
+            await asyncio.sleep(1 / _SLICES)
+            self._turn = (self._turn + 1) % _SLICES
+            second += self._turn == 0
+            due = [link for link in self._registry.links if link.turn == self._turn]
+            for number, link in enumerate(due, 1):
+                link.tick(self._now(), second)
+                if number % _TICKED_TOGETHER == 0:
+                    await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """End all connections, politely for a few seconds."""
+        self.acceptor.close()
+        leaving = list(self._registry.links)
+        for number, link in enumerate(leaving, 1):
+            link.receive(ShuttingDown())
+            if number % _TICKED_TOGETHER == 0:
+                await asyncio.sleep(0)
+        deadline = self._now() + _STOP_PATIENCE
+        while self._now() < deadline:
+            await asyncio.sleep(0.02)
+            if not self._registry.links and not any(link.unwritten() for link in leaving):
+                break
+        for link in list(self._registry.links):
+            link.abort("the gateway stops")
+        await asyncio.sleep(0)
