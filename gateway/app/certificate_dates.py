@@ -1,6 +1,6 @@
 """Looks at the dates of the certificates for as long as the gateway runs: for health, log and metrics.
 
-What is in force is `gateway.app.background_tasks`'s to say, what the dates mean `gateway.pki.validity`'s.
+What is in force is `gateway.app.followers`'s to say, what the dates mean `gateway.pki.validity`'s.
 """
 
 from __future__ import annotations

@@ -17,24 +17,23 @@ from typing import Any
 
 import uvloop
 
-from gateway.app.background_tasks import (
-    ALL_LEFT_OUT,
-    AdminEvents,
-    FullCollections,
-    KeyUses,
-    Observations,
-    PolicyFollower,
-    Refusals,
-    TokenRecords,
-    keep_telling,
-)
+from gateway.app.admin_events import AdminEvents
 from gateway.app.bootstrap import StartError, alone, check, prepare, read_keys
 from gateway.app.certificate_dates import CertificateDates
-from gateway.app.certificate_follower import BusAuthority, CertificateFollower
 from gateway.app.file_descriptors import allowed, ask_for, connections_that_fit, shortage
-from gateway.app.holdings_saver import HeldRecords
-from gateway.app.key_follower import KeyFollower
-from gateway.app.login_saver import KnownDevicesFile, OldHashes
+from gateway.app.followers.certificates import BusAuthority, CertificateFollower
+from gateway.app.followers.keys import KeyFollower
+from gateway.app.followers.policy import PolicyFollower
+from gateway.app.garbage_collection import FullCollections
+from gateway.app.old_hashes import OldHashes
+from gateway.app.periodic import every
+from gateway.app.savers.holdings import HeldRecords
+from gateway.app.savers.issued_tokens import TokenRecords
+from gateway.app.savers.key_uses import KeyUses
+from gateway.app.savers.known_devices import KnownDevicesFile
+from gateway.app.savers.observations import Observations
+from gateway.app.savers.refusals import Refusals
+from gateway.app.savers.saver import Saver
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.vm_snapshots import SnapshotWatch, random_bytes
@@ -71,7 +70,11 @@ _SWITCH_SECONDS = 0.000_2
 """After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
 CPython's own 5 ms all messages queued while a policy was read."""
 
-_Saved = HeldRecords | KeyUses | KnownDevicesFile | Observations | Refusals | TokenRecords
+_TELL_SECONDS = 1.0
+"""After which is told what got no line of its own in the log."""
+_ALL_LEFT_OUT = 100_000
+"""Lines that tell at the end what got none: the gateway stops, whoever is still to be told of."""
+
 _log = get_logger()
 
 
@@ -230,7 +233,8 @@ class Gateway:
         self._keep(snapshots.run())
         self._keep(probe.keep_asking(settings.health_check_interval))
         if tls is not None:
-            self._keep(certificates.run(devices.acceptor, api.acceptor))
+            certificates.serve(devices.acceptor, api.acceptor)
+            self._keep(certificates.run())
         reads = {"policy": policy.reload, "certificates": certificates.reload, "keys": keys.reload}
         self._keep(self._signals.reload(reads | self._follow_authority(bus, health)))
 
@@ -240,7 +244,8 @@ class Gateway:
         if authority is None:
             return {}
         health.add("bus authority", authority.check, vital=False, needed=False)
-        self._keep(authority.run(bus))
+        authority.serve(bus)
+        self._keep(authority.run())
         return {"bus authority": authority.reload}
 
     def _connect_rate(self) -> Callable[[str], bool]:
@@ -268,8 +273,8 @@ class Gateway:
 
     def _open_audit(self, refusals: Refusals) -> Audit:
         log = AuditLog(self._context.counters, self._context.now)
-        self._closing.callback(log.tell_left_out, ALL_LEFT_OUT)
-        self._keep(keep_telling(log))
+        self._closing.callback(log.tell_left_out, _ALL_LEFT_OUT)
+        self._keep(every(_TELL_SECONDS, log.tell_left_out))
         return Audit(self._context.counters, log, refusals)
 
     def _tell_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
@@ -312,7 +317,7 @@ class Gateway:
         """Run what must run as long as the gateway does: without it decisions would no longer take effect."""
         self._tasks.start(work).add_done_callback(self._part_ended)
 
-    def _keep_saving(self, what: _Saved) -> None:
+    def _keep_saving(self, what: Saver) -> None:
         """Save as long as the gateway runs, and what is left when all else has stopped."""
         # Closed in the reverse order: what runs is stopped before.
         self._closing.push_async_callback(what.save)

@@ -96,7 +96,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
 async def _warnings(settings: Settings) -> list[str]:
     """What does not keep it from starting. After a look for problems that found none."""
     from gateway.app.file_descriptors import allowed, shortage
-    from gateway.app.holdings_saver import above
+    from gateway.app.savers.holdings import above
 
     limits = policy_of(settings).limits
     warnings = [short] if (short := shortage(limits, allowed())) else []

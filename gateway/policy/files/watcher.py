@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError, load_policy
+from gateway.system.file_marks import Mark, marks
 
 _LOOK_SECONDS = 0.25
 _SETTLE_SECONDS = 0.05
@@ -30,7 +31,7 @@ async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerato
     too: a rule may stand in another line, which refusals name. Ends only by being closed or cancelled.
     A folder that is gone is a `PolicyError` like others.
     """
-    seen: dict[str, tuple[int, ...]] | None = None
+    seen: dict[str, Mark] | None = None
     while True:
         # In a thread: a disk that hangs must not hold up messages.
         looked = await asyncio.to_thread(_look, path)
@@ -59,19 +60,10 @@ def read(path: Path, reserved: str) -> Policy | PolicyError:
         return PolicyError([f"{path}: it can't be read ({error}); see to the disk"])
 
 
-def _look(path: Path) -> dict[str, tuple[int, ...]]:
+def _look(path: Path) -> dict[str, Mark]:
     """What tells one state of the files from another, links followed."""
-    found: dict[str, tuple[int, ...]] = {}
     try:
         files = [*path.glob("*.toml"), *path.glob("roles/*.toml")]
     except OSError as error:
         return {str(path): (error.errno or 0,)}
-    for file in files:
-        try:
-            stat = file.stat()
-        except OSError as error:
-            found[str(file)] = (error.errno or 0,)
-        else:
-            # The change time too: copying tools set the modification time back.
-            found[str(file)] = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    return found
+    return marks(files)

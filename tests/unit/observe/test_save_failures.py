@@ -7,9 +7,13 @@ import structlog
 from harness.playbook import context
 from sqlalchemy import event
 
-from gateway.app.background_tasks import AdminEvents, KeyUses, Observations, Refusals, TokenRecords
-from gateway.app.holdings_saver import HeldRecords
-from gateway.app.login_saver import KnownDevicesFile
+from gateway.app.admin_events import AdminEvents
+from gateway.app.savers.holdings import HeldRecords
+from gateway.app.savers.issued_tokens import TokenRecords
+from gateway.app.savers.key_uses import KeyUses
+from gateway.app.savers.known_devices import KnownDevicesFile
+from gateway.app.savers.observations import Observations
+from gateway.app.savers.refusals import Refusals
 from gateway.auth.known_devices import KnownDevices
 from gateway.connection.bus_holdings import Holder
 from gateway.connection.counters import Counters

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from gateway.app.savers.saver import Saver
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.connection.context import Context
 from gateway.observe.logs import get_logger
@@ -17,7 +18,6 @@ from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.store import Store, StoreError
 
-_SAVE = 2.0
 _MOST = 100
 """In one save: rows of up to 8 KB each with the limits that ship."""
 _SAVES = 50
@@ -28,8 +28,11 @@ _TOLD = 20
 _log = get_logger()
 
 
-class HeldRecords:
+class HeldRecords(Saver):
     """Follows what changed in `Context.holdings`, and what an administrator has forgotten."""
+
+    subject = "what devices hold"
+    seconds = 2.0
 
     def __init__(
         self,
@@ -39,10 +42,10 @@ class HeldRecords:
         saves: Saves | None = None,
     ) -> None:
         """`find` gives the device of an id, as the store has it now."""
+        super().__init__(saves)
         self._store = store
         self._context = context
         self._find = find
-        self._saves = saves or Saves()
         self._touched: set[str] = set()
 
     async def load(self, *, bus_forgets: bool) -> None:
@@ -62,18 +65,13 @@ class HeldRecords:
     async def run(self) -> None:
         """Save every two seconds, for ever."""
         while True:
-            await asyncio.sleep(_SAVE)
+            await asyncio.sleep(self.seconds)
             saves = 1
-            while await self._save_some() and saves < _SAVES:
+            while await self.save_some() and saves < _SAVES:
                 saves += 1
 
-    async def save(self) -> None:
-        """Save all that was not saved yet; what can't be saved now is kept for the next time."""
-        while await self._save_some():
-            pass
-
-    async def _save_some(self) -> bool:
-        """Whether there was something, and the store took it."""
+    async def write(self) -> bool:
+        """Forget what is to be forgotten, and write some of what has changed."""
         holdings = self._context.holdings
         try:
             await self._forget()
@@ -83,15 +81,10 @@ class HeldRecords:
         changed = holdings.take(_MOST)
         try:
             await self._store.save_held(changed)
-        except BaseException as error:
+        except BaseException:
             # When it is stopped meanwhile, too: the end of the gateway saves once more.
             holdings.put_back(changed)
-            if not isinstance(error, StoreError):
-                raise
-            self._saves.failed("what devices hold", error)
-            return False
-        if changed:
-            self._saves.done("what devices hold")
+            raise
         return bool(changed)
 
     async def _forget(self) -> None:

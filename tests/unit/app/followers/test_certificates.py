@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 from types import SimpleNamespace
 
 import pytest
 from harness.beside import beside, until
 
-from gateway.app import certificate_follower
-from gateway.app.certificate_follower import BusAuthority, CertificateFollower
+from gateway.app.followers import follower
+from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.config import Settings
 from gateway.net.connection_registry import Bus
 from gateway.net.tls_contexts import bus_context, server_context
@@ -20,13 +19,13 @@ from gateway.pki.authority import ensure_server_certificate
 @pytest.fixture
 def certificates(tmp_path, monkeypatch):
     """A listener, its upkeep, and a folder with its certificates."""
-    monkeypatch.setattr(certificate_follower, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(follower, "_LOOK_SECONDS", 0.01)
     server, key = tmp_path / "server.crt", tmp_path / "server.key"
     ensure_server_certificate(server, key, names=[])
     settings = Settings(tls_cert_path=server, tls_key_path=key, tls_client_ca_path=tmp_path / "ca.crt")
     listener = SimpleNamespace(tls=server_context(server, key, None))  # of a port, this is all that changes
     keeper = CertificateFollower(settings)
-    keeper.run = functools.partial(keeper.run, listener, SimpleNamespace(tls=None))
+    keeper.serve(listener, SimpleNamespace(tls=None))
     return listener, keeper, tmp_path
 
 
@@ -90,11 +89,12 @@ async def test_an_emptied_ca_is_not_taken_for_any_ca(certificates):
 @pytest.fixture
 def authority(tmp_path, monkeypatch):
     """The CA of a bus, its upkeep, and the bus."""
-    monkeypatch.setattr(certificate_follower, "_LOOK_SECONDS", 3_600)
+    monkeypatch.setattr(follower, "_LOOK_SECONDS", 3_600)
     ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key", names=[])
     path = tmp_path / "ca.crt"
-    keeper = BusAuthority(path)
-    return path, keeper, Bus("127.0.0.1", 8883, bus_context(path))
+    keeper, bus = BusAuthority(path), Bus("127.0.0.1", 8883, bus_context(path))
+    keeper.serve(bus)
+    return path, keeper, bus
 
 
 def believed(bus):
@@ -107,16 +107,16 @@ async def test_a_reload_reads_the_ca_of_the_bus(authority, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     ensure_server_certificate(other / "server.crt", other / "server.key", names=[])
     (other / "ca.crt").replace(path)
-    async with beside(keeper.run(bus)):
+    async with beside(keeper.run()):
         assert await keeper.reload() == "as in the file"
     assert believed(bus) == [ssl.PEM_cert_to_DER_cert(path.read_text())] != before
 
 
 async def test_a_changed_ca_of_the_bus_needs_no_signal(authority, monkeypatch):
     path, keeper, bus = authority
-    monkeypatch.setattr(certificate_follower, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(follower, "_LOOK_SECONDS", 0.01)
     before, content = bus.tls, path.read_text()
-    async with beside(keeper.run(bus)):
+    async with beside(keeper.run()):
         path.write_text(content + "\n")
         await until(lambda: bus.tls is not before)
 
@@ -128,7 +128,7 @@ async def test_a_ca_of_the_bus_that_is_none_leaves_the_old_one_in_force(authorit
     path.unlink()
     if content is not None:
         path.write_text(content)
-    async with beside(keeper.run(bus)):
+    async with beside(keeper.run()):
         assert "the one before it is in force" in await keeper.reload()
         assert bus.tls is before
         assert not keeper.check()[0]

@@ -10,8 +10,8 @@ import time
 import pytest
 from harness.playbook import LAMP
 
-from gateway.app import key_follower
-from gateway.app.key_follower import AGE_MOST, USES_MOST, KeyFollower
+from gateway.app.followers import keys as key_follower
+from gateway.app.followers.keys import AGE_MOST, USES_MOST, KeyFollower
 from gateway.auth.tokens import SigningKeys, TokenRefused, Tokens
 from gateway.config import Settings
 from gateway.connection.context import Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from harness.playbook import context
 
-from gateway.app.holdings_saver import HeldRecords, above
+from gateway.app.savers.holdings import HeldRecords, above
 from gateway.connection.bus_holdings import FOREVER, Held, Holder, Kind
 from gateway.policy.engine.limits import Limits
 from gateway.store import Store, StoreError, open_store
@@ -65,7 +65,7 @@ async def test_a_save_is_bounded_and_the_last_one_is_not(store, monkeypatch):
     for number in range(150):
         retain(world, f"lamp-{number}")
     monkeypatch.setattr(Store, "save_held", save)
-    await one._save_some()
+    await one.save_some()
     assert sizes == [100]
     await one.save()
     assert sizes == [100, 50, 0]

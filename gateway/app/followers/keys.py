@@ -29,6 +29,7 @@ from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError
+from gateway.system.file_marks import Mark, mark
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 10
@@ -58,7 +59,7 @@ class _KeyFile:
     keys: Sequence[Key] = field(default=(), repr=False)
     """In force; none before the first look."""
     problem: str = ""
-    mark: tuple[int, ...] | None = None
+    mark: Mark | None = None
     looks: int = 0
     """Since it was read with a problem."""
     not_rotated: str = ""
@@ -170,11 +171,11 @@ class KeyFollower:
 
     async def _follow(self, file: _KeyFile) -> None:
         # In threads: a disk that hangs must not hold up messages, nor must the unwrapping by a passphrase.
-        mark = await asyncio.to_thread(_mark, file.path)
+        seen = await asyncio.to_thread(mark, file.path)
         file.looks += 1
-        if mark == file.mark and not (file.problem and file.looks * _LOOK_SECONDS >= _AGAIN_SECONDS):
+        if seen == file.mark and not (file.problem and file.looks * _LOOK_SECONDS >= _AGAIN_SECONDS):
             return
-        file.mark, file.looks = mark, 0
+        file.mark, file.looks = seen, 0
         keys: Sequence[Key] = ()
         try:
             keys = await asyncio.to_thread(file.read)
@@ -278,12 +279,3 @@ def _changes(kind: str, before: Sequence[Key], after: Sequence[Key]) -> Iterator
             yield f"{kind} key {key.key_id} was brought in, and is {key.state}"
     for key_id in sorted(known.keys() - {key.key_id for key in after}):
         yield f"{kind} key {key_id} is gone"
-
-
-def _mark(path: Path) -> tuple[int, ...]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        return (error.errno or 0,)
-    # The change time too: copying tools set the modification time back.
-    return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

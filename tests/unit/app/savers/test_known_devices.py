@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from gateway.app.login_saver import FILE, KnownDevicesFile
+from gateway.app.savers.known_devices import FILE, KnownDevicesFile
 from gateway.auth.known_devices import KnownDevices
 
 

@@ -1,0 +1,64 @@
+"""Tells what `gateway-admin` did, which leaves its events in the store: it has no audit of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.app.periodic import every
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.logs import get_logger
+from gateway.observe.save_failures import Saves
+from gateway.store import Store, StoreError
+
+_LOOK_SECONDS = 1.0
+
+_log = get_logger()
+
+
+class AdminEvents:
+    """Tells what `gateway-admin` did, for it has no audit of its own."""
+
+    def __init__(self, store: Store, audit: Audit, saves: Saves | None = None) -> None:
+        self._store = store
+        self._audit = audit
+        self._saves = saves or Saves()
+
+    async def run(self) -> None:
+        """Look every second, for ever."""
+        await every(_LOOK_SECONDS, self.tell)
+
+    async def tell(self) -> None:
+        """Tell what was not told yet; while the store can't be read it waits there."""
+        try:
+            events = await self._store.take_events()
+        except StoreError as error:
+            self._saves.failed("events of gateway-admin", error)
+            return
+        self._saves.done("events of gateway-admin")
+        for noted in events:
+            event = _event(noted)
+            if event is None:
+                _log.error("event not told", reason="the store holds one that says nothing")
+            else:
+                self._audit.emit(event)
+
+
+def _event(noted: Mapping[str, object]) -> AuditEvent | None:
+    time, reason, device, actor = (noted.get(name) for name in ("time", "reason", "device", "actor"))
+    if type(time) is not int or not isinstance(reason, str) or not isinstance(actor, str):
+        return None
+    if device is not None and not isinstance(device, str):
+        return None
+    try:
+        kind, outcome = Kind(str(noted.get("kind"))), Outcome(str(noted.get("outcome")))
+    except ValueError:
+        return None
+    return AuditEvent(
+        time=time,
+        kind=kind,
+        outcome=outcome,
+        reason=reason,
+        device=device,
+        address=actor,
+        source=Source.HOUSE,
+    )

@@ -1,0 +1,77 @@
+"""Follows the files of certificates: what devices and callers of the API are shown, and the CA of the bus.
+
+New connections see what has changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.app.followers.follower import Follower
+from gateway.config import Settings
+from gateway.net.acceptor import Acceptor
+from gateway.net.connection_registry import Bus
+from gateway.net.tls_contexts import bus_context, server_context
+from gateway.pki.key_types import rsa_twin
+
+
+class CertificateFollower(Follower):
+    """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
+
+    subject = "certificates"
+    good = "as in the files"
+    problem = "the changed files can't be used; the certificates before them are in force"
+
+    def __init__(self, settings: Settings) -> None:
+        self._certificate, self._key = settings.tls_cert_path, settings.tls_key_path
+        self._authority = settings.tls_client_ca_path
+        own = [self._certificate, self._key]
+        super().__init__([*own, *map(rsa_twin, own), *([self._authority] if self._authority else [])])
+        self._ports: tuple[Acceptor, Acceptor] | None = None
+
+    def serve(self, devices: Acceptor, api: Acceptor) -> None:
+        """These ports show them. Without ports TLS is off."""
+        self._ports = devices, api
+
+    def put_in_force(self) -> None:
+        """For both ports, or neither."""
+        if self._ports is None:
+            return
+        devices, api = self._ports
+        for_devices = server_context(self._certificate, self._key, self._authority)
+        api.tls = server_context(self._certificate, self._key, None)
+        devices.tls = for_devices
+
+    def told(self, error: Exception) -> str:
+        """Which file it is stands in the error."""
+        return f"{error}; those before are in force"
+
+    async def reload(self) -> str:
+        """As for all files, if there is TLS."""
+        return "TLS is off" if self._ports is None else await super().reload()
+
+
+class BusAuthority(Follower):
+    """Lets new connections to the bus believe a changed CA, without a restart."""
+
+    subject = "CA of the bus"
+    good = "as in the file"
+    problem = "the changed CA of the bus can't be used; the one before it is in force"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__([path])
+        self._path = path
+        self._bus: Bus | None = None
+
+    def serve(self, bus: Bus) -> None:
+        """This bus is believed by it."""
+        self._bus = bus
+
+    def put_in_force(self) -> None:
+        """For the connections to come."""
+        if self._bus is not None:
+            self._bus.tls = bus_context(self._path)
+
+    def told(self, error: Exception) -> str:
+        """With the file, which the error does not name."""
+        return f"{self._path}: {error}; the one before is in force"

@@ -1,0 +1,66 @@
+"""Saves what the policy refused, by the id in the audit line, for `gateway-admin acl why` to explain it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gateway.app.savers.saver import Saver
+from gateway.connection.counters import Counters
+from gateway.observe.audit import AuditEvent
+from gateway.observe.audit_budget import Budget
+from gateway.observe.save_failures import Saves
+from gateway.store import Refusal, Store
+
+_WAITING_MOST = 5_000
+"""That wait for the store."""
+_FIRST = 2
+"""Of a device that may wait whatever others have waiting."""
+_AT_ONCE = 500
+"""In one save: it takes the loop some 10 ms."""
+
+
+class Refusals(Saver):
+    """A consumer of the audit.
+
+    It has the budget of the log: what stands there can be explained, and no device takes another's place.
+    """
+
+    subject = "refusals"
+
+    def __init__(self, store: Store, counters: Counters, saves: Saves | None = None) -> None:
+        super().__init__(saves)
+        self._store = store
+        self._counters = counters
+        self._budget = Budget()
+        self._unsaved: list[Refusal] = []
+        self._waiting: Counter[str] = Counter()
+
+    def __call__(self, event: AuditEvent) -> None:
+        """Keep a refusal until it is saved, within bounds: an attack must not fill the memory."""
+        if event.id is None:
+            return
+        device_id = event.device or ""
+        full = len(self._unsaved) >= _WAITING_MOST and self._waiting[device_id] >= _FIRST
+        if full or not self._budget.takes(event, event.time):
+            self._counters.refusals_not_kept += 1
+            return
+        self._waiting[device_id] += 1
+        self._unsaved.append(
+            Refusal(
+                event.id,
+                event.time // 1_000,
+                device_id,
+                event.action or "",
+                event.topic or "",
+                event.reason,
+                event.rule or "",
+            )
+        )
+
+    async def write(self) -> bool:
+        """The oldest of those that wait."""
+        told = tuple(self._unsaved[:_AT_ONCE])
+        await self._store.add_refusals(told)
+        del self._unsaved[: len(told)]
+        self._waiting -= Counter(one.device_id for one in told)
+        return bool(told)

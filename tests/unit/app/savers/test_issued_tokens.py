@@ -1,0 +1,66 @@
+"""Which tokens were issued, with a real store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from harness.beside import beside
+
+from gateway.app.savers.issued_tokens import TokenRecords
+from gateway.store import IssuedToken, StoreError
+
+
+class Failing:
+    """A store that can't be written for a while: a full disk can't be had in a test."""
+
+    def __init__(self, store):
+        self.store, self.fails = store, True
+
+    def __getattr__(self, name):
+        async def call(*values):
+            if self.fails:
+                raise StoreError("the disk is full")
+            return await getattr(self.store, name)(*values)
+
+        return call
+
+
+def record(number):
+    return IssuedToken(f"t{number}", "lamp-1", f"t{number}", 1, number, 2**40, "auth")
+
+
+class Office:
+    """Issues tokens, as far as their records go."""
+
+    def __init__(self):
+        self.issued = []
+
+    def unsaved(self):
+        return tuple(self.issued)
+
+    def saved(self, count):
+        del self.issued[:count]
+
+
+async def test_tokens_that_were_issued_are_recorded_without_being_asked(store, monkeypatch):
+    monkeypatch.setattr(TokenRecords, "seconds", 0.01)
+    token_issuer = Office()
+    async with beside(TokenRecords(store, token_issuer).run()), asyncio.timeout(20):
+        for number in range(3):
+            token_issuer.issued.append(record(number))
+            while await store.tokens() != [record(one) for one in range(number + 1)]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_records_that_can_not_be_saved_are_kept(store):
+    token_issuer, failing = Office(), Failing(store)
+    records = TokenRecords(failing, token_issuer)
+    for number in range(5):
+        token_issuer.issued.append(record(number))
+        await records.save()
+    assert await store.tokens() == []
+    failing.fails = False
+    await records.save()
+    assert await store.tokens() == [record(number) for number in range(5)]
+    await records.save()
+    assert len(await store.tokens()) == 5

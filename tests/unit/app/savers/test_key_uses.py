@@ -1,0 +1,65 @@
+"""How often keys were used, with a real store; time is made short."""
+
+from __future__ import annotations
+
+import asyncio
+
+from harness.beside import beside
+from harness.playbook import context, ring
+
+from gateway.app.savers.key_uses import KeyUses
+from gateway.store import StoreError
+
+
+class Failing:
+    """A store that can't be written for a while: a full disk can't be had in a test."""
+
+    def __init__(self, store):
+        self.store, self.fails = store, True
+
+    def __getattr__(self, name):
+        async def call(*values):
+            if self.fails:
+                raise StoreError("the disk is full")
+            return await getattr(self.store, name)(*values)
+
+        return call
+
+
+async def test_uses_of_the_key_are_added_up(store):
+    world = context()
+    uses = KeyUses(store, world)
+    await uses.save()
+    assert await store.key_uses() == {}
+    for total in (3, 6):
+        for _ in range(3):
+            world.ring.encrypt(b"", b"")
+        await uses.save()
+        assert await store.key_uses() == {"k1": total}
+    await uses.save()
+    assert await store.key_uses() == {"k1": 6}
+    # As another process does.
+    world.ring = ring()
+    world.ring.encrypt(b"", b"")
+    await KeyUses(store, world).save()
+    assert await store.key_uses() == {"k1": 7}
+
+
+async def test_uses_that_can_not_be_saved_are_kept(store):
+    world, failing = context(), Failing(store)
+    uses = KeyUses(failing, world)
+    world.ring.encrypt(b"", b"")
+    await uses.save()
+    world.ring.encrypt(b"", b"")
+    failing.fails = False
+    await uses.save()
+    assert await store.key_uses() == {"k1": 2}
+
+
+async def test_uses_are_saved_without_being_asked(store, monkeypatch):
+    monkeypatch.setattr(KeyUses, "seconds", 0.01)
+    world = context()
+    world.ring.encrypt(b"", b"")
+    async with beside(KeyUses(store, world).run()), asyncio.timeout(20):
+        while await store.key_uses() != {"k1": 1}:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

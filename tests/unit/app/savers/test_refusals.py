@@ -1,0 +1,126 @@
+"""What was refused, with a real store, and within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from harness.beside import beside
+
+from gateway.app.savers import refusals as module
+from gateway.app.savers.refusals import Refusals
+from gateway.connection.counters import Counters
+from gateway.observe.audit import AuditEvent, Kind, Outcome
+from gateway.store import Refusal, StoreError
+
+
+class Failing:
+    """A store that can't be written for a while: a full disk can't be had in a test."""
+
+    def __init__(self, store):
+        self.store, self.fails = store, True
+
+    def __getattr__(self, name):
+        async def call(*values):
+            if self.fails:
+                raise StoreError("the disk is full")
+            return await getattr(self.store, name)(*values)
+
+        return call
+
+
+REFUSED = AuditEvent(
+    time=1_764_000_000_999,
+    kind=Kind.PUBLISH,
+    outcome=Outcome.REFUSED,
+    reason="No rule allows it.",
+    device="lamp-1",
+    topic="a/b",
+    action="publish",
+    rule="acl/roles/lamp.toml:7",
+    id="0a1b2c",
+)
+
+
+async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
+    saved = []
+
+    class Keeps:
+        async def add_refusals(self, told):
+            saved.append([one.refusal_id for one in told])
+
+    counters = Counters()
+    refusals = Refusals(Keeps(), counters)
+    for number in range(10_000):
+        refusals(replace(REFUSED, id=f"decoy-{number}"))
+    for number in range(301):
+        refusals(replace(REFUSED, id=f"other-{number}", device="lamp-2", topic=f"locks/{number}"))
+    await refusals.save()
+    kept = [one for some in saved for one in some]
+    assert [one for one in kept if one.startswith("other")] == [f"other-{number}" for number in range(301)]
+    assert counters.refusals_not_kept == 10_301 - len(kept)
+    assert max(map(len, saved)) <= 500
+
+
+async def test_refusals_are_kept_by_their_id(store, monkeypatch):
+    monkeypatch.setattr(Refusals, "seconds", 0.01)
+    refusals = Refusals(store, Counters())
+    refusals(replace(REFUSED, id=None))
+    refusals(REFUSED)
+    async with beside(refusals.run()), asyncio.timeout(20):
+        while await store.refusal("0a1b2c") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert await store.refusal("0a1b2c") == Refusal(
+        "0a1b2c", 1_764_000_000, "lamp-1", "publish", "a/b", "No rule allows it.", "acl/roles/lamp.toml:7"
+    )
+
+
+async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
+    monkeypatch.setattr(module, "_WAITING_MOST", 2)
+    failing = Failing(store)
+    refusals = Refusals(failing, Counters())
+    for number in range(4):
+        refusals(replace(REFUSED, id=str(number)))
+        await refusals.save()
+    failing.fails = False
+    await refusals.save()
+    assert [number for number in "0123" if await store.refusal(number)] == ["0", "1"]
+    refusals(replace(REFUSED, id="4"))
+    await refusals.save()
+    assert await store.refusal("4") is not None
+
+
+async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(monkeypatch):
+    monkeypatch.setattr(module, "_WAITING_MOST", 2)
+    offered = []
+
+    class Locked:
+        async def add_refusals(self, told):
+            offered.append([one.refusal_id for one in told])
+            for number in range(2):
+                refusals(replace(REFUSED, id=f"{len(offered)}-{number}"))
+            raise StoreError("the database is locked")
+
+    refusals = Refusals(Locked(), Counters())
+    refusals(replace(REFUSED, id="first"))
+    for _ in range(3):
+        await refusals.save()
+    assert offered == [["first"], ["first", "1-0"], ["first", "1-0"]]
+
+
+async def test_while_the_store_fails_the_first_refusals_of_each_device_find_room(monkeypatch):
+    monkeypatch.setattr(module, "_WAITING_MOST", 3)
+    offered = []
+
+    class Locked:
+        async def add_refusals(self, told):
+            offered.append([one.refusal_id for one in told])
+            raise StoreError("the database is locked")
+
+    refusals = Refusals(Locked(), Counters())
+    for number in range(9):
+        refusals(replace(REFUSED, id=f"a{number}"))
+    for number in range(9):
+        refusals(replace(REFUSED, id=f"b{number}", device="lamp-2"))
+    await refusals.save()
+    assert offered == [["a0", "a1", "a2", "b0", "b1"]]

@@ -1,0 +1,87 @@
+"""What gateway-admin did, and left in a real store to be told."""
+
+from __future__ import annotations
+
+import pytest
+from harness.beside import beside, until
+
+from gateway.app import admin_events as module
+from gateway.app.admin_events import AdminEvents
+from gateway.connection.counters import Counters
+from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.store import StoreError
+
+
+class Failing:
+    """A store that can't be written for a while: a full disk can't be had in a test."""
+
+    def __init__(self, store):
+        self.store, self.fails = store, True
+
+    def __getattr__(self, name):
+        async def call(*values):
+            if self.fails:
+                raise StoreError("the disk is full")
+            return await getattr(self.store, name)(*values)
+
+        return call
+
+
+NOTED = {
+    "time": 1_764_000_000_000,
+    "kind": "device",
+    "outcome": "done",
+    "reason": "added",
+    "device": "lamp-1",
+    "actor": "gateway-admin:alice",
+}
+
+
+def told():
+    """What an audit tells, and the audit."""
+    events = []
+    return events, Audit(Counters(), events.append)
+
+
+async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    events, audit = told()
+    await store.note_event(NOTED)
+    async with beside(AdminEvents(store, audit).run()):
+        await until(lambda: events)
+        assert events == [
+            AuditEvent(
+                time=1_764_000_000_000,
+                kind=Kind.DEVICE,
+                outcome=Outcome.DONE,
+                reason="added",
+                device="lamp-1",
+                address="gateway-admin:alice",
+            )
+        ]
+        await store.note_event({**NOTED, "kind": "key", "outcome": "refused", "device": None})
+        await until(lambda: len(events) > 1)
+    assert (events[1].kind, events[1].outcome, events[1].device) == (Kind.KEY, Outcome.REFUSED, None)
+    assert len(events) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "bogus"}, {"outcome": None}, {"time": "now"}, {"device": 1}, {"actor": ...}]
+)
+async def test_an_event_that_says_nothing_holds_no_other_up(store, wrong):
+    events, audit = told()
+    await store.note_event({name: value for name, value in {**NOTED, **wrong}.items() if value is not ...})
+    await store.note_event(NOTED)
+    await AdminEvents(store, audit).tell()
+    assert [event.reason for event in events] == ["added"]
+
+
+async def test_events_wait_for_the_store_to_be_back(store):
+    events, audit = told()
+    await store.note_event(NOTED)
+    failing = Failing(store)
+    teller = AdminEvents(failing, audit)
+    await teller.tell()
+    failing.fails = False
+    await teller.tell()
+    assert len(events) == 1
