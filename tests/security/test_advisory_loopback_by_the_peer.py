@@ -14,6 +14,7 @@ import pytest
 
 from gateway import web
 from gateway.core.addresses import is_loopback, plain, shown
+from gateway.net.device_link import DeviceLink
 from gateway.net.listener import Listener
 from gateway.net.tasks import Tasks
 from gateway.sockets import Address
@@ -39,7 +40,7 @@ async def test_without_tls_devices_come_from_this_machine_alone(
     assert is_loopback(peer) == PEERS[peer]
     here, there = socket.socketpair()
     tasks = Tasks()
-    listener = Listener(SimpleNamespace(tasks=tasks), None)
+    listener = Listener(SimpleNamespace(tasks=tasks, now=lambda: 0.0, shared=SimpleNamespace()), None)
     arrivals = [(here, (peer, 7))]
 
     class Bound:
@@ -52,8 +53,8 @@ async def test_without_tls_devices_come_from_this_machine_alone(
 
     taken = []
 
-    async def shake_hands(_: Listener, connection: socket.socket, address: str) -> None:
-        taken.append(address)
+    async def shake_hands(_: Listener, connection: socket.socket, link: DeviceLink) -> None:
+        taken.append(link.address)
         connection.close()
 
     monkeypatch.setattr(Listener, "_shake_hands", shake_hands)
