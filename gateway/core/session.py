@@ -73,7 +73,9 @@ class Session:
         """A CONNACK in pieces."""
         self._reports = Reports()
         judge = self._judge = Judge(shared, identity, self._reports)
-        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports, holder)
+        least = 0 if terms.mqtt31 else 1
+        subscriptions = Subscriptions(shared, terms.version, self._reports, holder, least=least)
+        self._subscriptions = subscriptions
         budget = self._budget = shared.budgets.join(identity.device_id, shared.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()

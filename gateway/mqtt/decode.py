@@ -261,8 +261,8 @@ def decode_publish(data: bytes, pos: int, body: int, end: int, version: Version)
     return Publish(first, topic, packet_id, properties, at)
 
 
-def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subscribe:
-    """A SUBSCRIBE's body (MQTT 5, 3.8)."""
+def decode_subscribe(data: bytes, pos: int, end: int, version: Version, *, least: int = 1) -> Subscribe:
+    """A SUBSCRIBE's body (MQTT 5, 3.8) with `least` topic filters: MQTT 3.1 asks for none."""
     reader = Reader(data, pos, end)
     packet_id, properties = _read_head(reader, IN_SUBSCRIBE, version)
     # 3.1.1 knows the two QoS bits only; v5 reserves the two upper ones [MQTT-3.8.3-5].
@@ -275,20 +275,20 @@ def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subsc
             raise MalformedPacket("impossible subscription options")
         _count_filter(len(subscriptions))
         subscriptions.append(Subscription(text, options))
-    if not subscriptions:
+    if len(subscriptions) < least:
         raise MalformedPacket("a SUBSCRIBE without a topic filter")  # [MQTT-3.8.3-2]
     return Subscribe(packet_id, properties, subscriptions)
 
 
-def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version) -> Unsubscribe:
-    """An UNSUBSCRIBE's body (MQTT 5, 3.10)."""
+def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version, *, least: int = 1) -> Unsubscribe:
+    """An UNSUBSCRIBE's body (MQTT 5, 3.10), likewise."""
     reader = Reader(data, pos, end)
     packet_id, properties = _read_head(reader, IN_UNSUBSCRIBE, version)
     filters: list[bytes] = []
     while reader.left:
         filters.append(reader.binary())
         _count_filter(len(filters))
-    if not filters:
+    if len(filters) < least:
         raise MalformedPacket("an UNSUBSCRIBE without a topic filter")  # [MQTT-3.10.3-2]
     return Unsubscribe(packet_id, properties, filters)
 

@@ -67,6 +67,8 @@ LATER: dict[str, tuple[str, ...]] = {
             "unsubscribe filter share, lone + [3.1.1]",
             "unsubscribe filter share, lone # [3.1.1]",
             # Whose length is all that is wrong, or the first thing: without a word in MQTT 5 too.
+            "puback longer [3.1.1]",
+            "pubrel longer [3.1.1]",
             "pingreq with a body [3.1.1]",
             "pingreq with a body [5]",
             "pingreq with flags and a body [3.1.1]",
