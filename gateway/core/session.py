@@ -291,6 +291,8 @@ class Session:
             if will.sealed or not will.must_be_sealed(self._shared.policy):
                 return []
             why, place = "The topic of the will has become sensitive, and the bus has it in plain.", ""
+        else:
+            self._shared.wills_taken_back.add(device.device_id, will.topic)
         report = Report("will", "refused", why, "publish", will.topic, place)
         return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 
