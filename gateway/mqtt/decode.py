@@ -213,6 +213,18 @@ def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list
     return properties
 
 
+def _properties_of(reader: Reader, allowed: frozenset[int]) -> list[Property]:
+    """Of a packet after the CONNECT: the bus looks at the texts, unless it never sees the packet."""
+    start = reader.pos
+    try:
+        return read_properties(reader, allowed)
+    except MqttError:
+        # Something is wrong with them: is bad text, to which Mosquitto says nothing, met before it?
+        reader.pos = start
+        read_properties(reader, allowed, look=_check_text)
+        raise
+
+
 def _check_text(text: bytes) -> None:
     """Bad text is judged where it stands, before what is wrong behind it; Mosquitto says nothing to it."""
     if fault := _text_fault(text) or _character_fault(text):
@@ -256,7 +268,7 @@ def decode_publish(data: bytes, pos: int, body: int, end: int, version: Version)
     properties = NO_PROPERTIES
     if version is Version.V5:
         reader = Reader(data, at, end)
-        properties = read_properties(reader, IN_PUBLISH)
+        properties = _properties_of(reader, IN_PUBLISH)
         at = reader.pos
     return Publish(first, topic, packet_id, properties, at)
 
@@ -299,7 +311,7 @@ def decode_auth(data: bytes, pos: int, end: int) -> Auth:
         return Auth(Reason.SUCCESS, None, b"")
     reader = Reader(data, pos, end)
     code = reader.byte()
-    properties = read_properties(reader, IN_AUTH)
+    properties = _properties_of(reader, IN_AUTH)
     if reader.left:
         raise MalformedPacket("bytes behind an AUTH")
     method = find(properties, PropertyId.AUTHENTICATION_METHOD)
@@ -328,7 +340,7 @@ def _read_head(reader: Reader, allowed: frozenset[int], version: Version) -> tup
     """What opens SUBSCRIBE and UNSUBSCRIBE, where Mosquitto calls every fault malformed."""
     try:
         packet_id = _nonzero(reader.two_bytes())
-        return packet_id, read_properties(reader, allowed) if version is Version.V5 else NO_PROPERTIES
+        return packet_id, _properties_of(reader, allowed) if version is Version.V5 else NO_PROPERTIES
     except ProtocolError as error:
         raise MalformedPacket(str(error)) from None
 

@@ -14,7 +14,7 @@ _DENIED = (b"\x40\x3a\0\1\x87\x36\x1f\0\x33No rule allows the device to publish 
 _CONNECT_BAD_ID = ("20 03 00 85 00", "(closed)")
 
 OWN: dict[str, tuple[str, ...]] = {
-    # A group name may not be empty nor hold a wildcard [MQTT-4.8.2-1, MQTT-4.8.2-2]; Mosquitto 2.0 grants it.
+    # A group name may not be empty [MQTT-4.8.2-1]; Mosquitto takes one that is.
     "subscribe filter share, empty group [3.1.1]": _CLOSED,
     "subscribe filter share, empty group [5]": _PROTOCOL_ERROR,
     "unsubscribe filter share, empty group [3.1.1]": _CLOSED,
