@@ -189,10 +189,10 @@ class _WillDropped(Exception):
 def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shared) -> Will:
     decision = terms.decide(Judge(shared, identity, Reports()), shared.policy)
     if not decision.allowed:
-        drop = shared.policy.on_denied_will(identity.roles, shared.on_denied_will) is OnDeniedWill.DROP
-        words = f"{decision.reason} The connection goes on without its will." if drop else decision.reason
+        instead = _instead_of_refusing(identity, terms, shared)
+        words = f"{decision.reason} {instead}".rstrip()
         report = Report("will", "refused", words, "publish", terms.topic, decision.place)
-        if drop:
+        if instead:
             raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     sealed = sealed_will(will, terms, identity, shared)
@@ -200,6 +200,15 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, shared: Shar
         return sealed
     reason, why = sealed
     raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
+
+
+def _instead_of_refusing(identity: Identity, terms: WillTerms, shared: Shared) -> str:
+    """What is done, in words, where a refused will does not refuse its CONNECT; empty where it does."""
+    if shared.policy.on_denied_will(identity.roles, shared.on_denied_will) is OnDeniedWill.DROP:
+        return "The connection goes on without its will."
+    if shared.wills_taken_back.has(identity.device_id, terms.topic):
+        return "It was taken back when the rules changed: the connection goes on without its will."
+    return ""
 
 
 def check_sealed_will(size: int, terms: Terms, shared: Shared) -> None:

@@ -73,7 +73,9 @@ class Session:
         """A CONNACK in pieces."""
         self._reports = Reports()
         judge = self._judge = Judge(shared, identity, self._reports)
-        subscriptions = self._subscriptions = Subscriptions(shared, terms.version, self._reports, holder)
+        least = 0 if terms.mqtt31 else 1
+        subscriptions = Subscriptions(shared, terms.version, self._reports, holder, least=least)
+        self._subscriptions = subscriptions
         budget = self._budget = shared.budgets.join(identity.device_id, shared.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
@@ -289,6 +291,8 @@ class Session:
             if will.sealed or not will.must_be_sealed(self._shared.policy):
                 return []
             why, place = "The topic of the will has become sensitive, and the bus has it in plain.", ""
+        else:
+            self._shared.wills_taken_back.add(device.device_id, will.topic)
         report = Report("will", "refused", why, "publish", will.topic, place)
         return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 

@@ -18,6 +18,7 @@ from gateway.core.limits import ANY_SIZE
 from gateway.core.policy import Policy
 from gateway.core.recorder import Recorder
 from gateway.core.rules import OnDeniedWill
+from gateway.core.wills_taken_back import WillsTakenBack
 
 NONE: frozenset[Never] = frozenset()
 """The empty set of every connection that has nothing to remember: each of its own would take 216 bytes."""
@@ -46,6 +47,7 @@ class Shared:
     holdings: Holdings = field(default_factory=Holdings)
     on_deny: OnDeny = OnDeny.DROP
     on_denied_will: OnDeniedWill = OnDeniedWill.REFUSE
+    wills_taken_back: WillsTakenBack = field(default_factory=WillsTakenBack)
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True

@@ -7,15 +7,13 @@ be equal. Where they are not, `parity.differences` says exactly how and why.
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from harness.gateway import Gateway
-from harness.mosquitto import BINARY, Mosquitto
+from harness.mosquitto import Mosquitto, version
 from parity import connects, delivery, differences, malformed, sessions, subscribing, timed
 from parity.exchange import NOTHING, Door, Scenario, Side
 
@@ -85,13 +83,10 @@ def _run(door: Door, topic: str, v5: bool, scenario: Scenario) -> Trace:
 @pytest.fixture(scope="module")
 def expected() -> dict[str, tuple[str, ...]]:
     """How the gateway differs from the Mosquitto at hand, which may be older than its models."""
-    said = subprocess.run([BINARY, "-h"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
-    assert found is not None, said
-    version = tuple(int(part) for part in found.groups())
-    later = differences.LATER if version < (2, 0, 20) else {}
-    newest = differences.NEWEST if version < (2, 1) else {}
-    without = {} if version < (2, 1) else differences.WITHOUT
+    at_hand = version()
+    later = differences.LATER if at_hand < (2, 0, 20) else {}
+    newest = differences.NEWEST if at_hand < (2, 1) else {}
+    without = {} if at_hand < (2, 1) else differences.WITHOUT
     return later | newest | without | differences.OWN
 
 
@@ -113,14 +108,14 @@ def test_the_same_as_on_mosquitto(
 def test_a_setting_of_the_bus_that_means_something_else_to_devices(
     named: str, tmp_path: Path, start_gateway: Callable[..., Gateway]
 ) -> None:
-    setting, _, version = named.rpartition(" ")
+    setting, _, of = named.rpartition(" ")
     bus = Mosquitto(tmp_path / "bus", settings=setting).start()
     try:
         gateway = start_gateway(bus.port)
         secret = gateway.add_device("parity")
         doors = Door(bus.port), Door(gateway.port, gateway.tls(), b"parity", secret.encode())
         client_id, other = differences.SETTINGS[named]
-        direct, through = (_run(door, client_id, version == "[5]", _by_its_id) for door in doors)
+        direct, through = (_run(door, client_id, of == "[5]", _by_its_id) for door in doors)
         assert tuple(text for _, text in through)[-len(other) :] == other
         assert through != direct, "there is no difference any more"
     finally:
