@@ -70,6 +70,9 @@ def open_ours(path: Path) -> int:
     try:
         descriptor = os.open(path, flags, 0o600)
     except PermissionError as error:
+        if not os.path.lexists(path):  # it can't be made, so that there is nothing to remove
+            said = who_may(path.parent, os.R_OK | os.W_OK)
+            raise PermissionError(f"nothing can be written in {path.parent}: {said}") from None
         raise PermissionError(
             f"{path} can't be opened ({error.strerror}): run this as the owner of {path.parent}, or "
             "remove that file if nothing else of the gateway runs"

@@ -243,6 +243,9 @@ def test_what_can_not_be_opened_says_what_to_do(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(system, "open", refuse, raising=False)
+    with pytest.raises(PermissionError, match="nothing can be written in"), locked(tmp_path):
+        pass
+    (tmp_path / ".gateway.lock").touch()
     with pytest.raises(PermissionError, match="as the owner of"), locked(tmp_path):
         pass
 
