@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.identity import Device
-from gateway.files import locked, make_folder, replace_file, write_new
+from gateway.files import locked, not_written, replace_file, why, write_new
 from gateway.observe.logs import get_logger
 from gateway.saving import Saves
 from gateway.security.known_devices import KnownDevices, Snapshot
@@ -46,7 +46,8 @@ class KnownDevicesFile:
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
-            reason = f"{self._path}: {error}; all devices are new until their next login"
+            said = why(self._path, error) if isinstance(error, OSError) else error
+            reason = f"{self._path} can't be read ({said}); all devices are new until their next login"
             _log.warning("known devices not read", reason=reason)
 
     async def run(self) -> None:
@@ -67,13 +68,13 @@ class KnownDevicesFile:
             self._known.put_back()
             if not isinstance(error, OSError):
                 raise
-            self._saves.failed("known devices", error)
+            self._saves.failed("known devices", not_written(self._path, error))
         else:
             self._saves.done("known devices")
 
     def _write(self, snapshot: Snapshot) -> None:
         data = snapshot.to_bytes()
-        make_folder(self._path.parent)
+        # The folder is not made: one that was moved away is to be put back, and would find its place taken.
         with locked(self._path.parent, seconds=_LOCK_SECONDS):
             if self._path.exists():
                 replace_file(self._path, data, mode=0o600)

@@ -32,7 +32,7 @@ from gateway.observe.logs import get_logger
 from gateway.security.login import Admission, Login, LoginRefused
 from gateway.services import refusals
 from gateway.services.office import TokenOffice
-from gateway.services.shapes import Code, Refusal, issued
+from gateway.services.shapes import Code, Refusal, issued, null_words
 from gateway.services.wishes import Wish, read_wish
 from gateway.sockets import Address
 
@@ -209,6 +209,8 @@ def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
         words = f'"{others[0][:_NAME_SHOWN]}" is not known here: leave it out. Known are {", ".join(_KNOWN)}.'
         # Half a surrogate pair can't be answered.
         raise _Refused(400, Code.INVALID_REQUEST, words.encode("utf-8", "replace").decode())
+    if nulls := [name for name, value in said.items() if value is None]:
+        raise _Refused(400, Code.INVALID_REQUEST, null_words(nulls[0]))
     try:
         return device_id, secret, read_wish(said.get("ttl"), said.get("permissions"))
     except Refusal as refusal:

@@ -306,7 +306,7 @@ def refusal_of_bus(code: int, version: Version, *, for_its_will: bool = False) -
         unavailable = Reason.SERVER_UNAVAILABLE
         return (
             unavailable if v5 else return_code(unavailable),
-            "the bus refuses the gateway's own credentials: check MQTT_USERNAME and MQTT_PASSWORD",
+            "the bus refuses our credentials (MQTT_USERNAME, MQTT_PASSWORD), or its clientid_prefixes the id",
         )
     if v5 and code in {ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION, Reason.UNSUPPORTED_PROTOCOL_VERSION}:
         return Reason.UNSUPPORTED_PROTOCOL_VERSION, "the bus speaks MQTT 3.1.1 only"

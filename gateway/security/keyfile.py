@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.core.keyring import KEY_BYTES, Key, KeyState
-from gateway.files import locked, make_folder, replace_file, write_new
+from gateway.files import locked, make_folder, not_written, replace_file, write_new
 from gateway.security.wrapping import Wrapping, seal, unseal
 
 _FORMAT = 1
@@ -181,7 +181,7 @@ def writing(path: Path, purpose: Purpose) -> Iterator[None]:
         with locked(path.parent):
             yield
     except OSError as error:
-        raise KeyFileError(f"{path}: the {purpose.name} can't be written ({error})") from None
+        raise KeyFileError(f"{purpose.name}: {not_written(path, error)}") from None
 
 
 def new_file(wrapping: Wrapping | None) -> KeyFile:

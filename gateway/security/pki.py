@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gateway.files import locked, write_new
+from gateway.files import locked, not_written, write_new
 from gateway.security.key_type import KeyType, rsa_twin
 
 _CA_DAYS = 3_650
@@ -88,7 +88,8 @@ def _ensure_pair(
             return _make_server(certificate, key, authority, _subject_names(names), key_type)
     except OSError as error:
         _is_there(certificate, key, _SERVERS)  # which says more if a half of them is
-        raise PkiError(f"the certificates in {certificate.parent} cannot be made: {error}") from error
+        said = not_written(certificate, error)
+        raise PkiError(f"the certificates in {certificate.parent} cannot be made: {said}") from error
 
 
 def _is_there(certificate: Path, key: Path, what: str) -> bool:

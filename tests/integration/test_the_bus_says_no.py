@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from harness import playbook, raw
-from harness.device import join
+from harness.beside import until
+from harness.device import Device, join
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 from harness.peers import properties
@@ -97,7 +98,40 @@ async def test_a_bus_that_lets_the_gateway_not_speak_or_not_hear(
         reachable, detail = await asked(bus.port, shared)
         assert not reachable
         assert "check its access list" in detail
+        assert f"gateway/check/{socket.gethostname()}" in detail
         assert "auth_plugin_deny_special_chars" not in detail
+    finally:
+        bus.kill()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+async def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alone_the_check(
+    tmp_path: Path, shared: Shared, v5: bool
+) -> None:
+    bus = Mosquitto(tmp_path / "bus", settings="clientid_prefixes lamp").start()
+    shared.bus_speaks_v5 = v5
+    try:
+        reachable, detail = await asked(bus.port, shared)
+        assert not reachable
+        for named in (f"the client id ~gateway/{socket.gethostname()}", "clientid_prefixes", "MQTT_USERNAME"):
+            assert named in detail
+    finally:
+        bus.kill()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alone_a_device(
+    tmp_path: Path, start_gateway: Callable[..., Gateway], v5: bool
+) -> None:
+    """The check passes here: the log is all there is to look at."""
+    bus = Mosquitto(tmp_path / "bus", settings="clientid_prefixes ~gateway").start()
+    try:
+        gateway = start_gateway(bus.port)
+        secret = gateway.add_device("lamp", "sensor")
+        with Device(gateway, v5=v5) as lamp:
+            assert lamp.connect(client_id="c", username="lamp", password=secret)[3] == (0x88 if v5 else 3)
+        # The line is written after the answer has gone.
+        asyncio.run(until(lambda: "or its clientid_prefixes" in gateway.log.read_text()))
     finally:
         bus.kill()
 
