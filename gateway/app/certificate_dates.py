@@ -62,14 +62,19 @@ class CertificateDates:
     def _take(self, certificates: Sequence[Certificate]) -> None:
         self._certificates = certificates
         faults, warnings = judged(certificates, self._now())
-        # Days pass in the words: a warning is told when its file is a new one to be warned of.
+        # Days pass in the words: a warning is told when its certificate is a new one to be warned of.
         for fault in faults:
             if fault not in self._faults:
                 _log.error("certificate not valid", reason=fault)
-        known = {warning.split()[0] for warning in self._warnings}
+        known = {_about(warning) for warning in self._warnings}
         for warning in warnings:
-            if warning.split()[0] not in known:
+            if _about(warning) not in known:
                 _log.warning("certificate to be renewed", reason=warning)
         if (self._faults or self._warnings) and not faults and not warnings:
             _log.info("certificates good", reason="none is expired or in the last third of its life")
         self._faults, self._warnings = faults, warnings
+
+
+def _about(warning: str) -> str:
+    """The certificate that it is about, without the days that are left."""
+    return warning.partition(" expires in ")[0]

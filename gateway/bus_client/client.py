@@ -46,6 +46,8 @@ _UNREAD, _UNWRITTEN = 1, 2
 _ANY_SIZE = 268_435_455 + 5
 _OTHER_VERSION = {Reason.UNSUPPORTED_PROTOCOL_VERSION, ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION}
 
+_NOT_AUTHORIZED = {Reason.NOT_AUTHORIZED, ReturnCode.NOT_AUTHORIZED}
+
 _SPOKEN = {Version.V311: "3.1.1", Version.V5: "5"}
 
 _log = get_logger()
@@ -131,10 +133,10 @@ class BusConnection(asyncio.Protocol):
         except PacketTooLarge:
             raise BusError(TOO_SHORT) from None
         codes = body[-len(wanted) :]
-        if refused := [one.filter.decode() for one, code in zip(wanted, codes, strict=False) if code > 2]:
-            raise BusError(
-                f"it lets the gateway not subscribe to {', '.join(refused)}: check its access list"
-            )
+        refused = [(one.filter.decode(), code) for one, code in zip(wanted, codes, strict=False) if code > 2]
+        if refused:
+            topics = ", ".join(topic for topic, _ in refused)
+            raise BusError(f"it lets the gateway not subscribe to {topics}{_by_code(refused[0][1])}")
 
     async def publish(
         self, topic: str, payload: bytes, *, retain: bool, properties: Sequence[Property] = ()
@@ -147,9 +149,7 @@ class BusConnection(asyncio.Protocol):
                 lambda packet_id: encode_publish(first_byte, topic.encode(), packet_id, encoded, payload)
             )
         if len(body) > 2 and body[2] >= 0x80:
-            raise BusError(
-                f"it refuses what the gateway publishes, with code {body[2]}: check its access list"
-            )
+            raise BusError(f"it refuses what the gateway publishes to {topic}{_by_code(body[2])}")
 
     def send(self, packet: bytes) -> None:
         """Write a packet whose answer nobody waits for. Raises PacketTooLarge: the bus would hang up."""
@@ -328,8 +328,35 @@ async def connect(
         if code == 0:
             return connection
         if code not in _OTHER_VERSION:
-            raise BusError(f"it refuses the gateway with code {code}: check MQTT_USERNAME and MQTT_PASSWORD")
+            raise BusError(_refusal(code, account.client_id))
     raise BusError("it speaks neither MQTT 5 nor MQTT 3.1.1")
+
+
+def _refusal(code: int, client_id: str) -> str:
+    """What a CONNACK other than 0 means, and where to look."""
+    if code in _NOT_AUTHORIZED:
+        # Mosquitto says the same to an unknown user and to a client id outside its clientid_prefixes.
+        return (
+            f"it refuses the client id {client_id} with code {code}, not authorized: check MQTT_USERNAME and "
+            "MQTT_PASSWORD, and that no clientid_prefixes of the bus keeps this client id out"
+        )
+    if code in {Reason.CLIENT_IDENTIFIER_NOT_VALID, ReturnCode.IDENTIFIER_REJECTED}:
+        return f"it takes no client id like {client_id} (code {code}): check its clientid_prefixes"
+    if code in {Reason.BAD_USER_NAME_OR_PASSWORD, ReturnCode.BAD_USER_NAME_OR_PASSWORD}:
+        return f"it refuses the gateway with code {code}: check MQTT_USERNAME and MQTT_PASSWORD"
+    return f"it refuses the gateway with code {code}{_named(code)}: its own log says more"
+
+
+def _by_code(code: int) -> str:
+    """What a SUBACK or PUBACK of this code means; 3.1.1 knows but one for all."""
+    if code in {Reason.NOT_AUTHORIZED, Reason.UNSPECIFIED_ERROR}:
+        return f" (code {code}): check its access list"
+    return f" (code {code}{_named(code)})"
+
+
+def _named(code: int) -> str:
+    known = {int(one): one.name for one in (*ReturnCode, *Reason) if one}
+    return f", {known[code].lower().replace('_', ' ')}" if code in known else ""
 
 
 async def _open(bus: Bus, connection: BusConnection) -> BusConnection:

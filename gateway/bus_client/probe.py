@@ -80,8 +80,9 @@ class BusProbe:
         if why == _SILENT:
             self._bus.failed(why)
         elif await self._fault(self._plain) is None:
+            what = why.partition(": ")[0]  # what it advises is of no use here: another client id is served
             self._bus.failed(
-                f"it serves no client id with a slash, and every device has one ({why}): if it is "
+                f"it serves no client id with a slash, and every device has one ({what}): if it is "
                 "Mosquitto 2.1 with a plugin, set auth_plugin_deny_special_chars false there"
             )
         else:

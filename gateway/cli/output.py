@@ -20,7 +20,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from gateway.observe.printable import printable
-from gateway.system.atomic_files import who_may
+from gateway.system.atomic_files import FULL, not_written, who_may
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
 
@@ -95,6 +95,8 @@ def _explained(error: Exception) -> Failure:
     if isinstance(error, PermissionError) and isinstance(error.filename, str):
         path = Path(error.filename)
         return Failure(f"{path} can't be used: {who_may(path, os.R_OK | os.W_OK)}")
+    if isinstance(error, OSError) and error.errno in FULL and error.filename:
+        return Failure(not_written(Path(error.filename), error))
     if isinstance(error, OSError) or type(error).__module__.startswith("gateway."):
         return Failure(str(error))
     return Failure(f"unexpected {type(error).__name__}: {error}")

@@ -37,7 +37,7 @@ def logged_refusal(refusal: Refusal) -> tuple[dict[str, object], list[str]]:
     value: dict[str, object] = {
         "refusal": {
             "id": refusal.refusal_id,
-            "at": at,
+            "at": refusal.at * 1_000,
             "reason": refusal.reason,
             "rule": refusal.rule or None,
         }

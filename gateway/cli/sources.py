@@ -74,8 +74,9 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
         raise Failure(f"the store {settings.database_path.absolute()} can't be used: {why}")
     if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():
         raise Failure(
-            f"there is no store at {settings.database_path.absolute()}: run `gateway-admin init` first, "
-            "or call this where the gateway runs (--config FILE, GATEWAY_DATA_DIR)"
+            f"there is no store at {settings.database_path.absolute()}: call this where the gateway runs "
+            "(--config FILE, GATEWAY_DATA_DIR), put it back if it was moved away, or make a new one with "
+            "`gateway-admin init`"
         )
     store = await open_store(settings.database_url)
     try:

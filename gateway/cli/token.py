@@ -185,7 +185,7 @@ async def _verify(answer: Answer, settings: Settings, given: bytes) -> None:
             value = {"valid": False, "error": error.fault.value, "message": refusal(error)}
             answer.give(value, f"not valid: {error.fault}", refusal(error))
             raise typer.Exit(1) from None
-    key_id = _key_id(given)
+    key_id = _key_id(given, grant)
     answer.give(
         {
             "valid": True,
@@ -274,12 +274,11 @@ def _table(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
     return [table]
 
 
-def _key_id(token: bytes) -> str | None:
-    """`kid` of a token that was verified. Whoever else has JWT_SECRET may name none."""
+def _key_id(token: bytes, grant: Grant) -> str | None:
+    """`kid` of a token that was verified. Others with JWT_SECRET name none, or one of theirs."""
     import jwt
 
-    key_id: str | None = jwt.get_unverified_header(token).get("kid")
-    return key_id
+    return grant.key_id if jwt.get_unverified_header(token).get("kid") == grant.key_id else None
 
 
 def _seconds(ttl: str) -> int:

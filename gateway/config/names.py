@@ -6,6 +6,7 @@ another program, and its value may be a secret of that.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from enum import Enum
 
@@ -39,6 +40,8 @@ OF_OTHERS = frozenset(
 )
 _OURS = "gateway_"
 _LOOKED_AT = ("tls_", "jwt_", "encryption_")
+_WORDS_OF_OTHERS = frozenset({"dtls", "mtls", "jwe", "jwk", "jws"})
+"""One letter from such a word, and no slip of it."""
 
 
 class Verdict(Enum):
@@ -60,7 +63,21 @@ def verdict_on(name: str) -> Verdict:
         return Verdict.NOT_YET
     if name.startswith(_OURS) or (name not in OF_OTHERS and near_miss(name, KNOWN | NOT_YET)):
         return Verdict.WRONG
-    return Verdict.DOUBTFUL if name.startswith(_LOOKED_AT) else Verdict.FOREIGN
+    # ENCRYPTON_KEY= is an open door all the same, though it may be another program's by its first word.
+    doubtful = name.startswith(_LOOKED_AT) or misspelt_word(name, KNOWN) is not None
+    return Verdict.DOUBTFUL if doubtful else Verdict.FOREIGN
+
+
+def meant(name: str) -> str | None:
+    """The setting that whoever wrote this name had in mind; None where that would be a guess."""
+    name = name.lower()
+    known = near_miss(name, KNOWN) or misspelt_word(name, KNOWN)
+    if known:
+        return known
+    # What all names of ours begin with makes none of them alike.
+    word, _, rest = name.partition("_")
+    alike = {one.partition("_")[2]: one for one in sorted(KNOWN) if one.partition("_")[0] == word}
+    return next((alike[one] for one in difflib.get_close_matches(rest, alike, n=1)), None)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:
@@ -68,6 +85,22 @@ def near_miss(name: str, known: Iterable[str]) -> str | None:
     word = name.partition("_")[0]
     return next(
         (one for one in sorted(known) if one.partition("_")[0] == word and _is_one_slip_from(name, one)), None
+    )
+
+
+def misspelt_word(name: str, known: Iterable[str]) -> str | None:
+    """The known name that differs by one slip in its first word, of those whose absence opens a door."""
+    word, _, rest = name.partition("_")
+    if word in _WORDS_OF_OTHERS:
+        return None
+    kinds = [kind.rstrip("_") for kind in (_OURS, *_LOOKED_AT)]
+    return next(
+        (
+            f"{kind}_{rest}"
+            for kind in kinds
+            if word != kind and f"{kind}_{rest}" in known and _is_one_slip_from(word, kind)
+        ),
+        None,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import NamedTuple
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
-from gateway.config.names import FILE_OF, KNOWN, OPENS_A_DOOR_WHEN_EMPTY, Verdict, near_miss, verdict_on
+from gateway.config.names import FILE_OF, OPENS_A_DOOR_WHEN_EMPTY, Verdict, meant, verdict_on
 from gateway.config.settings import Settings
 from gateway.system.atomic_files import why
 
@@ -242,11 +241,10 @@ def _take(given: dict[str, _Given], item: _Given, verdict: Verdict, problems: li
 
 
 def _meant(name: str) -> str:
-    known = near_miss(name.lower(), KNOWN)
-    near = [known] if known else difflib.get_close_matches(name.lower(), KNOWN, n=1)
-    if not near:
-        return ""
-    return f"Did you mean {near[0].upper() if name.isupper() else near[0]}? "
+    near = meant(name)
+    if near is None:
+        return "README.md lists all that there are, under Settings. "
+    return f"Did you mean {near.upper() if name.isupper() else near}? "
 
 
 def _usable(given: dict[str, _Given], problems: list[str]) -> dict[str, _Given]:

@@ -189,10 +189,10 @@ class _WillDropped(Exception):
 def _checked_will(will: Will, terms: WillTerms, identity: Identity, context: Context) -> Will:
     decision = terms.decide(Authorizer(context, identity, Reports()), context.policy)
     if not decision.allowed:
-        drop = context.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP
-        words = f"{decision.reason} The connection goes on without its will." if drop else decision.reason
+        instead = _instead_of_refusing(identity, terms, context)
+        words = f"{decision.reason} {instead}".rstrip()
         report = Report("will", "refused", words, "publish", terms.topic, decision.place)
-        if drop:
+        if instead:
             raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     sealed = sealed_will(will, terms, identity, context)
@@ -200,6 +200,15 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, context: Con
         return sealed
     reason, why = sealed
     raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
+
+
+def _instead_of_refusing(identity: Identity, terms: WillTerms, context: Context) -> str:
+    """What is done, in words, where a refused will does not refuse its CONNECT; empty where it does."""
+    if context.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP:
+        return "The connection goes on without its will."
+    if context.wills_taken_back.has(identity.device_id, terms.topic):
+        return "It was taken back when the rules changed: the connection goes on without its will."
+    return ""
 
 
 def check_sealed_will(size: int, terms: Terms, context: Context) -> None:
@@ -297,7 +306,7 @@ def refusal_of_bus(code: int, version: Version, *, for_its_will: bool = False) -
         unavailable = Reason.SERVER_UNAVAILABLE
         return (
             unavailable if v5 else return_code(unavailable),
-            "the bus refuses the gateway's own credentials: check MQTT_USERNAME and MQTT_PASSWORD",
+            "the bus refuses our credentials (MQTT_USERNAME, MQTT_PASSWORD), or its clientid_prefixes the id",
         )
     if v5 and code in {ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION, Reason.UNSUPPORTED_PROTOCOL_VERSION}:
         return Reason.UNSUPPORTED_PROTOCOL_VERSION, "the bus speaks MQTT 3.1.1 only"

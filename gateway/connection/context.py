@@ -12,6 +12,7 @@ from typing import Never
 
 from gateway.connection.bus_holdings import Holdings
 from gateway.connection.counters import Counters
+from gateway.connection.wills_taken_back import WillsTakenBack
 from gateway.connection.work_budgets import Budgets
 from gateway.keys.key_ring import KeyRing
 from gateway.policy.engine.limits import ANY_SIZE
@@ -46,6 +47,7 @@ class Context:
     holdings: Holdings = field(default_factory=Holdings)
     on_deny: OnDeny = OnDeny.DROP
     on_denied_will: OnDeniedWill = OnDeniedWill.REFUSE
+    wills_taken_back: WillsTakenBack = field(default_factory=WillsTakenBack)
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True

@@ -125,8 +125,10 @@ class DeviceConnection:
     @property
     def protocol(self) -> str:
         """The version of MQTT that it speaks, as people say it; empty before its CONNECT."""
-        version = self._terms.version if self._terms else None
-        return "" if version is None else _SPOKEN.get(version, str(int(version)))
+        terms = self._terms
+        if terms is None:
+            return ""
+        return "3.1" if terms.mqtt31 else _SPOKEN[terms.version]
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase

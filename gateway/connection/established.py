@@ -73,7 +73,9 @@ class EstablishedConnection:
         """A CONNACK in pieces."""
         self._reports = Reports()
         authorizer = self._authorizer = Authorizer(context, identity, self._reports)
-        subscriptions = self._subscriptions = Subscriptions(context, terms.version, self._reports, holder)
+        least = 0 if terms.mqtt31 else 1
+        subscriptions = Subscriptions(context, terms.version, self._reports, holder, least=least)
+        self._subscriptions = subscriptions
         budget = self._budget = context.budgets.join(identity.device_id, context.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
@@ -289,6 +291,8 @@ class EstablishedConnection:
             if will.sealed or not will.must_be_sealed(self._context.policy):
                 return []
             why, place = "The topic of the will has become sensitive, and the bus has it in plain.", ""
+        else:
+            self._context.wills_taken_back.add(device.device_id, will.topic)
         report = Report("will", "refused", why, "publish", will.topic, place)
         return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 

@@ -158,6 +158,9 @@ class Relay(ABC):
         Raises MqttError.
         """
 
+    def begins(self, first: int, size: int) -> None:  # noqa: B027 - for `Upstream`
+        """A packet that is not whole begins with this first byte and remaining length. Raises MqttError."""
+
     def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Downstream`
         """A packet over `max_size`, of which `data` may hold the beginning only: whether it is skipped now.
 
@@ -302,6 +305,7 @@ class Relay(ABC):
                         self._between = False
                         nxt = end
                 elif nxt > end:
+                    self.begins(chunk[pos], size)
                     self._keep(chunk, pos, nxt - pos)
                     break
                 elif meter.effort > most:

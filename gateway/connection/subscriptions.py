@@ -54,6 +54,7 @@ class Subscriptions:
         "_context",
         "_filters",
         "_holder",
+        "_least",
         "_own",
         "_own_size",
         "_reports",
@@ -63,7 +64,11 @@ class Subscriptions:
         "_waiting",
     )
 
-    def __init__(self, context: Context, version: Version, reports: Reports, holder: Holder) -> None:
+    def __init__(
+        self, context: Context, version: Version, reports: Reports, holder: Holder, *, least: int = 1
+    ) -> None:
+        """`least` topic filters have to stand in a packet."""
+        self._least = least
         self._context = context
         self._holder = holder
         self._version = version
@@ -88,7 +93,7 @@ class Subscriptions:
         self, data: bytes, body: int, end: int, authorizer: Authorizer, answers: list[bytes]
     ) -> bytes | None:
         """What of a SUBSCRIBE goes to the bus; None for all of it, as it came."""
-        packet = decode_subscribe(data, body, end, self._version)
+        packet = decode_subscribe(data, body, end, self._version, least=self._least)
         codes: list[int | None] = []
         granted: list[Subscription] = []
         changed = False
@@ -173,7 +178,7 @@ class Subscriptions:
 
     def unsubscribe(self, data: bytes, body: int, end: int, answers: list[bytes]) -> bytes | None:
         """What of an UNSUBSCRIBE goes to the bus; None for all of it: it takes no right to hear less."""
-        packet = decode_unsubscribe(data, body, end, self._version)
+        packet = decode_unsubscribe(data, body, end, self._version, least=self._least)
         codes: list[int | None] = []
         kept: list[bytes] = []
         for one in packet.filters:

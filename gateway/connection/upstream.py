@@ -19,6 +19,7 @@ from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
 from gateway.connection.work_budgets import SEALED, TAKEN_APART, Meter
 from gateway.keys.envelope import Sealer
 from gateway.mqtt.acknowledgement_order import Ledger
+from gateway.mqtt.data_types import read_length
 from gateway.mqtt.decode import decode_auth, decode_disconnect, decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack, encode_publish
 from gateway.mqtt.errors import (
@@ -29,6 +30,7 @@ from gateway.mqtt.errors import (
     Refused,
     Unanswerable,
 )
+from gateway.mqtt.lengths import longest_packet, may_be_as_long
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join
 from gateway.mqtt.reasons import Reason
@@ -129,10 +131,10 @@ class Upstream(Relay):
         """Take the bus's Maximum Packet Size for a limit of this connection's [MQTT-3.2.2-15].
 
         A bus ends the session for a longer packet, at its header: what it says then (0x95) is lost when the
-        rest of the packet meets a closed socket. Mosquitto counts one byte of the header, of five at most.
+        rest of the packet meets a closed socket. Mosquitto counts one byte of the header, of two to five.
         Requests to the gateway itself have the same bound: it is what the device was told.
         """
-        self._bus_max_size = announced + 4
+        self._bus_max_size = longest_packet(announced)
         self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
 
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
@@ -141,9 +143,8 @@ class Upstream(Relay):
             return self._publish(data, pos, body, end)
         if data[pos] >> 4 == PacketType.CONNECT:
             raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
-        if data[pos] & 0xE0 == 0xC0 and end > body:
-            # Once it is whole by its length alone, whatever its flags, as Mosquitto since 2.0.
-            raise Unanswerable("a PINGREQ or PINGRESP that is not empty")  # MQTT 5, 3.12.2 and 3.13.2
+        if end - body != 2 or data[pos] >= 0xC0:
+            self.begins(data[pos], end - body)
         if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
             # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.
             return self._pubrel(data, body, end)
@@ -175,6 +176,21 @@ class Upstream(Relay):
             return self._auth(data, body, end)
         # An AUTH without a method to go on with [MQTT-4.12.0-7]; the others only a server sends.
         raise ProtocolError("a packet that may not come here")
+
+    def begins(self, first: int, size: int) -> None:
+        """Refuse a packet whose remaining length is none that its type can have, before anything else of it.
+
+        From the header alone, whatever the flags, as on Mosquitto: what can't be right is not waited for.
+        """
+        if not may_be_as_long(first, size, self.version):
+            raise Unanswerable("a packet of a length that none of its type has")
+
+    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
+        """The same, and what is longer than anything may be."""
+        length = read_length(data, pos + 1, body)
+        if length is not None:
+            self.begins(data[pos], length[0])
+        return super().oversized(data, pos, body, end)
 
     def _auth(self, data: bytes, body: int, end: int) -> bytes:
         """Re-authentication with another token (MQTT 5, 4.12.1): one AUTH each way."""

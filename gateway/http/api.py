@@ -30,7 +30,7 @@ from gateway.mqtt.reasons import Reason
 from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
 from gateway.observe.logs import get_logger
 from gateway.services import refusal_texts
-from gateway.services.messages import Code, Refusal, issued
+from gateway.services.messages import Code, Refusal, issued, null_words
 from gateway.services.token_issuer import TokenIssuer
 from gateway.services.token_requests import Wish, read_wish
 from gateway.system.addresses import Address, plain, shown
@@ -208,6 +208,8 @@ def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
         words = f'"{others[0][:_NAME_SHOWN]}" is not known here: leave it out. Known are {", ".join(_KNOWN)}.'
         # Half a surrogate pair can't be answered.
         raise _Refused(400, Code.INVALID_REQUEST, words.encode("utf-8", "replace").decode())
+    if nulls := [name for name, value in said.items() if value is None]:
+        raise _Refused(400, Code.INVALID_REQUEST, null_words(nulls[0]))
     try:
         return device_id, secret, read_wish(said.get("ttl"), said.get("permissions"))
     except Refusal as refusal:

@@ -50,8 +50,11 @@ class Report:
 class Health:
     """Named checks. Each says whether all is well, and a detail that anybody may read."""
 
-    def __init__(self, *, deadline: float = CHECK_DEADLINE, folder: str = "") -> None:
-        """`folder` is the mark of the data folder, by which `gateway-admin status` knows its own gateway."""
+    def __init__(self, *, deadline: float = CHECK_DEADLINE, folder: Callable[[], str] = str) -> None:
+        """`folder` gives the mark of the data folder, by which `gateway-admin status` knows its own gateway.
+
+        It is asked each time: one that was moved away has none, and its gateway is not another folder's.
+        """
         self._deadline = deadline
         self.folder = folder
         self._checks: dict[str, tuple[Check, bool, bool]] = {}
@@ -144,8 +147,8 @@ def _application(health: Health, registry: CollectorRegistry | None) -> Starlett
 def _answer(health: Health, *, ok: bool, report: Report) -> Response:
     checks = {name: {"ok": good, "detail": detail} for name, (good, detail) in report.checks.items()}
     body: dict[str, object] = {"status": "ok" if ok else "failing", "ready": report.ready, "checks": checks}
-    if health.folder:
-        body["folder"] = health.folder
+    if folder := health.folder():
+        body["folder"] = folder
     return _json(200 if ok else 503, body)
 
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.keys.key_ring import KEY_BYTES, Key, KeyState
 from gateway.keys.wrapping import Wrapping, seal, unseal
-from gateway.system.atomic_files import locked, make_folder, replace_file, write_new
+from gateway.system.atomic_files import locked, make_folder, not_written, replace_file, write_new
 
 _FORMAT = 1
 
@@ -181,7 +181,7 @@ def writing(path: Path, purpose: Purpose) -> Iterator[None]:
         with locked(path.parent):
             yield
     except OSError as error:
-        raise KeyFileError(f"{path}: the {purpose.name} can't be written ({error})") from None
+        raise KeyFileError(f"{purpose.name}: {not_written(path, error)}") from None
 
 
 def new_file(wrapping: Wrapping | None) -> KeyFile:

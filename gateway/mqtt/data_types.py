@@ -104,7 +104,10 @@ class Reader:
             raise MalformedPacket(str(error)) from None
         if read is None:
             raise MalformedPacket("a packet ends inside a length")
-        value, self.pos = read
+        value, after = read
+        if after - self.pos > 1 and not self.data[after - 1]:
+            raise MalformedPacket("a length in more bytes than it needs")  # [MQTT-1.5.5-1]
+        self.pos = after
         return value
 
     def binary(self) -> bytes:

@@ -45,6 +45,7 @@ FILTERS_MAX = 4_096
 """Most topic filters of a packet. To judge one costs 9 µs, and 16 MiB could bring four million."""
 CONNECT_PROPERTIES = 256
 """Most properties of a CONNECT, and as many of its will, where nothing else is said."""
+_NO_MQTT = "the protocol name is not MQTT"
 _UNWELCOME = frozenset(
     chr(point)
     for points in (
@@ -90,13 +91,17 @@ def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTI
 def _read_protocol(reader: Reader) -> tuple[int, Version]:
     """The protocol level as it came, and whose rules that means."""
     name = reader.binary()
-    if name not in (b"MQTT", b"MQIsdp"):
-        raise Unanswerable("the protocol name is not MQTT")  # [MQTT-3.1.2-1]
+    if len(name) not in (4, 6):
+        raise Unanswerable(_NO_MQTT)
     level = reader.byte()
     spoken = level & ~BRIDGE
     if spoken not in (3, 4, 5):
+        # Whatever the name is, as on Mosquitto: a client of a version to come may have another.
         why = f"the protocol level {level} is none of MQTT 3.1, 3.1.1 and 5"
         raise ConnectFault(why, Reason.UNSUPPORTED_PROTOCOL_VERSION, Version.V5)
+    name = name.partition(b"\0")[0]  # with NULs behind it Mosquitto takes it, too
+    if name not in (b"MQTT", b"MQIsdp"):
+        raise Unanswerable(_NO_MQTT)  # [MQTT-3.1.2-1]
     mqtt31 = spoken == 3
     if mqtt31 != (name == b"MQIsdp"):
         why = f"the protocol level {level} is not one of {name.decode()}"
@@ -120,7 +125,7 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
     if flags & 0x18 == 0x18:
         raise Unanswerable("a will of QoS 3")  # [MQTT-3.1.2-12]
     data = find(properties, PropertyId.AUTHENTICATION_DATA)
-    if data is not None and not find(properties, PropertyId.AUTHENTICATION_METHOD):
+    if data and not find(properties, PropertyId.AUTHENTICATION_METHOD):  # an empty one of either is none
         raise ProtocolError("Authentication Data without a method")  # MQTT 5, 3.1.2.11.10
     try:
         client_id = reader.binary()
@@ -130,15 +135,16 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
         raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = _read_will(reader, flags, version, most) if flags & 0x04 else None
     try:
-        if will is None and flags & 0x38:
+        if will is None and flags & 0x38 and not mqtt31:
             raise MalformedPacket("will flags without a will")  # [MQTT-3.1.2-11, MQTT-3.1.2-13]
         if version is Version.V311 and flags & 0xC0 == 0x40:
             raise MalformedPacket("a password without a user name")  # [MQTT-3.1.2-22] of 3.1.1
-        # MQTT 3.1 lets a client set the flags and leave out what they promise (3.1, 3.1, Connect flags).
-        username = reader.binary() if flags & 0x80 and (reader.left or not mqtt31) else None
+        username = _credential(reader, mqtt31=mqtt31) if flags & 0x80 else None
         if username is not None and (fault := _text_fault(username) or _character_fault(username)):
-            raise MalformedPacket(f"the user name {fault}")
-        password = reader.binary() if flags & 0x40 and (reader.left or not mqtt31) else None
+            if not mqtt31:
+                raise MalformedPacket(f"the user name {fault}")
+            username = None
+        password = _credential(reader, mqtt31=mqtt31) if flags & 0x40 else None
     except MqttError as error:
         raise Unanswerable(str(error)) from None
     if reader.left:
@@ -154,6 +160,22 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
         properties=properties,
         level=0 if level == version else level,
     )
+
+
+def _credential(reader: Reader, *, mqtt31: bool) -> bytes | None:
+    """A user name or a password; None where MQTT 3.1 lets a client set the flag and send none.
+
+    (3.1, Connect flags.) Mosquitto takes one that is cut there for none, too, and its length for read: more
+    bytes are bytes behind the end.
+    """
+    try:
+        return reader.binary()
+    except MalformedPacket:
+        if not mqtt31:
+            raise
+    if reader.left >= 2:
+        reader.two_bytes()
+    return None
 
 
 def _read_will(reader: Reader, flags: int, version: Version, most: int) -> Will:
@@ -184,17 +206,29 @@ def _character_fault(text: bytes) -> str:
 
 def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list[Property]:
     """Of a CONNECT or its will, with a look at their values: the bus sees them after the login only."""
-    properties = read_properties(reader, allowed, most)
-    try:
-        for prop in properties:
-            for text in prop.texts:
-                decode_utf8(text)
-    except MqttError as error:
-        raise Unanswerable(str(error)) from None
+    properties = read_properties(reader, allowed, most, look=_check_text)
     for prop in properties:
         if fault := value_fault(prop):
             raise ProtocolError(fault)
     return properties
+
+
+def _properties_of(reader: Reader, allowed: frozenset[int]) -> list[Property]:
+    """Of a packet after the CONNECT: the bus looks at the texts, unless it never sees the packet."""
+    start = reader.pos
+    try:
+        return read_properties(reader, allowed)
+    except MqttError:
+        # Something is wrong with them: is bad text, to which Mosquitto says nothing, met before it?
+        reader.pos = start
+        read_properties(reader, allowed, look=_check_text)
+        raise
+
+
+def _check_text(text: bytes) -> None:
+    """Bad text is judged where it stands, before what is wrong behind it; Mosquitto says nothing to it."""
+    if fault := _text_fault(text) or _character_fault(text):
+        raise Unanswerable(f"a property {fault}")
 
 
 def decode_connack(data: bytes, pos: int, end: int, version: Version) -> Connack:
@@ -234,13 +268,13 @@ def decode_publish(data: bytes, pos: int, body: int, end: int, version: Version)
     properties = NO_PROPERTIES
     if version is Version.V5:
         reader = Reader(data, at, end)
-        properties = read_properties(reader, IN_PUBLISH)
+        properties = _properties_of(reader, IN_PUBLISH)
         at = reader.pos
     return Publish(first, topic, packet_id, properties, at)
 
 
-def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subscribe:
-    """A SUBSCRIBE's body (MQTT 5, 3.8)."""
+def decode_subscribe(data: bytes, pos: int, end: int, version: Version, *, least: int = 1) -> Subscribe:
+    """A SUBSCRIBE's body (MQTT 5, 3.8) with `least` topic filters: MQTT 3.1 asks for none."""
     reader = Reader(data, pos, end)
     packet_id, properties = _read_head(reader, IN_SUBSCRIBE, version)
     # 3.1.1 knows the two QoS bits only; v5 reserves the two upper ones [MQTT-3.8.3-5].
@@ -253,20 +287,20 @@ def decode_subscribe(data: bytes, pos: int, end: int, version: Version) -> Subsc
             raise MalformedPacket("impossible subscription options")
         _count_filter(len(subscriptions))
         subscriptions.append(Subscription(text, options))
-    if not subscriptions:
+    if len(subscriptions) < least:
         raise MalformedPacket("a SUBSCRIBE without a topic filter")  # [MQTT-3.8.3-2]
     return Subscribe(packet_id, properties, subscriptions)
 
 
-def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version) -> Unsubscribe:
-    """An UNSUBSCRIBE's body (MQTT 5, 3.10)."""
+def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version, *, least: int = 1) -> Unsubscribe:
+    """An UNSUBSCRIBE's body (MQTT 5, 3.10), likewise."""
     reader = Reader(data, pos, end)
     packet_id, properties = _read_head(reader, IN_UNSUBSCRIBE, version)
     filters: list[bytes] = []
     while reader.left:
         filters.append(reader.binary())
         _count_filter(len(filters))
-    if not filters:
+    if len(filters) < least:
         raise MalformedPacket("an UNSUBSCRIBE without a topic filter")  # [MQTT-3.10.3-2]
     return Unsubscribe(packet_id, properties, filters)
 
@@ -277,7 +311,7 @@ def decode_auth(data: bytes, pos: int, end: int) -> Auth:
         return Auth(Reason.SUCCESS, None, b"")
     reader = Reader(data, pos, end)
     code = reader.byte()
-    properties = read_properties(reader, IN_AUTH)
+    properties = _properties_of(reader, IN_AUTH)
     if reader.left:
         raise MalformedPacket("bytes behind an AUTH")
     method = find(properties, PropertyId.AUTHENTICATION_METHOD)
@@ -306,7 +340,7 @@ def _read_head(reader: Reader, allowed: frozenset[int], version: Version) -> tup
     """What opens SUBSCRIBE and UNSUBSCRIBE, where Mosquitto calls every fault malformed."""
     try:
         packet_id = _nonzero(reader.two_bytes())
-        return packet_id, read_properties(reader, allowed) if version is Version.V5 else NO_PROPERTIES
+        return packet_id, _properties_of(reader, allowed) if version is Version.V5 else NO_PROPERTIES
     except ProtocolError as error:
         raise MalformedPacket(str(error)) from None
 

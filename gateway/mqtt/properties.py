@@ -6,6 +6,7 @@ came), so that what we do not change can't be changed. User properties in a dict
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -80,8 +81,8 @@ IN_CONNACK = frozenset(
 IN_DISCONNECT = frozenset({0x11, 0x1F, 0x26})  # of a client
 IN_AUTH = frozenset({0x15, 0x16, 0x1F, 0x26})
 IN_ACKNOWLEDGEMENT = frozenset({0x1F, 0x26})
-# Strings, but for Correlation Data and Authentication Data, which are Binary Data.
-_TEXTS = frozenset(one for one, form in _FORM.items() if form == _STRING) - {0x09, 0x16}
+# With strings, which Correlation Data and Authentication Data are not: they are Binary Data.
+_TEXTS = frozenset(one for one, form in _FORM.items() if form in {_STRING, _PAIR}) - {0x09, 0x16}
 _ZERO_OR_ONE = frozenset({0x01, 0x17, 0x19})
 _NEVER_ZERO = frozenset({0x21, 0x27})
 _REPEATABLE = frozenset({PropertyId.USER_PROPERTY, PropertyId.SUBSCRIPTION_IDENTIFIER})
@@ -95,38 +96,31 @@ class Property(NamedTuple):
     """Without a length prefix for strings and binary data; big-endian for integers."""
     raw: bytes
 
-    @property
-    def texts(self) -> tuple[bytes, ...]:
-        """The UTF-8 Encoded Strings of its value."""
-        if self.identifier == PropertyId.USER_PROPERTY:
-            name = 2 + int.from_bytes(self.value[:2], "big")
-            return self.value[2:name], self.value[name + 2 :]
-        return (self.value,) if self.identifier in _TEXTS else ()
-
 
 MOST = 4_096
 """Most properties of a packet. One costs 2 µs, and a packet of 16 MiB could bring three million."""
 
 
-def read_properties(reader: Reader, allowed: frozenset[int], most: int = MOST) -> list[Property]:
-    """The property list at the reader's position, its length included.
+def read_properties(
+    reader: Reader, allowed: frozenset[int], most: int = MOST, look: Callable[[bytes], None] | None = None
+) -> list[Property]:
+    """The property list at the reader's position, its length included. `look` gets each text once it is read.
 
     Raises MalformedPacket for an unknown identifier, LimitExceeded for more than `most`, and when all could
-    be read, ProtocolError for one that may not stand in this packet or stands twice (MQTT 5, 2.2.2.2).
+    be read, ProtocolError for one that may not stand in this packet or stands twice (MQTT 5, 2.2.2.2). Where
+    a value runs over the end of the list, what follows is read as properties until a fault is found, which
+    the end of the packet is: so does Mosquitto, and it is the fault found that it answers.
     """
     size = reader.length()
     if size == 0:
         return []
-    if size > reader.left:
-        raise MalformedPacket("properties end behind their packet")
-    inner = Reader(reader.data, reader.pos, reader.pos + size)
-    reader.pos += size
+    end = reader.pos + size
     found: list[Property] = []
     seen: set[int] = set()
     fault = ""
-    while inner.left:
-        start = inner.pos
-        identifier = inner.byte()
+    while reader.pos != end:
+        start = reader.pos
+        identifier = reader.byte()
         form = _FORM.get(identifier)
         if form is None:
             raise MalformedPacket("an unknown property")
@@ -137,8 +131,8 @@ def read_properties(reader: Reader, allowed: frozenset[int], most: int = MOST) -
         elif identifier in seen and identifier not in _REPEATABLE:
             fault = fault or "a property twice"
         seen.add(identifier)
-        value = _read_value(inner, form)
-        found.append(Property(identifier, value, inner.data[start : inner.pos]))
+        value = _read_value(reader, form, look if identifier in _TEXTS else None)
+        found.append(Property(identifier, value, reader.data[start : reader.pos]))
     if fault:
         raise ProtocolError(fault)
     return found
@@ -155,18 +149,22 @@ def value_fault(prop: Property) -> str:
     return ""
 
 
-def _read_value(reader: Reader, form: int) -> bytes:
+def _read_value(reader: Reader, form: int, look: Callable[[bytes], None] | None) -> bytes:
     if form > 0:
         return reader.raw(form)
     if form == _STRING:
-        return reader.binary()
-    if form == _PAIR:
-        start = reader.pos
-        reader.binary()
-        reader.binary()
-        return reader.data[start : reader.pos]
+        value = reader.binary()
+        if look is not None:
+            look(value)
+        return value
     start = reader.pos
-    reader.length()
+    if form == _VARIABLE:
+        reader.length()
+    else:
+        for _ in "name", "value":
+            text = reader.binary()
+            if look is not None:
+                look(text)
     return reader.data[start : reader.pos]
 
 

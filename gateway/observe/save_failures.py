@@ -38,8 +38,8 @@ class Saves:
         self._clock = clock
         self._parts: dict[str, _Part] = {}
 
-    def failed(self, part: str, error: Exception) -> None:
-        """`part` was not saved; it is kept, and tried again."""
+    def failed(self, part: str, error: Exception | str) -> None:
+        """`part` was not saved; it is kept, and tried again. The error names the place and what to do."""
         one = self._parts.setdefault(part, _Part())
         one.reason = str(error)
         self._tell(part, one)

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.pki.key_types import KeyType, rsa_twin
-from gateway.system.atomic_files import locked, write_new
+from gateway.system.atomic_files import locked, not_written, write_new
 
 _CA_DAYS = 3_650
 _SERVER_DAYS = 825  # what Apple's and others' TLS accept at most of a private CA
@@ -88,7 +88,8 @@ def _ensure_pair(
             return _make_server(certificate, key, authority, _subject_names(names), key_type)
     except OSError as error:
         _is_there(certificate, key, _SERVERS)  # which says more if a half of them is
-        raise PkiError(f"the certificates in {certificate.parent} cannot be made: {error}") from error
+        said = not_written(certificate, error)
+        raise PkiError(f"the certificates in {certificate.parent} cannot be made: {said}") from error
 
 
 def _is_there(certificate: Path, key: Path, what: str) -> bool:

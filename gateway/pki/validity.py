@@ -17,6 +17,8 @@ from gateway.pki.key_types import rsa_twin
 
 _LAST_PART = 3
 """Warned from the last third of a life on, as for what the gateway renews."""
+_SUBJECT_MAX = 120
+"""Characters of a subject that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +26,30 @@ class Certificate:
     """One certificate in use."""
 
     name: str
-    """`server`, `ca`, `client_ca` or `bus_ca`."""
+    """`server`, `server_chain` (what stands behind it in its file), `ca`, `client_ca` or `bus_ca`.
+
+    Of a second pair `server_rsa`, and so on.
+    """
     path: Path
     start: int
     """Unix seconds."""
     end: int
     of_many: bool = False
     """Whether others in the same file may stand in for it: in a bundle of CAs."""
+    which: str = ""
+    """Which of those in its file it is, by what it is for and its subject; empty for the only one."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands."""
+        return f"{self.path}: {self.which}" if self.which else str(self.path)
 
     def fault(self, now: float) -> str:
         """Why it is not good now; empty if it is."""
         if now >= self.end:
-            return f"{self.path} has expired ({_day(self.end)}): put a new one in its place"
+            return f"{self.place} has expired ({_day(self.end)}): put a new one in its place"
         if now < self.start:
-            return f"{self.path} is not valid before {_day(self.start)}: is this machine's clock right?"
+            return f"{self.place} is not valid before {_day(self.start)}: is this machine's clock right?"
         return ""
 
     def warning(self, now: float) -> str:
@@ -45,22 +57,18 @@ class Certificate:
         if now < self.end - (self.end - self.start) // _LAST_PART:
             return ""
         days = int(self.end - now) // 86_400
-        return f"{self.path} expires in {days} day{'' if days == 1 else 's'} ({_day(self.end)}): renew it"
+        return f"{self.place} expires in {days} day{'' if days == 1 else 's'} ({_day(self.end)}): renew it"
 
 
 def in_use(server: Path | None, client_ca: Path | None, bus_ca: Path | None) -> list[Certificate]:
     """The certificates of these files. A file that is not there or can't be read is told elsewhere."""
     found: list[Certificate] = []
     if server is not None:
-        for certificate, authority in ((server, "ca.crt"), (rsa_twin(server), "ca-rsa.crt")):
-            chain = _read(certificate)
-            found += _described("server", certificate, chain)
-            issuers = _read(certificate.with_name(authority))
-            if chain and any(_issued(chain[-1], issuer) for issuer in issuers):
-                found += _described("ca", certificate.with_name(authority), issuers)
+        found += _pair(server, "ca.crt", "")
+        found += _pair(rsa_twin(server), "ca-rsa.crt", "_rsa")
     for name, path in (("client_ca", client_ca), ("bus_ca", bus_ca)):
         if path is not None:
-            found += _described(name, path, _read(path), of_many=True)
+            found += _bundle(name, path, _read(path))
     return found
 
 
@@ -74,7 +82,7 @@ def judged(certificates: Sequence[Certificate], now: float) -> tuple[list[str], 
         if fault and not (one.of_many and one.path in good):
             faults.append(fault)
         elif fault or (warning := one.warning(now)):
-            warnings.append(f"one of {fault}" if fault else warning)
+            warnings.append(f"{fault}; others in this file are good" if fault else warning)
     return list(dict.fromkeys(faults)), list(dict.fromkeys(warnings))
 
 
@@ -85,12 +93,46 @@ def _read(path: Path) -> list[x509.Certificate]:
         return []
 
 
+def _pair(server: Path, authority: str, suffix: str) -> Iterator[Certificate]:
+    """A server certificate, what stands behind it in its file, and the CA beside it if that issued them."""
+    chain = _read(server)
+    for at, one in enumerate(chain):
+        name = "server_chain" if at else "server"
+        yield _described(f"{name}{suffix}", server, one, _which(_role(one, at), one, at, len(chain)))
+    beside = server.with_name(authority)
+    # A CA of something else that was left there is of no concern.
+    yield from _bundle(
+        f"ca{suffix}", beside, [one for one in _read(beside) if chain and _issued(chain[-1], one)]
+    )
+
+
+def _bundle(name: str, path: Path, authorities: Sequence[x509.Certificate]) -> Iterator[Certificate]:
+    """CAs of which one will do."""
+    many = len(authorities)
+    for at, one in enumerate(authorities):
+        yield _described(name, path, one, _which("CA", one, at, many), of_many=many > 1)
+
+
 def _described(
-    name: str, path: Path, certificates: Sequence[x509.Certificate], *, of_many: bool = False
-) -> Iterator[Certificate]:
-    for one in certificates:
-        start, end = one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()
-        yield Certificate(name, path, int(start), int(end), of_many and len(certificates) > 1)
+    name: str, path: Path, one: x509.Certificate, which: str, *, of_many: bool = False
+) -> Certificate:
+    start, end = one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()
+    return Certificate(name, path, int(start), int(end), of_many, which)
+
+
+def _role(one: x509.Certificate, at: int) -> str:
+    """The first of a chain is the server's own (RFC 8446, 4.4.2)."""
+    if at == 0:
+        return "server certificate"
+    return "root CA" if one.subject == one.issuer else "intermediate CA"
+
+
+def _which(role: str, one: x509.Certificate, at: int, many: int) -> str:
+    """Says nothing where there is but one: its file names it."""
+    if many == 1:
+        return ""
+    subject = one.subject.rfc4514_string()[:_SUBJECT_MAX] or "without a name"
+    return f'{role} "{subject}" (number {at + 1} of {many})'
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

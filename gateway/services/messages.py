@@ -161,13 +161,21 @@ class Request:
             return _Fields()
 
     def demand_read(self, service: Service) -> None:
-        """Raise Refusal for a member that this service would not read. One that is null asks for nothing."""
+        """Raise Refusal for a member that this service would not read, or that is null.
+
+        Null may mean none or all: a token for null permissions would be one for everything. `message` may be
+        any JSON, and what stands in the common message beside the payload is others' to use.
+        """
         if self._strange is not None:
             raise _not_read(self._strange, _OF_SERVICE[service])
         for name in _OTHERS[service]:
-            said = getattr(self._inner, name)
-            if said and _given(said):
+            if getattr(self._inner, name):
                 raise _not_read(name, _OF_SERVICE[service])
+        if self.wrapped:
+            _demand_value("payload", self._outer.payload)
+        for name in _OF_SERVICE[service]:
+            if name != "message":
+                _demand_value(name, getattr(self._inner, name))
 
     def _echo(self, raw: Raw, name: str) -> bytes:
         value = _given(raw)
@@ -247,6 +255,16 @@ def _not_read(name: str, known: Sequence[str]) -> Refusal:
     listed = ", ".join(f'"{one}"' for one in known)
     words = f'"{name[:_NAME_SHOWN]}" is not known here: leave it out. Known are {listed}.'
     return Refusal(Code.INVALID_REQUEST, words, why="a member that this service does not read")
+
+
+def _demand_value(name: str, raw: Raw) -> None:
+    if raw and not _given(raw):
+        raise Refusal(Code.INVALID_REQUEST, null_words(name), why=f'"{name}" is null')
+
+
+def null_words(name: str) -> str:
+    """What is said of a member that is null."""
+    return f'"{name}" is null: give it a value, or leave it out.'
 
 
 def _said(raw: Raw) -> object:

@@ -27,6 +27,7 @@ class Directory:
     def __init__(self, store: Store, *, interval: float = 0.2) -> None:
         """Look for changes every `interval` seconds."""
         self.available = False
+        self._reason = "not read yet"
         self._store = store
         self._interval = interval
         self._devices: dict[str, Device] = {}
@@ -38,6 +39,10 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._devices)
+
+    def check(self) -> tuple[bool, str]:
+        """Whether the store is followed: how many devices it has, or else why not."""
+        return self.available, f"{len(self)} devices" if self.available else self._reason
 
     def get(self, device_id: str) -> Device | None:
         """The device of this id as last read."""
@@ -113,6 +118,7 @@ class Directory:
                 callback(touched)
 
     def _set_available(self, *, available: bool, reason: str) -> None:
+        self._reason = reason
         if available != self.available:
             self.available = available
             for callback in self._on_availability:

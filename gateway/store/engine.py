@@ -251,6 +251,8 @@ def _explained(path: Path, error: Exception) -> StoreError:
         remedy = "another process holds it; stop that one, or try again"
     elif isinstance(cause, PermissionError) or "unable to open" in text or "readonly" in text:
         remedy = f"file and folder must be readable and writable for the user who runs this{_who(path)}"
+    elif "full" in text:
+        remedy = "make room on its disk"
     else:
         remedy = "see to the disk and the file"
     return StoreError(f"the database {path} failed ({text}): {remedy}")

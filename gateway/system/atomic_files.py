@@ -5,6 +5,7 @@ For the few files that the gateway makes itself: the database, keys, certificate
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,6 +18,17 @@ from pathlib import Path
 
 _LOCK = ".gateway.lock"
 _POLL_SECONDS = 0.05
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What the system says of a disk that takes nothing more."""
+_REMEDIES = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room on that disk, or raise the quota of this user",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EROFS: "mount it to be written to",
+    errno.ENOENT: "put its folder back",
+    errno.ENOTDIR: "put its folder back",
+}
+"""By what the system says of a write."""
 
 
 def make_folder(folder: Path) -> None:
@@ -58,6 +70,9 @@ def open_ours(path: Path) -> int:
     try:
         descriptor = os.open(path, flags, 0o600)
     except PermissionError as error:
+        if not os.path.lexists(path):  # it can't be made, so that there is nothing to remove
+            said = who_may(path.parent, os.R_OK | os.W_OK)
+            raise PermissionError(f"nothing can be written in {path.parent}: {said}") from None
         raise PermissionError(
             f"{path} can't be opened ({error.strerror}): run this as the owner of {path.parent}, or "
             "remove that file if nothing else of the gateway runs"
@@ -129,16 +144,21 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
 
 def _write(path: Path, data: bytes, *, mode: int, owner: int | None) -> None:
     draft = draft_of(path)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)  # whatever the umask says
-        if owner is not None and owner != os.geteuid():
-            os.fchown(descriptor, owner, -1)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    draft.rename(path)
-    sync_folder(path.parent)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask says
+            if owner is not None and owner != os.geteuid():
+                os.fchown(descriptor, owner, -1)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        draft.rename(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # the system names a file when it is opened, and not when the disk is full
+            error.filename = str(path)
+        raise
 
 
 def draft_of(path: Path) -> Path:
@@ -185,6 +205,17 @@ def who_may(path: Path, wanted: int = os.R_OK) -> str:
 def why(path: Path, error: OSError) -> str:
     """What to say of an error at `path`: whose rights are missing, or what the system says."""
     return who_may(path) if isinstance(error, PermissionError) else error.strerror or type(error).__name__
+
+
+def not_written(path: Path, error: OSError) -> str:
+    """What to say when `path` can't be written: why, and what to do."""
+    if not error.errno:  # it was raised here, and says what to do
+        return f"{path} can't be written: {error}"
+    if isinstance(error, PermissionError):
+        # It is made beside the old one and renamed, so that the folder's rights count.
+        return f"{path} can't be written ({who_may(path.parent, os.R_OK | os.W_OK)})"
+    remedy = _REMEDIES.get(error.errno, "see to the disk and the folder")
+    return f"{path} can't be written ({error.strerror}): {remedy}"
 
 
 def _chmod(path: Path, wanted: int) -> str:

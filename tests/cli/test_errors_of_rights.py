@@ -57,6 +57,17 @@ def test_a_closed_store(closed, command):
     assert f"user {ME} may not: it belongs to user {ME}, mode 0000" in told(closed, command)
 
 
+@pytest.mark.parametrize("command", [one for one in COMMANDS if "status" not in one and "run" not in one])
+def test_a_folder_where_nothing_can_be_written(closed, command):
+    """There is no file of a lock that could be removed."""
+    (closed.folder / "data").chmod(0o500)
+    text = told(closed, command)
+    assert (
+        f"nothing can be written in {closed.folder}/data: user {ME} may not: it belongs to user {ME}" in text
+    )
+    assert "remove that file" not in text
+
+
 def test_check_lists_all_that_can_not_be_read(closed):
     paths = [
         "certs/server.key",

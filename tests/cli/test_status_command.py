@@ -12,7 +12,7 @@ from gateway.system.atomic_files import mark_of
 
 async def ask(place, checks, folder=""):
     """The command's exit code, its JSON and its text, while a health port with `checks` is open."""
-    health = Health(folder=folder)
+    health = Health(folder=lambda: folder)
     for name, answer in checks.items():
         health.add(name, lambda answer=answer: answer, vital=False)
     server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)

@@ -53,11 +53,12 @@ def test_with_a_secret_it_is_signed_with_that(place):
     # Whoever else has the secret may name no key, nor a chain or an epoch.
     claims = jwt.decode(token, options={"verify_signature": False})
     del claims["root"], claims["epoch"]
-    foreign = jwt.encode(claims, place.environment["JWT_SECRET"])
-    code, out, _ = place.shell("gateway-admin token verify --json", stdin=foreign.encode())
-    assert (code, json.loads(out)["valid"], json.loads(out)["kid"]) == (0, True, None)
-    code, out, _ = place.shell("gateway-admin token verify", stdin=foreign.encode())
-    assert (code, out.splitlines()[-1]) == (0, "signed by  JWT_SECRET, by another program")
+    for theirs in ({}, {"kid": "\x1b[2J planted", "cty": "json"}):
+        foreign = jwt.encode(claims, place.environment["JWT_SECRET"], headers=theirs)
+        code, out, _ = place.shell("gateway-admin token verify --json", stdin=foreign.encode())
+        assert (code, json.loads(out)["valid"], json.loads(out)["kid"]) == (0, True, None)
+        code, out, _ = place.shell("gateway-admin token verify", stdin=foreign.encode())
+        assert (code, out.splitlines()[-1]) == (0, "signed by  JWT_SECRET, by another program")
     place.environment["JWT_SECRET"] = "another-012345678901234567890123456789"
     code, out, _ = place.shell("gateway-admin token verify --json", stdin=token.encode())
     assert (code, json.loads(out)["error"]) == (1, "invalid_token")

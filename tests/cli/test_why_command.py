@@ -39,6 +39,7 @@ def test_a_refusal_is_explained_by_the_policy_as_it_is_now(place, logged):
     assert rest == place.shell("gateway-admin acl why lamp-1 publish devices/lamp-2/state")[1].splitlines()
     found = json.loads(place.shell("gateway-admin acl why 1f0c9a77e2 --json")[1])
     assert found["refusal"]["reason"] == "No rule allows it."
+    assert found["refusal"]["at"] == FIRST.at * 1_000, "as every time in JSON, in Unix milliseconds"
     assert (found["refusal"]["rule"], found["allowed"], found["topic"]) == (
         None,
         False,

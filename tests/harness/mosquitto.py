@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,14 @@ from bench.ports import free_port
 
 # Debian puts it where an ordinary user's PATH may not look.
 BINARY = os.environ.get("MOSQUITTO") or shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+
+
+def version() -> tuple[int, ...]:
+    """Of the Mosquitto at hand: tests take what it does itself for the measure, and versions differ."""
+    said = subprocess.run([BINARY, "-h"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
+    assert found is not None, said
+    return tuple(int(part) for part in found.groups())
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:

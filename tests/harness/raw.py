@@ -45,7 +45,9 @@ def connect(
     will: tuple[str, bytes, int, bool] | None = None,
     props: bytes = b"",
     will_props: bytes = b"",
+    level: int = 0,
 ) -> bytes:
+    level = level or (5 if v5 else 4)
     flags = 2 if clean else 0
     tail = text(client_id)
     if will:
@@ -58,7 +60,11 @@ def connect(
     if password is not None:
         flags |= 64
         tail += text(password)
-    head = text("MQTT") + bytes([5 if v5 else 4, flags]) + struct.pack(">H", keep_alive)
+    head = (
+        text("MQIsdp" if level & 0x7F == 3 else "MQTT")
+        + bytes([level, flags])
+        + struct.pack(">H", keep_alive)
+    )
     return packet(0x10, head + (properties(props) if v5 else b"") + tail)
 
 

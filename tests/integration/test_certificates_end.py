@@ -88,3 +88,27 @@ def test_in_the_last_third_of_its_life_it_is_warned_of_and_renewed_it_is_good(
     while "good" not in json.loads(gateway.health("/ready")[1])["checks"]["validity"]["detail"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_chain_whose_intermediate_has_expired_behind_a_good_leaf(
+    mosquitto: Mosquitto, start_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """The file alone would send its reader to look at the server certificate, which is good."""
+    folder = tmp_path / "gateway-0" / "certs"
+    made(tmp_path / "old", EXPIRED)
+    made(folder, (timedelta(hours=1), 90))
+    with (folder / "server.crt").open("ab") as chain:
+        chain.write((tmp_path / "old" / "server.crt").read_bytes())
+    gateway = start_gateway(mosquitto.port, wait_ready=False)
+    status, body = gateway.health("/ready")
+    named = 'intermediate CA "CN=MQTT security gateway" (number 2 of 2) has expired'
+    assert status == 503
+    assert named in json.loads(body)["checks"]["validity"]["detail"]
+    assert named in gateway.admin("status", check=False).stdout
+    assert named in checked(gateway).stderr
+    ends = {
+        line.split('"')[1]: float(line.split()[1])
+        for line in gateway.health("/metrics")[1].splitlines()
+        if line.startswith("gateway_certificate_expiry_timestamp_seconds{")
+    }
+    assert ends["server_chain"] < time.time() < ends["server"]

@@ -61,6 +61,18 @@ def test_the_log_says_how_somebody_came_and_that_it_said_goodbye(gateway: Gatewa
     assert closed["reason"] == "the device said goodbye"
 
 
+@pytest.mark.parametrize(
+    ("level", "protocol"), [(3, "3.1"), (0x83, "3.1"), (4, "3.1.1"), (0x84, "3.1.1"), (5, "5")], ids=str
+)
+def test_the_log_names_the_version_that_the_client_spoke(gateway: Gateway, level: int, protocol: str) -> None:
+    """Bridges of that version too, whose level has another bit set."""
+    lamp = gateway.add_device("lamp-1", "sensor")
+    with Raw(gateway.port, gateway.tls()) as device:
+        device.send(raw.connect("c", v5=level == 5, level=level, username="lamp-1", password=lamp))
+        assert device.read()[0] == 0x20
+    assert wait_for_line(gateway, lambda line: line["event"] == "connected")["protocol"] == protocol
+
+
 def wait_for_line(gateway: Gateway, wanted: Callable[[dict[str, object]], bool]) -> dict[str, object]:
     for _ in range(200):
         found = [line for line in gateway.log_lines() if wanted(line)]

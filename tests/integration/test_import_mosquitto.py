@@ -17,7 +17,7 @@ from acl_questions import Broker, message
 from harness import raw
 from harness.enrol import in_store
 from harness.gateway import Gateway
-from harness.mosquitto import Mosquitto
+from harness.mosquitto import Mosquitto, version
 from harness.raw import Raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -127,6 +127,9 @@ def test_a_real_file_means_the_same_here(tmp_path, name, loses):
     identities = identities_of(AclFile(text.encode(), name))
     topics = topics_of(AclFile(text.encode(), name), name, 2_400 // (2 * len(identities)))
     assert len(topics) * len(identities) * 2 > 2_000
+    if version() >= (2, 1):
+        # Only 2.0 puts the name for %u as a part of a level, as the import does (docs/import-mosquitto.md).
+        topics = [topic for topic in topics if not topic.startswith("desk-")]
     told = ask_both(tmp_path, text, identities, topics)
     assert bool(told) is loses, told
 

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import playbook
-from harness.device import join
+from harness import playbook, raw
+from harness.beside import until
+from harness.device import Device, join
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
+from harness.peers import properties
+from harness.raw import Raw
 
 from gateway.bus_client.probe import BusProbe
 from gateway.connection.context import Context
@@ -72,9 +75,13 @@ async def test_a_bus_that_takes_hardly_anything_is_told_of_and_ends_nothing(
         bus.kill()
 
 
-async def test_a_bus_without_limit(mosquitto: Mosquitto, context: Context) -> None:
+async def test_a_bus_as_it_comes(mosquitto: Mosquitto, context: Context) -> None:
+    """Mosquitto 2.0 has no limit then, 2.1 has one of 2,000,000 bytes: what the bus says itself is taken."""
+    with Raw(mosquitto.port) as client:
+        connack = client.send(raw.connect("c", v5=True)).read()
+    announced = [value for identifier, value in properties(connack, 4)[0] if identifier == 0x27]
     assert (await asked(mosquitto.port, context))[0]
-    assert context.bus_packet_max == ANY_SIZE
+    assert context.bus_packet_max == (int.from_bytes(announced[0], "big") if announced else ANY_SIZE)
     assert " as ~gateway/" in mosquitto.log.read_text()
 
 
@@ -91,7 +98,40 @@ async def test_a_bus_that_lets_the_gateway_not_speak_or_not_hear(
         reachable, detail = await asked(bus.port, context)
         assert not reachable
         assert "check its access list" in detail
+        assert f"gateway/check/{socket.gethostname()}" in detail
         assert "auth_plugin_deny_special_chars" not in detail
+    finally:
+        bus.kill()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+async def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alone_the_check(
+    tmp_path: Path, context: Context, v5: bool
+) -> None:
+    bus = Mosquitto(tmp_path / "bus", settings="clientid_prefixes lamp").start()
+    context.bus_speaks_v5 = v5
+    try:
+        reachable, detail = await asked(bus.port, context)
+        assert not reachable
+        for named in (f"the client id ~gateway/{socket.gethostname()}", "clientid_prefixes", "MQTT_USERNAME"):
+            assert named in detail
+    finally:
+        bus.kill()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alone_a_device(
+    tmp_path: Path, start_gateway: Callable[..., Gateway], v5: bool
+) -> None:
+    """The check passes here: the log is all there is to look at."""
+    bus = Mosquitto(tmp_path / "bus", settings="clientid_prefixes ~gateway").start()
+    try:
+        gateway = start_gateway(bus.port)
+        secret = gateway.add_device("lamp", "sensor")
+        with Device(gateway, v5=v5) as lamp:
+            assert lamp.connect(client_id="c", username="lamp", password=secret)[3] == (0x88 if v5 else 3)
+        # The line is written after the answer has gone.
+        asyncio.run(until(lambda: "or its clientid_prefixes" in gateway.log.read_text()))
     finally:
         bus.kill()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.device import Device, spy
+from harness.device import Device, join, spy
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
@@ -53,7 +53,7 @@ def dropped(gateway: Gateway, device: str) -> dict[str, object]:
 @pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 def test_a_device_with_a_will_elsewhere_comes_in(migrated: tuple[Mosquitto, Gateway], v5: bool) -> None:
     bus, gateway = migrated
-    with spy(bus.port) as ear:
+    with spy(bus.port, "devices/#", "lamps/#") as ear:  # the gateway asks the bus for itself now and then
         with Device(gateway, v5=v5) as lamp:
             connack = lamp.connect(
                 username="lamp-1", password=gateway.secrets["lamp-1"], will=("lamps/gone", b"lamp-1", 1, True)
@@ -108,3 +108,35 @@ topic site/# both 1
     finally:
         site.kill()
     assert dropped(gateway, "br-2")["topic"] == STATE
+
+
+CHANGES = {
+    "no rule allows it": '[[allow]]\nactions = ["publish"]\ntopics = ["devices/{device}/telemetry"]\n',
+    "a rule denies it": '[[allow]]\nactions = ["publish"]\ntopics = ["devices/#"]\n'
+    '[[deny]]\nactions = ["publish"]\ntopics = ["devices/+/state"]\n',
+    "not with the retain flag": '[[allow]]\nactions = ["publish"]\ntopics = ["devices/#"]\nretain = false\n',
+}
+
+
+@pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("mode", ["refuse", "drop"])
+def test_who_comes_back_after_a_change_took_its_will_back_goes_on_without_it(
+    mosquitto: Mosquitto,
+    start_gateway: Callable[..., Gateway],
+    mode: str,
+    change: str,
+    v5: bool,
+) -> None:
+    gateway = start_gateway(mosquitto.port, GATEWAY_ON_DENIED_WILL=mode)
+    gateway.add_device("lamp-1", "sensor")
+    will = ("devices/lamp-1/state", b"gone", 1, True)
+    with spy(mosquitto.port, "devices/#") as ear:
+        with join(gateway, "lamp-1", v5=v5, will=will) as lamp:
+            gateway.write_policy("roles/sensor.toml", CHANGES[change])
+            lamp.ended()
+        for _ in range(2):
+            # It leaves without a DISCONNECT each time.
+            join(gateway, "lamp-1", v5=v5, will=will).close()
+        assert dropped(gateway, "lamp-1")["topic"] == will[0]
+        assert ear.messages(0.5) == []

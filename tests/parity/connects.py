@@ -47,6 +47,33 @@ def _cut(count: int) -> Callable[[Side], bytes]:
     return build
 
 
+# MQTT 3.1 says less of what may not be, and Mosquitto looks at less of it there.
+_OF_3_1: dict[str, dict[str, object]] = {
+    "reserved flag": {"flags": 0x01},
+    "flags in the first byte": {"first": 0x1F},
+    "will QoS without will": {"flags": 0x08},
+    "will retain without will": {"flags": 0x20},
+    "will QoS 3": {"will": ("t", b"x", 3, False)},
+    "empty id": {"client_id": ""},
+    "password without a user name": {"username": None, "password": b"x"},
+    "bytes behind": {"tail": b"x"},
+}
+
+
+def _old(**description: object) -> Callable[[Side], bytes]:
+    return lambda side: side.connect_packet(**{"name": b"MQIsdp", "level": 3, **description})
+
+
+def _old_credentials(tail: bytes) -> Callable[[Side], bytes]:
+    """A CONNECT of MQTT 3.1 that promises user name and password, with these bytes in their place."""
+
+    def build(side: Side) -> bytes:
+        nobody = {"username": None, "password": None}
+        return side.connect_packet(name=b"MQIsdp", level=3, flags=0xC0, tail=tail, **nobody)
+
+    return build
+
+
 def _always(data: bytes) -> Callable[[Side], bytes]:
     return lambda _: data
 
@@ -65,6 +92,17 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     *[(f"level {level:#04x}", V311, _with(level=level)) for level in (0, 1, 2, 3, 6, 7, 0x83, 0x86, 0xFF)],
     ("level 3 of MQIsdp", V311, _with(name=b"MQIsdp", level=3)),
     ("level 4 as a bridge", V311, _with(level=0x84)),
+    # The level is looked at before the name, and of the name nothing behind a NUL.
+    *[
+        (f"level {level} of {said}", V311, _with(name=name, level=level))
+        for level in (2, 4, 6)
+        for said, name in {"MQTX": b"MQTX", "MQIsdP": b"MQIsdP", "MQTT and NULs": b"MQTT\0\0"}.items()
+    ],
+    *[(f"MQIsdp, {name}", V311, _old(**one)) for name, one in _OF_3_1.items()],
+    *[
+        (f"MQIsdp, credentials {tail.hex()}", V311, _old_credentials(tail))
+        for tail in (b"\0", b"\0\1\0", b"\0\2a", b"\0\1\xff\0", b"\0\1a\0", b"\0\1a\0\2b")
+    ],
     ("flags in the first byte", BOTH, _with(first=0x11)),
     ("reserved flag", BOTH, _with(flags=0x01)),
     ("will QoS without will", BOTH, _with(flags=0x08)),
@@ -118,6 +156,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
             "202 levels": b"/" * 201,
             "201 levels": b"/" * 200,
             "$SYS": b"$SYS/x",
+            "$share": b"$share/g/t",
         }.items()
     ],
     *[
@@ -159,6 +198,17 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
             "method and data": b"\x15\x00\x01X\x16\x00\x01Y",
             "method empty, and data": b"\x15\x00\x00\x16\x00\x01Y",
             "data without method": b"\x16\x00\x01Y",
+            "data empty": b"\x16\x00\x00",
+            # The first fault that is met is answered, wherever the list was to end.
+            "of PUBLISH, then unknown": b"\x01\x00\x7f\x00",
+            "of PUBLISH, then no text": b"\x01\x00\x26\x00\x01\xff\x00\x01b",
+            "no text, then unknown": b"\x26\x00\x01\xff\x00\x01b\x7f\x00",
+            "no text, then cut": b"\x26\x00\x01\xff\x00\x05b",
+            "twice, then no text": b"\x21\x00\x05\x21\x00\x05\x26\x00\x01\xff\x00\x01b",
+            "that runs into the client id": b"\x1f\x00\x01",
+            "user with a control character": b"\x26\x00\x01\x1f\x00\x01b",
+            "method with a non-character": b"\x15\x00\x03\xef\xbf\xbe",
+            "id in more bytes than it needs": b"\xa6\x00\x00\x01a\x00\x01b",
             "cut": b"\x21\x00",
             "id of two bytes": b"\xa1\x00\x05",
             "all": b"\x11\x00\x00\x00\x05\x21\x00\x05\x22\x00\x05",
@@ -184,6 +234,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
         }.items()
     ],
     ("properties of five bytes", V5, _always(raw.packet(0x10, b"\0\4MQTT\5\2\0\x3c\xff\xff\xff\xff\1"))),
+    ("properties of two bytes", V5, _always(raw.packet(0x10, b"\0\4MQTT\5\2\0\x3c\x80\0\0\1a"))),
     ("properties overrun", V5, _always(raw.packet(0x10, b"\0\4MQTT\5\2\0\x3c\x30\0\1a"))),
     *[
         (f"first packet {name}", V311, _always(data))

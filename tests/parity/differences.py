@@ -14,7 +14,7 @@ _DENIED = (b"\x40\x3a\0\1\x87\x36\x1f\0\x33No rule allows the device to publish 
 _CONNECT_BAD_ID = ("20 03 00 85 00", "(closed)")
 
 OWN: dict[str, tuple[str, ...]] = {
-    # A group name may not be empty nor hold a wildcard [MQTT-4.8.2-1, MQTT-4.8.2-2]; Mosquitto 2.0 grants it.
+    # A group name may not be empty [MQTT-4.8.2-1]; Mosquitto takes one that is.
     "subscribe filter share, empty group [3.1.1]": _CLOSED,
     "subscribe filter share, empty group [5]": _PROTOCOL_ERROR,
     "unsubscribe filter share, empty group [3.1.1]": _CLOSED,
@@ -25,6 +25,10 @@ OWN: dict[str, tuple[str, ...]] = {
     "connect user name of nobody [5]": _NOT_AUTHORIZED_5,
     "connect user name without a password [3.1.1]": _NOT_AUTHORIZED,
     "connect user name without a password [5]": _NOT_AUTHORIZED_5,
+    "connect MQIsdp, credentials 000100 [3.1.1]": _NOT_AUTHORIZED,
+    # No rule reaches below $share, which is no topic of anybody's.
+    "connect will topic $share [3.1.1]": _NOT_AUTHORIZED,
+    "connect will topic $share [5]": _NOT_AUTHORIZED_5,
     # A refusal says why (DESIGN: Denied PUBLISH). No rule reaches below $share; Mosquitto refuses it bare.
     "publish topic share [5]": (_DENIED, "d0 00"),
     # Sealed a message is longer: what is announced leaves room for it (DESIGN: Parity, in detail).
@@ -63,6 +67,8 @@ LATER: dict[str, tuple[str, ...]] = {
             "unsubscribe filter share, lone + [3.1.1]",
             "unsubscribe filter share, lone # [3.1.1]",
             # Whose length is all that is wrong, or the first thing: without a word in MQTT 5 too.
+            "puback longer [3.1.1]",
+            "pubrel longer [3.1.1]",
             "pingreq with a body [3.1.1]",
             "pingreq with a body [5]",
             "pingreq with flags and a body [3.1.1]",
@@ -137,6 +143,14 @@ NEWEST: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (f"connect level {level:#04x} [3.1.1]" for level in (0, 1, 2, 6, 7, 0x86, 0xFF)), _NO_SUCH_LEVEL
     ),
+    **dict.fromkeys(
+        (
+            f"connect level {level} of {name} [3.1.1]"
+            for level in (2, 6)
+            for name in ("MQTX", "MQIsdP", "MQTT and NULs")
+        ),
+        _NO_SUCH_LEVEL,
+    ),
     # Mosquitto 2.1 looks at the flags before it looks at who may send such a packet.
     "pingresp flags [5]": _MALFORMED,
     # A group name may hold no wildcard [MQTT-4.8.2-2].
@@ -158,6 +172,9 @@ NEWEST: dict[str, tuple[str, ...]] = {
             "connect property user cut [5]",
             "connect property cut [5]",
             "connect property id of two bytes [5]",
+            "connect property id in more bytes than it needs [5]",
+            "connect property of PUBLISH, then unknown [5]",
+            "connect properties of two bytes [5]",
             "connect will property unknown [5]",
             "connect will property cut [5]",
             "connect properties of five bytes [5]",

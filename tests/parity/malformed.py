@@ -106,6 +106,10 @@ _PUBLISH_PROPS = {
     "user property not UTF-8": b"\x26\x00\x01\xff\x00\x01a",
     "user property with NUL": b"\x26\x00\x01\0\x00\x01a",
     "cut user property": b"\x26\x00\x01a",
+    # The first fault that is met is answered: none for bad text.
+    "user property not UTF-8, then unknown": b"\x26\x00\x01\xff\x00\x01a\x7f\x00",
+    "of CONNECT, then user property not UTF-8": b"\x21\x00\x05\x26\x00\x01\xff\x00\x01a",
+    "alias twice, then user property not UTF-8": b"\x23\x00\x01" * 2 + b"\x26\x00\x01\xff\x00\x01a",
     "subscription identifier": b"\x0b\x01",
     "subscription identifier 0": b"\x0b\x00",
     "subscription identifier of five bytes": b"\x0b\x80\x80\x80\x80\x01",
@@ -197,6 +201,16 @@ _PACKETS: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     ),
     ("subscribe wrong property", V5, lambda s: _subscribe(s, raw.text(s.topic) + b"\0", props=b"\x01\x00")),
     ("subscribe unknown property", V5, lambda s: _subscribe(s, raw.text(s.topic) + b"\0", props=b"\x7f\x00")),
+    (
+        "subscribe property not UTF-8, then unknown",
+        V5,
+        lambda s: _subscribe(s, raw.text(s.topic) + b"\0", props=b"\x26\0\1\xff\0\1b\x7f\0"),
+    ),
+    (
+        "unsubscribe property not UTF-8, then unknown",
+        V5,
+        lambda s: _subscribe(s, raw.text(s.topic), first=0xA2, props=b"\x26\0\1\xff\0\1b\x7f\0"),
+    ),
     (
         "subscribe user property",
         V5,

@@ -7,15 +7,13 @@ be equal. Where they are not, `parity.differences` says exactly how and why.
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from harness.gateway import Gateway
-from harness.mosquitto import BINARY, Mosquitto
+from harness.mosquitto import Mosquitto, version
 from parity import connects, delivery, differences, malformed, sessions, subscribing, timed
 from parity.exchange import NOTHING, ConnectionRegistry, Scenario, Side
 
@@ -89,13 +87,10 @@ def _run(registry: ConnectionRegistry, topic: str, v5: bool, scenario: Scenario)
 @pytest.fixture(scope="module")
 def expected() -> dict[str, tuple[str, ...]]:
     """How the gateway differs from the Mosquitto at hand, which may be older than its models."""
-    said = subprocess.run([BINARY, "-h"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
-    assert found is not None, said
-    version = tuple(int(part) for part in found.groups())
-    later = differences.LATER if version < (2, 0, 20) else {}
-    newest = differences.NEWEST if version < (2, 1) else {}
-    without = {} if version < (2, 1) else differences.WITHOUT
+    at_hand = version()
+    later = differences.LATER if at_hand < (2, 0, 20) else {}
+    newest = differences.NEWEST if at_hand < (2, 1) else {}
+    without = {} if at_hand < (2, 1) else differences.WITHOUT
     return later | newest | without | differences.OWN
 
 
@@ -117,7 +112,7 @@ def test_the_same_as_on_mosquitto(
 def test_a_setting_of_the_bus_that_means_something_else_to_devices(
     named: str, tmp_path: Path, start_gateway: Callable[..., Gateway]
 ) -> None:
-    setting, _, version = named.rpartition(" ")
+    setting, _, of = named.rpartition(" ")
     bus = Mosquitto(tmp_path / "bus", settings=setting).start()
     try:
         gateway = start_gateway(bus.port)
@@ -127,7 +122,7 @@ def test_a_setting_of_the_bus_that_means_something_else_to_devices(
             ConnectionRegistry(gateway.port, gateway.tls(), b"parity", secret.encode()),
         )
         client_id, other = differences.SETTINGS[named]
-        direct, through = (_run(registry, client_id, version == "[5]", _by_its_id) for registry in doors)
+        direct, through = (_run(registry, client_id, of == "[5]", _by_its_id) for registry in doors)
         assert tuple(text for _, text in through)[-len(other) :] == other
         assert through != direct, "there is no difference any more"
     finally:

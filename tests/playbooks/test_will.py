@@ -220,3 +220,42 @@ def test_a_will_that_a_change_forbids_ends_the_session_cleanly_in_either_mode(mo
     commands = connection.receive(PolicyChanged(LAMP))
     assert commands[0] == SendToBus(raw.DISCONNECT)
     assert isinstance(commands[-1], Close)
+
+
+@both
+@pytest.mark.parametrize("client_id", ["c", "another", ""])
+@pytest.mark.parametrize("mode", OnDeniedWill)
+def test_who_comes_back_with_a_will_that_a_change_took_back_goes_on_without_it(v5, client_id, mode):
+    """In either mode, and as often as it comes: refused, it would be locked out for what others changed."""
+    world = context(on_denied_will=mode)
+    connection = established(world, v5=v5, will=("ok/gone", b"bye", 0, False)).connection
+    world.policy = policy([replace(ROLES[0], rules=())])
+    connection.receive(PolicyChanged(LAMP))
+    for _ in range(2):
+        book = asked(raw.connect(client_id, v5=v5, will=("ok/gone", b"bye", 1, True)), world)
+        report, opening = book.connection.receive(Authenticated(LAMP))
+        assert (report, isinstance(opening, OpenBus)) == (refused("will", "ok/gone"), True)
+        assert "goes on without its will" in report.reason
+        assert b"ok/gone" not in opening.connect
+
+
+def test_what_comes_in_without_its_will_is_this_will_of_this_device_alone():
+    world = context()
+    connection = established(world, will=("ok/gone", b"bye", 0, False)).connection
+    world.policy = policy([replace(ROLES[0], rules=())])
+    connection.receive(PolicyChanged(LAMP))
+    other = replace(LAMP, device_id="lamp-2")
+    for device, topic in ((LAMP, "ok/else"), (other, "ok/gone")):
+        book = asked(raw.connect("c", will=(topic, b"bye", 0, False)), world) >> Authenticated(device)
+        assert book << refused("will", topic) << SendToDevice(connack(5)) << Close(ANY)
+
+
+def test_a_will_that_a_change_forbids_while_the_bus_is_asked_is_not_asked_for_twice():
+    """The CONNECT was on its way to the bus: it is refused once, and the next one goes on."""
+    world = context()
+    book = asked(raw.connect("c", will=("ok/gone", b"bye", 0, False)), world) >> Authenticated(LAMP) << ANY
+    world.policy = policy([replace(ROLES[0], rules=())])
+    book = book >> PolicyChanged(LAMP) << SendToBus(raw.DISCONNECT) << refused("will", "ok/gone")
+    assert book << SendToDevice(connack(5)) << Close(ANY)
+    again = asked(raw.connect("c", will=("ok/gone", b"bye", 0, False)), world) >> Authenticated(LAMP)
+    assert again << refused("will", "ok/gone") << OpenBus(raw.connect("lamp-1/c", **WITHOUT))

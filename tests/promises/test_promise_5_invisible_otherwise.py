@@ -6,7 +6,7 @@ many more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from harness import raw
@@ -19,10 +19,26 @@ both_versions = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 Dial = Callable[..., Device]
 
 
+# A device that may publish what is sealed hears of a lower Maximum Packet Size: compared in `tests/parity`.
+_OUT_OF_REACH = """[[sensitive]]
+topics = ["$sealed/#"]
+"""
+
+
 @pytest.fixture(scope="module")
-def house(world: tuple[Mosquitto, Gateway]) -> tuple[Mosquitto, Gateway]:
-    enrol(world[1], lamp="full")
-    return world
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mosquitto, Gateway]]:
+    """A Mosquitto alone, and a gateway before another: what one side leaves is nothing to the other."""
+    folder = tmp_path_factory.mktemp("promise_5")
+    alone, bus = (Mosquitto(folder / name).start() for name in ("alone", "bus"))
+    gateway = Gateway(folder / "gateway", bus.port)
+    gateway.write_policy("encryption.toml", _OUT_OF_REACH)
+    try:
+        enrol(gateway.start(), lamp="full")
+        yield alone, gateway
+    finally:
+        gateway.kill()
+        bus.kill()
+        alone.kill()
 
 
 def both_sides(

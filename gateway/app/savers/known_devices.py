@@ -13,7 +13,7 @@ from gateway.app.savers.saver import Saver
 from gateway.auth.known_devices import KnownDevices, Snapshot
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
-from gateway.system.atomic_files import locked, make_folder, replace_file, write_new
+from gateway.system.atomic_files import locked, not_written, replace_file, why, write_new
 
 FILE = "known-devices"
 _LOCK_SECONDS = 2.0
@@ -43,7 +43,8 @@ class KnownDevicesFile(Saver):
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
-            reason = f"{self._path}: {error}; all devices are new until their next login"
+            said = why(self._path, error) if isinstance(error, OSError) else error
+            reason = f"{self._path} can't be read ({said}); all devices are new until their next login"
             _log.warning("known devices not read", reason=reason)
 
     async def write(self) -> bool:
@@ -53,15 +54,17 @@ class KnownDevicesFile(Saver):
             return False
         try:
             await asyncio.to_thread(self._write, snapshot)
-        except BaseException:
+        except BaseException as error:
             # When it is stopped meanwhile, too: the end of the gateway saves once more.
             self._known.put_back()
+            if isinstance(error, OSError):
+                raise OSError(not_written(self._path, error)) from error
             raise
         return True
 
     def _write(self, snapshot: Snapshot) -> None:
         data = snapshot.to_bytes()
-        make_folder(self._path.parent)
+        # The folder is not made: one that was moved away is to be put back, and would find its place taken.
         with locked(self._path.parent, seconds=_LOCK_SECONDS):
             if self._path.exists():
                 replace_file(self._path, data, mode=0o600)

@@ -18,6 +18,7 @@ from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.located_json import Located, parse
 from gateway.policy.imports.source import (
     ANONYMOUS,
+    DEFAULT_ACCESS,
     Account,
     Finding,
     Part,
@@ -142,12 +143,12 @@ class DynSec:
             return {_SEND: (), _RECEIVE: (), "subscribe": ()}
         self._tell_unknown(block, _SEND, _RECEIVE, "subscribe", "unsubscribe")
         if not block.flag("unsubscribe", default=False):
-            self._tell(Finding("differs", f"{block.place} (default access)", _UNSUBSCRIBING))
+            self._tell(Finding("differs", f"{block.place} {DEFAULT_ACCESS}", _UNSUBSCRIBING))
         found: dict[str, Steps] = {}
         for key in (_SEND, _RECEIVE, "subscribe"):
             allowed = block.flag(key, default=False)
             topics = _EVERYTHING[:1] if key == _SEND else _EVERYTHING
-            place = f"{block.place} (default access)"
+            place = f"{block.place} {DEFAULT_ACCESS}"
             found[key] = tuple(
                 Step(allow=True, there=topic, topic=topic, place=place) for topic in topics if allowed
             )

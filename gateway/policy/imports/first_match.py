@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gateway.mqtt.topics import covers
 from gateway.policy.imports.filter_algebra import meet, without
-from gateway.policy.imports.source import Step
+from gateway.policy.imports.source import DEFAULT_ACCESS, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ def both(one: Settled, other: Settled) -> Settled:
             if topic is None:
                 continue
             if topic == meet(theirs, mine):  # else each has its own level there
-                pairs[topic] = place
+                narrow = _is_carried_by(theirs, their_place, mine, place)
+                pairs[topic] = their_place if narrow else place
             else:
                 found.losses.append(Loss(topic, place, their_place))
     # `#` and `a/#` meet twice when both lists have both.
@@ -81,6 +82,16 @@ def both(one: Settled, other: Settled) -> Settled:
         if not any(wider != topic and covers(wider, topic) for wider in pairs)
     }
     return found
+
+
+def _is_carried_by(one: str, place: str, other: str, other_place: str) -> bool:
+    """Whether the first of two lines is the one to look at for what both allow: what `other` allows is wider.
+
+    Of two that allow the same it is the one that somebody wrote, and not the default.
+    """
+    if one == other:
+        return other_place.endswith(DEFAULT_ACCESS) and not place.endswith(DEFAULT_ACCESS)
+    return covers(other, one)
 
 
 def _cut(

@@ -21,6 +21,9 @@ ANONYMOUS = (
     "device has yet"
 )
 
+DEFAULT_ACCESS = "(default access)"
+"""Ends a place where no line of rights stands."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -72,8 +75,9 @@ class Subject:
         return all(step is not None and step.allow for step in self._asked(action, topic))
 
     def decided_by(self, action: Action, topic: str) -> str:
-        """The place of the line that decides there, of one that denies before one that allows."""
-        found = sorted((step for step in self._asked(action, topic) if step), key=lambda step: step.allow)
+        """The place of the line that decides there: one that denies, else one that somebody wrote."""
+        found = [step for step in self._asked(action, topic) if step]
+        found.sort(key=lambda step: (step.allow, step.place.endswith(DEFAULT_ACCESS)))
         return found[0].place if found else self.place
 
     def _asked(self, action: Action, topic: str) -> list[Step | None]:

@@ -5,6 +5,8 @@ What attackers try is in tests/security/test_attack_tokens.py.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ import jwt
 import pytest
 
 from gateway.auth import tokens as module
+from gateway.auth.token_header import base64url
 from gateway.auth.tokens import (
     TOKEN_BYTES,
     Issued,
@@ -266,7 +269,7 @@ def test_the_public_keys_for_others():
     text = json.dumps(published)
     for private in SEEDS:
         assert private.hex() not in text
-        assert module._base64url(private).decode() not in text
+        assert base64url(private).decode() not in text
     # Others need no more than that, and a library that was written without us.
     request_handler = RequestHandler(keys)
     public = jwt.PyJWKSet.from_dict(published)["s2"]
@@ -369,8 +372,18 @@ def test_no_token_lies_about_in_memory_or_shows():
         b"eyJ..",
         b"eyJ-_09azAZ.A.B",
         b"eyJ" + b"A" * 65_000 + b".A.B",
+        *(
+            base64.urlsafe_b64encode(header).rstrip(b"=") + b".A.B"
+            for header in (
+                b'{ "alg":"HS256"}',
+                b'{\n  "alg": "HS256"\n}',
+                b'{\r\n\t"alg":1}',
+                b' {"alg":1}',
+                b'\n{"a":1}',
+            )
+        ),
     ],
-    ids=range(5),
+    ids=range(10),
 )
 def test_what_looks_like_a_token(password):
     assert looks_like_token(password)
@@ -391,6 +404,10 @@ def test_what_looks_like_a_token(password):
         b"eyJ.A.B=",
         b"eyJ.A.\xff",
         "eyJ.ä.B".encode(),
+        b"ewok.at.home",
+        b"e.A.B",
+        b"e30.A.B",
+        base64.urlsafe_b64encode(b"[{}]") + b".A.B",
         b"70aa15b39f5f2826a6fd7731d9455e2fa0069678529c040571667b8cd33c7fae",
     ],
 )
@@ -421,16 +438,125 @@ def theirs(headers=None, **claims):
     return jwt.encode(CLAIMS | claims, b"s" * 32, algorithm="HS256", headers=headers).encode()
 
 
-@pytest.mark.parametrize("headers", [None, {"kid": "hs256"}, {"typ": None}])
-def test_a_token_of_another_issuer_with_the_secret(headers):
-    device, grant = RequestHandler(SECRET).tokens.verify(theirs(headers))
-    assert (device, grant.root, grant.epoch) == (LAMP, "theirs", None)
+def with_header(header: bytes, secret: bytes = b"s" * 32, digest: str = "sha256") -> bytes:
+    """Their token with this text as its header, as no library of ours would write it."""
+    body = b".".join(
+        base64.urlsafe_b64encode(text).rstrip(b"=") for text in (header, json.dumps(CLAIMS).encode())
+    )
+    made = base64.urlsafe_b64encode(hmac.digest(secret, body, digest)).rstrip(b"=")
+    return body + b"." + made
 
 
-@pytest.mark.parametrize("headers", [{"kid": "other"}, {"crit": ["exp"]}, {"typ": "at+jwt"}, {"jku": "x"}])
-def test_headers_that_nobody_needs(headers):
-    with pytest.raises(TokenRefused):
-        RequestHandler(SECRET).tokens.verify(theirs(headers))
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"alg":"HS256"}',
+        b'{"typ":"JWT","alg":"HS256"}',
+        b'{"alg": "HS256", "typ": "JWT"}',
+        b'{\n  "alg": "HS256",\n  "typ": "JWT"\n}\n',
+        b' { "typ":"jwt" , "alg":"HS256" }',
+        b'{"alg":"HS256","typ":"application/jwt"}',
+        b'{"alg":"HS256","kid":"2026-09"}',
+        b'{"kid":"s1","typ":"JWT","alg":"HS256"}',
+        b'{"alg":"HS256","typ":"JWT","cty":"json"}',
+        b'{"alg":"HS256","typ":"JWT","zip":"DEF","x-mine":{"a":[1]}}',
+        b'{"\\u0061lg":"HS256"}',
+        '{"alg":"HS256","kid":"schlüssel"}'.encode(),
+    ],
+    ids=range(12),
+)
+def test_another_issuers_header_in_the_words_of_its_library(header):
+    """RFC 7515, 4: what is not known is ignored, and a `kid` is a hint. JSON has many spellings."""
+    token = with_header(header)
+    assert looks_like_token(token)
+    device, grant = RequestHandler(SECRET).tokens.verify(token)
+    assert (device, grant.root, grant.epoch, grant.key_id) == (LAMP, "theirs", None, "hs256")
+
+
+@pytest.mark.parametrize(
+    ("header", "cause"),
+    [
+        (b'{"alg":"HS256","crit":["exp"],"exp":1}', '"crit"'),
+        (b'{"alg":"HS256","crit":[]}', '"crit"'),
+        (b'{"alg":"HS256","b64":true}', '"b64"'),
+        (b'{"alg":"HS256","b64":false,"crit":["b64"]}', '"crit"'),
+        (b'{"alg":"HS256","jku":"https://planted.example"}', '"jku"'),
+        (b'{"alg":"HS256","jwk":{"kty":"oct","k":"planted0"}}', '"jwk"'),
+        (b'{"alg":"HS256","x5c":["planted0"]}', '"x5c"'),
+        (b'{"alg":"HS256","typ":"at+jwt"}', '"typ"'),
+        (b'{"alg":"HS256","typ":null}', '"typ"'),
+        (b'{"alg":"HS256","typ":["JWT"]}', '"typ"'),
+        (b'{"alg":"HS256","kid":1}', '"kid"'),
+        (b'{"alg":"HS256","kid":null}', '"kid"'),
+        (b'{"typ":"JWT"}', '"alg" is missing'),
+        (b'{"alg":"none"}', '"alg" in its header is "none", not "HS256"'),
+        (b'{"alg":"RS256"}', '"alg" in its header is "RS256", not "HS256"'),
+        (b'{"alg":"hs256"}', '"alg" in its header is not "HS256"'),
+        (b'{"alg":"planted0"}', '"alg" in its header is not "HS256"'),
+        (b'{"alg":["HS256"]}', '"alg" in its header is not "HS256"'),
+        (b'{"alg":"HS256","alg":"HS256"}', "a member twice"),
+        (b'{"alg":"none","alg":"HS256"}', "a member twice"),
+        (b'{"alg":"HS256","\\u0061lg":"none"}', "a member twice"),
+        (b'{"alg":"HS256","kid":"a","kid":"b"}', "a member twice"),
+        (b'{"alg":"HS256","x":NaN}', "no JSON object"),
+        (b'{"alg":"HS256",}', "no JSON object"),
+        (b'{"alg":"HS256"}x', "no JSON object"),
+        (b'\xef\xbb\xbf{"alg":"HS256"}', "no JSON object"),
+        ('{"alg":"HS256"}'.encode("utf-16-le"), "no JSON object"),
+        (b'{"alg":"HS256","kid":"\xff"}', "no JSON object"),
+        (b'["HS256"]', "no JSON object"),
+        (b"", "no JSON object"),
+        (b'{"alg":"HS256","x":"' + b"y" * 1_600 + b'"}', "longer than 2,048 bytes"),
+    ],
+    ids=range(31),
+)
+@pytest.mark.parametrize("secret", [b"s" * 32, b"another"], ids=["signed", "not signed"])
+def test_a_header_that_is_refused_is_the_cause_that_is_told(header, cause, secret):
+    """Whoever looks for a wrong secret, with the right one in his hand, looks in the wrong place."""
+    with pytest.raises(TokenRefused) as refused:
+        RequestHandler(SECRET).tokens.verify(with_header(header, secret))
+    assert cause in refused.value.why
+    assert "planted" not in refused.value.why
+    assert (refused.value.fault, refused.value.device_id) == (TokenFault.INVALID, None)
+
+
+@pytest.mark.parametrize("digest", ["sha384", "sha512"])
+def test_an_algorithm_that_the_secret_also_knows_is_named(digest):
+    token = with_header(f'{{"alg":"HS{digest[3:]}"}}'.encode(), digest=digest)
+    with pytest.raises(TokenRefused, match=f'"HS{digest[3:]}", not "HS256"'):
+        RequestHandler(SECRET).tokens.verify(token)
+
+
+def test_a_header_is_read_as_the_one_text_that_it_has():
+    """Base64 that decodes to the same bytes is another text, and was not signed as such."""
+    header, payload, signature = with_header(b'{"alg":"HS256" }').split(b".")
+    assert RequestHandler(SECRET).tokens.verify(b".".join((header, payload, signature)))[0] == LAMP
+    for text in (header + b"=", header + b"==", header[:4] + b"\n" + header[4:]):
+        body = text + b"." + payload
+        made = base64.urlsafe_b64encode(hmac.digest(b"s" * 32, body, "sha256")).rstrip(b"=")
+        with pytest.raises(TokenRefused, match="its header is no JSON object"):
+            RequestHandler(SECRET).tokens.verify(body + b"." + made)
+
+
+@pytest.mark.parametrize(
+    ("header", "cause"),
+    [
+        ({"alg": "HS256"}, '"alg" in its header is "HS256", not "EdDSA"'),
+        ({"alg": "EdDSA", "kid": "s1", "crit": ["b64"]}, '"crit"'),
+        ({"alg": "EdDSA", "kid": "s1", "typ": "JWT", "cty": "x"}, "not written as the gateway writes it"),
+        ({"alg": "EdDSA", "kid": "s9", "typ": "JWT"}, "not signed with a key of ours"),
+    ],
+    ids=range(4),
+)
+def test_the_cause_is_told_also_where_a_key_pair_signs(header, cause):
+    private = jwt.get_algorithm_by_name("EdDSA").prepare_key(KEYS._active.private)
+    body = b".".join(
+        base64.urlsafe_b64encode(json.dumps(each).encode()).rstrip(b"=") for each in (header, CLAIMS)
+    )
+    token = body + b"." + base64.urlsafe_b64encode(private.sign(body)).rstrip(b"=")
+    with pytest.raises(TokenRefused) as refused:
+        RequestHandler(KEYS).tokens.verify(token)
+    assert cause in refused.value.why
 
 
 def test_a_key_pair_has_no_other_issuer():

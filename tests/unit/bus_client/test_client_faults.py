@@ -148,9 +148,9 @@ async def test_a_bus_that_refuses_a_subscription_or_a_message():
 
     async with server(answer) as (_, bus):
         connection = await connect(bus, ACCOUNT, nobody, max_size=1_000)
-        with pytest.raises(BusError, match="subscribe to b/c: check"):
+        with pytest.raises(BusError, match=r"subscribe to b/c \(code 135\): check"):
             await connection.subscribe([Subscription(b"a", 1), Subscription(b"b/c", 1)])
-        with pytest.raises(BusError, match="code 135"):
+        with pytest.raises(BusError, match=r"publishes to a \(code 135\): check"):
             await connection.publish("a", b"", retain=False)
         connection.close()
 
@@ -333,3 +333,54 @@ async def test_a_bus_that_takes_no_subscribe_of_ours_is_told_of_and_asked_again(
         assert not running.done()
         running.cancel()
     assert client.check() == (False, TOO_SHORT)
+
+
+@pytest.mark.parametrize(
+    ("v5", "code", "said"),
+    [
+        (True, 0x87, "the client id /test/1 with code 135, not authorized: check MQTT_USERNAME"),
+        (False, 5, "the client id /test/1 with code 5, not authorized: check MQTT_USERNAME"),
+        (True, 0x87, "clientid_prefixes"),
+        (True, 0x85, "no client id like /test/1 (code 133)"),
+        (False, 2, "no client id like /test/1 (code 2)"),
+        (True, 0x86, "with code 134: check MQTT_USERNAME and MQTT_PASSWORD"),
+        (False, 4, "with code 4: check MQTT_USERNAME and MQTT_PASSWORD"),
+        (True, 0x97, "with code 151, quota exceeded: its own log says more"),
+        (False, 3, "with code 3, server unavailable: its own log says more"),
+        (True, 0x8A, "with code 138: its own log says more"),
+    ],
+)
+async def test_what_a_code_of_the_bus_means_in_a_connack(v5, code, said):
+    answer = raw.packet(0x20, bytes((0, code, 0) if v5 else (0, code)))
+    async with server(lambda _: answer) as (_, bus):
+        with pytest.raises(BusError) as refused:
+            await connect(bus, ACCOUNT, nobody, max_size=1_000, v5=v5)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0x87, "(code 135): check its access list"),
+        (0x80, "(code 128): check its access list"),
+        (0x97, "(code 151, quota exceeded)"),
+        (0x9E, "(code 158)"),
+    ],
+)
+async def test_what_a_code_of_the_bus_means_for_a_topic(code, said):
+    def answers(packet):
+        if packet[0] == 0x10:
+            return raw.packet(0x20, b"\0\0\0")
+        if packet[0] == 0x82:
+            return raw.packet(0x90, packet[2:4] + bytes((0, code)))
+        return raw.packet(0x40, packet[7:9] + bytes((code,)))
+
+    async with server(answers) as (_, bus):
+        connection = await connect(bus, ACCOUNT, nobody, max_size=1_000)
+        with pytest.raises(BusError) as refused:
+            await connection.subscribe([Subscription(b"a/b", 0)])
+        assert str(refused.value) == f"it lets the gateway not subscribe to a/b {said}"
+        with pytest.raises(BusError) as refused:
+            await connection.publish("a/b", b"", retain=False)
+        assert str(refused.value) == f"it refuses what the gateway publishes to a/b {said}"
+        connection.close()

@@ -163,7 +163,7 @@ async def test_a_shared_secret_is_not_shown(world):
     [
         {"device_id": "svc", "secret": SECRET},
         {"device_id": "svc", "credentials": {"secret": SECRET}},
-        {"credentials": {"secret": SECRET}, "ttl": None, "permissions": None, "device_id": "svc"},
+        {"credentials": {"secret": SECRET}, "ttl": "1h", "device_id": "svc"},
     ],
 )
 async def test_a_token_for_a_secret(world, body):
@@ -278,6 +278,15 @@ async def test_a_login_that_takes_for_ever_is_given_up(world, monkeypatch):
     answer = await world.log_in("svc")
     assert (answer.status, answer.json["error"]) == (503, "unavailable")
     assert world.events[0].reason == "no answer in time"
+
+
+@pytest.mark.parametrize("name", ["ttl", "permissions"])
+async def test_null_is_no_wish_for_everything(world, name):
+    """A token of a day with all rights, for whoever's program had nothing to put there."""
+    answer = await world.post({"device_id": "svc", "secret": SECRET, name: None})
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+    assert answer.json["message"] == f'"{name}" is null: give it a value, or leave it out.'
+    assert (world.pool.hashes, world.events) == (0, [])
 
 
 MALFORMED = {

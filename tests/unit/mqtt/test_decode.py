@@ -209,6 +209,57 @@ def test_a_connect_that_is_cut_off(size):
         decode_connect(CONNECT, 2, 2 + size)
 
 
+@pytest.mark.parametrize("name", ["MQTX", "mqtt", "MQIsdP", "MQIsdp"])
+@pytest.mark.parametrize("level", [0, 1, 2, 6, 7, 0x82, 0x86, 0xFF])
+def test_a_level_that_nobody_speaks_is_answered_whatever_the_name_is(name, level):
+    with pytest.raises(ConnectFault) as caught:
+        connect(raw.packet(0x10, raw.text(name) + bytes([level])))
+    assert (caught.value.reason, caught.value.version) == (0x84, V5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "tail", "username", "password"),
+    [
+        (0x2A, b"", None, None),
+        (0xC2, b"", None, None),
+        (0xC2, b"\0\1", None, None),
+        (0xC2, raw.text(b"\xff") + raw.text("p"), None, b"p"),
+        (0xC2, raw.text("a\0") + raw.text("p"), None, b"p"),
+        (0xC2, raw.text("a\x01"), None, None),
+        (0xC2, raw.text("u") + b"\0\5", b"u", None),
+    ],
+)
+def test_what_mqtt_3_1_promises_and_does_not_send_is_none(flags, tail, username, password):
+    packet = raw.packet(0x10, raw.text("MQIsdp") + bytes([3, flags, 0, 9]) + raw.text("c") + tail)
+    read = connect(packet)
+    assert (read.will, read.username, read.password) == (None, username, password)
+
+
+# Bad text ends a CONNECT without a word, anything else with 0x81 or 0x82: what comes first, counts.
+@pytest.mark.parametrize(
+    ("props", "error"),
+    [
+        (b"\x26\0\1\xff\0\1b" + b"\x7f\0", Unanswerable),
+        (b"\x7f\0" + b"\x26\0\1\xff\0\1b", ConnectFault),
+        (b"\x01\0" + b"\x26\0\1\xff\0\1b", Unanswerable),
+        (b"\x21\0\0" + b"\x1f\0\1\0", Unanswerable),
+        (b"\x26\0\1\xff\0\x63b", Unanswerable),
+        (b"\x15\0\1\x01", Unanswerable),
+        (b"\x1f\0\x01", Unanswerable),  # which takes the first byte of the client id, a NUL
+    ],
+)
+@pytest.mark.parametrize("of", ["connect", "will"])
+def test_of_several_faults_in_properties_the_first_that_is_met_counts(props, error, of):
+    will = ("t", b"", 0, False)
+    packet = (
+        raw.connect("c", v5=True, props=props)
+        if of == "connect"
+        else raw.connect("c", v5=True, will=will, will_props=props)
+    )
+    with pytest.raises(error):
+        connect(packet)
+
+
 def test_a_password_without_a_user_name_is_for_v5():
     assert connect(raw.connect("c", v5=True, password="p")).password == b"p"
 

@@ -130,6 +130,9 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     ok, detail = saves.check()
     assert not ok
     assert "taken away" in detail
+    for line in lines:  # each names its place, and has words for what to do
+        assert str(tmp_path) in line["reason"]
+        assert "put it back" in line["reason"] or "put its folder back" in line["reason"]
     assert len([line for line in told if line["log_level"] == "error"]) == len(lines)
 
 
@@ -150,7 +153,8 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
         await refusals.save()
     assert saves.check()[0] is False
     assert "refusals: " in saves.check()[1]
-    assert "full" in saves.check()[1]
+    said = f"the database {tmp_path}/gateway.db failed (database or disk is full): make room on its disk"
+    assert said in saves.check()[1]
     assert [line["event"] for line in told] == ["not saved"]
     event.remove(engine.sync_engine, "connect", full)
     await engine.dispose()

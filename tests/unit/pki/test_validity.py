@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from harness.authority import Authority, pem
 
 from gateway.pki import authority
 from gateway.pki.authority import ensure_server_certificate
@@ -22,6 +26,90 @@ def server(tmp_path):
 
 def one(start, end, *, path="x.crt", of_many=False):
     return Certificate("server", path, start * DAY, end * DAY, of_many)
+
+
+ROOT, MIDDLE, LEAF = Authority("Root"), Authority("Middle, of ours"), Authority("gw.example")
+EXPIRED, NOT_YET, ENDING = (-90, -1), (1, 90), (-90, 2)
+
+
+@pytest.mark.parametrize(
+    ("lives", "named"),
+    [
+        ((EXPIRED, (-1, 90), (-1, 90)), 'server certificate "CN=gw.example" (number 1 of 3) has expired'),
+        (((-1, 90), EXPIRED, (-1, 90)), r'intermediate CA "CN=Middle\, of ours" (number 2 of 3) has expired'),
+        (
+            ((-1, 90), NOT_YET, (-1, 90)),
+            r'intermediate CA "CN=Middle\, of ours" (number 2 of 3) is not',
+        ),
+        (((-1, 90), (-1, 90), EXPIRED), 'root CA "CN=Root" (number 3 of 3) has expired'),
+    ],
+    ids=range(4),
+)
+@pytest.mark.parametrize("twin", [False, True], ids=["server", "RSA"])
+def test_of_several_in_a_file_the_one_is_named_that_is_not_good_a_chain(tmp_path, lives, named, twin):
+    server = tmp_path / "server.crt"
+    path = rsa_twin(server) if twin else server
+    pem(
+        path,
+        LEAF.certificate(MIDDLE, life=lives[0]),
+        MIDDLE.certificate(ROOT, life=lives[1]),
+        ROOT.certificate(life=lives[2]),
+    )
+    (fault,), warnings = judged(in_use(server, None, None), time.time())
+    assert fault.startswith(f"{path}: {named}")
+    assert warnings == []
+
+
+@pytest.mark.parametrize("name", ["client_ca", "bus_ca"])
+def test_of_several_in_a_file_the_one_is_named_that_is_not_good_a_bundle_of_cas(tmp_path, name):
+    path = pem(tmp_path / "cas.crt", ROOT.certificate(), MIDDLE.certificate(life=EXPIRED))
+    found = in_use(None, path if name == "client_ca" else None, path if name == "bus_ca" else None)
+    assert {each.name for each in found} == {name}
+    faults, (warning,) = judged(found, time.time())
+    assert faults == []
+    assert warning.startswith(rf'{path}: CA "CN=Middle\, of ours" (number 2 of 2) has expired')
+    assert warning.endswith("; others in this file are good")
+    pem(path, ROOT.certificate(life=NOT_YET), MIDDLE.certificate(life=EXPIRED))
+    assert len(judged(in_use(None, path, None), time.time())[0]) == 2
+
+
+def test_of_several_in_a_file_each_is_warned_of(tmp_path):
+    server = pem(
+        tmp_path / "server.crt",
+        LEAF.certificate(MIDDLE, life=ENDING),
+        MIDDLE.certificate(ROOT, life=ENDING),
+    )
+    faults, warnings = judged(in_use(server, None, None), time.time())
+    assert faults == []
+    assert [warning.partition(" expires in ")[0] for warning in warnings] == [
+        f'{server}: server certificate "CN=gw.example" (number 1 of 2)',
+        rf'{server}: intermediate CA "CN=Middle\, of ours" (number 2 of 2)',
+    ]
+
+
+def test_of_several_in_a_file_only_the_cas_that_issued_the_chain_count(tmp_path):
+    """Who changes his CA leaves the old one beside the new one for those that still need it."""
+    server = pem(tmp_path / "server.crt", LEAF.certificate(ROOT))
+    pem(tmp_path / "ca.crt", ROOT.certificate(), MIDDLE.certificate(life=EXPIRED))
+    found = in_use(server, None, None)
+    assert [each.name for each in found] == ["server", "ca"]
+    assert judged(found, time.time()) == ([], [])
+
+
+def test_a_subject_of_any_length_or_none_is_shown(tmp_path):
+    nobody = Authority("x" * 64)
+    nobody.name = x509.Name([])
+    many = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "y" * 60)] * 50
+    long = Authority("x")
+    long.name = x509.Name(many)
+    server = pem(
+        tmp_path / "server.crt",
+        nobody.certificate(long, life=EXPIRED),
+        long.certificate(ROOT, life=EXPIRED),
+    )
+    first, second = judged(in_use(server, None, None), time.time())[0]
+    assert '"without a name" (number 1' in first
+    assert len(second) < len(str(server)) + 300
 
 
 @pytest.mark.parametrize(
@@ -46,7 +134,7 @@ def test_the_words():
 def test_of_a_bundle_one_good_ca_will_do():
     old, new = one(0, 90, of_many=True), one(80, 900, of_many=True)
     assert judged([old, new], 100 * DAY)[0] == []
-    assert judged([old, new], 100 * DAY)[1][0].startswith("one of x.crt has expired")
+    assert judged([old, new], 100 * DAY)[1][0].endswith("; others in this file are good")
     assert len(judged([old, new], 1_000 * DAY)[0]) == 2
 
 
@@ -80,8 +168,6 @@ def test_dates_of_real_certificates(tmp_path, monkeypatch):
     monkeypatch.setattr(authority, "_SERVER_DAYS", 2)
     server = tmp_path / "server.crt"
     ensure_server_certificate(server, tmp_path / "server.key")
-    import time
-
     (fault,), warnings = judged(in_use(server, None, None), time.time())
     assert fault.startswith(f"{server} has expired")
     assert warnings == []

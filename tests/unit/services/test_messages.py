@@ -146,6 +146,33 @@ def test_of_a_name_twice_the_last_one_counts():
     assert Request(b'{"topic":"a","topic":"b"}').topic == "b"
 
 
+_READ = {
+    Service.AUTH: ("device_id", "credentials", "ttl", "permissions", "request_id", "reply_to"),
+    Service.VALIDATE: ("token", "request_id", "reply_to"),
+    Service.ENCRYPT: ("token", "topic", "data", "request_id", "reply_to"),
+    Service.DECRYPT: ("token", "request_id", "reply_to"),
+}
+
+
+@pytest.mark.parametrize(("service", "name"), [(one, name) for one, names in _READ.items() for name in names])
+def test_null_is_no_wish_for_everything(service, name):
+    for one in (request(**{name: None}), wrapped({name: None})):
+        with pytest.raises(Refusal, match=f'"{name}" is null: give it a value, or leave it out') as refused:
+            one.demand_read(service)
+        assert refused.value.code is Code.INVALID_REQUEST
+
+
+def test_null_as_a_message_is_a_message_and_as_a_payload_none():
+    one = request(message=None, topic="t")
+    one.demand_read(Service.ENCRYPT)
+    assert one.message == b"null"
+    for service in Service:
+        with pytest.raises(Refusal, match='"payload" is null'):
+            wrapped(None).demand_read(service)
+    # What stands round a payload is others' to use.
+    wrapped({"token": "x"}, token=None, topic=None, reply_to=None).demand_read(Service.VALIDATE)
+
+
 def test_nothing_at_all_and_null_are_an_empty_request():
     for payload in (
         b"",
@@ -287,8 +314,9 @@ def test_a_member_of_another_service_is_refused_there(service, name):
         with pytest.raises(Refusal, match=f'"{name}" is not known here') as refused:
             one.demand_read(service)
         assert '"reply_to"' in str(refused.value), "what is known is named"
-    for one in (request(**{name: None}), wrapped({}, **{name: "x"} if name in ("token", "topic") else {})):
-        one.demand_read(service)
+    with pytest.raises(Refusal, match=f'"{name}" is not known here'):
+        request(**{name: None}).demand_read(service)
+    wrapped({}, **{name: "x"} if name in ("token", "topic") else {}).demand_read(service)
 
 
 def test_the_common_message_may_have_more():

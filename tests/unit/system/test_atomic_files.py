@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -9,10 +10,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from harness.full_disk import no_more_bytes
 
-from gateway.keys.key_files import ensure_key_file, ensure_signing_file
+from gateway.keys.key_files import KeyFileError, ensure_key_file, ensure_signing_file
+from gateway.pki.authority import PkiError, ensure_server_certificate
 from gateway.system import atomic_files
-from gateway.system.atomic_files import draft_of, locked, make_folder, replace_file, write_new
+from gateway.system.atomic_files import draft_of, locked, make_folder, not_written, replace_file, write_new
 
 
 def test_a_folder_we_make_is_ours_alone_and_one_that_is_there_stays(tmp_path):
@@ -240,6 +243,9 @@ def test_what_can_not_be_opened_says_what_to_do(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(system, "open", refuse, raising=False)
+    with pytest.raises(PermissionError, match="nothing can be written in"), locked(tmp_path):
+        pass
+    (tmp_path / ".gateway.lock").touch()
     with pytest.raises(PermissionError, match="as the owner of"), locked(tmp_path):
         pass
 
@@ -261,3 +267,47 @@ def test_keys_that_are_there_need_no_lock(tmp_path, ensure):
     ensure(tmp_path / "key")
     with locked(tmp_path):
         assert not ensure(tmp_path / "key")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "No space left on device): make room on that disk"),
+        (errno.EDQUOT, "Disk quota exceeded): make room on that disk, or raise the quota of this user"),
+        (errno.EROFS, "Read-only file system): mount it to be written to"),
+        (errno.ENOENT, "No such file or directory): put its folder back"),
+        (errno.EIO, "Input/output error): see to the disk and the folder"),
+    ],
+)
+def test_what_can_not_be_written_names_its_place_and_what_to_do(tmp_path, number, remedy):
+    path = tmp_path / "x"
+    assert not_written(path, OSError(number, os.strerror(number))) == f"{path} can't be written ({remedy}"
+
+
+def test_what_can_not_be_written_names_who_may_and_what_was_said_here(tmp_path):
+    path = tmp_path / "x"
+    denied = not_written(path, PermissionError(errno.EACCES, "Permission denied"))
+    assert denied.startswith(f"{path} can't be written (user ")
+    late = not_written(path, TimeoutError("another process has held it"))
+    assert late == f"{path} can't be written: another process has held it"
+
+
+@pytest.mark.parametrize("write", [write_new, replace_file])
+def test_the_place_is_named_where_the_system_names_none(tmp_path, write):
+    path = tmp_path / "x"
+    if write is replace_file:
+        path.write_bytes(b"old")
+    with no_more_bytes(8), pytest.raises(OSError, match=str(path)) as refused:
+        write(path, bytes(100), mode=0o600)
+    assert refused.value.filename == str(path)
+    assert path.exists() is (write is replace_file)
+
+
+def test_each_file_that_is_made_at_the_start_is_named_when_it_can_not_be(tmp_path):
+    with no_more_bytes(8):
+        with pytest.raises(KeyFileError, match=rf"{tmp_path}/encryption.key can't be written \(File too"):
+            ensure_key_file(tmp_path / "encryption.key")
+        with pytest.raises(KeyFileError, match=rf"{tmp_path}/signing.key can't be written \(File too"):
+            ensure_signing_file(tmp_path / "signing.key")
+        with pytest.raises(PkiError, match=rf"{tmp_path}/server.crt can't be written \(File too"):
+            ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 
 import pytest
+from harness.full_disk import no_more_bytes
 
 from gateway.app.savers.known_devices import FILE, KnownDevicesFile
 from gateway.auth.known_devices import KnownDevices
@@ -52,6 +53,7 @@ async def test_what_cannot_be_saved_is_told_once_and_saved_later(tmp_path, logge
     told = logged()
     assert "not saved" in told
     assert "known devices" in told
+    assert f"{folder / FILE} can't be written (Not a directory): put its folder back" in told
     await file.save()
     assert logged() == ""
     folder.unlink()
@@ -59,6 +61,35 @@ async def test_what_cannot_be_saved_is_told_once_and_saved_later(tmp_path, logge
     await file.save()
     again, _ = opened(folder)
     assert again.look_up("lamp-1", "a") == (True, True)
+
+
+async def test_what_cannot_be_saved_names_its_place_and_what_to_do(tmp_path, logged):
+    """As with a full disk, the system names no file: here no file may have more than some bytes."""
+    known, file = opened(tmp_path)
+    known.add("lamp-1", "a")
+    with no_more_bytes(8):
+        await file.save()
+    assert f"known devices: {tmp_path / FILE} can't be written (File too large): raise" in saved(file)
+    assert f"{tmp_path / FILE} can't be written (File too large): raise the limit" in logged()
+
+
+def saved(file):
+    return file._saves.check()[1]
+
+
+async def test_a_folder_that_was_moved_away_is_not_made_anew(tmp_path, logged):
+    """Whoever puts it back would find another one in its place, and a new store in that after a restart."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    known, file = opened(folder)
+    folder.rename(tmp_path / "elsewhere")
+    known.add("lamp-1", "a")
+    await file.save()
+    assert not folder.exists()
+    assert f"{folder / FILE} can't be written (No such file or directory): put its folder back" in logged()
+    (tmp_path / "elsewhere").rename(folder)
+    await file.save()
+    assert opened(folder)[0].look_up("lamp-1", "a") == (True, True)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.dynsec import DynSec
+from gateway.policy.imports.roles import compose
 
 SEND, RECEIVE = "publishClientSend", "publishClientReceive"
 LITERAL, PATTERN = "subscribeLiteral", "subscribePattern"
@@ -265,3 +266,43 @@ def test_roles_of_names_say_them_as_placeholders():
     (part,) = read(roles=rules).parts
     assert [one.topic for one in part.lists[Action.PUBLISH][0]] == ["a/{device}/{client}"]
     assert [one.topic for one in part.lists[Action.SUBSCRIBE][1]] == ["b/%u"], "looked up as it is written"
+
+
+DEFAULTS = {SEND: False, RECEIVE: True, "subscribe": False, "unsubscribe": True}
+"""As Mosquitto writes them at the first start."""
+
+
+@pytest.mark.parametrize(
+    ("defaults", "line"),
+    [
+        (DEFAULTS, acl(PATTERN, "devices/+/private/#")),
+        (DEFAULTS, acl(LITERAL, "devices/+/private/#")),
+        (DEFAULTS, acl(PATTERN, "#")),
+        (DEFAULTS | {"subscribe": True, RECEIVE: False}, acl(RECEIVE, "devices/+/private/#")),
+        (DEFAULTS | {"subscribe": True, RECEIVE: False}, acl(RECEIVE, "#")),
+    ],
+    ids=range(5),
+)
+def test_a_right_is_told_at_the_line_of_the_role_that_gives_it_and_not_at_the_default(defaults, line):
+    """Of the two lists that have to allow it, one is most often the default."""
+    found = compose(
+        one_role(line, defaultACLAccess=defaults), reserved="gateway", sensitive=["devices/+/private/#"]
+    )
+    assert [one.place for one in found.findings if "payloads are sealed" in one.text] == ["d.json:3"]
+    (draft,) = found.drafts
+    allowed = {rule.topic: places for rule, places in draft.places.items() if rule.topic != "$SYS/#"}
+    assert allowed == {line["topic"]: ("d.json:3",)}
+
+
+def test_a_question_names_the_line_of_the_role_that_answers_it():
+    (subject,) = one_role(acl(PATTERN, "a/#"), defaultACLAccess=DEFAULTS).subjects
+    assert subject.allowed_there(Action.SUBSCRIBE, "a/b")
+    assert subject.decided_by(Action.SUBSCRIBE, "a/b") == "d.json:3"
+    assert subject.decided_by(Action.SUBSCRIBE, "b") == "d.json:8 (default access)"
+
+
+def test_what_nobody_wrote_is_told_at_the_default():
+    everything = DEFAULTS | {"subscribe": True}
+    found = compose(one_role(defaultACLAccess=everything), reserved="gateway", sensitive=["a/#"])
+    places = {one.place for one in found.findings if "payloads are sealed" in one.text}
+    assert places == {"d.json:8 (default access)"}

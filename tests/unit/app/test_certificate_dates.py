@@ -1,0 +1,44 @@
+"""The look at the dates while the gateway runs: what the log is told anew, and what the metric names."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from harness.authority import Authority, pem
+
+from gateway.app.certificate_dates import CertificateDates
+from gateway.config import Settings
+
+ROOT, MIDDLE, LEAF = Authority("Root"), Authority("Middle"), Authority("gw.example")
+ENDING = (-90, 2)
+
+
+def test_each_certificate_of_one_file_is_a_line_and_days_that_pass_are_none(tmp_path):
+    path = pem(tmp_path / "server.crt", LEAF.certificate(MIDDLE, life=ENDING), MIDDLE.certificate(ROOT))
+    now = time.time()
+    with structlog.testing.capture_logs() as told:
+        upkeep = CertificateDates(Settings(tls_cert_path=path), lambda: now)
+        pem(
+            path,
+            LEAF.certificate(MIDDLE, life=ENDING),
+            MIDDLE.certificate(ROOT, life=ENDING),
+            ROOT.certificate(),
+        )
+        upkeep.look()
+        told_so_far = len(told)
+        now += 86_400
+        upkeep.look()
+    assert len(told) == told_so_far
+    reasons = [line["reason"] for line in told]
+    assert sum("server certificate" in reason for reason in reasons) == 2  # of 2, then of 3
+    assert sum("intermediate CA" in reason for reason in reasons) == 1
+
+
+def test_the_metric_names_each_role_by_itself(tmp_path):
+    server = pem(tmp_path / "server.crt", LEAF.certificate(MIDDLE), MIDDLE.certificate(ROOT, life=ENDING))
+    pem(tmp_path / "server-rsa.crt", LEAF.certificate(ROOT, life=(-9, 9)))
+    pem(tmp_path / "ca-rsa.crt", ROOT.certificate(life=(-9, 99)))
+    ends = CertificateDates(Settings(tls_cert_path=server), time.time).expiries()
+    days = {name: round((end - time.time()) / 86_400) for name, end in ends.items()}
+    assert days == {"server": 300, "server_chain": 2, "server_rsa": 9, "ca_rsa": 99}
