@@ -12,6 +12,7 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import Report
 from gateway.connection.connect import Terms
 from gateway.connection.context import NONE, Context
+from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.relay import Relay, check_first_byte, rebuilt
 from gateway.connection.subscriptions import Subscriptions
@@ -38,12 +39,10 @@ class Downstream(Relay):
     __slots__ = (
         "_authorizer",
         "_context",
+        "_heartbeat",
         "_reports",
         "_subscriptions",
         "_swallowed",
-        "last_ping",
-        "own_pings",
-        "pings",
     )
 
     def __init__(
@@ -54,6 +53,7 @@ class Downstream(Relay):
         authorizer: Authorizer,
         subscriptions: Subscriptions,
         reports: Reports,
+        heartbeat: Heartbeat,
         ledger: Ledger,
         returned: Ledger,
         meter: Meter,
@@ -63,15 +63,10 @@ class Downstream(Relay):
         self._authorizer = authorizer
         self._subscriptions = subscriptions
         self._reports = reports
+        self._heartbeat = heartbeat
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
         self._swallowed: frozenset[int] = NONE
         self.plain_size = terms.delivered_max_size
-        self.own_pings = 0
-        """PINGREQs of the gateway's own that the bus has not answered."""
-        self.pings = 0
-        """PINGRESPs of the bus so far."""
-        self.last_ping = 0
-        """The PINGRESP behind which nothing is passed on; 0 for none."""
 
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Other rules are in force, or all is to be judged anew."""
@@ -99,14 +94,9 @@ class Downstream(Relay):
             self.returned.completed += 1
             return None
         if kind == PacketType.PINGRESP:
-            self.pings += 1
-            if self.pings == self.last_ping:
-                self.stopped = True
-                return b""
-            if self.own_pings:
-                self.own_pings -= 1
-                return b""
-            return None
+            asked = self._heartbeat.pong()
+            self.stopped = self._heartbeat.is_drained
+            return None if asked else b""
         if kind == PacketType.DISCONNECT and self.version is Version.V5:
             self.stopped = True
             return None

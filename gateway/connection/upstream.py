@@ -12,6 +12,7 @@ from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.connection.context import NONE, Context, OnDeny
+from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.relay import Relay, check_first_byte
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
@@ -58,13 +59,13 @@ class Upstream(Relay):
         "_bus_max_size",
         "_context",
         "_ended_here",
+        "_heartbeat",
         "_holder",
         "_sender",
         "_subscriptions",
         "_terms",
         "alias_max",
         "asked",
-        "pings",
         "renewable",
     )
 
@@ -77,6 +78,7 @@ class Upstream(Relay):
         authorizer: Authorizer,
         subscriptions: Subscriptions,
         holder: Holder,
+        heartbeat: Heartbeat,
         ledger: Ledger,
         returned: Ledger,
         meter: Meter,
@@ -88,6 +90,7 @@ class Upstream(Relay):
         self._authorizer = authorizer
         self._subscriptions = subscriptions
         self._holder = holder
+        self._heartbeat = heartbeat
         # Of those whose topic counts: a retained message on another one would not.
         self.retained = {}
         self._aliases: dict[int, bytes] = {}
@@ -99,8 +102,6 @@ class Upstream(Relay):
         """What the device asks of the gateway itself. Whoever takes it empties it."""
         self.renewable = terms.enhanced
         """Whether the device may renew its token by AUTH."""
-        self.pings = 0
-        """PINGREQs that went to the bus, the gateway's own too."""
         self.alias_max = 0
         """Topic Alias Maximum of the bus."""
         self._bus_max_size = ANY_SIZE
@@ -162,7 +163,7 @@ class Upstream(Relay):
             self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
             return self._subscriptions.unsubscribe(data, body, end, self.answers)
         if kind == PacketType.PINGREQ:
-            self.pings += 1
+            self._heartbeat.ping()
             return None
         if kind == PacketType.PUBCOMP:
             return None
