@@ -49,6 +49,7 @@ from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reasons import Reason
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.policy import Action
 from gateway.policy.engine.usage_recorder import AGAIN
 
 _REST_OF_DEVICE = DeviceBytes(b"")
@@ -74,24 +75,26 @@ class EstablishedConnection:
         "_subscriptions",
         "from_bus_early",
         "holder",
-        "identity",
         "last_words",
         "leaving",
         "terms",
         "upstream",
     )
 
-    def __init__(self, context: Context, terms: Terms, identity: Identity, holder: Holder) -> None:
+    def __init__(
+        self, context: Context, terms: Terms, authorizer: Authorizer, reports: Reports, holder: Holder
+    ) -> None:
+        """`reports` is where the authorizer puts its own."""
         self._context = context
         self.terms = terms
-        self.identity = identity
         self.holder = holder
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
-        self._reports = Reports()
-        authorizer = self._authorizer = Authorizer(context, identity, self._reports)
+        self._reports = reports
+        self._authorizer = authorizer
+        identity = authorizer.identity
         subscriptions = self._subscriptions = Subscriptions(context, terms.version, self._reports, holder)
-        budget = self._budget = context.budgets.join(identity.device_id, context.policy.limits)
+        budget = self._budget = context.budgets.join(identity.device_id, authorizer.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
         self._heartbeat = Heartbeat(terms.keep_alive)
@@ -131,10 +134,15 @@ class EstablishedConnection:
         """Ticks since all that goes on was recorded anew."""
 
     @property
+    def identity(self) -> Identity:
+        """Who is there."""
+        return self._authorizer.identity
+
+    @property
     def seals_for(self) -> str:
         """The device, if what it may publish is sealed in places; empty if not."""
         identity = self.identity
-        seals = identity.observe_until or self._context.policy.may_need_sealing(identity.roles)
+        seals = identity.observe_until or self._authorizer.policy.may_need_sealing(identity.roles)
         return identity.device_id if seals else ""
 
     def begin(self, connack: Connack) -> None:
@@ -283,8 +291,7 @@ class EstablishedConnection:
         if renewed.namespace != self.identity.namespace:
             why = "The token was narrowed otherwise than that of the session."
             return self._sent_away(why, Report("login", "refused", why))
-        self.identity = renewed
-        refused = self.authorize_by(event.device)
+        refused = self.authorize_by(event.device, renewed)
         if refused is not None:
             return self._sent_away(refused.reason, refused)
         return [SendToDevice(encode_auth(Reason.SUCCESS, [METHOD_PROPERTY]))]
@@ -313,32 +320,33 @@ class EstablishedConnection:
         grant = self.identity.grant
         return grant is not None and self._context.now() >= grant.expires_at * 1000
 
-    def authorize_by(self, device: Device) -> Report | None:
+    def authorize_by(self, device: Device, identity: Identity | None = None) -> Report | None:
         """Other rules are in force, or the device has other roles or labels. A report: its will has to go."""
-        self.take_rules(device)
+        self.take_rules(device, identity)
         will = self.terms.will
         if will is None:
             return None
-        decision = will.decide(self._authorizer, self._context.policy)
-        why, place = decision.reason, decision.place
+        on_topic, decision = self._authorizer.will(will)
+        self._authorizer.note(Action.PUBLISH, will.topic, on_topic)
         if decision.allowed:
-            if will.sealed or not will.must_be_sealed(self._context.policy):
-                return None
-            why, place = "The topic of the will has become sensitive, and the bus has it in plain.", ""
-        return Report("will", "refused", why, "publish", will.topic, place)
+            return None
+        return Report("will", "refused", decision.reason, "publish", will.topic, decision.place)
 
-    def take_rules(self, device: Device) -> None:
-        """Judge by other rules from now on, but for the will."""
-        self.identity = replace(
-            self.identity, roles=device.roles, labels=device.labels, observe_until=device.observe_until
+    def take_rules(self, device: Device, identity: Identity | None = None) -> None:
+        """Judge by other rules from now on, but for the will. `identity`: with another token."""
+        identity = replace(
+            identity or self.identity,
+            roles=device.roles,
+            labels=device.labels,
+            observe_until=device.observe_until,
         )
-        authorizer = self._authorizer = Authorizer(self._context, self.identity, self._reports)
+        authorizer = self._authorizer = Authorizer(self._context, identity, self._reports)
         self.upstream.authorize_by(authorizer)
         self._downstream.authorize_by(authorizer)
 
     def begin_second(self, second: int) -> None:
         """Settle what passed, and have the budget of another second."""
-        self._budget.tick(second, self._context.policy.limits, self._context.counters)
+        self._budget.tick(second, self._authorizer.policy.limits, self._context.counters)
         self._count_sealed()
 
     def bus_waits(self) -> list[Command]:
@@ -363,7 +371,7 @@ class EstablishedConnection:
         self._tell(commands)
         if upstream.waits_for_rest and upstream.begun == self._begun:
             self._stuck += event.reading
-            if self._stuck > self._context.policy.limits.packet_seconds:
+            if self._stuck > self._authorizer.policy.limits.packet_seconds:
                 return self._failed(LimitExceeded("a packet took too long to come"), commands)
         else:
             self._begun, self._stuck = upstream.begun, 0
@@ -384,7 +392,7 @@ class EstablishedConnection:
         self._downstream.authorize_by(authorizer)
         self._subscriptions.note_again(authorizer)
         if self.terms.will is not None:
-            self.terms.will.decide(authorizer, self._context.policy)
+            authorizer.note(Action.PUBLISH, self.terms.will.topic, authorizer.will(self.terms.will).on_topic)
 
     @property
     def secured(self) -> Meter:

@@ -6,6 +6,7 @@ state it is: `gateway.connection.states` calls what fits.
 
 from __future__ import annotations
 
+from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import (
     Authenticate,
     Command,
@@ -44,6 +45,7 @@ from gateway.connection.events import (
     ShuttingDown,
 )
 from gateway.connection.outcomes import Accepted, Over, Result
+from gateway.connection.refusal_reports import Reports
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.data_types import first_packet
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
@@ -140,17 +142,19 @@ class Opening:
     def authenticated(self, event: Authenticated) -> Result:
         """It is this device: its CONNECT goes to the bus, or is refused for what it asks."""
         connect, terms = self._settled()
+        refusals = Reports()
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
-            packet, reports = bus_connect(connect, terms, identity, self._context)
+            authorizer = Authorizer(self._context, identity, refusals)
+            packet, reports = bus_connect(connect, terms, authorizer, self._context)
             opening = encode_connect(packet)
             check_sealed_will(len(opening), terms, self._context)
-            holder = claim(packet, identity, self._context)
+            holder = claim(packet, authorizer, self._context)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report or stranger(error))
         except MqttError as error:
             return self._broken(error, stranger(error))
-        self._established = EstablishedConnection(self._context, terms, identity, holder)
+        self._established = EstablishedConnection(self._context, terms, authorizer, refusals, holder)
         # Password and will are not kept for the life of the connection.
         self._connect = None
         return Accepted([*reports, OpenBus(opening)])
