@@ -47,10 +47,10 @@ from gateway.connection.events import (
 from gateway.connection.outcomes import Accepted, Over, Result
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.work_budgets import Meter
-from gateway.mqtt.data_types import first_packet
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
+from gateway.mqtt.framing import first_packet
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reasons import Reason, return_code
 from gateway.policy.engine.identity import Identity
