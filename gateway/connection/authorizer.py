@@ -77,6 +77,12 @@ class Authorizer:
             decision = Decision(allowed=False, reason=_BARE_WILL, rule=None)
         return WillVerdict(on_topic, decision)
 
+    @property
+    def expired(self) -> bool:
+        """Whether the token it came with, or the one that renewed it, has come to its end."""
+        grant = self.identity.grant
+        return grant is not None and self._context.now() >= grant.expires_at * 1_000
+
     def observes(self, topic: str, refusal: Decision) -> bool:
         """Whether what is refused passes, for its device is observed.
 

@@ -15,39 +15,33 @@ from gateway.connection.commands import (
     Command,
     PauseBus,
     PauseDevice,
-    Report,
     SendToBus,
     SendToDevice,
 )
-from gateway.connection.connect import METHOD_PROPERTY, Terms
+from gateway.connection.connect import Terms
 from gateway.connection.context import Context
 from gateway.connection.downstream import Downstream
 from gateway.connection.events import (
-    AccessWithdrawn,
     Answer,
     BusBytes,
     DeviceBytes,
-    PolicyChanged,
-    Reauthenticated,
-    ReauthenticationFailed,
-    ShuttingDown,
     Tick,
     Turn,
 )
 from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.refusal_reports import Reports
-from gateway.connection.service_calls import TOO_LARGE, answer_packet
+from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.upstream import Upstream
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.acknowledgement_order import Ledger
-from gateway.mqtt.encode import DISCONNECT, PINGREQ, encode_auth, encode_disconnect
+from gateway.mqtt.encode import PINGREQ, encode_disconnect
 from gateway.mqtt.errors import LimitExceeded, MqttError, Refused, Unanswerable
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reasons import Reason
-from gateway.policy.engine.identity import Device, Identity
+from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Action
 from gateway.policy.engine.usage_recorder import AGAIN
@@ -63,7 +57,6 @@ class EstablishedConnection:
 
     __slots__ = (
         "_age",
-        "_authorizer",
         "_begun",
         "_budget",
         "_context",
@@ -73,6 +66,7 @@ class EstablishedConnection:
         "_spoken",
         "_stuck",
         "_subscriptions",
+        "authorizer",
         "from_bus_early",
         "holder",
         "last_words",
@@ -91,7 +85,7 @@ class EstablishedConnection:
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
         self._reports = reports
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         identity = authorizer.identity
         subscriptions = self._subscriptions = Subscriptions(context, terms.version, self._reports, holder)
         budget = self._budget = context.budgets.join(identity.device_id, authorizer.policy.limits)
@@ -136,13 +130,13 @@ class EstablishedConnection:
     @property
     def identity(self) -> Identity:
         """Who is there."""
-        return self._authorizer.identity
+        return self.authorizer.identity
 
     @property
     def seals_for(self) -> str:
         """The device, if what it may publish is sealed in places; empty if not."""
         identity = self.identity
-        seals = identity.observe_until or self._authorizer.policy.may_need_sealing(identity.roles)
+        seals = identity.observe_until or self.authorizer.policy.may_need_sealing(identity.roles)
         return identity.device_id if seals else ""
 
     def begin(self, connack: Connack) -> None:
@@ -274,79 +268,29 @@ class EstablishedConnection:
     def answer(self, answer: Answer) -> list[Command]:
         """What a service answers to a request of this connection: for this device alone."""
         identifiers = self._subscriptions.identifiers(answer.topic)
-        commands: list[Command] = []
-        for payload in (answer.payload, TOO_LARGE):
-            packet = answer_packet(answer, payload, self.terms.version, identifiers)
-            if len(packet) <= self.terms.device_max_size:
-                commands.append(SendToDevice(packet))
-                break
+        packet = answer_within(self.terms.device_max_size, answer, self.terms.version, identifiers)
+        commands: list[Command] = [SendToDevice(packet)] if packet else []
         if answer.report is not None:
             self._reports.add(answer.report)
             self._tell(commands)
         return commands
 
-    def renewed(self, event: Reauthenticated) -> Result:
-        """Another token took the place of the one before (MQTT 5, 4.12.1)."""
-        renewed = replace(self.identity, grant=event.grant)
-        if renewed.namespace != self.identity.namespace:
-            why = "The token was narrowed otherwise than that of the session."
-            return self._sent_away(why, Report("login", "refused", why))
-        refused = self.authorize_by(event.device, renewed)
-        if refused is not None:
-            return self._sent_away(refused.reason, refused)
-        return [SendToDevice(encode_auth(Reason.SUCCESS, [METHOD_PROPERTY]))]
-
-    def policy_changed(self, event: PolicyChanged) -> Result:
-        """Other rules are in force, or the device was changed."""
-        refused = self.authorize_by(event.device)
-        return [] if refused is None else self._sent_away(refused.reason, refused)
-
-    def withdrawn(self, event: AccessWithdrawn | ReauthenticationFailed) -> Result:
-        """The device may not stay."""
-        return self._sent_away(event.why)
-
-    def _sent_away(self, why: str, *reports: Report) -> Over:
-        # With a DISCONNECT, for the will of a device without rights is not to be published.
-        return self.farewell(Reason.NOT_AUTHORIZED, why, SendToBus(DISCONNECT), *reports)
-
-    def stop(self, _: ShuttingDown) -> Result:
-        """The gateway stops."""
-        # A planned stop is no reason to publish a will: the bus hears a goodbye, and keeps the session.
-        return self.farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops", SendToBus(DISCONNECT))
-
-    @property
-    def _expired(self) -> bool:
-        """Whether the token it was opened with, or the one that renewed it, has come to its end."""
-        grant = self.identity.grant
-        return grant is not None and self._context.now() >= grant.expires_at * 1000
-
-    def authorize_by(self, device: Device, identity: Identity | None = None) -> Report | None:
-        """Other rules are in force, or the device has other roles or labels. A report: its will has to go."""
-        self.take_rules(device, identity)
-        will = self.terms.will
-        if will is None:
-            return None
-        on_topic, decision = self._authorizer.will(will)
-        self._authorizer.note(Action.PUBLISH, will.topic, on_topic)
-        if decision.allowed:
-            return None
-        return Report("will", "refused", decision.reason, "publish", will.topic, decision.place)
-
-    def take_rules(self, device: Device, identity: Identity | None = None) -> None:
-        """Judge by other rules from now on, but for the will. `identity`: with another token."""
+    def take_rules(self, device: Device, grant: Grant | None) -> None:
+        """Go by the policy in force from now on, all of it, for what the device and its token are now."""
         identity = replace(
-            identity or self.identity,
+            self.identity,
             roles=device.roles,
             labels=device.labels,
             observe_until=device.observe_until,
+            grant=grant,
         )
-        authorizer = self._authorizer = Authorizer(self._context, identity, self._reports)
+        authorizer = self.authorizer = Authorizer(self._context, identity, self._reports)
         self.upstream.authorize_by(authorizer)
         self._downstream.authorize_by(authorizer)
 
     def begin_second(self, second: int) -> None:
         """Settle what passed, and have the budget of another second."""
-        self._budget.tick(second, self._authorizer.policy.limits, self._context.counters)
+        self._budget.tick(second, self.authorizer.policy.limits, self._context.counters)
         self._count_sealed()
 
     def bus_waits(self) -> list[Command]:
@@ -357,10 +301,6 @@ class EstablishedConnection:
 
     def tick(self, event: Tick) -> Result:
         """A second went by: rates, patience, heartbeat."""
-        if self._expired:
-            why = "The token has expired."
-            report = Report("session", "refused", why)
-            return self.farewell(Reason.NOT_AUTHORIZED, why, report, SendToBus(DISCONNECT))
         commands: list[Command] = []
         upstream, budget = self.upstream, self._budget
         self.begin_second(event.second)
@@ -371,7 +311,7 @@ class EstablishedConnection:
         self._tell(commands)
         if upstream.waits_for_rest and upstream.begun == self._begun:
             self._stuck += event.reading
-            if self._stuck > self._authorizer.policy.limits.packet_seconds:
+            if self._stuck > self.authorizer.policy.limits.packet_seconds:
                 return self._failed(LimitExceeded("a packet took too long to come"), commands)
         else:
             self._begun, self._stuck = upstream.begun, 0
@@ -387,7 +327,7 @@ class EstablishedConnection:
     def _record_again(self) -> None:
         """What goes on as it has for long: its next message is judged, and recorded, once more."""
         self._age = 0
-        authorizer = self._authorizer
+        authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
         self._downstream.authorize_by(authorizer)
         self._subscriptions.note_again(authorizer)

@@ -6,6 +6,7 @@ state it is: `gateway.connection.states` calls what fits.
 
 from __future__ import annotations
 
+from gateway.connection.access import will_refused
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import (
     Authenticate,
@@ -220,7 +221,9 @@ class Opening:
 
     def policy_changed(self, event: PolicyChanged) -> Result:
         """Other rules are in force, and the bus may have the will."""
-        report = self.established.authorize_by(event.device)
+        established = self.established
+        established.take_rules(event.device, established.identity.grant)
+        report = will_refused(established)
         if report is None:
             return []
         why = "the will is not allowed any more"

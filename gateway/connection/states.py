@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import NamedTuple, get_args
 
-from gateway.connection import leaving
+from gateway.connection import access, leaving
 from gateway.connection.commands import Command
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
@@ -125,14 +125,14 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         DeviceBytes: Row(EstablishedConnection.device_bytes, _LEAVES),
         BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
         Answer: Row(EstablishedConnection.answer, _STAYS),
-        Reauthenticated: Row(EstablishedConnection.renewed, _CLOSES),
-        ReauthenticationFailed: Row(EstablishedConnection.withdrawn, _CLOSES),
-        PolicyChanged: Row(EstablishedConnection.policy_changed, _CLOSES),
-        AccessWithdrawn: Row(EstablishedConnection.withdrawn, _CLOSES),
+        Reauthenticated: Row(access.renewed, _CLOSES),
+        ReauthenticationFailed: Row(access.withdrawn, _CLOSES),
+        PolicyChanged: Row(access.policy_changed, _CLOSES),
+        AccessWithdrawn: Row(access.withdrawn, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
         BusLost: Row(_bus_left, _CLOSES),
-        ShuttingDown: Row(EstablishedConnection.stop, _CLOSES),
-        Tick: Row(EstablishedConnection.tick, _CLOSES),
+        ShuttingDown: Row(access.stop, _CLOSES),
+        Tick: Row(access.tick, _CLOSES),
         Turn: Row(EstablishedConnection.turn, _LEAVES),
     },
     State.GOODBYE: {
@@ -154,9 +154,9 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(_nothing, _STAYS),
-        ReauthenticationFailed: Row(EstablishedConnection.withdrawn, _CLOSES),
-        PolicyChanged: Row(EstablishedConnection.policy_changed, _CLOSES),
-        AccessWithdrawn: Row(EstablishedConnection.withdrawn, _CLOSES),
+        ReauthenticationFailed: Row(access.withdrawn, _CLOSES),
+        PolicyChanged: Row(access.policy_changed, _CLOSES),
+        AccessWithdrawn: Row(access.withdrawn, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
         BusLost: Row(_bus_left, _CLOSES),
         ShuttingDown: Row(leaving.stop, _CLOSES),
