@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.mqtt.data_types import decode_utf8, read_length
+from gateway.mqtt.data_types import decode_utf8
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, PacketTooLarge, ProtocolError
+from gateway.mqtt.framing import packet_at
 from gateway.mqtt.packets import PacketType, Version
 from gateway.mqtt.properties import Property, PropertyId, find
 
@@ -89,12 +90,11 @@ class BusReader:
     def _next(self) -> Packet | Delivery | None:
         data, pos = self._data, self._pos
         size = len(data)
-        read = read_length(data, pos + 1, size)
-        if read is None:
+        found = packet_at(data, pos)
+        if found is None:
             self._needed = 0
             return None
-        length, body = read
-        end = body + length
+        body, end = found
         kind = data[pos] >> 4
         whole = end - pos <= self._max_size
         if not whole and kind != PacketType.PUBLISH:

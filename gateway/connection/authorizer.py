@@ -1,53 +1,114 @@
-"""The authorizer: asks the policy, has the answer recorded, and lets an observed device pass.
+"""The authorizer of a connection: what it may do, by one policy taken as a whole.
 
-Stands between the policy and whoever asks it for a connection. What it lets pass it tells. Until when a
-device is observed is looked at for each message, so that nothing passes afterwards.
+It is asked for topics as they come, and answers with a verdict that the connection remembers. Rules,
+sensitive topics, services and limits are those of one policy, until another authorizer takes its place: when
+the connection is told of another policy, or its device changed.
+
+Asking changes nothing and is recorded nowhere. `note` records, and the rest tells the admins: of what is
+refused, and of what passes only because its device is observed.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from gateway.connection.commands import Report
 from gateway.connection.context import Context
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.verdict_cache import CachedVerdict
-from gateway.mqtt.topics import unshared
+from gateway.connection.wills import WillTerms
 from gateway.policy.engine.identity import Identity, is_observed
-from gateway.policy.engine.policy import observable
+from gateway.policy.engine.policy import RESERVED, observable
 from gateway.policy.engine.rules import Action, Decision
+
+_BARE_WILL = "The topic of the will has become sensitive, and the bus has it in plain."
+
+
+class WillVerdict(NamedTuple):
+    """The verdict on a will."""
+
+    on_topic: Decision
+    """On its topic alone, as it is recorded."""
+    decision: Decision
 
 
 class Authorizer:
-    """For one identity under one policy: another one takes its place when either changes."""
+    """For one identity under the policy in force when it is made."""
 
-    __slots__ = ("_context", "_identity", "_reports", "_rights")
+    __slots__ = ("_context", "_reports", "_rights", "identity", "policy")
 
     def __init__(self, context: Context, identity: Identity, reports: Reports) -> None:
         self._context = context
-        self._identity = identity
         self._reports = reports
-        self._rights = context.policy.rights(identity)
+        self.identity = identity
+        self.policy = context.policy
+        """What this connection goes by, whatever is in force by now: limits and reserved topics too."""
+        self._rights = self.policy.rights(identity)
 
-    def decide(self, action: Action, topic: str) -> Decision:
-        """Judge an action on one topic name, as `Rights.decide` does."""
-        return self._note(action, topic, self._rights.decide(action, topic))
+    # What may be done
 
-    def decide_filter(self, topic_filter: str) -> Decision:
-        """Judge a SUBSCRIBE's filter, as `Rights.decide_filter` does."""
-        return self._note(Action.SUBSCRIBE, unshared(topic_filter), self._rights.decide_filter(topic_filter))
+    def publish(self, topic: str) -> CachedVerdict:
+        """Whether it may publish on this topic name, and what becomes of it: sealed, or a service's."""
+        policy, decision = self.policy, self._rights.decide(Action.PUBLISH, topic)
+        return CachedVerdict(
+            topic, decision, sensitive=policy.sensitive(topic), service=policy.service(topic)
+        )
 
-    def _note(self, action: Action, topic: str, decision: Decision) -> Decision:
-        """Have it recorded."""
-        self._context.recorder.note(self._identity, action, topic, decision)
-        return decision
+    def receive(self, topic: str) -> CachedVerdict:
+        """Whether a message on this topic name may be delivered to it, and opened if it is sealed."""
+        rights, sensitive = self._rights, self.policy.sensitive(topic)
+        # What stands below the service prefix on the bus is for its own services, never for a device.
+        reserved = self.policy.reserves(topic)
+        decision = RESERVED if reserved else rights.decide(Action.SUBSCRIBE, topic)
+        opening = rights.decide(Action.DECRYPT, topic) if sensitive and decision.allowed else None
+        return CachedVerdict(topic, decision, sensitive=sensitive, opening=opening)
+
+    def subscribe(self, topic_filter: str) -> Decision:
+        """Whether it may subscribe by this filter, as `Rights.decide_filter` says."""
+        return self._rights.decide_filter(topic_filter)
+
+    def will(self, will: WillTerms) -> WillVerdict:
+        """Whether its will may be published, as the bus has it. A request can't be left to the bus."""
+        if self.policy.reserves(will.topic):
+            return WillVerdict(RESERVED, RESERVED)
+        on_topic = self._rights.decide(Action.PUBLISH, will.topic)
+        decision = on_topic.with_message(will.qos, will.retain, will.size)
+        if decision.allowed and not will.sealed and will.must_be_sealed(self.policy):
+            decision = Decision(allowed=False, reason=_BARE_WILL, rule=None)
+        return WillVerdict(on_topic, decision)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the token it came with, or the one that renewed it, has come to its end."""
+        grant = self.identity.grant
+        return grant is not None and self._context.now() >= grant.expires_at * 1_000
+
+    def observes(self, topic: str, refusal: Decision) -> bool:
+        """Whether what is refused passes, for its device is observed.
+
+        Until when it is, is looked at for each message, so that nothing passes afterwards.
+        """
+        until = self.identity.observe_until
+        return bool(until) and is_observed(until, self._context.now() / 1_000) and observable(topic, refusal)
+
+    # What was decided
+
+    def note(self, action: Action, topic: str, decision: Decision) -> None:
+        """Have it recorded: once a verdict, not once a message. A filter comes without `$share/<group>/`."""
+        self._context.recorder.note(self.identity, action, topic, decision)
+
+    def take_back(self, will: WillTerms) -> None:
+        """Remember that other rules took this will back: its device comes in without it."""
+        self._context.wills_taken_back.add(self.identity.device_id, will.topic)
 
     def refuse(self, kind: str, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        """A message on this route does not pass: told once a topic."""
+        """A message on this topic does not pass: told once a topic."""
         if cached.first("refused"):
-            self._message(action, cached, refusal)
+            self._note_message(action, cached, refusal)
             self._reports.add(Report(kind, "refused", refusal.reason, action, cached.topic, refusal.place))
 
     def too_long(self, cached: CachedVerdict, why: str) -> None:
-        """A message on this route is allowed, but the bus takes none so long: told once a topic."""
+        """A message on this topic is allowed, but the bus takes none so long: told once a topic."""
         if cached.first("too long"):
             self._reports.add(Report("publish", "refused", why, Action.PUBLISH, cached.topic))
 
@@ -55,29 +116,19 @@ class Authorizer:
         """It is told; the rules have nothing against it, so nothing is recorded."""
         self._reports.add(Report(kind, "refused", why, action, topic))
 
-    def passes(self, action: Action, cached: CachedVerdict, refusal: Decision) -> bool:
-        """Whether a message on this route passes though it is refused, for its device is observed."""
-        if not self._observes(cached.topic, refusal):
-            return False
+    def let_pass(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
+        """A refused message on this topic passes, for its device is observed: told once a topic."""
         if cached.first("observe"):
-            self._message(action, cached, refusal)
+            self._note_message(action, cached, refusal)
             self._observed(action, cached.topic, refusal)
-        return True
 
-    def passes_filter(self, topic_filter: str, refusal: Decision) -> bool:
-        """The same of a SUBSCRIBE's filter."""
-        if not self._observes(unshared(topic_filter), refusal):
-            return False
+    def let_subscribe(self, topic_filter: str, refusal: Decision) -> None:
+        """The same of a SUBSCRIBE's filter, told each time."""
         self._observed(Action.SUBSCRIBE, topic_filter, refusal)
-        return True
 
-    def _message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
+    def _note_message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         if cached.decision.allowed:
-            self._note(action, cached.topic, refusal)  # the topic is fine, this message was not
-
-    def _observes(self, topic: str, refusal: Decision) -> bool:
-        until = self._identity.observe_until
-        return bool(until) and is_observed(until, self._context.now() / 1_000) and observable(topic, refusal)
+            self.note(action, cached.topic, refusal)  # the topic is fine, this message was not
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
         reason = f"Would be refused: {refusal.reason}"

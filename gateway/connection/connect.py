@@ -12,7 +12,6 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import FOREVER, Holder, Kind
 from gateway.connection.commands import Report
 from gateway.connection.context import Context
-from gateway.connection.refusal_reports import Reports
 from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
 from gateway.keys.sealed_size import announced
 from gateway.mqtt.encode import encode_connack
@@ -22,7 +21,7 @@ from gateway.mqtt.properties import Property, PropertyId, find, find_number, str
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.limits import ANY_SIZE
-from gateway.policy.engine.rules import OnDeniedWill
+from gateway.policy.engine.rules import Action, OnDeniedWill
 
 TOKEN_METHOD = b"gateway-jwt"
 """The Authentication Method whose data is a token of ours (MQTT 5, 4.12)."""
@@ -149,12 +148,13 @@ def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Te
 
 
 def bus_connect(
-    connect: Connect, terms: Terms, identity: Identity, context: Context
+    connect: Connect, terms: Terms, authorizer: Authorizer, context: Context
 ) -> tuple[Connect, list[Report]]:
     """The CONNECT for the bus, and what the admins are told of it. Raises MqttError.
 
     It is the device's own but for names, seal and secrets, and a will that is refused and dropped.
     """
+    identity = authorizer.identity
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
     client_id = f"{identity.namespace}/{identity.client_id}".encode()
     if len(client_id) > _STRING_MAX:
@@ -162,9 +162,9 @@ def bus_connect(
     will = connect.will
     reports: list[Report] = []
     if will is not None:
-        will_terms = terms_of_will(will, context.policy)
+        will_terms = terms_of_will(will, authorizer.policy)
         try:
-            will = _checked_will(will, will_terms, identity, context)
+            will = _checked_will(will, will_terms, authorizer, context)
             terms.will = will_terms
         except _WillDropped as dropped:
             will = None
@@ -186,10 +186,12 @@ class _WillDropped(Exception):
         self.report = report
 
 
-def _checked_will(will: Will, terms: WillTerms, identity: Identity, context: Context) -> Will:
-    decision = terms.decide(Authorizer(context, identity, Reports()), context.policy)
+def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context: Context) -> Will:
+    identity = authorizer.identity
+    on_topic, decision = authorizer.will(terms)
+    authorizer.note(Action.PUBLISH, terms.topic, on_topic)
     if not decision.allowed:
-        instead = _instead_of_refusing(identity, terms, context)
+        instead = _instead_of_refusing(authorizer, terms, context)
         words = f"{decision.reason} {instead}".rstrip()
         report = Report("will", "refused", words, "publish", terms.topic, decision.place)
         if instead:
@@ -202,9 +204,10 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, context: Con
     raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
 
 
-def _instead_of_refusing(identity: Identity, terms: WillTerms, context: Context) -> str:
+def _instead_of_refusing(authorizer: Authorizer, terms: WillTerms, context: Context) -> str:
     """What is done, in words, where a refused will does not refuse its CONNECT; empty where it does."""
-    if context.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP:
+    identity = authorizer.identity
+    if authorizer.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP:
         return "The connection goes on without its will."
     if context.wills_taken_back.has(identity.device_id, terms.topic):
         return "It was taken back when the rules changed: the connection goes on without its will."
@@ -225,12 +228,13 @@ NO_ROOM_RETAINED = "The device has retained messages on as many topics as it may
 _NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
 
 
-def claim(connect: Connect, identity: Identity, context: Context) -> Holder:
+def claim(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
     """What this connection adds to what its device holds on the bus, of which `connect` is the CONNECT.
 
     Raises ConnectRefused when there is no place for the session, or for the message of a will.
     """
-    holder, limits = Holder(context.holdings, identity.device_id), context.policy.limits
+    limits = authorizer.policy.limits
+    holder = Holder(context.holdings, authorizer.identity.device_id)
     now = context.now() // 1_000
     if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):
         context.counters.holdings_refused[Kind.SESSION] += 1

@@ -12,6 +12,7 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import Report
 from gateway.connection.connect import Terms
 from gateway.connection.context import NONE, Context
+from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.relay import Relay, check_first_byte, rebuilt
 from gateway.connection.subscriptions import Subscriptions
@@ -24,7 +25,7 @@ from gateway.mqtt.encode import encode_ack
 from gateway.mqtt.errors import LimitExceeded, ProtocolError
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find
-from gateway.policy.engine.policy import CHECKS, RESERVED, Action, Decision
+from gateway.policy.engine.policy import CHECKS, Action, Decision
 
 _ENVELOPE_ROOM = 2
 """A sealed packet is at most this many times as long as the plain one (base64 and the JSON round it)."""
@@ -38,12 +39,10 @@ class Downstream(Relay):
     __slots__ = (
         "_authorizer",
         "_context",
+        "_heartbeat",
         "_reports",
         "_subscriptions",
         "_swallowed",
-        "last_ping",
-        "own_pings",
-        "pings",
     )
 
     def __init__(
@@ -54,29 +53,25 @@ class Downstream(Relay):
         authorizer: Authorizer,
         subscriptions: Subscriptions,
         reports: Reports,
+        heartbeat: Heartbeat,
         ledger: Ledger,
         returned: Ledger,
         meter: Meter,
     ) -> None:
-        super().__init__(terms.version, ledger, returned, _bus_limit(context), meter)
+        super().__init__(terms.version, ledger, returned, _bus_limit(authorizer), meter)
         self._context = context
         self._authorizer = authorizer
         self._subscriptions = subscriptions
         self._reports = reports
+        self._heartbeat = heartbeat
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
         self._swallowed: frozenset[int] = NONE
         self.plain_size = terms.delivered_max_size
-        self.own_pings = 0
-        """PINGREQs of the gateway's own that the bus has not answered."""
-        self.pings = 0
-        """PINGRESPs of the bus so far."""
-        self.last_ping = 0
-        """The PINGRESP behind which nothing is passed on; 0 for none."""
 
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Other rules are in force, or all is to be judged anew."""
         self._authorizer = authorizer
-        self.max_size = _bus_limit(self._context)
+        self.max_size = _bus_limit(authorizer)
         self.verdicts.clear()
         self.forget()
 
@@ -99,14 +94,9 @@ class Downstream(Relay):
             self.returned.completed += 1
             return None
         if kind == PacketType.PINGRESP:
-            self.pings += 1
-            if self.pings == self.last_ping:
-                self.stopped = True
-                return b""
-            if self.own_pings:
-                self.own_pings -= 1
-                return b""
-            return None
+            asked = self._heartbeat.pong()
+            self.stopped = self._heartbeat.is_drained
+            return None if asked else b""
         if kind == PacketType.DISCONNECT and self.version is Version.V5:
             self.stopped = True
             return None
@@ -135,8 +125,10 @@ class Downstream(Relay):
         size = end - packet.payload_at
         replacement: bytes | None = None
         authorizer = self._authorizer
-        if not (cached.decision.allowed or authorizer.passes(Action.SUBSCRIBE, cached, cached.decision)):
-            return self._refuse(packet, cached, cached.decision)
+        if not cached.decision.allowed:
+            if not authorizer.observes(cached.topic, cached.decision):
+                return self._refuse(packet, cached, cached.decision)
+            authorizer.let_pass(Action.SUBSCRIBE, cached, cached.decision)
         envelope: Envelope | None = None
         plain = b""
         may_open = cached.may_open
@@ -156,8 +148,9 @@ class Downstream(Relay):
             # The QoS was settled when the subscription was made: here it harms nobody.
             decision = cached.decision.with_message(0, packet.retain, size)
             if not decision.allowed:
-                if not authorizer.passes(Action.SUBSCRIBE, cached, decision):
+                if not authorizer.observes(cached.topic, decision):
                     return self._refuse(packet, cached, decision)
+                authorizer.let_pass(Action.SUBSCRIBE, cached, decision)
                 may_open = False  # to be observed gives nobody the plaintext
         if envelope is not None:
             payload = plain if may_open else canonical(envelope)
@@ -191,22 +184,16 @@ class Downstream(Relay):
         return envelope, plain
 
     def _cached(self, topic: bytes) -> CachedVerdict:
-        text = topic_text(topic)
-        policy = self._context.policy
-        sensitive = policy.sensitive(text)
-        # What stands below the service prefix on the bus is for its own services, never for a device.
-        decision = RESERVED if policy.reserves(text) else self._authorizer.decide(Action.SUBSCRIBE, text)
-        cached = CachedVerdict(
-            text,
-            decision,
-            sensitive=sensitive,
-            may_open=sensitive and decision.allowed and self._authorizer.decide(Action.DECRYPT, text).allowed,
-        )
+        authorizer = self._authorizer
+        cached = authorizer.receive(topic_text(topic))
+        authorizer.note(Action.SUBSCRIBE, cached.topic, cached.decision)
+        if cached.opening is not None:
+            authorizer.note(Action.DECRYPT, cached.topic, cached.opening)
         return keep(self.verdicts, topic, cached)
 
     def _refuse(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
         """The policy is against it: told once a topic, and swallowed."""
-        own = self._context.policy.reserved + CHECKS
+        own = self._authorizer.policy.reserved + CHECKS
         if not cached.topic.startswith(own):  # who hears all of the bus hears the gateway's checks of it, too
             self._context.counters.deliveries_denied += 1
             self._authorizer.refuse("delivery", Action.SUBSCRIBE, cached, decision)
@@ -216,7 +203,7 @@ class Downstream(Relay):
         """Acknowledge to the bus what the device does not get."""
         if packet.qos == 0:
             return b""
-        most = self._context.policy.limits.in_flight
+        most = self._authorizer.policy.limits.in_flight
         kind = PacketType.PUBACK
         if packet.qos == 2:
             kind = PacketType.PUBREC
@@ -246,6 +233,6 @@ class Downstream(Relay):
         return self._swallow(packet)
 
 
-def _bus_limit(context: Context) -> int:
+def _bus_limit(authorizer: Authorizer) -> int:
     # Not below what is needed to see a whole header.
-    return max(context.policy.limits.packet_size * _ENVELOPE_ROOM, _HEADER_MAX)
+    return max(authorizer.policy.limits.packet_size * _ENVELOPE_ROOM, _HEADER_MAX)

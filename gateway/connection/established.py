@@ -1,7 +1,7 @@
 """An established connection: the two relays, their rate, and the heartbeat between.
 
-Owns what is measured in seconds, by ticks from outside. Must not know how the session came about,
-which is `gateway.connection.device_connection`'s.
+Owns what is measured in seconds, by ticks from outside. Must not know how the session came about
+(`gateway.connection.opening`), nor in which state it is: `gateway.connection.states` calls what fits.
 """
 
 from __future__ import annotations
@@ -12,32 +12,44 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
 from gateway.connection.commands import (
     AwaitTurn,
-    Close,
     Command,
     PauseBus,
     PauseDevice,
-    Report,
     SendToBus,
     SendToDevice,
 )
-from gateway.connection.connect import METHOD_PROPERTY, Terms
+from gateway.connection.connect import Terms
 from gateway.connection.context import Context
 from gateway.connection.downstream import Downstream
-from gateway.connection.events import Answer
+from gateway.connection.events import (
+    Answer,
+    BusBytes,
+    DeviceBytes,
+    Tick,
+    Turn,
+)
+from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.refusal_reports import Reports
-from gateway.connection.service_calls import TOO_LARGE, answer_packet
+from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.upstream import Upstream
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.acknowledgement_order import Ledger
-from gateway.mqtt.encode import PINGREQ, encode_auth, encode_disconnect
+from gateway.mqtt.encode import PINGREQ, encode_disconnect
 from gateway.mqtt.errors import LimitExceeded, MqttError, Refused, Unanswerable
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reasons import Reason
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.policy import Action
 from gateway.policy.engine.usage_recorder import AGAIN
+
+_REST_OF_DEVICE = DeviceBytes(b"")
+_REST_OF_BUS = BusBytes(b"")
+"""Nothing new: go on with what waits for its turn."""
+_GOODBYE = Over([], "the device said goodbye")
 
 
 class EstablishedConnection:
@@ -45,40 +57,43 @@ class EstablishedConnection:
 
     __slots__ = (
         "_age",
-        "_authorizer",
         "_begun",
         "_budget",
         "_context",
         "_downstream",
-        "_heard",
+        "_heartbeat",
         "_reports",
-        "_silent",
         "_spoken",
         "_stuck",
         "_subscriptions",
+        "authorizer",
         "from_bus_early",
         "holder",
-        "identity",
         "last_words",
+        "leaving",
         "terms",
         "upstream",
     )
 
-    def __init__(self, context: Context, terms: Terms, identity: Identity, holder: Holder) -> None:
+    def __init__(
+        self, context: Context, terms: Terms, authorizer: Authorizer, reports: Reports, holder: Holder
+    ) -> None:
+        """`reports` is where the authorizer puts its own."""
         self._context = context
         self.terms = terms
-        self.identity = identity
         self.holder = holder
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
-        self._reports = Reports()
-        authorizer = self._authorizer = Authorizer(context, identity, self._reports)
+        self._reports = reports
+        self.authorizer = authorizer
+        identity = authorizer.identity
         least = 0 if terms.mqtt31 else 1
         subscriptions = Subscriptions(context, terms.version, self._reports, holder, least=least)
         self._subscriptions = subscriptions
-        budget = self._budget = context.budgets.join(identity.device_id, context.policy.limits)
+        budget = self._budget = context.budgets.join(identity.device_id, authorizer.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
+        self._heartbeat = Heartbeat(terms.keep_alive)
         self.upstream = Upstream(
             context,
             terms,
@@ -86,6 +101,7 @@ class EstablishedConnection:
             authorizer=authorizer,
             subscriptions=subscriptions,
             holder=holder,
+            heartbeat=self._heartbeat,
             ledger=spoken,
             returned=heard,
             meter=budget.spoken,
@@ -98,16 +114,15 @@ class EstablishedConnection:
             authorizer=authorizer,
             subscriptions=subscriptions,
             reports=self._reports,
+            heartbeat=self._heartbeat,
             ledger=heard,
             returned=spoken,
             meter=budget.heard,
         )
-        self._heard = False
-        """The device spoke since the bus last heard of it."""
-        self._silent = 0
-        """Ticks since the bus was last sent something."""
-        self.last_words: list[Command] = []
-        """What the device gets when the bus has answered what went before its fault."""
+        self.last_words = _GOODBYE
+        """How it ends when the bus does not close it: after a fault, with what the device is told of that."""
+        self.leaving = 0
+        """Ticks since only the bus is waited for."""
         self._begun = 0
         self._stuck = 0
         """Ticks for which the same packet has been incomplete."""
@@ -115,10 +130,15 @@ class EstablishedConnection:
         """Ticks since all that goes on was recorded anew."""
 
     @property
+    def identity(self) -> Identity:
+        """Who is there."""
+        return self.authorizer.identity
+
+    @property
     def seals_for(self) -> str:
         """The device, if what it may publish is sealed in places; empty if not."""
         identity = self.identity
-        seals = identity.observe_until or self._context.policy.may_need_sealing(identity.roles)
+        seals = identity.observe_until or self.authorizer.policy.may_need_sealing(identity.roles)
         return identity.device_id if seals else ""
 
     def begin(self, connack: Connack) -> None:
@@ -134,7 +154,8 @@ class EstablishedConnection:
             self.upstream.bound_by_bus(self._context.bus_packet_max)
         # In 3.1.1 the bus does not say it: what it said last in MQTT 5.
         self.upstream.receiver_max_size = self._context.bus_packet_max
-        self.terms.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, self.terms.keep_alive)
+        heartbeat = self._heartbeat
+        heartbeat.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, heartbeat.keep_alive)
 
     def passes(self, data: bytes) -> bool:
         """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""
@@ -146,7 +167,8 @@ class EstablishedConnection:
         ):
             return False
         spoken.bytes += len(data)
-        self._heard, self._silent = False, 0
+        heartbeat = self._heartbeat
+        heartbeat.heard, heartbeat.silent = False, 0
         return True
 
     def is_delivered(self, data: bytes) -> bool:
@@ -156,9 +178,10 @@ class EstablishedConnection:
             self._context.counters.bytes_to_devices += len(data)
         return passes
 
-    def device_bytes(self, data: bytes) -> list[Command]:
+    def device_bytes(self, event: DeviceBytes) -> Result:
         """A chunk from the device; an empty one for what waits for its turn."""
-        upstream = self.upstream
+        data = event.data
+        upstream, heartbeat = self.upstream, self._heartbeat
         spoken = self._spoken
         error: MqttError | None = None
         spoken.bytes += len(data)
@@ -172,9 +195,9 @@ class EstablishedConnection:
         commands: list[Command] = []
         if upstream.out:
             commands.append(SendToBus(_taken(upstream.out)))
-            self._heard, self._silent = False, 0
+            heartbeat.heard, heartbeat.silent = False, 0
         else:
-            self._heard = True
+            heartbeat.heard = True
         if upstream.answers:
             commands.append(SendToDevice(_taken(upstream.answers)))
         if upstream.asked:
@@ -183,7 +206,7 @@ class EstablishedConnection:
         if self._reports.pending:
             self._tell(commands)
         if error is not None:
-            return commands + self._end(error)
+            return self._fault(error, commands)
         # `Meter.is_over`, without the call: this is done for each chunk.
         if (
             spoken.messages > spoken.messages_left
@@ -193,10 +216,11 @@ class EstablishedConnection:
             commands.append(PauseDevice())
         elif upstream.rest is not None:
             commands.append(AwaitTurn())
-        return commands
+        return SaidGoodbye(commands) if upstream.stopped else commands
 
-    def bus_bytes(self, data: bytes) -> list[Command]:
+    def bus_bytes(self, event: BusBytes) -> list[Command] | Over:
         """A chunk from the bus; an empty one for what waits for its turn."""
+        data = event.data
         downstream = self._downstream
         error: MqttError | None = None
         self._context.counters.bytes_to_devices += len(data)
@@ -215,90 +239,60 @@ class EstablishedConnection:
         if self._reports.pending:
             self._tell(commands)
         if error is not None:
-            return commands + self._fail(error)
+            return self._failed(error, commands)
         if downstream.stopped:
             # Not after a DISCONNECT of the bus's own: a device gets one.
-            answered = 0 < downstream.last_ping <= downstream.pings
-            commands += self.last_words if answered else [Close("the bus ended the session")]
-        elif downstream.rest is not None:
+            if self._heartbeat.is_drained:
+                return Over(commands + self.last_words.commands, self.last_words.why)
+            return Over(commands, "the bus ended the session")
+        if downstream.rest is not None:
             commands.append(PauseBus() if self._budget.heard.is_over else AwaitTurn())
         return commands
 
-    def turn(self) -> list[Command]:
+    def turn(self, _: Turn) -> Result:
         """Others had their turn: a slice of what waits, in both directions."""
         commands: list[Command] = []
-        if self.upstream.rest is not None and not self.upstream.stopped and not self._spoken.is_over:
-            commands = self.device_bytes(b"")
-            if commands and type(commands[-1]) is Close:
-                return commands
-            if self.upstream.stopped:
-                # The bus was sent the device's DISCONNECT: what it says is looked at in the next turn.
-                return [*commands, AwaitTurn()] if self._downstream.rest is not None else commands
-        return commands + self.bus_turn()
+        if self.upstream.rest is not None and not self._spoken.is_over:
+            result = self.device_bytes(_REST_OF_DEVICE)
+            if isinstance(result, SaidGoodbye | Fault) and self._downstream.rest is not None:
+                # The bus was sent the device's last packet: what it says is looked at in the next turn.
+                result.commands.append(AwaitTurn())
+            if not isinstance(result, list):
+                return result
+            commands = result
+        rest = self.rest_of_bus()
+        return commands + rest if isinstance(rest, list) else Over(commands + rest.commands, rest.why)
 
-    def bus_turn(self) -> list[Command]:
-        """The same of what comes from the bus."""
-        return self.bus_bytes(b"") if self._downstream.rest is not None else []
-
-    @property
-    def said_goodbye(self) -> bool:
-        """Whether the bus has the device's own DISCONNECT, which ended the will too."""
-        return self.upstream.stopped and not self.last_words
+    def rest_of_bus(self) -> list[Command] | Over:
+        """A slice of what waits from the bus."""
+        return self.bus_bytes(_REST_OF_BUS) if self._downstream.rest is not None else []
 
     def answer(self, answer: Answer) -> list[Command]:
         """What a service answers to a request of this connection: for this device alone."""
         identifiers = self._subscriptions.identifiers(answer.topic)
-        commands: list[Command] = []
-        for payload in (answer.payload, TOO_LARGE):
-            packet = answer_packet(answer, payload, self.terms.version, identifiers)
-            if len(packet) <= self.terms.device_max_size:
-                commands.append(SendToDevice(packet))
-                break
+        packet = answer_within(self.terms.device_max_size, answer, self.terms.version, identifiers)
+        commands: list[Command] = [SendToDevice(packet)] if packet else []
         if answer.report is not None:
             self._reports.add(answer.report)
             self._tell(commands)
         return commands
 
-    def renew(self, device: Device, grant: Grant) -> list[Command]:
-        """Another token took the place of the one before (MQTT 5, 4.12.1)."""
-        renewed = replace(self.identity, grant=grant)
-        if renewed.namespace != self.identity.namespace:
-            why = "The token was narrowed otherwise than that of the session."
-            return [Report("login", "refused", why), *self.farewell(Reason.NOT_AUTHORIZED, why)]
-        self.identity = renewed
-        return self.authorize_by(device) or [SendToDevice(encode_auth(Reason.SUCCESS, [METHOD_PROPERTY]))]
-
-    @property
-    def expired(self) -> bool:
-        """Whether the token it was opened with, or the one that renewed it, has come to its end."""
-        grant = self.identity.grant
-        return grant is not None and self._context.now() >= grant.expires_at * 1000
-
-    def authorize_by(self, device: Device) -> list[Command]:
-        """Another policy is in force, or the device has other roles or labels. Commands only to end it."""
-        self.identity = replace(
-            self.identity, roles=device.roles, labels=device.labels, observe_until=device.observe_until
+    def take_rules(self, device: Device, grant: Grant | None) -> None:
+        """Go by the policy in force from now on, all of it, for what the device and its token are now."""
+        identity = replace(
+            self.identity,
+            roles=device.roles,
+            labels=device.labels,
+            observe_until=device.observe_until,
+            grant=grant,
         )
-        authorizer = self._authorizer = Authorizer(self._context, self.identity, self._reports)
+        authorizer = self.authorizer = Authorizer(self._context, identity, self._reports)
         self.upstream.authorize_by(authorizer)
         self._downstream.authorize_by(authorizer)
-        will = self.terms.will
-        if will is None or self.said_goodbye:
-            return []
-        decision = will.decide(authorizer, self._context.policy)
-        why, place = decision.reason, decision.place
-        if decision.allowed:
-            if will.sealed or not will.must_be_sealed(self._context.policy):
-                return []
-            why, place = "The topic of the will has become sensitive, and the bus has it in plain.", ""
-        else:
-            self._context.wills_taken_back.add(device.device_id, will.topic)
-        report = Report("will", "refused", why, "publish", will.topic, place)
-        return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 
     def begin_second(self, second: int) -> None:
         """Settle what passed, and have the budget of another second."""
-        self._budget.tick(second, self._context.policy.limits, self._context.counters)
+        self._budget.tick(second, self.authorizer.policy.limits, self._context.counters)
         self._count_sealed()
 
     def bus_waits(self) -> list[Command]:
@@ -307,20 +301,20 @@ class EstablishedConnection:
             return []
         return [PauseBus() if self._budget.heard.is_spent else AwaitTurn()]
 
-    def tick(self, *, reading: bool, second: int) -> list[Command]:
-        """A second went by: rates, patience, heartbeat. `reading` is whether the device was read from."""
+    def tick(self, event: Tick) -> Result:
+        """A second went by: rates, patience, heartbeat."""
         commands: list[Command] = []
         upstream, budget = self.upstream, self._budget
-        self.begin_second(second)
+        self.begin_second(event.second)
         self._age += 1
         if self._age >= AGAIN:
             self._record_again()
         self._reports.tick()
         self._tell(commands)
         if upstream.waits_for_rest and upstream.begun == self._begun:
-            self._stuck += reading
-            if self._stuck > self._context.policy.limits.packet_seconds:
-                return commands + self._fail(LimitExceeded("a packet took too long to come"))
+            self._stuck += event.reading
+            if self._stuck > self.authorizer.policy.limits.packet_seconds:
+                return self._failed(LimitExceeded("a packet took too long to come"), commands)
         else:
             self._begun, self._stuck = upstream.begun, 0
         if budget.spoken.is_spent:
@@ -328,33 +322,27 @@ class EstablishedConnection:
         elif upstream.rest is not None:
             commands.append(AwaitTurn())
         commands += self.bus_waits()
-        self._silent += 1
-        keep_alive = self.terms.keep_alive
-        if self._heard and keep_alive and self._silent * 2 >= keep_alive:
-            # The device spoke and nothing of it reached the bus, which would take it for gone.
-            self._downstream.own_pings += 1
-            self.upstream.pings += 1
-            self._heard, self._silent = False, 0
+        if self._heartbeat.tick():
             commands.append(SendToBus(PINGREQ))
         return commands
 
     def _record_again(self) -> None:
         """What goes on as it has for long: its next message is judged, and recorded, once more."""
         self._age = 0
-        authorizer = self._authorizer
+        authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
         self._downstream.authorize_by(authorizer)
         self._subscriptions.note_again(authorizer)
         if self.terms.will is not None:
-            self.terms.will.decide(authorizer, self._context.policy)
+            authorizer.note(Action.PUBLISH, self.terms.will.topic, authorizer.will(self.terms.will).on_topic)
 
     @property
     def secured(self) -> Meter:
         """What undoing the device's TLS may cost in this second."""
         return self._budget.secured
 
-    def close(self) -> None:
-        """The connection ends: what it held is free, what it did and what it leaves on the bus is counted."""
+    def end(self) -> list[Command]:
+        """Free what is held, count what was done and what is left on the bus. What is still to be told."""
         self.upstream.release()
         self._downstream.release()
         self._budget.settle(self._context.counters)
@@ -362,47 +350,41 @@ class EstablishedConnection:
         self._count_sealed()
         self.holder.end(self._context.now() // 1_000)
         self.holder.part(self.upstream)
-
-    def _count_sealed(self) -> None:
-        self._context.counters.sealed += self.upstream.sealed
-        self.upstream.sealed = 0
-
-    def last_reports(self) -> list[Command]:
-        """What was left out so far, for no tick comes after the end."""
         commands: list[Command] = []
         self._reports.tick()
         self._tell(commands)
         return commands
 
-    def farewell(self, reason: Reason, why: str) -> list[Command]:
+    def _count_sealed(self) -> None:
+        self._context.counters.sealed += self.upstream.sealed
+        self.upstream.sealed = 0
+
+    def farewell(self, reason: Reason, why: str, *before: Command) -> Over:
         """End it and say why, as the device's version can."""
-        commands: list[Command] = []
+        commands = list(before)
         if self.terms.version is Version.V5:
             commands.append(SendToDevice(encode_disconnect(reason, self.terms.explanation(why))))
-        return [*commands, Close(why)]
+        return Over(commands, why)
 
-    def _end(self, error: MqttError) -> list[Command]:
+    def _fault(self, error: MqttError, commands: list[Command]) -> Fault | Over:
         """A fault of the device: what the bus still has to answer goes first, as on Mosquitto."""
-        last_words = self._fail(error)
-        answered = self.upstream.pings == self._downstream.pings and not self.upstream.unanswered
+        heartbeat = self._heartbeat
+        answered = heartbeat.all_answered and not self.upstream.unanswered
         if answered or isinstance(error, LimitExceeded):
-            return last_words
-        self.last_words = last_words
-        self.upstream.stopped = True
-        self.upstream.pings += 1
-        self._downstream.last_ping = self.upstream.pings
-        return [SendToBus(PINGREQ)]
+            return self._failed(error, commands)
+        self.last_words = self._failed(error, [])
+        heartbeat.drain()
+        return Fault([*commands, SendToBus(PINGREQ)])
 
-    def _fail(self, error: MqttError) -> list[Command]:
-        """A peer broke the protocol or a bound."""
+    def _failed(self, error: MqttError, commands: list[Command]) -> Over:
+        """A peer broke the protocol or a bound, after what these commands are for."""
         self._context.counters.protocol_errors += 1
         if isinstance(error, LimitExceeded | Refused):
-            return self.farewell(error.reason, str(error))
+            return self.farewell(error.reason, str(error), *commands)
         # A fault of the protocol gets its code and no words, or nothing at all, as Mosquitto answers it.
-        commands: list[Command] = []
         if self.terms.version is Version.V5 and not isinstance(error, Unanswerable):
             commands.append(SendToDevice(encode_disconnect(error.reason)))
-        return [*commands, Close(str(error))]
+        return Over(commands, str(error))
 
     def _tell(self, commands: list[Command]) -> None:
         commands += self._reports.pending

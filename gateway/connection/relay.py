@@ -288,6 +288,7 @@ class Relay(ABC):
                 if chunk[pos] < 0x10:
                     # From its first byte, so that it is the same however the stream is cut.
                     raise ProtocolError("a packet of the reserved type")
+                # `gateway.mqtt.framing.packet_at`, without the call.
                 length = read_length(chunk, pos + 1, end)
                 if length is None:
                     self._keep(chunk, pos, end - pos + 1)

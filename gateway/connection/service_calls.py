@@ -43,3 +43,12 @@ def answer_packet(answer: Answer, payload: bytes, version: Version, identifiers:
             correlation = bytes((PropertyId.CORRELATION_DATA,)) + encode_binary(answer.correlation)
         properties = join([], _JSON, correlation, identifiers)
     return encode_publish(PacketType.PUBLISH << 4, answer.topic.encode(), 0, properties, payload)
+
+
+def answer_within(most: int, answer: Answer, version: Version, identifiers: bytes) -> bytes:
+    """The same in at most `most` bytes: that it is too large, or nothing if not even that has room."""
+    for payload in (answer.payload, TOO_LARGE):
+        packet = answer_packet(answer, payload, version, identifiers)
+        if len(packet) <= most:
+            return packet
+    return b""

@@ -36,6 +36,7 @@ from gateway.mqtt.topics import (
     matches,
     unshared,
 )
+from gateway.policy.engine.policy import Action
 
 _FAILURE_311 = 0x80
 _NO_LOCAL = 0x04
@@ -102,7 +103,7 @@ class Subscriptions:
             b"",
         )
         for one in packet.subscriptions:
-            code, subscription = self._authorizer(one, authorizer, identifier)
+            code, subscription = self._decided(one, authorizer, identifier)
             codes.append(code)
             if subscription is None:
                 changed = True
@@ -113,7 +114,7 @@ class Subscriptions:
             properties = encode_properties([], self._version)
             answers.append(encode_suback(packet.packet_id, properties, bytes(code or 0 for code in codes)))
             return b""
-        if len(self._waiting) >= self._context.policy.limits.in_flight:
+        if len(self._waiting) >= authorizer.policy.limits.in_flight:
             raise LimitExceeded("too many unanswered SUBSCRIBE packets")
         ours = any(code is not None for code in codes)
         self._waiting = (*self._waiting, (packet.packet_id, tuple(codes) if ours else ()))
@@ -122,7 +123,7 @@ class Subscriptions:
         properties = encode_properties(packet.properties, self._version)
         return encode_subscribe(packet.packet_id, properties, granted)
 
-    def _authorizer(
+    def _decided(
         self, one: Subscription, authorizer: Authorizer, identifier: bytes
     ) -> tuple[int | None, Subscription | None]:
         """The code, if it is ours to give, and what the bus is asked for, if it is asked."""
@@ -130,18 +131,21 @@ class Subscriptions:
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
         v5 = self._version is Version.V5
-        decision = authorizer.decide_filter(text)
+        decision = authorizer.subscribe(text)
+        authorizer.note(Action.SUBSCRIBE, unshared(text), decision)
         most = decision.max_qos if decision.allowed else 2
-        if not (decision.allowed or authorizer.passes_filter(text, decision)):
-            self._context.counters.subscriptions_denied += 1
-            self._reports.add(
-                Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
-            )
-            return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
+        if not decision.allowed:
+            if not authorizer.observes(unshared(text), decision):
+                self._context.counters.subscriptions_denied += 1
+                self._reports.add(
+                    Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
+                )
+                return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
+            authorizer.let_subscribe(text, decision)
         key = _key(one.filter)
         if key not in self._filters:
-            own = self._own_size + len(one.filter) if self._context.policy.reserves(text) else 0
-            room = self._context.policy.limits.subscriptions
+            own = self._own_size + len(one.filter) if authorizer.policy.reserves(text) else 0
+            room = authorizer.policy.limits.subscriptions
             full = len(self._filters) >= room or own > _OWN_MAX
             if full or not (own or self._holder.subscribe(one.filter, room)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
@@ -151,7 +155,7 @@ class Subscriptions:
             if isinstance(self._filters, frozenset):
                 self._filters = set()
             self._filters.add(key)
-        if self._context.policy.reserves(text):
+        if authorizer.policy.reserves(text):
             if text not in self._own:
                 self._own_size += len(one.filter)
             self._own[text] = identifier
@@ -165,7 +169,8 @@ class Subscriptions:
         """Have the filters recorded that are held still, for nobody asks for them again."""
         for key in self._filters:
             if not key.startswith(_DIGEST):
-                authorizer.decide_filter(key.decode())
+                text = key.decode()
+                authorizer.note(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
 
     @property
     def effort(self) -> int:
@@ -176,14 +181,16 @@ class Subscriptions:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
         return b"".join([raw for own, raw in self._own.items() if raw and matches(own, topic)])
 
-    def unsubscribe(self, data: bytes, body: int, end: int, answers: list[bytes]) -> bytes | None:
+    def unsubscribe(
+        self, data: bytes, body: int, end: int, authorizer: Authorizer, answers: list[bytes]
+    ) -> bytes | None:
         """What of an UNSUBSCRIBE goes to the bus; None for all of it: it takes no right to hear less."""
         packet = decode_unsubscribe(data, body, end, self._version, least=self._least)
         codes: list[int | None] = []
         kept: list[bytes] = []
         for one in packet.filters:
             text = _filter_text(one)
-            if self._context.policy.reserves(unshared(text)):
+            if authorizer.policy.reserves(unshared(text)):
                 existed = self._own.pop(text, None) is not None
                 self._own_size -= len(one) if existed else 0
                 codes.append(Reason.SUCCESS if existed else Reason.NO_SUBSCRIPTION_EXISTED)
@@ -202,7 +209,7 @@ class Subscriptions:
         if len(kept) == len(codes):
             return None
         if v5:  # an UNSUBACK of 3.1.1 says nothing of single filters
-            if len(self._unsubscribing) >= self._context.policy.limits.in_flight:
+            if len(self._unsubscribing) >= authorizer.policy.limits.in_flight:
                 raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
             self._unsubscribing = (*self._unsubscribing, (packet.packet_id, tuple(codes)))
         properties = encode_properties(packet.properties, self._version)

@@ -12,6 +12,7 @@ from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.connection.context import NONE, Context, OnDeny
+from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.relay import Relay, check_first_byte
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
@@ -60,13 +61,13 @@ class Upstream(Relay):
         "_bus_max_size",
         "_context",
         "_ended_here",
+        "_heartbeat",
         "_holder",
         "_sender",
         "_subscriptions",
         "_terms",
         "alias_max",
         "asked",
-        "pings",
         "renewable",
     )
 
@@ -79,17 +80,19 @@ class Upstream(Relay):
         authorizer: Authorizer,
         subscriptions: Subscriptions,
         holder: Holder,
+        heartbeat: Heartbeat,
         ledger: Ledger,
         returned: Ledger,
         meter: Meter,
     ) -> None:
-        super().__init__(terms.version, ledger, returned, context.policy.limits.packet_size, meter)
+        super().__init__(terms.version, ledger, returned, authorizer.policy.limits.packet_size, meter)
         self._context = context
         self._terms = terms
         self._sender = sender
         self._authorizer = authorizer
         self._subscriptions = subscriptions
         self._holder = holder
+        self._heartbeat = heartbeat
         # Of those whose topic counts: a retained message on another one would not.
         self.retained = {}
         self._aliases: dict[int, bytes] = {}
@@ -101,8 +104,6 @@ class Upstream(Relay):
         """What the device asks of the gateway itself. Whoever takes it empties it."""
         self.renewable = terms.enhanced
         """Whether the device may renew its token by AUTH."""
-        self.pings = 0
-        """PINGREQs that went to the bus, the gateway's own too."""
         self.alias_max = 0
         """Topic Alias Maximum of the bus."""
         self._bus_max_size = ANY_SIZE
@@ -122,7 +123,7 @@ class Upstream(Relay):
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Other rules are in force, or all is to be judged anew."""
         self._authorizer = authorizer
-        self.max_size = self.plain_size = min(self._context.policy.limits.packet_size, self._bus_max_size)
+        self.max_size = self.plain_size = min(authorizer.policy.limits.packet_size, self._bus_max_size)
         self.verdicts.clear()
         self.retained.clear()
         self.forget()
@@ -161,9 +162,9 @@ class Upstream(Relay):
             return self._subscriptions.subscribe(data, body, end, self._authorizer, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
             self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
-            return self._subscriptions.unsubscribe(data, body, end, self.answers)
+            return self._subscriptions.unsubscribe(data, body, end, self._authorizer, self.answers)
         if kind == PacketType.PINGREQ:
-            self.pings += 1
+            self._heartbeat.ping()
             return None
         if kind == PacketType.PUBCOMP:
             return None
@@ -235,8 +236,10 @@ class Upstream(Relay):
             return self._ask(call_of(cached.service, packet, data[packet.payload_at : end]), packet)
         if cached.conditional:
             decision = cached.decision.with_message(packet.qos, packet.retain, size)
-            if not decision.allowed and not self._authorizer.passes(Action.PUBLISH, cached, decision):
-                return self._deny(packet, cached, decision)
+            if not decision.allowed:
+                if not self._authorizer.observes(cached.topic, decision):
+                    return self._deny(packet, cached, decision)
+                self._authorizer.let_pass(Action.PUBLISH, cached, decision)
         # An empty retained message clears the topic: sealed it would fill it.
         if cached.sensitive and (size or not packet.retain):
             return self._seal(packet, cached, topic, data[packet.payload_at : end])
@@ -263,7 +266,7 @@ class Upstream(Relay):
         if not size:
             self.meter.effort += self._holder.clear(topic) // _TOLD_AT_ONCE * TAKEN_APART
         elif topic not in self.retained:
-            if not self._holder.retain(topic, self._context.policy.limits.retained_topics, self):
+            if not self._holder.retain(topic, self._authorizer.policy.limits.retained_topics, self):
                 return False
             keep(self.retained, topic, cached)
         return True
@@ -299,10 +302,8 @@ class Upstream(Relay):
         return topic, alias
 
     def _cached(self, topic: bytes) -> CachedVerdict:
-        text = topic_text(topic)
-        policy = self._context.policy
-        decision = self._authorizer.decide(Action.PUBLISH, text)
-        cached = CachedVerdict(text, decision, sensitive=policy.sensitive(text), service=policy.service(text))
+        cached = self._authorizer.publish(topic_text(topic))
+        self._authorizer.note(Action.PUBLISH, cached.topic, cached.decision)
         return keep(self.verdicts, topic, cached)
 
     def _seal(self, packet: Publish, cached: CachedVerdict, topic: bytes, payload: bytes) -> bytes:
@@ -375,7 +376,7 @@ class Upstream(Relay):
         if packet.qos == 0:
             return b""
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
-        most = self._context.policy.limits.in_flight
+        most = self._authorizer.policy.limits.in_flight
         if packet.qos == 2 and not code:
             # The handshake goes on, with us [MQTT-4.3.3-4].
             if len(self._ended_here) >= most:

@@ -21,6 +21,7 @@ class CachedVerdict:
         "conditional",
         "decision",
         "may_open",
+        "opening",
         "plain",
         "sealer",
         "sensitive",
@@ -35,13 +36,15 @@ class CachedVerdict:
         decision: Decision,
         *,
         sensitive: bool,
-        may_open: bool = False,
+        opening: Decision | None = None,
         service: Service | None = None,
     ) -> None:
         self.topic = topic
         self.decision = decision
         self.sensitive = sensitive
-        self.may_open = may_open
+        self.opening = opening
+        """Of a sensitive topic that is delivered: whether its receiver may decrypt it."""
+        self.may_open = opening is not None and opening.allowed
         """Whether a receiver gets the plaintext of a sensitive topic."""
         self.conditional = not (decision.allowed and decision.unconditional)
         """Whether the single message has to be looked at."""

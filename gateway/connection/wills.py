@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.connection.authorizer import Authorizer
 from gateway.connection.context import Context
 from gateway.connection.verdict_cache import topic_text
 from gateway.keys.envelope import Sealer
@@ -16,7 +15,7 @@ from gateway.keys.key_ring import KeysUnavailable
 from gateway.mqtt.packets import Will
 from gateway.mqtt.reasons import Reason
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.policy import RESERVED, Action, Decision, Policy
+from gateway.policy.engine.policy import Policy
 
 _PAYLOAD_MAX = 65_535
 """A will's payload is Binary Data (MQTT 5, 1.5.6)."""
@@ -32,13 +31,6 @@ class WillTerms:
     size: int
     """Bytes of payload as the device gave it."""
     sealed: bool
-
-    def decide(self, authorizer: Authorizer, policy: Policy) -> Decision:
-        """Whether it may be published. A request to the gateway can't be left to the bus."""
-        if policy.reserves(self.topic):
-            return RESERVED
-        decision = authorizer.decide(Action.PUBLISH, self.topic)
-        return decision.with_message(self.qos, self.retain, self.size)
 
     def must_be_sealed(self, policy: Policy) -> bool:
         """Whether its topic is sensitive. An empty retained message clears a topic and stays empty."""

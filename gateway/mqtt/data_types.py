@@ -41,20 +41,6 @@ def read_length(data: bytes | bytearray, pos: int, end: int) -> tuple[int, int] 
     return None
 
 
-def first_packet(data: bytearray, most: int, too_long: str) -> tuple[int, int] | None:
-    """Where the body of the packet at the beginning begins and ends; None while it is not whole.
-
-    Raises PacketTooLarge, with those words, from its header alone: more than `most` bytes are not waited for.
-    """
-    length = read_length(data, 1, len(data))
-    if length is None:
-        return None
-    size, body = length
-    if body + size > most:
-        raise PacketTooLarge(too_long)
-    return (body, body + size) if body + size <= len(data) else None
-
-
 def encode_binary(data: bytes) -> bytes:
     """Binary Data or a UTF-8 string with its two length bytes (MQTT 5, 1.5.4 and 1.5.6)."""
     return len(data).to_bytes(2, "big") + data

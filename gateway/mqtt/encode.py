@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.mqtt.data_types import encode_binary, encode_length
+from gateway.mqtt.data_types import encode_binary
+from gateway.mqtt.framing import framed
 from gateway.mqtt.packets import Connack, Connect, PacketType, Subscription, Version
 from gateway.mqtt.properties import Property, PropertyId, join, string_property
 
 PINGREQ = b"\xc0\x00"
-
-
-def _packet(first_byte: int, body: bytes) -> bytes:
-    return bytes((first_byte,)) + encode_length(len(body)) + body
 
 
 def encode_connect(connect: Connect) -> bytes:
@@ -35,7 +32,7 @@ def encode_connect(connect: Connect) -> bytes:
     head = encode_binary(name) + bytes((level, flags)) + connect.keep_alive.to_bytes(2, "big")
     if v5:
         head += join(connect.properties)
-    return _packet(PacketType.CONNECT << 4, head + b"".join(parts))
+    return framed(PacketType.CONNECT << 4, head + b"".join(parts))
 
 
 def encode_connack(connack: Connack, version: Version) -> bytes:
@@ -43,13 +40,13 @@ def encode_connack(connack: Connack, version: Version) -> bytes:
     body = bytes((connack.session_present, connack.code))
     if version is Version.V5:
         body += join(connack.properties)
-    return _packet(PacketType.CONNACK << 4, body)
+    return framed(PacketType.CONNACK << 4, body)
 
 
 def encode_publish(first_byte: int, topic: bytes, packet_id: int, properties: bytes, payload: bytes) -> bytes:
     """A PUBLISH (MQTT 5, 3.3). `properties` is the list on the wire, or empty in 3.1.1."""
     ident = packet_id.to_bytes(2, "big") if first_byte & 6 else b""
-    return _packet(first_byte, b"".join((encode_binary(topic), ident, properties, payload)))
+    return framed(first_byte, b"".join((encode_binary(topic), ident, properties, payload)))
 
 
 def encode_ack(kind: PacketType, packet_id: int, code: int = 0, explanation: str = "") -> bytes:
@@ -59,34 +56,34 @@ def encode_ack(kind: PacketType, packet_id: int, code: int = 0, explanation: str
         body += bytes((code,))
         if explanation:
             body += join([], string_property(PropertyId.REASON_STRING, explanation))
-    return _packet(kind << 4, body)
+    return framed(kind << 4, body)
 
 
 def encode_subscribe(packet_id: int, properties: bytes, subscriptions: list[Subscription]) -> bytes:
     """A SUBSCRIBE (MQTT 5, 3.8). `properties` is the list on the wire, or empty in 3.1.1."""
     body = b"".join(encode_binary(one.filter) + bytes((one.options,)) for one in subscriptions)
-    return _packet(PacketType.SUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + properties + body)
+    return framed(PacketType.SUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + properties + body)
 
 
 def encode_suback(packet_id: int, properties: bytes, codes: bytes) -> bytes:
     """A SUBACK (MQTT 5, 3.9). `properties` is the list on the wire, or empty in 3.1.1."""
-    return _packet(PacketType.SUBACK << 4, packet_id.to_bytes(2, "big") + properties + codes)
+    return framed(PacketType.SUBACK << 4, packet_id.to_bytes(2, "big") + properties + codes)
 
 
 def encode_unsubscribe(packet_id: int, properties: bytes, filters: list[bytes]) -> bytes:
     """An UNSUBSCRIBE (MQTT 5, 3.10). `properties` is the list on the wire, or empty in 3.1.1."""
     body = b"".join(map(encode_binary, filters))
-    return _packet(PacketType.UNSUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + properties + body)
+    return framed(PacketType.UNSUBSCRIBE << 4 | 2, packet_id.to_bytes(2, "big") + properties + body)
 
 
 def encode_unsuback(packet_id: int, properties: bytes, codes: bytes) -> bytes:
     """An UNSUBACK (MQTT 5, 3.11). In 3.1.1 both lists are empty: it has no codes."""
-    return _packet(PacketType.UNSUBACK << 4, packet_id.to_bytes(2, "big") + properties + codes)
+    return framed(PacketType.UNSUBACK << 4, packet_id.to_bytes(2, "big") + properties + codes)
 
 
 def encode_auth(code: int, properties: list[Property]) -> bytes:
     """An AUTH of MQTT 5 (3.15)."""
-    return _packet(PacketType.AUTH << 4, bytes((code,)) + join(properties))
+    return framed(PacketType.AUTH << 4, bytes((code,)) + join(properties))
 
 
 def encode_disconnect(code: int, explanation: str = "") -> bytes:
@@ -94,7 +91,7 @@ def encode_disconnect(code: int, explanation: str = "") -> bytes:
     body = bytes((code,))
     if explanation:
         body += join([], string_property(PropertyId.REASON_STRING, explanation))
-    return _packet(PacketType.DISCONNECT << 4, body)
+    return framed(PacketType.DISCONNECT << 4, body)
 
 
 DISCONNECT = b"\xe0\x00"

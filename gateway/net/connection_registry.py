@@ -16,8 +16,9 @@ from structlog.typing import FilteringBoundLogger
 from gateway.auth.login import Login
 from gateway.connection.commands import Call, Report
 from gateway.connection.context import Context
-from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import AccessWithdrawn, Answer, Event, PolicyChanged
+from gateway.connection.states import State
 from gateway.mqtt.reasons import Reason
 from gateway.net.connection_log import ConnectionLog
 from gateway.net.crowd import Crowd
@@ -192,7 +193,7 @@ class ConnectionRegistry:
             self.tasks.start(_each(live, self._device_changed))
 
     def _device_changed(self, link: LiveConnection) -> None:
-        if link.device is None or link.connection.phase is Phase.CLOSED:
+        if link.device is None or link.connection.state is State.CLOSED:
             return
         consequence = self._consequence(link, self.find(link.device.device_id))
         if isinstance(consequence, AccessWithdrawn):
@@ -208,7 +209,7 @@ class ConnectionRegistry:
 
         def tell(link: LiveConnection) -> None:
             grant = link.connection.identity.grant if link.connection.identity is not None else None
-            if grant is not None and link.connection.phase is not Phase.CLOSED and distrust(grant):
+            if grant is not None and link.connection.state is not State.CLOSED and distrust(grant):
                 self.tell(link, Report("session", "refused", why))
                 link.receive(AccessWithdrawn(why))
 

@@ -27,7 +27,7 @@ from gateway.connection.commands import (
     SendToBus,
     SendToDevice,
 )
-from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     Authenticated,
     AuthenticationFailed,
@@ -42,6 +42,7 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
+from gateway.connection.states import State
 from gateway.mqtt.reasons import Reason
 from gateway.net.bus_side import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusSide, not_connected
 from gateway.net.connection_registry import ConnectionRegistry
@@ -64,8 +65,10 @@ _CLOSE_DEADLINE = 5.0
 _ACKNOWLEDGE = 0.002
 """For a CONNECT right behind the handshake, in seconds: nothing is to be acknowledged early then."""
 
-_UNREAD = {Phase.AUTHENTICATING, Phase.OPENING_BUS}
+_UNREAD = {State.AUTHENTICATING, State.OPENING_BUS}
 """Nothing is read from the device meanwhile, so that its end is not told."""
+_TICKING = (State.ESTABLISHED, State.GOODBYE, State.DRAINING)
+"""Whose seconds the connection counts itself. A tuple: compared by identity."""
 
 _TURN = Turn()
 _log = get_logger()
@@ -135,7 +138,7 @@ class DeviceSide(asyncio.Protocol):
     @contained
     def _acknowledge(self) -> None:
         """The client may hold its CONNECT back until the end of its handshake is acknowledged."""
-        if self._transport is not None and self.connection.phase is Phase.AWAIT_CONNECT:
+        if self._transport is not None and self.connection.state is State.AWAIT_CONNECT:
             acknowledge_at_once(self._transport)
 
     def data_received(self, data: bytes) -> None:
@@ -198,7 +201,7 @@ class DeviceSide(asyncio.Protocol):
     def bus_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
         self._bus = None
-        if exc is not None and self.connection.phase is not Phase.CLOSED:
+        if exc is not None and self.connection.state is not State.CLOSED:
             _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
         self.receive(BusLost())
 
@@ -419,7 +422,7 @@ class DeviceSide(asyncio.Protocol):
     def _admit(self, admission: Admission) -> None:
         device = admission.device
         self.claimed = device.device_id
-        if self.connection.phase is not Phase.AUTHENTICATING:
+        if self.connection.state is not State.AUTHENTICATING:
             return  # it did not wait for the answer
         reason = self._registry.admit(self, device)
         if reason is not None:
@@ -448,7 +451,7 @@ class DeviceSide(asyncio.Protocol):
             self._waiting_for = None
         self._bus = link
         bus.answered()
-        if self.connection.phase is not Phase.OPENING_BUS or link.transport is None:
+        if self.connection.state is not State.OPENING_BUS or link.transport is None:
             self._close_bus()
             return
         self.deadline = self._registry.now() + _BUS_DEADLINE
@@ -470,22 +473,22 @@ class DeviceSide(asyncio.Protocol):
     @contained
     def tick(self, now: float, second: int) -> None:
         """A second went by: the one of this number."""
-        phase = self.connection.phase
-        if phase is Phase.ESTABLISHED or phase is Phase.LEAVING:
+        state = self.connection.state
+        if state in _TICKING:
             was, self._paused = self._paused, self._paused & ~OVER_RATE
             if self._bus is not None:
                 self._bus.resume_reading(OVER_RATE)
             self.receive(Tick(reading=not was, second=second))
             self._read_again(was)
-        elif phase in _UNREAD and has_left(self._transport):
+        elif state in _UNREAD and has_left(self._transport):
             self.abort("it left before it was let in")
         elif now < self.deadline:
             return
-        elif phase is Phase.AWAIT_CONNECT:
+        elif state is State.AWAIT_CONNECT:
             self.turn_away("no whole CONNECT within the deadline")
-        elif phase is Phase.AUTHENTICATING:
+        elif state is State.AUTHENTICATING:
             self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
-        elif phase is Phase.OPENING_BUS:
+        elif state is State.OPENING_BUS:
             if self._waiting_for is not None:
                 self._waiting_for.cancel()
                 self._bus_failed("no answer in time", asked=False)

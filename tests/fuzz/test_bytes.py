@@ -14,8 +14,8 @@ from harness.twin import PROFILE, SECRET, SENSITIVE, TOPICS, Twin
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.connection.device_connection import Phase
 from gateway.connection.events import Tick
+from gateway.connection.states import State
 
 CUTS = st.lists(st.integers(0, 3000), max_size=6)
 # What is done to the bytes of sound packets: the place, how many bytes go, and what comes instead.
@@ -146,7 +146,7 @@ def test_a_connect_sound_or_damaged(connect, behind, damage, cuts):
     said = twin.from_device(damaged(connect, damage) + behind, cuts)
     assert len(said.to_bus) + len(said.to_device) <= 1
     assert all(packet.kind == peers.CONNACK and packet.body[1] for packet in said.to_device)
-    assert (twin.phase is Phase.OPENING_BUS) == bool(said.to_bus)
+    assert (twin.state is State.OPENING_BUS) == bool(said.to_bus)
 
 
 @PROFILE

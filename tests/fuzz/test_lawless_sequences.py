@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from gateway.connection.context import OnDeny
-from gateway.connection.device_connection import Phase
 from gateway.connection.events import AccessWithdrawn, ShuttingDown, Tick
+from gateway.connection.states import State
 
 CUTS = st.lists(st.integers(0, 400), max_size=6)
 USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")
@@ -146,7 +146,7 @@ class Lawless(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "twin"):
-            assert self.twin.closed == (self.twin.phase is Phase.CLOSED)
+            assert self.twin.closed == (self.twin.state is State.CLOSED)
 
 
 class TestLawless(Lawless.TestCase):

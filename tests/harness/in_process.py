@@ -20,7 +20,8 @@ from gateway.app.composition import Gateway
 from gateway.app.signals import Signals
 from gateway.auth.passwords import hash_secret
 from gateway.config import Settings
-from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.states import State
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.device_side import DeviceSide
 from gateway.store import open_store
@@ -60,7 +61,7 @@ class House:
             for link in self.registry.links
             if link.device is not None
             and link.device.device_id == device
-            and link.connection.phase is Phase.ESTABLISHED
+            and link.connection.state is State.ESTABLISHED
         )
 
     def plant(self, place: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:

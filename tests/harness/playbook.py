@@ -207,11 +207,11 @@ class Ends:
 
 def react(connection: DeviceConnection, event: Event) -> list[Command]:
     """All that comes of an event: as many turns as it takes, as if nobody else were there."""
-    connection._context.budgets.work.begin()
+    connection._stage._context.budgets.work.begin()
     commands = connection.receive(event)
     while AwaitTurn() in commands:
         commands = [one for one in commands if one != AwaitTurn()]
-        connection._context.budgets.work.begin()
+        connection._stage._context.budgets.work.begin()
         commands += connection.receive(Turn())
     return commands
 
@@ -227,7 +227,7 @@ class Playbook:
     def __rshift__(self, event: Event) -> Playbook:
         self._nothing_left()
         self._trace.append(f">> {_show(event)}")
-        self.connection._context.budgets.work.begin()
+        self.connection._stage._context.budgets.work.begin()
         self._left = self.connection.receive(event)
         return self
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from gateway.connection.commands import Authenticate, Close, Command, OpenBus, SendToBus, SendToDevice
 from gateway.connection.context import OnDeny
-from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     Authenticated,
     BusBytes,
@@ -24,6 +24,7 @@ from gateway.connection.events import (
     Event,
     PolicyChanged,
 )
+from gateway.connection.states import State
 from gateway.policy.engine.policy import Effect, Role
 from harness import peers, raw
 from harness.peers import Packet, Peer
@@ -126,8 +127,8 @@ class Twin:
         return self
 
     @property
-    def phase(self) -> Phase:
-        return self._bridges[0].phase
+    def state(self) -> State:
+        return self._bridges[0].state
 
     def from_device(self, data: bytes, cuts: Iterable[int] = ()) -> Said:
         return self._both(DeviceBytes, data, cuts)
@@ -173,7 +174,7 @@ class Twin:
         if was_closed:
             assert one == (b"", b"", []), "something after the end"
         self.closed = was_closed or bool(closes)
-        assert self.closed == (self.phase is Phase.CLOSED)
+        assert self.closed == (self.state is State.CLOSED)
         assert self.garbled or SECRET not in to_bus, "plaintext on the bus"
         bus, device = self._bus.feed(to_bus), self._device.feed(to_device)
         assert not self._bus.rest, "half a packet to the bus"

@@ -20,14 +20,14 @@ from harness.mosquitto import Mosquitto
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Settings
 from gateway.connection.commands import OpenBus
-from gateway.connection.device_connection import Phase
+from gateway.connection.states import State
 from gateway.net import device_side
 from gateway.net.connection_registry import Bus
 from gateway.net.device_side import DeviceSide
 
 Place = Callable[[], contextlib.AbstractContextManager[int]]
 HUNG_UP = "it ended the connection in the TLS handshake"
-WAITS = Phase.OPENING_BUS
+WAITS = State.OPENING_BUS
 UNAVAILABLE = b"\x20\x03\x00\x88\x00"
 
 
@@ -76,7 +76,7 @@ async def opening(house: House) -> DeviceSide:
     """The link that waits for the bus."""
     found: list[DeviceSide] = []
     await until(
-        lambda: found.extend(one for one in house.registry.links if one.connection.phase is WAITS) or found
+        lambda: found.extend(one for one in house.registry.links if one.connection.state is WAITS) or found
     )
     return found[0]
 

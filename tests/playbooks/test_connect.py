@@ -17,7 +17,7 @@ from gateway.connection.commands import (
     SendToBus,
     SendToDevice,
 )
-from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     AccessWithdrawn,
     Authenticated,
@@ -31,6 +31,7 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
+from gateway.connection.states import State
 from gateway.mqtt.reasons import Reason
 from gateway.policy.engine.limits import CONNECT_MAX_BYTES
 
@@ -186,7 +187,7 @@ def test_who_is_not_let_in_learns_the_code_and_nothing_else(v5, reason, code_311
     book = asked(begin(), raw.connect("c", v5=v5, username="lamp-1", password="wrong"))
     answer = connack(reason if v5 else code_311, v5=v5)
     assert book >> AuthenticationFailed(reason) << SendToDevice(answer) << Close("authentication failed")
-    assert book.connection.phase is Phase.CLOSED
+    assert book.connection.state is State.CLOSED
 
 
 @both
@@ -355,7 +356,7 @@ GOOD = raw.connect("c", username="u", password="p")
 def test_what_is_no_connect_gets_no_answer(data):
     book = begin()
     assert book >> DeviceBytes(data) << TURNED_AWAY << Close(ANY)
-    assert book.connection.phase is Phase.CLOSED
+    assert book.connection.state is State.CLOSED
 
 
 def test_the_first_byte_alone_says_that_it_is_no_connect():
@@ -486,4 +487,4 @@ def test_passwords_and_wills_are_not_shown_or_kept():
     opened = book._left[0]
     assert "way" not in repr(opened)
     assert book << OpenBus(ANY)
-    assert book.connection._connect is None
+    assert book.connection._stage._connect is None

@@ -10,9 +10,9 @@ from harness.playbook import Ends, context, established, policy, react, refused,
 
 from gateway.connection.commands import Close, Report, SendToBus, SendToDevice
 from gateway.connection.context import OnDeny
-from gateway.connection.device_connection import Phase
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Tick
 from gateway.connection.refusal_reports import PER_SECOND
+from gateway.connection.states import State
 
 NO_RULE = "No rule allows the device to publish to this topic."
 DENIED = "A rule denies this to the device."
@@ -109,7 +109,7 @@ def test_an_id_that_is_used_anew_for_an_allowed_message_belongs_to_the_bus():
 def test_311_can_be_told_to_disconnect(qos):
     book = established(context(on_deny=OnDeny.DISCONNECT))
     assert book >> says("other", qos=qos, packet_id=7) << refused("publish", "other") << Close(NO_RULE)
-    assert book.connection.phase is Phase.CLOSED
+    assert book.connection.state is State.CLOSED
 
 
 def test_what_came_before_the_denied_one_still_passes():

@@ -9,7 +9,7 @@ from harness import raw
 from harness.playbook import LAMP, READER, Ends, context, disconnect, established, policy, refused
 
 from gateway.connection.commands import Close, SendToBus, SendToDevice
-from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     AccessWithdrawn,
     Authenticated,
@@ -23,6 +23,7 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
+from gateway.connection.states import State
 from gateway.mqtt.reasons import Reason
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
@@ -45,7 +46,7 @@ def said_goodbye(*, v5=False, goodbye=raw.DISCONNECT, **connect):
 def test_the_device_says_goodbye_and_the_bus_closes(v5, goodbye):
     # Only a session that stays may change for how long (MQTT 5, 3.14.2.2.2).
     book = said_goodbye(v5=v5, goodbye=goodbye, props=b"\x11\0\0\0\x05" if v5 else b"")
-    assert book.connection.phase is Phase.LEAVING
+    assert book.connection.state is State.GOODBYE
     assert book >> BusLost() << Close(ANY)
 
 
@@ -118,7 +119,7 @@ def test_the_device_vanishes(v5):
     # Without a DISCONNECT to the bus, which publishes the will then.
     book = established(v5=v5)
     assert book >> DeviceLost() << Close(ANY)
-    assert book.connection.phase is Phase.CLOSED
+    assert book.connection.state is State.CLOSED
 
 
 def test_the_bus_takes_the_session_away():
@@ -313,7 +314,7 @@ def test_nothing_happens_after_the_end():
         Tick(),
     ):
         assert book >> event
-    assert book.connection.phase is Phase.CLOSED
+    assert book.connection.state is State.CLOSED
 
 
 def test_what_passed_before_the_end_is_counted():
@@ -334,4 +335,4 @@ def test_one_bridge_knows_nothing_of_another():
     assert one >> DeviceBytes(packet[:3])
     assert other >> DeviceBytes(packet) << SendToBus(packet)
     assert one >> DeviceBytes(packet[3:]) << SendToBus(packet)
-    assert DeviceConnection(world).phase is Phase.AWAIT_CONNECT
+    assert DeviceConnection(world).state is State.AWAIT_CONNECT

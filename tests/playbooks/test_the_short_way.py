@@ -54,13 +54,13 @@ def trace(way, version, limits, events):
             commands = way(connection, Turn())
         paused = paused or PauseDevice() in commands
         told.append(commands)
-    session = connection._established
+    session = connection._stage
     meters = session._spoken, session._budget.heard
     counted = [(one.messages, one.bytes, one.effort, one.messages_left, one.bytes_left) for one in meters]
     both = session.upstream.ledger, session.upstream.returned
     ledgers = [(one.passed1, one.acked1, one.held) for one in both]
     sent = on.counters.bytes_to_devices, on.counters.messages_from_devices, on.counters.messages_to_devices
-    return told, counted, ledgers, sent, (session._heard, session._silent)
+    return told, counted, ledgers, sent, (session._heartbeat.heard, session._heartbeat.silent)
 
 
 def pieces(v5):
@@ -142,7 +142,7 @@ def test_the_short_way_ends_where_the_second_is_spent(packet, together):
 @pytest.mark.parametrize("packet", [raw.publish("ok", b"1"), raw.ack(0x40, 7)])
 def test_many_in_one_chunk_wait_for_their_turn(packet):
     session = established().connection.established
-    session.device_bytes(raw.publish("ok", b"1"))
+    session.device_bytes(DeviceBytes(raw.publish("ok", b"1")))
     assert session.passes(packet * 32)
     assert not session.passes(packet * 33)
 

@@ -30,7 +30,7 @@ from gateway.connection.commands import (
     SendToDevice,
 )
 from gateway.connection.context import OnDeny
-from gateway.connection.device_connection import DeviceConnection, Phase
+from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     Authenticated,
     BusBytes,
@@ -41,6 +41,7 @@ from gateway.connection.events import (
     PolicyChanged,
     Reauthenticated,
 )
+from gateway.connection.states import State
 from gateway.policy.engine.identity import Grant
 
 RETAINED = "The device has retained messages on as many topics as it may."
@@ -343,7 +344,7 @@ def test_a_clean_connect_frees_the_place(v5):
 def test_a_goodbye_says_anew_whether_the_session_stays(goodbye, frees):
     on, packet = world(sessions=1), raw.packet(0xE0, goodbye)
     book = lasting(on, "a", v5=True) >> DeviceBytes(packet) << SendToBus(packet)
-    assert book.connection.phase is Phase.LEAVING
+    assert book.connection.state is State.GOODBYE
     assert book >> BusLost() << Close(ANY)
     again = opening(on, "b", v5=True, **stays(True))
     if frees:

@@ -14,8 +14,9 @@ from harness.playbook import LAMP, TURNED_AWAY, Playbook, connack, context
 from gateway.connection.commands import Authenticate, Close, Established, OpenBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes
-from gateway.mqtt.data_types import encode_length, first_packet
+from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.errors import PacketTooLarge
+from gateway.mqtt.framing import first_packet
 from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

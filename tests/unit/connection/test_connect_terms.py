@@ -10,6 +10,7 @@ from harness.playbook import LAMP, context
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from gateway.connection.authorizer import Authorizer
 from gateway.connection.connect import (
     ConnectRefused,
     bus_connect,
@@ -18,6 +19,7 @@ from gateway.connection.connect import (
     refusal_of_bus,
     terms_of,
 )
+from gateway.connection.refusal_reports import Reports
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.decode import decode_connect
 from gateway.mqtt.packets import Version
@@ -37,7 +39,8 @@ def decoded(packet):
 def for_the_bus(connect, device=LAMP):
     world = context()
     terms = terms_of(connect, world)
-    return bus_connect(connect, terms, identity_of(device, None, connect, terms), world)[0]
+    authorizer = Authorizer(world, identity_of(device, None, connect, terms), Reports())
+    return bus_connect(connect, terms, authorizer, world)[0]
 
 
 @given(DEVICE_ID, CLIENT_ID, DEVICE_ID, CLIENT_ID)

@@ -15,6 +15,7 @@ from gateway.connection.work_budgets import Budgets
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.errors import MqttError, PacketTooLarge
+from gateway.mqtt.framing import packet_at
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Decision, Rule
@@ -93,6 +94,54 @@ def expected(packets):
             continue
         out.append(raw.publish("newer", b"!") if packet[0] >> 4 == 3 and topic.startswith(b"new") else packet)
     return b"".join(out)
+
+
+class Framed(Relay):
+    """Looks at each packet for itself, and writes down where it begins and ends."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self):
+        budgets = Budgets()
+        super().__init__(Version.V311, Ledger(), Ledger(), 300_000, budgets.join("one", Limits()).spoken)
+        self.frames = []
+
+    def handle(self, data, pos, body, end):
+        self.frames.append((data[pos:body], data[body:end]))
+        return
+
+
+def frames_of(stream):
+    """The same by `gateway.mqtt.framing` alone, and why it ends before the stream does."""
+    frames, pos = [], 0
+    try:
+        while pos < len(stream) and (found := packet_at(stream, pos)) and found[1] <= len(stream):
+            body, end = found
+            frames.append((stream[pos:body], stream[body:end]))
+            pos = end
+    except MqttError as error:
+        return frames, type(error)
+    return frames, None
+
+
+SIZES = st.sampled_from([0, 1, 126, 127, 128, 129, 16_383, 16_384, 20_000])
+OTHERS = st.builds(lambda kind, size: raw.packet(kind << 4, b"\1" * size), st.integers(5, 15), SIZES)
+
+
+@given(
+    st.lists(st.one_of(PACKETS.filter(lambda packet: packet[0] != 0x40), OTHERS), max_size=6),
+    st.sampled_from([b"", b"\x50", b"\x50\x80", b"\x50\xff\xff\xff\xff", b"\x50\x05\1"]),
+    st.lists(st.integers(0, 60_000), max_size=6),
+)
+def test_the_loop_and_the_framing_see_the_same_packets(packets, rest, cuts):
+    stream = b"".join(packets) + rest
+    marks = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    relay, refused = Framed(), None
+    try:
+        feed_all(relay, (stream[start:end] for start, end in pairwise(marks)))
+    except MqttError as error:
+        refused = type(error)
+    assert (relay.frames, refused) == frames_of(stream)
 
 
 @given(st.lists(PACKETS, max_size=12), st.lists(st.integers(0, 2000), max_size=8))

@@ -76,5 +76,5 @@ def test_no_more_filters_than_allowed_are_held(names):
             model.add(name)
         elif name == "ok/d":
             gone = raw.unsubscribe(2, *model)
-            assert held.unsubscribe(gone, body_of(gone), len(gone), answers) is None
+            assert held.unsubscribe(gone, body_of(gone), len(gone), access, answers) is None
             model.clear()

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.connection.device_connection import Phase
 from gateway.connection.events import AccessWithdrawn, PolicyChanged
+from gateway.connection.states import State
 from gateway.connection.work_budgets import Budgets
 from gateway.mqtt.reasons import Reason
 from gateway.net.connection_registry import Bus, ConnectionRegistry
@@ -21,12 +21,12 @@ LIMITS = SimpleNamespace(connections=1_000, connections_per_device=1_000)
 class Link:
     """Of an admitted device: remembers what it was told."""
 
-    def __init__(self, device, told, grant=None, phase=Phase.ESTABLISHED):
+    def __init__(self, device, told, grant=None, state=State.ESTABLISHED):
         self.device = device
         self.receive = lambda event: told.append((self, event))
         self.claimed, self.address, self.connection_id = device.device_id, "192.0.2.1:1", "1"
         identity = Identity(device.device_id, (), {}, "c", grant)
-        self.connection = SimpleNamespace(identity=identity, phase=phase)
+        self.connection = SimpleNamespace(identity=identity, state=state)
 
 
 def registry(policy, audit=None, **more):
@@ -65,9 +65,9 @@ async def test_connections_whose_key_is_gone_end_and_messages_go_on_meanwhile():
     links = {
         "by secret": Link(LAMP, told),
         "by the new key": Link(LAMP, told, granted("s2")),
-        "closed already": Link(LAMP, told, granted("s1"), Phase.CLOSED),
-        "opening": Link(LAMP, told, granted("s1"), Phase.OPENING_BUS),
-        "leaving": Link(LAMP, told, granted("s1"), Phase.LEAVING),
+        "closed already": Link(LAMP, told, granted("s1"), State.CLOSED),
+        "opening": Link(LAMP, told, granted("s1"), State.OPENING_BUS),
+        "said goodbye": Link(LAMP, told, granted("s1"), State.GOODBYE),
     }
     many = [Link(LAMP, told, granted("s1")) for _ in range(900)]
     for link in (*links.values(), *many):
@@ -77,7 +77,7 @@ async def test_connections_whose_key_is_gone_end_and_messages_go_on_meanwhile():
         await asyncio.sleep(0)
         seen.append(len(told))
     await change
-    assert {link for link, _ in told} == {*many, links["opening"], links["leaving"]}
+    assert {link for link, _ in told} == {*many, links["opening"], links["said goodbye"]}
     why = "The key that signed the token was destroyed, or its time is over."
     assert [event for _, event in told] == [AccessWithdrawn(why)] * 902
     assert {(event.device, event.reason) for event in events} == {("lamp-1", why)}

@@ -1,0 +1,68 @@
+"""The heartbeat of one connection: the PINGREQs to the bus, the gateway's own among them, and their answers.
+
+The bus takes a device for gone that it does not hear for one and a half times its Keep Alive [MQTT-3.1.2-22].
+What of the device ends in the gateway, it does not hear: then the gateway asks in its place. And a PINGREQ is
+how the gateway learns that the bus has answered everything before it, for answers come in order. Time comes
+as ticks of a second.
+"""
+
+from __future__ import annotations
+
+
+class Heartbeat:
+    """Counts the PINGREQs that went to the bus and the PINGRESPs that came from it."""
+
+    __slots__ = ("_answered", "_asked", "_last", "_own", "heard", "keep_alive", "silent")
+
+    def __init__(self, keep_alive: int) -> None:
+        self.keep_alive = keep_alive
+        """Seconds; 0 for none."""
+        self.heard = False
+        """The device spoke since the bus last heard of it."""
+        self.silent = 0
+        """Ticks since the bus was last sent something. Who sends something sets these two back."""
+        self._asked = 0
+        """PINGREQs that went to the bus, the gateway's own too."""
+        self._answered = 0
+        self._own = 0
+        """PINGREQs of the gateway's own that are not answered."""
+        self._last = 0
+        """The PINGRESP behind which nothing is passed on; 0 for none."""
+
+    def ping(self) -> None:
+        """A PINGREQ of the device goes to the bus."""
+        self._asked += 1
+
+    def pong(self) -> bool:
+        """A PINGRESP came from the bus: whether the device gets it, for it asked."""
+        self._answered += 1
+        if self.is_drained:
+            return False
+        own = self._own > 0
+        self._own -= own
+        return not own
+
+    def tick(self) -> bool:
+        """A second went by: whether the gateway has to send a PINGREQ. It counts as sent."""
+        self.silent += 1
+        due = self.heard and self.keep_alive and self.silent * 2 >= self.keep_alive
+        if due:
+            self._own += 1
+            self._asked += 1
+            self.heard, self.silent = False, 0
+        return bool(due)
+
+    def drain(self) -> None:
+        """A last PINGREQ goes to the bus: see `is_drained`."""
+        self._asked += 1
+        self._last = self._asked
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether the bus has no PINGREQ to answer."""
+        return self._asked == self._answered
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the bus has answered all that came before the last PINGREQ, and that itself."""
+        return 0 < self._last <= self._answered

@@ -1,0 +1,44 @@
+"""Framing: where a packet begins and ends in a stream of bytes, by its fixed header (MQTT 5, 2.1).
+
+    first byte | Remaining Length, 1 to 4 bytes | body
+    pos                                          body   end
+
+Knows no packet type. `gateway.connection.relay` has the same written out in its loop, where a call for each
+packet would be felt; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from gateway.mqtt.data_types import encode_length, read_length
+from gateway.mqtt.errors import PacketTooLarge
+
+
+def packet_at(data: bytes | bytearray, pos: int) -> tuple[int, int] | None:
+    """Where the body of the packet at `pos` begins, and where it ends; None while its header is not whole.
+
+    The end may lie behind what is there yet. Raises Unanswerable for a length of more than four bytes.
+    """
+    length = read_length(data, pos + 1, len(data))
+    if length is None:
+        return None
+    size, body = length
+    return body, body + size
+
+
+def first_packet(data: bytes | bytearray, most: int, too_long: str) -> tuple[int, int] | None:
+    """Where the body of the packet at the beginning begins and ends; None while it is not whole.
+
+    Raises PacketTooLarge, with those words, from its header alone: more than `most` bytes are not waited for.
+    """
+    found = packet_at(data, 0)
+    if found is None:
+        return None
+    _, end = found
+    if end > most:
+        raise PacketTooLarge(too_long)
+    return found if end <= len(data) else None
+
+
+def framed(first_byte: int, body: bytes) -> bytes:
+    """A packet from its first byte and its body. Raises PacketTooLarge."""
+    return bytes((first_byte,)) + encode_length(len(body)) + body
