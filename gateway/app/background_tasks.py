@@ -152,7 +152,7 @@ class KeyUses:
         self._unsaved.update(self._context.ring.take_unsaved_uses())
         for key_id, count in list(self._unsaved.items()):
             try:
-                await self._store.add_key_uses(key_id, count)
+                await self._store.key_uses.add(key_id, count)
             except StoreError as error:
                 self._saves.failed("key uses", error)
                 return
@@ -181,7 +181,7 @@ class TokenRecords:
         if not unsaved:
             return
         try:
-            await self._store.add_tokens(unsaved)
+            await self._store.tokens.add(unsaved)
         except StoreError as error:
             self._saves.failed("token records", error)
         else:
@@ -217,7 +217,7 @@ class Observations:
         recorder = self._context.recorder
         seen = recorder.take(_OBSERVATIONS_MOST, self._context.now() // 1_000)
         try:
-            await self._store.add_observations(seen)
+            await self._store.usage.add_observations(seen)
         except BaseException as error:
             # When it is stopped meanwhile, too: the end of the gateway saves once more.
             recorder.put_back(seen)
@@ -231,7 +231,7 @@ class Observations:
 
     async def _prune(self) -> None:
         try:
-            await self._store.prune_records()
+            await self._store.usage.prune()
         except StoreError as error:
             self._saves.failed("old observations", error)
         else:
@@ -289,7 +289,7 @@ class Refusals:
         """Whether more waits, and the store takes it."""
         told = tuple(self._unsaved[:_REFUSALS_AT_ONCE])
         try:
-            await self._store.add_refusals(told)
+            await self._store.usage.add_refusals(told)
         except StoreError as error:
             self._saves.failed("refusals", error)
             return False
@@ -324,7 +324,7 @@ class AdminEvents:
     async def tell(self) -> None:
         """Tell what was not told yet; while the store can't be read it waits there."""
         try:
-            events = await self._store.take_events()
+            events = await self._store.admin_events.take()
         except StoreError as error:
             self._saves.failed("events of gateway-admin", error)
             return

@@ -261,9 +261,9 @@ async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callabl
             if one.credential is None:
                 continue
             try:
-                await store.add_device(one.user, credential=one.credential, roles=one.roles, labels={})
+                await store.devices.add(one.user, credential=one.credential, roles=one.roles, labels={})
             except DeviceExists:
-                there = await store.device(one.user)
+                there = await store.devices.find(one.user)
                 one.is_there(there.roles if there else one.roles)
                 continue
             one.state = ADDED

@@ -12,8 +12,9 @@ import typer
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, known_device, no_such_role, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, no_such_role, policy_of, settings_of, store_of
 from gateway.policy.engine.policy import Policy
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -102,15 +103,15 @@ async def _recorded(
     since = _since(seconds)
     async with store_of(settings) as store:
         if device_id is not None:
-            devices = [await known_device(store, device_id)]
+            devices = [await store.devices.get(device_id)]
         else:
-            devices = [one for one in await store.devices() if role is None or role in one.roles]
+            devices = [one for one in await store.devices.read() if role is None or role in one.roles]
         known = {one.device_id: one for one in devices}
         if device_id is None and role is None:
-            return known, await store.observations(since)
+            return known, await store.usage.observations(since)
         asked, observations = sorted(known), []
         for at in range(0, len(asked), _AT_ONCE):
-            observations += await store.observations(since, asked[at : at + _AT_ONCE])
+            observations += await store.usage.observations(since, asked[at : at + _AT_ONCE])
     return known, observations
 
 
@@ -176,7 +177,6 @@ def unused(
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
         from gateway.policy.engine.usage_recorder import MORE
-        from gateway.policy.usage.role_writer import time_text
         from gateway.policy.usage.unused_rights import unused as idle
 
         settings = settings_of(config)
@@ -185,7 +185,7 @@ def unused(
         if not observations:
             raise Failure(f"nothing was recorded in the last {time}. {_KEPT}")
         found = idle(policy, observations, devices)
-        first = time_text(max(_since(seconds), min(one.first_at for one in observations)))
+        first = utc_text(max(_since(seconds), min(one.first_at for one in observations)))
         rules = sum(len(role.rules) for role in policy.roles.values())
         more = sum(
             one.count

@@ -167,7 +167,7 @@ async def _devices(settings: Settings) -> Sequence[Device] | None:
     if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():
         return None
     async with store_of(settings) as store:
-        return await store.devices()
+        return await store.devices.read()
 
 
 def _proof(proof: Proof) -> dict[str, object]:

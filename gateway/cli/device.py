@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.durations import seconds_of
-from gateway.cli.output import Answer, Failure, Json, answering, json_time, shown_time, wrong_usage
+from gateway.cli.output import Answer, Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.sources import (
     Config,
     device_of,
@@ -30,6 +30,7 @@ from gateway.cli.sources import (
 )
 from gateway.observe.printable import printable
 from gateway.policy.engine.identity import Device, is_device_id, is_label
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -91,7 +92,7 @@ async def _add(
 ) -> None:
     async with store_of(settings) as store:
         secret, credential = _new_secret(given)
-        device = await store.add_device(device_id, credential=credential, roles=roles, labels=labels)
+        device = await store.devices.add(device_id, credential=credential, roles=roles, labels=labels)
         await note(store, "device", f"added with the roles {', '.join(roles)}", device=device_id)
     _give_secret(answer, device, secret, "added", show=given is None)
 
@@ -130,7 +131,7 @@ def list_devices(
 
 async def _all(settings: Settings) -> list[Device]:
     async with store_of(settings) as store:
-        return await store.devices()
+        return await store.devices.read()
 
 
 @app.command()
@@ -166,7 +167,7 @@ def enable(device_id: DeviceId, as_json: Json = False, config: Config = None) ->
 
 async def _set_enabled(answer: Answer, settings: Settings, device_id: str, *, enabled: bool) -> None:
     async with store_of(settings) as store:
-        device = await store.set_enabled(device_id, enabled=enabled)
+        device = await store.devices.set_enabled(device_id, enabled=enabled)
         await note(store, "device", _state(device), device=device_id)
     answer.give(_shown(device), f"Device {device_id} is {_state(device)}.")
 
@@ -198,7 +199,7 @@ def remove(
 
 async def _remove(answer: Answer, settings: Settings, device_id: str) -> None:
     async with store_of(settings) as store:
-        await store.remove_device(device_id)
+        await store.devices.remove(device_id)
         await note(store, "device", "removed", device=device_id)
     answer.give({"device_id": device_id, "removed": True}, f"Device {device_id} removed.")
 
@@ -224,7 +225,7 @@ def rotate(
 async def _rotate(answer: Answer, settings: Settings, device_id: str, given: bytes | None) -> None:
     async with store_of(settings) as store:
         secret, credential = _new_secret(given)
-        device = await store.set_credential(device_id, credential)
+        device = await store.devices.set_credential(device_id, credential)
         await note(store, "device", "given a new secret", device=device_id)
     _give_secret(answer, device, secret, "has a new secret", show=given is None)
 
@@ -266,8 +267,8 @@ async def _observe(answer: Answer, settings: Settings, device_id: str, seconds: 
             f"--for is {OBSERVE_MOST // 86_400}d at the most: observed, a device is nearly unbound"
         )
     async with store_of(settings) as store:
-        device = await store.observe(device_id, seconds)
-        until = f"observed until {shown_time(device.observe_until)}" if seconds else "no longer observed"
+        device = await store.devices.observe(device_id, seconds)
+        until = f"observed until {utc_text(device.observe_until)}" if seconds else "no longer observed"
         await note(store, "device", until, device=device_id)
     answer.give(_shown(device), f"Device {device_id} is {until}.")
 
@@ -385,8 +386,8 @@ def _lines(device: Device) -> list[str]:
         f"roles    {', '.join(device.roles)}",
         f"labels   {_label_text(device)}",
         *([imported] if is_imported(device.credential) else []),
-        f"created  {shown_time(device.created_at)}",
-        f"changed  {shown_time(device.updated_at)}",
+        f"created  {utc_text(device.created_at)}",
+        f"changed  {utc_text(device.updated_at)}",
     ]
 
 

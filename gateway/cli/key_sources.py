@@ -53,7 +53,7 @@ async def uses_of(settings: Settings) -> Mapping[str, int]:
     if not settings.database_path.exists():
         return {}
     async with store_of(settings) as store:
-        return await store.key_uses()
+        return await store.key_uses.read()
 
 
 def tell(settings: Settings, reason: str) -> None:

@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.key_sources import Kind, keys_of, path_of, remark, tell, uses_of
-from gateway.cli.output import Failure, Json, answering, json_time, shown_time, wrong_usage
+from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.sources import Config, settings_of
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -173,9 +174,9 @@ def _table(rows: Sequence[_Row]) -> list[Table | str]:
             row.key.key_id,
             row.kind.value,
             row.key.state.value,
-            shown_time(row.key.created_at),
+            utc_text(row.key.created_at),
             "-" if row.uses is None else str(row.uses),
-            "-" if row.key.until is None else shown_time(row.key.until),
+            "-" if row.key.until is None else utc_text(row.key.until),
         )
         for row in rows
     ]

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +22,6 @@ from gateway.observe.printable import printable
 from gateway.system.atomic_files import who_may
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
-
-
-def shown_time(unix_seconds: int) -> str:
-    """A time for people: UTC, ISO 8601."""
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def json_time(unix_seconds: int) -> int:

@@ -102,7 +102,7 @@ async def _rewrap(settings: Settings) -> Outcome:
         return await connect(bus, account, handler, max_size=_ENVELOPE_ROOM * limit, backlog=1 << 40)
 
     async with store_of(settings) as store:
-        ring = KeyRing(keys, Nonces(random_bytes), await store.key_uses())
+        ring = KeyRing(keys, Nonces(random_bytes), await store.key_uses.read())
         snapshots = SnapshotWatch(ring.renew_nonces)
         try:
             with _bars() as bars:
@@ -124,7 +124,7 @@ async def _rewrap(settings: Settings) -> Outcome:
         finally:
             # A crash here leaves uncounted what USES_MAX has room for.
             for key_id, count in ring.take_unsaved_uses().items():
-                await store.add_key_uses(key_id, count)
+                await store.key_uses.add(key_id, count)
 
 
 def _bars() -> Progress:

@@ -107,7 +107,7 @@ async def _warnings(settings: Settings) -> list[str]:
         )
     if settings.database_path.exists():
         async with store_of(settings) as store:
-            warnings += above(limits, await store.held())
+            warnings += above(limits, await store.holdings.read())
     return warnings
 
 

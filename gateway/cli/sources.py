@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gateway.cli.output import Failure, shown_time
+from gateway.cli.output import Failure
 from gateway.policy.engine.identity import is_observed
 from gateway.system.atomic_files import is_closed, who_may
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -57,7 +58,7 @@ def observed(device: Device) -> str:
     """Until when a device is observed, in words; empty when it is not."""
     now = datetime.now(UTC).timestamp()
     seen = is_observed(device.observe_until, now)
-    return f"observed until {shown_time(device.observe_until)}" if seen else ""
+    return f"observed until {utc_text(device.observe_until)}" if seen else ""
 
 
 @asynccontextmanager
@@ -87,17 +88,7 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
 async def device_of(settings: Settings, device_id: str) -> Device:
     """The device as stored. Raises UnknownDevice."""
     async with store_of(settings) as store:
-        return await known_device(store, device_id)
-
-
-async def known_device(store: Store, device_id: str) -> Device:
-    """The device as stored. Raises UnknownDevice."""
-    from gateway.store import UnknownDevice
-
-    device = await store.device(device_id)
-    if device is None:
-        raise UnknownDevice(device_id)
-    return device
+        return await store.devices.get(device_id)
 
 
 async def note(
@@ -112,7 +103,7 @@ async def note(
 
     `kind` is one of `observe.audit.Kind`. Raises StoreError: what nobody learns of is not called done.
     """
-    await store.note_event(
+    await store.admin_events.add(
         {
             "time": int(datetime.now(UTC).timestamp() * 1000),
             "kind": kind,

@@ -118,7 +118,7 @@ async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str
     policy: Policy | None = None
     try:
         async with store_of(settings) as store:
-            devices = await store.devices()
+            devices = await store.devices.read()
     except (Failure, StoreError) as error:
         problems.append(str(error))
     try:

@@ -15,12 +15,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
-from gateway.cli.sources import Config, known_device, note, policy_of, settings_of, store_of
+from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
+from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
 from gateway.cli.token_sources import read_token, refusal, tokens_of
 from gateway.mqtt.topics import covers, filter_fault, unshared
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.rules import Action
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -96,7 +97,7 @@ async def _issue(
 
     policy = policy_of(settings)
     async with store_of(settings) as store:
-        device = await known_device(store, device_id)
+        device = await store.devices.get(device_id)
         tokens = await tokens_of(settings, store)
         identity = Identity(device.device_id, device.roles, device.labels, device.device_id)
         allowed = policy.rights(identity).permissions()
@@ -109,7 +110,7 @@ async def _issue(
             await note(store, "token", f"not issued: {why}", device=device_id, refused=True)
             raise
         grant = issued.grant
-        await store.add_tokens([IssuedToken.of(device_id, grant, "admin")])
+        await store.tokens.add([IssuedToken.of(device_id, grant, "admin")])
         await note(store, "token", f"issued: {grant.token_id}", device=device_id)
     answer.give(
         {
@@ -227,9 +228,9 @@ def list_tokens(
 async def _all(settings: Settings, device_id: str | None) -> list[tuple[IssuedToken, str]]:
     async with store_of(settings) as store:
         if device_id is not None:
-            await known_device(store, device_id)
-        devices = {device.device_id: device for device in await store.devices()}
-        return [(one, _state(one, devices.get(one.device_id))) for one in await store.tokens(device_id)]
+            await store.devices.get(device_id)
+        devices = {device.device_id: device for device in await store.devices.read()}
+        return [(one, _state(one, devices.get(one.device_id))) for one in await store.tokens.read(device_id)]
 
 
 def _state(one: IssuedToken, device: Device | None) -> str:
@@ -255,8 +256,8 @@ def _table(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
             one.token_id,
             one.device_id,
             state,
-            shown_time(one.issued_at),
-            shown_time(one.expires_at),
+            utc_text(one.issued_at),
+            utc_text(one.expires_at),
             one.source,
         )
         for one, state in rows
@@ -296,7 +297,7 @@ def _seconds(ttl: str) -> int:
 def _lines(grant: Grant) -> list[str]:
     return [
         f"token id   {grant.token_id}",
-        f"issued     {shown_time(grant.issued_at)}",
-        f"expires    {shown_time(grant.expires_at)}",
+        f"issued     {utc_text(grant.issued_at)}",
+        f"expires    {utc_text(grant.expires_at)}",
         *(f"{action:<10} {', '.join(filters) or '-'}" for action, filters in grant.permissions.items()),
     ]

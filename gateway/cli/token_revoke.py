@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, known_device, note, settings_of, store_of
+from gateway.cli.sources import Config, note, settings_of, store_of
 from gateway.cli.token_sources import read_token, refusal, tokens_of
 from gateway.policy.engine.identity import Device
 
@@ -71,9 +71,9 @@ async def _revoke(
 ) -> None:
     async with store_of(settings) as store:
         if device_id is not None:
-            device = await known_device(store, device_id)
-            hit = len(_good(await store.tokens(device_id), device))
-            await store.revoke_tokens_of(device_id)
+            device = await store.devices.get(device_id)
+            hit = len(_good(await store.tokens.read(device_id), device))
+            await store.devices.revoke_tokens(device_id)
             await note(store, "token", f"all revoked, {hit} recorded ones among them", device=device_id)
             answer.give(
                 {"device_id": device_id, "token_id": None, "revoked": hit},
@@ -106,14 +106,14 @@ async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) ->
 
     How many recorded ones that were still good it hit, and whether it hit no others of the device.
     """
-    device = await known_device(store, token.device_id)
-    recorded = await store.tokens(token.device_id)
+    device = await store.devices.get(token.device_id)
+    recorded = await store.tokens.read(token.device_id)
     chain = [one for one in recorded if one.root == token.root and one.issued_at >= token.issued_at]
     # What was renewed before is recorded, and nothing is once the gateway has seen this, soon: nothing should
     # live longer.
     soon = max(token.issued_at, _now()) + _SEEN_WITHIN
     until = max(token.expires_at, soon + settings.jwt_ttl, *(one.expires_at for one in chain))
-    kept = await store.revoke_token(
+    kept = await store.tokens.revoke(
         device_id=token.device_id, root=token.root, since=token.issued_at, until=until
     )
     with_it = "" if kept else ", and with it all tokens of the device: too many were revoked one by one"
@@ -123,7 +123,7 @@ async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) ->
 
 async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
     given = token_id or ""
-    found = [one for one in await store.tokens() if given and one.token_id.startswith(given)]
+    found = [one for one in await store.tokens.read() if given and one.token_id.startswith(given)]
     exact = [one for one in found if one.token_id == given]
     if len(exact or found) == 1:
         return (exact or found)[0]

@@ -5,16 +5,18 @@ SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
 """
 
 from gateway.policy.engine.identity import OBSERVE_MOST
-from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
-from gateway.store.store import Store, open_store
+from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
+from gateway.store.store import Repositories, Store, open_store
 from gateway.store.tokens import IssuedToken
 from gateway.store.usage import Refusal
 
 __all__ = [
     "OBSERVE_MOST",
     "DeviceExists",
+    "InvalidValue",
     "IssuedToken",
     "Refusal",
+    "Repositories",
     "Store",
     "StoreError",
     "UnknownDevice",

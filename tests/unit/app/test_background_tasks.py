@@ -7,6 +7,7 @@ import gc
 import sys
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from harness.beside import beside, until
@@ -40,19 +41,19 @@ async def test_uses_of_the_key_are_added_up(store):
     world = context()
     uses = KeyUses(store, world)
     await uses.save()
-    assert await store.key_uses() == {}
+    assert await store.key_uses.read() == {}
     for total in (3, 6):
         for _ in range(3):
             world.ring.encrypt(b"", b"")
         await uses.save()
-        assert await store.key_uses() == {"k1": total}
+        assert await store.key_uses.read() == {"k1": total}
     await uses.save()
-    assert await store.key_uses() == {"k1": 6}
+    assert await store.key_uses.read() == {"k1": 6}
     # As another process does.
     world.ring = ring()
     world.ring.encrypt(b"", b"")
     await KeyUses(store, world).save()
-    assert await store.key_uses() == {"k1": 7}
+    assert await store.key_uses.read() == {"k1": 7}
 
 
 @pytest.fixture
@@ -113,13 +114,17 @@ class Failing:
     def __init__(self, store):
         self.store, self.fails = store, True
 
-    def __getattr__(self, name):
-        async def call(*values):
-            if self.fails:
-                raise StoreError("the disk is full")
-            return await getattr(self.store, name)(*values)
+    def __getattr__(self, subject):
+        class Repository:
+            def __getattr__(_, name):  # noqa: N805 - `self` is the store
+                async def call(*values):
+                    if self.fails:
+                        raise StoreError("the disk is full")
+                    return await getattr(getattr(self.store, subject), name)(*values)
 
-        return call
+                return call
+
+        return Repository()
 
 
 async def test_uses_that_can_not_be_saved_are_kept(store):
@@ -130,7 +135,7 @@ async def test_uses_that_can_not_be_saved_are_kept(store):
     world.ring.encrypt(b"", b"")
     failing.fails = False
     await uses.save()
-    assert await store.key_uses() == {"k1": 2}
+    assert await store.key_uses.read() == {"k1": 2}
 
 
 async def test_uses_are_saved_without_being_asked(store, monkeypatch):
@@ -138,7 +143,7 @@ async def test_uses_are_saved_without_being_asked(store, monkeypatch):
     world = context()
     world.ring.encrypt(b"", b"")
     async with beside(KeyUses(store, world).run()), asyncio.timeout(20):
-        while await store.key_uses() != {"k1": 1}:  # noqa: ASYNC110
+        while await store.key_uses.read() != {"k1": 1}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -165,7 +170,7 @@ async def test_tokens_that_were_issued_are_recorded_without_being_asked(store, m
     async with beside(TokenRecords(store, token_issuer).run()), asyncio.timeout(20):
         for number in range(3):
             token_issuer.issued.append(record(number))
-            while await store.tokens() != [record(one) for one in range(number + 1)]:  # noqa: ASYNC110
+            while await store.tokens.read() != [record(one) for one in range(number + 1)]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -175,12 +180,12 @@ async def test_records_that_can_not_be_saved_are_kept(store):
     for number in range(5):
         token_issuer.issued.append(record(number))
         await records.save()
-    assert await store.tokens() == []
+    assert await store.tokens.read() == []
     failing.fails = False
     await records.save()
-    assert await store.tokens() == [record(number) for number in range(5)]
+    assert await store.tokens.read() == [record(number) for number in range(5)]
     await records.save()
-    assert len(await store.tokens()) == 5
+    assert len(await store.tokens.read()) == 5
 
 
 async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
@@ -189,9 +194,9 @@ async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
     async with beside(Observations(store, world).run()), asyncio.timeout(20):
         for number in range(1, 4):
             note(world, "ok/a")
-            while sum([one.count for one in await store.observations(0)]) != number:  # noqa: ASYNC110
+            while sum([one.count for one in await store.usage.observations(0)]) != number:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    (one,) = await store.observations(0)
+    (one,) = await store.usage.observations(0)
     assert (one.device_id, one.template, one.allowed) == ("lamp-1", "ok/a", True)
     assert one.first_at == one.last_at == world.now() // 1_000
 
@@ -207,11 +212,11 @@ async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
     for _ in range(3):
         note(world, "ok/a")
         await observations.save()
-    assert await store.observations(0) == []
+    assert await store.usage.observations(0) == []
     failing.fails = False
     note(world, "ok/b")
     await observations.save()
-    assert {one.template: one.count for one in await store.observations(0)} == {"ok/a": 3, "ok/b": 1}
+    assert {one.template: one.count for one in await store.usage.observations(0)} == {"ok/a": 3, "ok/b": 1}
 
 
 async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
@@ -223,14 +228,14 @@ async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
             lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok")
         )
     await Observations(store, world).save()
-    assert len(await store.observations(0)) == 5
+    assert len(await store.usage.observations(0)) == 5
 
 
 async def test_what_is_too_old_is_dropped(store, monkeypatch):
     old = Observation("lamp-1", Action.PUBLISH, "ok", allowed=True, count=1, first_at=1, last_at=1)
-    await store.add_observations([old])
+    await store.usage.add_observations([old])
     async with beside(Observations(store, context()).run()), asyncio.timeout(20):
-        while await store.observations(0):  # noqa: ASYNC110
+        while await store.usage.observations(0):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -253,9 +258,9 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
     refusals(replace(REFUSED, id=None))
     refusals(REFUSED)
     async with beside(refusals.run()), asyncio.timeout(20):
-        while await store.refusal("0a1b2c") is None:  # noqa: ASYNC110
+        while await store.usage.refusal("0a1b2c") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert await store.refusal("0a1b2c") == Refusal(
+    assert await store.usage.refusal("0a1b2c") == Refusal(
         "0a1b2c", 1_764_000_000, "lamp-1", "publish", "a/b", "No rule allows it.", "acl/roles/lamp.toml:7"
     )
 
@@ -269,10 +274,10 @@ async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
         await refusals.save()
     failing.fails = False
     await refusals.save()
-    assert [number for number in "0123" if await store.refusal(number)] == ["0", "1"]
+    assert [number for number in "0123" if await store.usage.refusal(number)] == ["0", "1"]
     refusals(replace(REFUSED, id="4"))
     await refusals.save()
-    assert await store.refusal("4") is not None
+    assert await store.usage.refusal("4") is not None
 
 
 async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(monkeypatch):
@@ -286,7 +291,7 @@ async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(mo
                 refusals(replace(REFUSED, id=f"{len(offered)}-{number}"))
             raise StoreError("the database is locked")
 
-    refusals = Refusals(Locked(), Counters())
+    refusals = Refusals(SimpleNamespace(usage=Locked()), Counters())
     refusals(replace(REFUSED, id="first"))
     for _ in range(3):
         await refusals.save()
@@ -301,7 +306,7 @@ async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
             saved.append([one.refusal_id for one in told])
 
     counters = Counters()
-    refusals = Refusals(Keeps(), counters)
+    refusals = Refusals(SimpleNamespace(usage=Keeps()), counters)
     for number in range(10_000):
         refusals(replace(REFUSED, id=f"decoy-{number}"))
     for number in range(301):
@@ -322,7 +327,7 @@ async def test_while_the_store_fails_the_first_refusals_of_each_device_find_room
             offered.append([one.refusal_id for one in told])
             raise StoreError("the database is locked")
 
-    refusals = Refusals(Locked(), Counters())
+    refusals = Refusals(SimpleNamespace(usage=Locked()), Counters())
     for number in range(9):
         refusals(replace(REFUSED, id=f"a{number}"))
     for number in range(9):
@@ -350,7 +355,7 @@ def told():
 async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
     monkeypatch.setattr(background_tasks, "_EVENTS_LOOK", 0.01)
     events, audit = told()
-    await store.note_event(NOTED)
+    await store.admin_events.add(NOTED)
     async with beside(AdminEvents(store, audit).run()):
         await until(lambda: events)
         assert events == [
@@ -363,7 +368,7 @@ async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
                 address="gateway-admin:alice",
             )
         ]
-        await store.note_event({**NOTED, "kind": "key", "outcome": "refused", "device": None})
+        await store.admin_events.add({**NOTED, "kind": "key", "outcome": "refused", "device": None})
         await until(lambda: len(events) > 1)
     assert (events[1].kind, events[1].outcome, events[1].device) == (Kind.KEY, Outcome.REFUSED, None)
     assert len(events) == 2
@@ -374,15 +379,17 @@ async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
 )
 async def test_an_event_that_says_nothing_holds_no_other_up(store, wrong):
     events, audit = told()
-    await store.note_event({name: value for name, value in {**NOTED, **wrong}.items() if value is not ...})
-    await store.note_event(NOTED)
+    await store.admin_events.add(
+        {name: value for name, value in {**NOTED, **wrong}.items() if value is not ...}
+    )
+    await store.admin_events.add(NOTED)
     await AdminEvents(store, audit).tell()
     assert [event.reason for event in events] == ["added"]
 
 
 async def test_events_wait_for_the_store_to_be_back(store):
     events, audit = told()
-    await store.note_event(NOTED)
+    await store.admin_events.add(NOTED)
     failing = Failing(store)
     teller = AdminEvents(failing, audit)
     await teller.tell()
