@@ -12,6 +12,7 @@ import typer
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
+from gateway.cli.places import place
 from gateway.cli.sources import Config, no_such_role, policy_of, settings_of, store_of
 from gateway.policy.engine.policy import Policy
 from gateway.system.utc_text import utc_text
@@ -145,7 +146,7 @@ def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
             for (action, asked), topics in proposal.allows.items()
             for topic, evidence in topics.items()
         ],
-        "deny": [_place(rule.file, rule.line) for rule in proposal.denies],
+        "deny": [place(rule) for rule in proposal.denies],
         "refused": [
             {
                 "action": action.value,
@@ -206,7 +207,7 @@ def unused(
 
 def _idle(one: Unused) -> dict[str, object]:
     return {
-        "rule": _place(one.rule.file, one.rule.line),
+        "rule": place(one.rule),
         "role": one.rule.role,
         "topic": one.rule.topic,
         "unused": [action.value for action in one.actions],
@@ -218,7 +219,7 @@ def _idle(one: Unused) -> dict[str, object]:
 def _idle_line(one: Unused) -> str:
     actions = ", ".join(one.actions)
     nobody = f" (no device has the role {one.rule.role})" if one.without_device else ""
-    return f'{_place(one.rule.file, one.rule.line)}  {actions} on "{one.rule.topic}"{nobody}'
+    return f'{place(one.rule)}  {actions} on "{one.rule.topic}"{nobody}'
 
 
 def replayed(
@@ -286,7 +287,3 @@ def _change_line(one: Change) -> str:
     what = {"allowed": "is allowed", "refused": "is refused", "conditions": "has other conditions"}
     topic = quoted(seen.template)
     return f"{seen.device_id} {seen.action} {topic} ({times}): {what[one.effect]}{by}"
-
-
-def _place(file: str, line: int) -> str:
-    return f"{Path(file)}:{line}"

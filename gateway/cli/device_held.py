@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Answer, Json, answering, wrong_usage
-from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, actor, policy_of, settings_of, store_of
 from gateway.connection.bus_holdings import FOREVER, Held, Kind
 from gateway.system.utc_text import utc_text
 
@@ -51,22 +51,29 @@ def held(
     with answering(as_json=as_json) as answer:
         if forget and device_id is None:
             raise wrong_usage("give the ID of the device whose holdings are to be forgotten")
-        asyncio.run(_held(answer, settings_of(config), device_id, forget=forget))
+        settings = settings_of(config)
+        if device_id is not None and forget:
+            asyncio.run(_forget(answer, settings, device_id))
+        else:
+            asyncio.run(_show(answer, settings, device_id))
 
 
-async def _held(answer: Answer, settings: Settings, device_id: str | None, *, forget: bool) -> None:
+async def _forget(answer: Answer, settings: Settings, device_id: str) -> None:
+    from gateway.admin import holdings
+
+    async with store_of(settings) as store:
+        forgotten = await holdings.forget(store, device_id, actor=actor())
+    answer.give(
+        {"device_id": device_id, "forgotten": forgotten},
+        f"What {device_id} holds on the bus is counted from nothing.",
+    )
+
+
+async def _show(answer: Answer, settings: Settings, device_id: str | None) -> None:
     async with store_of(settings) as store:
         if device_id is not None:
             await store.devices.get(device_id)
         found = await store.holdings.read(device_id)
-        if device_id is not None and forget:
-            await store.holdings.forget([device_id])
-            await note(store, "device", "what it holds on the bus is counted anew", device=device_id)
-            answer.give(
-                {"device_id": device_id, "forgotten": len(found)},
-                f"What {device_id} holds on the bus is counted from nothing.",
-            )
-            return
     if device_id is not None:
         _give_one(answer, device_id, found, policy_of(settings).limits)
         return

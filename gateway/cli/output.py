@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console, RenderableType
 
+from gateway.admin.errors import Refused
 from gateway.observe.printable import printable
 from gateway.system.atomic_files import who_may
 
@@ -41,6 +42,11 @@ class Failure(Exception):
 def wrong_usage(message: str) -> Failure:
     """An argument that can't be meant."""
     return Failure(message, exit_code=2)
+
+
+def remark(text: str) -> None:
+    """Say on stderr what is worth knowing and no error."""
+    print(f"note: {printable(text)}", file=sys.stderr)
 
 
 class Answer:
@@ -82,6 +88,8 @@ def answering(*, as_json: bool) -> Iterator[Answer]:
 def _explained(error: Exception) -> Failure:
     if isinstance(error, Failure):
         return error
+    if isinstance(error, Refused):
+        return Failure(str(error), error.problems, exit_code=2 if error.senseless else 1)
     problems = getattr(error, "problems", None)
     if problems:
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
