@@ -25,7 +25,7 @@ from gateway.cli.sources import (
     settings_of,
     store_of,
 )
-from gateway.cli.stdin import demand_yes, read_secret
+from gateway.cli.stdin import Yes, demand_yes, read_secret
 from gateway.observe.printable import printable
 from gateway.policy.engine.identity import OBSERVE_MOST, Device, is_device_id, is_label
 
@@ -161,7 +161,7 @@ async def _set_enabled(answer: Answer, settings: Settings, device_id: str, *, en
 
 def remove(
     device_id: DeviceId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:

@@ -15,7 +15,7 @@ import typer
 from gateway.cli.key_change import make_change
 from gateway.cli.output import Json, answering, json_time, remark
 from gateway.cli.sources import Config, actor, settings_of, store_if_any
-from gateway.cli.stdin import demand_yes
+from gateway.cli.stdin import Yes, demand_yes
 from gateway.cli.tables import table
 from gateway.keys.kinds import KeyKind
 from gateway.system.utc_text import utc_text
@@ -91,7 +91,7 @@ def rotate(
 
 def destroy(
     key_id: Annotated[str, typer.Argument(metavar="KEY_ID", show_default=False, help="As in `keys list`.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import getpass
 import sys
+from typing import Annotated
 
 import typer
 
 from gateway.cli.output import Failure, wrong_usage
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 _LONGEST_TOKEN = 65_536  # bytes: more than any token has
 _LONGEST_PASSPHRASE = 4_096  # bytes

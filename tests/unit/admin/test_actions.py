@@ -23,7 +23,8 @@ from gateway import admin
 from gateway.admin import devices, holdings, keys, tokens
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.connection.bus_holdings import Held, Kind
-from gateway.keys.key_files import ensure_key_file, ensure_signing_file, read_key_file, read_signing_file
+from gateway.keys.key_files import ensure_key_file, ensure_signing_file, read_key_file
+from gateway.keys.key_ring import KeyState
 from gateway.keys.kinds import KeyKind
 from gateway.policy.files.loader import load_policy
 from gateway.store import IssuedToken, StoreError, open_store
@@ -45,6 +46,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "gateway.db"
+        self.backup = folder / "backup.json"
         self.settings = SimpleNamespace(
             database_path=self.path,
             encryption_key_path=folder / "keys" / "encryption.key",
@@ -85,9 +87,8 @@ class World:
         with closing(sqlite3.connect(self.path)) as file:
             return [line for line in file.iterdump() if events or "admin_events" not in line]
 
-    def keys(self):
-        folder = self.settings
-        return read_key_file(folder.encryption_key_path), read_signing_file(folder.signing_key_path)
+    def sealing_keys(self):
+        return read_key_file(self.settings.encryption_key_path)
 
 
 IN_ONE_TRANSACTION = {
@@ -127,31 +128,35 @@ def opening(at):
     return nullcontext(at.store)
 
 
-async def destroyed(at, open_):
+async def destroyed(at, store):
     await keys.rotate(nullcontext(None), at.settings, KeyKind.SEALING, actor=ME)
-    return await keys.destroy(open_, at.settings, "k1", actor=ME)
+    return await keys.destroy(store, at.settings, "k1", actor=ME)
 
 
-async def imported(at, open_):
+async def imported(at, store):
     saved = []
     await keys.export(nullcontext(None), at.settings, PASSPHRASE, saved.append, actor=ME)
     at.settings.signing_key_path.unlink()
-    return await keys.import_(open_, at.settings, saved[0], PASSPHRASE, actor=ME)
+    return await keys.import_(store, at.settings, saved[0], PASSPHRASE, actor=ME)
 
 
 ON_FILES = {
     "keys.rotate": (
-        lambda at, open_: keys.rotate(open_, at.settings, KeyKind.SEALING, actor=ME),
+        lambda at, store: keys.rotate(store, at.settings, KeyKind.SEALING, actor=ME),
         "sealing key k2 made, k1 retired",
+        lambda at: [key.key_id for key in at.sealing_keys()] == ["k1", "k2"],
     ),
-    "keys.destroy": (destroyed, "sealing key k1 destroyed"),
+    "keys.destroy": (
+        destroyed,
+        "sealing key k1 destroyed",
+        lambda at: at.sealing_keys()[0].state is KeyState.DESTROYED,
+    ),
     "keys.export": (
-        lambda at, open_: keys.export(
-            open_, at.settings, PASSPHRASE, at.path.with_name("b").write_bytes, actor=ME
-        ),
+        lambda at, store: keys.export(store, at.settings, PASSPHRASE, at.backup.write_bytes, actor=ME),
         "all keys exported",
+        lambda at: at.backup.exists(),
     ),
-    "keys.import_": (imported, "keys imported: s1"),
+    "keys.import_": (imported, "keys imported: s1", lambda at: at.settings.signing_key_path.exists()),
 }
 
 ONLY_TOLD = {
@@ -261,9 +266,10 @@ async def test_what_was_done_elsewhere_is_told(at, name):
 
 @pytest.mark.parametrize("name", ON_FILES)
 async def test_what_changes_files_is_done_and_then_told(at, name):
-    call, reason = ON_FILES[name]
+    call, reason, done = ON_FILES[name]
     _, untold = await call(at, opening(at))
     assert untold == ""
+    assert done(at)
     assert [(one["kind"], one["reason"]) for one in await at.store.admin_events.take()] == [("key", reason)]
 
 
@@ -294,15 +300,10 @@ async def test_done_to_files_it_stays_done_and_says_that_nobody_will_tell(at, mo
         raise StoreError("it is locked")
 
     monkeypatch.setattr(AdminEvents, "add", fail)
-    before = at.keys()
-    _, untold = await ON_FILES[name][0](at, closed() if when == "opened" else opening(at))
+    call, _, done = ON_FILES[name]
+    _, untold = await call(at, closed() if when == "opened" else opening(at))
     assert untold == "it is locked"
-    assert (
-        at.path.with_name("b").exists()
-        if name == "keys.export"
-        else name == "keys.import_" or at.keys() != before
-    )
-    assert at.settings.signing_key_path.exists()
+    assert done(at)
 
 
 async def test_nothing_brought_in_is_nothing_told(at):

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort
 from gateway.policy.engine.usage_recorder import MORE, Observation
-from gateway.store import OBSERVE_MOST, Refusal, Store, UnknownDevice, open_store, usage
+from gateway.store import Refusal, Store, UnknownDevice, open_store, usage
 from gateway.store.device_directory import Directory
 
 
