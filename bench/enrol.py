@@ -20,7 +20,7 @@ async def _enrol(secret: str, devices: list[str]) -> None:
     try:
         credential = hash_secret(secret.encode())
         for device in devices:
-            await store.add_device(device, credential=credential, roles=["bench"], labels={})
+            await store.devices.add(device, credential=credential, roles=["bench"], labels={})
     finally:
         await store.close()
 

@@ -30,7 +30,7 @@ class AdminEvents:
     async def tell(self) -> None:
         """Tell what was not told yet; while the store can't be read it waits there."""
         try:
-            events = await self._store.take_events()
+            events = await self._store.admin_events.take()
         except StoreError as error:
             self._saves.failed("events of gateway-admin", error)
             return

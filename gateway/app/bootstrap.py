@@ -94,9 +94,9 @@ def key_problems(settings: Settings) -> list[str]:
 async def lost_keys(settings: Settings, store: Store) -> list[str]:
     """Which key files are gone that something in the store still needs. Raises StoreError."""
     lost = []
-    if not settings.encryption_key_path.exists() and await store.key_uses():
+    if not settings.encryption_key_path.exists() and await store.key_uses.read():
         lost.append(f"{settings.encryption_key_path}: {KEYS_GONE}")
-    if settings.jwt_secret is None and not settings.signing_key_path.exists() and await store.tokens():
+    if settings.jwt_secret is None and not settings.signing_key_path.exists() and await store.tokens.read():
         lost.append(f"{settings.signing_key_path}: {SIGNING_GONE}")
     return lost
 

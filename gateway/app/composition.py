@@ -337,7 +337,7 @@ class Gateway:
     async def _open_store(self) -> tuple[Store, Directory]:
         store = await open_store(self._settings.database_url)
         self._closing.push_async_callback(store.close)
-        self._context.ring = KeyRing(self._keys, Nonces(random_bytes), await store.key_uses())
+        self._context.ring = KeyRing(self._keys, Nonces(random_bytes), await store.key_uses.read())
         directory = Directory(store)
         await directory.load()
         return store, directory

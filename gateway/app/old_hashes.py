@@ -33,7 +33,7 @@ class OldHashes:
         try:
             with contextlib.suppress(Busy, StoreError):
                 credential = await self._passwords.hash(secret)
-                await self._store.rehash_credential(
+                await self._store.devices.rehash_credential(
                     device.device_id, version=device.version, credential=credential
                 )
         finally:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli import acl_import, acl_learn, acl_prove
+from gateway.admin.devices import observed
+from gateway.cli.device_text import label_text
 from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
+from gateway.cli.places import place_if_any
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
-from gateway.cli.sources import Config, device_of, observed, policy_of, settings_of
+from gateway.cli.sources import Config, device_of, devices_if_any, policy_of, settings_of
 from gateway.policy.engine.identity import Device, Identity
-from gateway.policy.engine.rules import Action, Rule
+from gateway.policy.engine.rules import Action
 from gateway.policy.proofs.why import conditions
 
 if TYPE_CHECKING:
@@ -24,15 +26,7 @@ if TYPE_CHECKING:
     from gateway.policy.proofs.effective_rights import Right
     from gateway.policy.proofs.why import Explanation
 
-app = typer.Typer(no_args_is_help=True, help="Policy: what the roles in acl/ allow, and why.")
-app.add_typer(acl_import.app, name="import")
-app.command()(acl_prove.prove)
-app.command()(acl_prove.diff)
-app.command()(acl_learn.learn)
-app.command()(acl_learn.unused)
 
-
-@app.command()
 def check(as_json: Json = False, config: Config = None) -> None:
     """Read all files of the policy and list every problem with file and line.
 
@@ -46,7 +40,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
 
         settings = settings_of(config)
         policy = policy_of(settings)
-        vain = warnings(policy, asyncio.run(acl_prove.devices_if_any(settings)))
+        vain = warnings(policy, asyncio.run(devices_if_any(settings)))
         rules = sum(len(role.rules) for role in policy.roles.values())
         sensitive = len(policy.sensitive_filters)
         answer.give(
@@ -64,7 +58,6 @@ def check(as_json: Json = False, config: Config = None) -> None:
         )
 
 
-@app.command("test")
 def run_all_cases(
     junit: Annotated[
         Path | None,
@@ -116,7 +109,6 @@ def run_all_cases(
             raise typer.Exit(1)
 
 
-@app.command()
 def show(
     device_id: Annotated[str, typer.Argument(metavar="DEVICE", show_default=False, help="A device's id.")],
     as_json: Json = False,
@@ -154,7 +146,6 @@ def show(
         )
 
 
-@app.command()
 def why(
     device_id: Annotated[
         str,
@@ -249,7 +240,7 @@ def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> E
     objections = decision.rule.objections(qos, size, retain=retain)
     which = "that condition" if len(objections) == 1 else f"{len(objections)} conditions"
     more = f": {' '.join(objections)}" if len(objections) > 1 else "."
-    change = f"lift {which} of {_place(decision.rule)}{more}"
+    change = f"lift {which} of {place_if_any(decision.rule)}{more}"
     return dataclasses.replace(found, decision=decision, change=change)
 
 
@@ -269,8 +260,8 @@ def _explained(found: Explanation) -> dict[str, object]:
         "action": found.action.value,
         "topic": found.topic,
         "reason": found.decision.reason,
-        "rule": _place(found.decision.rule),
-        "nearest": _place(found.nearest),
+        "rule": place_if_any(found.decision.rule),
+        "nearest": place_if_any(found.nearest),
         "change": found.change or None,
         **(_of_filter(found) if found.action is Action.SUBSCRIBE else {}),
     }
@@ -278,17 +269,16 @@ def _explained(found: Explanation) -> dict[str, object]:
 
 def _of_filter(found: Explanation) -> dict[str, object]:
     return {
-        "parts": [{"topics": topics, "rule": _place(rule)} for topics, rule in found.parts],
-        "held_back": [_place(rule) for rule in found.held_back],
+        "parts": [{"topics": topics, "rule": place_if_any(rule)} for topics, rule in found.parts],
+        "held_back": [place_if_any(rule) for rule in found.held_back],
     }
 
 
 def _head(device: Device, policy: Policy) -> list[str]:
-    labels = ", ".join(f"{name}={value}" for name, value in sorted(device.labels.items()))
     lines = [
         f"device  {device.device_id}",
         f"roles   {', '.join(device.roles) or 'none'}",
-        f"labels  {labels or 'none'}",
+        f"labels  {label_text(device) or 'none'}",
     ]
     if missing := policy.missing(device.roles):
         lines.append(f"no role file, so the device may do nothing: {', '.join(missing)}")
@@ -305,7 +295,7 @@ def _lines(action: Action, found: Sequence[Right]) -> list[str]:
     for one in found:
         narrowed = f" ({text})" if (text := conditions(one.rule)) else ""
         void = f": without effect, {one.void}" if one.void else ""
-        line = f"  {one.rule.effect:<5}  {one.topics:<{width}}  {_place(one.rule)}{narrowed}{void}"
+        line = f"  {one.rule.effect:<5}  {one.topics:<{width}}  {place_if_any(one.rule)}{narrowed}{void}"
         lines.append(line)
     return lines
 
@@ -315,7 +305,7 @@ def _right(one: Right) -> dict[str, object]:
     return {
         "effect": rule.effect.value,
         "topics": one.topics,
-        "rule": _place(rule),
+        "rule": place_if_any(rule),
         "max_qos": rule.max_qos,
         "retain": rule.retain,
         "max_payload": rule.max_payload,
@@ -333,9 +323,5 @@ def _case(result: CaseResult) -> dict[str, object]:
         "expected": "allow" if case.expected else "deny",
         "got": "allow" if result.decision.allowed else "deny",
         "reason": result.decision.reason,
-        "rule": _place(result.decision.rule),
+        "rule": place_if_any(result.decision.rule),
     }
-
-
-def _place(rule: Rule | None) -> str | None:
-    return None if rule is None else f"{Path(rule.file)}:{rule.line}"

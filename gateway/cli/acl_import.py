@@ -11,7 +11,7 @@ import typer
 
 from gateway.cli.acl_import_report import ADDED, Candidate, Report, told
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, note, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, actor, policy_of, settings_of, store_of
 from gateway.system.atomic_files import why
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from gateway.policy.engine.policy import Role
     from gateway.policy.imports.roles import Composed
     from gateway.policy.imports.source import Account, Finding, Source
-
-app = typer.Typer(no_args_is_help=True, help="Make a policy of another broker's access rules.")
 
 _NO_ACL_FILE = (
     "--passwords FILE needs --acl FILE. If this Mosquitto has no acl_file, every user may do everything "
@@ -60,7 +58,6 @@ _AddDevices = Annotated[
 ]
 
 
-@app.command("mosquitto")
 def mosquitto(
     acl: _Acl = None,
     passwords: _Passwords = None,
@@ -254,6 +251,7 @@ def _says(role: Role) -> frozenset[tuple[object, ...]]:
 async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callable[[], None]) -> None:
     """Write the policy by `put`, then add the devices: neither when there is no store."""
     async with store_of(settings) as store:
+        from gateway.admin import devices
         from gateway.store import DeviceExists
 
         put()
@@ -261,11 +259,11 @@ async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callabl
             if one.credential is None:
                 continue
             try:
-                await store.add_device(one.user, credential=one.credential, roles=one.roles, labels={})
+                await devices.add_imported(
+                    store, one.user, credential=one.credential, roles=one.roles, actor=actor()
+                )
             except DeviceExists:
-                there = await store.device(one.user)
+                there = await store.devices.find(one.user)
                 one.is_there(there.roles if there else one.roles)
                 continue
             one.state = ADDED
-            roles = ", ".join(one.roles) or "none"
-            await note(store, "device", f"imported from Mosquitto with the roles {roles}", device=one.user)

@@ -12,8 +12,10 @@ import typer
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, known_device, no_such_role, policy_of, settings_of, store_of
+from gateway.cli.places import place
+from gateway.cli.sources import Config, no_such_role, policy_of, settings_of, store_of
 from gateway.policy.engine.policy import Policy
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -102,15 +104,15 @@ async def _recorded(
     since = _since(seconds)
     async with store_of(settings) as store:
         if device_id is not None:
-            devices = [await known_device(store, device_id)]
+            devices = [await store.devices.get(device_id)]
         else:
-            devices = [one for one in await store.devices() if role is None or role in one.roles]
+            devices = [one for one in await store.devices.read() if role is None or role in one.roles]
         known = {one.device_id: one for one in devices}
         if device_id is None and role is None:
-            return known, await store.observations(since)
+            return known, await store.usage.observations(since)
         asked, observations = sorted(known), []
         for at in range(0, len(asked), _AT_ONCE):
-            observations += await store.observations(since, asked[at : at + _AT_ONCE])
+            observations += await store.usage.observations(since, asked[at : at + _AT_ONCE])
     return known, observations
 
 
@@ -144,7 +146,7 @@ def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
             for (action, asked), topics in proposal.allows.items()
             for topic, evidence in topics.items()
         ],
-        "deny": [_place(rule.file, rule.line) for rule in proposal.denies],
+        "deny": [place(rule) for rule in proposal.denies],
         "refused": [
             {
                 "action": action.value,
@@ -176,7 +178,6 @@ def unused(
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
         from gateway.policy.engine.usage_recorder import MORE
-        from gateway.policy.usage.role_writer import time_text
         from gateway.policy.usage.unused_rights import unused as idle
 
         settings = settings_of(config)
@@ -185,7 +186,7 @@ def unused(
         if not observations:
             raise Failure(f"nothing was recorded in the last {time}. {_KEPT}")
         found = idle(policy, observations, devices)
-        first = time_text(max(_since(seconds), min(one.first_at for one in observations)))
+        first = utc_text(max(_since(seconds), min(one.first_at for one in observations)))
         rules = sum(len(role.rules) for role in policy.roles.values())
         more = sum(
             one.count
@@ -206,7 +207,7 @@ def unused(
 
 def _idle(one: Unused) -> dict[str, object]:
     return {
-        "rule": _place(one.rule.file, one.rule.line),
+        "rule": place(one.rule),
         "role": one.rule.role,
         "topic": one.rule.topic,
         "unused": [action.value for action in one.actions],
@@ -218,7 +219,7 @@ def _idle(one: Unused) -> dict[str, object]:
 def _idle_line(one: Unused) -> str:
     actions = ", ".join(one.actions)
     nobody = f" (no device has the role {one.rule.role})" if one.without_device else ""
-    return f'{_place(one.rule.file, one.rule.line)}  {actions} on "{one.rule.topic}"{nobody}'
+    return f'{place(one.rule)}  {actions} on "{one.rule.topic}"{nobody}'
 
 
 def replayed(
@@ -286,7 +287,3 @@ def _change_line(one: Change) -> str:
     what = {"allowed": "is allowed", "refused": "is refused", "conditions": "has other conditions"}
     topic = quoted(seen.template)
     return f"{seen.device_id} {seen.action} {topic} ({times}): {what[one.effect]}{by}"
-
-
-def _place(file: str, line: int) -> str:
-    return f"{Path(file)}:{line}"

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.admin.devices import observed
 from gateway.cli.acl_learn import replayed
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, device_of, observed, settings_of, store_of
+from gateway.cli.places import place
+from gateway.cli.sources import Config, all_devices, device_of, has_store, settings_of
 
 if TYPE_CHECKING:
-    from gateway.config import Settings
     from gateway.policy.engine.identity import Device
-    from gateway.policy.engine.rules import Rule
     from gateway.policy.proofs.diff import Change, Difference
     from gateway.policy.proofs.prover import Counterexample, Proof
 
@@ -126,7 +126,7 @@ def diff(
         settings = settings_of(config)
         before, _ = read_policy(old, reserved=settings.service_topic_prefix)
         after, invariants = read_policy(new, reserved=settings.service_topic_prefix)
-        devices = asyncio.run(_devices(settings))
+        devices = asyncio.run(all_devices(settings)) if has_store(settings) else None
         found = compare(before, after, devices or ())
         broken = [outcome.problem for outcome in check_invariants(after, invariants) if outcome.problem]
         lines = [*_difference_lines(found, {one.device_id: one for one in devices or ()}), *broken]
@@ -152,24 +152,6 @@ def diff(
         )
 
 
-async def devices_if_any(settings: Settings) -> Sequence[Device] | None:
-    """Those of the store; None when there is none, or none that can be read."""
-    from gateway.store import StoreError
-
-    try:
-        return await _devices(settings)
-    except (Failure, StoreError):
-        return None
-
-
-async def _devices(settings: Settings) -> Sequence[Device] | None:
-    """Those of the store; None when there is none."""
-    if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():
-        return None
-    async with store_of(settings) as store:
-        return await store.devices()
-
-
 def _proof(proof: Proof) -> dict[str, object]:
     return {
         "statement": proof.assertion.text,
@@ -188,8 +170,8 @@ def _counterexample(one: Counterexample) -> dict[str, object]:
         "client_id": identity.client_id,
         "action": one.action.value,
         "topic": one.witness.topic,
-        "rules": [_place(rule) for rule in one.rules],
-        "missed": [_place(rule) for rule in one.missed],
+        "rules": [place(rule) for rule in one.rules],
+        "missed": [place(rule) for rule in one.missed],
     }
 
 
@@ -240,7 +222,7 @@ def _change_lines(change: Change) -> list[str]:
     who = f" ({', '.join(names)})" if names else ""
     by = f" ({refusal.place})" if refusal.rule else ""
     return [
-        f"{text}: {_place(change.rule)}{narrowed}",
+        f"{text}: {place(change.rule)}{narrowed}",
         f'    such as "{example.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',
     ]
 
@@ -253,9 +235,9 @@ def _change(change: Change) -> dict[str, object]:
         "topics": change.topics,
         "within": change.within,
         "without": list(change.without),
-        "rule": _place(change.rule),
+        "rule": place(change.rule),
         "refusal": change.refusal.reason,
-        "refused_by": _place(change.refusal.rule) if change.refusal.rule else None,
+        "refused_by": place(change.refusal.rule) if change.refusal.rule else None,
         "example": {
             "device_id": identity.device_id,
             "labels": dict(identity.labels),
@@ -263,7 +245,3 @@ def _change(change: Change) -> dict[str, object]:
             "topic": change.example.topic,
         },
     }
-
-
-def _place(rule: Rule) -> str:
-    return f"{Path(rule.file)}:{rule.line}"

@@ -1,49 +1,93 @@
-"""The command `gateway-admin`: one noun a file, mounted here."""
+"""The command `gateway-admin`: all its commands, each a function of a module here."""
 
 from __future__ import annotations
 
-import typer
+from gateway.cli import (
+    acl,
+    acl_import,
+    acl_learn,
+    acl_prove,
+    device,
+    device_held,
+    init,
+    keys,
+    keys_backup,
+    rewrap,
+    status,
+    token,
+    token_revoke,
+)
+from gateway.cli.command import Group, program, run
 
-from gateway.cli import acl, device, keys, token
-from gateway.cli.command import SETTINGS, run, tell_version
-from gateway.cli.device_held import held
-from gateway.cli.init import init
-from gateway.cli.keys_backup import export, import_
-from gateway.cli.rewrap import rewrap
-from gateway.cli.status import status
-from gateway.cli.token_revoke import revoke
-
-app = typer.Typer(
-    no_args_is_help=True,
-    context_settings=SETTINGS,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    pretty_exceptions_show_locals=False,
-    help=(
+_DEVICE = Group(
+    "Devices: who may connect, and in which roles.",
+    {
+        "add": device.add,
+        "list": device.list_devices,
+        "show": device.show,
+        "disable": device.disable,
+        "enable": device.enable,
+        "remove": device.remove,
+        "rotate": device.rotate,
+        "observe": device.observe,
+        "held": device_held.held,
+    },
+)
+_ACL = Group(
+    "Policy: what the roles in acl/ allow, and why.",
+    {
+        "import": Group(
+            "Make a policy of another broker's access rules.", {"mosquitto": acl_import.mosquitto}
+        ),
+        "prove": acl_prove.prove,
+        "diff": acl_prove.diff,
+        "learn": acl_learn.learn,
+        "unused": acl_learn.unused,
+        "check": acl.check,
+        "test": acl.run_all_cases,
+        "show": acl.show,
+        "why": acl.why,
+    },
+)
+_TOKEN = Group(
+    "Tokens: issue, look at and revoke them.",
+    {
+        "issue": token.issue,
+        "verify": token.verify,
+        "list": token.list_tokens,
+        "revoke": token_revoke.revoke,
+    },
+)
+_KEYS = Group(
+    "Keys: list, rotate, re-seal, destroy, back up.",
+    {
+        "list": keys.list_keys,
+        "rotate": keys.rotate,
+        "destroy": keys.destroy,
+        "rewrap": rewrap.rewrap,
+        "export": keys_backup.export,
+        "import": keys_backup.import_,
+    },
+)
+app = program(
+    "gateway-admin",
+    Group(
         "Administer the MQTT security gateway.\n\n"
         "Reads the same settings as `gateway run` and works while it runs: the gateway follows within a "
         "second.\n\n"
         'With --json each command prints one JSON object to stdout; an error is {"error", "problems"} '
         "there, and text on stderr.\n\n"
-        "Exit codes: 0 done, 1 refused or not found, 2 wrong usage."
+        "Exit codes: 0 done, 1 refused or not found, 2 wrong usage.",
+        {
+            "init": init.init,
+            "device": _DEVICE,
+            "acl": _ACL,
+            "token": _TOKEN,
+            "keys": _KEYS,
+            "status": status.status,
+        },
     ),
 )
-
-
-tell_version(app, "gateway-admin")
-
-
-app.command()(init)
-device.app.command()(held)
-app.add_typer(device.app, name="device")
-app.add_typer(acl.app, name="acl")
-token.app.command()(revoke)
-app.add_typer(token.app, name="token")
-keys.app.command()(rewrap)
-keys.app.command()(export)
-keys.app.command("import")(import_)
-app.add_typer(keys.app, name="keys")
-app.command()(status)
 
 
 def main() -> None:

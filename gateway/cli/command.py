@@ -1,12 +1,14 @@
-"""How both commands begin and end: help, wrong usage and an interruption, the same for people and scripts.
+"""How both programs are put together, begin and end: help, wrong usage, an interruption.
 
-Owns what happens around a command. Must not know any of them.
+Owns what happens around a command, the same for people and scripts. Must not know any of them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -15,12 +17,42 @@ from typer.core import TyperOption
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-SETTINGS = {"help_option_names": ["-h", "--help"]}
-"""For the root of a command: what is below it inherits them."""
+_LOOKS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+    "rich_markup_mode": "markdown",
+    "pretty_exceptions_enable": False,
+    "pretty_exceptions_show_locals": False,
+}
 _INTERRUPTED = 130
 
 
-def tell_version(app: typer.Typer, name: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The commands of one noun, by name, in the order of the help; or nouns below it, which are groups."""
+
+    help: str
+    commands: Mapping[str, Callable[..., None] | Group]
+
+
+def program(name: str, group: Group) -> typer.Typer:
+    """The command `name` with all that stands below it, and `--version`."""
+    app = _mounted(group)
+    _tell_version(app, name)
+    return app
+
+
+def _mounted(group: Group) -> typer.Typer:
+    app = typer.Typer(help=group.help, **_LOOKS)
+    for name, command in group.commands.items():
+        if isinstance(command, Group):
+            app.add_typer(_mounted(command), name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def _tell_version(app: typer.Typer, name: str) -> None:
     """Give the command `name` an option `--version`."""
 
     def told(wanted: bool) -> None:

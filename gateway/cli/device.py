@@ -1,43 +1,36 @@
 """`gateway-admin device`: who may connect. A running gateway follows within a second, through the store.
 
-Secrets are printed once or read from stdin, never taken from the command line, where any user of the
-machine sees them.
+Secrets are printed once or read from stdin.
 """
 
 from __future__ import annotations
 
 import asyncio
-import getpass
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from gateway.admin.devices import state
+from gateway.cli.device_text import as_json_object, label_text, lines, rows
 from gateway.cli.durations import seconds_of
-from gateway.cli.output import Answer, Failure, Json, answering, json_time, shown_time, wrong_usage
+from gateway.cli.output import Answer, Json, answering, wrong_usage
 from gateway.cli.sources import (
     Config,
+    actor,
+    all_devices,
     device_of,
     no_such_role,
-    note,
-    observed,
     policy_of,
     settings_of,
     store_of,
 )
+from gateway.cli.stdin import Yes, demand_yes, read_secret
 from gateway.observe.printable import printable
-from gateway.policy.engine.identity import Device, is_device_id, is_label
+from gateway.policy.engine.identity import OBSERVE_MOST, Device, is_device_id, is_label
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-
-app = typer.Typer(no_args_is_help=True, help="Devices: who may connect, and in which roles.")
-
-_SHORTEST_SECRET = 12  # characters
-_LONGEST_SECRET = 65_535  # bytes: an MQTT password's length has two bytes
 
 DeviceId = Annotated[str, typer.Argument(metavar="ID", show_default=False, help="The device's id.")]
 SecretStdin = Annotated[
@@ -46,7 +39,6 @@ SecretStdin = Annotated[
 ]
 
 
-@app.command()
 def add(
     device_id: DeviceId,
     *,
@@ -76,7 +68,7 @@ def add(
         labels = _labels(label or [])
         settings = settings_of(config)
         roles = _known_roles(settings, role)
-        given = _read_secret() if secret_stdin else None
+        given = read_secret() if secret_stdin else None
         asyncio.run(_add(answer, settings, device_id, roles, labels, given=given))
 
 
@@ -89,14 +81,16 @@ async def _add(
     *,
     given: bytes | None,
 ) -> None:
+    from gateway.admin import device_secrets, devices
+
     async with store_of(settings) as store:
-        secret, credential = _new_secret(given)
-        device = await store.add_device(device_id, credential=credential, roles=roles, labels=labels)
-        await note(store, "device", f"added with the roles {', '.join(roles)}", device=device_id)
+        secret, credential = device_secrets.hashed(given)
+        device = await devices.add(
+            store, device_id, credential=credential, roles=roles, labels=labels, actor=actor()
+        )
     _give_secret(answer, device, secret, "added", show=given is None)
 
 
-@app.command("list")
 def list_devices(
     role: Annotated[
         str | None, typer.Option("--role", metavar="ROLE", help="Only devices that have this role.")
@@ -117,7 +111,7 @@ def list_devices(
     """
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
-        there = asyncio.run(_all(settings))
+        there = asyncio.run(all_devices(settings))
         if role is not None and not any(role in device.roles for device in there):
             _known_roles(settings, [role])
         devices = [
@@ -125,15 +119,9 @@ def list_devices(
             for device in there
             if (role is None or role in device.roles) and not (disabled and device.enabled)
         ]
-        answer.give({"devices": [_shown(device) for device in devices]}, *_rows(devices))
+        answer.give({"devices": [as_json_object(device) for device in devices]}, *rows(devices))
 
 
-async def _all(settings: Settings) -> list[Device]:
-    async with store_of(settings) as store:
-        return await store.devices()
-
-
-@app.command()
 def show(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
     """Show one device; never its secret, which only its owner has.
 
@@ -141,10 +129,9 @@ def show(device_id: DeviceId, as_json: Json = False, config: Config = None) -> N
     """
     with answering(as_json=as_json) as answer:
         device = asyncio.run(device_of(settings_of(config), device_id))
-        answer.give(_shown(device), *_lines(device))
+        answer.give(as_json_object(device), *lines(device))
 
 
-@app.command()
 def disable(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
     """Keep a device out: its sessions end within a second and its logins are refused.
 
@@ -154,7 +141,6 @@ def disable(device_id: DeviceId, as_json: Json = False, config: Config = None) -
         asyncio.run(_set_enabled(answer, settings_of(config), device_id, enabled=False))
 
 
-@app.command()
 def enable(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
     """Let a disabled device in again, with the secret it had.
 
@@ -165,16 +151,17 @@ def enable(device_id: DeviceId, as_json: Json = False, config: Config = None) ->
 
 
 async def _set_enabled(answer: Answer, settings: Settings, device_id: str, *, enabled: bool) -> None:
+    from gateway.admin import devices
+
+    act = devices.enable if enabled else devices.disable
     async with store_of(settings) as store:
-        device = await store.set_enabled(device_id, enabled=enabled)
-        await note(store, "device", _state(device), device=device_id)
-    answer.give(_shown(device), f"Device {device_id} is {_state(device)}.")
+        device = await act(store, device_id, actor=actor())
+    answer.give(as_json_object(device), f"Device {device_id} is {state(device)}.")
 
 
-@app.command()
 def remove(
     device_id: DeviceId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
@@ -187,23 +174,20 @@ def remove(
         settings = settings_of(config)
         if not yes:
             asyncio.run(device_of(settings, device_id))
-            if not sys.stdin.isatty():
-                raise wrong_usage("there is no terminal to ask on: say --yes")
             # Not in the loop: Ctrl-C would only be seen after the answer.
             question = f"Remove device {printable(device_id)}? Its secret and labels are lost."
-            if not typer.confirm(question, err=True):
-                raise Failure(f"device {device_id} was not removed")
+            demand_yes(question, f"device {device_id} was not removed")
         asyncio.run(_remove(answer, settings, device_id))
 
 
 async def _remove(answer: Answer, settings: Settings, device_id: str) -> None:
+    from gateway.admin import devices
+
     async with store_of(settings) as store:
-        await store.remove_device(device_id)
-        await note(store, "device", "removed", device=device_id)
+        await devices.remove(store, device_id, actor=actor())
     answer.give({"device_id": device_id, "removed": True}, f"Device {device_id} removed.")
 
 
-@app.command()
 def rotate(
     device_id: DeviceId,
     secret_stdin: SecretStdin = False,
@@ -217,19 +201,19 @@ def rotate(
     """
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
-        given = _read_secret() if secret_stdin else None
+        given = read_secret() if secret_stdin else None
         asyncio.run(_rotate(answer, settings, device_id, given))
 
 
 async def _rotate(answer: Answer, settings: Settings, device_id: str, given: bytes | None) -> None:
+    from gateway.admin import device_secrets, devices
+
     async with store_of(settings) as store:
-        secret, credential = _new_secret(given)
-        device = await store.set_credential(device_id, credential)
-        await note(store, "device", "given a new secret", device=device_id)
+        secret, credential = device_secrets.hashed(given)
+        device = await devices.set_credential(store, device_id, credential, actor=actor())
     _give_secret(answer, device, secret, "has a new secret", show=given is None)
 
 
-@app.command()
 def observe(
     device_id: DeviceId,
     *,
@@ -259,17 +243,16 @@ def observe(
 
 
 async def _observe(answer: Answer, settings: Settings, device_id: str, seconds: int) -> None:
-    from gateway.store import OBSERVE_MOST
+    from gateway.admin import devices
 
     if seconds > OBSERVE_MOST:
         raise wrong_usage(
             f"--for is {OBSERVE_MOST // 86_400}d at the most: observed, a device is nearly unbound"
         )
     async with store_of(settings) as store:
-        device = await store.observe(device_id, seconds)
-        until = f"observed until {shown_time(device.observe_until)}" if seconds else "no longer observed"
-        await note(store, "device", until, device=device_id)
-    answer.give(_shown(device), f"Device {device_id} is {until}.")
+        device = await devices.observe(store, device_id, seconds, actor=actor())
+    until = devices.observed(device) or "no longer observed"
+    answer.give(as_json_object(device), f"Device {device_id} is {until}.")
 
 
 def _check_id(device_id: str) -> None:
@@ -304,40 +287,6 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
     return labels
 
 
-def _new_secret(given: bytes | None) -> tuple[bytes, str]:
-    """The secret, a new one if none was given, and its hash."""
-    from gateway.auth.passwords import hash_secret
-    from gateway.keys.secrets import generate_device_secret
-
-    secret = generate_device_secret().reveal() if given is None else given
-    return secret, hash_secret(secret)
-
-
-def _read_secret() -> bytes:
-    from gateway.auth.tokens import looks_like_token
-
-    if sys.stdin.isatty():
-        secret = getpass.getpass("Secret: ").encode()
-    else:
-        secret = sys.stdin.buffer.read(_LONGEST_SECRET + 3)
-        secret = secret.removesuffix(b"\n").removesuffix(b"\r")
-    if not secret:
-        raise wrong_usage("the secret on stdin is empty")
-    if len(secret.decode("utf-8", "replace")) < _SHORTEST_SECRET:
-        raise wrong_usage(
-            f"the secret on stdin has fewer than {_SHORTEST_SECRET} characters, which can be guessed: give a "
-            "longer one, or none to have one made"
-        )
-    if len(secret) > _LONGEST_SECRET:
-        raise wrong_usage(f"the secret on stdin is longer than the {_LONGEST_SECRET} bytes MQTT can carry")
-    if looks_like_token(secret):
-        raise wrong_usage(
-            "the secret on stdin has the form of a token (eyJ….….…), and would be taken for one at login: "
-            "give another secret"
-        )
-    return secret
-
-
 def _give_secret(answer: Answer, device: Device, secret: bytes, what: str, *, show: bool) -> None:
     try:
         text: str | None = secret.decode()
@@ -351,71 +300,10 @@ def _give_secret(answer: Answer, device: Device, secret: bytes, what: str, *, sh
     }
     lines = [f"Device {device.device_id} {what}.", f"  roles   {', '.join(device.roles)}"]
     if device.labels:
-        lines.append(f"  labels  {_label_text(device)}")
+        lines.append(f"  labels  {label_text(device)}")
     if show:
         lines += [
             f"  secret  {text}",
             "The secret is shown only now; the store keeps an Argon2id hash of it.",
         ]
     answer.give(value, *lines)
-
-
-def _shown(device: Device) -> dict[str, object]:
-    from gateway.auth.passwords import is_imported
-
-    return {
-        "device_id": device.device_id,
-        "enabled": device.enabled,
-        "roles": list(device.roles),
-        "labels": dict(device.labels),
-        "imported_secret": is_imported(device.credential),
-        "created_at": json_time(device.created_at),
-        "updated_at": json_time(device.updated_at),
-        "observed_until": json_time(device.observe_until) if observed(device) else None,
-    }
-
-
-def _lines(device: Device) -> list[str]:
-    from gateway.auth.passwords import is_imported
-
-    imported = "secret   Mosquitto's hash, as imported; its next login replaces it by Argon2id"
-    return [
-        f"device   {device.device_id}",
-        f"state    {_state(device)}",
-        f"roles    {', '.join(device.roles)}",
-        f"labels   {_label_text(device)}",
-        *([imported] if is_imported(device.credential) else []),
-        f"created  {shown_time(device.created_at)}",
-        f"changed  {shown_time(device.updated_at)}",
-    ]
-
-
-def _rows(devices: Sequence[Device]) -> list[Table | str]:
-    rows = [
-        (
-            device.device_id,
-            f"{_state(device)}",
-            ", ".join(device.roles),
-            _label_text(device),
-        )
-        for device in devices
-    ]
-    if not sys.stdout.isatty():
-        return ["\t".join(row) for row in rows]
-    if not rows:
-        return ["No devices."]
-    table = Table("device", "state", "roles", "labels", box=None, pad_edge=False)
-    for device_id, state, roles, labels in rows:
-        colour = {"enabled": "green", "disabled": "red"}.get(state, "yellow")
-        # Text, not markup: a label may have brackets in it.
-        table.add_row(device_id, Text(state, colour), printable(roles), Text(printable(labels)))
-    return [table]
-
-
-def _state(device: Device) -> str:
-    state = "enabled" if device.enabled else "disabled"
-    return f"{state}, {told}" if (told := observed(device)) else state
-
-
-def _label_text(device: Device) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(device.labels.items()))

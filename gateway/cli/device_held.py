@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.output import Answer, Json, answering, shown_time, wrong_usage
-from gateway.cli.sources import Config, known_device, note, policy_of, settings_of, store_of
+from gateway.cli.output import Answer, Json, answering, wrong_usage
+from gateway.cli.sources import Config, actor, policy_of, settings_of, store_of
 from gateway.connection.bus_holdings import FOREVER, Held, Kind
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -50,22 +51,29 @@ def held(
     with answering(as_json=as_json) as answer:
         if forget and device_id is None:
             raise wrong_usage("give the ID of the device whose holdings are to be forgotten")
-        asyncio.run(_held(answer, settings_of(config), device_id, forget=forget))
+        settings = settings_of(config)
+        if device_id is not None and forget:
+            asyncio.run(_forget(answer, settings, device_id))
+        else:
+            asyncio.run(_show(answer, settings, device_id))
 
 
-async def _held(answer: Answer, settings: Settings, device_id: str | None, *, forget: bool) -> None:
+async def _forget(answer: Answer, settings: Settings, device_id: str) -> None:
+    from gateway.admin import holdings
+
+    async with store_of(settings) as store:
+        forgotten = await holdings.forget(store, device_id, actor=actor())
+    answer.give(
+        {"device_id": device_id, "forgotten": forgotten},
+        f"What {device_id} holds on the bus is counted from nothing.",
+    )
+
+
+async def _show(answer: Answer, settings: Settings, device_id: str | None) -> None:
     async with store_of(settings) as store:
         if device_id is not None:
-            await known_device(store, device_id)
-        found = await store.held(device_id)
-        if device_id is not None and forget:
-            await store.forget_held([device_id])
-            await note(store, "device", "what it holds on the bus is counted anew", device=device_id)
-            answer.give(
-                {"device_id": device_id, "forgotten": len(found)},
-                f"What {device_id} holds on the bus is counted from nothing.",
-            )
-            return
+            await store.devices.get(device_id)
+        found = await store.holdings.read(device_id)
     if device_id is not None:
         _give_one(answer, device_id, found, policy_of(settings).limits)
         return
@@ -112,8 +120,8 @@ def _filters(one: Held) -> int:
 def _state(one: Held) -> str:
     if not one.since:
         return "connected"
-    left = f"away since {shown_time(one.since)}"
+    left = f"away since {utc_text(one.since)}"
     if one.lifetime >= FOREVER:
         return f"{left}, stays until the bus drops it"
     end = datetime.fromtimestamp(one.since, UTC).timestamp() + one.lifetime
-    return f"{left}, stays until {shown_time(int(end))}"
+    return f"{left}, stays until {utc_text(int(end))}"

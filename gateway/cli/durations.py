@@ -5,16 +5,16 @@ from __future__ import annotations
 from gateway.cli.output import wrong_usage
 
 
-def seconds_of(option: str, text: str) -> int:
-    """The seconds that `text`, the value of `option`, means; more than none. Raises Failure."""
+def seconds_of(option: str, text: str, *, such_as: str = "24h", least: int = 1) -> int:
+    """The seconds that `text`, the value of `option`, means; `least` or more. Raises Failure."""
     from pydantic import TypeAdapter
 
     from gateway.config.settings import Seconds
 
     try:
-        seconds = int(TypeAdapter(Seconds).validate_python(text)) if text.isascii() else 0
+        seconds = int(TypeAdapter(Seconds).validate_python(text)) if text.isascii() else -1
     except ValueError:
-        seconds = 0
-    if seconds < 1:
-        raise wrong_usage(f"{option} {text!r} is not a time: a number and s, m, h or d, such as 24h")
+        seconds = -1
+    if seconds < least:
+        raise wrong_usage(f"{option} {text!r} is not a time: a number and s, m, h or d, such as {such_as}")
     return seconds

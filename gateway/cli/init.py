@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.output import Json, answering
-from gateway.cli.sources import Config, note, settings_of, store_of
-from gateway.observe.printable import printable
+from gateway.cli.output import Json, answering, remark
+from gateway.cli.sources import Config, actor, settings_of, store_of
+from gateway.keys.kinds import KeyKind
 from gateway.pki.key_types import KeyType, rsa_twin
 
 if TYPE_CHECKING:
@@ -67,21 +66,18 @@ def init(
             *(f"present  {thing}" for thing in present),
         )
         if san and str(certificate) not in made:
-            note = (
+            remark(
                 f"{certificate} was there and keeps its names; remove it and its key to have a new one made"
             )
-            print(f"note: {printable(note)}", file=sys.stderr)
 
 
 async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
+    from gateway.admin.keys import path_of, tell_first_made
     from gateway.app.bootstrap import prepare
 
     made = await prepare(settings, sans, key_type)
     async with store_of(settings) as store:
-        for kind, path in (
-            ("sealing", settings.encryption_key_path),
-            ("signing", settings.signing_key_path),
-        ):
-            if str(path) in made:
-                await note(store, "key", f"the first {kind} key made")
+        for kind in KeyKind:
+            if str(path_of(settings, kind)) in made:
+                await tell_first_made(store, kind, actor=actor())
     return made

@@ -1,24 +1,19 @@
-"""`gateway-admin keys export` and `import`: the backup of all keys, under a passphrase.
-
-Passphrases are typed or read from stdin, never taken from the command line, where any user of the machine
-sees them.
-"""
+"""`gateway-admin keys export` and `import`: the backup of all keys, under a passphrase."""
 
 from __future__ import annotations
 
-import getpass
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.key_sources import Kind, keys_of, tell
-from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, settings_of
+from gateway.cli.key_change import make_change
+from gateway.cli.output import Failure, Json, answering
+from gateway.cli.sources import Config, actor, settings_of, store_if_any
+from gateway.cli.stdin import read_passphrase
+from gateway.keys.kinds import KeyKind
 from gateway.system.atomic_files import why
 
-_LONGEST_PASSPHRASE = 4_096  # bytes
 _LONGEST_BACKUP = 4_194_304  # bytes: thousands of keys
 
 PassphraseStdin = Annotated[
@@ -48,20 +43,20 @@ def export(
         pass show gateway-keys | gateway-admin keys export --passphrase-stdin /backup/gateway-keys.json
     """
     with answering(as_json=as_json) as answer:
-        from gateway.keys.backup import export_keys
+        from gateway.admin import keys
         from gateway.system.atomic_files import locked, write_new
 
         settings = settings_of(config)
         if file.exists():
             raise Failure(f"{file} exists already: name a new file")
-        keys_of(settings, Kind.SEALING)  # before anybody is asked for a passphrase
-        passphrase = _passphrase(from_stdin=passphrase_stdin, new=True)
-        data = export_keys(
-            settings.encryption_key_path, settings.signing_key_path, settings.encryption_key, passphrase
-        )
-        with locked(file.absolute().parent):
-            write_new(file.absolute(), data, mode=0o600)
-        tell(settings, "all keys exported")
+        keys.keys_of(settings, KeyKind.SEALING)  # before anybody is asked for a passphrase
+        passphrase = read_passphrase(from_stdin=passphrase_stdin, new=True)
+
+        def put(data: bytes) -> None:
+            with locked(file.absolute().parent):
+                write_new(file.absolute(), data, mode=0o600)
+
+        make_change(keys.export(store_if_any(settings), settings, passphrase, put, actor=actor()))
         answer.give(
             {"file": str(file)},
             f"All keys are in {file}, protected by the passphrase: keep them apart.",
@@ -86,7 +81,7 @@ def import_(
         gateway-admin keys import gateway-keys.json
     """
     with answering(as_json=as_json) as answer:
-        from gateway.keys.backup import import_keys
+        from gateway.admin import keys
 
         settings = settings_of(config)
         try:
@@ -96,12 +91,8 @@ def import_(
             raise Failure(f"{file} can't be read: {why(file, error)}") from None
         if len(data) > _LONGEST_BACKUP:
             raise Failure(f"{file} is no file of `gateway-admin keys export`: it is too long")
-        passphrase = _passphrase(from_stdin=passphrase_stdin, new=False)
-        found = import_keys(
-            data, passphrase, settings.encryption_key_path, settings.signing_key_path, settings.encryption_key
-        )
-        if found.added:
-            tell(settings, f"keys imported: {', '.join(found.added)}")
+        passphrase = read_passphrase(from_stdin=passphrase_stdin, new=False)
+        found = make_change(keys.import_(store_if_any(settings), settings, data, passphrase, actor=actor()))
         answer.give(
             {
                 "added": list(found.added),
@@ -112,24 +103,3 @@ def import_(
             f"were there  {', '.join(found.present) or '-'}",
             *([f"left out    {', '.join(found.left_out)} (their time is over)"] if found.left_out else []),
         )
-
-
-def _passphrase(*, from_stdin: bool, new: bool) -> bytes:
-    from gateway.keys.wrapping import PASSPHRASE_MIN
-
-    if from_stdin and not sys.stdin.isatty():
-        given = sys.stdin.buffer.read(_LONGEST_PASSPHRASE + 3).removesuffix(b"\n").removesuffix(b"\r")
-    elif sys.stdin.isatty():
-        given = getpass.getpass("Passphrase: ").encode("utf-8", "surrogateescape")
-        if new and getpass.getpass("Once more: ").encode("utf-8", "surrogateescape") != given:
-            raise Failure("the passphrases differ: nothing was written")
-    else:
-        raise wrong_usage("there is no terminal to ask for the passphrase: give it with --passphrase-stdin")
-    if len(given) > _LONGEST_PASSPHRASE:
-        raise wrong_usage(f"the passphrase is longer than {_LONGEST_PASSPHRASE:,} bytes")
-    if new and len(given.decode(errors="replace")) < PASSPHRASE_MIN:
-        raise wrong_usage(
-            f"the passphrase is shorter than {PASSPHRASE_MIN} characters: whoever has the file can guess as "
-            "long as they like"
-        )
-    return given

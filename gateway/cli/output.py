@@ -12,22 +12,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
 
+from gateway.admin.errors import Refused
 from gateway.observe.printable import printable
 from gateway.system.atomic_files import FULL, not_written, who_may
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
-
-
-def shown_time(unix_seconds: int) -> str:
-    """A time for people: UTC, ISO 8601."""
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def json_time(unix_seconds: int) -> int:
@@ -47,6 +42,11 @@ class Failure(Exception):
 def wrong_usage(message: str) -> Failure:
     """An argument that can't be meant."""
     return Failure(message, exit_code=2)
+
+
+def remark(text: str) -> None:
+    """Say on stderr what is worth knowing and no error."""
+    print(f"note: {printable(text)}", file=sys.stderr)
 
 
 class Answer:
@@ -88,6 +88,8 @@ def answering(*, as_json: bool) -> Iterator[Answer]:
 def _explained(error: Exception) -> Failure:
     if isinstance(error, Failure):
         return error
+    if isinstance(error, Refused):
+        return Failure(str(error), error.problems, exit_code=2 if error.senseless else 1)
     problems = getattr(error, "problems", None)
     if problems:
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.cli.output import Failure
 from gateway.cli.sources import store_of
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -21,7 +21,7 @@ PASSES_NOW = (
 async def refusal_of(settings: Settings, refusal_id: str) -> Refusal:
     """The refusal of this id. Raises Failure."""
     async with store_of(settings) as store:
-        refusal = await store.refusal(refusal_id)
+        refusal = await store.usage.refusal(refusal_id)
     if refusal is None:
         raise Failure(
             f"no refusal {refusal_id!r} is kept. The id stands in the audit line of the refusal; "
@@ -32,7 +32,7 @@ async def refusal_of(settings: Settings, refusal_id: str) -> Refusal:
 
 def logged_refusal(refusal: Refusal) -> tuple[dict[str, object], list[str]]:
     """What was logged, for a script, and as lines."""
-    at = datetime.fromtimestamp(refusal.at, UTC).isoformat().replace("+00:00", "Z")
+    at = utc_text(refusal.at)
     by = f" ({refusal.rule})" if refusal.rule else ""
     value: dict[str, object] = {
         "refusal": {

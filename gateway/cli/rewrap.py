@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gateway.cli.key_sources import Kind, keys_of, remark, tell
-from gateway.cli.output import Failure, Json, answering
-from gateway.cli.sources import Config, policy_of, settings_of, store_of
+from gateway.cli.key_change import make_change
+from gateway.cli.output import Failure, Json, answering, remark
+from gateway.cli.sources import Config, actor, policy_of, settings_of, store_if_any, store_of
+from gateway.keys.kinds import KeyKind
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -40,10 +41,12 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
         gateway-admin keys rotate && gateway-admin keys rewrap
     """
     with answering(as_json=as_json) as answer:
+        from gateway.admin.keys import tell_resealed
+
         settings = settings_of(config)
         outcome = asyncio.run(_rewrap(settings))
         if outcome.resealed:
-            tell(settings, f"{outcome.resealed} retained messages sealed again")
+            make_change(tell_resealed(store_if_any(settings), outcome.resealed, actor=actor()))
         unreadable = [{"topic": topic, "reason": why} for topic, why in sorted(outcome.unreadable.items())]
         answer.give(
             {
@@ -73,6 +76,7 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
 
 
 async def _rewrap(settings: Settings) -> Outcome:
+    from gateway.admin.keys import keys_of
     from gateway.app.vm_snapshots import SnapshotWatch, random_bytes
     from gateway.bus_client.client import Account, BusConnection, BusError, Handler, connect
     from gateway.keys.key_ring import KeyRing, Nonces
@@ -81,7 +85,7 @@ async def _rewrap(settings: Settings) -> Outcome:
     from gateway.services.re_encryption import rewrap
 
     policy = policy_of(settings)
-    keys = keys_of(settings, Kind.SEALING)
+    keys = keys_of(settings, KeyKind.SEALING)
     address = settings.bus
     if address is None:
         raise Failure("MQTT_BROKER is not set: the embedded bus forgets what it retains by itself")
@@ -102,7 +106,7 @@ async def _rewrap(settings: Settings) -> Outcome:
         return await connect(bus, account, handler, max_size=_ENVELOPE_ROOM * limit, backlog=1 << 40)
 
     async with store_of(settings) as store:
-        ring = KeyRing(keys, Nonces(random_bytes), await store.key_uses())
+        ring = KeyRing(keys, Nonces(random_bytes), await store.key_uses.read())
         snapshots = SnapshotWatch(ring.renew_nonces)
         try:
             with _bars() as bars:
@@ -124,7 +128,7 @@ async def _rewrap(settings: Settings) -> Outcome:
         finally:
             # A crash here leaves uncounted what USES_MAX has room for.
             for key_id, count in ring.take_unsaved_uses().items():
-                await store.add_key_uses(key_id, count)
+                await store.key_uses.add(key_id, count)
 
 
 def _bars() -> Progress:

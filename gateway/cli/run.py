@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gateway.cli.command import SETTINGS, tell_version
+from gateway.cli.command import Group, program
 from gateway.cli.command import run as run_program
 from gateway.cli.output import Failure, Json, answering
 from gateway.cli.sources import Config, policy_of, store_of
@@ -20,23 +20,7 @@ from gateway.observe.printable import printable
 if TYPE_CHECKING:
     from gateway.config import Settings
 
-app = typer.Typer(
-    no_args_is_help=True,
-    context_settings=SETTINGS,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    pretty_exceptions_show_locals=False,
-    help=(
-        "The MQTT security gateway.\n\n"
-        "Exit codes: 0 done, 1 it can't start or the check found a problem, 2 wrong usage."
-    ),
-)
 
-
-tell_version(app, "gateway")
-
-
-@app.command()
 def run(config: Config = None) -> None:
     """Start the gateway and serve until SIGINT or SIGTERM.
 
@@ -57,7 +41,6 @@ def run(config: Config = None) -> None:
         raise typer.Exit(serve(settings, warnings))
 
 
-@app.command()
 def check(as_json: Json = False, config: Config = None) -> None:
     """List everything that keeps the gateway from starting: settings, files, policy, store, keys.
 
@@ -107,7 +90,7 @@ async def _warnings(settings: Settings) -> list[str]:
         )
     if settings.database_path.exists():
         async with store_of(settings) as store:
-            warnings += above(limits, await store.held())
+            warnings += above(limits, await store.holdings.read())
     return warnings
 
 
@@ -153,6 +136,16 @@ async def _store_problems(settings: Settings) -> list[str]:
             return await lost_keys(settings, store)
     except StoreError as error:
         return [str(error)]
+
+
+app = program(
+    "gateway",
+    Group(
+        "The MQTT security gateway.\n\n"
+        "Exit codes: 0 done, 1 it can't start or the check found a problem, 2 wrong usage.",
+        {"run": run, "check": check},
+    ),
+)
 
 
 def main() -> None:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.output import Failure, shown_time
-from gateway.policy.engine.identity import is_observed
+from gateway.cli.output import Failure
 from gateway.system.atomic_files import is_closed, who_may
 
 if TYPE_CHECKING:
@@ -53,11 +51,18 @@ def no_such_role(settings: Settings, policy: Policy, wanted: Iterable[str]) -> F
     )
 
 
-def observed(device: Device) -> str:
-    """Until when a device is observed, in words; empty when it is not."""
-    now = datetime.now(UTC).timestamp()
-    seen = is_observed(device.observe_until, now)
-    return f"observed until {shown_time(device.observe_until)}" if seen else ""
+def actor() -> str:
+    """Who calls, for the audit. Not by the environment, which anybody may set."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())  # in a container, mostly
+    return f"gateway-admin:{name}"
+
+
+def has_store(settings: Settings) -> bool:
+    """Whether there is one where a gateway started here would have it."""
+    return not settings.database_url.startswith("sqlite:") or settings.database_path.exists()
 
 
 @asynccontextmanager
@@ -72,7 +77,7 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
     if is_closed(settings.database_path):
         why = who_may(settings.database_path)
         raise Failure(f"the store {settings.database_path.absolute()} can't be used: {why}")
-    if settings.database_url.startswith("sqlite:") and not settings.database_path.exists():
+    if not has_store(settings):
         raise Failure(
             f"there is no store at {settings.database_path.absolute()}: call this where the gateway runs "
             "(--config FILE, GATEWAY_DATA_DIR), put it back if it was moved away, or make a new one with "
@@ -88,46 +93,30 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
 async def device_of(settings: Settings, device_id: str) -> Device:
     """The device as stored. Raises UnknownDevice."""
     async with store_of(settings) as store:
-        return await known_device(store, device_id)
+        return await store.devices.get(device_id)
 
 
-async def known_device(store: Store, device_id: str) -> Device:
-    """The device as stored. Raises UnknownDevice."""
-    from gateway.store import UnknownDevice
-
-    device = await store.device(device_id)
-    if device is None:
-        raise UnknownDevice(device_id)
-    return device
+async def all_devices(settings: Settings) -> list[Device]:
+    """All devices as stored. Raises StoreError."""
+    async with store_of(settings) as store:
+        return await store.devices.read()
 
 
-async def note(
-    store: Store,
-    kind: Literal["device", "token", "key"],
-    reason: str,
-    *,
-    device: str | None = None,
-    refused: bool = False,
-) -> None:
-    """Have the running gateway, or the next one, tell what was done here and by whom. No secret in `reason`.
+async def devices_if_any(settings: Settings) -> Sequence[Device] | None:
+    """All devices; None when there is no store, or none that can be read."""
+    from gateway.store import StoreError
 
-    `kind` is one of `observe.audit.Kind`. Raises StoreError: what nobody learns of is not called done.
-    """
-    await store.note_event(
-        {
-            "time": int(datetime.now(UTC).timestamp() * 1000),
-            "kind": kind,
-            "outcome": "refused" if refused else "done",
-            "reason": reason,
-            "device": device,
-            "actor": f"gateway-admin:{_user()}",
-        }
-    )
-
-
-def _user() -> str:
-    # Not by the environment, which anybody may set.
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())  # in a container, mostly
+        return await all_devices(settings) if has_store(settings) else None
+    except (Failure, StoreError):
+        return None
+
+
+@asynccontextmanager
+async def store_if_any(settings: Settings) -> AsyncIterator[Store | None]:
+    """The store, opened; None where there is none: what works on keys can do without. Raises StoreError."""
+    if not settings.database_path.exists():
+        yield None
+        return
+    async with store_of(settings) as store:
+        yield store

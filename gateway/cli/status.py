@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.sources import Config, policy_of, settings_of, store_of
+from gateway.cli.sources import Config, all_devices, policy_of, settings_of
 from gateway.system.atomic_files import mark_of
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str
     devices: Sequence[Device] | None = None
     policy: Policy | None = None
     try:
-        async with store_of(settings) as store:
-            devices = await store.devices()
+        devices = await all_devices(settings)
     except (Failure, StoreError) as error:
         problems.append(str(error))
     try:

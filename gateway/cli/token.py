@@ -7,26 +7,27 @@ sees the command line.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from gateway.cli.output import Answer, Failure, Json, answering, shown_time, wrong_usage
-from gateway.cli.sources import Config, known_device, note, policy_of, settings_of, store_of
-from gateway.cli.token_sources import read_token, refusal, tokens_of
-from gateway.mqtt.topics import covers, filter_fault, unshared
-from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.cli.durations import seconds_of
+from gateway.cli.output import Answer, Json, answering, json_time, wrong_usage
+from gateway.cli.sources import Config, actor, policy_of, settings_of, store_of
+from gateway.cli.stdin import read_token
+from gateway.cli.tables import table
+from gateway.cli.token_sources import refusal, tokens_of
+from gateway.mqtt.topics import filter_fault, unshared
+from gateway.policy.engine.identity import Device, Grant
 from gateway.policy.engine.rules import Action
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from gateway.config import Settings
     from gateway.store import IssuedToken
-
-app = typer.Typer(no_args_is_help=True, help="Tokens: issue, look at and revoke them.")
 
 Filters = Mapping[str, tuple[str, ...]]
 
@@ -37,7 +38,6 @@ def _filter_option(action: Action, what: str) -> typer.models.OptionInfo:
     return option
 
 
-@app.command()
 def issue(
     device_id: Annotated[str, typer.Argument(metavar="DEVICE", show_default=False, help="A device's id.")],
     *,
@@ -83,7 +83,7 @@ def issue(
                     raise wrong_usage(f"{one!r} {fault}")
                 if unshared(one) != one:
                     raise wrong_usage(f"{one!r}: name the filter alone; it may be shared then too")
-        seconds = None if ttl is None else _seconds(ttl)
+        seconds = None if ttl is None else seconds_of("--ttl", ttl, such_as="15m", least=0)
         settings = settings_of(config)
         asyncio.run(_issue(answer, settings, device_id, seconds, asked if any(asked.values()) else None))
 
@@ -91,33 +91,29 @@ def issue(
 async def _issue(
     answer: Answer, settings: Settings, device_id: str, seconds: int | None, asked: Filters | None
 ) -> None:
-    from gateway.auth.tokens import PermissionsTooLong
-    from gateway.store import IssuedToken
+    from gateway.admin import tokens as admin
 
     policy = policy_of(settings)
     async with store_of(settings) as store:
-        device = await known_device(store, device_id)
-        tokens = await tokens_of(settings, store)
-        identity = Identity(device.device_id, device.roles, device.labels, device.device_id)
-        allowed = policy.rights(identity).permissions()
-        try:
-            _check_life(settings, device, seconds)
-            permissions = _narrowed(allowed, asked, device_id)
-            issued = tokens.issue(device, permissions, ttl=seconds, narrowed=asked is not None)
-        except (Failure, PermissionsTooLong) as error:
-            why = "; ".join([str(error), *getattr(error, "problems", ())])
-            await note(store, "token", f"not issued: {why}", device=device_id, refused=True)
-            raise
-        grant = issued.grant
-        await store.add_tokens([IssuedToken.of(device_id, grant, "admin")])
-        await note(store, "token", f"issued: {grant.token_id}", device=device_id)
+        device = await store.devices.get(device_id)
+        issued = await admin.issue(
+            store,
+            await tokens_of(settings, store),
+            policy,
+            device,
+            ttl=seconds,
+            ttl_most=settings.jwt_ttl,
+            asked=asked,
+            actor=actor(),
+        )
+    grant = issued.grant
     answer.give(
         {
             "token": issued.token,
             "device_id": device_id,
             "token_id": grant.token_id,
-            "permissions": {action: list(filters) for action, filters in grant.permissions.items()},
-            "expires_at": grant.expires_at * 1_000,
+            "permissions": _permissions(grant),
+            "expires_at": json_time(grant.expires_at),
         },
         f"Token for {device_id}.",
         *(f"  {line}" for line in _lines(grant)),
@@ -126,31 +122,6 @@ async def _issue(
     )
 
 
-def _check_life(settings: Settings, device: Device, seconds: int | None) -> None:
-    if not device.enabled:
-        name = device.device_id
-        raise Failure(f"device {name} is disabled: `gateway-admin device enable {name}` lets it in again")
-    if seconds == 0:
-        raise wrong_usage("--ttl 0 would be over before it is used: give a second at least")
-    if seconds is not None and seconds > settings.jwt_ttl:
-        raise Failure(f"--ttl is longer than JWT_TTL ({settings.jwt_ttl} s), and no token lives longer")
-
-
-def _narrowed(allowed: Filters, asked: Filters | None, device_id: str) -> Filters:
-    if asked is None:
-        return allowed
-    problems = [
-        f"{action} {one}: allowed is {', '.join(allowed[action]) or 'nothing'}"
-        for action, filters in asked.items()
-        for one in filters
-        if not any(covers(granted, one) for granted in allowed[action])
-    ]
-    if problems:
-        raise Failure(f"the policy does not allow {device_id} as much as the token should", problems)
-    return asked
-
-
-@app.command()
 def verify(
     token: Annotated[
         str | None, typer.Argument(metavar="TOKEN", show_default=False, help="Better on stdin.")
@@ -190,8 +161,8 @@ async def _verify(answer: Answer, settings: Settings, given: bytes) -> None:
         {
             "valid": True,
             "device_id": device.device_id,
-            "permissions": {action: list(filters) for action, filters in grant.permissions.items()},
-            "expires_at": grant.expires_at * 1_000,
+            "permissions": _permissions(grant),
+            "expires_at": json_time(grant.expires_at),
             "token_id": grant.token_id,
             "kid": key_id,
         },
@@ -202,7 +173,6 @@ async def _verify(answer: Answer, settings: Settings, given: bytes) -> None:
     )
 
 
-@app.command("list")
 def list_tokens(
     device_id: Annotated[
         str | None, typer.Option("--device", metavar="ID", help="Only those of this device.")
@@ -221,15 +191,15 @@ def list_tokens(
     """
     with answering(as_json=as_json) as answer:
         rows = asyncio.run(_all(settings_of(config), device_id))
-        answer.give({"tokens": [_shown_as_json(one, state) for one, state in rows]}, *_table(rows))
+        answer.give({"tokens": [_shown_as_json(one, state) for one, state in rows]}, *_rows(rows))
 
 
 async def _all(settings: Settings, device_id: str | None) -> list[tuple[IssuedToken, str]]:
     async with store_of(settings) as store:
         if device_id is not None:
-            await known_device(store, device_id)
-        devices = {device.device_id: device for device in await store.devices()}
-        return [(one, _state(one, devices.get(one.device_id))) for one in await store.tokens(device_id)]
+            await store.devices.get(device_id)
+        devices = {device.device_id: device for device in await store.devices.read()}
+        return [(one, _state(one, devices.get(one.device_id))) for one in await store.tokens.read(device_id)]
 
 
 def _state(one: IssuedToken, device: Device | None) -> str:
@@ -243,35 +213,31 @@ def _shown_as_json(one: IssuedToken, state: str) -> dict[str, object]:
         "token_id": one.token_id,
         "device_id": one.device_id,
         "state": state,
-        "issued_at": one.issued_at * 1_000,
-        "expires_at": one.expires_at * 1_000,
+        "issued_at": json_time(one.issued_at),
+        "expires_at": json_time(one.expires_at),
         "source": one.source,
     }
 
 
-def _table(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
-    columns = [
-        (
-            one.token_id,
-            one.device_id,
-            state,
-            shown_time(one.issued_at),
-            shown_time(one.expires_at),
-            one.source,
-        )
-        for one, state in rows
-    ]
-    if not sys.stdout.isatty():
-        return ["\t".join(row) for row in columns]
-    if not columns:
-        return ["No tokens."]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("token id", no_wrap=True, min_width=max(len(row[0]) for row in columns))
-    for name in ("device", "state", "issued", "expires", "asked by"):
-        table.add_column(name, overflow="fold")
-    for token_id, device_id, state, *rest in columns:
-        table.add_row(token_id, device_id, Text(state, "green" if state == "active" else "red"), *rest)
-    return [table]
+def _rows(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
+    return table(
+        ("token id", "device", "state", "issued", "expires", "asked by"),
+        [
+            (
+                one.token_id,
+                one.device_id,
+                state,
+                utc_text(one.issued_at),
+                utc_text(one.expires_at),
+                one.source,
+            )
+            for one, state in rows
+        ],
+        state=2,
+        colour=lambda state: "green" if state == "active" else "red",
+        empty="No tokens.",
+        whole_first=True,
+    )
 
 
 def _key_id(token: bytes, grant: Grant) -> str | None:
@@ -281,21 +247,14 @@ def _key_id(token: bytes, grant: Grant) -> str | None:
     return grant.key_id if jwt.get_unverified_header(token).get("kid") == grant.key_id else None
 
 
-def _seconds(ttl: str) -> int:
-    from pydantic import TypeAdapter
-
-    from gateway.config.settings import Seconds
-
-    try:
-        return int(TypeAdapter(Seconds).validate_python(ttl))
-    except ValueError:
-        raise wrong_usage(f"--ttl {ttl!r} is not a time: a number and s, m, h or d, such as 15m") from None
+def _permissions(grant: Grant) -> dict[str, list[str]]:
+    return {action: list(filters) for action, filters in grant.permissions.items()}
 
 
 def _lines(grant: Grant) -> list[str]:
     return [
         f"token id   {grant.token_id}",
-        f"issued     {shown_time(grant.issued_at)}",
-        f"expires    {shown_time(grant.expires_at)}",
+        f"issued     {utc_text(grant.issued_at)}",
+        f"expires    {utc_text(grant.expires_at)}",
         *(f"{action:<10} {', '.join(filters) or '-'}" for action, filters in grant.permissions.items()),
     ]

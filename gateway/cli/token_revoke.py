@@ -1,30 +1,23 @@
 """`gateway-admin token revoke`: a token and what was renewed from it, or all tokens of a device.
 
-Owns how far a revocation reaches. The store keeps it, and a running gateway follows the store.
+The store keeps it, and a running gateway follows the store.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, known_device, note, settings_of, store_of
-from gateway.cli.token_sources import read_token, refusal, tokens_of
-from gateway.policy.engine.identity import Device
+from gateway.cli.sources import Config, actor, settings_of, store_of
+from gateway.cli.stdin import read_token
+from gateway.cli.token_sources import refusal, tokens_of
 
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.store import IssuedToken, Store
-    from gateway.store.device_directory import Directory
-
-_SEEN_WITHIN = 600
-"""Seconds until a gateway issues no more from what is revoked: for a store that is busy, and other clocks."""
 
 
 def revoke(
@@ -69,12 +62,11 @@ def revoke(
 async def _revoke(
     answer: Answer, settings: Settings, device_id: str | None, token_id: str | None, given: bytes | None
 ) -> None:
+    from gateway.admin import tokens as admin
+
     async with store_of(settings) as store:
         if device_id is not None:
-            device = await known_device(store, device_id)
-            hit = len(_good(await store.tokens(device_id), device))
-            await store.revoke_tokens_of(device_id)
-            await note(store, "token", f"all revoked, {hit} recorded ones among them", device=device_id)
+            hit = (await admin.revoke_all(store, device_id, actor=actor())).recorded
             answer.give(
                 {"device_id": device_id, "token_id": None, "revoked": hit},
                 f"All tokens of {device_id} are revoked; {_count(hit)} recorded and still good.",
@@ -83,47 +75,28 @@ async def _revoke(
         found = await (
             _recorded(store, token_id) if given is None else _shown(answer, settings, store, given)
         )
-        hit, alone = await _revoke_chain(settings, store, found)
-        if not alone:
-            from gateway.store.tokens import REVOCATIONS_MOST
+        revoked = await admin.revoke(store, found, ttl_most=settings.jwt_ttl, actor=actor())
+    hit = revoked.recorded
+    if revoked.whole_device:
+        from gateway.store.tokens import REVOCATIONS_MOST
 
-            answer.give(
-                {"device_id": found.device_id, "token_id": None, "revoked": hit},
-                f"All tokens of {found.device_id} are revoked, {found.token_id} among them: "
-                f"{REVOCATIONS_MOST} revocations of single tokens are kept for a device. "
-                f"{_count(hit)} recorded and still good. The device gets new ones with its secret.",
-            )
-            return
         answer.give(
-            {"device_id": found.device_id, "token_id": found.token_id, "revoked": hit},
-            f"Token {found.token_id} of {found.device_id} is revoked, and what was renewed from it; "
-            f"{_count(hit)} recorded and still good.",
+            {"device_id": found.device_id, "token_id": None, "revoked": hit},
+            f"All tokens of {found.device_id} are revoked, {found.token_id} among them: "
+            f"{REVOCATIONS_MOST} revocations of single tokens are kept for a device. "
+            f"{_count(hit)} recorded and still good. The device gets new ones with its secret.",
         )
-
-
-async def _revoke_chain(settings: Settings, store: Store, token: IssuedToken) -> tuple[int, bool]:
-    """Revoke the token and what was renewed from it.
-
-    How many recorded ones that were still good it hit, and whether it hit no others of the device.
-    """
-    device = await known_device(store, token.device_id)
-    recorded = await store.tokens(token.device_id)
-    chain = [one for one in recorded if one.root == token.root and one.issued_at >= token.issued_at]
-    # What was renewed before is recorded, and nothing is once the gateway has seen this, soon: nothing should
-    # live longer.
-    soon = max(token.issued_at, _now()) + _SEEN_WITHIN
-    until = max(token.expires_at, soon + settings.jwt_ttl, *(one.expires_at for one in chain))
-    kept = await store.revoke_token(
-        device_id=token.device_id, root=token.root, since=token.issued_at, until=until
+        return
+    answer.give(
+        {"device_id": found.device_id, "token_id": found.token_id, "revoked": hit},
+        f"Token {found.token_id} of {found.device_id} is revoked, and what was renewed from it; "
+        f"{_count(hit)} recorded and still good.",
     )
-    with_it = "" if kept else ", and with it all tokens of the device: too many were revoked one by one"
-    await note(store, "token", f"revoked: {token.token_id}{with_it}", device=token.device_id)
-    return len(_good(chain if kept else recorded, device)), kept is not None
 
 
 async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
     given = token_id or ""
-    found = [one for one in await store.tokens() if given and one.token_id.startswith(given)]
+    found = [one for one in await store.tokens.read() if given and one.token_id.startswith(given)]
     exact = [one for one in found if one.token_id == given]
     if len(exact or found) == 1:
         return (exact or found)[0]
@@ -137,11 +110,12 @@ async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
 
 async def _shown(answer: Answer, settings: Settings, store: Store, given: bytes) -> IssuedToken:
     """The record of a token that somebody has in hand. Raises Failure, and Exit when it is revoked."""
+    from gateway.admin.tokens import AsIfGood
     from gateway.auth.tokens import TokenFault, TokenRefused
     from gateway.store import IssuedToken
 
     try:
-        device, grant = (await tokens_of(settings, store, _AsIfGood)).verify(given)
+        device, grant = (await tokens_of(settings, store, AsIfGood)).verify(given)
     except TokenRefused as error:
         if error.fault is TokenFault.EXPIRED:
             raise Failure(
@@ -158,25 +132,5 @@ async def _shown(answer: Answer, settings: Settings, store: Store, given: bytes)
     return IssuedToken.of(device.device_id, grant, "admin")
 
 
-class _AsIfGood:
-    """The devices as if all were enabled and nothing revoked: whoever revokes must be able to at any time."""
-
-    def __init__(self, directory: Directory) -> None:
-        self.available = True
-        self._directory = directory
-
-    def get(self, device_id: str) -> Device | None:
-        device = self._directory.get(device_id)
-        return None if device is None else replace(device, enabled=True, revocations=())
-
-
-def _good(records: Sequence[IssuedToken], device: Device) -> list[IssuedToken]:
-    return [one for one in records if not one.is_revoked_by(device)]
-
-
 def _count(hit: int) -> str:
     return f"{hit} {'was' if hit == 1 else 'were'}"
-
-
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp())

@@ -1,13 +1,12 @@
-"""What the commands on tokens work with: keys and devices as a gateway would judge by, and stdin."""
+"""What the commands on tokens work with: keys and devices as a gateway would judge by."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gateway.cli.output import Failure, wrong_usage
+from gateway.cli.output import Failure
 
 if TYPE_CHECKING:
     from gateway.auth.device_lookup import Lookup
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.store import Store
     from gateway.store.device_directory import Directory
-
-_LONGEST_STDIN = 65_536  # bytes: more than any token has
 
 
 async def tokens_of(
@@ -42,14 +39,6 @@ async def tokens_of(
         ttl=settings.jwt_ttl,
         chain_max=settings.jwt_chain_max,
     )
-
-
-def read_token() -> bytes:
-    """A token from stdin. Raises Failure where that is a terminal."""
-    if sys.stdin.isatty():
-        # A terminal's line ends after 4,096 bytes, and a token may be longer.
-        raise wrong_usage("there is no token on stdin: put `< FILE` behind the command")
-    return sys.stdin.buffer.read(_LONGEST_STDIN).strip()
 
 
 def refusal(error: TokenRefused) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from gateway.pki.key_types import rsa_twin
+from gateway.system.utc_text import utc_text
 
 _LAST_PART = 3
 """Warned from the last third of a life on, as for what the gateway renews."""
@@ -47,9 +47,9 @@ class Certificate:
     def fault(self, now: float) -> str:
         """Why it is not good now; empty if it is."""
         if now >= self.end:
-            return f"{self.place} has expired ({_day(self.end)}): put a new one in its place"
+            return f"{self.place} has expired ({utc_text(self.end)}): put a new one in its place"
         if now < self.start:
-            return f"{self.place} is not valid before {_day(self.start)}: is this machine's clock right?"
+            return f"{self.place} is not valid before {utc_text(self.start)}: is this machine's clock right?"
         return ""
 
     def warning(self, now: float) -> str:
@@ -57,7 +57,9 @@ class Certificate:
         if now < self.end - (self.end - self.start) // _LAST_PART:
             return ""
         days = int(self.end - now) // 86_400
-        return f"{self.place} expires in {days} day{'' if days == 1 else 's'} ({_day(self.end)}): renew it"
+        return (
+            f"{self.place} expires in {days} day{'' if days == 1 else 's'} ({utc_text(self.end)}): renew it"
+        )
 
 
 def in_use(server: Path | None, client_ca: Path | None, bus_ca: Path | None) -> list[Certificate]:
@@ -141,7 +143,3 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
-
-
-def _day(unix_seconds: int) -> str:
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -4,17 +4,17 @@ SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
 `gateway.store.device_directory`.
 """
 
-from gateway.policy.engine.identity import OBSERVE_MOST
-from gateway.store.errors import DeviceExists, StoreError, UnknownDevice
-from gateway.store.store import Store, open_store
+from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
+from gateway.store.store import Repositories, Store, open_store
 from gateway.store.tokens import IssuedToken
 from gateway.store.usage import Refusal
 
 __all__ = [
-    "OBSERVE_MOST",
     "DeviceExists",
+    "InvalidValue",
     "IssuedToken",
     "Refusal",
+    "Repositories",
     "Store",
     "StoreError",
     "UnknownDevice",

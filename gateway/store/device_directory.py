@@ -59,8 +59,8 @@ class Directory:
     async def load(self) -> None:
         """Read all devices. Raises StoreError."""
         self._mark = self._store.mark()
-        seq = await self._store.last_change()  # first: what changes between both is read twice, not missed
-        found = {device.device_id: device for device in await self._store.devices()}
+        seq = await self._store.changes.last()  # first: what changes between both is read twice, not missed
+        found = {device.device_id: device for device in await self._store.devices.read()}
         before, self._devices, self._seq = self._devices, found, seq
         self._tell_change(
             frozenset(name for name in before.keys() | found.keys() if before.get(name) != found.get(name))
@@ -100,11 +100,11 @@ class Directory:
         if mark == self._mark and self._looks < _ASK_ANYWAY:
             return
         self._looks = 0
-        seq, touched = await self._store.changes_since(self._seq)
+        seq, touched = await self._store.changes.since(self._seq)
         if touched is None or len(touched) > _RELOAD_ALL_ABOVE:
             await self.load()
         elif touched:
-            found = {device.device_id: device for device in await self._store.devices(touched)}
+            found = {device.device_id: device for device in await self._store.devices.read(touched)}
             for name in touched - found.keys():
                 self._devices.pop(name, None)
             self._devices.update(found)

@@ -11,8 +11,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -31,6 +32,26 @@ _CONNECTIONS = 4  # one for the follower, and few tasks write; each costs a thre
 
 # At debug level it logs every statement with its parameters, and a credential is one of them.
 logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+
+
+class Transactions(Protocol):
+    """Where a repository gets its connection: in its own transaction, or in one that was begun before."""
+
+    def transaction(self, *, write: bool) -> AbstractAsyncContextManager[AsyncConnection]:
+        """The connection, for as long as the block takes."""
+        ...
+
+
+class BegunTransaction:
+    """The transaction of somebody else, who ends it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:  # noqa: ARG002 - it writes
+        """The connection of that transaction."""
+        yield self._connection
 
 
 class Database:
@@ -58,6 +79,8 @@ class Database:
                 await connection.execution_options(write=True)
                 async with connection.begin():
                     yield connection
+        except StoreError:
+            raise  # one that is a ValueError too
         except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
             raise _explained(self._path, error) from error
 

@@ -30,3 +30,7 @@ class DeviceExists(StoreError):
             "secret, `device remove` takes it away"
         )
         self.device_id = device_id
+
+
+class InvalidValue(StoreError, ValueError):
+    """What was to be stored may not be: the caller should have asked first."""

@@ -1,6 +1,6 @@
 """The rows of what devices hold on the bus: retained topics, sessions and their filters, as hashes.
 
-Works on a connection, in the transaction of whoever calls. A row that says `forget` is for a running gateway:
+A row that says `forget` is for a running gateway:
 what it counted of this device before is to be counted no more.
 """
 
@@ -13,33 +13,81 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.connection.bus_holdings import Held, Kind
+from gateway.store.change_log import log_change
+from gateway.store.engine import Transactions
 from gateway.store.schema import devices, holdings
 
 _FORGET = "forget"
 _KINDS = frozenset(kind.value for kind in Kind)
 
 
-async def save(connection: AsyncConnection, held: Sequence[Held]) -> None:
-    """Put these in the place of what is there, where the device still is."""
-    ids = {one.device_id for one in held}
-    there = select(devices.c.device_id).where(devices.c.device_id.in_(ids))
-    known = set((await connection.execute(there)).scalars())
-    kept = [_row(one) for one in held if not one.gone and one.device_id in known]
-    if kept:
-        statement = sqlite.insert(holdings)
-        new = statement.excluded
-        values = {name: new[name] for name in ("lifetime", "since", "keys")}
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=list(holdings.primary_key), set_=values), kept
-        )
-    for one in held:
-        if one.gone:
-            columns = holdings.c
-            await connection.execute(
-                delete(holdings).where(
-                    columns.device_id == one.device_id, columns.kind == one.kind, columns.key == one.key
+class Holdings:
+    """What was saved of what devices hold; a running gateway's own count is some seconds ahead."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def save(self, held: Sequence[Held]) -> None:
+        """Keep these in the place of what was kept; nothing of a removed device."""
+        if not held:
+            return
+        there = select(devices.c.device_id).where(devices.c.device_id.in_({one.device_id for one in held}))
+        async with self._transactions.transaction(write=True) as connection:
+            known = set((await connection.execute(there)).scalars())
+            kept = [_row(one) for one in held if not one.gone and one.device_id in known]
+            if kept:
+                statement = sqlite.insert(holdings)
+                values = {name: statement.excluded[name] for name in ("lifetime", "since", "keys")}
+                await connection.execute(
+                    statement.on_conflict_do_update(index_elements=list(holdings.primary_key), set_=values),
+                    kept,
                 )
+            columns = holdings.c
+            for one in held:
+                if one.gone:
+                    await connection.execute(
+                        delete(holdings).where(
+                            columns.device_id == one.device_id,
+                            columns.kind == one.kind,
+                            columns.key == one.key,
+                        )
+                    )
+
+    async def read(self, device_id: str | None = None) -> list[Held]:
+        """What was kept of what a device holds, or all devices, in a fixed order."""
+        query = (
+            select(holdings)
+            .where(
+                holdings.c.kind.in_(_KINDS),
+                true() if device_id is None else holdings.c.device_id == device_id,
             )
+            .order_by(*holdings.primary_key)
+        )
+        async with self._transactions.transaction(write=False) as connection:
+            return [
+                Held(**{**row, "kind": Kind(row["kind"])})
+                for row in (await connection.execute(query)).mappings()
+            ]
+
+    async def forget(self, device_ids: Collection[str] | None) -> None:
+        """Count what these devices hold from nothing, in a running gateway too; None: all rows go."""
+        async with self._transactions.transaction(write=True) as connection:
+            if device_ids is None:
+                await connection.execute(delete(holdings))
+                return
+            await forget(connection, device_ids)
+            for device_id in device_ids:
+                await log_change(connection, device_id)
+
+    async def take_forgotten(self) -> list[str]:
+        """Of which devices that was asked. Nobody else gets them."""
+        marks = holdings.c.kind == _FORGET
+        async with self._transactions.transaction(write=False) as connection:
+            device_ids = list((await connection.execute(select(holdings.c.device_id).where(marks))).scalars())
+        if device_ids:
+            async with self._transactions.transaction(write=True) as connection:
+                await connection.execute(delete(holdings).where(marks, holdings.c.device_id.in_(device_ids)))
+        return device_ids
 
 
 def _row(one: Held) -> dict[str, object]:
@@ -53,18 +101,6 @@ def _row(one: Held) -> dict[str, object]:
     }
 
 
-async def read(connection: AsyncConnection, only: Collection[str] | None) -> list[Held]:
-    """What the devices in `only` hold, or all of them, in a fixed order."""
-    query = (
-        select(holdings)
-        .where(holdings.c.kind.in_(_KINDS), true() if only is None else holdings.c.device_id.in_(only))
-        .order_by(*holdings.primary_key)
-    )
-    return [
-        Held(**{**row, "kind": Kind(row["kind"])}) for row in (await connection.execute(query)).mappings()
-    ]
-
-
 async def forget(connection: AsyncConnection, device_ids: Collection[str]) -> None:
     """Drop what is kept of these devices, and have a running gateway do so too."""
     await connection.execute(delete(holdings).where(holdings.c.device_id.in_(device_ids)))
@@ -74,20 +110,3 @@ async def forget(connection: AsyncConnection, device_ids: Collection[str]) -> No
             for one in device_ids
         ]
         await connection.execute(sqlite.insert(holdings).on_conflict_do_nothing(), marks)
-
-
-async def forget_all(connection: AsyncConnection) -> None:
-    """Drop everything."""
-    await connection.execute(delete(holdings))
-
-
-async def forgotten(connection: AsyncConnection) -> list[str]:
-    """Which devices are to be counted from nothing."""
-    query = select(holdings.c.device_id).where(holdings.c.kind == _FORGET)
-    return list((await connection.execute(query)).scalars())
-
-
-async def forgot(connection: AsyncConnection, device_ids: Collection[str]) -> None:
-    """They were."""
-    marks = holdings.c.kind == _FORGET
-    await connection.execute(delete(holdings).where(marks, holdings.c.device_id.in_(device_ids)))

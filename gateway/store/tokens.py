@@ -1,6 +1,6 @@
 """The rows of tokens that were issued and of those that were revoked.
 
-Works on a connection, in the transaction of whoever calls. Knows no token itself: only its id, its chain
+Knows no token itself: only its id, its chain
 and its times. Records are lost once they have expired. Revocations are not: a clock that ran ahead for a
 moment would undo them for ever. They go with their device, and with its epoch.
 """
@@ -15,8 +15,11 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.identity import Device, Grant, Revocation
-from gateway.store.errors import StoreError
-from gateway.store.schema import token_revocations, tokens
+from gateway.store import clock
+from gateway.store.change_log import log_change
+from gateway.store.engine import Transactions
+from gateway.store.errors import StoreError, UnknownDevice
+from gateway.store.schema import devices, token_revocations, tokens
 
 _KEPT_OF_A_DEVICE = 1_000
 """Records: one that asks for tokens without end pushes out its own, and no revocation needs them."""
@@ -63,34 +66,68 @@ class IssuedToken:
         return device.has_revoked(grant)
 
 
-async def save(connection: AsyncConnection, records: Sequence[IssuedToken], now: int) -> None:
-    """Keep the records, and drop those that have expired."""
-    await connection.execute(delete(tokens).where(tokens.c.expires_at <= now))
-    # Whoever was told of a failure after the commit brings them once more.
-    again = delete(tokens).where(tokens.c.token_id == bindparam("its_id"))
-    await connection.execute(again, [{"its_id": record.token_id} for record in records])
-    await connection.execute(insert(tokens), [asdict(record) for record in records])
-    too_old = (
-        select(tokens.c.token_id)
-        .where(tokens.c.device_id == bindparam("its_device"))
-        .order_by(tokens.c.issued_at.desc(), tokens.c.token_id)
-        .offset(_KEPT_OF_A_DEVICE)
-    )
-    await connection.execute(
-        delete(tokens).where(tokens.c.token_id.in_(too_old.scalar_subquery())),
-        [{"its_device": device_id} for device_id in {record.device_id for record in records}],
-    )
+class IssuedTokens:
+    """The tokens that have not expired, and which of them were revoked one by one."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def add(self, records: Sequence[IssuedToken]) -> None:
+        """Keep what was issued, and drop what has expired; records that are there already are replaced."""
+        if not records:
+            return
+        # Whoever was told of a failure after the commit brings them once more.
+        again = delete(tokens).where(tokens.c.token_id == bindparam("its_id"))
+        too_old = (
+            select(tokens.c.token_id)
+            .where(tokens.c.device_id == bindparam("its_device"))
+            .order_by(tokens.c.issued_at.desc(), tokens.c.token_id)
+            .offset(_KEPT_OF_A_DEVICE)
+        )
+        async with self._transactions.transaction(write=True) as connection:
+            await connection.execute(delete(tokens).where(tokens.c.expires_at <= clock.now()))
+            await connection.execute(again, [{"its_id": record.token_id} for record in records])
+            await connection.execute(insert(tokens), [asdict(record) for record in records])
+            await connection.execute(
+                delete(tokens).where(tokens.c.token_id.in_(too_old.scalar_subquery())),
+                [{"its_device": device_id} for device_id in {record.device_id for record in records}],
+            )
+
+    async def read(self, device_id: str | None = None) -> list[IssuedToken]:
+        """What was issued and has not expired, oldest first: to one device, or to all."""
+        query = select(tokens).where(tokens.c.expires_at > clock.now())
+        if device_id is not None:
+            query = query.where(tokens.c.device_id == device_id)
+        query = query.order_by(tokens.c.issued_at, tokens.c.token_id)
+        async with self._transactions.transaction(write=False) as connection:
+            return [IssuedToken(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def revoke(self, *, device_id: str, root: str, since: int, until: int) -> Revocation | None:
+        """Revoke the tokens of a chain that were issued at `since` or later; `until` all should have expired.
+
+        Both in Unix seconds. What is stored may be wider, where the chain was revoked before. None: the
+        device had as many revocations as are kept, and all its tokens until now are revoked instead. Raises
+        UnknownDevice.
+        """
+        async with self._transactions.transaction(write=True) as connection:
+            there = select(devices.c.device_id).where(devices.c.device_id == device_id)
+            if (await connection.execute(there)).one_or_none() is None:
+                raise UnknownDevice(device_id)
+            seq, now = await log_change(connection, device_id)
+            kept = await _add_revocation(connection, device_id, Revocation(root, since, until))
+            if kept is None:
+                await forget(connection, device_id, records=False)
+                await connection.execute(
+                    update(devices)
+                    .where(devices.c.device_id == device_id)
+                    .values(token_epoch=seq, updated_at=now)
+                )
+            return kept
 
 
-async def read(connection: AsyncConnection, device_id: str | None, now: int) -> list[IssuedToken]:
-    """The records that have not expired, oldest first; those of one device, or all."""
-    query = select(tokens).where(tokens.c.expires_at > now).order_by(tokens.c.issued_at, tokens.c.token_id)
-    if device_id is not None:
-        query = query.where(tokens.c.device_id == device_id)
-    return [IssuedToken(**row) for row in (await connection.execute(query)).mappings()]
-
-
-async def revoke(connection: AsyncConnection, device_id: str, revocation: Revocation) -> Revocation | None:
+async def _add_revocation(
+    connection: AsyncConnection, device_id: str, revocation: Revocation
+) -> Revocation | None:
     """Keep the revocation, widened by one of the same chain that is there. None: there are too many."""
     table = token_revocations
     same = (table.c.device_id == device_id) & (table.c.root == revocation.root)

@@ -1,6 +1,6 @@
 """The rows of what devices did and were refused: observations, and the refusals that were told.
 
-Works on a connection, in the transaction of whoever calls. No decision is made by these rows; they are kept
+No decision is made by these rows; they are kept
 for two weeks, and no device can push out another one's.
 """
 
@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort, generalised
 from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.store import clock
+from gateway.store.engine import Transactions
 from gateway.store.schema import observations, refusals
 
 KEPT_SECONDS = 14 * 86_400
@@ -51,8 +53,52 @@ class Refusal:
     """`file:line` of the rule that decided; empty for none."""
 
 
-async def add_observations(connection: AsyncConnection, seen: Sequence[Observation]) -> None:
-    """Add these to what is there."""
+class Usage:
+    """Observations and refusals."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def add_observations(self, seen: Sequence[Observation]) -> None:
+        """Add to what was seen of devices before."""
+        if seen:
+            async with self._transactions.transaction(write=True) as connection:
+                await _add_observations(connection, seen)
+
+    async def observations(self, since: int, only: Collection[str] | None = None) -> list[Observation]:
+        """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
+        async with self._transactions.transaction(write=False) as connection:
+            return await _read_observations(connection, since, only)
+
+    async def add_refusals(self, told: Sequence[Refusal]) -> None:
+        """Keep what was refused, for whoever asks why; of a device with too many what says most."""
+        if told:
+            async with self._transactions.transaction(write=True) as connection:
+                await _add_refusals(connection, told)
+
+    async def refusal(self, refusal_id: str) -> Refusal | None:
+        """The refusal of this id, if it is kept."""
+        query = select(refusals).where(refusals.c.refusal_id == refusal_id)
+        async with self._transactions.transaction(write=False) as connection:
+            row = (await connection.execute(query)).mappings().one_or_none()
+            return None if row is None else Refusal(**row)
+
+    async def prune(self) -> None:
+        """Drop what is too old, and of too many the oldest; of refusals first those of who has most."""
+        tables = (
+            (observations, observations.c.last_at, _IN_ALL),
+            (refusals, refusals.c.at, _REFUSALS_IN_ALL),
+        )
+        async with self._transactions.transaction(write=True) as connection:
+            for table, at, _ in tables:
+                await connection.execute(delete(table).where(at < clock.now() - KEPT_SECONDS))
+            await _even_out(connection)
+            for table, at, most in tables:
+                last = select(at).order_by(at.desc()).offset(most).limit(1)
+                await connection.execute(delete(table).where(at <= last.scalar_subquery()))
+
+
+async def _add_observations(connection: AsyncConnection, seen: Sequence[Observation]) -> None:
     statement = sqlite.insert(observations)
     new, old = statement.excluded, observations.c
     await connection.execute(
@@ -79,7 +125,7 @@ async def add_observations(connection: AsyncConnection, seen: Sequence[Observati
     )
     for device_id in (await connection.execute(many)).scalars().all():
         # In a thread: it takes some milliseconds, and whoever names topics can make it a tenth of a second.
-        fewer = await asyncio.to_thread(_fewer, await read_observations(connection, 0, [device_id]))
+        fewer = await asyncio.to_thread(_fewer, await _read_observations(connection, 0, [device_id]))
         await connection.execute(delete(observations).where(old.device_id == device_id))
         await connection.execute(insert(observations), [asdict(one) for one in fewer])
 
@@ -112,10 +158,9 @@ def _fewer(seen: Sequence[Observation]) -> list[Observation]:
     return list(merged.values())
 
 
-async def read_observations(
+async def _read_observations(
     connection: AsyncConnection, since: int, only: Collection[str] | None
 ) -> list[Observation]:
-    """Those with something later than `since`, in a fixed order; of the devices in `only`, or of all."""
     columns = observations.c
     query = select(observations).where(columns.last_at >= since).order_by(*observations.primary_key)
     if only is not None:
@@ -127,8 +172,7 @@ async def read_observations(
     ]
 
 
-async def add_refusals(connection: AsyncConnection, told: Sequence[Refusal]) -> None:
-    """Keep these, and of a device with too many those that say most."""
+async def _add_refusals(connection: AsyncConnection, told: Sequence[Refusal]) -> None:
     # Whoever was told of a failure after the commit brings them once more.
     again = sqlite.insert(refusals).on_conflict_do_nothing()
     await connection.execute(again, [asdict(one) for one in told])
@@ -163,27 +207,6 @@ def _telling(rows: Sequence[Refusal]) -> list[str]:
         alike[part] += 1
     ends = [one.refusal_id for one in (*rows[:third], *rows[-third:])]
     return ends + [refusal_id for _, refusal_id in sorted(ranked)[: _REFUSALS_OF_A_DEVICE - len(ends)]]
-
-
-async def read_refusal(connection: AsyncConnection, refusal_id: str) -> Refusal | None:
-    """The refusal of this id, if it is kept."""
-    query = select(refusals).where(refusals.c.refusal_id == refusal_id)
-    row = (await connection.execute(query)).mappings().one_or_none()
-    return None if row is None else Refusal(**row)
-
-
-async def prune(connection: AsyncConnection, now: int) -> None:
-    """Drop what is too old, and of too many the oldest; of refusals first those of who has most of them."""
-    tables = (
-        (observations, observations.c.last_at, _IN_ALL),
-        (refusals, refusals.c.at, _REFUSALS_IN_ALL),
-    )
-    for table, at, _ in tables:
-        await connection.execute(delete(table).where(at < now - KEPT_SECONDS))
-    await _even_out(connection)
-    for table, at, most in tables:
-        last = select(at).order_by(at.desc()).offset(most).limit(1)
-        await connection.execute(delete(table).where(at <= last.scalar_subquery()))
 
 
 async def _even_out(connection: AsyncConnection) -> None:

@@ -85,7 +85,7 @@ class Place:
         async def take():
             store = await open_store(f"sqlite:///{self.folder}/data/gateway.db")
             try:
-                return await store.take_events()
+                return await store.admin_events.take()
             finally:
                 await store.close()
 

@@ -18,7 +18,7 @@ def stored(place, device_id):
     async def read():
         store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
         try:
-            return await store.device(device_id)
+            return await store.devices.find(device_id)
         finally:
             await store.close()
 

@@ -43,7 +43,7 @@ def test_init_makes_no_signing_keys_that_a_secret_makes_needless(bare):
 def test_on_a_terminal_destroy_says_what_is_lost_and_asks(place):
     async def use():
         store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
-        await store.add_key_uses("k1", 12_345)
+        await store.key_uses.add("k1", 12_345)
         await store.close()
 
     asyncio.run(use())

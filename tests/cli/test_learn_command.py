@@ -35,7 +35,7 @@ def seen(place):
 
         async def work():
             store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
-            await store.add_observations([one])
+            await store.usage.add_observations([one])
             await store.close()
 
         asyncio.run(work())

@@ -115,7 +115,7 @@ def test_with_too_many_revocations_all_tokens_of_the_device_are_revoked_and_it_s
     async def fill(count):
         store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
         for number in range(count):
-            await store.revoke_token(device_id="lamp-1", root=f"t{number}", since=0, until=2**33)
+            await store.tokens.revoke(device_id="lamp-1", root=f"t{number}", since=0, until=2**33)
         await store.close()
 
     asyncio.run(fill(REVOCATIONS_MOST))

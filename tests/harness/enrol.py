@@ -48,7 +48,7 @@ def enrol_with_labels(
     async def add(store: Store) -> None:
         for device, (roles, labels) in devices.items():
             credential = hash_secret(made[device].encode())
-            await store.add_device(device, credential=credential, roles=roles, labels=labels)
+            await store.devices.add(device, credential=credential, roles=roles, labels=labels)
 
     in_store(gateway, add)
     gateway.secrets |= made
@@ -57,7 +57,7 @@ def enrol_with_labels(
 
 def disable(gateway: Gateway, device: str) -> None:
     """Disable a device; the gateway knows it when this returns."""
-    in_store(gateway, lambda store: store.set_enabled(device, enabled=False))
+    in_store(gateway, lambda store: store.devices.set_enabled(device, enabled=False))
     enrol(gateway, **{f"after_{device}": "full"})  # changes are followed in their order
 
 

@@ -69,10 +69,10 @@ class Gate:
 
     async def follow(self) -> None:
         """See what is in the store now."""
-        self.devices = {device.device_id: device for device in await self.store.devices()}
+        self.devices = {device.device_id: device for device in await self.store.devices.read()}
 
     async def add(self, device_id: str = "lamp-1") -> None:
-        await self.store.add_device(device_id, credential="x", roles=["sensor"], labels={})
+        await self.store.devices.add(device_id, credential="x", roles=["sensor"], labels={})
         await self.follow()
 
     def issue(self, device_id: str = "lamp-1", **named: Any) -> Any:

@@ -121,7 +121,9 @@ def settle(folder: Path, bus: Mosquitto, denied: str = "") -> Settings:
         await prepare(settings, [])
         store = await open_store(settings.database_url)
         for device in ("good", "bad"):
-            await store.add_device(device, credential=hash_secret(SECRET.encode()), roles=["full"], labels={})
+            await store.devices.add(
+                device, credential=hash_secret(SECRET.encode()), roles=["full"], labels={}
+            )
         await store.close()
 
     asyncio.run(fill())

@@ -389,7 +389,7 @@ def credentials_of(gateway):
     """How each device's credential begins, once the last has been replaced."""
     deadline = time.monotonic() + 20
     while True:
-        found = [device.credential[:10] for device in in_store(gateway, lambda store: store.devices())]
+        found = [device.credential[:10] for device in in_store(gateway, lambda store: store.devices.read())]
         if not any(one.startswith("$mosquitto") for one in found) or time.monotonic() > deadline:
             return found
         time.sleep(0.05)

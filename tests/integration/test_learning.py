@@ -93,7 +93,7 @@ def recorded(gateway: Gateway) -> list[Observation]:
     """All that was recorded, once nothing more comes."""
     deadline, last = time.monotonic() + 30, -1
     while True:
-        found = in_store(gateway, lambda store: store.observations(0))
+        found = in_store(gateway, lambda store: store.usage.observations(0))
         total = sum(one.count for one in found)
         if total == last and total:
             return found
@@ -149,7 +149,7 @@ def test_three_devices_of_one_role(world: World, tmp_path: Path) -> None:
     }
     assert learned["role"] == proposal.read_text()
     # In a replay: exactly that run.
-    devices = {one.device_id: one for one in in_store(gateway, lambda store: store.devices())}
+    devices = {one.device_id: one for one in in_store(gateway, lambda store: store.devices.read())}
     before = load_policy(gateway.acl, reserved="gateway")
     after = folder_with(gateway, learned["role"], tmp_path / "acl")
     found = replay(before, after, seen, devices)
@@ -213,7 +213,7 @@ def test_what_an_observed_device_would_be_refused(world: World) -> None:
         assert one.publish("$CONTROL/dynamic-security/v1") == 0x87
         assert "observed until" in gateway.admin("device", "show", "watched").stdout
         # Its time comes to its end, and nothing happens but that.
-        until = in_store(gateway, lambda store: store.observe("watched", 2)).observe_until
+        until = in_store(gateway, lambda store: store.devices.observe("watched", 2)).observe_until
         while one.publish("new/topic", b"2") != 0x87:
             assert time.time() < until + 1
         heard = bus_ear.messages()
@@ -252,6 +252,6 @@ def test_what_was_recorded_outlives_the_gateway(world: World) -> None:
     with join(gateway, "leaver") as one:
         one.publish("last/words")
     gateway.stop()
-    found = in_store(gateway, lambda store: store.observations(0))
+    found = in_store(gateway, lambda store: store.usage.observations(0))
     assert [one.template for one in found if one.device_id == "leaver"] == ["last/words"]
     gateway.start()

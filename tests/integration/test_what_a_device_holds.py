@@ -69,7 +69,7 @@ def saved(gateway: Gateway, device: str, retained: int, sessions: int) -> None:
     """Wait until the store has it: it is saved beside the message path."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
-        rows = in_store(gateway, lambda store: store.held(device))
+        rows = in_store(gateway, lambda store: store.holdings.read(device))
         topics = sum(len(row.keys) // 8 for row in rows if row.kind == "retained")
         if (topics, sum(row.kind == "session" for row in rows)) == (retained, sessions):
             return

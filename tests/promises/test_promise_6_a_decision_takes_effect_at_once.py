@@ -87,9 +87,9 @@ def committed(gateway: Gateway, change: Callable[[Store], object]) -> float:
 
 
 WITHDRAWALS: dict[str, Callable[[str], Callable[[Store], object]]] = {
-    "disabled": lambda device: lambda store: store.set_enabled(device, enabled=False),
-    "removed": lambda device: lambda store: store.remove_device(device),
-    "another secret": lambda device: lambda store: store.set_credential(device, hash_secret(b"new")),
+    "disabled": lambda device: lambda store: store.devices.set_enabled(device, enabled=False),
+    "removed": lambda device: lambda store: store.devices.remove(device),
+    "another secret": lambda device: lambda store: store.devices.set_credential(device, hash_secret(b"new")),
 }
 
 
@@ -134,9 +134,9 @@ def token_of(gateway: Gateway, device: str) -> tuple[str, str]:
 
 REVOCATIONS: dict[str, Callable[[str, str], Callable[[Store], object]]] = {
     "one": lambda device, jti: (
-        lambda store: store.revoke_token(device_id=device, root=jti, since=0, until=2**33)
+        lambda store: store.tokens.revoke(device_id=device, root=jti, since=0, until=2**33)
     ),
-    "all": lambda device, _: lambda store: store.revoke_tokens_of(device),
+    "all": lambda device, _: lambda store: store.devices.revoke_tokens(device),
 }
 
 
@@ -402,7 +402,7 @@ def test_a_device_in_the_middle_of_its_login_is_not_let_in(house: tuple[Mosquitt
             link.send(
                 raw.connect(client_id=f"r{number}", username="racer", password=gateway.secrets["racer"])
             )
-        moment = committed(gateway, lambda store: store.set_enabled("racer", enabled=False))
+        moment = committed(gateway, lambda store: store.devices.set_enabled("racer", enabled=False))
         for link in links:
             last = link.ended()
             assert time.monotonic() - moment < PROMISED + 4  # of Argon2 for twenty, on a busy machine

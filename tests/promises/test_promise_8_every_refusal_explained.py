@@ -243,7 +243,7 @@ def test_a_limit(house: tuple[Mosquitto, Gateway]) -> None:
 def test_withdrawn_access(house: tuple[Mosquitto, Gateway]) -> None:
     _, gateway = house
     with join(gateway, "leaver", v5=True) as one:
-        in_store(gateway, lambda store: store.set_enabled("leaver", enabled=False))
+        in_store(gateway, lambda store: store.devices.set_enabled("leaver", enabled=False))
         last = one.ended()
         assert last[2] == 0x87
         assert reason_string(last) == "The device was disabled."

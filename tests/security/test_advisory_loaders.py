@@ -79,7 +79,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = load_settings(**given)
         await prepare(settings, [])
         store = await open_store(settings.database_url)
-        await store.add_key_uses("k1", 7)
+        await store.key_uses.add("k1", 7)
         await store.close()
 
     asyncio.run(make())

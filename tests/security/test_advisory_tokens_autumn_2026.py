@@ -145,7 +145,7 @@ async def test_a_revoked_token_in_another_spelling(gate: Gate) -> None:
     for token in spellings:
         assert gate.enter(token).device.device_id == "lamp-1"
     now = gate.now() // 1000
-    await gate.store.revoke_token(
+    await gate.store.tokens.revoke(
         device_id="lamp-1", root=issued.grant.root, since=issued.grant.issued_at, until=now + 7200
     )
     await gate.follow()

@@ -206,17 +206,17 @@ async def test_permissions_widened_by_hand(gate: Gate) -> None:
 async def test_a_token_of_a_disabled_device(gate: Gate) -> None:
     token = gate.good()
     gate.enter(token)
-    await gate.store.set_enabled("lamp-1", enabled=False)
+    await gate.store.devices.set_enabled("lamp-1", enabled=False)
     await gate.follow()
     gate.keeps_out(token, TokenFault.NOT_ACCEPTED)
-    await gate.store.set_enabled("lamp-1", enabled=True)
+    await gate.store.devices.set_enabled("lamp-1", enabled=True)
     await gate.follow()
 
 
 async def test_a_token_of_a_device_that_was_removed_and_added_again(gate: Gate) -> None:
     token = gate.good()
     gate.enter(token)
-    await gate.store.remove_device("lamp-1")
+    await gate.store.devices.remove("lamp-1")
     await gate.follow()
     gate.keeps_out(token, TokenFault.NOT_ACCEPTED)
     await gate.add()
@@ -226,7 +226,7 @@ async def test_a_token_of_a_device_that_was_removed_and_added_again(gate: Gate) 
 async def test_a_token_from_before_the_secret_was_changed(gate: Gate) -> None:
     token = gate.good()
     gate.enter(token)
-    await gate.store.set_credential("lamp-1", "y")
+    await gate.store.devices.set_credential("lamp-1", "y")
     await gate.follow()
     gate.keeps_out(token, TokenFault.REVOKED)
 
@@ -240,7 +240,7 @@ async def test_a_token_that_was_revoked_and_all_that_came_of_it(gate: Gate) -> N
     for one in (stolen, child, grandchild):
         gate.enter(one.token.encode())
     now = gate.now() // 1000
-    await gate.store.revoke_token(
+    await gate.store.tokens.revoke(
         device_id="lamp-1", root=stolen.grant.root, since=stolen.grant.issued_at, until=now + 7200
     )
     await gate.follow()
@@ -252,7 +252,7 @@ async def test_a_token_that_was_revoked_and_all_that_came_of_it(gate: Gate) -> N
 async def test_a_revoked_token_from_which_another_comes_after_the_clock_was_set_back(gate: Gate) -> None:
     stolen = gate.issue()
     now = gate.now() // 1000
-    await gate.store.revoke_token(
+    await gate.store.tokens.revoke(
         device_id="lamp-1", root=stolen.grant.root, since=stolen.grant.issued_at, until=now + 7200
     )
     await gate.follow()
@@ -273,7 +273,7 @@ async def test_all_tokens_of_a_device_after_they_were_revoked(gate: Gate) -> Non
     tokens = [gate.good() for _ in range(3)]
     for token in tokens:
         gate.enter(token)
-    await gate.store.revoke_tokens_of("lamp-1")
+    await gate.store.devices.revoke_tokens("lamp-1")
     await gate.follow()
     for token in tokens:
         gate.keeps_out(token, TokenFault.REVOKED)
@@ -341,8 +341,8 @@ async def test_a_token_that_was_revoked_while_the_clock_ran_ahead(
     first, second = gate.issue(), gate.issue()
     for one in (first, second):
         with monkeypatch.context() as patched:
-            patched.setattr("gateway.store.store._now", lambda: gate.now() // 1000 + ahead)
-            await gate.store.revoke_token(
+            patched.setattr("gateway.store.clock.now", lambda: gate.now() // 1000 + ahead)
+            await gate.store.tokens.revoke(
                 device_id="lamp-1", root=one.grant.root, since=one.grant.issued_at, until=one.grant.expires_at
             )
             await gate.follow()

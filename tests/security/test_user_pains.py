@@ -90,10 +90,10 @@ def test_a_disabled_device_gets_in_by_certificate(
     assert code(stranger.issue_cert(common_name="lamp")) == 0x100
     with Certified(gateway, lamp) as inside:
         assert inside.answer_to_connect() == 0
-        in_store(gateway, lambda store: store.set_enabled("lamp", enabled=False))
+        in_store(gateway, lambda store: store.devices.set_enabled("lamp", enabled=False))
         assert inside.ended()[2] == 0x87
     assert code(lamp) == code(lamp, username="lamp", password=gateway.secrets["lamp"]) == 0x87
-    in_store(gateway, lambda store: store.set_enabled("lamp", enabled=True))
+    in_store(gateway, lambda store: store.devices.set_enabled("lamp", enabled=True))
     stranger.cert_pem.write_to_path(tmp_path / "clients.crt")
     deadline = time.monotonic() + 20
     while code(lamp) != 0x100:

@@ -208,7 +208,7 @@ class KeyFollower:
 
     async def _seal_with(self, keys: Sequence[Key]) -> None:
         try:
-            uses = await self._store.key_uses()
+            uses = await self._store.key_uses.read()
         except StoreError:
             uses = {}  # counted again in a minute; a key that was destroyed must stop now
         self._context.ring.replace(keys, uses)

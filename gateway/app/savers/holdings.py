@@ -51,9 +51,9 @@ class HeldRecords(Saver):
     async def load(self, *, bus_forgets: bool) -> None:
         """Go on from what is saved; from nothing with a bus that keeps nothing. Raises StoreError."""
         if bus_forgets:
-            await self._store.forget_held(None)
-        await self._store.take_forgotten()
-        held = await self._store.held()
+            await self._store.holdings.forget(None)
+        await self._store.holdings.take_forgotten()
+        held = await self._store.holdings.read()
         self._context.holdings.load(held, self._context.now() // 1_000)
         for problem in above(self._context.policy.limits, held)[:_TOLD]:
             _log.warning("more held than allowed", reason=problem)
@@ -80,7 +80,7 @@ class HeldRecords(Saver):
             return False
         changed = holdings.take(_MOST)
         try:
-            await self._store.save_held(changed)
+            await self._store.holdings.save(changed)
         except BaseException:
             # When it is stopped meanwhile, too: the end of the gateway saves once more.
             holdings.put_back(changed)
@@ -93,7 +93,7 @@ class HeldRecords(Saver):
         # Whoever is touched meanwhile is looked at the next time.
         touched, self._touched = self._touched, set()
         try:
-            forgotten = await self._store.take_forgotten()
+            forgotten = await self._store.holdings.take_forgotten()
         except BaseException:
             self._touched |= touched
             raise

@@ -22,6 +22,6 @@ class TokenRecords(Saver):
         """All that wait."""
         unsaved = self._token_issuer.unsaved()
         if unsaved:
-            await self._store.add_tokens(unsaved)
+            await self._store.tokens.add(unsaved)
             self._token_issuer.saved(len(unsaved))
         return bool(unsaved)

@@ -26,6 +26,6 @@ class KeyUses(Saver):
         self._unsaved.update(self._context.ring.take_unsaved_uses())
         some = bool(self._unsaved)
         for key_id, count in list(self._unsaved.items()):
-            await self._store.add_key_uses(key_id, count)
+            await self._store.key_uses.add(key_id, count)
             del self._unsaved[key_id]
         return some

@@ -30,7 +30,7 @@ class Observations(Saver):
         recorder = self._context.recorder
         seen = recorder.take(_MOST, self._context.now() // 1_000)
         try:
-            await self._store.add_observations(seen)
+            await self._store.usage.add_observations(seen)
         except BaseException:
             # When it is stopped meanwhile, too: the end of the gateway saves once more.
             recorder.put_back(seen)
@@ -49,7 +49,7 @@ class Observations(Saver):
 
     async def _prune(self) -> None:
         try:
-            await self._store.prune_records()
+            await self._store.usage.prune()
         except StoreError as error:
             self._saves.failed("old observations", error)
         else:

@@ -60,7 +60,7 @@ class Refusals(Saver):
     async def write(self) -> bool:
         """The oldest of those that wait."""
         told = tuple(self._unsaved[:_AT_ONCE])
-        await self._store.add_refusals(told)
+        await self._store.usage.add_refusals(told)
         del self._unsaved[: len(told)]
         self._waiting -= Counter(one.device_id for one in told)
         return bool(told)

@@ -6,7 +6,6 @@ Topics are the devices' own words: whatever they hold, they stay in their string
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 
 from gateway.policy.engine.policy import Action, Rule
 from gateway.policy.engine.topic_templates import is_marked
@@ -14,6 +13,7 @@ from gateway.policy.engine.usage_recorder import Observation
 from gateway.policy.files.toml_text import quoted
 from gateway.policy.usage.learner import Evidence, Proposal, Topics
 from gateway.policy.usage.replay import Conditions
+from gateway.system.utc_text import utc_text
 
 _NAMED_MOST = 5
 _REFUSED_MOST = 200
@@ -150,9 +150,9 @@ def _plain(template: str) -> str:
 
 def _told(evidence: Evidence) -> str:
     times = "once" if evidence.count == 1 else f"{evidence.count} times"
-    when = time_text(evidence.last_at)
+    when = utc_text(evidence.last_at)
     if evidence.first_at != evidence.last_at:
-        when = f"{time_text(evidence.first_at)} to {when}"
+        when = f"{utc_text(evidence.first_at)} to {when}"
     return f"{times}, {when}, {_names(evidence.devices)}"
 
 
@@ -169,8 +169,3 @@ def _some(texts: Collection[str]) -> str:
     shown = list(texts)[:_NAMED_MOST]
     more = f" and {len(texts) - len(shown)} more" if len(texts) > len(shown) else ""
     return ", ".join(shown) + more
-
-
-def time_text(unix_seconds: int) -> str:
-    """A time as RFC 3339 writes it, in UTC."""
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -18,13 +18,17 @@ class Failing:
     def __init__(self, store):
         self.store, self.fails = store, True
 
-    def __getattr__(self, name):
-        async def call(*values):
-            if self.fails:
-                raise StoreError("the disk is full")
-            return await getattr(self.store, name)(*values)
+    def __getattr__(self, subject):
+        class Repository:
+            def __getattr__(_, name):  # noqa: N805 - `self` is the store
+                async def call(*values):
+                    if self.fails:
+                        raise StoreError("the disk is full")
+                    return await getattr(getattr(self.store, subject), name)(*values)
 
-        return call
+                return call
+
+        return Repository()
 
 
 NOTED = {
@@ -46,7 +50,7 @@ def told():
 async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
     events, audit = told()
-    await store.note_event(NOTED)
+    await store.admin_events.add(NOTED)
     async with beside(AdminEvents(store, audit).run()):
         await until(lambda: events)
         assert events == [
@@ -59,7 +63,7 @@ async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
                 address="gateway-admin:alice",
             )
         ]
-        await store.note_event({**NOTED, "kind": "key", "outcome": "refused", "device": None})
+        await store.admin_events.add({**NOTED, "kind": "key", "outcome": "refused", "device": None})
         await until(lambda: len(events) > 1)
     assert (events[1].kind, events[1].outcome, events[1].device) == (Kind.KEY, Outcome.REFUSED, None)
     assert len(events) == 2
@@ -70,15 +74,17 @@ async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
 )
 async def test_an_event_that_says_nothing_holds_no_other_up(store, wrong):
     events, audit = told()
-    await store.note_event({name: value for name, value in {**NOTED, **wrong}.items() if value is not ...})
-    await store.note_event(NOTED)
+    await store.admin_events.add(
+        {name: value for name, value in {**NOTED, **wrong}.items() if value is not ...}
+    )
+    await store.admin_events.add(NOTED)
     await AdminEvents(store, audit).tell()
     assert [event.reason for event in events] == ["added"]
 
 
 async def test_events_wait_for_the_store_to_be_back(store):
     events, audit = told()
-    await store.note_event(NOTED)
+    await store.admin_events.add(NOTED)
     failing = Failing(store)
     teller = AdminEvents(failing, audit)
     await teller.tell()

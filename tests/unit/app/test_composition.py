@@ -84,7 +84,7 @@ async def test_lost_keys_are_not_made_anew_once_they_were_used(settings):
     # Nothing was sealed: a new key harms nobody.
     assert await prepare(given, []) == [str(key_file)]
     store = await open_store(given.database_url)
-    await store.add_key_uses("k1", 1)
+    await store.key_uses.add("k1", 1)
     await store.close()
     before = key_file.read_bytes()
     assert await prepare(given, []) == []

@@ -47,7 +47,7 @@ async def store(path: Path):
 
 @pytest.fixture
 async def following(store: Store):
-    await store.add_device("lamp-1", credential="c", roles=["sensor"], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=["sensor"], labels={})
     directory = Directory(store, interval=0.02)
     watch = Watch(directory)
     await directory.load()
@@ -61,10 +61,10 @@ async def test_nothing_is_available_before_it_is_loaded(store):
     directory = Directory(store)
     assert not directory.available
     assert directory.get("lamp-1") is None
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     await directory.load()
     assert directory.available
-    assert directory.get("lamp-1") == await store.device("lamp-1")
+    assert directory.get("lamp-1") == await store.devices.find("lamp-1")
     assert len(directory) == 1
 
 
@@ -76,7 +76,7 @@ async def test_it_follows_another_process(following, path):
         "from gateway.store import open_store\n"
         "async def main():\n"
         "    store = await open_store(sys.argv[1])\n"
-        "    await store.set_enabled('lamp-1', enabled=False)\n"
+        "    await store.devices.set_enabled('lamp-1', enabled=False)\n"
         "    await store.close()\n"
         "asyncio.run(main())\n"
     )
@@ -88,9 +88,9 @@ async def test_it_follows_another_process(following, path):
 
 async def test_it_follows_devices_that_come_and_go(following, store):
     directory, watch = following
-    await store.add_device("lamp-2", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-2", credential="c", roles=[], labels={})
     await watch.until(lambda: directory.get("lamp-2"))
-    await store.remove_device("lamp-2")
+    await store.devices.remove("lamp-2")
     await watch.until(lambda: not directory.get("lamp-2"))
     assert len(directory) == 1
     assert directory.available
@@ -98,11 +98,11 @@ async def test_it_follows_devices_that_come_and_go(following, store):
 
 async def test_a_listener_sees_the_new_state(store):
     directory = Directory(store)
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     seen = []
     directory.on_change(lambda ids: seen.append({name: directory.get(name) for name in ids}))
     await directory.load()
-    await store.remove_device("lamp-1")
+    await store.devices.remove("lamp-1")
     await directory.load()
     assert [list(state) for state in seen] == [["lamp-1"], ["lamp-1"]]
     assert seen[0]["lamp-1"] is not None
@@ -129,13 +129,13 @@ async def test_a_change_the_mark_misses_is_found_all_the_same(following, store, 
     directory, watch = following
     monkeypatch.setattr(store, "mark", lambda: (0, 0))
     await watch.until(lambda: directory.available)
-    await store.set_enabled("lamp-1", enabled=False)
+    await store.devices.set_enabled("lamp-1", enabled=False)
     await watch.until(lambda: not directory.get("lamp-1").enabled)
 
 
 async def test_idle_it_does_not_ask_the_database_each_time(following, store, monkeypatch):
     asked, looked = [], []
-    changes_since, mark = store.changes_since, store.mark
+    changes_since, mark = store.changes.since, store.mark
     enough = asyncio.Event()
 
     async def counting(seq):
@@ -148,7 +148,7 @@ async def test_idle_it_does_not_ask_the_database_each_time(following, store, mon
             enough.set()
         return mark()
 
-    monkeypatch.setattr(store, "changes_since", counting)
+    monkeypatch.setattr(store.changes, "since", counting)
     monkeypatch.setattr(store, "mark", looking)
     await enough.wait()
     assert 1 <= len(asked) <= 12
@@ -156,13 +156,13 @@ async def test_idle_it_does_not_ask_the_database_each_time(following, store, mon
 
 async def test_a_pruned_log_makes_it_read_everything(following, store, monkeypatch):
     directory, watch = following
-    changes_since = store.changes_since
+    changes_since = store.changes.since
 
     async def pruned(seq):
         return (await changes_since(seq))[0], None
 
-    monkeypatch.setattr(store, "changes_since", pruned)
-    await store.add_device("lamp-2", credential="c", roles=[], labels={})
+    monkeypatch.setattr(store.changes, "since", pruned)
+    await store.devices.add("lamp-2", credential="c", roles=[], labels={})
     await watch.until(lambda: directory.get("lamp-2"))
     assert watch.changes[-1] == {"lamp-2"}
 
@@ -177,14 +177,14 @@ async def test_store_gone_denies_until_it_is_back(following, path, store):
     away.rename(path)
     await watch.until(lambda: directory.available)
     assert watch.availability == [(True, ""), (False, watch.availability[1][1]), (True, "")]
-    await store.set_enabled("lamp-1", enabled=False)
+    await store.devices.set_enabled("lamp-1", enabled=False)
     await watch.until(lambda: not directory.get("lamp-1").enabled)
 
 
 async def test_a_restored_backup_is_read_as_a_whole(following, path, tmp_path):
     directory, watch = following
     backup = await open_store(f"sqlite:///{tmp_path}/backup/gateway.db")
-    await backup.add_device("lamp-9", credential="c", roles=[], labels={})
+    await backup.devices.add("lamp-9", credential="c", roles=[], labels={})
     await backup.close()
     for suffix in ("", "-wal", "-shm"):
         path.with_name(f"gateway.db{suffix}").unlink()
@@ -213,7 +213,7 @@ async def test_a_store_that_hangs_denies(store, monkeypatch):
     async def never(_seq):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(store, "changes_since", never)
+    monkeypatch.setattr(store.changes, "since", never)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(directory.follow())
         await watch.until(lambda: watch.availability)
@@ -228,7 +228,7 @@ async def test_a_loop_that_stalls_is_not_taken_for_a_store_that_hangs(store, mon
     await directory.load()
     watch = Watch(directory)
     asked = asyncio.Event()
-    changes_since = store.changes_since
+    changes_since = store.changes.since
 
     async def slow(seq):
         asked.set()
@@ -236,7 +236,7 @@ async def test_a_loop_that_stalls_is_not_taken_for_a_store_that_hangs(store, mon
         await asyncio.sleep(0.01)
         return await changes_since(seq)
 
-    monkeypatch.setattr(store, "changes_since", slow)
+    monkeypatch.setattr(store.changes, "since", slow)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(directory.follow())
         for _ in range(3):
@@ -257,7 +257,7 @@ async def test_not_followed_is_not_available(store):
         raise LookupError("a listener of ours is broken")
 
     directory.on_change(broken)
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     with pytest.raises(LookupError):
         await directory.follow()
     assert not directory.available

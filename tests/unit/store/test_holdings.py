@@ -15,7 +15,7 @@ from gateway.store import open_store
 async def store(tmp_path):
     one = await open_store(f"sqlite:///{tmp_path}/gateway.db")
     for device_id in ("lamp-1", "lamp-2"):
-        await one.add_device(device_id, credential="c", roles=[], labels={})
+        await one.devices.add(device_id, credential="c", roles=[], labels={})
     yield one
     await one.close()
 
@@ -31,47 +31,47 @@ def session(device_id, key, *, since=0, gone=False):
 
 async def test_what_is_saved_is_read_again_and_replaced(store):
     rows = [retained("lamp-1", 1, -2), session("lamp-1", -(2**63)), session("lamp-1", 2**63 - 1, since=7)]
-    await store.save_held([*rows, retained("lamp-2", 5)])
-    assert await store.held("lamp-1") == rows
-    assert len(await store.held()) == 4
-    await store.save_held([retained("lamp-1", 3), session("lamp-1", 2**63 - 1, gone=True)])
-    assert await store.held("lamp-1") == [retained("lamp-1", 3), rows[1]]
-    await store.save_held([retained("lamp-1", gone=True), session("lamp-1", 5, gone=True)])
-    assert await store.held("lamp-1") == [rows[1]]
-    await store.save_held([])
+    await store.holdings.save([*rows, retained("lamp-2", 5)])
+    assert await store.holdings.read("lamp-1") == rows
+    assert len(await store.holdings.read()) == 4
+    await store.holdings.save([retained("lamp-1", 3), session("lamp-1", 2**63 - 1, gone=True)])
+    assert await store.holdings.read("lamp-1") == [retained("lamp-1", 3), rows[1]]
+    await store.holdings.save([retained("lamp-1", gone=True), session("lamp-1", 5, gone=True)])
+    assert await store.holdings.read("lamp-1") == [rows[1]]
+    await store.holdings.save([])
 
 
 async def test_a_removed_device_takes_its_rows_along_and_none_come_back(store):
-    await store.save_held([retained("lamp-1", 1), session("lamp-1", 2), retained("lamp-2", 1)])
-    await store.remove_device("lamp-1")
+    await store.holdings.save([retained("lamp-1", 1), session("lamp-1", 2), retained("lamp-2", 1)])
+    await store.devices.remove("lamp-1")
     # A gateway that has not heard of it yet.
-    await store.save_held([retained("lamp-1", 1), retained("lamp-2", 2)])
-    assert await store.held() == [retained("lamp-2", 2)]
-    assert await store.take_forgotten() == ["lamp-1"]
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
-    assert await store.held("lamp-1") == []
+    await store.holdings.save([retained("lamp-1", 1), retained("lamp-2", 2)])
+    assert await store.holdings.read() == [retained("lamp-2", 2)]
+    assert await store.holdings.take_forgotten() == ["lamp-1"]
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
+    assert await store.holdings.read("lamp-1") == []
 
 
 async def test_what_is_forgotten_is_told_once_and_to_whoever_follows_the_changes(store):
-    before = await store.last_change()
-    await store.save_held([retained("lamp-1", 1), session("lamp-1", 2), retained("lamp-2", 1)])
-    assert await store.last_change() == before, "to save is no change of a device"
-    await store.forget_held(["lamp-1"])
-    await store.forget_held(["lamp-1"])
-    assert (await store.changes_since(before))[1] == {"lamp-1"}
-    assert await store.held() == [retained("lamp-2", 1)]
-    assert await store.take_forgotten() == ["lamp-1"]
-    assert await store.take_forgotten() == []
+    before = await store.changes.last()
+    await store.holdings.save([retained("lamp-1", 1), session("lamp-1", 2), retained("lamp-2", 1)])
+    assert await store.changes.last() == before, "to save is no change of a device"
+    await store.holdings.forget(["lamp-1"])
+    await store.holdings.forget(["lamp-1"])
+    assert (await store.changes.since(before))[1] == {"lamp-1"}
+    assert await store.holdings.read() == [retained("lamp-2", 1)]
+    assert await store.holdings.take_forgotten() == ["lamp-1"]
+    assert await store.holdings.take_forgotten() == []
 
 
 async def test_all_is_forgotten_with_a_bus_that_keeps_nothing(store):
-    await store.save_held([retained("lamp-1", 1), retained("lamp-2", 1)])
-    await store.forget_held(None)
-    assert await store.held() == []
-    assert await store.take_forgotten() == []
+    await store.holdings.save([retained("lamp-1", 1), retained("lamp-2", 1)])
+    await store.holdings.forget(None)
+    assert await store.holdings.read() == []
+    assert await store.holdings.take_forgotten() == []
 
 
 async def test_a_row_of_another_kind_is_not_read(store, tmp_path):
     with closing(sqlite3.connect(tmp_path / "gateway.db")) as connection, connection:
         connection.execute("INSERT INTO holdings VALUES ('lamp-1', 'of another version', 1, 0, 0, x'')")
-    assert await store.held() == []
+    assert await store.holdings.read() == []

@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 async def make(path: Path) -> None:
     store = await open_store(f"sqlite:///{path}")
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     await store.close()
 
 
@@ -54,7 +54,7 @@ async def test_a_folder_that_is_there_is_left_as_it_is(path):
 
 async def test_files_beside_the_database_are_ours_alone_too(path):
     store = await open_store(f"sqlite:///{path}")
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     assert stat.S_IMODE(path.with_name("gateway.db-wal").stat().st_mode) == 0o600
     await store.close()
 
@@ -63,7 +63,7 @@ async def test_a_relative_url_is_relative_to_the_working_folder(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     store = await open_store("sqlite:///here/with %20 and #.db")
     monkeypatch.chdir("/")
-    assert await store.devices() == []
+    assert await store.devices.read() == []
     await store.close()
     assert (tmp_path / "here" / "with %20 and #.db").is_file()
 
@@ -130,10 +130,10 @@ async def test_a_database_of_the_first_version_keeps_its_devices(path):
         connection.execute(text("INSERT INTO changes VALUES (7, 'lamp-1', 2)"))
     engine.dispose()
     store = await open_store(f"sqlite:///{path}")
-    (device,) = await store.devices()
+    (device,) = await store.devices.read()
     assert (device.roles, device.credential, device.version) == (("a",), "c", 7)
     assert (device.token_epoch, device.revocations, device.observe_until) == (0, (), 0)
-    assert (await store.revoke_tokens_of("lamp-1")).token_epoch == 8
+    assert (await store.devices.revoke_tokens("lamp-1")).token_epoch == 8
     await store.close()
 
 
@@ -148,14 +148,14 @@ async def test_opening_prints_nothing_and_leaves_logging_alone(path, capfd):
 
 async def make_again(path: Path) -> None:
     store = await open_store(f"sqlite:///{path}")
-    assert len(await store.devices()) == 1
+    assert len(await store.devices.read()) == 1
     await store.close()
 
 
 async def test_no_credential_in_the_debug_log(path, caplog):
     caplog.set_level(logging.DEBUG)
     store = await open_store(f"sqlite:///{path}")
-    await store.add_device("lamp-1", credential="planted-secret", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="planted-secret", roles=[], labels={})
     await store.close()
     assert "planted-secret" not in caplog.text
 
@@ -212,7 +212,7 @@ async def test_somebody_elses_database_is_refused(path):
 async def test_a_damaged_database_is_refused_and_left_alone(path):
     store = await open_store(f"sqlite:///{path}")
     for number in range(200):
-        await store.add_device(f"lamp-{number}", credential="c" * 100, roles=[], labels={})
+        await store.devices.add(f"lamp-{number}", credential="c" * 100, roles=[], labels={})
     await store.close()
     content = bytearray(path.read_bytes())
     page = int.from_bytes(content[16:18], "big")
@@ -263,12 +263,12 @@ async def test_what_a_killed_first_start_left_is_no_obstacle(path):
 async def test_a_deleted_database_is_no_longer_read_or_written(path):
     """SQLite would go on with the deleted file, and devices disabled elsewhere would stay enabled there."""
     store = await open_store(f"sqlite:///{path}")
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     path.unlink()
     for attempt in (
-        store.device("lamp-1"),
-        store.changes_since(0),
-        store.set_enabled("lamp-1", enabled=False),
+        store.devices.find("lamp-1"),
+        store.changes.since(0),
+        store.devices.set_enabled("lamp-1", enabled=False),
     ):
         with pytest.raises(StoreError, match="taken away"):
             await attempt
@@ -293,14 +293,14 @@ async def test_a_replaced_database_is_refused_until_it_is_opened_and_checked(pat
     other = tmp_path / "other" / "gateway.db"
     await make(other)
     store = await open_store(f"sqlite:///{path}")
-    await store.add_device("old", credential="c", roles=[], labels={})
+    await store.devices.add("old", credential="c", roles=[], labels={})
     other.rename(path)
     with pytest.raises(StoreError, match="replaced"):
-        await store.devices()
+        await store.devices.read()
     for suffix in ("-wal", "-shm"):
         path.with_name(f"gateway.db{suffix}").unlink()
     await store.reopen()
-    assert [device.device_id for device in await store.devices()] == ["lamp-1"]
+    assert [device.device_id for device in await store.devices.read()] == ["lamp-1"]
     path.write_bytes(b"nonsense" * 1000)
     with pytest.raises(StoreError, match="damaged"):
         await store.reopen()
@@ -312,7 +312,7 @@ async def test_the_mark_changes_with_what_another_process_commits(path):
     other = await open_store(f"sqlite:///{path}")
     marks = [store.mark()]
     for name in "abc":
-        await other.add_device(name, credential="c", roles=[], labels={})
+        await other.devices.add(name, credential="c", roles=[], labels={})
         marks.append(store.mark())
     assert len(set(marks)) == 4
     assert store.mark() == marks[-1]

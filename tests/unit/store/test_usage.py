@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort
 from gateway.policy.engine.usage_recorder import MORE, Observation
-from gateway.store import OBSERVE_MOST, Refusal, Store, UnknownDevice, open_store, usage
+from gateway.store import Refusal, Store, UnknownDevice, open_store, usage
 from gateway.store.device_directory import Directory
 
 
@@ -46,7 +47,7 @@ def sql(path: Path, statement: str, *values: object) -> list[tuple]:
 
 
 async def add(store: Store, device_id: str = "lamp-1"):
-    return await store.add_device(device_id, credential="c", roles=[], labels={})
+    return await store.devices.add(device_id, credential="c", roles=[], labels={})
 
 
 def seen(template: str, device_id: str = "lamp-1", **values) -> Observation:
@@ -56,12 +57,12 @@ def seen(template: str, device_id: str = "lamp-1", **values) -> Observation:
 
 async def test_observations_are_added_up(store):
     first = seen("a", first_at=NOW - 50, last_at=NOW - 40, count=3)
-    await store.add_observations([first, seen("b")])
-    await store.add_observations([seen("a", first_at=NOW - 45, last_at=NOW - 45, count=2)])
-    assert (await store.observations(0))[0] == replace(first, count=5)
-    await store.add_observations([seen("a", first_at=NOW - 60, last_at=NOW)])
+    await store.usage.add_observations([first, seen("b")])
+    await store.usage.add_observations([seen("a", first_at=NOW - 45, last_at=NOW - 45, count=2)])
+    assert (await store.usage.observations(0))[0] == replace(first, count=5)
+    await store.usage.add_observations([seen("a", first_at=NOW - 60, last_at=NOW)])
     found = seen("a", first_at=NOW - 60, last_at=NOW, count=6)
-    assert await store.observations(0) == [found, seen("b")]
+    assert await store.usage.observations(0) == [found, seen("b")]
 
 
 async def test_what_differs_in_anything_is_another_one(store):
@@ -73,47 +74,47 @@ async def test_what_differs_in_anything_is_another_one(store):
         seen("b"),
         seen(MORE),
     ]
-    await store.add_observations(some)
-    await store.add_observations(some)
-    found = await store.observations(0)
+    await store.usage.add_observations(some)
+    await store.usage.add_observations(some)
+    found = await store.usage.observations(0)
     assert {replace(one, count=1) for one in found} == set(some)
     assert {one.count for one in found} == {2}
 
 
 async def test_asked_for_a_time_and_for_some_devices(store):
-    await store.add_observations([seen("old", last_at=NOW - 9), seen("new"), seen("new", "lamp-2")])
-    assert await store.observations(NOW - 8) == [seen("new"), seen("new", "lamp-2")]
-    assert await store.observations(NOW - 9, ["lamp-1"]) == [seen("new"), seen("old", last_at=NOW - 9)]
-    assert await store.observations(0, []) == []
+    await store.usage.add_observations([seen("old", last_at=NOW - 9), seen("new"), seen("new", "lamp-2")])
+    assert await store.usage.observations(NOW - 8) == [seen("new"), seen("new", "lamp-2")]
+    assert await store.usage.observations(NOW - 9, ["lamp-1"]) == [seen("new"), seen("old", last_at=NOW - 9)]
+    assert await store.usage.observations(0, []) == []
 
 
 async def test_nothing_seen_is_nothing_written(store):
     mark = store.mark()
-    await store.add_observations([])
-    await store.add_refusals([])
+    await store.usage.add_observations([])
+    await store.usage.add_refusals([])
     assert store.mark() == mark
 
 
 async def test_a_row_that_somebody_edited_is_left_out(store, path):
-    await store.add_observations([seen("a"), seen("b")])
+    await store.usage.add_observations([seen("a"), seen("b")])
     sql(path, "UPDATE observations SET action = 'devour' WHERE template = 'a'")
-    assert await store.observations(0) == [seen("b")]
+    assert await store.usage.observations(0) == [seen("b")]
 
 
 async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     others = [seen(f"jobs/{number}/done", "lamp-2") for number in range(10)]
-    await store.add_observations(others)
+    await store.usage.add_observations(others)
     jobs = [seen(f"jobs/{number}/done", first_at=NOW - number) for number in range(10)]
-    await store.add_observations([*jobs, seen("state", last_at=NOW - 99)])
-    assert await store.observations(0, ["lamp-1"]) == [
+    await store.usage.add_observations([*jobs, seen("state", last_at=NOW - 99)])
+    assert await store.usage.observations(0, ["lamp-1"]) == [
         seen("jobs/+/done", count=10, first_at=NOW - 9),
         seen("state", last_at=NOW - 99),
     ]
-    assert len(await store.observations(0, ["lamp-2"])) == 10, "no more than there is room for"
+    assert len(await store.usage.observations(0, ["lamp-2"])) == 10, "no more than there is room for"
     # What comes later is taken in again.
-    await store.add_observations([seen(f"jobs/{number}/done") for number in range(20, 29)])
-    assert {one.template: one.count for one in await store.observations(0, ["lamp-1"])} == {
+    await store.usage.add_observations([seen(f"jobs/{number}/done") for number in range(20, 29)])
+    assert {one.template: one.count for one in await store.usage.observations(0, ["lamp-1"])} == {
         "jobs/+/done": 19,
         "state": 1,
     }
@@ -122,16 +123,16 @@ async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(stor
 async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     allowed = [*(seen(f"a/{number}") for number in range(3)), *(seen(f"b/{number}") for number in range(7))]
-    await store.add_observations([seen("a/secret", allowed=False), *allowed])
-    found = {(one.template, one.allowed) for one in await store.observations(0)}
+    await store.usage.add_observations([seen("a/secret", allowed=False), *allowed])
+    found = {(one.template, one.allowed) for one in await store.usage.observations(0)}
     assert found == {("a/secret", False), ("a/0", True), ("a/1", True), ("a/2", True), ("b/+", True)}
 
 
 async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is_counted(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     apart = [seen("/".join([str(number)] * (number + 1)), last_at=NOW - number) for number in range(12)]
-    await store.add_observations([*apart, seen(MORE, count=5, last_at=NOW - 20)])
-    assert await store.observations(0) == [
+    await store.usage.add_observations([*apart, seen(MORE, count=5, last_at=NOW - 20)])
+    assert await store.usage.observations(0) == [
         seen(MORE, count=12, first_at=NOW, last_at=NOW - 5),
         *apart[:5],
     ]
@@ -151,9 +152,9 @@ async def test_whoever_names_topics_makes_no_more_work_than_one_may(store, monke
     deep = "/".join("tttttttttt")
     costly = [f"{'/'.join(levels)}/{deep}" for levels in product("abc", repeat=6)]
     refused = [seen(f"{'x/' * 15}{number}", allowed=False) for number in range(400)]
-    await store.add_observations([*map(seen, costly), *refused])
+    await store.usage.add_observations([*map(seen, costly), *refused])
     assert 0 < sum(steps) < usage._EFFORT
-    found = await store.observations(0)
+    found = await store.usage.observations(0)
     assert len(found) <= usage._OF_A_DEVICE
     assert sum(one.count for one in found if one.allowed) == len(costly)
     assert sum(one.count for one in found if not one.allowed) == len(refused)
@@ -164,22 +165,24 @@ async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch)
     monkeypatch.setattr(usage, "_REDUCED_AT_ONCE", 2)
 
     async def counts() -> dict[str, int]:
-        return Counter(one.device_id for one in await store.observations(0))
+        return Counter(one.device_id for one in await store.usage.observations(0))
 
     devices = ("a", "b", "c")
-    await store.add_observations([seen(f"{device}/{n}", device) for device in devices for n in range(5)])
+    await store.usage.add_observations(
+        [seen(f"{device}/{n}", device) for device in devices for n in range(5)]
+    )
     assert await counts() == {"a": 1, "b": 1, "c": 5}
-    await store.add_observations([seen("c/0", "c")])
+    await store.usage.add_observations([seen("c/0", "c")])
     assert await counts() == {"a": 1, "b": 1, "c": 1}
 
 
 async def test_refusals_are_found_by_id_and_saved_once(store):
     one = Refusal("0a1b", NOW, "lamp-1", "publish", "a/b", "No rule allows it.", "")
-    await store.add_refusals([one])
-    await store.add_refusals([one, replace(one, refusal_id="ff")])
-    assert await store.refusal("0a1b") == one
-    assert await store.refusal("ff") == replace(one, refusal_id="ff")
-    assert await store.refusal("") is None
+    await store.usage.add_refusals([one])
+    await store.usage.add_refusals([one, replace(one, refusal_id="ff")])
+    assert await store.usage.refusal("0a1b") == one
+    assert await store.usage.refusal("ff") == replace(one, refusal_id="ff")
+    assert await store.usage.refusal("") is None
 
 
 async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_its_first(
@@ -187,10 +190,10 @@ async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_i
 ):
     monkeypatch.setattr(usage, "_REFUSALS_OF_A_DEVICE", 3)
     first = Refusal("x", NOW - 99, "lamp-2", "publish", "a", "r", "")
-    await store.add_refusals([first])
+    await store.usage.add_refusals([first])
     for number in range(9):
         one = replace(first, refusal_id=str(number), at=NOW + number, device_id="lamp-1")
-        await store.add_refusals([one])
+        await store.usage.add_refusals([one])
     kept = [refusal_id for (refusal_id,) in sql(path, "SELECT refusal_id FROM refusals ORDER BY 1")]
     assert (len(kept), kept[0], kept[-2:]) == (4, "0", ["8", "x"])
 
@@ -212,13 +215,13 @@ async def test_decoys_push_out_neither_the_first_refusals_nor_what_was_done_amon
         replace(decoy, refusal_id="zz-action", at=NOW + before, topic="d/x", action="subscribe"),
         replace(decoy, refusal_id="zz-rule", at=NOW + before, topic="d/y", rule="acl/roles/lamp.toml:7"),
     ]
-    await store.add_refusals([first])
+    await store.usage.add_refusals([first])
     # As they are saved, some each second.
     for some in (decoys(0, before), meant, decoys(before, 2_000 - before), decoys(2_000, 700)):
         for at in range(0, len(some), 500):
-            await store.add_refusals(some[at : at + 500])
+            await store.usage.add_refusals(some[at : at + 500])
     for one in (first, *meant):
-        assert await store.refusal(one.refusal_id) == one, "kept, whatever came before and after it"
+        assert await store.usage.refusal(one.refusal_id) == one, "kept, whatever came before and after it"
 
 
 async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
@@ -228,8 +231,8 @@ async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
         many = [
             replace(one, refusal_id=f"{device}-{n:02}", at=at + n, device_id=device) for n in range(count)
         ]
-        await store.add_refusals(many)
-    await store.prune_records()
+        await store.usage.add_refusals(many)
+    await store.usage.prune()
     kept = [refusal_id for (refusal_id,) in sql(path, "SELECT refusal_id FROM refusals ORDER BY 1")]
     assert kept == [
         *("loud-00", "loud-01", "loud-07", "loud-08"),
@@ -242,27 +245,27 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
     monkeypatch.setattr(usage, "_IN_ALL", 3)
     monkeypatch.setattr(usage, "_REFUSALS_IN_ALL", 2)
     old = now() - usage.KEPT_SECONDS
-    await store.add_observations([seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
+    await store.usage.add_observations([seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
     refusal = Refusal("old", old - 9, "lamp-1", "publish", "a", "r", "")
-    await store.add_refusals([refusal, replace(refusal, refusal_id="new", at=old + 99)])
-    await store.prune_records()
-    assert [one.template for one in await store.observations(0)] == ["new"]
-    assert (await store.refusal("old"), (await store.refusal("new")) is None) == (None, False)
-    await store.add_observations([seen(str(number), last_at=NOW - number) for number in range(4)])
-    await store.add_refusals([replace(refusal, refusal_id=str(n), at=NOW - n) for n in range(4)])
-    await store.prune_records()
-    assert [one.template for one in await store.observations(0)] == ["0", "1", "2"]
-    kept = [one for one in ("0", "1", "2", "3", "new") if await store.refusal(one)]
+    await store.usage.add_refusals([refusal, replace(refusal, refusal_id="new", at=old + 99)])
+    await store.usage.prune()
+    assert [one.template for one in await store.usage.observations(0)] == ["new"]
+    assert (await store.usage.refusal("old"), (await store.usage.refusal("new")) is None) == (None, False)
+    await store.usage.add_observations([seen(str(number), last_at=NOW - number) for number in range(4)])
+    await store.usage.add_refusals([replace(refusal, refusal_id=str(n), at=NOW - n) for n in range(4)])
+    await store.usage.prune()
+    assert [one.template for one in await store.usage.observations(0)] == ["0", "1", "2"]
+    kept = [one for one in ("0", "1", "2", "3", "new") if await store.usage.refusal(one)]
     assert kept == ["0", "new"], "the newest and the first"
 
 
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
     await add(store)
-    await store.add_observations([seen("a"), seen("a", "lamp-2")])
-    await store.add_refusals([Refusal("x", NOW, "lamp-1", "publish", "a", "r", "")])
-    await store.remove_device("lamp-1")
-    assert await store.observations(0) == [seen("a", "lamp-2")]
-    assert await store.refusal("x") is None
+    await store.usage.add_observations([seen("a"), seen("a", "lamp-2")])
+    await store.usage.add_refusals([Refusal("x", NOW, "lamp-1", "publish", "a", "r", "")])
+    await store.devices.remove("lamp-1")
+    assert await store.usage.observations(0) == [seen("a", "lamp-2")]
+    assert await store.usage.refusal("x") is None
 
 
 async def test_a_device_is_observed_for_a_time_and_whoever_follows_learns_of_it(store):
@@ -272,26 +275,26 @@ async def test_a_device_is_observed_for_a_time_and_whoever_follows_learns_of_it(
     changed = []
     directory.on_change(changed.append)
     earliest = now() + 60
-    device = await store.observe("lamp-1", 60)
+    device = await store.devices.observe("lamp-1", 60)
     assert earliest <= device.observe_until <= now() + 60
     # Nothing else is different: no session ends, no token is revoked.
     assert replace(device, observe_until=0) == before
     await directory.load()
     assert changed == [frozenset({"lamp-1"})]
     assert directory.get("lamp-1") == device
-    assert await store.observe("lamp-1", 0) == before
+    assert await store.devices.observe("lamp-1", 0) == before
 
 
 @pytest.mark.parametrize("seconds", [-1, OBSERVE_MOST + 1])
 async def test_nobody_is_observed_for_ever(store, seconds):
     before = await add(store)
     with pytest.raises(ValueError, match="between"):
-        await store.observe("lamp-1", seconds)
-    assert await store.device("lamp-1") == before
+        await store.devices.observe("lamp-1", seconds)
+    assert await store.devices.find("lamp-1") == before
 
 
 async def test_a_device_that_is_not_there_is_not_observed(store):
-    last = await store.last_change()
+    last = await store.changes.last()
     with pytest.raises(UnknownDevice):
-        await store.observe("ghost", 60)
-    assert await store.last_change() == last
+        await store.devices.observe("ghost", 60)
+    assert await store.changes.last() == last

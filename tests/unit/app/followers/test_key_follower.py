@@ -230,7 +230,7 @@ async def test_a_destroyed_key_is_of_no_use_though_the_store_fails(world, monkey
 
     rotate_sealing(world.sealing, None)
     destroy(world.sealing, None, "k1")
-    monkeypatch.setattr(world.upkeep._store, "key_uses", fail)
+    monkeypatch.setattr(world.upkeep._store.key_uses, "read", fail)
     await world.upkeep.look()
     assert (world.ring.active_id, world.ring.opener("k1")) == ("k2", None)
 
@@ -376,10 +376,10 @@ async def test_old_keys_are_replaced_without_being_asked(world):
 
 
 async def test_a_key_that_was_used_too_often_is_replaced_though_others_used_it(world, store):
-    await store.add_key_uses("k1", USES_MOST - 1)
+    await store.key_uses.add("k1", USES_MOST - 1)
     await world.upkeep.retire()
     assert world.ring.active_id == "k1"
-    await store.add_key_uses("k1", 1)
+    await store.key_uses.add("k1", 1)
     await world.upkeep.retire()
     assert world.ring.active_id == "k2"
     assert world.ring.uses == 0

@@ -8,15 +8,16 @@ from harness.playbook import context
 from gateway.app.savers.holdings import HeldRecords, above
 from gateway.connection.bus_holdings import FOREVER, Held, Holder, Kind
 from gateway.policy.engine.limits import Limits
-from gateway.store import Store, StoreError, open_store
+from gateway.store import StoreError, open_store
 from gateway.store.device_directory import Directory
+from gateway.store.holdings import Holdings
 
 
 @pytest.fixture
 async def store(tmp_path):
     one = await open_store(f"sqlite:///{tmp_path}/gateway.db")
     for number in range(150):
-        await one.add_device(f"lamp-{number}", credential="c", roles=[], labels={})
+        await one.devices.add(f"lamp-{number}", credential="c", roles=[], labels={})
     yield one
     await one.close()
 
@@ -64,7 +65,7 @@ async def test_a_save_is_bounded_and_the_last_one_is_not(store, monkeypatch):
     one, world, _ = await started(store)
     for number in range(150):
         retain(world, f"lamp-{number}")
-    monkeypatch.setattr(Store, "save_held", save)
+    monkeypatch.setattr(Holdings, "save", save)
     await one.save_some()
     assert sizes == [100]
     await one.save()
@@ -78,33 +79,33 @@ async def test_a_store_that_fails_costs_nothing_but_time(store, monkeypatch):
     one, world, _ = await started(store)
     retain(world)
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "save_held", fail)
+        patched.setattr(Holdings, "save", fail)
         await one.save()
-    assert await store.held() == []
+    assert await store.holdings.read() == []
     await one.save()
-    assert len(await store.held()) == 1
+    assert len(await store.holdings.read()) == 1
 
 
 async def test_what_an_administrator_forgets_is_counted_anew(store):
     one, world, directory = await started(store)
     retain(world)
     await one.save()
-    await store.forget_held(["lamp-1"])
+    await store.holdings.forget(["lamp-1"])
     await directory._catch_up()
     await one.save()
     assert retain(world, topic=b"u", most=1)
     await one.save()
-    assert len(await store.held()) == 1
+    assert len(await store.holdings.read()) == 1
 
 
 async def test_a_forgetting_is_not_undone_by_what_was_not_saved_yet(store):
     one, world, directory = await started(store)
     retain(world)
-    await store.forget_held(["lamp-1"])
+    await store.holdings.forget(["lamp-1"])
     await one.save()  # before the gateway has heard of it
     await directory._catch_up()
     await one.save()
-    assert await store.held() == []
+    assert await store.holdings.read() == []
     assert retain(world, topic=b"u", most=1)
 
 
@@ -112,15 +113,15 @@ async def test_a_removed_device_is_forgotten_and_a_new_one_of_its_name_begins_fr
     one, world, directory = await started(store)
     retain(world)
     await one.save()
-    await store.remove_device("lamp-1")
+    await store.devices.remove("lamp-1")
     await directory._catch_up()
     await one.save()
     assert world.holdings.find("lamp-1") is None
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     assert retain(world, topic=b"u", most=1)
     # Both at once: the gateway sees that the device is there.
-    await store.remove_device("lamp-1")
-    await store.add_device("lamp-1", credential="c", roles=[], labels={})
+    await store.devices.remove("lamp-1")
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     await directory._catch_up()
     await one.save()
     assert retain(world, topic=b"v", most=1)
@@ -132,10 +133,10 @@ async def test_forgetting_waits_for_the_store(store, monkeypatch):
 
     one, world, directory = await started(store)
     retain(world)
-    await store.forget_held(["lamp-1"])
+    await store.holdings.forget(["lamp-1"])
     await directory._catch_up()
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "take_forgotten", fail)
+        patched.setattr(Holdings, "take_forgotten", fail)
         await one.save()
     assert not retain(world, topic=b"u", most=1)
     await one.save()

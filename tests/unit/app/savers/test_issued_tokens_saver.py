@@ -16,13 +16,17 @@ class Failing:
     def __init__(self, store):
         self.store, self.fails = store, True
 
-    def __getattr__(self, name):
-        async def call(*values):
-            if self.fails:
-                raise StoreError("the disk is full")
-            return await getattr(self.store, name)(*values)
+    def __getattr__(self, subject):
+        class Repository:
+            def __getattr__(_, name):  # noqa: N805 - `self` is the store
+                async def call(*values):
+                    if self.fails:
+                        raise StoreError("the disk is full")
+                    return await getattr(getattr(self.store, subject), name)(*values)
 
-        return call
+                return call
+
+        return Repository()
 
 
 def record(number):
@@ -48,7 +52,7 @@ async def test_tokens_that_were_issued_are_recorded_without_being_asked(store, m
     async with beside(TokenRecords(store, token_issuer).run()), asyncio.timeout(20):
         for number in range(3):
             token_issuer.issued.append(record(number))
-            while await store.tokens() != [record(one) for one in range(number + 1)]:  # noqa: ASYNC110
+            while await store.tokens.read() != [record(one) for one in range(number + 1)]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -58,9 +62,9 @@ async def test_records_that_can_not_be_saved_are_kept(store):
     for number in range(5):
         token_issuer.issued.append(record(number))
         await records.save()
-    assert await store.tokens() == []
+    assert await store.tokens.read() == []
     failing.fails = False
     await records.save()
-    assert await store.tokens() == [record(number) for number in range(5)]
+    assert await store.tokens.read() == [record(number) for number in range(5)]
     await records.save()
-    assert len(await store.tokens()) == 5
+    assert len(await store.tokens.read()) == 5

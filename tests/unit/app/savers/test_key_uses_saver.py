@@ -17,32 +17,36 @@ class Failing:
     def __init__(self, store):
         self.store, self.fails = store, True
 
-    def __getattr__(self, name):
-        async def call(*values):
-            if self.fails:
-                raise StoreError("the disk is full")
-            return await getattr(self.store, name)(*values)
+    def __getattr__(self, subject):
+        class Repository:
+            def __getattr__(_, name):  # noqa: N805 - `self` is the store
+                async def call(*values):
+                    if self.fails:
+                        raise StoreError("the disk is full")
+                    return await getattr(getattr(self.store, subject), name)(*values)
 
-        return call
+                return call
+
+        return Repository()
 
 
 async def test_uses_of_the_key_are_added_up(store):
     world = context()
     uses = KeyUses(store, world)
     await uses.save()
-    assert await store.key_uses() == {}
+    assert await store.key_uses.read() == {}
     for total in (3, 6):
         for _ in range(3):
             world.ring.encrypt(b"", b"")
         await uses.save()
-        assert await store.key_uses() == {"k1": total}
+        assert await store.key_uses.read() == {"k1": total}
     await uses.save()
-    assert await store.key_uses() == {"k1": 6}
+    assert await store.key_uses.read() == {"k1": 6}
     # As another process does.
     world.ring = ring()
     world.ring.encrypt(b"", b"")
     await KeyUses(store, world).save()
-    assert await store.key_uses() == {"k1": 7}
+    assert await store.key_uses.read() == {"k1": 7}
 
 
 async def test_uses_that_can_not_be_saved_are_kept(store):
@@ -53,7 +57,7 @@ async def test_uses_that_can_not_be_saved_are_kept(store):
     world.ring.encrypt(b"", b"")
     failing.fails = False
     await uses.save()
-    assert await store.key_uses() == {"k1": 2}
+    assert await store.key_uses.read() == {"k1": 2}
 
 
 async def test_uses_are_saved_without_being_asked(store, monkeypatch):
@@ -61,5 +65,5 @@ async def test_uses_are_saved_without_being_asked(store, monkeypatch):
     world = context()
     world.ring.encrypt(b"", b"")
     async with beside(KeyUses(store, world).run()), asyncio.timeout(20):
-        while await store.key_uses() != {"k1": 1}:  # noqa: ASYNC110
+        while await store.key_uses.read() != {"k1": 1}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

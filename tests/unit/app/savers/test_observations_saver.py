@@ -21,13 +21,17 @@ class Failing:
     def __init__(self, store):
         self.store, self.fails = store, True
 
-    def __getattr__(self, name):
-        async def call(*values):
-            if self.fails:
-                raise StoreError("the disk is full")
-            return await getattr(self.store, name)(*values)
+    def __getattr__(self, subject):
+        class Repository:
+            def __getattr__(_, name):  # noqa: N805 - `self` is the store
+                async def call(*values):
+                    if self.fails:
+                        raise StoreError("the disk is full")
+                    return await getattr(getattr(self.store, subject), name)(*values)
 
-        return call
+                return call
+
+        return Repository()
 
 
 async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
@@ -36,9 +40,9 @@ async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
     async with beside(Observations(store, world).run()), asyncio.timeout(20):
         for number in range(1, 4):
             note(world, "ok/a")
-            while sum([one.count for one in await store.observations(0)]) != number:  # noqa: ASYNC110
+            while sum([one.count for one in await store.usage.observations(0)]) != number:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    (one,) = await store.observations(0)
+    (one,) = await store.usage.observations(0)
     assert (one.device_id, one.template, one.allowed) == ("lamp-1", "ok/a", True)
     assert one.first_at == one.last_at == world.now() // 1_000
 
@@ -54,11 +58,11 @@ async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
     for _ in range(3):
         note(world, "ok/a")
         await observations.save()
-    assert await store.observations(0) == []
+    assert await store.usage.observations(0) == []
     failing.fails = False
     note(world, "ok/b")
     await observations.save()
-    assert {one.template: one.count for one in await store.observations(0)} == {"ok/a": 3, "ok/b": 1}
+    assert {one.template: one.count for one in await store.usage.observations(0)} == {"ok/a": 3, "ok/b": 1}
 
 
 async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
@@ -70,12 +74,12 @@ async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
             lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok")
         )
     await Observations(store, world).save()
-    assert len(await store.observations(0)) == 5
+    assert len(await store.usage.observations(0)) == 5
 
 
 async def test_what_is_too_old_is_dropped(store, monkeypatch):
     old = Observation("lamp-1", Action.PUBLISH, "ok", allowed=True, count=1, first_at=1, last_at=1)
-    await store.add_observations([old])
+    await store.usage.add_observations([old])
     async with beside(Observations(store, context()).run()), asyncio.timeout(20):
-        while await store.observations(0):  # noqa: ASYNC110
+        while await store.usage.observations(0):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 from harness.beside import beside
 
@@ -20,13 +21,17 @@ class Failing:
     def __init__(self, store):
         self.store, self.fails = store, True
 
-    def __getattr__(self, name):
-        async def call(*values):
-            if self.fails:
-                raise StoreError("the disk is full")
-            return await getattr(self.store, name)(*values)
+    def __getattr__(self, subject):
+        class Repository:
+            def __getattr__(_, name):  # noqa: N805 - `self` is the store
+                async def call(*values):
+                    if self.fails:
+                        raise StoreError("the disk is full")
+                    return await getattr(getattr(self.store, subject), name)(*values)
 
-        return call
+                return call
+
+        return Repository()
 
 
 REFUSED = AuditEvent(
@@ -50,7 +55,7 @@ async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
             saved.append([one.refusal_id for one in told])
 
     counters = Counters()
-    refusals = Refusals(Keeps(), counters)
+    refusals = Refusals(SimpleNamespace(usage=Keeps()), counters)
     for number in range(10_000):
         refusals(replace(REFUSED, id=f"decoy-{number}"))
     for number in range(301):
@@ -68,9 +73,9 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
     refusals(replace(REFUSED, id=None))
     refusals(REFUSED)
     async with beside(refusals.run()), asyncio.timeout(20):
-        while await store.refusal("0a1b2c") is None:  # noqa: ASYNC110
+        while await store.usage.refusal("0a1b2c") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert await store.refusal("0a1b2c") == Refusal(
+    assert await store.usage.refusal("0a1b2c") == Refusal(
         "0a1b2c", 1_764_000_000, "lamp-1", "publish", "a/b", "No rule allows it.", "acl/roles/lamp.toml:7"
     )
 
@@ -84,10 +89,10 @@ async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
         await refusals.save()
     failing.fails = False
     await refusals.save()
-    assert [number for number in "0123" if await store.refusal(number)] == ["0", "1"]
+    assert [number for number in "0123" if await store.usage.refusal(number)] == ["0", "1"]
     refusals(replace(REFUSED, id="4"))
     await refusals.save()
-    assert await store.refusal("4") is not None
+    assert await store.usage.refusal("4") is not None
 
 
 async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(monkeypatch):
@@ -101,7 +106,7 @@ async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(mo
                 refusals(replace(REFUSED, id=f"{len(offered)}-{number}"))
             raise StoreError("the database is locked")
 
-    refusals = Refusals(Locked(), Counters())
+    refusals = Refusals(SimpleNamespace(usage=Locked()), Counters())
     refusals(replace(REFUSED, id="first"))
     for _ in range(3):
         await refusals.save()
@@ -117,7 +122,7 @@ async def test_while_the_store_fails_the_first_refusals_of_each_device_find_room
             offered.append([one.refusal_id for one in told])
             raise StoreError("the database is locked")
 
-    refusals = Refusals(Locked(), Counters())
+    refusals = Refusals(SimpleNamespace(usage=Locked()), Counters())
     for number in range(9):
         refusals(replace(REFUSED, id=f"a{number}"))
     for number in range(9):

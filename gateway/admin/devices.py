@@ -1,0 +1,105 @@
+"""Who may connect: devices are added, kept out, given a new secret, observed and removed.
+
+A running gateway follows within a second, through the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gateway.admin.events import record
+from gateway.observe.audit_events import Kind
+from gateway.policy.engine.identity import Device, is_observed
+from gateway.system.utc_text import utc_text
+
+if TYPE_CHECKING:
+    from gateway.store import Store
+
+
+def observed(device: Device) -> str:
+    """Until when a device is observed, in words; empty when it is not."""
+    seen = is_observed(device.observe_until, datetime.now(UTC).timestamp())
+    return f"observed until {utc_text(device.observe_until)}" if seen else ""
+
+
+def state(device: Device) -> str:
+    """Whether it is let in, and whether it is observed, in words."""
+    enabled = "enabled" if device.enabled else "disabled"
+    return f"{enabled}, {until}" if (until := observed(device)) else enabled
+
+
+async def add(
+    store: Store,
+    device_id: str,
+    *,
+    credential: str,
+    roles: Sequence[str],
+    labels: Mapping[str, str],
+    actor: str,
+) -> Device:
+    """Add a device, which may log in from now on. `credential` is `device_secrets.hashed`.
+
+    Raises DeviceExists; InvalidValue for an id or a label that may not be. Roles are not looked up.
+    """
+    async with store.transaction() as tx:
+        device = await tx.devices.add(device_id, credential=credential, roles=roles, labels=labels)
+        reason = f"added with the roles {', '.join(roles)}"
+        await record(tx, Kind.DEVICE, reason, device=device_id, actor=actor)
+        return device
+
+
+async def add_imported(
+    store: Store, device_id: str, *, credential: str, roles: Sequence[str], actor: str
+) -> Device:
+    """Add a device that was a user of Mosquitto's, with the hash it had there. Raises like `add`."""
+    async with store.transaction() as tx:
+        device = await tx.devices.add(device_id, credential=credential, roles=roles, labels={})
+        reason = f"imported from Mosquitto with the roles {', '.join(roles) or 'none'}"
+        await record(tx, Kind.DEVICE, reason, device=device_id, actor=actor)
+        return device
+
+
+async def enable(store: Store, device_id: str, *, actor: str) -> Device:
+    """Let a disabled device in again, with the secret it had. Raises UnknownDevice."""
+    return await _set_enabled(store, device_id, enabled=True, actor=actor)
+
+
+async def disable(store: Store, device_id: str, *, actor: str) -> Device:
+    """Keep a device out: its sessions end and its logins are refused. Raises UnknownDevice."""
+    return await _set_enabled(store, device_id, enabled=False, actor=actor)
+
+
+async def _set_enabled(store: Store, device_id: str, *, enabled: bool, actor: str) -> Device:
+    async with store.transaction() as tx:
+        device = await tx.devices.set_enabled(device_id, enabled=enabled)
+        await record(tx, Kind.DEVICE, state(device), device=device_id, actor=actor)
+        return device
+
+
+async def set_credential(store: Store, device_id: str, credential: str, *, actor: str) -> Device:
+    """Give a device a new secret: sessions and all tokens of the old one end. Raises UnknownDevice."""
+    async with store.transaction() as tx:
+        device = await tx.devices.set_credential(device_id, credential)
+        await record(tx, Kind.DEVICE, "given a new secret", device=device_id, actor=actor)
+        return device
+
+
+async def observe(store: Store, device_id: str, seconds: int, *, actor: str) -> Device:
+    """Let pass and report, for so long, what the rules refuse a device; 0 ends it.
+
+    Raises UnknownDevice; InvalidValue for longer than OBSERVE_MOST.
+    """
+    async with store.transaction() as tx:
+        device = await tx.devices.observe(device_id, seconds)
+        reason = observed(device) or "no longer observed"
+        await record(tx, Kind.DEVICE, reason, device=device_id, actor=actor)
+        return device
+
+
+async def remove(store: Store, device_id: str, *, actor: str) -> None:
+    """Forget a device: its sessions end, and its tokens. There is no way back. Raises UnknownDevice."""
+    async with store.transaction() as tx:
+        await tx.devices.remove(device_id)
+        await record(tx, Kind.DEVICE, "removed", device=device_id, actor=actor)

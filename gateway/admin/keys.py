@@ -1,0 +1,175 @@
+"""The keys that seal and sign: rotating, destroying, saving and bringing them back.
+
+Keys are files, which no transaction covers. So it is done first and told then, never the other way round: an
+event must not claim what may not have happened. The store is opened before a file is touched, so that all
+that lies between the change and its event is one short transaction. Killed just there, a process leaves a
+change that nobody tells. When the store fails, what was done stays done, for keys are saved on the day when
+everything fails; the answer then says why it is not told.
+
+Each function takes `opening`, which opens the store, or gives None where there is none; and answers with what
+came of it, and why nobody will tell of it: "" when somebody will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+from gateway.admin.errors import Refused
+from gateway.admin.events import record
+from gateway.keys import key_files
+from gateway.keys.backup import Imported, export_keys, import_keys
+from gateway.keys.key_ring import Key, KeyState
+from gateway.keys.kinds import KeyKind
+from gateway.observe.audit_events import Kind
+from gateway.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.config import Settings
+
+Opening = AbstractAsyncContextManager[Store | None]
+_Outcome = TypeVar("_Outcome")
+
+
+def path_of(settings: Settings, kind: KeyKind) -> Path:
+    """The file of these keys."""
+    return settings.encryption_key_path if kind is KeyKind.SEALING else settings.signing_key_path
+
+
+def keys_of(settings: Settings, kind: KeyKind) -> list[Key]:
+    """The keys of the file. Raises Refused where there is none, and KeyFileError."""
+    if kind is KeyKind.SIGNING and settings.jwt_secret is not None:
+        raise Refused("tokens are signed with JWT_SECRET: to rotate it, change it; all tokens end with it")
+    path = path_of(settings, kind)
+    if not path.exists():
+        # Never made here: keys that appear in whatever folder this was called from would serve nobody.
+        raise Refused(
+            f"there are no {kind} keys at {path.absolute()}: `gateway-admin init` makes what is missing, "
+            "`keys import` brings back what is lost; or call this where the gateway runs (--config, "
+            "GATEWAY_DATA_DIR)"
+        )
+    read = key_files.read_key_file if kind is KeyKind.SEALING else key_files.read_signing_file
+    return read(path, settings.encryption_key)
+
+
+async def rotate(
+    opening: Opening, settings: Settings, kind: KeyKind, *, actor: str
+) -> tuple[tuple[Key, str | None], str]:
+    """Make a new key the active one; the answer has the id of the one it retires too.
+
+    None retired: the file of the signing keys was lost, and is made anew. Raises Refused, KeyFileError.
+    """
+    lost = (
+        kind is KeyKind.SIGNING and settings.database_path.exists() and not settings.signing_key_path.exists()
+    )
+    before = None if lost else _active(keys_of(settings, kind))
+
+    def change() -> tuple[tuple[Key, str | None], str]:
+        if kind is KeyKind.SEALING:
+            key = key_files.rotate_sealing(settings.encryption_key_path, settings.encryption_key)
+        else:
+            key = key_files.rotate_signing(
+                settings.signing_key_path, settings.encryption_key, settings.jwt_ttl
+            )
+        return (key, before), f"{kind} key {key.key_id} made, {before or 'none'} retired"
+
+    return await _done_then_told(opening, change, actor)
+
+
+def to_destroy(settings: Settings, key_id: str) -> tuple[KeyKind, KeyState]:
+    """What is to be destroyed. Raises Refused where there is no such key, or it is in use; KeyFileError."""
+    kind = KeyKind.SIGNING if key_id.startswith("s") else KeyKind.SEALING
+    keys = keys_of(settings, kind)
+    state = next((key.state for key in keys if key.key_id == key_id), None)
+    if state is None:
+        there = ", ".join(key.key_id for key in keys)
+        raise Refused(f"there is no key {key_id!r}; the {kind} keys are: {there}")
+    if state is KeyState.ACTIVE:
+        raise Refused(f"{key_id} is in use: first `gateway-admin keys rotate {kind}`")
+    return kind, state
+
+
+async def destroy(opening: Opening, settings: Settings, key_id: str, *, actor: str) -> tuple[None, str]:
+    """Destroy a retired key, for ever; one that is destroyed already stays so, and nothing is told.
+
+    Raises Refused, KeyFileError.
+    """
+    kind, state = to_destroy(settings, key_id)
+    if state is KeyState.DESTROYED:
+        return None, ""
+
+    def change() -> tuple[None, str]:
+        key_files.destroy(path_of(settings, kind), settings.encryption_key, key_id)
+        return None, f"{kind} key {key_id} destroyed"
+
+    return await _done_then_told(opening, change, actor)
+
+
+async def export(
+    opening: Opening, settings: Settings, passphrase: bytes, put: Callable[[bytes], None], *, actor: str
+) -> tuple[None, str]:
+    """Give `put` all keys under the passphrase. Raises what it raises, and KeyFileError."""
+
+    def change() -> tuple[None, str]:
+        sealing, signing = settings.encryption_key_path, settings.signing_key_path
+        put(export_keys(sealing, signing, settings.encryption_key, passphrase))
+        return None, "all keys exported"
+
+    return await _done_then_told(opening, change, actor)
+
+
+async def import_(
+    opening: Opening, settings: Settings, backup: bytes, passphrase: bytes, *, actor: str
+) -> tuple[Imported, str]:
+    """Bring in the keys of a backup that are lacking. Raises KeyFileError."""
+
+    def change() -> tuple[Imported, str]:
+        sealing, signing = settings.encryption_key_path, settings.signing_key_path
+        found = import_keys(backup, passphrase, sealing, signing, settings.encryption_key)
+        return found, f"keys imported: {', '.join(found.added)}" if found.added else ""
+
+    return await _done_then_told(opening, change, actor)
+
+
+async def tell_resealed(opening: Opening, count: int, *, actor: str) -> tuple[None, str]:
+    """Tell that so many retained messages were sealed again, which was done on the bus."""
+    return await _done_then_told(opening, lambda: (None, f"{count} retained messages sealed again"), actor)
+
+
+async def tell_first_made(store: Store, kind: KeyKind, *, actor: str) -> None:
+    """Tell that a gateway's first key was made, with all else that it needs. Raises StoreError."""
+    async with store.transaction() as tx:
+        await record(tx, Kind.KEY, f"the first {kind} key made", actor=actor)
+
+
+async def _done_then_told(
+    opening: Opening, change: Callable[[], tuple[_Outcome, str]], actor: str
+) -> tuple[_Outcome, str]:
+    """Make the change, which answers with what came of it and the reason of its event.
+
+    No reason: there is nothing to tell.
+    """
+    untold = ""
+    async with AsyncExitStack() as stack:
+        store: Store | None = None
+        try:
+            store = await stack.enter_async_context(opening)
+        except StoreError as error:
+            untold = str(error)
+        outcome, reason = change()
+        if not reason:
+            return outcome, ""
+        if store is not None:
+            try:
+                async with store.transaction() as tx:
+                    await record(tx, Kind.KEY, reason, actor=actor)
+            except StoreError as error:
+                untold = str(error)
+        return outcome, untold
+
+
+def _active(keys: list[Key]) -> str:
+    return next(key.key_id for key in keys if key.state is KeyState.ACTIVE)

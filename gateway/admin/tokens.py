@@ -1,0 +1,150 @@
+"""Tokens: issuing one for a device, and revoking. Owns how far a revocation reaches.
+
+The store keeps it, and a running gateway follows the store. The token itself is kept nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gateway.admin.errors import Refused
+from gateway.admin.events import record
+from gateway.auth.tokens import Issued, PermissionsTooLong, Tokens
+from gateway.mqtt.topics import covers
+from gateway.observe.audit_events import Kind, Outcome
+from gateway.policy.engine.identity import Device, Identity
+from gateway.store import IssuedToken
+
+if TYPE_CHECKING:
+    from gateway.auth.device_lookup import Lookup
+    from gateway.policy.engine.policy import Policy
+    from gateway.store import Store
+
+Filters = Mapping[str, tuple[str, ...]]
+"""Topic filters by action."""
+_SEEN_WITHIN = 600
+"""Seconds until a gateway issues no more from what is revoked: for a store that is busy, and other clocks."""
+
+
+async def issue(
+    store: Store,
+    tokens: Tokens,
+    policy: Policy,
+    device: Device,
+    *,
+    ttl: int | None,
+    ttl_most: int,
+    asked: Filters | None,
+    actor: str,
+) -> Issued:
+    """Issue a token for the device, which allows what `asked` names, or all that the policy allows.
+
+    For `ttl` seconds, else for `ttl_most` (JWT_TTL). A refusal is an event too. Raises Refused, and
+    PermissionsTooLong.
+    """
+    identity = Identity(device.device_id, device.roles, device.labels, device.device_id)
+    allowed = policy.rights(identity).permissions()
+    try:
+        _check_life(device, ttl, ttl_most)
+        permissions = _narrowed(allowed, asked, device.device_id)
+        issued = tokens.issue(device, permissions, ttl=ttl, narrowed=asked is not None)
+    except (Refused, PermissionsTooLong) as error:
+        why = "; ".join([str(error), *getattr(error, "problems", ())])
+        async with store.transaction() as tx:
+            reason = f"not issued: {why}"
+            await record(
+                tx, Kind.TOKEN, reason, device=device.device_id, actor=actor, outcome=Outcome.REFUSED
+            )
+        raise
+    async with store.transaction() as tx:
+        await tx.tokens.add([IssuedToken.of(device.device_id, issued.grant, "admin")])
+        reason = f"issued: {issued.grant.token_id}"
+        await record(tx, Kind.TOKEN, reason, device=device.device_id, actor=actor)
+    return issued
+
+
+def _check_life(device: Device, ttl: int | None, ttl_most: int) -> None:
+    if not device.enabled:
+        name = device.device_id
+        raise Refused(f"device {name} is disabled: `gateway-admin device enable {name}` lets it in again")
+    if ttl == 0:
+        raise Refused("--ttl 0 would be over before it is used: give a second at least", senseless=True)
+    if ttl is not None and ttl > ttl_most:
+        raise Refused(f"--ttl is longer than JWT_TTL ({ttl_most} s), and no token lives longer")
+
+
+def _narrowed(allowed: Filters, asked: Filters | None, device_id: str) -> Filters:
+    if asked is None:
+        return allowed
+    problems = [
+        f"{action} {one}: allowed is {', '.join(allowed[action]) or 'nothing'}"
+        for action, filters in asked.items()
+        for one in filters
+        if not any(covers(granted, one) for granted in allowed[action])
+    ]
+    if problems:
+        raise Refused(f"the policy does not allow {device_id} as much as the token should", problems)
+    return asked
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What a revocation hit."""
+
+    recorded: int
+    """Tokens that are recorded and were still good."""
+    whole_device: bool
+    """Whether all tokens of the device are revoked by it."""
+
+
+async def revoke_all(store: Store, device_id: str, *, actor: str) -> Revoked:
+    """Revoke all tokens of the device that were issued until now. Raises UnknownDevice."""
+    async with store.transaction() as tx:
+        device = await tx.devices.get(device_id)
+        hit = len(_good(await tx.tokens.read(device_id), device))
+        await tx.devices.revoke_tokens(device_id)
+        reason = f"all revoked, {hit} recorded ones among them"
+        await record(tx, Kind.TOKEN, reason, device=device_id, actor=actor)
+        return Revoked(hit, whole_device=True)
+
+
+async def revoke(store: Store, token: IssuedToken, *, ttl_most: int, actor: str) -> Revoked:
+    """Revoke a token and what was renewed from it; all of its device, where too many were revoked singly.
+
+    `ttl_most` is JWT_TTL. Raises UnknownDevice.
+    """
+    async with store.transaction() as tx:
+        device = await tx.devices.get(token.device_id)
+        recorded = await tx.tokens.read(token.device_id)
+        chain = [one for one in recorded if one.root == token.root and one.issued_at >= token.issued_at]
+        # What was renewed before is recorded, and nothing is once the gateway has seen this, soon: nothing
+        # should live longer.
+        soon = max(token.issued_at, int(datetime.now(UTC).timestamp())) + _SEEN_WITHIN
+        until = max(token.expires_at, soon + ttl_most, *(one.expires_at for one in chain))
+        kept = await tx.tokens.revoke(
+            device_id=token.device_id, root=token.root, since=token.issued_at, until=until
+        )
+        with_it = "" if kept else ", and with it all tokens of the device: too many were revoked one by one"
+        reason = f"revoked: {token.token_id}{with_it}"
+        await record(tx, Kind.TOKEN, reason, device=token.device_id, actor=actor)
+        return Revoked(len(_good(chain if kept else recorded, device)), whole_device=kept is None)
+
+
+def _good(records: Sequence[IssuedToken], device: Device) -> list[IssuedToken]:
+    return [one for one in records if not one.is_revoked_by(device)]
+
+
+class AsIfGood:
+    """The devices as if all were enabled and nothing revoked: whoever revokes must be able to at any time."""
+
+    def __init__(self, devices: Lookup) -> None:
+        self.available = True
+        self._devices = devices
+
+    def get(self, device_id: str) -> Device | None:
+        """The device, such that each of its tokens passes that is genuine and has not expired."""
+        device = self._devices.get(device_id)
+        return None if device is None else replace(device, enabled=True, revocations=())

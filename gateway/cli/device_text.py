@@ -1,0 +1,63 @@
+"""How a device is shown: to people and to scripts, alone and in a list. Never its secret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gateway.admin.devices import observed, state
+from gateway.cli.output import json_time
+from gateway.cli.tables import table
+from gateway.policy.engine.identity import Device
+from gateway.system.utc_text import utc_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def as_json_object(device: Device) -> dict[str, object]:
+    """A device for scripts."""
+    from gateway.auth.passwords import is_imported
+
+    return {
+        "device_id": device.device_id,
+        "enabled": device.enabled,
+        "roles": list(device.roles),
+        "labels": dict(device.labels),
+        "imported_secret": is_imported(device.credential),
+        "created_at": json_time(device.created_at),
+        "updated_at": json_time(device.updated_at),
+        "observed_until": json_time(device.observe_until) if observed(device) else None,
+    }
+
+
+def lines(device: Device) -> list[str]:
+    """A device for people, a line for each thing."""
+    from gateway.auth.passwords import is_imported
+
+    imported = "secret   Mosquitto's hash, as imported; its next login replaces it by Argon2id"
+    return [
+        f"device   {device.device_id}",
+        f"state    {state(device)}",
+        f"roles    {', '.join(device.roles)}",
+        f"labels   {label_text(device)}",
+        *([imported] if is_imported(device.credential) else []),
+        f"created  {utc_text(device.created_at)}",
+        f"changed  {utc_text(device.updated_at)}",
+    ]
+
+
+def rows(devices: Sequence[Device]) -> list[Table | str]:
+    """A list of devices."""
+    return table(
+        ("device", "state", "roles", "labels"),
+        [(one.device_id, state(one), ", ".join(one.roles), label_text(one)) for one in devices],
+        state=1,
+        colour=lambda state: {"enabled": "green", "disabled": "red"}.get(state, "yellow"),
+        empty="No devices.",
+    )
+
+
+def label_text(device: Device) -> str:
+    """Its labels in one line."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(device.labels.items()))

@@ -1,0 +1,45 @@
+"""Lists of things: a table on a terminal, else a line each with tabs between the columns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from gateway.observe.printable import printable
+
+
+def table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    state: int,
+    colour: Callable[[str], str],
+    empty: str = "",
+    whole_first: bool = False,
+) -> list[Table | str]:
+    """The rows, for `Answer.give`.
+
+    On a terminal the column `state` has the colour that `colour` says; `empty` stands there for no rows. With
+    `whole_first` the first column is never cut, and the others break anywhere.
+    """
+    if not sys.stdout.isatty():
+        return ["\t".join(row) for row in rows]
+    if not rows and empty:
+        return [empty]
+    made = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(headings):
+        if not whole_first:
+            made.add_column(heading)
+        elif number == 0:
+            made.add_column(heading, no_wrap=True, min_width=max(len(row[0]) for row in rows))
+        else:
+            made.add_column(heading, overflow="fold")
+    for row in rows:
+        # Text, not markup: a label may have brackets in it.
+        cells = [Text(printable(cell)) for cell in row]
+        cells[state] = Text(row[state], colour(row[state]))
+        made.add_row(*cells)
+    return [made]

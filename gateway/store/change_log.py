@@ -1,0 +1,49 @@
+"""The log of changes: which devices were touched, in an order that whoever follows can go on from."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store import clock
+from gateway.store.engine import Transactions
+from gateway.store.schema import changes
+
+_KEPT_SECONDS = 86_400
+"""How long the log reaches back."""
+
+
+async def log_change(connection: AsyncConnection, device_id: str) -> tuple[int, int]:
+    """Tell the followers, in the transaction of the change; the answer is its number and its time."""
+    now = clock.now()
+    await connection.execute(delete(changes).where(changes.c.at < now - _KEPT_SECONDS))
+    result = await connection.execute(
+        insert(changes).values(device_id=device_id, at=now).returning(changes.c.seq)
+    )
+    return int(result.scalar_one()), now
+
+
+class ChangeLog:
+    """What followers ask."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def last(self) -> int:
+        """The number of the latest change, 0 if there was none."""
+        async with self._transactions.transaction(write=False) as connection:
+            return (await connection.execute(select(func.max(changes.c.seq)))).scalar_one() or 0
+
+    async def since(self, seq: int) -> tuple[int, frozenset[str] | None]:
+        """The latest number, and the ids touched after `seq`.
+
+        None for the ids: the log does not reach back that far, so that anything may have changed.
+        """
+        query = select(changes.c.seq, changes.c.device_id).where(changes.c.seq >= seq).order_by(changes.c.seq)
+        async with self._transactions.transaction(write=False) as connection:
+            rows = (await connection.execute(query)).all()
+        if not rows:
+            return (0, frozenset()) if seq == 0 else (await self.last(), None)
+        if rows[0].seq > seq + 1:
+            return rows[-1].seq, None
+        return rows[-1].seq, frozenset(row.device_id for row in rows if row.seq > seq)

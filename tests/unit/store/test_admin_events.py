@@ -1,0 +1,56 @@
+"""Events of administrators on a real SQLite file: each is taken once."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gateway.store import open_store
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "gateway.db"
+
+
+@pytest.fixture
+async def store(path: Path):
+    store = await open_store(f"sqlite:///{path}")
+    yield store
+    await store.close()
+
+
+def sql(path: Path, statement: str, *values: object) -> list[tuple]:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+async def test_events_are_taken_once_in_order_and_in_portions(store, path):
+    assert await store.admin_events.take() == []
+    for number in range(5):
+        await store.admin_events.add({"kind": "device", "number": number, "reason": "müde"})
+    other = await open_store(f"sqlite:///{path}")
+    assert [event["number"] for event in await other.admin_events.take(2)] == [0, 1]
+    assert [event["number"] for event in await store.admin_events.take()] == [2, 3, 4]
+    assert await store.admin_events.take() == []
+    assert sql(path, "SELECT count(*) FROM admin_events") == [(0,)]
+    await other.close()
+
+
+async def test_events_that_nobody_takes_are_bounded(store, monkeypatch):
+    monkeypatch.setattr("gateway.store.admin_events._KEPT", 3)
+    for number in range(5):
+        await store.admin_events.add({"number": number})
+    assert [event["number"] for event in await store.admin_events.take()] == [2, 3, 4]
+
+
+async def test_to_look_for_events_changes_nothing_on_disk(store):
+    """A running gateway looks each second, and its followers go by what changes there."""
+    await store.admin_events.add({"number": 1})
+    await store.admin_events.take()
+    mark = store.mark()
+    assert await store.admin_events.take() == []
+    assert store.mark() == mark
