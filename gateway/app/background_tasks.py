@@ -14,10 +14,11 @@ from collections.abc import Mapping
 
 from gateway.auth.login import Login
 from gateway.config import Settings
+from gateway.connection.audit_reports import Origin, Source, report_of_admin
 from gateway.connection.context import Context
 from gateway.connection.counters import Counters
 from gateway.net.connection_registry import ConnectionRegistry
-from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent, AuditLog
 from gateway.observe.audit_budget import Budget
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
@@ -344,15 +345,7 @@ def _event(noted: Mapping[str, object]) -> AuditEvent | None:
     if device is not None and not isinstance(device, str):
         return None
     try:
-        kind, outcome = Kind(str(noted.get("kind"))), Outcome(str(noted.get("outcome")))
+        report = report_of_admin(str(noted.get("kind")), str(noted.get("outcome")), reason)
     except ValueError:
         return None
-    return AuditEvent(
-        time=time,
-        kind=kind,
-        outcome=outcome,
-        reason=reason,
-        device=device,
-        address=actor,
-        source=Source.HOUSE,
-    )
+    return AuditEvent.of(report, Origin(source=Source.HOUSE, device=device, address=actor), time)

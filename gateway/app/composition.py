@@ -44,6 +44,7 @@ from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
+from gateway.connection.audit_reports import HOUSE, changed_key
 from gateway.connection.context import Context
 from gateway.http.api import Api, serve_api
 from gateway.http.health import Health, serve
@@ -53,7 +54,7 @@ from gateway.net.acceptor import Acceptor
 from gateway.net.connection_registry import Bus, ConnectionRegistry
 from gateway.net.tasks import Tasks
 from gateway.net.tls_contexts import bus_context, server_context
-from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent, AuditLog
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, LabelledGauge, collector_registry
 from gateway.observe.save_failures import Saves
@@ -274,11 +275,7 @@ class Gateway:
         settings, now = self._settings, self._context.now()
         for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
             if str(path) in made:
-                reason = f"the first {kind} key made"
-                made_here = AuditEvent(
-                    time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason, source=Source.HOUSE
-                )
-                audit.emit(made_here)
+                audit.emit(AuditEvent.of(changed_key(f"the first {kind} key made"), HOUSE, now))
 
     def _serve_the_bus(
         self,

@@ -110,7 +110,7 @@ async def note(
 ) -> None:
     """Have the running gateway, or the next one, tell what was done here and by whom. No secret in `reason`.
 
-    `kind` is one of `observe.audit.Kind`. Raises StoreError: what nobody learns of is not called done.
+    `kind` is one of `connection.audit_reports.Kind`. Raises StoreError: what nobody learns of is not done.
     """
     await store.note_event(
         {

@@ -6,7 +6,7 @@ device is observed is looked at for each message, so that nothing passes afterwa
 
 from __future__ import annotations
 
-from gateway.connection.commands import Report
+from gateway.connection.audit_reports import observed, refused_delivery, refused_publish
 from gateway.connection.context import Context
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.verdict_cache import CachedVerdict
@@ -40,20 +40,21 @@ class Authorizer:
         self._context.recorder.note(self._identity, action, topic, decision)
         return decision
 
-    def refuse(self, kind: str, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
+    def refuse(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         """A message on this route does not pass: told once a topic."""
         if cached.first("refused"):
             self._message(action, cached, refusal)
-            self._reports.add(Report(kind, "refused", refusal.reason, action, cached.topic, refusal.place))
+            refused = refused_publish if action is Action.PUBLISH else refused_delivery
+            self._reports.add(refused(refusal.reason, cached.topic, refusal.place))
 
     def too_long(self, cached: CachedVerdict, why: str) -> None:
         """A message on this route is allowed, but the bus takes none so long: told once a topic."""
         if cached.first("too long"):
-            self._reports.add(Report("publish", "refused", why, Action.PUBLISH, cached.topic))
+            self._reports.add(refused_publish(why, cached.topic))
 
-    def refuse_quota(self, kind: str, action: Action, topic: str, why: str) -> None:
+    def refuse_quota(self, topic: str, why: str) -> None:
         """It is told; the rules have nothing against it, so nothing is recorded."""
-        self._reports.add(Report(kind, "refused", why, action, topic))
+        self._reports.add(refused_publish(why, topic))
 
     def passes(self, action: Action, cached: CachedVerdict, refusal: Decision) -> bool:
         """Whether a message on this route passes though it is refused, for its device is observed."""
@@ -80,5 +81,4 @@ class Authorizer:
         return bool(until) and is_observed(until, self._context.now() / 1_000) and observable(topic, refusal)
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
-        reason = f"Would be refused: {refusal.reason}"
-        self._reports.add(Report("observe", "done", reason, action, topic, refusal.place))
+        self._reports.add(observed(refusal.reason, action, topic, refusal.place))

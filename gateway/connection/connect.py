@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gateway.connection.audit_reports import Report, refused_login, refused_session, refused_will
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import FOREVER, Holder, Kind
-from gateway.connection.commands import Report
 from gateway.connection.context import Context
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
@@ -53,7 +53,7 @@ class ConnectRefused(MqttError):
 
 def stranger(error: MqttError) -> Report:
     """What the admins are told of a CONNECT that is refused for what it is, whoever sent it."""
-    return Report("login", "refused", str(error))
+    return refused_login(str(error))
 
 
 TLS_HELLO = b"\x16\x03"
@@ -191,7 +191,7 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, context: Con
     if not decision.allowed:
         drop = context.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP
         words = f"{decision.reason} The connection goes on without its will." if drop else decision.reason
-        report = Report("will", "refused", words, "publish", terms.topic, decision.place)
+        report = refused_will(words, terms.topic, decision.place)
         if drop:
             raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
@@ -199,7 +199,7 @@ def _checked_will(will: Will, terms: WillTerms, identity: Identity, context: Con
     if isinstance(sealed, Will):
         return sealed
     reason, why = sealed
-    raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
+    raise ConnectRefused(why, reason, refused_will(why, terms.topic))
 
 
 def check_sealed_will(size: int, terms: Terms, context: Context) -> None:
@@ -208,7 +208,7 @@ def check_sealed_will(size: int, terms: Terms, context: Context) -> None:
     if will is not None and will.sealed and size > context.bus_packet_max:
         most = f"the bus takes packets of {context.bus_packet_max:,} at most (its max_packet_size)"
         why = f"With its will sealed the CONNECT has {size:,} bytes, and {most}."
-        report = Report("will", "refused", why, "publish", will.topic)
+        report = refused_will(why, will.topic)
         raise ConnectRefused(why, Reason.PACKET_TOO_LARGE, report)
 
 
@@ -225,14 +225,14 @@ def claim(connect: Connect, identity: Identity, context: Context) -> Holder:
     now = context.now() // 1_000
     if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):
         context.counters.holdings_refused[Kind.SESSION] += 1
-        report = Report("session", "refused", _NO_ROOM_SESSION)
+        report = refused_session(_NO_ROOM_SESSION)
         raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
     will = connect.will
     # An empty one takes no place, and gives none back: it may never be published.
     if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
         holder.refused()
         context.counters.holdings_refused[Kind.RETAINED] += 1
-        report = Report("will", "refused", NO_ROOM_RETAINED, "publish", will.topic.decode())
+        report = refused_will(NO_ROOM_RETAINED, will.topic.decode())
         raise ConnectRefused(NO_ROOM_RETAINED, Reason.QUOTA_EXCEEDED, report)
     return holder
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar
 
+from gateway.connection.audit_reports import Report, refused_session
 from gateway.connection.commands import (
     Authenticate,
     Close,
     Command,
     Established,
     OpenBus,
-    Report,
     SendToBus,
     SendToDevice,
 )
@@ -323,7 +323,7 @@ class DeviceConnection:
         established = self._open_session()
         if established.expired:
             why = "The token has expired."
-            return [Report("session", "refused", why), *self._withdrawn(AccessWithdrawn(why))]
+            return [refused_session(why), *self._withdrawn(AccessWithdrawn(why))]
         return established.tick(reading=event.reading, second=event.second)
 
     def _turn(self, _: Turn) -> list[Command]:

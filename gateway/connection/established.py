@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.connection.audit_reports import refused_login, refused_will
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
 from gateway.connection.commands import (
@@ -16,7 +17,6 @@ from gateway.connection.commands import (
     Command,
     PauseBus,
     PauseDevice,
-    Report,
     SendToBus,
     SendToDevice,
 )
@@ -262,7 +262,7 @@ class EstablishedConnection:
         renewed = replace(self.identity, grant=grant)
         if renewed.namespace != self.identity.namespace:
             why = "The token was narrowed otherwise than that of the session."
-            return [Report("login", "refused", why), *self.farewell(Reason.NOT_AUTHORIZED, why)]
+            return [refused_login(why), *self.farewell(Reason.NOT_AUTHORIZED, why)]
         self.identity = renewed
         return self.authorize_by(device) or [SendToDevice(encode_auth(Reason.SUCCESS, [METHOD_PROPERTY]))]
 
@@ -289,7 +289,7 @@ class EstablishedConnection:
             if will.sealed or not will.must_be_sealed(self._context.policy):
                 return []
             why, place = "The topic of the will has become sensitive, and the bus has it in plain.", ""
-        report = Report("will", "refused", why, "publish", will.topic, place)
+        report = refused_will(why, will.topic, place)
         return [report, *self.farewell(Reason.NOT_AUTHORIZED, why)]
 
     def begin_second(self, second: int) -> None:

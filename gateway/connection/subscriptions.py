@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from gateway.connection.audit_reports import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
-from gateway.connection.commands import Report
 from gateway.connection.context import NONE, Context
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.work_budgets import TAKEN_APART
@@ -129,9 +129,7 @@ class Subscriptions:
         most = decision.max_qos if decision.allowed else 2
         if not (decision.allowed or authorizer.passes_filter(text, decision)):
             self._context.counters.subscriptions_denied += 1
-            self._reports.add(
-                Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
-            )
+            self._reports.add(refused_subscribe(decision.reason, text, decision.place))
             return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
         key = _key(one.filter)
         if key not in self._filters:
@@ -141,7 +139,7 @@ class Subscriptions:
             if full or not (own or self._holder.subscribe(one.filter, room)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
                 reason = "The session holds as many subscriptions as it may."
-                self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
+                self._reports.add(refused_subscribe(reason, text))
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
             if isinstance(self._filters, frozenset):
                 self._filters = set()

@@ -24,10 +24,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.auth.login import Admission, Login, LoginRefused
+from gateway.connection.audit_reports import (
+    Origin,
+    Report,
+    Source,
+    issued_token,
+    refused_login,
+    refused_token,
+)
 from gateway.connection.counters import Counters
 from gateway.http import server as http_server
 from gateway.mqtt.reasons import Reason
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.services import refusal_texts
 from gateway.services.messages import Code, Refusal, issued
@@ -246,7 +254,8 @@ async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> 
         counters.logins_verified += 1
         return admission
     counters.logins_refused += 1
-    _tell(api, caller, Kind.LOGIN, Outcome.REFUSED, reason=refused.why, device=refused.device_id)
+    report = refused_login(refused.why, through=_ISSUED_AS)
+    _tell(api, caller, report, refused.device_id, Source.STRANGER)
     raise _refused(refusal_texts.of_login(refused))
 
 
@@ -256,9 +265,9 @@ def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes
     try:
         token = api.token_issuer.issue(admission.device, source=_ISSUED_AS, parent=admission.grant, wish=wish)
     except Refusal as refusal:
-        _tell(api, caller, Kind.TOKEN, Outcome.REFUSED, reason=refusal.why, device=device_id)
+        _tell(api, caller, refused_token(refusal.why, through=_ISSUED_AS), device_id, Source.DEVICE)
         raise _refused(refusal) from None
-    _tell(api, caller, Kind.TOKEN, Outcome.DONE, reason=f"issued {token.grant.token_id}", device=device_id)
+    _tell(api, caller, issued_token(token.grant.token_id, through=_ISSUED_AS), device_id, Source.DEVICE)
     return issued(token, api.now())
 
 
@@ -275,22 +284,9 @@ _HEADERS = {
 }
 
 
-def _tell(
-    api: Api, caller: _Caller, kind: Kind, outcome: Outcome, *, reason: str, device: str | None
-) -> None:
-    api.audit.emit(
-        AuditEvent(
-            time=api.now(),
-            kind=kind,
-            outcome=outcome,
-            reason=reason,
-            device=device,
-            address=caller.address,
-            request_id=caller.request_id,
-            action=_ISSUED_AS,
-            source=Source.STRANGER if kind is Kind.LOGIN else Source.DEVICE,
-        )
-    )
+def _tell(api: Api, caller: _Caller, report: Report, device: str | None, source: Source) -> None:
+    origin = Origin(source=source, device=device, address=caller.address, request_id=caller.request_id)
+    api.audit.emit(AuditEvent.of(report, origin, api.now()))
 
 
 def _failure(api: Api, refused: _Refused) -> Response:

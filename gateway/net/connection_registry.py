@@ -14,7 +14,8 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from gateway.auth.login import Login
-from gateway.connection.commands import Call, Report
+from gateway.connection.audit_reports import Origin, Report, Source, refused_login, refused_session
+from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.device_connection import DeviceConnection, Phase
 from gateway.connection.events import AccessWithdrawn, Answer, Event, PolicyChanged
@@ -25,7 +26,7 @@ from gateway.net.refused_strangers import RefusedStrangers
 from gateway.net.tasks import Tasks
 from gateway.net.turns import Turns
 from gateway.net.unread_answers import UnreadAnswers
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.system.addresses import network_of, shown
@@ -157,7 +158,7 @@ class ConnectionRegistry:
 
     def _turn_away(self, link: LiveConnection, device: Device, reason: Reason, why: str) -> Reason:
         if self.connects.first_turned_away(device.device_id, reason):
-            self.tell(link, Report("login", "refused", why), proven=True)
+            self.tell(link, refused_login(why), proven=True)
         return reason
 
     def forget(self, link: LiveConnection) -> None:
@@ -196,7 +197,7 @@ class ConnectionRegistry:
             return
         consequence = self._consequence(link, self.find(link.device.device_id))
         if isinstance(consequence, AccessWithdrawn):
-            self.tell(link, Report("session", "refused", consequence.why))
+            self.tell(link, refused_session(consequence.why))
         link.receive(consequence)
 
     async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
@@ -209,7 +210,7 @@ class ConnectionRegistry:
         def tell(link: LiveConnection) -> None:
             grant = link.connection.identity.grant if link.connection.identity is not None else None
             if grant is not None and link.connection.phase is not Phase.CLOSED and distrust(grant):
-                self.tell(link, Report("session", "refused", why))
+                self.tell(link, refused_session(why))
                 link.receive(AccessWithdrawn(why))
 
         await _each([link for same in self._by_device.values() for link in same], tell)
@@ -230,28 +231,19 @@ class ConnectionRegistry:
     def turn_away(self, link: LiveConnection, why: str) -> None:
         """Tell that nobody was authenticated on this link, unless the same was told of the same network."""
         if self.turned_away.first(link.host, why):
-            self.tell(link, Report("login", "refused", why))
+            self.tell(link, refused_login(why))
 
     def tell(self, link: LiveConnection, report: Report, *, proven: bool = False) -> None:
         """Make an audit event of a report. `proven`: the device has shown who it is, and was not let in."""
         identity: Identity | None = link.connection.identity
         known = proven or identity is not None or link.device is not None
-        self.audit.emit(
-            AuditEvent(
-                time=self.context.now(),
-                kind=Kind(report.kind),
-                outcome=Outcome(report.outcome),
-                reason=report.reason,
-                device=identity.device_id if identity else link.claimed,
-                address=link.address,
-                connection=link.connection_id,
-                topic=report.topic or None,
-                action=report.action or None,
-                rule=report.rule or None,
-                count=report.count,
-                source=Source.DEVICE if known else Source.STRANGER,
-            )
+        origin = Origin(
+            source=Source.DEVICE if known else Source.STRANGER,
+            device=identity.device_id if identity else link.claimed,
+            address=link.address,
+            connection=link.connection_id,
         )
+        self.audit.emit(AuditEvent.of(report, origin, self.context.now()))
 
     def now(self) -> float:
         """The loop's clock, in seconds."""

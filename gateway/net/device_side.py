@@ -12,6 +12,7 @@ from functools import partial
 from typing import cast
 
 from gateway.auth.login import Admission, LoginRefused
+from gateway.connection.audit_reports import Report, refused_login, refused_session
 from gateway.connection.commands import (
     Authenticate,
     AwaitTurn,
@@ -23,7 +24,6 @@ from gateway.connection.commands import (
     PauseBus,
     PauseDevice,
     Reauthenticate,
-    Report,
     SendToBus,
     SendToDevice,
 )
@@ -181,7 +181,7 @@ class DeviceSide(asyncio.Protocol):
         if isinstance(exc, ssl.SSLError):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
             if self.device is not None:
-                self._registry.tell(self, Report("session", "refused", self._why))
+                self._registry.tell(self, refused_session(self._why))
         if self._waiting_for is not None:
             self._waiting_for.cancel()  # a login's place in the queue is another's
             self._waiting_for = None
@@ -414,7 +414,7 @@ class DeviceSide(asyncio.Protocol):
 
     def _tell_refusal(self, refused: LoginRefused) -> None:
         self._registry.context.counters.logins_refused += 1
-        self._registry.tell(self, Report("login", "refused", refused.why))
+        self._registry.tell(self, refused_login(refused.why))
 
     def _admit(self, admission: Admission) -> None:
         device = admission.device

@@ -13,7 +13,8 @@ from dataclasses import replace
 from gateway.auth.login import Admission, Login, LoginRefused
 from gateway.bus_client.client import Account, BusClient, BusConnection
 from gateway.bus_client.reader import Delivery
-from gateway.connection.commands import Call, Report
+from gateway.connection.audit_reports import Origin, Report, Source
+from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.events import Answer
 from gateway.connection.service_calls import answer_packet
@@ -21,7 +22,7 @@ from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
 from gateway.net.connection_registry import Bus
 from gateway.net.tasks import Tasks
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.services import Service
@@ -230,21 +231,8 @@ class BusServices:
             return
         device_id, source = who
         request_id = request.request_id[:_TOLD_MAX].decode("utf-8", "replace").strip('"')
-        self._audit.emit(
-            AuditEvent(
-                time=self._context.now(),
-                kind=Kind(report.kind),
-                outcome=Outcome(report.outcome),
-                reason=report.reason,
-                device=device_id,
-                address=ADDRESS,
-                request_id=request_id or None,
-                topic=report.topic or None,
-                action=report.action or None,
-                rule=report.rule or None,
-                source=source,
-            )
-        )
+        origin = Origin(source=source, device=device_id, address=ADDRESS, request_id=request_id or None)
+        self._audit.emit(AuditEvent.of(report, origin, self._context.now()))
 
 
 def _identity_of(admission: Admission) -> Identity:

@@ -21,13 +21,13 @@ from harness.playbook import (
     refused,
 )
 
+from gateway.connection.audit_reports import Report
 from gateway.connection.commands import (
     Authenticate,
     Close,
     Established,
     OpenBus,
     Reauthenticate,
-    Report,
     SendToBus,
     SendToDevice,
 )

@@ -21,8 +21,9 @@ from gateway.app.background_tasks import (
     Refusals,
     TokenRecords,
 )
+from gateway.connection.audit_reports import Kind, Outcome
 from gateway.connection.counters import Counters
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
 from gateway.policy.engine.usage_recorder import Observation

@@ -16,11 +16,12 @@ from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys
 from gateway.config import Address
+from gateway.connection.audit_reports import Kind, Outcome
 from gateway.http import api
 from gateway.http.api import Api, serve_api
 from gateway.keys.key_ring import Key, KeyState
 from gateway.net.tasks import Tasks
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy, Role
 

@@ -14,7 +14,9 @@ CASE = '[[case]]\ndevice = "lamp-1"\nroles = ["sensor"]\naction = "publish"\ntop
 
 def written(acl):
     policy, invariants = read_policy(acl, reserved="gateway")
-    return fromstring(report(run_cases(policy, load_cases(acl, policy)), check_invariants(policy, invariants)))
+    return fromstring(
+        report(run_cases(policy, load_cases(acl, policy)), check_invariants(policy, invariants))
+    )
 
 
 def test_every_case_and_invariant_is_told_and_what_fails_with_its_reason(acl):
