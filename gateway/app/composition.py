@@ -38,6 +38,8 @@ from gateway.app.login_saver import KnownDevicesFile, OldHashes
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.vm_snapshots import SnapshotWatch, random_bytes
+from gateway.auth.claimed_names import ClaimedNames
+from gateway.auth.gate import LoginGate
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordPool, Remembered
@@ -177,6 +179,7 @@ class Gateway:
         held, refusals = await self._save_all(store, directory, token_issuer)
         login = self._login(store, directory, tokens)
         audit = self._open_audit(refusals)
+        gate = self._gate(login, directory, audit)
         self._closing.push_async_callback(self._tasks.stop)
         self._tell_new_keys(audit, made)
         request_handler = RequestHandler(
@@ -185,7 +188,7 @@ class Gateway:
         registry = ConnectionRegistry(
             context=context,
             bus=bus,
-            login=login,
+            login=gate,
             audit=audit,
             tasks=self._tasks,
             find=directory.get,
@@ -203,7 +206,7 @@ class Gateway:
         policy = PolicyFollower(settings, registry, login)
         probe = BusProbe(bus, context, settings.service_topic_prefix)
         keys = KeyFollower(settings, context, tokens, store, audit, signing_changed=registry.keys_changed)
-        api = await self._open_api(login, token_issuer, tokens, audit)
+        api = await self._open_api(gate, token_issuer, tokens, audit)
         health = Health(folder=mark_of(settings.gateway_data_dir))
         health.add("store", lambda: (directory.available, f"{len(directory)} devices"), vital=True)
         health.add("saving", self._saves.check, vital=False, needed=False)
@@ -332,6 +335,15 @@ class Gateway:
         await directory.load()
         return store, directory
 
+    def _gate(self, login: Login, directory: Directory, audit: Audit) -> LoginGate:
+        now, counters = self._context.now, self._context.counters
+        return LoginGate(
+            login,
+            ClaimedNames(directory),
+            counters,
+            lambda report, origin: audit.emit(AuditEvent.of(report, origin, now())),
+        )
+
     def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
         known = KnownDevices(self._context.now)
         known_file = KnownDevicesFile(self._settings.gateway_data_dir, known, self._saves)
@@ -415,15 +427,14 @@ class Gateway:
         self._health_bound = server.bound
 
     async def _open_api(
-        self, login: Login, token_issuer: TokenIssuer, tokens: Tokens, audit: Audit
+        self, gate: LoginGate, token_issuer: TokenIssuer, tokens: Tokens, audit: Audit
     ) -> WebServer:
         settings, context = self._settings, self._context
         api = Api(
-            login=login,
+            login=gate,
             token_issuer=token_issuer,
             jwks=lambda: tokens.keys.jwks(),  # noqa: PLW0108 - other keys after a rotation
             audit=audit,
-            counters=context.counters,
             now=context.now,
         )
         # A context of its own: a client certificate logs nobody in here.

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.auth.login import Login
+from gateway.auth.gate import LoginGate
 from gateway.connection.audit_reports import Origin, Report, Source, refused_login, refused_session
 from gateway.connection.commands import Call
 from gateway.connection.context import Context
@@ -99,7 +99,7 @@ class ConnectionRegistry:
 
     context: Context
     bus: Bus
-    login: Login
+    login: LoginGate
     audit: Audit
     tasks: Tasks
     find: Callable[[str], Device | None]
@@ -235,15 +235,18 @@ class ConnectionRegistry:
 
     def tell(self, link: LiveConnection, report: Report, *, proven: bool = False) -> None:
         """Make an audit event of a report. `proven`: the device has shown who it is, and was not let in."""
+        self.audit.emit(AuditEvent.of(report, self.origin(link, proven=proven), self.context.now()))
+
+    def origin(self, link: LiveConnection, *, proven: bool = False) -> Origin:
+        """Of whom a report of this connection tells."""
         identity: Identity | None = link.connection.identity
         known = proven or identity is not None or link.device is not None
-        origin = Origin(
+        return Origin(
             source=Source.DEVICE if known else Source.STRANGER,
             device=identity.device_id if identity else link.claimed,
             address=link.address,
             connection=link.connection_id,
         )
-        self.audit.emit(AuditEvent.of(report, origin, self.context.now()))
 
     def now(self) -> float:
         """The loop's clock, in seconds."""

@@ -11,8 +11,9 @@ import ssl
 from functools import partial
 from typing import cast
 
-from gateway.auth.login import Admission, LoginRefused
-from gateway.connection.audit_reports import Report, refused_login, refused_session
+from gateway.auth.gate import Peer
+from gateway.auth.login import Admission, Credentials, LoginRefused
+from gateway.connection.audit_reports import Report, refused_session
 from gateway.connection.commands import (
     Authenticate,
     AwaitTurn,
@@ -346,75 +347,55 @@ class DeviceSide(asyncio.Protocol):
         return host_of(self.address)
 
     def _authenticate(self, command: Authenticate) -> None:
-        registry = self._registry
-        certificate = certificate_name(
-            self._transport.get_extra_info("ssl_object") if self._transport else None
+        shown = Credentials(
+            username=command.username,
+            password=command.password,
+            certificate_id=certificate_name(
+                self._transport.get_extra_info("ssl_object") if self._transport else None
+            ),
+            token=command.token,
         )
         try:
-            admission = registry.login.recognise(
-                username=command.username,
-                password=command.password,
-                certificate_id=certificate,
-                address=self.host,
-                token=command.token,
-            )
+            admission = self._registry.login.recognise(shown, self._peer())
         except LoginRefused as refused:
             self._refuse(refused)
             return
         if admission is not None:
-            registry.context.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            self._waiting_for = registry.tasks.start(
-                contain(self, partial(self._verify, command, certificate))
-            )
+            self._waiting_for = self._registry.tasks.start(contain(self, partial(self._verify, shown)))
 
-    async def _verify(self, command: Authenticate, certificate: str | None) -> None:
-        registry = self._registry
+    async def _verify(self, shown: Credentials) -> None:
         try:
-            admission = await registry.login.verify(
-                username=command.username,
-                password=command.password,
-                certificate_id=certificate,
-                address=self.host,
-                token=command.token,
-                has_left=lambda: has_left(self._transport),
-            )
+            admission = await self._registry.login.verify(shown, self._peer())
         except LoginRefused as refused:
             self._refuse(refused)
             return
         finally:
             self._waiting_for = None  # a task is a kibibyte
-        registry.context.counters.logins_verified += 1
         self._admit(admission)
 
     def _reauthenticate(self, token: bytes) -> None:
         if self.device is None:
             return
         try:
-            # The same gate, with the device as the user name: another one's token is refused there.
-            admission = self._registry.login.recognise(
-                username=self.device.device_id.encode(),
-                password=None,
-                certificate_id=None,
-                address=self.host,
-                token=token,
-            )
-        except LoginRefused as refused:
-            self._tell_refusal(refused)
+            admission = self._registry.login.renew(self.device.device_id, token, self._peer())
+        except LoginRefused:
             self.receive(ReauthenticationFailed("The token is not good."))
             return
-        if admission is not None and admission.grant is not None:
+        if admission.grant is not None:
             self.receive(Reauthenticated(admission.device, admission.grant))
+
+    def _peer(self) -> Peer:
+        return Peer(
+            host=self.host,
+            origin=self._registry.origin(self),
+            has_left=lambda: has_left(self._transport),
+        )
 
     def _refuse(self, refused: LoginRefused) -> None:
         self.claimed = refused.device_id
-        self._tell_refusal(refused)
         self.receive(AuthenticationFailed(refused.reason))
-
-    def _tell_refusal(self, refused: LoginRefused) -> None:
-        self._registry.context.counters.logins_refused += 1
-        self._registry.tell(self, refused_login(refused.why))
 
     def _admit(self, admission: Admission) -> None:
         device = admission.device
