@@ -66,7 +66,7 @@ from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reasons import Reason, return_code
-from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 
 _FAREWELL_TICKS = 5
@@ -98,6 +98,7 @@ class DeviceConnection:
         "_handlers",
         "_leaving",
         "_terms",
+        "device",
         "established",
         "phase",
     )
@@ -110,11 +111,13 @@ class DeviceConnection:
         """What can't be looked at yet: a CONNECT in pieces, then what the device sent behind it."""
         self._connect: Connect | None = None
         self._terms: Terms | None = None
+        self.device: Device | None = None
+        """Whose it is, once authenticated, as it was told last: the registry compares the store with it."""
         self._leaving = 0
 
     @property
     def identity(self) -> Identity | None:
-        """Who is there, once authenticated."""
+        """By what `device` is judged here: with its client id, and the token it may have come with."""
         return self._established.identity if self._established else None
 
     @property
@@ -195,6 +198,7 @@ class DeviceConnection:
 
     def _authenticated(self, event: Authenticated) -> list[Command]:
         connect, terms = self._settled()
+        self.device = event.device
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
             packet, reports = bus_connect(connect, terms, identity, self._context)
@@ -312,6 +316,7 @@ class DeviceConnection:
         return self._withdrawn(AccessWithdrawn(event.why))
 
     def _policy_changed(self, event: PolicyChanged) -> list[Command]:
+        self.device = event.device
         commands = self._open_session().authorize_by(event.device)
         if not commands:
             return []

@@ -45,7 +45,6 @@ class LiveConnection(Protocol):
     """Of the peer, `host:port`."""
     connection_id: str
     """Ties together what is logged of this connection."""
-    device: Device | None
     claimed: str | None
     """The device it says it is, if that is a device id at all."""
     turn: int
@@ -123,7 +122,8 @@ class ConnectionRegistry:
     _newcomers: Crowd[LiveConnection] = field(default_factory=Crowd)
     """Those of them that have not said who they are."""
     _by_device: dict[str, set[LiveConnection]] = field(default_factory=dict)
-    _admitted: int = 0
+    _admitted: dict[LiveConnection, str] = field(default_factory=dict)
+    """Those that were let in, and the device of each."""
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.context.budgets.work)
@@ -148,12 +148,12 @@ class ConnectionRegistry:
         if not self.may_connect(device.device_id):
             why = "more connects a minute than acl/limits.toml allows"
             return self._turn_away(link, device, Reason.CONNECTION_RATE_EXCEEDED, why)
-        full = self._admitted >= min(limits.connections, self.room)
+        full = len(self._admitted) >= min(limits.connections, self.room)
         if full or len(same) >= limits.connections_per_device:
             why = "as many connections as acl/limits.toml allows"
             return self._turn_away(link, device, Reason.QUOTA_EXCEEDED, why)
         self._by_device.setdefault(device.device_id, set()).add(link)
-        self._admitted += 1
+        self._admitted[link] = device.device_id
         return None
 
     def _turn_away(self, link: LiveConnection, device: Device, reason: Reason, why: str) -> Reason:
@@ -165,23 +165,22 @@ class ConnectionRegistry:
         """The connection is gone."""
         self.links.discard(link)
         self._newcomers.remove(link)
-        if link.device is None:
+        device_id = self._admitted.pop(link, None)
+        if device_id is None:
             return
-        same = self._by_device.get(link.device.device_id)
-        if same is not None and link in same:
-            same.discard(link)
-            self._admitted -= 1
-            if not same:
-                del self._by_device[link.device.device_id]
+        same = self._by_device[device_id]
+        same.discard(link)
+        if not same:
+            del self._by_device[device_id]
 
     async def policy_changed(self) -> None:
         """Another policy is in force: every live connection is judged by it from its next packet on."""
 
         def tell(link: LiveConnection) -> None:
-            if link.device is not None:
-                link.receive(PolicyChanged(link.device))
+            if link.connection.device is not None:
+                link.receive(PolicyChanged(link.connection.device))
 
-        await _each([link for same in self._by_device.values() for link in same], tell)
+        await _each(list(self._admitted), tell)
 
     def devices_changed(self, touched: frozenset[str]) -> None:
         """These devices were added, changed or removed in the store: their connections are told.
@@ -193,9 +192,10 @@ class ConnectionRegistry:
             self.tasks.start(_each(live, self._device_changed))
 
     def _device_changed(self, link: LiveConnection) -> None:
-        if link.device is None or link.connection.phase is Phase.CLOSED:
+        was = link.connection.device
+        if was is None or link.connection.phase is Phase.CLOSED:
             return
-        consequence = self._consequence(link, self.find(link.device.device_id))
+        consequence = self._consequence(link, was, self.find(was.device_id))
         if isinstance(consequence, AccessWithdrawn):
             self.tell(link, refused_session(consequence.why))
         link.receive(consequence)
@@ -213,19 +213,18 @@ class ConnectionRegistry:
                 self.tell(link, refused_session(why))
                 link.receive(AccessWithdrawn(why))
 
-        await _each([link for same in self._by_device.values() for link in same], tell)
+        await _each(list(self._admitted), tell)
 
-    def _consequence(self, link: LiveConnection, device: Device | None) -> Event:
+    def _consequence(self, link: LiveConnection, was: Device, device: Device | None) -> Event:
         if device is None:
             return AccessWithdrawn("The device was removed.")
         if not device.enabled:
             return AccessWithdrawn("The device was disabled.")
-        if link.device is not None and device.version != link.device.version:
+        if device.version != was.version:
             return AccessWithdrawn("The device has another secret.")
         identity = link.connection.identity
         if identity is not None and identity.grant is not None and device.has_revoked(identity.grant):
             return AccessWithdrawn("The token was revoked.")
-        link.device = device
         return PolicyChanged(device)
 
     def turn_away(self, link: LiveConnection, why: str) -> None:
@@ -240,7 +239,7 @@ class ConnectionRegistry:
     def origin(self, link: LiveConnection, *, proven: bool = False) -> Origin:
         """Of whom a report of this connection tells."""
         identity: Identity | None = link.connection.identity
-        known = proven or identity is not None or link.device is not None
+        known = proven or link.connection.device is not None
         return Origin(
             source=Source.DEVICE if known else Source.STRANGER,
             device=identity.device_id if identity else link.claimed,

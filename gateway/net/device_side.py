@@ -53,7 +53,6 @@ from gateway.net.tls_budget import TlsBudget
 from gateway.net.tls_contexts import certificate_name
 from gateway.net.tls_record_limits import TooLittleData, tls_of
 from gateway.observe.logs import get_logger
-from gateway.policy.engine.identity import Device
 from gateway.system.addresses import host_of
 
 _LOGIN_DEADLINE = 20.0
@@ -90,7 +89,6 @@ class DeviceSide(asyncio.Protocol):
         "connection",
         "connection_id",
         "deadline",
-        "device",
         "turn",
     )
 
@@ -103,7 +101,6 @@ class DeviceSide(asyncio.Protocol):
         """Of the peer, `host:port`."""
         self.connection_id = connection_id
         """Ties together what is logged of this connection."""
-        self.device: Device | None = None
         self.claimed: str | None = None
         """The device it says it is, if that is a device id at all."""
         self._method = ""
@@ -181,7 +178,7 @@ class DeviceSide(asyncio.Protocol):
         self._count_unread(0)
         if isinstance(exc, ssl.SSLError):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
-            if self.device is not None:
+            if self.connection.device is not None:
                 self._registry.tell(self, refused_session(self._why))
         if self._waiting_for is not None:
             self._waiting_for.cancel()  # a login's place in the queue is another's
@@ -268,10 +265,11 @@ class DeviceSide(asyncio.Protocol):
 
     def _count_unread(self, size: int) -> bool:
         """Count what the device does not take; whether that is within the bounds for it and for all."""
-        if size == self._unread or self.device is None:
+        device = self.connection.device
+        if size == self._unread or device is None:
             return True
         more, self._unread = size - self._unread, size
-        return self._registry.unread.add(self.device.device_id, more, self._registry.context.policy.limits)
+        return self._registry.unread.add(device.device_id, more, self._registry.context.policy.limits)
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
@@ -286,8 +284,9 @@ class DeviceSide(asyncio.Protocol):
                     contain(self, partial(self._open_bus, connect))
                 )
             case Established():
-                if (tls := tls_of(self._transport)) is not None and self.connection.meter and self.device:
-                    tls.trust(TlsBudget(self.connection.meter, self._registry.turns, self.device.device_id))
+                device = self.connection.device
+                if (tls := tls_of(self._transport)) is not None and self.connection.meter and device:
+                    tls.trust(TlsBudget(self.connection.meter, self._registry.turns, device.device_id))
                 self.resume_reading(AUTHENTICATING)
                 identity = self.connection.identity
                 grant = identity.grant if identity else None
@@ -312,7 +311,7 @@ class DeviceSide(asyncio.Protocol):
             case AwaitTurn():
                 self._await_turn()
             case Report():
-                if self.device is None:
+                if self.connection.device is None:
                     self._registry.turn_away(self, command.reason)
                 else:
                     self._registry.tell(self, command)
@@ -324,7 +323,8 @@ class DeviceSide(asyncio.Protocol):
             self.pause_reading(NOT_ITS_TURN)
             if self._bus is not None:
                 self._bus.pause_reading(NOT_ITS_TURN)
-            self._registry.turns.wait(self.device.device_id if self.device else self.address, self._take_turn)
+            device = self.connection.device
+            self._registry.turns.wait(device.device_id if device else self.address, self._take_turn)
 
     @contained
     def _take_turn(self) -> None:
@@ -376,10 +376,11 @@ class DeviceSide(asyncio.Protocol):
         self._admit(admission)
 
     def _reauthenticate(self, token: bytes) -> None:
-        if self.device is None:
+        device = self.connection.device
+        if device is None:
             return
         try:
-            admission = self._registry.login.renew(self.device.device_id, token, self._peer())
+            admission = self._registry.login.renew(device.device_id, token, self._peer())
         except LoginRefused:
             self.receive(ReauthenticationFailed("The token is not good."))
             return
@@ -406,7 +407,7 @@ class DeviceSide(asyncio.Protocol):
         if reason is not None:
             self.receive(AuthenticationFailed(reason))
             return
-        self.device, self._method = device, admission.method
+        self._method = admission.method
         self.receive(Authenticated(device, admission.grant))
 
     # The bus
@@ -504,7 +505,7 @@ class DeviceSide(asyncio.Protocol):
 
     def _note(self, event: str, **said: str | None) -> None:
         """A line of its own for a device, within bounds; of strangers there may be any number."""
-        device, log = self.device, self._registry.log
+        device, log = self.connection.device, self._registry.log
         worth = device is not None and self._registry.connects.worth_a_line(device.device_id, self.host)
         tell = log.info if worth else log.debug
         tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

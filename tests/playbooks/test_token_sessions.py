@@ -213,6 +213,17 @@ def test_another_token_takes_its_place(opened):
     assert book.connection.identity.grant == LATER
 
 
+def test_whose_a_connection_is_follows_what_it_is_told_and_no_token():
+    book = renewable()
+    other, rotated = dataclasses.replace(LAMP, roles=()), dataclasses.replace(LAMP, version=2)
+    assert book.connection.device is LAMP
+    assert book >> PolicyChanged(other)
+    assert book.connection.device is other
+    # It came before the registry has told of the other secret, and must not hide that there is one.
+    assert book >> Reauthenticated(rotated, LATER) << SendToDevice(auth(0, METHOD))
+    assert book.connection.device is other
+
+
 def test_a_narrower_token_is_in_force_at_once():
     narrow = dataclasses.replace(LATER, permissions={"publish": ("ok/b",)})
     fine = raw.publish("ok/a", b"1", v5=True)
