@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.admin.events import record
-from gateway.observe.audit_events import Kind
+from gateway.connection.audit_reports import changed_device
 from gateway.policy.engine.identity import Device, is_observed
 from gateway.system.utc_text import utc_text
 
@@ -46,7 +46,7 @@ async def add(
     async with store.transaction() as tx:
         device = await tx.devices.add(device_id, credential=credential, roles=roles, labels=labels)
         reason = f"added with the roles {', '.join(roles)}"
-        await record(tx, Kind.DEVICE, reason, device=device_id, actor=actor)
+        await record(tx, changed_device(reason), device=device_id, actor=actor)
         return device
 
 
@@ -57,7 +57,7 @@ async def add_imported(
     async with store.transaction() as tx:
         device = await tx.devices.add(device_id, credential=credential, roles=roles, labels={})
         reason = f"imported from Mosquitto with the roles {', '.join(roles) or 'none'}"
-        await record(tx, Kind.DEVICE, reason, device=device_id, actor=actor)
+        await record(tx, changed_device(reason), device=device_id, actor=actor)
         return device
 
 
@@ -74,7 +74,7 @@ async def disable(store: Store, device_id: str, *, actor: str) -> Device:
 async def _set_enabled(store: Store, device_id: str, *, enabled: bool, actor: str) -> Device:
     async with store.transaction() as tx:
         device = await tx.devices.set_enabled(device_id, enabled=enabled)
-        await record(tx, Kind.DEVICE, state(device), device=device_id, actor=actor)
+        await record(tx, changed_device(state(device)), device=device_id, actor=actor)
         return device
 
 
@@ -82,7 +82,7 @@ async def set_credential(store: Store, device_id: str, credential: str, *, actor
     """Give a device a new secret: sessions and all tokens of the old one end. Raises UnknownDevice."""
     async with store.transaction() as tx:
         device = await tx.devices.set_credential(device_id, credential)
-        await record(tx, Kind.DEVICE, "given a new secret", device=device_id, actor=actor)
+        await record(tx, changed_device("given a new secret"), device=device_id, actor=actor)
         return device
 
 
@@ -94,7 +94,7 @@ async def observe(store: Store, device_id: str, seconds: int, *, actor: str) -> 
     async with store.transaction() as tx:
         device = await tx.devices.observe(device_id, seconds)
         reason = observed(device) or "no longer observed"
-        await record(tx, Kind.DEVICE, reason, device=device_id, actor=actor)
+        await record(tx, changed_device(reason), device=device_id, actor=actor)
         return device
 
 
@@ -102,4 +102,4 @@ async def remove(store: Store, device_id: str, *, actor: str) -> None:
     """Forget a device: its sessions end, and its tokens. There is no way back. Raises UnknownDevice."""
     async with store.transaction() as tx:
         await tx.devices.remove(device_id)
-        await record(tx, Kind.DEVICE, "removed", device=device_id, actor=actor)
+        await record(tx, changed_device("removed"), device=device_id, actor=actor)

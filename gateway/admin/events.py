@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gateway.observe.audit_events import Kind, Outcome
+from gateway.connection.audit_reports import Report
 
 if TYPE_CHECKING:
     from gateway.store import Repositories
@@ -13,23 +13,21 @@ if TYPE_CHECKING:
 
 async def record(
     tx: Repositories,
-    kind: Kind,
-    reason: str,
+    report: Report,
     *,
     actor: str,
     device: str | None = None,
-    outcome: Outcome = Outcome.DONE,
 ) -> None:
-    """Write the event in the transaction `tx`, that of the change. No secret in `reason`.
+    """Write the event in the transaction `tx`, that of the change. No secret in its reason.
 
     Raises StoreError: what nobody would learn of is not done.
     """
     await tx.admin_events.add(
         {
             "time": int(datetime.now(UTC).timestamp() * 1000),
-            "kind": kind.value,
-            "outcome": outcome.value,
-            "reason": reason,
+            "kind": report.kind.value,
+            "outcome": report.outcome.value,
+            "reason": report.reason,
             "device": device,
             "actor": actor,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.admin.events import record
-from gateway.observe.audit_events import Kind
+from gateway.connection.audit_reports import changed_device
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -18,5 +18,5 @@ async def forget(store: Store, device_id: str, *, actor: str) -> int:
         found = await tx.holdings.read(device_id)
         await tx.holdings.forget([device_id])
         reason = "what it holds on the bus is counted anew"
-        await record(tx, Kind.DEVICE, reason, device=device_id, actor=actor)
+        await record(tx, changed_device(reason), device=device_id, actor=actor)
         return len(found)

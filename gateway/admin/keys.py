@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.admin.errors import Refused
 from gateway.admin.events import record
+from gateway.connection.audit_reports import changed_key
 from gateway.keys import key_files
 from gateway.keys.backup import Imported, export_keys, import_keys
 from gateway.keys.key_ring import Key, KeyState
 from gateway.keys.kinds import KeyKind
-from gateway.observe.audit_events import Kind
 from gateway.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ async def tell_resealed(opening: Opening, count: int, *, actor: str) -> tuple[No
 async def tell_first_made(store: Store, kind: KeyKind, *, actor: str) -> None:
     """Tell that a gateway's first key was made, with all else that it needs. Raises StoreError."""
     async with store.transaction() as tx:
-        await record(tx, Kind.KEY, f"the first {kind} key made", actor=actor)
+        await record(tx, changed_key(f"the first {kind} key made"), actor=actor)
 
 
 async def _done_then_told(
@@ -165,7 +165,7 @@ async def _done_then_told(
         if store is not None:
             try:
                 async with store.transaction() as tx:
-                    await record(tx, Kind.KEY, reason, actor=actor)
+                    await record(tx, changed_key(reason), actor=actor)
             except StoreError as error:
                 untold = str(error)
         return outcome, untold

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from gateway.admin.errors import Refused
 from gateway.admin.events import record
 from gateway.auth.tokens import Issued, PermissionsTooLong, Tokens
+from gateway.connection.audit_reports import changed_token, refused_token
 from gateway.mqtt.topics import covers
-from gateway.observe.audit_events import Kind, Outcome
 from gateway.policy.engine.identity import Device, Identity
 from gateway.store import IssuedToken
 
@@ -55,14 +55,12 @@ async def issue(
         why = "; ".join([str(error), *getattr(error, "problems", ())])
         async with store.transaction() as tx:
             reason = f"not issued: {why}"
-            await record(
-                tx, Kind.TOKEN, reason, device=device.device_id, actor=actor, outcome=Outcome.REFUSED
-            )
+            await record(tx, refused_token(reason), device=device.device_id, actor=actor)
         raise
     async with store.transaction() as tx:
         await tx.tokens.add([IssuedToken.of(device.device_id, issued.grant, "admin")])
         reason = f"issued: {issued.grant.token_id}"
-        await record(tx, Kind.TOKEN, reason, device=device.device_id, actor=actor)
+        await record(tx, changed_token(reason), device=device.device_id, actor=actor)
     return issued
 
 
@@ -107,7 +105,7 @@ async def revoke_all(store: Store, device_id: str, *, actor: str) -> Revoked:
         hit = len(_good(await tx.tokens.read(device_id), device))
         await tx.devices.revoke_tokens(device_id)
         reason = f"all revoked, {hit} recorded ones among them"
-        await record(tx, Kind.TOKEN, reason, device=device_id, actor=actor)
+        await record(tx, changed_token(reason), device=device_id, actor=actor)
         return Revoked(hit, whole_device=True)
 
 
@@ -129,7 +127,7 @@ async def revoke(store: Store, token: IssuedToken, *, ttl_most: int, actor: str)
         )
         with_it = "" if kept else ", and with it all tokens of the device: too many were revoked one by one"
         reason = f"revoked: {token.token_id}{with_it}"
-        await record(tx, Kind.TOKEN, reason, device=token.device_id, actor=actor)
+        await record(tx, changed_token(reason), device=token.device_id, actor=actor)
         return Revoked(len(_good(chain if kept else recorded, device)), whole_device=kept is None)
 
 

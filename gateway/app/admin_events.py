@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.app.periodic import every
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.connection.audit_reports import Origin, Source, report_of_admin
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
@@ -50,15 +51,7 @@ def _event(noted: Mapping[str, object]) -> AuditEvent | None:
     if device is not None and not isinstance(device, str):
         return None
     try:
-        kind, outcome = Kind(str(noted.get("kind"))), Outcome(str(noted.get("outcome")))
+        report = report_of_admin(str(noted.get("kind")), str(noted.get("outcome")), reason)
     except ValueError:
         return None
-    return AuditEvent(
-        time=time,
-        kind=kind,
-        outcome=outcome,
-        reason=reason,
-        device=device,
-        address=actor,
-        source=Source.HOUSE,
-    )
+    return AuditEvent.of(report, Origin(source=Source.HOUSE, device=device, address=actor), time)

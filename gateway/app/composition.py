@@ -37,12 +37,15 @@ from gateway.app.savers.saver import Saver
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.vm_snapshots import SnapshotWatch, random_bytes
+from gateway.auth.claimed_names import ClaimedNames
+from gateway.auth.gate import LoginGate
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
+from gateway.connection.audit_reports import HOUSE, changed_key
 from gateway.connection.context import Context
 from gateway.http.api import Api, serve_api
 from gateway.http.health import Health, serve
@@ -52,7 +55,7 @@ from gateway.net.connection_registry import Bus, ConnectionRegistry
 from gateway.net.device_port import DevicePort
 from gateway.net.tasks import Tasks
 from gateway.net.tls_contexts import bus_context, server_context
-from gateway.observe.audit import Audit, AuditEvent, AuditLog, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent, AuditLog
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, LabelledGauge, collector_registry
 from gateway.observe.save_failures import Saves
@@ -179,6 +182,7 @@ class Gateway:
         held, refusals = await self._save_all(store, directory, token_issuer)
         login = self._login(store, directory, tokens)
         audit = self._open_audit(refusals)
+        gate = self._gate(login, directory, audit)
         self._closing.push_async_callback(self._tasks.stop)
         self._tell_new_keys(audit, made)
         request_handler = RequestHandler(
@@ -187,7 +191,7 @@ class Gateway:
         registry = ConnectionRegistry(
             context=context,
             bus=bus,
-            login=login,
+            login=gate,
             audit=audit,
             tasks=self._tasks,
             find=directory.get,
@@ -205,7 +209,7 @@ class Gateway:
         policy = PolicyFollower(settings, registry, login)
         probe = BusProbe(bus, context, settings.service_topic_prefix)
         keys = KeyFollower(settings, context, tokens, store, audit, signing_changed=registry.keys_changed)
-        api = await self._open_api(login, token_issuer, tokens, audit)
+        api = await self._open_api(gate, token_issuer, tokens, audit)
         health = Health(folder=lambda: mark_of(settings.gateway_data_dir))
         health.add("store", directory.check, vital=True)
         health.add("saving", self._saves.check, vital=False, needed=False)
@@ -221,17 +225,20 @@ class Gateway:
             self._serve_the_bus(registry, request_handler, bearer_cache, health)
         await self._open_health(health, registry, validity)
         self._open_device_port(devices)
-        self._keep(directory.follow())
-        self._keep(policy.run())
-        self._keep(keys.run())
-        self._keep(AdminEvents(store, audit, self._saves).run())
-        self._keep(devices.tick())
-        self._keep(registry.connects.run())
-        self._keep(registry.turned_away.run())
-        self._keep(FullCollections().run())
-        self._keep(validity.run())
-        self._keep(snapshots.run())
-        self._keep(probe.keep_asking(settings.health_check_interval))
+        for part in (
+            directory.follow(),
+            policy.run(),
+            keys.run(),
+            AdminEvents(store, audit, self._saves).run(),
+            devices.tick(),
+            registry.connects.run(),
+            registry.turned_away.run(),
+            FullCollections().run(),
+            validity.run(),
+            snapshots.run(),
+            probe.keep_asking(settings.health_check_interval),
+        ):
+            self._keep(part)
         if tls is not None:
             certificates.serve(devices.acceptor, api.acceptor)
             self._keep(certificates.run())
@@ -281,11 +288,7 @@ class Gateway:
         settings, now = self._settings, self._context.now()
         for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
             if str(path) in made:
-                reason = f"the first {kind} key made"
-                made_here = AuditEvent(
-                    time=now, kind=Kind.KEY, outcome=Outcome.DONE, reason=reason, source=Source.HOUSE
-                )
-                audit.emit(made_here)
+                audit.emit(AuditEvent.of(changed_key(f"the first {kind} key made"), HOUSE, now))
 
     def _serve_the_bus(
         self,
@@ -341,6 +344,15 @@ class Gateway:
         directory = Directory(store)
         await directory.load()
         return store, directory
+
+    def _gate(self, login: Login, directory: Directory, audit: Audit) -> LoginGate:
+        now, counters = self._context.now, self._context.counters
+        return LoginGate(
+            login,
+            ClaimedNames(directory),
+            counters,
+            lambda report, origin: audit.emit(AuditEvent.of(report, origin, now())),
+        )
 
     def _login(self, store: Store, directory: Directory, tokens: Tokens) -> Login:
         known = KnownDevices(self._context.now)
@@ -425,15 +437,14 @@ class Gateway:
         self._health_bound = server.bound
 
     async def _open_api(
-        self, login: Login, token_issuer: TokenIssuer, tokens: Tokens, audit: Audit
+        self, gate: LoginGate, token_issuer: TokenIssuer, tokens: Tokens, audit: Audit
     ) -> WebServer:
         settings, context = self._settings, self._context
         api = Api(
-            login=login,
+            login=gate,
             token_issuer=token_issuer,
             jwks=lambda: tokens.keys.jwks(),  # noqa: PLW0108 - other keys after a rotation
             audit=audit,
-            counters=context.counters,
             now=context.now,
         )
         # A context of its own: a client certificate logs nobody in here.

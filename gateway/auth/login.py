@@ -1,7 +1,8 @@
-"""Who may come in: one gate for every way to log in (device secret, token, client certificate).
+"""What a peer shows to be let in, and whether it is good: device secret, token, client certificate.
 
 Whoever asks learns yes or no; why, only our log does. Unknown device, wrong secret and disabled device
-get the same answer for the same price. It must not know sockets, packets or the database.
+get the same answer for the same price. It must not know sockets, packets or the database, nor who counts and
+tells: `gateway.auth.gate` stands before it.
 
 How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. Only
 while others wait does the name it claims count: a device that logged in from this very place before comes
@@ -12,16 +13,13 @@ wrong login that asked ends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from gateway.auth.claimed_names import ClaimedNames
 from gateway.auth.device_lookup import Lookup
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login_queue import Standing, Visitor
@@ -36,8 +34,8 @@ from gateway.system.addresses import block_of, network_of
 class LoginRefused(Exception):
     """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log.
 
-    When it leaves the gate, `device_id` is a device's, or one that we or our CA signed (`vouched`), or a
-    digest: what somebody typed as a user name may be a secret.
+    `vouched`: we or our CA signed that name. Any other may be a secret that somebody typed as a user name,
+    which is why `gateway.auth.gate` lets none out but a device's.
     """
 
     def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:
@@ -46,6 +44,43 @@ class LoginRefused(Exception):
         self.why = why
         self.device_id = device_id
         self.vouched = vouched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a peer shows, whichever way it came."""
+
+    username: bytes | None = field(repr=False)
+    password: bytes | None = field(repr=False)
+    certificate_id: str | None = None
+    """The device that its client certificate names. A user name with it must be the same."""
+    token: bytes | None = field(default=None, repr=False)
+    """What came by the method `gateway-jwt`."""
+
+    @property
+    def secret(self) -> bytes | None:
+        """The password, if one is given: an empty one is none where a certificate or token says who it is."""
+        given = self.password or (self.certificate_id is None and self.token is None)
+        return self.password if given else None
+
+    @property
+    def any_token(self) -> bytes | None:
+        """The token to judge, if it is one. A password that looks like one is no secret, whatever it is."""
+        if self.token is not None:
+            return self.token
+        secret = self.secret
+        return secret if secret is not None and looks_like_token(secret) else None
+
+    @property
+    def claimed(self) -> str | None:
+        """The device id that all parts agree on, None if there is none such."""
+        try:
+            name = self.username.decode("ascii") if self.username else self.certificate_id
+        except UnicodeDecodeError:
+            return None
+        if name is None or not is_device_id(name) or self.certificate_id not in {None, name}:
+            return None
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +92,6 @@ class Admission:
     """Of the token, if it was one that let it in."""
     method: str = field(default="secret", compare=False)
     """`secret`, `token` or `certificate`: for the log."""
-
-
-_P = ParamSpec("_P")
-_Answer = TypeVar("_Answer")
-_Asked: TypeAlias = Callable[Concatenate["Login", _P], _Answer]
-_AskedLater: TypeAlias = Callable[Concatenate["Login", _P], Coroutine[Any, Any, _Answer]]
-
-
-def _discreet(gate: _Asked[_P, _Answer]) -> _Asked[_P, _Answer]:
-    """Let no name out of the gate with a refusal that is nobody's."""
-
-    @wraps(gate)
-    def ask(self: Login, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
-        try:
-            return gate(self, *args, **kwargs)
-        except LoginRefused as refused:
-            self.hide(refused)
-            raise
-
-    return ask
-
-
-def _discreet_later(gate: _AskedLater[_P, _Answer]) -> _AskedLater[_P, _Answer]:
-    """As `_discreet`, for a gate that is waited for."""
-
-    @wraps(gate)
-    async def ask(self: Login, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
-        try:
-            return await gate(self, *args, **kwargs)
-        except LoginRefused as refused:
-            self.hide(refused)
-            raise
-
-    return ask
 
 
 class Login:
@@ -118,74 +119,46 @@ class Login:
         self._rehash = rehash
         self._known = KnownDevices(lambda: 0) if known is None else known
         self._throttle = _Throttle(limits)
-        self._names = ClaimedNames(lookup)
 
     def apply(self, limits: Limits) -> None:
         """Put other limits in force. What changed is counted from zero."""
         self._throttle.apply(limits)
 
-    def hide(self, refused: LoginRefused) -> None:
-        """Put a digest in the place of a name that nobody has."""
-        if refused.device_id is not None and not refused.vouched:
-            refused.device_id = self._names.told(refused.device_id)
-
-    @_discreet
-    def recognise(
-        self,
-        *,
-        username: bytes | None,
-        password: bytes | None,
-        certificate_id: str | None,
-        address: str,
-        token: bytes | None = None,
-    ) -> Admission | None:
+    def recognise(self, shown: Credentials, address: str) -> Admission | None:
         """Who it is, if that shows without hashing: by a token, a remembered secret, or a certificate alone.
 
         None means that `verify` has to decide; it never means no. A token, which may stand in the place of
         the password, is decided here. Raises LoginRefused for one that is not good.
         """
-        password = _given(password, certificate_id, token)
-        raw = _token_of(password, token)
-        if raw is not None:
-            return self._by_token(raw, username, password, certificate_id, address)
+        if (raw := shown.any_token) is not None:
+            return self._by_token(raw, shown, address)
         if not self._lookup.available:
             return None
-        claimed = _claimed(username, certificate_id)
-        if password is None:
+        claimed, secret = shown.claimed, shown.secret
+        if secret is None:
             device = self._enabled(claimed)
-            if device is None or certificate_id is None:
+            if device is None or shown.certificate_id is None:
                 return None
             return Admission(device, method="certificate")
-        return self._by_remembered(claimed, password, network_of(address))
+        return self._by_remembered(claimed, secret, network_of(address))
 
-    @_discreet_later
     async def verify(
-        self,
-        *,
-        username: bytes | None,
-        password: bytes | None,
-        certificate_id: str | None,
-        address: str,
-        token: bytes | None = None,
-        has_left: Callable[[], bool] = lambda: False,
+        self, shown: Credentials, address: str, *, has_left: Callable[[], bool] = lambda: False
     ) -> Admission:
         """The device that has shown who it is. Raises LoginRefused.
 
-        A certificate names the device; a user name with it must be the same, a password with it right.
-        `address` is the peer's IP address, for the throttle. `token` came by the method `gateway-jwt`.
-        `has_left` is asked when its turn has come: nothing is hashed for a peer that is gone.
+        `address` is the peer's IP address, for the throttle. `has_left` is asked when its turn has come:
+        nothing is hashed for a peer that is gone.
         """
-        password = _given(password, certificate_id, token)
-        raw = _token_of(password, token)
-        if raw is not None:
-            return self._by_token(raw, username, password, certificate_id, address)
-        claimed = _claimed(username, certificate_id)
+        if (raw := shown.any_token) is not None:
+            return self._by_token(raw, shown, address)
+        claimed, secret = shown.claimed, shown.secret
         self._demand_store(claimed)
-        if password is None:
-            return self._by_certificate(claimed, username, certificate_id)
-        if not username and certificate_id is None:
+        if secret is None:
+            return self._by_certificate(claimed, shown)
+        if not shown.username and shown.certificate_id is None:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "a password without a user name", None)
-        visitor = self._visitor(claimed, address, len(password) + len(username or b""))
+        visitor = self._visitor(claimed, address, len(secret) + len(shown.username or b""))
         self._demand_patience(claimed, visitor)
         try:
             async with self._passwords.turn(visitor) as turn:
@@ -193,13 +166,13 @@ class Login:
                     raise LoginRefused(Reason.SERVER_BUSY, "it left before its turn", claimed)
                 # Others were wrong while this one waited, or right: one secret may open many connections.
                 self._demand_store(claimed)
-                admission = self._by_remembered(claimed, password, visitor.place)
+                admission = self._by_remembered(claimed, secret, visitor.place)
                 if admission is not None:
                     return admission
                 # Counted after the hash and looked at before it: what slips in between is what is at work.
                 self._demand_patience(claimed, visitor)
                 before = None if claimed is None else self._lookup.get(claimed)
-                right = await turn.verify(None if before is None else before.credential, password)
+                right = await turn.verify(None if before is None else before.credential, secret)
         except Busy as error:
             raise LoginRefused(Reason.SERVER_BUSY, f"busy: {error}", claimed) from error
         self._demand_store(claimed)
@@ -207,12 +180,12 @@ class Login:
         if device is None or before is None or not right or not device.enabled:
             self._throttle.count(claimed, visitor.place)
             self._passwords.wrong(visitor)
-            raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, username, certificate_id), claimed)
+            raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed)
         if device.version != before.version:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
         if device.credential == before.credential:
-            self._remembered.add(device, password)
-            self._replace_if_old(device, password)
+            self._remembered.add(device, secret)
+            self._replace_if_old(device, secret)
         self._known.add(device.device_id, visitor.place)
         return Admission(device)
 
@@ -251,17 +224,10 @@ class Login:
         device = None if claimed is None else self._lookup.get(claimed)
         return device if device is not None and device.enabled else None
 
-    def _by_token(
-        self,
-        raw: bytes,
-        username: bytes | None,
-        password: bytes | None,
-        certificate_id: str | None,
-        address: str,
-    ) -> Admission:
-        claimed = _claimed(username, certificate_id)
+    def _by_token(self, raw: bytes, shown: Credentials, address: str) -> Admission:
+        claimed = shown.claimed
         self._demand_store(claimed)
-        if password is not None and raw is not password:
+        if shown.secret is not None and raw is not shown.secret:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "both a password and a token", claimed)
         try:
             device, grant = self._tokens.verify(raw)
@@ -271,11 +237,11 @@ class Login:
             signed = error.device_id is not None
             name = error.device_id if signed else claimed
             raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, name, vouched=signed) from None
-        if username and username != device.device_id.encode():
+        if shown.username and shown.username != device.device_id.encode():
             raise LoginRefused(
                 Reason.NOT_AUTHORIZED, "the user name is not the token's device", device.device_id
             )
-        if certificate_id not in {None, device.device_id}:
+        if shown.certificate_id not in {None, device.device_id}:
             raise LoginRefused(
                 Reason.NOT_AUTHORIZED, "the certificate is not the token's device's", device.device_id
             )
@@ -289,16 +255,13 @@ class Login:
                 Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many tokens that are none", claimed
             )
 
-    def _by_certificate(
-        self, claimed: str | None, username: bytes | None, certificate_id: str | None
-    ) -> Admission:
+    def _by_certificate(self, claimed: str | None, shown: Credentials) -> Admission:
         # No secret is guessed here and nothing is hashed: there is nothing to throttle or to hide by time.
-        if certificate_id is None:
+        if shown.certificate_id is None:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "neither password nor certificate", claimed)
         device = None if claimed is None else self._lookup.get(claimed)
         if device is None or not device.enabled:
-            why = _why(device, username, certificate_id)
-            raise LoginRefused(Reason.NOT_AUTHORIZED, why, claimed, vouched=True)
+            raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed, vouched=True)
         return Admission(device, method="certificate")
 
     def _demand_store(self, claimed: str | None) -> None:
@@ -342,31 +305,13 @@ class _Throttle:
         return self._window.hit(self._of_junk, place)
 
 
-def _given(password: bytes | None, certificate_id: str | None, token: bytes | None) -> bytes | None:
-    """The password, if one is given: an empty one is none where a certificate or token says who is there."""
-    return password if password or (certificate_id is None and token is None) else None
-
-
-def _token_of(password: bytes | None, token: bytes | None) -> bytes | None:
-    """The token to judge, if it is one. A password that looks like one is nothing else, whatever it is."""
-    if token is not None:
-        return token
-    return password if password is not None and looks_like_token(password) else None
-
-
-def _claimed(username: bytes | None, certificate_id: str | None) -> str | None:
-    """The device id that all parts of the login agree on, None if there is none such."""
-    try:
-        name = username.decode("ascii") if username else certificate_id
-    except UnicodeDecodeError:
-        return None
-    if name is None or not is_device_id(name) or certificate_id not in {None, name}:
-        return None
-    return name
-
-
-def _why(device: Device | None, username: bytes | None, certificate_id: str | None) -> str:
-    if username and certificate_id is not None and username != certificate_id.encode("utf-8", "replace"):
+def _why(device: Device | None, shown: Credentials) -> str:
+    certificate = shown.certificate_id
+    if (
+        shown.username
+        and certificate is not None
+        and shown.username != certificate.encode("utf-8", "replace")
+    ):
         return "the user name is not the certificate's device"
     if device is None:
         return "unknown device"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report, refused_login, refused_session, refused_will
+from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.connect import METHOD_PROPERTY
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
@@ -36,11 +37,12 @@ def will_refused(established: EstablishedConnection) -> Report | None:
         return None
     if not on_topic.with_message(will.qos, will.retain, will.size).allowed:
         authorizer.take_back(will)
-    return Report("will", "refused", decision.reason, "publish", will.topic, decision.place)
+    return refused_will(decision.reason, will.topic, decision.place)
 
 
 def policy_changed(established: EstablishedConnection, event: PolicyChanged) -> Result:
     """Other rules are in force, or the device was changed."""
+    established.device = event.device
     established.take_rules(event.device, established.identity.grant)
     refused = will_refused(established)
     return [] if refused is None else _send_away(established, refused.reason, refused)
@@ -51,7 +53,7 @@ def renewed(established: EstablishedConnection, event: Reauthenticated) -> Resul
     identity = established.identity
     if replace(identity, grant=event.grant).namespace != identity.namespace:
         why = "The token was narrowed otherwise than that of the session."
-        return _send_away(established, why, Report("login", "refused", why))
+        return _send_away(established, why, refused_login(why))
     established.take_rules(event.device, event.grant)
     refused = will_refused(established)
     if refused is not None:
@@ -69,7 +71,7 @@ def tick(established: EstablishedConnection, event: Tick) -> Result:
     if not established.authorizer.expired:
         return established.tick(event)
     why = "The token has expired."
-    report = Report("session", "refused", why)
+    report = refused_session(why)
     return established.farewell(Reason.NOT_AUTHORIZED, why, report, SendToBus(DISCONNECT))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.connection.commands import Report
+from gateway.connection.audit_reports import observed, refused_delivery, refused_publish
 from gateway.connection.context import Context
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.verdict_cache import CachedVerdict
@@ -101,20 +101,21 @@ class Authorizer:
         """Remember that other rules took this will back: its device comes in without it."""
         self._context.wills_taken_back.add(self.identity.device_id, will.topic)
 
-    def refuse(self, kind: str, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
+    def refuse(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         """A message on this topic does not pass: told once a topic."""
         if cached.first("refused"):
             self._note_message(action, cached, refusal)
-            self._reports.add(Report(kind, "refused", refusal.reason, action, cached.topic, refusal.place))
+            refused = refused_publish if action is Action.PUBLISH else refused_delivery
+            self._reports.add(refused(refusal.reason, cached.topic, refusal.place))
 
     def too_long(self, cached: CachedVerdict, why: str) -> None:
         """A message on this topic is allowed, but the bus takes none so long: told once a topic."""
         if cached.first("too long"):
-            self._reports.add(Report("publish", "refused", why, Action.PUBLISH, cached.topic))
+            self._reports.add(refused_publish(why, cached.topic))
 
-    def refuse_quota(self, kind: str, action: Action, topic: str, why: str) -> None:
+    def refuse_quota(self, topic: str, why: str) -> None:
         """It is told; the rules have nothing against it, so nothing is recorded."""
-        self._reports.add(Report(kind, "refused", why, action, topic))
+        self._reports.add(refused_publish(why, topic))
 
     def let_pass(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         """A refused message on this topic passes, for its device is observed: told once a topic."""
@@ -131,5 +132,4 @@ class Authorizer:
             self.note(action, cached.topic, refusal)  # the topic is fine, this message was not
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
-        reason = f"Would be refused: {refusal.reason}"
-        self._reports.add(Report("observe", "done", reason, action, topic, refusal.place))
+        self._reports.add(observed(refusal.reason, action, topic, refusal.place))

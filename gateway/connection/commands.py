@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gateway.connection.audit_reports import Report
 from gateway.policy.engine.services import Service
 
 
@@ -74,20 +75,6 @@ class PauseBus:
 @dataclass(slots=True)
 class AwaitTurn:
     """Read nothing until a `Turn`, and give that when others had theirs: more is here to be looked at."""
-
-
-@dataclass(slots=True)
-class Report:
-    """Tell the admins: becomes an audit event. Topics are the device's own words and may hold anything."""
-
-    kind: str
-    outcome: str
-    reason: str
-    action: str = ""
-    topic: str = ""
-    rule: str = ""
-    count: int = 1
-    """How many times it happened since it was last reported."""
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gateway.connection.audit_reports import Report, refused_login, refused_session, refused_will
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import FOREVER, Holder, Kind
-from gateway.connection.commands import Report
 from gateway.connection.context import Context
 from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
 from gateway.keys.sealed_size import announced
@@ -52,7 +52,7 @@ class ConnectRefused(MqttError):
 
 def stranger(error: MqttError) -> Report:
     """What the admins are told of a CONNECT that is refused for what it is, whoever sent it."""
-    return Report("login", "refused", str(error))
+    return refused_login(str(error))
 
 
 TLS_HELLO = b"\x16\x03"
@@ -193,7 +193,7 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
     if not decision.allowed:
         instead = _instead_of_refusing(authorizer, terms, context)
         words = f"{decision.reason} {instead}".rstrip()
-        report = Report("will", "refused", words, "publish", terms.topic, decision.place)
+        report = refused_will(words, terms.topic, decision.place)
         if instead:
             raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
@@ -201,7 +201,7 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
     if isinstance(sealed, Will):
         return sealed
     reason, why = sealed
-    raise ConnectRefused(why, reason, Report("will", "refused", why, "publish", terms.topic))
+    raise ConnectRefused(why, reason, refused_will(why, terms.topic))
 
 
 def _instead_of_refusing(authorizer: Authorizer, terms: WillTerms, context: Context) -> str:
@@ -220,7 +220,7 @@ def check_sealed_will(size: int, terms: Terms, context: Context) -> None:
     if will is not None and will.sealed and size > context.bus_packet_max:
         most = f"the bus takes packets of {context.bus_packet_max:,} at most (its max_packet_size)"
         why = f"With its will sealed the CONNECT has {size:,} bytes, and {most}."
-        report = Report("will", "refused", why, "publish", will.topic)
+        report = refused_will(why, will.topic)
         raise ConnectRefused(why, Reason.PACKET_TOO_LARGE, report)
 
 
@@ -238,14 +238,14 @@ def claim(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
     now = context.now() // 1_000
     if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):
         context.counters.holdings_refused[Kind.SESSION] += 1
-        report = Report("session", "refused", _NO_ROOM_SESSION)
+        report = refused_session(_NO_ROOM_SESSION)
         raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
     will = connect.will
     # An empty one takes no place, and gives none back: it may never be published.
     if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
         holder.refused()
         context.counters.holdings_refused[Kind.RETAINED] += 1
-        report = Report("will", "refused", NO_ROOM_RETAINED, "publish", will.topic.decode())
+        report = refused_will(NO_ROOM_RETAINED, will.topic.decode())
         raise ConnectRefused(NO_ROOM_RETAINED, Reason.QUOTA_EXCEEDED, report)
     return holder
 

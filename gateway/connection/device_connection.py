@@ -20,7 +20,7 @@ from gateway.connection.outcomes import Accepted, Outcome, Over
 from gateway.connection.states import TABLE, State
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.packets import Version
-from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.identity import Device, Identity
 
 _SPOKEN = {Version.V311: "3.1.1", Version.V5: "5"}
 
@@ -36,8 +36,13 @@ class DeviceConnection:
 
     @property
     def identity(self) -> Identity | None:
-        """Who is there, once authenticated."""
+        """By what `device` is judged here: with its client id, and the token it may have come with."""
         return self._stage.identity
+
+    @property
+    def device(self) -> Device | None:
+        """Whose it is, once authenticated, as it was told last: the registry compares the store with it."""
+        return self._stage.device
 
     @property
     def meter(self) -> Meter | None:

@@ -8,8 +8,8 @@ for a receiver that may not open it is written anew unless it already is as we w
 
 from __future__ import annotations
 
+from gateway.connection.audit_reports import failed_delivery, failed_open
 from gateway.connection.authorizer import Authorizer
-from gateway.connection.commands import Report
 from gateway.connection.connect import Terms
 from gateway.connection.context import NONE, Context
 from gateway.connection.heartbeat import Heartbeat
@@ -175,7 +175,7 @@ class Downstream(Relay):
             plain = open_envelope(self._context.ring, envelope)
         except OpenFailed as error:
             self._context.counters.open_failed += 1
-            self._reports.add(Report("open", "failed", str(error), "decrypt", cached.topic))
+            self._reports.add(failed_open(str(error), cached.topic))
             return None
         if envelope.rewrapped and not packet.retain:
             # It was heard when it was sealed first.
@@ -196,7 +196,7 @@ class Downstream(Relay):
         own = self._authorizer.policy.reserved + CHECKS
         if not cached.topic.startswith(own):  # who hears all of the bus hears the gateway's checks of it, too
             self._context.counters.deliveries_denied += 1
-            self._authorizer.refuse("delivery", Action.SUBSCRIBE, cached, decision)
+            self._authorizer.refuse(Action.SUBSCRIBE, cached, decision)
         return self._swallow(packet)
 
     def _swallow(self, packet: Publish) -> bytes:
@@ -229,7 +229,7 @@ class Downstream(Relay):
         packet = decode_publish(data, pos, body, end, Version.V311)
         self.meter.messages += 1
         self._context.counters.deliveries_too_large += 1
-        self._reports.add(Report("delivery", "failed", why))
+        self._reports.add(failed_delivery(why))
         return self._swallow(packet)
 
 

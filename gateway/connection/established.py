@@ -67,6 +67,7 @@ class EstablishedConnection:
         "_stuck",
         "_subscriptions",
         "authorizer",
+        "device",
         "from_bus_early",
         "holder",
         "last_words",
@@ -76,11 +77,20 @@ class EstablishedConnection:
     )
 
     def __init__(
-        self, context: Context, terms: Terms, authorizer: Authorizer, reports: Reports, holder: Holder
+        self,
+        context: Context,
+        terms: Terms,
+        device: Device,
+        authorizer: Authorizer,
+        *,
+        reports: Reports,
+        holder: Holder,
     ) -> None:
         """`reports` is where the authorizer puts its own."""
         self._context = context
         self.terms = terms
+        self.device = device
+        """As it was told last: by the store, and not by a token."""
         self.holder = holder
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""

@@ -7,13 +7,13 @@ state it is: `gateway.connection.states` calls what fits.
 from __future__ import annotations
 
 from gateway.connection.access import will_refused
+from gateway.connection.audit_reports import Report
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import (
     Authenticate,
     Command,
     Established,
     OpenBus,
-    Report,
     SendToBus,
     SendToDevice,
 )
@@ -54,14 +54,14 @@ from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.framing import first_packet
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reasons import Reason, return_code
-from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 
 
 class Opening:
     """What a connection is until the bus said yes."""
 
-    __slots__ = ("_connect", "_context", "_early", "_established", "terms")
+    __slots__ = ("_connect", "_context", "_early", "_established", "device", "terms")
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -70,6 +70,8 @@ class Opening:
         self._connect: Connect | None = None
         self.terms: Terms | None = None
         self._established: EstablishedConnection | None = None
+        self.device: Device | None = None
+        """Whose it is, once authenticated."""
 
     @property
     def established(self) -> EstablishedConnection:
@@ -143,6 +145,7 @@ class Opening:
     def authenticated(self, event: Authenticated) -> Result:
         """It is this device: its CONNECT goes to the bus, or is refused for what it asks."""
         connect, terms = self._settled()
+        self.device = event.device
         refusals = Reports()
         try:
             identity = identity_of(event.device, event.grant, connect, terms)
@@ -155,7 +158,9 @@ class Opening:
             return self._refuse(error.reason, str(error), error.report or stranger(error))
         except MqttError as error:
             return self._broken(error, stranger(error))
-        self._established = EstablishedConnection(self._context, terms, authorizer, refusals, holder)
+        self._established = EstablishedConnection(
+            self._context, terms, event.device, authorizer, reports=refusals, holder=holder
+        )
         # Password and will are not kept for the life of the connection.
         self._connect = None
         return Accepted([*reports, OpenBus(opening)])
@@ -222,6 +227,7 @@ class Opening:
     def policy_changed(self, event: PolicyChanged) -> Result:
         """Other rules are in force, and the bus may have the will."""
         established = self.established
+        established.device = event.device
         established.take_rules(event.device, established.identity.grant)
         report = will_refused(established)
         if report is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from gateway.connection.commands import Report
+from gateway.connection.audit_reports import Kind, Outcome, Report, left_out
 from gateway.connection.context import NONE
 
 PER_SECOND = 500
@@ -31,10 +31,10 @@ class Reports:
     def __init__(self) -> None:
         self.pending: list[Report] = []
         # Made when they are needed: most connections never are refused anything.
-        self._told: Counter[str] | None = None
+        self._told: Counter[Kind] | None = None
         """In this second, by kind."""
         self._roots: frozenset[tuple[str, str]] = NONE
-        self._left_out: Counter[tuple[str, str]] | None = None
+        self._left_out: Counter[tuple[Kind, Outcome]] | None = None
         """By kind and outcome, of which there are only a few."""
 
     def add(self, report: Report) -> None:
@@ -67,8 +67,5 @@ class Reports:
             self._told = None
             self._roots = NONE
         if self._left_out is not None:
-            why = "more of these than are reported one by one"
-            self.pending += [
-                Report(kind, outcome, why, count=count) for (kind, outcome), count in self._left_out.items()
-            ]
+            self.pending += [left_out(*what, count) for what, count in self._left_out.items()]
             self._left_out = None

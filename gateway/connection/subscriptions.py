@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from gateway.connection.audit_reports import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
-from gateway.connection.commands import Report
 from gateway.connection.context import NONE, Context
 from gateway.connection.refusal_reports import Reports
 from gateway.connection.work_budgets import TAKEN_APART
@@ -137,9 +137,7 @@ class Subscriptions:
         if not decision.allowed:
             if not authorizer.observes(unshared(text), decision):
                 self._context.counters.subscriptions_denied += 1
-                self._reports.add(
-                    Report("subscribe", "refused", decision.reason, "subscribe", text, decision.place)
-                )
+                self._reports.add(refused_subscribe(decision.reason, text, decision.place))
                 return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
             authorizer.let_subscribe(text, decision)
         key = _key(one.filter)
@@ -150,7 +148,7 @@ class Subscriptions:
             if full or not (own or self._holder.subscribe(one.filter, room)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
                 reason = "The session holds as many subscriptions as it may."
-                self._reports.add(Report("subscribe", "refused", reason, "subscribe", text))
+                self._reports.add(refused_subscribe(reason, text))
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
             if isinstance(self._filters, frozenset):
                 self._filters = set()

@@ -354,14 +354,14 @@ class Upstream(Relay):
     def _deny(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
         """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
         self._context.counters.publishes_denied += 1
-        self._authorizer.refuse("publish", Action.PUBLISH, cached, decision)
+        self._authorizer.refuse(Action.PUBLISH, cached, decision)
         return self._refuse(packet, Reason.NOT_AUTHORIZED, decision.reason)
 
     def _over_quota(self, packet: Publish, cached: CachedVerdict) -> bytes:
         """Answer a retained PUBLISH for which the device has no place left."""
         self._context.counters.holdings_refused[Kind.RETAINED] += 1
         if cached.first("quota"):
-            self._authorizer.refuse_quota("publish", Action.PUBLISH, cached.topic, NO_ROOM_RETAINED)
+            self._authorizer.refuse_quota(cached.topic, NO_ROOM_RETAINED)
         return self._refuse(packet, Reason.QUOTA_EXCEEDED, NO_ROOM_RETAINED)
 
     def _refuse(self, packet: Publish, code: Reason, why: str) -> bytes:

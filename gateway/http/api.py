@@ -1,13 +1,12 @@
 """The HTTPS API on GATEWAY_HTTP_BIND: the public keys, and tokens for devices that show their secret.
 
-Owns what a request may look like and which status says what. Who may log in is `gateway.auth.login`'s
+Owns what a request may look like and which status says what. Who may log in is `gateway.auth.gate`'s
 decision, the same one as for a CONNECT, and what stands in a token that of `gateway.services.token_issuer`.
 Must not know how a connection is accepted, bounded or ended: that is `gateway.http.server`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import ssl
@@ -23,11 +22,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.auth.login import Admission, Login, LoginRefused
-from gateway.connection.counters import Counters
+from gateway.auth.gate import LoginGate, Peer
+from gateway.auth.login import Admission, Credentials, LoginRefused
+from gateway.connection.audit_reports import (
+    Origin,
+    Report,
+    Source,
+    issued_token,
+    refused_token,
+)
 from gateway.http import server as http_server
-from gateway.mqtt.reasons import Reason
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.services import refusal_texts
 from gateway.services.messages import Code, Refusal, issued, null_words
@@ -56,12 +61,11 @@ _log = get_logger()
 class Api:
     """Whom the endpoints ask."""
 
-    login: Login
+    login: LoginGate
     token_issuer: TokenIssuer
     jwks: Callable[[], Mapping[str, object]]
     """The public keys as they are now, RFC 7517."""
     audit: Audit
-    counters: Counters
     now: Callable[[], int]
     """Unix milliseconds."""
 
@@ -230,26 +234,13 @@ def _no_number(name: str) -> NoReturn:
 
 async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> Admission:
     """Who it is, by the same gate as for a CONNECT. Raises _Refused."""
-    login, counters = api.login, api.counters
+    shown = Credentials(username=device_id, password=secret)
+    origin = _origin(caller, None, Source.STRANGER)
+    peer = Peer(host=caller.host, origin=origin, through=_ISSUED_AS, patience=_LOGIN_DEADLINE)
     try:
-        known = login.recognise(username=device_id, password=secret, certificate_id=None, address=caller.host)
-        if known is not None:
-            counters.logins_remembered += 1
-            return known
-        async with asyncio.timeout(_LOGIN_DEADLINE):
-            admission = await login.verify(
-                username=device_id, password=secret, certificate_id=None, address=caller.host
-            )
-    except LoginRefused as error:
-        refused = error
-    except TimeoutError:
-        refused = LoginRefused(Reason.SERVER_UNAVAILABLE, "no answer in time", None)
-    else:
-        counters.logins_verified += 1
-        return admission
-    counters.logins_refused += 1
-    _tell(api, caller, Kind.LOGIN, Outcome.REFUSED, reason=refused.why, device=refused.device_id)
-    raise _refused(refusal_texts.of_login(refused))
+        return api.login.recognise(shown, peer) or await api.login.verify(shown, peer)
+    except LoginRefused as refused:
+        raise _refused(refusal_texts.of_login(refused)) from None
 
 
 def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes:
@@ -258,9 +249,9 @@ def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes
     try:
         token = api.token_issuer.issue(admission.device, source=_ISSUED_AS, parent=admission.grant, wish=wish)
     except Refusal as refusal:
-        _tell(api, caller, Kind.TOKEN, Outcome.REFUSED, reason=refusal.why, device=device_id)
+        _tell(api, caller, refused_token(refusal.why, through=_ISSUED_AS), device_id)
         raise _refused(refusal) from None
-    _tell(api, caller, Kind.TOKEN, Outcome.DONE, reason=f"issued {token.grant.token_id}", device=device_id)
+    _tell(api, caller, issued_token(token.grant.token_id, through=_ISSUED_AS), device_id)
     return issued(token, api.now())
 
 
@@ -277,22 +268,12 @@ _HEADERS = {
 }
 
 
-def _tell(
-    api: Api, caller: _Caller, kind: Kind, outcome: Outcome, *, reason: str, device: str | None
-) -> None:
-    api.audit.emit(
-        AuditEvent(
-            time=api.now(),
-            kind=kind,
-            outcome=outcome,
-            reason=reason,
-            device=device,
-            address=caller.address,
-            request_id=caller.request_id,
-            action=_ISSUED_AS,
-            source=Source.STRANGER if kind is Kind.LOGIN else Source.DEVICE,
-        )
-    )
+def _tell(api: Api, caller: _Caller, report: Report, device_id: str) -> None:
+    api.audit.emit(AuditEvent.of(report, _origin(caller, device_id, Source.DEVICE), api.now()))
+
+
+def _origin(caller: _Caller, device_id: str | None, source: Source) -> Origin:
+    return Origin(source=source, device=device_id, address=caller.address, request_id=caller.request_id)
 
 
 def _failure(api: Api, refused: _Refused) -> Response:

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.auth.login import Login
-from gateway.connection.commands import Call, Report
+from gateway.auth.gate import LoginGate
+from gateway.connection.audit_reports import Origin, Report, Source, refused_login, refused_session
+from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import AccessWithdrawn, Answer, Event, PolicyChanged
@@ -26,7 +27,7 @@ from gateway.net.refused_strangers import RefusedStrangers
 from gateway.net.tasks import Tasks
 from gateway.net.turns import Turns
 from gateway.net.unread_answers import UnreadAnswers
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.system.addresses import network_of, shown
@@ -45,7 +46,6 @@ class LiveConnection(Protocol):
     """Of the peer, `host:port`."""
     connection_id: str
     """Ties together what is logged of this connection."""
-    device: Device | None
     claimed: str | None
     """The device it says it is, if that is a device id at all."""
     turn: int
@@ -99,7 +99,7 @@ class ConnectionRegistry:
 
     context: Context
     bus: Bus
-    login: Login
+    login: LoginGate
     audit: Audit
     tasks: Tasks
     find: Callable[[str], Device | None]
@@ -123,7 +123,8 @@ class ConnectionRegistry:
     _newcomers: Crowd[LiveConnection] = field(default_factory=Crowd)
     """Those of them that have not said who they are."""
     _by_device: dict[str, set[LiveConnection]] = field(default_factory=dict)
-    _admitted: int = 0
+    _admitted: dict[LiveConnection, str] = field(default_factory=dict)
+    """Those that were let in, and the device of each."""
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.context.budgets.work)
@@ -148,40 +149,39 @@ class ConnectionRegistry:
         if not self.may_connect(device.device_id):
             why = "more connects a minute than acl/limits.toml allows"
             return self._turn_away(link, device, Reason.CONNECTION_RATE_EXCEEDED, why)
-        full = self._admitted >= min(limits.connections, self.room)
+        full = len(self._admitted) >= min(limits.connections, self.room)
         if full or len(same) >= limits.connections_per_device:
             why = "as many connections as acl/limits.toml allows"
             return self._turn_away(link, device, Reason.QUOTA_EXCEEDED, why)
         self._by_device.setdefault(device.device_id, set()).add(link)
-        self._admitted += 1
+        self._admitted[link] = device.device_id
         return None
 
     def _turn_away(self, link: LiveConnection, device: Device, reason: Reason, why: str) -> Reason:
         if self.connects.first_turned_away(device.device_id, reason):
-            self.tell(link, Report("login", "refused", why), proven=True)
+            self.tell(link, refused_login(why), proven=True)
         return reason
 
     def forget(self, link: LiveConnection) -> None:
         """The connection is gone."""
         self.links.discard(link)
         self._newcomers.remove(link)
-        if link.device is None:
+        device_id = self._admitted.pop(link, None)
+        if device_id is None:
             return
-        same = self._by_device.get(link.device.device_id)
-        if same is not None and link in same:
-            same.discard(link)
-            self._admitted -= 1
-            if not same:
-                del self._by_device[link.device.device_id]
+        same = self._by_device[device_id]
+        same.discard(link)
+        if not same:
+            del self._by_device[device_id]
 
     async def policy_changed(self) -> None:
         """Another policy is in force: every live connection is judged by it from its next packet on."""
 
         def tell(link: LiveConnection) -> None:
-            if link.device is not None:
-                link.receive(PolicyChanged(link.device))
+            if link.connection.device is not None:
+                link.receive(PolicyChanged(link.connection.device))
 
-        await _each([link for same in self._by_device.values() for link in same], tell)
+        await _each(list(self._admitted), tell)
 
     def devices_changed(self, touched: frozenset[str]) -> None:
         """These devices were added, changed or removed in the store: their connections are told.
@@ -193,11 +193,12 @@ class ConnectionRegistry:
             self.tasks.start(_each(live, self._device_changed))
 
     def _device_changed(self, link: LiveConnection) -> None:
-        if link.device is None or link.connection.state is State.CLOSED:
+        was = link.connection.device
+        if was is None or link.connection.state is State.CLOSED:
             return
-        consequence = self._consequence(link, self.find(link.device.device_id))
+        consequence = self._consequence(link, was, self.find(was.device_id))
         if isinstance(consequence, AccessWithdrawn):
-            self.tell(link, Report("session", "refused", consequence.why))
+            self.tell(link, refused_session(consequence.why))
         link.receive(consequence)
 
     async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
@@ -210,48 +211,41 @@ class ConnectionRegistry:
         def tell(link: LiveConnection) -> None:
             grant = link.connection.identity.grant if link.connection.identity is not None else None
             if grant is not None and link.connection.state is not State.CLOSED and distrust(grant):
-                self.tell(link, Report("session", "refused", why))
+                self.tell(link, refused_session(why))
                 link.receive(AccessWithdrawn(why))
 
-        await _each([link for same in self._by_device.values() for link in same], tell)
+        await _each(list(self._admitted), tell)
 
-    def _consequence(self, link: LiveConnection, device: Device | None) -> Event:
+    def _consequence(self, link: LiveConnection, was: Device, device: Device | None) -> Event:
         if device is None:
             return AccessWithdrawn("The device was removed.")
         if not device.enabled:
             return AccessWithdrawn("The device was disabled.")
-        if link.device is not None and device.version != link.device.version:
+        if device.version != was.version:
             return AccessWithdrawn("The device has another secret.")
         identity = link.connection.identity
         if identity is not None and identity.grant is not None and device.has_revoked(identity.grant):
             return AccessWithdrawn("The token was revoked.")
-        link.device = device
         return PolicyChanged(device)
 
     def turn_away(self, link: LiveConnection, why: str) -> None:
         """Tell that nobody was authenticated on this link, unless the same was told of the same network."""
         if self.turned_away.first(link.host, why):
-            self.tell(link, Report("login", "refused", why))
+            self.tell(link, refused_login(why))
 
     def tell(self, link: LiveConnection, report: Report, *, proven: bool = False) -> None:
         """Make an audit event of a report. `proven`: the device has shown who it is, and was not let in."""
+        self.audit.emit(AuditEvent.of(report, self.origin(link, proven=proven), self.context.now()))
+
+    def origin(self, link: LiveConnection, *, proven: bool = False) -> Origin:
+        """Of whom a report of this connection tells."""
         identity: Identity | None = link.connection.identity
-        known = proven or identity is not None or link.device is not None
-        self.audit.emit(
-            AuditEvent(
-                time=self.context.now(),
-                kind=Kind(report.kind),
-                outcome=Outcome(report.outcome),
-                reason=report.reason,
-                device=identity.device_id if identity else link.claimed,
-                address=link.address,
-                connection=link.connection_id,
-                topic=report.topic or None,
-                action=report.action or None,
-                rule=report.rule or None,
-                count=report.count,
-                source=Source.DEVICE if known else Source.STRANGER,
-            )
+        known = proven or link.connection.device is not None
+        return Origin(
+            source=Source.DEVICE if known else Source.STRANGER,
+            device=identity.device_id if identity else link.claimed,
+            address=link.address,
+            connection=link.connection_id,
         )
 
     def now(self) -> float:

@@ -11,7 +11,9 @@ import ssl
 from functools import partial
 from typing import cast
 
-from gateway.auth.login import Admission, LoginRefused
+from gateway.auth.gate import Peer
+from gateway.auth.login import Admission, Credentials, LoginRefused
+from gateway.connection.audit_reports import Report, refused_session
 from gateway.connection.commands import (
     Authenticate,
     AwaitTurn,
@@ -23,7 +25,6 @@ from gateway.connection.commands import (
     PauseBus,
     PauseDevice,
     Reauthenticate,
-    Report,
     SendToBus,
     SendToDevice,
 )
@@ -53,7 +54,6 @@ from gateway.net.tls_budget import TlsBudget
 from gateway.net.tls_contexts import certificate_name
 from gateway.net.tls_record_limits import TooLittleData, tls_of
 from gateway.observe.logs import get_logger
-from gateway.policy.engine.identity import Device
 from gateway.system.addresses import host_of
 
 _LOGIN_DEADLINE = 20.0
@@ -92,7 +92,6 @@ class DeviceSide(asyncio.Protocol):
         "connection",
         "connection_id",
         "deadline",
-        "device",
         "turn",
     )
 
@@ -105,7 +104,6 @@ class DeviceSide(asyncio.Protocol):
         """Of the peer, `host:port`."""
         self.connection_id = connection_id
         """Ties together what is logged of this connection."""
-        self.device: Device | None = None
         self.claimed: str | None = None
         """The device it says it is, if that is a device id at all."""
         self._method = ""
@@ -183,8 +181,8 @@ class DeviceSide(asyncio.Protocol):
         self._count_unread(0)
         if isinstance(exc, ssl.SSLError):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
-            if self.device is not None:
-                self._registry.tell(self, Report("session", "refused", self._why))
+            if self.connection.device is not None:
+                self._registry.tell(self, refused_session(self._why))
         if self._waiting_for is not None:
             self._waiting_for.cancel()  # a login's place in the queue is another's
             self._waiting_for = None
@@ -270,10 +268,11 @@ class DeviceSide(asyncio.Protocol):
 
     def _count_unread(self, size: int) -> bool:
         """Count what the device does not take; whether that is within the bounds for it and for all."""
-        if size == self._unread or self.device is None:
+        device = self.connection.device
+        if size == self._unread or device is None:
             return True
         more, self._unread = size - self._unread, size
-        return self._registry.unread.add(self.device.device_id, more, self._registry.context.policy.limits)
+        return self._registry.unread.add(device.device_id, more, self._registry.context.policy.limits)
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
@@ -288,8 +287,9 @@ class DeviceSide(asyncio.Protocol):
                     contain(self, partial(self._open_bus, connect))
                 )
             case Established():
-                if (tls := tls_of(self._transport)) is not None and self.connection.meter and self.device:
-                    tls.trust(TlsBudget(self.connection.meter, self._registry.turns, self.device.device_id))
+                device = self.connection.device
+                if (tls := tls_of(self._transport)) is not None and self.connection.meter and device:
+                    tls.trust(TlsBudget(self.connection.meter, self._registry.turns, device.device_id))
                 self.resume_reading(AUTHENTICATING)
                 identity = self.connection.identity
                 grant = identity.grant if identity else None
@@ -314,7 +314,7 @@ class DeviceSide(asyncio.Protocol):
             case AwaitTurn():
                 self._await_turn()
             case Report():
-                if self.device is None:
+                if self.connection.device is None:
                     self._registry.turn_away(self, command.reason)
                 else:
                     self._registry.tell(self, command)
@@ -326,7 +326,8 @@ class DeviceSide(asyncio.Protocol):
             self.pause_reading(NOT_ITS_TURN)
             if self._bus is not None:
                 self._bus.pause_reading(NOT_ITS_TURN)
-            self._registry.turns.wait(self.device.device_id if self.device else self.address, self._take_turn)
+            device = self.connection.device
+            self._registry.turns.wait(device.device_id if device else self.address, self._take_turn)
 
     @contained
     def _take_turn(self) -> None:
@@ -349,75 +350,56 @@ class DeviceSide(asyncio.Protocol):
         return host_of(self.address)
 
     def _authenticate(self, command: Authenticate) -> None:
-        registry = self._registry
-        certificate = certificate_name(
-            self._transport.get_extra_info("ssl_object") if self._transport else None
+        shown = Credentials(
+            username=command.username,
+            password=command.password,
+            certificate_id=certificate_name(
+                self._transport.get_extra_info("ssl_object") if self._transport else None
+            ),
+            token=command.token,
         )
         try:
-            admission = registry.login.recognise(
-                username=command.username,
-                password=command.password,
-                certificate_id=certificate,
-                address=self.host,
-                token=command.token,
-            )
+            admission = self._registry.login.recognise(shown, self._peer())
         except LoginRefused as refused:
             self._refuse(refused)
             return
         if admission is not None:
-            registry.context.counters.logins_remembered += 1
             self._admit(admission)
         else:
-            self._waiting_for = registry.tasks.start(
-                contain(self, partial(self._verify, command, certificate))
-            )
+            self._waiting_for = self._registry.tasks.start(contain(self, partial(self._verify, shown)))
 
-    async def _verify(self, command: Authenticate, certificate: str | None) -> None:
-        registry = self._registry
+    async def _verify(self, shown: Credentials) -> None:
         try:
-            admission = await registry.login.verify(
-                username=command.username,
-                password=command.password,
-                certificate_id=certificate,
-                address=self.host,
-                token=command.token,
-                has_left=lambda: has_left(self._transport),
-            )
+            admission = await self._registry.login.verify(shown, self._peer())
         except LoginRefused as refused:
             self._refuse(refused)
             return
         finally:
             self._waiting_for = None  # a task is a kibibyte
-        registry.context.counters.logins_verified += 1
         self._admit(admission)
 
     def _reauthenticate(self, token: bytes) -> None:
-        if self.device is None:
+        device = self.connection.device
+        if device is None:
             return
         try:
-            # The same gate, with the device as the user name: another one's token is refused there.
-            admission = self._registry.login.recognise(
-                username=self.device.device_id.encode(),
-                password=None,
-                certificate_id=None,
-                address=self.host,
-                token=token,
-            )
-        except LoginRefused as refused:
-            self._tell_refusal(refused)
+            admission = self._registry.login.renew(device.device_id, token, self._peer())
+        except LoginRefused:
             self.receive(ReauthenticationFailed("The token is not good."))
             return
-        if admission is not None and admission.grant is not None:
+        if admission.grant is not None:
             self.receive(Reauthenticated(admission.device, admission.grant))
+
+    def _peer(self) -> Peer:
+        return Peer(
+            host=self.host,
+            origin=self._registry.origin(self),
+            has_left=lambda: has_left(self._transport),
+        )
 
     def _refuse(self, refused: LoginRefused) -> None:
         self.claimed = refused.device_id
-        self._tell_refusal(refused)
         self.receive(AuthenticationFailed(refused.reason))
-
-    def _tell_refusal(self, refused: LoginRefused) -> None:
-        self._registry.context.counters.logins_refused += 1
-        self._registry.tell(self, Report("login", "refused", refused.why))
 
     def _admit(self, admission: Admission) -> None:
         device = admission.device
@@ -428,7 +410,7 @@ class DeviceSide(asyncio.Protocol):
         if reason is not None:
             self.receive(AuthenticationFailed(reason))
             return
-        self.device, self._method = device, admission.method
+        self._method = admission.method
         self.receive(Authenticated(device, admission.grant))
 
     # The bus
@@ -526,7 +508,7 @@ class DeviceSide(asyncio.Protocol):
 
     def _note(self, event: str, **said: str | None) -> None:
         """A line of its own for a device, within bounds; of strangers there may be any number."""
-        device, log = self.device, self._registry.log
+        device, log = self.connection.device, self._registry.log
         worth = device is not None and self._registry.connects.worth_a_line(device.device_id, self.host)
         tell = log.info if worth else log.debug
         tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

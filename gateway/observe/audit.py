@@ -10,12 +10,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
+from gateway.connection.audit_reports import Outcome
 from gateway.connection.counters import Counters
 from gateway.observe.audit_budget import Budget, Tally
-from gateway.observe.audit_events import AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit_events import AuditEvent
 from gateway.observe.logs import get_logger
 
-__all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer", "Kind", "Outcome", "Source"]
+__all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer"]
 
 LEFT_OUT_LINES = 50
 """Lines a second that tell what got none; what finds no room is told in the next."""

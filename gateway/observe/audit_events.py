@@ -6,55 +6,12 @@ No event holds a payload, a secret or a token (promise 3).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum, auto
 
+from gateway.connection.audit_reports import Kind, Origin, Outcome, Report, Source
 from gateway.policy.engine.rules import Action
 
 _ACTIONS = frozenset(action.value for action in Action)
 _TOPIC_MAX = 1_024
-
-
-class Kind(StrEnum):
-    """What the event is about."""
-
-    LOGIN = auto()
-    SESSION = auto()
-    """A connection ended because access was withdrawn."""
-    WILL = auto()
-    PUBLISH = auto()
-    SUBSCRIBE = auto()
-    DELIVERY = auto()
-    OPEN = auto()
-    """A message on a sensitive topic did not open."""
-    TOKEN = auto()
-    """Issued, revoked, or asked for in vain."""
-    KEY = auto()
-    """A sealing or signing key was made, rotated, destroyed, exported or imported."""
-    SERVICE = auto()
-    """A call of a service topic."""
-    DEVICE = auto()
-    """A device was added, changed or removed."""
-    OBSERVE = auto()
-    """What the policy refuses passed, for its device is observed."""
-
-
-class Outcome(StrEnum):
-    """How it ended."""
-
-    DONE = auto()
-    REFUSED = auto()
-    FAILED = auto()
-
-
-class Source(StrEnum):
-    """Whose doing it is, which says what bounds its number."""
-
-    DEVICE = auto()
-    """Of the device named, which has proven that it is that device."""
-    STRANGER = auto()
-    """Of a peer that has proven nothing: a device named is a claim."""
-    HOUSE = auto()
-    """Of the gateway itself or its administrators. There are never too many of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +42,25 @@ class AuditEvent:
     """How many this one stands for; more than one only where they were too many to be told one by one."""
     source: Source = field(default=Source.DEVICE, compare=False)
     """Not told, but what it costs is set against it."""
+
+    @classmethod
+    def of(cls, report: Report, origin: Origin, time: int) -> AuditEvent:
+        """What was reported, of whom, at this time (Unix milliseconds)."""
+        return cls(
+            time=time,
+            kind=report.kind,
+            outcome=report.outcome,
+            reason=report.reason,
+            device=origin.device,
+            address=origin.address,
+            connection=origin.connection,
+            request_id=origin.request_id,
+            topic=report.topic or None,
+            action=report.action or None,
+            rule=report.rule or None,
+            count=report.count,
+            source=origin.source,
+        )
 
     @property
     def explicable(self) -> bool:

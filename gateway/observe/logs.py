@@ -61,7 +61,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers[:] = [_DeviceConnection()]
+    root.handlers[:] = [_OtherLibraries()]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
 
@@ -93,7 +93,7 @@ class _Sink:
     debug = info = warning = error = critical = msg
 
 
-class _DeviceConnection(logging.Handler):
+class _OtherLibraries(logging.Handler):
     """Lines of other libraries, in our shape."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.auth.tokens import Issued, TokenFault
-from gateway.connection.commands import Report
+from gateway.connection.audit_reports import Report, failed_service, refused_service
 from gateway.keys.envelope import REQUEST_ID_MAX, Envelope, RequestId
 from gateway.policy.engine.identity import Grant
 from gateway.policy.engine.services import Service
@@ -61,8 +61,8 @@ class Refusal(Exception):
 
     def report(self, service: Service) -> Report:
         """What the administrator is told. It quotes nothing of the request but a topic."""
-        outcome = "failed" if self.code in _FAILED else "refused"
-        return Report("service", outcome, f"{self.code}: {self.why}", service, self.topic, self.rule)
+        made = failed_service if self.code in _FAILED else refused_service
+        return made(f"{self.code}: {self.why}", service, self.topic, self.rule)
 
 
 class _Fields(msgspec.Struct, gc=False):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from gateway.auth.login import Admission, Login, LoginRefused
+from gateway.auth.gate import LoginGate, Peer
+from gateway.auth.login import Admission, Credentials, LoginRefused
 from gateway.bus_client.client import Account, BusClient, BusConnection
 from gateway.bus_client.reader import Delivery
-from gateway.connection.commands import Call, Report
+from gateway.connection.audit_reports import Origin, Report, Source
+from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.events import Answer
 from gateway.connection.service_calls import answer_packet
@@ -21,7 +23,7 @@ from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
 from gateway.net.connection_registry import Bus
 from gateway.net.tasks import Tasks
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.services import Service
@@ -33,6 +35,8 @@ from gateway.services.request_handler import RequestHandler, reply_fault
 
 ADDRESS = "bus"
 """What the throttle and the audit know of whoever calls from there."""
+_PEER = Peer(host=ADDRESS, origin=None)
+"""All that is refused here is told as a call of a service, and so is a login: `_give` tells it."""
 _LOGINS_MAX = 64
 """Logins under way at once: the others are told to try again."""
 _STRANGERS = ""
@@ -59,7 +63,7 @@ class BusServices:
         *,
         request_handler: RequestHandler,
         bearer_cache: BearerCache,
-        login: Login,
+        login: LoginGate,
         audit: Audit,
         tasks: Tasks,
         prefix: str,
@@ -142,28 +146,22 @@ class BusServices:
             raise Refusal(Code.INVALID_REQUEST, words)
         if self._logins >= _LOGINS_MAX:
             raise Refusal(Code.RATE_LIMITED, "Too many ask for a token at once: try again.")
-        username, password = device_id.encode(), secret.encode()
-        admission = self._login.recognise(
-            username=username, password=password, certificate_id=None, address=ADDRESS
-        )
+        shown = Credentials(username=device_id.encode(), password=secret.encode())
+        admission = self._login.recognise(shown, _PEER)
         if admission is not None:
-            self._context.counters.logins_remembered += 1
             return _identity_of(admission)
         self._logins += 1
-        self._tasks.start(self._verify(connection, call, request, username, password))
+        self._tasks.start(self._verify(connection, call, request, shown))
         return None
 
     async def _verify(
-        self, connection: BusConnection, call: Call, request: Request, username: bytes, password: bytes
+        self, connection: BusConnection, call: Call, request: Request, shown: Credentials
     ) -> None:
         try:
-            admission = await self._login.verify(
-                username=username, password=password, certificate_id=None, address=ADDRESS
-            )
+            admission = await self._login.verify(shown, _PEER)
         except LoginRefused as refused:
             self._turn_away(connection, call, request, refused)
         else:
-            self._context.counters.logins_verified += 1
             self._attend(connection, call, request, _identity_of(admission))
         finally:
             self._logins -= 1
@@ -175,7 +173,6 @@ class BusServices:
     def _turn_away(
         self, connection: BusConnection, call: Call, request: Request, refused: LoginRefused
     ) -> None:
-        self._context.counters.logins_refused += 1
         self._refuse(connection, call, request, refusal_texts.of_login(refused), refused.device_id)
 
     def _refuse(
@@ -230,21 +227,8 @@ class BusServices:
             return
         device_id, source = who
         request_id = request.request_id[:_TOLD_MAX].decode("utf-8", "replace").strip('"')
-        self._audit.emit(
-            AuditEvent(
-                time=self._context.now(),
-                kind=Kind(report.kind),
-                outcome=Outcome(report.outcome),
-                reason=report.reason,
-                device=device_id,
-                address=ADDRESS,
-                request_id=request_id or None,
-                topic=report.topic or None,
-                action=report.action or None,
-                rule=report.rule or None,
-                source=source,
-            )
-        )
+        origin = Origin(source=source, device=device_id, address=ADDRESS, request_id=request_id or None)
+        self._audit.emit(AuditEvent.of(report, origin, self._context.now()))
 
 
 def _identity_of(admission: Admission) -> Identity:

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from typing import TypeVar
 
 from gateway.auth.device_lookup import Lookup
-from gateway.connection.commands import Call, Report
+from gateway.connection.audit_reports import Report, issued_token
+from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.events import Answer
 from gateway.keys.envelope import OpenFailed, Sealer, open_envelope, read_envelope
@@ -276,5 +277,5 @@ class RequestHandler:
         if grant is not None and self._context.now() >= grant.expires_at * 1_000:
             raise Refusal(Code.TOKEN_EXPIRED, "The token that was shown has expired.")
         token = self._token_issuer.issue(device, source="auth", parent=grant, wish=wish)
-        report = Report("token", "done", f"issued {token.grant.token_id}", Service.AUTH)
+        report = issued_token(token.grant.token_id, through=Service.AUTH)
         return issued(token, self._context.now()), report

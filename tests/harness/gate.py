@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.auth.login import Admission, Login, LoginRefused
+from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, TokenFault, TokenRefused, Tokens, looks_like_token
 from gateway.keys.key_files import ensure_signing_file, read_signing_file
@@ -91,7 +91,7 @@ class Gate:
     def enter(self, token: bytes, username: bytes | None = None) -> Admission:
         # As a password where it can be one, as nearly all clients send it; else by `gateway-jwt`.
         way = {"password": token} if looks_like_token(token) else {"password": None, "token": token}
-        found = self.login.recognise(username=username, certificate_id=None, address="192.0.2.1", **way)
+        found = self.login.recognise(Credentials(username=username, **way), "192.0.2.1")
         assert found is not None
         return found
 

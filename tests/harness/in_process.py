@@ -59,8 +59,8 @@ class House:
         return next(
             link
             for link in self.registry.links
-            if link.device is not None
-            and link.device.device_id == device
+            if link.connection.device is not None
+            and link.connection.device.device_id == device
             and link.connection.state is State.ESTABLISHED
         )
 

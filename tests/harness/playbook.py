@@ -22,6 +22,7 @@ from unittest.mock import ANY
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.connection.audit_reports import Report
 from gateway.connection.commands import (
     Authenticate,
     AwaitTurn,
@@ -29,7 +30,6 @@ from gateway.connection.commands import (
     Command,
     Established,
     OpenBus,
-    Report,
     SendToDevice,
 )
 from gateway.connection.context import Context

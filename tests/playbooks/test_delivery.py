@@ -8,7 +8,8 @@ import pytest
 from harness import raw
 from harness.playbook import LAMP, READER, Ends, context, established, policy, refused, seal
 
-from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report
+from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

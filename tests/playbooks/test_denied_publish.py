@@ -8,7 +8,8 @@ import pytest
 from harness import raw
 from harness.playbook import Ends, context, established, policy, react, refused, told
 
-from gateway.connection.commands import Close, Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report
+from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.context import OnDeny
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Tick
 from gateway.connection.refusal_reports import PER_SECOND

@@ -20,7 +20,8 @@ from harness.playbook import (
     suback,
 )
 
-from gateway.connection.commands import Authenticate, Close, Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report
+from gateway.connection.commands import Authenticate, Close, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.policy.engine.identity import OBSERVE_MOST, Grant

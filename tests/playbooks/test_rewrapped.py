@@ -6,7 +6,8 @@ import pytest
 from harness import raw
 from harness.playbook import LAMP, READER, context, established, seal
 
-from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report
+from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes
 
 TOPIC = "private/pin"

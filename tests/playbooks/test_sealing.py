@@ -26,7 +26,8 @@ from harness.playbook import (
     told,
 )
 
-from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report
+from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
 from gateway.policy.engine.limits import Limits

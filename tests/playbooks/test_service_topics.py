@@ -9,7 +9,8 @@ import pytest
 from harness import raw
 from harness.playbook import LAMP, READER, Ends, context, established, policy, refused, suback
 
-from gateway.connection.commands import Call, Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report
+from gateway.connection.commands import Call, SendToBus, SendToDevice
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick
 from gateway.connection.refusal_reports import PER_SECOND
 from gateway.connection.service_calls import TOO_LARGE

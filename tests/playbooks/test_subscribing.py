@@ -8,7 +8,8 @@ import pytest
 from harness import raw
 from harness.playbook import LAMP, Ends, context, established, policy, refused, suback
 
-from gateway.connection.commands import Report, SendToBus, SendToDevice
+from gateway.connection.audit_reports import Report
+from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

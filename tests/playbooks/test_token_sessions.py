@@ -21,13 +21,13 @@ from harness.playbook import (
     refused,
 )
 
+from gateway.connection.audit_reports import Report
 from gateway.connection.commands import (
     Authenticate,
     Close,
     Established,
     OpenBus,
     Reauthenticate,
-    Report,
     SendToBus,
     SendToDevice,
 )
@@ -211,6 +211,17 @@ def test_another_token_takes_its_place(opened):
     )
     assert book.connection.identity is not None
     assert book.connection.identity.grant == LATER
+
+
+def test_whose_a_connection_is_follows_what_it_is_told_and_no_token():
+    book = renewable()
+    other, rotated = dataclasses.replace(LAMP, roles=()), dataclasses.replace(LAMP, version=2)
+    assert book.connection.device is LAMP
+    assert book >> PolicyChanged(other)
+    assert book.connection.device is other
+    # It came before the registry has told of the other secret, and must not hide that there is one.
+    assert book >> Reauthenticated(rotated, LATER) << SendToDevice(auth(0, METHOD))
+    assert book.connection.device is other
 
 
 def test_a_narrower_token_is_in_force_at_once():

@@ -19,16 +19,9 @@ from harness.playbook import (
     told,
 )
 
+from gateway.connection.audit_reports import Report
 from gateway.connection.bus_holdings import Kind
-from gateway.connection.commands import (
-    Authenticate,
-    Close,
-    Established,
-    OpenBus,
-    Report,
-    SendToBus,
-    SendToDevice,
-)
+from gateway.connection.commands import Authenticate, Close, Established, OpenBus, SendToBus, SendToDevice
 from gateway.connection.context import OnDeny
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (

@@ -146,7 +146,7 @@ async def the_policy_changes(house: House, bad: Device | None) -> None:
 
 
 async def the_device_changes(house: House, bad: Device | None) -> None:
-    house.plant(ConnectionRegistry, "_consequence", lambda _, link, __: link.device.device_id == "bad")
+    house.plant(ConnectionRegistry, "_consequence", lambda _, __, was, ___: was.device_id == "bad")
     house.registry.devices_changed(frozenset({"bad", "good"}))
 
 

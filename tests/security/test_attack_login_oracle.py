@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.auth import passwords
-from gateway.auth.login import Login
+from gateway.auth.login import Credentials, Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.policy.engine.identity import Device
@@ -58,10 +58,10 @@ def test_every_guess_is_digested_once(monkeypatch: pytest.MonkeyPatch, name: byt
 
     monkeypatch.setattr(passwords.hashlib, "blake2b", counting)
     try:
-        peer = {"username": name, "certificate_id": None, "address": "192.0.2.7"}
-        assert login.recognise(password=SECRET[:-1] + b"x", **peer) is None
+        wrong = Credentials(username=name, password=SECRET[:-1] + b"x")
+        assert login.recognise(wrong, "192.0.2.7") is None
         assert digested == [True]
-        found = login.recognise(password=SECRET, **peer)
+        found = login.recognise(Credentials(username=name, password=SECRET), "192.0.2.7")
         assert (found is not None) is (name == b"remembered")
     finally:
         pool.close()

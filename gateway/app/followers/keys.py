@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.config import Settings
+from gateway.connection.audit_reports import HOUSE, changed_key
 from gateway.connection.context import Context
 from gateway.keys.key_files import (
     KeyFileError,
@@ -25,7 +26,7 @@ from gateway.keys.key_files import (
     rotate_signing,
 )
 from gateway.keys.key_ring import Key, KeyState
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome, Source
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError
@@ -229,15 +230,7 @@ class KeyFollower:
 
     def _tell(self, reasons: Iterator[str]) -> None:
         for reason in reasons:
-            self._audit.emit(
-                AuditEvent(
-                    time=self._context.now(),
-                    kind=Kind.KEY,
-                    outcome=Outcome.DONE,
-                    reason=reason,
-                    source=Source.HOUSE,
-                )
-            )
+            self._audit.emit(AuditEvent.of(changed_key(reason), HOUSE, self._context.now()))
 
 
 def _returned(before: Sequence[Key], after: Sequence[Key]) -> str:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from gateway.auth.claimed_names import ClaimedNames
-from gateway.auth.login import Login, LoginRefused
+from gateway.auth.gate import LoginGate, Peer
+from gateway.auth.login import Credentials, Login, LoginRefused
 from gateway.auth.passwords import Busy, PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.connection.counters import Counters
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 
@@ -53,7 +55,7 @@ class World:
     def __init__(self) -> None:
         self.devices, self.pool = Devices(), Pool()
         self.tokens = Tokens(SigningKeys.of_secret(bytes(32)), self.devices, now=lambda: 10**12, ttl=60)
-        self.login = Login(
+        login = Login(
             self.devices,
             self.pool,
             Remembered(),
@@ -61,17 +63,14 @@ class World:
             limits=Limits(login_failures_per_minute=2),
             rehash=lambda *_: None,
         )
+        self.gate = LoginGate(login, ClaimedNames(self.devices), Counters(), lambda *_: None)
 
     async def refused(self, username=None, password=b"x", certificate_id=None, token=None) -> LoginRefused:
-        said = {
-            "username": None if username is None else username.encode(),
-            "password": password,
-            "certificate_id": certificate_id,
-            "address": "192.0.2.1",
-            "token": token,
-        }
+        name = None if username is None else username.encode()
+        shown = Credentials(username=name, password=password, certificate_id=certificate_id, token=token)
+        peer = Peer(host="192.0.2.1", origin=None)
         with pytest.raises(LoginRefused) as caught:
-            self.login.recognise(**said) or await self.login.verify(**said)
+            self.gate.recognise(shown, peer) or await self.gate.verify(shown, peer)
         return caught.value
 
 

@@ -12,7 +12,7 @@ from unittest.mock import ANY
 import pytest
 
 from gateway.auth import passwords
-from gateway.auth.login import Admission, Login, LoginRefused
+from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.login_queue import Standing, Visitor
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.tokens import SigningKeys, Tokens
@@ -91,16 +91,14 @@ class ConnectionRegistry:
 
     def recognise(self, username=b"lamp-1", password=SECRET, certificate_id=None):
         """The device, for those who come without a token."""
-        found = self.login.recognise(
-            username=username, password=password, certificate_id=certificate_id, address=ADDRESS
-        )
+        shown = Credentials(username=username, password=password, certificate_id=certificate_id)
+        found = self.login.recognise(shown, ADDRESS)
         assert found is None or found.grant is None
         return None if found is None else found.device
 
     async def verify(self, username=b"lamp-1", password=SECRET, certificate_id=None, address=ADDRESS):
-        admission = await self.login.verify(
-            username=username, password=password, certificate_id=certificate_id, address=address
-        )
+        shown = Credentials(username=username, password=password, certificate_id=certificate_id)
+        admission = await self.login.verify(shown, address)
         assert admission.grant is None
         return admission.device
 
@@ -110,13 +108,8 @@ class ConnectionRegistry:
 
     def bring(self, username=None, password=None, certificate_id=None, token=None, address=ADDRESS):
         """Come with a token, the one way or the other."""
-        return self.login.recognise(
-            username=username,
-            password=password,
-            certificate_id=certificate_id,
-            address=address,
-            token=token,
-        )
+        shown = Credentials(username=username, password=password, certificate_id=certificate_id, token=token)
+        return self.login.recognise(shown, address)
 
     def bring_in_vain(self, *arguments, **named) -> LoginRefused:
         with pytest.raises(LoginRefused) as caught:
@@ -369,7 +362,7 @@ async def test_a_token_lets_in_without_argon2(registry, way, username, certifica
     named = {"username": username, "certificate_id": certificate_id, way: registry.token()}
     admission = registry.bring(**named)
     assert (admission.device, admission.grant.expires_at) == (LAMP, registry.now + 60)
-    verified = await registry.login.verify(**{"password": None, "address": ADDRESS, **named})
+    verified = await registry.login.verify(Credentials(**{"password": None, **named}), ADDRESS)
     assert verified == Admission(LAMP, admission.grant)
     assert (verified.method, admission.method) == ("token", "token")
     assert registry.pool.hashes == 0
@@ -500,10 +493,9 @@ async def test_one_secret_on_many_connections_is_hashed_for_those_at_work_only(r
 
 
 async def test_nothing_is_hashed_for_a_peer_that_has_left(registry):
+    shown = Credentials(username=b"lamp-1", password=SECRET)
     with pytest.raises(LoginRefused, match="left before its turn"):
-        await registry.login.verify(
-            username=b"lamp-1", password=SECRET, certificate_id=None, address=ADDRESS, has_left=lambda: True
-        )
+        await registry.login.verify(shown, ADDRESS, has_left=lambda: True)
     assert registry.pool.hashes == 0
 
 

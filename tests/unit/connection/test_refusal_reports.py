@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connection.commands import Report
+from gateway.connection.audit_reports import Report
 from gateway.connection.refusal_reports import FIRST, PER_SECOND, ROOTS, Reports
 
 ONE = Report("publish", "refused", "why")

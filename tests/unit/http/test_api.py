@@ -12,15 +12,18 @@ import pytest
 import structlog
 from harness.request_handler import NOW, SECRET, Counter, allow
 
-from gateway.auth.login import Login
+from gateway.auth.claimed_names import ClaimedNames
+from gateway.auth.gate import LoginGate
+from gateway.auth.login import Credentials, Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys
 from gateway.config import Address
+from gateway.connection.audit_reports import Kind, Outcome
 from gateway.http import api
 from gateway.http.api import Api, serve_api
 from gateway.keys.key_ring import Key, KeyState
 from gateway.net.tasks import Tasks
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy, Role
 
@@ -72,12 +75,18 @@ class World:
             limits=Limits(**limits),
             rehash=lambda *_: None,
         )
+        audit = Audit(context.counters, self.events.append)
+        gate = LoginGate(
+            self.login,
+            ClaimedNames(self.request_handler.devices),
+            context.counters,
+            lambda report, origin: audit.emit(AuditEvent.of(report, origin, context.now())),
+        )
         self.api = Api(
-            login=self.login,
+            login=gate,
             token_issuer=self.request_handler.token_issuer,
             jwks=lambda: self.request_handler.tokens.keys.jwks(),  # noqa: PLW0108 - other keys after a rotation
-            audit=Audit(context.counters, self.events.append),
-            counters=context.counters,
+            audit=audit,
             now=context.now,
         )
         self.port = 0
@@ -252,7 +261,7 @@ async def test_the_throttle_is_that_of_the_gate(started):
     world = await started(login_failures_per_minute=1)
     await world.log_in("svc", "wrong", source="127.0.0.3")
     with pytest.raises(Exception, match="throttled"):
-        await world.login.verify(username=b"svc", password=b"wrong", certificate_id=None, address="127.0.0.3")
+        await world.login.verify(Credentials(username=b"svc", password=b"wrong"), "127.0.0.3")
 
 
 async def test_a_full_pool_is_said_to_be_busy(started):

@@ -22,11 +22,11 @@ class Link:
     """Of an admitted device: remembers what it was told."""
 
     def __init__(self, device, told, grant=None, state=State.ESTABLISHED):
-        self.device = device
         self.receive = lambda event: told.append((self, event))
         self.claimed, self.address, self.connection_id = device.device_id, "192.0.2.1:1", "1"
+        self.host = "192.0.2.1"
         identity = Identity(device.device_id, (), {}, "c", grant)
-        self.connection = SimpleNamespace(identity=identity, state=state)
+        self.connection = SimpleNamespace(device=device, identity=identity, state=state)
 
 
 def registry(policy, audit=None, **more):
@@ -121,3 +121,18 @@ def test_no_more_are_let_in_than_there_are_file_descriptors_for(admissions):
     found, told = admissions(10, room=4)
     assert found == [None] * 4 + [Reason.QUOTA_EXCEEDED] * 6
     assert told == ["as many connections as acl/limits.toml allows"] * 2, "once for each device"
+
+
+def test_who_leaves_makes_room_for_its_device_and_for_all():
+    limits = SimpleNamespace(connections=2, connections_per_device=2)
+    one = registry(SimpleNamespace(limits=limits), SimpleNamespace(emit=lambda _: None))
+    links = [Link(LAMP, []) for _ in range(3)]
+    assert [one.admit(link, LAMP) for link in links] == [None, None, Reason.QUOTA_EXCEEDED]
+    one.forget(links[2])
+    assert one.admit(links[2], LAMP) is Reason.QUOTA_EXCEEDED, "it was never let in"
+    one.forget(links[0])
+    one.forget(links[0])
+    assert [one.admit(link, LAMP) for link in (links[2], links[0])] == [None, Reason.QUOTA_EXCEEDED]
+    for link in links:
+        one.forget(link)
+    assert (one._admitted, one._by_device) == ({}, {})

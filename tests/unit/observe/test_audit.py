@@ -1,30 +1,14 @@
 """Every event is counted and handed on; its log lines are bounded."""
 
 import dataclasses
-import io
 import json
-import logging
 
 import pytest
-import structlog
 
+from gateway.connection.audit_reports import Kind, Outcome, Source
 from gateway.connection.counters import Counters
-from gateway.observe import logs
-from gateway.observe.audit import LEFT_OUT_LINES, Audit, AuditEvent, AuditLog, Kind, Outcome, Source
+from gateway.observe.audit import LEFT_OUT_LINES, Audit, AuditEvent, AuditLog
 from gateway.observe.audit_budget import FIRST, OF_A_DEVICE
-
-
-@pytest.fixture
-def stream():
-    stream = io.StringIO()
-    logs.configure("info", stream)
-    yield stream
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    root = logging.getLogger()
-    root.handlers[:] = [
-        handler for handler in root.handlers if not isinstance(handler, logs._DeviceConnection)
-    ]
 
 
 class Clock:

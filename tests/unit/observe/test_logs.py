@@ -12,7 +12,6 @@ from enum import Enum
 from pathlib import PurePosixPath
 
 import pytest
-import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,24 +23,6 @@ SECRET = "hunter2-planted-secret"
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-@pytest.fixture(autouse=True)
-def _restored():
-    yield
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    root = logging.getLogger()
-    root.handlers[:] = [
-        handler for handler in root.handlers if not isinstance(handler, logs._DeviceConnection)
-    ]
-
-
-@pytest.fixture
-def stream():
-    stream = io.StringIO()
-    logs.configure("info", stream)
-    return stream
 
 
 def lines(stream):
@@ -241,7 +222,7 @@ def test_other_libraries_speak_in_the_same_lines_from_warning_on(stream):
 def test_a_line_of_another_library_that_does_not_fit_its_arguments_is_shown_as_it_is(stream):
     record = logging.LogRecord("other", logging.WARNING, __file__, 1, "only %d", (1, 2), None)
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logs._DeviceConnection):
+        if isinstance(handler, logs._OtherLibraries):
             handler.emit(record)
     assert [line["event"] for line in lines(stream)] == ["only %d"]
 

@@ -11,6 +11,8 @@ import pytest
 from harness.mosquitto import Mosquitto
 from harness.request_handler import SECRET, Counter
 
+from gateway.auth.claimed_names import ClaimedNames
+from gateway.auth.gate import LoginGate
 from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.bus_client.client import Account, connect
@@ -29,7 +31,7 @@ class House:
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
         self.pool = PasswordPool()
-        self.login = Login(
+        login = Login(
             counter.devices,
             self.pool,
             Remembered(),
@@ -37,6 +39,9 @@ class House:
             limits=Limits(login_failures_per_minute=2),
             rehash=lambda *_: None,
         )
+        names, counters = ClaimedNames(counter.devices), counter.context.counters
+        self.logins_told = []
+        self.login = LoginGate(login, names, counters, lambda *told: self.logins_told.append(told))
         self.told = []
         self.answers: asyncio.Queue[tuple[str, dict]] = asyncio.Queue()
 
@@ -144,6 +149,7 @@ async def test_why_nobody_can_log_in_now(mosquitto):
         house.counter.devices.available = False
         assert (await house.log_in("other", SECRET))["error"] == "unavailable"
         assert house.counter.context.counters.logins_refused == 5
+        assert house.logins_told == [], "each is told once: as a call that was refused"
     assert [(event.device, event.reason) for event in house.told][:3] == [
         ("svc", "not_accepted: wrong secret"),
         ("svc", "not_accepted: wrong secret"),

@@ -14,6 +14,7 @@ from gateway.app.followers import keys as key_follower
 from gateway.app.followers.keys import AGE_MOST, USES_MOST, KeyFollower
 from gateway.auth.tokens import SigningKeys, TokenRefused, Tokens
 from gateway.config import Settings
+from gateway.connection.audit_reports import Kind, Outcome
 from gateway.connection.context import Context
 from gateway.connection.counters import Counters
 from gateway.keys.backup import export_keys, import_keys
@@ -28,7 +29,7 @@ from gateway.keys.key_files import (
     rotate_signing,
 )
 from gateway.keys.key_ring import KeyRing, Nonces
-from gateway.observe.audit import Audit, Kind, Outcome
+from gateway.observe.audit import Audit
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy
 from gateway.store import StoreError, open_store

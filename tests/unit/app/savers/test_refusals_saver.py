@@ -10,8 +10,9 @@ from harness.beside import beside
 
 from gateway.app.savers import refusals as module
 from gateway.app.savers.refusals import Refusals
+from gateway.connection.audit_reports import Kind, Outcome
 from gateway.connection.counters import Counters
-from gateway.observe.audit import AuditEvent, Kind, Outcome
+from gateway.observe.audit import AuditEvent
 from gateway.store import Refusal, StoreError
 
 

@@ -7,8 +7,9 @@ from harness.beside import beside, until
 
 from gateway.app import admin_events as module
 from gateway.app.admin_events import AdminEvents
+from gateway.connection.audit_reports import Kind, Outcome
 from gateway.connection.counters import Counters
-from gateway.observe.audit import Audit, AuditEvent, Kind, Outcome
+from gateway.observe.audit import Audit, AuditEvent
 from gateway.store import StoreError
 
 

@@ -1,0 +1,193 @@
+"""The audit language: the kinds of audit events, and the reports that become one, each made here.
+
+A report says what happened, an `Origin` of whom; `gateway.observe.audit_events` puts both into an event.
+Nobody else names a kind or an outcome: there is a function for each thing that is told, with the fields that
+it has. Kinds, outcomes and fields are public, in log lines and metrics: none is renamed. No report holds a
+payload, a secret or a token (promise 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from gateway.policy.engine.rules import Action
+from gateway.policy.engine.services import Service
+
+
+class Kind(StrEnum):
+    """What the event is about."""
+
+    LOGIN = auto()
+    SESSION = auto()
+    """A connection ended because access was withdrawn."""
+    WILL = auto()
+    PUBLISH = auto()
+    SUBSCRIBE = auto()
+    DELIVERY = auto()
+    OPEN = auto()
+    """A message on a sensitive topic did not open."""
+    TOKEN = auto()
+    """Issued, revoked, or asked for in vain."""
+    KEY = auto()
+    """A sealing or signing key was made, rotated, destroyed, exported or imported."""
+    SERVICE = auto()
+    """A call of a service topic."""
+    DEVICE = auto()
+    """A device was added, changed or removed."""
+    OBSERVE = auto()
+    """What the policy refuses passed, for its device is observed."""
+
+
+class Outcome(StrEnum):
+    """How it ended."""
+
+    DONE = auto()
+    REFUSED = auto()
+    FAILED = auto()
+
+
+class Source(StrEnum):
+    """Whose doing it is, which says what bounds its number."""
+
+    DEVICE = auto()
+    """Of the device named, which has proven that it is that device."""
+    STRANGER = auto()
+    """Of a peer that has proven nothing: a device named is a claim."""
+    HOUSE = auto()
+    """Of the gateway itself or its administrators. There are never too many of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Of whom a report tells, and what ties it to other lines of the log."""
+
+    source: Source
+    device: str | None = None
+    address: str | None = None
+    """Of the peer, `host:port`; of an administrator, `gateway-admin:name`."""
+    connection: str | None = None
+    """Of a device: the same as in the lines "connected" and "closed"."""
+    request_id: str | None = None
+    """What ties this event to others of the same request."""
+
+
+HOUSE = Origin(source=Source.HOUSE)
+
+
+@dataclass(slots=True)
+class Report:
+    """Tell the admins: becomes an audit event. Topics are the device's own words and may hold anything."""
+
+    kind: Kind
+    outcome: Outcome
+    reason: str
+    """Why, in words for the administrator; never what a peer may not learn sent to that peer."""
+    action: str = ""
+    topic: str = ""
+    rule: str = ""
+    """`file:line` of the deciding rule."""
+    count: int = 1
+    """How many times it happened since it was last reported."""
+
+
+# Who may come in, and who has to go
+
+
+def refused_login(why: str, through: str = "") -> Report:
+    """Nobody was let in. `through` names the way, if it was not a CONNECT."""
+    return Report(Kind.LOGIN, Outcome.REFUSED, why, through)
+
+
+def refused_session(why: str) -> Report:
+    """A device that was let in can't stay, or has no place for its session."""
+    return Report(Kind.SESSION, Outcome.REFUSED, why)
+
+
+# Messages
+
+
+def refused_will(why: str, topic: str, rule: str = "") -> Report:
+    """A will is not taken, or not any more."""
+    return Report(Kind.WILL, Outcome.REFUSED, why, Action.PUBLISH, topic, rule)
+
+
+def refused_publish(why: str, topic: str, rule: str = "") -> Report:
+    """A message of a device does not pass."""
+    return Report(Kind.PUBLISH, Outcome.REFUSED, why, Action.PUBLISH, topic, rule)
+
+
+def refused_subscribe(why: str, topic_filter: str, rule: str = "") -> Report:
+    """One filter of a SUBSCRIBE is not granted."""
+    return Report(Kind.SUBSCRIBE, Outcome.REFUSED, why, Action.SUBSCRIBE, topic_filter, rule)
+
+
+def refused_delivery(why: str, topic: str, rule: str = "") -> Report:
+    """A message of the bus is not for this device."""
+    return Report(Kind.DELIVERY, Outcome.REFUSED, why, Action.SUBSCRIBE, topic, rule)
+
+
+def failed_delivery(why: str) -> Report:
+    """A message of the bus was not read: it is too long for that, and with it its topic."""
+    return Report(Kind.DELIVERY, Outcome.FAILED, why)
+
+
+def failed_open(why: str, topic: str) -> Report:
+    """What stands on a sensitive topic is no sealed message of ours."""
+    return Report(Kind.OPEN, Outcome.FAILED, why, Action.DECRYPT, topic)
+
+
+def observed(why: str, action: Action, topic: str, rule: str) -> Report:
+    """What would be refused passed: the device is observed."""
+    return Report(Kind.OBSERVE, Outcome.DONE, f"Would be refused: {why}", action, topic, rule)
+
+
+def left_out(kind: Kind, outcome: Outcome, count: int) -> Report:
+    """This many were not reported by themselves."""
+    return Report(kind, outcome, "more of these than are reported one by one", count=count)
+
+
+# Services and tokens
+
+
+def refused_service(why: str, service: Service, topic: str, rule: str) -> Report:
+    """A call of a service is not granted."""
+    return Report(Kind.SERVICE, Outcome.REFUSED, why, service, topic, rule)
+
+
+def failed_service(why: str, service: Service, topic: str, rule: str) -> Report:
+    """A call of a service could not be answered as it should."""
+    return Report(Kind.SERVICE, Outcome.FAILED, why, service, topic, rule)
+
+
+def issued_token(token_id: str, through: str) -> Report:
+    """A device has a token; `through` is what gave it, the service `auth` or the `api`."""
+    return Report(Kind.TOKEN, Outcome.DONE, f"issued {token_id}", through)
+
+
+def refused_token(why: str, through: str = "") -> Report:
+    """No token was issued."""
+    return Report(Kind.TOKEN, Outcome.REFUSED, why, through)
+
+
+# What the gateway and its administrators do
+
+
+def changed_device(what: str) -> Report:
+    """A device was added, changed or removed."""
+    return Report(Kind.DEVICE, Outcome.DONE, what)
+
+
+def changed_token(what: str) -> Report:
+    """An administrator issued tokens or revoked them."""
+    return Report(Kind.TOKEN, Outcome.DONE, what)
+
+
+def changed_key(what: str) -> Report:
+    """A key was made, rotated, destroyed, exported or imported."""
+    return Report(Kind.KEY, Outcome.DONE, what)
+
+
+def report_of_admin(kind: str, outcome: str, reason: str) -> Report:
+    """What `gateway-admin` left in the store, made above in its process. Raises ValueError for any other."""
+    return Report(Kind(kind), Outcome(outcome), reason)

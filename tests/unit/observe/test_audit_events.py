@@ -1,0 +1,152 @@
+"""What stands in the log line of each thing that is told: public, so it stays."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+
+from gateway.connection import audit_reports
+from gateway.connection.audit_reports import Kind, Origin, Outcome, Source
+from gateway.connection.counters import Counters
+from gateway.observe.audit import AuditEvent, AuditLog
+from gateway.policy.engine.rules import Action
+from gateway.policy.engine.services import Service
+
+NOW = 1_764_000_000_000
+DEVICE = Origin(
+    source=Source.DEVICE, device="lamp-1", address="192.0.2.1:1", connection="c1", request_id="r1"
+)
+TOLD = [
+    ("refused_login", ("why",), {"kind": "login", "outcome": "refused"}),
+    ("refused_login", ("why", "api"), {"kind": "login", "outcome": "refused", "action": "api"}),
+    ("refused_session", ("why",), {"kind": "session", "outcome": "refused"}),
+    (
+        "refused_will",
+        ("why", "a/b", "sensor.toml:4"),
+        {
+            "kind": "will",
+            "outcome": "refused",
+            "action": "publish",
+            "topic": "a/b",
+            "rule": "sensor.toml:4",
+        },
+    ),
+    (
+        "refused_publish",
+        ("why", "a/b", "sensor.toml:4"),
+        {
+            "kind": "publish",
+            "outcome": "refused",
+            "action": "publish",
+            "topic": "a/b",
+            "rule": "sensor.toml:4",
+        },
+    ),
+    (
+        "refused_publish",
+        ("why", "a/b"),
+        {"kind": "publish", "outcome": "refused", "action": "publish", "topic": "a/b"},
+    ),
+    (
+        "refused_subscribe",
+        ("why", "a/+", "sensor.toml:4"),
+        {
+            "kind": "subscribe",
+            "outcome": "refused",
+            "action": "subscribe",
+            "topic": "a/+",
+            "rule": "sensor.toml:4",
+        },
+    ),
+    (
+        "refused_delivery",
+        ("why", "a/b", "sensor.toml:4"),
+        {
+            "kind": "delivery",
+            "outcome": "refused",
+            "action": "subscribe",
+            "topic": "a/b",
+            "rule": "sensor.toml:4",
+        },
+    ),
+    ("failed_delivery", ("why",), {"kind": "delivery", "outcome": "failed"}),
+    (
+        "failed_open",
+        ("why", "a/b"),
+        {"kind": "open", "outcome": "failed", "action": "decrypt", "topic": "a/b"},
+    ),
+    (
+        "observed",
+        ("no rule", Action.PUBLISH, "a/b", ""),
+        {
+            "kind": "observe",
+            "outcome": "done",
+            "reason": "Would be refused: no rule",
+            "action": "publish",
+            "topic": "a/b",
+        },
+    ),
+    (
+        "refused_service",
+        ("why", Service.DECRYPT, "a/b", "sensor.toml:4"),
+        {
+            "kind": "service",
+            "outcome": "refused",
+            "action": "decrypt",
+            "topic": "a/b",
+            "rule": "sensor.toml:4",
+        },
+    ),
+    (
+        "failed_service",
+        ("why", Service.AUTH, "", ""),
+        {"kind": "service", "outcome": "failed", "action": "auth"},
+    ),
+    (
+        "issued_token",
+        ("j1", Service.AUTH),
+        {"kind": "token", "outcome": "done", "reason": "issued j1", "action": "auth"},
+    ),
+    ("refused_token", ("why", "api"), {"kind": "token", "outcome": "refused", "action": "api"}),
+    ("refused_token", ("why",), {"kind": "token", "outcome": "refused"}),
+    ("changed_device", ("why",), {"kind": "device", "outcome": "done"}),
+    ("changed_token", ("why",), {"kind": "token", "outcome": "done"}),
+    ("changed_key", ("why",), {"kind": "key", "outcome": "done"}),
+    ("report_of_admin", ("device", "done", "why"), {"kind": "device", "outcome": "done"}),
+    (
+        "left_out",
+        (Kind.PUBLISH, Outcome.REFUSED, 1),
+        {"kind": "publish", "outcome": "refused", "reason": "more of these than are reported one by one"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "said", "fields"), TOLD, ids=lambda one: one if type(one) is str else "")
+def test_the_line_of_each_report(stream, name, said, fields):
+    report = getattr(audit_reports, name)(*said)
+    AuditLog(Counters(), lambda: NOW)(AuditEvent.of(report, DEVICE, NOW))
+    line = json.loads(stream.getvalue())
+    line.pop("ts")
+    assert line == {
+        "level": "info" if fields["outcome"] == "done" else "warning",
+        "event": "audit",
+        "time": NOW,
+        "reason": "why",
+        "device": "lamp-1",
+        "address": "192.0.2.1:1",
+        "connection": "c1",
+        "request_id": "r1",
+        **fields,
+    }
+
+
+def test_each_report_that_can_be_made_stands_above():
+    made = {
+        name
+        for name, one in vars(audit_reports).items()
+        if inspect.isfunction(one) and one.__module__ == audit_reports.__name__
+    }
+    assert made == {name for name, *_ in TOLD}
+    assert {fields["kind"] for *_, fields in TOLD} == {*Kind}, "and each kind is told"
