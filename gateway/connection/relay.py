@@ -1,9 +1,9 @@
 """The way of each packet: cuts a stream into packets, and lets runs of allowed ones pass as they came.
 
-One pump a direction. It looks at the fixed header only, and compares: a packet that begins with the
-same bytes as the last allowed PUBLISH (type, flags, length, topic, and in v5 the properties) gets
-the same verdict without being parsed. All others go to `handle`, which the two directions define
-(`gateway.connection.upstream`, `gateway.connection.downstream`). Nothing is copied but the ends of runs.
+One relay a direction. It looks at the fixed header only, and compares: a packet that begins like the last
+allowed PUBLISH gets the same verdict (`gateway.connection.fast_path`, with an example), one on a topic whose
+verdict is known and plain passes by a look at its topic. All others go to `handle`, which the two directions
+define (`gateway.connection.upstream`, `gateway.connection.downstream`). Only the ends of runs are copied.
 
 It counts what it does, and stops after a slice (`gateway.connection.work_budgets`): the rest of the chunk
 waits until `go_on` is called.
@@ -15,26 +15,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from gateway.connection.fast_path import PUBACK, FastPath, behind_acks
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.work_budgets import KNOWN, RUN, SEALED, SLICE, TAKEN_APART, Meter
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import encode_length, read_length
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
-from gateway.mqtt.packets import Publish, Version
+from gateway.mqtt.packets import Version
 from gateway.policy.engine.limits import ANY_SIZE
 
 # The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
 _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
 _UNSEEN_FLAGS = frozenset({0, 2, 15})
 """Types for which Mosquitto 2.1 does not look at the flags: it refuses them first."""
-_REMEMBERED_MAX = 1024
-"""Longest header that is remembered, in bytes."""
-
-
-_PUBACK = b"\x40\x02"
-"""How a PUBACK in its short form begins: four bytes, and all is well."""
-_FEW = 32
-"""Messages of one chunk that pass together without a look at whose turn it is."""
 _NOT_KNOWN = b"not known"
 """Compared by identity."""
 
@@ -45,31 +38,23 @@ def rebuilt(data: bytes, pos: int, body: int, payload_at: int, payload: bytes) -
     return b"".join((data[pos : pos + 1], length, data[body:payload_at], payload))
 
 
-class Relay(ABC):
+class Relay(FastPath, ABC):
     """One direction of one connection."""
 
     __slots__ = (
         "_at",
-        "_between",
-        "_head",
         "_held",
-        "_id_at",
         "_need",
         "_partial",
-        "_size",
         "_skip",
-        "_tail",
         "answers",
         "begun",
-        "ledger",
         "max_size",
-        "meter",
         "out",
         "plain_size",
         "receiver_max_size",
         "rest",
         "retained",
-        "returned",
         "sealed",
         "stopped",
         "verdicts",
@@ -79,11 +64,8 @@ class Relay(ABC):
     def __init__(
         self, version: Version, ledger: Ledger, returned: Ledger, max_size: int, meter: Meter
     ) -> None:
+        super().__init__(ledger, returned, meter)
         self.version = version
-        self.ledger = ledger
-        """Counts the QoS 1 and 2 messages that pass here, so that answers of ours keep their place."""
-        self.returned = returned
-        """The other direction's ledger: its acknowledgements pass here."""
         self.max_size = max_size
         """Longest packet, in bytes."""
         self.plain_size = max_size
@@ -100,14 +82,10 @@ class Relay(ABC):
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
         """What goes back to where it came from."""
-        self.meter = meter
-        """Counts what is done here, with the device's other connections."""
         self.begun = 0
         """How many packets came in more than one chunk so far."""
         self.stopped = False
         """The sender ended the connection: what follows is not looked at."""
-        self._between = True
-        """Whether the next chunk begins a packet, and nothing waits before it."""
         self._partial: bytearray | None = None
         self._need = 0
         self._held = 0
@@ -116,35 +94,6 @@ class Relay(ABC):
         self.rest: bytes | None = None
         """What waits for this connection's turn, from `_at` on: see `go_on`."""
         self._at = 0
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop the remembered verdict: the policy or the meaning of a topic alias changed."""
-        # No bytes start with one of no heads.
-        self._head: bytes | tuple[()] = ()
-        self._size = 0
-        self._id_at = 0
-        self._tail = b""
-
-    def remember(self, packet: Publish, data: bytes, pos: int, body: int, end: int) -> None:
-        """Let packets pass that begin like this allowed one, up to its payload.
-
-        QoS 2 is not remembered: its handshake costs more than its parsing.
-        """
-        if packet.qos != 2:
-            self._remember(data, pos, body + 2 + len(packet.topic), packet.payload_at, end)
-
-    def _remember(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
-        if payload_at - pos > _REMEMBERED_MAX:
-            return
-        self._size = end - pos
-        if data[pos] & 2:
-            self._head = data[pos:topic_end]
-            self._id_at = topic_end - pos
-            self._tail = data[topic_end + 2 : payload_at]
-        else:
-            self._head = data[pos:payload_at]
-            self._id_at = 0
 
     @property
     def waits_for_rest(self) -> bool:
@@ -167,39 +116,6 @@ class Relay(ABC):
         False asks for more of it.
         """
         raise PacketTooLarge("the packet is longer than allowed here")
-
-    def alike(self, chunk: bytes) -> bool:
-        """Whether a chunk is a few messages like the last allowed one, or PUBACKs, and goes on as it came.
-
-        Most chunks of most devices are, and most hold one. It is counted then, and nothing more is to be done
-        here: neither `out` nor `answers` changes. False leaves it to `feed`.
-        """
-        length, size, meter = len(chunk), self._size, self.meter
-        if chunk.startswith(self._head):
-            few = 1
-            if length != size:
-                few, rest = divmod(length, size)
-                if rest or few > _FEW or self._end_of_alike(chunk, size, length) != length:
-                    return False
-            if not self._between or meter.messages + few > meter.messages_left:
-                return False
-            at = self._id_at
-            if at:
-                if not (chunk[at] or chunk[at + 1]) or not chunk.startswith(self._tail, at + 2):
-                    return False
-                self.ledger.passed1 += few
-            meter.messages += few
-            return True
-        if chunk.startswith(_PUBACK) and length <= 4 * _FEW and not length & 3:
-            few, returned = length >> 2, self.returned
-            if not self._between or returned.held or meter.messages + few > meter.messages_left:
-                return False
-            if few > 1 and _behind_acks(chunk, 0, length) != length:
-                return False
-            returned.acked1 += few
-            meter.messages_left -= few
-            return True
-        return False
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk. Raises MqttError; what is in `out` and `answers` then was right all the same."""
@@ -276,11 +192,11 @@ class Relay(ABC):
                             self.ledger.passed1 += passed
                         pos = nxt
                         continue
-                if chunk.startswith(_PUBACK, pos) and not returned.held and pos + 4 <= end:
+                if chunk.startswith(PUBACK, pos) and not returned.held and pos + 4 <= end:
                     # In its short form, and no answer of ours waits for it.
                     if acknowledged == RUN:
                         break
-                    nxt = _behind_acks(chunk, pos, min(end, pos + 4 * (RUN - acknowledged)))
+                    nxt = behind_acks(chunk, pos, min(end, pos + 4 * (RUN - acknowledged)))
                     returned.acked1 += nxt - pos >> 2
                     acknowledged += nxt - pos >> 2
                     pos = nxt
@@ -336,23 +252,6 @@ class Relay(ABC):
             meter.work.add(meter.effort - before + (passed >> 3) + (end >> 11))
         if pos < end and self._between and not self.stopped:
             self._wait(chunk, pos)
-
-    def _end_of_alike(self, chunk: bytes, pos: int, stop: int) -> int:
-        """Where the messages from `pos` on end that are like the last allowed one, and begin before `stop`.
-
-        `pos` itself if there is none: it begins alike, and needs a look.
-        """
-        head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
-        starts = chunk.startswith
-        whole = range(pos, min(stop, len(chunk) - same + 1), same)
-        for at in whole:
-            if not starts(head, at):
-                return at
-            if id_at:
-                id_pos = at + id_at
-                if not (chunk[id_pos] or chunk[id_pos + 1]) or (tail and not starts(tail, id_pos + 2)):
-                    return at
-        return pos + len(whole) * same
 
     def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """What `handle` would say of a PUBLISH of QoS 0 or 1 without properties, on a topic seen before.
@@ -429,15 +328,6 @@ class Relay(ABC):
         """A PUBACK or PUBREC passes, and behind it the answers of ours that waited for it."""
         due = self.returned.acknowledged(qos)
         return data[pos:end] + due if due else None
-
-
-def _behind_acks(chunk: bytes, pos: int, end: int) -> int:
-    """Where the run of short PUBACKs ends, of which one begins at `pos`."""
-    starts = chunk.startswith
-    for at in range(pos + 4, end - 3, 4):
-        if not starts(_PUBACK, at):
-            return at
-    return pos + (end - pos & ~3)
 
 
 def check_first_byte(first: int) -> int:

@@ -1,4 +1,4 @@
-"""What passes by `Session.passes` or `is_delivered` alone leaves all as if each packet had been looked at."""
+"""What passes by `passes` or `is_delivered` alone leaves all as if each packet had been looked at."""
 
 from __future__ import annotations
 

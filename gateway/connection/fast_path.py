@@ -1,0 +1,146 @@
+"""The fast path of a relay: what begins like the last allowed message passes without being taken apart.
+
+A device sends the same kind of message over and over. Once one was allowed, its verdict holds for all that
+begin with the same bytes: type and flags, Remaining Length, topic, and in MQTT 5 the properties. So those are
+remembered, and compared. A sensor in MQTT 3.1.1 sends `21.5` to `t/1` at QoS 1, packet identifier 7:
+
+    32 0b  00 03 74 2f 31  00 07  32 31 2e 35
+    header topic           id     payload
+
+It was taken apart and allowed, and passed as it came. Of its 13 bytes these are remembered:
+
+    _head   32 0b 00 03 74 2f 31    all before the packet identifier, which is different each time
+    _id_at  7                       where that stands; 0 at QoS 0, whose head goes up to the payload
+    _tail                           from there to the payload: the properties in MQTT 5, nothing here
+    _size   13                      how long the packet is: so says the Remaining Length in the head
+
+The next chunk is `32 0b 00 03 74 2f 31 00 08 32 31 2e 36`. It starts with `_head` and has `_size` bytes, its
+identifier is not 0, which no packet may have, and `_tail` follows. So it is one whole PUBLISH with the same
+verdict: it is counted as a message, and as one whose PUBACK is to come, and the chunk itself is written to
+the bus. A chunk of 26 bytes is compared at 0 and at 13. What begins with `32 0c` has a longer payload: it is
+taken apart, and remembered in the place of this one.
+
+The payload makes no difference: a verdict that depends on QoS, retain flag or size is not remembered (`plain`
+in `gateway.connection.verdict_cache`), and whatever changes verdicts calls `forget`. The other packet that
+comes once for each message is the PUBACK, `40 02` and the identifier: it passes unless an answer of ours
+waits for it.
+"""
+
+from __future__ import annotations
+
+from gateway.connection.work_budgets import Meter
+from gateway.mqtt.acknowledgement_order import Ledger
+from gateway.mqtt.packets import Publish
+
+_REMEMBERED_MAX = 1024
+"""Longest header that is remembered, in bytes."""
+
+
+PUBACK = b"\x40\x02"
+"""How a PUBACK in its short form begins: four bytes, and all is well."""
+_FEW = 32
+"""Messages of one chunk that pass together without a look at whose turn it is."""
+
+
+class FastPath:
+    """The last allowed message of one direction, and what is like it."""
+
+    __slots__ = ("_between", "_head", "_id_at", "_size", "_tail", "ledger", "meter", "returned")
+
+    def __init__(self, ledger: Ledger, returned: Ledger, meter: Meter) -> None:
+        self.ledger = ledger
+        """Counts the QoS 1 and 2 messages that pass here, so that answers of ours keep their place."""
+        self.returned = returned
+        """The other direction's ledger: its acknowledgements pass here."""
+        self.meter = meter
+        """Counts what is done here, with the device's other connections."""
+        self._between = True
+        """Whether the next chunk begins a packet, and nothing waits before it."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the remembered verdict: the policy or the meaning of a topic alias changed."""
+        # No bytes start with one of no heads.
+        self._head: bytes | tuple[()] = ()
+        self._size = 0
+        self._id_at = 0
+        self._tail = b""
+
+    def remember(self, packet: Publish, data: bytes, pos: int, body: int, end: int) -> None:
+        """Let packets pass that begin like this allowed one, up to its payload.
+
+        QoS 2 is not remembered: its handshake costs more than its parsing.
+        """
+        if packet.qos != 2:
+            self._remember(data, pos, body + 2 + len(packet.topic), packet.payload_at, end)
+
+    def _remember(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
+        if payload_at - pos > _REMEMBERED_MAX:
+            return
+        self._size = end - pos
+        if data[pos] & 2:
+            self._head = data[pos:topic_end]
+            self._id_at = topic_end - pos
+            self._tail = data[topic_end + 2 : payload_at]
+        else:
+            self._head = data[pos:payload_at]
+            self._id_at = 0
+
+    def alike(self, chunk: bytes) -> bool:
+        """Whether a chunk is a few messages like the last allowed one, or PUBACKs, and goes on as it came.
+
+        Most chunks of most devices are, and most hold one. It is counted then, and nothing more is to be done
+        here: neither `out` nor `answers` changes. False leaves it to `feed`.
+        """
+        length, size, meter = len(chunk), self._size, self.meter
+        if chunk.startswith(self._head):
+            few = 1
+            if length != size:
+                few, rest = divmod(length, size)
+                if rest or few > _FEW or self._end_of_alike(chunk, size, length) != length:
+                    return False
+            if not self._between or meter.messages + few > meter.messages_left:
+                return False
+            at = self._id_at
+            if at:
+                if not (chunk[at] or chunk[at + 1]) or not chunk.startswith(self._tail, at + 2):
+                    return False
+                self.ledger.passed1 += few
+            meter.messages += few
+            return True
+        if chunk.startswith(PUBACK) and length <= 4 * _FEW and not length & 3:
+            few, returned = length >> 2, self.returned
+            if not self._between or returned.held or meter.messages + few > meter.messages_left:
+                return False
+            if few > 1 and behind_acks(chunk, 0, length) != length:
+                return False
+            returned.acked1 += few
+            meter.messages_left -= few
+            return True
+        return False
+
+    def _end_of_alike(self, chunk: bytes, pos: int, stop: int) -> int:
+        """Where the messages from `pos` on end that are like the last allowed one, and begin before `stop`.
+
+        `pos` itself if there is none: it begins alike, and needs a look.
+        """
+        head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+        starts = chunk.startswith
+        whole = range(pos, min(stop, len(chunk) - same + 1), same)
+        for at in whole:
+            if not starts(head, at):
+                return at
+            if id_at:
+                id_pos = at + id_at
+                if not (chunk[id_pos] or chunk[id_pos + 1]) or (tail and not starts(tail, id_pos + 2)):
+                    return at
+        return pos + len(whole) * same
+
+
+def behind_acks(chunk: bytes, pos: int, end: int) -> int:
+    """Where the run of short PUBACKs ends, of which one begins at `pos`."""
+    starts = chunk.startswith
+    for at in range(pos + 4, end - 3, 4):
+        if not starts(PUBACK, at):
+            return at
+    return pos + (end - pos & ~3)

@@ -1,0 +1,69 @@
+"""The example of the module's docstring, byte by byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.connection.fast_path import FastPath
+from gateway.connection.work_budgets import Budgets
+from gateway.mqtt.acknowledgement_order import Ledger
+from gateway.mqtt.decode import decode_publish
+from gateway.mqtt.packets import Version
+from gateway.policy.engine.limits import Limits
+
+FIRST = bytes.fromhex("320b 0003742f31 0007 32312e35")
+
+
+@pytest.fixture
+def path():
+    made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).spoken)
+    packet = decode_publish(FIRST, 0, 2, len(FIRST), Version.V311)
+    made.remember(packet, FIRST, 0, 2, len(FIRST))
+    return made
+
+
+def test_what_is_remembered(path):
+    assert (path._head, path._id_at, path._tail, path._size) == (FIRST[:7], 7, b"", 13)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "messages"),
+    [
+        ("320b 0003742f31 0008 32312e36", 1),
+        ("320b 0003742f31 0008 32312e36 320b 0003742f31 0009 32312e37", 2),
+        ("320b 0003742f31 0000 32312e36", 0),
+        ("320c 0003742f31 0008 32312e3636", 0),
+        ("3a0b 0003742f31 0008 32312e36", 0),
+        ("320b 0003742f32 0008 32312e36", 0),
+        ("320b 0003742f31 0008 32312e", 0),
+        ("320b 0003742f31 0008 32312e36 320b", 0),
+    ],
+    ids=[
+        "the next",
+        "two",
+        "identifier 0",
+        "a longer payload",
+        "DUP",
+        "another topic",
+        "cut",
+        "and a bit",
+    ],
+)
+def test_what_passes(path, chunk, messages):
+    assert path.alike(bytes.fromhex(chunk)) is bool(messages)
+    assert (path.meter.messages, path.ledger.passed1) == (messages, messages)
+
+
+def test_a_puback_passes_unless_an_answer_of_ours_waits(path):
+    ack = bytes.fromhex("4002 0007")
+    path.returned.passed(1)
+    path.returned.passed(1)
+    assert path.alike(ack)
+    assert path.returned.acked1 == 1
+    assert path.returned.answer(1, ack, 10) == b""
+    assert not path.alike(ack)
+
+
+def test_nothing_passes_once_it_is_forgotten(path):
+    path.forget()
+    assert not path.alike(FIRST)
