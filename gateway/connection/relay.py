@@ -107,7 +107,7 @@ class Relay(FastPath, ABC):
         Raises MqttError.
         """
 
-    def begins(self, first: int, size: int) -> None:  # noqa: B027 - for `Upstream`
+    def begins(self, first: int, size: int) -> None:
         """A packet that is not whole begins with this first byte and remaining length. Raises MqttError."""
 
     def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Downstream`
