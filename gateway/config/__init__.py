@@ -1,4 +1,4 @@
-"""The settings (DESIGN.md 10): what they are called, where they may come from, what is wrong with them.
+"""The settings (README, Settings): what they are called, where they may come from, what is wrong with them.
 
 Precedence: command line > environment > `.env` > `gateway.toml` > default. All problems are told at
 once, each with its name, its source and the remedy, and never with the value of a secret. Nothing here

@@ -1,4 +1,4 @@
-"""Which names are ours, which are slips of ours, and which are other programs' business (DESIGN.md 10).
+"""Which names are ours, which are slips of ours, and which are other programs' business.
 
 Owns the judgement of a name alone. Must not know values: a name that is reported here may belong to
 another program, and its value may be a secret of that.

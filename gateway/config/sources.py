@@ -53,7 +53,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
 
 
 def read_settings(config_file: Path | None = None, **overrides: object) -> tuple[Settings, list[str]]:
-    """As `load_settings`, and what is to be told of names that may be other programs' (DESIGN.md 10)."""
+    """As `load_settings`, and what is to be told of names that may be other programs'."""
     problems: list[str] = []
     warnings: list[str] = []
     given: dict[str, _Given] = {}

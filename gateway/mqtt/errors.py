@@ -1,7 +1,7 @@
 """The one error tree of the data path.
 
-Each error carries the MQTT reason code, what the peer may learn (`str(error)` goes into a Reason
-String), and whose fault it was. `gateway.connection.device_connection` and `session` turn them into commands.
+Each error carries the MQTT reason code and what the peer may learn: `str(error)` goes into a Reason String.
+Its class says what went wrong. `gateway.connection` turns it into commands.
 """
 
 from __future__ import annotations

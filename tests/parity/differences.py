@@ -19,7 +19,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "subscribe filter share, empty group [5]": _PROTOCOL_ERROR,
     "unsubscribe filter share, empty group [3.1.1]": _CLOSED,
     "unsubscribe filter share, empty group [5]": _PROTOCOL_ERROR,
-    # A device shows who it is (DESIGN: Authenticate). Mosquitto here lets everybody in.
+    # A device shows who it is. Mosquitto here lets everybody in.
     "connect password without a user name, v5 [5]": _NOT_AUTHORIZED_5,
     "connect user name of nobody [3.1.1]": _NOT_AUTHORIZED,
     "connect user name of nobody [5]": _NOT_AUTHORIZED_5,
@@ -29,9 +29,9 @@ OWN: dict[str, tuple[str, ...]] = {
     # No rule reaches below $share, which is no topic of anybody's.
     "connect will topic $share [3.1.1]": _NOT_AUTHORIZED,
     "connect will topic $share [5]": _NOT_AUTHORIZED_5,
-    # A refusal says why (DESIGN: Denied PUBLISH). No rule reaches below $share; Mosquitto refuses it bare.
+    # A refusal says why. No rule reaches below $share; Mosquitto refuses it bare.
     "publish topic share [5]": (_DENIED, "d0 00"),
-    # Sealed a message is longer: what is announced leaves room for it (DESIGN: Parity, in detail).
+    # Sealed a message is longer: what is announced leaves room for it.
     "connect of one that may seal [5]": ("20 0e 00 00 0b 22 00 0a 27 00 16 df 9b 21 00 14", "d0 00"),
     # As few of what is read before anybody has logged in (promise 7, README: Devices).
     "connect property user, 257 times [5]": ("20 03 00 97 00", "(closed)"),
@@ -215,7 +215,7 @@ NEWEST: dict[str, tuple[str, ...]] = {
 """What the gateway and Mosquitto 2.1 answer last, and an older one does not."""
 
 WITHOUT: dict[str, tuple[str, ...]] = {
-    # The gateway asks the bus for no topic aliases towards the device (DESIGN: Messages).
+    # The gateway asks the bus for no topic aliases towards the device.
     "aliases offered by the client [5]": ("d0 00",),
 }
 """What the gateway answers last, and Mosquitto 2.1 has something that an older one has not."""
@@ -225,7 +225,7 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "allow_zero_length_clientid false [3.1.1]": ("", ("d0 00",)),
     "allow_zero_length_clientid false [5]": ("", ("d0 00",)),
     "auto_id_prefix x- [5]": ("", ("d0 00",)),
-    # The device id that stands before the client id on the bus (DESIGN: Client id) is too much for this one.
+    # The device id that stands before the client id on the bus is too much for this one.
     "max_packet_size 118 [5]": ("i" * 100, _CLOSED),
 }
 """Of the bus, and what the gateway answers last to a CONNECT with this client id."""

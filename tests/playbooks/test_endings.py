@@ -164,7 +164,7 @@ def test_nothing_passes_after_a_withdrawal():
 
 @both
 def test_the_gateway_stops(v5):
-    # With a DISCONNECT to the bus: a planned stop publishes no will (DESIGN 14).
+    # With a DISCONNECT to the bus: a planned stop publishes no will.
     book = established(v5=v5) >> ShuttingDown() << SendToBus(raw.DISCONNECT)
     if v5:
 

@@ -217,7 +217,7 @@ def test_doubtful_names_are_told_without_their_values(folder, name, value):
 @pytest.mark.parametrize("value", ["hunter2", ""])
 @pytest.mark.parametrize("source", ["environment", ".env"])
 def test_a_slip_in_the_first_word_is_told_empty_or_not(folder, env, name, near, value, source):
-    """It may be another program's (DESIGN.md 10), so that it stops nothing; but ours is missing."""
+    """It may be another program's, so that it stops nothing; but ours is missing."""
     if source == ".env":
         (folder / ".env").write_text(f"{name}={value}\n")
     else:

@@ -17,5 +17,5 @@ def test_the_file_says_what_holds_anyway():
 
 def test_everything_is_bounded():
     assert all(0 < value < 2**31 for value in SHIPPED.values())
-    # DESIGN: bytes and time before authentication.
+    # Bytes and time before authentication.
     assert (CONNECT_MAX_BYTES, CONNECT_DEADLINE) == (65_536, 10.0)
