@@ -8,6 +8,12 @@ and what is not found is not there.
 A role is asked about by its own rules. Another role that a device has beside it can take away by a deny, and
 what it adds is its own doing; so what holds for each role holds for a device with any of them. A condition of
 a rule admits some message still: the rule counts. A token only narrows, so nothing is asked about tokens.
+
+For example, `no role:guest subscribe locks/#`, where guest has `allow locks/{device}` and `deny locks/door`.
+The allow meets the filter. Its witness is an identity whose id stands in no rule, `device-1`, with the topic
+`locks/device-1`; the decision is asked for: allowed, by that rule, and the deny does not match it. So the
+assertion does not hold, and that is the counterexample. With `deny locks/#` the same witness is refused, and
+since it stands for all others, nobody may.
 """
 
 from __future__ import annotations

@@ -4,6 +4,16 @@ It allows what was allowed and used, and more than that only where a level varie
 wildcard for it. The conditions of today's rules are kept, and so are the denies that take something out of
 what it allows. What was refused is told, not allowed. Knows no files: `gateway.policy.usage.role_writer`
 writes it down.
+
+For example, under `allow home/+/+` and `deny home/locks/#`:
+
+    d-1 published  home/d-1/temp                    d-2 published  home/d-2/temp
+    d-1 published  home/hall/lamp, home/attic/lamp, home/kitchen/lamp, and was refused home/locks/door
+
+    proposed: allow  home/{device}/temp      the level is each one's own id, whoever it is
+              allow  home/+/lamp             three words at a level where today's rule has a wildcard
+              deny   home/locks/#            it takes something out of home/+/lamp
+    told:     home/locks/door was refused
 """
 
 from __future__ import annotations

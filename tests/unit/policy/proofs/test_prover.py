@@ -248,6 +248,15 @@ def test_a_device_is_judged_as_it_is_stored():
     ]
 
 
+def test_the_example_that_the_module_gives():
+    hears = [Action.SUBSCRIBE]
+    text, own = "no role:guest subscribe locks/#", allow("locks/{device}", "guest", actions=hears)
+    (found,) = prove(policy(own, deny("locks/door", "guest", actions=hears)), text).counterexamples
+    assert found.witness.topic == "locks/device-1"
+    assert [rule.topic for rule in found.missed] == ["locks/door"]
+    assert prove(policy(own, deny("locks/#", "guest", actions=hears)), text).holds
+
+
 def test_an_example_names_the_rules_that_admit_it_and_the_denies_that_do_not_stop_it():
     made = policy(
         allow("#", line=3), allow("locks/+", line=4, max_qos=1), deny("locks/{client}", line=7), deny("b")

@@ -346,3 +346,13 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
         access = alone.rights(as_identity(device(identity.device_id, "learned", **identity.labels)))
         if access.decide(action, topic).allowed is not allowed:
             assert (identity.device_id, action, template_of(topic, identity)) in told
+
+
+def test_the_example_that_the_module_gives():
+    today = policy(allow("home/+/+"), deny("home/locks/#"))
+    seen = [saw("d-1", "home/{device}/temp"), saw("d-2", "home/{device}/temp")]
+    seen += [saw("d-1", f"home/{room}/lamp") for room in ("hall", "attic", "kitchen")]
+    proposal = learn(today, THREE, [*seen, saw("d-1", "home/locks/door", allowed=False)])
+    assert topics(proposal) == ["home/+/lamp", "home/{device}/temp"]
+    assert [rule.topic for rule in proposal.denies] == ["home/locks/#"]
+    assert list(proposal.refused[PUBLISH]) == ["home/locks/door"]
