@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.admin.events import record
-from gateway.connection.audit_reports import changed_device
+from gateway.connection.audit_event_kinds import changed_device
 from gateway.policy.engine.identity import Device, is_observed
 from gateway.system.utc_text import utc_text
 

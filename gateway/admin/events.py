@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gateway.connection.audit_reports import Report
+from gateway.connection.audit_event_kinds import Report
 
 if TYPE_CHECKING:
     from gateway.store import Repositories

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.admin.errors import Refused
 from gateway.admin.events import record
-from gateway.connection.audit_reports import changed_key
+from gateway.connection.audit_event_kinds import changed_key
 from gateway.keys import key_files
 from gateway.keys.backup import Imported, export_keys, import_keys
 from gateway.keys.key_ring import Key, KeyState

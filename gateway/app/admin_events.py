@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.app.periodic import every
-from gateway.connection.audit_reports import Origin, Source, report_of_admin
-from gateway.observe.audit import Audit, AuditEvent
+from gateway.connection.audit_event_kinds import Origin, Source, report_of_admin
+from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError

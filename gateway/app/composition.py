@@ -25,7 +25,7 @@ from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.keys import KeyFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.garbage_collection import FullCollections
-from gateway.app.old_hashes import OldHashes
+from gateway.app.password_rehashing import OldHashes
 from gateway.app.periodic import every
 from gateway.app.savers.holdings import HeldRecords
 from gateway.app.savers.issued_tokens import TokenRecords
@@ -37,15 +37,15 @@ from gateway.app.savers.saver import Saver
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.vm_snapshots import SnapshotWatch, random_bytes
-from gateway.auth.claimed_names import ClaimedNames
-from gateway.auth.gate import LoginGate
+from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
+from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
-from gateway.connection.audit_reports import HOUSE, changed_key
+from gateway.connection.audit_event_kinds import HOUSE, changed_key
 from gateway.connection.context import Context
 from gateway.http.api import Api, serve_api
 from gateway.http.health import Health, serve
@@ -55,7 +55,7 @@ from gateway.net.connection_registry import Bus, ConnectionRegistry
 from gateway.net.device_port import DevicePort
 from gateway.net.tasks import Tasks
 from gateway.net.tls_contexts import bus_context, server_context
-from gateway.observe.audit import Audit, AuditEvent, AuditLog
+from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog
 from gateway.observe.logs import configure, get_logger
 from gateway.observe.metrics import Gauge, LabelledGauge, collector_registry
 from gateway.observe.save_failures import Saves

@@ -2,7 +2,7 @@
 
 Whoever asks learns yes or no; why, only our log does. Unknown device, wrong secret and disabled device
 get the same answer for the same price. It must not know sockets, packets or the database, nor who counts and
-tells: `gateway.auth.gate` stands before it.
+tells: `gateway.auth.login_gate` stands before it.
 
 How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. Only
 while others wait does the name it claims count: a device that logged in from this very place before comes
@@ -26,8 +26,8 @@ from gateway.auth.login_queue import Standing, Visitor
 from gateway.auth.passwords import Busy, PasswordPool, Remembered, needs_rehash
 from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, is_device_id
-from gateway.policy.engine.limits import Limits
 from gateway.system.addresses import block_of, network_of
 
 
@@ -35,7 +35,7 @@ class LoginRefused(Exception):
     """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log.
 
     `vouched`: we or our CA signed that name. Any other may be a secret that somebody typed as a user name,
-    which is why `gateway.auth.gate` lets none out but a device's.
+    which is why `gateway.auth.login_gate` lets none out but a device's.
     """
 
     def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:

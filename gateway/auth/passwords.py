@@ -25,7 +25,7 @@ from typing import TypeVar
 from argon2 import Parameters, PasswordHasher, Type
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
-from gateway.auth.foreign_hashes import argon2id, kind_of
+from gateway.auth.imported_hash_formats import argon2id, kind_of
 from gateway.auth.login_queue import LoginQueue, Standing, Ticket, Visitor
 from gateway.policy.engine.identity import Device
 

@@ -30,7 +30,7 @@ from gateway.auth.token_header import (
     written_header,
 )
 from gateway.keys.key_ring import Key, KeyState
-from gateway.keys.secrets import spellings
+from gateway.keys.secret_values import spellings
 from gateway.policy.engine.identity import Device, Grant
 
 TOKEN_BYTES = 32_768

@@ -13,8 +13,8 @@ import typer
 from gateway.admin.devices import observed
 from gateway.cli.device_text import label_text
 from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
-from gateway.cli.places import place_if_any
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
+from gateway.cli.rule_locations import place_if_any
 from gateway.cli.sources import Config, device_of, devices_if_any, policy_of, settings_of
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.rules import Action

@@ -81,10 +81,10 @@ async def _add(
     *,
     given: bytes | None,
 ) -> None:
-    from gateway.admin import device_secrets, devices
+    from gateway.admin import devices, secret_rules
 
     async with store_of(settings) as store:
-        secret, credential = device_secrets.hashed(given)
+        secret, credential = secret_rules.hashed(given)
         device = await devices.add(
             store, device_id, credential=credential, roles=roles, labels=labels, actor=actor()
         )
@@ -206,10 +206,10 @@ def rotate(
 
 
 async def _rotate(answer: Answer, settings: Settings, device_id: str, given: bytes | None) -> None:
-    from gateway.admin import device_secrets, devices
+    from gateway.admin import devices, secret_rules
 
     async with store_of(settings) as store:
-        secret, credential = device_secrets.hashed(given)
+        secret, credential = secret_rules.hashed(given)
         device = await devices.set_credential(store, device_id, credential, actor=actor())
     _give_secret(answer, device, secret, "has a new secret", show=given is None)
 

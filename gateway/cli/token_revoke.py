@@ -13,7 +13,7 @@ import typer
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.sources import Config, actor, settings_of, store_of
 from gateway.cli.stdin import read_token
-from gateway.cli.token_sources import refusal, tokens_of
+from gateway.cli.token_verifier import refusal, tokens_of
 
 if TYPE_CHECKING:
     from gateway.config import Settings

@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.connection.context import OnDeny
-from gateway.keys.secrets import Secret
+from gateway.keys.secret_values import Secret
 from gateway.keys.wrapping import Wrapping
 from gateway.policy.engine.rules import OnDeniedWill
 from gateway.system.addresses import Address

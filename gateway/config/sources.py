@@ -12,8 +12,8 @@ from typing import NamedTuple
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
-from gateway.config.names import FILE_OF, OPENS_A_DOOR_WHEN_EMPTY, Verdict, meant, verdict_on
 from gateway.config.settings import Settings
+from gateway.config.unknown_names import FILE_OF, OPENS_A_DOOR_WHEN_EMPTY, Verdict, meant, verdict_on
 from gateway.system.atomic_files import why
 
 _BOM = "\ufeff"

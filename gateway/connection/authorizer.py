@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.connection.audit_reports import observed, refused_delivery, refused_publish
+from gateway.connection.audit_event_kinds import observed, refused_delivery, refused_publish
 from gateway.connection.context import Context
-from gateway.connection.refusal_reports import Reports
+from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms
 from gateway.policy.engine.identity import Identity, is_observed

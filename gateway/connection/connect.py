@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.connection.audit_reports import Report, refused_login, refused_session, refused_will
+from gateway.connection.audit_event_kinds import Report, refused_login, refused_session, refused_will
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import FOREVER, Holder, Kind
 from gateway.connection.context import Context
 from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
-from gateway.keys.sealed_size import announced
+from gateway.keys.max_packet_size import announced
 from gateway.mqtt.encode import encode_connack
 from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
 from gateway.mqtt.reasons import Reason, ReturnCode, return_code
+from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.identity import Device, Grant, Identity
-from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.rules import Action, OnDeniedWill
 
 TOKEN_METHOD = b"gateway-jwt"

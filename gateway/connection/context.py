@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import Never
 
 from gateway.connection.bus_holdings import Holdings
-from gateway.connection.counters import Counters
-from gateway.connection.wills_taken_back import WillsTakenBack
+from gateway.connection.process_counters import Counters
+from gateway.connection.revoked_wills import WillsTakenBack
 from gateway.connection.work_budgets import Budgets
 from gateway.keys.key_ring import KeyRing
-from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import OnDeniedWill
 from gateway.policy.engine.usage_recorder import UsageRecorder

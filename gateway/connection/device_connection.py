@@ -2,9 +2,9 @@
 
     connection.receive(DeviceBytes(chunk)) -> [SendToBus(chunk)]
 
-Takes each event by the table of `gateway.connection.states`, and closes when that says so. Knows no socket,
-clock or task, so a test reads as a trace of the protocol. What is refused is explained: to the device by
-reason code, to the admins by a Report.
+Takes each event by the table of `gateway.connection.state_table`, and closes when that says so. Knows no
+socket, clock or task, so a test reads as a trace of the protocol. What is refused is explained: to the
+device by reason code, to the admins by a Report.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import Event
 from gateway.connection.opening import Opening
 from gateway.connection.outcomes import Accepted, Outcome, Over
-from gateway.connection.states import TABLE, State
+from gateway.connection.state_table import TABLE, State
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.identity import Device, Identity

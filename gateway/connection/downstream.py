@@ -8,12 +8,12 @@ for a receiver that may not open it is written anew unless it already is as we w
 
 from __future__ import annotations
 
-from gateway.connection.audit_reports import failed_delivery, failed_open
+from gateway.connection.audit_event_kinds import failed_delivery, failed_open
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.connect import Terms
 from gateway.connection.context import NONE, Context
 from gateway.connection.heartbeat import Heartbeat
-from gateway.connection.refusal_reports import Reports
+from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.relay import Relay, check_first_byte, rebuilt
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text

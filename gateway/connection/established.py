@@ -1,7 +1,7 @@
 """An established connection: the two relays, their rate, and the heartbeat between.
 
 Owns what is measured in seconds, by ticks from outside. Must not know how the session came about
-(`gateway.connection.opening`), nor in which state it is: `gateway.connection.states` calls what fits.
+(`gateway.connection.opening`), nor in which state it is: `gateway.connection.state_table` calls what fits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.outcomes import Fault, Over, Result, SaidGoodbye
-from gateway.connection.refusal_reports import Reports
+from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.upstream import Upstream
@@ -41,8 +41,8 @@ from gateway.mqtt.errors import LimitExceeded, MqttError, Refused, Unanswerable
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.identity import Device, Grant, Identity
-from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Action
 from gateway.policy.engine.usage_recorder import AGAIN
 

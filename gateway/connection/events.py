@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.connection.audit_reports import Report
+from gateway.connection.audit_event_kinds import Report
 from gateway.mqtt.reasons import Reason
 from gateway.policy.engine.identity import Device, Grant
 

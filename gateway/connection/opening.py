@@ -1,13 +1,12 @@
 """A connection before it is established: the CONNECT, who sent it, and the bus's CONNACK.
 
 Owns what comes in pieces or too early, and the CONNECT for as long as it is needed. Must not know in which
-state it is: `gateway.connection.states` calls what fits.
+state it is: `gateway.connection.state_table` calls what fits.
 """
 
 from __future__ import annotations
 
-from gateway.connection.access import will_refused
-from gateway.connection.audit_reports import Report
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import (
     Authenticate,
@@ -46,7 +45,8 @@ from gateway.connection.events import (
     ShuttingDown,
 )
 from gateway.connection.outcomes import Accepted, Over, Result
-from gateway.connection.refusal_reports import Reports
+from gateway.connection.reauthorization import will_refused
+from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
@@ -54,8 +54,8 @@ from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.framing import first_packet
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reasons import Reason, return_code
+from gateway.policy.engine.connection_limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 from gateway.policy.engine.identity import Device, Identity
-from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 
 
 class Opening:

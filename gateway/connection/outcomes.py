@@ -3,7 +3,7 @@
     commands = handler(stage, event)          # a list: the state stays
     outcome = handler(stage, event)           # one of these: the row of the table says what comes next
 
-A handler says what happened, never which state that means: `gateway.connection.states` alone knows.
+A handler says what happened, never which state that means: `gateway.connection.state_table` alone knows.
 """
 
 from __future__ import annotations

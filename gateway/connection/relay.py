@@ -22,7 +22,7 @@ from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import encode_length, read_length
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Version
-from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.connection_limits import ANY_SIZE
 
 # The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
 _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))

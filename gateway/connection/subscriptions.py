@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from gateway.connection.audit_reports import refused_subscribe
+from gateway.connection.audit_event_kinds import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.context import NONE, Context
-from gateway.connection.refusal_reports import Reports
+from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.work_budgets import TAKEN_APART
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe

@@ -31,11 +31,11 @@ from gateway.mqtt.errors import (
     Refused,
     Unanswerable,
 )
-from gateway.mqtt.lengths import longest_packet, may_be_as_long
+from gateway.mqtt.packet_length_limits import longest_packet, may_be_as_long
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join
 from gateway.mqtt.reasons import Reason
-from gateway.policy.engine.limits import ANY_SIZE
+from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Action, Decision
 
 _FILTER_LEAST = 6

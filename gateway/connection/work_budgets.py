@@ -14,10 +14,10 @@ time. An example: a chunk of 300 PUBLISH packets that are refused costs 300 time
 
 from __future__ import annotations
 
-from gateway.connection.counters import Counters
+from gateway.connection.process_counters import Counters
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.reasons import Reason
-from gateway.policy.engine.limits import Limits
+from gateway.policy.engine.connection_limits import Limits
 
 SLICE = 2_000
 """Effort after which a connection lets others go first."""

@@ -1,6 +1,6 @@
 """The HTTPS API on GATEWAY_HTTP_BIND: the public keys, and tokens for devices that show their secret.
 
-Owns what a request may look like and which status says what. Who may log in is `gateway.auth.gate`'s
+Owns what a request may look like and which status says what. Who may log in is `gateway.auth.login_gate`'s
 decision, the same one as for a CONNECT, and what stands in a token that of `gateway.services.token_issuer`.
 Must not know how a connection is accepted, bounded or ended: that is `gateway.http.server`.
 """
@@ -22,9 +22,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.auth.gate import LoginGate, Peer
 from gateway.auth.login import Admission, Credentials, LoginRefused
-from gateway.connection.audit_reports import (
+from gateway.auth.login_gate import LoginGate, Peer
+from gateway.connection.audit_event_kinds import (
     Origin,
     Report,
     Source,
@@ -32,12 +32,12 @@ from gateway.connection.audit_reports import (
     refused_token,
 )
 from gateway.http import server as http_server
-from gateway.observe.audit import Audit, AuditEvent
+from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.services import refusal_texts
 from gateway.services.messages import Code, Refusal, issued, null_words
+from gateway.services.requested_scope import Wish, read_wish
 from gateway.services.token_issuer import TokenIssuer
-from gateway.services.token_requests import Wish, read_wish
 from gateway.system.addresses import Address, plain, shown
 
 BODY_MAX = 65_536

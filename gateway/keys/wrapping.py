@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.keys.secrets import Secret
+from gateway.keys.secret_values import Secret
 
 KEY_BYTES = 32
 SALT_BYTES = 16

@@ -13,27 +13,28 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.auth.gate import LoginGate
-from gateway.connection.audit_reports import Origin, Report, Source, refused_login, refused_session
+from gateway.auth.login_gate import LoginGate
+from gateway.connection.audit_event_kinds import Origin, Report, Source, refused_login, refused_session
 from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import AccessWithdrawn, Answer, Event, PolicyChanged
-from gateway.connection.states import State
+from gateway.connection.state_table import State
 from gateway.mqtt.reasons import Reason
 from gateway.net.connection_log import ConnectionLog
-from gateway.net.crowd import Crowd
-from gateway.net.refused_strangers import RefusedStrangers
+from gateway.net.fair_queue import Crowd
+from gateway.net.refusal_log_limit import RefusedStrangers
 from gateway.net.tasks import Tasks
 from gateway.net.turns import Turns
 from gateway.net.unread_answers import UnreadAnswers
-from gateway.observe.audit import Audit, AuditEvent
+from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.system.addresses import network_of, shown
 
-_NEWCOMERS_MAX = 1024
-"""Peers that may take their time over a CONNECT at once: with its longest size it bounds their memory."""
+_NEWCOMERS_MAX = 512
+"""Peers that may take their time over a CONNECT at once: with 220 KiB each, when it has its longest size, it
+bounds their memory."""
 _TOLD_TOGETHER = 64
 """Connections told of a change in one go: about a millisecond."""
 

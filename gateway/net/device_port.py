@@ -18,7 +18,7 @@ from gateway.net.device_side import DeviceSide
 from gateway.net.handshakes import Newcomer
 from gateway.net.tls_handshake_errors import in_words
 from gateway.observe.logs import get_logger
-from gateway.policy.engine.limits import CONNECT_DEADLINE
+from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
 from gateway.system.addresses import Address, network_of, plain, shown
 from gateway.system.malloc import map_large_blocks
 

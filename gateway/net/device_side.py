@@ -11,9 +11,9 @@ import ssl
 from functools import partial
 from typing import cast
 
-from gateway.auth.gate import Peer
 from gateway.auth.login import Admission, Credentials, LoginRefused
-from gateway.connection.audit_reports import Report, refused_session
+from gateway.auth.login_gate import Peer
+from gateway.connection.audit_event_kinds import Report, refused_session
 from gateway.connection.commands import (
     Authenticate,
     AwaitTurn,
@@ -43,15 +43,15 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
-from gateway.connection.states import State
+from gateway.connection.state_table import State
 from gateway.mqtt.reasons import Reason
 from gateway.net.bus_side import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusSide, not_connected
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.fault_containment import contain, contained
 from gateway.net.peer_presence import has_left
 from gateway.net.quick_ack import acknowledge_at_once
-from gateway.net.tls_budget import TlsBudget
 from gateway.net.tls_contexts import certificate_name
+from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.tls_record_limits import TooLittleData, tls_of
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import host_of

@@ -21,7 +21,7 @@ import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from gateway.net.crowd import Crowd
+from gateway.net.fair_queue import Crowd
 from gateway.net.listening_sockets import close_if_cancelled
 
 _BEFORE_MAX = 1024

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.connection.counters import Counters
+from gateway.connection.process_counters import Counters
 
 
 @dataclass(frozen=True, slots=True)

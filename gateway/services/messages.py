@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.auth.tokens import Issued, TokenFault
-from gateway.connection.audit_reports import Report, failed_service, refused_service
+from gateway.connection.audit_event_kinds import Report, failed_service, refused_service
 from gateway.keys.envelope import REQUEST_ID_MAX, Envelope, RequestId
 from gateway.policy.engine.identity import Grant
 from gateway.policy.engine.services import Service

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from gateway.auth.gate import LoginGate, Peer
 from gateway.auth.login import Admission, Credentials, LoginRefused
+from gateway.auth.login_gate import LoginGate, Peer
 from gateway.bus_client.client import Account, BusClient, BusConnection
 from gateway.bus_client.reader import Delivery
-from gateway.connection.audit_reports import Origin, Report, Source
+from gateway.connection.audit_event_kinds import Origin, Report, Source
 from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.events import Answer
@@ -23,7 +23,7 @@ from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
 from gateway.net.connection_registry import Bus
 from gateway.net.tasks import Tasks
-from gateway.observe.audit import Audit, AuditEvent
+from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.services import Service

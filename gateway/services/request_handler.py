@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import TypeVar
 
 from gateway.auth.device_lookup import Lookup
-from gateway.connection.audit_reports import Report, issued_token
+from gateway.connection.audit_event_kinds import Report, issued_token
 from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.events import Answer
@@ -27,8 +27,8 @@ from gateway.services.bearer_cache import BearerCache
 from gateway.services.messages import Code, Refusal, Request, issued, opened, put, refused, valid
 from gateway.services.replayed_requests import Replays
 from gateway.services.request_rates import Rates
+from gateway.services.requested_scope import read_wish
 from gateway.services.token_issuer import TokenIssuer
-from gateway.services.token_requests import read_wish
 
 _SHOWN = frozenset({Service.ENCRYPT, Service.DECRYPT})
 """Whose requests carry a token over the bus."""

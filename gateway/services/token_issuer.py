@@ -14,7 +14,7 @@ from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.services import refusal_texts
 from gateway.services.messages import Code, Refusal
 from gateway.services.request_rates import Rates
-from gateway.services.token_requests import NOTHING_LESS, Wish, excess
+from gateway.services.requested_scope import NOTHING_LESS, Wish, excess
 from gateway.store import IssuedToken
 
 _UNSAVED_MAX = 10_000

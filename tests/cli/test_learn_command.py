@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.cli import acl_learn
+from gateway.cli import acl_usage
 from gateway.cli.sources import settings_of
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.usage_recorder import MORE, Observation
@@ -93,11 +93,11 @@ def test_what_goes_on_for_long_is_counted_from_its_beginning(place, seen):
 
 
 def test_more_devices_than_a_query_takes(place, seen, monkeypatch):
-    monkeypatch.setattr(acl_learn, "_AT_ONCE", 1)
+    monkeypatch.setattr(acl_usage, "_AT_ONCE", 1)
     monkeypatch.chdir(place.folder)
     place.shell("gateway-admin device add other --role sensor")
     seen("other", "not/asked/for")
-    devices, found = asyncio.run(acl_learn._recorded(settings_of(None), 2 * HOUR, role="wide"))
+    devices, found = asyncio.run(acl_usage._recorded(settings_of(None), 2 * HOUR, role="wide"))
     assert list(devices) == ["lamp-1", "lamp-2"]
     assert [(one.device_id, one.template) for one in found] == [
         ("lamp-1", "devices/{device}/state"),

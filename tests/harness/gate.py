@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from gateway.policy.engine.connection_limits import Limits
 
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.passwords import PasswordPool, Remembered
@@ -21,7 +22,6 @@ from gateway.keys.key_files import ensure_signing_file, read_signing_file
 from gateway.keys.key_ring import KeyState
 from gateway.mqtt.reasons import Reason
 from gateway.policy.engine.identity import Device
-from gateway.policy.engine.limits import Limits
 from gateway.store import Store
 
 PERMISSIONS = {"publish": ["devices/lamp-1/telemetry"], "subscribe": [], "encrypt": [], "decrypt": []}

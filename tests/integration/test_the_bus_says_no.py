@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gateway.policy.engine.connection_limits import ANY_SIZE
 from harness import playbook, raw
 from harness.beside import until
 from harness.device import Device, join
@@ -20,7 +21,6 @@ from harness.raw import Raw
 from gateway.bus_client.probe import BusProbe
 from gateway.connection.context import Context
 from gateway.net.connection_registry import Bus
-from gateway.policy.engine.limits import ANY_SIZE
 
 TOPIC = "devices/lamp/private/pin"
 

@@ -6,6 +6,7 @@ import dataclasses
 from unittest.mock import ANY
 
 import pytest
+from gateway.connection.audit_event_kinds import Report
 from harness import raw
 from harness.playbook import (
     LAMP,
@@ -21,7 +22,6 @@ from harness.playbook import (
     refused,
 )
 
-from gateway.connection.audit_reports import Report
 from gateway.connection.commands import (
     Authenticate,
     Close,

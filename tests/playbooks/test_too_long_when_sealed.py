@@ -5,6 +5,8 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
+from gateway.keys.max_packet_size import announced
+from gateway.policy.engine.connection_limits import ANY_SIZE
 from harness import raw
 from harness.playbook import LAMP, Playbook, context, established, policy, refused, rule, told
 
@@ -12,8 +14,6 @@ from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus,
 from gateway.connection.context import OnDeny
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
-from gateway.keys.sealed_size import announced
-from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Role
 
 TOPIC = "private/pin"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
+from gateway.connection.audit_event_kinds import Report
+from gateway.connection.state_table import State
 from harness import raw
 from harness.playbook import (
     LAMP,
@@ -19,7 +21,6 @@ from harness.playbook import (
     told,
 )
 
-from gateway.connection.audit_reports import Report
 from gateway.connection.bus_holdings import Kind
 from gateway.connection.commands import Authenticate, Close, Established, OpenBus, SendToBus, SendToDevice
 from gateway.connection.context import OnDeny
@@ -34,7 +35,6 @@ from gateway.connection.events import (
     PolicyChanged,
     Reauthenticated,
 )
-from gateway.connection.states import State
 from gateway.policy.engine.identity import Grant
 
 RETAINED = "The device has retained messages on as many topics as it may."

@@ -167,7 +167,7 @@ def test_thousands_of_huge_claims_before_authentication(house: tuple[Mosquitto, 
 
 
 def test_peers_that_fill_all_they_may_before_authentication(house: tuple[Mosquitto, Gateway]) -> None:
-    """A CONNECT of 60,000 bytes that never ends: 1,024 may wait so at once, then the oldest has to go."""
+    """A CONNECT of 60,000 bytes that never ends: 512 may wait so at once, then the oldest has to go."""
     _, gateway = house
     before = gateway.memory()
     tls = gateway.tls()
@@ -179,7 +179,7 @@ def test_peers_that_fill_all_they_may_before_authentication(house: tuple[Mosquit
             with contextlib.suppress(OSError):
                 links[-1].send(begun)
         serves(gateway)
-        assert gateway.memory() - before < 1024 * 200 * 1024
+        assert gateway.memory() - before < 150 * MIB
         # From the end of the handshake on they have ten seconds, which this may have taken.
         assert links[0].read() == b""
     finally:

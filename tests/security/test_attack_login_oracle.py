@@ -8,13 +8,13 @@ not its time.
 from __future__ import annotations
 
 import pytest
+from gateway.policy.engine.connection_limits import Limits
 
 from gateway.auth import passwords
 from gateway.auth.login import Credentials, Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.policy.engine.identity import Device
-from gateway.policy.engine.limits import Limits
 
 SECRET = b"s" * 65_000
 

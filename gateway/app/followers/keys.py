@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.config import Settings
-from gateway.connection.audit_reports import HOUSE, changed_key
+from gateway.connection.audit_event_kinds import HOUSE, changed_key
 from gateway.connection.context import Context
 from gateway.keys.key_files import (
     KeyFileError,
@@ -26,7 +26,7 @@ from gateway.keys.key_files import (
     rotate_signing,
 )
 from gateway.keys.key_ring import Key, KeyState
-from gateway.observe.audit import Audit, AuditEvent
+from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError

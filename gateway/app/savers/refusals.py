@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from gateway.app.savers.saver import Saver
-from gateway.connection.counters import Counters
-from gateway.observe.audit import AuditEvent
+from gateway.connection.process_counters import Counters
 from gateway.observe.audit_budget import Budget
+from gateway.observe.audit_dispatch import AuditEvent
 from gateway.observe.save_failures import Saves
 from gateway.store import Refusal, Store
 

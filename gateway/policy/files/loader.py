@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.mqtt.topics import filter_fault
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import is_device_id
-from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import OnDeniedWill, template_fault
 from gateway.policy.files.cases import read_cases

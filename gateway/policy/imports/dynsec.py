@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
+from gateway.policy.imports.line_translation import named_levels, plain_levels, step, with_device
 from gateway.policy.imports.located_json import Located, parse
 from gateway.policy.imports.source import (
     ANONYMOUS,
@@ -26,7 +27,6 @@ from gateway.policy.imports.source import (
     Steps,
     Subject,
 )
-from gateway.policy.imports.translate import named_levels, plain_levels, step, with_device
 
 _SEND = "publishClientSend"
 _RECEIVE = "publishClientReceive"

@@ -16,8 +16,8 @@ from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
+from gateway.policy.imports.line_translation import pattern_levels, plain_levels, step, with_device
 from gateway.policy.imports.source import ANONYMOUS, Finding, Part, Step, Steps, Subject, refuse_nul
-from gateway.policy.imports.translate import pattern_levels, plain_levels, step, with_device
 
 _BLANKS = " \t\n\v\f\r"
 _ACTIONS = (Action.PUBLISH, Action.SUBSCRIBE)

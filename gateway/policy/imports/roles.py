@@ -15,8 +15,8 @@ from gateway.policy.engine.policy import Action, Effect, Role, Rule
 from gateway.policy.engine.rules import OnDeniedWill
 from gateway.policy.imports.filter_algebra import meet
 from gateway.policy.imports.first_match import both, settle
+from gateway.policy.imports.line_translation import with_device
 from gateway.policy.imports.source import Finding, Source, Steps, Subject
-from gateway.policy.imports.translate import with_device
 
 _NO_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
 _NAMED_MOST = 20

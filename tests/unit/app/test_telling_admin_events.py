@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.process_counters import Counters
+from gateway.observe.audit_dispatch import Audit, AuditEvent
 from harness.beside import beside, until
 
 from gateway.app import admin_events as module
 from gateway.app.admin_events import AdminEvents
-from gateway.connection.audit_reports import Kind, Outcome
-from gateway.connection.counters import Counters
-from gateway.observe.audit import Audit, AuditEvent
 from gateway.store import StoreError
 
 

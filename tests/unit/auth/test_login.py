@@ -10,6 +10,7 @@ from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
+from gateway.policy.engine.connection_limits import Limits
 
 from gateway.auth import passwords
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
@@ -18,7 +19,6 @@ from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.mqtt.reasons import Reason
 from gateway.policy.engine.identity import Device
-from gateway.policy.engine.limits import Limits
 
 SECRET = b"correct horse"
 CREDENTIAL = hash_secret(SECRET)

@@ -12,19 +12,19 @@ import pytest
 import structlog
 from harness.request_handler import NOW, SECRET, Counter, allow
 
-from gateway.auth.claimed_names import ClaimedNames
-from gateway.auth.gate import LoginGate
+from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login
+from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys
 from gateway.config import Address
-from gateway.connection.audit_reports import Kind, Outcome
+from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.http import api
 from gateway.http.api import Api, serve_api
 from gateway.keys.key_ring import Key, KeyState
 from gateway.net.tasks import Tasks
-from gateway.observe.audit import Audit, AuditEvent
-from gateway.policy.engine.limits import Limits
+from gateway.observe.audit_dispatch import Audit, AuditEvent
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy, Role
 
 FULL = ("#", "$SYS/#")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from gateway.connection.audit_reports import Kind, Outcome, Source
+from gateway.connection.audit_event_kinds import Kind, Outcome, Source
+from gateway.observe.audit_record import AuditEvent
+
 from gateway.observe.audit_budget import (
     FIRST,
     NETWORKS,
@@ -17,7 +19,6 @@ from gateway.observe.audit_budget import (
     Share,
     Tally,
 )
-from gateway.observe.audit_events import AuditEvent
 
 NOW = 1_764_000_000_000 - 1_764_000_000_000 % 60_000
 """The beginning of a minute."""

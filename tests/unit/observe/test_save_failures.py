@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import structlog
+from gateway.connection.process_counters import Counters
+from gateway.observe.audit_dispatch import Audit, AuditLog
 from harness.playbook import context
 from sqlalchemy import event
 
@@ -16,8 +18,6 @@ from gateway.app.savers.observations import Observations
 from gateway.app.savers.refusals import Refusals
 from gateway.auth.known_devices import KnownDevices
 from gateway.connection.bus_holdings import Holder
-from gateway.connection.counters import Counters
-from gateway.observe.audit import Audit, AuditLog
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action

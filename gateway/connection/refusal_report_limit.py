@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from gateway.connection.audit_reports import Kind, Outcome, Report, left_out
+from gateway.connection.audit_event_kinds import Kind, Outcome, Report, left_out
 from gateway.connection.context import NONE
 
 PER_SECOND = 500

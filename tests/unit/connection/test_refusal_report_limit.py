@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.connection.audit_reports import Report
-from gateway.connection.refusal_reports import FIRST, PER_SECOND, ROOTS, Reports
+from gateway.connection.audit_event_kinds import Report
+from gateway.connection.refusal_report_limit import FIRST, PER_SECOND, ROOTS, Reports
 
 ONE = Report("publish", "refused", "why")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connection.wills_taken_back import MOST, WillsTakenBack
+from gateway.connection.revoked_wills import MOST, WillsTakenBack
 
 
 def test_only_what_was_taken_back_is_known():

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.auth.claimed_names import ClaimedNames
+from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
-from gateway.connection.audit_reports import Origin, Report, refused_login
-from gateway.connection.counters import Counters
+from gateway.connection.audit_event_kinds import Origin, Report, refused_login
+from gateway.connection.process_counters import Counters
 from gateway.mqtt.reasons import Reason
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.connection import audit_reports
-from gateway.connection.audit_reports import Kind, Outcome, Source, report_of_admin
+from gateway.connection import audit_event_kinds
+from gateway.connection.audit_event_kinds import Kind, Outcome, Source, report_of_admin
 
 ROOT = Path(__file__).parents[3]
-HERE = Path(audit_reports.__file__)
+HERE = Path(audit_event_kinds.__file__)
 SOURCES = [path for path in sorted((ROOT / "gateway").rglob("*.py")) if path != HERE]
-READS = {"gateway/observe/audit.py": {"Outcome.DONE"}, "gateway/observe/audit_events.py": {"Outcome.REFUSED"}}
+READS = {
+    "gateway/observe/audit_dispatch.py": {"Outcome.DONE"},
+    "gateway/observe/audit_record.py": {"Outcome.REFUSED"},
+}
 """Who looks at what was told, and at what of it."""
 
 
@@ -43,7 +46,7 @@ def spoken(path: Path) -> Iterator[str]:
     words = {
         alias.asname or alias.name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "gateway.connection.audit_reports"
+        if isinstance(node, ast.ImportFrom) and node.module == "gateway.connection.audit_event_kinds"
         for alias in node.names
         if alias.name in {"Kind", "Outcome", "Report"}
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from gateway.net.refusal_log_limit import RefusedStrangers
 
-from gateway.net import refused_strangers
-from gateway.net.refused_strangers import RefusedStrangers
+from gateway.net import refusal_log_limit
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def lines(monkeypatch):
         def warning(self, event, **said):
             found.append((event, {name: value for name, value in said.items() if value is not None}))
 
-    monkeypatch.setattr(refused_strangers, "_log", Log())
+    monkeypatch.setattr(refusal_log_limit, "_log", Log())
     return found
 
 

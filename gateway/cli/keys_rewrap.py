@@ -18,7 +18,7 @@ from gateway.keys.kinds import KeyKind
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.services.re_encryption import Outcome
+    from gateway.services.retained_reencryption import Outcome
 
 _UNREADABLE_SHOWN = 20
 _ENVELOPE_ROOM = 2
@@ -82,7 +82,7 @@ async def _rewrap(settings: Settings) -> Outcome:
     from gateway.keys.key_ring import KeyRing, Nonces
     from gateway.net.connection_registry import Bus
     from gateway.net.tls_contexts import bus_context
-    from gateway.services.re_encryption import rewrap
+    from gateway.services.retained_reencryption import rewrap
 
     policy = policy_of(settings)
     keys = keys_of(settings, KeyKind.SEALING)

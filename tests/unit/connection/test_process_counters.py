@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from gateway.connection.counters import Counters
+from gateway.connection.process_counters import Counters
 
 
 def test_every_counter_starts_at_nothing_and_says_what_it_counts():

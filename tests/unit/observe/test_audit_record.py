@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from gateway.connection import audit_reports
-from gateway.connection.audit_reports import Kind, Origin, Outcome, Source
-from gateway.connection.counters import Counters
-from gateway.observe.audit import AuditEvent, AuditLog
+from gateway.connection import audit_event_kinds
+from gateway.connection.audit_event_kinds import Kind, Origin, Outcome, Source
+from gateway.connection.process_counters import Counters
+from gateway.observe.audit_dispatch import AuditEvent, AuditLog
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.services import Service
 
@@ -125,7 +125,7 @@ TOLD = [
 
 @pytest.mark.parametrize(("name", "said", "fields"), TOLD, ids=lambda one: one if type(one) is str else "")
 def test_the_line_of_each_report(stream, name, said, fields):
-    report = getattr(audit_reports, name)(*said)
+    report = getattr(audit_event_kinds, name)(*said)
     AuditLog(Counters(), lambda: NOW)(AuditEvent.of(report, DEVICE, NOW))
     line = json.loads(stream.getvalue())
     line.pop("ts")
@@ -145,8 +145,8 @@ def test_the_line_of_each_report(stream, name, said, fields):
 def test_each_report_that_can_be_made_stands_above():
     made = {
         name
-        for name, one in vars(audit_reports).items()
-        if inspect.isfunction(one) and one.__module__ == audit_reports.__name__
+        for name, one in vars(audit_event_kinds).items()
+        if inspect.isfunction(one) and one.__module__ == audit_event_kinds.__name__
     }
     assert made == {name for name, *_ in TOLD}
     assert {fields["kind"] for *_, fields in TOLD} == {*Kind}, "and each kind is told"

@@ -28,7 +28,7 @@ def secret_fault(secret: bytes) -> str | None:
 
 def hashed(secret: bytes | None) -> tuple[bytes, str]:
     """The secret, a new one where none was chosen, and its hash. Takes as long as a login."""
-    from gateway.keys.secrets import generate_device_secret
+    from gateway.keys.secret_values import generate_device_secret
 
     known = generate_device_secret().reveal() if secret is None else secret
     return known, hash_secret(known)

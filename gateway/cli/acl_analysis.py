@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.admin.devices import observed
-from gateway.cli.acl_learn import replayed
+from gateway.cli.acl_usage import replayed
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.places import place
+from gateway.cli.rule_locations import place
 from gateway.cli.sources import Config, all_devices, device_of, has_store, settings_of
 
 if TYPE_CHECKING:

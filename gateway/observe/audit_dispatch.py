@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from gateway.connection.audit_reports import Outcome
-from gateway.connection.counters import Counters
+from gateway.connection.audit_event_kinds import Outcome
+from gateway.connection.process_counters import Counters
 from gateway.observe.audit_budget import Budget, Tally
-from gateway.observe.audit_events import AuditEvent
+from gateway.observe.audit_record import AuditEvent
 from gateway.observe.logs import get_logger
 
 __all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer"]

@@ -7,8 +7,7 @@ import pickle
 import traceback
 
 import pytest
-
-from gateway.keys.secrets import Secret, generate_device_secret
+from gateway.keys.secret_values import Secret, generate_device_secret
 
 
 def test_a_secret_shows_in_no_text():

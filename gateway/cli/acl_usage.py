@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.places import place
+from gateway.cli.rule_locations import place
 from gateway.cli.sources import Config, no_such_role, policy_of, settings_of, store_of
 from gateway.policy.engine.policy import Policy
 from gateway.system.utc_text import utc_text
