@@ -23,25 +23,36 @@ class AdminEvents:
         self._store = store
         self._audit = audit
         self._saves = saves or Saves()
+        self._last = 0
+        """The number of the last one that was told and that the store has not forgotten."""
 
     async def run(self) -> None:
         """Look every second, for ever."""
         await every(_LOOK_SECONDS, self.tell)
 
     async def tell(self) -> None:
-        """Tell what was not told yet; while the store can't be read it waits there."""
+        """Tell what was not told yet, and then have the store forget it: told twice is better than never.
+
+        While the store can't be read it waits there.
+        """
         try:
-            events = await self._store.admin_events.take()
+            for number, noted in await self._store.admin_events.waiting(after=self._last):
+                self._emit(noted)
+                self._last = number
+            if self._last:
+                await self._store.admin_events.forget(self._last)
+                self._last = 0
         except StoreError as error:
             self._saves.failed("events of gateway-admin", error)
             return
         self._saves.done("events of gateway-admin")
-        for noted in events:
-            event = _event(noted)
-            if event is None:
-                _log.error("event not told", reason="the store holds one that says nothing")
-            else:
-                self._audit.emit(event)
+
+    def _emit(self, noted: Mapping[str, object]) -> None:
+        event = _event(noted)
+        if event is None:
+            _log.error("event not told", reason="the store holds one that says nothing")
+        else:
+            self._audit.emit(event)
 
 
 def _event(noted: Mapping[str, object]) -> AuditEvent | None:

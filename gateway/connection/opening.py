@@ -227,7 +227,7 @@ class Opening:
     def policy_changed(self, event: PolicyChanged) -> Result:
         """Other rules are in force, and the bus may have the will."""
         established = self.established
-        established.device = event.device
+        self.device = established.device = event.device
         established.take_rules(event.device, established.identity.grant)
         report = will_refused(established)
         if report is None:

@@ -219,6 +219,7 @@ class _Connection(H11Protocol):
     @contained
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport  # first: `fault` ends it
+        self.arriving = self.drop = None
         super().connection_made(transport)
         if (tls := tls_of(transport)) is not None:
             tls.watch(transport)

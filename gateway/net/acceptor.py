@@ -7,18 +7,20 @@ Owns the listening sockets, and which certificates new connections see. Must not
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.net.handshakes import Handshakes, Newcomer
-from gateway.net.listening_sockets import listen
+from gateway.net.listening_sockets import close_if_cancelled, listen
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import Address, is_loopback
 
 _ACCEPTS_AT_ONCE = 32
 """In one turn of the loop: each is some twenty microseconds."""
+_NO_SOCKET = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST = 1.0
 """Seconds without accepting when the system gives no socket."""
 _SHUTDOWN_DEADLINE = 2.0
@@ -89,6 +91,8 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
+                if error.errno not in _NO_SOCKET:
+                    continue  # of that peer alone (accept(2), "Error handling"); the next may be there
                 self._rest(server, error)
                 return
             try:
@@ -113,6 +117,7 @@ class Acceptor:
             peer.close()
         elif self.tls is None:
             newcomer.task = newcomer.begin()
+            close_if_cancelled(peer, newcomer.task)
         else:
             self.handshakes.add(newcomer)
 

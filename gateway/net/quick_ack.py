@@ -24,5 +24,5 @@ def acknowledge_at_once(transport: asyncio.BaseTransport) -> None:
     connection = transport.get_extra_info("socket")
     if _QUICKACK is None or connection is None:
         return
-    with suppress(OSError):  # the peer has left, which shows soon enough
+    with suppress(OSError, ValueError):  # the peer has left, which shows soon enough
         connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, _ONCE)

@@ -1,4 +1,4 @@
-"""The service desk: one request in, one answer out, without waiting for anything.
+"""The request handler: one request in, one answer out, without waiting for anything.
 
 Owns what each service grants to whom, and where its answer may go. It must not know connections or packets:
 `gateway.connection.service_calls` brings it what devices ask, `gateway.services.over_bus` what is asked on

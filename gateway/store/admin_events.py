@@ -29,15 +29,18 @@ class AdminEvents:
             oldest = int(result.scalar_one()) - _KEPT
             await connection.execute(delete(admin_events).where(admin_events.c.seq <= oldest))
 
-    async def take(self, most: int = 100) -> list[Mapping[str, object]]:
-        """The oldest `most` of them. Nobody else gets them."""
-        query = select(admin_events).order_by(admin_events.c.seq).limit(most)
+    async def waiting(self, *, after: int = 0, most: int = 100) -> list[tuple[int, Mapping[str, object]]]:
+        """The oldest `most` of those after the number `after`, each with its own."""
+        query = (
+            select(admin_events).where(admin_events.c.seq > after).order_by(admin_events.c.seq).limit(most)
+        )
         async with self._transactions.transaction(write=False) as connection:
-            # Mostly there is none, and to read holds up no writer.
-            if (await connection.execute(query.limit(1))).one_or_none() is None:
-                return []
+            return [
+                (row.seq, row.event if isinstance(row.event, dict) else {})
+                for row in (await connection.execute(query)).all()
+            ]
+
+    async def forget(self, last: int) -> None:
+        """Those up to this number are told."""
         async with self._transactions.transaction(write=True) as connection:
-            rows = (await connection.execute(query)).all()
-            if rows:
-                await connection.execute(delete(admin_events).where(admin_events.c.seq <= rows[-1].seq))
-            return [row.event for row in rows if isinstance(row.event, dict)]
+            await connection.execute(delete(admin_events).where(admin_events.c.seq <= last))

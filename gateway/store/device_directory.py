@@ -19,6 +19,9 @@ _RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than som
 _RETRY_SECONDS_MOST = 1.0
 _ANSWER_SECONDS = 5.0
 _ANSWER_STEPS = 50
+_CANCEL_SECONDS = 1.0
+_abandoned: set[asyncio.Task[None]] = set()
+"""The loop alone keeps only weak references to tasks."""
 
 
 class Directory:
@@ -140,4 +143,14 @@ async def _patiently(work: Coroutine[Any, Any, None]) -> None:
         raise TimeoutError
     finally:
         task.cancel()
-        await asyncio.wait({task})
+        await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+        if not task.done():
+            # The driver's thread hangs in the disk, and hears of nothing before that is back.
+            _abandoned.add(task)
+            task.add_done_callback(_let_go)
+
+
+def _let_go(task: asyncio.Task[None]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()  # it was told as a time-out

@@ -85,7 +85,9 @@ class Place:
         async def take():
             store = await open_store(f"sqlite:///{self.folder}/data/gateway.db")
             try:
-                return await store.admin_events.take()
+                found = await store.admin_events.waiting()
+                await store.admin_events.forget(found[-1][0] if found else 0)
+                return [event for _, event in found]
             finally:
                 await store.close()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
-from gateway.connection.state_table import State
 from harness import raw
 from harness.playbook import (
     LAMP,
@@ -21,6 +20,7 @@ from harness.playbook import (
     told,
 )
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.bus_holdings import Kind
 from gateway.connection.commands import Authenticate, Close, Established, OpenBus, SendToBus, SendToDevice
 from gateway.connection.context import OnDeny
@@ -35,6 +35,7 @@ from gateway.connection.events import (
     PolicyChanged,
     Reauthenticated,
 )
+from gateway.connection.state_table import State
 from gateway.policy.engine.identity import Grant
 
 RETAINED = "The device has retained messages on as many topics as it may."
@@ -84,6 +85,14 @@ def lasting(on, client="c", *, v5=False, present=False, **connect):
         << SendToDevice(answer)
         << Established()
     )
+
+
+def test_whose_a_connection_is_follows_what_it_is_told_while_the_bus_is_opened():
+    """The registry tells it once more what it knows: an older device would bring back what was taken."""
+    book = opening(world()) << OpenBus(ANY)
+    changed = dataclasses.replace(LAMP, observe_until=0, labels={"floor": "2"})
+    assert book >> PolicyChanged(changed)
+    assert book.connection.device is changed
 
 
 # Retained messages

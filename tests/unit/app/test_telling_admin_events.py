@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from gateway.connection.audit_event_kinds import Kind, Outcome
-from gateway.connection.process_counters import Counters
-from gateway.observe.audit_dispatch import Audit, AuditEvent
 from harness.beside import beside, until
 
 from gateway.app import admin_events as module
 from gateway.app.admin_events import AdminEvents
+from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.process_counters import Counters
+from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.store import StoreError
 
 
@@ -22,10 +22,10 @@ class Failing:
     def __getattr__(self, subject):
         class Repository:
             def __getattr__(_, name):  # noqa: N805 - `self` is the store
-                async def call(*values):
+                async def call(*values, **named):
                     if self.fails:
                         raise StoreError("the disk is full")
-                    return await getattr(getattr(self.store, subject), name)(*values)
+                    return await getattr(getattr(self.store, subject), name)(*values, **named)
 
                 return call
 
@@ -92,3 +92,25 @@ async def test_events_wait_for_the_store_to_be_back(store):
     failing.fails = False
     await teller.tell()
     assert len(events) == 1
+
+
+async def test_what_could_not_be_forgotten_is_told_once_and_what_comes_after_it_too(store, monkeypatch):
+    """It is told before it is forgotten: a gateway that ends in between tells it again, and loses nothing."""
+    events, audit = told()
+    teller = AdminEvents(store, audit)
+    await store.admin_events.add(NOTED)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store.admin_events), "forget", failing)
+        await teller.tell()
+        await store.admin_events.add(NOTED)
+        await teller.tell()
+    assert len(events) == 2
+    await teller.tell()
+    await store.admin_events.add(NOTED)
+    await teller.tell()
+    assert len(events) == 3
+    assert await store.admin_events.waiting() == []
+
+
+async def failing(*_):
+    raise StoreError("the disk is full")

@@ -411,9 +411,10 @@ async def test_closing_ends_who_waits_who_asks_and_who_shakes_hands(served, capl
     assert (served.lines, caplog.records) == ([], [])
 
 
-async def test_who_is_ended_before_its_handshake_began_keeps_nothing(served):
+@pytest.mark.parametrize("secure", [False, True])
+async def test_who_is_ended_before_its_handshake_began_keeps_nothing(served, secure):
     """A task that is cancelled before its first step does not get to close what it was given."""
-    server = await served(tls=server_side())
+    server = await served(tls=server_side() if secure else None)
     peer, other = socket.socketpair()
     peer.setblocking(False)
     server.acceptor._take_in(peer, Address("192.0.2.1", 7))

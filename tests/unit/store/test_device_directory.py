@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from gateway.store import Store, open_store
+from gateway.store import Store, StoreError, open_store
 from gateway.store.device_directory import Directory
 from gateway.store.schema import changes, devices
 
@@ -218,6 +219,30 @@ async def test_a_store_that_hangs_denies(store, monkeypatch):
         task = tasks.create_task(directory.follow())
         await watch.until(lambda: watch.availability)
         assert watch.availability[0] == (False, "the store did not answer within 0.05 s; see to the disk")
+        task.cancel()
+
+
+async def test_a_store_that_hangs_and_can_not_be_cancelled_denies_too(store, monkeypatch):
+    """A thread that waits for a disk does not hear that nobody waits for it any more."""
+    for name in ("_ANSWER_SECONDS", "_CANCEL_SECONDS"):
+        monkeypatch.setattr(f"gateway.store.device_directory.{name}", 0.05)
+    directory = Directory(store, interval=0.01)
+    await directory.load()
+    watch = Watch(directory)
+    back = asyncio.Event()
+
+    async def deaf(_seq):
+        while not back.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await back.wait()
+        raise StoreError("the disk is back, and failed")
+
+    monkeypatch.setattr(store.changes, "since", deaf)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(directory.follow())
+        await watch.until(lambda: watch.availability)
+        assert watch.availability[0] == (False, "the store did not answer within 0.05 s; see to the disk")
+        back.set()
         task.cancel()
 
 
