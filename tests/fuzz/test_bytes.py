@@ -8,7 +8,6 @@ them says what must not be said (`harness.twin`).
 
 from __future__ import annotations
 
-from gateway.connection.state_table import State
 from harness import peers, raw
 from harness.playbook import disconnect, seal, suback
 from harness.twin import PROFILE, SECRET, SENSITIVE, TOPICS, Twin
@@ -16,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.connection.events import Tick
+from gateway.connection.state_table import State
 
 CUTS = st.lists(st.integers(0, 3000), max_size=6)
 # What is done to the bytes of sound packets: the place, how many bytes go, and what comes instead.

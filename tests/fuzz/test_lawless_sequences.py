@@ -6,7 +6,6 @@ searches for long.
 
 from __future__ import annotations
 
-from gateway.connection.state_table import State
 from harness import raw
 from harness.playbook import disconnect, suback
 from harness.twin import ALIASES_MAX, PROFILE, SECRET, SENSITIVE, TOPICS, Twin
@@ -16,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from gateway.connection.context import OnDeny
 from gateway.connection.events import AccessWithdrawn, ShuttingDown, Tick
+from gateway.connection.state_table import State
 
 CUTS = st.lists(st.integers(0, 400), max_size=6)
 USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")

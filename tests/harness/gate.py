@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from gateway.policy.engine.connection_limits import Limits
 
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.passwords import PasswordPool, Remembered
@@ -21,6 +20,7 @@ from gateway.auth.tokens import SigningKeys, TokenFault, TokenRefused, Tokens, l
 from gateway.keys.key_files import ensure_signing_file, read_signing_file
 from gateway.keys.key_ring import KeyState
 from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.store import Store
 

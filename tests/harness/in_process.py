@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import structlog
-from gateway.connection.state_table import State
 
 from gateway.app.bootstrap import check, prepare, read_keys
 from gateway.app.composition import Gateway
@@ -22,6 +21,7 @@ from gateway.app.signals import Signals
 from gateway.auth.passwords import hash_secret
 from gateway.config import Settings
 from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.state_table import State
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.device_side import DeviceSide
 from gateway.store import open_store

@@ -6,14 +6,13 @@ import json
 import os
 from dataclasses import dataclass, replace
 
-from gateway.policy.engine.connection_limits import Limits
-
 from gateway.auth.passwords import hash_secret
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.events import Answer
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.services import Service

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterable
 from itertools import pairwise
 
-from gateway.connection.state_table import State
 from hypothesis import HealthCheck, settings
 
 from gateway.connection.commands import Authenticate, Close, Command, OpenBus, SendToBus, SendToDevice
@@ -25,6 +24,7 @@ from gateway.connection.events import (
     Event,
     PolicyChanged,
 )
+from gateway.connection.state_table import State
 from gateway.policy.engine.policy import Effect, Role
 from harness import peers, raw
 from harness.peers import Packet, Peer

@@ -7,7 +7,6 @@ import os
 from collections.abc import Awaitable, Callable
 
 import pytest
-from gateway.services.retained_reencryption import Outcome, rewrap
 from harness import raw
 from harness.caller import Caller, Heard
 from harness.mosquitto import Mosquitto
@@ -17,6 +16,7 @@ from gateway.keys.envelope import Sealer, open_envelope, read_envelope
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.mqtt.properties import Property
 from gateway.net.connection_registry import Bus
+from gateway.services.retained_reencryption import Outcome, rewrap
 
 THEN = 1_764_000_000_000
 OLD = Key("k1", b"1" * 32, KeyState.ACTIVE, 0)

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import uvloop
-from gateway.connection.state_table import State
 from harness import raw
 from harness.beside import until
 from harness.device import Device
@@ -21,6 +20,7 @@ from harness.mosquitto import Mosquitto
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Settings
 from gateway.connection.commands import OpenBus
+from gateway.connection.state_table import State
 from gateway.net import device_side
 from gateway.net.connection_registry import Bus
 from gateway.net.device_side import DeviceSide

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gateway.policy.engine.connection_limits import ANY_SIZE
 from harness import playbook, raw
 from harness.beside import until
 from harness.device import Device, join
@@ -21,6 +20,7 @@ from harness.raw import Raw
 from gateway.bus_client.probe import BusProbe
 from gateway.connection.context import Context
 from gateway.net.connection_registry import Bus
+from gateway.policy.engine.connection_limits import ANY_SIZE
 
 TOPIC = "devices/lamp/private/pin"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from harness import raw
 from harness.playbook import LAMP, READER, ROLES, Sealed, context, established, refused, seal, suback
 
 from gateway.connection.commands import Call, Report, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.services import Service
 

@@ -6,8 +6,6 @@ import dataclasses
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.state_table import State
-from gateway.policy.engine.connection_limits import CONNECT_MAX_BYTES
 from harness import raw
 from harness.playbook import LAMP, TURNED_AWAY, Playbook, connack, context, established, policy, refused
 
@@ -33,7 +31,9 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
+from gateway.connection.state_table import State
 from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.connection_limits import CONNECT_MAX_BYTES
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
-from gateway.connection.refusal_report_limit import PER_SECOND
-from gateway.connection.state_table import State
 from harness import raw
 from harness.playbook import Ends, context, established, policy, react, refused, told
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.context import OnDeny
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Tick
+from gateway.connection.refusal_report_limit import PER_SECOND
+from gateway.connection.state_table import State
 
 NO_RULE = "No rule allows the device to publish to this topic."
 DENIED = "A rule denies this to the device."

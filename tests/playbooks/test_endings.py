@@ -5,7 +5,6 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.state_table import State
 from harness import raw
 from harness.playbook import LAMP, READER, Ends, context, disconnect, established, policy, refused
 
@@ -24,6 +23,7 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
+from gateway.connection.state_table import State
 from gateway.mqtt.reasons import Reason
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

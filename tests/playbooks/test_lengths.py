@@ -8,12 +8,12 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
-from gateway.mqtt.packet_length_limits import longest_packet
 from harness import raw
 from harness.playbook import Playbook, established
 
 from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes
+from gateway.mqtt.packet_length_limits import longest_packet
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 cut = pytest.mark.parametrize("cut", [False, True], ids=["header alone", "whole"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
 from harness import raw
 from harness.playbook import (
     LAMP,
@@ -21,6 +20,7 @@ from harness.playbook import (
     suback,
 )
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.commands import Authenticate, Close, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick

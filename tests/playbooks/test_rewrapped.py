@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
 from harness import raw
 from harness.playbook import LAMP, READER, context, established, seal
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes
 

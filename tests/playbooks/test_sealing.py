@@ -7,8 +7,6 @@ import json
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
-from gateway.policy.engine.connection_limits import Limits
 from harness import raw
 from harness.playbook import (
     BOTH,
@@ -28,9 +26,11 @@ from harness.playbook import (
     told,
 )
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

@@ -6,15 +6,15 @@ import dataclasses
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
-from gateway.connection.refusal_report_limit import PER_SECOND
-from gateway.policy.engine.connection_limits import Limits
 from harness import raw
 from harness.playbook import LAMP, READER, Ends, context, established, policy, refused, suback
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.commands import Call, SendToBus, SendToDevice
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick
+from gateway.connection.refusal_report_limit import PER_SECOND
 from gateway.connection.service_calls import TOO_LARGE
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.services import Service
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
 from harness import raw
 from harness.playbook import LAMP, Ends, context, established, policy, refused, suback
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged
 

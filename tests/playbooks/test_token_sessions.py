@@ -6,7 +6,6 @@ import dataclasses
 from unittest.mock import ANY
 
 import pytest
-from gateway.connection.audit_event_kinds import Report
 from harness import raw
 from harness.playbook import (
     LAMP,
@@ -22,6 +21,7 @@ from harness.playbook import (
     refused,
 )
 
+from gateway.connection.audit_event_kinds import Report
 from gateway.connection.commands import (
     Authenticate,
     Close,

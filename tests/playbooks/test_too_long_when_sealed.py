@@ -5,8 +5,6 @@ from __future__ import annotations
 from unittest.mock import ANY
 
 import pytest
-from gateway.keys.max_packet_size import announced
-from gateway.policy.engine.connection_limits import ANY_SIZE
 from harness import raw
 from harness.playbook import LAMP, Playbook, context, established, policy, refused, rule, told
 
@@ -14,6 +12,8 @@ from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus,
 from gateway.connection.context import OnDeny
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
+from gateway.keys.max_packet_size import announced
+from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Role
 
 TOPIC = "private/pin"

@@ -6,7 +6,6 @@ from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from harness import raw
 from harness.playbook import (
     LAMP,
@@ -26,6 +25,7 @@ from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus,
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy, Role
 from gateway.policy.engine.rules import OnDeniedWill
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from harness import raw
 from harness.device import SESSION_FOREVER, Device, join
 from harness.enrol import change_row, enrol, enrol_with_labels
@@ -23,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway as product
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity, is_device_id, is_label
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.files.loader import PolicyError, load_policy

@@ -8,12 +8,12 @@ not its time.
 from __future__ import annotations
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 
 from gateway.auth import passwords
 from gateway.auth.login import Credentials, Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 
 SECRET = b"s" * 65_000

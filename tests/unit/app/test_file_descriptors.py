@@ -5,10 +5,10 @@ from __future__ import annotations
 import resource
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 
 from gateway.app import file_descriptors
 from gateway.app.file_descriptors import allowed, ask_for, connections_that_fit, needed, shortage
+from gateway.policy.engine.connection_limits import Limits
 
 
 def test_what_ships_needs_less_than_most_systems_give():

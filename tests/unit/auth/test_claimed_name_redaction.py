@@ -6,14 +6,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from gateway.auth.claimed_name_redaction import ClaimedNames
-from gateway.auth.login_gate import LoginGate, Peer
-from gateway.connection.process_counters import Counters
-from gateway.policy.engine.connection_limits import Limits
 
+from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login, LoginRefused
+from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import Busy, PasswordPool, Remembered
 from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.connection.process_counters import Counters
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 
 LAMP = Device(

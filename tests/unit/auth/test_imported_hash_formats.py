@@ -2,8 +2,8 @@
 
 import pytest
 from argon2 import PasswordHasher, Type
-from gateway.auth.imported_hash_formats import kind_of
 
+from gateway.auth.imported_hash_formats import kind_of
 from gateway.auth.passwords import PasswordPool, imported_credential, is_imported, needs_rehash
 
 SALT, DIGEST = "c2FsdHNhbHRzYWx0c2FsdA", "B" * 42 + "A"

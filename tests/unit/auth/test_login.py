@@ -10,7 +10,6 @@ from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 
 from gateway.auth import passwords
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
@@ -18,6 +17,7 @@ from gateway.auth.login_queue import Standing, Visitor
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.tokens import SigningKeys, Tokens
 from gateway.mqtt.reasons import Reason
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 
 SECRET = b"correct horse"

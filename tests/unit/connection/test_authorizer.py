@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from gateway.connection.refusal_report_limit import Reports
 from harness.playbook import LAMP, NOW, READER, context, policy
 
 from gateway.connection.authorizer import Authorizer
+from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.wills import WillTerms
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, Action

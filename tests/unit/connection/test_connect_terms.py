@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from gateway.connection.refusal_report_limit import Reports
 from harness import raw
 from harness.playbook import LAMP, context
 from hypothesis import assume, given
@@ -20,6 +19,7 @@ from gateway.connection.connect import (
     refusal_of_bus,
     terms_of,
 )
+from gateway.connection.refusal_report_limit import Reports
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.decode import decode_connect
 from gateway.mqtt.packets import Version

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from harness import raw
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.errors import MqttError, PacketTooLarge
 from gateway.mqtt.framing import packet_at
 from gateway.mqtt.packets import Version
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Decision, Rule
 from gateway.policy.engine.rules import Action, Effect
 

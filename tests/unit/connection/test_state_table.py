@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from gateway.connection.state_table import TABLE, Row, State
 from harness.playbook import context
 
 from gateway.connection.device_connection import DeviceConnection
@@ -29,6 +28,7 @@ from gateway.connection.events import (
     Turn,
 )
 from gateway.connection.outcomes import Accepted, Outcome, Over, SaidGoodbye
+from gateway.connection.state_table import TABLE, Row, State
 
 ROOT = Path(__file__).parents[3]
 EVENTS = set(get_args(Event))

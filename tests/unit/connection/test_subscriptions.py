@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from gateway.connection.refusal_report_limit import Reports
 from harness import peers, raw
 from harness.playbook import LAMP, context, policy, suback
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
+from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.errors import MqttError

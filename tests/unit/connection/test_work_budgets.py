@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from gateway.connection.process_counters import Counters
-from gateway.policy.engine.connection_limits import Limits
 from harness import raw
 from harness.playbook import LAMP, connack, context, established, policy, react
 
 from gateway.connection.commands import AwaitTurn, Close, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
+from gateway.connection.process_counters import Counters
 from gateway.connection.work_budgets import RUN, SLICE, TAKEN_APART, TURN, Budgets
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.packets import PacketType
+from gateway.policy.engine.connection_limits import Limits
 
 DENIED = raw.publish("other", b"1", qos=1, packet_id=7)
 OK = raw.publish("ok", b"1")

@@ -8,9 +8,9 @@ import socket
 
 import pytest
 import uvloop
-from gateway.connection.process_counters import Counters
 
 from gateway.config import Address
+from gateway.connection.process_counters import Counters
 from gateway.http import server as http_server
 from gateway.http.health import Health, serve
 from gateway.net.tasks import Tasks

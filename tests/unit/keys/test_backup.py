@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from gateway.keys.secret_values import Secret
 
 from gateway.keys import backup, key_files
 from gateway.keys.backup import export_keys, import_keys
@@ -21,6 +20,7 @@ from gateway.keys.key_files import (
     rotate_sealing,
     rotate_signing,
 )
+from gateway.keys.secret_values import Secret
 from gateway.keys.wrapping import Wrapping, passphrase_cipher, seal, unseal
 
 WRAPPING = Wrapping(Secret(bytes(range(32))), is_passphrase=False)

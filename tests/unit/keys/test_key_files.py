@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from gateway.keys.secret_values import Secret
 
 from gateway.keys import key_files
 from gateway.keys.key_files import (
@@ -26,6 +25,7 @@ from gateway.keys.key_files import (
     rotate_signing,
 )
 from gateway.keys.key_ring import KeyState
+from gateway.keys.secret_values import Secret
 from gateway.keys.wrapping import Wrapping
 
 WRAPPING = Wrapping(Secret(bytes(range(32))), is_passphrase=False)

@@ -7,6 +7,7 @@ import pickle
 import traceback
 
 import pytest
+
 from gateway.keys.secret_values import Secret, generate_device_secret
 
 

@@ -6,9 +6,9 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from gateway.connection.state_table import State
 
 from gateway.connection.events import AccessWithdrawn, PolicyChanged
+from gateway.connection.state_table import State
 from gateway.connection.work_budgets import Budgets
 from gateway.mqtt.reasons import Reason
 from gateway.net.connection_registry import Bus, ConnectionRegistry

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from gateway.net.refusal_log_limit import RefusedStrangers
 
 from gateway.net import refusal_log_limit
+from gateway.net.refusal_log_limit import RefusedStrangers
 
 
 @pytest.fixture

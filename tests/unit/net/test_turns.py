@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 
 from gateway.connection.work_budgets import TURN, Work
 from gateway.net.turns import Turns
 from gateway.net.unread_answers import UnreadAnswers
+from gateway.policy.engine.connection_limits import Limits
 
 
 class Busy:

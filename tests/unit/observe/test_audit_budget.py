@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 
 from gateway.connection.audit_event_kinds import Kind, Outcome, Source
-from gateway.observe.audit_record import AuditEvent
-
 from gateway.observe.audit_budget import (
     FIRST,
     NETWORKS,
@@ -19,6 +17,7 @@ from gateway.observe.audit_budget import (
     Share,
     Tally,
 )
+from gateway.observe.audit_record import AuditEvent
 
 NOW = 1_764_000_000_000 - 1_764_000_000_000 % 60_000
 """The beginning of a minute."""

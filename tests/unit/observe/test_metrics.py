@@ -2,11 +2,11 @@
 
 from dataclasses import fields
 
-from gateway.connection.audit_event_kinds import Kind, Outcome
-from gateway.connection.process_counters import Counters
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.process_counters import Counters
 from gateway.mqtt.reasons import Reason
 from gateway.observe.metrics import Gauge, collector_registry
 

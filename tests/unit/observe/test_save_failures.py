@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import structlog
-from gateway.connection.process_counters import Counters
-from gateway.observe.audit_dispatch import Audit, AuditLog
 from harness.playbook import context
 from sqlalchemy import event
 
@@ -18,6 +16,8 @@ from gateway.app.savers.observations import Observations
 from gateway.app.savers.refusals import Refusals
 from gateway.auth.known_devices import KnownDevices
 from gateway.connection.bus_holdings import Holder
+from gateway.connection.process_counters import Counters
+from gateway.observe.audit_dispatch import Audit, AuditLog
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action

@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from gateway.auth.claimed_name_redaction import ClaimedNames
-from gateway.auth.login_gate import LoginGate
-from gateway.observe.audit_dispatch import Audit
-from gateway.policy.engine.connection_limits import Limits
 from harness.mosquitto import Mosquitto
 from harness.request_handler import SECRET, Counter
 
+from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Login
+from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.bus_client.client import Account, connect
 from gateway.mqtt.packets import Subscription
 from gateway.net.connection_registry import Bus
 from gateway.net.tasks import Tasks
+from gateway.observe.audit_dispatch import Audit
+from gateway.policy.engine.connection_limits import Limits
 from gateway.services import over_bus
 from gateway.services.over_bus import BusServices
 

@@ -8,17 +8,15 @@ import os
 import time
 
 import pytest
-from gateway.connection.audit_event_kinds import Kind, Outcome
-from gateway.connection.process_counters import Counters
-from gateway.observe.audit_dispatch import Audit
-from gateway.policy.engine.connection_limits import Limits
 from harness.playbook import LAMP
 
 from gateway.app.followers import keys as key_follower
 from gateway.app.followers.keys import AGE_MOST, USES_MOST, KeyFollower
 from gateway.auth.tokens import SigningKeys, TokenRefused, Tokens
 from gateway.config import Settings
+from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.connection.context import Context
+from gateway.connection.process_counters import Counters
 from gateway.keys.backup import export_keys, import_keys
 from gateway.keys.key_files import (
     KeyFileError,
@@ -31,6 +29,8 @@ from gateway.keys.key_files import (
     rotate_signing,
 )
 from gateway.keys.key_ring import KeyRing, Nonces
+from gateway.observe.audit_dispatch import Audit
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy
 from gateway.store import StoreError, open_store
 

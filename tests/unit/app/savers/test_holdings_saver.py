@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from harness.playbook import context
 
 from gateway.app.savers.holdings import HeldRecords, above
 from gateway.connection.bus_holdings import FOREVER, Held, Holder, Kind
+from gateway.policy.engine.connection_limits import Limits
 from gateway.store import StoreError, open_store
 from gateway.store.device_directory import Directory
 from gateway.store.holdings import Holdings

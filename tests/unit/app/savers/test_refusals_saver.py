@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 
-from gateway.connection.audit_event_kinds import Kind, Outcome
-from gateway.connection.process_counters import Counters
-from gateway.observe.audit_dispatch import AuditEvent
 from harness.beside import beside
 
 from gateway.app.savers import refusals as module
 from gateway.app.savers.refusals import Refusals
+from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.process_counters import Counters
+from gateway.observe.audit_dispatch import AuditEvent
 from gateway.store import Refusal, StoreError
 
 

@@ -6,11 +6,11 @@ import dataclasses
 from itertools import product
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import filter_fault, intersection, matches
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Grant, Identity
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 

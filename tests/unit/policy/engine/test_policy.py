@@ -6,11 +6,11 @@ import dataclasses
 from itertools import product
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import covers, matches, name_fault
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule, observable
 from gateway.policy.engine.rules import resolve, template_values

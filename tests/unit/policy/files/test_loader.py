@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
 from gateway.policy.engine.rules import OnDeniedWill

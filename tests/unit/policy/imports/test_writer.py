@@ -5,9 +5,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 
 from gateway.observe.printable import printable
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.files.cases import load_cases, run_cases
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.toml_document import PolicyError

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from harness.alphabet import LABELS, PEOPLE, lawful, templates, topics_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.proofs.diff import compare

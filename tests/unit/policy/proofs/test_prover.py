@@ -6,11 +6,11 @@ import re
 import time
 
 import pytest
-from gateway.policy.engine.connection_limits import Limits
 from harness.alphabet import PEOPLE, fits, lawful, means, templates, topics_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.proofs.assertions import AssertionFault, parse

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tomllib
 
-from gateway.policy.engine.connection_limits import Limits
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import filter_fault
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import template_fault
