@@ -39,7 +39,7 @@ async def add(
     labels: Mapping[str, str],
     actor: str,
 ) -> Device:
-    """Add a device, which may log in from now on. `credential` is `device_secrets.hashed`.
+    """Add a device, which may log in from now on. `credential` is `secret_rules.hashed`.
 
     Raises DeviceExists; InvalidValue for an id or a label that may not be. Roles are not looked up.
     """

@@ -81,7 +81,7 @@ class DevicePort:
                 raise  # a fault of ours is told by `Tasks`
 
     def _with_mapped_buffer(self, link: DeviceSide) -> DeviceSide:
-        # Called right before the TLS buffer is made. Dialled back soon after the last newcomer.
+        # Called right before the TLS buffer is made. `_settle` undoes it when nobody has come for a while.
         self._newest = self._now()
         if not self._is_settling:
             self._is_settling = True

@@ -30,7 +30,7 @@ _UNDER_WAY_MAX = 128
 _BEGUN_AT_ONCE = 8
 """In one turn of the loop: each is half a millisecond of handshake later."""
 _PATIENCE = 2.0
-"""Seconds after which a handshake makes room for another one of its own place."""
+"""Seconds after which the oldest of the largest crowd makes room for one of a crowd that is no smaller."""
 _LOOK = 0.2
 """Seconds between two looks at the deadlines, while somebody is there."""
 
@@ -147,7 +147,7 @@ class Handshakes:
         self.drop(newcomer)
 
     def drop(self, newcomer: Newcomer) -> None:
-        """It goes, wherever it is; nothing happens if its handshake is done."""
+        """It goes, wherever it is; nothing happens once its task has ended."""
         if newcomer.task is not None:
             self._under_way.remove(newcomer)
             newcomer.task.cancel()

@@ -1,7 +1,6 @@
 """The rows of what devices hold on the bus: retained topics, sessions and their filters, as hashes.
 
-A row that says `forget` is for a running gateway:
-what it counted of this device before is to be counted no more.
+A row that says `forget` is for a running gateway: what it counted of this device before counts no more.
 """
 
 from __future__ import annotations

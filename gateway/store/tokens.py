@@ -1,8 +1,8 @@
 """The rows of tokens that were issued and of those that were revoked.
 
-Knows no token itself: only its id, its chain
-and its times. Records are lost once they have expired. Revocations are not: a clock that ran ahead for a
-moment would undo them for ever. They go with their device, and with its epoch.
+Knows no token itself: only its id, its chain and its times. Records are lost once they have expired.
+Revocations are not: a clock that ran ahead for a moment would undo them for ever. They go with their device,
+and with its epoch.
 """
 
 from __future__ import annotations

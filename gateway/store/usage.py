@@ -1,7 +1,6 @@
 """The rows of what devices did and were refused: observations, and the refusals that were told.
 
-No decision is made by these rows; they are kept
-for two weeks, and no device can push out another one's.
+No decision is made by these rows; they are kept for two weeks, and no device can push out another one's.
 """
 
 from __future__ import annotations

@@ -162,8 +162,8 @@ TURNED_AWAY = Report("login", "refused", ANY)
 """What the admins are told of a connection that is refused before anybody is authenticated."""
 
 
-def connack(code: int = 0, *, v5: bool = False, established: bool = False, props: bytes = b"") -> bytes:
-    return raw.packet(0x20, bytes([established, code]) + (raw.properties(props) if v5 else b""))
+def connack(code: int = 0, *, v5: bool = False, session_present: bool = False, props: bytes = b"") -> bytes:
+    return raw.packet(0x20, bytes([session_present, code]) + (raw.properties(props) if v5 else b""))
 
 
 def suback(packet_id: int, *codes: int, v5: bool = False, props: bytes = b"") -> bytes:

@@ -49,7 +49,7 @@ def asked(book, packet):
 
 @both
 def test_a_device_is_let_in(v5):
-    answer = connack(v5=v5, established=True)
+    answer = connack(v5=v5, session_present=True)
     book = begin()
     assert (
         book
@@ -137,7 +137,7 @@ def test_the_connack_passes_as_the_bus_sent_it():
 
 def test_the_connack_may_come_in_pieces_and_with_more_behind_it():
     book = asked(begin(), raw.connect("c", clean=False)) >> Authenticated(LAMP) << OpenBus(ANY)
-    answer, message = connack(established=True), raw.publish("ok", b"kept for you")
+    answer, message = connack(session_present=True), raw.publish("ok", b"kept for you")
     assert (
         book
         >> BusBytes(answer[:1])

@@ -77,7 +77,7 @@ def opening(on, client="c", *, v5=False, **connect):
 
 def lasting(on, client="c", *, v5=False, present=False, **connect):
     """A session that stays, which the bus took."""
-    answer = connack(v5=v5, established=present)
+    answer = connack(v5=v5, session_present=present)
     return (
         opening(on, client, v5=v5, **(stays(v5) | connect))
         << OpenBus(ANY)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from harness.stores import taken
 
 from gateway import admin
 from gateway.admin import devices, holdings, keys, tokens
@@ -35,14 +36,6 @@ ACL = Path(__file__).parents[2] / "cli" / "acl"
 NOW = 4_000_000_000
 ME = "gateway-admin:me"
 PASSPHRASE = b"planted horse battery staple"
-
-
-async def taken(store, most=100):
-    """What waits, as a gateway takes it."""
-    found = await store.admin_events.waiting(most=most)
-    if found:
-        await store.admin_events.forget(found[-1][0])
-    return [event for _, event in found]
 
 
 class Fault(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from harness.beside import beside, until
+from harness.stores import Failing
 
 from gateway.app import admin_events as module
 from gateway.app.admin_events import AdminEvents
@@ -11,26 +12,6 @@ from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.store import StoreError
-
-
-class Failing:
-    """A store that can't be written for a while: a full disk can't be had in a test."""
-
-    def __init__(self, store):
-        self.store, self.fails = store, True
-
-    def __getattr__(self, subject):
-        class Repository:
-            def __getattr__(_, name):  # noqa: N805 - `self` is the store
-                async def call(*values, **named):
-                    if self.fails:
-                        raise StoreError("the disk is full")
-                    return await getattr(getattr(self.store, subject), name)(*values, **named)
-
-                return call
-
-        return Repository()
-
 
 NOTED = {
     "time": 1_764_000_000_000,

@@ -9,16 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness.stores import taken
 
 from gateway.store import InvalidValue, Repositories, open_store
-
-
-async def taken(store, most=100):
-    """What waits, as a gateway takes it."""
-    found = await store.admin_events.waiting(most=most)
-    if found:
-        await store.admin_events.forget(found[-1][0])
-    return [event for _, event in found]
 
 
 @pytest.fixture

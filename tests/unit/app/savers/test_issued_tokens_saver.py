@@ -5,28 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from harness.beside import beside
+from harness.stores import Failing
 
 from gateway.app.savers.issued_tokens import TokenRecords
-from gateway.store import IssuedToken, StoreError
-
-
-class Failing:
-    """A store that can't be written for a while: a full disk can't be had in a test."""
-
-    def __init__(self, store):
-        self.store, self.fails = store, True
-
-    def __getattr__(self, subject):
-        class Repository:
-            def __getattr__(_, name):  # noqa: N805 - `self` is the store
-                async def call(*values):
-                    if self.fails:
-                        raise StoreError("the disk is full")
-                    return await getattr(getattr(self.store, subject), name)(*values)
-
-                return call
-
-        return Repository()
+from gateway.store import IssuedToken
 
 
 def record(number):

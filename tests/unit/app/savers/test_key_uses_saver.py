@@ -6,28 +6,9 @@ import asyncio
 
 from harness.beside import beside
 from harness.playbook import context, ring
+from harness.stores import Failing
 
 from gateway.app.savers.key_uses import KeyUses
-from gateway.store import StoreError
-
-
-class Failing:
-    """A store that can't be written for a while: a full disk can't be had in a test."""
-
-    def __init__(self, store):
-        self.store, self.fails = store, True
-
-    def __getattr__(self, subject):
-        class Repository:
-            def __getattr__(_, name):  # noqa: N805 - `self` is the store
-                async def call(*values):
-                    if self.fails:
-                        raise StoreError("the disk is full")
-                    return await getattr(getattr(self.store, subject), name)(*values)
-
-                return call
-
-        return Repository()
 
 
 async def test_uses_of_the_key_are_added_up(store):

@@ -6,32 +6,13 @@ import asyncio
 
 from harness.beside import beside
 from harness.playbook import context
+from harness.stores import Failing
 
 from gateway.app.savers import observations as module
 from gateway.app.savers.observations import Observations
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
 from gateway.policy.engine.usage_recorder import Observation
-from gateway.store import StoreError
-
-
-class Failing:
-    """A store that can't be written for a while: a full disk can't be had in a test."""
-
-    def __init__(self, store):
-        self.store, self.fails = store, True
-
-    def __getattr__(self, subject):
-        class Repository:
-            def __getattr__(_, name):  # noqa: N805 - `self` is the store
-                async def call(*values):
-                    if self.fails:
-                        raise StoreError("the disk is full")
-                    return await getattr(getattr(self.store, subject), name)(*values)
-
-                return call
-
-        return Repository()
 
 
 async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from harness.beside import beside
+from harness.stores import Failing
 
 from gateway.app.savers import refusals as module
 from gateway.app.savers.refusals import Refusals
@@ -14,26 +15,6 @@ from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent
 from gateway.store import Refusal, StoreError
-
-
-class Failing:
-    """A store that can't be written for a while: a full disk can't be had in a test."""
-
-    def __init__(self, store):
-        self.store, self.fails = store, True
-
-    def __getattr__(self, subject):
-        class Repository:
-            def __getattr__(_, name):  # noqa: N805 - `self` is the store
-                async def call(*values):
-                    if self.fails:
-                        raise StoreError("the disk is full")
-                    return await getattr(getattr(self.store, subject), name)(*values)
-
-                return call
-
-        return Repository()
-
 
 REFUSED = AuditEvent(
     time=1_764_000_000_999,
