@@ -92,12 +92,13 @@ class Nonces:
 class KeyRing:
     """All versions of the sealing key, of which one seals."""
 
-    __slots__ = ("_active_id", "_cipher", "_earlier", "_nonces", "_opening", "_states", "_unsaved", "_uses")
+    __slots__ = ("_cipher", "_earlier", "_nonces", "_opening", "_states", "_unsaved", "_uses", "active_id")
 
     def __init__(self, keys: Sequence[Key], nonces: Nonces, uses: Mapping[str, int]) -> None:
         """`uses` says how often each key has sealed before. Raises ValueError: not exactly one is active."""
         self._nonces = nonces
-        self._active_id = ""
+        self.active_id = ""
+        """The key id that goes into new envelopes. `replace` alone sets it."""
         self._uses = self._unsaved = 0
         self._earlier: dict[str, int] = {}
         self.replace(keys, uses)
@@ -116,19 +117,14 @@ class KeyRing:
             if key.state in {KeyState.ACTIVE, KeyState.DECRYPT_ONLY}
         }
         key_id = active[0].key_id
-        before = self._uses if key_id == self._active_id else 0
+        before = self._uses if key_id == self.active_id else 0
         self._note_unsaved()
         self._states = {key.key_id: key.state for key in keys}
         self._opening = opening
         self._cipher = opening[key_id]
-        self._active_id = key_id
+        self.active_id = key_id
         # What is being saved just now is in neither count; but what was counted here was counted.
         self._uses = max(before, uses.get(key_id, 0) + self._earlier.get(key_id, 0))
-
-    @property
-    def active_id(self) -> str:
-        """The key id that goes into new envelopes."""
-        return self._active_id
 
     @property
     def uses(self) -> int:
@@ -164,5 +160,5 @@ class KeyRing:
 
     def _note_unsaved(self) -> None:
         if self._unsaved:
-            self._earlier[self._active_id] = self._earlier.get(self._active_id, 0) + self._unsaved
+            self._earlier[self.active_id] = self._earlier.get(self.active_id, 0) + self._unsaved
             self._unsaved = 0
