@@ -130,3 +130,20 @@ holdings = Table(
     Column("since", BigInteger, nullable=False),
     Column("keys", LargeBinary, nullable=False),
 )
+
+# What was measured, a row a moment with all values packed, and of which series.
+history = Table(
+    "history",
+    metadata,
+    Column("step", Integer, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+history_series = Table(
+    "history_series",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
+    Column("labels", JSON, nullable=False),
+)

@@ -14,6 +14,7 @@ from gateway.store.admin_events import AdminEvents
 from gateway.store.change_log import ChangeLog
 from gateway.store.devices import Devices
 from gateway.store.engine import BegunTransaction, Database, Transactions, sqlite_path
+from gateway.store.history import History
 from gateway.store.holdings import Holdings
 from gateway.store.key_uses import KeyUses
 from gateway.store.tokens import IssuedTokens
@@ -39,6 +40,7 @@ class Repositories:
         self.holdings = Holdings(transactions)
         self.key_uses = KeyUses(transactions)
         self.admin_events = AdminEvents(transactions)
+        self.history = History(transactions)
 
 
 class Store(Repositories):

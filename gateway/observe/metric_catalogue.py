@@ -1,0 +1,156 @@
+"""Every metric there is, by name: what it says, its labels, and the words for its numbers.
+
+What the data path counts is taken from `gateway.connection.process_counters`; all else stands here. One list
+for Prometheus, the history and the conditions of alerts, so that a name that none of them has is found before
+anything was measured. Must not know where the numbers come from: `gateway.observe.metrics` is given that.
+
+No label holds what a peer chose (topic, client id, device id), for each value would be a series of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum, auto
+
+from gateway.connection.process_counters import Counters
+
+PREFIX = "gateway_"
+"""Of the names in Prometheus; the history and the conditions leave it out."""
+
+SERVICE_WORDS: Mapping[str, float] = {"up": 1.0, "degraded": 0.5, "down": 0.0}
+
+
+class Kind(Enum):
+    """How a metric moves."""
+
+    COUNTER = auto()
+    GAUGE = auto()
+    HISTOGRAM = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One of them."""
+
+    name: str
+    """Without the prefix, and of a counter without `_total`."""
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    words: Mapping[str, float] = field(default_factory=dict)
+    """What a condition may write for a number: of a state its name."""
+    scraped: bool = True
+    """Whether Prometheus gets it: not what it has in base units under a different name."""
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """What the history calls its series."""
+        if self.kind is Kind.COUNTER:
+            return (f"{self.name}_total",)
+        if self.kind is Kind.HISTOGRAM:
+            return (f"{self.name}_sum", f"{self.name}_count")
+        return (self.name,)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Metric:
+    return Metric(name, Kind.GAUGE, text, labels)
+
+
+def _histogram(name: str, text: str) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, text)
+
+
+_MEASURED = (
+    # Connections
+    _gauge("connections", "Device connections open now."),
+    _gauge("connections_established", "Device connections that the bus has accepted.", "protocol", "login"),
+    _gauge("connections_paused", "Connections of which one side is not read, and why.", "reason"),
+    _gauge("devices", "Devices in the store, by state.", "state"),
+    _gauge("devices_connected", "Devices that have at least one connection."),
+    _gauge("unfinished_bytes", "Bytes of packets that have begun and not ended."),
+    _gauge("unread_bytes", "Bytes of answers that devices do not take."),
+    _histogram(
+        "device_round_trip_seconds", "From a message of a device to the answer of the bus, of samples."
+    ),
+    # The bus
+    _gauge("bus_reachable", "1 when the bus answered when last asked."),
+    _histogram(
+        "bus_round_trip_seconds", "From a message of the gateway's own to the bus until it comes back."
+    ),
+    # Logins
+    _gauge("argon2_waiting", "Logins that wait for their secret to be checked."),
+    _gauge("argon2_at_work", "Secrets that are checked now."),
+    _histogram("argon2_seconds", "For one secret to be checked, its wait not counted."),
+    _histogram("revocation_seconds", "From a change in the store until every live connection was told."),
+    _gauge("tokens_valid", "Tokens issued that have not expired, revoked ones among them."),
+    # What is in force
+    _gauge("policy_info", "The policy in force, by the beginning of its digest.", "digest"),
+    _gauge("policy_loaded_timestamp_seconds", "Since when the policy is in force."),
+    _gauge("certificates", "Certificates in use, by state.", "state"),
+    _gauge(
+        "certificate_expiry_timestamp_seconds", "Until when the certificates in use are good.", "certificate"
+    ),
+    _gauge(
+        "certificate_start_timestamp_seconds", "Since when the certificates in use are good.", "certificate"
+    ),
+    _gauge("certificate_life_left", "What is left of the life of certificates, from 1 to 0.", "certificate"),
+    _gauge("key_created_timestamp_seconds", "When the keys in force were made.", "kind"),
+    _gauge("key_uses", "How often the sealing key in force was used."),
+    # Health
+    _gauge("ready", "1 when a device would be served now."),
+    _gauge("live", "0 when something failed that a restart mends."),
+    Metric(
+        "service_status",
+        Kind.GAUGE,
+        "What each check of health found: 1 healthy, 0.5 degraded, 0 unhealthy.",
+        ("service",),
+        SERVICE_WORDS,
+    ),
+    _gauge("check_duration_seconds", "How long each check of health took.", "service"),
+    _gauge("check_timestamp_seconds", "When each check of health was done last.", "service"),
+    # The process and its machine
+    _gauge("build_info", "What runs here.", "version", "python"),
+    _gauge("workers", "Processes that serve devices."),
+    _gauge("loop_lag_seconds", "The longest that the event loop was late in the last 10 s."),
+    _gauge("history_series", "Series that the history keeps."),
+    _gauge("history_series_left_out", "Series for which the history has no room."),
+    _gauge("system_cpu_ratio", "How busy the processors of the machine are."),
+    _gauge("system_load1", "Processes of the machine that run or want to, over a minute."),
+    _gauge("system_memory_used_ratio", "How much of the machine's memory is in use."),
+    _gauge("system_memory_available_bytes", "Memory of the machine that can be had."),
+    _gauge("data_disk_free_ratio", "How much of the disk of GATEWAY_DATA_DIR is free."),
+    _gauge("data_disk_free_bytes", "Free bytes on the disk of GATEWAY_DATA_DIR."),
+    Metric("cpu_percent", Kind.GAUGE, "How busy the machine is.", scraped=False),
+    Metric("memory_percent", Kind.GAUGE, "How much of its memory is in use.", scraped=False),
+    Metric("disk_free_percent", Kind.GAUGE, "How much of the data folder's disk is free.", scraped=False),
+    Metric("certificate_days_left", Kind.GAUGE, "Until they expire.", ("certificate",), scraped=False),
+)
+
+PROCESS = (
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "process_open_fds",
+    "process_max_fds",
+    "process_start_time_seconds",
+)
+"""What the Prometheus library itself reads of this process: without prefix and without labels."""
+
+
+def catalogue() -> Mapping[str, Metric]:
+    """All metrics by name."""
+    counted = (
+        Metric(item.name, Kind.COUNTER, item.metadata["help"], item.metadata.get("labels", ()))
+        for item in fields(Counters)
+    )
+    return {metric.name: metric for metric in (*counted, *_MEASURED)}
+
+
+def readings() -> Mapping[str, Metric]:
+    """All that the history may have, by the name that it has there."""
+    of_process = {
+        name: Metric(name.removesuffix("_total"), Kind.COUNTER if name.endswith("_total") else Kind.GAUGE, "")
+        for name in PROCESS
+    }
+    return {name: metric for metric in catalogue().values() for name in metric.readings} | of_process
