@@ -1,7 +1,8 @@
 """Asks the bus whether it would serve a device now: for health, before a device finds out.
 
 It does what devices do: connects with a client id of their shape, subscribes, publishes, and hears what it
-said. What the bus says of itself on the way (its longest packet) is noted for those that can't be told.
+said; then a second client comes, with a client id that begins as theirs do, and the first has to stay. What
+the bus says of itself on the way (its longest packet) is noted for those that can't be told.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import re
 import socket
 
-from gateway.bus_client.client import TOO_SHORT, Account, BusConnection, BusError, connect
+from gateway.bus_client.client import TOO_SHORT, Account, BusConnection, BusError, Handler, connect
 from gateway.bus_client.reader import Delivery
 from gateway.connection.context import Context
 from gateway.mqtt.errors import PacketTooLarge
@@ -39,8 +40,10 @@ class BusProbe:
         self._bus = bus
         self._shared = shared
         node = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "gateway"
-        # No device id begins with a tilde, so the session is nobody's (promise 4); it has the slash of all.
-        self._shaped, self._plain = f"~gateway/{node}", f"~gateway-{node}"
+        # No device id has a tilde, and behind it stands a digest, so the sessions are nobody's (promise 4).
+        # They have the slash of all, and the second begins with a letter, as most devices' do.
+        self._shaped = f"~gateway/{node}", f"gateway~check/{node}"
+        self._plain = f"~gateway-{node}", f"gateway~check-{node}"
         self._topic = f"{prefix}{CHECKS}{node}"
         self._v5 = shared.bus_speaks_v5
         self._asked = float("-inf")
@@ -88,11 +91,11 @@ class BusProbe:
         else:
             self._bus.failed(why)
 
-    async def _fault(self, client_id: str) -> str | None:
-        """What keeps a client of this id from being served."""
+    async def _fault(self, client_ids: tuple[str, str]) -> str | None:
+        """What keeps clients of these ids from being served."""
         try:
             async with asyncio.timeout(_DEADLINE):
-                await self._speak_to_itself(client_id)
+                await self._speak_to_itself(*client_ids)
         except TimeoutError:
             return _SILENT
         except BusError as error:
@@ -101,7 +104,7 @@ class BusProbe:
             return TOO_SHORT
         return None
 
-    async def _speak_to_itself(self, client_id: str) -> None:
+    async def _speak_to_itself(self, client_id: str, second: str) -> None:
         shared = self._shared
         said = shared.new_client_id().encode()
         heard = asyncio.Event()
@@ -110,8 +113,7 @@ class BusProbe:
             if message.payload == said:
                 heard.set()
 
-        account = Account(client_id, shared.bus_username, shared.bus_password)
-        connection = await connect(self._bus, account, listen, max_size=_PACKET_MAX, v5=self._v5)
+        connection = await self._connect(client_id, listen)
         try:
             await connection.subscribe([Subscription(self._topic.encode(), 0)])
             await connection.publish(self._topic, said, retain=False)
@@ -123,6 +125,39 @@ class BusProbe:
                     f"it takes what the gateway publishes to {self._topic} and does not deliver it: "
                     "check its access list"
                 ) from None
+            await self._have_company(connection, client_id, second)
             shared.bus_packet_max = connection.max_size
         finally:
             connection.close()
+
+    async def _have_company(self, first: BusConnection, client_id: str, second: str) -> None:
+        """A second client comes, and the first, which was served a moment ago, is served still.
+
+        Raises BusError with the setting of Mosquitto's to look at if not.
+        """
+        try:
+            company = await self._connect(second, _ignore)
+        except BusError as error:
+            what, _, _ = str(error).partition(": ")
+            if second not in what:
+                raise
+            raise BusError(
+                f"{what}; it serves {client_id}, but client ids of devices begin with the device id: leave "
+                "its clientid_prefixes off"
+            ) from None
+        try:
+            await first.subscribe([Subscription(self._topic.encode(), 0)])
+        except BusError as error:
+            raise BusError(
+                f"one client has to go when another comes ({error}): leave its use_username_as_clientid off"
+            ) from None
+        finally:
+            company.close()
+
+    async def _connect(self, client_id: str, handler: Handler) -> BusConnection:
+        account = Account(client_id, self._shared.bus_username, self._shared.bus_password)
+        return await connect(self._bus, account, handler, max_size=_PACKET_MAX, v5=self._v5)
+
+
+def _ignore(_: BusConnection, message: Delivery) -> None:
+    """Of one that subscribed to nothing."""

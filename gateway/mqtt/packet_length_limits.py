@@ -1,6 +1,6 @@
 """How long a packet may be: what its fixed header alone tells (MQTT 5, 2.1.4).
 
-As Mosquitto 2.1 reads it. How long a SUBSCRIBE may be is a setting of the bus, which the bus looks at.
+As Mosquitto 2.1 reads it, whose bounds for these types no setting changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _LONGEST: dict[int, int] = {
     **dict.fromkeys((*_IDENTIFIER, PacketType.DISCONNECT), 10_000),
     **dict.fromkeys((PacketType.CONNECT, PacketType.AUTH), 100_000),
 }
-"""Of types that say little, what Mosquitto takes by default."""
+"""Of types that say little, what Mosquitto takes."""
+_FILTERS = frozenset({PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE})
+_FILTERS_MAX = 100_000
+"""In MQTT 5. Older clients may list as many filters as fit the bus's max_packet_size."""
 
 
 def may_be_as_long(first: int, size: int, version: Version) -> bool:
@@ -30,6 +33,8 @@ def may_be_as_long(first: int, size: int, version: Version) -> bool:
         return size == 0
     if old and kind in _IDENTIFIER:
         return size == 2
+    if kind in _FILTERS:
+        return old or size <= _FILTERS_MAX
     longest = _LONGEST.get(kind)
     return longest is None or size <= longest
 

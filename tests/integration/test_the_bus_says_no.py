@@ -123,15 +123,42 @@ async def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alon
 def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alone_a_device(
     tmp_path: Path, start_gateway: Callable[..., Gateway], v5: bool
 ) -> None:
-    """The check passes here: the log is all there is to look at."""
     bus = Mosquitto(tmp_path / "bus", settings="clientid_prefixes ~gateway").start()
     try:
-        gateway = start_gateway(bus.port)
+        gateway = start_gateway(bus.port, wait_ready=False)
         secret = gateway.add_device("lamp", "sensor")
         with Device(gateway, v5=v5) as lamp:
             assert lamp.connect(client_id="c", username="lamp", password=secret)[3] == (0x88 if v5 else 3)
         # The line is written after the answer has gone.
         asyncio.run(until(lambda: "or its clientid_prefixes" in gateway.log.read_text()))
+    finally:
+        bus.kill()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+async def test_a_bus_that_serves_the_check_alone(tmp_path: Path, context: Context, v5: bool) -> None:
+    """Its first client id is let in: what refuses those of devices has to be seen by a second one."""
+    bus = Mosquitto(tmp_path / "bus", settings="clientid_prefixes ~gateway").start()
+    context.bus_speaks_v5 = v5
+    try:
+        reachable, detail = await asked(bus.port, context)
+        assert not reachable
+        assert f"it refuses the client id gateway~check/{socket.gethostname()}" in detail
+        assert detail.endswith("leave its clientid_prefixes off")
+    finally:
+        bus.kill()
+
+
+@pytest.mark.parametrize("v5", [False, True])
+async def test_a_bus_that_takes_all_clients_for_one(tmp_path: Path, v5: bool) -> None:
+    """As each comes the one before has to go: one alone notices nothing."""
+    bus = Mosquitto(tmp_path / "bus", settings="use_username_as_clientid true").start()
+    context = playbook.context(bus_username=b"gateway", bus_password=None)
+    context.bus_speaks_v5 = v5
+    try:
+        reachable, detail = await asked(bus.port, context)
+        assert not reachable
+        assert detail.endswith("leave its use_username_as_clientid off")
     finally:
         bus.kill()
 

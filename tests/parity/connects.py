@@ -99,6 +99,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
         for said, name in {"MQTX": b"MQTX", "MQIsdP": b"MQIsdP", "MQTT and NULs": b"MQTT\0\0"}.items()
     ],
     *[(f"MQIsdp, {name}", V311, _old(**one)) for name, one in _OF_3_1.items()],
+    ("MQIsdp, wrong password", V311, _old(password=b"x")),
     *[
         (f"MQIsdp, credentials {tail.hex()}", V311, _old_credentials(tail))
         for tail in (b"\0", b"\0\1\0", b"\0\2a", b"\0\1\xff\0", b"\0\1a\0", b"\0\1a\0\2b")
@@ -111,6 +112,7 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
     ("will flag without will", BOTH, _with(flags=0x04)),
     ("password without a user name", V311, _with(username=None, password=b"x")),
     ("of one that may seal", BOTH, _of_one_that_may_seal),
+    ("wrong password", BOTH, _with(password=b"top\0\0")),
     ("user name of nobody", BOTH, _with(username=b"nobody", password=b"x")),
     ("user name without a password", BOTH, _with(username=b"parity", password=None)),
     ("user name not UTF-8", BOTH, _with(username=b"\xff\xfe")),

@@ -21,6 +21,9 @@ OWN: dict[str, tuple[str, ...]] = {
     "unsubscribe filter share, empty group [5]": _PROTOCOL_ERROR,
     # A device shows who it is. Mosquitto here lets everybody in.
     "connect password without a user name, v5 [5]": _NOT_AUTHORIZED_5,
+    "connect wrong password [3.1.1]": _NOT_AUTHORIZED,
+    "connect wrong password [5]": _NOT_AUTHORIZED_5,
+    "connect MQIsdp, wrong password [3.1.1]": _NOT_AUTHORIZED,
     "connect user name of nobody [3.1.1]": _NOT_AUTHORIZED,
     "connect user name of nobody [5]": _NOT_AUTHORIZED_5,
     "connect user name without a password [3.1.1]": _NOT_AUTHORIZED,
@@ -158,6 +161,9 @@ NEWEST: dict[str, tuple[str, ...]] = {
     "subscribe filter share, + as group [5]": _PROTOCOL_ERROR,
     "unsubscribe filter share, + as group [3.1.1]": _CLOSED,
     "unsubscribe filter share, + as group [5]": _PROTOCOL_ERROR,
+    # Mosquitto 2.1 has a bound for the filters of MQTT 5.
+    "subscribe of 100,001 bytes [5]": _CLOSED,
+    "unsubscribe of 100,001 bytes [5]": _CLOSED,
     # An empty Authentication Method is none.
     "connect property method empty [5]": ("d0 00",),
     "connect property method empty, and data [5]": _CONNECT_PROTOCOL_ERROR,
@@ -229,3 +235,6 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "max_packet_size 118 [5]": ("i" * 100, _CLOSED),
 }
 """Of the bus, and what the gateway answers last to a CONNECT with this client id."""
+
+ACCESS_LIST = ("40 03 00 01 87", "d0 00")
+"""What a device is answered that only the access list of the bus names: that sees one user, the gateway."""

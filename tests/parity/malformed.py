@@ -29,6 +29,19 @@ def _prop_publish(props: bytes) -> Callable[[Side], bytes]:
     return lambda side: side.publish("t", b"x", qos=1, packet_id=1, props=props)
 
 
+def _filters_of(first: int, size: int) -> Callable[[Side], bytes]:
+    """A good SUBSCRIBE or UNSUBSCRIBE of two long filters, with this remaining length."""
+
+    def packet(side: Side) -> bytes:
+        options = b"\0" if first == 0x82 else b""
+        head = _id() + (raw.properties(b"") if side.v5 else b"")
+        room = size - len(head) - 2 * (2 + len(options))
+        lengths = (room // 2, room - room // 2)
+        return raw.packet(first, head + b"".join(raw.text(b"f" * length) + options for length in lengths))
+
+    return packet
+
+
 # Topics and filters that are none, and what may not stand where.
 _BAD_UTF8 = (b"a\xc0\xafb", b"a\xed\xa0\x80", b"\xff", b"a\xf4\x90\x80\x80", b"\xc3")
 _BAD_NAMES = {
@@ -234,6 +247,11 @@ _PACKETS: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
         V5,
         lambda s: _subscribe(s, raw.text(s.topic), first=0xA2, props=b"\x26\x00\x01a\x00\x01b"),
     ),
+    *[
+        (f"{name} of {size:,} bytes", BOTH, _filters_of(first, size))
+        for name, first in {"subscribe": 0x82, "unsubscribe": 0xA2}.items()
+        for size in (100_000, 100_001)
+    ],
     ("pingreq flags", BOTH, lambda s: raw.packet(0xC1)),
     ("pingreq with a body", BOTH, lambda s: raw.packet(0xC0, b"x")),
     ("disconnect flags", BOTH, lambda s: raw.packet(0xE1)),

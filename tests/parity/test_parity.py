@@ -22,7 +22,11 @@ Trace = list[tuple[str, str]]
 _AT_ONCE = 16
 """Scenarios that run at the same time: most of them wait."""
 
-_ONE_DEVICE = "sessions = 10_000\nconnections_per_device = 1_000\nconnects_per_minute = 100_000\n"
+_ONE_DEVICE = """sessions = 10_000
+connections_per_device = 1_000
+connects_per_minute = 100_000
+login_failures_per_minute = 1_000
+"""
 """It has the sessions of all scenarios."""
 
 _AS_2_1 = "max_packet_size 2000000\n"
@@ -131,6 +135,54 @@ def test_a_setting_of_the_bus_that_means_something_else_to_devices(
 
 def _by_its_id(side: Side) -> None:
     side.open("a").ask(side.connect_packet())
+
+
+def test_the_access_list_of_the_bus_sees_the_gateway_alone(
+    tmp_path: Path, start_gateway: Callable[..., Gateway]
+) -> None:
+    access = tmp_path / "access"
+    access.write_text("user parity\ntopic readwrite #\nuser gateway\ntopic readwrite gateway/#\n")
+    access.chmod(0o600)
+    bus = Mosquitto(tmp_path / "bus", settings=f"acl_file {access}").start()
+    try:
+        gateway = start_gateway(bus.port, MQTT_USERNAME="gateway")
+        secret = gateway.add_device("parity")
+        direct = ConnectionRegistry(bus.port, username=b"parity")
+        through = ConnectionRegistry(gateway.port, gateway.tls(), b"parity", secret.encode())
+        answers = [
+            tuple(text for _, text in _run(registry, "p", True, _that_publishes))[1:]
+            for registry in (direct, through)
+        ]
+        assert answers[0] != answers[1] == differences.ACCESS_LIST
+    finally:
+        bus.kill()
+
+
+def _that_publishes(side: Side) -> None:
+    side.connect("a").ask(side.publish(side.topic, b"x", qos=1, packet_id=1))
+
+
+@pytest.mark.parametrize("v5", [False, True])
+def test_a_mount_point_of_the_bus_is_as_without_the_gateway(
+    tmp_path: Path, start_gateway: Callable[..., Gateway], v5: bool
+) -> None:
+    """For devices; who listens elsewhere on that bus hears what the gateway says to itself below it, too."""
+    bus = Mosquitto(tmp_path / "bus", settings="mount_point mount/").start()
+    try:
+        gateway = start_gateway(bus.port)
+        secret = gateway.add_device("parity")
+        doors = (
+            ConnectionRegistry(bus.port),
+            ConnectionRegistry(gateway.port, gateway.tls(), b"parity", secret.encode()),
+        )
+        direct, through = (_run(registry, "p", v5, _that_hears_itself) for registry in doors)
+        assert through[1:] == direct[1:], "but for the CONNACK, which leaves room for sealing"
+    finally:
+        bus.kill()
+
+
+def _that_hears_itself(side: Side) -> None:
+    side.reader(("#", 0)).ask(side.publish(side.topic, b"x"), side.publish(f"mount/{side.topic}", b"y"))
 
 
 def test_no_difference_is_listed_that_no_scenario_shows() -> None:

@@ -61,6 +61,21 @@ def test_a_second_connect_and_an_auth_have_a_bound(v5, cut, first):
     assert ends_at(established(v5=v5), first, 100_001, whole=cut)
 
 
+@cut
+@pytest.mark.parametrize("first", [0x82, 0xA2], ids=["SUBSCRIBE", "UNSUBSCRIBE"])
+def test_the_filters_of_mqtt_5_have_a_bound(cut, first):
+    assert ends_at(established(v5=True), first, 100_001, whole=cut)
+
+
+@pytest.mark.parametrize(
+    ("v5", "size"), [(False, 200_000), (True, 100_000)], ids=["any length in 3.1.1", "the longest in 5"]
+)
+def test_as_many_filters_as_mosquitto_takes_are_waited_for(v5, size):
+    """In 3.1.1 no bound but the bus's own; in MQTT 5 up to the very byte."""
+    header = raw.packet(0x82, bytes(size))[:-size]
+    assert established(v5=v5) >> DeviceBytes(header) >> DeviceBytes(b"\0\1")
+
+
 @both
 def test_a_length_that_comes_in_pieces_is_judged_when_it_is_whole(v5):
     book = established(v5=v5)

@@ -54,7 +54,13 @@ _LITERALLY = (
 )
 _PART_OF_A_LEVEL = (
     "%u is only a part of a level, and no placeholder is: it is written out for every user that is named "
-    "here; whoever gets the role of the patterns later lacks this line"
+    "here, as Mosquitto 2.0 does; whoever gets the role of the patterns later lacks this line. Mosquitto 2.1 "
+    "takes such a %u literally, so that the line allows and denies nothing there: if yours is 2.1, remove it "
+    "before the import"
+)
+_LEVELS_IN_A_NAME = (
+    "the user name has more than one level, and all of it is put in for %u here, as Mosquitto 2.0 does. "
+    "Mosquitto 2.1 puts no such name in, so that the line allows and denies this user nothing there"
 )
 
 
@@ -171,8 +177,10 @@ class AclFile:
         for action in _ACTIONS:
             entries = _sorted(self._own.get(user, []), action) + _sorted(patterns, action)
             lists[action] = (tuple(self._step(entry, action, user or "", client) for entry in entries),)
-        topics = (entry.topic for entry in patterns if user is not None and "%u" in entry.topic)
-        named = tuple(dict.fromkeys(topic.replace("%u", user or "") for topic in topics))
+        putting_in = [entry for entry in patterns if user is not None and "%u" in entry.topic]
+        named = tuple(dict.fromkeys(entry.topic.replace("%u", user or "") for entry in putting_in))
+        for entry in putting_in if user is not None and "/" in user else ():
+            self._tell(Finding("differs", entry.place, _LEVELS_IN_A_NAME, user=user))
         return Subject(user, client, place, lists, tuple(part.name for part in self.parts), named)
 
     def _step(self, entry: _Entry, action: Action, user: str, client: str) -> Step:

@@ -111,6 +111,19 @@ def test_a_part_of_a_level_is_written_out_for_who_is_known():
     assert [(one.allow, one.topic) for one in steps] == [(False, "+/#"), (True, None)], "others get no more"
 
 
+def test_what_mosquitto_2_1_reads_otherwise_is_told_with_what_to_do():
+    source = read("user anna\ntopic a\npattern log-%u/x\npattern deny %u-/#\npattern b/%u")
+    texts = {one.place: one.text for one in source.findings if "Mosquitto 2.1" in one.text}
+    assert {*texts} == {"acl:3", "acl:4"}, "and not the line whose %u is a whole level"
+    assert all(text.endswith("if yours is 2.1, remove it before the import") for text in texts.values())
+
+
+def test_a_name_of_several_levels_is_told_of_once_a_line_that_puts_it_in():
+    source = read("user lock/front\ntopic own\npattern x/%u\npattern y/%c\nuser anna\ntopic own")
+    found = [one for one in source.findings if "more than one level" in one.text]
+    assert [(one.kind, one.place, one.user) for one in found] == [("differs", "acl:3", "lock/front")]
+
+
 def test_what_no_rule_can_say_allows_nothing_and_denies_more():
     source = read("user anna\ntopic a/{device}\ntopic deny b/{x}/c\npattern c-%c/%u\npattern deny d-%c/%u")
     assert asked(source, "anna", Action.PUBLISH) == ["-b/+/c 3", "None 2", "-+/anna 5", "None 4"]
