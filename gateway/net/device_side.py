@@ -52,7 +52,8 @@ from gateway.net.peer_presence import has_left
 from gateway.net.quick_ack import acknowledge_at_once
 from gateway.net.tls_contexts import certificate_name
 from gateway.net.tls_decryption_cost import TlsBudget
-from gateway.net.tls_record_limits import TooLittleData, tls_of
+from gateway.net.tls_record_counter import TooLittleData
+from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import host_of
 

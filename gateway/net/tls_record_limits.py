@@ -13,8 +13,8 @@ the gateway's contexts make TLS objects that give OpenSSL what came in portions:
   was slow and yielded little, nobody's grow large for some seconds: sixty peers at once cost a little each;
 - to nobody's connection that is being closed: what still comes is dropped as it came.
 
-Too much for one turn of the loop waits in the buffer it came in, unread until the next turn, and the socket
-with it, so that a peer's end is never seen before its last bytes.
+Too much for one turn waits in the buffer it came in, unread until the next, and the socket with it, so that
+a peer's end is never seen before its last bytes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
+from gateway.net.tls_portions import PORTION_LEAST, Caution
+from gateway.net.tls_record_counter import RecordCounter, TooLittleData
+
 _RECORD_MAX = 16_640
 """Data of one record, with room."""
-_HEADER = 5
-_HANDSHAKE_RECORDS_MAX = 256
-"""Until the handshake is done; what is in them OpenSSL bounds."""
 _HANDSHAKE_PORTION = 4_096
 """A step of the handshake gets records up to this, in bytes: a flight of a client, most often."""
-
-STRANGER_EMPTY_MAX = 16
-"""Records without data from a peer that is not known yet. Honest clients send none."""
-STRANGER_OVERHEAD_MAX = 32_768
-"""Bytes that a peer not known yet may send beyond its data and an eighth of it: a CONNECT in records of one
-byte, a thousand and more of them, passes."""
 _STRANGER_RECORDS = 64
 """Undone in one turn."""
 
@@ -51,14 +45,6 @@ _OVERHEAD = {"TLSv1.3": 22}
 """Of a record with data that is not padded, in bytes."""
 _OVERHEAD_OLDER = 96
 """TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
-_PORTION_LEAST, _PORTION_CAREFUL, _PORTION_MOST = 2_048, _RECORD_MAX, 65_536
-"""Of KeyUpdates they take 3, 20 and 80 ms, of data 65,536 bytes take a twentieth of one. A careful one holds
-a whole record: half of one yields nothing, and costs its peer a turn and all that waits behind it a copy."""
-_SLOW = 0.003
-"""Seconds of this thread's work for a portion that yields less than half of itself: no piece of a long record
-takes so long, and a busy machine is no reason to be careful."""
-_CAREFUL = 10.0
-"""Seconds for which nobody's portions grow large then."""
 _KNOWN_RECORDS = 1_536
 """Undone in one turn, when more than a portion waits."""
 _MANY_RECORDS = 256
@@ -71,16 +57,6 @@ _DROPPED_MAX = 262_144
 """What may come after our goodbye, in bytes."""
 _WAITING, _WAITING_LOW = 64, 16
 """With so many bytes left over the socket is not read. Fewer can be a record's header, not whole."""
-
-
-class TooLittleData(ssl.SSLError):
-    """The peer sends records that yield nothing, or next to nothing."""
-
-    reason = ""
-    """OpenSSL says nothing here; an SSLError that it did not make has no such attribute."""
-
-    def __str__(self) -> str:
-        return str(self.args[-1])
 
 
 class Account(Protocol):
@@ -97,26 +73,6 @@ class Account(Protocol):
         """Call this when more may be done."""
 
 
-class Caution:
-    """How much of what a known peer sent OpenSSL gets at a time. One for all connections of a context."""
-
-    __slots__ = ("_until", "most")
-
-    def __init__(self) -> None:
-        self.most = _PORTION_MOST
-        self._until = 0.0
-
-    def look(self, seconds: float) -> None:
-        """A portion that yielded little took so long."""
-        if seconds > _SLOW:
-            self.most, self._until = _PORTION_CAREFUL, time.monotonic() + _CAREFUL
-
-    def relax(self) -> None:
-        """It is over after a while."""
-        if self.most < _PORTION_MOST and time.monotonic() > self._until:
-            self.most = _PORTION_MOST
-
-
 class Connection(ssl.SSLObject):
     """The TLS of one peer. What a loop reads through it is bounded."""
 
@@ -130,15 +86,13 @@ class Connection(ssl.SSLObject):
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
         self._is_strict = True
         """Whether `read` looks twice: the peer is not known, waits for its turn, or is being closed."""
-        self._is_known = False
         self._is_resting = False
-        self._left = self._size = self._records = 0
-        """Bytes of the record under way that are still to come; its size; records so far."""
-        self._empty = self._overhead = self._dropped = 0
-        self._idle = 0
+        self._counter: RecordCounter | None = RecordCounter()
+        """Until it is known who the peer is."""
+        self._dropped = self._idle = 0
         self._since = 0.0
         self._allowance = _OVERHEAD_OLDER
-        self._portion = _PORTION_LEAST
+        self._portion = PORTION_LEAST
         self._last: ssl.SSLError | bytes | None = None
         """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
 
@@ -149,7 +103,7 @@ class Connection(ssl.SSLObject):
 
     def trust(self, account: Account | None = None) -> None:
         """It is known who the peer is, and what its TLS costs is set against its account."""
-        self._is_known = True
+        self._counter = None
         self._account = account
         self._allowance = _OVERHEAD.get(self.version() or "", _OVERHEAD_OLDER)
         self._since = time.monotonic()
@@ -159,33 +113,26 @@ class Connection(ssl.SSLObject):
 
     def silence(self) -> None:
         """It is being closed: nothing more is undone."""
-        self._is_known = False
         self._is_strict = True
 
     def forget(self) -> None:
         """The connection is gone."""
         self._transport = None
         self._is_strict = True
-        self._is_known = False
 
     # What the loop calls
 
     def do_handshake(self) -> None:
         """The next step of the handshake. What comes behind it stays: OpenSSL takes no more than it needs."""
         incoming, take_step = self._incoming, self._sslobj.do_handshake  # type: ignore[attr-defined]
-        if not incoming.pending:
+        counter = self._counter
+        if counter is None or not incoming.pending:
             take_step()
             return
         data, at = memoryview(incoming.read()), 0
         try:
             while True:
-                begun = at
-                while at < data.nbytes and at - begun < _HANDSHAKE_PORTION:
-                    end, at = at, self._end_of_record(data, at)
-                    if at == end:
-                        break
-                if self._records > _HANDSHAKE_RECORDS_MAX:
-                    raise TooLittleData("a handshake in too many records")
+                begun, at = at, counter.end_of_flight(data, at, _HANDSHAKE_PORTION)
                 incoming.write(data[begun:at])
                 try:
                     take_step()
@@ -193,7 +140,7 @@ class Connection(ssl.SSLObject):
                     if at in (begun, data.nbytes):
                         raise
                 else:
-                    self._left = 0  # what is left begins with a record
+                    counter.handshake_done()
                     break
         finally:
             if at < data.nbytes:
@@ -211,7 +158,7 @@ class Connection(ssl.SSLObject):
             arrived > self._portion
             or arrived > self._caution.most
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
-            or (arrived > _PORTION_LEAST and account is not None and account.is_spent)
+            or (arrived > PORTION_LEAST and account is not None and account.is_spent)
         ):
             return self._read_in_portions()
         if not arrived:
@@ -251,7 +198,7 @@ class Connection(ssl.SSLObject):
         waits = incoming.pending
         spent = arrived - waits - len(given) - len(chunks) * self._allowance
         if waits:
-            self._portion = _PORTION_LEAST
+            self._portion = PORTION_LEAST
             if self._account is not None:
                 self._account.spend(len(chunks))
             self._rest()
@@ -305,11 +252,11 @@ class Connection(ssl.SSLObject):
                 if 2 * given < portion:
                     caution.look(time.thread_time() - began)
                 if len(chunks) - records > _MANY_RECORDS:
-                    self._portion = _PORTION_LEAST
+                    self._portion = PORTION_LEAST
                 elif given:
                     self._portion = min(2 * self._portion, caution.most)
                 elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
-                    self._portion = _PORTION_LEAST
+                    self._portion = PORTION_LEAST
                     break
                 if account is not None:
                     account.spend(len(chunks) - records)
@@ -334,15 +281,19 @@ class Connection(ssl.SSLObject):
             self._drop()
         if self._is_resting or not self._incoming.pending:
             raise ssl.SSLWantReadError
-        if self._is_known:
+        if self._counter is None:
             return self._read_in_portions()
+        return self._read_records(self._counter)
+
+    def _read_records(self, counter: RecordCounter) -> bytes:
+        """What a stranger sent, record by record."""
         incoming = self._incoming
         data, at = memoryview(incoming.read()), 0
         chunks: list[bytes] = []
-        turn = self._records + _STRANGER_RECORDS
+        turn = counter.records + _STRANGER_RECORDS
         try:
-            while self._records < turn:
-                end = self._end_of_record(data, at)
+            while counter.records < turn:
+                end = counter.end_of_record(data, at)
                 if end == at:
                     break
                 incoming.write(data[at:end])
@@ -350,40 +301,19 @@ class Connection(ssl.SSLObject):
                 try:
                     chunk = self._take(_RECORD_MAX)
                 except ssl.SSLWantReadError:
-                    self._count_record(b"")
+                    counter.yielded(b"")
                     continue
                 if not chunk:
                     return self._ends_with(chunks, b"")
                 chunks.append(chunk)
-                self._count_record(chunk)
+                counter.yielded(chunk)
         except ssl.SSLError as error:
             return self._ends_with(chunks, error)
         finally:
             incoming.write(data[at:])
-        if self._records >= turn and at < data.nbytes:
+        if counter.records >= turn and at < data.nbytes:
             self._rest()
         return self._given(chunks)
-
-    def _end_of_record(self, data: memoryview, at: int) -> int:
-        """Where the record ends that begins or goes on at `at`, or what is there of it."""
-        if not self._left:
-            if data.nbytes - at < _HEADER:
-                return at
-            self._size = self._left = _HEADER + int.from_bytes(data[at + 3 : at + _HEADER])
-        end = min(at + self._left, data.nbytes)
-        self._left -= end - at
-        if not self._left:
-            self._records += 1
-        return end
-
-    def _count_record(self, data: bytes) -> None:
-        if self._left:
-            return
-        self._overhead += self._size - len(data) - len(data) // 8
-        if not data:
-            self._empty += 1
-        if self._empty > STRANGER_EMPTY_MAX or self._overhead > STRANGER_OVERHEAD_MAX:
-            raise TooLittleData("it sends TLS records that yield next to nothing, and has not said who it is")
 
     def _drop(self) -> NoReturn:
         """What comes after our goodbye."""

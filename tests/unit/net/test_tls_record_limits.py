@@ -11,8 +11,9 @@ import trustme
 from harness.records import client_records
 
 from gateway.connection.work_budgets import TURN
-from gateway.net import tls_record_limits
-from gateway.net.tls_record_limits import IDLE_MAX, Context, TooLittleData
+from gateway.net import tls_portions, tls_record_limits
+from gateway.net.tls_record_counter import TooLittleData
+from gateway.net.tls_record_limits import IDLE_MAX, Context
 
 CA = trustme.CA()
 SERVER = CA.issue_cert("localhost")
@@ -91,7 +92,7 @@ async def test_a_stranger_may_not_send_key_updates(side):
     incoming.write(b"".join(client.key_update() for _ in range(10_000)))
     with pytest.raises(TooLittleData):
         turns(server)
-    assert server._records < 30, "more of them were undone than it takes to know"
+    assert server._counter.records < 30, "more of them were undone than it takes to know"
 
 
 async def test_a_strangers_turn_has_an_end(side):
@@ -199,7 +200,7 @@ async def test_half_a_record_is_not_taken_for_nothing_while_all_are_careful(side
     purse = Purse()
     server.trust(purse)
     server._caution.look(1.0)
-    assert server._caution.most == tls_record_limits._PORTION_CAREFUL
+    assert server._caution.most == tls_portions.PORTION_CAREFUL
     incoming.write(b"".join(client.record(bytes(16_000)) for _ in range(40)))
     found = 0
     while found < 40 * 16_000:
@@ -219,7 +220,7 @@ async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
     assert read(server) == b""
     incoming.write(record[8_000:])
     turns(server, 5)
-    assert server._caution.most == tls_record_limits._PORTION_MOST
+    assert server._caution.most == tls_portions.PORTION_MOST
 
 
 async def test_a_record_in_pieces_is_no_reason(side):

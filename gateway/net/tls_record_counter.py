@@ -1,0 +1,80 @@
+"""Where TLS records end, how many there were, and how little they yielded: what a stranger's are judged by.
+
+Owns the count of a peer's records until it is known who it is. It reads the five bytes of a record's header
+(RFC 8446, 5.1) and nothing else. Must not know how records are undone (`gateway.net.tls_record_limits`).
+"""
+
+from __future__ import annotations
+
+import ssl
+
+_HEADER = 5
+_HANDSHAKE_RECORDS_MAX = 256
+"""Until the handshake is done; what is in them OpenSSL bounds."""
+STRANGER_EMPTY_MAX = 16
+"""Records without data from a peer that is not known yet. Honest clients send none."""
+STRANGER_OVERHEAD_MAX = 32_768
+"""Bytes that a peer not known yet may send beyond its data and an eighth of it: a CONNECT in records of one
+byte, a thousand and more of them, passes."""
+
+
+class TooLittleData(ssl.SSLError):
+    """The peer sends records that yield nothing, or next to nothing."""
+
+    reason = ""
+    """OpenSSL says nothing here; an SSLError that it did not make has no such attribute."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])
+
+
+class RecordCounter:
+    """Of one peer. Counts a record when its last byte is there."""
+
+    __slots__ = ("_empty", "_left", "_overhead", "_size", "records")
+
+    def __init__(self) -> None:
+        self.records = 0
+        self._left = self._size = 0
+        """Bytes of the record under way that are still to come; its size."""
+        self._empty = self._overhead = 0
+
+    def end_of_record(self, data: memoryview, at: int) -> int:
+        """Where the record ends that begins or goes on at `at`, or what is there of it."""
+        if not self._left:
+            if data.nbytes - at < _HEADER:
+                return at
+            self._size = self._left = _HEADER + int.from_bytes(data[at + 3 : at + _HEADER])
+        end = min(at + self._left, data.nbytes)
+        self._left -= end - at
+        if not self._left:
+            self.records += 1
+        return end
+
+    def end_of_flight(self, data: memoryview, at: int, portion: int) -> int:
+        """Where the records of a handshake end that make up a portion, or what is there of them.
+
+        Raises TooLittleData: a handshake in too many records.
+        """
+        begun = at
+        while at < data.nbytes and at - begun < portion:
+            end, at = at, self.end_of_record(data, at)
+            if at == end:
+                break
+        if self.records > _HANDSHAKE_RECORDS_MAX:
+            raise TooLittleData("a handshake in too many records")
+        return at
+
+    def handshake_done(self) -> None:
+        """What is left begins with a record."""
+        self._left = 0
+
+    def yielded(self, data: bytes) -> None:
+        """A record, or a part of one, gave this. Raises TooLittleData: too many gave too little."""
+        if self._left:
+            return
+        self._overhead += self._size - len(data) - len(data) // 8
+        if not data:
+            self._empty += 1
+        if self._empty > STRANGER_EMPTY_MAX or self._overhead > STRANGER_OVERHEAD_MAX:
+            raise TooLittleData("it sends TLS records that yield next to nothing, and has not said who it is")
