@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from gateway.auth.tokens import SigningKeys
 from gateway.config import Settings, file_problems
+from gateway.config.monitoring import MonitoringError, load_monitoring
 from gateway.keys.key_files import (
     KeyFileError,
     ensure_key_file,
@@ -70,9 +71,19 @@ def check(settings: Settings) -> Policy:
     except PolicyError as error:
         problems += error.problems
     problems += key_problems(settings)
+    problems += monitoring_problems(settings)
     if problems or policy is None:
         raise StartError(problems)
     return policy
+
+
+def monitoring_problems(settings: Settings) -> list[str]:
+    """What is wrong with the file of checks, alerts and channels, and with the files that it names."""
+    try:
+        load_monitoring(settings.monitoring_path)
+    except MonitoringError as error:
+        return list(error.problems)
+    return []
 
 
 def key_problems(settings: Settings) -> list[str]:

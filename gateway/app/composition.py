@@ -23,6 +23,7 @@ from gateway.app.certificate_dates import CertificateDates
 from gateway.app.file_descriptors import allowed, ask_for, connections_that_fit, shortage
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.keys import KeyFollower
+from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.garbage_collection import FullCollections
 from gateway.app.password_rehashing import OldHashes
@@ -164,6 +165,7 @@ class Gateway:
         settings, context = self._settings, self._context
         certificates = CertificateFollower(settings)
         validity = CertificateDates(settings, lambda: context.now() / 1_000)
+        monitoring = MonitoringFollower(settings)
         snapshots = SnapshotWatch(lambda: context.ring.renew_nonces())  # noqa: PLW0108 - another ring, below
         try:
             store, directory = await self._open_store()
@@ -217,6 +219,7 @@ class Gateway:
         health.add("certificates", certificates.check, vital=False, needed=False)
         health.add("validity", validity.check, vital=False)
         health.add("keys", keys.check, vital=False, needed=False)
+        health.add("monitoring", monitoring.check, vital=False, needed=False)
         health.add("bus", probe.check, vital=False)
         health.add(
             "listener", lambda: (devices.acceptor.is_open, f"port {devices.acceptor.port}"), vital=False
@@ -229,6 +232,7 @@ class Gateway:
             directory.follow(),
             policy.run(),
             keys.run(),
+            monitoring.run(),
             AdminEvents(store, audit, self._saves).run(),
             devices.tick(),
             registry.connects.run(),
@@ -242,7 +246,12 @@ class Gateway:
         if tls is not None:
             certificates.serve(devices.acceptor, api.acceptor)
             self._keep(certificates.run())
-        reads = {"policy": policy.reload, "certificates": certificates.reload, "keys": keys.reload}
+        reads = {
+            "policy": policy.reload,
+            "certificates": certificates.reload,
+            "keys": keys.reload,
+            "monitoring": monitoring.reload,
+        }
         self._keep(self._signals.reload(reads | self._follow_authority(bus, health)))
 
     def _follow_authority(self, bus: Bus, health: Health) -> dict[str, Callable[[], Awaitable[str]]]:

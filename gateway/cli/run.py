@@ -42,7 +42,7 @@ def run(config: Config = None) -> None:
 
 
 def check(as_json: Json = False, config: Config = None) -> None:
-    """List everything that keeps the gateway from starting: settings, files, policy, store, keys.
+    """List everything that keeps the gateway from starting: settings, files, policy, store, keys, alerts.
 
     Too few open files for acl/limits.toml, devices above its limits and names of no setting are warnings:
     they keep nothing from starting.
@@ -95,13 +95,14 @@ async def _warnings(settings: Settings) -> list[str]:
 
 
 async def _problems(settings: Settings) -> list[str]:
-    from gateway.app.bootstrap import key_problems
+    from gateway.app.bootstrap import key_problems, monitoring_problems
     from gateway.config import file_problems
 
     return [
         *file_problems(settings),
         *_policy_problems(settings),
         *key_problems(settings),
+        *monitoring_problems(settings),
         *await _store_problems(settings),
     ]
 

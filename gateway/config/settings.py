@@ -131,6 +131,7 @@ def _one_worker(value: int) -> int:
 
 
 Host = Annotated[str, BeforeValidator(_host)]
+HostAndPort = Annotated[Address, BeforeValidator(_address)]
 Binds = Annotated[tuple[Address, ...], BeforeValidator(_binds)]
 Seconds = Annotated[int, BeforeValidator(_duration)]
 Masked = Annotated[Secret, BeforeValidator(_secret)]
@@ -228,6 +229,9 @@ class Settings(BaseModel):
         1, description="Give 1 or leave it out"
     )
 
+    monitoring_path: Path = Field(
+        Path("monitoring.toml"), description="Give the file of checks, alerts and channels; it may be absent"
+    )
     metrics_enabled: bool = Field(default=True, description="Give true or false")
     log_level: Annotated[LogLevel, BeforeValidator(_lower)] = Field(
         LogLevel.INFO, description="Give debug, info, warning or error"

@@ -120,10 +120,11 @@ def test_a_hangup_reads_policy_certificates_and_keys_and_ends_nobody(gateway: Ga
     os.kill(gateway.pid, signal.SIGHUP)
     (line,) = logged(gateway, "reloaded")
     assert line["signal"] == "SIGHUP"
-    policy, certificates, keys = cast("list[str]", line["found"])
+    policy, certificates, keys, monitoring = cast("list[str]", line["found"])
     assert re.fullmatch(r"policy: [0-9a-f]{12}", policy)
     assert certificates.startswith("certificates: ")
     assert keys == "keys: sealing k1, signing s1"
+    assert monitoring.startswith("monitoring: 0 checks, ")
     device.barrier()
 
 

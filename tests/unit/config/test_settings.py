@@ -87,6 +87,7 @@ def test_the_defaults_are_the_contracts():
         "encryption_key": None,
         "encryption_key_path": Path("data/keys/encryption.key"),
         "acl_path": Path("acl"),
+        "monitoring_path": Path("monitoring.toml"),
         "service_topic_prefix": "gateway",
         "gateway_bus_services": False,
         "gateway_on_deny": OnDeny.DROP,

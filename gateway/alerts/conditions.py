@@ -1,0 +1,232 @@
+"""Conditions of alerts: a small language over the readings, read once and asked once a second.
+
+Why it can be trusted with what a file says (docs/adr/0017): it has no loops, no calls but these two, no names
+but those of the catalogue, and bounds on length and depth, so each condition ends, costs little and raises
+nothing when it is asked. What can't be meant is refused when it is read: an unknown name or label, the rate
+of what goes up and down, a word that the series does not know.
+
+A condition is true for some of the series it compares, and each of those is an alert of its own:
+`service_status == "down"` is true once for each service that is down. `and`, `or` and two series in one
+comparison go together where their labels are the same; labels that `=` pins to one value don't count there,
+and a side without labels goes together with all of the other. A series that nobody measures is never true,
+not even after `not`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gateway.alerts.readings import Labels, Readings
+
+SPAN_MOST = 86_400
+"""Seconds that `rate` and `increase` may look back: as long as the history is."""
+_FINE_SPAN = 3_600
+_GAP_MOST = 25_000, 75_000
+"""Milliseconds between two points of a series: within the last hour, where the history has one each ten
+seconds, and before, where it has one a minute. A series whose first point lies further within the time asked
+for may have begun there."""
+COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """The series of one name whose labels fit; with a function, what that makes of their past."""
+
+    name: str
+    equal: Labels = ()
+    unequal: Labels = ()
+    function: str = ""
+    seconds: int = 0
+
+    def fits(self, labels: Labels) -> bool:
+        """Whether a series with these labels is meant."""
+        has = dict(labels)
+        return all(has.get(label, "") == value for label, value in self.equal) and all(
+            has.get(label, "") != value for label, value in self.unequal
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two operands, at least one of which is a series."""
+
+    left: Selector | float
+    sign: str
+    right: Selector | float
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """`and`, or `or`."""
+
+    left: Node
+    right: Node
+    either: bool
+    """Whether it is `or`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The opposite, for what there is."""
+
+    of: Node
+
+
+Node: TypeAlias = Comparison | Both | Not
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition that was read."""
+
+    text: str
+    node: Node
+    names: frozenset[str]
+    """Of the readings that it asks for."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def holds(self, readings: Readings, *, now: int, began: int) -> dict[Labels, float]:
+        """For which labels it is true now, each with the number that makes it so.
+
+        `now` and `began`, when counting began at nothing, are Unix milliseconds. Never raises.
+        """
+        found = _evaluated(self.node, _Moment(readings, now, began))
+        return {one.labels: one.value for one in found.values() if one.true}
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    readings: Readings
+    now: int
+    began: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is so for one set of labels."""
+
+    true: bool
+    value: float
+    labels: Labels
+    """All of them, those that `=` pins too."""
+
+
+_ByKey: TypeAlias = dict[Labels, _Found]
+"""By the labels without those that are pinned."""
+
+
+def _evaluated(node: Node, moment: _Moment) -> _ByKey:
+    if isinstance(node, Not):
+        return {
+            key: _Found(not one.true, one.value, one.labels)
+            for key, one in _evaluated(node.of, moment).items()
+        }
+    if isinstance(node, Both):
+        left, right = _evaluated(node.left, moment), _evaluated(node.right, moment)
+        return _either(left, right) if node.either else _joined(left, right, lambda a, b: a.true and b.true)
+    compare = COMPARE[node.sign]
+    left, right = _numbers(node.left, moment), _numbers(node.right, moment)
+    return _joined(left, right, lambda a, b: compare(a.value, b.value), measured=node)
+
+
+def _numbers(operand: Selector | float, moment: _Moment) -> _ByKey:
+    if isinstance(operand, float):
+        return {(): _Found(true=True, value=operand, labels=())}
+    pinned = {label for label, _ in operand.equal}
+    return {
+        tuple(pair for pair in labels if pair[0] not in pinned): _Found(true=True, value=value, labels=labels)
+        for labels, value in _values(operand, moment)
+    }
+
+
+def _values(operand: Selector, moment: _Moment) -> list[tuple[Labels, float]]:
+    if not operand.function:
+        return [one for one in moment.readings.latest(operand.name).items() if operand.fits(one[0])]
+    share = operand.seconds if operand.function == "rate" else 1
+    return [
+        (labels, (_before(operand, labels, points, moment) + growth(points)) / share)
+        for labels, points in moment.readings.since(operand.name, operand.seconds).items()
+        if points and operand.fits(labels)
+    ]
+
+
+def growth(points: Sequence[tuple[int, float]]) -> float:
+    """How much a counter has grown from the first of these points to the last.
+
+    One that starts again at nothing, with its process, has grown by what it shows then.
+    """
+    grown, before = 0.0, points[0][1]
+    for _, value in points[1:]:
+        grown += value - before if value >= before else value
+        before = value
+    return grown
+
+
+def _before(operand: Selector, labels: Labels, points: Sequence[tuple[int, float]], moment: _Moment) -> float:
+    """How much it has grown within the time asked for until the first of its points there.
+
+    That is all of its first number if it began there: the first refused login that there is makes its series.
+    """
+    first_at, first = points[0]
+    start = moment.now - operand.seconds * 1_000
+    if first_at >= moment.began >= start:
+        return first
+    if first_at - start <= _GAP_MOST[operand.seconds > _FINE_SPAN]:
+        return 0.0
+    older = moment.readings.since(operand.name, SPAN_MOST).get(labels, ())
+    last = next((value for at, value in reversed(older) if at < first_at), None)
+    return first if last is None else growth([(0, last), (first_at, first)])
+
+
+def _joined(
+    left: _ByKey,
+    right: _ByKey,
+    true: Callable[[_Found, _Found], bool],
+    *,
+    measured: Comparison | None = None,
+) -> _ByKey:
+    """What both sides have, and for a side without labels what the other has."""
+    if len(left) == 1 and () in left:
+        pairs = [(key, left[()], one) for key, one in right.items()]
+    elif len(right) == 1 and () in right:
+        pairs = [(key, one, right[()]) for key, one in left.items()]
+    else:
+        pairs = [(key, left[key], right[key]) for key in left if key in right]
+    of_right = measured is not None and isinstance(measured.left, float)
+    return {
+        key: _Found(true(a, b), b.value if of_right else a.value, _merged(a.labels, b.labels))
+        for key, a, b in pairs
+    }
+
+
+def _either(left: _ByKey, right: _ByKey) -> _ByKey:
+    """What one side has. One without labels that is true is true for all of the other."""
+    found: _ByKey = {}
+    for key in dict.fromkeys([*left, *right]):
+        if key == () and (any(left) or any(right)):
+            continue
+        sides = [one for one in (left.get(key, left.get(())), right.get(key, right.get(()))) if one]
+        true = [one for one in sides if one.true]
+        labels = _merged(*(one.labels for one in true or sides))
+        found[key] = _Found(bool(true), (true or sides)[0].value, labels)
+    return found
+
+
+def _merged(*labels: Labels) -> Labels:
+    """All of these, but a label with two values, which tells nothing apart."""
+    values: dict[str, set[str]] = {}
+    for label, value in (pair for one in labels for pair in one):
+        values.setdefault(label, set()).add(value)
+    return tuple(sorted((label, next(iter(one))) for label, one in values.items() if len(one) == 1))

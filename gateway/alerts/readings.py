@@ -1,0 +1,38 @@
+"""The numbers that conditions compare: how they are named and asked for, and which there are.
+
+Owns the form alone. `gateway.observe` keeps the history; tests hand in a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+"""Pairs of label and value, in the order of the labels. Empty for a number that there is once."""
+
+
+class Readings(Protocol):
+    """What was measured, by name. `gateway_` stands before no name here."""
+
+    def latest(self, name: str) -> Mapping[Labels, float]:
+        """The newest number of each series of this name; of one that is not measured any more, none."""
+
+    def since(self, name: str, seconds: int) -> Mapping[Labels, Sequence[tuple[int, float]]]:
+        """What was measured in the last `seconds`: Unix milliseconds and number, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What is known of all series of one name before anything was measured."""
+
+    labels: tuple[str, ...] = ()
+    words: Mapping[str, float] = field(default_factory=dict)
+    """What a condition may write for a number: of a state its name."""
+    grows: bool = False
+    """Whether it only grows, and so has a rate."""
+
+
+Catalogue: TypeAlias = Mapping[str, Series]
+"""All names that a condition may use."""

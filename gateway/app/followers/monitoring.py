@@ -1,0 +1,91 @@
+"""Follows monitoring.toml and the secrets it names: what it says is in force, as long as it is sound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway.app.bootstrap import StartError
+from gateway.config import Settings
+from gateway.config.monitoring import Monitoring, MonitoringError, load_monitoring
+from gateway.observe.logs import get_logger
+from gateway.system.file_marks import Mark, marks
+
+_LOOK_SECONDS = 2.0
+_SETTLE_SECONDS = 0.05
+"""Editors write in several steps: a change is read when the files have been the same for so long."""
+
+_log = get_logger()
+
+
+class MonitoringFollower:
+    """Keeps what is checked, watched and told the same as the file says."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Reads the file. Raises StartError: without its alerts the gateway would run unwatched."""
+        self._path = settings.monitoring_path
+        try:
+            self.now = load_monitoring(self._path)
+        except MonitoringError as error:
+            raise StartError(error.problems) from error
+        self._files = self.now.files
+        self._seen = marks(self._files)
+        self._problems: tuple[str, ...] = ()
+        self._told: list[Callable[[Monitoring], None]] = []
+
+    def on_change(self, told: Callable[[Monitoring], None]) -> None:
+        """Have this told of what is in force from then on."""
+        self._told.append(told)
+
+    def check(self) -> tuple[bool, str]:
+        """Whether the file is what is in force."""
+        if self._problems:
+            count = len(self._problems)
+            return False, f"the changed file has {count} problem(s); what was before is in force"
+        now = self.now
+        return True, f"{len(now.checks)} checks, {len(now.rules)} alerts, {len(now.channels)} channels"
+
+    async def run(self) -> None:
+        """Look at the files every two seconds, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            # In threads: a disk that hangs must not hold up messages.
+            looked = await asyncio.to_thread(self._look)
+            if looked == self._seen:
+                continue
+            await asyncio.sleep(_SETTLE_SECONDS)
+            if await asyncio.to_thread(self._look) == looked:
+                await self._read(looked)
+
+    async def reload(self) -> str:
+        """Read the file now, whether it looks the same or not; the answer is what is in force then."""
+        await self._read(await asyncio.to_thread(self._look))
+        return self.check()[1]
+
+    def _look(self) -> dict[str, Mark]:
+        return marks(self._files)
+
+    def _follow(self, files: Sequence[Path], looked: dict[str, Mark]) -> None:
+        """Look at these from now on, in which what was seen before they were read is not news."""
+        self._files = tuple(files)
+        self._seen = marks(files) | {path: seen for path, seen in looked.items() if Path(path) in files}
+
+    async def _read(self, looked: dict[str, Mark]) -> None:
+        try:
+            now = await asyncio.to_thread(load_monitoring, self._path)
+        except MonitoringError as error:
+            await asyncio.to_thread(self._follow, error.files, looked)
+            self._problems = error.problems
+            _log.error(
+                "monitoring refused",
+                reason=f"{self._path} has problems; what was before is in force",
+                problems=list(error.problems),
+            )
+            return
+        await asyncio.to_thread(self._follow, now.files, looked)
+        self._problems = ()
+        self.now = now
+        for told in self._told:
+            told(now)
+        _log.info("monitoring in force", reason=self.check()[1])
