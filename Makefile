@@ -29,7 +29,7 @@ run: setup
 	@exec $(BIN)/gateway run
 
 test: lint
-	@sh tests/debian-packages.sh mosquitto mosquitto-clients
+	@sh tests/debian-packages.sh mosquitto mosquitto-clients nginx libnginx-mod-stream haproxy shellcheck systemd
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev-installed

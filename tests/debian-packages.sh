@@ -5,13 +5,17 @@ set -eu
 program_of() {
     case $1 in
         mosquitto-clients) echo mosquitto_pub ;;
+        libnginx-mod-stream) echo /usr/lib/nginx/modules/ngx_stream_module.so ;;
+        systemd) echo systemd-analyze ;;
         *) echo "$1" ;;
     esac
 }
 
 missing=
 for package in "$@"; do
-    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$(program_of "$package")" >/dev/null || missing="$missing $package"
+    program=$(program_of "$package")
+    [ -e "$program" ] || PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$program" >/dev/null ||
+        missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 

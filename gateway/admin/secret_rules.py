@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.auth.passwords import hash_secret
 from gateway.auth.tokens import looks_like_token
+from gateway.config.sample_secrets import is_sample
 
 _SHORTEST = 12  # characters
 LONGEST = 65_535
@@ -18,6 +19,10 @@ def secret_fault(secret: bytes) -> str | None:
         return (
             f"has fewer than {_SHORTEST} characters, which can be guessed: give a longer one, or none to "
             "have one made"
+        )
+    if is_sample(secret.decode("utf-8", "replace")):
+        return (
+            "is a sample out of some example, which everybody knows: give another, or none to have one made"
         )
     if len(secret) > LONGEST:
         return f"is longer than the {LONGEST} bytes MQTT can carry"

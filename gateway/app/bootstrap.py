@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 
 from gateway.auth.tokens import SigningKeys
 from gateway.config import Settings, file_problems
@@ -43,9 +44,11 @@ SIGNING_GONE = (
 class StartError(Exception):
     """The gateway can't start. `problems` says all that is wrong and what to do."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], *, exit_code: int = 1) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+        self.exit_code = exit_code
+        """Of the process. 2: it was started without what it can't do without, and trying again is vain."""
 
 
 @contextmanager
@@ -72,8 +75,9 @@ def check(settings: Settings) -> Policy:
         problems += error.problems
     problems += key_problems(settings)
     problems += monitoring_problems(settings)
-    if problems or policy is None:
-        raise StartError(problems)
+    busless = missing_bus(settings)
+    if busless or problems or policy is None:
+        raise StartError([*busless, *problems], exit_code=2 if busless else 1)
     return policy
 
 
@@ -84,6 +88,14 @@ def monitoring_problems(settings: Settings) -> list[str]:
     except MonitoringError as error:
         return list(error.problems)
     return []
+
+
+def missing_bus(settings: Settings) -> list[str]:
+    """That no bus is named, where there is none to start instead: the image has no embedded one."""
+    if settings.bus is not None or find_spec("amqtt") is not None:
+        return []
+    said = "it is not set, and no embedded bus is installed: give the host of your Mosquitto"
+    return [f"MQTT_BROKER: {said}, such as MQTT_BROKER=mosquitto"]
 
 
 def key_problems(settings: Settings) -> list[str]:

@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -69,6 +70,7 @@ from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError, open_store
 from gateway.store.device_directory import Directory
 from gateway.system.atomic_files import mark_of
+from gateway.system.service_manager import tell, watchdog_seconds
 
 _SWITCH_SECONDS = 0.000_2
 """After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
@@ -83,7 +85,9 @@ _log = get_logger()
 
 
 def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
-    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't start (why is on stderr) or go on.
+    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't go on; 1 or 2 if it can't start.
+
+    Why it can't start is on stderr.
 
     `warnings` are told in the log: what is odd about the settings.
     """
@@ -96,7 +100,7 @@ def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
     except StartError as error:
         for problem in error.problems:
             print(f"gateway: {problem}", file=sys.stderr)  # noqa: T201 - nothing runs yet that could log
-        return 1
+        return error.exit_code
 
 
 async def _serve(settings: Settings) -> bool:
@@ -113,7 +117,10 @@ async def _serve(settings: Settings) -> bool:
         try:
             await gateway.start(made)
             gateway.introduce(made)
+            tell("READY=1")
+            gateway.reassure(watchdog_seconds())
             await signals.stop.wait()
+            tell("STOPPING=1")
             _log.info("stopping")
         finally:
             await gateway.stop()
@@ -206,7 +213,7 @@ class Gateway:
         directory.on_change(registry.devices_changed)
         directory.on_change(held.devices_changed)  # after the registry, which ends what is not to go on
         directory.on_availability(self._tell_availability)
-        devices = self._device_port = DevicePort(registry, tls)
+        devices = self._device_port = DevicePort(registry, tls, settings.gateway_proxy_from)
         self._closing.push_async_callback(devices.stop)
         policy = PolicyFollower(settings, registry, login)
         probe = BusProbe(bus, context, settings.service_topic_prefix)
@@ -341,6 +348,11 @@ class Gateway:
             self.failed = True
             self._signals.stop.set()
 
+    def reassure(self, seconds: float | None) -> None:
+        """Tell the service manager so often that the event loop turns; None: it does not ask."""
+        if seconds is not None:
+            self._keep(every(seconds, partial(tell, "WATCHDOG=1")))
+
     async def stop(self) -> None:
         """Close everything, in the reverse order."""
         self._stopping = True
@@ -400,12 +412,8 @@ class Gateway:
             self._authority = BusAuthority(authority) if authority else None
             self._bus_note = f"the Mosquitto bus at {address}"
             return Bus(address.host, address.port, bus_context(authority) if authority else None)
-        try:
-            from gateway.net.embedded_bus import EmbeddedBus
-        except ImportError as error:
-            raise StartError(
-                ["MQTT_BROKER is not set, and the embedded bus is not installed: give the host of the bus"]
-            ) from error
+        from gateway.net.embedded_bus import EmbeddedBus
+
         embedded = EmbeddedBus()
         await embedded.start()
         self._closing.push_async_callback(embedded.stop)
@@ -463,7 +471,13 @@ class Gateway:
             else None
         )
         try:
-            server = await serve_api(api, settings.gateway_http_bind, start=self._tasks.start, tls=tls)
+            server = await serve_api(
+                api,
+                settings.gateway_http_bind,
+                start=self._tasks.start,
+                tls=tls,
+                proxies=settings.gateway_proxy_from,
+            )
         except OSError as error:
             raise _taken("GATEWAY_HTTP_BIND", error) from error
         self._closing.push_async_callback(server.close)

@@ -95,10 +95,11 @@ async def _warnings(settings: Settings) -> list[str]:
 
 
 async def _problems(settings: Settings) -> list[str]:
-    from gateway.app.bootstrap import key_problems, monitoring_problems
+    from gateway.app.bootstrap import key_problems, missing_bus, monitoring_problems
     from gateway.config import file_problems
 
     return [
+        *missing_bus(settings),
         *file_problems(settings),
         *_policy_problems(settings),
         *key_problems(settings),
@@ -143,7 +144,8 @@ app = program(
     "gateway",
     Group(
         "The MQTT security gateway.\n\n"
-        "Exit codes: 0 done, 1 it can't start or the check found a problem, 2 wrong usage.",
+        "Exit codes: 0 done, 1 it can't start or the check found a problem, 2 wrong usage, or a start "
+        "without a bus.",
         {"run": run, "check": check},
     ),
 )

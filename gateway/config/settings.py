@@ -14,11 +14,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from gateway.config.sample_secrets import is_sample
 from gateway.connection.context import OnDeny
 from gateway.keys.secret_values import Secret
 from gateway.keys.wrapping import Wrapping
 from gateway.policy.engine.rules import OnDeniedWill
-from gateway.system.addresses import Address
+from gateway.system.addresses import Address, IPNetwork
 
 
 class LogLevel(StrEnum):
@@ -73,6 +74,33 @@ def _binds(value: object) -> object:
     return tuple(binds)
 
 
+def _networks(value: object) -> object:
+    texts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        return value
+    networks = [_network(text.strip()) if isinstance(text, str) else text for text in texts]
+    four = [one for one in networks if isinstance(one, ipaddress.IPv4Network)]
+    six = [one for one in networks if isinstance(one, ipaddress.IPv6Network)]
+    # Two halves of it, too: whoever believes everybody believes an attacker.
+    together: list[IPNetwork] = [*ipaddress.collapse_addresses(four), *ipaddress.collapse_addresses(six)]
+    if any(one.prefixlen == 0 for one in together):
+        raise ValueError("this is everybody, and everybody could claim any address")
+    return tuple(networks)
+
+
+def _network(text: str) -> IPNetwork:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        if "has host bits set" in str(error):
+            meant = ipaddress.ip_network(text, strict=False)
+            raise ValueError(f"{text!r} is not a network, but an address in {meant}") from None
+        raise ValueError(f"{text!r} is not a network or an IP address") from None
+    if network.version == 6 and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{text!r} stands for IPv4 addresses, which are written as such")
+    return network
+
+
 def _duration(value: object) -> object:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -85,6 +113,8 @@ def _lower(value: object) -> object:
 
 
 def _secret(value: object) -> object:
+    if isinstance(value, str) and is_sample(value):
+        raise ValueError("this is a sample out of some example, which everybody knows: make one of your own")
     # surrogateescape: what the environment held, byte for byte, also where it is not UTF-8.
     return Secret(value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else value
 
@@ -97,6 +127,7 @@ def _jwt_secret(value: object) -> object:
 
 
 def _encryption_key(value: object) -> object:
+    _secret(value)
     return Wrapping.of_text(value) if isinstance(value, str) else value
 
 
@@ -133,6 +164,7 @@ def _one_worker(value: int) -> int:
 Host = Annotated[str, BeforeValidator(_host)]
 HostAndPort = Annotated[Address, BeforeValidator(_address)]
 Binds = Annotated[tuple[Address, ...], BeforeValidator(_binds)]
+Networks = Annotated[tuple[IPNetwork, ...], BeforeValidator(_networks)]
 Seconds = Annotated[int, BeforeValidator(_duration)]
 Masked = Annotated[Secret, BeforeValidator(_secret)]
 
@@ -177,6 +209,12 @@ class Settings(BaseModel):
     gateway_health_bind: Binds = Field(
         (Address("127.0.0.1", 8000),),
         description="Give host:port, such as 127.0.0.1:8000 or [::]:8000, or several with commas between",
+    )
+
+    gateway_proxy_from: Networks = Field(
+        (),
+        description="Give the proxies alone, such as 10.0.0.2, or their network, such as 172.31.83.0/29, "
+        "with commas between",
     )
 
     tls_enabled: bool = Field(default=True, description="Give true or false")

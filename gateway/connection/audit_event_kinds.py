@@ -188,6 +188,16 @@ def changed_key(what: str) -> Report:
     return Report(Kind.KEY, Outcome.DONE, what)
 
 
+def saved_all() -> Report:
+    """A backup of the whole gateway was written."""
+    return Report(Kind.KEY, Outcome.DONE, "all keys, devices and the policy exported to a backup")
+
+
+def restored_all(what: str) -> Report:
+    """The gateway was brought back from a backup: of which moment, and what of it."""
+    return Report(Kind.KEY, Outcome.DONE, f"restored from a backup: {what}")
+
+
 def report_of_admin(kind: str, outcome: str, reason: str) -> Report:
     """What `gateway-admin` left in the store, made above in its process. Raises ValueError for any other."""
     return Report(Kind(kind), Outcome(outcome), reason)

@@ -38,7 +38,7 @@ from gateway.services import refusal_texts
 from gateway.services.messages import Code, Refusal, issued, null_words
 from gateway.services.requested_scope import Wish, read_wish
 from gateway.services.token_issuer import TokenIssuer
-from gateway.system.addresses import Address, plain, shown
+from gateway.system.addresses import Address, IPNetwork, plain, shown
 
 BODY_MAX = 65_536
 """Bytes of a request's body."""
@@ -71,7 +71,12 @@ class Api:
 
 
 async def serve_api(
-    api: Api, addresses: Sequence[Address], *, start: http_server.Start, tls: ssl.SSLContext | None
+    api: Api,
+    addresses: Sequence[Address],
+    *,
+    start: http_server.Start,
+    tls: ssl.SSLContext | None,
+    proxies: Sequence[IPNetwork] = (),
 ) -> http_server.WebServer:
     """Listen on all of `addresses` (port 0: any). Raises OSError when the address can't be had.
 
@@ -85,6 +90,7 @@ async def serve_api(
         connections=_CONNECTIONS,
         connections_per_address=_CONNECTIONS_PER_ADDRESS,
         here_only=tls is None,
+        proxies=proxies,
     )
 
 

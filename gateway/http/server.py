@@ -32,7 +32,7 @@ from gateway.net.fault_containment import contained
 from gateway.net.handshakes import Newcomer
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import Address, network_of
+from gateway.system.addresses import Address, IPNetwork, network_of
 
 HANDSHAKE_DEADLINE = 5.0
 """Seconds for TLS."""
@@ -75,10 +75,12 @@ async def serve(
     connections: int,
     connections_per_address: int,
     here_only: bool = False,
+    proxies: Sequence[IPNetwork] = (),
 ) -> WebServer:
     """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had.
 
-    `here_only`: for peers on this machine alone, however it was bound.
+    `here_only`: for peers on this machine alone, however it was bound. `proxies`: who has to say whose
+    connection it brings (`gateway.net.proxied_peers`).
     """
     server = WebServer(
         application,
@@ -87,6 +89,7 @@ async def serve(
         connections=connections,
         connections_per_address=connections_per_address,
         here_only=here_only,
+        proxies=proxies,
     )
     server.acceptor.open(addresses)
     server.bound = server.acceptor.bound
@@ -105,10 +108,17 @@ class WebServer:
         connections: int,
         connections_per_address: int,
         here_only: bool,
+        proxies: Sequence[IPNetwork],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.acceptor = Acceptor(
-            self._welcome, tls, backlog=_BACKLOG, here_only=here_only, now=self._loop.time
+            self._welcome,
+            tls,
+            backlog=_BACKLOG,
+            here_only=here_only,
+            now=self._loop.time,
+            patience=HANDSHAKE_DEADLINE,
+            proxies=proxies,
         )
         self.bound: Sequence[Address] = ()
         self._start = start
@@ -140,15 +150,15 @@ class WebServer:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
 
-    def _welcome(self, peer: socket.socket, address: Address) -> Newcomer | None:
+    def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer | None:
         network = network_of(address.host)
         if not self._has_room(network):
             return None
-        connection = _Connection(self._config, self._state, network, self._open)
+        connection = _Connection(self._config, self._state, address, network, self._open)
         connection.arriving = Newcomer(
             peer,
             network,
-            self._loop.time() + HANDSHAKE_DEADLINE,
+            since + HANDSHAKE_DEADLINE,
             begin=lambda: self._start(self._shake_hands(connection, peer)),
             turn_away=lambda _: connection.forget(),
         )
@@ -197,10 +207,16 @@ class _Connection(H11Protocol):
     """One connection, from its arrival on, that ends when its time is up, whatever the peer does."""
 
     def __init__(
-        self, config: uvicorn.Config, state: ServerState, network: str, register: dict[_Connection, None]
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        address: Address,
+        network: str,
+        register: dict[_Connection, None],
     ) -> None:
         super().__init__(config, state, {})
         self.conn = _Parser()
+        self._address = address
         self.network = network
         self.arriving: Newcomer | None = None
         """Until its handshake is done."""
@@ -221,6 +237,7 @@ class _Connection(H11Protocol):
         self.transport = transport  # first: `fault` ends it
         self.arriving = self.drop = None
         super().connection_made(transport)
+        self.client = self._address.host, self._address.port  # which behind a proxy is not the socket's peer
         if (tls := tls_of(transport)) is not None:
             tls.watch(transport)
         self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)

@@ -1,5 +1,7 @@
 """A port that peers connect to, for devices and for HTTP alike: listens, accepts, and bounds TLS handshakes.
 
+    accept ──is it a proxy? its PROXY header──► welcome ──its turn──► TLS handshake ──► a connection
+
 Owns the listening sockets, and which certificates new connections see. Must not know what is served:
 `gateway.net.device_port` and `gateway.http.server` give it what becomes of a peer.
 """
@@ -15,8 +17,9 @@ from typing import Protocol
 
 from gateway.net.handshakes import Handshakes, Newcomer
 from gateway.net.listening_sockets import close_if_cancelled, listen
+from gateway.net.proxied_peers import ProxiedPeers
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import Address, is_loopback
+from gateway.system.addresses import Address, IPNetwork, is_loopback
 
 _ACCEPTS_AT_ONCE = 32
 """In one turn of the loop: each is some twenty microseconds."""
@@ -32,8 +35,11 @@ _log = get_logger()
 class Welcome(Protocol):
     """What becomes of a peer."""
 
-    def __call__(self, peer: socket.socket, address: Address, /) -> Newcomer | None:
-        """Who it is to become; None when there is no room, and the peer is closed then."""
+    def __call__(self, peer: socket.socket, address: Address, since: float, /) -> Newcomer | None:
+        """Who it is to become; None when there is no room, and the peer is closed then.
+
+        `since` is when it connected, by the loop's clock: its deadlines count from there.
+        """
 
 
 class Acceptor:
@@ -47,13 +53,21 @@ class Acceptor:
         backlog: int,
         here_only: bool,
         now: Callable[[], float],
+        patience: float,
+        proxies: Sequence[IPNetwork] = (),
     ) -> None:
-        """`now` is the loop's clock."""
+        """`now` is the loop's clock.
+
+        From peers in `proxies` a PROXY header is demanded, within `patience` seconds, and the address that it
+        names is the peer's from then on; but not for `here_only`, which the TCP peer is judged by.
+        """
         self._welcome = welcome
         self.tls = tls
         """Replace it to let new connections see other certificates."""
         self._backlog = backlog
         self._here_only = here_only
+        self._now = now
+        self._proxied = ProxiedPeers(proxies, now=now, patience=patience)
         self.handshakes = Handshakes(now)
         self._sockets: Sequence[socket.socket] = []
 
@@ -110,9 +124,15 @@ class Acceptor:
 
     def _take_in(self, peer: socket.socket, address: Address) -> None:
         peer.settimeout(0)
-        newcomer = None
-        if not self._here_only or is_loopback(address.host):
-            newcomer = self._welcome(peer, address)
+        if self._here_only and not is_loopback(address.host):
+            peer.close()
+        elif self._proxied.demands_of(address.host):
+            self._proxied.add(peer, address, self._introduce)
+        else:
+            self._introduce(peer, address, self._now())
+
+    def _introduce(self, peer: socket.socket, address: Address, since: float) -> None:
+        newcomer = self._welcome(peer, address, since)
         if newcomer is None:
             peer.close()
         elif self.tls is None:
@@ -146,4 +166,5 @@ class Acceptor:
             asyncio.get_running_loop().remove_reader(server.fileno())
             server.close()
         self._sockets = []
+        self._proxied.stop()
         self.handshakes.stop()

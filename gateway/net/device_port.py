@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from functools import partial
 
 from gateway.connection.events import ShuttingDown
@@ -19,7 +20,7 @@ from gateway.net.handshakes import Newcomer
 from gateway.net.tls_handshake_errors import in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
-from gateway.system.addresses import Address, network_of, plain, shown
+from gateway.system.addresses import Address, IPNetwork, network_of, plain, shown
 from gateway.system.malloc import map_large_blocks
 
 _BACKLOG = 1024
@@ -40,9 +41,19 @@ _log = get_logger()
 class DevicePort:
     """Lets devices in. With `tls` None those on this machine alone, however it was bound."""
 
-    def __init__(self, registry: ConnectionRegistry, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, registry: ConnectionRegistry, tls: ssl.SSLContext | None, proxies: Sequence[IPNetwork] = ()
+    ) -> None:
         self._registry = registry
-        self.acceptor = Acceptor(self._welcome, tls, backlog=_BACKLOG, here_only=tls is None, now=self._now)
+        self.acceptor = Acceptor(
+            self._welcome,
+            tls,
+            backlog=_BACKLOG,
+            here_only=tls is None,
+            now=self._now,
+            patience=CONNECT_DEADLINE,
+            proxies=proxies,
+        )
         self._turn = 0
         self._next_turn = 0
         self._newest = 0.0
@@ -52,9 +63,9 @@ class DevicePort:
     def _now(self) -> float:
         return self._registry.now()
 
-    def _welcome(self, peer: socket.socket, address: Address) -> Newcomer:
+    def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer:
         host = plain(address.host)
-        deadline = self._now() + CONNECT_DEADLINE
+        deadline = since + CONNECT_DEADLINE
         link = DeviceSide(self._registry, shown(host, address.port), os.urandom(6).hex(), deadline)
         self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
         return Newcomer(

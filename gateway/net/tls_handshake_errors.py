@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ssl
 
-_PLAIN_TEXT = "a plain-text client on the TLS port: it has to use TLS (mqtts://, port 8883)"
+_PLAIN_TEXT = (
+    "a plain-text client on the TLS port: it has to use TLS (mqtts://, port 8883); or a proxy that sends a "
+    "PROXY header, and GATEWAY_PROXY_FROM does not name it"
+)
 _DISTRUST = (
     "the client does not trust the gateway's certificate ({}): give it the CA (certs/ca.crt), and have it "
     "connect to a name that stands in the certificate"

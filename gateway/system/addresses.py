@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _REMEMBERED = 4_096
 """Peers come again, and reading an address takes as long as a whole login by a remembered secret."""
@@ -70,6 +73,15 @@ def is_loopback(address: str) -> bool:
     if parsed.version == 6 and parsed.ipv4_mapped is not None:
         return parsed.ipv4_mapped.is_loopback
     return parsed.is_loopback
+
+
+def is_within(address: str, networks: Iterable[IPNetwork]) -> bool:
+    """Whether a peer's address is in one of them. What is no IP address is in none."""
+    try:
+        parsed = ipaddress.ip_address(plain(address).partition("%")[0])
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)  # of the other family: it is not
 
 
 class Address(NamedTuple):

@@ -77,6 +77,7 @@ def test_the_defaults_are_the_contracts():
         "gateway_mqtt_bind": (Address("0.0.0.0", 8883),),
         "gateway_http_bind": (Address("0.0.0.0", 8443),),
         "gateway_health_bind": (Address("127.0.0.1", 8000),),
+        "gateway_proxy_from": (),
         "tls_enabled": True,
         "tls_cert_path": Path("certs/server.crt"),
         "tls_key_path": Path("certs/server.key"),

@@ -1,0 +1,29 @@
+"""What a service manager is told: that the start is done, that we stop, that we live (sd_notify(3)).
+
+Nothing happens where nobody asked: without NOTIFY_SOCKET, as outside of systemd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+def tell(state: str) -> None:
+    """Tell it, as `READY=1`. Never waits, and a manager that does not listen is no reason to fail."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path[:1] not in {"/", "@"}:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        manager.setblocking(False)  # noqa: FBT003 - socket's own signature
+        with contextlib.suppress(OSError):
+            manager.sendto(state.encode(), "\0" + path[1:] if path[0] == "@" else path)
+
+
+def watchdog_seconds() -> float | None:
+    """How often it wants to hear WATCHDOG=1, twice as often as it must; None where it does not."""
+    asked, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not asked.isdecimal() or (pid and pid != str(os.getpid())):
+        return None
+    return int(asked) / 2_000_000 or None
