@@ -33,7 +33,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, for development")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds of each row ({ROUNDS})")
-    parser.add_argument("--only", metavar="ROW,ROW", help=f"rows: {', '.join(row.key for row in ROWS)}")
+    parser.add_argument(
+        "--only",
+        metavar="ROW,ROW",
+        help=f"rows: {', '.join(row.key + '*' * row.by_name for row in ROWS)} (*: minutes, only by name)",
+    )
     parser.add_argument("--peers", metavar="NAME,NAME", help=f"servers: {', '.join(PEERS)}")
     parser.add_argument(
         "--against", metavar="COMMIT", help="compare with the gateway of that commit; exit code 1 if dearer"
@@ -84,7 +88,7 @@ def _measure(run: Run, peers: list[Peer], rounds: int) -> dict[str, str]:
 def main() -> int:
     arguments = _arguments()
     keys = _chosen(arguments.only, (row.key for row in ROWS))
-    rows = [row for row in ROWS if row.key in keys]
+    rows = [row for row in ROWS if row.key in keys and (arguments.only or not row.by_name)]
     names = _chosen(arguments.peers, PEERS)
     if arguments.against and Gateway.name not in names:
         raise SystemExit("--against compares the gateway: it has to be among the --peers")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bench.calls import Calling, PacedCalling, TokenConnecting
+from bench.crowds import IdleCpu, PacedCrowd
 from bench.nagle import FirstAnswer
 from bench.policy import PolicyChange
 from bench.rows import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
 
 ROWS: tuple[Row, ...] = (
     Idle("idle", "idle TLS connection", 32),
+    IdleCpu("idle-cpu", "idle process, CPU", 1),
+    IdleCpu("idle-cpu-1000", "idle process with 1,000 connections, CPU", 5, connections=1_000),
     Connecting("connect-first", "TLS connect, secret seen for the first time", first=True, most=30),
     Connecting("connect", "TLS connect, full handshake, remembered secret", 900),
     TokenConnecting("connect-token", "TLS connect, full handshake, token seen before", 900),
@@ -24,6 +27,15 @@ ROWS: tuple[Row, ...] = (
     InFlight("q1-100", "QoS 1, 20 in flight each, 100 connections", connections=100),
     Paced("q0-paced", "QoS 0, 100 devices, 5,000 msg/s in all", 36),
     Paced("q1-paced", "QoS 1, 100 devices, 5,000 msg/s in all", 58, qos=1, latency=True),
+    PacedCrowd("q1-paced-1000", "the same, 1,000 connections", connections=1_000, qos=1, latency=True),
+    PacedCrowd(
+        "q1-paced-10000",
+        "the same, 10,000 connections",
+        connections=10_000,
+        qos=1,
+        latency=True,
+        by_name=True,
+    ),
     FanOut("fan-out", "fan-out to 100 TLS subscribers, a delivery", 5),
     Sealing("seal", "sealing a 256 B payload, in addition", 5),
     Sealing("seal-4k", "sealing a 4 KiB payload, in addition", size=4096),

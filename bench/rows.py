@@ -133,6 +133,7 @@ class Row:
     latency: bool = field(default=False, kw_only=True)  # it has some
     rate: bool = field(default=True, kw_only=True)  # units a second say something
     adds_up: bool = field(default=False, kw_only=True)  # rounds are parts of a whole: their mean is shown
+    by_name: bool = field(default=False, kw_only=True)  # takes minutes: only when it is asked for
 
     async def measure(self, session: Session, seconds: float) -> Round:
         raise NotImplementedError
