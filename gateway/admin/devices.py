@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gateway.admin.events import record
+from gateway.admin.audit_events import record
+from gateway.admin.errors import Refused
 from gateway.connection.audit_event_kinds import changed_device
-from gateway.policy.engine.identity import Device, is_observed
+from gateway.policy.engine.identity import Device, is_device_id, is_label, is_observed
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.policy.engine.policy import Policy
     from gateway.store import Store
 
 
@@ -30,6 +34,33 @@ def state(device: Device) -> str:
     return f"{enabled}, {until}" if (until := observed(device)) else enabled
 
 
+def check_names(device_id: str, labels: Mapping[str, str]) -> None:
+    """What a device and its labels may be called. Raises Refused."""
+    if not is_device_id(device_id):
+        raise Refused(
+            f"{device_id!r} can't be a device id: letters, digits and . _ -, beginning with a letter or "
+            "digit, 64 characters at most",
+            senseless=True,
+        )
+    for name, value in labels.items():
+        text = f"{name}={value}"
+        if not is_label(name, value):
+            raise Refused(
+                f"--label {text!r} can't be a label: the name has small letters, digits and _, 32 at "
+                "most; the value is one topic level of 64 characters at most, without / + # $",
+                senseless=True,
+            )
+
+
+def check_roles(policy: Policy, roles: Sequence[str], acl: Path) -> None:
+    """A device with a role that has no rules may do nothing. `acl` is the policy's folder. Raises Refused."""
+    if unknown := policy.missing(roles):
+        raise Refused(
+            f"there is no role {', '.join(map(repr, unknown))} in {acl / 'roles'}; "
+            f"the roles are: {', '.join(sorted(policy.roles))}"
+        )
+
+
 async def add(
     store: Store,
     device_id: str,
@@ -38,26 +69,18 @@ async def add(
     roles: Sequence[str],
     labels: Mapping[str, str],
     actor: str,
+    how: str = "added",
 ) -> Device:
-    """Add a device, which may log in from now on. `credential` is `secret_rules.hashed`.
+    """Add a device, which may log in from now on. `credential` is `device_secrets.hashed`.
 
-    Raises DeviceExists; InvalidValue for an id or a label that may not be. Roles are not looked up.
+    `how` is for the audit. Raises DeviceExists; Refused for an id or a label that may not be. Roles are not
+    looked up, for an import brings its own: `check_roles` does that.
     """
+    check_names(device_id, labels)
     async with store.transaction() as tx:
         device = await tx.devices.add(device_id, credential=credential, roles=roles, labels=labels)
-        reason = f"added with the roles {', '.join(roles)}"
-        await record(tx, changed_device(reason), device=device_id, actor=actor)
-        return device
-
-
-async def add_imported(
-    store: Store, device_id: str, *, credential: str, roles: Sequence[str], actor: str
-) -> Device:
-    """Add a device that was a user of Mosquitto's, with the hash it had there. Raises like `add`."""
-    async with store.transaction() as tx:
-        device = await tx.devices.add(device_id, credential=credential, roles=roles, labels={})
-        reason = f"imported from Mosquitto with the roles {', '.join(roles) or 'none'}"
-        await record(tx, changed_device(reason), device=device_id, actor=actor)
+        given = f"with the roles {', '.join(roles)}" if roles else "without roles"
+        await record(tx, changed_device(f"{how} {given}"), device=device_id, actor=actor)
         return device
 
 

@@ -1,13 +1,13 @@
 """The keys that seal and sign: rotating, destroying, saving and bringing them back.
 
-Keys are files, which no transaction covers. So it is done first and told then, never the other way round: an
-event must not claim what may not have happened. The store is opened before a file is touched, so that all
+Keys are files, which no transaction covers. So it is done first and recorded then, never the other way round:
+an event must not claim what may not have happened. The store is opened before a file is touched, so that all
 that lies between the change and its event is one short transaction. Killed just there, a process leaves a
-change that nobody tells. When the store fails, what was done stays done, for keys are saved on the day when
-everything fails; the answer then says why it is not told.
+change without an event. When the store fails, what was done stays done, for keys are saved on the day when
+everything fails; the answer then says why it is not recorded.
 
 Each function takes `opening`, which opens the store, or gives None where there is none; and answers with what
-came of it, and why nobody will tell of it: "" when somebody will.
+came of it, and why no event says so: "" when one does.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
+from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
-from gateway.admin.events import record
 from gateway.connection.audit_event_kinds import changed_key
 from gateway.keys import key_files
 from gateway.keys.backup import Imported, export_keys, import_keys
+from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import Key, KeyState
-from gateway.keys.kinds import KeyKind
 from gateway.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def rotate(
             )
         return (key, before), f"{kind} key {key.key_id} made, {before or 'none'} retired"
 
-    return await _done_then_told(opening, change, actor)
+    return await _done_then_recorded(opening, change, actor)
 
 
 def to_destroy(settings: Settings, key_id: str) -> tuple[KeyKind, KeyState]:
@@ -93,7 +93,7 @@ def to_destroy(settings: Settings, key_id: str) -> tuple[KeyKind, KeyState]:
 
 
 async def destroy(opening: Opening, settings: Settings, key_id: str, *, actor: str) -> tuple[None, str]:
-    """Destroy a retired key, for ever; one that is destroyed already stays so, and nothing is told.
+    """Destroy a retired key, for ever; one that is destroyed already stays so, without an event.
 
     Raises Refused, KeyFileError.
     """
@@ -105,7 +105,7 @@ async def destroy(opening: Opening, settings: Settings, key_id: str, *, actor: s
         key_files.destroy(path_of(settings, kind), settings.encryption_key, key_id)
         return None, f"{kind} key {key_id} destroyed"
 
-    return await _done_then_told(opening, change, actor)
+    return await _done_then_recorded(opening, change, actor)
 
 
 async def export(
@@ -118,7 +118,7 @@ async def export(
         put(export_keys(sealing, signing, settings.encryption_key, passphrase))
         return None, "all keys exported"
 
-    return await _done_then_told(opening, change, actor)
+    return await _done_then_recorded(opening, change, actor)
 
 
 async def import_(
@@ -131,34 +131,36 @@ async def import_(
         found = import_keys(backup, passphrase, sealing, signing, settings.encryption_key)
         return found, f"keys imported: {', '.join(found.added)}" if found.added else ""
 
-    return await _done_then_told(opening, change, actor)
+    return await _done_then_recorded(opening, change, actor)
 
 
-async def tell_resealed(opening: Opening, count: int, *, actor: str) -> tuple[None, str]:
-    """Tell that so many retained messages were sealed again, which was done on the bus."""
-    return await _done_then_told(opening, lambda: (None, f"{count} retained messages sealed again"), actor)
+async def record_resealed(opening: Opening, count: int, *, actor: str) -> tuple[None, str]:
+    """Record that `count` retained messages were re-sealed, which was done on the bus."""
+    return await _done_then_recorded(
+        opening, lambda: (None, f"{count} retained messages sealed again"), actor
+    )
 
 
-async def tell_first_made(store: Store, kind: KeyKind, *, actor: str) -> None:
+async def record_first_made(store: Store, kind: KeyKind, *, actor: str) -> None:
     """Tell that a gateway's first key was made, with all else that it needs. Raises StoreError."""
     async with store.transaction() as tx:
         await record(tx, changed_key(f"the first {kind} key made"), actor=actor)
 
 
-async def _done_then_told(
+async def _done_then_recorded(
     opening: Opening, change: Callable[[], tuple[_Outcome, str]], actor: str
 ) -> tuple[_Outcome, str]:
     """Make the change, which answers with what came of it and the reason of its event.
 
-    No reason: there is nothing to tell.
+    No reason: there is nothing to record.
     """
-    untold = ""
+    unrecorded = ""
     async with AsyncExitStack() as stack:
         store: Store | None = None
         try:
             store = await stack.enter_async_context(opening)
         except StoreError as error:
-            untold = str(error)
+            unrecorded = str(error)
         outcome, reason = change()
         if not reason:
             return outcome, ""
@@ -167,8 +169,8 @@ async def _done_then_told(
                 async with store.transaction() as tx:
                     await record(tx, changed_key(reason), actor=actor)
             except StoreError as error:
-                untold = str(error)
-        return outcome, untold
+                unrecorded = str(error)
+        return outcome, unrecorded
 
 
 def _active(keys: list[Key]) -> str:

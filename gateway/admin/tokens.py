@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
-from gateway.admin.events import record
 from gateway.auth.tokens import Issued, PermissionsTooLong, Tokens
 from gateway.connection.audit_event_kinds import changed_token, refused_token
 from gateway.mqtt.topics import covers

@@ -62,7 +62,7 @@ class CertificateDates:
     def _take(self, certificates: Sequence[Certificate]) -> None:
         self._certificates = certificates
         faults, warnings = judged(certificates, self._now())
-        # Days pass in the words: a warning is told when its certificate is a new one to be warned of.
+        # Days pass in the words: a warning is logged when its certificate is a new one to be warned of.
         for fault in faults:
             if fault not in self._faults:
                 _log.error("certificate not valid", reason=fault)

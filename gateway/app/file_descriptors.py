@@ -35,12 +35,12 @@ def ask_for(limits: Limits) -> None:
 
 
 def connections_that_fit(files: int) -> int:
-    """Established connections for which so many descriptors are enough."""
+    """Established connections for which `files` descriptors are enough."""
     return max((files - _BESIDE) // _OF_A_CONNECTION, files // 8)
 
 
 def shortage(limits: Limits, files: int) -> str:
-    """What to say when so many descriptors are too few for the limits; empty when they are not."""
+    """What to say when `files` descriptors are too few for the limits; empty when they are not."""
     if files >= needed(limits):
         return ""
     return (

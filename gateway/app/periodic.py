@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[object] | object]) -> None:
-    """Do it for ever: so many seconds from now, and so many after it was done. What it raises ends it."""
+    """Do it for ever: `seconds` from now, and again `seconds` after it was done. What it raises ends it."""
     while True:
         await asyncio.sleep(seconds)
         doing = do()

@@ -45,7 +45,7 @@ class Signals:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in _UNUSED:
-            loop.add_signal_handler(number, _told, number)
+            loop.add_signal_handler(number, _ignored, number)
 
     def _stop(self, number: signal.Signals) -> None:
         if not self.stop.is_set():
@@ -67,5 +67,5 @@ class Signals:
             _log.info("reloaded", signal="SIGHUP", found=found)
 
 
-def _told(number: signal.Signals) -> None:
+def _ignored(number: signal.Signals) -> None:
     _log.info("signal ignored", signal=number.name, reason="this version does nothing at this signal")

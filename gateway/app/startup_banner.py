@@ -1,4 +1,4 @@
-"""What a start tells whoever started it: what was made, what listens where, and what to type next."""
+"""What a start says to whoever started it: what was made, what listens where, and what to type next."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the log may say of a name that somebody only claims to have.
 
-People type a secret where the user name belongs, and many a secret looks like a device id. So a name is told
+People type a secret where the user name belongs, and many a secret looks like a device id. So a name is shown
 as it is only if a device of that id exists; any other stands in the log, the audit and the store as a keyed
 digest. The key is this process's alone and never leaves it: within a run the same name has the same digest,
 so that attempts can be counted and compared, and nobody can try names or secrets against it afterwards.
@@ -33,7 +33,7 @@ class ClaimedNames:
         self._known = known
         self._key = os.urandom(32)
 
-    def told(self, name: str) -> str:
+    def shown(self, name: str) -> str:
         """`name`, or what stands for it."""
         # Digested for a known name too, for the time it takes.
         digest = hashlib.blake2b(name.encode(), key=self._key, digest_size=_DIGEST_BYTES).hexdigest()

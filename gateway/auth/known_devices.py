@@ -1,4 +1,4 @@
-"""Which devices logged in lately, and from where: whose login does not wait behind those of strangers.
+"""Which devices logged in lately, and from where: whose login does not wait for those of strangers.
 
 Owns a bounded memory of that, and its form in a file, so that a restart, which forgets the remembered
 secrets, does not make strangers of all. It holds keyed digests and days, no names. Must not know files, nor
@@ -116,7 +116,7 @@ class KnownDevices:
         self._is_saved = True
 
     def _digest(self, *parts: str) -> int:
-        # No device id holds a zero byte: a device and a place can't pass for another device.
+        # No device id holds a zero byte: a device and a place can't pass for a different device.
         data = "\0".join(parts).encode("utf-8", "surrogateescape")
         return int.from_bytes(hashlib.blake2b(data, key=self._key, digest_size=8).digest())
 

@@ -2,12 +2,12 @@
 
 Whoever asks learns yes or no; why, only our log does. Unknown device, wrong secret and disabled device
 get the same answer for the same price. It must not know sockets, packets or the database, nor who counts and
-tells: `gateway.auth.login_gate` stands before it.
+reports: `gateway.auth.login_gate` stands before it.
 
 How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. Only
 while others wait does the name it claims count: a device that logged in from this very place before comes
-first, so whoever shares an address with a device can tell by the time that it does. From a network without
-wrong logins a device that logged in lately goes before one that did not: that tells of one name, for the
+first, so whoever shares an address with a device can see by the time that it does. From a network without
+wrong logins a device that logged in lately goes before one that did not: that gives away one name, for the
 wrong login that asked ends it.
 """
 
@@ -25,7 +25,7 @@ from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login_queue import Standing, Visitor
 from gateway.auth.passwords import Busy, PasswordPool, Remembered, needs_rehash
 from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, is_device_id
 from gateway.system.addresses import block_of, network_of
@@ -190,7 +190,7 @@ class Login:
         return Admission(device)
 
     def _visitor(self, claimed: str | None, address: str, size: int) -> Visitor:
-        """Where it has to wait. The store is not asked: it must not tell whether there is such a device."""
+        """Where it has to wait. The store is not asked: it must not show whether there is such a device."""
         place, network = network_of(address), block_of(address)
         was_seen, was_here = self._known.look_up(claimed or "", place)
         standing = Standing.STRANGER

@@ -14,7 +14,7 @@ from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.connection.audit_event_kinds import Origin, Report, refused_login
 from gateway.connection.process_counters import Counters
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +24,9 @@ class Peer:
     host: str
     """The IP address, for the throttle."""
     origin: Origin | None
-    """Of whom a refusal tells; without a device it tells of the one that is claimed.
+    """Of whom a refusal speaks; without a device of the one that is claimed.
 
-    None: the login is part of a request, and what is told is that this was refused.
+    None: the login is part of a request, and what is reported is that this was refused.
     """
     through: str = ""
     """The way it comes, as a report names it."""
@@ -37,7 +37,7 @@ class Peer:
 
 
 class LoginGate:
-    """One for a process. What it raises is counted and told."""
+    """One for a process. What it raises is counted and reported."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class LoginGate:
         return admission
 
     def renew(self, device_id: str, token: bytes, peer: Peer) -> Admission:
-        """Another token of a device that is there. Raises LoginRefused.
+        """A new token of a device that is there. Raises LoginRefused.
 
         It is no login, and is not counted as one; in vain it is, like any other.
         """
-        # With the device as the user name: another one's token is refused.
+        # With the device as the user name: the token of a different one is refused.
         shown = Credentials(username=device_id.encode(), password=None, token=token)
         try:
             admission = self._login.recognise(shown, peer.host)
@@ -95,7 +95,7 @@ class LoginGate:
 
     def _refuse(self, refused: LoginRefused, peer: Peer) -> None:
         if refused.device_id is not None and not refused.vouched:
-            refused.device_id = self._names.told(refused.device_id)
+            refused.device_id = self._names.shown(refused.device_id)
         self._counters.logins_refused += 1
         origin = peer.origin
         if origin is not None:

@@ -1,6 +1,6 @@
-"""Who waits for a hash, and who is next: so that whoever guesses waits behind those who don't.
+"""Who waits for a hash, and who is next: so that whoever guesses waits longer than those who don't.
 
-Owns the order and its bounds. Decides without waiting, and is told the time; `gateway.auth.passwords`
+Owns the order and its bounds. Decides without waiting, and is given the time; `gateway.auth.passwords`
 runs the threads. Must not know secrets, sockets, or whether a device exists.
 
 Turns go between networks (an IPv4 /24, an IPv6 /48) and within a network between places (an IPv4 address,
@@ -34,7 +34,7 @@ _REMEMBERED_MAX = 16_384
 _FEW = 8
 """Logins that may wait from a place that does nothing but guess; from a network four times as many."""
 _BYTES_A_UNIT = 1_024
-"""A login weighs one unit, and one more for each so many bytes that are kept until its turn."""
+"""A login weighs one unit, and one more for each of these many bytes that are kept until its turn."""
 
 
 class Standing(IntEnum):

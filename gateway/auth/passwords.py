@@ -1,6 +1,6 @@
 """Device secrets against their Argon2id hashes: off the event loop, a few at a time, never without end.
 
-Every answer costs one hash, whether the device exists or not, so that time tells nothing. It must not
+Every answer costs one hash, whether the device exists or not, so that time gives nothing away. It must not
 know devices beyond their credential, nor what becomes of the answer.
 
 A device that was imported comes with Mosquitto's hash of its password, kept as `$mosquitto$6$salt$hash`
@@ -149,7 +149,7 @@ class PasswordPool:
         return self._queue.is_clean(place, network, _now())
 
     def wrong(self, visitor: Visitor) -> None:
-        """Its login was wrong: others from there wait longer now, and those who are too many are told."""
+        """Its login was wrong: others from there wait longer now, and those who are too many are refused."""
         self._turn_away(self._queue.wrong(visitor, _now()))
 
     @asynccontextmanager
@@ -167,7 +167,7 @@ class PasswordPool:
         return await turn.run(lambda: hash_secret(secret))
 
     def close(self) -> None:
-        """Take no more work, and tell those who wait."""
+        """Take no more work, and refuse those who wait."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._turn_away(self._queue.clear())
@@ -175,7 +175,7 @@ class PasswordPool:
     def check(self, credential: str | None, secret: bytes) -> bool:
         """What `Turn.verify` answers. Blocks."""
         if credential is not None and is_imported(credential):
-            self.check(None, secret)  # SHA-512 alone would answer in no time, and tell that it was imported
+            self.check(None, secret)  # SHA-512 alone would answer in no time, and show that it was imported
             try:
                 return _is_mosquittos(credential, secret)
             except ValueError:
@@ -187,7 +187,7 @@ class PasswordPool:
         except (VerificationError, InvalidHashError, UnicodeError):
             if credential is None:
                 raise
-            # No hash of ours: somebody edited the store. It must not be told from a wrong secret.
+            # No hash of ours: somebody edited the store. It must look like a wrong secret.
             return self.check(None, secret)
 
     def submit(self, work: Callable[[], _Answer]) -> Future[_Answer]:
@@ -292,7 +292,7 @@ class Turn:
 
 
 class _Waiter(Ticket):
-    """A place in the queue, and what is told when the wait is over."""
+    """A place in the queue, and what it hears when the wait is over."""
 
     __slots__ = ("its_turn",)
 
@@ -316,7 +316,7 @@ class Remembered:
 
     Kept as a BLAKE2b digest under a key of this process alone: a dump of the store is no help, and one of
     the memory gives no secret of 256 bits away. The digest binds the device's version and its
-    credential, so that nothing outlives a rotation, even one this process has not been told of.
+    credential, so that nothing outlives a rotation, even one this process has not heard of.
     """
 
     def __init__(self) -> None:
@@ -331,7 +331,7 @@ class Remembered:
         """Whether this is the secret that was verified for the device as it is now. A few microseconds.
 
         A long secret takes longer, so that it is digested for whom nothing is known too: the time must not
-        tell which devices are there.
+        show which devices are there.
         """
         if device is None:
             device = _NOBODY

@@ -24,7 +24,7 @@ AUDIENCE = "mqtt"
 PRIOR_KIDS_MAX = 8
 """Keys that may have signed the tokens before one of a chain: each rotation adds one."""
 _NARROWED_DIGITS = 32
-"""Hexadecimal, 128 bits: nobody finds permissions that share another token's."""
+"""Hexadecimal, 128 bits: nobody finds permissions with the same digest."""
 
 
 class NotClaims(Exception):
@@ -68,7 +68,7 @@ class _Common(msgspec.Struct, kw_only=True):
     narrowed: _Digest | None = None
     """Digest of the permissions that it, or one before it in its chain, was narrowed to."""
     prior_kids: Annotated[tuple[_Id, ...], msgspec.Meta(max_length=PRIOR_KIDS_MAX)] | None = None
-    """`kid` of those before it in its chain, where another key than its own signed them."""
+    """`kid` of those before it in its chain, where a different key signed them."""
 
 
 class _Claims(_Common, kw_only=True):
@@ -154,7 +154,7 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
     permissions = dict(zip(ACTIONS, filters, strict=True))
     narrowed = claims.narrowed or ""
     if theirs and not narrowed:
-        # Another issuer doesn't say whether it gives all that the device may do: it is taken to give less.
+        # Other issuers don't say whether they give all that the device may do: they are taken to give less.
         narrowed = narrowed_to(permissions)
     grant = Grant(
         token_id=claims.jti,

@@ -1,13 +1,13 @@
 """The gateway's own tokens (JWT, RFC 7519): they say who a device is, the most it may do, and until when.
 
-Owns the keys that sign in memory, and every reason why a token is not good; `gateway.auth.token_claims` owns
-what stands in it, `gateway.auth.token_header` what may stand before it and decides nothing (algorithm
-confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not know files, sockets or the policy.
+Owns every reason why a token is not good. `gateway.auth.signing_keys` signs it and knows by which key it was
+signed; `gateway.auth.token_claims` owns what stands in it, `gateway.auth.token_header` what may stand before
+it and decides nothing (algorithm confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not know files,
+sockets or the policy.
 """
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
 import uuid
@@ -15,29 +15,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.auth.device_lookup import Lookup
+from gateway.auth.signing_keys import NotSigned, SigningKeys
 from gateway.auth.token_claims import ACTIONS, PRIOR_KIDS_MAX, NotClaims, claims_of, narrowed_to, read_claims
-from gateway.auth.token_header import (
-    NotHeader,
-    base64url,
-    begins_like_a_header,
-    read_header,
-    written_header,
-)
-from gateway.keys.key_ring import Key, KeyState
-from gateway.keys.secret_values import spellings
+from gateway.auth.token_header import begins_like_a_header
 from gateway.policy.engine.identity import Device, Grant
 
 TOKEN_BYTES = 32_768
 """Longest token that is issued, or looked at."""
 CHAIN_MAX = 30 * 86_400
 """JWT_CHAIN_MAX when nothing else is set, in seconds."""
-_SECRET_KEY_ID = "hs256"  # noqa: S105 - its name in the header, no secret
 _KNOWN_MAX = 4_096
 _KNOWN_BYTES = 4_194_304
 """Of tokens known to be genuine, in all: what they say takes a few times this in memory."""
@@ -45,7 +33,7 @@ _LOOK = re.compile(rb"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 
 
 class TokenFault(StrEnum):
-    """Why a token is not good, as whoever calls a service is told."""
+    """Why a token is not good, as whoever calls a service learns it."""
 
     INVALID = "invalid_token"
     EXPIRED = "token_expired"
@@ -64,155 +52,18 @@ class TokenRefused(Exception):
         self.device_id = device_id
 
 
-class _NotSigned(Exception):
-    """No key of ours made this signature under such a header. The text says why, and quotes nothing."""
-
-
 class PermissionsTooLong(Exception):
     """The permissions do not fit into a token. The text says what to do."""
 
 
 class ChainOver(Exception):
-    """The tokens of this chain have renewed one another for as long as they may. The text says what to do."""
+    """The tokens of this chain were renewed for as long as they may be. The text says what to do."""
 
 
 def looks_like_token(password: bytes) -> bool:
     """Whether this has the form of a JWT. It is taken for one then and for nothing else: no Argon2 is run."""
     found = _LOOK.fullmatch(password)
     return found is not None and begins_like_a_header(found[1])
-
-
-@dataclass(frozen=True, slots=True)
-class _SigningKey:
-    key_id: str
-    private: Ed25519PrivateKey | bytes = field(repr=False)
-    public: Any = field(repr=False)
-    """Ed25519PublicKey; for HS256 the secret itself."""
-    until: int | None
-    """Unix seconds: from then on it verifies nothing. None: it is the active one."""
-
-
-class SigningKeys:
-    """The keys that sign tokens or still verify them: all of one algorithm, so that none can be mixed up."""
-
-    def __init__(
-        self,
-        algorithm: str,
-        active: _SigningKey,
-        retired: Sequence[_SigningKey],
-        destroyed: frozenset[str] = frozenset(),
-    ) -> None:
-        self.algorithm = algorithm
-        """`alg` (RFC 7518, 3.1; RFC 8037, 3.1)."""
-        self._checker = jwt.get_algorithm_by_name(algorithm)
-        self._active = active
-        self._keys = (active, *retired)
-        self._by_id = {key.key_id: key for key in self._keys}
-        self._destroyed = destroyed
-        self._by_header = {written_header(algorithm, key.key_id): key for key in self._keys}
-        self._shared = active if algorithm == "HS256" else None
-        """The key that others sign with, too, under headers of their own."""
-
-    @classmethod
-    def of_keys(cls, keys: Sequence[Key], now_s: int) -> SigningKeys:
-        """Ed25519 keys as the file has them, without those whose time is over at `now_s` (Unix seconds)."""
-        active = [_ed25519(key) for key in keys if key.state is KeyState.ACTIVE]
-        if len(active) != 1:
-            raise ValueError("there is exactly one active signing key")
-        retired = [_ed25519(key) for key in keys if key.state is KeyState.VERIFY_ONLY]
-        in_time = [key for key in retired if key.until is None or key.until > now_s]
-        destroyed = frozenset(key.key_id for key in keys if key.state is KeyState.DESTROYED)
-        return cls("EdDSA", active[0], in_time, destroyed)
-
-    @classmethod
-    def of_secret(cls, secret: bytes) -> SigningKeys:
-        """HS256 with JWT_SECRET, of at least 32 bytes: tokens of no other algorithm are taken then."""
-        if b"-----BEGIN " in secret:  # PyJWT knows whole ones; a piece of one is none either
-            raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes")
-        if len(secret) < 32:
-            raise ValueError("JWT_SECRET has at least 32 bytes")  # RFC 7518, 3.2
-        try:
-            # What looks like a key of another kind is no secret: its public half may be known to all.
-            for spelling in spellings(secret):
-                jwt.get_algorithm_by_name("HS256").prepare_key(spelling)
-        except jwt.InvalidKeyError:
-            raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes") from None
-        return cls("HS256", _SigningKey(_SECRET_KEY_ID, secret, secret, None), [])
-
-    @property
-    def active_id(self) -> str:
-        """`kid` of new tokens."""
-        return self._active.key_id
-
-    def distrust(self, grant: Grant, now_s: int) -> str:
-        """Why a token of ours is good no more at `now_s` (Unix seconds) for its keys; empty when it is.
-
-        Its own key has to be here still. Those of the tokens it was renewed from may have had their time,
-        but must not have been destroyed: whoever has such a key made up a token, and had it renewed.
-        """
-        key = self._by_id.get(grant.key_id)
-        if key is None or (key.until is not None and now_s >= key.until):
-            return "signed with a key whose time is over"
-        if not self._destroyed.isdisjoint(grant.prior_keys):
-            return "renewed from a token whose key was destroyed"
-        return ""
-
-    def jwks(self) -> dict[str, Any]:
-        """The public keys for others to verify with (RFC 7517, 5; RFC 8037, 2). A shared secret has none."""
-        if self.algorithm != "EdDSA":
-            return {"keys": []}
-        return {
-            "keys": [
-                {
-                    "kty": "OKP",
-                    "crv": "Ed25519",
-                    "x": base64url(key.public.public_bytes_raw()).decode(),
-                    "kid": key.key_id,
-                    "use": "sig",
-                    "alg": self.algorithm,
-                }
-                for key in self._keys
-            ]
-        }
-
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        """The token of these claims, signed with the active key."""
-        return jwt.encode(
-            dict(claims), self._active.private, algorithm=self.algorithm, headers={"kid": self.active_id}
-        )
-
-    def signer(self, header: bytes, signed: bytes, signature: bytes) -> _SigningKey:
-        """The key of ours that this header names and that made the signature over `signed`.
-
-        Raises _NotSigned. Nothing is taken from a header that was not signed by us: it is read for the log.
-        """
-        key = self._by_header.get(header, self._shared)
-        if key is None or not self._made(key, signed, signature):
-            raise _NotSigned(self._why_not(header))
-        if header not in self._by_header:
-            try:
-                read_header(header, self.algorithm)
-            except NotHeader as error:
-                raise _NotSigned(str(error)) from None
-        return key
-
-    def _made(self, key: _SigningKey, signed: bytes, signature: bytes) -> bool:
-        try:
-            made = binascii.a2b_base64(signature.translate(_FROM_URL) + b"=" * (-len(signature) % 4))
-        except binascii.Error:
-            return False
-        # The last character may have bits that mean nothing: a token must have one spelling only, or a
-        # replayed request would pass for another one.
-        return base64url(made) == signature and self._checker.verify(signed, key.public, made)
-
-    def _why_not(self, header: bytes) -> str:
-        try:
-            key_id = read_header(header, self.algorithm)
-        except NotHeader as error:
-            return str(error)
-        if self._shared is None and header not in self._by_header and key_id in self._by_id:
-            return "its header is not written as the gateway writes it"
-        return "not signed with a key of ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +98,7 @@ class Tokens:
     ) -> None:
         """`now` gives Unix milliseconds; `ttl` is the longest life of a token in seconds (JWT_TTL).
 
-        `chain_max` is for how long tokens may renew one another, in seconds (JWT_CHAIN_MAX).
+        `chain_max` is how long a chain of renewals may last, in seconds (JWT_CHAIN_MAX).
         """
         self._keys = keys
         self._lookup = lookup
@@ -390,14 +241,6 @@ class Tokens:
             device_id, grant, begins = read_claims(
                 payload, key_id=key.key_id, shared=self._keys.algorithm == "HS256"
             )
-        except (_NotSigned, NotClaims) as error:
+        except (NotSigned, NotClaims) as error:
             raise TokenRefused(TokenFault.INVALID, str(error)) from None
         return _Known(device_id, grant, begins, len(token))
-
-
-_FROM_URL = bytes.maketrans(b"-_", b"+/")
-
-
-def _ed25519(key: Key) -> _SigningKey:
-    private = Ed25519PrivateKey.from_private_bytes(key.material)
-    return _SigningKey(key.key_id, private, private.public_key(), key.until)

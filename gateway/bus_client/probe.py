@@ -2,7 +2,7 @@
 
 It does what devices do: connects with a client id of their shape, subscribes, publishes, and hears what it
 said; then a second client comes, with a client id that begins as theirs do, and the first has to stay. What
-the bus says of itself on the way (its longest packet) is noted for those that can't be told.
+the bus says of itself on the way (its longest packet) is noted for those who can't ask.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import re
 import socket
 
-from gateway.bus_client.client import TOO_SHORT, Account, BusConnection, BusError, Handler, connect
+from gateway.bus_client.connect import connect
+from gateway.bus_client.connection import TOO_SHORT, Account, BusConnection, BusError, Handler
 from gateway.bus_client.reader import Delivery
 from gateway.connection.context import Context
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.policy import CHECKS
 

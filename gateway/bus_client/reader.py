@@ -19,7 +19,7 @@ from gateway.mqtt.properties import Property, PropertyId, find
 
 HEAD_MAX = 262_144
 """How much of a message is held at most to read its head: topic, Response Topic and Correlation Data are
-64 KiB each at the longest. Behind more properties than fit, the latter two are not found."""
+64 KiB each at the longest. After more properties than fit, the latter two are not found."""
 
 
 class Packet(NamedTuple):
@@ -125,7 +125,7 @@ class BusReader:
         except MalformedPacket:
             if whole:
                 raise
-            # The properties end behind what is known. Up to them both versions look alike.
+            # The properties end beyond what is known. Up to them both versions look alike.
             packet = decode_publish(data, pos, body, known, Version.V311)
         if packet.qos == 2:
             raise ProtocolError("QoS 2, which nobody asked for")

@@ -15,16 +15,16 @@ from gateway.cli.device_text import label_text
 from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.rule_locations import place_if_any
-from gateway.cli.sources import Config, device_of, devices_if_any, policy_of, settings_of
+from gateway.cli.settings_policy_store import Config, device_of, devices_if_any, policy_of, settings_of
+from gateway.policy.analysis.why import conditions
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.rules import Action
-from gateway.policy.proofs.why import conditions
 
 if TYPE_CHECKING:
+    from gateway.policy.analysis.effective_rights import Right
+    from gateway.policy.analysis.why import Explanation
     from gateway.policy.engine.policy import Policy
-    from gateway.policy.files.cases import CaseResult
-    from gateway.policy.proofs.effective_rights import Right
-    from gateway.policy.proofs.why import Explanation
+    from gateway.policy.files.policy_tests import CaseResult
 
 
 def check(as_json: Json = False, config: Config = None) -> None:
@@ -36,7 +36,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
     warning is not. A gateway would not start with it; a running one keeps the policy it has.
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.proofs.dead_rules import warnings
+        from gateway.policy.analysis.dead_rules import warnings
 
         settings = settings_of(config)
         policy = policy_of(settings)
@@ -77,10 +77,10 @@ def run_all_cases(
         gateway-admin acl test --junit report.xml
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.files.cases import load_cases, run_cases
         from gateway.policy.files.invariants import check_invariants
         from gateway.policy.files.junit import report
         from gateway.policy.files.loader import read_policy
+        from gateway.policy.files.policy_tests import load_cases, run_cases
 
         settings = settings_of(config)
         path = settings.acl_path
@@ -120,7 +120,7 @@ def show(
     every allow. Rules that give the device nothing are listed too, with the reason.
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.proofs.effective_rights import rights, services
+        from gateway.policy.analysis.effective_rights import rights, services
 
         settings = settings_of(config)
         policy = policy_of(settings)
@@ -200,7 +200,7 @@ def why(
             raise wrong_usage("give DEVICE, ACTION and TOPIC, or alone the id of a refusal in the log")
         if action is not Action.PUBLISH and (qos or retain or size):
             raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
-        from gateway.policy.proofs.why import explain
+        from gateway.policy.analysis.why import explain
 
         policy = policy_of(settings)
         device = asyncio.run(device_of(settings, device_id))
@@ -284,8 +284,8 @@ def _head(device: Device, policy: Policy) -> list[str]:
         lines.append(f"no role file, so the device may do nothing: {', '.join(missing)}")
     if not device.enabled:
         lines.append("the device is disabled, so that it can't connect")
-    if told := observed(device):
-        lines.append(f"{told}: what the rules refuse passes until then, and is told")
+    if until := observed(device):
+        lines.append(f"{until}: what the rules refuse passes until then, and is told")
     return lines
 
 

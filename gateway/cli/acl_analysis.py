@@ -15,12 +15,12 @@ from gateway.cli.acl_usage import replayed
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.rule_locations import place
-from gateway.cli.sources import Config, all_devices, device_of, has_store, settings_of
+from gateway.cli.settings_policy_store import Config, all_devices, device_of, has_store, settings_of
 
 if TYPE_CHECKING:
+    from gateway.policy.analysis.diff import Change, Difference
+    from gateway.policy.analysis.prover import Counterexample, Proof
     from gateway.policy.engine.identity import Device
-    from gateway.policy.proofs.diff import Change, Difference
-    from gateway.policy.proofs.prover import Counterexample, Proof
 
 _NAMED_MAX = 10
 _WITHOUT_MAX = 5
@@ -56,9 +56,9 @@ def prove(
         gateway-admin acl prove "no any publish devices/# except devices/{device}/#"
     """
     with answering(as_json=as_json) as answer:
+        from gateway.policy.analysis.assertions import AssertionFault, parse
+        from gateway.policy.analysis.prover import Prover
         from gateway.policy.files.loader import read_policy
-        from gateway.policy.proofs.assertions import AssertionFault, parse
-        from gateway.policy.proofs.prover import Prover
 
         settings = settings_of(config)
         policy, invariants = read_policy(settings.acl_path, reserved=settings.service_topic_prefix)
@@ -74,11 +74,14 @@ def prove(
         prover = Prover(policy)
         proofs = [prover.prove(assertion, devices) for assertion in asked]
         holds = all(proof.holds for proof in proofs)
-        watched = {name: told for name, device in devices.items() if (told := observed(device))}
+        watched = {name: until for name, device in devices.items() if (until := observed(device))}
         answer.give(
             {"holds": holds, "statements": [_proof(proof) for proof in proofs], "observed": sorted(watched)},
             *(line for proof in proofs for line in _proof_lines(proof)),
-            *(f"{name} is {told}: until then what the rules refuse passes" for name, told in watched.items()),
+            *(
+                f"{name} is {until}: until then what the rules refuse passes"
+                for name, until in watched.items()
+            ),
         )
         if not holds:
             raise typer.Exit(1)
@@ -119,9 +122,9 @@ def diff(
     with answering(as_json=as_json) as answer:
         if time is not None and not replay:
             raise wrong_usage("--for says how far --replay looks back")
+        from gateway.policy.analysis.diff import compare
         from gateway.policy.files.invariants import check_invariants
         from gateway.policy.files.loader import read_policy
-        from gateway.policy.proofs.diff import compare
 
         settings = settings_of(config)
         before, _ = read_policy(old, reserved=settings.service_topic_prefix)
@@ -134,8 +137,8 @@ def diff(
             lines.append("There is no store here, so nothing is said of single devices.")
         again: dict[str, object] = {}
         if replay:
-            again["replay"], told = replayed(before, after, settings, seconds_of("--for", time or "7d"))
-            lines += told
+            again["replay"], more = replayed(before, after, settings, seconds_of("--for", time or "7d"))
+            lines += more
         answer.give(
             {
                 "roles": {name: [_change(one) for one in changes] for name, changes in found.roles.items()},
@@ -207,7 +210,7 @@ def _rules(changes: Sequence[Change]) -> tuple[tuple[object, ...], ...]:
 
 
 def _change_lines(change: Change) -> list[str]:
-    from gateway.policy.proofs.why import conditions
+    from gateway.policy.analysis.why import conditions
 
     text = f'  {"gains" if change.gained else "loses"} {change.action} "{change.topics}"'
     if change.within is not None:
@@ -216,7 +219,7 @@ def _change_lines(change: Change) -> list[str]:
         text += " without " + ", ".join(f'"{topics}"' for topics in change.without[:_WITHOUT_MAX])
     if len(change.without) > _WITHOUT_MAX:
         text += f" and {len(change.without) - _WITHOUT_MAX} more"
-    narrowed = f" ({told})" if (told := conditions(change.rule)) else ""
+    narrowed = f" ({narrower})" if (narrower := conditions(change.rule)) else ""
     example, refusal = change.example, change.refusal
     names = example.named([change.topics, change.within or "", *change.without])
     who = f" ({', '.join(names)})" if names else ""

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.acl_import_report import ADDED, Candidate, Report, told
+from gateway.cli.acl_import_report import ADDED, Candidate, Report, findings_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, actor, policy_of, settings_of, store_of
+from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_of
 from gateway.system.atomic_files import why
+from gateway.system.bounded_read import read_at_most
 
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.policy.engine.policy import Role
-    from gateway.policy.imports.roles import Composed
-    from gateway.policy.imports.source import Account, Finding, Source
+    from gateway.policy.imports.intermediate_model import Account, Finding, Source
+    from gateway.policy.imports.role_composition import Composed
 
 _NO_ACL_FILE = (
     "--passwords FILE needs --acl FILE. If this Mosquitto has no acl_file, every user may do everything "
@@ -106,8 +107,8 @@ def _carry_over(
     out: Path | None,
     add_devices: bool,
 ) -> None:
-    from gateway.policy.imports.roles import compose
-    from gateway.policy.imports.writer import SENSITIVE, ask, compiled, rehearse, write
+    from gateway.policy.imports.policy_writer import SENSITIVE, ask, compiled, rehearse, write
+    from gateway.policy.imports.role_composition import compose
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
@@ -116,7 +117,11 @@ def _carry_over(
     if not composed.drafts:
         raise Failure(
             f"{source.file} allows nobody anything: there is nothing to import",
-            [f"{one.place}: {one.text}" for kind in ("differs", "note") for one in told(composed, kind)],
+            [
+                f"{one.place}: {one.text}"
+                for kind in ("differs", "note")
+                for one in findings_of(composed, kind)
+            ],
         )
     questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
     composed.findings += faults
@@ -143,9 +148,9 @@ def _read(
     acl: Path | None, passwords: Path | None, dynsec: Path | None
 ) -> tuple[Source, Sequence[Account], list[Finding]]:
     from gateway.policy.imports.dynsec import DynSec
+    from gateway.policy.imports.intermediate_model import Finding
     from gateway.policy.imports.mosquitto_acl import AclFile
     from gateway.policy.imports.mosquitto_passwords import read_passwords
-    from gateway.policy.imports.source import Finding
 
     if dynsec is not None:
         found = DynSec(_content(dynsec, "--dynsec"), str(dynsec))
@@ -169,8 +174,7 @@ def _read(
 
 def _content(path: Path, option: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            raw = file.read(_BYTES_MAX + 1)
+        raw = read_at_most(path, _BYTES_MAX)
     except FileNotFoundError:
         raise Failure(
             f"there is no file {path}: give the path that {option} stands for; mosquitto.conf names it"
@@ -180,7 +184,7 @@ def _content(path: Path, option: str) -> bytes:
             f"{path} can't be read ({why(path, error)}): make it readable, or give the path that {option} "
             "stands for"
         ) from None
-    if len(raw) > _BYTES_MAX:
+    if raw is None:
         raise Failure(f"{path} is longer than {_BYTES_MAX:,} bytes")
     return raw
 
@@ -188,7 +192,7 @@ def _content(path: Path, option: str) -> bytes:
 def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candidate]:
     """What can be made of the users, if there are accounts; whose password can't be used is a finding."""
     from gateway.auth.passwords import imported_credential
-    from gateway.policy.imports.source import Finding
+    from gateway.policy.imports.intermediate_model import Finding
 
     credentials = {}
     for account in accounts:
@@ -259,8 +263,14 @@ async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callabl
             if one.credential is None:
                 continue
             try:
-                await devices.add_imported(
-                    store, one.user, credential=one.credential, roles=one.roles, actor=actor()
+                await devices.add(
+                    store,
+                    one.user,
+                    credential=one.credential,
+                    roles=one.roles,
+                    labels={},
+                    actor=actor(),
+                    how="imported from Mosquitto",
                 )
             except DeviceExists:
                 there = await store.devices.find(one.user)

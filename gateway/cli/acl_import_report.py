@@ -1,6 +1,6 @@
 """What `acl import` says it did: one value for scripts, lines for people.
 
-Owns the words about a whole import; what is told of a single line of the source is the source's.
+Owns the words about a whole import; what is said of a single line of the source is the source's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from gateway.policy.engine.identity import is_device_id
 
 if TYPE_CHECKING:
-    from gateway.policy.imports.roles import Composed
-    from gateway.policy.imports.source import Finding, Source
+    from gateway.policy.imports.intermediate_model import Finding, Source
+    from gateway.policy.imports.role_composition import Composed
 
 ADDED = "added"
 _PLACE = re.compile(r"(.*):(\d+)\b")
@@ -69,8 +69,8 @@ class Report:
                 {"user": user, "device_id": _device(user), "roles": list(roles)}
                 for user, roles in composed.roles_of.items()
             ],
-            "differs": [_finding(one) for one in told(composed, "differs")],
-            "notes": [_finding(one) for one in told(composed, "note")],
+            "differs": [_finding(one) for one in findings_of(composed, "differs")],
+            "notes": [_finding(one) for one in findings_of(composed, "note")],
             "cases": self.questions,
             "devices": [
                 {
@@ -94,7 +94,7 @@ class Report:
         for user, names in composed.roles_of.items():
             yield f"  {'without a user name' if user is None else user}\t{', '.join(names) or 'no right'}"
         for kind, title in (("differs", "Not as in Mosquitto:"), ("note", "To know:")):
-            if found := told(self.composed, kind):
+            if found := findings_of(self.composed, kind):
                 yield title
                 yield from (f"  {one.place}: {one.text}." for one in found)
         have = "has" if self.questions == 1 else "have"
@@ -113,7 +113,7 @@ class Report:
             )
 
 
-def told(composed: Composed, kind: str) -> list[Finding]:
+def findings_of(composed: Composed, kind: str) -> list[Finding]:
     """The findings of this kind, by their place."""
     return sorted((one for one in composed.findings if one.kind == kind), key=_by_place)
 

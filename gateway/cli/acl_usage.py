@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.admin.devices import check_roles
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.rule_locations import place
-from gateway.cli.sources import Config, no_such_role, policy_of, settings_of, store_of
+from gateway.cli.settings_policy_store import Config, policy_of, settings_of, store_of
 from gateway.policy.engine.policy import Policy
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.policy.engine.identity import Device
-    from gateway.policy.engine.usage_recorder import Observation
-    from gateway.policy.usage.learner import Proposal
+    from gateway.policy.engine.usage_recorder import UsageRecord
     from gateway.policy.usage.replay import Change, Replay
+    from gateway.policy.usage.role_learner import Proposal
     from gateway.policy.usage.unused_rights import Unused
 
 _KEPT = "The gateway keeps what devices did for 14 days."
@@ -73,18 +74,18 @@ def learn(
         if (device_id is None) is (role is None):
             raise wrong_usage("say whom to learn from: --device ID or --role ROLE")
         seconds = seconds_of("--for", time)
-        from gateway.policy.usage.learner import learn as propose
+        from gateway.policy.usage.role_learner import learn as propose
         from gateway.policy.usage.role_writer import role_file
 
         settings = settings_of(config)
         policy = policy_of(settings)
-        devices, observations = asyncio.run(_recorded(settings, seconds, device_id, role))
+        devices, records = asyncio.run(_recorded(settings, seconds, device_id, role))
         if role is not None and not devices and role not in policy.roles:
-            raise no_such_role(settings, policy, [role])
-        if not observations:
+            check_roles(policy, [role], settings.acl_path)
+        if not records:
             whom = f"device {device_id}" if device_id else f"devices with the role {role}"
             raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")
-        proposal = propose(policy, devices.values(), observations, role)
+        proposal = propose(policy, devices.values(), records, role)
         title = f"Role of {device_id}" if device_id else f"Role {role}"
         text = role_file(proposal, title, f"the last {time}")
         if out is not None:
@@ -99,7 +100,7 @@ def learn(
 
 async def _recorded(
     settings: Settings, seconds: int, device_id: str | None = None, role: str | None = None
-) -> tuple[dict[str, Device], list[Observation]]:
+) -> tuple[dict[str, Device], list[UsageRecord]]:
     """The devices, and what was recorded of them, if it was done again in the last `seconds`."""
     since = _since(seconds)
     async with store_of(settings) as store:
@@ -109,11 +110,11 @@ async def _recorded(
             devices = [one for one in await store.devices.read() if role is None or role in one.roles]
         known = {one.device_id: one for one in devices}
         if device_id is None and role is None:
-            return known, await store.usage.observations(since)
-        asked, observations = sorted(known), []
+            return known, await store.usage.records(since)
+        asked, records = sorted(known), []
         for at in range(0, len(asked), _AT_ONCE):
-            observations += await store.usage.observations(since, asked[at : at + _AT_ONCE])
-    return known, observations
+            records += await store.usage.records(since, asked[at : at + _AT_ONCE])
+    return known, records
 
 
 def _since(seconds: int) -> int:
@@ -182,16 +183,14 @@ def unused(
 
         settings = settings_of(config)
         policy = policy_of(settings)
-        devices, observations = asyncio.run(_recorded(settings, seconds))
-        if not observations:
+        devices, records = asyncio.run(_recorded(settings, seconds))
+        if not records:
             raise Failure(f"nothing was recorded in the last {time}. {_KEPT}")
-        found = idle(policy, observations, devices)
-        first = utc_text(max(_since(seconds), min(one.first_at for one in observations)))
+        found = idle(policy, records, devices)
+        first = utc_text(max(_since(seconds), min(one.first_at for one in records)))
         rules = sum(len(role.rules) for role in policy.roles.values())
         more = sum(
-            one.count
-            for one in observations
-            if one.allowed and one.template == MORE and one.device_id in devices
+            one.count for one in records if one.allowed and one.template == MORE and one.device_id in devices
         )
         answer.give(
             {"recorded_since": first, "not_recorded": more, "unused": [_idle(one) for one in found]},
@@ -228,8 +227,8 @@ def replayed(
     """What of the recorded `after` decides otherwise than `before`: for a script, and as lines."""
     from gateway.policy.usage.replay import replay
 
-    devices, observations = asyncio.run(_recorded(settings, seconds))
-    found = replay(before, after, observations, devices)
+    devices, records = asyncio.run(_recorded(settings, seconds))
+    found = replay(before, after, records, devices)
     value = {
         "judged": found.judged,
         "unknown": found.unknown,
@@ -252,11 +251,11 @@ def _not_judged(found: Replay) -> Iterable[str]:
     if found.more:
         yield f"  not judged: {found.more} that found no room when they were recorded"
     if found.in_part:
-        told = f"{len(found.in_part)} of many topics each, that rules meet in part: {listed(found.in_part)}"
-        yield f"  not judged: {told}"
+        parts = f"{len(found.in_part)} of many topics each, that rules meet in part: {listed(found.in_part)}"
+        yield f"  not judged: {parts}"
 
 
-def _seen(one: Observation) -> dict[str, object]:
+def _seen(one: UsageRecord) -> dict[str, object]:
     return {
         "device_id": one.device_id,
         "action": one.action.value,
@@ -266,7 +265,7 @@ def _seen(one: Observation) -> dict[str, object]:
 
 
 def _change(one: Change) -> Mapping[str, object]:
-    seen = one.observation
+    seen = one.record
     return {
         **_seen(seen),
         "last_at": seen.last_at,
@@ -279,9 +278,9 @@ def _change(one: Change) -> Mapping[str, object]:
 
 
 def _change_line(one: Change) -> str:
-    from gateway.policy.files.toml_text import quoted
+    from gateway.policy.files.toml_strings import quoted
 
-    seen = one.observation
+    seen = one.record
     times = "once" if seen.count == 1 else f"{seen.count} times"
     by = f" by {one.after.place}" if one.after.place else ""
     what = {"allowed": "is allowed", "refused": "is refused", "conditions": "has other conditions"}

@@ -8,7 +8,7 @@ from gateway.cli import (
     acl_import,
     acl_usage,
     device,
-    device_held,
+    device_holdings,
     init,
     keys,
     keys_backup,
@@ -17,7 +17,7 @@ from gateway.cli import (
     token,
     token_revoke,
 )
-from gateway.cli.command import Group, program, run
+from gateway.cli.program import Group, program, run
 
 _DEVICE = Group(
     "Devices: who may connect, and in which roles.",
@@ -30,7 +30,7 @@ _DEVICE = Group(
         "remove": device.remove,
         "rotate": device.rotate,
         "observe": device.observe,
-        "held": device_held.held,
+        "held": device_holdings.held,
     },
 )
 _ACL = Group(

@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.admin.devices import state
+from gateway.admin.devices import check_names, check_roles, state
 from gateway.cli.device_text import as_json_object, label_text, lines, rows
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Json, answering, wrong_usage
-from gateway.cli.sources import (
+from gateway.cli.settings_policy_store import (
     Config,
     actor,
     all_devices,
     device_of,
-    no_such_role,
     policy_of,
     settings_of,
     store_of,
 )
 from gateway.cli.stdin import Yes, demand_yes, read_secret
 from gateway.observe.printable import printable
-from gateway.policy.engine.identity import OBSERVE_MOST, Device, is_device_id, is_label
+from gateway.policy.engine.identity import OBSERVE_MOST, Device
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -64,8 +63,8 @@ def add(
         pass show lamp-1 | gateway-admin device add lamp-1 --role actuator --secret-stdin
     """
     with answering(as_json=as_json) as answer:
-        _check_id(device_id)
         labels = _labels(label or [])
+        check_names(device_id, labels)
         settings = settings_of(config)
         roles = _known_roles(settings, role)
         given = read_secret() if secret_stdin else None
@@ -81,10 +80,10 @@ async def _add(
     *,
     given: bytes | None,
 ) -> None:
-    from gateway.admin import devices, secret_rules
+    from gateway.admin import device_secrets, devices
 
     async with store_of(settings) as store:
-        secret, credential = secret_rules.hashed(given)
+        secret, credential = device_secrets.hashed(given)
         device = await devices.add(
             store, device_id, credential=credential, roles=roles, labels=labels, actor=actor()
         )
@@ -206,10 +205,10 @@ def rotate(
 
 
 async def _rotate(answer: Answer, settings: Settings, device_id: str, given: bytes | None) -> None:
-    from gateway.admin import devices, secret_rules
+    from gateway.admin import device_secrets, devices
 
     async with store_of(settings) as store:
-        secret, credential = secret_rules.hashed(given)
+        secret, credential = device_secrets.hashed(given)
         device = await devices.set_credential(store, device_id, credential, actor=actor())
     _give_secret(answer, device, secret, "has a new secret", show=given is None)
 
@@ -255,18 +254,8 @@ async def _observe(answer: Answer, settings: Settings, device_id: str, seconds: 
     answer.give(as_json_object(device), f"Device {device_id} is {until}.")
 
 
-def _check_id(device_id: str) -> None:
-    if not is_device_id(device_id):
-        raise wrong_usage(
-            f"{device_id!r} can't be a device id: letters, digits and . _ -, beginning with a letter or "
-            "digit, 64 characters at most"
-        )
-
-
 def _known_roles(settings: Settings, wanted: Sequence[str]) -> list[str]:
-    policy = policy_of(settings)
-    if unknown := policy.missing(wanted):
-        raise no_such_role(settings, policy, unknown)
+    check_roles(policy_of(settings), wanted, settings.acl_path)
     return list(dict.fromkeys(wanted))
 
 
@@ -278,11 +267,6 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
             raise wrong_usage(f"--label {text!r} has no value: write --label name=value")
         if name in labels:
             raise wrong_usage(f"--label {name} is given twice")
-        if not is_label(name, value):
-            raise wrong_usage(
-                f"--label {text!r} can't be a label: the name has small letters, digits and _, 32 at most; "
-                "the value is one topic level of 64 characters at most, without / + # $"
-            )
         labels[name] = value
     return labels
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Json, answering, remark
-from gateway.cli.sources import Config, actor, settings_of, store_of
-from gateway.keys.kinds import KeyKind
+from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
+from gateway.keys.key_kinds import KeyKind
 from gateway.pki.key_types import KeyType, rsa_twin
 
 if TYPE_CHECKING:
@@ -72,12 +72,12 @@ def init(
 
 
 async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
-    from gateway.admin.keys import path_of, tell_first_made
-    from gateway.app.bootstrap import prepare
+    from gateway.admin.keys import path_of, record_first_made
+    from gateway.app.prerequisites import prepare
 
     made = await prepare(settings, sans, key_type)
     async with store_of(settings) as store:
         for kind in KeyKind:
             if str(path_of(settings, kind)) in made:
-                await tell_first_made(store, kind, actor=actor())
+                await record_first_made(store, kind, actor=actor())
     return made

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.key_change import make_change
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.sources import Config, actor, settings_of, store_if_any
+from gateway.cli.run_key_change import make_change
+from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any
 from gateway.cli.stdin import read_passphrase
-from gateway.keys.kinds import KeyKind
+from gateway.keys.key_kinds import KeyKind
 from gateway.system.atomic_files import why
+from gateway.system.bounded_read import read_at_most
 
 _LONGEST_BACKUP = 4_194_304  # bytes: thousands of keys
 
@@ -85,11 +86,10 @@ def import_(
 
         settings = settings_of(config)
         try:
-            with file.open("rb") as source:
-                data = source.read(_LONGEST_BACKUP + 1)
+            data = read_at_most(file, _LONGEST_BACKUP)
         except OSError as error:
             raise Failure(f"{file} can't be read: {why(file, error)}") from None
-        if len(data) > _LONGEST_BACKUP:
+        if data is None:
             raise Failure(f"{file} is no file of `gateway-admin keys export`: it is too long")
         passphrase = read_passphrase(from_stdin=passphrase_stdin, new=False)
         found = make_change(keys.import_(store_if_any(settings), settings, data, passphrase, actor=actor()))

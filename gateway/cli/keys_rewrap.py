@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gateway.cli.key_change import make_change
 from gateway.cli.output import Failure, Json, answering, remark
-from gateway.cli.sources import Config, actor, policy_of, settings_of, store_if_any, store_of
-from gateway.keys.kinds import KeyKind
+from gateway.cli.run_key_change import make_change
+from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_if_any, store_of
+from gateway.keys.key_kinds import KeyKind
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.services.retained_reencryption import Outcome
+    from gateway.services.retained_resealing import Outcome
 
 _UNREADABLE_SHOWN = 20
 _ENVELOPE_ROOM = 2
@@ -41,12 +41,12 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
         gateway-admin keys rotate && gateway-admin keys rewrap
     """
     with answering(as_json=as_json) as answer:
-        from gateway.admin.keys import tell_resealed
+        from gateway.admin.keys import record_resealed
 
         settings = settings_of(config)
-        outcome = asyncio.run(_rewrap(settings))
+        outcome = asyncio.run(_reseal(settings))
         if outcome.resealed:
-            make_change(tell_resealed(store_if_any(settings), outcome.resealed, actor=actor()))
+            make_change(record_resealed(store_if_any(settings), outcome.resealed, actor=actor()))
         unreadable = [{"topic": topic, "reason": why} for topic, why in sorted(outcome.unreadable.items())]
         answer.give(
             {
@@ -75,14 +75,15 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
             raise typer.Exit(1)
 
 
-async def _rewrap(settings: Settings) -> Outcome:
+async def _reseal(settings: Settings) -> Outcome:
     from gateway.admin.keys import keys_of
-    from gateway.app.vm_snapshots import SnapshotWatch, random_bytes
-    from gateway.bus_client.client import Account, BusConnection, BusError, Handler, connect
+    from gateway.app.vm_resume_detection import SnapshotWatch, random_bytes
+    from gateway.bus_client.connect import connect
+    from gateway.bus_client.connection import Account, BusConnection, BusError, Handler
     from gateway.keys.key_ring import KeyRing, Nonces
-    from gateway.net.connection_registry import Bus
+    from gateway.net.bus_endpoint import Bus
     from gateway.net.tls_contexts import bus_context
-    from gateway.services.retained_reencryption import rewrap
+    from gateway.services.retained_resealing import reseal_retained
 
     policy = policy_of(settings)
     keys = keys_of(settings, KeyKind.SEALING)
@@ -116,7 +117,7 @@ async def _rewrap(settings: Settings) -> Outcome:
                     snapshots.look()
                     bars.update(bar, completed=done, total=total)
 
-                return await rewrap(
+                return await reseal_retained(
                     open_connection,
                     ring,
                     policy.sensitive_filters,

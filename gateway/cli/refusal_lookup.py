@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.cli.output import Failure
-from gateway.cli.sources import store_of
+from gateway.cli.settings_policy_store import store_of
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:

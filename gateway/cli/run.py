@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gateway.cli.command import Group, program
-from gateway.cli.command import run as run_program
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.sources import Config, policy_of, store_of
+from gateway.cli.program import Group, program
+from gateway.cli.program import run as run_program
+from gateway.cli.settings_policy_store import Config, policy_of, store_of
 from gateway.observe.printable import printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(config: Config = None) -> None:
 
         until_the_loop_runs()
         settings, warnings = read_settings(config)
-        from gateway.app.composition import run as serve
+        from gateway.app.gateway_process import run as serve
 
         raise typer.Exit(serve(settings, warnings))
 
@@ -79,7 +79,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
 async def _warnings(settings: Settings) -> list[str]:
     """What does not keep it from starting. After a look for problems that found none."""
     from gateway.app.file_descriptors import allowed, shortage
-    from gateway.app.savers.holdings import above
+    from gateway.app.savers.bus_holdings import above
 
     limits = policy_of(settings).limits
     warnings = [short] if (short := shortage(limits, allowed())) else []
@@ -95,7 +95,7 @@ async def _warnings(settings: Settings) -> list[str]:
 
 
 async def _problems(settings: Settings) -> list[str]:
-    from gateway.app.bootstrap import key_problems, missing_bus, monitoring_problems
+    from gateway.app.prerequisites import key_problems, missing_bus, monitoring_problems
     from gateway.config import file_problems
 
     return [
@@ -120,7 +120,7 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
     from gateway.policy.files.loader import PolicyError
 
     if not os.access(settings.acl_path, os.R_OK | os.X_OK) or not settings.acl_path.is_dir():
-        return  # told with the files
+        return  # listed with the files
     try:
         policy_of(settings)
     except PolicyError as error:
@@ -128,11 +128,11 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
 
 
 async def _store_problems(settings: Settings) -> list[str]:
-    from gateway.app.bootstrap import lost_keys
+    from gateway.app.prerequisites import lost_keys
     from gateway.store import StoreError
 
     if not os.access(settings.database_path, os.R_OK | os.W_OK):
-        return []  # it is to be made, or told with the files
+        return []  # it is to be made, or listed with the files
     try:
         async with store_of(settings) as store:
             return await lost_keys(settings, store)

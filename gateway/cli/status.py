@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.sources import Config, all_devices, policy_of, settings_of
+from gateway.cli.settings_policy_store import Config, all_devices, policy_of, settings_of
 from gateway.system.atomic_files import mark_of
 
 if TYPE_CHECKING:

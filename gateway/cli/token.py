@@ -14,7 +14,7 @@ import typer
 
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Json, answering, json_time, wrong_usage
-from gateway.cli.sources import Config, actor, policy_of, settings_of, store_of
+from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_of
 from gateway.cli.stdin import read_token
 from gateway.cli.tables import table
 from gateway.cli.token_verifier import refusal, tokens_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
-from gateway.cli.sources import Config, actor, settings_of, store_of
+from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
 from gateway.cli.stdin import read_token
 from gateway.cli.token_verifier import refusal, tokens_of
 

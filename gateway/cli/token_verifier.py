@@ -23,7 +23,7 @@ async def tokens_of(
 
     Raises Failure, StoreError, KeyFileError.
     """
-    from gateway.app.bootstrap import signing_keys
+    from gateway.app.prerequisites import signing_keys
     from gateway.auth.tokens import Tokens
     from gateway.store.device_directory import Directory
 

@@ -1,13 +1,13 @@
 """The settings (README, Settings): what they are called, where they may come from, what is wrong with them.
 
-Precedence: command line > environment > `.env` > `gateway.toml` > default. All problems are told at
+Precedence: command line > environment > `.env` > `gateway.toml` > default. All problems are listed at
 once, each with its name, its source and the remedy, and never with the value of a secret. Nothing here
 starts anything; `file_problems` looks at the files that the settings name.
 """
 
 from gateway.config.file_checks import file_problems
+from gateway.config.setting_sources import ConfigError, load_settings, read_settings
 from gateway.config.settings import LogLevel, Settings
-from gateway.config.sources import ConfigError, load_settings, read_settings
 from gateway.system.addresses import Address
 
 __all__ = [

@@ -29,7 +29,7 @@ def file_problems(settings: Settings) -> list[str]:
 
 
 def _ours(name: str, path: Path, wanted: int) -> Iterator[str]:
-    # A closed folder is told by `_writable`.
+    # `_writable` reports a closed folder.
     if not is_closed(path) and path.exists() and not os.access(path, wanted):
         yield f"{name}: {path} can't be used: {who_may(path, wanted)}."
 

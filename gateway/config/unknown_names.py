@@ -1,7 +1,7 @@
 """Which names are ours, which are slips of ours, and which are other programs' business.
 
 Owns the judgement of a name alone. Must not know values: a name that is reported here may belong to
-another program, and its value may be a secret of that.
+a different program, and its value may be a secret of that.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The audit language: the kinds of audit events, and the reports that become one, each made here.
 
 A report says what happened, an `Origin` of whom; `gateway.observe.audit_record` puts both into an event.
-Nobody else names a kind or an outcome: there is a function for each thing that is told, with the fields that
-it has. Kinds, outcomes and fields are public, in log lines and metrics: none is renamed. No report holds a
-payload, a secret or a token (promise 3).
+Nobody else names a kind or an outcome: there is a function for each thing that is reported, with its fields.
+Kinds, outcomes and fields are public, in log lines and metrics: none is renamed. No report holds a payload, a
+secret or a token (promise 3).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 
 class Kind(StrEnum):
@@ -60,7 +60,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Of whom a report tells, and what ties it to other lines of the log."""
+    """Of whom a report speaks, and what ties it to other lines of the log."""
 
     source: Source
     device: str | None = None

@@ -1,10 +1,10 @@
 """The authorizer of a connection: what it may do, by one policy taken as a whole.
 
 It is asked for topics as they come, and answers with a verdict that the connection remembers. Rules,
-sensitive topics, services and limits are those of one policy, until another authorizer takes its place: when
-the connection is told of another policy, or its device changed.
+sensitive topics, services and limits are those of one policy, until a new authorizer takes its place: when
+the connection hears of a different policy, or its device changed.
 
-Asking changes nothing and is recorded nowhere. `note` records, and the rest tells the admins: of what is
+Asking changes nothing and is recorded nowhere. `note` records, and the rest reports to the admins: what is
 refused, and of what passes only because its device is observed.
 """
 
@@ -102,29 +102,29 @@ class Authorizer:
         self._context.wills_taken_back.add(self.identity.device_id, will.topic)
 
     def refuse(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        """A message on this topic does not pass: told once a topic."""
+        """A message on this topic does not pass: reported once per topic."""
         if cached.first("refused"):
             self._note_message(action, cached, refusal)
             refused = refused_publish if action is Action.PUBLISH else refused_delivery
             self._reports.add(refused(refusal.reason, cached.topic, refusal.place))
 
     def too_long(self, cached: CachedVerdict, why: str) -> None:
-        """A message on this topic is allowed, but the bus takes none so long: told once a topic."""
+        """A message on this topic is allowed, but the bus takes none so long: reported once per topic."""
         if cached.first("too long"):
             self._reports.add(refused_publish(why, cached.topic))
 
     def refuse_quota(self, topic: str, why: str) -> None:
-        """It is told; the rules have nothing against it, so nothing is recorded."""
+        """It is reported; the rules have nothing against it, so nothing is recorded."""
         self._reports.add(refused_publish(why, topic))
 
     def let_pass(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        """A refused message on this topic passes, for its device is observed: told once a topic."""
+        """A refused message on this topic passes, for its device is observed: reported once per topic."""
         if cached.first("observe"):
             self._note_message(action, cached, refusal)
             self._observed(action, cached.topic, refusal)
 
     def let_subscribe(self, topic_filter: str, refusal: Decision) -> None:
-        """The same of a SUBSCRIBE's filter, told each time."""
+        """The same of a SUBSCRIBE's filter, reported each time."""
         self._observed(Action.SUBSCRIBE, topic_filter, refusal)
 
     def _note_message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:

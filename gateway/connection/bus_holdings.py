@@ -4,9 +4,9 @@ The bus keeps these whoever comes back, so they are counted per device and over 
 64 bits. At the bound a new one is refused. Must not know a clock, nor the store: `take` says what to save.
 
 Nothing is counted too low: where the order of two connections of one session can't be known, what either of
-them may have left on the bus stays counted. What nobody tells the gateway (a retained message that expired or
-was cleared by somebody else, a session that the bus gave up) stays counted too, until the device clears it,
-comes back, or an administrator has it forgotten.
+them may have left on the bus stays counted. What the gateway does not hear of (a retained message that
+expired or was cleared by somebody else, a session that the bus gave up) stays counted too, until the device
+clears it, comes back, or an administrator has it forgotten.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class KeptSession:
         self.saved = False
         """Whether there may be a row of it."""
         self.users: set[Holder] = set()
-        """Its connections: one, but for a moment while another takes it over."""
+        """Its connections: one, but for a moment while a new one takes it over."""
 
     def is_over(self, now: int) -> bool:
         """Whether the bus has surely dropped it. `now` in Unix seconds."""
@@ -104,7 +104,7 @@ class Holding:
         return True
 
     def clear(self, topic: bytes) -> int:
-        """Nothing stands on this topic any more. The answer is how many connections had to be told."""
+        """Nothing stands on this topic any more. The answer is how many connections had to hear of it."""
         if not self.retained.discard(key_of(topic)):
             return 0
         self.changed()
@@ -184,7 +184,7 @@ class Holdings:
             if one.kind is Kind.RETAINED:
                 holding.retained = Keys(one.keys)
                 continue
-            # Of a connection that did not live to tell its end: it ended before now.
+            # Of a connection whose end was not recorded: it ended before now.
             kept = KeptSession(one.lifetime, one.since or now, one.keys)
             kept.saved = True
             holding.sessions[one.key] = kept
@@ -310,7 +310,7 @@ class Holder:
             holding.changed(self._key)
 
     def _still(self, kept: KeptSession) -> Holding | None:
-        """The holding, if it has this session, and not another of the same client id."""
+        """The holding, if it has this session, and not a different one of the same client id."""
         holding = self._holdings.find(self._device_id)
         return holding if holding and holding.sessions.get(self._key) is kept else None
 
@@ -350,7 +350,7 @@ class Holder:
         return True
 
     def clear(self, topic: bytes) -> int:
-        """Nothing stands on this topic any more. The answer is how many connections had to be told."""
+        """Nothing stands on this topic any more. The answer is how many connections had to hear of it."""
         holding = self._holdings.find(self._device_id)
         return holding.clear(topic) if holding else 0
 

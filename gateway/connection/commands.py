@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway.connection.audit_event_kinds import Report
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 
 class SendToBus(msgspec.Struct, gc=False):

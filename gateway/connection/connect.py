@@ -13,12 +13,12 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import FOREVER, Holder, Kind
 from gateway.connection.context import Context
 from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
-from gateway.keys.max_packet_size import announced
+from gateway.keys.sealed_packet_size import announced
 from gateway.mqtt.encode import encode_connack
 from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
-from gateway.mqtt.reasons import Reason, ReturnCode, return_code
+from gateway.mqtt.reason_codes import Reason, ReturnCode, return_code
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.rules import Action, OnDeniedWill
@@ -27,7 +27,7 @@ TOKEN_METHOD = b"gateway-jwt"
 """The Authentication Method whose data is a token of ours (MQTT 5, 4.12)."""
 _STRING_MAX = 65_535
 _BESIDE_REASON = 13
-"""What a PUBACK, PUBREC or DISCONNECT holds beside its Reason String at the most, in bytes."""
+"""What a PUBACK, PUBREC or DISCONNECT holds beside its Reason String at most, in bytes."""
 
 # Towards the bus these would be promises of ours: it is asked for no topic alias, and a packet limit
 # is judged by what the device sees, not by the sealed message. Maximum Packet Size is kept by
@@ -51,13 +51,13 @@ class ConnectRefused(MqttError):
 
 
 def stranger(error: MqttError) -> Report:
-    """What the admins are told of a CONNECT that is refused for what it is, whoever sent it."""
+    """What the admins learn of a CONNECT that is refused for what it is, whoever sent it."""
     return refused_login(str(error))
 
 
 TLS_HELLO = b"\x16\x03"
 """How a TLS client begins; as the header of a CONNECT it would be none that anybody takes."""
-# By the first byte alone: no more is waited for, and what is told may not depend on how the bytes were cut.
+# By the first byte alone: no more is waited for, and a report may not depend on how the bytes were cut.
 _OTHER_PROTOCOLS = {
     TLS_HELLO[0]: "TLS",
     **dict.fromkeys(b"GHOD", "HTTP"),
@@ -150,7 +150,7 @@ def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Te
 def bus_connect(
     connect: Connect, terms: Terms, authorizer: Authorizer, context: Context
 ) -> tuple[Connect, list[Report]]:
-    """The CONNECT for the bus, and what the admins are told of it. Raises MqttError.
+    """The CONNECT for the bus, and what the admins learn of it. Raises MqttError.
 
     It is the device's own but for names, seal and secrets, and a will that is refused and dropped.
     """

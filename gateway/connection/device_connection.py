@@ -15,8 +15,8 @@ from gateway.connection.commands import Close, Command
 from gateway.connection.context import Context
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import Event
+from gateway.connection.handler_outcomes import Accepted, Outcome, Over
 from gateway.connection.opening import Opening
-from gateway.connection.outcomes import Accepted, Outcome, Over
 from gateway.connection.state_table import TABLE, State
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.packets import Version
@@ -41,7 +41,7 @@ class DeviceConnection:
 
     @property
     def device(self) -> Device | None:
-        """Whose it is, once authenticated, as it was told last: the registry compares the store with it."""
+        """Whose it is, once authenticated, as it was last heard of: a change is what differs from it."""
         return self._stage.device
 
     @property

@@ -192,7 +192,7 @@ class Downstream(Relay):
         return keep(self.verdicts, topic, cached)
 
     def _refuse(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
-        """The policy is against it: told once a topic, and swallowed."""
+        """The policy is against it: reported once per topic, and swallowed."""
         own = self._authorizer.policy.reserved + CHECKS
         if not cached.topic.startswith(own):  # who hears all of the bus hears the gateway's checks of it, too
             self._context.counters.deliveries_denied += 1

@@ -28,8 +28,8 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
+from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.heartbeat import Heartbeat
-from gateway.connection.outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
@@ -40,7 +40,7 @@ from gateway.mqtt.encode import PINGREQ, encode_disconnect
 from gateway.mqtt.errors import LimitExceeded, MqttError, Refused, Unanswerable
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Action
@@ -90,7 +90,7 @@ class EstablishedConnection:
         self._context = context
         self.terms = terms
         self.device = device
-        """As it was told last: by the store, and not by a token."""
+        """As it was last heard of: from the store, and not by a token."""
         self.holder = holder
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
@@ -130,7 +130,7 @@ class EstablishedConnection:
             meter=budget.heard,
         )
         self.last_words = _GOODBYE
-        """How it ends when the bus does not close it: after a fault, with what the device is told of that."""
+        """How it ends when the bus does not close it: after a fault, with what the device learns of that."""
         self.leaving = 0
         """Ticks since only the bus is waited for."""
         self._begun = 0
@@ -214,7 +214,7 @@ class EstablishedConnection:
             commands += upstream.asked
             upstream.asked = []
         if self._reports.pending:
-            self._tell(commands)
+            self._take_reports(commands)
         if error is not None:
             return self._fault(error, commands)
         # `Meter.is_over`, without the call: this is done for each chunk.
@@ -247,7 +247,7 @@ class EstablishedConnection:
         if downstream.answers:
             commands.append(SendToBus(_taken(downstream.answers)))
         if self._reports.pending:
-            self._tell(commands)
+            self._take_reports(commands)
         if error is not None:
             return self._failed(error, commands)
         if downstream.stopped:
@@ -284,7 +284,7 @@ class EstablishedConnection:
         commands: list[Command] = [SendToDevice(packet)] if packet else []
         if answer.report is not None:
             self._reports.add(answer.report)
-            self._tell(commands)
+            self._take_reports(commands)
         return commands
 
     def take_rules(self, device: Device, grant: Grant | None) -> None:
@@ -301,7 +301,7 @@ class EstablishedConnection:
         self._downstream.authorize_by(authorizer)
 
     def begin_second(self, second: int) -> None:
-        """Settle what passed, and have the budget of another second."""
+        """Settle what passed, and have the budget of a new second."""
         self._budget.tick(second, self.authorizer.policy.limits, self._context.counters)
         self._count_sealed()
 
@@ -320,7 +320,7 @@ class EstablishedConnection:
         if self._age >= AGAIN:
             self._record_again()
         self._reports.tick()
-        self._tell(commands)
+        self._take_reports(commands)
         if upstream.waits_for_rest and upstream.begun == self._begun:
             self._stuck += event.reading
             if self._stuck > self.authorizer.policy.limits.packet_seconds:
@@ -352,7 +352,7 @@ class EstablishedConnection:
         return self._budget.secured
 
     def end(self) -> list[Command]:
-        """Free what is held, count what was done and what is left on the bus. What is still to be told."""
+        """Free what is held, count what was done and what is left on the bus; the last reports."""
         self.upstream.release()
         self._downstream.release()
         self._budget.settle(self._context.counters)
@@ -362,7 +362,7 @@ class EstablishedConnection:
         self.holder.part(self.upstream)
         commands: list[Command] = []
         self._reports.tick()
-        self._tell(commands)
+        self._take_reports(commands)
         return commands
 
     def _count_sealed(self) -> None:
@@ -396,7 +396,7 @@ class EstablishedConnection:
             commands.append(SendToDevice(encode_disconnect(error.reason)))
         return Over(commands, str(error))
 
-    def _tell(self, commands: list[Command]) -> None:
+    def _take_reports(self, commands: list[Command]) -> None:
         commands += self._reports.pending
         self._reports.pending = []
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway.connection.audit_event_kinds import Report
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Device, Grant
 
 
@@ -66,7 +66,7 @@ class Answer:
     correlation: bytes | None = None
     """The Correlation Data of the request."""
     report: Report | None = None
-    """What the admins are told of it."""
+    """What the admins learn of it."""
 
 
 @dataclass(slots=True)
@@ -89,14 +89,14 @@ class BusLost:
 
 @dataclass(slots=True)
 class PolicyChanged:
-    """Another policy is in force, or the device has other roles or labels."""
+    """A different policy is in force, or the device has other roles or labels."""
 
     device: Device = field(repr=False)
 
 
 @dataclass(slots=True)
 class AccessWithdrawn:
-    """The device was disabled, removed, or has another secret."""
+    """The device was disabled, removed, or has a new secret."""
 
     why: str
 

@@ -27,7 +27,7 @@ class Heartbeat:
         self._own = 0
         """PINGREQs of the gateway's own that are not answered."""
         self._last = 0
-        """The PINGRESP behind which nothing is passed on; 0 for none."""
+        """The PINGRESP after which nothing is passed on; 0 for none."""
 
     def ping(self) -> None:
         """A PINGREQ of the device goes to the bus."""

@@ -44,7 +44,7 @@ from gateway.connection.events import (
     PolicyChanged,
     ShuttingDown,
 )
-from gateway.connection.outcomes import Accepted, Over, Result
+from gateway.connection.handler_outcomes import Accepted, Over, Result
 from gateway.connection.reauthorization import will_refused
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.work_budgets import Meter
@@ -53,7 +53,7 @@ from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.framing import first_packet
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
-from gateway.mqtt.reasons import Reason, return_code
+from gateway.mqtt.reason_codes import Reason, return_code
 from gateway.policy.engine.connection_limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 from gateway.policy.engine.identity import Device, Identity
 
@@ -66,7 +66,7 @@ class Opening:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._early = bytearray()
-        """What can't be looked at yet: a CONNECT in pieces, then what the device sent behind it."""
+        """What can't be looked at yet: a CONNECT in pieces, then what the device sent after it."""
         self._connect: Connect | None = None
         self.terms: Terms | None = None
         self._established: EstablishedConnection | None = None
@@ -91,7 +91,7 @@ class Opening:
         return self._established.secured if self._established else None
 
     def end(self) -> list[Command]:
-        """The connection ends: drop what is held; what the admins are still to be told."""
+        """The connection ends: drop what is held; what is still to be reported to the admins."""
         self._connect = None
         self._early = bytearray()
         return self._established.end() if self._established else []

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from gateway.connection.bus_holdings import Kind
-from gateway.mqtt.reasons import Reason
-from gateway.policy.engine.services import Service
+from gateway.mqtt.reason_codes import Reason
+from gateway.policy.engine.service_names import Service
 
 
 def _counter(help_text: str) -> int:

@@ -1,6 +1,6 @@
-"""Whether an established connection may stay: other rules, another token, a device changed or disabled.
+"""Whether an established connection may stay: other rules, a new token, a device changed or disabled.
 
-Whoever may not stay is told why, and the bus hears a DISCONNECT: the will of a device without rights is not
+Whoever may not stay learns why, and the bus hears a DISCONNECT: the will of a device without rights is not
 to be published.
 """
 
@@ -20,10 +20,13 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
-from gateway.connection.outcomes import Over, Result
+from gateway.connection.handler_outcomes import Over, Result
 from gateway.mqtt.encode import DISCONNECT, encode_auth
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.rules import Action
+
+EXPIRED = "The token has expired."
+"""What device and admins learn of it."""
 
 
 def will_refused(established: EstablishedConnection) -> Report | None:
@@ -49,7 +52,7 @@ def policy_changed(established: EstablishedConnection, event: PolicyChanged) -> 
 
 
 def renewed(established: EstablishedConnection, event: Reauthenticated) -> Result:
-    """Another token took the place of the one before (MQTT 5, 4.12.1)."""
+    """A new token took the place of the one before (MQTT 5, 4.12.1)."""
     identity = established.identity
     if replace(identity, grant=event.grant).namespace != identity.namespace:
         why = "The token was narrowed otherwise than that of the session."
@@ -68,11 +71,13 @@ def withdrawn(established: EstablishedConnection, event: AccessWithdrawn | Reaut
 
 def tick(established: EstablishedConnection, event: Tick) -> Result:
     """A second went by, and perhaps the time of the token it was opened with, or that renewed it."""
-    if not established.authorizer.expired:
-        return established.tick(event)
-    why = "The token has expired."
-    report = refused_session(why)
-    return established.farewell(Reason.NOT_AUTHORIZED, why, report, SendToBus(DISCONNECT))
+    return expired(established) if established.authorizer.expired else established.tick(event)
+
+
+def expired(established: EstablishedConnection) -> Over:
+    """The time of its token is over."""
+    report = refused_session(EXPIRED)
+    return established.farewell(Reason.NOT_AUTHORIZED, EXPIRED, report, SendToBus(DISCONNECT))
 
 
 def stop(established: EstablishedConnection, _: ShuttingDown) -> Result:

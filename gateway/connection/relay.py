@@ -33,7 +33,7 @@ _NOT_KNOWN = b"not known"
 
 
 def rebuilt(data: bytes, pos: int, body: int, payload_at: int, payload: bytes) -> bytes:
-    """The PUBLISH at `pos` with another payload; all other bytes are as they came."""
+    """The PUBLISH at `pos` with a different payload; all other bytes are as they came."""
     length = encode_length(payload_at - body + len(payload))
     return b"".join((data[pos : pos + 1], length, data[body:payload_at], payload))
 
@@ -244,7 +244,7 @@ class Relay(FastPath, ABC):
                 if self.stopped:
                     break
         finally:
-            # Also when a packet behind them is refused: these were allowed.
+            # Also when a packet after them is refused: these were allowed.
             if pos > start:
                 self.out.append(chunk[start:pos])
             meter.messages_left -= acknowledged
@@ -325,7 +325,7 @@ class Relay(FastPath, ABC):
         self._held = 0
 
     def acknowledged(self, data: bytes, pos: int, end: int, qos: int) -> bytes | None:
-        """A PUBACK or PUBREC passes, and behind it the answers of ours that waited for it."""
+        """A PUBACK or PUBREC passes, and after it the answers of ours that waited for it."""
         due = self.returned.acknowledged(qos)
         return data[pos:end] + due if due else None
 

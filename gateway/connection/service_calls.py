@@ -14,7 +14,7 @@ from gateway.mqtt.errors import ProtocolError
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join, string_property
 from gateway.mqtt.topics import name_fault
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 TOO_LARGE = (
     b'{"success":false,"error":"too_large",'

@@ -1,9 +1,9 @@
 """The life of a connection as one table: (state, event) -> (handler, next state).
 
 A row holds the handler, and which state comes next after which outcome. A handler that returns plain
-commands leaves the state as it is; what else it may find out is in `gateway.connection.outcomes`. No handler
-knows in which state it is called, nor enters one: `gateway.connection.device_connection` does that, by this
-table alone. A missing entry is a fault of ours, not of a peer.
+commands leaves the state as it is; what else it may find out is in `gateway.connection.handler_outcomes`.
+No handler knows in which state it is called, nor enters one: `gateway.connection.device_connection` does
+that, by this table alone. A missing entry is a fault of ours, not of a peer.
 
 A device sends a message, breaks the protocol while the bus still owes it the PUBACK, and gets that first:
 
@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import NamedTuple, get_args
 
-from gateway.connection import draining, reauthorization
+from gateway.connection import closing, reauthorization
 from gateway.connection.commands import Command
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
@@ -45,8 +45,8 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
+from gateway.connection.handler_outcomes import Accepted, Fault, Outcome, Over, Result, SaidGoodbye
 from gateway.connection.opening import Opening
-from gateway.connection.outcomes import Accepted, Fault, Outcome, Over, Result, SaidGoodbye
 
 
 class State(Enum):
@@ -100,7 +100,6 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         DeviceBytes: Row(Opening.first_bytes, {Accepted: State.AUTHENTICATING, Over: State.CLOSED}),
         DeviceLost: Row(_device_left, _CLOSES),
         ShuttingDown: Row(_stop, _CLOSES),
-        Tick: Row(_nothing, _STAYS),
     },
     State.AUTHENTICATING: {
         DeviceBytes: Row(Opening.early_bytes, _CLOSES),
@@ -108,7 +107,6 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         AuthenticationFailed: Row(Opening.authentication_failed, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
         ShuttingDown: Row(_stop, _CLOSES),
-        Tick: Row(_nothing, _STAYS),
     },
     State.OPENING_BUS: {
         DeviceBytes: Row(Opening.early_bytes, _CLOSES),
@@ -119,7 +117,6 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         DeviceLost: Row(_device_left, _CLOSES),
         BusLost: Row(_bus_left, _CLOSES),
         ShuttingDown: Row(Opening.stop, _CLOSES),
-        Tick: Row(_nothing, _STAYS),
     },
     State.ESTABLISHED: {
         DeviceBytes: Row(EstablishedConnection.device_bytes, _LEAVES),
@@ -137,17 +134,17 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     },
     State.GOODBYE: {
         DeviceBytes: Row(_nothing, _STAYS),
-        BusBytes: Row(draining.bus_bytes, _CLOSES),
+        BusBytes: Row(closing.bus_bytes, _CLOSES),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(_nothing, _STAYS),
-        ReauthenticationFailed: Row(draining.withdrawn, _CLOSES),
-        PolicyChanged: Row(draining.policy_changed, _STAYS),
-        AccessWithdrawn: Row(draining.withdrawn, _CLOSES),
-        DeviceLost: Row(draining.lost, _CLOSES),
-        BusLost: Row(draining.lost, _CLOSES),
-        ShuttingDown: Row(draining.stop, _CLOSES),
-        Tick: Row(draining.tick, _CLOSES),
-        Turn: Row(draining.turn, _CLOSES),
+        ReauthenticationFailed: Row(closing.withdrawn, _CLOSES),
+        PolicyChanged: Row(closing.policy_changed, _STAYS),
+        AccessWithdrawn: Row(closing.withdrawn, _CLOSES),
+        DeviceLost: Row(closing.lost, _CLOSES),
+        BusLost: Row(closing.lost, _CLOSES),
+        ShuttingDown: Row(closing.stop, _CLOSES),
+        Tick: Row(closing.tick_after_goodbye, _CLOSES),
+        Turn: Row(closing.turn_after_goodbye, _CLOSES),
     },
     State.DRAINING: {
         DeviceBytes: Row(_nothing, _STAYS),
@@ -159,9 +156,9 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         AccessWithdrawn: Row(reauthorization.withdrawn, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
         BusLost: Row(_bus_left, _CLOSES),
-        ShuttingDown: Row(draining.stop, _CLOSES),
-        Tick: Row(draining.tick, _CLOSES),
-        Turn: Row(draining.turn_to_drain, _CLOSES),
+        ShuttingDown: Row(closing.stop, _CLOSES),
+        Tick: Row(closing.tick_to_drain, _CLOSES),
+        Turn: Row(closing.turn_to_drain, _CLOSES),
     },
     State.CLOSED: dict.fromkeys(get_args(Event), Row(_nothing, _STAYS)),
 }

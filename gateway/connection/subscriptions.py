@@ -27,7 +27,7 @@ from gateway.mqtt.encode import (
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
 from gateway.mqtt.packets import Subscription, Version
 from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, PropertyId, join, read_properties
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.mqtt.topics import (
     NO_SHARED_FILTER,
     NO_SHARED_GROUP,

@@ -34,7 +34,7 @@ from gateway.mqtt.errors import (
 from gateway.mqtt.packet_length_limits import longest_packet, may_be_as_long
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Action, Decision
 
@@ -93,7 +93,7 @@ class Upstream(Relay):
         self._subscriptions = subscriptions
         self._holder = holder
         self._heartbeat = heartbeat
-        # Of those whose topic counts: a retained message on another one would not.
+        # Of those whose topic counts: a retained message on a different one would not.
         self.retained = {}
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
@@ -133,7 +133,7 @@ class Upstream(Relay):
 
         A bus ends the session for a longer packet, at its header: what it says then (0x95) is lost when the
         rest of the packet meets a closed socket. Mosquitto counts one byte of the header, of two to five.
-        Requests to the gateway itself have the same bound: it is what the device was told.
+        Requests to the gateway itself have the same bound: it is what the device was promised.
         """
         self._bus_max_size = longest_packet(announced)
         self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
@@ -194,7 +194,7 @@ class Upstream(Relay):
         return super().oversized(data, pos, body, end)
 
     def _auth(self, data: bytes, body: int, end: int) -> bytes:
-        """Re-authentication with another token (MQTT 5, 4.12.1): one AUTH each way."""
+        """Re-authentication with a new token (MQTT 5, 4.12.1): one AUTH each way."""
         auth = decode_auth(data, body, end)
         if auth.code != Reason.REAUTHENTICATE or auth.method != TOKEN_METHOD:
             raise ProtocolError("an AUTH that is no re-authentication with the method of the CONNECT")
@@ -339,7 +339,7 @@ class Upstream(Relay):
         """Answer a PUBLISH that the bus would end the connection for, sealed as it has to be.
 
         Sent again after a reconnect it would be too long again. MQTT 5 has no nearer code for one message
-        than Quota exceeded (3.4.2.1), 3.1.1 has none: as for a denied one, it is dropped and the log tells.
+        than Quota exceeded (3.4.2.1), 3.1.1 has none: as for a denied one, it is dropped and the log says so.
         """
         self._context.counters.publishes_denied += 1
         why = (

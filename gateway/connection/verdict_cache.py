@@ -7,7 +7,7 @@ from gateway.mqtt.data_types import decode_utf8
 from gateway.mqtt.errors import MalformedPacket
 from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.policy.engine.policy import Decision
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 _VERDICTS_MAX = 256
 _TOPIC_MAX = 1024
@@ -23,10 +23,10 @@ class CachedVerdict:
         "may_open",
         "opening",
         "plain",
+        "reported",
         "sealer",
         "sensitive",
         "service",
-        "told",
         "topic",
     )
 
@@ -54,12 +54,12 @@ class CachedVerdict:
         """Whose requests end here, in the gateway."""
         self.plain = not self.conditional and not sensitive and service is None
         """Every message passes as it came."""
-        self.told = ""
-        """What the admins were told of it last."""
+        self.reported = ""
+        """What was reported of it last."""
 
     def first(self, what: str) -> bool:
-        """Whether this is to be told, for it was not the last thing told. It counts as told from now on."""
-        before, self.told = self.told, what
+        """Whether this is to be reported: it is not what was last. It counts as reported from now on."""
+        before, self.reported = self.reported, what
         return before != what
 
 

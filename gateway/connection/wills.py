@@ -13,7 +13,7 @@ from gateway.connection.verdict_cache import topic_text
 from gateway.keys.envelope import Sealer
 from gateway.keys.key_ring import KeysUnavailable
 from gateway.mqtt.packets import Will
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Policy
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.errors import LimitExceeded
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
 
 SLICE = 2_000
@@ -60,7 +60,7 @@ class Work:
             self.full = True
 
     def begin(self) -> None:
-        """Another turn begins."""
+        """A new turn begins."""
         self.done = 0
         self.full = False
 
@@ -129,7 +129,7 @@ class Budget:
         self.fill(limits)
 
     def fill(self, limits: Limits) -> None:
-        """Another second begins: what was too much in the last is carried on, what was left over is not."""
+        """A new second begins: what was too much in the last is carried on, what was left over is not."""
         spoken, heard = self.spoken, self.heard
         spoken.messages_left = limits.messages_per_second + _debt(spoken.messages_left)
         spoken.bytes_left = limits.bytes_per_second + _debt(spoken.bytes_left)
@@ -156,7 +156,7 @@ class Budget:
             self.fill(limits)
 
     def hold(self, size: int, work: Work) -> None:
-        """Keep so many bytes more of a packet that has not ended. Raises LimitExceeded: there is no room."""
+        """Keep `size` bytes more of a packet that has not ended. Raises LimitExceeded: there is no room."""
         self.held += size
         work.held += size
         if self.held > self.held_most:

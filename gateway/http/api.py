@@ -35,7 +35,9 @@ from gateway.http import server as http_server
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.services import refusal_texts
-from gateway.services.messages import Code, Refusal, issued, null_words
+from gateway.services.answers import issued
+from gateway.services.refusal import Code, Refusal
+from gateway.services.request import null_words
 from gateway.services.requested_scope import Wish, read_wish
 from gateway.services.token_issuer import TokenIssuer
 from gateway.system.addresses import Address, IPNetwork, plain, shown
@@ -255,9 +257,9 @@ def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes
     try:
         token = api.token_issuer.issue(admission.device, source=_ISSUED_AS, parent=admission.grant, wish=wish)
     except Refusal as refusal:
-        _tell(api, caller, refused_token(refusal.why, through=_ISSUED_AS), device_id)
+        _report(api, caller, refused_token(refusal.why, through=_ISSUED_AS), device_id)
         raise _refused(refusal) from None
-    _tell(api, caller, issued_token(token.grant.token_id, through=_ISSUED_AS), device_id)
+    _report(api, caller, issued_token(token.grant.token_id, through=_ISSUED_AS), device_id)
     return issued(token, api.now())
 
 
@@ -274,7 +276,7 @@ _HEADERS = {
 }
 
 
-def _tell(api: Api, caller: _Caller, report: Report, device_id: str) -> None:
+def _report(api: Api, caller: _Caller, report: Report, device_id: str) -> None:
     api.audit.emit(AuditEvent.of(report, _origin(caller, device_id, Source.DEVICE), api.now()))
 
 

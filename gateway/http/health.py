@@ -1,8 +1,8 @@
 """Whether the gateway lives, and whether it would serve a device now: plain HTTP for machines.
 
 Owns `/health`, `/ready` and `/metrics` on GATEWAY_HEALTH_BIND and nothing else: no address of it
-changes anything or tells a secret. Must not know what is checked; `gateway.app.composition` gives the checks.
-A check that raises or takes too long has failed.
+changes anything or gives away a secret. Must not know what is checked; `gateway.app.composition` gives the
+checks. A check that raises or takes too long has failed.
 """
 
 from __future__ import annotations
@@ -53,11 +53,21 @@ class Health:
     def __init__(self, *, deadline: float = CHECK_DEADLINE, folder: Callable[[], str] = str) -> None:
         """`folder` gives the mark of the data folder, by which `gateway-admin status` knows its own gateway.
 
-        It is asked each time: one that was moved away has none, and its gateway is not another folder's.
+        It is asked each time, in a thread: one that was moved away has none, and its gateway is not that of
+        the folder which has its path now.
         """
         self._deadline = deadline
-        self.folder = folder
+        self._folder = folder
+        self._looking: asyncio.Future[str] | None = None
+        """The last look at the folder. While one hangs in the disk there is no other."""
         self._checks: dict[str, tuple[Check, bool, bool]] = {}
+
+    async def folder(self) -> str:
+        """The mark of the data folder; empty when it has none, or can't be looked at in time."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().run_in_executor(None, self._folder)
+        await asyncio.wait({self._looking}, timeout=self._deadline)
+        return self._looking.result() if self._looking.done() else ""
 
     def add(self, name: str, check: Check, *, vital: bool, needed: bool = True) -> None:
         """Ask `check` from now on.
@@ -90,7 +100,7 @@ class Health:
         except TimeoutError:
             return False, "no answer in time"
         except Exception as error:  # noqa: BLE001 - whatever it raises, it has failed
-            # Its text may tell more than a reader of this page may know.
+            # Its text may say more than a reader of this page may know.
             _log.warning("health check failed", check=name, reason=error)
             return False, "the check failed; the log says why"
         else:
@@ -121,11 +131,11 @@ async def serve(
 def _application(health: Health, registry: CollectorRegistry | None) -> Starlette:
     async def alive(_: Request) -> Response:
         report = await health.report()
-        return _answer(health, ok=report.live, report=report)
+        return _answer(report, ok=report.live, folder=await health.folder())
 
     async def ready(_: Request) -> Response:
         report = await health.report()
-        return _answer(health, ok=report.ready, report=report)
+        return _answer(report, ok=report.ready, folder=await health.folder())
 
     async def metrics(_: Request) -> Response:
         if registry is None:
@@ -144,10 +154,10 @@ def _application(health: Health, registry: CollectorRegistry | None) -> Starlett
     return application
 
 
-def _answer(health: Health, *, ok: bool, report: Report) -> Response:
+def _answer(report: Report, *, ok: bool, folder: str) -> Response:
     checks = {name: {"ok": good, "detail": detail} for name, (good, detail) in report.checks.items()}
     body: dict[str, object] = {"status": "ok" if ok else "failing", "ready": report.ready, "checks": checks}
-    if folder := health.folder():
+    if folder:
         body["folder"] = folder
     return _json(200 if ok else 503, body)
 

@@ -6,7 +6,7 @@ Must not know what is served; `gateway.http.health` and `gateway.http.api` give 
 uvicorn's own server is left out: it watches signals, which are ours, wakes the process ten times a
 second, holds a silent TLS peer for a minute, and takes as many connections as there are files.
 
-A connection carries one request. Nothing can hide behind another request then (pipelining, smuggling),
+A connection carries one request. Nothing can hide after a first request then (pipelining, smuggling),
 and one deadline covers all that a slow peer can do.
 """
 
@@ -92,7 +92,6 @@ async def serve(
         proxies=proxies,
     )
     server.acceptor.open(addresses)
-    server.bound = server.acceptor.bound
     return server
 
 
@@ -120,7 +119,6 @@ class WebServer:
             patience=HANDSHAKE_DEADLINE,
             proxies=proxies,
         )
-        self.bound: Sequence[Address] = ()
         self._start = start
         self._connections = connections
         self._connections_per_address = connections_per_address
@@ -128,11 +126,6 @@ class WebServer:
         self._config = _uvicorn(application)
         self._state = ServerState()
         self._state.default_headers = _HEADERS
-
-    @property
-    def port(self) -> int:
-        """The port in use, the first of several."""
-        return self.bound[0].port
 
     async def close(self) -> None:
         """Stop listening, and end what is open within a second."""
@@ -190,7 +183,7 @@ class WebServer:
 
 
 class _Parser(h11.Connection):
-    """Reads a request, in so many parts at most."""
+    """Reads a request, in a bounded number of parts."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, HEAD_MAX)

@@ -53,7 +53,7 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     topic: str
     sender: str
     rewrapped: bool = False
-    """Sealed again under another key, with the time of the first sealing: nothing new is said by it.
+    """Sealed again under a different key, with the time of the first sealing: nothing new is said by it.
 
     It is not bound. Whoever adds or removes it can make a message be ignored or be heard again, which
     whoever writes to the bus can in any case. So it stays when the rest is made canonical.
@@ -121,7 +121,7 @@ class Sealer:
 def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
     """The envelope that a payload is, not opened yet: what it says is not proven. Raises OpenFailed.
 
-    With `topic`, where it stands: one that says another is none.
+    With `topic`, where it stands: one that says a different one is none.
     """
     try:
         envelope = _decoder.decode(message)
@@ -136,7 +136,7 @@ def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
 
 
 def canonical(envelope: Envelope) -> bytes:
-    """The envelope as `Sealer` and `rewrap` write it: the same bytes whoever wrote it, and nothing beside it.
+    """The envelope as `Sealer` and `reseal` write it: the same bytes whoever wrote it, and nothing beside it.
 
     For one that opened: then version, algorithm, key, time, topic and sender are the sealer's own.
     """
@@ -170,7 +170,7 @@ def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
     return open_envelope(ring, read_envelope(message, topic=topic))
 
 
-def rewrap(ring: KeyRing, envelope: Envelope) -> bytes:
+def reseal(ring: KeyRing, envelope: Envelope) -> bytes:
     """The envelope again, under the active key, and marked so: same payload, topic, sender and timestamp.
 
     Raises OpenFailed, and KeysUnavailable when the active key is used up.

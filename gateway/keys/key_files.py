@@ -41,7 +41,7 @@ class Purpose:
     """Their ids are this and a number, which is never given twice."""
     name: str
     retired: KeyState
-    """What the active key becomes when another takes its place."""
+    """What the active key becomes when a new one takes its place."""
 
     def number(self, key_id: str) -> int:
         """The number in an id. Raises ValueError: no id of these keys."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.mqtt.errors import MqttError
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 
 KEY_BYTES = 32
 USES_MAX = 2**32 - 2**24
@@ -49,7 +49,7 @@ class Key:
     created_at: int
     """Unix seconds."""
     retired_at: int | None = None
-    """Unix seconds: when another one became active."""
+    """Unix seconds: when the next one became active."""
     until: int | None = None
     """Unix seconds: a verify-only key verifies nothing from then on."""
 

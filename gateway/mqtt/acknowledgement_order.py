@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from gateway.mqtt.errors import LimitExceeded
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 
 
 class Ledger:

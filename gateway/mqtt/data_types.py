@@ -23,7 +23,7 @@ def encode_length(value: int) -> bytes:
 
 
 def read_length(data: bytes | bytearray, pos: int, end: int) -> tuple[int, int] | None:
-    """The Variable Byte Integer at `pos` and the position behind it; None when it is cut off.
+    """The Variable Byte Integer at `pos` and the position after it; None when it is cut off.
 
     A fourth byte with the continuation bit is refused at once: the fifth is not waited for. Raises
     Unanswerable, for where the next packet begins will never be known.

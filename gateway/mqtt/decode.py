@@ -37,7 +37,7 @@ from gateway.mqtt.properties import (
     read_properties,
     value_fault,
 )
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 
 NO_PROPERTIES: list[Property] = []
 """Shared by all packets without properties. Never appended to."""
@@ -96,10 +96,10 @@ def _read_protocol(reader: Reader) -> tuple[int, Version]:
     level = reader.byte()
     spoken = level & ~BRIDGE
     if spoken not in (3, 4, 5):
-        # Whatever the name is, as on Mosquitto: a client of a version to come may have another.
+        # Whatever the name is, as on Mosquitto: a client of a version to come may have a different one.
         why = f"the protocol level {level} is none of MQTT 3.1, 3.1.1 and 5"
         raise ConnectFault(why, Reason.UNSUPPORTED_PROTOCOL_VERSION, Version.V5)
-    name = name.partition(b"\0")[0]  # with NULs behind it Mosquitto takes it, too
+    name = name.partition(b"\0")[0]  # with NULs after it Mosquitto takes it, too
     if name not in (b"MQTT", b"MQIsdp"):
         raise Unanswerable(_NO_MQTT)  # [MQTT-3.1.2-1]
     mqtt31 = spoken == 3
@@ -166,7 +166,7 @@ def _credential(reader: Reader, *, mqtt31: bool) -> bytes | None:
     """A user name or a password; None where MQTT 3.1 lets a client set the flag and send none.
 
     (3.1, Connect flags.) Mosquitto takes one that is cut there for none, too, and its length for read: more
-    bytes are bytes behind the end.
+    bytes are bytes after the end.
     """
     try:
         return reader.binary()
@@ -226,7 +226,7 @@ def _properties_of(reader: Reader, allowed: frozenset[int]) -> list[Property]:
 
 
 def _check_text(text: bytes) -> None:
-    """Bad text is judged where it stands, before what is wrong behind it; Mosquitto says nothing to it."""
+    """Bad text is judged where it stands, before what is wrong after it; Mosquitto says nothing to it."""
     if fault := _text_fault(text) or _character_fault(text):
         raise Unanswerable(f"a property {fault}")
 

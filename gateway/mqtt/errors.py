@@ -6,11 +6,11 @@ Its class says what went wrong. `gateway.connection` turns it into commands.
 
 from __future__ import annotations
 
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 
 
 class MqttError(Exception):
-    """A connection can't go on. `reason` is what a v5 peer is told."""
+    """A connection can't go on. `reason` is what a v5 peer learns."""
 
     reason: Reason = Reason.UNSPECIFIED_ERROR
 

@@ -16,7 +16,7 @@ from gateway.mqtt.errors import PacketTooLarge
 def packet_at(data: bytes | bytearray, pos: int) -> tuple[int, int] | None:
     """Where the body of the packet at `pos` begins, and where it ends; None while its header is not whole.
 
-    The end may lie behind what is there yet. Raises Unanswerable for a length of more than four bytes.
+    The end may lie beyond what is there yet. Raises Unanswerable for a length of more than four bytes.
     """
     length = read_length(data, pos + 1, len(data))
     if length is None:

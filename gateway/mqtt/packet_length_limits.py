@@ -1,4 +1,4 @@
-"""How long a packet may be: what its fixed header alone tells (MQTT 5, 2.1.4).
+"""How long a packet may be: what its fixed header alone says (MQTT 5, 2.1.4).
 
 As Mosquitto 2.1 reads it, whose bounds for these types no setting changes.
 """

@@ -32,7 +32,7 @@ class PacketType(IntEnum):
 
 
 BRIDGE = 0x80
-"""The bit of the protocol level by which one Mosquitto tells another that it is a bridge."""
+"""The bit of the protocol level by which a Mosquitto says to a different one that it is a bridge."""
 
 
 class Version(IntEnum):

@@ -56,9 +56,9 @@ def depth_fault(topic: str) -> str | None:
 
 
 def unshared(topic_filter: str) -> str:
-    """The filter that decides which messages come: what stands behind `$share/<group>/`, else itself.
+    """The filter that decides which messages come: what stands after `$share/<group>/`, else itself.
 
-    For valid filters. Only one `$share/<group>/` is taken away: behind it `$share` is a level like others.
+    For valid filters. Only one `$share/<group>/` is taken away: after it `$share` is a level like others.
     """
     if topic_filter.startswith("$share/"):
         return topic_filter.split("/", 2)[2]

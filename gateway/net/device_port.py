@@ -14,7 +14,7 @@ from functools import partial
 
 from gateway.connection.events import ShuttingDown
 from gateway.net.acceptor import Acceptor
-from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.data_plane import DataPlane
 from gateway.net.device_side import DeviceSide
 from gateway.net.handshakes import Newcomer
 from gateway.net.tls_handshake_errors import in_words
@@ -27,7 +27,7 @@ _BACKLOG = 1024
 _HANDSHAKE_LEAST = 0.5
 """For a handshake that could not begin for long, in seconds."""
 _SLICES = 5
-"""Connections get their tick in so many turns a second, to spread the work."""
+"""Connections get their tick in this many turns per second, to spread the work."""
 _TICKED_TOGETHER = 64
 """Those that get their tick in one turn of the event loop: about a millisecond."""
 _SETTLE = 0.1
@@ -42,9 +42,9 @@ class DevicePort:
     """Lets devices in. With `tls` None those on this machine alone, however it was bound."""
 
     def __init__(
-        self, registry: ConnectionRegistry, tls: ssl.SSLContext | None, proxies: Sequence[IPNetwork] = ()
+        self, plane: DataPlane, tls: ssl.SSLContext | None, proxies: Sequence[IPNetwork] = ()
     ) -> None:
-        self._registry = registry
+        self._plane = plane
         self.acceptor = Acceptor(
             self._welcome,
             tls,
@@ -61,12 +61,12 @@ class DevicePort:
         self._is_settling = False
 
     def _now(self) -> float:
-        return self._registry.now()
+        return self._plane.now()
 
     def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer:
         host = plain(address.host)
         deadline = since + CONNECT_DEADLINE
-        link = DeviceSide(self._registry, shown(host, address.port), os.urandom(6).hex(), deadline)
+        link = DeviceSide(self._plane, shown(host, address.port), os.urandom(6).hex(), deadline)
         self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
         return Newcomer(
             peer,
@@ -77,7 +77,7 @@ class DevicePort:
         )
 
     def _begin(self, peer: socket.socket, link: DeviceSide) -> asyncio.Task[None]:
-        return self._registry.tasks.start(self._shake_hands(peer, link))
+        return self._plane.tasks.start(self._shake_hands(peer, link))
 
     async def _shake_hands(self, peer: socket.socket, link: DeviceSide) -> None:
         left = max(link.deadline - self._now(), _HANDSHAKE_LEAST)
@@ -86,10 +86,10 @@ class DevicePort:
         except (Exception, asyncio.CancelledError) as error:
             why = in_words(error) if isinstance(error, OSError) else None
             if why is not None:
-                self._registry.turn_away(link, why)
+                self._plane.reports.turned_away(link, why)
             _log.debug("handshake failed", address=link.address, reason=str(error) or type(error).__name__)
             if not isinstance(error, OSError):
-                raise  # a fault of ours is told by `Tasks`
+                raise  # `Tasks` logs a fault of ours
 
     def _with_mapped_buffer(self, link: DeviceSide) -> DeviceSide:
         # Called right before the TLS buffer is made. `_settle` undoes it when nobody has come for a while.
@@ -115,7 +115,7 @@ class DevicePort:
             await asyncio.sleep(1 / _SLICES)
             self._turn = (self._turn + 1) % _SLICES
             second += self._turn == 0
-            due = [link for link in self._registry.links if link.turn == self._turn]
+            due = [link for link in self._plane.registry.live if link.turn == self._turn]
             for number, link in enumerate(due, 1):
                 link.tick(self._now(), second)
                 if number % _TICKED_TOGETHER == 0:
@@ -124,7 +124,7 @@ class DevicePort:
     async def stop(self) -> None:
         """End all connections, politely for a few seconds."""
         self.acceptor.close()
-        leaving = list(self._registry.links)
+        leaving = list(self._plane.registry.live)
         for number, link in enumerate(leaving, 1):
             link.receive(ShuttingDown())
             if number % _TICKED_TOGETHER == 0:
@@ -132,8 +132,8 @@ class DevicePort:
         deadline = self._now() + _STOP_PATIENCE
         while self._now() < deadline:
             await asyncio.sleep(0.02)
-            if not self._registry.links and not any(link.unwritten() for link in leaving):
+            if not self._plane.registry.live and not any(link.unwritten() for link in leaving):
                 break
-        for link in list(self._registry.links):
+        for link in list(self._plane.registry.live):
             link.abort("the gateway stops")
         await asyncio.sleep(0)

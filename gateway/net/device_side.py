@@ -1,4 +1,4 @@
-"""One device's connection: carries out what its DeviceConnection says, and tells it what happened.
+"""One device's connection: carries out what its DeviceConnection says, and brings it what happens.
 
 Stands between the event loop and `gateway.connection.device_connection`. Decides nothing but patience: how
 long a device may take to say who it is, and how long the bus may take to answer.
@@ -44,11 +44,11 @@ from gateway.connection.events import (
     Turn,
 )
 from gateway.connection.state_table import State
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.net.bus_side import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusSide, not_connected
-from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.data_plane import DataPlane
 from gateway.net.fault_containment import contain, contained
-from gateway.net.peer_presence import has_left
+from gateway.net.peer_disconnect_check import has_left
 from gateway.net.quick_ack import acknowledge_at_once
 from gateway.net.tls_contexts import certificate_name
 from gateway.net.tls_decryption_cost import TlsBudget
@@ -64,10 +64,10 @@ _BUS_DEADLINE = 10.0
 _CLOSE_DEADLINE = 5.0
 """For the last bytes to leave, in seconds."""
 _ACKNOWLEDGE = 0.002
-"""For a CONNECT right behind the handshake, in seconds: nothing is to be acknowledged early then."""
+"""For a CONNECT right after the handshake, in seconds: nothing is to be acknowledged early then."""
 
 _UNREAD = {State.AUTHENTICATING, State.OPENING_BUS}
-"""Nothing is read from the device meanwhile, so that its end is not told."""
+"""Nothing is read from the device meanwhile, so that nobody says that it has gone."""
 _TICKING = (State.ESTABLISHED, State.GOODBYE, State.DRAINING)
 """Whose seconds the connection counts itself. A tuple: compared by identity."""
 
@@ -82,7 +82,7 @@ class DeviceSide(asyncio.Protocol):
         "_bus",
         "_method",
         "_paused",
-        "_registry",
+        "_plane",
         "_transport",
         "_unread",
         "_waiting_for",
@@ -96,11 +96,9 @@ class DeviceSide(asyncio.Protocol):
         "turn",
     )
 
-    def __init__(
-        self, registry: ConnectionRegistry, address: str, connection_id: str, deadline: float
-    ) -> None:
-        self._registry = registry
-        self.connection = DeviceConnection(registry.context)
+    def __init__(self, plane: DataPlane, address: str, connection_id: str, deadline: float) -> None:
+        self._plane = plane
+        self.connection = DeviceConnection(plane.context)
         self.address = address
         """Of the peer, `host:port`."""
         self.connection_id = connection_id
@@ -132,7 +130,7 @@ class DeviceSide(asyncio.Protocol):
         if (tls := tls_of(transport)) is not None:
             tls.watch(self._transport)
             asyncio.get_running_loop().call_later(_ACKNOWLEDGE, self._acknowledge)
-        self._registry.arrived(self)
+        self._plane.registry.arrived(self)
 
     @contained
     def _acknowledge(self) -> None:
@@ -178,12 +176,12 @@ class DeviceSide(asyncio.Protocol):
         if (tls := tls_of(self._transport)) is not None:
             tls.forget()
         self._transport = None
-        self._registry.forget(self)
+        self._plane.registry.forget(self)
         self._count_unread(0)
         if isinstance(exc, ssl.SSLError):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
             if self.connection.device is not None:
-                self._registry.tell(self, refused_session(self._why))
+                self._plane.reports.report(self, refused_session(self._why))
         if self._waiting_for is not None:
             self._waiting_for.cancel()  # a login's place in the queue is another's
             self._waiting_for = None
@@ -273,24 +271,22 @@ class DeviceSide(asyncio.Protocol):
         if size == self._unread or device is None:
             return True
         more, self._unread = size - self._unread, size
-        return self._registry.unread.add(device.device_id, more, self._registry.context.policy.limits)
+        return self._plane.unread.add(device.device_id, more, self._plane.context.policy.limits)
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
             case Authenticate():
-                self._registry.introduced(self)
-                self.deadline = self._registry.now() + _LOGIN_DEADLINE
+                self._plane.registry.introduced(self)
+                self.deadline = self._plane.now() + _LOGIN_DEADLINE
                 self.pause_reading(AUTHENTICATING)
                 self._authenticate(command)
             case OpenBus(connect):
-                self.deadline = self._registry.now() + _BUS_DEADLINE
-                self._waiting_for = self._registry.tasks.start(
-                    contain(self, partial(self._open_bus, connect))
-                )
+                self.deadline = self._plane.now() + _BUS_DEADLINE
+                self._waiting_for = self._plane.tasks.start(contain(self, partial(self._open_bus, connect)))
             case Established():
                 device = self.connection.device
                 if (tls := tls_of(self._transport)) is not None and self.connection.meter and device:
-                    tls.trust(TlsBudget(self.connection.meter, self._registry.turns, device.device_id))
+                    tls.trust(TlsBudget(self.connection.meter, self._plane.turns, device.device_id))
                 self.resume_reading(AUTHENTICATING)
                 identity = self.connection.identity
                 grant = identity.grant if identity else None
@@ -304,7 +300,7 @@ class DeviceSide(asyncio.Protocol):
             case Call():
                 identity = self.connection.identity
                 if identity is not None:
-                    self.receive(self._registry.services(command, identity))
+                    self.receive(self._plane.services(command, identity))
             case Reauthenticate(token):
                 self._reauthenticate(token)
             case PauseDevice():
@@ -316,9 +312,9 @@ class DeviceSide(asyncio.Protocol):
                 self._await_turn()
             case Report():
                 if self.connection.device is None:
-                    self._registry.turn_away(self, command.reason)
+                    self._plane.reports.turned_away(self, command.reason)
                 else:
-                    self._registry.tell(self, command)
+                    self._plane.reports.report(self, command)
             case Close(why):
                 self._close(why)
 
@@ -328,7 +324,7 @@ class DeviceSide(asyncio.Protocol):
             if self._bus is not None:
                 self._bus.pause_reading(NOT_ITS_TURN)
             device = self.connection.device
-            self._registry.turns.wait(device.device_id if device else self.address, self._take_turn)
+            self._plane.turns.wait(device.device_id if device else self.address, self._take_turn)
 
     @contained
     def _take_turn(self) -> None:
@@ -360,18 +356,18 @@ class DeviceSide(asyncio.Protocol):
             token=command.token,
         )
         try:
-            admission = self._registry.login.recognise(shown, self._peer())
+            admission = self._plane.login.recognise(shown, self._peer())
         except LoginRefused as refused:
             self._refuse(refused)
             return
         if admission is not None:
             self._admit(admission)
         else:
-            self._waiting_for = self._registry.tasks.start(contain(self, partial(self._verify, shown)))
+            self._waiting_for = self._plane.tasks.start(contain(self, partial(self._verify, shown)))
 
     async def _verify(self, shown: Credentials) -> None:
         try:
-            admission = await self._registry.login.verify(shown, self._peer())
+            admission = await self._plane.login.verify(shown, self._peer())
         except LoginRefused as refused:
             self._refuse(refused)
             return
@@ -384,7 +380,7 @@ class DeviceSide(asyncio.Protocol):
         if device is None:
             return
         try:
-            admission = self._registry.login.renew(device.device_id, token, self._peer())
+            admission = self._plane.login.renew(device.device_id, token, self._peer())
         except LoginRefused:
             self.receive(ReauthenticationFailed("The token is not good."))
             return
@@ -394,7 +390,7 @@ class DeviceSide(asyncio.Protocol):
     def _peer(self) -> Peer:
         return Peer(
             host=self.host,
-            origin=self._registry.origin(self),
+            origin=self._plane.reports.origin(self),
             has_left=lambda: has_left(self._transport),
         )
 
@@ -407,9 +403,10 @@ class DeviceSide(asyncio.Protocol):
         self.claimed = device.device_id
         if self.connection.state is not State.AUTHENTICATING:
             return  # it did not wait for the answer
-        reason = self._registry.admit(self, device)
-        if reason is not None:
-            self.receive(AuthenticationFailed(reason))
+        no_room = self._plane.registry.admit(self, device.device_id)
+        if no_room is not None:
+            self._plane.reports.no_room(self, device.device_id, *no_room)
+            self.receive(AuthenticationFailed(no_room.reason))
             return
         self._method = admission.method
         self.receive(Authenticated(device, admission.grant))
@@ -417,7 +414,7 @@ class DeviceSide(asyncio.Protocol):
     # The bus
 
     async def _open_bus(self, connect: bytes) -> None:
-        bus = self._registry.bus
+        bus = self._plane.bus
         link = BusSide(self)
         try:
             await asyncio.get_running_loop().create_connection(
@@ -437,13 +434,13 @@ class DeviceSide(asyncio.Protocol):
         if self.connection.state is not State.OPENING_BUS or link.transport is None:
             self._close_bus()
             return
-        self.deadline = self._registry.now() + _BUS_DEADLINE
+        self.deadline = self._plane.now() + _BUS_DEADLINE
         link.transport.write(connect)
 
     def _bus_failed(self, why: str, *, asked: bool) -> None:
         """The bus could not be reached; `asked`: it was, and did not answer the CONNECT."""
-        self._registry.bus.failed(why)
-        self._registry.context.counters.bus_connect_failures += 1
+        self._plane.bus.failed(why)
+        self._plane.context.counters.bus_connect_failures += 1
         _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
         self.receive(BusUnavailable(asked=asked))
 
@@ -487,7 +484,7 @@ class DeviceSide(asyncio.Protocol):
 
     def turn_away(self, why: str) -> None:
         """End it before anybody is authenticated."""
-        self._registry.turn_away(self, why)
+        self._plane.reports.turned_away(self, why)
         self.abort(why)
 
     def abort(self, why: str) -> None:
@@ -499,7 +496,7 @@ class DeviceSide(asyncio.Protocol):
             self._transport.abort()
 
     def _close(self, why: str) -> None:
-        self.deadline = self._registry.now() + _CLOSE_DEADLINE
+        self.deadline = self._plane.now() + _CLOSE_DEADLINE
         self._note("closed", reason=self._why or why)
         self._close_bus()
         if self._transport is not None:
@@ -509,7 +506,7 @@ class DeviceSide(asyncio.Protocol):
 
     def _note(self, event: str, **said: str | None) -> None:
         """A line of its own for a device, within bounds; of strangers there may be any number."""
-        device, log = self.connection.device, self._registry.log
-        worth = device is not None and self._registry.connects.worth_a_line(device.device_id, self.host)
-        tell = log.info if worth else log.debug
-        tell(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)
+        device, reports = self.connection.device, self._plane.reports
+        worth = device is not None and reports.connects.worth_a_line(device.device_id, self.host)
+        log = reports.log.info if worth else reports.log.debug
+        log(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

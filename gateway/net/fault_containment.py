@@ -1,8 +1,8 @@
 """A fault of ours ends the connection it happened in, and no other (promise 7; CVE-2026-95842 of Moquette).
 
 Owns what stands between a connection's code and the event loop. asyncio logs what its callbacks raise and
-lets them be: the connection would stay as it is, half told. And what is raised into a task that serves all
-connections would end that task. It must not know what a connection is.
+lets them be: the connection would stay as it is, half informed. And what is raised into a task that serves
+all connections would end that task. It must not know what a connection is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def contained(
 
 
 async def contain(connection: Breakable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do a task's work for one connection. Else it would wait in vain for what the task has to tell it.
+    """Do a task's work for one connection. Else it would wait in vain for what the task was to bring it.
 
     `work` begins here, so that a task that is cancelled before its first step leaves nothing half made.
     """

@@ -2,7 +2,7 @@
 
 With TLS 1.3 and no session ticket nothing is sent after the client's Finished, so that its acknowledgement
 would be delayed by 40 ms. A client that does not set TCP_NODELAY holds back its CONNECT that long (RFC 896).
-From any other the CONNECT comes right behind the handshake, and our answer acknowledges both: whoever calls
+From any other the CONNECT comes right after the handshake, and our answer acknowledges both: whoever calls
 this waits a moment for that first.
 """
 

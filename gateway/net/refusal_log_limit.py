@@ -1,4 +1,4 @@
-"""What is told of peers that are refused before anybody is authenticated: once, and then how many more.
+"""What the log says of peers that are refused before they are authenticated: once, and then how many more.
 
 A peer that comes back as fast as it can and is refused for the same reason costs two lines a minute.
 Must not know what they are refused for.
@@ -14,7 +14,7 @@ from gateway.system.addresses import network_of
 
 _WINDOW = 60.0
 """Seconds for which is counted."""
-_TOLD_APART = 1_000
+_COUNTED_APART = 1_000
 """Networks and reasons in them. What is more than that is one number."""
 _log = get_logger()
 
@@ -28,24 +28,24 @@ class RefusedStrangers:
     def first(self, host: str, reason: str) -> bool:
         """Somebody at this address is refused for this reason."""
         key = network_of(host), reason
-        if key not in self._seen and len(self._seen) >= _TOLD_APART:
+        if key not in self._seen and len(self._seen) >= _COUNTED_APART:
             self._seen["", ""] += 1
             return False
         self._seen[key] += 1
         return self._seen[key] == 1
 
     async def run(self) -> None:
-        """Tell every minute what got no line, for ever."""
+        """Log every minute how often what got no line came, for ever."""
         while True:
             await asyncio.sleep(_WINDOW)
-            self.tell()
+            self.log_rest()
 
-    def tell(self) -> None:
-        """Tell what got no line, and begin anew."""
+    def log_rest(self) -> None:
+        """Log how often, and begin anew."""
         seen, self._seen = self._seen, Counter()
         for (network, reason), count in seen.items():
             more = count - 1 if network or reason else count
             if more:
                 _log.warning(
-                    "turned away", network=network or None, reason=reason or None, not_told_before=more
+                    "turned away", network=network or None, reason=reason or None, not_logged_before=more
                 )

@@ -46,10 +46,10 @@ class Turns:
                 device_id, links = waiting.popitem(last=False)
                 take = links.popleft()
                 if links:
-                    waiting[device_id] = links  # behind all the others
+                    waiting[device_id] = links  # after all the others
                 take()
         finally:
-            # What arrives now has a turn's worth of its own: a message alone does not wait behind a backlog.
+            # What arrives now has a turn's worth of its own: a message alone does not wait for a backlog.
             work.begin()
             self._scheduled = bool(waiting)
             if waiting:

@@ -1,4 +1,4 @@
-"""What devices do not take of the answers that are theirs: bounded for each of them, and for all.
+"""What devices do not take of the answers that are theirs: bounded per device, and for all.
 
 What the bus delivers needs no bound here: the bus is not read while its device does not read. Answers of our
 own (PUBACKs to what is refused, answers of services) are made as long as the device sends.
@@ -25,7 +25,7 @@ class UnreadAnswers:
         self._in_all = 0
 
     def add(self, device_id: str, size: int, limits: Limits) -> bool:
-        """Count so many bytes more, or fewer; whether what waits is within the bounds."""
+        """Count `size` bytes more, or fewer; whether what waits is within the bounds."""
         mine = self._by_device.get(device_id, 0) + size
         self._in_all += size
         if mine:

@@ -1,1 +1,1 @@
-"""What the gateway tells about itself: logs, audit events, metrics, health."""
+"""What the gateway says about itself: logs, audit events, metrics, health."""

@@ -1,12 +1,12 @@
-"""How many audit events are told one by one: a budget per device, one for strangers, and a count of the rest.
+"""How many audit events are written one by one: a budget per device, one for strangers, the rest counted.
 
-Nobody can hide what happens behind what it does somewhere else. Of each device the first events of a kind
-and outcome are told in each minute whatever anybody does, and so is the first on each of some topic roots,
+Nobody can hide what happens by what it does somewhere else. Of each device the first events of a kind
+and outcome are written in each minute whatever anybody does, and so is the first on each of some topic roots,
 so that a real attempt shows among decoys; what is left out is counted by device, kind and outcome.
 Strangers share a budget of their own, counted by network: what a device is said to be is no device yet.
 
 Bounded by the devices that exist, for only a device that has proven who it is has an account here, and by a
-number of networks. Must not know what is done with what is told. Time comes from outside.
+number of networks. Must not know what is done with what is written. Time comes from outside.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gateway.observe.audit_record import AuditEvent
 from gateway.system.addresses import network_of
 
 FIRST = 5
-"""Of each kind and outcome, told per device and minute, whatever there was before."""
+"""Of each kind and outcome, written per device and minute, whatever there was before."""
 ROOTS = 20
-"""Different pairs of deciding rule and first topic level told per device and minute beyond those."""
+"""Different pairs of deciding rule and first topic level written per device and minute beyond those."""
 OF_A_DEVICE = 500
 """Told per device and minute beyond those, as far as the share of all devices goes."""
 OF_A_NETWORK = 100
@@ -33,7 +33,7 @@ _MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many at once, and so many a second in the long run."""
+    """`at_once`, and `per_second` in the long run."""
 
     at_once: int
     per_second: int
@@ -77,7 +77,7 @@ class _Tank:
 
 @dataclass(slots=True)
 class _Account:
-    """What was told of one device, or of the strangers of one network, in this minute."""
+    """What was written of one device, or of the strangers of one network, in this minute."""
 
     first: Counter[tuple[Kind, Outcome]] = field(default_factory=Counter)
     roots: set[tuple[str | None, str]] = field(default_factory=set)
@@ -96,7 +96,7 @@ class Budget:
         self._of_network: dict[str, _Account] = {}
 
     def takes(self, event: AuditEvent, now: int) -> bool:
-        """Whether it is told by itself. `now` in milliseconds."""
+        """Whether it is written by itself. `now` in milliseconds."""
         if event.source is Source.HOUSE:
             return True
         minute = now // _MINUTE
@@ -136,7 +136,7 @@ class Budget:
         account = self._of_network.setdefault(network, _Account())
         if account.more >= OF_A_NETWORK:
             return False
-        # One network alone uses up half of it: the other half is for those that were told little of.
+        # One network alone uses up half of it: the other half is for those of whom little was written.
         if not self._strangers.take(now, leave=0 if account.more < FIRST else self._leave):
             return False
         account.more += 1
@@ -144,14 +144,14 @@ class Budget:
 
 
 class Tally:
-    """What was left out, until somebody tells it."""
+    """What was left out, until somebody writes how much."""
 
     def __init__(self) -> None:
         self._counts: dict[LeftOut, int] = {}
         self._networks = 0
 
     def count(self, event: AuditEvent) -> None:
-        """This is not told by itself."""
+        """This is not written by itself."""
         network = None if _is_known(event) else _network(event)
         key = LeftOut(event.device if network is None else None, network, event.kind, event.outcome)
         if network and key not in self._counts:
@@ -162,7 +162,7 @@ class Tally:
         self._counts[key] = self._counts.get(key, 0) + event.count
 
     def take(self, most: int) -> list[tuple[LeftOut, int]]:
-        """What was left out since it was asked last: so many of them, those that wait longest first."""
+        """What was left out since the last question, at most `most`; those that wait longest first."""
         taken: list[tuple[LeftOut, int]] = []
         while self._counts and len(taken) < most:
             key = next(iter(self._counts))

@@ -1,7 +1,7 @@
-"""Who is told of an audit event, and what the log says of it.
+"""Who gets an audit event, and what the log says of it.
 
 Must not know how a decision was made. Each consumer gets every event, and bounds what it does with it by a
-budget of its own; the log line is one consumer, and the trail in the store joins as another.
+budget of its own; the log line is one consumer, and the trail in the store joins as a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.observe.logs import get_logger
 __all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer"]
 
 LEFT_OUT_LINES = 50
-"""Lines a second that tell what got none; what finds no room is told in the next."""
+"""Lines a second for what got none; what finds no room there has its line in the next."""
 
 Consumer = Callable[[AuditEvent], None]
 
@@ -44,7 +44,7 @@ class AuditLog:
     """The consumer that writes log lines, as many as a `Budget` allows. `now` is in milliseconds.
 
     So an attack can't fill the disk or spend the gateway's time on writing, nor use up the lines of anybody
-    else. What was left out is told as lines that carry its number as `suppressed`, in the second after it.
+    else. For what was left out there are lines that carry its number as `suppressed`, in the second after it.
     """
 
     def __init__(self, counters: Counters, now: Callable[[], int], budget: Budget | None = None) -> None:
@@ -60,7 +60,7 @@ class AuditLog:
         now = self._now()
         if now // 1_000 != self._second:
             self._second = now // 1_000
-            self.tell_left_out()
+            self.log_left_out()
         if not self._budget.takes(event, now):
             self._left_out.count(event)
             self._counters.audit_suppressed += event.count
@@ -80,15 +80,15 @@ class AuditLog:
             id=event.id,
         )
 
-    def tell_left_out(self, most: int = LEFT_OUT_LINES) -> None:
-        """Write how many events got no line since it was told last, by device or network and by kind."""
+    def log_left_out(self, most: int = LEFT_OUT_LINES) -> None:
+        """Write how many events got no line since the last such line, by device or network and by kind."""
         now = self._now()
         for left_out, count in self._left_out.take(most):
             self._write(
                 time=now,
                 kind=left_out.kind,
                 outcome=left_out.outcome,
-                reason="more of these than are told one by one",
+                reason="more of these than are written one by one",
                 device=left_out.device,
                 network=left_out.network,
                 suppressed=count,

@@ -39,9 +39,9 @@ class AuditEvent:
     """Of what the policy refused a device: `gateway-admin acl why ID` explains it. `Audit.emit` gives it."""
 
     count: int = 1
-    """How many this one stands for; more than one only where they were too many to be told one by one."""
+    """How many this one stands for; more than one only where they were too many to be written one by one."""
     source: Source = field(default=Source.DEVICE, compare=False)
-    """Not told, but what it costs is set against it."""
+    """Not written, but what it costs is set against it."""
 
     @classmethod
     def of(cls, report: Report, origin: Origin, time: int) -> AuditEvent:

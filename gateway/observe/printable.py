@@ -2,7 +2,7 @@
 
 Owns which characters are escaped. Topics and client ids may hold anything the standard allows, so a
 line feed in one could forge a log line, an escape sequence rewrite a terminal (CWE-117, CWE-150),
-and a bidirectional override show a reader another text than the machine saw.
+and a bidirectional override show a reader a different text than the machine saw.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the gateway has to save and can't: told once in the log, again when it changes, and always in health.
+"""What the gateway has to save and can't: logged once, again when it changes, and always in health.
 
 Owns no data: whoever saves says how it went. A disk that is full stays full for days, and what tries each
 second must not write a line each second.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gateway.observe.logs import get_logger
 
 _CALM_SECONDS = 10.0
-"""Between two lines about one part: what changes to and fro faster is told when this is over."""
+"""Between two lines about one part: what changes to and fro faster is logged when this is over."""
 _LOOK_SECONDS = 1.0
 
 _log = get_logger()
@@ -26,9 +26,9 @@ class _Part:
 
     reason: str = ""
     """Why it does not save; empty while it does."""
-    told: str = ""
+    logged: str = ""
     """The reason that the log has last; empty when it has that all is well."""
-    told_at: float = float("-inf")
+    logged_at: float = float("-inf")
 
 
 class Saves:
@@ -42,26 +42,26 @@ class Saves:
         """`part` was not saved; it is kept, and tried again. The error names the place and what to do."""
         one = self._parts.setdefault(part, _Part())
         one.reason = str(error)
-        self._tell(part, one)
+        self._log_change(part, one)
 
     def done(self, part: str) -> None:
         """`part` is saved."""
         one = self._parts.get(part)
         if one is not None:
             one.reason = ""
-            self._tell(part, one)
+            self._log_change(part, one)
 
     async def run(self) -> None:
-        """Tell what was held back while it changed to and fro, for ever."""
+        """Log what was held back while it changed to and fro, for ever."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for name, part in self._parts.items():
-                self._tell(name, part)
+                self._log_change(name, part)
 
-    def _tell(self, name: str, part: _Part) -> None:
-        if part.reason == part.told or self._clock() - part.told_at < _CALM_SECONDS:
+    def _log_change(self, name: str, part: _Part) -> None:
+        if part.reason == part.logged or self._clock() - part.logged_at < _CALM_SECONDS:
             return
-        part.told, part.told_at = part.reason, self._clock()
+        part.logged, part.logged_at = part.reason, self._clock()
         if part.reason:
             _log.error("not saved", part=name, reason=f"{part.reason}; it is tried again")
         else:

@@ -64,7 +64,7 @@ def _is_rsa(certificate: Path) -> bool:
         loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
         return isinstance(loaded.public_key(), rsa.RSAPublicKey)
     except (OSError, ValueError, UnsupportedAlgorithm):
-        return False  # told with the files
+        return False  # listed with the files
 
 
 def _ensure_pair(

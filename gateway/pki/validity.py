@@ -26,7 +26,7 @@ class Certificate:
     """One certificate in use."""
 
     name: str
-    """`server`, `server_chain` (what stands behind it in its file), `ca`, `client_ca` or `bus_ca`.
+    """`server`, `server_chain` (what stands after it in its file), `ca`, `client_ca` or `bus_ca`.
 
     Of a second pair `server_rsa`, and so on.
     """
@@ -63,7 +63,7 @@ class Certificate:
 
 
 def in_use(server: Path | None, client_ca: Path | None, bus_ca: Path | None) -> list[Certificate]:
-    """The certificates of these files. A file that is not there or can't be read is told elsewhere."""
+    """The certificates of these files. A file that is not there or can't be read is reported elsewhere."""
     found: list[Certificate] = []
     if server is not None:
         found += _pair(server, "ca.crt", "")
@@ -96,7 +96,7 @@ def _read(path: Path) -> list[x509.Certificate]:
 
 
 def _pair(server: Path, authority: str, suffix: str) -> Iterator[Certificate]:
-    """A server certificate, what stands behind it in its file, and the CA beside it if that issued them."""
+    """A server certificate, what stands after it in its file, and the CA beside it if that issued them."""
     chain = _read(server)
     for at, one in enumerate(chain):
         name = "server_chain" if at else "server"

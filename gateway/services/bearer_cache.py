@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gateway.auth.tokens import TokenRefused, Tokens
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.services import refusal_texts
-from gateway.services.messages import Code, Refusal
+from gateway.services.refusal import Code, Refusal
 from gateway.services.request_rates import Rates
 
 _NEW_PER_SECOND = 200

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
-from gateway.bus_client.client import Account, BusClient, BusConnection
+from gateway.bus_client.client import BusClient
+from gateway.bus_client.connection import Account, BusConnection
 from gateway.bus_client.reader import Delivery
 from gateway.connection.audit_event_kinds import Origin, Report, Source
 from gateway.connection.commands import Call
@@ -21,24 +22,25 @@ from gateway.connection.events import Answer
 from gateway.connection.service_calls import answer_packet
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 from gateway.services import refusal_texts
 from gateway.services.bearer_cache import BearerCache
-from gateway.services.messages import Code, Refusal, Request
+from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
+from gateway.services.request import Request
 from gateway.services.request_handler import RequestHandler, reply_fault
 
 ADDRESS = "bus"
 """What the throttle and the audit know of whoever calls from there."""
 _PEER = Peer(host=ADDRESS, origin=None)
-"""All that is refused here is told as a call of a service, and so is a login: `_give` tells it."""
+"""All that is refused here is reported as a call of a service, and so is a login: `_give` does it."""
 _LOGINS_MAX = 64
-"""Logins under way at once: the others are told to try again."""
+"""Logins under way at once: the others have to try again."""
 _STRANGERS = ""
 """Who shows tokens that were not seen before: all of them together."""
 _SECRET_MAX = 65_535
@@ -192,13 +194,13 @@ class BusServices:
         who: _Who,
     ) -> None:
         """Send the answer. What the bus does not take must cost its caller the answer, not all the bus."""
-        self._tell(answer.report, who, request)
+        self._report(answer.report, who, request)
         try:
             self._send(connection, answer)
         except PacketTooLarge as error:
             refusal = Refusal(Code.TOO_LARGE, "The answer is longer than the bus takes.", why=str(error))
             answer = self._request_handler.refuse(call, request, refusal, answer.topic)
-            self._tell(answer.report, who, request)
+            self._report(answer.report, who, request)
             # Topic and Correlation Data are the caller's: with them no answer at all may fit.
             bare = replace(answer, topic=self._request_handler.response_topic(call.service), correlation=None)
             for shorter in (answer, bare):
@@ -221,7 +223,7 @@ class BusServices:
     def _send(self, connection: BusConnection, answer: Answer) -> None:
         connection.send(answer_packet(answer, answer.payload, connection.version, b""))
 
-    def _tell(self, report: Report | None, who: _Who, request: Request) -> None:
+    def _report(self, report: Report | None, who: _Who, request: Request) -> None:
         """Tell the admins."""
         if report is None:
             return

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from gateway.auth.login import LoginRefused
 from gateway.auth.tokens import TokenFault, TokenRefused
-from gateway.mqtt.reasons import Reason
-from gateway.services.messages import Code, Refusal
+from gateway.mqtt.reason_codes import Reason
+from gateway.services.refusal import Code, Refusal
 
 INVALID_CREDENTIALS = "Invalid credentials"
 _OF_TOKEN = {

@@ -21,11 +21,13 @@ from gateway.keys.key_ring import KeysUnavailable
 from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Decision
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 from gateway.policy.engine.usage_recorder import AGAIN
+from gateway.services.answers import issued, opened, put, refused, valid
 from gateway.services.bearer_cache import BearerCache
-from gateway.services.messages import Code, Refusal, Request, issued, opened, put, refused, valid
+from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
+from gateway.services.request import Request
 from gateway.services.request_rates import Rates
 from gateway.services.requested_scope import read_wish
 from gateway.services.token_issuer import TokenIssuer
@@ -66,13 +68,13 @@ class _Caller:
         decision = known.get(topic)
         if decision is None:
             decision = _keep(known, topic, self.rights.decide(action, topic))
-            if _told(topic):
+            if _shown(topic):
                 self._recorder.note(self.identity, action, topic, decision)
         if not decision.allowed:
-            raise Refusal(Code.NOT_AUTHORIZED, decision.reason, topic=_told(topic), rule=decision.place)
+            raise Refusal(Code.NOT_AUTHORIZED, decision.reason, topic=_shown(topic), rule=decision.place)
 
 
-def _told(topic: str) -> str:
+def _shown(topic: str) -> str:
     """A topic for the administrator: what is none may be as long as a packet."""
     return "" if name_fault(topic) else topic
 
@@ -176,7 +178,7 @@ class RequestHandler:
                 Code.REPLY_NOT_ALLOWED,
                 "An answer goes only to a topic that its caller may subscribe to, and that is not sensitive.",
                 why=why,
-                topic=_told(topic),
+                topic=_shown(topic),
             )
 
     def _reply_fault(self, caller: _Caller, topic: str) -> str:

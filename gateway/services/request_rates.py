@@ -1,4 +1,4 @@
-"""How often a caller may ask: a bound on requests, one number a caller.
+"""How often a caller may ask: a bound on requests per caller.
 
 Must not know what is asked. Time comes from outside.
 """
@@ -11,7 +11,7 @@ _SWEEP_LEAST = 1_024
 
 
 class Rates:
-    """At most so many requests of each caller in a period, and as many at once after a pause.
+    """Bounds the requests of each caller in a period, and as many at once after a pause.
 
     Kept is when a caller's allowance is whole again (the generic cell rate algorithm): who is not kept has
     all of it. So nothing is lost when those that are whole again are forgotten, and what is kept is bounded

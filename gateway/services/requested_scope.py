@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.mqtt.topics import covers, filter_fault, unshared
 from gateway.policy.engine.rules import Action
-from gateway.services.messages import Code, Refusal
+from gateway.services.refusal import Code, Refusal
 
 FILTERS_MOST = 64
 """Filters of one request, all actions together: each is compared with all that the device may do."""

@@ -12,7 +12,7 @@ from gateway.auth.tokens import ChainOver, Issued, PermissionsTooLong, TokenRefu
 from gateway.connection.context import Context
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.services import refusal_texts
-from gateway.services.messages import Code, Refusal
+from gateway.services.refusal import Code, Refusal
 from gateway.services.request_rates import Rates
 from gateway.services.requested_scope import NOTHING_LESS, Wish, excess
 from gateway.store import IssuedToken

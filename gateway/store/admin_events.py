@@ -1,4 +1,4 @@
-"""What administrators did, until a running gateway has told it: only that one has an audit."""
+"""What administrators did, until a running gateway has reported it: only that one has an audit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.store.engine import Transactions
 from gateway.store.schema import admin_events
 
 _KEPT = 10_000
-"""Of those that no gateway has told yet: the newest."""
+"""Of those that no gateway has reported yet: the newest."""
 
 
 class AdminEvents:
@@ -21,7 +21,7 @@ class AdminEvents:
         self._transactions = transactions
 
     async def add(self, event: Mapping[str, object]) -> None:
-        """Have a running gateway tell what was done here: JSON values, and no secret among them."""
+        """Have a running gateway report what was done here: JSON values, and no secret among them."""
         async with self._transactions.transaction(write=True) as connection:
             result = await connection.execute(
                 insert(admin_events).values(at=clock.now(), event=dict(event)).returning(admin_events.c.seq)
@@ -41,6 +41,6 @@ class AdminEvents:
             ]
 
     async def forget(self, last: int) -> None:
-        """Those up to this number are told."""
+        """Those up to this number are reported."""
         async with self._transactions.transaction(write=True) as connection:
             await connection.execute(delete(admin_events).where(admin_events.c.seq <= last))

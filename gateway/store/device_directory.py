@@ -61,11 +61,11 @@ class Directory:
 
     async def load(self) -> None:
         """Read all devices. Raises StoreError."""
-        self._mark = self._store.mark()
+        self._mark = await asyncio.to_thread(self._store.mark)
         seq = await self._store.changes.last()  # first: what changes between both is read twice, not missed
         found = {device.device_id: device for device in await self._store.devices.read()}
         before, self._devices, self._seq = self._devices, found, seq
-        self._tell_change(
+        self._call_back(
             frozenset(name for name in before.keys() | found.keys() if before.get(name) != found.get(name))
         )
         self._set_available(available=True, reason="")
@@ -98,7 +98,7 @@ class Directory:
                 wait = min(wait * 2, _RETRY_SECONDS_MOST)
 
     async def _catch_up(self) -> None:
-        mark = self._store.mark()
+        mark = await asyncio.to_thread(self._store.mark)  # a disk that hangs must not hold up messages
         self._looks += 1
         if mark == self._mark and self._looks < _ASK_ANYWAY:
             return
@@ -112,10 +112,10 @@ class Directory:
                 self._devices.pop(name, None)
             self._devices.update(found)
             self._seq = seq
-            self._tell_change(touched)
+            self._call_back(touched)
         self._mark = mark
 
-    def _tell_change(self, touched: frozenset[str]) -> None:
+    def _call_back(self, touched: frozenset[str]) -> None:
         if touched:
             for callback in self._on_change:
                 callback(touched)
@@ -153,4 +153,4 @@ async def _patiently(work: Coroutine[Any, Any, None]) -> None:
 def _let_go(task: asyncio.Task[None]) -> None:
     _abandoned.discard(task)
     if not task.cancelled():
-        task.exception()  # it was told as a time-out
+        task.exception()  # it was reported as a time-out

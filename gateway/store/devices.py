@@ -12,7 +12,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.identity import OBSERVE_MOST, Device, Revocation, is_device_id, is_label
-from gateway.store import holdings, tokens, usage
+from gateway.store import bus_holdings, tokens, usage
 from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
 from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
@@ -91,7 +91,7 @@ class Devices:
         return await self._change(device_id, new_epoch=True)
 
     async def observe(self, device_id: str, seconds: int) -> Device:
-        """Let pass, and tell, what the rules refuse the device, from now on for so long; 0 ends it.
+        """Let pass, and report, what the rules refuse the device, from now on for so long; 0 ends it.
 
         Raises UnknownDevice; InvalidValue for a time that is longer than OBSERVE_MOST.
         """
@@ -149,7 +149,7 @@ class Devices:
             await log_change(connection, device_id)
             await tokens.forget(connection, device_id, records=True)
             await usage.forget(connection, device_id)
-            await holdings.forget(connection, [device_id])
+            await bus_holdings.forget(connection, [device_id])
             result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
             if result.rowcount == 0:
                 raise UnknownDevice(device_id)
@@ -165,7 +165,7 @@ async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
 
 def _device(row: Row[tuple[object, ...]], revoked: tuple[Revocation, ...]) -> Device:
     roles, labels = row.roles, row.labels
-    # Somebody may have edited the file: what is not as we write it grants nothing and is told.
+    # Somebody may have edited the file: what is not as we write it grants nothing and is reported.
     if not (
         isinstance(roles, list)
         and all(isinstance(role, str) for role in roles)

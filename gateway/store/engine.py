@@ -144,7 +144,7 @@ def _prepare(path: Path, *, create: bool) -> tuple[int, int] | None:
 
 
 def _make(path: Path) -> None:
-    # Under another name until it is complete: an empty file at `path` is then always a loss, never a start.
+    # Under a draft name until it is complete: an empty file at `path` is always a loss then, never a start.
     if (log := _log_of(path)).exists():
         raise StoreError(
             f"the database {path} is missing, but its log {log} is there; put the database back, or take the "

@@ -35,7 +35,7 @@ devices = Table(
     Column("observe_until", BigInteger, nullable=False, server_default="0"),
 )
 
-# The change log that a running gateway follows. Written in the transaction of the change it tells of.
+# The change log that a running gateway follows. Written in the transaction of its change.
 # AUTOINCREMENT: a number is never given twice, though old rows are pruned.
 changes = Table(
     "changes",
@@ -80,7 +80,7 @@ token_revocations = Table(
     Column("until", BigInteger, nullable=False),
 )
 
-# What gateway-admin did, until a running gateway has told it.
+# What gateway-admin did, until a running gateway has reported it.
 admin_events = Table(
     "admin_events",
     metadata,

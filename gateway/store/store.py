@@ -1,4 +1,4 @@
-"""The store: one repository a subject, and the transactions they share.
+"""The store: one repository per subject, and the transactions they share.
 
 What is acknowledged here has been synced to disk. It knows nothing of policy or connections, and
 the data path never waits for it: `gateway.store.device_directory` keeps what that needs in memory.
@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.store.admin_events import AdminEvents
+from gateway.store.bus_holdings import Holdings
 from gateway.store.change_log import ChangeLog
 from gateway.store.devices import Devices
 from gateway.store.engine import BegunTransaction, Database, Transactions, sqlite_path
 from gateway.store.history import History
-from gateway.store.holdings import Holdings
 from gateway.store.key_uses import KeyUses
 from gateway.store.tokens import IssuedTokens
 from gateway.store.usage import Usage

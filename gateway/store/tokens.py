@@ -76,7 +76,7 @@ class IssuedTokens:
         """Keep what was issued, and drop what has expired; records that are there already are replaced."""
         if not records:
             return
-        # Whoever was told of a failure after the commit brings them once more.
+        # Whoever saw a failure after the commit brings them once more.
         again = delete(tokens).where(tokens.c.token_id == bindparam("its_id"))
         too_old = (
             select(tokens.c.token_id)

@@ -1,6 +1,6 @@
-"""The rows of what devices did and were refused: observations, and the refusals that were told.
+"""The rows of what devices did and were refused: usage records, and the refusals that were reported.
 
-No decision is made by these rows; they are kept for two weeks, and no device can push out another one's.
+No decision is made by these rows; they are kept for two weeks, and no device can push out others'.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort, generalised
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.store import clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import observations, refusals
 
 KEPT_SECONDS = 14 * 86_400
 _OF_A_DEVICE = 1_000
-"""Observations; with more of them what varies is written as `+`, and the oldest of the rest are counted."""
+"""Usage records; with more of them what varies is written as `+`, and the oldest of the rest are counted."""
 _REDUCED_AT_ONCE = 4
-"""Devices whose observations are made fewer in one save."""
+"""Devices whose usage records are made fewer in one save."""
 _EFFORT = 60_000
 """Steps of `gateway.policy.engine.topic_templates` for one of them: some times what a device takes that does
 its work."""
@@ -39,7 +39,7 @@ _ACTIONS = frozenset(action.value for action in Action)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal as it was told."""
+    """A refusal as it was reported."""
 
     refusal_id: str
     at: int
@@ -53,27 +53,27 @@ class Refusal:
 
 
 class Usage:
-    """Observations and refusals."""
+    """Usage records and refusals."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    async def add_observations(self, seen: Sequence[Observation]) -> None:
+    async def add_records(self, seen: Sequence[UsageRecord]) -> None:
         """Add to what was seen of devices before."""
         if seen:
             async with self._transactions.transaction(write=True) as connection:
-                await _add_observations(connection, seen)
+                await _add_records(connection, seen)
 
-    async def observations(self, since: int, only: Collection[str] | None = None) -> list[Observation]:
+    async def records(self, since: int, only: Collection[str] | None = None) -> list[UsageRecord]:
         """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
         async with self._transactions.transaction(write=False) as connection:
-            return await _read_observations(connection, since, only)
+            return await _read_records(connection, since, only)
 
-    async def add_refusals(self, told: Sequence[Refusal]) -> None:
+    async def add_refusals(self, some: Sequence[Refusal]) -> None:
         """Keep what was refused, for whoever asks why; of a device with too many what says most."""
-        if told:
+        if some:
             async with self._transactions.transaction(write=True) as connection:
-                await _add_refusals(connection, told)
+                await _add_refusals(connection, some)
 
     async def refusal(self, refusal_id: str) -> Refusal | None:
         """The refusal of this id, if it is kept."""
@@ -97,7 +97,7 @@ class Usage:
                 await connection.execute(delete(table).where(at <= last.scalar_subquery()))
 
 
-async def _add_observations(connection: AsyncConnection, seen: Sequence[Observation]) -> None:
+async def _add_records(connection: AsyncConnection, seen: Sequence[UsageRecord]) -> None:
     statement = sqlite.insert(observations)
     new, old = statement.excluded, observations.c
     await connection.execute(
@@ -105,7 +105,7 @@ async def _add_observations(connection: AsyncConnection, seen: Sequence[Observat
             index_elements=list(observations.primary_key),
             set_={
                 "count": old.count + new.count,
-                # As CASE, for the function has another name in each database.
+                # As CASE, for the function has a different name in each database.
                 "first_at": case((new.first_at < old.first_at, new.first_at), else_=old.first_at),
                 "last_at": case((new.last_at > old.last_at, new.last_at), else_=old.last_at),
             },
@@ -124,12 +124,12 @@ async def _add_observations(connection: AsyncConnection, seen: Sequence[Observat
     )
     for device_id in (await connection.execute(many)).scalars().all():
         # In a thread: it takes some milliseconds, and whoever names topics can make it a tenth of a second.
-        fewer = await asyncio.to_thread(_fewer, await _read_observations(connection, 0, [device_id]))
+        fewer = await asyncio.to_thread(_fewer, await _read_records(connection, 0, [device_id]))
         await connection.execute(delete(observations).where(old.device_id == device_id))
         await connection.execute(insert(observations), [asdict(one) for one in fewer])
 
 
-def _fewer(seen: Sequence[Observation]) -> list[Observation]:
+def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
     """At most half as many as may be kept: what varies as `+`, then the newest."""
     becomes: dict[tuple[Action, bool, str], str] = {}
     effort = Effort(_EFFORT)
@@ -141,7 +141,7 @@ def _fewer(seen: Sequence[Observation]) -> list[Observation]:
             wider = generalised(named, refused if allowed else (), effort=effort)
             becomes |= {(action, allowed, old): new for old, new in wider.items()}
     by_age = sorted(seen, key=lambda one: (-one.last_at, one.template))
-    merged: dict[tuple[Action, str, bool], Observation] = {}
+    merged: dict[tuple[Action, str, bool], UsageRecord] = {}
     for one in by_age:
         template = becomes.get((one.action, one.allowed, one.template), MORE)
         if (one.action, template, one.allowed) not in merged and len(merged) >= _OF_A_DEVICE // 2:
@@ -157,27 +157,27 @@ def _fewer(seen: Sequence[Observation]) -> list[Observation]:
     return list(merged.values())
 
 
-async def _read_observations(
+async def _read_records(
     connection: AsyncConnection, since: int, only: Collection[str] | None
-) -> list[Observation]:
+) -> list[UsageRecord]:
     columns = observations.c
     query = select(observations).where(columns.last_at >= since).order_by(*observations.primary_key)
     if only is not None:
         query = query.where(columns.device_id.in_(only))
     return [
-        Observation(**{**row, "action": Action(row["action"])})
+        UsageRecord(**{**row, "action": Action(row["action"])})
         for row in (await connection.execute(query)).mappings()
         if row["action"] in _ACTIONS
     ]
 
 
-async def _add_refusals(connection: AsyncConnection, told: Sequence[Refusal]) -> None:
-    # Whoever was told of a failure after the commit brings them once more.
+async def _add_refusals(connection: AsyncConnection, some: Sequence[Refusal]) -> None:
+    # Whoever saw a failure after the commit brings them once more.
     again = sqlite.insert(refusals).on_conflict_do_nothing()
-    await connection.execute(again, [asdict(one) for one in told])
+    await connection.execute(again, [asdict(one) for one in some])
     many = (
         select(refusals.c.device_id)
-        .where(refusals.c.device_id.in_({one.device_id for one in told}))
+        .where(refusals.c.device_id.in_({one.device_id for one in some}))
         .group_by(refusals.c.device_id)
         .having(func.count() > _REFUSALS_OF_A_DEVICE)
     )
@@ -186,11 +186,11 @@ async def _add_refusals(connection: AsyncConnection, told: Sequence[Refusal]) ->
         rows = await connection.execute(
             select(refusals).where(its).order_by(refusals.c.at, refusals.c.refusal_id)
         )
-        kept = _telling([Refusal(**row) for row in rows.mappings()])
+        kept = _worth_keeping([Refusal(**row) for row in rows.mappings()])
         await connection.execute(delete(refusals).where(its, refusals.c.refusal_id.not_in(kept)))
 
 
-def _telling(rows: Sequence[Refusal]) -> list[str]:
+def _worth_keeping(rows: Sequence[Refusal]) -> list[str]:
     """The ids of those to keep, of the refusals of one device from the oldest to the newest.
 
     Whoever floods can push out neither its first refusals nor, from another part of the topic tree than its
@@ -239,6 +239,6 @@ async def _even_out(connection: AsyncConnection) -> None:
 
 
 async def forget(connection: AsyncConnection, device_id: str) -> None:
-    """Drop what is kept of a device: another one may get its id."""
+    """Drop what is kept of a device: a new one may get its id."""
     for table in (observations, refusals):
         await connection.execute(delete(table).where(table.c.device_id == device_id))

@@ -231,7 +231,7 @@ def _user(number: int) -> str:
 
 
 def is_closed(path: Path) -> bool:
-    """Whether it can't even be told if `path` is there."""
+    """Whether nobody can even say if `path` is there."""
     try:
         path.stat()
     except PermissionError:
@@ -242,9 +242,9 @@ def is_closed(path: Path) -> bool:
 
 
 def mark_of(folder: Path) -> str:
-    """What tells this folder from others of the machine, and its path to nobody. Empty when there is none.
+    """What distinguishes this folder on this machine, without giving away its path. Empty when there is none.
 
-    By what the file system calls it: in a container its path may be another.
+    By what the file system calls it: in a container its path may be a different one.
     """
     try:
         seen = folder.stat()

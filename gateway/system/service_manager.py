@@ -1,4 +1,4 @@
-"""What a service manager is told: that the start is done, that we stop, that we live (sd_notify(3)).
+"""What a service manager is notified of: that the start is done, that we stop, that we live (sd_notify(3)).
 
 Nothing happens where nobody asked: without NOTIFY_SOCKET, as outside of systemd.
 """
@@ -10,7 +10,7 @@ import os
 import socket
 
 
-def tell(state: str) -> None:
+def notify(state: str) -> None:
     """Tell it, as `READY=1`. Never waits, and a manager that does not listen is no reason to fail."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path[:1] not in {"/", "@"}:

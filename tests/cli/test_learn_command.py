@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.cli import acl_usage
-from gateway.cli.sources import settings_of
+from gateway.cli.settings_policy_store import settings_of
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.store import open_store
 
 HOUR = 3_600
@@ -31,11 +31,11 @@ def seen(place):
 
     def add(device_id, template, *, hours=1, action=Action.PUBLISH, allowed=True, count=1):
         at = int(datetime.now(UTC).timestamp()) - hours * HOUR
-        one = Observation(device_id, action, template, allowed, count, at, at)
+        one = UsageRecord(device_id, action, template, allowed, count, at, at)
 
         async def work():
             store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
-            await store.usage.add_observations([one])
+            await store.usage.add_records([one])
             await store.close()
 
         asyncio.run(work())

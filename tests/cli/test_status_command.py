@@ -17,7 +17,7 @@ async def ask(place, checks, folder=""):
         health.add(name, lambda answer=answer: answer, vital=False)
     server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)
     try:
-        place.environment["GATEWAY_HEALTH_BIND"] = f"0.0.0.0:{server.port}"
+        place.environment["GATEWAY_HEALTH_BIND"] = f"0.0.0.0:{server.acceptor.port}"
         code, out, _ = await asyncio.to_thread(place.shell, "gateway-admin status --json")
         _, text, _ = await asyncio.to_thread(place.shell, "gateway-admin status")
     finally:

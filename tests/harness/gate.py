@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.passwords import PasswordPool, Remembered
-from gateway.auth.tokens import SigningKeys, TokenFault, TokenRefused, Tokens, looks_like_token
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import TokenFault, TokenRefused, Tokens, looks_like_token
 from gateway.keys.key_files import ensure_signing_file, read_signing_file
 from gateway.keys.key_ring import KeyState
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.store import Store

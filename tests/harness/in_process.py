@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.app.bootstrap import check, prepare, read_keys
 from gateway.app.composition import Gateway
+from gateway.app.prerequisites import check, prepare, read_keys
 from gateway.app.signals import Signals
 from gateway.auth.passwords import hash_secret
 from gateway.config import Settings
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.state_table import State
-from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.data_plane import DataPlane
 from gateway.net.device_side import DeviceSide
 from gateway.store import open_store
 from harness import raw
@@ -42,7 +42,7 @@ class House:
     """A gateway in this process, and two devices: `good` is beside what happens to `bad`."""
 
     gateway: Gateway
-    registry: ConnectionRegistry
+    plane: DataPlane
     tls: ssl.SSLContext
     patch: pytest.MonkeyPatch
     lines: list[Any]
@@ -51,14 +51,14 @@ class House:
 
     @property
     def port(self) -> int:
-        assert self.gateway._device_port is not None
-        return self.gateway._device_port.acceptor.port
+        assert self.gateway.devices is not None
+        return self.gateway.devices.acceptor.port
 
     def link(self, device: str = "bad") -> DeviceSide:
         """Its established connection."""
         return next(
             link
-            for link in self.registry.links
+            for link in self.plane.registry.live
             if link.connection.device is not None
             and link.connection.device.device_id == device
             and link.connection.state is State.ESTABLISHED
@@ -150,9 +150,9 @@ async def started(settings: Settings, patch: pytest.MonkeyPatch) -> AsyncIterato
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
     with _logs_as_they_were(), structlog.testing.capture_logs() as lines:
         await gateway.start([])
-        assert gateway._device_port is not None
+        assert gateway.devices is not None
         tls = ssl.create_default_context(cafile=str(settings.tls_cert_path.with_name("ca.crt")))
         try:
-            yield House(gateway, gateway._device_port._registry, tls, patch, lines, reached)
+            yield House(gateway, gateway.devices._plane, tls, patch, lines, reached)
         finally:
             await gateway.stop()

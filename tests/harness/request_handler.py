@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass, replace
 
 from gateway.auth.passwords import hash_secret
-from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import Tokens
 from gateway.connection.commands import Call
 from gateway.connection.context import Context
 from gateway.connection.events import Answer
@@ -15,7 +16,7 @@ from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.request_handler import RequestHandler
 from gateway.services.token_issuer import TokenIssuer

@@ -27,11 +27,11 @@ NAME = "gateway-admin"
 _NEEDED = (
     "gateway.cli.admin",
     "gateway.config",
-    "gateway.app.bootstrap",
+    "gateway.app.prerequisites",
     "gateway.auth.tokens",
     "gateway.store",
-    "gateway.policy.imports.writer",
-    "gateway.policy.proofs.prover",
+    "gateway.policy.imports.policy_writer",
+    "gateway.policy.analysis.prover",
     "gateway.policy.usage.replay",
     "typer.rich_utils",
 )

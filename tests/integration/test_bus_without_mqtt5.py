@@ -10,7 +10,7 @@ from harness import playbook
 from harness.mosquitto import Mosquitto
 
 from gateway.bus_client.probe import BusProbe
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 
 LEVEL = 8
 """Where a CONNECT of less than 128 bytes has its protocol level."""

@@ -28,8 +28,8 @@ from gateway.policy.engine.rules import Action
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.mosquitto_acl import AclFile
-from gateway.policy.imports.roles import compose
-from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
+from gateway.policy.imports.policy_writer import SENSITIVE, ask, compiled, write
+from gateway.policy.imports.role_composition import compose
 
 FILES = Path(__file__).parent / "acl_files"
 GUIDE = Path(__file__).parents[2] / "docs" / "import-mosquitto.md"

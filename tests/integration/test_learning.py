@@ -21,7 +21,7 @@ from harness.mosquitto import Mosquitto
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Policy
 from gateway.policy.engine.topic_templates import topic_of
-from gateway.policy.engine.usage_recorder import Observation
+from gateway.policy.engine.usage_recorder import UsageRecord
 from gateway.policy.files.loader import load_policy
 from gateway.policy.usage.replay import replay
 
@@ -89,11 +89,11 @@ def run_of(gateway: Gateway, bus: Mosquitto, device: str) -> dict[str, object]:
     return found
 
 
-def recorded(gateway: Gateway) -> list[Observation]:
+def recorded(gateway: Gateway) -> list[UsageRecord]:
     """All that was recorded, once nothing more comes."""
     deadline, last = time.monotonic() + 30, -1
     while True:
-        found = in_store(gateway, lambda store: store.usage.observations(0))
+        found = in_store(gateway, lambda store: store.usage.records(0))
         total = sum(one.count for one in found)
         if total == last and total:
             return found
@@ -252,6 +252,6 @@ def test_what_was_recorded_outlives_the_gateway(world: World) -> None:
     with join(gateway, "leaver") as one:
         one.publish("last/words")
     gateway.stop()
-    found = in_store(gateway, lambda store: store.usage.observations(0))
+    found = in_store(gateway, lambda store: store.usage.records(0))
     assert [one.template for one in found if one.device_id == "leaver"] == ["last/words"]
     gateway.start()

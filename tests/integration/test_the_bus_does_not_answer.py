@@ -22,7 +22,7 @@ from gateway.config import Settings
 from gateway.connection.commands import OpenBus
 from gateway.connection.state_table import State
 from gateway.net import device_side
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.net.device_side import DeviceSide
 
 Place = Callable[[], contextlib.AbstractContextManager[int]]
@@ -76,7 +76,9 @@ async def opening(house: House) -> DeviceSide:
     """The link that waits for the bus."""
     found: list[DeviceSide] = []
     await until(
-        lambda: found.extend(one for one in house.registry.links if one.connection.state is WAITS) or found
+        lambda: (
+            found.extend(one for one in house.plane.registry.live if one.connection.state is WAITS) or found
+        )
     )
     return found[0]
 
@@ -95,17 +97,17 @@ async def asks(house: House) -> Device:
 def test_the_deadline(settings: Settings, monkeypatch: pytest.MonkeyPatch, bus: Place, why: str) -> None:
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:
-            with bus() as house.registry.bus.port:
+            with bus() as house.plane.bus.port:
                 one = await asks(house)
                 link = await opening(house)
                 if bus is silent:
                     await until(lambda: link._waiting_for is None)
                 link.deadline = 0
                 assert await asyncio.to_thread(one.read) == UNAVAILABLE
-                await until(lambda: not house.registry.links and link._waiting_for is None)
+                await until(lambda: not house.plane.registry.live and link._waiting_for is None)
                 one.close()
             assert why in [line["reason"] for line in house.lines if line["event"] == "bus unavailable"]
-            assert house.registry.context.counters.bus_connect_failures == 1
+            assert house.plane.context.counters.bus_connect_failures == 1
             assert link._bus is None
 
     uvloop.run(scenario())
@@ -118,7 +120,7 @@ def test_a_device_that_leaves_before_the_bus_was_asked(
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:
-            with full() as house.registry.bus.port:
+            with full() as house.plane.bus.port:
                 one = await asks(house)
                 link = await opening(house)
                 link._carry_out([OpenBus(b"")])
@@ -140,7 +142,7 @@ def test_a_device_that_leaves_while_the_bus_is_waited_for_keeps_no_socket(
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:
-            with bus() as house.registry.bus.port:
+            with bus() as house.plane.bus.port:
                 one = await asks(house)
                 link = await opening(house)
                 if bus is silent:
@@ -148,7 +150,7 @@ def test_a_device_that_leaves_while_the_bus_is_waited_for_keeps_no_socket(
                 link.deadline += 3_600  # no deadline ends it
                 one.send(bytes(1_000))  # in front of its end, and not read either
                 one.close()
-                await until(lambda: not house.registry.links)
+                await until(lambda: not house.plane.registry.live)
                 await until(lambda: link._bus is None and link._waiting_for is None)
 
     uvloop.run(scenario())
@@ -183,10 +185,10 @@ def test_a_bus_that_ends_the_connection_in_the_tls_handshake(
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house, hangs_up() as bus:
             if asked_by == "check":
-                found = await BusProbe(bus, house.registry.context, "gateway").check()
+                found = await BusProbe(bus, house.plane.context, "gateway").check()
                 assert found == (False, f"127.0.0.1:{bus.port}: {HUNG_UP}")
                 return
-            house.registry.bus = bus
+            house.plane.bus = bus
             one = await asks(house)
             assert await asyncio.to_thread(one.read) == UNAVAILABLE
             one.close()

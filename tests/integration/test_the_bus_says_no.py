@@ -19,7 +19,7 @@ from harness.raw import Raw
 
 from gateway.bus_client.probe import BusProbe
 from gateway.connection.context import Context
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.policy.engine.connection_limits import ANY_SIZE
 
 TOPIC = "devices/lamp/private/pin"

@@ -12,7 +12,7 @@ from gateway.connection.commands import Call, Report, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 
 def before(**limits):

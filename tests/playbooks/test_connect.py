@@ -32,7 +32,7 @@ from gateway.connection.events import (
     Tick,
 )
 from gateway.connection.state_table import State
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import CONNECT_MAX_BYTES
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
@@ -423,12 +423,6 @@ def test_the_device_goes_at_any_time():
 def test_the_bus_goes_before_it_answered():
     book = asked(begin(), raw.connect("c")) >> Authenticated(LAMP) << OpenBus(ANY)
     assert book >> BusLost() << Close(ANY)
-
-
-def test_time_goes_by():
-    book = begin() >> Tick()
-    book = asked(book, raw.connect("c")) >> Tick() >> Authenticated(LAMP) << OpenBus(ANY)
-    assert book >> Tick() >> BusBytes(connack()) << SendToDevice(connack()) << Established()
 
 
 @both

@@ -24,7 +24,7 @@ from gateway.connection.events import (
     Tick,
 )
 from gateway.connection.state_table import State
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 

@@ -16,7 +16,7 @@ from gateway.connection.refusal_report_limit import PER_SECOND
 from gateway.connection.service_calls import TOO_LARGE
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Policy
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 JSON = b"\x01\x01" + b"\x03" + raw.text("application/json")

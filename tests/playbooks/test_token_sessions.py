@@ -42,6 +42,7 @@ from gateway.connection.events import (
     ReauthenticationFailed,
     Tick,
 )
+from gateway.connection.state_table import State
 from gateway.policy.engine.identity import Grant
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
@@ -49,6 +50,7 @@ ALL = dict.fromkeys(("publish", "subscribe", "encrypt", "decrypt"), ("#",))
 GRANT = Grant("t1", "t1", 0, NOW // 1000, NOW // 1000 + 60, ALL)
 METHOD = b"\x15" + raw.text("gateway-jwt")
 BYE = raw.packet(0xE0)
+PING = raw.packet(0xC0)
 
 
 def data(token):
@@ -152,6 +154,32 @@ def test_the_session_ends_when_the_token_does(v5):
     book >> Tick() << Report("session", "refused", "The token has expired.") << SendToBus(BYE)
     if v5:
         book << farewell("The token has expired.")
+    assert book << Close("The token has expired.")
+
+
+def expiring():
+    """A session of a token, and the clock by which that expires."""
+    clock, world = [NOW], context()
+    world.now = lambda: clock[0]
+    return established(world, grant=GRANT), clock
+
+
+def test_after_a_goodbye_too_nothing_is_delivered_when_the_token_has_expired():
+    book, clock = expiring()
+    book = book >> DeviceBytes(BYE) << SendToBus(BYE) >> Tick()
+    clock[0] = GRANT.expires_at * 1000
+    # Without another DISCONNECT: the bus has one.
+    book = book >> Tick() << Report("session", "refused", "The token has expired.")
+    assert book << Close("The token has expired.")
+
+
+def test_what_the_bus_still_answers_is_not_waited_for_when_the_token_has_expired():
+    book, clock = expiring()
+    waits = raw.publish("ok", b"1", qos=1, packet_id=1)
+    book = book >> DeviceBytes(waits + raw.packet(0x00)) << SendToBus(waits) << SendToBus(PING) >> Tick()
+    assert book.connection.state is State.DRAINING
+    clock[0] = GRANT.expires_at * 1000
+    book = book >> Tick() << Report("session", "refused", "The token has expired.") << SendToBus(BYE)
     assert book << Close("The token has expired.")
 
 

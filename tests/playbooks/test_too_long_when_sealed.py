@@ -12,7 +12,7 @@ from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus,
 from gateway.connection.context import OnDeny
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
-from gateway.keys.max_packet_size import announced
+from gateway.keys.sealed_packet_size import announced
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Role
 

@@ -20,8 +20,8 @@ import structlog
 from harness.gateway import ROOT
 
 from bench.ports import free_port
-from gateway.app.bootstrap import check, prepare
-from gateway.app.composition import run
+from gateway.app.gateway_process import run
+from gateway.app.prerequisites import check, prepare
 from gateway.config import ConfigError, load_settings
 from gateway.store import open_store
 

@@ -26,9 +26,12 @@ from gateway.auth.login import Login
 from gateway.config import Settings
 from gateway.connection.events import BusBytes, BusLost, DeviceBytes, DeviceLost, PolicyChanged, Tick
 from gateway.http import server as http_server
-from gateway.net.connection_registry import Bus, ConnectionRegistry
+from gateway.net.bus_endpoint import Bus
+from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.connection_reports import ConnectionReports
 from gateway.net.device_port import DevicePort
 from gateway.net.device_side import DeviceSide
+from gateway.net.live_updates import LiveUpdates
 
 
 class Broken:
@@ -73,12 +76,12 @@ async def hears(house: House, bad: Device | None) -> None:
 
 
 async def is_refused(house: House, bad: Device | None) -> None:
-    house.plant(ConnectionRegistry, "tell", lambda _, link, *__: link.claimed == "bad")
+    house.plant(ConnectionReports, "report", lambda _, link, *__: link.claimed == "bad")
     await in_thread(bad.send, raw.publish("denied", b"x", qos=1, packet_id=1, v5=True))
 
 
 async def asks_a_service(house: House, bad: Device | None) -> None:
-    house.plant(house.registry, "services", lambda _, identity: identity.device_id == "bad")
+    house.plant(house.plane, "services", lambda _, identity: identity.device_id == "bad")
     await in_thread(bad.send, raw.publish("gateway/validate", b"{}", v5=True))
 
 
@@ -142,12 +145,12 @@ async def the_bus_is_full(house: House, bad: Device | None) -> None:
 
 async def the_policy_changes(house: House, bad: Device | None) -> None:
     house.plant_in_bridge(PolicyChanged)
-    await house.registry.policy_changed()
+    await house.gateway.updates.policy_changed()
 
 
 async def the_device_changes(house: House, bad: Device | None) -> None:
-    house.plant(ConnectionRegistry, "_consequence", lambda _, __, was, ___: was.device_id == "bad")
-    house.registry.devices_changed(frozenset({"bad", "good"}))
+    house.plant(LiveUpdates, "_consequence", lambda _, __, was, ___: was.device_id == "bad")
+    house.gateway.updates.devices_changed(frozenset({"bad", "good"}))
 
 
 LIVE: tuple[Attack, ...] = (
@@ -224,8 +227,8 @@ def test_a_fault_at_a_live_connection(
             await attack(house, bad)
             if attack is not leaves:
                 await in_thread(bad.ended, 5)
-            await until(lambda: {link.claimed for link in house.registry.links} == {"good"})
-            assert set(house.registry._by_device) == {"good"}
+            await until(lambda: {link.claimed for link in house.plane.registry.live} == {"good"})
+            assert set(house.plane.registry._by_device) == {"good"}
             await others_are_served(house, good)
             await in_thread(good.close)
 
@@ -248,8 +251,8 @@ def test_a_fault_at_one_that_comes(
                 return b""
 
             assert await in_thread(come) == b""
-            await until(lambda: {link.claimed for link in house.registry.links} == {"good"})
-            assert set(house.registry._by_device) == {"good"}
+            await until(lambda: {link.claimed for link in house.plane.registry.live} == {"good"})
+            assert set(house.plane.registry._by_device) == {"good"}
             await others_are_served(house, good)
             await in_thread(good.close)
 

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from harness.gate import HEADER, Gate, encoded, signed
 
-from gateway.auth.tokens import SigningKeys, TokenFault
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import TokenFault
 
 PRIVATE = {"Ed25519": ed25519.Ed25519PrivateKey.generate(), "P-256": ec.generate_private_key(ec.SECP256R1())}
 BOM = b"\xef\xbb\xbf"

@@ -8,7 +8,7 @@ from harness.playbook import LAMP, established, react
 from gateway.connection.commands import Call, Command, PauseDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import DeviceBytes, Tick
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 
 IDENTIFIER = b"\x0b\x05"
 REQUEST = raw.publish("gateway/encrypt", b"{}", v5=True)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.gate import HEADER, Gate, encoded, part, signed
 
-from gateway.auth.tokens import SigningKeys
+from gateway.auth.signing_keys import SigningKeys
 
 # Whoever knows the public key signs with it
 

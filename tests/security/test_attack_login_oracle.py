@@ -12,7 +12,8 @@ import pytest
 from gateway.auth import passwords
 from gateway.auth.login import Credentials, Login
 from gateway.auth.passwords import PasswordPool, Remembered
-from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import Tokens
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 

@@ -8,9 +8,9 @@ import pytest
 from harness.request_handler import Counter
 
 from gateway.connection.commands import Call
-from gateway.policy.engine.services import Service
-from gateway.services.messages import Request
+from gateway.policy.engine.service_names import Service
 from gateway.services.replayed_requests import Replays
+from gateway.services.request import Request
 
 
 @pytest.mark.parametrize("spellings", [('"a1"', '"\\u00611"', '"a\\u0031"'), ("1", "1.0", "1e0", "10e-1")])

@@ -16,17 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.auth.login import LoginRefused
-from gateway.auth.tokens import (
-    CHAIN_MAX,
-    TOKEN_BYTES,
-    ChainOver,
-    SigningKeys,
-    TokenFault,
-    TokenRefused,
-    Tokens,
-)
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import CHAIN_MAX, TOKEN_BYTES, ChainOver, TokenFault, TokenRefused, Tokens
 from gateway.keys.key_files import destroy, rotate_signing
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Device
 
 CLAIMS = ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "root", "epoch", "roles", "permissions"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidSignature
 
-from gateway.auth.tokens import SigningKeys, TokenRefused, Tokens, looks_like_token
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.keys.key_ring import Key, KeyState
 from gateway.policy.engine.identity import Device
 

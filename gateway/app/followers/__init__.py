@@ -1,1 +1,1 @@
-"""What is put in force when files change, one subject a file: policy, keys, certificates."""
+"""What is put in force when files change, one subject per file: policy, keys, certificates."""

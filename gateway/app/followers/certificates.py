@@ -5,17 +5,18 @@ New connections see what has changed.
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
-from gateway.app.followers.follower import Follower
+from gateway.app.followers.follower import WholeFilesFollower
 from gateway.config import Settings
 from gateway.net.acceptor import Acceptor
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.net.tls_contexts import bus_context, server_context
 from gateway.pki.key_types import rsa_twin
 
 
-class CertificateFollower(Follower):
+class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContext]]):
     """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
 
     subject = "certificates"
@@ -33,16 +34,20 @@ class CertificateFollower(Follower):
         """These ports show them. Without ports TLS is off."""
         self._ports = devices, api
 
-    def put_in_force(self) -> None:
-        """For both ports, or neither."""
-        if self._ports is None:
-            return
-        devices, api = self._ports
-        for_devices = server_context(self._certificate, self._key, self._authority)
-        api.tls = server_context(self._certificate, self._key, None)
-        devices.tls = for_devices
+    def read(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """For devices, and for the API, where a client certificate logs nobody in."""
+        return (
+            server_context(self._certificate, self._key, self._authority),
+            server_context(self._certificate, self._key, None),
+        )
 
-    def told(self, error: Exception) -> str:
+    def put_in_force(self, read: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+        """For both ports."""
+        if self._ports is not None:
+            devices, api = self._ports
+            devices.tls, api.tls = read
+
+    def in_words(self, error: Exception) -> str:
         """Which file it is stands in the error."""
         return f"{error}; those before are in force"
 
@@ -51,7 +56,7 @@ class CertificateFollower(Follower):
         return "TLS is off" if self._ports is None else await super().reload()
 
 
-class BusAuthority(Follower):
+class BusAuthority(WholeFilesFollower[ssl.SSLContext]):
     """Lets new connections to the bus believe a changed CA, without a restart."""
 
     subject = "CA of the bus"
@@ -67,11 +72,15 @@ class BusAuthority(Follower):
         """This bus is believed by it."""
         self._bus = bus
 
-    def put_in_force(self) -> None:
+    def read(self) -> ssl.SSLContext:
+        """The CA, as connections to the bus need it."""
+        return bus_context(self._path)
+
+    def put_in_force(self, read: ssl.SSLContext) -> None:
         """For the connections to come."""
         if self._bus is not None:
-            self._bus.tls = bus_context(self._path)
+            self._bus.tls = read
 
-    def told(self, error: Exception) -> str:
+    def in_words(self, error: Exception) -> str:
         """With the file, which the error does not name."""
         return f"{self._path}: {error}; the one before is in force"

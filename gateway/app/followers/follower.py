@@ -1,25 +1,68 @@
-"""Follows files that are read as a whole: what can't be used leaves in force what was there before."""
+"""The form of all followers: they look at files again and again, and put in force what has changed.
+
+One reading at a time: a SIGHUP may come while a look is under way, and of two readings the older must not
+win.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
-from gateway.app.periodic import every
 from gateway.observe.logs import get_logger
-from gateway.system.file_marks import marks
-
-_LOOK_SECONDS = 2.0
+from gateway.system.file_change_marks import marks
 
 _log = get_logger()
 
+_Read = TypeVar("_Read")
+
 
 class Follower(ABC):
-    """Puts in force what some files say, each time that they have changed."""
+    """Puts in force what some files say, each time that they have changed, if it can be used."""
 
+    seconds: ClassVar[float]
+    """Between two looks."""
+
+    def __init__(self) -> None:
+        self._reading = asyncio.Lock()
+
+    @abstractmethod
+    def check(self) -> tuple[bool, str]:
+        """Whether the files are what is in force, for health."""
+
+    @abstractmethod
+    async def follow(self, *, anyway: bool) -> None:
+        """Read what has changed, or all of it `anyway`, and put it in force. Called once at a time.
+
+        It reads in threads: a disk that hangs must not hold up messages.
+        """
+
+    async def look(self) -> None:
+        """Put in force what has changed."""
+        async with self._reading:
+            await self.follow(anyway=False)
+
+    async def reload(self) -> str:
+        """Read the files now, whether they look the same or not; the answer is what is in force then."""
+        async with self._reading:
+            await self.follow(anyway=True)
+        return self.check()[1]
+
+    async def run(self) -> None:
+        """Look again and again, for ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self.seconds)
+
+
+class WholeFilesFollower(Follower, Generic[_Read]):
+    """Follows a fixed list of files that are read together, all or none."""
+
+    seconds = 2.0
     subject: ClassVar[str]
     """As the log names it."""
     good: ClassVar[str]
@@ -29,45 +72,41 @@ class Follower(ABC):
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Before the files are read for the first time: what changes afterwards is a change."""
+        super().__init__()
         self._paths = paths
         self._seen = marks(paths)
         self._problem = ""
 
     @abstractmethod
-    def put_in_force(self) -> None:
-        """Read the files and use them. Raises OSError or SSLError when they can't be used."""
+    def read(self) -> _Read:
+        """Read the files, in a thread. Raises OSError or SSLError when they can't be used."""
 
     @abstractmethod
-    def told(self, error: Exception) -> str:
+    def put_in_force(self, read: _Read) -> None:
+        """Use what was read."""
+
+    @abstractmethod
+    def in_words(self, error: Exception) -> str:
         """The reason in the log for this error."""
 
     def check(self) -> tuple[bool, str]:
         """Whether the files are what is in force."""
         return not self._problem, self._problem or self.good
 
-    async def run(self) -> None:
-        """Look every two seconds, for ever."""
-        await every(_LOOK_SECONDS, self._look)
-
-    def _look(self) -> None:
+    async def follow(self, *, anyway: bool) -> None:
+        """Read all of them if one has changed."""
+        seen = await asyncio.to_thread(marks, self._paths)
         # After a problem the files may become again what they were, to the second.
-        if marks(self._paths) != self._seen or self._problem:
-            self._read()
-
-    async def reload(self) -> str:
-        """Read the files now, whether they look the same or not; the answer is what is in force then."""
-        self._read()
-        return self.check()[1]
-
-    def _read(self) -> None:
-        seen = marks(self._paths)
+        if seen == self._seen and not self._problem and not anyway:
+            return
         try:
-            self.put_in_force()
+            read = await asyncio.to_thread(self.read)
         except (OSError, ssl.SSLError) as error:
             # Perhaps a key is only just being written: look again until they fit.
             if not self._problem:
-                _log.error(f"{self.subject} refused", reason=self.told(error))
+                _log.error(f"{self.subject} refused", reason=self.in_words(error))
             self._problem = self.problem
             return
+        self.put_in_force(read)
         self._seen, self._problem = seen, ""
         _log.info(f"{self.subject} in force", certificate=str(self._paths[0]))

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.app.followers.follower import Follower
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.connection.audit_event_kinds import HOUSE, changed_key
 from gateway.connection.context import Context
@@ -30,18 +32,17 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError
-from gateway.system.file_marks import Mark, mark
+from gateway.system.file_change_marks import Mark, mark
 
-_LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 10
 """A file that can't be used is read again then, though it looks the same: the disk may have failed once."""
 _LOOKS_TO_ROTATE = 240
 AGE_MOST = 90 * 86_400
-"""Seconds that a key is active before another one takes its place."""
+"""Seconds that a key is active before a new one takes its place."""
 _AHEAD_MOST = 86_400
 """Seconds that a key may be of the future: it would be active for as much longer."""
 USES_MOST = 2**31
-"""Messages under one sealing key before another one takes its place: half of what may be."""
+"""Messages under one sealing key before a new one takes its place: half of what may be."""
 
 _log = get_logger()
 
@@ -71,8 +72,10 @@ class _KeyFile:
         return next((key for key in self.keys if key.state is KeyState.ACTIVE), None)
 
 
-class KeyFollower:
+class KeyFollower(Follower):
     """Keeps the keys in force the same as the files, as long as they are sound."""
+
+    seconds = 0.25
 
     def __init__(
         self,
@@ -86,8 +89,9 @@ class KeyFollower:
     ) -> None:
         """With JWT_SECRET there is no file of signing keys to follow.
 
-        `signing_changed` is told of other signing keys: which tokens are not good with them, and why.
+        `signing_changed` is called when other keys sign, with why a token is not good by them.
         """
+        super().__init__()
         self._context = context
         self._tokens = tokens
         self._store = store
@@ -134,18 +138,13 @@ class KeyFollower:
             if looks % _LOOKS_TO_ROTATE == 0:
                 await self.retire()
             looks += 1
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(self.seconds)
 
-    async def reload(self) -> str:
-        """Read the files now, whether they look the same or not; the answer is what is in force then."""
+    async def follow(self, *, anyway: bool) -> None:
+        """Put in force what has changed in the files, and end what is over."""
         for file in self._files:
-            file.mark = None
-        await self.look()
-        return self.check()[1]
-
-    async def look(self) -> None:
-        """Put in force what has changed in the files."""
-        for file in self._files:
+            if anyway:
+                file.mark = None
             await self._follow(file)
         await self._end_overlaps()
 
@@ -156,6 +155,10 @@ class KeyFollower:
 
     async def retire(self) -> None:
         """Rotate the keys that are too old or used too often, and stop verifying with those that are over."""
+        async with self._reading:
+            await self._retire()
+
+    async def _retire(self) -> None:
         await self._end_overlaps()
         uses = await self._count_uses()
         now = self._context.now() // 1_000
@@ -174,7 +177,7 @@ class KeyFollower:
         # In threads: a disk that hangs must not hold up messages, nor must the unwrapping by a passphrase.
         seen = await asyncio.to_thread(mark, file.path)
         file.looks += 1
-        if seen == file.mark and not (file.problem and file.looks * _LOOK_SECONDS >= _AGAIN_SECONDS):
+        if seen == file.mark and not (file.problem and file.looks * self.seconds >= _AGAIN_SECONDS):
             return
         file.mark, file.looks = seen, 0
         keys: Sequence[Key] = ()
@@ -193,7 +196,7 @@ class KeyFollower:
             _log.info("keys in force", reason=f"the file of the {file.kind} keys can be used again")
         before, file.keys, file.problem = file.keys, keys, ""
         if before:
-            self._tell(_changes(file.kind, before, keys))
+            self._report(_changes(file.kind, before, keys))
 
     async def _rotate(self, file: _KeyFile, why: str) -> None:
         try:
@@ -228,7 +231,7 @@ class KeyFollower:
         self._over_at = min((end for end in ends if end > now), default=None)
         await self._signing_changed(lambda grant: signing.distrust(grant, now))
 
-    def _tell(self, reasons: Iterator[str]) -> None:
+    def _report(self, reasons: Iterator[str]) -> None:
         for reason in reasons:
             self._audit.emit(AuditEvent.of(changed_key(reason), HOUSE, self._context.now()))
 
@@ -243,7 +246,7 @@ def _returned(before: Sequence[Key], after: Sequence[Key]) -> str:
 
 
 def _fault(before: Sequence[Key], after: Sequence[Key]) -> str:
-    """Sealing with a key that no file holds, or under the id of another one, is lost at the next start."""
+    """Sealing with a key that no file holds, or under the id of a new one, is lost at the next start."""
     found = {key.key_id: key for key in after}
     for key in before:
         if key.state is KeyState.DESTROYED:

@@ -6,24 +6,27 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.app.bootstrap import StartError
+from gateway.app.followers.follower import Follower
+from gateway.app.prerequisites import StartError
 from gateway.config import Settings
 from gateway.config.monitoring import Monitoring, MonitoringError, load_monitoring
 from gateway.observe.logs import get_logger
-from gateway.system.file_marks import Mark, marks
+from gateway.system.file_change_marks import Mark, marks
 
-_LOOK_SECONDS = 2.0
 _SETTLE_SECONDS = 0.05
 """Editors write in several steps: a change is read when the files have been the same for so long."""
 
 _log = get_logger()
 
 
-class MonitoringFollower:
-    """Keeps what is checked, watched and told the same as the file says."""
+class MonitoringFollower(Follower):
+    """Keeps what is checked, watched and sent the same as the file says."""
+
+    seconds = 2.0
 
     def __init__(self, settings: Settings) -> None:
         """Reads the file. Raises StartError: without its alerts the gateway would run unwatched."""
+        super().__init__()
         self._path = settings.monitoring_path
         try:
             self.now = load_monitoring(self._path)
@@ -32,11 +35,11 @@ class MonitoringFollower:
         self._files = self.now.files
         self._seen = marks(self._files)
         self._problems: tuple[str, ...] = ()
-        self._told: list[Callable[[Monitoring], None]] = []
+        self._callbacks: list[Callable[[Monitoring], None]] = []
 
-    def on_change(self, told: Callable[[Monitoring], None]) -> None:
-        """Have this told of what is in force from then on."""
-        self._told.append(told)
+    def on_change(self, callback: Callable[[Monitoring], None]) -> None:
+        """Call this with what is in force from then on."""
+        self._callbacks.append(callback)
 
     def check(self) -> tuple[bool, str]:
         """Whether the file is what is in force."""
@@ -46,22 +49,16 @@ class MonitoringFollower:
         now = self.now
         return True, f"{len(now.checks)} checks, {len(now.rules)} alerts, {len(now.channels)} channels"
 
-    async def run(self) -> None:
-        """Look at the files every two seconds, for ever."""
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            # In threads: a disk that hangs must not hold up messages.
-            looked = await asyncio.to_thread(self._look)
+    async def follow(self, *, anyway: bool) -> None:
+        """Read the file, if it or one that it names has changed and is the same for a moment."""
+        looked = await asyncio.to_thread(self._look)
+        if not anyway:
             if looked == self._seen:
-                continue
+                return
             await asyncio.sleep(_SETTLE_SECONDS)
-            if await asyncio.to_thread(self._look) == looked:
-                await self._read(looked)
-
-    async def reload(self) -> str:
-        """Read the file now, whether it looks the same or not; the answer is what is in force then."""
-        await self._read(await asyncio.to_thread(self._look))
-        return self.check()[1]
+            if await asyncio.to_thread(self._look) != looked:
+                return
+        await self._read(looked)
 
     def _look(self) -> dict[str, Mark]:
         return marks(self._files)
@@ -86,6 +83,6 @@ class MonitoringFollower:
         await asyncio.to_thread(self._follow, now.files, looked)
         self._problems = ()
         self.now = now
-        for told in self._told:
-            told(now)
+        for callback in self._callbacks:
+            callback(now)
         _log.info("monitoring in force", reason=self.check()[1])

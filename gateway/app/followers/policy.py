@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from gateway.app.followers.follower import Follower
 from gateway.auth.login import Login
 from gateway.config import Settings
-from gateway.net.connection_registry import ConnectionRegistry
+from gateway.connection.context import Context
+from gateway.net.live_updates import LiveUpdates
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError
-from gateway.policy.files.watcher import follow, read
+from gateway.policy.files.watcher import PolicyFiles
 
 _log = get_logger()
 
 
-class PolicyFollower:
+class PolicyFollower(Follower):
     """Keeps the policy in force the same as the files, as long as they are sound."""
 
-    def __init__(self, settings: Settings, registry: ConnectionRegistry, login: Login) -> None:
-        self._settings = settings
-        self._registry = registry
+    seconds = 0.25
+
+    def __init__(self, settings: Settings, context: Context, updates: LiveUpdates, login: Login) -> None:
+        super().__init__()
+        self._files = PolicyFiles(
+            settings.acl_path, reserved=settings.service_topic_prefix, current=context.policy
+        )
+        self._context = context
+        self._updates = updates
         self._login = login
         self._problems: tuple[str, ...] = ()
 
@@ -29,39 +35,28 @@ class PolicyFollower:
         if self._problems:
             count = len(self._problems)
             return False, f"the changed files have {count} problem(s); what was before is in force"
-        return True, self._registry.context.policy.digest[:12]
+        return True, self._context.policy.digest[:12]
 
-    async def run(self) -> None:
-        """Follow the files for ever."""
-        context = self._registry.context
-        prefix = self._settings.service_topic_prefix
-        async for outcome in follow(self._settings.acl_path, reserved=prefix, current=context.policy):
-            if isinstance(outcome, PolicyError):
-                self._refuse(outcome)
-                continue
-            await self._put_in_force(outcome)
-
-    async def reload(self) -> str:
-        """Read the files now; the answer is what is in force then."""
-        outcome = await asyncio.to_thread(read, self._settings.acl_path, self._settings.service_topic_prefix)
+    async def follow(self, *, anyway: bool) -> None:
+        """Put in force what is sound of what has changed."""
+        outcome = await (self._files.read_now() if anyway else self._files.changed())
         if isinstance(outcome, PolicyError):
             self._refuse(outcome)
-        elif self._problems or outcome.digest != self._registry.context.policy.digest:
+        elif outcome is not None:
             await self._put_in_force(outcome)
-        return self.check()[1]
 
     async def _put_in_force(self, policy: Policy) -> None:
-        context = self._registry.context
+        context = self._context
         self._problems = ()
         context.policy = policy
         context.counters.policy_reloads += 1
         self._login.apply(policy.limits)
-        await self._registry.policy_changed()
+        await self._updates.policy_changed()
         _log.info("policy in force", policy=policy.digest[:12])
 
     def _refuse(self, outcome: PolicyError) -> None:
         self._problems = tuple(outcome.problems)
-        self._registry.context.counters.policy_errors += 1
+        self._context.counters.policy_errors += 1
         _log.error(
             "policy refused",
             reason="the changed files have problems; the policy before them is in force",

@@ -18,7 +18,7 @@ class HistoryRows(Saver):
     subject = "history"
     seconds = 2.0
 
-    def __init__(self, store: Store, history: History, saves: Saves | None = None) -> None:
+    def __init__(self, store: Store, history: History, saves: Saves) -> None:
         super().__init__(saves)
         self._store = store
         self._history = history

@@ -8,12 +8,12 @@ from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store
 
 
-class TokenRecords(Saver):
+class IssuedTokensSaver(Saver):
     """Of those that this gateway issued."""
 
     subject = "token records"
 
-    def __init__(self, store: Store, token_issuer: TokenIssuer, saves: Saves | None = None) -> None:
+    def __init__(self, store: Store, token_issuer: TokenIssuer, saves: Saves) -> None:
         super().__init__(saves)
         self._store = store
         self._token_issuer = token_issuer

@@ -10,12 +10,12 @@ from gateway.observe.save_failures import Saves
 from gateway.store import Store
 
 
-class KeyUses(Saver):
+class KeyUsesSaver(Saver):
     """Of the keys in force."""
 
     subject = "key uses"
 
-    def __init__(self, store: Store, context: Context, saves: Saves | None = None) -> None:
+    def __init__(self, store: Store, context: Context, saves: Saves) -> None:
         super().__init__(saves)
         self._store = store
         self._context = context

@@ -23,13 +23,13 @@ _SIZE_MAX = 16_777_216
 _log = get_logger()
 
 
-class KnownDevicesFile(Saver):
+class KnownDevicesSaver(Saver):
     """What is known of devices, as a file."""
 
     subject = "known devices"
     seconds = 10.0
 
-    def __init__(self, folder: Path, known: KnownDevices, saves: Saves | None = None) -> None:
+    def __init__(self, folder: Path, known: KnownDevices, saves: Saves) -> None:
         super().__init__(saves)
         self._path = folder / FILE
         self._known = known

@@ -19,15 +19,15 @@ _AT_ONCE = 500
 """In one save: it takes the loop some 10 ms."""
 
 
-class Refusals(Saver):
+class RefusalsSaver(Saver):
     """A consumer of the audit.
 
-    It has the budget of the log: what stands there can be explained, and no device takes another's place.
+    It has the budget of the log: what stands there can be explained, and each device has a place of its own.
     """
 
     subject = "refusals"
 
-    def __init__(self, store: Store, counters: Counters, saves: Saves | None = None) -> None:
+    def __init__(self, store: Store, counters: Counters, saves: Saves) -> None:
         super().__init__(saves)
         self._store = store
         self._counters = counters
@@ -59,8 +59,8 @@ class Refusals(Saver):
 
     async def write(self) -> bool:
         """The oldest of those that wait."""
-        told = tuple(self._unsaved[:_AT_ONCE])
-        await self._store.usage.add_refusals(told)
-        del self._unsaved[: len(told)]
-        self._waiting -= Counter(one.device_id for one in told)
-        return bool(told)
+        oldest = tuple(self._unsaved[:_AT_ONCE])
+        await self._store.usage.add_refusals(oldest)
+        del self._unsaved[: len(oldest)]
+        self._waiting -= Counter(one.device_id for one in oldest)
+        return bool(oldest)

@@ -11,15 +11,15 @@ from gateway.store import StoreError
 
 
 class Saver(ABC):
-    """Saves what is not saved yet. What can't be saved now is kept for the next time, and told once."""
+    """Saves what is not saved yet. What can't be saved now is kept for the next time, and logged once."""
 
     subject: ClassVar[str]
     """As health, status and the log name it."""
     seconds: ClassVar[float] = 1.0
     """Between two saves."""
 
-    def __init__(self, saves: Saves | None = None) -> None:
-        self._saves = saves or Saves()
+    def __init__(self, saves: Saves) -> None:
+        self._saves = saves
 
     @abstractmethod
     async def write(self) -> bool:

@@ -61,7 +61,7 @@ class Grant:
     root: str
     """`jti` of the token that this one was issued from, at the beginning of the chain; else its own."""
     epoch: int | None
-    """The device's `token_epoch` when it was issued. None: another issuer has JWT_SECRET too."""
+    """The device's `token_epoch` when it was issued. None: a different issuer, which has JWT_SECRET too."""
     issued_at: int
     """Unix seconds (`iat`)."""
     expires_at: int
@@ -105,11 +105,11 @@ class Device:
     updated_at: int
     """Unix seconds."""
     token_epoch: int = 0
-    """Tokens issued under another one are revoked: it changes with the secret, and when all are revoked."""
+    """Tokens of any other are revoked: it changes with the secret, and when all are revoked."""
     revocations: tuple[Revocation, ...] = ()
     """Those of its tokens, since its epoch is what it is."""
     observe_until: int = 0
-    """Unix seconds: until then what the rules refuse passes, and is told. 0 for never."""
+    """Unix seconds: until then what the rules refuse passes, and is reported. 0 for never."""
 
     def has_revoked(self, grant: Grant) -> bool:
         """Whether a token of this device is good no more."""

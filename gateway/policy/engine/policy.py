@@ -41,7 +41,7 @@ from gateway.policy.engine.rules import (
     template_keys,
     template_values,
 )
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 from gateway.policy.engine.topic_tree import TopicTree
 
 __all__ = ["Action", "Decision", "Effect", "Policy", "Rights", "Role", "Rule"]

@@ -139,7 +139,7 @@ def template_fault(topic: str) -> str | None:
     """What is wrong with the topic of a rule, as the end of a sentence; None when it is valid.
 
     A placeholder stands for one whole level. `$share/…` is not written in rules: a shared
-    subscription is judged by the filter behind it.
+    subscription is judged by the filter after it.
     """
     for level in topic.split("/"):
         if ("{" in level or "}" in level) and not _is_placeholder(level):

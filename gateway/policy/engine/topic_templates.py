@@ -85,7 +85,7 @@ class Effort:
         self.left = steps
 
     def takes(self, steps: int) -> bool:
-        """Whether there are so many steps left, which are taken. If not, there are none from now on."""
+        """Whether there are `steps` left, which are taken. If not, there are none from now on."""
         self.left = max(self.left - steps, 0)
         return self.left > 0
 
@@ -159,7 +159,7 @@ def _most(groups: Iterable[Sequence[_Levels]]) -> int:
 def _takes_in(levels: _Levels, refused: Mapping[int, Sequence[str]], effort: Effort) -> bool:
     """Whether it covers one of these, by the number of their levels; also when there is no time to look."""
     wide, size = "/".join(levels), len(levels)
-    # Without a `#` a filter covers none of another size.
+    # Without a `#` a filter covers none of a different size.
     sizes = [size] if levels[-1] != "#" else [one for one in refused if one >= size - 1]
     asked = [one for its_size in sizes for one in refused.get(its_size, ())]
     return not effort.takes(1 + _COMPARING * len(asked)) or any(covers(wide, one) for one in asked)

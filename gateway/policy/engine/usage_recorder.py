@@ -1,6 +1,6 @@
 """What the devices did and were refused, counted by topic template until somebody saves it.
 
-Told of each decision where it is made: once a topic and connection, not once a message. Bounded for each
+It hears of each decision where it is made: once per topic and connection, not per message. Bounded for each
 device and in all; what finds no room is counted. It keeps no payload, no topic as it was and no clock.
 """
 
@@ -15,22 +15,22 @@ from gateway.policy.engine.rules import Action, Decision
 from gateway.policy.engine.topic_templates import template_of
 
 AGAIN = 600
-"""What goes on for long is told again after so many seconds, so that nobody takes it for over."""
+"""What goes on for long is recorded again after this many seconds, so that nobody takes it for over."""
 MORE = ""
 """The template of all that found no room."""
 _OF_A_DEVICE = 1_024
 _FIRST = 4
-"""Different observations of a device that find room whatever others do."""
+"""Different records of a device that find room whatever others do."""
 _IN_ALL = 50_000
-"""Different observations that wait to be saved: with the two below it bounds them to 45 MB."""
+"""Different records that wait to be saved: with the two below it bounds them to 45 MB."""
 _LONGEST = 512
 """Bytes of an action and its template, which a label of one letter makes longer than its topic."""
 _LEVELS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """A device did something, or was refused it, so many times."""
+class UsageRecord:
+    """A device did something, or was refused it, `count` times."""
 
     device_id: str
     action: Action
@@ -81,23 +81,23 @@ class UsageRecorder:
             self._different += key not in uses
         uses[key] = uses.get(key, 0) + count
 
-    def take(self, most: int, now: int) -> list[Observation]:
+    def take(self, most: int, now: int) -> list[UsageRecord]:
         """What waits, at most `most` of it; that of the devices that waited longest first.
 
         `now` in Unix seconds.
         """
-        taken: list[Observation] = []
+        taken: list[UsageRecord] = []
         while self._uses and len(taken) < most:
             device_id = next(iter(self._uses))
             uses = self._uses[device_id]
             keys = list(islice(uses, most - len(taken)))
-            taken += [Observation(device_id, *_read(key), uses.pop(key), now, now) for key in keys]
+            taken += [UsageRecord(device_id, *_read(key), uses.pop(key), now, now) for key in keys]
             self._different -= len(keys)
             if not uses:
                 del self._uses[device_id]
         return taken
 
-    def put_back(self, observations: list[Observation]) -> None:
+    def put_back(self, records: list[UsageRecord]) -> None:
         """These could not be saved."""
-        for one in observations:
+        for one in records:
             self._add(one.device_id, one.action, one.template, one.count, allowed=one.allowed)

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.policy.analysis.assertions import ANY, Assertion, AssertionFault, parse
+from gateway.policy.analysis.prover import Prover
+from gateway.policy.analysis.why import describe
+from gateway.policy.analysis.witnesses import Undecided
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.toml_document import Block, read
-from gateway.policy.proofs.assertions import ANY, Assertion, AssertionFault, parse
-from gateway.policy.proofs.prover import Prover
-from gateway.policy.proofs.why import describe
-from gateway.policy.proofs.witnesses import Undecided
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from gateway.policy.files.cases import CaseResult
 from gateway.policy.files.invariants import Outcome
+from gateway.policy.files.policy_tests import CaseResult
 
-# What XML 1.0 has no way to say (2.2): a topic may hold it, and a report that can't be read tells nothing.
+# What XML 1.0 has no way to say (2.2): a topic may hold it, and a report that can't be read says nothing.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

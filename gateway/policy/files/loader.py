@@ -17,8 +17,8 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import OnDeniedWill, template_fault
-from gateway.policy.files.cases import read_cases
 from gateway.policy.files.invariants import Invariant, check_invariants, read_invariants
+from gateway.policy.files.policy_tests import read_cases
 from gateway.policy.files.toml_document import Block, PolicyError, read
 from gateway.system.atomic_files import why
 

@@ -1,7 +1,7 @@
 """A TOML file of `acl/` as blocks that know their lines, and the list of everything wrong with them.
 
 Owns reading and checking the form: which keys, which types, on which line. Knows no rules; what the
-values mean is for `load` and `cases`. `tomllib` tells values but not where they stand, so a small
+values mean is for `loader` and `policy_tests`. `tomllib` gives values but not where they stand, so a small
 scanner finds the lines of what tomllib has already accepted.
 """
 
@@ -65,7 +65,7 @@ class Block:
         return self.lines.line
 
     def beside(self, name: str) -> Path:
-        """Another file of the same policy."""
+        """A different file of the same policy."""
         return Path(self.file).parent / name
 
     def problem(self, text: str, *, key: str = "", line: int | None = None) -> None:

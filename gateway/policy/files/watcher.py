@@ -1,9 +1,9 @@
-"""Following the files of `acl/`: what to put in force, and when.
+"""Watches the files of `acl/`: whether they have changed, and what they say then.
 
-Yields outcomes and puts nothing in force itself; the one who iterates keeps the old policy when the
-outcome is a `PolicyError`. Starts no task.
+Puts nothing in force itself; whoever asks keeps the old policy when the answer is a `PolicyError`. Starts no
+task.
 
-It looks at the files instead of being told of changes: four times a second that costs less than a
+It looks at the files instead of waiting to hear of changes: four times a second that costs less than a
 watcher's threads, and nothing is missed when the folder itself is replaced, when it is reached through
 a symbolic link that is swapped (Kubernetes), or on a network file system.
 """
@@ -11,57 +11,75 @@ a symbolic link that is swapped (Kubernetes), or on a network file system.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError, load_policy
-from gateway.system.file_marks import Mark, marks
+from gateway.system.file_change_marks import Mark, marks
 
-_LOOK_SECONDS = 0.25
 _SETTLE_SECONDS = 0.05
 """Editors write in several steps, and half of a policy may well be valid TOML: after a change wait until the
 files are the same for this long, and for as long as reading them takes."""
 
 
-async def follow(path: Path, *, reserved: str, current: Policy) -> AsyncGenerator[Policy | PolicyError, None]:
-    """Each policy, or the reason why there is none, after the files in `path` have changed.
+class PolicyFiles:
+    """The files in one folder. Ask it again and again, one question at a time."""
 
-    Begins with what has changed since `current` was read. An edit that changes no decision is yielded
-    too: a rule may stand in another line, which refusals name. Ends only by being closed or cancelled.
-    A folder that is gone is a `PolicyError` like others.
-    """
-    seen: dict[str, Mark] | None = None
-    while True:
-        # In a thread: a disk that hangs must not hold up messages.
-        looked = await asyncio.to_thread(_look, path)
-        if looked == seen:
-            await asyncio.sleep(_LOOK_SECONDS)
-            continue
+    def __init__(self, path: Path, *, reserved: str, current: Policy) -> None:
+        """`current` was read before: the first answer is what has changed since."""
+        self._path = path
+        self._reserved = reserved
+        self._seen: dict[str, Mark] | None = None
+        """The files as they were when they were last read whole; None before that."""
+        self._digest = current.digest
+        """Of the policy that was last answered; empty after a problem."""
+
+    async def changed(self) -> Policy | PolicyError | None:
+        """The policy, or the reason why there is none, if the files have changed; None while they have not.
+
+        None also while they are being written: ask again. An edit that changes no decision is a change too:
+        a rule may stand in a different line, which refusals name. A folder that is gone is a `PolicyError`.
+        """
+        # In threads, here and below: a disk that hangs must not hold up messages.
+        looked = await asyncio.to_thread(_look, self._path)
+        if looked == self._seen:
+            return None
         await asyncio.sleep(_SETTLE_SECONDS)
-        if await asyncio.to_thread(_look, path) != looked:
-            continue
-        outcome = await asyncio.to_thread(read, path, reserved)
-        if await asyncio.to_thread(_look, path) != looked:
-            continue
-        first, seen = seen is None, looked
-        if not first or isinstance(outcome, PolicyError) or outcome.digest != current.digest:
-            yield outcome
+        if await asyncio.to_thread(_look, self._path) != looked:
+            return None
+        outcome = await asyncio.to_thread(_read, self._path, self._reserved)
+        if await asyncio.to_thread(_look, self._path) != looked:
+            return None
+        return self._answer(outcome, looked, same=self._seen is None)
+
+    async def read_now(self) -> Policy | PolicyError | None:
+        """The same, read whether the files look the same or not; None when they say the same."""
+        looked = await asyncio.to_thread(_look, self._path)
+        outcome = await asyncio.to_thread(_read, self._path, self._reserved)
+        return self._answer(outcome, looked, same=self._seen in (None, looked))
+
+    def _answer(
+        self, outcome: Policy | PolicyError, looked: dict[str, Mark], *, same: bool
+    ) -> Policy | PolicyError | None:
+        """`same`: nothing is known to have changed but what the policy itself shows."""
+        digest = outcome.digest if isinstance(outcome, Policy) else ""
+        before, self._seen, self._digest = self._digest, looked, digest
+        return None if same and digest and digest == before else outcome
 
 
-def read(path: Path, reserved: str) -> Policy | PolicyError:
+def _read(path: Path, reserved: str) -> Policy | PolicyError:
     """The policy as the files are now, or why there is none."""
     try:
         return load_policy(path, reserved=reserved)
     except PolicyError as error:
         return error
     except OSError as error:
-        # A disk that fails once is a problem to tell, and not the end of following.
+        # A disk that fails once is a problem to report, and not the end of watching.
         return PolicyError([f"{path}: it can't be read ({error}); see to the disk"])
 
 
 def _look(path: Path) -> dict[str, Mark]:
-    """What tells one state of the files from another, links followed."""
+    """What distinguishes one state of the files from the next, links followed."""
     try:
         files = [*path.glob("*.toml"), *path.glob("roles/*.toml")]
     except OSError as error:

@@ -4,7 +4,7 @@ A client's roles are asked by priority, then those of its groups, and in each ro
 the first that matches decides; else the default access does. Roles and groups of one priority go by
 name, rules by their place. A message is delivered when the subscription was allowed and its receipt is,
 and both lists have to allow what `subscribe` gives here. A level that is %u or %c is the user's name or the
-client id. What is not known here may take rights away there, so that it is told as a difference.
+client id. What is not known here may take rights away there, so that it is listed as a difference.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from dataclasses import dataclass, replace
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
-from gateway.policy.imports.line_translation import named_levels, plain_levels, step, with_device
-from gateway.policy.imports.located_json import Located, parse
-from gateway.policy.imports.source import (
+from gateway.policy.imports.intermediate_model import (
     ANONYMOUS,
     DEFAULT_ACCESS,
     Account,
@@ -27,6 +25,8 @@ from gateway.policy.imports.source import (
     Steps,
     Subject,
 )
+from gateway.policy.imports.line_translation import named_levels, plain_levels, step, with_device
+from gateway.policy.imports.located_json import Located, parse
 
 _SEND = "publishClientSend"
 _RECEIVE = "publishClientReceive"
@@ -95,7 +95,7 @@ class DynSec:
         self._findings: dict[Finding, None] = {}
         problems: list[str] = []
         whole = parse(raw, file, problems)
-        self._tell_unknown(
+        self._list_unknown(
             whole, "defaultACLAccess", "clients", "groups", "roles", "anonymousGroup", "changeIndex"
         )
         self._defaults = self._read_defaults(whole.object("defaultACLAccess"))
@@ -116,34 +116,34 @@ class DynSec:
         if anonymous in groups:
             place = groups[anonymous].place
             subjects.append(self._subject(None, place, roles_of_group[anonymous]))
-            self._tell(Finding("differs", place, ANONYMOUS))
+            self._list(Finding("differs", place, ANONYMOUS))
         if problems:
             raise PolicyError(problems)
         self.subjects, self.accounts = tuple(subjects), tuple(accounts)
         self.parts = tuple(self._part(name, role) for name, role in roles.items())
-        self._tell(Finding("differs", file, _SUBSCRIBING, action=Action.SUBSCRIBE))
+        self._list(Finding("differs", file, _SUBSCRIBING, action=Action.SUBSCRIBE))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What can't be as it was."""
         return tuple(self._findings)
 
-    def _tell(self, finding: Finding | None) -> None:
+    def _list(self, finding: Finding | None) -> None:
         if finding:
             self._findings[finding] = None
 
-    def _tell_unknown(self, block: Located, *known: str) -> None:
+    def _list_unknown(self, block: Located, *known: str) -> None:
         for key in block.unknown(*known):
-            self._tell(Finding("differs", block.place, _UNKNOWN.format(key)))
+            self._list(Finding("differs", block.place, _UNKNOWN.format(key)))
 
     def _read_defaults(self, block: Located | None) -> dict[str, Steps]:
         """The steps at the end of each list."""
         if block is None:
-            self._tell(Finding("differs", self.file, _UNSUBSCRIBING))
+            self._list(Finding("differs", self.file, _UNSUBSCRIBING))
             return {_SEND: (), _RECEIVE: (), "subscribe": ()}
-        self._tell_unknown(block, _SEND, _RECEIVE, "subscribe", "unsubscribe")
+        self._list_unknown(block, _SEND, _RECEIVE, "subscribe", "unsubscribe")
         if not block.flag("unsubscribe", default=False):
-            self._tell(Finding("differs", f"{block.place} {DEFAULT_ACCESS}", _UNSUBSCRIBING))
+            self._list(Finding("differs", f"{block.place} {DEFAULT_ACCESS}", _UNSUBSCRIBING))
         found: dict[str, Steps] = {}
         for key in (_SEND, _RECEIVE, "subscribe"):
             allowed = block.flag(key, default=False)
@@ -153,26 +153,26 @@ class DynSec:
                 Step(allow=True, there=topic, topic=topic, place=place) for topic in topics if allowed
             )
             if allowed and key != _RECEIVE:
-                self._tell(Finding("differs", place, f'"{key}" {_DOLLAR}'))
+                self._list(Finding("differs", place, f'"{key}" {_DOLLAR}'))
         return found
 
     def _read_role(self, name: str, role: Located) -> tuple[_Rule, ...]:
         """The rules of a role in the order in which they are asked."""
-        self._tell_unknown(role, "rolename", "textname", "textdescription", "allowwildcardsubs", "acls")
+        self._list_unknown(role, "rolename", "textname", "textdescription", "allowwildcardsubs", "acls")
         wildcards = role.flag("allowwildcardsubs", default=True)
         if not wildcards:
             text = _NO_WILDCARDS.format(name)
-            self._tell(Finding("differs", role.place, text, action=Action.SUBSCRIBE))
+            self._list(Finding("differs", role.place, text, action=Action.SUBSCRIBE))
         rules = []
         for block in role.objects("acls"):
-            self._tell_unknown(block, "acltype", "topic", "priority", "allow")
+            self._list_unknown(block, "acltype", "topic", "priority", "allow")
             kinds = {kind.lower(): kind for kind in _TYPES}
             kind = kinds.get(block.text("acltype").lower())
             topic, allow = block.text("topic"), block.flag("allow", default=False)
             if kind is None:
                 block.problem(f"the acltype is none of {', '.join(_TYPES)}")
             elif kind == _LITERAL and allow and not wildcards and ("+" in topic or "#" in topic):
-                self._tell(Finding("note", block.place, _NEVER_GRANTED))
+                self._list(Finding("note", block.place, _NEVER_GRANTED))
             elif topic:
                 rules.append(_Rule(kind, topic, block.number("priority", 0), allow, block.place))
         return tuple(sorted(rules, key=lambda rule: -rule.priority))
@@ -191,13 +191,13 @@ class DynSec:
         for rule in rules:
             if "%u" in rule.topic or "%c" in rule.topic:
                 text = _NAMES if _is_named(rule) else _PART_OF_A_LEVEL
-                self._tell(Finding("note", rule.place, text))
+                self._list(Finding("note", rule.place, text))
             if rule.kind == _SEND:
                 found[_SEND].append((self._step(rule, rule.topic, Action.PUBLISH, user), ""))
             elif rule.kind == _RECEIVE:
                 found[_RECEIVE].append((self._step(rule, rule.topic, Action.SUBSCRIBE, user), ""))
             elif rule.kind not in {_LITERAL, _PATTERN} and not rule.allow:
-                self._tell(Finding("differs", rule.place, _UNSUBSCRIBING))
+                self._list(Finding("differs", rule.place, _UNSUBSCRIBING))
         for kind in (_LITERAL, _PATTERN):  # Mosquitto looks for the very filter first
             found["subscribe"] += [
                 made for rule in rules if rule.kind == kind for made in self._subscribe_steps(rule, user)
@@ -213,18 +213,18 @@ class DynSec:
             steps: list[_Asked] = [(self._step(rule, topic, Action.SUBSCRIBE, user), literal)]
             if rule.topic == "#" and rule.kind == _PATTERN:
                 steps.append((Step(allow=True, there="$SYS/#", topic="$SYS/#", place=rule.place), ""))
-                self._tell(Finding("differs", rule.place, f'"{_PATTERN}" {_DOLLAR}'))
+                self._list(Finding("differs", rule.place, f'"{_PATTERN}" {_DOLLAR}'))
             return steps
         if shared:
-            self._tell(Finding("differs", rule.place, _DENIED_GROUP.format(topic)))
+            self._list(Finding("differs", rule.place, _DENIED_GROUP.format(topic)))
             return []
         if rule.kind == _LITERAL and ("+" in topic or "#" in topic):
-            self._tell(Finding("differs", rule.place, _DENIED_WILDCARD.format(topic)))
+            self._list(Finding("differs", rule.place, _DENIED_WILDCARD.format(topic)))
             return [(None, topic)]
         step = self._step(rule, topic, Action.SUBSCRIBE, user)
         topics = topic if step.topic is None else step.topic
         text = _DENIED_FILTER.format(topic)
-        self._tell(Finding("differs", rule.place, text, action=Action.SUBSCRIBE, topics=topics))
+        self._list(Finding("differs", rule.place, text, action=Action.SUBSCRIBE, topics=topics))
         return [(step, "")]
 
     def _step(self, rule: _Rule, topic: str, action: Action, user: str | None) -> Step:
@@ -234,9 +234,9 @@ class DynSec:
             names = {"%u": "+" if user is None else user, "%c": _client_of(user)}
             there = "/".join(names.get(level, level) for level in topic.split("/"))
         made, finding = step(levels, there=there, allow=rule.allow, action=action, place=rule.place)
-        if finding and finding.topics and user is not None:  # told once for all users
+        if finding and finding.topics and user is not None:  # listed once for all users
             finding = replace(finding, topics=with_device(finding.topics, user))
-        self._tell(finding)
+        self._list(finding)
         return made
 
     def _read_groups(
@@ -246,20 +246,20 @@ class DynSec:
         roles_of: dict[str, list[str]] = {}
         groups_of: dict[str, dict[str, int]] = {user: {} for user in clients}
         for name, group in groups.items():
-            self._tell_unknown(group, "groupname", "textname", "textdescription", "roles", "clients")
+            self._list_unknown(group, "groupname", "textname", "textdescription", "roles", "clients")
             roles_of[name] = self._named(group, "roles", "rolename", self._rules_of_role)
             for member in group.objects("clients"):
                 user, priority = member.text("username"), member.number("priority", -1)
                 if user in clients:
                     groups_of[user].setdefault(name, priority)
                 else:
-                    self._tell(Finding("note", member.place, f"there is no client {user!r}; left out"))
+                    self._list(Finding("note", member.place, f"there is no client {user!r}; left out"))
         for user, client in clients.items():
             for group in client.objects("groups"):
                 name = group.text("groupname")
                 if name not in groups_of[user]:
                     text = f"Mosquitto goes by the clients of group {name!r}, and {user!r} is none; left out"
-                    self._tell(Finding("note", group.place, text))
+                    self._list(Finding("note", group.place, text))
         return roles_of, groups_of
 
     def _named(self, block: Located, key: str, name_key: str, known: Iterable[str]) -> list[str]:
@@ -270,7 +270,7 @@ class DynSec:
             if name in known:
                 found.setdefault(name, priority)
             else:
-                self._tell(Finding("note", reference.place, f"there is no role {name!r}; left out"))
+                self._list(Finding("note", reference.place, f"there is no role {name!r}; left out"))
         return _in_order(found)
 
     def _subject(self, user: str | None, place: str, roles: list[str]) -> Subject:
@@ -297,16 +297,16 @@ class DynSec:
         return {Action.PUBLISH: (steps[_SEND],), Action.SUBSCRIBE: (steps[_RECEIVE], steps["subscribe"])}
 
     def _read_account(self, user: str, client: Located) -> list[Account]:
-        self._tell_unknown(
+        self._list_unknown(
             client, "username", "clientid", "textname", "textdescription", "disabled", "password", "salt",
             "iterations", "encoded_password", "roles", "groups",
         )  # fmt: skip
         if client.has("clientid"):
             text = f"user {user!r} may come with one client id only; here with any"
-            self._tell(Finding("differs", client.place, text, user))
+            self._list(Finding("differs", client.place, text, user))
         if client.flag("disabled", default=False):
             text = f"user {user!r} is disabled: no device is made of it"
-            self._tell(Finding("note", client.place, text, user))
+            self._list(Finding("note", client.place, text, user))
             return []
         if client.has("encoded_password"):
             return [Account(user, client.text("encoded_password"), client.place)]
@@ -314,7 +314,7 @@ class DynSec:
             salt, hashed = client.text("salt"), client.text("password")
             return [Account(user, f"$7${client.number('iterations', 0)}${salt}${hashed}", client.place)]
         text = f"user {user!r} has no password, and Mosquitto lets nobody in by it: no device is made of it"
-        self._tell(Finding("note", client.place, text, user))
+        self._list(Finding("note", client.place, text, user))
         return []
 
 

@@ -3,7 +3,7 @@
 An allow that stands above a deny is stronger there and would be weaker here. So a deny is kept as it is
 only where nothing above it allows any of its topics. Else it is cut down to what it takes from the
 allows below it, or these are cut down themselves; where filters can't say that, the deny stays and what
-is lost to it is told: the policy gives less, never more.
+is lost to it is listed: the policy gives less, never more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gateway.mqtt.topics import covers
 from gateway.policy.imports.filter_algebra import meet, without
-from gateway.policy.imports.source import DEFAULT_ACCESS, Step
+from gateway.policy.imports.intermediate_model import DEFAULT_ACCESS, Step
 
 
 @dataclass(frozen=True, slots=True)

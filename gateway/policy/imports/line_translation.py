@@ -13,7 +13,7 @@ from enum import Enum
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.rules import Action
 from gateway.policy.imports.filter_algebra import meet
-from gateway.policy.imports.source import BRIDGE_STATE, Finding, Step
+from gateway.policy.imports.intermediate_model import BRIDGE_STATE, Finding, Step
 
 
 class Unsaid(Enum):
@@ -41,7 +41,7 @@ _SHARE = "Mosquitto itself refuses every topic that begins with $share; left out
 def step(
     levels: Levels, *, there: str, allow: bool, action: Action, place: str
 ) -> tuple[Step, Finding | None]:
-    """The step, and what has to be told of it.
+    """The step, and what has to be said of it.
 
     `there` is the filter as Mosquitto matches it.
     """

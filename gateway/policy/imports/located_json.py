@@ -15,7 +15,7 @@ _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\n]', re.DOTALL)
 
 
 class Located:
-    """One object: its values, and where it begins. A value of another type than asked for is a problem."""
+    """One object: its values, and where it begins. A value that is not of the type asked for is a problem."""
 
     def __init__(self, values: dict[str, object], place: str, problems: list[str]) -> None:
         self._values = values

@@ -16,8 +16,16 @@ from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
+from gateway.policy.imports.intermediate_model import (
+    ANONYMOUS,
+    Finding,
+    Part,
+    Step,
+    Steps,
+    Subject,
+    refuse_nul,
+)
 from gateway.policy.imports.line_translation import pattern_levels, plain_levels, step, with_device
-from gateway.policy.imports.source import ANONYMOUS, Finding, Part, Step, Steps, Subject, refuse_nul
 
 _BLANKS = " \t\n\v\f\r"
 _ACTIONS = (Action.PUBLISH, Action.SUBSCRIBE)
@@ -90,7 +98,7 @@ class AclFile:
         self._named: dict[str | None, str] = {}
         self._findings: dict[Finding, None] = {}
         problems: list[str] = []
-        # Bytes that are no UTF-8 are in no topic name: such a line matches nothing, and that is told.
+        # Bytes that are no UTF-8 are in no topic name: such a line matches nothing, and that is listed.
         self._read(raw.decode("utf-8", "surrogateescape"), problems)
         if problems:
             raise PolicyError(problems)
@@ -98,7 +106,7 @@ class AclFile:
             self._named.setdefault(user, place)
         self.parts = (self._everyone(),) if self._patterns else ()
         self.subjects = tuple(self._subject(user, place) for user, place in self._named.items())
-        self._tell_what_holds_throughout()
+        self._list_what_holds_throughout()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -111,7 +119,7 @@ class AclFile:
         for number, raw_line in enumerate(text.split("\n"), start=1):
             line = raw_line.rstrip(_BLANKS)
             word, _, rest = line.lstrip(" ").partition(" ")
-            rest = rest.lstrip(" ")  # a tab is a part of the word behind it, there too
+            rest = rest.lstrip(" ")  # a tab is a part of the word after it, there too
             place = f"{self.file}:{number}"
             fault = None
             if line[:1] == "#" or not word:
@@ -161,7 +169,7 @@ class AclFile:
                 )
                 if any("%u" in level and level != "%u" for level in entry.topic.split("/")):
                     finding = Finding("differs", entry.place, _PART_OF_A_LEVEL)
-                self._tell(finding)
+                self._list(finding)
                 found.append(made)
             lists[action] = (tuple(found),)
         return Part(_EVERYONE, f"What every user may do: the patterns of {self.file}.", lists)
@@ -180,7 +188,7 @@ class AclFile:
         putting_in = [entry for entry in patterns if user is not None and "%u" in entry.topic]
         named = tuple(dict.fromkeys(entry.topic.replace("%u", user or "") for entry in putting_in))
         for entry in putting_in if user is not None and "/" in user else ():
-            self._tell(Finding("differs", entry.place, _LEVELS_IN_A_NAME, user=user))
+            self._list(Finding("differs", entry.place, _LEVELS_IN_A_NAME, user=user))
         return Subject(user, client, place, lists, tuple(part.name for part in self.parts), named)
 
     def _step(self, entry: _Entry, action: Action, user: str, client: str) -> Step:
@@ -189,27 +197,27 @@ class AclFile:
             there = _NAMES.sub(lambda name: user if name[0] == "%u" else client, there)
             levels = pattern_levels(entry.topic, user)
         found, finding = step(levels, there=there, allow=entry.allow, action=action, place=entry.place)
-        if finding and finding.topics and entry.is_pattern:  # told once for all users
+        if finding and finding.topics and entry.is_pattern:  # listed once for all users
             finding = replace(finding, topics=with_device(finding.topics, user))
-        self._tell(finding)
+        self._list(finding)
         return found
 
-    def _tell(self, finding: Finding | None) -> None:
+    def _list(self, finding: Finding | None) -> None:
         if finding:
             self._findings[finding] = None
 
-    def _tell_what_holds_throughout(self) -> None:
-        self._tell(Finding("differs", self.file, _SUBSCRIBING, action=Action.SUBSCRIBE))
+    def _list_what_holds_throughout(self) -> None:
+        self._list(Finding("differs", self.file, _SUBSCRIBING, action=Action.SUBSCRIBE))
         for entry in (entry for entries in self._own.values() for entry in entries):
             if _NAMES.search(entry.topic):
-                self._tell(Finding("note", entry.place, _LITERALLY))
+                self._list(Finding("note", entry.place, _LITERALLY))
         for entry in self._own.get(None, []):
-            self._tell(Finding("differs", entry.place, ANONYMOUS))
+            self._list(Finding("differs", entry.place, ANONYMOUS))
         if self._patterns:
-            self._tell(Finding("differs", self._patterns[0].place, _DANGEROUS_CLIENT_IDS))
+            self._list(Finding("differs", self._patterns[0].place, _DANGEROUS_CLIENT_IDS))
         for entry in self._patterns:
             if "%c" in entry.topic:
-                self._tell(Finding("differs", entry.place, _CLIENT_IDS))
+                self._list(Finding("differs", entry.place, _CLIENT_IDS))
 
 
 def _sorted(entries: list[_Entry], action: Action) -> list[_Entry]:

@@ -6,7 +6,7 @@ Hashes and plain passwords appear in no message.
 
 from __future__ import annotations
 
-from gateway.policy.imports.source import Account, Finding, refuse_nul
+from gateway.policy.imports.intermediate_model import Account, Finding, refuse_nul
 
 _BLANKS = " \t\n\v\f\r"
 

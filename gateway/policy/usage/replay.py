@@ -1,7 +1,7 @@
-"""Recorded decisions judged anew: what another policy would have changed for what devices really did.
+"""Recorded decisions judged anew: what a different policy would have changed for what devices really did.
 
 Works on templates, as they were recorded, and on the devices as they are now. What is changed for nobody who
-came is not found here: that is for `gateway.policy.proofs.diff`.
+came is not found here: that is for `gateway.policy.analysis.diff`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import Action, Decision, Rule
 from gateway.policy.engine.rules import Effect as RuleEffect
 from gateway.policy.engine.topic_templates import filter_of, topic_of
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 
 _CLIENT = "any-client-id"
 """For `{client}`, which is recorded only where a rule says it."""
@@ -41,7 +41,7 @@ class Effect(StrEnum):
 class Change:
     """What was done or tried, and is decided otherwise by the other policy."""
 
-    observation: Observation
+    record: UsageRecord
     effect: Effect
     before: Decision
     after: Decision
@@ -53,12 +53,12 @@ class Replay:
 
     changes: tuple[Change, ...]
     judged: int
-    """Observations, changed or not."""
+    """Usage records, changed or not."""
     unknown: int
-    """Observations of devices, or with labels, that are gone."""
+    """Usage records of devices, or with labels, that are gone."""
     more: int
     """Decisions that found no room when they were recorded."""
-    in_part: tuple[Observation, ...] = ()
+    in_part: tuple[UsageRecord, ...] = ()
     """Many topics in one record, of which different rules meet some: which of them came is not known."""
 
 
@@ -78,7 +78,7 @@ def decision_on(policy: Policy, identity: Identity, action: Action, template: st
     return access.decide(action, "/".join([_VALUE if level == "+" else level for level in topic.split("/")]))
 
 
-def met(policy: Policy, identity: Identity, one: Observation) -> Iterator[Rule]:
+def met(policy: Policy, identity: Identity, one: UsageRecord) -> Iterator[Rule]:
     """The rules, allows and denies, that may have decided something of what was recorded.
 
     More than one topic may be in it: what many have in common, what found no room, what was called by a
@@ -100,13 +100,13 @@ def conditions(grants: Iterable[Rule]) -> frozenset[Conditions]:
 
 
 def replay(
-    before: Policy, after: Policy, observations: Iterable[Observation], devices: Mapping[str, Device]
+    before: Policy, after: Policy, records: Iterable[UsageRecord], devices: Mapping[str, Device]
 ) -> Replay:
     """Judge what was recorded by both policies. `devices` are those there are."""
     changes: list[Change] = []
-    in_part: list[Observation] = []
+    in_part: list[UsageRecord] = []
     judged = unknown = more = 0
-    for one in observations:
+    for one in records:
         if one.template == MORE:
             more += one.count
             continue
@@ -130,7 +130,7 @@ def replay(
     return Replay(tuple(changes), judged, unknown, more, tuple(in_part))
 
 
-def _deciding(policy: Policy, identity: Identity, one: Observation) -> frozenset[Rule]:
+def _deciding(policy: Policy, identity: Identity, one: UsageRecord) -> frozenset[Rule]:
     """The rules that say something of it, with their topics as they are for this identity."""
     return frozenset(
         Rule(rule.effect, frozenset({one.action}), topic, rule.max_qos, rule.retain, rule.max_payload)
@@ -139,7 +139,7 @@ def _deciding(policy: Policy, identity: Identity, one: Observation) -> frozenset
     )
 
 
-def _whole(rules: Collection[Rule], one: Observation, identity: Identity) -> bool:
+def _whole(rules: Collection[Rule], one: UsageRecord, identity: Identity) -> bool:
     """Whether these rules say the same of each topic in it."""
     topic = filter_of(one.template, identity)
     wide = [rule for rule in rules if covers(rule.topic, topic)]

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from gateway.policy.engine.policy import Action, Rule
 from gateway.policy.engine.topic_templates import is_marked
-from gateway.policy.engine.usage_recorder import Observation
-from gateway.policy.files.toml_text import quoted
-from gateway.policy.usage.learner import Evidence, Proposal, Topics
+from gateway.policy.engine.usage_recorder import UsageRecord
+from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.replay import Conditions
+from gateway.policy.usage.role_learner import Evidence, Proposal, Topics
 from gateway.system.utc_text import utc_text
 
 _NAMED_MOST = 5
@@ -56,8 +56,8 @@ def _warnings(proposal: Proposal) -> Iterator[str]:
     if proposal.more:
         yield f"Not complete: {proposal.more} decisions found no room, for the topics were too many."
     if proposal.in_part:
-        told = listed(proposal.in_part)
-        yield f"Careful: of these it allows the part that today's rules allow, used or not: {told}."
+        some = listed(proposal.in_part)
+        yield f"Careful: of these it allows the part that today's rules allow, used or not: {some}."
     if proposal.gone:
         yield f"Careful: it allows what no rule of today allows: {listed(proposal.gone)}."
     if proposal.lost:
@@ -70,7 +70,7 @@ def _topics(topics: Topics) -> Iterator[str]:
     yield "topics = ["
     for topic, evidence in topics.items():
         varied = "".join(f"; {text}" for text in _values(topic, evidence))
-        yield f"  {quoted(topic)},  # {_told(evidence)}{varied}"
+        yield f"  {quoted(topic)},  # {_evidence(evidence)}{varied}"
     yield "]"
 
 
@@ -123,7 +123,7 @@ def _refused(proposal: Proposal) -> Iterator[str]:
         shown = mine[: max(left, 1)]  # a list without topics were an error in the file
         left -= len(shown)
         for topic, evidence in shown:
-            yield f"#   {quoted(topic)},  # {_told(evidence)}"
+            yield f"#   {quoted(topic)},  # {_evidence(evidence)}"
         if len(mine) > len(shown):
             yield f"#   # and {len(mine) - len(shown)} more"
         yield "# ]"
@@ -131,7 +131,7 @@ def _refused(proposal: Proposal) -> Iterator[str]:
 
 def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
     lines = [
-        f"#   {action:<9}  {quoted(_plain(topic))}  {_told(evidence)}"
+        f"#   {action:<9}  {quoted(_plain(topic))}  {_evidence(evidence)}"
         for action, topics in sorted(found.items())
         for topic, evidence in sorted(topics.items())
     ]
@@ -148,7 +148,7 @@ def _plain(template: str) -> str:
     return "/".join([level[1:] if is_marked(level) else level for level in template.split("/")])
 
 
-def _told(evidence: Evidence) -> str:
+def _evidence(evidence: Evidence) -> str:
     times = "once" if evidence.count == 1 else f"{evidence.count} times"
     when = utc_text(evidence.last_at)
     if evidence.first_at != evidence.last_at:
@@ -160,9 +160,9 @@ def _names(devices: Collection[str]) -> str:
     return _some(sorted(devices))
 
 
-def listed(observations: Iterable[Observation]) -> str:
+def listed(records: Iterable[UsageRecord]) -> str:
     """These for people: the first of them, and how many more."""
-    return _some([f"{one.device_id} {one.action} {quoted(one.template)}" for one in observations])
+    return _some([f"{one.device_id} {one.action} {quoted(one.template)}" for one in records])
 
 
 def _some(texts: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import Decision
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.policy.usage.replay import as_identity, decision_on, met
 
 
@@ -23,7 +23,7 @@ class Unused:
 
 
 def unused(
-    policy: Policy, observations: Iterable[Observation], devices: Mapping[str, Device]
+    policy: Policy, records: Iterable[UsageRecord], devices: Mapping[str, Device]
 ) -> tuple[Unused, ...]:
     """The allow rules with an action that no recorded use of these devices needed, in the order of the files.
 
@@ -31,7 +31,7 @@ def unused(
     have admitted it, when the record doesn't say which.
     """
     used: set[tuple[int, Action]] = set()
-    for one in observations:
+    for one in records:
         device = devices.get(one.device_id)
         if one.allowed and device is not None:
             used |= {(id(rule), one.action) for rule in _needed(policy, device, one)}
@@ -47,7 +47,7 @@ def unused(
     )
 
 
-def _needed(policy: Policy, device: Device, one: Observation) -> Iterable[Rule]:
+def _needed(policy: Policy, device: Device, one: UsageRecord) -> Iterable[Rule]:
     decision = (
         None if one.template == MORE else decision_on(policy, as_identity(device), one.action, one.template)
     )
@@ -58,5 +58,5 @@ def _needed(policy: Policy, device: Device, one: Observation) -> Iterable[Rule]:
     return met(policy, as_identity(device), one)
 
 
-def _covered(decision: Decision, one: Observation) -> bool:
+def _covered(decision: Decision, one: UsageRecord) -> bool:
     return one.action is Action.SUBSCRIBE and decision.allowed

@@ -21,12 +21,13 @@ import pytest
 from harness.stores import taken
 
 from gateway import admin
-from gateway.admin import devices, holdings, keys, tokens
-from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.admin import bus_holdings, devices, keys, tokens
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import Tokens
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.keys.key_files import ensure_key_file, ensure_signing_file, read_key_file
+from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import KeyState
-from gateway.keys.kinds import KeyKind
 from gateway.policy.files.loader import load_policy
 from gateway.store import IssuedToken, StoreError, open_store
 from gateway.store.admin_events import AdminEvents
@@ -97,9 +98,11 @@ IN_ONE_TRANSACTION = {
         lambda at: devices.add(at.store, "new", credential="c", roles=["a", "b"], labels={}, actor=ME),
         "added with the roles a, b",
     ),
-    "devices.add_imported": (
-        lambda at: devices.add_imported(at.store, "new", credential="c", roles=[], actor=ME),
-        "imported from Mosquitto with the roles none",
+    "devices.add of an import": (
+        lambda at: devices.add(
+            at.store, "new", credential="c", roles=[], labels={}, actor=ME, how="imported"
+        ),
+        "imported without roles",
     ),
     "devices.enable": (lambda at: devices.enable(at.store, "lamp-2", actor=ME), "enabled"),
     "devices.disable": (lambda at: devices.disable(at.store, "lamp-1", actor=ME), "disabled"),
@@ -109,8 +112,8 @@ IN_ONE_TRANSACTION = {
     ),
     "devices.observe": (lambda at: devices.observe(at.store, "lamp-1", 60, actor=ME), "observed until 2"),
     "devices.remove": (lambda at: devices.remove(at.store, "lamp-1", actor=ME), "removed"),
-    "holdings.forget": (
-        lambda at: holdings.forget(at.store, "lamp-1", actor=ME),
+    "bus_holdings.forget": (
+        lambda at: bus_holdings.forget(at.store, "lamp-1", actor=ME),
         "what it holds on the bus is counted anew",
     ),
     "tokens.issue": (lambda at: at.issue("lamp-1"), "issued: "),
@@ -160,13 +163,13 @@ ON_FILES = {
     "keys.import_": (imported, "keys imported: s1", lambda at: at.settings.signing_key_path.exists()),
 }
 
-ONLY_TOLD = {
-    "keys.tell_resealed": (
-        lambda at: keys.tell_resealed(opening(at), 3, actor=ME),
+ONLY_RECORDED = {
+    "keys.record_resealed": (
+        lambda at: keys.record_resealed(opening(at), 3, actor=ME),
         "3 retained messages sealed again",
     ),
-    "keys.tell_first_made": (
-        lambda at: keys.tell_first_made(at.store, KeyKind.SEALING, actor=ME),
+    "keys.record_first_made": (
+        lambda at: keys.record_first_made(at.store, KeyKind.SEALING, actor=ME),
         "the first sealing key made",
     ),
 }
@@ -193,12 +196,14 @@ def actions():
         module = importlib.import_module(f"{admin.__name__}.{found.name}")
         for name, value in vars(module).items():
             own = inspect.iscoroutinefunction(value) and value.__module__ == module.__name__
-            if own and not name.startswith("_") and found.name != "events":
+            if own and not name.startswith("_") and found.name != "audit_events":
                 yield f"{found.name}.{name}"
 
 
 def test_every_action_has_a_case():
-    assert sorted(actions()) == sorted([*IN_ONE_TRANSACTION, *ON_FILES, *ONLY_TOLD])
+    assert sorted(actions()) == sorted(
+        {name.partition(" ")[0] for name in (*IN_ONE_TRANSACTION, *ON_FILES, *ONLY_RECORDED)}
+    )
 
 
 @pytest.mark.parametrize("name", IN_ONE_TRANSACTION)
@@ -258,9 +263,9 @@ def test_a_process_that_is_killed_between_them_leaves_neither(tmp_path):
         assert file.execute("SELECT * FROM admin_events").fetchall() == []
 
 
-@pytest.mark.parametrize("name", ONLY_TOLD)
+@pytest.mark.parametrize("name", ONLY_RECORDED)
 async def test_what_was_done_elsewhere_is_told(at, name):
-    call, reason = ONLY_TOLD[name]
+    call, reason = ONLY_RECORDED[name]
     await call(at)
     assert [(one["kind"], one["reason"]) for one in await taken(at.store)] == [("key", reason)]
 
@@ -268,14 +273,14 @@ async def test_what_was_done_elsewhere_is_told(at, name):
 @pytest.mark.parametrize("name", ON_FILES)
 async def test_what_changes_files_is_done_and_then_told(at, name):
     call, reason, done = ON_FILES[name]
-    _, untold = await call(at, opening(at))
-    assert untold == ""
+    _, unrecorded = await call(at, opening(at))
+    assert unrecorded == ""
     assert done(at)
     assert [(one["kind"], one["reason"]) for one in await taken(at.store)] == [("key", reason)]
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-async def test_what_was_not_done_is_not_told(at, monkeypatch, name):
+async def test_what_was_not_done_is_not_recorded(at, monkeypatch, name):
     def fail(*_):
         raise OSError("no space")
 
@@ -302,16 +307,16 @@ async def test_done_to_files_it_stays_done_and_says_that_nobody_will_tell(at, mo
 
     monkeypatch.setattr(AdminEvents, "add", fail)
     call, _, done = ON_FILES[name]
-    _, untold = await call(at, closed() if when == "opened" else opening(at))
-    assert untold == "it is locked"
+    _, unrecorded = await call(at, closed() if when == "opened" else opening(at))
+    assert unrecorded == "it is locked"
     assert done(at)
 
 
 async def test_nothing_brought_in_is_nothing_told(at):
     saved = []
     await keys.export(nullcontext(None), at.settings, PASSPHRASE, saved.append, actor=ME)
-    found, untold = await keys.import_(closed(), at.settings, saved[0], PASSPHRASE, actor=ME)
-    assert (found.added, untold) == ((), "")
+    found, unrecorded = await keys.import_(closed(), at.settings, saved[0], PASSPHRASE, actor=ME)
+    assert (found.added, unrecorded) == ((), "")
 
 
 async def test_a_token_that_is_refused_is_an_event_too(at):

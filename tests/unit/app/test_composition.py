@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.app.bootstrap import KEYS_GONE, StartError, prepare
-from gateway.app.composition import run
+from gateway.app.gateway_process import run
+from gateway.app.prerequisites import KEYS_GONE, StartError, prepare
 from gateway.config import Settings
 from gateway.store import open_store
 

@@ -11,7 +11,8 @@ from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import Busy, PasswordPool, Remembered
-from gateway.auth.tokens import SigningKeys, Tokens
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import Tokens
 from gateway.connection.process_counters import Counters
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
@@ -117,6 +118,6 @@ async def test_what_we_or_our_ca_signed_is_named(world):
 
 def test_a_name_has_one_digest_in_a_run_and_no_other_run_has_it():
     names = ClaimedNames(Devices())
-    assert names.told(TYPED) == names.told(TYPED) != names.told(TYPED + "x")
-    assert names.told(TYPED) != ClaimedNames(Devices()).told(TYPED)
-    assert names.told("lamp-1") == "lamp-1"
+    assert names.shown(TYPED) == names.shown(TYPED) != names.shown(TYPED + "x")
+    assert names.shown(TYPED) != ClaimedNames(Devices()).shown(TYPED)
+    assert names.shown("lamp-1") == "lamp-1"

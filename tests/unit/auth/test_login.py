@@ -15,8 +15,9 @@ from gateway.auth import passwords
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.login_queue import Standing, Visitor
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
-from gateway.auth.tokens import SigningKeys, Tokens
-from gateway.mqtt.reasons import Reason
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import Tokens
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import jwt
 import pytest
 
+from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.token_claims import PRIOR_KIDS_MAX
-from gateway.auth.tokens import ChainOver, SigningKeys, TokenFault, TokenRefused, Tokens
+from gateway.auth.tokens import ChainOver, TokenFault, TokenRefused, Tokens
 from gateway.keys.key_ring import Key, KeyState
 from gateway.policy.engine.identity import Device, Grant
 

@@ -14,12 +14,12 @@ import jwt
 import pytest
 
 from gateway.auth import tokens as module
+from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.token_header import base64url
 from gateway.auth.tokens import (
     TOKEN_BYTES,
     Issued,
     PermissionsTooLong,
-    SigningKeys,
     TokenFault,
     TokenRefused,
     Tokens,

@@ -15,10 +15,12 @@ from harness.mosquitto import Mosquitto
 
 from bench.ports import free_port
 from gateway.bus_client import client as bus_client
-from gateway.bus_client.client import Account, BusClient, BusError, connect
+from gateway.bus_client.client import BusClient
+from gateway.bus_client.connect import connect
+from gateway.bus_client.connection import Account, BusError
 from gateway.mqtt.encode import encode_publish
 from gateway.mqtt.packets import Subscription, Version
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.observe.logs import configure
 
 ACCOUNT = Account("/test/1", b"gate", b"way")

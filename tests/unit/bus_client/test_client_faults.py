@@ -13,10 +13,14 @@ from harness.beside import until
 
 from bench.ports import free_port
 from gateway.bus_client import client as bus_client
-from gateway.bus_client.client import TOO_SHORT, Account, BusClient, BusError, connect
+from gateway.bus_client import connect as connect_module
+from gateway.bus_client import connection as connection_module
+from gateway.bus_client.client import BusClient
+from gateway.bus_client.connect import connect
+from gateway.bus_client.connection import TOO_SHORT, Account, BusError
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription, Version
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 
 ACCOUNT = Account("/test/1", b"gate", b"way")
 
@@ -118,14 +122,16 @@ async def test_a_bus_that_speaks_nothing():
     ids=range(4),
 )
 async def test_what_answers_is_no_mqtt_server(answer, monkeypatch):
-    monkeypatch.setattr(bus_client, "_DEADLINE", 0.3)
+    for module in (connect_module, connection_module):
+        monkeypatch.setattr(module, "DEADLINE", 0.3)
     async with server(lambda packet: answer) as (_, bus):
         with pytest.raises(BusError):
             await connect(bus, ACCOUNT, nobody, max_size=1_000)
 
 
 async def test_a_bus_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr(bus_client, "_DEADLINE", 0.1)
+    for module in (connect_module, connection_module):
+        monkeypatch.setattr(module, "DEADLINE", 0.1)
     async with server(lambda packet: b"") as (_, bus):
         with pytest.raises(BusError, match="does not answer"):
             await connect(bus, ACCOUNT, nobody, max_size=1_000)
@@ -184,7 +190,7 @@ async def test_no_more_is_in_flight_than_the_bus_takes():
 
 
 async def test_the_bus_is_asked_whether_it_is_there(monkeypatch):
-    monkeypatch.setattr(bus_client, "_BEAT", 0.05)
+    monkeypatch.setattr(connection_module, "_BEAT", 0.05)
     pings = []
 
     def answer(packet):

@@ -12,7 +12,7 @@ from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.wills import WillTerms
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, Action
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 
 def authorizer(world, device=LAMP):

@@ -23,7 +23,7 @@ from gateway.connection.refusal_report_limit import Reports
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.decode import decode_connect
 from gateway.mqtt.packets import Version
-from gateway.mqtt.reasons import Reason, ReturnCode
+from gateway.mqtt.reason_codes import Reason, ReturnCode
 
 CLIENT_ID = st.text(
     st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=10

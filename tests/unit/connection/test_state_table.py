@@ -25,9 +25,10 @@ from gateway.connection.events import (
     Reauthenticated,
     ReauthenticationFailed,
     ShuttingDown,
+    Tick,
     Turn,
 )
-from gateway.connection.outcomes import Accepted, Outcome, Over, SaidGoodbye
+from gateway.connection.handler_outcomes import Accepted, Outcome, Over, SaidGoodbye
 from gateway.connection.state_table import TABLE, Row, State
 
 ROOT = Path(__file__).parents[3]
@@ -38,12 +39,14 @@ NOT_ESTABLISHED = {Answer, Reauthenticated, ReauthenticationFailed, Turn}
 """What only who is established asks for."""
 NO_BUS = {BusBytes, BusLost, BusUnavailable}
 NOBODY_KNOWN = {PolicyChanged, AccessWithdrawn}
-"""The registry tells of changes whom it has admitted."""
+"""Changes reach whom the registry has admitted."""
+UNCOUNTED = {Tick}
+"""The device side counts the seconds of those that are not established."""
 LOGIN = {Authenticated, AuthenticationFailed}
 CANT_HAPPEN = {
-    State.AWAIT_CONNECT: NOT_ESTABLISHED | NO_BUS | NOBODY_KNOWN | LOGIN,
-    State.AUTHENTICATING: NOT_ESTABLISHED | NO_BUS | NOBODY_KNOWN,
-    State.OPENING_BUS: NOT_ESTABLISHED | LOGIN,
+    State.AWAIT_CONNECT: NOT_ESTABLISHED | NO_BUS | NOBODY_KNOWN | LOGIN | UNCOUNTED,
+    State.AUTHENTICATING: NOT_ESTABLISHED | NO_BUS | NOBODY_KNOWN | UNCOUNTED,
+    State.OPENING_BUS: NOT_ESTABLISHED | LOGIN | UNCOUNTED,
     State.ESTABLISHED: LOGIN | {BusUnavailable},
     State.GOODBYE: LOGIN | {BusUnavailable},
     State.DRAINING: LOGIN | {BusUnavailable},

@@ -16,7 +16,7 @@ from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login
 from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
-from gateway.auth.tokens import SigningKeys
+from gateway.auth.signing_keys import SigningKeys
 from gateway.config import Address
 from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.http import api
@@ -124,7 +124,7 @@ async def started():
         world = World(pool or Pool(), **limits)
         port = await serve_api(world.api, [Address("127.0.0.1", 0)], start=tasks.start, tls=None)
         opened.append((world, port))
-        world.port = port.port
+        world.port = port.acceptor.port
         return world
 
     yield start

@@ -42,7 +42,7 @@ async def server():
 
     async def open_server(health, own_registry=None):
         opened.append(await serve(health, own_registry, [Address("127.0.0.1", 0)], start=Tasks().start))
-        return opened[-1].port
+        return opened[-1].acceptor.port
 
     yield open_server
     for one in opened:
@@ -188,7 +188,7 @@ async def test_closing_does_not_wait_for_an_answer_that_never_comes():
     health = Health(deadline=600)
     health.add("bus", hangs, vital=False)
     server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.acceptor.port)
     writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
     await asked.wait()
     await server.close()
@@ -212,12 +212,12 @@ def test_on_uvloop_it_leaves_signals_and_the_root_logger_alone_and_ends():
         before = surroundings()
         server = await serve(health, None, [Address("127.0.0.1", 0)], start=Tasks().start)
         after = surroundings()
-        status, _ = await get(server.port, "/health")
-        _, idle = await asyncio.open_connection("127.0.0.1", server.port)
+        status, _ = await get(server.acceptor.port, "/health")
+        _, idle = await asyncio.open_connection("127.0.0.1", server.acceptor.port)
         await server.close()
         idle.close()
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", server.port)
+            await asyncio.open_connection("127.0.0.1", server.acceptor.port)
         return status, before == after
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -86,7 +86,7 @@ async def served(monkeypatch):
 
 
 async def dial(server, tls=None, **options):
-    return await asyncio.open_connection("127.0.0.1", server.port, ssl=tls, **options)
+    return await asyncio.open_connection("127.0.0.1", server.acceptor.port, ssl=tls, **options)
 
 
 async def ends(reader):
@@ -215,7 +215,7 @@ async def test_who_is_answered_early_can_send_all_and_read_the_answer(served):
     for tls, trust in ((None, None), (server_side(), client_side())):
         server = await served(tls=tls)
 
-        def send_then_read(port=server.port, trust=trust):
+        def send_then_read(port=server.acceptor.port, trust=trust):
             with socket.create_connection(("127.0.0.1", port), 20) as plain:
                 peer = plain if trust is None else trust.wrap_socket(plain, server_hostname="localhost")
                 with peer:
@@ -348,7 +348,7 @@ async def test_who_was_answered_and_stays_makes_room(served, monkeypatch):
     server = await served(tls=server_side(), connections=1)
 
     def ask_and_stay():
-        plain = socket.create_connection(("127.0.0.1", server.port), 20)
+        plain = socket.create_connection(("127.0.0.1", server.acceptor.port), 20)
         peer = client_side().wrap_socket(plain, server_hostname="localhost")
         peer.sendall(GET)
         # The goodbye is behind the answer, and stays unread and unanswered.
@@ -458,7 +458,7 @@ async def test_without_file_descriptors_it_says_so_and_goes_on_later(served):
             with contextlib.suppress(OSError):
                 while True:
                     filler.append(os.dup(0))
-            peer.connect(("127.0.0.1", server.port))
+            peer.connect(("127.0.0.1", server.acceptor.port))
             await until(lambda: served.lines)
         finally:
             for descriptor in filler:

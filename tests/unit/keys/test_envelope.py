@@ -23,7 +23,7 @@ from gateway.keys.envelope import (
     canonical,
     open_envelope,
     read_envelope,
-    rewrap,
+    reseal,
     unseal,
 )
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
@@ -144,7 +144,7 @@ def test_what_is_sealed_again_is_the_same_message_under_the_new_key(topic, sende
         {},
     )
     old = read_envelope(sealer(topic, sender, now=then).seal(payload))
-    made = rewrap(after, old)
+    made = reseal(after, old)
     new = read_envelope(made)
     assert (new.key_id, new.topic, new.sender, new.timestamp) == ("k2", topic, sender, then)
     assert (old.rewrapped, new.rewrapped) == (False, True)
@@ -154,7 +154,7 @@ def test_what_is_sealed_again_is_the_same_message_under_the_new_key(topic, sende
 
 def test_what_does_not_open_is_not_sealed_again():
     with pytest.raises(OpenFailed):
-        rewrap(ring(), read_envelope(GOOD.replace(b"lamp-2", b"lamp-3")))
+        reseal(ring(), read_envelope(GOOD.replace(b"lamp-2", b"lamp-3")))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_what_is_written_beside_an_envelope_is_not_written_again(message):
 def test_what_we_seal_is_canonical_already(topic, sender, payload, now):
     made = sealer(topic, sender, now=now).seal(payload)
     assert canonical(read_envelope(made)) == made
-    again = rewrap(ring(), read_envelope(made))
+    again = reseal(ring(), read_envelope(made))
     assert canonical(read_envelope(again)) == again
 
 

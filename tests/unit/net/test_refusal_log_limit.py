@@ -27,13 +27,13 @@ def test_the_same_of_one_network_is_told_once_and_then_counted(lines):
     assert one.first("192.0.2.2", "why")
     assert one.first("2001:db8::1", "why")
     assert not one.first("2001:db8::2", "why"), "of the same /64"
-    one.tell()
+    one.log_rest()
     assert lines == [
-        ("turned away", {"network": "192.0.2.1", "reason": "why", "not_told_before": 49}),
-        ("turned away", {"network": "2001:db8::/64", "reason": "why", "not_told_before": 1}),
+        ("turned away", {"network": "192.0.2.1", "reason": "why", "not_logged_before": 49}),
+        ("turned away", {"network": "2001:db8::/64", "reason": "why", "not_logged_before": 1}),
     ]
     assert one.first("192.0.2.1", "why"), "the next minute"
-    one.tell()
+    one.log_rest()
     assert len(lines) == 2
 
 
@@ -42,5 +42,5 @@ def test_what_is_remembered_of_very_many_is_bounded(lines):
     told = sum(one.first(f"10.{n >> 8 & 255}.{n & 255}.1", "why") for n in range(5_000))
     assert told == 1_000
     assert one.first("10.0.0.1", "why") is False
-    one.tell()
-    assert lines[-1] == ("turned away", {"not_told_before": 4_000})
+    one.log_rest()
+    assert lines[-1] == ("turned away", {"not_logged_before": 4_000})

@@ -134,13 +134,13 @@ def test_a_flood_costs_a_bounded_number_of_lines_and_what_is_missing_is_told(str
         "time": clock.now,
         "kind": "publish",
         "outcome": "refused",
-        "reason": "more of these than are told one by one",
+        "reason": "more of these than are written one by one",
         "device": "lamp-1",
         "suppressed": 6,
     }
     assert honest["device"] == "lamp-2"
     written = len(lines(stream))
-    log.tell_left_out()
+    log.log_left_out()
     assert len(lines(stream)) == written, "told once"
 
 
@@ -151,7 +151,7 @@ def test_what_was_left_out_in_the_connection_is_told_with_the_rest(stream):
     audit.emit(event(topic=None, action=None, count=40))
     audit.emit(event(topic=None, action=None, count=2))
     assert lines(stream) == []
-    log.tell_left_out()
+    log.log_left_out()
     assert [(line["device"], line["kind"], line["suppressed"]) for line in lines(stream)] == [
         ("lamp-1", "publish", 42)
     ]
@@ -164,7 +164,7 @@ def test_what_was_left_out_of_many_is_told_some_a_second(stream):
         log(event(device=f"d{number}", count=2))
     for told in (LEFT_OUT_LINES, 3, 0):
         before = len(lines(stream))
-        log.tell_left_out()
+        log.log_left_out()
         assert len(lines(stream)) - before == told
 
 

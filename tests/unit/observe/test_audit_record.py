@@ -12,7 +12,7 @@ from gateway.connection.audit_event_kinds import Kind, Origin, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent, AuditLog
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 NOW = 1_764_000_000_000
 DEVICE = Origin(

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.connection.process_counters import Counters
-from gateway.mqtt.reasons import Reason
+from gateway.mqtt.reason_codes import Reason
 from gateway.observe.metrics import Gauge, collector_registry
 
 

@@ -7,13 +7,13 @@ import structlog
 from harness.playbook import context
 from sqlalchemy import event
 
-from gateway.app.admin_events import AdminEvents
-from gateway.app.savers.holdings import HeldRecords
-from gateway.app.savers.issued_tokens import TokenRecords
-from gateway.app.savers.key_uses import KeyUses
-from gateway.app.savers.known_devices import KnownDevicesFile
-from gateway.app.savers.observations import Observations
-from gateway.app.savers.refusals import Refusals
+from gateway.app.admin_event_reporting import AdminEventReporter
+from gateway.app.savers.bus_holdings import BusHoldingsSaver
+from gateway.app.savers.issued_tokens import IssuedTokensSaver
+from gateway.app.savers.key_uses import KeyUsesSaver
+from gateway.app.savers.known_devices import KnownDevicesSaver
+from gateway.app.savers.refusals import RefusalsSaver
+from gateway.app.savers.usage import UsageSaver
 from gateway.auth.known_devices import KnownDevices
 from gateway.connection.bus_holdings import Holder
 from gateway.connection.process_counters import Counters
@@ -97,29 +97,29 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     world.ring.encrypt(b"x", b"")
     lamp = Identity("lamp-1", ("lamp",), {}, "c")
     world.recorder.note(lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok"))
-    refusals = Refusals(store, Counters(), saves)
+    refusals = RefusalsSaver(store, Counters(), saves)
     refusals._unsaved.append(object())
     assert Holder(world.holdings, "lamp-1").retain(b"t", 1)
-    forgetful = HeldRecords(store, world, lambda _: None, saves)
+    forgetful = BusHoldingsSaver(store, world, lambda _: None, saves)
     forgetful.devices_changed(frozenset({"lamp-1"}))
     known = KnownDevices(world.now)
     known.add("lamp-1", "192.0.2.1")
     (tmp_path / "file").touch()
     parts = [
-        KeyUses(store, world, saves),
-        TokenRecords(store, Office(), saves),
-        Observations(store, world, saves),
+        KeyUsesSaver(store, world, saves),
+        IssuedTokensSaver(store, Office(), saves),
+        UsageSaver(store, world, saves),
         refusals,
-        AdminEvents(store, Audit(world.counters, AuditLog(world.counters, world.now)), saves),
-        HeldRecords(store, world, lambda _: None, saves),
+        AdminEventReporter(store, Audit(world.counters, AuditLog(world.counters, world.now)), saves),
+        BusHoldingsSaver(store, world, lambda _: None, saves),
         forgetful,
-        KnownDevicesFile(tmp_path / "file", known, saves),
+        KnownDevicesSaver(tmp_path / "file", known, saves),
     ]
     (tmp_path / "gateway.db").rename(tmp_path / "elsewhere.db")
     try:
         for _ in range(20):
             for part in parts:
-                await (part.tell() if isinstance(part, AdminEvents) else part.save())
+                await (part.report() if isinstance(part, AdminEventReporter) else part.save())
     finally:
         await store.close()
     lines = [line for line in told if line["event"] == "not saved"]
@@ -143,7 +143,7 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
         connection.cursor().execute("PRAGMA max_page_count = 1")
 
     saves = Saves()
-    refusals = Refusals(store, Counters(), saves)
+    refusals = RefusalsSaver(store, Counters(), saves)
     long = [Refusal(f"r{one}", 1, "lamp", "publish", "t" * 4_000, "No.", "") for one in range(100)]
     refusals._unsaved.extend(long)
     engine = store._database._engine

@@ -9,10 +9,10 @@ from harness.request_handler import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.tokens import SigningKeys
+from gateway.auth.signing_keys import SigningKeys
 from gateway.keys.key_ring import Key, KeyState
 from gateway.services import bearer_cache
-from gateway.services.messages import Code, Refusal
+from gateway.services.refusal import Code, Refusal
 
 
 def code(counter, token, peer="p"):

@@ -15,9 +15,10 @@ from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
-from gateway.bus_client.client import Account, connect
+from gateway.bus_client.connect import connect
+from gateway.bus_client.connection import Account
 from gateway.mqtt.packets import Subscription
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
 from gateway.policy.engine.connection_limits import Limits

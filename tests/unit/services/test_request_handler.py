@@ -15,7 +15,7 @@ from gateway.connection.commands import Call
 from gateway.keys.envelope import Sealer, open_envelope, read_envelope
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
 from gateway.policy.engine.policy import Policy, Role
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 
 services = pytest.mark.parametrize("service", [*Service])
 

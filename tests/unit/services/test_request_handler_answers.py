@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.connection.commands import Call
-from gateway.policy.engine.services import Service
+from gateway.policy.engine.service_names import Service
 from gateway.services import request_handler as desk_module
-from gateway.services.messages import ECHOED_MAX, Code, Request
+from gateway.services.refusal import Code
 from gateway.services.replayed_requests import Replays
+from gateway.services.request import ECHOED_MAX, Request
 
 services = pytest.mark.parametrize("service", [*Service])
 

@@ -7,11 +7,12 @@ import json
 import pytest
 from harness.request_handler import NOW, Counter, allow, device, policy
 
-from gateway.auth.tokens import CHAIN_MAX, SigningKeys
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import CHAIN_MAX
 from gateway.keys.key_ring import Key, KeyState
 from gateway.policy.engine.policy import Policy, Role
 from gateway.services import token_issuer
-from gateway.services.messages import Code, Refusal
+from gateway.services.refusal import Code, Refusal
 
 
 def test_a_token_says_what_the_policy_allows(counter):

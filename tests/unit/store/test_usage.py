@@ -15,7 +15,7 @@ import pytest
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.store import Refusal, Store, UnknownDevice, open_store, usage
 from gateway.store.device_directory import Directory
 
@@ -50,19 +50,19 @@ async def add(store: Store, device_id: str = "lamp-1"):
     return await store.devices.add(device_id, credential="c", roles=[], labels={})
 
 
-def seen(template: str, device_id: str = "lamp-1", **values) -> Observation:
-    one = Observation(device_id, PUBLISH, template, allowed=True, count=1, first_at=NOW, last_at=NOW)
+def seen(template: str, device_id: str = "lamp-1", **values) -> UsageRecord:
+    one = UsageRecord(device_id, PUBLISH, template, allowed=True, count=1, first_at=NOW, last_at=NOW)
     return replace(one, **values)
 
 
 async def test_observations_are_added_up(store):
     first = seen("a", first_at=NOW - 50, last_at=NOW - 40, count=3)
-    await store.usage.add_observations([first, seen("b")])
-    await store.usage.add_observations([seen("a", first_at=NOW - 45, last_at=NOW - 45, count=2)])
-    assert (await store.usage.observations(0))[0] == replace(first, count=5)
-    await store.usage.add_observations([seen("a", first_at=NOW - 60, last_at=NOW)])
+    await store.usage.add_records([first, seen("b")])
+    await store.usage.add_records([seen("a", first_at=NOW - 45, last_at=NOW - 45, count=2)])
+    assert (await store.usage.records(0))[0] == replace(first, count=5)
+    await store.usage.add_records([seen("a", first_at=NOW - 60, last_at=NOW)])
     found = seen("a", first_at=NOW - 60, last_at=NOW, count=6)
-    assert await store.usage.observations(0) == [found, seen("b")]
+    assert await store.usage.records(0) == [found, seen("b")]
 
 
 async def test_what_differs_in_anything_is_another_one(store):
@@ -74,47 +74,47 @@ async def test_what_differs_in_anything_is_another_one(store):
         seen("b"),
         seen(MORE),
     ]
-    await store.usage.add_observations(some)
-    await store.usage.add_observations(some)
-    found = await store.usage.observations(0)
+    await store.usage.add_records(some)
+    await store.usage.add_records(some)
+    found = await store.usage.records(0)
     assert {replace(one, count=1) for one in found} == set(some)
     assert {one.count for one in found} == {2}
 
 
 async def test_asked_for_a_time_and_for_some_devices(store):
-    await store.usage.add_observations([seen("old", last_at=NOW - 9), seen("new"), seen("new", "lamp-2")])
-    assert await store.usage.observations(NOW - 8) == [seen("new"), seen("new", "lamp-2")]
-    assert await store.usage.observations(NOW - 9, ["lamp-1"]) == [seen("new"), seen("old", last_at=NOW - 9)]
-    assert await store.usage.observations(0, []) == []
+    await store.usage.add_records([seen("old", last_at=NOW - 9), seen("new"), seen("new", "lamp-2")])
+    assert await store.usage.records(NOW - 8) == [seen("new"), seen("new", "lamp-2")]
+    assert await store.usage.records(NOW - 9, ["lamp-1"]) == [seen("new"), seen("old", last_at=NOW - 9)]
+    assert await store.usage.records(0, []) == []
 
 
 async def test_nothing_seen_is_nothing_written(store):
     mark = store.mark()
-    await store.usage.add_observations([])
+    await store.usage.add_records([])
     await store.usage.add_refusals([])
     assert store.mark() == mark
 
 
 async def test_a_row_that_somebody_edited_is_left_out(store, path):
-    await store.usage.add_observations([seen("a"), seen("b")])
+    await store.usage.add_records([seen("a"), seen("b")])
     sql(path, "UPDATE observations SET action = 'devour' WHERE template = 'a'")
-    assert await store.usage.observations(0) == [seen("b")]
+    assert await store.usage.records(0) == [seen("b")]
 
 
 async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     others = [seen(f"jobs/{number}/done", "lamp-2") for number in range(10)]
-    await store.usage.add_observations(others)
+    await store.usage.add_records(others)
     jobs = [seen(f"jobs/{number}/done", first_at=NOW - number) for number in range(10)]
-    await store.usage.add_observations([*jobs, seen("state", last_at=NOW - 99)])
-    assert await store.usage.observations(0, ["lamp-1"]) == [
+    await store.usage.add_records([*jobs, seen("state", last_at=NOW - 99)])
+    assert await store.usage.records(0, ["lamp-1"]) == [
         seen("jobs/+/done", count=10, first_at=NOW - 9),
         seen("state", last_at=NOW - 99),
     ]
-    assert len(await store.usage.observations(0, ["lamp-2"])) == 10, "no more than there is room for"
+    assert len(await store.usage.records(0, ["lamp-2"])) == 10, "no more than there is room for"
     # What comes later is taken in again.
-    await store.usage.add_observations([seen(f"jobs/{number}/done") for number in range(20, 29)])
-    assert {one.template: one.count for one in await store.usage.observations(0, ["lamp-1"])} == {
+    await store.usage.add_records([seen(f"jobs/{number}/done") for number in range(20, 29)])
+    assert {one.template: one.count for one in await store.usage.records(0, ["lamp-1"])} == {
         "jobs/+/done": 19,
         "state": 1,
     }
@@ -123,16 +123,16 @@ async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(stor
 async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     allowed = [*(seen(f"a/{number}") for number in range(3)), *(seen(f"b/{number}") for number in range(7))]
-    await store.usage.add_observations([seen("a/secret", allowed=False), *allowed])
-    found = {(one.template, one.allowed) for one in await store.usage.observations(0)}
+    await store.usage.add_records([seen("a/secret", allowed=False), *allowed])
+    found = {(one.template, one.allowed) for one in await store.usage.records(0)}
     assert found == {("a/secret", False), ("a/0", True), ("a/1", True), ("a/2", True), ("b/+", True)}
 
 
 async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is_counted(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     apart = [seen("/".join([str(number)] * (number + 1)), last_at=NOW - number) for number in range(12)]
-    await store.usage.add_observations([*apart, seen(MORE, count=5, last_at=NOW - 20)])
-    assert await store.usage.observations(0) == [
+    await store.usage.add_records([*apart, seen(MORE, count=5, last_at=NOW - 20)])
+    assert await store.usage.records(0) == [
         seen(MORE, count=12, first_at=NOW, last_at=NOW - 5),
         *apart[:5],
     ]
@@ -152,9 +152,9 @@ async def test_whoever_names_topics_makes_no_more_work_than_one_may(store, monke
     deep = "/".join("tttttttttt")
     costly = [f"{'/'.join(levels)}/{deep}" for levels in product("abc", repeat=6)]
     refused = [seen(f"{'x/' * 15}{number}", allowed=False) for number in range(400)]
-    await store.usage.add_observations([*map(seen, costly), *refused])
+    await store.usage.add_records([*map(seen, costly), *refused])
     assert 0 < sum(steps) < usage._EFFORT
-    found = await store.usage.observations(0)
+    found = await store.usage.records(0)
     assert len(found) <= usage._OF_A_DEVICE
     assert sum(one.count for one in found if one.allowed) == len(costly)
     assert sum(one.count for one in found if not one.allowed) == len(refused)
@@ -165,14 +165,12 @@ async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch)
     monkeypatch.setattr(usage, "_REDUCED_AT_ONCE", 2)
 
     async def counts() -> dict[str, int]:
-        return Counter(one.device_id for one in await store.usage.observations(0))
+        return Counter(one.device_id for one in await store.usage.records(0))
 
     devices = ("a", "b", "c")
-    await store.usage.add_observations(
-        [seen(f"{device}/{n}", device) for device in devices for n in range(5)]
-    )
+    await store.usage.add_records([seen(f"{device}/{n}", device) for device in devices for n in range(5)])
     assert await counts() == {"a": 1, "b": 1, "c": 5}
-    await store.usage.add_observations([seen("c/0", "c")])
+    await store.usage.add_records([seen("c/0", "c")])
     assert await counts() == {"a": 1, "b": 1, "c": 1}
 
 
@@ -245,26 +243,26 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
     monkeypatch.setattr(usage, "_IN_ALL", 3)
     monkeypatch.setattr(usage, "_REFUSALS_IN_ALL", 2)
     old = now() - usage.KEPT_SECONDS
-    await store.usage.add_observations([seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
+    await store.usage.add_records([seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
     refusal = Refusal("old", old - 9, "lamp-1", "publish", "a", "r", "")
     await store.usage.add_refusals([refusal, replace(refusal, refusal_id="new", at=old + 99)])
     await store.usage.prune()
-    assert [one.template for one in await store.usage.observations(0)] == ["new"]
+    assert [one.template for one in await store.usage.records(0)] == ["new"]
     assert (await store.usage.refusal("old"), (await store.usage.refusal("new")) is None) == (None, False)
-    await store.usage.add_observations([seen(str(number), last_at=NOW - number) for number in range(4)])
+    await store.usage.add_records([seen(str(number), last_at=NOW - number) for number in range(4)])
     await store.usage.add_refusals([replace(refusal, refusal_id=str(n), at=NOW - n) for n in range(4)])
     await store.usage.prune()
-    assert [one.template for one in await store.usage.observations(0)] == ["0", "1", "2"]
+    assert [one.template for one in await store.usage.records(0)] == ["0", "1", "2"]
     kept = [one for one in ("0", "1", "2", "3", "new") if await store.usage.refusal(one)]
     assert kept == ["0", "new"], "the newest and the first"
 
 
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
     await add(store)
-    await store.usage.add_observations([seen("a"), seen("a", "lamp-2")])
+    await store.usage.add_records([seen("a"), seen("a", "lamp-2")])
     await store.usage.add_refusals([Refusal("x", NOW, "lamp-1", "publish", "a", "r", "")])
     await store.devices.remove("lamp-1")
-    assert await store.usage.observations(0) == [seen("a", "lamp-2")]
+    assert await store.usage.records(0) == [seen("a", "lamp-2")]
     assert await store.usage.refusal("x") is None
 
 

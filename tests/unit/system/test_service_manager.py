@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from gateway.system.service_manager import tell, watchdog_seconds
+from gateway.system.service_manager import notify, watchdog_seconds
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -16,14 +16,14 @@ def test_it_hears_what_it_is_told(monkeypatch, tmp_path, abstract):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:] if abstract else name)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
-        tell("READY=1")
+        notify("READY=1")
         assert manager.recv(100) == b"READY=1"
 
 
 @pytest.mark.parametrize("name", ["", "relative", "/nowhere/at/all"])
 def test_nobody_there_is_no_reason_to_fail(monkeypatch, name):
     monkeypatch.setenv("NOTIFY_SOCKET", name)
-    tell("READY=1")
+    notify("READY=1")
 
 
 def test_a_manager_that_does_not_listen_holds_nobody_up(monkeypatch, tmp_path):
@@ -32,7 +32,7 @@ def test_a_manager_that_does_not_listen_holds_nobody_up(monkeypatch, tmp_path):
         manager.bind(name)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         for _ in range(10_000):
-            tell("WATCHDOG=1")
+            notify("WATCHDOG=1")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tokens that were issued and that were revoked, and what the command line has to tell a running gateway."""
+"""Tokens that were issued and that were revoked, and what the command line has for a running gateway."""
 
 import sqlalchemy as sa
 from alembic import op

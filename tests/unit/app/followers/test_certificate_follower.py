@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import threading
 from types import SimpleNamespace
 
 import pytest
 from harness.beside import beside, until
 
-from gateway.app.followers import follower
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.config import Settings
-from gateway.net.connection_registry import Bus
+from gateway.net.bus_endpoint import Bus
 from gateway.net.tls_contexts import bus_context, server_context
 from gateway.pki.authority import ensure_server_certificate
 
 
 @pytest.fixture
 def certificates(tmp_path, monkeypatch):
-    """A listener, its upkeep, and a folder with its certificates."""
-    monkeypatch.setattr(follower, "_LOOK_SECONDS", 0.01)
+    """A listener, its follower, and a folder with its certificates."""
+    monkeypatch.setattr(CertificateFollower, "seconds", 0.01)
     server, key = tmp_path / "server.crt", tmp_path / "server.key"
     ensure_server_certificate(server, key, names=[])
     settings = Settings(tls_cert_path=server, tls_key_path=key, tls_client_ca_path=tmp_path / "ca.crt")
@@ -88,8 +89,8 @@ async def test_an_emptied_ca_is_not_taken_for_any_ca(certificates):
 
 @pytest.fixture
 def authority(tmp_path, monkeypatch):
-    """The CA of a bus, its upkeep, and the bus."""
-    monkeypatch.setattr(follower, "_LOOK_SECONDS", 3_600)
+    """The CA of a bus, its follower, and the bus."""
+    monkeypatch.setattr(BusAuthority, "seconds", 3_600)
     ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key", names=[])
     path = tmp_path / "ca.crt"
     keeper, bus = BusAuthority(path), Bus("127.0.0.1", 8883, bus_context(path))
@@ -114,7 +115,7 @@ async def test_a_reload_reads_the_ca_of_the_bus(authority, tmp_path_factory):
 
 async def test_a_changed_ca_of_the_bus_needs_no_signal(authority, monkeypatch):
     path, keeper, bus = authority
-    monkeypatch.setattr(follower, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(BusAuthority, "seconds", 0.01)
     before, content = bus.tls, path.read_text()
     async with beside(keeper.run()):
         path.write_text(content + "\n")
@@ -135,3 +136,29 @@ async def test_a_ca_of_the_bus_that_is_none_leaves_the_old_one_in_force(authorit
         path.write_text(good)
         await keeper.reload()
     assert keeper.check()[0]
+
+
+async def test_a_look_and_a_reload_are_one_after_the_other_and_do_not_hold_up_the_loop(
+    certificates, monkeypatch
+):
+    """Of two readings the older must not win, and a disk that hangs is a thread's affair."""
+    _, keeper, folder = certificates
+    under_way, most, go_on = 0, 0, threading.Event()
+    true = CertificateFollower.read
+
+    def read(self):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        go_on.wait(20)
+        under_way -= 1
+        return true(self)
+
+    monkeypatch.setattr(CertificateFollower, "read", read)
+    (folder / "server.crt").touch()
+    both = asyncio.gather(keeper.look(), keeper.reload())
+    await until(lambda: under_way)
+    await asyncio.sleep(0.1)  # the loop goes on, and the second has its chance
+    go_on.set()
+    await both
+    assert most == 1

@@ -12,7 +12,8 @@ from harness.playbook import LAMP
 
 from gateway.app.followers import keys as key_follower
 from gateway.app.followers.keys import AGE_MOST, USES_MOST, KeyFollower
-from gateway.auth.tokens import SigningKeys, TokenRefused, Tokens
+from gateway.auth.signing_keys import SigningKeys
+from gateway.auth.tokens import TokenRefused, Tokens
 from gateway.config import Settings
 from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.connection.context import Context
@@ -61,7 +62,7 @@ class Grants:
 
 
 class World:
-    """A gateway's keys and their upkeep, with all that they are told to."""
+    """A gateway's keys and their follower, with all that they are told to."""
 
     def __init__(self, folder, store, **settings):
         self.settings = Settings(gateway_data_dir=folder, **settings)
@@ -86,7 +87,7 @@ class World:
         self.events = []
         audit = Audit(Counters(), self.events.append)
         self.good = Grants(self)
-        self.upkeep = KeyFollower(
+        self.follower = KeyFollower(
             self.settings, self.context, self.tokens, store, audit, signing_changed=self.good.told
         )
 
@@ -122,8 +123,8 @@ async def store(tmp_path):
 @pytest.fixture
 async def world(tmp_path, store):
     made = World(tmp_path, store)
-    await made.upkeep.look()
-    assert made.upkeep.check() == (True, "sealing k1, signing s1")
+    await made.follower.look()
+    assert made.follower.check() == (True, "sealing k1, signing s1")
     assert made.events == []
     return made
 
@@ -137,7 +138,7 @@ async def test_a_rotated_sealing_key_seals_and_the_one_before_opens(world):
     sealed = world.ring.encrypt(b"open me", b"")
     ring = world.ring
     rotate_sealing(world.sealing, None)
-    await world.upkeep.look()
+    await world.follower.look()
     assert world.ring is ring, "whoever seals with it holds it"
     assert ring.active_id == "k2"
     assert opens(ring, "k1", sealed)
@@ -153,7 +154,7 @@ async def test_a_rotated_sealing_key_seals_and_the_one_before_opens(world):
 async def test_a_rotated_signing_key_signs_and_tokens_of_the_one_before_are_good(world):
     before = world.token()
     rotate_signing(world.signing, None, 3600)
-    await world.upkeep.look()
+    await world.follower.look()
     assert world.tokens.keys.active_id == "s2"
     assert world.is_good(before)
     assert world.is_good(world.token())
@@ -167,12 +168,12 @@ async def test_a_destroyed_key_is_of_no_use_at_once(world):
     sealed, token = world.ring.encrypt(b"open me", b""), world.token()
     rotate_sealing(world.sealing, None)
     rotate_signing(world.signing, None, 3600)
-    await world.upkeep.look()
+    await world.follower.look()
     assert opens(world.ring, "k1", sealed)
     assert world.is_good(token)
     destroy(world.sealing, None, "k1")
     destroy(world.signing, None, "s1")
-    await world.upkeep.look()
+    await world.follower.look()
     assert world.ring.opener("k1") is None
     assert not world.is_good(token)
     assert world.told[-2:] == ["sealing key k1 is destroyed", "signing key s1 is destroyed"]
@@ -181,11 +182,11 @@ async def test_a_destroyed_key_is_of_no_use_at_once(world):
 async def test_who_came_by_a_destroyed_key_is_told_and_what_was_renewed_from_it(world):
     before = world.good.open("before")
     rotate_signing(world.signing, None, 3600)
-    await world.upkeep.look()
+    await world.follower.look()
     world.good.open("renewed", before)
     world.good.open("after")
     destroy(world.signing, None, "s1")
-    await world.upkeep.look()
+    await world.follower.look()
     assert list(world.good.live) == ["after"]
     with pytest.raises(TokenRefused):
         world.good.open("minted of the new key", before)
@@ -197,7 +198,7 @@ async def test_who_came_by_a_key_that_was_taken_out_of_the_file_is_told(world):
     ensure_signing_file(world.signing)
     rotate_signing(world.signing, None, 3600)
     destroy(world.signing, None, "s1")
-    await world.upkeep.look()
+    await world.follower.look()
     assert world.good.live == {}
 
 
@@ -205,23 +206,23 @@ async def test_who_came_by_a_key_whose_time_is_over_is_told_at_once(world):
     """Not at the next look at the keys' age, a minute later. What was renewed since goes on."""
     before = world.good.open("before")
     rotate_signing(world.signing, None, 3600)
-    await world.upkeep.look()
+    await world.follower.look()
     world.good.open("renewed", before)
     world.later = 3601
-    await world.upkeep.look()
+    await world.follower.look()
     assert list(world.good.live) == ["renewed"]
 
 
 async def test_a_key_made_by_a_clock_that_was_ahead_is_replaced(world):
     """By its age it would be active for as much longer."""
     world.later = -2 * 86_400
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s2")
 
 
 async def test_a_clock_that_is_set_right_by_an_hour_replaces_no_key(world):
     world.later = -3600
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k1", "s1")
 
 
@@ -231,8 +232,8 @@ async def test_a_destroyed_key_is_of_no_use_though_the_store_fails(world, monkey
 
     rotate_sealing(world.sealing, None)
     destroy(world.sealing, None, "k1")
-    monkeypatch.setattr(world.upkeep._store.key_uses, "read", fail)
-    await world.upkeep.look()
+    monkeypatch.setattr(world.follower._store.key_uses, "read", fail)
+    await world.follower.look()
     assert (world.ring.active_id, world.ring.opener("k1")) == ("k2", None)
 
 
@@ -244,7 +245,7 @@ async def test_an_imported_key_opens(world, tmp_path):
     sealed = KeyRing(read_key_file(other / "encryption.key"), Nonces(os.urandom), {}).encrypt(b"open me", b"")
     backup = export_keys(other / "encryption.key", other / "signing.key", None, PASSPHRASE)
     import_keys(backup, PASSPHRASE, world.sealing, world.signing, None)
-    await world.upkeep.look()
+    await world.follower.look()
     assert world.ring.active_id == "k1"
     assert opens(world.ring, "k2", sealed)
     assert world.told == ["sealing key k2 was brought in, and is decrypt-only"]
@@ -262,8 +263,8 @@ async def test_a_file_that_can_not_be_used_leaves_the_keys_in_force(world, kind,
         path.chmod(0o644)
     else:
         path.write_bytes(content[:-10])
-    await world.upkeep.look()
-    ok, detail = world.upkeep.check()
+    await world.follower.look()
+    ok, detail = world.follower.check()
     assert not ok
     assert detail == f"the file of the {kind} keys can't be used; those before are in force"
     assert opens(world.ring, "k1", sealed)
@@ -275,8 +276,8 @@ async def test_a_file_that_can_not_be_used_leaves_the_keys_in_force(world, kind,
     else:
         path.write_bytes(content)
         path.chmod(0o600)
-    await world.upkeep.look()
-    assert world.upkeep.check()[0]
+    await world.follower.look()
+    assert world.follower.check()[0]
     assert world.events == []
 
 
@@ -285,8 +286,8 @@ async def test_another_key_under_the_same_id_does_not_take_its_place(world):
     sealed = world.ring.encrypt(b"open me", b"")
     world.sealing.unlink()
     ensure_key_file(world.sealing)
-    await world.upkeep.look()
-    assert not world.upkeep.check()[0]
+    await world.follower.look()
+    assert not world.follower.check()[0]
     assert opens(world.ring, "k1", sealed)
 
 
@@ -294,15 +295,15 @@ async def test_a_file_without_a_key_in_use_does_not_take_it_away(world):
     """An older copy was put back: what k2 seals from now on, or has sealed, would be lost unseen."""
     old = world.sealing.read_bytes()
     rotate_sealing(world.sealing, None)
-    await world.upkeep.look()
+    await world.follower.look()
     new = world.sealing.read_bytes()
     world.sealing.write_bytes(old)
-    await world.upkeep.look()
-    assert not world.upkeep.check()[0]
+    await world.follower.look()
+    assert not world.follower.check()[0]
     assert world.ring.active_id == "k2"
     world.sealing.write_bytes(new)
-    await world.upkeep.look()
-    assert world.upkeep.check()[0]
+    await world.follower.look()
+    assert world.follower.check()[0]
 
 
 @pytest.mark.parametrize("kind", ["sealing", "signing"])
@@ -315,14 +316,14 @@ async def test_a_destroyed_key_does_not_come_back_with_an_older_file(world, kind
         rotate_signing(path, None, 3_600)
     older = path.read_bytes()
     destroy(path, None, "k1" if kind == "sealing" else "s1")
-    await world.upkeep.look()
+    await world.follower.look()
     path.write_bytes(older)
-    await world.upkeep.look()
+    await world.follower.look()
     assert not (opens(world.ring, "k1", sealed) if kind == "sealing" else world.is_good(token))
-    assert not world.upkeep.check()[0]
+    assert not world.follower.check()[0]
     destroy(path, None, "k1" if kind == "sealing" else "s1")
-    await world.upkeep.look()
-    assert world.upkeep.check()[0]
+    await world.follower.look()
+    assert world.follower.check()[0]
 
 
 async def test_new_signing_keys_refuse_what_the_old_ones_signed(world):
@@ -330,33 +331,33 @@ async def test_new_signing_keys_refuse_what_the_old_ones_signed(world):
     token = world.token()
     world.signing.unlink()
     ensure_signing_file(world.signing)
-    await world.upkeep.look()
-    assert world.upkeep.check()[0]
+    await world.follower.look()
+    assert world.follower.check()[0]
     assert not world.is_good(token)
     assert world.is_good(world.token())
 
 
 async def test_a_file_that_could_not_be_read_once_is_read_again_though_it_looks_the_same(world, monkeypatch):
     rotate_sealing(world.sealing, None)
-    read = world.upkeep._sealing.read
+    read = world.follower._sealing.read
 
     def fail():
         raise KeyFileError("the disk failed")
 
-    world.upkeep._sealing.read = fail
-    await world.upkeep.look()
-    assert not world.upkeep.check()[0]
-    world.upkeep._sealing.read = read
-    await world.upkeep.look()
-    assert not world.upkeep.check()[0], "not before its time: to unwrap by a passphrase takes long"
+    world.follower._sealing.read = fail
+    await world.follower.look()
+    assert not world.follower.check()[0]
+    world.follower._sealing.read = read
+    await world.follower.look()
+    assert not world.follower.check()[0], "not before its time: to unwrap by a passphrase takes long"
     monkeypatch.setattr(key_follower, "_AGAIN_SECONDS", 0)
-    await world.upkeep.look()
-    assert (world.upkeep.check()[0], world.ring.active_id) == (True, "k2")
+    await world.follower.look()
+    assert (world.follower.check()[0], world.ring.active_id) == (True, "k2")
 
 
 async def test_keys_that_are_not_old_are_left_alone(world):
     world.later = AGE_MOST - 3600
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k1", "s1")
 
 
@@ -364,7 +365,7 @@ async def test_old_keys_are_replaced_without_being_asked(world):
     sealed = world.ring.encrypt(b"open me", b"")
     world.later = AGE_MOST
     token = world.token()
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s2")
     assert [key.key_id for key in read_key_file(world.sealing)] == ["k1", "k2"]
     assert opens(world.ring, "k1", sealed)
@@ -378,13 +379,13 @@ async def test_old_keys_are_replaced_without_being_asked(world):
 
 async def test_a_key_that_was_used_too_often_is_replaced_though_others_used_it(world, store):
     await store.key_uses.add("k1", USES_MOST - 1)
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert world.ring.active_id == "k1"
     await store.key_uses.add("k1", 1)
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert world.ring.active_id == "k2"
     assert world.ring.uses == 0
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s1")
 
 
@@ -392,9 +393,9 @@ async def test_a_key_is_not_replaced_in_a_file_that_is_not_in_force(world):
     world.sealing.unlink()
     ensure_key_file(world.sealing)
     content = world.sealing.read_bytes()
-    await world.upkeep.look()
+    await world.follower.look()
     world.later = AGE_MOST
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert world.ring.active_id == "k1"
     assert world.sealing.read_bytes() == content
 
@@ -403,20 +404,20 @@ async def test_a_key_that_can_not_be_replaced_stays(world):
     def fail():
         raise KeyFileError("the disk is read-only")
 
-    world.upkeep._sealing.rotate = fail
+    world.follower._sealing.rotate = fail
     world.later = AGE_MOST
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k1", "s2")
 
 
 async def test_a_signing_key_whose_time_is_over_is_shown_no_more(world):
     rotate_signing(world.signing, None, 3600)
-    await world.upkeep.look()
+    await world.follower.look()
     assert [key["kid"] for key in world.tokens.keys.jwks()["keys"]] == ["s2", "s1"]
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert len(world.tokens.keys.jwks()["keys"]) == 2
     world.later = 3601
-    await world.upkeep.retire()
+    await world.follower.retire()
     assert [key["kid"] for key in world.tokens.keys.jwks()["keys"]] == ["s2"]
 
 
@@ -425,17 +426,17 @@ async def test_with_a_secret_no_signing_keys_are_followed(tmp_path, store):
     token = world.token()
     world.signing.write_bytes(b"rubbish")
     world.later = AGE_MOST
-    await world.upkeep.look()
-    await world.upkeep.retire()
+    await world.follower.look()
+    await world.follower.retire()
     world.later = 0
-    assert world.upkeep.check() == (True, "sealing k2, signing hs256")
+    assert world.follower.check() == (True, "sealing k2, signing hs256")
     assert world.is_good(token)
     assert world.signing.read_bytes() == b"rubbish"
 
 
 async def test_it_follows_without_being_asked(world, monkeypatch):
-    monkeypatch.setattr(key_follower, "_LOOK_SECONDS", 0.01)
-    running = asyncio.ensure_future(world.upkeep.run())
+    monkeypatch.setattr(KeyFollower, "seconds", 0.01)
+    running = asyncio.ensure_future(world.follower.run())
     try:
         async with asyncio.timeout(20):
             rotate_sealing(world.sealing, None)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.app.bootstrap import StartError
 from gateway.app.followers import monitoring
 from gateway.app.followers.monitoring import MonitoringFollower
+from gateway.app.prerequisites import StartError
 from gateway.config import Settings
 
 GOOD = '[[alert]]\nname = "cpu_high"\ncondition = "cpu_percent > {}"\n'
@@ -20,7 +20,7 @@ SECRET = "whsec_" + "A" * 32
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitoring, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(MonitoringFollower, "seconds", 0.01)
     monkeypatch.setattr(monitoring, "_SETTLE_SECONDS", 0.005)
 
 

@@ -29,9 +29,9 @@ def filled(samples):
 
 async def test_all_of_it_is_saved_and_loaded_again(store):
     history = filled(500)
-    await HistoryRows(store, history).save()
+    await HistoryRows(store, history, Saves()).save()
     again = History()
-    await HistoryRows(store, again).load(START + 5_000_000)
+    await HistoryRows(store, again, Saves()).load(START + 5_000_000)
     assert again.since("cpu_percent", 86_400) == history.since("cpu_percent", 86_400)
 
 
@@ -47,8 +47,8 @@ async def test_what_can_not_be_saved_is_saved_later(store):
 
 
 async def test_damaged_rows_are_told(store, tmp_path):
-    await HistoryRows(store, filled(10)).save()
+    await HistoryRows(store, filled(10), Saves()).save()
     await store.history.save(series=(), ended=(), rows=[(10, 3, START + 30_000, b"x")], moved=(), needed={})
     again = History()
-    await HistoryRows(store, again).load(START + 100_000)
+    await HistoryRows(store, again, Saves()).load(START + 100_000)
     assert len(again.since("cpu_percent", 600)[(("cpu", "all"),)]) == 9

@@ -7,7 +7,8 @@ import asyncio
 from harness.beside import beside
 from harness.stores import Failing
 
-from gateway.app.savers.issued_tokens import TokenRecords
+from gateway.app.savers.issued_tokens import IssuedTokensSaver
+from gateway.observe.save_failures import Saves
 from gateway.store import IssuedToken
 
 
@@ -29,9 +30,9 @@ class Office:
 
 
 async def test_tokens_that_were_issued_are_recorded_without_being_asked(store, monkeypatch):
-    monkeypatch.setattr(TokenRecords, "seconds", 0.01)
+    monkeypatch.setattr(IssuedTokensSaver, "seconds", 0.01)
     token_issuer = Office()
-    async with beside(TokenRecords(store, token_issuer).run()), asyncio.timeout(20):
+    async with beside(IssuedTokensSaver(store, token_issuer, Saves()).run()), asyncio.timeout(20):
         for number in range(3):
             token_issuer.issued.append(record(number))
             while await store.tokens.read() != [record(one) for one in range(number + 1)]:  # noqa: ASYNC110
@@ -40,7 +41,7 @@ async def test_tokens_that_were_issued_are_recorded_without_being_asked(store, m
 
 async def test_records_that_can_not_be_saved_are_kept(store):
     token_issuer, failing = Office(), Failing(store)
-    records = TokenRecords(failing, token_issuer)
+    records = IssuedTokensSaver(failing, token_issuer, Saves())
     for number in range(5):
         token_issuer.issued.append(record(number))
         await records.save()

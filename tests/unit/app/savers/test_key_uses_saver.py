@@ -8,12 +8,13 @@ from harness.beside import beside
 from harness.playbook import context, ring
 from harness.stores import Failing
 
-from gateway.app.savers.key_uses import KeyUses
+from gateway.app.savers.key_uses import KeyUsesSaver
+from gateway.observe.save_failures import Saves
 
 
 async def test_uses_of_the_key_are_added_up(store):
     world = context()
-    uses = KeyUses(store, world)
+    uses = KeyUsesSaver(store, world, Saves())
     await uses.save()
     assert await store.key_uses.read() == {}
     for total in (3, 6):
@@ -26,13 +27,13 @@ async def test_uses_of_the_key_are_added_up(store):
     # As another process does.
     world.ring = ring()
     world.ring.encrypt(b"", b"")
-    await KeyUses(store, world).save()
+    await KeyUsesSaver(store, world, Saves()).save()
     assert await store.key_uses.read() == {"k1": 7}
 
 
 async def test_uses_that_can_not_be_saved_are_kept(store):
     world, failing = context(), Failing(store)
-    uses = KeyUses(failing, world)
+    uses = KeyUsesSaver(failing, world, Saves())
     world.ring.encrypt(b"", b"")
     await uses.save()
     world.ring.encrypt(b"", b"")
@@ -42,9 +43,9 @@ async def test_uses_that_can_not_be_saved_are_kept(store):
 
 
 async def test_uses_are_saved_without_being_asked(store, monkeypatch):
-    monkeypatch.setattr(KeyUses, "seconds", 0.01)
+    monkeypatch.setattr(KeyUsesSaver, "seconds", 0.01)
     world = context()
     world.ring.encrypt(b"", b"")
-    async with beside(KeyUses(store, world).run()), asyncio.timeout(20):
+    async with beside(KeyUsesSaver(store, world, Saves()).run()), asyncio.timeout(20):
         while await store.key_uses.read() != {"k1": 1}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

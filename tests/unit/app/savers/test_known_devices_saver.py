@@ -7,13 +7,14 @@ import stat
 import pytest
 from harness.full_disk import no_more_bytes
 
-from gateway.app.savers.known_devices import FILE, KnownDevicesFile
+from gateway.app.savers.known_devices import FILE, KnownDevicesSaver
 from gateway.auth.known_devices import KnownDevices
+from gateway.observe.save_failures import Saves
 
 
 def opened(folder, capsys=None):
     known = KnownDevices(lambda: 1_800_000_000_000)
-    file = KnownDevicesFile(folder, known)
+    file = KnownDevicesSaver(folder, known, Saves())
     file.load()
     return known, file
 

@@ -10,10 +10,11 @@ from harness.beside import beside
 from harness.stores import Failing
 
 from gateway.app.savers import refusals as module
-from gateway.app.savers.refusals import Refusals
+from gateway.app.savers.refusals import RefusalsSaver
 from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent
+from gateway.observe.save_failures import Saves
 from gateway.store import Refusal, StoreError
 
 REFUSED = AuditEvent(
@@ -37,7 +38,7 @@ async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
             saved.append([one.refusal_id for one in told])
 
     counters = Counters()
-    refusals = Refusals(SimpleNamespace(usage=Keeps()), counters)
+    refusals = RefusalsSaver(SimpleNamespace(usage=Keeps()), counters, Saves())
     for number in range(10_000):
         refusals(replace(REFUSED, id=f"decoy-{number}"))
     for number in range(301):
@@ -50,8 +51,8 @@ async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
 
 
 async def test_refusals_are_kept_by_their_id(store, monkeypatch):
-    monkeypatch.setattr(Refusals, "seconds", 0.01)
-    refusals = Refusals(store, Counters())
+    monkeypatch.setattr(RefusalsSaver, "seconds", 0.01)
+    refusals = RefusalsSaver(store, Counters(), Saves())
     refusals(replace(REFUSED, id=None))
     refusals(REFUSED)
     async with beside(refusals.run()), asyncio.timeout(20):
@@ -65,7 +66,7 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
 async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
     monkeypatch.setattr(module, "_WAITING_MOST", 2)
     failing = Failing(store)
-    refusals = Refusals(failing, Counters())
+    refusals = RefusalsSaver(failing, Counters(), Saves())
     for number in range(4):
         refusals(replace(REFUSED, id=str(number)))
         await refusals.save()
@@ -88,7 +89,7 @@ async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(mo
                 refusals(replace(REFUSED, id=f"{len(offered)}-{number}"))
             raise StoreError("the database is locked")
 
-    refusals = Refusals(SimpleNamespace(usage=Locked()), Counters())
+    refusals = RefusalsSaver(SimpleNamespace(usage=Locked()), Counters(), Saves())
     refusals(replace(REFUSED, id="first"))
     for _ in range(3):
         await refusals.save()
@@ -104,7 +105,7 @@ async def test_while_the_store_fails_the_first_refusals_of_each_device_find_room
             offered.append([one.refusal_id for one in told])
             raise StoreError("the database is locked")
 
-    refusals = Refusals(SimpleNamespace(usage=Locked()), Counters())
+    refusals = RefusalsSaver(SimpleNamespace(usage=Locked()), Counters(), Saves())
     for number in range(9):
         refusals(replace(REFUSED, id=f"a{number}"))
     for number in range(9):

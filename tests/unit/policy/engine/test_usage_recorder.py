@@ -10,7 +10,7 @@ import pytest
 from gateway.policy.engine import usage_recorder
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE, Action, Decision
-from gateway.policy.engine.usage_recorder import MORE, Observation, UsageRecorder
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord, UsageRecorder
 
 LAMP = Identity("lamp-1", ("r",), {"room": "kitchen"}, "c")
 YES = Decision(allowed=True, reason="", rule=None)
@@ -41,7 +41,7 @@ def test_what_was_decided_is_counted_by_device_action_template_and_answer():
 def test_the_time_is_that_of_the_taking():
     here = UsageRecorder()
     here.note(LAMP, PUBLISH, "a", YES)
-    assert here.take(1, 99) == [Observation("lamp-1", PUBLISH, "a", True, 1, 99, 99)]
+    assert here.take(1, 99) == [UsageRecord("lamp-1", PUBLISH, "a", True, 1, 99, 99)]
 
 
 @pytest.mark.parametrize("decision", [RESERVED, SERVICE])
@@ -143,7 +143,7 @@ def test_a_topic_without_end_is_counted_and_not_kept(topic):
 @pytest.mark.parametrize("topic", ["a+b", "-", "+{device}", "日本/😀", ""])
 def test_what_is_taken_is_what_was_put_back(action, topic):
     here = UsageRecorder()
-    seen = [Observation("lamp-1", action, topic, allowed, 3, 7, 7) for allowed in (True, False)]
+    seen = [UsageRecord("lamp-1", action, topic, allowed, 3, 7, 7) for allowed in (True, False)]
     here.put_back(seen)
     assert here.take(9, 7) == seen
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import fromstring
 
-from gateway.policy.files.cases import load_cases, run_cases
 from gateway.policy.files.invariants import check_invariants
 from gateway.policy.files.junit import report
 from gateway.policy.files.loader import read_policy
+from gateway.policy.files.policy_tests import load_cases, run_cases
 
 CASE = '[[case]]\ndevice = "lamp-1"\nroles = ["sensor"]\naction = "publish"\ntopic = "{}"\nexpected = "{}"\n'
 

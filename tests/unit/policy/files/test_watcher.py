@@ -7,26 +7,28 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import aclosing
 
 import pytest
 
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError, load_policy
-from gateway.policy.files.watcher import follow
+from gateway.policy.files.watcher import PolicyFiles
 
 SENSOR = '[[allow]]\nactions = ["publish"]\ntopics = ["{}"]\n'
 
 
 class Following:
-    """One `follow`, asked step by step."""
+    """The files of a folder, asked until they have changed."""
 
     def __init__(self, path):
         self.current = load_policy(path, reserved="gateway")
-        self.outcomes = follow(path, reserved="gateway", current=self.current)
+        self.files = PolicyFiles(path, reserved="gateway", current=self.current)
 
     async def next(self):
-        return await asyncio.wait_for(anext(self.outcomes), 20)
+        async with asyncio.timeout(20):
+            while (outcome := await self.files.changed()) is None:  # noqa: ASYNC110 - files change without an event
+                await asyncio.sleep(0.05)
+            return outcome
 
     async def topics(self):
         outcome = await self.next()
@@ -35,10 +37,8 @@ class Following:
 
 
 @pytest.fixture
-async def following(acl):
-    one = Following(acl)
-    async with aclosing(one.outcomes):
-        yield one
+def following(acl):
+    return Following(acl)
 
 
 def write(acl, topic):
@@ -111,12 +111,10 @@ async def test_a_swapped_symbolic_link_is_followed(acl, tmp_path):
     for name in ("roles", "encryption.toml", "limits.toml"):
         (mounted / name).symlink_to(f"..data/{name}")
     one = Following(mounted)
-    async with aclosing(one.outcomes):
-        waiting = asyncio.ensure_future(one.next())
-        await asyncio.sleep(0.7)  # so that it has begun to watch before the swap
-        (mounted / "..new").symlink_to("..two")
-        (mounted / "..new").rename(mounted / "..data")
-        outcome = await waiting
+    assert await one.files.changed() is None  # it has begun to watch before the swap
+    (mounted / "..new").symlink_to("..two")
+    (mounted / "..new").rename(mounted / "..data")
+    outcome = await one.next()
     assert [rule.topic for rule in outcome.roles["sensor"].rules] == ["two"]
 
 
@@ -126,24 +124,20 @@ async def test_a_link_to_the_folder_that_is_swapped_is_followed(acl, tmp_path):
     write(tmp_path / "two", "two")
     (tmp_path / "live").symlink_to("acl")
     one = Following(tmp_path / "live")
-    async with aclosing(one.outcomes):
-        waiting = asyncio.ensure_future(one.next())
-        await asyncio.sleep(0.7)
-        (tmp_path / "new").symlink_to("two")
-        (tmp_path / "new").rename(tmp_path / "live")
-        outcome = await waiting
+    assert await one.files.changed() is None
+    (tmp_path / "new").symlink_to("two")
+    (tmp_path / "new").rename(tmp_path / "live")
+    outcome = await one.next()
     assert [rule.topic for rule in outcome.roles["sensor"].rules] == ["two"]
 
 
-async def test_a_rule_in_another_line_is_yielded_and_what_is_no_policy_is_not(acl, following):
+async def test_a_rule_in_another_line_is_a_change_and_what_is_no_policy_is_none(acl, following):
     text = (acl / "roles/sensor.toml").read_text()
-    waiting = asyncio.ensure_future(following.next())
-    await asyncio.sleep(0.7)
+    assert await following.files.changed() is None
     (acl / "notes.txt").write_text("x")
-    await asyncio.sleep(0.8)
-    assert not waiting.done()
+    assert await following.files.changed() is None
     (acl / "roles/sensor.toml").write_text("# a comment\n" + text)
-    outcome = await waiting
+    outcome = await following.next()
     assert outcome.digest == following.current.digest
     before = following.current.roles["sensor"].rules
     assert [rule.line for rule in outcome.roles["sensor"].rules] == [rule.line + 1 for rule in before]
@@ -159,7 +153,7 @@ async def test_a_copy_with_its_old_time_is_seen(acl, following):
     assert await following.topics() == ["bbbb"]
 
 
-async def test_what_is_overtaken_while_it_is_read_is_not_yielded(acl, following, monkeypatch):
+async def test_what_is_overtaken_while_it_is_read_is_no_answer(acl, following, monkeypatch):
     """Half of an edit may be valid: a role without its deny."""
 
     def read_slowly(path, *, reserved):
@@ -192,12 +186,13 @@ def test_a_process_that_follows_ends_at_once(acl):
     code = (
         "import asyncio, sys\nfrom pathlib import Path\n"
         "from gateway.policy.files.loader import load_policy\n"
-        "from gateway.policy.files.watcher import follow\n"
+        "from gateway.policy.files.watcher import PolicyFiles\n"
         "path = Path(sys.argv[1])\n"
         "async def main():\n"
         "    async def run():\n"
         "        current = load_policy(path, reserved='gateway')\n"
-        "        async for _ in follow(path, reserved='gateway', current=current): pass\n"
+        "        files = PolicyFiles(path, reserved='gateway', current=current)\n"
+        "        while True: await files.changed()\n"
         "    try:\n        await asyncio.wait_for(run(), 0.3)\n"
         "    except TimeoutError:\n        print('ended')\n"
         "asyncio.run(main())\n"
@@ -207,3 +202,25 @@ def test_a_process_that_follows_ends_at_once(acl):
     )
     assert done.stdout == "ended\n"
     assert done.stderr == ""
+
+
+async def test_what_is_read_now_is_answered_once(acl, following):
+    """A SIGHUP between two looks: the next look must not put the same in force, or refuse it, once more."""
+    assert await following.files.read_now() is None
+    write(acl, "new")
+    assert isinstance(await following.files.read_now(), Policy)
+    assert await following.files.changed() is None
+    assert await following.files.read_now() is None
+    write(acl, "a+")
+    assert isinstance(await following.files.read_now(), PolicyError)
+    assert await following.files.changed() is None
+    assert isinstance(await following.files.read_now(), PolicyError), "asked for anew, it says so anew"
+
+
+async def test_a_rule_in_another_line_is_read_now_too(acl, following):
+    assert await following.files.changed() is None
+    file = acl / "roles/sensor.toml"
+    file.write_text("# a comment\n" + file.read_text())
+    outcome = await following.files.read_now()
+    assert isinstance(outcome, Policy)
+    assert outcome.digest == following.current.digest

@@ -10,8 +10,8 @@ from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.dynsec import DynSec
 from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.mosquitto_passwords import read_passwords
-from gateway.policy.imports.roles import compose
-from gateway.policy.imports.writer import SENSITIVE, ask, compiled, write
+from gateway.policy.imports.policy_writer import SENSITIVE, ask, compiled, write
+from gateway.policy.imports.role_composition import compose
 
 LINES = st.lists(
     st.one_of(

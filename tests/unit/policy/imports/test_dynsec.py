@@ -7,7 +7,7 @@ import pytest
 from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.dynsec import DynSec
-from gateway.policy.imports.roles import compose
+from gateway.policy.imports.role_composition import compose
 
 SEND, RECEIVE = "publishClientSend", "publishClientReceive"
 LITERAL, PATTERN = "subscribeLiteral", "subscribePattern"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.mqtt.topics import matches
 from gateway.policy.imports.first_match import both, settle
-from gateway.policy.imports.source import Step
+from gateway.policy.imports.intermediate_model import Step
 
 TOPICS = ["/".join(levels) for size in (1, 2, 3, 4) for levels in itertools.product("abc", repeat=size)]
 FILTERS = st.builds(

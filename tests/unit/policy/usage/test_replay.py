@@ -9,7 +9,7 @@ import pytest
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.policy.usage.replay import replay
 
 LAMP = Device("lamp-1", ("r",), {"room": "kitchen"}, True, "", version=1, created_at=0, updated_at=0)
@@ -31,12 +31,12 @@ def policy(*rules):
 
 
 def saw(template, action=PUBLISH, allowed=True, device_id="lamp-1"):
-    return Observation(device_id, action, template, allowed, 5, 1, 2)
+    return UsageRecord(device_id, action, template, allowed, 5, 1, 2)
 
 
 def changes(before, after, *seen, devices=(LAMP,)):
     found = replay(before, after, seen, {one.device_id: one for one in devices})
-    return [(one.observation.template, one.effect.value, one.after.place) for one in found.changes]
+    return [(one.record.template, one.effect.value, one.after.place) for one in found.changes]
 
 
 def test_what_is_refused_or_allowed_now_is_told_with_the_rule():

@@ -12,10 +12,10 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import template_fault
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.policy.files.loader import load_policy
-from gateway.policy.files.toml_text import quoted
-from gateway.policy.usage.learner import learn
+from gateway.policy.files.toml_strings import quoted
+from gateway.policy.usage.role_learner import learn
 from gateway.policy.usage.role_writer import role_file
 
 EVIL = 'a"\n[[allow]]\nactions = ["publish"]\ntopics = ["b"]\n\r\x1b[2J\u202e\u2028\\'
@@ -49,7 +49,7 @@ TODAY = Policy(
 
 
 def saw(template, action=Action.PUBLISH, allowed=True, device_id="d-1", n=1, first=1_764_000_000, last=None):
-    return Observation(device_id, action, template, allowed, n, first, last or first)
+    return UsageRecord(device_id, action, template, allowed, n, first, last or first)
 
 
 def text_of(*seen, devices=("d-1",), policy=TODAY):

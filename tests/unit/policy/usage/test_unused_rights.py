@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.usage_recorder import MORE, Observation
+from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.policy.usage.unused_rights import unused
 
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
@@ -20,7 +20,7 @@ def rule(topic, *actions, effect=Effect.ALLOW, role="r"):
 
 
 def saw(template, action=PUBLISH, allowed=True, device_id="lamp-1"):
-    return Observation(device_id, action, template, allowed, 1, 1, 1)
+    return UsageRecord(device_id, action, template, allowed, 1, 1, 1)
 
 
 def idle(rules, *seen, devices=None):

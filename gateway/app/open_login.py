@@ -1,0 +1,64 @@
+"""Puts together what decides on logins, and has what it must remember saved."""
+
+from __future__ import annotations
+
+from gateway.app.password_rehashing import OldHashes
+from gateway.app.running_parts import RunningParts
+from gateway.app.savers.known_devices import KnownDevicesSaver
+from gateway.auth.claimed_name_redaction import ClaimedNames
+from gateway.auth.known_devices import KnownDevices
+from gateway.auth.login import Login
+from gateway.auth.login_gate import LoginGate
+from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.tokens import Tokens
+from gateway.config import Settings
+from gateway.connection.context import Context
+from gateway.observe.audit_dispatch import Audit, AuditEvent
+from gateway.observe.save_failures import Saves
+from gateway.store import Store
+from gateway.store.device_directory import Directory
+
+
+def open_login(
+    settings: Settings,
+    context: Context,
+    store: Store,
+    directory: Directory,
+    tokens: Tokens,
+    *,
+    parts: RunningParts,
+    saves: Saves,
+) -> Login:
+    """What verifies logins."""
+    known = KnownDevices(context.now)
+    known_file = KnownDevicesSaver(settings.gateway_data_dir, known, saves)
+    known_file.load()
+    parts.keep_saving(known_file)
+    passwords = PasswordPool()
+    parts.closing.callback(passwords.close)
+    remembered = Remembered()
+
+    def forget(touched: frozenset[str]) -> None:
+        for device_id in touched:
+            remembered.forget(device_id)
+
+    directory.on_change(forget)
+    return Login(
+        directory,
+        passwords,
+        remembered,
+        tokens,
+        limits=context.policy.limits,
+        rehash=OldHashes(store, passwords, parts.tasks.start).replace,
+        known=known,
+    )
+
+
+def login_gate(login: Login, context: Context, directory: Directory, audit: Audit) -> LoginGate:
+    """The gate before it, which counts and reports."""
+    return LoginGate(
+        login,
+        ClaimedNames(directory),
+        context.counters,
+        lambda report, origin: audit.emit(AuditEvent.of(report, origin, context.now())),
+    )

@@ -1,0 +1,55 @@
+"""The parts of a gateway that run, and what is to be closed: in the reverse order, whatever fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from gateway.app.savers.saver import Saver
+from gateway.net.tasks import Tasks
+from gateway.observe.logs import get_logger
+
+_log = get_logger()
+
+
+class RunningParts:
+    """Keeps parts running for as long as the gateway does: without one, decisions would not take effect."""
+
+    def __init__(self, give_up: asyncio.Event) -> None:
+        """`give_up` is set when a part has failed."""
+        self.tasks = Tasks()
+        self.closing = contextlib.AsyncExitStack()
+        """What is to be closed. What is pushed before `begin` is closed when no task runs any more."""
+        self.failed = False
+        """Whether the gateway stops because a part of it failed."""
+        self.stopping = False
+        self._give_up = give_up
+        self._savers: list[Saver] = []
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what must run for as long as the gateway does."""
+        self.tasks.start(work).add_done_callback(self._ended)
+
+    def keep_saving(self, saver: Saver) -> None:
+        """Save from `begin` on, and what is left when all else has stopped."""
+        self.closing.push_async_callback(saver.save)
+        self._savers.append(saver)
+
+    def begin(self) -> None:
+        """Start the savers: from now on there are tasks, which end before anything above is closed."""
+        self.closing.push_async_callback(self.tasks.stop)
+        for saver in self._savers:
+            self.keep(saver.run())
+
+    async def stop(self) -> None:
+        """Close everything, in the reverse order."""
+        self.stopping = True
+        await self.closing.aclose()
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        if not self.stopping:
+            _log.critical("stopping", reason="a part of the gateway has failed; start it again")
+            self.failed = True
+            self._give_up.set()

@@ -1,0 +1,135 @@
+"""Saves what devices hold on the bus, so that it counts on after a restart; beside the message path.
+
+What a killed gateway had not saved yet, a few seconds' worth, is lost and counts when it is seen again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from gateway.app.savers.saver import Saver
+from gateway.connection.bus_holdings import Held, Kind
+from gateway.connection.context import Context
+from gateway.observe.logs import get_logger
+from gateway.observe.save_failures import Saves
+from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.identity import Device
+from gateway.store import Store, StoreError
+
+_MOST = 100
+"""In one save: rows of up to 8 KB each with the limits that ship."""
+_SAVES = 50
+"""In a row: a restart, at which all devices come back at once, is saved in the next seconds."""
+_TOLD = 20
+"""Lines of a start about devices above a limit."""
+
+_log = get_logger()
+
+
+class BusHoldingsSaver(Saver):
+    """Follows what changed in `Context.holdings`, and what an administrator has forgotten."""
+
+    subject = "what devices hold"
+    seconds = 2.0
+
+    def __init__(
+        self,
+        store: Store,
+        context: Context,
+        find: Callable[[str], Device | None],
+        saves: Saves,
+    ) -> None:
+        """`find` gives the device of an id, as the store has it now."""
+        super().__init__(saves)
+        self._store = store
+        self._context = context
+        self._find = find
+        self._touched: set[str] = set()
+        self._done: dict[str, int] = {}
+        """Requests to forget that are done, as the store does not know yet: by device, their numbers."""
+
+    async def load(self, *, bus_forgets: bool) -> None:
+        """Go on from what is saved; from nothing with a bus that keeps nothing. Raises StoreError."""
+        if bus_forgets:
+            await self._store.holdings.forget(None)
+        if asked := await self._store.holdings.to_forget():
+            # With what a gateway saved that had not heard of it.
+            await self._store.holdings.forget(list(asked))
+            await self._store.holdings.forgotten(await self._store.holdings.to_forget())
+        held = await self._store.holdings.read()
+        self._context.holdings.load(held, self._context.now() // 1_000)
+        for problem in above(self._context.policy.limits, held)[:_TOLD]:
+            _log.warning("more held than allowed", reason=problem)
+
+    def devices_changed(self, touched: frozenset[str]) -> None:
+        """These were added, changed or removed; or what they hold is to be forgotten."""
+        self._touched |= touched
+
+    async def run(self) -> None:
+        """Save every two seconds, for ever."""
+        while True:
+            await asyncio.sleep(self.seconds)
+            saves = 1
+            while await self.save_some() and saves < _SAVES:
+                saves += 1
+
+    async def write(self) -> bool:
+        """Forget what is to be forgotten, and write some of what has changed."""
+        holdings = self._context.holdings
+        try:
+            await self._forget()
+        except StoreError as error:
+            self._saves.failed("what devices hold no more", error)
+            return False
+        changed = holdings.take(_MOST)
+        try:
+            await self._store.holdings.save(changed)
+        except BaseException:
+            # When it is stopped meanwhile, too: the end of the gateway saves once more.
+            holdings.put_back(changed)
+            raise
+        return bool(changed)
+
+    async def _forget(self) -> None:
+        if not self._touched and not self._done:
+            return
+        # Whoever is touched meanwhile is looked at the next time.
+        touched, self._touched = self._touched, set()
+        try:
+            asked = await self._store.holdings.to_forget()
+            for device_id, number in asked.items():
+                if self._done.get(device_id) != number:
+                    self._context.holdings.forget(device_id)
+                    self._done[device_id] = number
+                    _log.info("what the device holds on the bus is counted anew", device=device_id)
+            # Only then: a request that is gone before it is done would never be.
+            if self._done:
+                await self._store.holdings.forgotten(self._done)
+        except BaseException:
+            self._touched |= touched
+            raise
+        self._done.clear()
+        self._saves.done("what devices hold no more")
+        for device_id in touched:
+            if self._find(device_id) is None:
+                self._context.holdings.drop(device_id)
+
+
+def above(limits: Limits, held: Sequence[Held]) -> list[str]:
+    """Which devices hold more than the limits allow now: nothing is taken from them."""
+    sizes: Counter[tuple[str, str]] = Counter()
+    for one in held:
+        if one.kind is Kind.RETAINED:
+            sizes[one.device_id, "retained_topics"] = len(one.keys) // 8
+        else:
+            sizes[one.device_id, "sessions"] += 1
+            filters = max(sizes[one.device_id, "subscriptions"], len(one.keys) // 8)
+            sizes[one.device_id, "subscriptions"] = filters
+    return [
+        f"{device_id} holds {size} {name} on the bus, and {name} = {getattr(limits, name)} in "
+        "acl/limits.toml: it gets no more until it gives some back (gateway-admin device held)"
+        for (device_id, name), size in sorted(sizes.items())
+        if size > getattr(limits, name)
+    ]

@@ -1,0 +1,56 @@
+"""Saves what the devices did and were refused, so that roles can be learned from it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.app.savers.saver import Saver
+from gateway.connection.context import Context
+from gateway.observe.save_failures import Saves
+from gateway.store import Store, StoreError
+
+_MOST = 500
+"""In one save: it takes the loop some 10 ms."""
+_SAVES_TO_PRUNE = 1_800
+
+
+class UsageSaver(Saver):
+    """Of all devices, by topic template."""
+
+    subject = "observations"
+    seconds = 2.0
+
+    def __init__(self, store: Store, context: Context, saves: Saves) -> None:
+        super().__init__(saves)
+        self._store = store
+        self._context = context
+
+    async def write(self) -> bool:
+        """Some that are new, or have changed."""
+        recorder = self._context.recorder
+        seen = recorder.take(_MOST, self._context.now() // 1_000)
+        try:
+            await self._store.usage.add_records(seen)
+        except BaseException:
+            # When it is stopped meanwhile, too: the end of the gateway saves once more.
+            recorder.put_back(seen)
+            raise
+        return bool(seen)
+
+    async def run(self) -> None:
+        """Save every two seconds, and drop what is too old once an hour, for ever."""
+        saves = 0
+        while True:
+            if saves % _SAVES_TO_PRUNE == 0:
+                await self._prune()
+            saves += 1
+            await asyncio.sleep(self.seconds)
+            await self.save_some()
+
+    async def _prune(self) -> None:
+        try:
+            await self._store.usage.prune()
+        except StoreError as error:
+            self._saves.failed("old observations", error)
+        else:
+            self._saves.done("old observations")

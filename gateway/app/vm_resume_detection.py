@@ -1,0 +1,136 @@
+"""Notices that this process may be running twice: resumed from a snapshot of a machine's memory.
+
+Two machines resumed from one snapshot would go on with the same nonces, and a nonce that comes twice under
+one key gives both messages away. So the random part of the nonces is drawn anew whenever something says that
+time went on without us. After a false alarm (a laptop that slept, a clock that was set) that costs nothing.
+
+What can be read without rights: the boot id, which each machine has of its own; the marker that a hypervisor
+changes in `/dev/vmclock0` (Linux 6.13 and later, where it is offered and readable); and the clocks. A machine
+that is resumed goes on with the monotonic clock of the snapshot, and sooner or later its wall clock is put
+right. Where none of these says anything, nothing is noticed: SECURITY.md says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.observe.logs import get_logger
+
+_LOOK = 0.25
+"""Between two looks, in seconds: for so long, and what the loop is late, nonces may repeat."""
+_JUMP = 100_000_000
+"""Between two looks clocks drift apart by microseconds, in nanoseconds; NTP sets them from 128 ms on."""
+_LATE = 2_000_000_000
+"""A look so late, in nanoseconds: the machine may have been stopped, and be going on elsewhere too."""
+_BRACKET = 1_000_000
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_VM_CLOCK = Path("/dev/vmclock0")
+_MARKER = slice(16, 24)
+"""Where `disruption_marker` stands in it (linux/vmclock-abi.h)."""
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What distinguishes one run of a machine from the next."""
+
+    boot_id: str
+    marker: bytes
+    """Of the virtual machine; empty where there is none to read."""
+    wall: int
+    """Nanoseconds, as for the two below."""
+    running: int
+    """Since the machine started, without the time it slept."""
+    elapsed: int
+    """With it."""
+
+
+def reading() -> Reading:
+    """As it is now."""
+    wall, running, elapsed = _clocks()
+    return Reading(
+        _read(_BOOT_ID, slice(None)).decode("ascii", "replace"),
+        _read(_VM_CLOCK, _MARKER),
+        wall,
+        running,
+        elapsed,
+    )
+
+
+def _clocks() -> tuple[int, int, int]:
+    # Taken together: whoever is put to sleep between two of them would take that for a jump.
+    for _ in range(3):
+        running = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        elapsed = time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+        if time.clock_gettime_ns(time.CLOCK_MONOTONIC) - running < _BRACKET:
+            break
+    return wall, running, elapsed
+
+
+def _read(path: Path, part: slice) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            return (file.read(64) or b"")[part]
+    except OSError:
+        return b""
+
+
+def resumed(before: Reading, now: Reading) -> str | None:
+    """What says that time went on without this process between the two; None when nothing does."""
+    if now.boot_id != before.boot_id:
+        return "this is another boot than a moment ago"
+    if now.marker != before.marker:
+        return "the hypervisor says that the machine was resumed or moved"
+    if abs((now.wall - now.running) - (before.wall - before.running)) > _JUMP:
+        return "the wall clock jumped against the monotonic one"
+    if abs((now.elapsed - now.running) - (before.elapsed - before.running)) > _JUMP:
+        return "the machine slept"
+    if now.running - before.running > _LATE:
+        return "the process stood still"
+    return None
+
+
+def random_bytes(count: int) -> bytes:
+    """As `os.urandom`, with the clocks stirred in.
+
+    Of two machines resumed from one snapshot the kernels' generators are in the same state too, until they
+    are fed: at once where the hypervisor notifies them (vmgenid), else some time later. The clocks are ahead.
+    """
+    stirred = os.urandom(32) + b"".join(clock.to_bytes(8, "big") for clock in _clocks())
+    return hashlib.blake2b(stirred, digest_size=count).digest()
+
+
+class SnapshotWatch:
+    """Calls `renew` when the process may be running twice."""
+
+    def __init__(self, renew: Callable[[], None], *, read: Callable[[], Reading] = reading) -> None:
+        """Make it before the first nonce is given."""
+        self._renew = renew
+        self._read = read
+        self._before = read()
+
+    async def run(self) -> None:
+        """Look four times a second, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            if (why := self.look()) is not None:
+                _log.warning("nonces drawn anew", reason=why)
+
+    def look(self) -> str | None:
+        """Draw anew if something happened since the last look, and say what."""
+        before, self._before = self._before, self._read()
+        why = resumed(before, self._before)
+        if why is not None:
+            self._renew()
+            # TLS has a generator of its own. What it is fed does it no harm, and counts as nothing.
+            ssl.RAND_add(random_bytes(32), 0.0)
+        return why

@@ -1,0 +1,293 @@
+"""A connection of the gateway to the bus, in its own name: subscribes, publishes and hands over what comes.
+
+Must not know what messages say. `gateway.bus_client.connect` makes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import TypeVar, cast
+
+from gateway.bus_client.reader import BusReader, Delivery, Packet
+from gateway.bus_client.refusal_words import of_answer
+from gateway.mqtt.decode import decode_connack, decode_packet_id
+from gateway.mqtt.encode import (
+    DISCONNECT,
+    PINGREQ,
+    encode_ack,
+    encode_connect,
+    encode_properties,
+    encode_publish,
+    encode_subscribe,
+)
+from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
+from gateway.mqtt.packets import Connect, PacketType, Subscription, Version
+from gateway.mqtt.properties import Property, PropertyId, find_number
+from gateway.observe.logs import get_logger
+
+DEADLINE = 5.0
+"""How long the bus may take to accept, to answer a SUBSCRIBE or a PUBLISH, in seconds."""
+_KEEP_ALIVE = 60
+_BEAT = 15.0
+"""Between two PINGREQs, in seconds. A bus that has not answered one before the next is due is gone."""
+_IN_FLIGHT_MAX = 20
+BACKLOG = 16_777_216
+"""Bytes of requests that are held while others are answered."""
+_AT_A_TIME = 64
+_UNREAD, _UNWRITTEN = 1, 2
+"""Why nothing is read from the bus: more has come than was looked at, or the bus does not read itself."""
+_ANY_SIZE = 268_435_455 + 5
+
+_log = get_logger()
+_Value = TypeVar("_Value")
+
+Handler = Callable[["BusConnection", Delivery], None]
+
+TOO_SHORT = "it takes no packet as long as those that the gateway has to send: raise its max_packet_size"
+"""What is wrong with a bus whose Maximum Packet Size leaves no room for a SUBSCRIBE of ours."""
+
+
+class BusError(Exception):
+    """The bus is not there, or does not do what it is asked. The text says what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How the gateway introduces itself to the bus."""
+
+    client_id: str
+    """Begins with a slash, and nobody else has it."""
+    username: bytes | None
+    password: bytes | None = field(repr=False)
+
+
+class BusConnection(asyncio.Protocol):
+    """One connection, from `connect` on until `closed` is done."""
+
+    def __init__(self, version: Version, handler: Handler, max_size: int, backlog: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.version = version
+        self.closed: asyncio.Future[str] = loop.create_future()
+        """Why it ended."""
+        self.hung_up = False
+        """Whether it was the bus that ended it, without a word."""
+        self.max_size = _ANY_SIZE
+        """Longest packet that the bus takes, in bytes."""
+        self._loop = loop
+        self._handler = handler
+        self._reader = BusReader(version, max_size)
+        self._most = max_size + backlog
+        self._working = False
+        self._paused = 0
+        self._transport: asyncio.Transport | None = None
+        self._connack: asyncio.Future[int] = loop.create_future()
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._ids = cycle(range(1, 65_536))
+        self._slots = asyncio.Semaphore(_IN_FLIGHT_MAX)
+        self._beat: asyncio.TimerHandle | None = None
+        self._every = _BEAT
+        self._pinged = False
+
+    # What it is asked
+
+    async def introduce(self, account: Account) -> int:
+        """Send the CONNECT. The answer is the CONNACK's code; it is 0, or the connection is of no use."""
+        connect = Connect(
+            version=self.version,
+            clean_start=True,
+            keep_alive=_KEEP_ALIVE,
+            client_id=account.client_id.encode(),
+            username=account.username,
+            password=account.password,
+            will=None,
+            properties=[],
+        )
+        self._write(encode_connect(connect))
+        code = await self._answer(self._connack)
+        if code == 0:
+            self._beat = self._loop.call_later(self._every, self._ping)
+        return code
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Subscribe to all of these. Raises BusError: the bus takes one of them not, or no such packet.
+
+        In MQTT 3.1.1, which knows no more, of their options only the QoS is asked for.
+        """
+        if self.version is Version.V311:
+            subscriptions = [Subscription(one.filter, one.qos) for one in subscriptions]
+        wanted, properties = list(subscriptions), encode_properties([], self.version)
+        try:
+            body = await self._ask(lambda packet_id: encode_subscribe(packet_id, properties, wanted))
+        except PacketTooLarge:
+            raise BusError(TOO_SHORT) from None
+        codes = body[-len(wanted) :]
+        refused = [(one.filter.decode(), code) for one, code in zip(wanted, codes, strict=False) if code > 2]
+        if refused:
+            topics = ", ".join(topic for topic, _ in refused)
+            raise BusError(f"it lets the gateway not subscribe to {topics}{of_answer(refused[0][1])}")
+
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool, properties: Sequence[Property] = ()
+    ) -> None:
+        """Publish at QoS 1 and wait until the bus has it. Raises BusError, PacketTooLarge."""
+        first_byte = PacketType.PUBLISH << 4 | 2 | retain
+        encoded = encode_properties(list(properties), self.version)
+        async with self._slots:
+            body = await self._ask(
+                lambda packet_id: encode_publish(first_byte, topic.encode(), packet_id, encoded, payload)
+            )
+        if len(body) > 2 and body[2] >= 0x80:
+            raise BusError(f"it refuses what the gateway publishes to {topic}{of_answer(body[2])}")
+
+    def send(self, packet: bytes) -> None:
+        """Write a packet whose answer nobody waits for. Raises PacketTooLarge: the bus would hang up."""
+        if len(packet) > self.max_size:
+            raise PacketTooLarge("longer than the bus takes")
+        self._write(packet)
+
+    def close(self) -> None:
+        """Take leave."""
+        self._end("closed", DISCONNECT)
+
+    # What happens to it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The bus accepted."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """A chunk from the bus."""
+        self._pinged = False
+        self._reader.push(data)
+        if self._reader.held > self._most:
+            self._pause(_UNREAD)
+        if not self._working:
+            self._working = True
+            self._loop.call_soon(self._work)
+
+    def pause_writing(self) -> None:
+        """The bus reads slower than it asks: it is not read from, either."""
+        self._pause(_UNWRITTEN)
+
+    def resume_writing(self) -> None:
+        """The bus caught up."""
+        self._resume(_UNWRITTEN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The bus is gone, or we closed."""
+        self._transport = None
+        if self._beat is not None:
+            self._beat.cancel()
+        if not self.closed.done():
+            self.hung_up = True
+            self.closed.set_result(str(exc or "it closed the connection"))
+        self._connack.cancel()
+        for waiting in self._waiting.values():
+            waiting.cancel()
+
+    def _work(self) -> None:
+        """Look at some of what came. The next bytes come before the rest: the bus drops what is not read."""
+        self._working = False
+        try:
+            for _ in range(_AT_A_TIME):
+                packet = None if self._paused & _UNWRITTEN or self.closed.done() else self._reader.pop()
+                if packet is None:
+                    self._resume(_UNREAD)
+                    return
+                self._take(packet)
+        except MqttError as error:
+            self._end(f"what answers there is no MQTT server: {error}")
+        else:
+            self._working = True
+            self._loop.call_soon(self._work)
+
+    def _pause(self, reason: int) -> None:
+        self._paused |= reason
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume(self, reason: int) -> None:
+        before, self._paused = self._paused, self._paused & ~reason
+        if before and not self._paused and self._transport is not None:
+            self._transport.resume_reading()
+        if before & _UNWRITTEN and not self._working:
+            self._working = True
+            self._loop.call_soon(self._work)
+
+    def _take(self, packet: Packet | Delivery) -> None:
+        if isinstance(packet, Delivery):
+            try:
+                self._handler(self, packet)
+            except Exception as error:  # noqa: BLE001 - a fault of ours costs this message, not all after it
+                _log.error("internal error", topic=packet.topic, exc_info=error)
+            if packet.packet_id:
+                self._write(encode_ack(PacketType.PUBACK, packet.packet_id))
+        else:
+            self._control(packet)
+
+    def _control(self, packet: Packet) -> None:
+        if packet.kind == PacketType.CONNACK and not self._connack.done():
+            connack = decode_connack(packet.body, 0, len(packet.body), self.version)
+            self.max_size = find_number(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE, _ANY_SIZE)
+            most = find_number(connack.properties, PropertyId.RECEIVE_MAXIMUM, _IN_FLIGHT_MAX)
+            self._slots = asyncio.Semaphore(min(most, _IN_FLIGHT_MAX) or 1)
+            patience = find_number(connack.properties, PropertyId.SERVER_KEEP_ALIVE, _KEEP_ALIVE)
+            self._every = min(_BEAT, patience / 2) or _BEAT
+            self._connack.set_result(connack.code)
+        elif packet.kind in {PacketType.PUBACK, PacketType.SUBACK}:
+            packet_id = decode_packet_id(packet.body, 0, len(packet.body))
+            waiting = self._waiting.get(packet_id)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(packet.body)
+        elif packet.kind == PacketType.DISCONNECT:
+            code = packet.body[0] if packet.body else 0
+            self._end(f"it disconnected the gateway with code {code}")
+        elif packet.kind != PacketType.PINGRESP:
+            raise ProtocolError("a packet that nobody asked for")
+
+    async def _ask(self, packet_with: Callable[[int], bytes]) -> bytes:
+        """Send a packet with an identifier that is free; the body of what the bus says to it."""
+        if self.closed.done():
+            raise BusError(self.closed.result())
+        packet_id = next(one for one in self._ids if one not in self._waiting)
+        answered = self._waiting[packet_id] = self._loop.create_future()
+        try:
+            self.send(packet_with(packet_id))
+            return await self._answer(answered)
+        finally:
+            del self._waiting[packet_id]
+
+    async def _answer(self, answered: asyncio.Future[_Value]) -> _Value:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await asyncio.wait((answered,))
+        except TimeoutError:
+            self._end("it does not answer")
+        if answered.cancelled() or not answered.done():
+            raise BusError(await self.closed)
+        return answered.result()
+
+    def _ping(self) -> None:
+        if self._pinged:
+            self._end("it does not answer")
+            return
+        self._pinged = True
+        self._write(PINGREQ)
+        self._beat = self._loop.call_later(self._every, self._ping)
+
+    def _write(self, packet: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(packet)
+
+    def _end(self, why: str, last: bytes = b"") -> None:
+        if not self.closed.done():
+            self.closed.set_result(why)
+        if self._transport is not None:
+            if last:
+                self._transport.write(last)
+                self._transport.close()
+            else:
+                self._transport.abort()

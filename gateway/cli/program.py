@@ -1,0 +1,97 @@
+"""How both programs are put together, begin and end: help, wrong usage, an interruption.
+
+Owns what happens around a command, the same for people and scripts. Must not know any of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperOption
+from typer.exceptions import TyperException
+from typer.main import get_command
+
+_LOOKS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+    "rich_markup_mode": "markdown",
+    "pretty_exceptions_enable": False,
+    "pretty_exceptions_show_locals": False,
+}
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The commands of one noun, by name, in the order of the help; or nouns below it, which are groups."""
+
+    help: str
+    commands: Mapping[str, Callable[..., None] | Group]
+
+
+def program(name: str, group: Group) -> typer.Typer:
+    """The command `name` with all that stands below it, and `--version`."""
+    app = _mounted(group)
+    _add_version(app, name)
+    return app
+
+
+def _mounted(group: Group) -> typer.Typer:
+    app = typer.Typer(help=group.help, **_LOOKS)
+    for name, command in group.commands.items():
+        if isinstance(command, Group):
+            app.add_typer(_mounted(command), name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def _add_version(app: typer.Typer, name: str) -> None:
+    """Give the command `name` an option `--version`."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            print(f"{name} {version('mqtt-security-gateway')}")
+            raise typer.Exit
+
+    option = typer.Option("--version", help="Print the version.", is_eager=True, callback=show)
+
+    def options(*, show_version: bool = False) -> None:
+        pass
+
+    options.__annotations__["show_version"] = Annotated[bool, option]
+    app.callback()(options)
+
+
+def run(app: typer.Typer) -> None:
+    """Run the command and end the process. Wrong usage is one JSON object too, where --json is asked for."""
+    from typer.rich_utils import rich_format_error
+
+    _show_flags_as_flags()
+    try:
+        ended = get_command(app).main(standalone_mode=False)
+    except TyperException as error:
+        rich_format_error(error)  # type: ignore[arg-type]
+        if "--json" in sys.argv:
+            print(json.dumps({"error": error.format_message(), "problems": []}))
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
+def _show_flags_as_flags() -> None:
+    """A flag takes no value: no `<bool>` behind it in the help, that of `--help` included."""
+    shown = TyperOption.display_type_rich
+
+    def display_type_rich(self: TyperOption, *args: Any, **named: Any) -> str | None:  # noqa: ANN401
+        return None if self.is_flag else shown(self, *args, **named)
+
+    TyperOption.display_type_rich = display_type_rich  # type: ignore[method-assign]

@@ -1,0 +1,69 @@
+"""What is reported of connections: their audit events and their log lines, within bounds.
+
+Must not know who is there (`gateway.net.connection_registry`) nor why a connection is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.connection.audit_event_kinds import Origin, Report, Source, refused_login
+from gateway.connection.device_connection import DeviceConnection
+from gateway.mqtt.reason_codes import Reason
+from gateway.net.connection_log import ConnectionLog
+from gateway.net.refusal_log_limit import RefusedStrangers
+from gateway.observe.audit_dispatch import Audit, AuditEvent
+from gateway.observe.logs import get_logger
+
+
+class Reported(Protocol):
+    """Of a connection what a report says."""
+
+    connection: DeviceConnection
+    address: str
+    connection_id: str
+    claimed: str | None
+
+    @property
+    def host(self) -> str:
+        """The IP address, without the port."""
+
+
+class ConnectionReports:
+    """One per process."""
+
+    def __init__(self, audit: Audit, now: Callable[[], int]) -> None:
+        self._audit = audit
+        self._now = now
+        self.connects = ConnectionLog()
+        """Which connections that come and go have a line."""
+        self.strangers = RefusedStrangers()
+        """Which refusals of peers that nobody knows are reported."""
+        self.log = get_logger().bind()
+        """For the lines of each connection: made once, for to make one takes longer than most lines."""
+
+    def report(self, connection: Reported, report: Report, *, proven: bool = False) -> None:
+        """Make an audit event of it. `proven`: the device has shown who it is, and was not let in."""
+        self._audit.emit(AuditEvent.of(report, self.origin(connection, proven=proven), self._now()))
+
+    def turned_away(self, connection: Reported, why: str) -> None:
+        """Nobody was authenticated: reported unless the same was of the same network."""
+        if self.strangers.first(connection.host, why):
+            self.report(connection, refused_login(why))
+
+    def no_room(self, connection: Reported, device_id: str, reason: Reason, why: str) -> None:
+        """A device that has shown who it is found no room: reported once per minute."""
+        if self.connects.first_turned_away(device_id, reason):
+            self.report(connection, refused_login(why), proven=True)
+
+    def origin(self, connection: Reported, *, proven: bool = False) -> Origin:
+        """Of whom a report of this connection speaks."""
+        identity = connection.connection.identity
+        known = proven or connection.connection.device is not None
+        return Origin(
+            source=Source.DEVICE if known else Source.STRANGER,
+            device=identity.device_id if identity else connection.claimed,
+            address=connection.address,
+            connection=connection.connection_id,
+        )

@@ -1,0 +1,42 @@
+"""What all device connections of a process use. The composition root makes one, for the device port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.auth.login_gate import LoginGate
+from gateway.connection.commands import Call
+from gateway.connection.context import Context
+from gateway.connection.events import Answer
+from gateway.net.bus_endpoint import Bus
+from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.connection_reports import ConnectionReports
+from gateway.net.tasks import Tasks
+from gateway.net.turns import Turns
+from gateway.net.unread_answers import UnreadAnswers
+from gateway.policy.engine.identity import Identity
+
+
+@dataclass(slots=True)
+class DataPlane:
+    """One per process."""
+
+    context: Context
+    bus: Bus
+    login: LoginGate
+    services: Callable[[Call, Identity], Answer]
+    """Answers a request to the gateway itself. Must not block, and never raises for what a device asks."""
+    registry: ConnectionRegistry
+    reports: ConnectionReports
+    tasks: Tasks
+    turns: Turns = field(init=False)
+    unread: UnreadAnswers = field(default_factory=UnreadAnswers)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.context.budgets.work)
+
+    def now(self) -> float:
+        """The loop's clock, in seconds."""
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,102 @@
+"""Brings what changed to the live connections, so that a decision takes effect at once (promise 6).
+
+The one place at which the control side speaks to the data side. Must not know where a change came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from gateway.connection.audit_event_kinds import refused_session
+from gateway.connection.events import AccessWithdrawn, Event, PolicyChanged
+from gateway.connection.state_table import State
+from gateway.net.connection_registry import ConnectionRegistry, LiveConnection
+from gateway.net.connection_reports import ConnectionReports
+from gateway.net.tasks import Tasks
+from gateway.policy.engine.identity import Device, Grant
+
+_TOGETHER = 64
+"""Connections that hear of a change in one go: about a millisecond."""
+
+
+class LiveUpdates:
+    """One per process."""
+
+    def __init__(
+        self,
+        registry: ConnectionRegistry,
+        reports: ConnectionReports,
+        tasks: Tasks,
+        find: Callable[[str], Device | None],
+    ) -> None:
+        """`find` gives the device of an id as the store has it now."""
+        self._registry = registry
+        self._reports = reports
+        self._tasks = tasks
+        self._find = find
+
+    async def policy_changed(self) -> None:
+        """A different policy is in force: every live connection goes by it from its next packet on."""
+
+        def update(one: LiveConnection) -> None:
+            if one.connection.device is not None:
+                one.receive(PolicyChanged(one.connection.device))
+
+        await _each(self._registry.admitted(), update)
+
+    def devices_changed(self, touched: frozenset[str]) -> None:
+        """These devices were added, changed or removed in the store.
+
+        Nobody comes in by what was before: `find` says what is now.
+        """
+        live = [one for device_id in touched for one in self._registry.of_device(device_id)]
+        if live:
+            self._tasks.start(_each(live, self._device_changed))
+
+    def _device_changed(self, one: LiveConnection) -> None:
+        was = one.connection.device
+        if was is None or one.connection.state is State.CLOSED:
+            return
+        consequence = self._consequence(one, was, self._find(was.device_id))
+        if isinstance(consequence, AccessWithdrawn):
+            self._reports.report(one, refused_session(consequence.why))
+        one.receive(consequence)
+
+    async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
+        """Other keys verify tokens: end the connections whose token is not good any more.
+
+        `distrust` says why one is not; empty when it is. Whoever comes in meanwhile is judged by those keys.
+        """
+        why = "The key that signed the token was destroyed, or its time is over."
+
+        def update(one: LiveConnection) -> None:
+            grant = one.connection.identity.grant if one.connection.identity is not None else None
+            if grant is not None and one.connection.state is not State.CLOSED and distrust(grant):
+                self._reports.report(one, refused_session(why))
+                one.receive(AccessWithdrawn(why))
+
+        await _each(self._registry.admitted(), update)
+
+    def _consequence(self, one: LiveConnection, was: Device, device: Device | None) -> Event:
+        if device is None:
+            return AccessWithdrawn("The device was removed.")
+        if not device.enabled:
+            return AccessWithdrawn("The device was disabled.")
+        if device.version != was.version:
+            return AccessWithdrawn("The device has another secret.")
+        identity = one.connection.identity
+        if identity is not None and identity.grant is not None and device.has_revoked(identity.grant):
+            return AccessWithdrawn("The token was revoked.")
+        return PolicyChanged(device)
+
+
+async def _each(live: Sequence[LiveConnection], update: Callable[[LiveConnection], None]) -> None:
+    """Update each of them, some at a time, so that no message waits for all. A fault ends its connection."""
+    for number, one in enumerate(live, 1):
+        try:
+            update(one)
+        except Exception as error:  # noqa: BLE001 - the others are to hear of the change all the same
+            one.fault(error)
+        if number % _TOGETHER == 0:
+            await asyncio.sleep(0)

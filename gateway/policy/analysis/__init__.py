@@ -1,0 +1,1 @@
+"""What holds for everybody: proved, compared with a different policy, and explained."""

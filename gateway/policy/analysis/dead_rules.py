@@ -1,0 +1,115 @@
+"""Rules that can never match, or give nothing when they do, each with its remedy: `gateway-admin acl check`.
+
+They are no problems: the policy is sound, and denies what its author thinks is allowed. Judges nothing, and
+knows devices only as those there are now; one that is added tomorrow may make a warning go away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.mqtt.topics import covers, split_filter
+from gateway.policy.analysis.witnesses import Holder, Witnesses
+from gateway.policy.engine.identity import Device
+from gateway.policy.engine.policy import Effect, Policy, Role, Rule
+
+_LABEL = "{label."
+
+
+@dataclass(frozen=True, slots=True)
+class Vain:
+    """One rule, and why it is in vain."""
+
+    place: str
+    """`file:line`; of a sensitive topic the name of its file."""
+    topics: str
+    text: str
+
+    def __str__(self) -> str:
+        return f'{self.place}: "{self.topics}" {self.text}'
+
+
+def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[Vain, ...]:
+    """What is in vain, by role and line. `devices`: those of the store; None when there is none to ask."""
+    found = [
+        Vain(f"{rule.file}:{rule.line}", rule.topic, text)
+        for role in policy.roles.values()
+        for rule in role.rules
+        for text in _of_rule(policy, role, rule, devices)
+    ]
+    own = _own(policy)
+    found += [
+        Vain("encryption.toml", topics, f"can never match: {own}")
+        for topics in policy.sensitive_filters
+        if covers(f"{policy.reserved}/#", topics)
+    ]
+    return tuple(found)
+
+
+def own_prefix(policy: Policy) -> str:
+    """What to do about rules for topics that are the gateway's own."""
+    return (
+        f'if devices use topics at or below "{policy.reserved}/" for something else, set '
+        "SERVICE_TOPIC_PREFIX to a name that nobody uses"
+    )
+
+
+def _own(policy: Policy) -> str:
+    return f"these topics are the gateway's own. Remove it, or, {own_prefix(policy)}"
+
+
+def _of_rule(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device] | None) -> Iterator[str]:
+    """Why the rule is in vain: the first reason is enough."""
+    if covers(f"{policy.reserved}/#", rule.topic):
+        yield f"can never match: {_own(policy)}"
+        return
+    template = split_filter(rule.topic)
+    if next(Witnesses([template], policy.limits).of(Holder((role.name,)), (template,), 0), None) is None:
+        yield (
+            "can never match: even with names of one letter for its placeholders it has more levels or bytes "
+            "than limits.toml allows a topic. Shorten it, or raise topic_levels or topic_length there"
+        )
+        return
+    if devices is not None and (text := _without_label(role, rule, devices)):
+        yield text
+        return
+    if rule.effect is Effect.ALLOW and (deny := _denied_by(role, rule)):
+        yield (
+            f"gives nothing: {deny.file}:{deny.line} denies all of it, and a deny beats every allow. Remove "
+            "one of the two"
+        )
+
+
+def _without_label(role: Role, rule: Rule, devices: Sequence[Device]) -> str:
+    """What to say of a rule whose labels nobody has together; empty when somebody has."""
+    labels = {level[len(_LABEL) : -1]: None for level in rule.topic.split("/") if level.startswith(_LABEL)}
+    if not labels:
+        return ""
+    holders = [device for device in devices if role.name in device.roles]
+    # Of a role that nobody has yet nothing can be said, but when its label is nowhere at all.
+    asked = holders or devices
+    if any(labels.keys() <= device.labels.keys() for device in asked):
+        return ""
+    lacking = [name for name in labels if not any(name in device.labels for device in asked)] or [*labels]
+    who = f'no device with the role "{role.name}" has' if holders else "no device has"
+    named = " and ".join(f'the label "{name}"' for name in lacking)
+    given = " ".join(f"--label {name}=VALUE" for name in labels)
+    return (
+        f"matches nothing: {who} {named}. A device gets it when it is added: "
+        f"`gateway-admin device add ID --role {role.name} {given}`"
+    )
+
+
+def _denied_by(role: Role, rule: Rule) -> Rule | None:
+    """A deny of the same role that takes all that this allow gives."""
+    return next(
+        (
+            other
+            for other in role.rules
+            if other.effect is Effect.DENY
+            and rule.actions <= other.actions
+            and covers(other.topic, rule.topic)
+        ),
+        None,
+    )

@@ -1,0 +1,277 @@
+"""Who gains and who loses what when one policy takes the place of another: exactly, and by example.
+
+Both are asked about the same instances (`gateway.policy.analysis.witnesses`). Somebody gains a message when a
+rule of new policy admits it and the old one refused it: either because no rule of it admitted it, then the
+most general message of the new rule was refused too; or because a deny stood there, then the most general
+one that both rules match was. A loss is a gain with the policies changed over.
+
+Messages count, not only topics: an allow for QoS 1 that becomes one for QoS 2 gives something. The message
+asked about is the most that the rule admits; a policy that admits this one admits lesser ones too.
+
+What other bounds for topics take away of a rule that ends in `#` is shown as a changed limit alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from gateway.mqtt.topics import covers, split_filter
+from gateway.policy.analysis.witnesses import Holder, Template, Witness, Witnesses, overlap
+from gateway.policy.engine.identity import Device
+from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
+from gateway.policy.engine.rules import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a role or a device may do under one policy and not under the other."""
+
+    gained: bool
+    action: Action
+    topics: str
+    """A filter; with placeholders for a role."""
+    within: str | None
+    """Of those topics, only the ones of this filter too."""
+    without: tuple[str, ...]
+    """Of those topics, none of these filters: they are refused still, or were allowed already."""
+    rule: Rule
+    """That allows it, where it is allowed."""
+    refusal: Decision
+    """Of the other policy."""
+    example: Witness
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """All that is different. Roles and devices without a change are left out."""
+
+    roles: Mapping[str, tuple[Change, ...]]
+    devices: Mapping[str, tuple[Change, ...]]
+    sealed: tuple[str, ...]
+    """Filters with topics that are sensitive now and were not before."""
+    unsealed: tuple[str, ...]
+    limits: Mapping[str, tuple[int, int]]
+    """Before and after."""
+
+
+def compare(before: Policy, after: Policy, devices: Iterable[Device]) -> Difference:
+    """What changes for each role, and for these devices."""
+    comparison = _Comparison(before, after)
+    roles = {name: comparison.changes(Holder((name,))) for name in sorted({*before.roles, *after.roles})}
+    # A rule that changes nothing for any device with these roles changes nothing for this one.
+    rules: dict[tuple[str, ...], frozenset[_Giver]] = {}
+    by_device = {}
+    for device in devices:
+        if device.roles not in rules:
+            rules[device.roles] = comparison.givers(Holder(device.roles))
+        if rules[device.roles]:
+            by_device[device.device_id] = comparison.changes(Holder.of(device), rules[device.roles])
+    old, new = before.limits, after.limits
+    return Difference(
+        {name: changes for name, changes in roles.items() if changes},
+        {name: changes for name, changes in by_device.items() if changes},
+        comparison.sealed(),
+        comparison.unsealed(),
+        {
+            one.name: (getattr(old, one.name), getattr(new, one.name))
+            for one in fields(old)
+            if getattr(old, one.name) != getattr(new, one.name)
+        },
+    )
+
+
+_Rules = Sequence[tuple[Rule, Template]]
+_Message = tuple[int, bool, int]
+"""QoS, retained, bytes of payload."""
+_Giver = tuple[bool, Action, Rule]
+"""Whether it is a gain, of what, and the rule that allows it."""
+
+
+class _Side:
+    """One of the two policies."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.limits = (policy.limits.topic_levels, policy.limits.topic_length)
+        self._rules = {
+            role.name: [(rule, split_filter(rule.topic)) for rule in role.rules]
+            for role in policy.roles.values()
+        }
+        self.sensitive = [split_filter(topics) for topics in policy.sensitive_filters]
+
+    def templates(self) -> Iterator[Template]:
+        for rules in self._rules.values():
+            yield from (template for _, template in rules)
+        yield from self.sensitive
+
+    def rules(self, holder: Holder) -> _Rules:
+        if self.policy.missing(holder.roles):
+            return []
+        return [pair for name in dict.fromkeys(holder.roles) for pair in self._rules[name]]
+
+    def of(self, holder: Holder, action: Action, effect: Effect) -> _Rules:
+        return [pair for pair in self.rules(holder) if pair[0].effect is effect and action in pair[0].actions]
+
+    def decide(self, action: Action, witness: Witness, message: _Message) -> Decision:
+        return self.policy.rights(witness.identity).decide(action, witness.topic).with_message(*message)
+
+
+class _Question:
+    """What this holder gains from one side to the other, for one action."""
+
+    def __init__(self, holder: Holder, action: Action, old: _Side, new: _Side, *, gained: bool) -> None:
+        self.holder, self.action, self.old, self.new, self.gained = holder, action, old, new, gained
+        self.old_allows = old.of(holder, action, Effect.ALLOW)
+        self.old_denies = old.of(holder, action, Effect.DENY)
+        self.new_allows = new.of(holder, action, Effect.ALLOW)
+        self.new_denies = new.of(holder, action, Effect.DENY)
+        escaped = (template for _, template in (*self.old_allows, *self.new_denies))
+        self.longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
+
+
+class _Comparison:
+    def __init__(self, before: Policy, after: Policy) -> None:
+        self._before, self._after = _Side(before), _Side(after)
+        templates = [*self._before.templates(), *self._after.templates(), split_filter(after.reserved)]
+        self._instances = {
+            side: Witnesses(templates, side.policy.limits) for side in (self._before, self._after)
+        }
+        named = [
+            rule.max_payload or 0
+            for policy in (before, after)
+            for role in policy.roles.values()
+            for rule in role.rules
+        ]
+        self._long = max(named, default=0) + 1
+        """Bytes of a payload that only a rule without a bound admits."""
+
+    def changes(self, holder: Holder, only: frozenset[_Giver] | None = None) -> tuple[Change, ...]:
+        """What this role, or this device, gains and loses; by these rules only, if they are given."""
+        return tuple({_shown_by(change): change for change in self._all(holder, only)}.values())
+
+    def givers(self, holder: Holder) -> frozenset[_Giver]:
+        """The rules by which somebody with these roles gains or loses."""
+        return frozenset((one.gained, one.action, one.rule) for one in self._all(holder, None))
+
+    def _all(self, holder: Holder, only: frozenset[_Giver] | None) -> Iterator[Change]:
+        before, after = self._before, self._after
+        if before.limits == after.limits and _content(before.rules(holder)) == _content(after.rules(holder)):
+            return
+        for action in Action:
+            for old, new in ((before, after), (after, before)):
+                yield from self._gains(_Question(holder, action, old, new, gained=new is after), only)
+
+    def _gains(self, asked: _Question, only: frozenset[_Giver] | None) -> Iterator[Change]:
+        """What the new side allows and the old one does not."""
+        fixed = asked.holder.fixed
+        for rule, template in asked.new_allows:
+            if only is not None and (asked.gained, asked.action, rule) not in only:
+                continue
+            message = self._most(rule, asked.action)
+            known = [
+                (one, other)
+                for one, other in asked.old_allows
+                if not _objects(one, message) and overlap((template, other), fixed)
+            ]
+            stays = [one.topic for one, other in asked.new_denies if overlap((template, other), fixed)]
+            allowed = [one.topic for one, _ in known]
+            if found := self._gain(asked, message, [template], allowed):
+                # Where the limits are what refused, the old side's rules allowed nothing.
+                beyond = asked.old.policy.limit_fault(found[0].topic)
+                yield _change(asked, rule, found, None, stays if beyond else [*allowed, *stays])
+            for denying, denied in asked.old_denies:
+                if not self._gain(asked, message, [template, denied]):
+                    continue  # as with a deny that is on both sides
+                # Where the old side had no allow anyhow, the gain is shown already.
+                with_allow = (self._gain(asked, message, [template, denied, other]) for _, other in known)
+                if found := next(filter(None, with_allow), None):
+                    yield _change(asked, rule, found, denying.topic, stays)
+
+    def _gain(
+        self, asked: _Question, message: _Message, templates: Sequence[Template], without: Iterable[str] = ()
+    ) -> tuple[Witness, Decision] | None:
+        """A gain on topics of all these templates, and why the old side refuses it."""
+        for witness in self._instances[asked.new].of(asked.holder, templates, asked.longest):
+            refusal = asked.old.decide(asked.action, witness, message)
+            if refusal.allowed or not asked.new.decide(asked.action, witness, message).allowed:
+                continue
+            if asked.old.policy.limit_fault(witness.topic) or not any(map(witness.fits, without)):
+                return witness, refusal
+        return None
+
+    def _most(self, rule: Rule, action: Action) -> _Message:
+        """The message that a rule just admits."""
+        if action is Action.PUBLISH:
+            size = self._long if rule.max_payload is None else rule.max_payload
+            return rule.max_qos, rule.retain, size
+        return (rule.max_qos if action is Action.SUBSCRIBE else 0), False, 0
+
+    def sealed(self) -> tuple[str, ...]:
+        """Sensitive filters of the new policy with a topic that was not sensitive before."""
+        return self._newly_sealed(self._before, self._after)
+
+    def unsealed(self) -> tuple[str, ...]:
+        """Sensitive filters of the old policy with a topic that is not sensitive any more."""
+        return self._newly_sealed(self._after, self._before)
+
+    def _newly_sealed(self, old: _Side, new: _Side) -> tuple[str, ...]:
+        longest = max((len(levels) for levels, open_end in old.sensitive if not open_end), default=0)
+        return tuple(
+            topics
+            for topics, template in zip(new.policy.sensitive_filters, new.sensitive, strict=True)
+            if any(
+                not old.policy.sensitive(witness.topic)
+                for witness in self._instances[new].of(Holder(()), (template,), longest)
+            )
+        )
+
+
+def _change(
+    asked: _Question,
+    rule: Rule,
+    found: tuple[Witness, Decision],
+    within: str | None,
+    without: Iterable[str],
+) -> Change:
+    topics = rule.topic
+    if within is not None and covers(within, topics):
+        within = None
+    elif within is not None and covers(topics, within):
+        topics, within = within, None
+    example, refusal = found
+    listed = dict.fromkeys(_shown(asked.holder, one) for one in without)
+    return Change(
+        asked.gained,
+        asked.action,
+        _shown(asked.holder, topics) or topics,
+        None if within is None else _shown(asked.holder, within),
+        tuple(one for one in listed if one is not None),
+        rule,
+        refusal,
+        example,
+    )
+
+
+def _shown(holder: Holder, topics: str) -> str | None:
+    """The filter as it is for this device; for a role as written. None if it is nothing for it."""
+    return topics if holder.fixed is None else resolve(topics, {**holder.fixed, "{client}": "{client}"})
+
+
+def _shown_by(change: Change) -> tuple[object, ...]:
+    """What makes it a change of its own: not which of two equal rules it comes from."""
+    topics = (change.topics, change.within, change.without)
+    return change.gained, change.action, *topics, *_conditions(change.rule)
+
+
+def _conditions(rule: Rule) -> tuple[object, ...]:
+    return rule.max_qos, rule.retain, rule.max_payload
+
+
+def _objects(rule: Rule, message: _Message) -> bool:
+    qos, retain, size = message
+    return bool(rule.objections(qos, size, retain=retain))
+
+
+def _content(rules: _Rules) -> frozenset[tuple[object, ...]]:
+    return frozenset((rule.effect, rule.actions, rule.topic, *_conditions(rule)) for rule, _ in rules)

@@ -1,0 +1,85 @@
+"""Everything one device may do, rule by rule: `gateway-admin acl show`.
+
+The rules of its roles with the device's own names put in. A rule that gives nothing is there too, with the
+reason: it is what somebody wrote and thinks to be in force.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.mqtt.topics import split_filter
+from gateway.policy.analysis.witnesses import Holder, Witness, Witnesses
+from gateway.policy.engine.identity import Device
+from gateway.policy.engine.policy import Action, Effect, Policy, Rule
+from gateway.policy.engine.rules import resolve
+from gateway.policy.engine.service_names import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One rule and what it means for a device."""
+
+    rule: Rule
+    topics: str
+    """As they are for this device; `{client}` stands for the client id of a connection."""
+    void: str
+    """Why it gives or takes nothing; "" when it does."""
+
+
+def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
+    """The rules that judge this action of the device: allows first, else in the order of its roles."""
+    rules = [
+        rule
+        for name in dict.fromkeys(device.roles)
+        if name in policy.roles
+        for rule in policy.roles[name].rules
+        if action in rule.actions
+    ]
+    templates = [split_filter(rule.topic) for rule in rules]
+    witnesses = Witnesses([*templates, split_filter(policy.reserved)], policy.limits)
+    longest = max((len(levels) for levels, open_end in templates if not open_end), default=0)
+    holder = Holder.of(device)
+    names = {**(holder.fixed or {}), "{client}": "{client}"}
+    found = []
+    for rule in sorted(rules, key=lambda rule: rule.effect is Effect.DENY):
+        topics = resolve(rule.topic, names)
+        if topics is None:
+            missing = next(
+                level for level in rule.topic.split("/") if level[:1] == "{" and level not in names
+            )
+            void = f"the device has no {missing}"
+        elif rule.effect is Effect.ALLOW:
+            made = list(witnesses.of(holder, (split_filter(rule.topic),), longest))
+            void = _refusal(policy, action, made)
+        else:
+            void = (
+                "a device chooses its client id, so it stops nobody who would not be stopped"
+                if "{client}" in rule.topic
+                else ""
+            )
+        found.append(Right(rule, topics or rule.topic, void))
+    return tuple(found)
+
+
+def _refusal(policy: Policy, action: Action, witnesses: list[Witness]) -> str:
+    """Why none of these is allowed; "" if one is."""
+    refusals = []
+    for witness in witnesses:
+        if policy.reserves(witness.topic):
+            refusals.append("these topics are the gateway's own")
+            continue
+        decision = policy.rights(witness.identity).decide(action, witness.topic)
+        if decision.allowed:
+            return ""
+        refusals.append(
+            f"denied by {decision.place}" if decision.rule else "a role of the device has no file"
+        )
+    return ", ".join(dict.fromkeys(refusals)) or "no topic of it is within limits.toml"
+
+
+def services(policy: Policy, device_id: str) -> dict[Action, tuple[str, ...]]:
+    """What every device may do with the gateway's services, without a rule."""
+    requests = tuple(f"{policy.reserved}/{service}" for service in Service)
+    answers = (*(f"{topic}_response" for topic in requests), f"{policy.reserved}/reply/{device_id}/#")
+    return {Action.PUBLISH: requests, Action.SUBSCRIBE: answers}

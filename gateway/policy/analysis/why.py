@@ -1,0 +1,206 @@
+"""Why a decision is what it is, and what would have to change: `gateway-admin acl why`.
+
+For admins: unlike `Decision.reason` it names rules, files and roles of others, so it is never sent to
+a peer. Judges with the same `Policy` as the data path and then looks at every rule once, which is
+slow and need not be otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
+from gateway.policy.analysis.dead_rules import own_prefix
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
+from gateway.policy.engine.rules import template_values
+
+_OWN_RULE = 5
+"""What a rule more costs, where a change of one level costs 2 and another role 3 and more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision with its ground."""
+
+    identity: Identity
+    action: Action
+    topic: str
+    decision: Decision
+    nearest: Rule | None
+    """For a refusal that no rule decided: the allow rule that comes closest."""
+    change: str
+    """For a refusal: what would have to change, in words; empty when it is allowed."""
+    parts: tuple[tuple[str, Rule], ...] = ()
+    """For a filter that is refused because no one rule covers it: what of it is allowed, and by what."""
+    held_back: tuple[Rule, ...] = ()
+    """For a filter that is allowed: the denies inside it, whose topics are not delivered."""
+
+    @property
+    def text(self) -> str:
+        """All of it in a few lines."""
+        verdict = "allowed" if self.decision.allowed else "denied"
+        lines = [f"{verdict}: {self.identity.device_id} {self.action} {self.topic}", self.decision.reason]
+        if self.decision.rule:
+            lines += [describe(rule) for rule in self.decision.grants or (self.decision.rule,)]
+        lines += [f"held back on delivery: {describe(rule)}" for rule in self.held_back]
+        lines += [f'allowed of it: "{topics}" by {rule.file}:{rule.line}' for topics, rule in self.parts]
+        if self.nearest:
+            lines.append(f"nearest: {describe(self.nearest)}")
+        if self.change:
+            lines.append(f"to allow it: {self.change}")
+        return "\n".join(lines)
+
+
+def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> Explanation:
+    """Decide and explain. For `subscribe` the topic may be a filter, `$share/<group>/` included."""
+    access = policy.rights(identity)
+    subscribes = action is Action.SUBSCRIBE
+    decision = access.decide_filter(topic) if subscribes else access.decide(action, topic)
+    if decision.allowed:
+        inside = _inside(access.rules(), unshared(topic), Effect.DENY) if subscribes else []
+        held_back = tuple(rule for _, rule in inside)
+        return Explanation(identity, action, topic, decision, None, "", held_back=held_back)
+    if decision.rule:
+        return Explanation(identity, action, topic, decision, None, _without(access.rules(), action, topic))
+    fault = filter_fault(topic) if subscribes else name_fault(topic)
+    if fault or policy.limit_fault(topic):
+        return Explanation(identity, action, topic, decision, None, "the topic itself has to change.")
+    asked = unshared(topic)
+    if policy.reserves(asked):
+        vain = _vain(access.rules(), action, asked)
+        change = f"no rule can, for the service topics are the gateway's own{vain}; {own_prefix(policy)}."
+        return Explanation(identity, action, topic, decision, None, change)
+    if missing := policy.missing(identity.roles):
+        change = f"write the rules of {', '.join(missing)}, or give the device other roles."
+        return Explanation(identity, action, topic, decision, None, change)
+    nearest, changes = _nearest(policy, identity, action, asked)
+    change = "; ".join(changes) + "."
+    inside = _inside(access.rules(), asked, Effect.ALLOW) if subscribes else []
+    parts = tuple(
+        (part, rule)
+        for part, rule in inside
+        if access.decide_filter(part).allowed and not policy.reserves(part)
+    )
+    if parts:
+        change = f"subscribe to {'that' if len(parts) == 1 else 'those'} alone; or, for all of it, {change}"
+    return Explanation(identity, action, topic, decision, nearest, change, parts)
+
+
+def _vain(rules: tuple[Rule, ...], action: Action, asked: str) -> str:
+    """The rules that say it all the same, in words."""
+    found = [
+        f"{rule.file}:{rule.line}" for rule in rules if action in rule.actions and covers(rule.topic, asked)
+    ]
+    return f" ({' and '.join(found)} can never match there)" if found else ""
+
+
+def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[str, Rule]]:
+    """What the rules to subscribe have in common with a filter, without what others cover."""
+    found: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.effect is effect and Action.SUBSCRIBE in rule.actions:
+            part = intersection(rule.topic, asked)
+            if part is not None:
+                found.setdefault(part, rule)
+    return [
+        (part, rule)
+        for part, rule in found.items()
+        if not any(other != part and covers(other, part) for other in found)
+    ]
+
+
+def _without(rules: tuple[Rule, ...], action: Action, topic: str) -> str:
+    asked = unshared(topic)
+    judging = [rule for rule in rules if action in rule.actions and covers(rule.topic, asked)]
+    denies = [f"{rule.file}:{rule.line}" for rule in judging if rule.effect is Effect.DENY]
+    change = f"narrow or remove {' and '.join(denies)}, for a deny beats every allow"
+    if len(denies) == len(judging):
+        change += "; and write an allow, for there is none"
+    return change + "."
+
+
+def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> tuple[Rule | None, list[str]]:
+    """The allow rule that comes closest, and the change that gives the fewest rights beside what is asked.
+
+    Of rules that are equally close, the one that shares most levels from the left.
+    """
+    values = template_values(identity)
+    nearest: tuple[tuple[int, int], Rule | None] = ((1_000_000, 0), None)
+    best = (_OWN_RULE, [_own_rule(policy, identity, action, asked)])
+    for role in policy.roles.values():
+        for rule in role.rules:
+            if rule.effect is not Effect.ALLOW:
+                continue
+            changes, shared = _level_changes(rule, asked, values)
+            if action not in rule.actions:
+                changes.append(f'add "{action}" to the actions of the rule')
+            cost = 2 * len(changes)
+            if role.name not in identity.roles:
+                # A role brings all its other rights. One whose rule names nothing of the topic is for admins.
+                cost += 3 if _names(rule, asked, values) else 6
+                if not changes:
+                    gives = [f'give the device the role "{role.name}", with all its rights']
+                    best = min(best, (cost, gives), key=lambda one: one[0])
+            else:
+                best = min(best, (cost, changes), key=lambda one: one[0])
+            nearest = min(nearest, ((cost, -shared), rule), key=lambda one: one[0])
+    return nearest[1], best[1]
+
+
+def _own_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
+    file = next((rule.file for name in identity.roles for rule in policy.roles[name].rules), "")
+    where = f" in {file}" if file else " in a role of its own"
+    return f'write an [[allow]] with actions = ["{action}"] and topics = ["{asked}"]{where}'
+
+
+def _names(rule: Rule, asked: str, values: dict[str, str]) -> bool:
+    """Whether some level of the topic is the rule's own word."""
+    levels = zip(rule.topic.split("/"), asked.split("/"), strict=False)
+    return any(values.get(level, level) == other for level, other in levels)
+
+
+def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list[str], int]:
+    """What the topic of a rule lacks to cover `asked`, and how many levels agree from the left."""
+    mine, mine_open = split_filter(rule.topic)
+    theirs, theirs_open = split_filter(asked)
+    changes = []
+    shared = 0
+    for number, (level, other) in enumerate(zip(mine, theirs, strict=False), start=1):
+        if number == 1 and other[:1] == "$" and level != other:
+            changes.append(f'level 1 of the rule has to be "{other}" itself: nothing else reaches a $ topic')
+        elif level[:1] == "{" and level not in values:
+            changes.append(f"the device needs a value for {level} that is one whole level")
+        elif values.get(level, level) not in {"+", other}:
+            means = f" (here: {values[level]})" if level in values else ""
+            changes.append(f'level {number} of the rule has to be "{other}", not "{level}"{means}')
+        elif not changes:
+            shared += 1
+    if theirs_open and not mine_open:
+        changes.append(f"the rule has to end in /# after level {min(len(mine), len(theirs))}")
+    elif len(theirs) < len(mine):
+        changes += [f'"{level}" at the end of the rule has to go' for level in mine[len(theirs) :]]
+    elif len(theirs) > len(mine) and not mine_open:
+        rest = "/".join(theirs[len(mine) :])
+        changes.append(f'the rule has to go on with "/{rest}", or end in /#')
+    return changes, shared
+
+
+def describe(rule: Rule) -> str:
+    """A rule in words, with its place: `acl/roles/lamp.toml:9 allows publish on "a/#" (up to QoS 1)`."""
+    verb = "allows" if rule.effect is Effect.ALLOW else "denies"
+    actions = ", ".join(sorted(rule.actions))
+    narrowed = f" ({text})" if (text := conditions(rule)) else ""
+    return f'{rule.file}:{rule.line} {verb} {actions} on "{rule.topic}"{narrowed}'
+
+
+def conditions(rule: Rule) -> str:
+    """What a rule asks of a message, in words; empty for nothing."""
+    asked = []
+    if rule.max_qos < 2:
+        asked.append(f"up to QoS {rule.max_qos}")
+    if not rule.retain:
+        asked.append("not retained")
+    if rule.max_payload is not None:
+        asked.append(f"at most {rule.max_payload} bytes")
+    return ", ".join(asked)

@@ -1,0 +1,268 @@
+"""Subjects made into roles: parts become roles that many have, and what users have alike is shared.
+
+Owns the names of roles and who gets which. Knows no file format, neither the source's nor ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.mqtt.topics import covers
+from gateway.policy.engine.identity import is_device_id
+from gateway.policy.engine.policy import Action, Effect, Role, Rule
+from gateway.policy.engine.rules import OnDeniedWill
+from gateway.policy.imports.filter_algebra import meet
+from gateway.policy.imports.first_match import both, settle
+from gateway.policy.imports.intermediate_model import Finding, Source, Steps, Subject
+from gateway.policy.imports.line_translation import with_device
+
+_NO_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
+_NAMED_MOST = 20
+_LOST = (
+    "allows {topics} to user {user}, for it is asked before {deny}, which denies it; here a deny beats every "
+    "allow, and the user may not"
+)
+_RESERVED = (
+    "reaches {0}/#: topics at and below {0}/ are the gateway's own, and no rule says anything there. If "
+    "devices use topics there, set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
+)
+_NEVER = (
+    "can never match here: topics at and below {0}/ are the gateway's own, and no rule says anything there. "
+    "Set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
+)
+_SENSITIVE = (
+    "reaches {0}, where payloads are sealed before they reach the bus: who shall read them needs a rule with "
+    '"decrypt", or the topic has to leave encryption.toml'
+)
+
+_NO_DEVICE_ID = "user {!r} can be no device id (letters, digits and . _ -, 64 at most)"
+_RENAMED = (
+    ": add a device with another name. The hash of its password can't come along, but the old password "
+    "itself can: `gateway-admin device add NAME {} --secret-stdin`"
+)
+_OLD_NAME = (
+    ". Where a pattern has %u its rules have the old name ({}), and the device goes on with these topics: "
+    "{{device}} would be its new one"
+)
+_NAMED_TOPICS_MOST = 3
+_EVERYTHING = (
+    "allows to publish everything: who has the password of one such user can speak for all devices. Better "
+    "name what each user needs"
+)
+_EVADED = (
+    "denies with {client}, and a device chooses its client id: with another one it is not denied, here as in "
+    "Mosquitto. Allow less instead, or deny by {device}. This holds for every deny with {client}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    effect: Effect
+    action: Action
+    topic: str
+
+
+_NOBODY = _Right(Effect.DENY, Action.PUBLISH, "")
+_Rights = dict[_Right, tuple[str, str]]
+"""Each with the place of the line that it comes from, and the topic without `{device}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A role, and for each of its rules the places of the lines that it comes from."""
+
+    role: Role
+    places: Mapping[Rule, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class Composed:
+    """The roles of a source, who gets which, and what is not as it was."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    roles_of: dict[str | None, tuple[str, ...]] = field(default_factory=dict)
+    """By user; None has the role for clients without a name."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+def compose(source: Source, *, reserved: str, sensitive: Iterable[str]) -> Composed:
+    """Roles that give each user what the source gives it, or less where a finding says so.
+
+    `reserved` is the prefix of the service topics, `sensitive` the filters of what is sealed.
+    """
+    composed = Composed(findings=list(source.findings))
+    taken: set[str] = set()
+    parts: dict[str, tuple[str, _Rights]] = {}
+    for part in source.parts:
+        if rights := _rights(part.lists, None, []):
+            name = _free_name(part.name, taken)
+            parts[part.name] = (name, rights)
+            composed.drafts.append(_draft(name, part.description, rights))
+    alike: dict[frozenset[_Right], list[Subject]] = {}
+    own_of: dict[str | None, _Rights] = {}
+    for subject in source.subjects:
+        rights = _rights(subject.lists, subject.user, composed.findings)
+        given, own = _share(subject, rights, parts)
+        composed.roles_of[subject.user] = given
+        own_of[subject.user] = own
+        if own:
+            # Who comes without a name becomes no device by itself, so that nobody shares a role with it.
+            key = frozenset(own) | ({_NOBODY} if subject.user is None else set())
+            alike.setdefault(key, []).append(subject)
+    with_placeholder = {
+        step.place
+        for part in source.parts
+        for lists in part.lists.values()
+        for steps in lists
+        for step in steps
+        if "{device}" in (step.topic or "")
+    }
+    for subjects in alike.values():
+        users = [subject.user for subject in subjects]
+        draft = _own(users, own_of[users[0]], with_placeholder, source.file, taken)
+        composed.drafts.append(draft)
+        for user in users:
+            composed.roles_of[user] = (draft.role.name, *composed.roles_of[user])
+    for subject in source.subjects:
+        if subject.user is not None and not is_device_id(subject.user):
+            text = _renamed(subject, composed.roles_of[subject.user])
+            composed.findings.append(Finding("differs", subject.place, text, subject.user))
+    _list_topics(composed, reserved, sensitive)
+    return composed
+
+
+def _renamed(subject: Subject, roles: Sequence[str]) -> str:
+    """What becomes of a user whose name no device can have."""
+    text = _NO_DEVICE_ID.format(subject.user)
+    if not roles:
+        return f"{text}, and has no right: no device is made of it"
+    text += _RENAMED.format(" ".join(f"--role {role}" for role in roles))
+    if subject.named:
+        more = ", …" if len(subject.named) > _NAMED_TOPICS_MOST else ""
+        text += _OLD_NAME.format(", ".join(subject.named[:_NAMED_TOPICS_MOST]) + more)
+    return text
+
+
+def _rights(lists: Mapping[Action, tuple[Steps, ...]], user: str | None, findings: list[Finding]) -> _Rights:
+    """The rights that lists give; what a user loses is added to `findings`."""
+    found: _Rights = {}
+    for action, all_steps in lists.items():
+        settled = settle(all_steps[0])
+        for steps in all_steps[1:]:
+            settled = both(settled, settle(steps))
+        for effect, topics in ((Effect.ALLOW, settled.allows), (Effect.DENY, settled.denies)):
+            for topic, place in topics.items():
+                found[_Right(effect, action, _general(topic, user))] = (place, topic)
+        findings += [
+            Finding(
+                "differs",
+                loss.allow,
+                _LOST.format(topics=loss.topics, user=user, deny=loss.deny),
+                user,
+                action,
+                loss.topics,
+            )
+            for loss in settled.losses
+        ]
+    # A deny without an allow takes nothing away.
+    return found if any(right.effect is Effect.ALLOW for right in found) else {}
+
+
+def _general(topic: str, user: str | None) -> str:
+    return with_device(topic, user) if user is not None and is_device_id(user) else topic
+
+
+def _share(
+    subject: Subject, rights: _Rights, parts: Mapping[str, tuple[str, _Rights]]
+) -> tuple[tuple[str, ...], _Rights]:
+    """The roles of parts that the subject can have, and what is left for a role of its own.
+
+    It can have a part that allows no more than it has, and denies nothing that it has.
+    """
+    given: list[str] = []
+    own = dict(rights)
+    for part in subject.parts if subject.user is not None else ():
+        if part not in parts:
+            continue
+        name, theirs = parts[part]
+        general = [_Right(one.effect, one.action, _general(one.topic, subject.user)) for one in theirs]
+        if all(_within(right, rights) for right in general):
+            given.append(name)
+            own = {right: place for right, place in own.items() if not _within(right, general)}
+    return tuple(given), own
+
+
+def _within(right: _Right, others: Iterable[_Right]) -> bool:
+    return any(
+        other.effect is right.effect and other.action is right.action and covers(other.topic, right.topic)
+        for other in others
+    )
+
+
+def _own(
+    users: Sequence[str | None], rights: _Rights, with_placeholder: set[str], file: str, taken: set[str]
+) -> Draft:
+    """The role of one user, or of several who have the same rights."""
+    first = users[0]
+    if len(users) > 1:
+        shown = ", ".join(map(str, users[:_NAMED_MOST])) + (", …" if len(users) > _NAMED_MOST else "")
+        return _draft(_free_name("shared", taken), f"Users {shown} of {file}, who may do the same.", rights)
+    if first is None:
+        return _draft(_free_name("anonymous", taken), f"Clients without a user name of {file}.", rights)
+    # Written out as the line is, but for lines that say themselves that they mean the user's name.
+    rights = {
+        right if place in with_placeholder else _Right(right.effect, right.action, topic): (place, topic)
+        for right, (place, topic) in rights.items()
+    }
+    return _draft(_free_name(first, taken), f"User {first} of {file}.", rights)
+
+
+def _draft(name: str, description: str, rights: _Rights) -> Draft:
+    actions: dict[tuple[Effect, str], set[Action]] = {}
+    places: dict[tuple[Effect, str], dict[str, None]] = {}
+    for right, (place, _) in rights.items():
+        key = (right.effect, right.topic)
+        actions.setdefault(key, set()).add(right.action)
+        places.setdefault(key, {})[place] = None
+    rules = {
+        Rule(effect, frozenset(found), topic, role=name): tuple(places[effect, topic])
+        for (effect, topic), found in actions.items()
+    }
+    # Mosquitto looks at a will when it is due: nobody is kept out by one there.
+    return Draft(Role(name, description, tuple(rules), OnDeniedWill.DROP), rules)
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    """A role's name that is like `wanted` and not taken yet."""
+    stem = _NO_NAME.sub(lambda found: "-" if found.start() else "", wanted)[:60].strip("-") or "user"
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name)
+    return name
+
+
+def _list_topics(composed: Composed, reserved: str, sensitive: Iterable[str]) -> None:
+    """What holds of some topics, whatever a rule says."""
+    listed: dict[Finding, None] = {}
+    evaded: list[str] = []
+    for draft in composed.drafts:
+        for rule, places in draft.places.items():
+            if rule.effect is Effect.DENY and "{client}" in rule.topic.split("/"):
+                evaded += places
+            if (rule.effect, rule.topic) == (Effect.ALLOW, "#") and Action.PUBLISH in rule.actions:
+                listed |= {Finding("note", place, _EVERYTHING): None for place in places}
+            for place in places:
+                if meet(f"{reserved}/#", rule.topic) is not None:
+                    text = _NEVER if covers(f"{reserved}/#", rule.topic) else _RESERVED
+                    text = text.format(reserved)
+                    listed[Finding("differs", place, text, topics=f"{reserved}/#")] = None
+                for topics in sensitive:
+                    if rule.effect is Effect.ALLOW and meet(topics, rule.topic) is not None:
+                        listed[Finding("note", place, _SENSITIVE.format(topics))] = None
+    if evaded:
+        listed[Finding("note", evaded[0], _EVADED)] = None
+    composed.findings += listed

@@ -1,1 +1,0 @@
-"""What holds for everybody: proved, compared with another policy, and explained."""

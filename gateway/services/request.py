@@ -1,0 +1,247 @@
+"""A request to a service topic as JSON, plain or in the bus's common message.
+
+Owns what may stand where. Must not know whether a request is granted. Every part of a request is read
+when it is asked for: so a request can be answered in its own shape and with its own `request_id`, whatever
+else is wrong with it. A member that nobody would read is a fault, for whoever wrote it wants something; only
+the common message may have more of them. What is inside `message` is never decoded at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Raw
+
+from gateway.keys.envelope import REQUEST_ID_MAX, RequestId
+from gateway.policy.engine.service_names import Service
+from gateway.services.refusal import Code, Refusal
+
+ECHOED_MAX = REQUEST_ID_MAX
+"""Longest `request_id`, `message_id` or `source` that is given back, in bytes of JSON."""
+_NULL = b"null"
+
+
+class _Fields(msgspec.Struct, gc=False):
+    """All that may stand in a request, and in the common message round one. Empty: it is not there."""
+
+    request_id: Raw = Raw()
+    reply_to: Raw = Raw()
+    token: Raw = Raw()
+    message: Raw = Raw()
+    data: Raw = Raw()
+    topic: Raw = Raw()
+    device_id: Raw = Raw()
+    credentials: Raw = Raw()
+    ttl: Raw = Raw()
+    permissions: Raw = Raw()
+    payload: Raw = Raw()
+    message_type: Raw = Raw()
+    message_id: Raw = Raw()
+    source: Raw = Raw()
+
+
+class _Only(_Fields, forbid_unknown_fields=True, gc=False):
+    """The same, and nothing else."""
+
+
+class _Credentials(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    secret: Raw = Raw()
+
+
+_ANYWHERE = ("request_id", "reply_to")
+_OF_SERVICE = {
+    Service.AUTH: ("device_id", "credentials", "ttl", "permissions", *_ANYWHERE),
+    Service.VALIDATE: ("token", *_ANYWHERE),
+    Service.ENCRYPT: ("token", "topic", "message", "data", *_ANYWHERE),
+    Service.DECRYPT: ("token", "message", *_ANYWHERE),
+}
+"""What a request may have."""
+_OTHERS = {
+    service: tuple(name for name in _Fields.__struct_fields__ if name not in known)
+    for service, known in _OF_SERVICE.items()
+}
+_UNKNOWN = re.compile("unknown field `(.*)`", re.DOTALL)
+_NAME_SHOWN = 64
+
+_fields = msgspec.json.Decoder(_Fields)
+_only = msgspec.json.Decoder(_Only)
+_credentials = msgspec.json.Decoder(_Credentials)
+_text = msgspec.json.Decoder(str)
+_echoed: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(RequestId)
+_base64 = msgspec.json.Decoder(bytes)
+
+
+class Request:
+    """One request in either shape. Its properties raise Refusal for a value that is not what it must be."""
+
+    __slots__ = ("_inner", "_outer", "_strange", "fault", "request_id", "source", "wrapped")
+
+    def __init__(self, payload: bytes) -> None:
+        """Any bytes."""
+        self.fault: Refusal | None = None
+        """What is wrong with it as a whole: for whoever answers."""
+        self._strange: str | None = None
+        """The first member that nobody reads."""
+        outer = self._outer = self._inner = self._read(payload, "A request")
+        self.wrapped = bool(outer.payload or outer.message_type)
+        """Whether it came in the common message."""
+        if self.wrapped:
+            self._strange = None
+            self._inner = self._read(_given(outer.payload), '"payload"')
+        self.request_id = self._echo(self._inner.request_id or outer.request_id, "request_id")
+        """To be given back, as JSON; empty for none."""
+        self.source = b'""'
+        """Of a common message: whom its answer is for, as JSON."""
+        if self.wrapped:
+            self.request_id = self.request_id or self._echo(outer.message_id, "message_id")
+            self.source = self._echo(outer.source, "source") or self.source
+
+    def _read(self, given: bytes, name: str) -> _Fields:
+        if not given:
+            return _Fields()
+        try:
+            # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
+            given.decode()
+            try:
+                return _only.decode(given)
+            except msgspec.ValidationError as error:
+                found = _fields.decode(given)
+                strange = _UNKNOWN.search(str(error))
+                self._strange = strange[1] if strange else ""
+                return found
+        except (ValueError, RecursionError):
+            words = f"{name} has to be a JSON object in UTF-8."
+            self.fault = Refusal(Code.INVALID_REQUEST, words)
+            return _Fields()
+
+    def demand_read(self, service: Service) -> None:
+        """Raise Refusal for a member that this service would not read, or that is null.
+
+        Null may mean none or all: a token for null permissions would be one for everything. `message` may be
+        any JSON, and what stands in the common message beside the payload is others' to use.
+        """
+        if self._strange is not None:
+            raise _not_read(self._strange, _OF_SERVICE[service])
+        for name in _OTHERS[service]:
+            if getattr(self._inner, name):
+                raise _not_read(name, _OF_SERVICE[service])
+        if self.wrapped:
+            _demand_value("payload", self._outer.payload)
+        for name in _OF_SERVICE[service]:
+            if name != "message":
+                _demand_value(name, getattr(self._inner, name))
+
+    def _echo(self, raw: Raw, name: str) -> bytes:
+        value = _given(raw)
+        if not value:
+            return b""
+        try:
+            if len(value) <= ECHOED_MAX:
+                _echoed.decode(value)
+                return value
+        except ValueError:
+            pass
+        words = f'"{name}" has to be text or a number of at most {ECHOED_MAX:,} bytes.'
+        self.fault = Refusal(Code.INVALID_REQUEST, words)
+        return b""
+
+    @property
+    def said_id(self) -> RequestId | None:
+        """What `request_id` says, however it is spelt: 1.0 is 1."""
+        return _echoed.decode(self.request_id) if self.request_id else None
+
+    @property
+    def reply_to(self) -> str | None:
+        """The topic that the answer shall go to."""
+        return _string(self._inner.reply_to or self._outer.reply_to, "reply_to")
+
+    @property
+    def token(self) -> str | None:
+        """The token it carries."""
+        return _string(self._inner.token or self._outer.token, "token")
+
+    @property
+    def topic(self) -> str | None:
+        """The topic that something is sealed for."""
+        return _string(self._inner.topic, "topic")
+
+    @property
+    def device_id(self) -> str | None:
+        """Who wants a token."""
+        return _string(self._inner.device_id, "device_id")
+
+    @property
+    def secret(self) -> str | None:
+        """The secret among the credentials of who wants a token."""
+        given = _given(self._inner.credentials)
+        try:
+            credentials = _credentials.decode(given) if given else _Credentials()
+        except ValueError:
+            raise Refusal(Code.INVALID_REQUEST, '"credentials" has to be {"secret": "…"}.') from None
+        return _string(credentials.secret, "secret")
+
+    @property
+    def ttl(self) -> object:
+        """How long a token shall be good, as it was said."""
+        return _said(self._inner.ttl)
+
+    @property
+    def permissions(self) -> object:
+        """What a token shall allow, as it was said."""
+        return _said(self._inner.permissions)
+
+    @property
+    def message(self) -> bytes:
+        """A JSON value, to the byte as it was sent; empty when there is none."""
+        return bytes(self._inner.message)
+
+    @property
+    def data(self) -> bytes | None:
+        """The bytes that came as base64."""
+        given = _given(self._inner.data)
+        try:
+            return _base64.decode(given) if given else None
+        except ValueError:
+            raise Refusal(Code.INVALID_REQUEST, '"data" has to be base64 (RFC 4648, 4).') from None
+
+
+def _not_read(name: str, known: Sequence[str]) -> Refusal:
+    listed = ", ".join(f'"{one}"' for one in known)
+    words = f'"{name[:_NAME_SHOWN]}" is not known here: leave it out. Known are {listed}.'
+    return Refusal(Code.INVALID_REQUEST, words, why="a member that this service does not read")
+
+
+def _demand_value(name: str, raw: Raw) -> None:
+    if raw and not _given(raw):
+        raise Refusal(Code.INVALID_REQUEST, null_words(name), why=f'"{name}" is null')
+
+
+def null_words(name: str) -> str:
+    """What is said of a member that is null."""
+    return f'"{name}" is null: give it a value, or leave it out.'
+
+
+def _said(raw: Raw) -> object:
+    given = _given(raw)
+    try:
+        return msgspec.json.decode(given) if given else None
+    except (ValueError, RecursionError):
+        # What the decoder passed over may be no JSON after all.
+        raise Refusal(Code.INVALID_REQUEST, "A request has to be a JSON object in UTF-8.") from None
+
+
+def _given(raw: Raw) -> bytes:
+    if not raw:
+        return b""
+    value = bytes(raw)
+    return b"" if value == _NULL else value
+
+
+def _string(raw: Raw, name: str) -> str | None:
+    given = _given(raw)
+    try:
+        return _text.decode(given) if given else None
+    except ValueError:
+        raise Refusal(Code.INVALID_REQUEST, f'"{name}" has to be text.') from None

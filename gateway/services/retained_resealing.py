@@ -1,0 +1,353 @@
+"""Re-seals under the active key what the bus retains on sensitive topics, while everybody goes on.
+
+First it looks which topics there are, again until it finds no others: Mosquitto drops what a subscriber
+can't take at once. Then it takes them in batches that are small enough for that not to happen, for from
+here on not one message may be missed. What is retained is replaced by publishing it again, and somebody
+else may do so at the same moment: the newer message must win. A subscription shows in which order the bus
+took them: when another retained message came between the one that was read and our own, ours has
+overwritten it, and it is put back. All that is published here is marked, so that no gateway delivers to its
+subscribers, live, what they have heard before; see `gateway.keys.envelope.Envelope.rewrapped`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from gateway.bus_client.connection import BusConnection, BusError, Handler
+from gateway.bus_client.reader import Delivery
+from gateway.keys.envelope import Envelope, OpenFailed, read_envelope, reseal
+from gateway.keys.key_ring import KeyRing
+from gateway.mqtt.errors import PacketTooLarge
+from gateway.mqtt.packets import Subscription, Version
+from gateway.mqtt.properties import Property, PropertyId
+
+_AS_PUBLISHED = 0x08
+"""Retain As Published, and QoS 0, for which Mosquitto has one queue: what it took first is heard first."""
+_BATCH = 200
+"""Topics at a time: far below what Mosquitto queues for a subscriber before it drops (1,000)."""
+_AT_ONCE = 20
+_LOOKS = 12
+_PATIENCE = 10.0
+"""How long the bus may be silent while something of it is awaited, in seconds."""
+_NOT_KEPT = frozenset({PropertyId.SUBSCRIPTION_IDENTIFIER, PropertyId.TOPIC_ALIAS})
+
+Opener = Callable[[Handler], Awaitable[BusConnection]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the retained messages on sensitive topics."""
+
+    resealed: int = 0
+    current: int = 0
+    """Were under the active key already."""
+    changed: int = 0
+    """Were replaced by somebody else meanwhile; the newer message stands."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Why not, by topic: nobody can open these."""
+    left: int = 0
+    """Are still under an older key, for the bus did not say in time what it did."""
+    complete: bool = False
+    """Whether the bus has shown all that it retains."""
+
+
+class _End(Enum):
+    """What became of one topic."""
+
+    RESEALED = auto()
+    CURRENT = auto()
+    CHANGED = auto()
+    CLEARED = auto()
+    LEFT = auto()
+
+
+async def reseal_retained(
+    open_connection: Opener,
+    ring: KeyRing,
+    filters: Sequence[str],
+    *,
+    marker: str,
+    progress: Progress = lambda _done, _total: None,
+) -> Outcome:
+    """Re-seal what is retained on the topics of `filters`. Raises BusError, KeysUnavailable.
+
+    `marker` is a topic that nobody else uses, for messages of our own. `progress` hears how many of how
+    many are done.
+    """
+    work = _Resealing(open_connection, ring, marker, progress)
+    complete = not filters
+    for _ in range(0 if complete else _LOOKS):
+        if complete := await work.round(filters):
+            break
+    return work.outcome(complete=complete)
+
+
+class _Resealing:
+    def __init__(self, open_connection: Opener, ring: KeyRing, marker: str, progress: Progress) -> None:
+        self._open = open_connection
+        self._ring = ring
+        self._marker = marker
+        self._progress = progress
+        self._ends: dict[str, _End | str] = {}
+        """What became of each topic that was seen; why not, of those nobody can open."""
+
+    async def round(self, filters: Sequence[str]) -> bool:
+        """Look once, and re-seal what is found; whether nothing was found that was not known."""
+        known = set(self._ends)
+        found: dict[str, bool] = {}
+
+        def note(delivery: Delivery) -> None:
+            found[delivery.topic] = self._is_older(delivery)
+
+        whole = True
+        async with self._listening(note) as ear:
+            try:
+                await ear.hear_all(filters)
+            except BusError:
+                # Some versions of Mosquitto send nothing more at all to whom they had to drop something.
+                if not found:
+                    raise
+                whole = False
+        # Cleared, or dropped by the bus just now? Asked for one by one, it sends what there is.
+        missed = [topic for topic in known - found.keys() if self._ends[topic] is not _End.CLEARED]
+        dropped = await self._treat(missed, report=False)
+        older = [topic for topic, is_older in found.items() if is_older]
+        await self._treat(older, report=True)
+        return whole and not dropped and not older and found.keys() <= known
+
+    def _is_older(self, delivery: Delivery) -> bool:
+        """Whether there is something to re-seal; if not, what it is instead is noted."""
+        topic = delivery.topic
+        try:
+            envelope = _envelope(topic, delivery)
+        except OpenFailed as failed:
+            self._ends[topic] = str(failed)
+            return False
+        before = self._ends.get(topic)
+        if envelope is None:
+            self._ends[topic] = _End.CLEARED
+        elif envelope.key_id != self._ring.active_id:
+            return not isinstance(before, str)
+        elif before in {None, _End.CLEARED}:
+            self._ends[topic] = _End.CURRENT
+        return False
+
+    async def _treat(self, topics: Sequence[str], *, report: bool) -> int:
+        """Re-seal what is under an older key on these; the answer is how many of them hold a message."""
+        present = 0
+        for start in range(0, len(topics), _BATCH):
+            batch = _Batch(self._ring, topics[start : start + _BATCH])
+            async with self._listening(batch.take) as ear:
+                await ear.hear_all(batch.slots)
+                present += batch.present
+                await batch.reseal(ear.connection)
+            for topic, end in batch.ends().items():
+                if end is not _End.CURRENT or self._ends.get(topic) not in {_End.RESEALED, _End.CHANGED}:
+                    self._ends[topic] = end
+            if report:
+                self._progress(min(start + _BATCH, len(topics)), len(topics))
+        return present
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, note: Callable[[Delivery], None]) -> AsyncIterator[_Ear]:
+        ear = _Ear(self._marker, note)
+        ear.connection = await self._open(ear.take)
+        try:
+            if ear.connection.version is not Version.V5:
+                raise BusError("it speaks MQTT 3.1.1 only, which does not tell retained messages from others")
+            yield ear
+        finally:
+            ear.connection.close()
+
+    def outcome(self, *, complete: bool) -> Outcome:
+        """What became of all."""
+        ends = Counter(self._ends.values())
+        return Outcome(
+            resealed=ends[_End.RESEALED],
+            current=ends[_End.CURRENT],
+            changed=ends[_End.CHANGED],
+            unreadable={topic: end for topic, end in self._ends.items() if isinstance(end, str)},
+            left=ends[_End.LEFT],
+            complete=complete,
+        )
+
+
+class _Ear:
+    """Hears the retained messages of some filters, in the bus's order."""
+
+    connection: BusConnection
+
+    def __init__(self, marker: str, note: Callable[[Delivery], None]) -> None:
+        self._marker = marker
+        self._note = note
+        self._marked = asyncio.Event()
+        self._heard = 0
+
+    def take(self, _: BusConnection, delivery: Delivery) -> None:
+        """A message from the bus."""
+        self._heard += 1
+        if delivery.topic == self._marker:
+            self._marked.set()
+        elif delivery.retain:
+            self._note(delivery)
+
+    async def hear_all(self, filters: Iterable[str]) -> None:
+        """Wait for what the bus retains: all of it is there when a message comes that we send last."""
+        wanted = [Subscription(one.encode(), _AS_PUBLISHED) for one in filters]
+        await self.connection.subscribe([*wanted, Subscription(self._marker.encode(), 0)])
+        await self.connection.publish(self._marker, b"", retain=False)
+        heard = -1
+        while heard < self._heard:
+            heard = self._heard
+            if await _within(_PATIENCE, self._marked):
+                return
+        raise BusError("it does not send what it retains")
+
+
+class _Slot:
+    """What is known of one topic, by what the bus has sent of it."""
+
+    __slots__ = ("changed", "echoed", "fault", "foreign", "latest", "sent")
+
+    def __init__(self) -> None:
+        self.latest: Delivery | None = None
+        """What is retained: the last retained message of this topic, whoever published it."""
+        self.fault = ""
+        """Why nobody can open it."""
+        self.sent: bytes | None = None
+        """What we have published here last."""
+        self.echoed: asyncio.Event | None = None
+        """While we wait for the bus to show that."""
+        self.foreign: Delivery | None = None
+        """Somebody else's message that it showed before."""
+        self.changed = False
+        """Whether such a message was put back."""
+
+    def note(self, delivery: Delivery) -> None:
+        """The next retained message of this topic."""
+        if self.echoed is None or self.echoed.is_set():
+            self.latest = delivery
+        elif delivery.payload == self.sent:
+            self.latest = delivery
+            self.echoed.set()
+        else:
+            self.foreign = delivery
+
+
+class _Batch:
+    """Some topics, of which nothing is missed."""
+
+    def __init__(self, ring: KeyRing, topics: Iterable[str]) -> None:
+        self._ring = ring
+        self.slots = {topic: _Slot() for topic in topics}
+
+    def take(self, delivery: Delivery) -> None:
+        """A retained message."""
+        if slot := self.slots.get(delivery.topic):
+            slot.note(delivery)
+
+    @property
+    def present(self) -> int:
+        """On how many of the topics there is a message."""
+        return sum(slot.latest is not None and bool(slot.latest.payload) for slot in self.slots.values())
+
+    def _older(self, topic: str, slot: _Slot) -> Envelope | None:
+        """What is to be re-sealed on this topic; None for nothing."""
+        if slot.latest is None or slot.fault:
+            return None
+        try:
+            envelope = _envelope(topic, slot.latest)
+        except OpenFailed as failed:
+            slot.fault = str(failed)
+            return None
+        return None if envelope is None or envelope.key_id == self._ring.active_id else envelope
+
+    async def reseal(self, connection: BusConnection) -> None:
+        """Re-seal what is under an older key, some at a time."""
+        waiting = iter(self.slots.items())
+
+        async def work() -> None:
+            for topic, slot in waiting:
+                await self._reseal(connection, topic, slot)
+
+        for outcome in await asyncio.gather(*(work() for _ in range(_AT_ONCE)), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    async def _reseal(self, connection: BusConnection, topic: str, slot: _Slot) -> None:
+        envelope = self._older(topic, slot)
+        if envelope is None or slot.latest is None:
+            return
+        try:
+            payload, properties = reseal(self._ring, envelope), slot.latest.properties
+            while (foreign := await self._replace(connection, topic, slot, payload, properties)) is not None:
+                slot.changed = True
+                payload, properties = _marked(foreign.payload), foreign.properties
+        except OpenFailed as failed:
+            slot.fault = str(failed)
+        except PacketTooLarge:
+            slot.fault = "longer than the bus takes, once it is marked as re-sealed"
+
+    async def _replace(
+        self,
+        connection: BusConnection,
+        topic: str,
+        slot: _Slot,
+        payload: bytes,
+        properties: Sequence[Property],
+    ) -> Delivery | None:
+        """Publish a retained message; the answer is what it has overwritten and should not have."""
+        slot.sent, slot.foreign = payload, None
+        slot.echoed = asyncio.Event()
+        kept = [one for one in properties if one.identifier not in _NOT_KEPT]
+        await connection.publish(topic, payload, retain=True, properties=kept)
+        if not await _within(_PATIENCE, slot.echoed):
+            raise BusError("it does not tell what it was sent")
+        return slot.foreign
+
+    def ends(self) -> dict[str, _End | str]:
+        """What became of each of the topics."""
+        return {topic: self._end(topic, slot) for topic, slot in self.slots.items()}
+
+    def _end(self, topic: str, slot: _Slot) -> _End | str:
+        older = self._older(topic, slot)
+        if slot.fault:
+            return slot.fault
+        if slot.changed:
+            return _End.CHANGED
+        if slot.latest is None or not slot.latest.payload:
+            return _End.CLEARED
+        if older is not None:
+            return _End.LEFT
+        return _End.RESEALED if slot.latest.payload == slot.sent else _End.CURRENT
+
+
+def _envelope(topic: str, delivery: Delivery) -> Envelope | None:
+    """The envelope that is retained there; None when the topic was cleared. Raises OpenFailed."""
+    if not delivery.whole:
+        raise OpenFailed("longer than any message may be")
+    return read_envelope(delivery.payload, topic=topic) if delivery.payload else None
+
+
+def _marked(payload: bytes) -> bytes:
+    """A message to be put back: as it was, but nobody shall hear it again."""
+    try:
+        again = read_envelope(payload).rewrapped
+    except OpenFailed:
+        return payload
+    return payload if again else payload.rstrip()[:-1] + b',"rewrapped":true}'
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,127 @@
+"""The rows of what devices hold on the bus: retained topics, sessions and their filters, as hashes.
+
+A row that says `forget` is a request to a running gateway: what it counted of this device before counts no
+more. Its key is the request's number.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import delete, select, true
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.connection.bus_holdings import Held, Kind
+from gateway.store.change_log import log_change
+from gateway.store.engine import Transactions
+from gateway.store.schema import devices, holdings
+
+_FORGET = "forget"
+_KINDS = frozenset(kind.value for kind in Kind)
+
+
+class Holdings:
+    """What was saved of what devices hold; a running gateway's own count is some seconds ahead."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def save(self, held: Sequence[Held]) -> None:
+        """Keep these in the place of what was kept; nothing of a removed device."""
+        if not held:
+            return
+        there = select(devices.c.device_id).where(devices.c.device_id.in_({one.device_id for one in held}))
+        async with self._transactions.transaction(write=True) as connection:
+            known = set((await connection.execute(there)).scalars())
+            kept = [_row(one) for one in held if not one.gone and one.device_id in known]
+            if kept:
+                statement = sqlite.insert(holdings)
+                values = {name: statement.excluded[name] for name in ("lifetime", "since", "keys")}
+                await connection.execute(
+                    statement.on_conflict_do_update(index_elements=list(holdings.primary_key), set_=values),
+                    kept,
+                )
+            columns = holdings.c
+            for one in held:
+                if one.gone:
+                    await connection.execute(
+                        delete(holdings).where(
+                            columns.device_id == one.device_id,
+                            columns.kind == one.kind,
+                            columns.key == one.key,
+                        )
+                    )
+
+    async def read(self, device_id: str | None = None) -> list[Held]:
+        """What was kept of what a device holds, or all devices, in a fixed order."""
+        query = (
+            select(holdings)
+            .where(
+                holdings.c.kind.in_(_KINDS),
+                true() if device_id is None else holdings.c.device_id == device_id,
+            )
+            .order_by(*holdings.primary_key)
+        )
+        async with self._transactions.transaction(write=False) as connection:
+            return [
+                Held(**{**row, "kind": Kind(row["kind"])})
+                for row in (await connection.execute(query)).mappings()
+            ]
+
+    async def forget(self, device_ids: Collection[str] | None) -> None:
+        """Count what these devices hold from nothing, in a running gateway too; None: all rows go."""
+        async with self._transactions.transaction(write=True) as connection:
+            if device_ids is None:
+                await connection.execute(delete(holdings))
+                return
+            await forget(connection, device_ids)
+            for device_id in device_ids:
+                await log_change(connection, device_id)
+
+    async def to_forget(self) -> dict[str, int]:
+        """Of which devices that was asked, and the number of each request."""
+        query = select(holdings.c.device_id, holdings.c.key).where(holdings.c.kind == _FORGET)
+        async with self._transactions.transaction(write=False) as connection:
+            return {row.device_id: row.key for row in await connection.execute(query)}
+
+    async def forgotten(self, requests: Mapping[str, int]) -> None:
+        """These requests are done; one that was made meanwhile has a different number, and waits."""
+        columns = holdings.c
+        async with self._transactions.transaction(write=True) as connection:
+            for device_id, number in requests.items():
+                await connection.execute(
+                    delete(holdings).where(
+                        columns.device_id == device_id, columns.kind == _FORGET, columns.key == number
+                    )
+                )
+
+
+def _row(one: Held) -> dict[str, object]:
+    return {
+        "device_id": one.device_id,
+        "kind": one.kind.value,
+        "key": one.key,
+        "lifetime": one.lifetime,
+        "since": one.since,
+        "keys": one.keys,
+    }
+
+
+async def forget(connection: AsyncConnection, device_ids: Collection[str]) -> None:
+    """Drop what is kept of these devices, and have a running gateway do so too."""
+    await connection.execute(delete(holdings).where(holdings.c.device_id.in_(device_ids)))
+    if device_ids:
+        marks = [
+            {
+                "device_id": one,
+                "kind": _FORGET,
+                "key": secrets.randbits(63),
+                "lifetime": 0,
+                "since": 0,
+                "keys": b"",
+            }
+            for one in device_ids
+        ]
+        await connection.execute(sqlite.insert(holdings).on_conflict_do_nothing(), marks)

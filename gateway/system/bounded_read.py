@@ -1,0 +1,12 @@
+"""Reads a file that somebody else wrote, never more of it than a bound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_at_most(path: Path, most: int) -> bytes | None:
+    """The content, of `most` bytes at most; None when it is longer. A pipe will do. Raises OSError."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    return content if len(content) <= most else None

@@ -1,0 +1,118 @@
+"""A process that may be running twice draws its nonces anew: two machines resumed from one snapshot part."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import replace
+
+import pytest
+
+from gateway.app import vm_resume_detection
+from gateway.app.vm_resume_detection import Reading, SnapshotWatch, random_bytes, reading, resumed
+from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
+
+SECOND = 1_000_000_000
+BEFORE = Reading(
+    "boot-1", b"marker-1", wall=1_800_000_000 * SECOND, running=500 * SECOND, elapsed=500 * SECOND
+)
+
+
+def later(seconds: float, *, wall: float = 0, elapsed: float = 0, **changed: object) -> Reading:
+    """As `BEFORE`, later; the clocks ahead of the monotonic one by so many seconds more."""
+    passed = int(seconds * SECOND)
+    moved = replace(
+        BEFORE,
+        wall=BEFORE.wall + passed + int(wall * SECOND),
+        running=BEFORE.running + passed,
+        elapsed=BEFORE.elapsed + passed + int(elapsed * SECOND),
+    )
+    return replace(moved, **changed)
+
+
+SIGNS = {
+    "another boot": later(0.25, boot_id="boot-2"),
+    "the hypervisor's marker": later(0.25, marker=b"marker-2"),
+    "a marker that comes": later(0.25, marker=b"something longer"),
+    "a marker that goes": later(0.25, marker=b""),
+    "the wall clock is put right": later(0.25, wall=3_600),
+    "by little": later(0.25, wall=0.2),
+    "it goes back": later(0.25, wall=-0.2),
+    "another machine's monotonic clock": later(-400, wall=400),
+    "a machine that slept": later(0.25, elapsed=60, wall=60),
+    "one whose wall clock slept with it": later(0.25, elapsed=60),
+    "a process that stood still": later(30),
+}
+NO_SIGNS = {
+    "a quarter of a second": later(0.25),
+    "no time": later(0),
+    "clocks that drift": later(0.25, wall=0.000_5, elapsed=0.000_01),
+    "a leap second, smeared": later(1, wall=0.011),
+    "a loop that was busy": later(1.5),
+}
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_what_says_that_it_may_run_twice(sign):
+    assert resumed(BEFORE, SIGNS[sign])
+
+
+@pytest.mark.parametrize("sign", NO_SIGNS)
+def test_what_says_nothing(sign):
+    assert resumed(BEFORE, NO_SIGNS[sign]) is None
+
+
+def test_what_is_read_here():
+    first = reading()
+    assert len(first.boot_id.strip()) == 36
+    assert resumed(first, reading()) is None
+
+
+def test_what_can_not_be_read_is_no_fault(monkeypatch, tmp_path):
+    monkeypatch.setattr(vm_resume_detection, "_BOOT_ID", tmp_path / "none")
+    monkeypatch.setattr(vm_resume_detection, "_VM_CLOCK", tmp_path)
+    assert (reading().boot_id, reading().marker) == ("", b"")
+    clock = tmp_path / "vmclock0"
+    clock.write_bytes(b"VCLK" + bytes(12) + b"\1\2\3\4\5\6\7\x08" + bytes(100))
+    monkeypatch.setattr(vm_resume_detection, "_VM_CLOCK", clock)
+    assert reading().marker == b"\1\2\3\4\5\6\7\x08"
+
+
+def ring(nonces: Nonces) -> KeyRing:
+    return KeyRing([Key("k1", bytes(32), KeyState.ACTIVE, 0)], nonces, {})
+
+
+def test_it_draws_anew_once_for_each_sign_and_says_why():
+    ours = ring(Nonces(random_bytes))
+    readings = iter(
+        [BEFORE, later(0.25), later(0.5, wall=9), later(0.75, wall=9), later(1, wall=9, boot_id="b")]
+    )
+    watch = SnapshotWatch(ours.renew_nonces, read=lambda: next(readings))
+    fields, told = [], []
+    for _ in range(4):
+        told.append(watch.look())
+        fields.append(ours.encrypt(b"", b"")[:8])
+    assert [bool(why) for why in told] == [False, True, False, True]
+    assert fields[1] == fields[2]
+    assert len(set(fields)) == 3
+
+
+def test_two_machines_resumed_from_one_snapshot_part_at_the_first_look(monkeypatch):
+    """Even if their kernels' generators are in the same state: the clocks are stirred in."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    frozen = ring(Nonces(random_bytes))
+    machines = [copy.copy(frozen), copy.copy(frozen)]
+    for machine in machines:
+        machine._nonces = copy.copy(frozen._nonces)
+    assert len({machine.encrypt(b"", b"")[:12] for machine in machines}) == 1, "that is the danger"
+    for machine, awake in zip(machines, (later(0.25, wall=60), later(0.25, wall=61)), strict=True):
+        readings = iter([BEFORE, awake])
+        SnapshotWatch(machine.renew_nonces, read=lambda: next(readings)).look()  # noqa: B023 - called at once
+    drawn = [machine.encrypt(b"", b"")[:12] for machine in machines]
+    assert len({nonce[:8] for nonce in drawn}) == 2
+    assert [nonce[8:] for nonce in drawn] == [bytes(4)] * 2
+
+
+def test_random_bytes_are_so_many_and_never_the_same():
+    assert len({random_bytes(8) for _ in range(1_000)}) == 1_000
+    assert {len(random_bytes(count)) for count in (8, 32)} == {8, 32}
