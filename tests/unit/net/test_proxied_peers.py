@@ -160,9 +160,9 @@ async def test_the_end_leaves_no_socket_open(port):
 async def test_what_is_for_this_machine_alone_is_judged_by_the_tcp_peer(monkeypatch, peer, line, taken):
     here, there = socket.socketpair()
     tasks = Tasks()
-    registry = SimpleNamespace(tasks=tasks, now=lambda: 0.0, context=SimpleNamespace())
+    plane = SimpleNamespace(tasks=tasks, now=lambda: 0.0, context=SimpleNamespace())
     proxies = [ipaddress.ip_network(peer)]
-    acceptor = DevicePort(registry, None, proxies).acceptor
+    acceptor = DevicePort(plane, None, proxies).acceptor
     met = []
 
     async def shake_hands(_: DevicePort, connection: socket.socket, link: object) -> None:
@@ -197,7 +197,7 @@ async def test_a_request_comes_from_whom_the_header_names(monkeypatch):
         connections_per_address=5,
         proxies=[ipaddress.ip_network("127.0.0.1")],
     )
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.acceptor.port)
     writer.write(LINE + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     assert seen == [("192.0.2.7", 51234)]
