@@ -17,6 +17,7 @@ from gateway.store.devices import Devices
 from gateway.store.engine import BegunTransaction, Database, Transactions, sqlite_path
 from gateway.store.history import History
 from gateway.store.key_uses import KeyUses
+from gateway.store.restored import RestoredDevices
 from gateway.store.tokens import IssuedTokens
 from gateway.store.usage import Usage
 
@@ -41,6 +42,7 @@ class Repositories:
         self.key_uses = KeyUses(transactions)
         self.admin_events = AdminEvents(transactions)
         self.history = History(transactions)
+        self.restored = RestoredDevices(transactions)
 
 
 class Store(Repositories):

@@ -101,6 +101,12 @@ def bare(tmp_path):
     return Place(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def place_in():
+    """A place in any folder, with nothing in it."""
+    return Place
+
+
 @pytest.fixture
 def place(bare):
     """A policy and a store without devices."""

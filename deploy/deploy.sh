@@ -1,0 +1,287 @@
+#!/usr/bin/env bash
+# Set up the gateway and a Mosquitto behind it with Docker, on this host; or bring them to a newer version.
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+Set up the gateway and a Mosquitto behind it with Docker, on this host.
+
+  deploy/deploy.sh [--host NAME] [--prod] [--watch]    set it up; run again it changes nothing
+  deploy/deploy.sh --upgrade [--prod] [--watch]        build this version and go over to it; data is kept
+  deploy/deploy.sh --rollback [--prod] [--watch]       back to what was before the last --upgrade
+  deploy/deploy.sh --check                             add a device, let it publish, remove it: does it work?
+
+  --host NAME   the name that devices connect to, for the certificate (this host's name)
+  --prod        nginx in front, logs that rotate (compose.prod.yaml)
+  --watch       with --prod: Prometheus and Grafana, too
+
+An upgrade that does not become healthy goes back by itself. Exit codes: 0 done, 1 not, and the last lines say
+what to do; 2 wrong usage.
+USAGE
+}
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+IMAGE=mqtt-security-gateway
+PROJECT=mqtt-gateway
+DATA=${PROJECT}_gateway-data
+BEFORE=${PROJECT}_gateway-data-before
+NEEDED_MIB=2048
+PATIENCE=${DEPLOY_PATIENCE:-180} # seconds until the gateway has to be healthy
+action=set-up
+host=
+prod=
+watch=
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --host)
+            [ -n "${2:-}" ] || { echo "deploy: --host needs a name" >&2; exit 2; }
+            host=$2
+            shift
+            ;;
+        --prod) prod=1 ;;
+        --watch) watch=1 ;;
+        --upgrade | --rollback | --check) action=${1#--} ;;
+        -h | --help) usage; exit 0 ;;
+        *) echo "deploy: there is no $1; see deploy/deploy.sh --help" >&2; exit 2 ;;
+    esac
+    shift
+done
+[ -z "$watch" ] || [ -n "$prod" ] || { echo "deploy: --watch goes with --prod" >&2; exit 2; }
+
+say() { printf '%s\n' "$*"; }
+# What is wrong, and what to do about it.
+fail() {
+    printf 'deploy: %s\n' "$1" >&2
+    shift
+    printf '        %s\n' "$@" >&2
+    exit 1
+}
+
+compose() {
+    local files=(-f compose.yaml)
+    [ -z "$prod" ] || files+=(-f compose.prod.yaml)
+    [ -z "$watch" ] || files+=(--profile watch)
+    docker compose "${files[@]}" "$@"
+}
+
+# The gateway's container, running or not; empty when there is none.
+container() { compose ps --all --quiet gateway 2>/dev/null | head -n 1; }
+
+health() {
+    local id
+    id=$(container)
+    [ -n "$id" ] || { echo none; return; }
+    docker inspect --format '{{if .State.Running}}{{.State.Health.Status}}{{else}}stopped{{end}}' "$id"
+}
+
+check_docker() {
+    command -v docker >/dev/null ||
+        fail "docker is not installed" "Install Docker Engine and its compose plugin: https://docs.docker.com/engine/install/"
+    docker info >/dev/null 2>&1 ||
+        fail "the Docker engine does not answer" \
+            "Start it (systemctl start docker), or let this user in: usermod -aG docker \"$(id -un)\", and log in again."
+    local version needed=2.20
+    [ -z "$prod" ] || needed=2.24
+    version=$(docker compose version --short 2>/dev/null) ||
+        fail "docker has no compose plugin" "Install it: on Debian and Ubuntu apt-get install docker-compose-plugin (or docker-compose-v2)."
+    version=${version#v}
+    [ "$(printf '%s\n%s\n' "$needed" "$version" | sort -V | head -n 1)" = "$needed" ] ||
+        fail "docker compose is $version, and $needed is needed" "Upgrade the package docker-compose-plugin."
+}
+
+check_disk() {
+    local folder free
+    folder=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null || true)
+    [ -d "$folder" ] || folder=.
+    free=$(df -Pm "$folder" | awk 'NR == 2 { print $4 }')
+    [ "$free" -ge "$NEEDED_MIB" ] ||
+        fail "$free MiB are free in $folder, and $NEEDED_MIB are needed for images and data" \
+            "Make room: docker system prune takes away what no container uses."
+}
+
+check_clock() {
+    # A clock that is behind makes certificates and tokens that nobody believes yet.
+    local newest
+    newest=$(stat -c %Y Dockerfile)
+    [ "$(date +%s)" -ge "$((newest - 86400))" ] ||
+        fail "the clock is wrong: it says $(date -u '+%Y-%m-%d %H:%M UTC'), before these files were written" \
+            "Set it: timedatectl set-ntp true"
+    if [ "$(timedatectl show --property NTPSynchronized --value 2>/dev/null || echo yes)" = no ]; then
+        say "deploy: note: the clock is not synchronized; certificates and tokens need it (timedatectl set-ntp true)"
+    fi
+}
+
+port_is_taken() {
+    if command -v ss >/dev/null; then
+        [ -n "$(ss -Hltn "sport = :$1" 2>/dev/null)" ]
+    else
+        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+    fi
+}
+
+check_ports() {
+    local port
+    for port in 8883 8443; do
+        ! port_is_taken "$port" ||
+            fail "port $port is taken by another program" \
+                "See which: ss -ltnp 'sport = :$port'. Stop it, or move its port; a gateway of \`make run\` is one, too."
+    done
+}
+
+# What compose reads by itself; kept, for the certificate is made for this name.
+remember_host() {
+    local known=
+    [ ! -f .env ] || known=$(sed -n 's/^PUBLIC_HOST=//p' .env | tail -n 1)
+    [ -n "$host" ] || host=${known:-$(hostname -f 2>/dev/null || hostname)}
+    [[ $host =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] ||
+        fail "$host is no host name" "Give the one that devices connect to: deploy/deploy.sh --host mqtt.example.org"
+    if [ "$known" != "$host" ]; then
+        [ -z "$known" ] ||
+            say "deploy: note: it was set up as $known; the certificate keeps that name (certs/README.md says how to make another)"
+        { [ ! -f .env ] || grep -v '^PUBLIC_HOST=' .env || true; echo "PUBLIC_HOST=$host"; } >.env.new
+        mv .env.new .env
+        say "made     .env, with PUBLIC_HOST=$host"
+    fi
+    export PUBLIC_HOST=$host
+}
+
+build() {
+    say "building $IMAGE ..."
+    compose build --quiet "$@" || fail "the image could not be built" "What docker said stands above; the network, most often."
+}
+
+start() {
+    say "starting ..."
+    compose up --detach --remove-orphans || {
+        tell_logs
+        fail "the containers did not start" "What docker said stands above, and each container's last lines."
+    }
+    wait_for_health
+}
+
+wait_for_health() {
+    local state end=$((SECONDS + PATIENCE))
+    while [ "$SECONDS" -lt "$end" ]; do
+        state=$(health)
+        case $state in
+            healthy) return ;;
+            unhealthy | stopped | none) break ;;
+        esac
+        sleep 1
+    done
+    tell_logs
+    return 1
+}
+
+tell_logs() {
+    compose logs --no-color --tail 20 gateway bus >&2 || true
+}
+
+self_check() {
+    say "checking with a device of its own ..."
+    compose exec -T gateway /opt/gateway/bin/python - <deploy/self_check.py
+}
+
+copy_volume() {
+    docker run --rm --network none --user 0:0 --volume "$1:/from:ro" --volume "$2:/to" --entrypoint sh "$IMAGE:latest" \
+        -c 'find /to -mindepth 1 -delete && cp -a /from/. /to/'
+}
+
+say_next() {
+    local with=
+    [ -z "$prod" ] || with=" -f compose.yaml -f compose.prod.yaml"
+    cat <<NEXT
+
+The gateway is up at ${host:-this host}: devices at mqtts://${host:-localhost}:8883, the API at https://${host:-localhost}:8443.
+
+  docker compose cp gateway:/var/lib/gateway/certs/ca.crt .      # for your devices
+  docker compose$with exec gateway gateway-admin device add lamp-1 --role sensor
+  docker compose$with exec gateway gateway-admin status
+  docker compose$with exec gateway gateway-admin backup /var/lib/gateway/backup      # then copy it elsewhere: docs/operating.md
+NEXT
+    [ -z "$watch" ] || cat <<'NEXT'
+  Grafana is at http://127.0.0.1:3000, user admin; its password:
+  docker compose -f compose.yaml -f compose.prod.yaml --profile watch exec grafana cat /run/grafana/password
+NEXT
+}
+
+set_up() {
+    local state
+    check_docker
+    state=$(health)
+    if [ "$state" = healthy ]; then
+        say "The gateway runs and is healthy: nothing was changed."
+        say "deploy/deploy.sh --upgrade goes over to the version that is here, --check tries it with a device."
+        return
+    fi
+    check_disk
+    check_clock
+    [ "$state" != none ] || check_ports
+    remember_host
+    build
+    say "making certificates, keys and secrets where they are missing ..."
+    compose run --rm --no-deps --entrypoint gateway-admin gateway init --san "$host" ||
+        fail "what the gateway needs could not be made" "What it said stands above."
+    start || fail "the gateway is not healthy after $PATIENCE s" \
+        "Its last lines stand above. Nothing is lost by running this again."
+    self_check || fail "it runs, but not as it has to" "See gateway-admin status and the log: docker compose logs gateway"
+    say_next
+}
+
+upgrade() {
+    check_docker
+    [ -n "$(container)" ] || fail "there is nothing to upgrade" "Set it up first: deploy/deploy.sh"
+    check_disk
+    check_clock
+    remember_host
+    docker image tag "$IMAGE:latest" "$IMAGE:before" ||
+        fail "the image that runs now can't be kept" "See docker image ls; deploy/deploy.sh without words builds one."
+    build --pull
+    say "keeping a copy of the data as it is now ..."
+    compose stop gateway
+    copy_volume "$DATA" "$BEFORE" || {
+        docker image tag "$IMAGE:before" "$IMAGE:latest"
+        compose start gateway || true
+        fail "the data could not be copied, so nothing was changed" "What docker said stands above; the disk may be full."
+    }
+    if start && self_check; then
+        say "Upgraded. deploy/deploy.sh --rollback goes back; devices and tokens made since would be lost then."
+        return
+    fi
+    say "deploy: the new version does not work; going back ..." >&2
+    go_back
+    fail "the new version did not become healthy, and the one before runs again" \
+        "Its last lines stand above. No data was lost."
+}
+
+go_back() {
+    docker image inspect "$IMAGE:before" >/dev/null 2>&1 ||
+        fail "there is no version before this one" "Only --upgrade keeps one."
+    docker volume inspect "$BEFORE" >/dev/null 2>&1 ||
+        fail "there is no copy of the data of before" "Restore a backup instead: docs/operating.md"
+    compose stop gateway
+    copy_volume "$BEFORE" "$DATA" || fail "the data could not be copied back" "It is whole in the volume $BEFORE."
+    docker image tag "$IMAGE:before" "$IMAGE:latest"
+    start || fail "the version before does not become healthy either" "Its last lines stand above."
+}
+
+rollback() {
+    check_docker
+    remember_host
+    go_back
+    self_check || fail "the version before runs, but not as it has to" "See the log: docker compose logs gateway"
+    say "Back at the version before, with the data of then."
+}
+
+case $action in
+    set-up) set_up ;;
+    upgrade) upgrade ;;
+    rollback) rollback ;;
+    check)
+        check_docker
+        [ "$(health)" = healthy ] || fail "the gateway does not run" "Set it up: deploy/deploy.sh"
+        self_check || fail "it does not work as it has to" "See the log: docker compose logs gateway"
+        ;;
+esac

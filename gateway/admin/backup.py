@@ -1,0 +1,166 @@
+"""The backup of a whole gateway in one file: store, keys, certificates, policy, under a passphrase.
+
+Owns what is in it and under which names. What becomes of it again is `gateway.admin.restore`. The order is
+that of what leans on what: the store first and the keys after it, so that no key is missing that the store
+speaks of.
+
+A tar, compressed, in a `gateway.keys.sealed_stream`:
+
+    backup.json             what this is: format, time, node, version, digest of the policy
+    gateway.db              the store, as it was at one moment
+    keys.json               as `keys export` writes it, under the same passphrase
+    certificates/NAME       ca.crt, ca.key, server.crt, server.key and their RSA twins; those that are there
+    acl/…                   the policy
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import socket
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gateway.admin.audit_events import record
+from gateway.admin.errors import Refused
+from gateway.connection.audit_event_kinds import saved_all
+from gateway.keys.backup import export_keys
+from gateway.keys.sealed_stream import SealingWriter
+from gateway.pki.key_types import rsa_twin
+from gateway.system.file_change_marks import mark
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.store import Store
+
+FORMAT = 1
+ABOUT = "A whole MQTT security gateway: `gateway-admin restore` brings it back"
+MANIFEST, STORE, KEYS, CERTIFICATES, POLICY = "backup.json", "gateway.db", "keys.json", "certificates", "acl"
+POLICY_FILES_MAX = 10_000
+FILE_MAX = 16_777_216
+"""Bytes of a file of the policy or a certificate."""
+_TRIES = 5
+"""For files that change while they are read, together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a backup holds."""
+
+    at: int
+    """Of which moment the store is, Unix seconds."""
+    devices: int
+    files: int
+    """Certificates and files of the policy."""
+
+
+def certificate_files(settings: Settings) -> dict[str, Path]:
+    """Where each certificate and key belongs by today's settings, by its name in a backup."""
+    certificate, key = settings.tls_cert_path, settings.tls_key_path
+    authority = {
+        name: certificate.with_name(name) for name in ("ca.crt", "ca.key", "ca-rsa.crt", "ca-rsa.key")
+    }
+    server = {"server.crt": certificate, "server.key": key}
+    twins = {"server-rsa.crt": rsa_twin(certificate), "server-rsa.key": rsa_twin(key)}
+    return authority | server | twins
+
+
+async def back_up(
+    store: Store, settings: Settings, passphrase: bytes, target: BinaryIO, *, actor: str
+) -> Saved:
+    """Write all of it to `target`, and the audit event once it is there. A running gateway goes on meanwhile.
+
+    Raises StoreError, KeyFileError, OSError, Refused.
+    """
+    saved = await asyncio.to_thread(_write, settings, passphrase, target, len(await store.devices.read()))
+    async with store.transaction() as tx:
+        await record(tx, saved_all(), actor=actor)
+    return saved
+
+
+def _write(settings: Settings, passphrase: bytes, target: BinaryIO, devices: int) -> Saved:
+    from gateway.store.snapshot import copy_database
+
+    sealed = SealingWriter(target, passphrase, about=ABOUT)
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=settings.gateway_data_dir) as scratch:
+        copy = Path(scratch) / STORE
+        at = int(datetime.now(UTC).timestamp())
+        copy_database(settings.database_path, copy)
+        keys = export_keys(
+            settings.encryption_key_path, settings.signing_key_path, settings.encryption_key, passphrase
+        )
+        certificates = _read_together(
+            {name: path for name, path in certificate_files(settings).items() if path.exists()}
+        )
+        policy = _read_together(dict(policy_files(settings.acl_path)))
+        manifest = {
+            "v": FORMAT,
+            "at": at,
+            "node": socket.gethostname(),
+            "version": version("mqtt-security-gateway"),
+            "devices": devices,
+        }
+        with tarfile.open(fileobj=sealed, mode="w|gz", format=tarfile.PAX_FORMAT) as archive:
+            _add(archive, MANIFEST, json.dumps(manifest).encode())
+            archive.add(copy, STORE, filter=_anonymous)
+            _add(archive, KEYS, keys)
+            for name, data in certificates.items():
+                _add(archive, f"{CERTIFICATES}/{name}", data)
+            for name, data in policy.items():
+                _add(archive, f"{POLICY}/{name}", data)
+    sealed.finish()
+    return Saved(at, devices, len(certificates) + len(policy))
+
+
+def policy_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a policy, by their names in its folder; without drafts of editors and what is hidden."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield name.as_posix(), path
+
+
+def _read_together(files: Mapping[str, Path]) -> dict[str, bytes]:
+    """All of them as they were at one moment: a certificate must not come with the key of another."""
+    if len(files) > POLICY_FILES_MAX:
+        raise Refused(f"there are more than {POLICY_FILES_MAX:,} files in the folder of the policy")
+    for _ in range(_TRIES):
+        before = {name: mark(path) for name, path in files.items()}
+        read = {name: _whole(path) for name, path in files.items()}
+        if before == {name: mark(path) for name, path in files.items()}:
+            return read
+    raise Refused("files of the policy or certificates change all the time: try again")
+
+
+def _whole(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(FILE_MAX + 1)
+    if len(data) > FILE_MAX:
+        raise Refused(f"{path} is longer than {FILE_MAX:,} bytes: nothing of the gateway's is")
+    return data
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    item = tarfile.TarInfo(name)
+    item.size, item.mode = len(data), 0o600
+    archive.addfile(item, io.BytesIO(data))
+
+
+def _anonymous(item: tarfile.TarInfo) -> tarfile.TarInfo:
+    item.uid = item.gid = 0
+    item.uname = item.gname = ""
+    item.mode = 0o600
+    return item
+
+
+def write_file(path: Path) -> BinaryIO:
+    """A new file for our user alone. Raises FileExistsError, OSError."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")

@@ -1,0 +1,348 @@
+"""Bringing a gateway back from its backup, and what a backup may not bring back.
+
+A backup is the past, and the past knows nothing of what was decided since. So:
+
+- **On the machine that went on** (its store has devices, or had some): what was removed stays removed, what
+  was disabled stays disabled, a device keeps the secret it has, a destroyed key stays destroyed. Roles and
+  labels, keys and certificates that are lost here, and the policy are those of the backup; what was added
+  since is taken away.
+- **Elsewhere**, and where the store is lost or new: everything is the backup's, and as nobody here knows what
+  was decided since, all devices are disabled unless whoever restores says otherwise.
+- Every token of before is dead either way (`token_epoch`).
+
+All of it is read, judged and opened before anything is changed, and what is here is copied aside first. The
+gateway must not run meanwhile. Killed in the middle, it is run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gateway.admin.audit_events import record
+from gateway.admin.backup import (
+    CERTIFICATES,
+    FILE_MAX,
+    FORMAT,
+    KEYS,
+    MANIFEST,
+    POLICY,
+    POLICY_FILES_MAX,
+    STORE,
+    certificate_files,
+    policy_files,
+)
+from gateway.admin.errors import Refused
+from gateway.connection.audit_event_kinds import restored_all
+from gateway.keys.backup import Imported, import_keys
+from gateway.keys.sealed_stream import NotOpened, OpeningReader
+from gateway.system.utc_text import utc_text
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.store.restored import Merged
+
+_DAMAGED = "the file is damaged: give another one"
+_COPY = 1_048_576
+
+
+class _Here(Enum):
+    """What the store is that stands here."""
+
+    NONE = "there is none"
+    DAMAGED = "it can't be opened, so that nobody knows what it knew"
+    NEW = "a first start made it, and no device was ever in it"
+    WENT_ON = "it has devices, or had some: what was decided since is known"
+
+
+@dataclass(slots=True)
+class Restored:
+    """What was brought back."""
+
+    at: int
+    """Of which moment the backup is, Unix seconds."""
+    node: str
+    """The host that it was made on."""
+    elsewhere: bool
+    """It was brought back where nobody knows what was decided since."""
+    keys: Imported
+    aside: Path | None
+    """The copy of what was here; None where nothing was."""
+    devices: list[str] = field(default_factory=list)
+    merged: Merged | None = None
+    """On the machine that went on."""
+    kept_files: list[str] = field(default_factory=list)
+    """Certificates that are here, and not those of the backup."""
+    policy: Path | None = None
+    """Where the policy of the backup is; None where it is the one that is here."""
+
+
+class _Unpacked:
+    """A backup, opened in a folder and known to be whole."""
+
+    def __init__(self, source: BinaryIO, passphrase: bytes, folder: Path) -> None:
+        """Raises NotOpened, Refused, OSError."""
+        self.folder = folder
+        self.files: dict[str, bytes] = {}
+        reader = OpeningReader(source, passphrase)
+        try:
+            with tarfile.open(fileobj=reader, mode="r|gz") as archive:
+                for item in archive:
+                    self._take(archive, item)
+            while reader.read(_COPY):
+                pass
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise NotOpened(_DAMAGED) from error
+        if not reader.is_over or not {MANIFEST, KEYS} <= self.files.keys() or not self.store.exists():
+            raise NotOpened(_DAMAGED)
+        try:
+            manifest = json.loads(self.files[MANIFEST])
+            if manifest["v"] != FORMAT:
+                raise Refused("the backup was written by a newer gateway: upgrade this one")
+            self.at, self.node = int(manifest["at"]), str(manifest["node"])
+        except (ValueError, TypeError, KeyError):
+            raise NotOpened(_DAMAGED) from None
+
+    @property
+    def store(self) -> Path:
+        return self.folder / STORE
+
+    def below(self, folder: str) -> dict[str, bytes]:
+        """The files in a folder of the archive, by their names in it."""
+        begin = f"{folder}/"
+        return {name.removeprefix(begin): data for name, data in self.files.items() if name.startswith(begin)}
+
+    def _take(self, archive: tarfile.TarFile, item: tarfile.TarInfo) -> None:
+        content = archive.extractfile(item) if item.isreg() else None
+        if content is None or not _is_plain(item.name) or len(self.files) > POLICY_FILES_MAX:
+            raise NotOpened(_DAMAGED)
+        if item.name == STORE:
+            with self.store.open("xb") as file:
+                shutil.copyfileobj(content, file, _COPY)
+        elif item.size > FILE_MAX:
+            raise NotOpened(_DAMAGED)
+        else:
+            self.files[item.name] = content.read()
+
+
+def _is_plain(name: str) -> bool:
+    """A path below the folder that it is unpacked in, whoever wrote it."""
+    parts = name.split("/")
+    return not name.startswith("/") and all(part and not part.startswith(".") for part in parts)
+
+
+async def restore(
+    settings: Settings, source: BinaryIO, passphrase: bytes, *, enable_devices: bool, actor: str
+) -> Restored:
+    """Bring back what `source` holds. Whoever calls holds the folder (`gateway.system.data_folder_lock`).
+
+    Raises NotOpened, Refused, KeyFileError, PolicyError, StoreError, OSError; nothing is changed then, but
+    for the last two when the disk fails in the middle.
+    """
+    from gateway.policy.files.loader import load_policy
+    from gateway.store import open_store
+
+    folder = settings.gateway_data_dir
+    with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as scratch:
+        backup = _Unpacked(source, passphrase, Path(scratch))
+        policy = Path(scratch) / POLICY
+        _write_files(policy, backup.below(POLICY))
+        load_policy(policy, reserved=settings.service_topic_prefix)
+        then = await open_store(f"sqlite:///{backup.store}")
+        try:
+            devices = await then.devices.read()
+            here = await _store_here(settings)
+            went_on = here is _Here.WENT_ON
+            aside = _copy_aside(settings, here)
+            if here is _Here.NEW:
+                _take_new_ones_away(settings)
+            sealing, signing = settings.encryption_key_path, settings.signing_key_path
+            for path in {sealing.parent, signing.parent}:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            keys = import_keys(backup.files[KEYS], passphrase, sealing, signing, settings.encryption_key)
+            done = Restored(
+                backup.at,
+                backup.node,
+                elsewhere=not went_on,
+                keys=keys,
+                aside=aside,
+                devices=[device.device_id for device in devices],
+            )
+            done.kept_files = _bring_certificates(settings, backup.below(CERTIFICATES))
+            done.policy = _bring_policy(settings, backup.below(POLICY))
+            if went_on:
+                store = await open_store(settings.database_url)
+                try:
+                    async with store.transaction() as tx:
+                        done.merged = await tx.restored.merge(devices)
+                        await record(tx, restored_all(_summary(done)), actor=actor)
+                finally:
+                    await store.close()
+            else:
+                async with then.transaction() as tx:
+                    await tx.restored.begin_anew(enabled=enable_devices)
+                    await record(tx, restored_all(_summary(done)), actor=actor)
+        finally:
+            await then.close()
+        if not went_on:
+            _put_in_place(backup.store, settings.database_path)
+        _give_to_owner(settings, folder)
+    return done
+
+
+def _summary(done: Restored) -> str:
+    where = "elsewhere" if done.elsewhere else "on the machine that it is of"
+    return f"of {utc_text(done.at)}, made on {done.node}; {len(done.devices)} devices; {where}"
+
+
+async def _store_here(settings: Settings) -> _Here:
+    """What the store here knows of its devices. Raises StoreError where a restore would lose more."""
+    from gateway.store import StoreError, open_store
+
+    path = settings.database_path
+    if not path.exists():
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists():
+            raise StoreError(
+                f"the database {path} is missing, but its log {log} is there: put the database back, or "
+                "take the log away too"
+            )
+        return _Here.NONE
+    try:
+        store = await open_store(settings.database_url)
+    except StoreError:
+        return _Here.DAMAGED
+    try:
+        known = await store.changes.last() > 0 or bool(await store.key_uses.read())
+        return _Here.WENT_ON if known else _Here.NEW
+    finally:
+        await store.close()
+
+
+def _of_this_gateway(settings: Settings) -> dict[str, Path]:
+    keys = {"sealing.key": settings.encryption_key_path, "signing.key": settings.signing_key_path}
+    return {name: path for name, path in (keys | certificate_files(settings)).items() if path.exists()}
+
+
+def _copy_aside(settings: Settings, store: _Here) -> Path | None:
+    """All that a restore may change, as it is now, in a folder of its own. As secret as what it copies."""
+    from gateway.store.snapshot import copy_database
+
+    here = _of_this_gateway(settings)
+    if not here and store is _Here.NONE:
+        return None
+    name = datetime.now(UTC).strftime("before-restore-%Y%m%dT%H%M%S.%fZ")
+    aside = settings.gateway_data_dir / name
+    aside.mkdir(mode=0o700)
+    for file_name, path in here.items():
+        _write_files(aside, {file_name: path.read_bytes()})
+    _write_files(aside / POLICY, {name: path.read_bytes() for name, path in policy_files(settings.acl_path)})
+    if store is _Here.DAMAGED:
+        for suffix in ("", "-wal"):
+            path = settings.database_path.with_name(f"{settings.database_path.name}{suffix}")
+            if path.exists():
+                shutil.copyfile(path, aside / f"{STORE}{suffix}")
+    elif store is not _Here.NONE:
+        copy_database(settings.database_path, aside / STORE)
+    return aside
+
+
+def _take_new_ones_away(settings: Settings) -> None:
+    """Keys, and certificates of our own CA, that a first start here has made and nothing depends on yet."""
+    files = _of_this_gateway(settings)
+    ours = {"sealing.key", "signing.key"}
+    if "ca.key" in files or "ca-rsa.key" in files:  # else they are the administrator's, of a CA elsewhere
+        ours |= certificate_files(settings).keys()
+    for name, path in files.items():
+        if name in ours:
+            path.unlink()
+
+
+def _bring_certificates(settings: Settings, files: Mapping[str, bytes]) -> list[str]:
+    """Those that are not here; the answer is which are, and are others than those of the backup."""
+    places = certificate_files(settings)
+    kept = []
+    for name, data in files.items():
+        path = places.get(name)
+        if path is None:
+            continue
+        if path.exists():
+            if path.read_bytes() != data:
+                kept.append(str(path))
+            continue
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _write(path, data, 0o600 if name.endswith(".key") else 0o644)
+    return kept
+
+
+def _bring_policy(settings: Settings, files: Mapping[str, bytes]) -> Path | None:
+    """Where the policy of the backup is from now on; None where nothing had to be done."""
+    folder = settings.acl_path
+    here = {name: path.read_bytes() for name, path in policy_files(folder)} if folder.is_dir() else {}
+    if here == dict(files):
+        return None
+    try:
+        _write_files(folder, files, mode=0o644)
+    except OSError:
+        # It is mounted read-only, as it ought to be: whoever keeps it there puts it there.
+        folder = settings.gateway_data_dir / "restored-acl"
+        shutil.rmtree(folder, ignore_errors=True)
+        _write_files(folder, files, mode=0o644)
+        return folder
+    for name in here.keys() - files.keys():
+        (folder / name).unlink()
+    return folder
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _write(path, data, mode)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """All of it or what was there, on disk when this returns."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+
+
+def _put_in_place(store: Path, database: Path) -> None:
+    """The store of the backup becomes the one here; nobody has either open."""
+    for suffix in ("-wal", "-shm"):
+        database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.move(store, database)
+
+
+def _give_to_owner(settings: Settings, folder: Path) -> None:
+    """An administrator's command must not leave files that the gateway's own user can't read."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for path in (*folder.rglob("*"), *certificate_files(settings).values(), settings.database_path):
+        with contextlib.suppress(FileNotFoundError):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -1,0 +1,158 @@
+"""A stream of any length under a passphrase, in pieces: sealed as it is written, judged as it is read.
+
+Owns the form on disk. Must not know what is in it. The first line is JSON: what this is, and how the key
+comes from the passphrase, as in `gateway.keys.backup`. Behind it pieces of 1 MiB and a last, shorter one,
+each AES-256-GCM:
+
+    nonce = 7 random bytes, the same in the file | the piece's number, 4 bytes | 1 for the last, else 0
+
+So pieces can't change places, be left out, or be cut off at the end (the STREAM construction of Hoang,
+Reyhanitabar, Rogaway and Vizár, as age and Tink have it). The first line is bound to each. Nothing of a piece
+is given out before it is known to be genuine, and whoever reads to the end knows that this was all.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Mapping
+from typing import BinaryIO
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.keys.wrapping import LANES, MEMORY_KIB, PASSES, SALT_BYTES, passphrase_cipher
+
+PIECE = 1_048_576
+"""Bytes of plaintext in each but the last."""
+_TAG = 16
+_PREFIX = 7
+_PIECES_MAX = 2**32 - 1
+_HEAD_MAX = 4_096
+_FORMAT = 1
+# As in a backup of keys: another set is not followed, for whoever gives us a file would choose our work.
+_KDF = {"name": "argon2id", "version": 19, "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
+
+
+class NotOpened(Exception):
+    """The stream can't be read: another passphrase, damage, or no such stream at all. The text says which."""
+
+
+def new_head(about: str) -> tuple[bytes, bytes]:
+    """The first line of a new stream, and its salt."""
+    salt = os.urandom(SALT_BYTES)
+    head = {
+        "about": about,
+        "v": _FORMAT,
+        "kdf": _KDF,
+        "salt": base64.b64encode(salt).decode(),
+        "cipher": "AES-256-GCM",
+        "piece": PIECE,
+        "nonce": base64.b64encode(os.urandom(_PREFIX)).decode(),
+    }
+    return json.dumps(head).encode() + b"\n", salt
+
+
+class SealingWriter(io.RawIOBase):
+    """Seals what is written to it into `target`. Without `close` the stream has no end, and nobody takes it.
+
+    Takes some 150 ms to begin. Raises MemoryError where there are no 64 MiB, and what `target` raises.
+    """
+
+    def __init__(self, target: BinaryIO, passphrase: bytes, *, about: str) -> None:
+        super().__init__()
+        self._target = target
+        self._head, salt = new_head(about)
+        self._nonce = base64.b64decode(json.loads(self._head)["nonce"])
+        self._cipher = passphrase_cipher(passphrase, salt)
+        self._pending = bytearray()
+        self._number = 0
+        target.write(self._head)
+
+    def writable(self) -> bool:
+        """It is for writing."""
+        return True
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        """Take all of it."""
+        self._pending += data
+        while len(self._pending) > PIECE:  # the last piece is known by what follows: nothing
+            self._seal(bytes(self._pending[:PIECE]), last=False)
+            del self._pending[:PIECE]
+        return len(data)
+
+    def finish(self) -> None:
+        """Write the last piece. Whoever fails before leaves it out, and the stream is no good then."""
+        self._seal(bytes(self._pending), last=True)
+        self._pending.clear()
+
+    def _seal(self, piece: bytes, *, last: bool) -> None:
+        if self._number > _PIECES_MAX:
+            raise ValueError("the stream is too long")
+        nonce = _nonce(self._nonce, self._number, last=last)
+        self._target.write(self._cipher.encrypt(nonce, piece, self._head))
+        self._number += 1
+
+
+class OpeningReader(io.RawIOBase):
+    """Gives out what was sealed. Raises NotOpened at the beginning, or at the piece that is not genuine."""
+
+    def __init__(self, source: BinaryIO, passphrase: bytes) -> None:
+        super().__init__()
+        self._source = source
+        self._head = source.readline(_HEAD_MAX)
+        said = _read_head(self._head)
+        self._nonce = said["nonce"]
+        self._cipher: AESGCM = passphrase_cipher(passphrase, said["salt"])
+        self._ahead = source.read(PIECE + _TAG)
+        self._number = 0
+        self._ready = memoryview(b"")
+        self.is_over = False
+        """Whether the last piece was read."""
+        self._next()
+
+    def readable(self) -> bool:
+        """It is for reading."""
+        return True
+
+    def readinto(self, buffer: bytearray, /) -> int:  # type: ignore[override]
+        """As io.RawIOBase has it."""
+        while not self._ready and not self.is_over:
+            self._next()
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def _next(self) -> None:
+        piece, self._ahead = self._ahead, self._source.read(PIECE + _TAG)
+        last = not self._ahead
+        try:
+            opened = self._cipher.decrypt(_nonce(self._nonce, self._number, last=last), piece, self._head)
+        except (InvalidTag, ValueError):
+            if self._number == 0:
+                raise NotOpened("the passphrase is not this file's, or the file is damaged") from None
+            raise NotOpened("the file is damaged or cut off: give another one") from None
+        self._ready = memoryview(opened)
+        self._number += 1
+        self.is_over = last
+
+
+def _nonce(prefix: bytes, number: int, *, last: bool) -> bytes:
+    return prefix + number.to_bytes(4, "big") + bytes([last])
+
+
+def _read_head(line: bytes) -> Mapping[str, bytes]:
+    try:
+        head = json.loads(line)
+        if head["v"] != _FORMAT or head["kdf"] != _KDF or head["piece"] != PIECE:
+            raise NotOpened("the file was written by a newer gateway: upgrade this one")
+        nonce = base64.b64decode(head["nonce"], validate=True)
+        salt = base64.b64decode(head["salt"], validate=True)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise NotOpened("this is no backup of a gateway, or it is damaged: give another one") from None
+    if len(nonce) != _PREFIX or len(salt) != SALT_BYTES:
+        raise NotOpened("this is no backup of a gateway, or it is damaged: give another one")
+    return {"nonce": nonce, "salt": salt}

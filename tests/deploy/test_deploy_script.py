@@ -1,0 +1,217 @@
+"""deploy/deploy.sh, with a docker that only keeps books: what it does, in which order, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHANGES = ("build", "run", "up", "stop", "start", "image tag", "exec")
+
+
+class Host:
+    """A clone of the project, and a PATH whose docker is the fake."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clone = folder / "clone"
+        self.clone.mkdir()
+        shutil.copytree(ROOT / "deploy", self.clone / "deploy")
+        for name in ("Dockerfile", "compose.yaml", "compose.prod.yaml"):
+            shutil.copy(ROOT / name, self.clone / name)
+        self.programs = folder / "programs"
+        self.programs.mkdir()
+        self.file = folder / "state.json"
+        self.state = {
+            "calls": [],
+            "behaviour": "",
+            "compose": "2.39.1",
+            "images": {},
+            "sources": "v1",
+            "sick": [],
+            "volumes": {},
+            "container": None,
+        }
+        self.program("docker", f'exec {sys.executable} -S -E {ROOT}/tests/deploy/fake_docker.py "$@"')
+        self.program("ss", "")
+        self.program("hostname", "echo gateway.example.org")
+        self.program("timedatectl", "echo yes")
+
+    def program(self, name: str, script: str) -> None:
+        path = self.programs / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def deploy(self, *words: str, expected: int = 0, path: str = os.defpath) -> str:
+        self.state["calls"] = []
+        self.file.write_text(json.dumps(self.state))
+        done = subprocess.run(
+            [self.clone / "deploy" / "deploy.sh", *words],
+            env={
+                "PATH": f"{self.programs}:{path}",
+                "FAKE_DOCKER": str(self.file),
+                "DEPLOY_PATIENCE": "2",
+                "LC_ALL": "C.UTF-8",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.state = json.loads(self.file.read_text())
+        assert done.returncode == expected, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def changes(self) -> list[str]:
+        """What was done to the engine, one or two words each."""
+        found = []
+        for call in self.state["calls"]:
+            words = [word for word in call.split() if not word.startswith("-") and ".yaml" not in word]
+            words = words[1:] if words[0] == "compose" else words
+            name = " ".join(words[:2]) if words[0] == "image" else words[0]
+            if name in CHANGES:
+                found.append(name)
+        return found
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_it_sets_up_and_run_again_changes_nothing(host):
+    said = host.deploy("--host", "mqtt.example.org")
+    assert host.changes() == ["build", "run", "up", "exec"]
+    assert any(call.endswith("init --san mqtt.example.org") for call in host.state["calls"])
+    assert (host.clone / ".env").read_text() == "PUBLIC_HOST=mqtt.example.org\n"
+    assert "gateway-admin device add lamp-1 --role sensor" in said
+    files = {path: path.stat().st_mtime_ns for path in host.clone.rglob("*")}
+    said = host.deploy()
+    assert "nothing was changed" in said
+    assert host.changes() == []
+    assert files == {path: path.stat().st_mtime_ns for path in host.clone.rglob("*")}
+
+
+def test_what_stands_in_env_stays_and_the_name_is_remembered(host):
+    (host.clone / ".env").write_text("MQTT_BROKER=localhost\nPUBLIC_HOST=old.example.org")
+    host.deploy()
+    assert (host.clone / ".env").read_text() == "MQTT_BROKER=localhost\nPUBLIC_HOST=old.example.org"
+    assert any(call.endswith("init --san old.example.org") for call in host.state["calls"])
+
+
+def test_production_has_its_files_and_the_profile(host):
+    said = host.deploy("--prod", "--watch")
+    assert (
+        "compose -f compose.yaml -f compose.prod.yaml --profile watch up --detach --remove-orphans"
+        in (host.state["calls"])
+    )
+    assert "Grafana" in said
+
+
+def test_an_upgrade_keeps_the_data_and_can_go_back(host):
+    host.deploy()
+    host.state["sources"] = "v2"
+    host.deploy("--upgrade")
+    assert host.changes() == ["image tag", "build", "stop", "run", "up", "exec"]
+    assert host.state["container"] == {"image": "v2", "running": True}
+    data = host.state["volumes"]["mqtt-gateway_gateway-data"]
+    assert data == "of v1, migrated by v1, migrated by v2"
+    host.deploy("--rollback")
+    assert host.state["container"] == {"image": "v1", "running": True}
+    assert "migrated by v2" not in host.state["volumes"]["mqtt-gateway_gateway-data"]
+
+
+@pytest.mark.parametrize("fault", ["sick", "check fails"])
+def test_an_upgrade_that_does_not_work_goes_back_by_itself(host, fault):
+    host.deploy()
+    host.state["sources"] = "v2"
+    if fault == "sick":
+        host.state["sick"] = ["v2"]
+    else:
+        host.state["behaviour"] = fault
+    said = host.deploy("--upgrade", expected=1)
+    assert "the one before runs again" in said
+    assert host.state["container"] == {"image": "v1", "running": True}
+    assert "migrated by v2" not in host.state["volumes"]["mqtt-gateway_gateway-data"]
+
+
+def test_an_upgrade_without_a_copy_of_the_data_is_none(host):
+    host.deploy()
+    host.state |= {"sources": "v2", "behaviour": "disk full"}
+    said = host.deploy("--upgrade", expected=1)
+    assert "nothing was changed" in said
+    assert host.state["container"] == {"image": "v1", "running": True}
+    assert host.state["images"]["latest"] == "v1"
+
+
+def test_what_does_not_become_healthy_is_told_with_its_log(host):
+    host.state["sick"] = ["v1"]
+    said = host.deploy(expected=1)
+    assert "the last lines of its log" in said
+    assert "not healthy" in said
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "remedy"),
+    [
+        ("engine down", "systemctl start docker"),
+        ("no compose", "docker-compose-plugin"),
+        ("build fails", "could not be built"),
+        ("check fails", "not as it has to"),
+    ],
+)
+def test_each_failure_says_what_to_do(host, behaviour, remedy):
+    host.state["behaviour"] = behaviour
+    assert remedy in host.deploy(expected=1)
+
+
+def test_compose_must_not_be_old(host):
+    host.state["compose"] = "v2.19.0"
+    assert "2.20 is needed" in host.deploy(expected=1)
+    host.state["compose"] = "2.23.3"
+    assert "2.24 is needed" in host.deploy("--prod", expected=1)
+
+
+@pytest.mark.parametrize(
+    ("program", "script", "said"),
+    [
+        ("ss", 'case "$*" in *8443*) echo LISTEN ;; esac', "port 8443 is taken"),
+        ("df", "printf 'h\\n/dev/x 9 9 1500 9 /\\n'", "1500 MiB are free"),
+        (
+            "date",
+            'case "$*" in +%s) echo 1000000000 ;; *) echo 2001-09-09 ;; esac',
+            "timedatectl set-ntp true",
+        ),
+    ],
+)
+def test_what_is_needed_is_looked_at_before_anything_is_done(host, program, script, said):
+    host.program(program, script)
+    assert said in host.deploy(expected=1)
+    assert host.changes() == []
+
+
+def test_without_docker_it_says_where_to_get_it(host):
+    (host.programs / "docker").unlink()
+    for name in ("bash", "dirname", "env"):
+        host.programs.joinpath(name).symlink_to(shutil.which(name) or "")
+    assert "Install Docker Engine" in host.deploy(expected=1, path=str(host.programs))
+
+
+@pytest.mark.parametrize("words", [["--watch"], ["--host"], ["--up"], ["now"]])
+def test_wrong_usage(host, words):
+    host.deploy(*words, expected=2)
+
+
+def test_a_name_that_is_none(host):
+    assert "is no host name" in host.deploy("--host", "a;b", expected=1)
+
+
+def test_nothing_to_upgrade_and_nothing_to_go_back_to(host):
+    assert "Set it up first" in host.deploy("--upgrade", expected=1)
+    host.deploy()
+    assert "Only --upgrade keeps one" in host.deploy("--rollback", expected=1)

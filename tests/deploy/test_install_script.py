@@ -1,0 +1,157 @@
+"""deploy/install.sh into a folder, and a gateway before Debian's Mosquitto with the piece for its conf.d."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import mosquitto as bus
+from harness.gateway import Gateway
+
+from bench.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """As --mosquitto --no-start leaves it, but that no packages are fetched."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    python = programs / "python-of-the-host"
+    python.write_text(
+        f"""#!/bin/sh
+# Makes an environment without fetching anything: the one of the tests, under another name.
+if [ "$1 $2" = "-m venv" ]; then
+    mkdir -p "$3/bin"
+    printf '#!/bin/sh\\nexec {sys.executable} "$@"\\n' >"$3/bin/gateway-python"
+    printf '#!/bin/sh\\ncase "$*" in *pip*) exit 0;; esac\\nexec {sys.executable} "$@"\\n' >"$3/bin/python"
+    printf '#!%s/bin/python\\n' "$3" >"$3/bin/gateway"
+    touch "$3/pyvenv.cfg"
+    chmod +x "$3/bin/python"
+    exit 0
+fi
+exec {sys.executable} "$@"
+"""
+    )
+    python.chmod(0o755)
+    root = tmp_path / "root"
+    (root / "etc/mosquitto/conf.d").mkdir(parents=True)
+    environment = {
+        "PATH": f"{os.environ['PATH']}:/usr/sbin",
+        "DESTDIR": str(root),
+        "PYTHON": str(python),
+        "LC_ALL": "C.UTF-8",
+    }
+    words = [ROOT / "deploy/install.sh", "--mosquitto", "--host", "mqtt.example.org"]
+    for _ in range(2):
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with (root / "etc/mqtt-gateway/settings").open("a") as settings:
+            settings.write("# the administrator's\n")
+    return root
+
+
+def test_everything_has_its_place_and_what_was_there_stays(installed):
+    settings = (installed / "etc/mqtt-gateway/settings").read_text()
+    assert settings.count("MQTT_USERNAME=gateway") == 1
+    assert settings.count("# the administrator's") == 2
+    for name in (
+        "etc/systemd/system/mqtt-gateway.service",
+        "usr/local/bin/gateway-admin",
+        "etc/mqtt-gateway/acl/roles/sensor.toml",
+        "opt/mqtt-gateway/bin/gateway",
+        "opt/mqtt-gateway/self_check.py",
+        "opt/mqtt-gateway/doc/operating.md",
+    ):
+        assert (installed / name).exists(), name
+    assert (
+        installed / "opt/mqtt-gateway/bin/gateway"
+    ).read_text() == f"#!{installed}/opt/mqtt-gateway/bin/python\n"
+    for name in ("etc/mqtt-gateway/bus-password", "etc/mosquitto/gateway.passwd"):
+        assert (installed / name).stat().st_mode & 0o077 == 0, name
+    password = (installed / "etc/mqtt-gateway/bus-password").read_text()
+    assert password not in (installed / "etc/mosquitto/gateway.passwd").read_text()
+
+
+def debian_mosquitto(root: Path, folder: Path) -> tuple[int, subprocess.Popen[bytes]]:
+    """As Debian starts it: its own main file, which includes conf.d."""
+    port = free_port()
+    piece = root / "etc/mosquitto/conf.d/gateway.conf"
+    piece.write_text(
+        piece.read_text()
+        .replace("listener 1883", f"listener {port}")
+        .replace("/etc/mosquitto", str(root / "etc/mosquitto"))
+    )
+    folder.mkdir()
+    main = root / "etc/mosquitto/mosquitto.conf"
+    main.write_text(
+        f"""pid_file {folder}/mosquitto.pid
+persistence true
+persistence_location {folder}/
+log_dest file {folder}/mosquitto.log
+{"user root" if os.geteuid() == 0 else ""}
+include_dir {root}/etc/mosquitto/conf.d
+"""
+    )
+    process = subprocess.Popen([bus.BINARY, "-c", str(main)])
+    bus.wait_for_port(port, process)
+    return port, process
+
+
+def test_debians_mosquitto_lets_in_the_gateway_alone(installed, tmp_path):
+    port, process = debian_mosquitto(installed, tmp_path / "mosquitto")
+    try:
+        refused = subprocess.run(
+            ["mosquitto_pub", "-p", str(port), "-t", "t", "-m", "x"], capture_output=True, check=False
+        )
+        assert refused.returncode != 0
+        gateway = Gateway(
+            tmp_path / "gateway",
+            port,
+            MQTT_USERNAME="gateway",
+            MQTT_PASSWORD_FILE=str(installed / "etc/mqtt-gateway/bus-password"),
+        )
+        try:
+            gateway.start()
+            done = subprocess.run(
+                [sys.executable, ROOT / "deploy/self_check.py"],
+                cwd=gateway.folder,
+                env=gateway.env,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.stdout.count("  ok  ") == 5
+        finally:
+            gateway.kill()
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_the_check_fails_where_the_policy_is_too_wide(tmp_path, mosquitto):
+    gateway = Gateway(tmp_path / "gateway", mosquitto.port)
+    shutil.copy(gateway.acl / "roles/full.toml", gateway.acl / "roles/sensor.toml")
+    try:
+        gateway.start()
+        done = subprocess.run(
+            [sys.executable, ROOT / "deploy/self_check.py"],
+            cwd=gateway.folder,
+            env=gateway.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "the policy is too wide" in done.stderr
+        assert "deploy-check" not in gateway.admin("device", "list", "--json").stdout
+    finally:
+        gateway.kill()
