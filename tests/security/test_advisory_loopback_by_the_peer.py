@@ -87,7 +87,7 @@ async def test_and_so_do_those_who_ask_the_api(monkeypatch: pytest.MonkeyPatch, 
         connections_per_address=5,
         here_only=here_only,
     )
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.acceptor.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = b""
     with contextlib.suppress(ConnectionError):
