@@ -49,6 +49,30 @@ class CertificateDates:
         names = {one.name for one in self._certificates}
         return {name: min(one.end for one in self._certificates if one.name == name) for name in names}
 
+    def starts(self) -> Mapping[str, float]:
+        """Since when those of each name are good, the last of them: Unix seconds."""
+        names = {one.name for one in self._certificates}
+        return {name: max(one.start for one in self._certificates if one.name == name) for name in names}
+
+    def life_left(self) -> Mapping[str, float]:
+        """What is left of the lives of those of each name, of the first to end: from 1 to 0."""
+        found: dict[str, float] = {}
+        for one in self._certificates:
+            left = (one.end - self._now()) / max(1, one.end - one.start)
+            found[one.name] = min(found.get(one.name, 1.0), max(0.0, left))
+        return found
+
+    def states(self) -> Mapping[str, float]:
+        """How many are good, in the last third of their lives, expired, or not valid yet."""
+        now = self._now()
+        found = dict.fromkeys(("good", "expiring", "expired", "not_yet_valid"), 0)
+        for one in self._certificates:
+            if one.fault(now):
+                found["expired" if now >= one.end else "not_yet_valid"] += 1
+            else:
+                found["expiring" if one.warning(now) else "good"] += 1
+        return found
+
     async def run(self) -> None:
         """Look every two seconds, for ever: files change, and time goes by."""
         while True:

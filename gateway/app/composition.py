@@ -9,10 +9,9 @@ from __future__ import annotations
 import ssl
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.certificate_dates import CertificateDates
@@ -22,7 +21,9 @@ from gateway.app.followers.keys import KeyFollower
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
+from gateway.app.measuring import Durations, Measuring, Parts
 from gateway.app.open_bus import open_bus
+from gateway.app.open_checks import open_checks
 from gateway.app.open_http_ports import open_api, open_health
 from gateway.app.open_login import login_gate, open_login
 from gateway.app.open_savers import open_savers
@@ -40,7 +41,6 @@ from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
 from gateway.connection.audit_event_kinds import HOUSE, changed_key
 from gateway.connection.context import Context
-from gateway.http.health import Check, Health
 from gateway.keys.key_ring import Key, KeyRing, Nonces
 from gateway.net.bus_endpoint import Bus
 from gateway.net.connection_registry import ConnectionRegistry
@@ -50,8 +50,11 @@ from gateway.net.device_port import DevicePort
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog
+from gateway.observe.health_checks import Health
 from gateway.observe.logs import get_logger
+from gateway.observe.loop_lag import LoopLag
 from gateway.observe.save_failures import Saves
+from gateway.observe.system_load import SystemLoad
 from gateway.policy.engine.policy import Policy
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.over_bus import BusServices
@@ -60,7 +63,6 @@ from gateway.services.request_rates import Rates
 from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError, open_store
 from gateway.store.device_directory import Directory
-from gateway.system.atomic_files import mark_of
 from gateway.system.service_manager import notify
 
 _REPORT_SECONDS = 1.0
@@ -68,16 +70,7 @@ _REPORT_SECONDS = 1.0
 _ALL_LEFT_OUT = 100_000
 """Lines at the end for what got none: the gateway stops, whoever is still to be reported."""
 
-_NEEDED = {"validity", "bus"}
-"""Without these nobody is served. A broken edit of the policy is shown: what was before serves."""
-
 _log = get_logger()
-
-
-class _Checked(Protocol):
-    @property
-    def check(self) -> Check:
-        """For health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +115,8 @@ class Gateway:
         )
         self._keys = keys
         self._signing = signing
-        self._saves = Saves()
+        self._saves = Saves(failures=self._context.counters.store_write_failures)
+        self._history = Measuring.new_history()
         self._authority: BusAuthority | None = None
         self._bus_note = ""
         self.devices: DevicePort | None = None
@@ -150,7 +144,11 @@ class Gateway:
         keys = KeyFollower(
             settings, context, core.tokens, core.store, audit, signing_changed=core.updates.keys_changed
         )
-        probe = BusProbe(plane.bus, context, settings.service_topic_prefix)
+        durations = Durations()
+        probe = BusProbe(
+            plane.bus, context, settings.service_topic_prefix, heard=durations.bus_round_trip.observe
+        )
+        lag, system = LoopLag(), SystemLoad(settings.gateway_data_dir)
         api = await open_api(
             settings,
             plane,
@@ -160,21 +158,46 @@ class Gateway:
             parts=self._parts,
         )
         self._http_bound = api.acceptor.bound
-        health = self._health(
-            core,
+        health = open_checks(
+            settings,
+            context,
+            audit,
+            self._parts,
             {
+                "loop": lag,
+                "store": core.directory,
+                "saving": self._saves,
+                "disk": system,
                 "policy": policy,
                 "certificates": certificates,
                 "validity": validity,
                 "keys": keys,
                 "bus": probe,
                 "monitoring": monitoring,
+                "listener": core.devices,
             },
         )
         if settings.gateway_bus_services:
             self._serve_the_bus(core, health)
+        measuring = Measuring(
+            Parts(
+                context=context,
+                plane=plane,
+                updates=core.updates,
+                store=core.store,
+                directory=core.directory,
+                passwords=core.login.passwords,
+                keys=keys,
+                validity=validity,
+                health=health,
+                system=system,
+                lag=lag,
+            ),
+            durations,
+            self._history,
+        )
         self._health_bound = (
-            await open_health(settings, health, plane, validity, self._parts)
+            await open_health(settings, health, measuring.metrics, self._parts)
         ).acceptor.bound
         self._open_device_port(core.devices)
         for part in (
@@ -189,7 +212,10 @@ class Gateway:
             FullCollections().run(),
             validity.run(),
             snapshots.run(),
-            probe.keep_asking(settings.health_check_interval),
+            lag.run(),
+            health.run(self._parts.tasks.start),
+            measuring.run(),
+            measuring.sample_round_trips(),
         ):
             keep(part)
         if settings.tls_enabled:
@@ -235,6 +261,7 @@ class Gateway:
             token_issuer,
             parts=parts,
             saves=saves,
+            history=self._history,
             bus_forgets=settings.bus is None,
         )
         login = open_login(settings, context, store, directory, tokens, parts=parts, saves=saves)
@@ -304,16 +331,6 @@ class Gateway:
         self._parts.closing.callback(plane.reports.connects.log_rest)
         self._parts.closing.callback(plane.reports.strangers.log_rest)
         return plane
-
-    def _health(self, core: _Core, parts: Mapping[str, _Checked]) -> Health:
-        health = Health(folder=lambda: mark_of(self._settings.gateway_data_dir))
-        health.add("store", core.directory.check, vital=True)
-        health.add("saving", self._saves.check, vital=False, needed=False)
-        for name, part in parts.items():
-            health.add(name, part.check, vital=False, needed=name in _NEEDED)
-        acceptor = core.devices.acceptor
-        health.add("listener", lambda: (acceptor.is_open, f"port {acceptor.port}"), vital=False)
-        return health
 
     def _follow_authority(self, health: Health) -> dict[str, Callable[[], Awaitable[str]]]:
         """How the CA of the bus is read again, if there is one."""

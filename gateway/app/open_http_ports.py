@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from gateway.app.certificate_dates import CertificateDates
 from gateway.app.prerequisites import taken
 from gateway.app.running_parts import RunningParts
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.http.api import Api, serve_api
-from gateway.http.health import Health, serve
+from gateway.http.health import serve
 from gateway.http.server import WebServer
 from gateway.net.data_plane import DataPlane
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit
-from gateway.observe.metrics import Gauge, LabelledGauge, collector_registry
+from gateway.observe.health_checks import Health
+from gateway.observe.metrics import Metrics, collector_registry
 from gateway.services.token_issuer import TokenIssuer
 
 
-async def open_health(
-    settings: Settings, health: Health, plane: DataPlane, validity: CertificateDates, parts: RunningParts
-) -> WebServer:
+async def open_health(settings: Settings, health: Health, metrics: Metrics, parts: RunningParts) -> WebServer:
     """GATEWAY_HEALTH_BIND. Raises StartError when it can't be had."""
-    gauges: dict[str, Gauge | LabelledGauge] = {
-        "certificate_expiry_timestamp_seconds": LabelledGauge(
-            "Until when the certificates in use are good.", "certificate", validity.expiries
-        ),
-        "connections": Gauge("Device connections open now.", lambda: len(plane.registry.live)),
-        "bus_reachable": Gauge("1 when the bus answered when last asked.", lambda: plane.bus.reachable),
-    }
-    metrics = collector_registry(plane.context.counters, gauges) if settings.metrics_enabled else None
+    registry = collector_registry(metrics) if settings.metrics_enabled else None
     try:
-        server = await serve(health, metrics, settings.gateway_health_bind, start=parts.tasks.start)
+        server = await serve(health, registry, settings.gateway_health_bind, start=parts.tasks.start)
     except OSError as error:
         raise taken("GATEWAY_HEALTH_BIND", error) from error
     parts.closing.push_async_callback(server.close)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from gateway.app.prerequisites import StartError
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
+from gateway.app.savers.history import HistorySaver
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.app.savers.key_uses import KeyUsesSaver
 from gateway.app.savers.refusals import RefusalsSaver
 from gateway.app.savers.usage import UsageSaver
 from gateway.connection.context import Context
+from gateway.observe.history import History
 from gateway.observe.save_failures import Saves
 from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError
@@ -24,17 +26,21 @@ async def open_savers(
     *,
     parts: RunningParts,
     saves: Saves,
+    history: History,
     bus_forgets: bool,
 ) -> tuple[BusHoldingsSaver, RefusalsSaver]:
     """All that save to the store; those that something else hands its news to. Raises StartError."""
     parts.keep_saving(KeyUsesSaver(store, context, saves))
     parts.keep_saving(IssuedTokensSaver(store, token_issuer, saves))
     parts.keep_saving(UsageSaver(store, context, saves))
+    measured = HistorySaver(store, history, saves)
     held = BusHoldingsSaver(store, context, directory.get, saves)
     try:
+        await measured.load(context.now())
         await held.load(bus_forgets=bus_forgets)
     except StoreError as error:
         raise StartError([str(error)]) from error
+    parts.keep_saving(measured)
     parts.keep_saving(held)
     refusals = RefusalsSaver(store, context.counters, saves)
     parts.keep_saving(refusals)

@@ -64,6 +64,15 @@ class Credentials:
         return self.password if given else None
 
     @property
+    def method(self) -> str:
+        """What it is judged by: `token`, `secret`, `certificate`, or `none`."""
+        if self.any_token is not None:
+            return "token"
+        if self.secret is not None:
+            return "secret"
+        return "none" if self.certificate_id is None else "certificate"
+
+    @property
     def any_token(self) -> bytes | None:
         """The token to judge, if it is one. A password that looks like one is no secret, whatever it is."""
         if self.token is not None:
@@ -113,7 +122,7 @@ class Login:
         It is called at each login until the hash is a new one. Without `known` nobody is known at the start.
         """
         self._lookup = lookup
-        self._passwords = passwords
+        self.passwords = self._passwords = passwords
         self._remembered = remembered
         self._tokens = tokens
         self._rehash = rehash

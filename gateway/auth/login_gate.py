@@ -16,6 +16,8 @@ from gateway.connection.audit_event_kinds import Origin, Report, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 
+_ACCEPTED = "accepted"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
@@ -56,10 +58,11 @@ class LoginGate:
         try:
             admission = self._login.recognise(shown, peer.host)
         except LoginRefused as refused:
-            self._refuse(refused, peer)
+            self._refuse(refused, peer, shown)
             raise
         if admission is not None:
             self._counters.logins_remembered += 1
+            self._counters.logins[admission.method, _ACCEPTED] += 1
         return admission
 
     async def verify(self, shown: Credentials, peer: Peer) -> Admission:
@@ -68,13 +71,14 @@ class LoginGate:
             async with asyncio.timeout(peer.patience):
                 admission = await self._login.verify(shown, peer.host, has_left=peer.has_left)
         except LoginRefused as refused:
-            self._refuse(refused, peer)
+            self._refuse(refused, peer, shown)
             raise
         except TimeoutError:
             late = LoginRefused(Reason.SERVER_UNAVAILABLE, "no answer in time", None)
-            self._refuse(late, peer)
+            self._refuse(late, peer, shown)
             raise late from None
         self._counters.logins_verified += 1
+        self._counters.logins[admission.method, _ACCEPTED] += 1
         return admission
 
     def renew(self, device_id: str, token: bytes, peer: Peer) -> Admission:
@@ -87,16 +91,17 @@ class LoginGate:
         try:
             admission = self._login.recognise(shown, peer.host)
         except LoginRefused as refused:
-            self._refuse(refused, peer)
+            self._refuse(refused, peer, shown)
             raise
         if admission is None:
             raise RuntimeError("a token is judged at once")
         return admission
 
-    def _refuse(self, refused: LoginRefused, peer: Peer) -> None:
+    def _refuse(self, refused: LoginRefused, peer: Peer, shown: Credentials) -> None:
         if refused.device_id is not None and not refused.vouched:
             refused.device_id = self._names.shown(refused.device_id)
         self._counters.logins_refused += 1
+        self._counters.logins[shown.method, refused.reason.name.lower()] += 1
         origin = peer.origin
         if origin is not None:
             if origin.device is None:

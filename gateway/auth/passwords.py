@@ -142,11 +142,23 @@ class PasswordPool:
         self._queue: LoginQueue[_Waiter] = LoginQueue(waiting)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._is_closed = False
+        self.hashed: Callable[[float], None] = lambda _: None
+        """Told how many seconds each took, its wait not counted."""
         self._decoy = hash_secret(os.urandom(32))
 
     def is_clean(self, place: str, network: str) -> bool:
         """Whether nobody was wrong there of late."""
         return self._queue.is_clean(place, network, _now())
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn."""
+        return len(self._queue)
+
+    @property
+    def at_work(self) -> int:
+        """How many have theirs."""
+        return self._at_work
 
     def wrong(self, visitor: Visitor) -> None:
         """Its login was wrong: others from there wait longer now, and those who are too many are refused."""
@@ -271,6 +283,7 @@ class Turn:
                 loop.call_soon_threadsafe(self._pool.finished, self._standing)
 
         self._is_used = True
+        began = loop.time()
         try:
             job = self._pool.submit(work)
         except Busy:
@@ -280,9 +293,11 @@ class Turn:
         # After the answer: whoever is next sees what became of this one.
         job.add_done_callback(over)
         try:
-            return await answer
+            found = await answer
         except (VerificationError, HashingError) as error:
             raise Busy(f"Argon2 failed: {error}") from error
+        self._pool.hashed(loop.time() - began)
+        return found
 
     def end(self) -> None:
         """Give it back if it was not used."""

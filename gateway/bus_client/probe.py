@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections.abc import Callable
 
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import TOO_SHORT, Account, BusConnection, BusError, Handler
@@ -36,8 +37,14 @@ _log = get_logger()
 class BusProbe:
     """Connects as nobody's device, speaks to itself, and leaves."""
 
-    def __init__(self, bus: Bus, shared: Context, prefix: str) -> None:
-        """`prefix` is that of the service topics, below which no device says or hears anything on the bus."""
+    def __init__(
+        self, bus: Bus, shared: Context, prefix: str, *, heard: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """`prefix` is that of the service topics, below which no device says or hears anything on the bus.
+
+        `heard` is told how many seconds a message took to the bus and back.
+        """
+        self._heard = heard
         self._bus = bus
         self._shared = shared
         node = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "gateway"
@@ -48,28 +55,24 @@ class BusProbe:
         self._topic = f"{prefix}{CHECKS}{node}"
         self._v5 = shared.bus_speaks_v5
         self._asked = float("-inf")
+        self._told: tuple[bool, str] | None = None
+        """What the log has last."""
         self._lock = asyncio.Lock()
 
     async def check(self) -> tuple[bool, str]:
-        """Whether the bus serves, and how. Asks at most once a second."""
+        """Whether the bus serves, and how. Asks at most once a second, and logs what changes."""
         async with self._lock:
             if asyncio.get_running_loop().time() - self._asked > _FRESH:
                 await self._ask()
                 self._asked = asyncio.get_running_loop().time()
-        return self._bus.reachable, self._bus.detail
-
-    async def keep_asking(self, interval: float) -> None:
-        """Ask every `interval` seconds, for ever, and log what changes."""
-        before: tuple[bool, str] | None = None
-        while True:
-            reachable, detail = found = await self.check()
-            if found != before:
-                before = found
-                if reachable:
-                    _log.info("bus reachable", bus=detail)
-                else:
-                    _log.error("bus unavailable", reason=detail)
-            await asyncio.sleep(interval)
+        found = self._bus.reachable, self._bus.detail
+        if found != self._told:
+            self._told = found
+            if self._bus.reachable:
+                _log.info("bus reachable", bus=self._bus.detail)
+            else:
+                _log.error("bus unavailable", reason=self._bus.detail)
+        return found
 
     async def _ask(self) -> None:
         why = await self._fault(self._shaped)
@@ -117,6 +120,7 @@ class BusProbe:
         connection = await self._connect(client_id, listen)
         try:
             await connection.subscribe([Subscription(self._topic.encode(), 0)])
+            began = asyncio.get_running_loop().time()
             await connection.publish(self._topic, said, retain=False)
             try:
                 async with asyncio.timeout(_ECHO_DEADLINE):
@@ -126,6 +130,7 @@ class BusProbe:
                     f"it takes what the gateway publishes to {self._topic} and does not deliver it: "
                     "check its access list"
                 ) from None
+            self._heard(asyncio.get_running_loop().time() - began)
             await self._have_company(connection, client_id, second)
             shared.bus_packet_max = connection.max_size
         finally:

@@ -8,11 +8,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.output import Failure, Json, answering
+from gateway.cli.durations import seconds_of
+from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, all_devices, policy_of, settings_of
 from gateway.system.atomic_files import mark_of
 
@@ -21,18 +23,47 @@ if TYPE_CHECKING:
     from gateway.policy.engine.identity import Device
     from gateway.policy.engine.policy import Policy
 
+_DAY = 86_400
 _DEADLINE = 5.0
 _LONGEST_ANSWER = 65_536
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask when it listens everywhere
 
 
-def status(as_json: Json = False, config: Config = None) -> None:
+_History = Annotated[
+    bool, typer.Option("--history", help="Show what was measured, as small curves, from the store.")
+]
+_Last = Annotated[
+    str, typer.Option("--last", metavar="TIME", help="With --history: how far back, 24h at most.")
+]
+_Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", metavar="NAME", help="With --history: this metric, each of its series; may be repeated."
+    ),
+]
+
+
+def status(
+    history: _History = False,
+    last: _Last = "24h",
+    metric: _Metric = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
     """Ask the running gateway how it is, and look at the store and the policy it works with.
 
+    With --history what was measured: each minute of the last 24 hours, and each ten seconds of the last one.
+    It is in the store, so a gateway that is stopped has it, too.
+
     Exit code 1: no gateway answers at GATEWAY_HEALTH_BIND, or one that works with another data folder than
-    this one, or it is not ready to serve devices.
+    this one, or it is not ready to serve devices; with --history, nothing was measured.
     """
     with answering(as_json=as_json) as answer:
+        if history:
+            _show_history(answer, config, last, metric or [])
+            return
+        if metric or last != "24h":
+            raise wrong_usage("--last and --metric go with --history")
         settings = settings_of(config)
         health = _ask(settings.gateway_health_bind[0])
         if health.running and health.folder not in {"", mark_of(settings.gateway_data_dir)}:
@@ -60,6 +91,18 @@ def status(as_json: Json = False, config: Config = None) -> None:
         )
         if not health.ready:
             raise typer.Exit(1)
+
+
+def _show_history(answer: Answer, config: Path | None, last: str, names: Sequence[str]) -> None:
+    from gateway.cli.status_history import answer as of
+    from gateway.cli.status_history import history_of
+
+    seconds = seconds_of("--last", last, such_as="6h")
+    if seconds > _DAY:
+        raise wrong_usage(f"--last {last}: 24 hours are kept")
+    found = asyncio.run(history_of(settings_of(config)))
+    value, lines = of(found, seconds, names)
+    answer.give(value, *lines)
 
 
 def _judged(check: Mapping[str, object]) -> str:

@@ -37,6 +37,8 @@ class Kind(StrEnum):
     """A device was added, changed or removed."""
     OBSERVE = auto()
     """What the policy refuses passed, for its device is observed."""
+    HEALTH = auto()
+    """A check of health found something different from before."""
 
 
 class Outcome(StrEnum):
@@ -145,6 +147,19 @@ def observed(why: str, action: Action, topic: str, rule: str) -> Report:
 def left_out(kind: Kind, outcome: Outcome, count: int) -> Report:
     """This many were not reported by themselves."""
     return Report(kind, outcome, "more of these than are reported one by one", count=count)
+
+
+# The gateway itself
+
+
+def failed_health(why: str) -> Report:
+    """A check of health finds what is not well, or not any more."""
+    return Report(Kind.HEALTH, Outcome.FAILED, why)
+
+
+def restored_health(why: str) -> Report:
+    """A check of health finds all well again."""
+    return Report(Kind.HEALTH, Outcome.DONE, why)
 
 
 # Services and tokens

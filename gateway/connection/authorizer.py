@@ -17,6 +17,7 @@ from gateway.connection.context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms
+from gateway.policy.engine.decision_causes import cause_of
 from gateway.policy.engine.identity import Identity, is_observed
 from gateway.policy.engine.policy import RESERVED, observable
 from gateway.policy.engine.rules import Action, Decision
@@ -96,6 +97,8 @@ class Authorizer:
     def note(self, action: Action, topic: str, decision: Decision) -> None:
         """Have it recorded: once a verdict, not once a message. A filter comes without `$share/<group>/`."""
         self._context.recorder.note(self.identity, action, topic, decision)
+        outcome = "allowed" if decision.allowed else "denied"
+        self._context.counters.decisions[action, outcome, cause_of(decision)] += 1
 
     def take_back(self, will: WillTerms) -> None:
         """Remember that other rules took this will back: its device comes in without it."""

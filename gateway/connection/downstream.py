@@ -13,6 +13,7 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.connect import Terms
 from gateway.connection.context import NONE, Context
 from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.relay import Relay, check_first_byte, rebuilt
 from gateway.connection.subscriptions import Subscriptions
@@ -201,6 +202,7 @@ class Downstream(Relay):
 
     def _swallow(self, packet: Publish) -> bytes:
         """Acknowledge to the bus what the device does not get."""
+        self._context.counters.messages_ended[TO_DEVICES] += 1
         if packet.qos == 0:
             return b""
         most = self._authorizer.policy.limits.in_flight

@@ -30,6 +30,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
@@ -50,6 +51,8 @@ _REST_OF_DEVICE = DeviceBytes(b"")
 _REST_OF_BUS = BusBytes(b"")
 """Nothing new: go on with what waits for its turn."""
 _GOODBYE = Over([], "the device said goodbye")
+_NOTHING_PASSED = 0, 0, 0, 0
+_BY_QOS = tuple((direction, qos) for direction in (FROM_DEVICES, TO_DEVICES) for qos in ("1", "2"))
 
 
 class EstablishedConnection:
@@ -60,6 +63,7 @@ class EstablishedConnection:
         "_begun",
         "_budget",
         "_context",
+        "_counted",
         "_downstream",
         "_heartbeat",
         "_reports",
@@ -138,6 +142,8 @@ class EstablishedConnection:
         """Ticks for which the same packet has been incomplete."""
         self._age = 0
         """Ticks since all that goes on was recorded anew."""
+        self._counted = _NOTHING_PASSED
+        """What passed of QoS 1 and 2, from the device and to it, as far as it is counted."""
 
     @property
     def identity(self) -> Identity:
@@ -303,7 +309,7 @@ class EstablishedConnection:
     def begin_second(self, second: int) -> None:
         """Settle what passed, and have the budget of a new second."""
         self._budget.tick(second, self.authorizer.policy.limits, self._context.counters)
-        self._count_sealed()
+        self._count_passed()
 
     def bus_waits(self) -> list[Command]:
         """What is to be done about what the bus sent and nobody looked at."""
@@ -357,7 +363,7 @@ class EstablishedConnection:
         self._downstream.release()
         self._budget.settle(self._context.counters)
         self._budget.connections -= 1
-        self._count_sealed()
+        self._count_passed()
         self.holder.end(self._context.now() // 1_000)
         self.holder.part(self.upstream)
         commands: list[Command] = []
@@ -365,9 +371,16 @@ class EstablishedConnection:
         self._take_reports(commands)
         return commands
 
-    def _count_sealed(self) -> None:
-        self._context.counters.sealed += self.upstream.sealed
-        self.upstream.sealed = 0
+    def _count_passed(self) -> None:
+        counters, upstream = self._context.counters, self.upstream
+        counters.sealed += upstream.sealed
+        upstream.sealed = 0
+        spoken, heard = upstream.ledger, self._downstream.ledger
+        passed = spoken.passed1, spoken.passed2, heard.passed1, heard.passed2
+        if passed != self._counted:
+            for key, now, before in zip(_BY_QOS, passed, self._counted, strict=True):
+                counters.messages_passed[key] += now - before
+            self._counted = passed
 
     def farewell(self, reason: Reason, why: str, *before: Command) -> Over:
         """End it and say why, as the device's version can."""

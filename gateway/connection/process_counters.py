@@ -10,6 +10,9 @@ from gateway.connection.bus_holdings import Kind
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.service_names import Service
 
+FROM_DEVICES, TO_DEVICES = "from_devices", "to_devices"
+"""The directions, as labels."""
+
 
 def _counter(help_text: str) -> int:
     return field(default=0, metadata={"help": help_text})
@@ -45,6 +48,38 @@ class Counters:
     audit_suppressed: int = _counter("Audit events that got no log line because there were too many.")
     refusals_not_kept: int = _counter("Refusals that `gateway-admin acl why` can't explain by their id.")
     tokens_issued: int = _counter("Tokens issued to devices.")
+    tls_handshakes: int = _counter("TLS handshakes of devices that were done.")
+    tls_handshake_failures: Counter[Enum] = field(
+        default_factory=Counter,
+        metadata={"help": "TLS handshakes of devices that were not done.", "labels": ("reason",)},
+    )
+    logins: Counter[tuple[str, str]] = field(
+        default_factory=Counter,
+        metadata={"help": "Logins, by what was shown and what came of it.", "labels": ("method", "outcome")},
+    )
+    messages_passed: Counter[tuple[str, str]] = field(
+        default_factory=Counter,
+        metadata={"help": "PUBLISH packets that went on.", "labels": ("direction", "qos")},
+    )
+    """Of QoS 1 and 2; those of QoS 0 are the rest of all that came and did not end here."""
+    messages_ended: Counter[str] = field(
+        default_factory=Counter,
+        metadata={
+            "help": "PUBLISH packets that did not go on: denied, too large, or for the gateway itself.",
+            "labels": ("direction",),
+        },
+    )
+    decisions: Counter[tuple[Enum, str, Enum]] = field(
+        default_factory=Counter,
+        metadata={
+            "help": "Decisions on topics: one for a topic and connection, not for a message.",
+            "labels": ("action", "outcome", "reason"),
+        },
+    )
+    store_write_failures: Counter[str] = field(
+        default_factory=Counter,
+        metadata={"help": "What could not be saved, and was kept to be tried again.", "labels": ("part",)},
+    )
     service_requests: Counter[Service] = field(
         default_factory=Counter,
         metadata={"help": "Requests to the service topics.", "labels": ("service",)},

@@ -13,6 +13,7 @@ from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.connection.context import NONE, Context, OnDeny
 from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.process_counters import FROM_DEVICES
 from gateway.connection.relay import Relay, check_first_byte
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
@@ -368,11 +369,13 @@ class Upstream(Relay):
         if self.version is Version.V5:
             return self._acknowledge(packet, code, self._terms.explanation(why))
         if packet.qos and self._context.on_deny is OnDeny.DISCONNECT:
+            self._context.counters.messages_ended[FROM_DEVICES] += 1
             raise Refused(why)
         return self._acknowledge(packet)
 
     def _acknowledge(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:
         """Answer a PUBLISH in the bus's stead, in its place among the bus's answers."""
+        self._context.counters.messages_ended[FROM_DEVICES] += 1
         if packet.qos == 0:
             return b""
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC

@@ -59,6 +59,11 @@ class BusSide(asyncio.Protocol):
         if not self._paused and self.transport is not None:
             self.transport.resume_reading()
 
+    @property
+    def paused(self) -> int:
+        """Why nothing is read from the bus; 0 for no reason."""
+        return self._paused
+
     def pause_writing(self) -> None:
         """The bus reads slower than the device writes."""
         self._device.pause_reading(BUS_FULL)

@@ -6,6 +6,7 @@ changes for them (`gateway.net.live_updates`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
@@ -33,6 +34,16 @@ class LiveConnection(Protocol):
     """The device it says it is, if that is a device id at all."""
     turn: int
     """In which part of a second it gets its tick."""
+    method: str
+    """How it logged in; empty before."""
+
+    @property
+    def paused(self) -> int:
+        """Why the device or the bus is not read, as `gateway.net.bus_side` names it; 0 for no reason."""
+
+    @property
+    def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
+        """The device's transport and the bus's, while both are there."""
 
     @property
     def host(self) -> str:
@@ -89,6 +100,11 @@ class ConnectionRegistry:
         self._admitted: dict[LiveConnection, str] = {}
         """Those that were let in, and the device of each."""
         self._by_device: dict[str, set[LiveConnection]] = {}
+
+    @property
+    def devices_connected(self) -> int:
+        """How many devices have a connection."""
+        return len(self._by_device)
 
     def arrived(self, connection: LiveConnection) -> None:
         """A peer is there, and nobody knows who. Of too many the oldest of the largest crowd goes."""

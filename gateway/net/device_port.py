@@ -17,7 +17,7 @@ from gateway.net.acceptor import Acceptor
 from gateway.net.data_plane import DataPlane
 from gateway.net.device_side import DeviceSide
 from gateway.net.handshakes import Newcomer
-from gateway.net.tls_handshake_errors import in_words
+from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
 from gateway.system.addresses import Address, IPNetwork, network_of, plain, shown
@@ -73,8 +73,17 @@ class DevicePort:
             network_of(host),
             deadline,
             begin=partial(self._begin, peer, link),
-            turn_away=link.turn_away,
+            turn_away=partial(self._turn_away, link),
         )
+
+    def _turn_away(self, link: DeviceSide, why: str) -> None:
+        """Its handshake has not begun."""
+        late = link.deadline <= self._now()
+        self._count_failure(HandshakeFault.DEADLINE if late else HandshakeFault.CROWDED_OUT)
+        link.turn_away(why)
+
+    def _count_failure(self, fault: HandshakeFault) -> None:
+        self._plane.context.counters.tls_handshake_failures[fault] += 1
 
     def _begin(self, peer: socket.socket, link: DeviceSide) -> asyncio.Task[None]:
         return self._plane.tasks.start(self._shake_hands(peer, link))
@@ -84,12 +93,15 @@ class DevicePort:
         try:
             await self.acceptor.shake_hands(peer, lambda: self._with_mapped_buffer(link), left)
         except (Exception, asyncio.CancelledError) as error:
+            self._count_failure(fault_of(error))
             why = in_words(error) if isinstance(error, OSError) else None
             if why is not None:
                 self._plane.reports.turned_away(link, why)
             _log.debug("handshake failed", address=link.address, reason=str(error) or type(error).__name__)
             if not isinstance(error, OSError):
                 raise  # `Tasks` logs a fault of ours
+        else:
+            self._plane.context.counters.tls_handshakes += self.acceptor.tls is not None
 
     def _with_mapped_buffer(self, link: DeviceSide) -> DeviceSide:
         # Called right before the TLS buffer is made. `_settle` undoes it when nobody has come for a while.
@@ -107,6 +119,10 @@ class DevicePort:
         else:
             self._is_settling = False
             map_large_blocks(wanted=False)
+
+    def check(self) -> tuple[bool, str]:
+        """Whether devices can connect, and to which port."""
+        return self.acceptor.is_open, f"port {self.acceptor.port}"
 
     async def tick(self) -> None:
         """Give every connection a tick a second, for ever; some at a time, for messages come in between."""

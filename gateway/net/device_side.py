@@ -80,7 +80,6 @@ class DeviceSide(asyncio.Protocol):
 
     __slots__ = (
         "_bus",
-        "_method",
         "_paused",
         "_plane",
         "_transport",
@@ -93,6 +92,7 @@ class DeviceSide(asyncio.Protocol):
         "connection",
         "connection_id",
         "deadline",
+        "method",
         "turn",
     )
 
@@ -105,7 +105,8 @@ class DeviceSide(asyncio.Protocol):
         """Ties together what is logged of this connection."""
         self.claimed: str | None = None
         """The device it says it is, if that is a device id at all."""
-        self._method = ""
+        self.method = ""
+        """How it logged in: `secret`, `token` or `certificate`."""
         self.turn = 0
         """In which part of a second it gets its tick."""
         self.deadline = deadline
@@ -293,7 +294,7 @@ class DeviceSide(asyncio.Protocol):
                 self._note(
                     "connected",
                     protocol=self.connection.protocol,
-                    login=self._method,
+                    login=self.method,
                     client_id=identity.client_id if identity else None,
                     narrowed=(grant.narrowed or None) if grant else None,
                 )
@@ -340,6 +341,17 @@ class DeviceSide(asyncio.Protocol):
             self._transport.resume_reading()
 
     # Who is there
+
+    @property
+    def paused(self) -> int:
+        """Why the device or the bus is not read, as `gateway.net.bus_side` names it; 0 for no reason."""
+        return self._paused | (self._bus.paused if self._bus is not None else 0)
+
+    @property
+    def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
+        """The device's transport and the bus's, while both are there."""
+        bus = self._bus.transport if self._bus is not None else None
+        return None if self._transport is None or bus is None else (self._transport, bus)
 
     @property
     def host(self) -> str:
@@ -408,7 +420,7 @@ class DeviceSide(asyncio.Protocol):
             self._plane.reports.no_room(self, device.device_id, *no_room)
             self.receive(AuthenticationFailed(no_room.reason))
             return
-        self._method = admission.method
+        self.method = admission.method
         self.receive(Authenticated(device, admission.grant))
 
     # The bus

@@ -35,6 +35,8 @@ class LiveUpdates:
         self._reports = reports
         self._tasks = tasks
         self._find = find
+        self.done: Callable[[], None] = lambda: None
+        """Called when every connection knows of a change of devices."""
 
     async def policy_changed(self) -> None:
         """A different policy is in force: every live connection goes by it from its next packet on."""
@@ -52,7 +54,13 @@ class LiveUpdates:
         """
         live = [one for device_id in touched for one in self._registry.of_device(device_id)]
         if live:
-            self._tasks.start(_each(live, self._device_changed))
+            self._tasks.start(self._update_devices(live))
+        else:
+            self.done()
+
+    async def _update_devices(self, live: Sequence[LiveConnection]) -> None:
+        await _each(live, self._device_changed)
+        self.done()
 
     def _device_changed(self, one: LiveConnection) -> None:
         was = one.connection.device

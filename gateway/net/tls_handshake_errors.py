@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from enum import StrEnum, auto
 
 _PLAIN_TEXT = (
     "a plain-text client on the TLS port: it has to use TLS (mqtts://, port 8883); or a proxy that sends a "
@@ -49,6 +50,46 @@ _CERTIFICATES = {
     21: "it is of a CA that is not that of TLS_CLIENT_CA_PATH",
     23: "it was revoked",
     26: "it may not be used for clients",
+}
+
+
+class HandshakeFault(StrEnum):
+    """What went wrong, in one word: for counting."""
+
+    PLAIN_TEXT = auto()
+    OLD_VERSION = auto()
+    NOTHING_IN_COMMON = auto()
+    DISTRUST = auto()
+    """The client refuses the gateway's certificate."""
+    CLIENT_CERTIFICATE = auto()
+    """The gateway refuses the client's certificate."""
+    DEADLINE = auto()
+    CROWDED_OUT = auto()
+    LEFT = auto()
+    """The peer went, or was sent away, before it was done."""
+    OTHER = auto()
+
+
+def fault_of(error: BaseException) -> HandshakeFault:
+    """What this error means."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return HandshakeFault.CLIENT_CERTIFICATE
+    if isinstance(error, ssl.SSLError):
+        words = in_words(error) or ""
+        return next((fault for sign, fault in _SIGNS.items() if sign in words), HandshakeFault.OTHER)
+    if isinstance(error, ConnectionAbortedError):
+        return HandshakeFault.DEADLINE
+    return HandshakeFault.LEFT
+
+
+_SIGNS = {
+    "plain-text": HandshakeFault.PLAIN_TEXT,
+    "speaks no TLS": HandshakeFault.OLD_VERSION,
+    "in common": HandshakeFault.NOTHING_IN_COMMON,
+    "can't verify the kind of key": HandshakeFault.NOTHING_IN_COMMON,
+    "does not trust": HandshakeFault.DISTRUST,
+    "has expired": HandshakeFault.DISTRUST,
+    "does not have": HandshakeFault.NOTHING_IN_COMMON,
 }
 
 

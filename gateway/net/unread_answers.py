@@ -24,6 +24,11 @@ class UnreadAnswers:
         self._by_device: dict[str, int] = {}
         self._in_all = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that all devices do not take."""
+        return self._in_all
+
     def add(self, device_id: str, size: int, limits: Limits) -> bool:
         """Count `size` bytes more, or fewer; whether what waits is within the bounds."""
         mine = self._by_device.get(device_id, 0) + size

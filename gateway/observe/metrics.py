@@ -1,74 +1,176 @@
-"""What is counted, and how Prometheus reads it.
+"""How the metrics are read: by Prometheus, and by the history.
 
-Owns the counters: plain integers that the data path increments, 30 ns each, and that one collector
-reads when somebody scrapes. Must not know who counts. No label ever holds what a peer chose (topic,
-client id, device id), for each value would be a time series of its own: labels are our own enums.
+Owns the ties between a name of the catalogue and where its number comes from. Numbers are read when somebody
+asks: what counts is plain integers that the data path increments, 30 ns each. Must not know who counts.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
+from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.metrics_core import (
+    Metric as Family,
+)
 from prometheus_client.registry import Collector
 
 from gateway.connection.process_counters import Counters
+from gateway.observe.history_rows import Labels
+from gateway.observe.logs import get_logger
+from gateway.observe.metric_catalogue import PREFIX, Kind, Metric, catalogue
+
+_log = get_logger()
+
+_CountedBy: TypeAlias = Enum | str
+Numbers: TypeAlias = float | Mapping[str, float] | Mapping[tuple[str, ...], float] | None
+"""A number, or one for each value of the label or of the labels in their order; None while there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """A value that goes up and down, asked for at each scrape; `read` must not block."""
+class Histogram:
+    """How long something took, in buckets; `observe` is some additions."""
 
-    help: str
-    read: Callable[[], float]
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, *bounds: float) -> None:
+        """`bounds` are the upper ends of the buckets, the least first; above the last is one more."""
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+        """The sum of all."""
+
+    def observe(self, value: float) -> None:
+        """One more."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.counts)
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """The upper end of each bucket, as text, and how many were no longer than that."""
+        below, found = 0, []
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            below += count
+            found.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(below)))
+        return found
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledGauge:
-    """Several of them, told apart by a label whose values are ours."""
-
-    help: str
-    label: str
-    read: Callable[[], Mapping[str, float]]
+Read: TypeAlias = Callable[[], Numbers]
+"""Must not block."""
 
 
-def collector_registry(counters: Counters, gauges: Mapping[str, Gauge | LabelledGauge]) -> CollectorRegistry:
-    """A registry of our own: `counters`, `gauges` as `gateway_<name>`, and this process's CPU and memory."""
+class Metrics:
+    """Where the number of each name comes from."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._catalogue = catalogue()
+        self._sources: dict[str, Read | Histogram] = {}
+        self._broken: set[str] = set()
+        self._process = ProcessCollector(registry=None)
+        for item in fields(Counters):
+            self._sources[item.name] = _counter(counters, item.name)
+
+    def read(self, **sources: Read | Histogram) -> None:
+        """Read these metrics so from now on. Raises KeyError for a name that is not in the catalogue."""
+        for name, source in sources.items():
+            if isinstance(source, Histogram) is not (self._catalogue[name].kind is Kind.HISTOGRAM):
+                raise KeyError(f"{name} is a {self._catalogue[name].kind.name.lower()}")
+            self._sources[name] = source
+
+    def missing(self) -> set[str]:
+        """The names of the catalogue that nobody gives a number for."""
+        return self._catalogue.keys() - self._sources.keys()
+
+    def found(self) -> Iterator[tuple[Metric, Histogram | dict[tuple[str, ...], float]]]:
+        """Each metric, and its numbers by the values of its labels. One that can't be read is left out."""
+        for name, metric in self._catalogue.items():
+            source = self._sources.get(name)
+            if source is None:
+                continue
+            if isinstance(source, Histogram):
+                yield metric, source
+                continue
+            try:
+                value = source()
+            except Exception as error:  # noqa: BLE001 - a fault of ours in one must not take the others away
+                if name not in self._broken:
+                    self._broken.add(name)
+                    _log.error("internal error", metric=name, exc_info=error)
+                continue
+            if isinstance(value, Mapping):
+                yield metric, {key if isinstance(key, tuple) else (key,): one for key, one in value.items()}
+            elif value is not None:
+                yield metric, {(): value}
+
+    def samples(self) -> dict[str, dict[Labels, float]]:
+        """All numbers as the history takes them: of a histogram its sum and count."""
+        samples: dict[str, dict[Labels, float]] = {}
+        for metric, values in self.found():
+            if isinstance(values, Histogram):
+                total, count = metric.readings
+                samples[total], samples[count] = {(): values.total}, {(): values.count}
+            else:
+                (name,) = metric.readings
+                samples[name] = {
+                    tuple(zip(metric.labels, key, strict=True)): value for key, value in values.items()
+                }
+        for family in self._process.collect():
+            for sample in family.samples:
+                samples[sample.name] = {(): sample.value}
+        return samples
+
+
+def collector_registry(metrics: Metrics) -> CollectorRegistry:
+    """A registry of our own: the metrics as `gateway_<name>`, and this process's CPU and memory."""
     own = CollectorRegistry(auto_describe=False)
-    own.register(_Reader(counters, gauges))
+    own.register(_Reader(metrics))
     ProcessCollector(registry=own)
     return own
 
 
 class _Reader(Collector):
-    def __init__(self, counters: Counters, gauges: Mapping[str, Gauge | LabelledGauge]) -> None:
-        self._counters = counters
-        self._gauges = gauges
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
-    def collect(self) -> Iterator[Metric]:
-        for item in fields(Counters):
-            value: int | Counter[Enum] | Counter[tuple[Enum, ...]] = getattr(self._counters, item.name)
-            labels = item.metadata.get("labels", ())
-            family = CounterMetricFamily(f"gateway_{item.name}", item.metadata["help"], labels=labels)
-            if isinstance(value, int):
-                family.add_metric((), value)
-            else:
-                for key, count in value.items():
-                    family.add_metric([part.name.lower() for part in _parts(key)], count)
-            yield family
-        for name, gauge in self._gauges.items():
-            if isinstance(gauge, Gauge):
-                yield GaugeMetricFamily(f"gateway_{name}", gauge.help, value=gauge.read())
+    def collect(self) -> Iterator[Family]:
+        for metric, values in self._metrics.found():
+            if not metric.scraped:
                 continue
-            several = GaugeMetricFamily(f"gateway_{name}", gauge.help, labels=[gauge.label])
-            for label, now in gauge.read().items():
-                several.add_metric([label], now)
-            yield several
+            name = f"{PREFIX}{metric.name}"
+            if isinstance(values, Histogram):
+                yield HistogramMetricFamily(
+                    name, metric.help, buckets=values.buckets(), sum_value=values.total
+                )
+                continue
+            kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+            family = kind(name, metric.help, labels=metric.labels)
+            for key, value in values.items():
+                family.add_metric(key, value)
+            yield family
 
 
-def _parts(key: Enum | tuple[Enum, ...]) -> tuple[Enum, ...]:
-    return key if isinstance(key, tuple) else (key,)
+def _counter(counters: Counters, name: str) -> Read:
+    def read() -> Numbers:
+        value: int | Counter[_CountedBy | tuple[_CountedBy, ...]] = getattr(counters, name)
+        if isinstance(value, int):
+            return value
+        return {_labels(key): count for key, count in value.items()}
+
+    return read
+
+
+def _labels(key: _CountedBy | tuple[_CountedBy, ...]) -> tuple[str, ...]:
+    parts = key if isinstance(key, tuple) else (key,)
+    return tuple(part.name.lower() if isinstance(part, Enum) else part for part in parts)

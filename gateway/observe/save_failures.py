@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,14 +35,19 @@ class _Part:
 class Saves:
     """The parts of a gateway that save, by name."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, failures: Counter[str] | None = None
+    ) -> None:
+        """`failures` counts what was not saved, by part."""
         self._clock = clock
+        self._failures: Counter[str] = Counter() if failures is None else failures
         self._parts: dict[str, _Part] = {}
 
     def failed(self, part: str, error: Exception | str) -> None:
         """`part` was not saved; it is kept, and tried again. The error names the place and what to do."""
         one = self._parts.setdefault(part, _Part())
         one.reason = str(error)
+        self._failures[part] += 1
         self._log_change(part, one)
 
     def done(self, part: str) -> None:

@@ -37,6 +37,8 @@ class Directory:
         self._seq = 0
         self._mark: tuple[int, int] | None = None
         self._looks = 0
+        self.changed_at = 0.0
+        """When the newest change that is told was written, by the database's file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
         self._on_availability: list[Callable[[bool, str], None]] = []
 
@@ -46,6 +48,14 @@ class Directory:
     def check(self) -> tuple[bool, str]:
         """Whether the store is followed: how many devices it has, or else why not."""
         return self.available, f"{len(self)} devices" if self.available else self._reason
+
+    def states(self, now: float) -> dict[str, int]:
+        """How many devices there are in each state; `now` in Unix seconds."""
+        found = {"enabled": 0, "disabled": 0, "observed": 0}
+        for device in self._devices.values():
+            state = "observed" if device.observe_until > now else "enabled"
+            found[state if device.enabled else "disabled"] += 1
+        return found
 
     def get(self, device_id: str) -> Device | None:
         """The device of this id as last read."""
@@ -62,6 +72,7 @@ class Directory:
     async def load(self) -> None:
         """Read all devices. Raises StoreError."""
         self._mark = await asyncio.to_thread(self._store.mark)
+        self.changed_at = self._mark[0] / 1e9
         seq = await self._store.changes.last()  # first: what changes between both is read twice, not missed
         found = {device.device_id: device for device in await self._store.devices.read()}
         before, self._devices, self._seq = self._devices, found, seq
@@ -112,6 +123,7 @@ class Directory:
                 self._devices.pop(name, None)
             self._devices.update(found)
             self._seq = seq
+            self.changed_at = mark[0] / 1e9
             self._call_back(touched)
         self._mark = mark
 

@@ -102,6 +102,12 @@ class IssuedTokens:
         async with self._transactions.transaction(write=False) as connection:
             return [IssuedToken(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def count(self) -> int:
+        """How many were issued and have not expired."""
+        query = select(func.count()).select_from(tokens).where(tokens.c.expires_at > clock.now())
+        async with self._transactions.transaction(write=False) as connection:
+            return int((await connection.execute(query)).scalar_one())
+
     async def revoke(self, *, device_id: str, root: str, since: int, until: int) -> Revocation | None:
         """Revoke the tokens of a chain that were issued at `since` or later; `until` all should have expired.
 

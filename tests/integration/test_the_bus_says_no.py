@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,7 +216,10 @@ def test_the_detail_stands_in_ready_and_in_status(
     bus = Mosquitto(tmp_path / "bus", settings=f"acl_file {tmp_path}/acl").start()
     try:
         gateway = start_gateway(bus.port, wait_ready=False)
-        status, body = gateway.health("/ready")
+        deadline = time.monotonic() + 10
+        while "not checked yet" in (asked := gateway.health("/ready"))[1] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        status, body = asked
         assert status == 503
         assert "check its access list" in json.loads(body)["checks"]["bus"]["detail"]
         assert "check its access list" in gateway.admin("status", check=False).stdout

@@ -98,7 +98,7 @@ def test_when_the_store_is_gone_nobody_new_comes_in_until_it_is_back(
         names = [path for path in database.parent.iterdir() if path.name.startswith("gateway.db")]
         for path in names:
             path.rename(path.with_name("gone-" + path.name))
-        assert wait_for(lambda: gateway.health("/health")[0] == 503)
+        assert wait_for(lambda: gateway.health("/ready")[0] == 503)
         with Device(gateway, v5=v5) as one:
             # Its secret is remembered: that alone must not be enough.
             connack = one.connect(username="full", password=gateway.secrets["full"])
@@ -106,7 +106,7 @@ def test_when_the_store_is_gone_nobody_new_comes_in_until_it_is_back(
         assert inside.publish("a", b"who is in stays in", qos=1) == 0
         for path in names:
             path.with_name("gone-" + path.name).rename(path)
-        assert wait_for(lambda: gateway.health("/health")[0] == 200)
+        assert wait_for(lambda: gateway.health("/ready")[0] == 200)
         join(gateway, "full", v5=v5).close()
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_row_lets_nobody_in(gateway: Gateway) -> None:
         connection.execute("UPDATE devices SET roles = '\"full\"'")
         connection.execute("INSERT INTO changes (device_id, at) VALUES ('full', strftime('%s'))")
     connection.close()
-    assert wait_for(lambda: gateway.health("/health")[0] == 503)
+    assert wait_for(lambda: gateway.health("/ready")[0] == 503)
     with Device(gateway, v5=True) as one:
         assert one.connect(username="full", password=gateway.secrets["full"])[3] == 0x88
 

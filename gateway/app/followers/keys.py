@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -129,6 +129,11 @@ class KeyFollower(Follower):
             if file.not_rotated:
                 return False, f"the {file.kind} key is due and can't be rotated: {file.not_rotated}"
         return True, f"sealing {self._context.ring.active_id}, signing {self._tokens.keys.active_id}"
+
+    def created(self) -> Mapping[str, float]:
+        """When the keys in force were made, by kind: Unix seconds."""
+        actives = {file.kind: file.active for file in self._files}
+        return {kind: key.created_at for kind, key in actives.items() if key is not None}
 
     async def run(self) -> None:
         """Look at the files four times a second and at the keys' age once a minute, for ever."""

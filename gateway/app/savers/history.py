@@ -12,7 +12,7 @@ from gateway.store import Store
 _log = get_logger()
 
 
-class HistoryRows(Saver):
+class HistorySaver(Saver):
     """What the history has and the store has not."""
 
     subject = "history"

@@ -51,21 +51,21 @@ def _refused(reason: str, rule: Rule | None = None) -> Decision:
     return Decision(allowed=False, reason=reason, rule=rule)
 
 
-_NO_RULE = {
+NO_RULE = {
     Action.PUBLISH: _refused("No rule allows the device to publish to this topic."),
     Action.SUBSCRIBE: _refused("No rule allows the device to receive this topic."),
     Action.ENCRYPT: _refused("No rule allows the device to encrypt for this topic."),
     Action.DECRYPT: _refused("No rule allows the device to decrypt this topic."),
 }
-_NO_ROLE = _refused("The device has no role that gives it rights.")
-_LOST_ROLE = _refused("A role of the device has no rules, so it may do nothing.")
-_NOT_IN_TOKEN = {
+NO_ROLE = _refused("The device has no role that gives it rights.")
+LOST_ROLE = _refused("A role of the device has no rules, so it may do nothing.")
+NOT_IN_TOKEN = {
     Action.PUBLISH: _refused("The token does not allow the device to publish to this topic."),
     Action.SUBSCRIBE: _refused("The token does not allow the device to receive this topic."),
     Action.ENCRYPT: _refused("The token does not allow the device to encrypt for this topic."),
     Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
 }
-_BY_RULES = (_NO_ROLE, _LOST_ROLE, *_NO_RULE.values())
+_BY_RULES = (NO_ROLE, LOST_ROLE, *NO_RULE.values())
 CHECKS = "/check/"
 """Below the service prefix: what the gateway says to itself on the bus."""
 RESERVED = _refused("This topic belongs to the gateway itself.")
@@ -327,11 +327,11 @@ class Rights:
         if policy.reserves(topic_filter):
             return policy.service_right(action, topic_filter, self._identity.device_id)
         if self._identity.grant is not None and not self._identity.grant.allows(action, topic_filter):
-            return _NOT_IN_TOKEN[action]
+            return NOT_IN_TOKEN[action]
         if not roles:
-            return _NO_ROLE
+            return NO_ROLE
         if policy.missing(roles):
-            return _LOST_ROLE
+            return LOST_ROLE
         specials: dict[str, tuple[str, ...]] = {}
         for placeholder, value in template_values(self._identity).items():
             specials[value] = (*specials.get(value, ()), f"+{placeholder}")
@@ -340,7 +340,7 @@ class Rights:
             if rule.effect is Effect.DENY:
                 return _refused("A rule denies this to the device.", rule)
         if not rules:
-            return _NO_RULE[action]
+            return NO_RULE[action]
         chosen = next((rule for rule in rules if rule.unconditional), rules[0])
         return Decision(allowed=True, reason="A rule allows it.", rule=chosen, grants=tuple(rules))
 

@@ -35,6 +35,7 @@ def test_kinds_and_outcomes_are_public_and_stay():
         "service",
         "device",
         "observe",
+        "health",
     }
     assert {*Outcome} == {"done", "refused", "failed"}
     assert {*Source} == {"device", "stranger", "house"}

@@ -114,6 +114,8 @@ TOLD = [
     ("changed_device", ("why",), {"kind": "device", "outcome": "done"}),
     ("changed_token", ("why",), {"kind": "token", "outcome": "done"}),
     ("changed_key", ("why",), {"kind": "key", "outcome": "done"}),
+    ("failed_health", ("why",), {"kind": "health", "outcome": "failed"}),
+    ("restored_health", ("why",), {"kind": "health", "outcome": "done"}),
     ("report_of_admin", ("device", "done", "why"), {"kind": "device", "outcome": "done"}),
     (
         "left_out",

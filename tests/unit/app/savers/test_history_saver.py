@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from harness.stores import Failing
 
-from gateway.app.savers.history import HistoryRows
+from gateway.app.savers.history import HistorySaver
 from gateway.observe.history import History
 from gateway.observe.save_failures import Saves
 from gateway.store import open_store
@@ -29,15 +29,15 @@ def filled(samples):
 
 async def test_all_of_it_is_saved_and_loaded_again(store):
     history = filled(500)
-    await HistoryRows(store, history, Saves()).save()
+    await HistorySaver(store, history, Saves()).save()
     again = History()
-    await HistoryRows(store, again, Saves()).load(START + 5_000_000)
+    await HistorySaver(store, again, Saves()).load(START + 5_000_000)
     assert again.since("cpu_percent", 86_400) == history.since("cpu_percent", 86_400)
 
 
 async def test_what_can_not_be_saved_is_saved_later(store):
     failing, saves, history = Failing(store), Saves(), filled(10)
-    saver = HistoryRows(failing, history, saves)
+    saver = HistorySaver(failing, history, saves)
     assert not await saver.save_some()
     assert "history: the disk is full" in saves.check()[1]
     failing.fails = False
@@ -47,8 +47,8 @@ async def test_what_can_not_be_saved_is_saved_later(store):
 
 
 async def test_damaged_rows_are_told(store, tmp_path):
-    await HistoryRows(store, filled(10), Saves()).save()
+    await HistorySaver(store, filled(10), Saves()).save()
     await store.history.save(series=(), ended=(), rows=[(10, 3, START + 30_000, b"x")], moved=(), needed={})
     again = History()
-    await HistoryRows(store, again, Saves()).load(START + 100_000)
+    await HistorySaver(store, again, Saves()).load(START + 100_000)
     assert len(again.since("cpu_percent", 600)[(("cpu", "all"),)]) == 9

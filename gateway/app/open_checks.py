@@ -1,0 +1,49 @@
+"""Puts together what health checks, and what becomes of a change: an event for administrators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from gateway.app.running_parts import RunningParts
+from gateway.config import Settings
+from gateway.connection.audit_event_kinds import HOUSE, failed_health, restored_health
+from gateway.connection.context import Context
+from gateway.observe.audit_dispatch import Audit, AuditEvent
+from gateway.observe.health_checks import Check, Finding, Health, State
+from gateway.system.atomic_files import mark_of
+
+_VITAL = {"loop", "workers", "audit"}
+"""A restart mends what fails here."""
+_NEEDED = {*_VITAL, "store", "validity", "bus", "listener"}
+"""Without these nobody is served. A broken edit of the policy is shown: what was before serves."""
+
+
+class Checked(Protocol):
+    """A part that health looks at."""
+
+    @property
+    def check(self) -> Check:
+        """Whether all is well, and what is to be said of it."""
+
+
+def open_checks(
+    settings: Settings, context: Context, audit: Audit, parts: RunningParts, checked: Mapping[str, Checked]
+) -> Health:
+    """Health, with all these checks by name. Whoever starts it runs them."""
+
+    def report(name: str, found: Finding) -> None:
+        made = restored_health if found.state is State.HEALTHY else failed_health
+        why = f"{name} is {found.state}: {found.message}"
+        audit.emit(AuditEvent.of(made(why), HOUSE, context.now()))
+
+    health = Health(
+        now=context.now,
+        interval=settings.health_check_interval,
+        folder=lambda: mark_of(settings.gateway_data_dir),
+        changed=report,
+    )
+    health.add("workers", lambda: (not parts.failed, "one process, which serves all devices"), vital=True)
+    for name, part in checked.items():
+        health.add(name, part.check, vital=name in _VITAL, needed=name in _NEEDED)
+    return health

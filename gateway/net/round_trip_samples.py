@@ -1,0 +1,162 @@
+"""How long the bus takes to answer devices: of some messages, a few a second, whatever the load is.
+
+For a second at a time a few connections are watched: a witness takes the place of each of their two ends
+at the transport, and passes on all it hears. What it waits for is a PUBLISH of QoS 1 and its PUBACK, or a
+PINGREQ and its PINGRESP. Connections that nobody watches pay nothing, which is why it is done so.
+
+For example, a chunk of the device begins `32 0b 00 03 74 2f 31 00 08`: identifier 8. The witness of the
+device notes the time, and the witness of the bus looks for `40 02 00 08`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import cast
+
+from gateway.connection.established import EstablishedConnection
+from gateway.mqtt.data_types import read_length
+from gateway.net.connection_registry import ConnectionRegistry, LiveConnection
+
+_WATCHED = 4
+"""At a time, of those that have said nothing yet."""
+_LOOK_SECONDS = 1.0
+_PATIENCE = 5.0
+"""Seconds after which an answer is not waited for any more: the gateway may have given it itself."""
+_PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
+
+
+class Witness(asyncio.Protocol):
+    """Hears what a protocol hears, and passes it on."""
+
+    def __init__(self, transport: asyncio.Transport, hear: Callable[[bytes], None]) -> None:
+        self._real = cast("asyncio.Protocol", transport.get_protocol())
+        self._transport = transport
+        self._hear = hear
+        transport.set_protocol(self)
+
+    def leave(self) -> None:
+        """The protocol hears for itself again."""
+        if self._transport.get_protocol() is self:
+            self._transport.set_protocol(self._real)
+
+    def data_received(self, data: bytes) -> None:
+        """A chunk."""
+        self._hear(data)
+        self._real.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The peer says no more."""
+        return self._real.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        self._real.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer reads slowly."""
+        self._real.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._real.resume_writing()
+
+
+class _Sample:
+    """One connection that is watched, until the bus has answered once."""
+
+    def __init__(
+        self,
+        ends: tuple[asyncio.Transport, asyncio.Transport],
+        established: EstablishedConnection,
+        answered: Callable[[float], None],
+    ) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._established = established
+        self._answered = answered
+        self._bus_transport = ends[1]
+        self._answer = b""
+        self.asked_at = 0.0
+        """By the loop's clock; 0 while the device has asked nothing."""
+        self.over = False
+        self._device = Witness(ends[0], self._hear_device)
+        self._bus: Witness | None = None
+
+    def end(self) -> None:
+        """Watch no more."""
+        self.over = True
+        self._device.leave()
+        if self._bus is not None:
+            self._bus.leave()
+
+    def _hear_device(self, data: bytes) -> None:
+        upstream = self._established.upstream
+        if upstream.waits_for_rest or upstream.rest is not None:
+            return  # it does not begin a packet
+        answer = answer_to(data)
+        if answer:
+            self._answer, self.asked_at = answer, self._now()
+            self._device.leave()
+            self._bus = Witness(self._bus_transport, self._hear_bus)
+
+    def _hear_bus(self, data: bytes) -> None:
+        if self._answer in data:
+            self._answered(self._now() - self.asked_at)
+            self.end()
+
+
+def answer_to(data: bytes) -> bytes:
+    """How the answer of the bus begins; empty for what is not answered, or not in the first packet here."""
+    if data == _PINGREQ:
+        return _PINGRESP
+    if data[0] & 0xF6 != 0x32:
+        return b""
+    length = read_length(data, 1, len(data))
+    if length is None or length[1] + 2 > len(data):
+        return b""
+    at = length[1] + 2 + (data[length[1]] << 8 | data[length[1] + 1])
+    return b"\x40\x02" + data[at : at + 2] if at + 2 <= len(data) else b""
+
+
+class RoundTripSamples:
+    """Watches a few of all connections."""
+
+    def __init__(self, registry: ConnectionRegistry, answered: Callable[[float], None]) -> None:
+        """`answered` is told how many seconds one answer took."""
+        self._registry = registry
+        self._answered = answered
+        self._turn: Iterator[LiveConnection] = iter(())
+        self._samples: list[_Sample] = []
+
+    async def run(self) -> None:
+        """Watch others each second, for ever."""
+        try:
+            while True:
+                self.look()
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            for sample in self._samples:
+                sample.end()
+
+    def look(self) -> None:
+        """A second went by: those that said nothing are left, and others are watched."""
+        now = asyncio.get_running_loop().time()
+        waiting: list[_Sample] = []
+        for sample in self._samples:
+            if sample.over:
+                continue
+            if sample.asked_at and now - sample.asked_at < _PATIENCE:
+                waiting.append(sample)
+            else:
+                sample.end()
+        self._samples = waiting
+        while len(self._samples) < _WATCHED and (another := self._next()) is not None:
+            self._samples.append(another)
+
+    def _next(self) -> _Sample | None:
+        for link in self._turn:
+            ends, established = link.ends, link.connection.established
+            if ends is not None and established is not None:
+                return _Sample(ends, established, self._answered)
+        self._turn = iter(tuple(self._registry.live))
+        return None

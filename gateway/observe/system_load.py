@@ -1,0 +1,87 @@
+"""The machine as the gateway finds it: its processors, its memory, and the disk of the data folder.
+
+What the disk says is asked in a thread, for one that hangs answers nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_SCARCE = 0.10
+"""Of the disk: below, health warns."""
+_FULL_BYTES = 16 * 2**20
+"""What is to be written in the next minutes has no room below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was found at one look."""
+
+    cpu: float
+    """From 0 to 1, since the look before."""
+    load1: float
+    memory_used: float
+    """From 0 to 1."""
+    memory_available: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Of one folder."""
+
+    free: int
+    """Bytes."""
+    share: float
+    """From 0 to 1."""
+
+
+class SystemLoad:
+    """Keeps what was found last."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is on the disk that matters."""
+        self._folder = folder
+        self._looking: asyncio.Future[Disk] | None = None
+        psutil.cpu_percent(None)  # from now on it is counted
+        self.load: Load | None = None
+        """None before the first look."""
+        self.disk: Disk | None = None
+        """None before the first look, and while the disk does not answer."""
+
+    def look(self) -> None:
+        """Look at processors and memory."""
+        memory = psutil.virtual_memory()
+        self.load = Load(
+            cpu=psutil.cpu_percent(None) / 100,
+            load1=psutil.getloadavg()[0],
+            memory_used=memory.percent / 100,
+            memory_available=memory.available,
+        )
+
+    async def check(self) -> tuple[bool, str]:
+        """Whether the disk has room: for health. Whoever gives up has no second thread wait for it."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(asyncio.to_thread(_disk, self._folder))  # noqa: TID251 - held here
+        try:
+            disk = self.disk = await asyncio.shield(self._looking)
+        except OSError as error:
+            self.disk = None
+            return False, f"the disk of {self._folder} can't be asked: {error.strerror or error}"
+        except asyncio.CancelledError:
+            self.disk = None
+            raise
+        said = f"{disk.share:.0%} free, {disk.free / 2**30:.1f} GiB, on the disk of {self._folder}"
+        if disk.free < _FULL_BYTES:
+            return False, f"{said}: make room, for nothing more can be saved"
+        return True, f"warning: {said}: make room" if disk.share < _SCARCE else said
+
+
+def _disk(folder: Path) -> Disk:
+    usage = psutil.disk_usage(str(folder))
+    # As `df` counts it: what only root may use is not free.
+    return Disk(usage.free, usage.free / ((usage.used + usage.free) or 1))
