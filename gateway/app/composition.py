@@ -9,14 +9,16 @@ from __future__ import annotations
 import ssl
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeAlias
 
 from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.certificate_dates import CertificateDates
 from gateway.app.file_descriptors import allowed, connections_that_fit
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
+from gateway.app.followers.follower import Follower
 from gateway.app.followers.keys import KeyFollower
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
@@ -71,6 +73,9 @@ _ALL_LEFT_OUT = 100_000
 """Lines at the end for what got none: the gateway stops, whoever is still to be reported."""
 
 _log = get_logger()
+
+
+_Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,101 +138,109 @@ class Gateway:
 
     async def start(self, made: Sequence[str]) -> None:
         """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
-        settings, context, keep = self._settings, self._context, self._parts.keep
+        settings, context = self._settings, self._context
         certificates = CertificateFollower(settings)  # before the files are read
-        validity = CertificateDates(settings, lambda: context.now() / 1_000)
         monitoring = MonitoringFollower(settings)
         snapshots = SnapshotWatch(lambda: context.ring.renew_nonces())  # noqa: PLW0108 - another ring, below
         core = await self._open_core(made)
-        plane, audit = core.plane, core.audit
-        policy = PolicyFollower(settings, context, core.updates, core.login)
         keys = KeyFollower(
-            settings, context, core.tokens, core.store, audit, signing_changed=core.updates.keys_changed
+            settings, context, core.tokens, core.store, core.audit, signing_changed=core.updates.keys_changed
         )
-        durations = Durations()
-        probe = BusProbe(
-            plane.bus, context, settings.service_topic_prefix, heard=durations.bus_round_trip.observe
-        )
-        lag, system = LoopLag(), SystemLoad(settings.gateway_data_dir)
+        followers: dict[str, Follower] = {
+            "policy": PolicyFollower(settings, context, core.updates, core.login),
+            "certificates": certificates,
+            "keys": keys,
+            "monitoring": monitoring,
+        }
         api = await open_api(
             settings,
-            plane,
+            core.plane,
             tokens=core.tokens,
             token_issuer=core.token_issuer,
-            audit=audit,
+            audit=core.audit,
             parts=self._parts,
         )
         self._http_bound = api.acceptor.bound
+        health, watching = await self._watch(core, followers, keys)
+        self._open_device_port(core.devices)
+        self._keep_running(core)
+        for run in (*watching, snapshots.run):
+            self._parts.keep(run())
+        if settings.tls_enabled:
+            certificates.serve(core.devices.acceptor, api.acceptor)
+        self._follow(followers, health)
+
+    async def _watch(
+        self, core: _Core, followers: Mapping[str, Follower], keys: KeyFollower
+    ) -> tuple[Health, Sequence[_Run]]:
+        """Open the port for health and metrics; what they are made of, and what has to run for them."""
+        settings, context, plane = self._settings, self._context, core.plane
+        validity = CertificateDates(settings, lambda: context.now() / 1_000)
+        durations, lag, system = Durations(), LoopLag(), SystemLoad(settings.gateway_data_dir)
+        probe = BusProbe(
+            plane.bus, context, settings.service_topic_prefix, heard=durations.bus_round_trip.observe
+        )
         health = open_checks(
             settings,
             context,
-            audit,
+            core.audit,
             self._parts,
             {
                 "loop": lag,
                 "store": core.directory,
                 "saving": self._saves,
                 "disk": system,
-                "policy": policy,
-                "certificates": certificates,
+                "policy": followers["policy"],
+                "certificates": followers["certificates"],
                 "validity": validity,
                 "keys": keys,
                 "bus": probe,
-                "monitoring": monitoring,
+                "monitoring": followers["monitoring"],
                 "listener": core.devices,
             },
         )
         if settings.gateway_bus_services:
             self._serve_the_bus(core, health)
-        measuring = Measuring(
-            Parts(
-                context=context,
-                plane=plane,
-                updates=core.updates,
-                store=core.store,
-                directory=core.directory,
-                passwords=core.login.passwords,
-                keys=keys,
-                validity=validity,
-                health=health,
-                system=system,
-                lag=lag,
-            ),
-            durations,
-            self._history,
+        measured = Parts(
+            context=context,
+            plane=plane,
+            updates=core.updates,
+            store=core.store,
+            directory=core.directory,
+            passwords=core.login.passwords,
+            keys=keys,
+            validity=validity,
+            health=health,
+            system=system,
+            lag=lag,
         )
-        self._health_bound = (
-            await open_health(settings, health, measuring.metrics, self._parts)
-        ).acceptor.bound
-        self._open_device_port(core.devices)
+        measuring = Measuring(measured, durations, self._history)
+        port = await open_health(settings, health, measuring.metrics, self._parts)
+        self._health_bound = port.acceptor.bound
+        checking = partial(health.run, self._parts.tasks.start)
+        return health, (validity.run, lag.run, checking, measuring.run, measuring.sample_round_trips)
+
+    def _keep_running(self, core: _Core) -> None:
+        """What goes on in the background, beside the followers."""
         for part in (
             core.directory.follow(),
-            policy.run(),
-            keys.run(),
-            monitoring.run(),
-            AdminEventReporter(core.store, audit, self._saves).run(),
+            AdminEventReporter(core.store, core.audit, self._saves).run(),
             core.devices.tick(),
-            plane.reports.connects.run(),
-            plane.reports.strangers.run(),
+            core.plane.reports.connects.run(),
+            core.plane.reports.strangers.run(),
             FullCollections().run(),
-            validity.run(),
-            snapshots.run(),
-            lag.run(),
-            health.run(self._parts.tasks.start),
-            measuring.run(),
-            measuring.sample_round_trips(),
         ):
-            keep(part)
-        if settings.tls_enabled:
-            certificates.serve(core.devices.acceptor, api.acceptor)
-            keep(certificates.run())
-        reads = {
-            "policy": policy.reload,
-            "certificates": certificates.reload,
-            "keys": keys.reload,
-            "monitoring": monitoring.reload,
-        }
-        keep(self._signals.reload(reads | self._follow_authority(health)))
+            self._parts.keep(part)
+
+    def _follow(self, followers: dict[str, Follower], health: Health) -> None:
+        """Follow the files, of the CA of the bus too if there is one; SIGHUP reads them all."""
+        if self._authority is not None:
+            health.add("bus authority", self._authority.check, vital=False, needed=False)
+            followers = {**followers, "bus authority": self._authority}
+        for follower in followers.values():
+            self._parts.keep(follower.run())
+        reads = {name: follower.reload for name, follower in followers.items()}
+        self._parts.keep(self._signals.reload(reads))
 
     def reassure(self, seconds: float | None) -> None:
         """Say to the service manager this often that the event loop turns; None: it does not ask."""
@@ -331,15 +344,6 @@ class Gateway:
         self._parts.closing.callback(plane.reports.connects.log_rest)
         self._parts.closing.callback(plane.reports.strangers.log_rest)
         return plane
-
-    def _follow_authority(self, health: Health) -> dict[str, Callable[[], Awaitable[str]]]:
-        """How the CA of the bus is read again, if there is one."""
-        authority = self._authority
-        if authority is None:
-            return {}
-        health.add("bus authority", authority.check, vital=False, needed=False)
-        self._parts.keep(authority.run())
-        return {"bus authority": authority.reload}
 
     def _serve_the_bus(self, core: _Core, health: Health) -> None:
         services = BusServices(

@@ -12,11 +12,11 @@ import typer
 
 from gateway.admin.devices import observed
 from gateway.cli.device_text import label_text
-from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
+from gateway.cli.output import Answer, Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.rule_locations import place_if_any
 from gateway.cli.settings_policy_store import Config, device_of, devices_if_any, policy_of, settings_of
-from gateway.policy.analysis.why import conditions
+from gateway.policy.analysis.why import conditions, explain
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.rules import Action
 
@@ -200,37 +200,41 @@ def why(
             raise wrong_usage("give DEVICE, ACTION and TOPIC, or alone the id of a refusal in the log")
         if action is not Action.PUBLISH and (qos or retain or size):
             raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
-        from gateway.policy.analysis.why import explain
-
-        policy = policy_of(settings)
-        device = asyncio.run(device_of(settings, device_id))
+        policy, device = policy_of(settings), asyncio.run(device_of(settings, device_id))
         identity = Identity(device.device_id, device.roles, device.labels, client or device.device_id)
         found = explain(policy, identity, action, topic)
         if action is Action.PUBLISH:
             found = _with_message(found, qos, size, retain=retain)
-        allowed = found.decision.allowed and device.enabled
-        passes = device.enabled and _passes_observed(device, found)
-        text = found.text.split("\n")
-        if not device.enabled:
-            text = [
-                f"denied: device {device_id} is disabled, so that it can't connect",
-                "the policy says:",
-                *text,
-            ]
-        if passes:
-            text.append(f"It passes all the same: the device is {observed(device)}.")
-        if logged and allowed:
-            text.append(PASSES_NOW)
-        value = {
-            "allowed": allowed,
-            "enabled": device.enabled,
-            "passes_observed": passes,
-            **_explained(found),
-            **logged,
-        }
-        answer.give(value, *head, *text)
-        if not allowed:
+        if not _answer_why(answer, device, found, head, logged):
             raise typer.Exit(1)
+
+
+def _answer_why(
+    answer: Answer, device: Device, found: Explanation, head: list[str], logged: dict[str, object]
+) -> bool:
+    """Whether it is allowed; `head` and `logged` are what the log has of a refusal."""
+    allowed = found.decision.allowed and device.enabled
+    passes = device.enabled and _passes_observed(device, found)
+    text = found.text.split("\n")
+    if not device.enabled:
+        text = [
+            f"denied: device {device.device_id} is disabled, so that it can't connect",
+            "the policy says:",
+            *text,
+        ]
+    if passes:
+        text.append(f"It passes all the same: the device is {observed(device)}.")
+    if logged and allowed:
+        text.append(PASSES_NOW)
+    value = {
+        "allowed": allowed,
+        "enabled": device.enabled,
+        "passes_observed": passes,
+        **_explained(found),
+        **logged,
+    }
+    answer.give(value, *head, *text)
+    return allowed
 
 
 def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> Explanation:

@@ -140,19 +140,21 @@ def diff(
             again["replay"], more = replayed(before, after, settings, seconds_of("--for", time or "7d"))
             lines += more
         answer.give(
-            {
-                "roles": {name: [_change(one) for one in changes] for name, changes in found.roles.items()},
-                "devices": None
-                if devices is None
-                else {name: [_change(one) for one in changes] for name, changes in found.devices.items()},
-                "sealed": list(found.sealed),
-                "unsealed": list(found.unsealed),
-                "limits": {name: list(values) for name, values in found.limits.items()},
-                "broken": broken,
-                **again,
-            },
-            *lines,
+            {**_difference(found, with_devices=devices is not None), "broken": broken, **again}, *lines
         )
+
+
+def _difference(found: Difference, *, with_devices: bool) -> dict[str, object]:
+    def changes(by_name: Mapping[str, Sequence[Change]]) -> dict[str, object]:
+        return {name: [_change(one) for one in some] for name, some in by_name.items()}
+
+    return {
+        "roles": changes(found.roles),
+        "devices": changes(found.devices) if with_devices else None,
+        "sealed": list(found.sealed),
+        "unsealed": list(found.unsealed),
+        "limits": {name: list(values) for name, values in found.limits.items()},
+    }
 
 
 def _proof(proof: Proof) -> dict[str, object]:

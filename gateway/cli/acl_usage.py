@@ -86,14 +86,9 @@ def learn(
             whom = f"device {device_id}" if device_id else f"devices with the role {role}"
             raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")
         proposal = propose(policy, devices.values(), records, role)
-        title = f"Role of {device_id}" if device_id else f"Role {role}"
-        text = role_file(proposal, title, f"the last {time}")
+        text = role_file(proposal, f"Role {f'of {device_id}' if device_id else role}", f"the last {time}")
         if out is not None:
-            if not proposal.allows:
-                raise Failure(
-                    "nothing was allowed and used, so there is no role to write; see it without --out"
-                )
-            _write(out, text)
+            _write(out, proposal, text)
         said = text.splitlines() if out is None else [f"{out} written. Read it before you use it."]
         answer.give(_proposed(proposal, text), *said)
 
@@ -121,7 +116,9 @@ def _since(seconds: int) -> int:
     return int(datetime.now(UTC).timestamp()) - seconds
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, proposal: Proposal, text: str) -> None:
+    if not proposal.allows:
+        raise Failure("nothing was allowed and used, so there is no role to write; see it without --out")
     from gateway.system.atomic_files import locked, write_new
 
     # All of it at once: a running gateway may look at the folder.

@@ -51,6 +51,11 @@ class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContex
         """Which file it is stands in the error."""
         return f"{error}; those before are in force"
 
+    async def look(self) -> None:
+        """As for all files, if there is TLS."""
+        if self._ports is not None:
+            await super().look()
+
     async def reload(self) -> str:
         """As for all files, if there is TLS."""
         return "TLS is off" if self._ports is None else await super().reload()
