@@ -101,7 +101,12 @@ class Database:
     async def reopen(self) -> None:
         """Open the file that is now at the same path, checked like the first one but never made."""
         await self._engine.dispose()
-        self._file = await asyncio.to_thread(_prepare, self._path, create=False)
+        self._file = await asyncio.to_thread(self._prepare_again)
+
+    def _prepare_again(self) -> tuple[int, int] | None:
+        if not self._path.parent.is_dir():
+            self._refuse_another_file()  # else the lock in its folder would be all that is missed
+        return _prepare(self._path, create=False)
 
     async def close(self) -> None:
         """Close all connections."""
