@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.connection.audit_event_kinds import Report
+from gateway.store.errors import EventNotKept
 
 if TYPE_CHECKING:
     from gateway.store import Repositories
@@ -20,10 +22,12 @@ async def record(
 ) -> None:
     """Write the event in the transaction `tx`, that of the change. No secret in its reason.
 
-    Raises StoreError: what nobody would learn of is not done.
+    Raises StoreError: what nobody would learn of is not done. EventNotKept: the audit trail can't be written.
     """
+    await demand_kept(tx)
     await tx.admin_events.add(
         {
+            "id": secrets.token_hex(8),
             "time": int(datetime.now(UTC).timestamp() * 1000),
             "kind": report.kind.value,
             "outcome": report.outcome.value,
@@ -32,3 +36,10 @@ async def record(
             "actor": actor,
         }
     )
+
+
+async def demand_kept(tx: Repositories) -> None:
+    """Raises EventNotKept: a running gateway can't write its trail, or none runs to take what waits."""
+    if fault := await tx.audit_trails.fault():
+        raise EventNotKept(fault)
+    await tx.admin_events.demand_room()

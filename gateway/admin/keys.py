@@ -4,7 +4,8 @@ Keys are files, which no transaction covers. So it is done first and recorded th
 an event must not claim what may not have happened. The store is opened before a file is touched, so that all
 that lies between the change and its event is one short transaction. Killed just there, a process leaves a
 change without an event. When the store fails, what was done stays done, for keys are saved on the day when
-everything fails; the answer then says why it is not recorded.
+everything fails; the answer then says why it is not recorded. When it is known before that the audit trail of
+the running gateway can't be written, no key is changed (EventNotKept); but all are exported.
 
 Each function takes `opening`, which opens the store, or gives None where there is none; and answers with what
 came of it, and why no event says so: "" when one does.
@@ -12,18 +13,18 @@ came of it, and why no event says so: "" when one does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.admin.audit_events import record
+from gateway.admin.audit_events import demand_kept, record
 from gateway.admin.errors import Refused
 from gateway.connection.audit_event_kinds import changed_key
 from gateway.keys import key_files
 from gateway.keys.backup import Imported, export_keys, import_keys
 from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import Key, KeyState
-from gateway.store import Store, StoreError
+from gateway.store import EventNotKept, Repositories, Store, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,7 @@ async def rotate(
             )
         return (key, before), f"{kind} key {key.key_id} made, {before or 'none'} retired"
 
-    return await _done_then_recorded(opening, change, actor)
+    return await _done_then_recorded(opening, change, actor, demand=demand_kept)
 
 
 def to_destroy(settings: Settings, key_id: str) -> tuple[KeyKind, KeyState]:
@@ -105,7 +106,7 @@ async def destroy(opening: Opening, settings: Settings, key_id: str, *, actor: s
         key_files.destroy(path_of(settings, kind), settings.encryption_key, key_id)
         return None, f"{kind} key {key_id} destroyed"
 
-    return await _done_then_recorded(opening, change, actor)
+    return await _done_then_recorded(opening, change, actor, demand=demand_kept)
 
 
 async def export(
@@ -131,7 +132,7 @@ async def import_(
         found = import_keys(backup, passphrase, sealing, signing, settings.encryption_key)
         return found, f"keys imported: {', '.join(found.added)}" if found.added else ""
 
-    return await _done_then_recorded(opening, change, actor)
+    return await _done_then_recorded(opening, change, actor, demand=demand_kept)
 
 
 async def record_resealed(opening: Opening, count: int, *, actor: str) -> tuple[None, str]:
@@ -147,18 +148,29 @@ async def record_first_made(store: Store, kind: KeyKind, *, actor: str) -> None:
         await record(tx, changed_key(f"the first {kind} key made"), actor=actor)
 
 
+async def _no_demand(_: Repositories) -> None:
+    """It is done in any case."""
+
+
 async def _done_then_recorded(
-    opening: Opening, change: Callable[[], tuple[_Outcome, str]], actor: str
+    opening: Opening,
+    change: Callable[[], tuple[_Outcome, str]],
+    actor: str,
+    demand: Callable[[Repositories], Awaitable[None]] = _no_demand,
 ) -> tuple[_Outcome, str]:
     """Make the change, which answers with what came of it and the reason of its event.
 
-    No reason: there is nothing to record.
+    No reason: there is nothing to record. `demand` raises EventNotKept where it may not be made.
     """
     unrecorded = ""
     async with AsyncExitStack() as stack:
         store: Store | None = None
         try:
             store = await stack.enter_async_context(opening)
+            if store is not None:
+                await demand(store)
+        except EventNotKept:
+            raise
         except StoreError as error:
             unrecorded = str(error)
         outcome, reason = change()

@@ -1,10 +1,16 @@
-"""Reports what `gateway-admin` did, which leaves its events in the store: it has no audit of its own."""
+"""Reports what `gateway-admin` did, which leaves its events in the store: it has no audit of its own.
+
+Each is in the audit trail once, by its id, whenever this process is killed: it is forgotten in the store only
+when the trail has it on disk, and what a killed process had put there and not forgotten is found there again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.app.periodic import every
+from gateway.app.savers.audit_trail import AuditTrail
 from gateway.connection.audit_event_kinds import Origin, Source, report_of_admin
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
@@ -19,7 +25,10 @@ _log = get_logger()
 class AdminEventReporter:
     """The audit events of `gateway-admin`."""
 
-    def __init__(self, store: Store, audit: Audit, saves: Saves) -> None:
+    def __init__(self, store: Store, audit: Audit, saves: Saves, trail: AuditTrail | None = None) -> None:
+        self._trail = trail
+        self._reported_before: frozenset[str] | None = None
+        """The ids of those that the trail had when this process started."""
         self._store = store
         self._audit = audit
         self._saves = saves
@@ -31,31 +40,48 @@ class AdminEventReporter:
         await every(_LOOK_SECONDS, self.report)
 
     async def report(self) -> None:
-        """Report what is new, and then have the store forget it: reported twice is better than never.
+        """Report what is new, and have the store forget it when the trail has it.
 
-        While the store can't be read it waits there.
+        While the store can't be read, or the trail not be written, it waits there.
         """
         try:
+            await self._keep()
             for number, noted in await self._store.admin_events.waiting(after=self._last):
-                self._emit(noted)
+                await self._emit(number, noted)
                 self._last = number
+            await self._keep()
             if self._last:
-                await self._store.admin_events.forget(self._last)
-                self._last = 0
+                await self._forget()
         except StoreError as error:
             self._saves.failed("events of gateway-admin", error)
             return
+        except OSError:
+            return  # of the trail, which says so itself
         self._saves.done("events of gateway-admin")
 
-    def _emit(self, noted: Mapping[str, object]) -> None:
-        event = _event(noted)
+    async def _keep(self) -> None:
+        """Wait until the trail has what was reported. Raises OSError."""
+        if self._trail is not None and self._last:
+            await self._trail.durable()
+
+    async def _forget(self) -> None:
+        size = self._trail.size if self._trail else 0
+        await self._store.admin_events.forget(self._last)
+        self._last = 0
+        if self._trail is not None:
+            await self._trail.looked_through(size)
+
+    async def _emit(self, number: int, noted: Mapping[str, object]) -> None:
+        if self._reported_before is None:
+            self._reported_before = await self._trail.ids_before() if self._trail else frozenset()
+        event = _event(number, noted)
         if event is None:
             _log.error("event not reported", reason="the store holds one that says nothing")
-        else:
+        elif event.id not in self._reported_before:
             self._audit.emit(event)
 
 
-def _event(noted: Mapping[str, object]) -> AuditEvent | None:
+def _event(number: int, noted: Mapping[str, object]) -> AuditEvent | None:
     time, reason, device, actor = (noted.get(name) for name in ("time", "reason", "device", "actor"))
     if type(time) is not int or not isinstance(reason, str) or not isinstance(actor, str):
         return None
@@ -65,4 +91,6 @@ def _event(noted: Mapping[str, object]) -> AuditEvent | None:
         report = report_of_admin(str(noted.get("kind")), str(noted.get("outcome")), reason)
     except ValueError:
         return None
-    return AuditEvent.of(report, Origin(source=Source.HOUSE, device=device, address=actor), time)
+    event = AuditEvent.of(report, Origin(source=Source.HOUSE, device=device, address=actor), time)
+    # One of an older version has no id of its own.
+    return replace(event, id=str(noted.get("id") or f"row-{number}"))

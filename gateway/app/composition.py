@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from gateway.app.admin_event_reporting import AdminEventReporter
+from gateway.app.audit_setup import AuditParts, open_audit
 from gateway.app.certificate_dates import CertificateDates
 from gateway.app.file_descriptors import allowed, connections_that_fit
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
@@ -41,7 +42,6 @@ from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
-from gateway.connection.audit_event_kinds import HOUSE, changed_key
 from gateway.connection.context import Context
 from gateway.keys.key_ring import Key, KeyRing, Nonces
 from gateway.net.bus_endpoint import Bus
@@ -51,7 +51,7 @@ from gateway.net.data_plane import DataPlane
 from gateway.net.device_port import DevicePort
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tls_contexts import server_context
-from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog
+from gateway.observe.audit_dispatch import Audit
 from gateway.observe.health_checks import Health
 from gateway.observe.logs import get_logger
 from gateway.observe.loop_lag import LoopLag
@@ -66,11 +66,6 @@ from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError, open_store
 from gateway.store.device_directory import Directory
 from gateway.system.service_manager import notify
-
-_REPORT_SECONDS = 1.0
-"""After which the log says what got no line of its own."""
-_ALL_LEFT_OUT = 100_000
-"""Lines at the end for what got none: the gateway stops, whoever is still to be reported."""
 
 _log = get_logger()
 
@@ -89,6 +84,7 @@ class _Core:
     bearer_cache: BearerCache
     login: Login
     audit: Audit
+    auditing: AuditParts
     handler: RequestHandler
     plane: DataPlane
     updates: LiveUpdates
@@ -143,11 +139,12 @@ class Gateway:
         monitoring = MonitoringFollower(settings)
         snapshots = SnapshotWatch(lambda: context.ring.renew_nonces())  # noqa: PLW0108 - another ring, below
         core = await self._open_core(made)
+        certificates.report = core.auditing.report
         keys = KeyFollower(
             settings, context, core.tokens, core.store, core.audit, signing_changed=core.updates.keys_changed
         )
         followers: dict[str, Follower] = {
-            "policy": PolicyFollower(settings, context, core.updates, core.login),
+            "policy": PolicyFollower(settings, context, core.updates, core.login, core.auditing.report),
             "certificates": certificates,
             "keys": keys,
             "monitoring": monitoring,
@@ -190,6 +187,7 @@ class Gateway:
                 "store": core.directory,
                 "saving": self._saves,
                 "disk": system,
+                "audit": core.auditing.trail,
                 "policy": followers["policy"],
                 "certificates": followers["certificates"],
                 "validity": validity,
@@ -211,6 +209,7 @@ class Gateway:
             keys=keys,
             validity=validity,
             health=health,
+            trail=core.auditing.trail,
             system=system,
             lag=lag,
         )
@@ -224,7 +223,7 @@ class Gateway:
         """What goes on in the background, beside the followers."""
         for part in (
             core.directory.follow(),
-            AdminEventReporter(core.store, core.audit, self._saves).run(),
+            AdminEventReporter(core.store, core.audit, self._saves, core.auditing.trail).run(),
             core.devices.tick(),
             core.plane.reports.connects.run(),
             core.plane.reports.strangers.run(),
@@ -278,13 +277,13 @@ class Gateway:
             bus_forgets=settings.bus is None,
         )
         login = open_login(settings, context, store, directory, tokens, parts=parts, saves=saves)
-        log = AuditLog(context.counters, context.now)
-        parts.closing.callback(log.log_left_out, _ALL_LEFT_OUT)
-        audit = Audit(context.counters, log, refusals)
+        auditing = await open_audit(settings, context, store, saves, parts, refusals)
+        audit = auditing.audit
+        if self._authority is not None:
+            self._authority.report = auditing.report
         parts.begin()
         parts.keep(saves.run())
-        parts.keep(every(_REPORT_SECONDS, log.log_left_out))
-        self._report_new_keys(audit, made)
+        auditing.begin(parts, settings, made)
         handler = RequestHandler(
             context, bearer_cache, token_issuer, directory, prefix=settings.service_topic_prefix
         )
@@ -303,6 +302,7 @@ class Gateway:
             bearer_cache,
             login,
             audit,
+            auditing,
             handler,
             plane,
             updates,
@@ -364,12 +364,6 @@ class Gateway:
             devices.acceptor.open(self._settings.gateway_mqtt_bind)
         except OSError as error:
             raise taken("GATEWAY_MQTT_BIND", error) from error
-
-    def _report_new_keys(self, audit: Audit, made: Sequence[str]) -> None:
-        settings, now = self._settings, self._context.now()
-        for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
-            if str(path) in made:
-                audit.emit(AuditEvent.of(changed_key(f"the first {kind} key made"), HOUSE, now))
 
     def _log_availability(self, available: bool, reason: str) -> None:  # noqa: FBT001 - a callback
         if available:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from gateway.app.certificate_dates import CertificateDates
 from gateway.app.followers.keys import KeyFollower
+from gateway.app.savers.audit_trail import AuditTrail
 from gateway.auth.passwords import PasswordPool
 from gateway.connection.context import Context
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
@@ -63,6 +64,7 @@ class Parts:
     keys: KeyFollower
     validity: CertificateDates
     health: Health
+    trail: AuditTrail
     system: SystemLoad
     lag: LoopLag
 
@@ -215,6 +217,8 @@ class Measuring:
             },
             key_created_timestamp_seconds=parts.keys.created,
             key_uses=lambda: context.ring.uses,
+            audit_entries=lambda: parts.trail.size,
+            audit_checkpoint_timestamp_seconds=lambda: parts.trail.checkpoint_time,
         )
 
     def _policy_in_force(self) -> tuple[str, int]:

@@ -13,8 +13,8 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.health_checks import Check, Finding, Health, State
 from gateway.system.atomic_files import mark_of
 
-_VITAL = {"loop", "workers", "audit"}
-"""A restart mends what fails here."""
+_VITAL = {"loop", "workers"}
+"""A restart mends what fails here: no full disk, so not the audit trail; devices are served without it."""
 _NEEDED = {*_VITAL, "store", "validity", "bus", "listener"}
 """Without these nobody is served. A broken edit of the policy is shown: what was before serves."""
 

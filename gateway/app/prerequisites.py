@@ -17,8 +17,10 @@ from gateway.config import Settings, file_problems
 from gateway.config.monitoring import MonitoringError, load_monitoring
 from gateway.keys.key_files import (
     KeyFileError,
+    ensure_audit_file,
     ensure_key_file,
     ensure_signing_file,
+    read_audit_seed,
     read_key_file,
     read_signing_file,
 )
@@ -116,6 +118,11 @@ def key_problems(settings: Settings) -> list[str]:
             signing_keys(settings)
     except KeyFileError as error:
         problems.append(str(error))
+    try:
+        if os.access(settings.audit_key_path, os.R_OK):
+            read_audit_seed(settings.audit_key_path, settings.encryption_key)
+    except KeyFileError as error:
+        problems.append(str(error))
     return problems
 
 
@@ -155,6 +162,8 @@ async def prepare(settings: Settings, sans: Sequence[str], key_type: KeyType = K
             made.append(str(settings.encryption_key_path))
         if settings.jwt_secret is None and ensure_signing_file(settings.signing_key_path, wrapping):
             made.append(str(settings.signing_key_path))
+        if ensure_audit_file(settings.audit_key_path, wrapping):
+            made.append(str(settings.audit_key_path))
     except (PkiError, StoreError, KeyFileError) as error:
         raise StartError([str(error)]) from error
     return made
@@ -164,6 +173,14 @@ def read_keys(settings: Settings) -> tuple[list[Key], SigningKeys]:
     """The keys that seal and those that sign. Raises StartError."""
     try:
         return read_key_file(settings.encryption_key_path, settings.encryption_key), signing_keys(settings)
+    except KeyFileError as error:
+        raise StartError([str(error)]) from error
+
+
+def audit_seed(settings: Settings) -> bytes:
+    """What signs the audit trail. Raises StartError."""
+    try:
+        return read_audit_seed(settings.audit_key_path, settings.encryption_key)
     except KeyFileError as error:
         raise StartError([str(error)]) from error
 

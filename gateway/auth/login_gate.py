@@ -1,6 +1,6 @@
 """One gate for every login: of devices, over HTTPS, and with the services on the bus.
 
-Judges by `gateway.auth.login`, which also throttles; counts each login, and reports each refusal. Whoever
+Judges by `gateway.auth.login`, which also throttles; counts each login, and reports it. Whoever
 asks has only to say yes or no in its own protocol. Must not know which that is, nor where reports go.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
-from gateway.connection.audit_event_kinds import Origin, Report, refused_login
+from gateway.connection.audit_event_kinds import Origin, Report, Source, done_login, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 
@@ -26,7 +26,7 @@ class Peer:
     host: str
     """The IP address, for the throttle."""
     origin: Origin | None
-    """Of whom a refusal speaks; without a device of the one that is claimed.
+    """Of whom a report speaks; without a device a refusal speaks of the one that is claimed.
 
     None: the login is part of a request, and what is reported is that this was refused.
     """
@@ -62,7 +62,7 @@ class LoginGate:
             raise
         if admission is not None:
             self._counters.logins_remembered += 1
-            self._counters.logins[admission.method, _ACCEPTED] += 1
+            self._admit(admission, peer)
         return admission
 
     async def verify(self, shown: Credentials, peer: Peer) -> Admission:
@@ -78,7 +78,7 @@ class LoginGate:
             self._refuse(late, peer, shown)
             raise late from None
         self._counters.logins_verified += 1
-        self._counters.logins[admission.method, _ACCEPTED] += 1
+        self._admit(admission, peer)
         return admission
 
     def renew(self, device_id: str, token: bytes, peer: Peer) -> Admission:
@@ -96,6 +96,12 @@ class LoginGate:
         if admission is None:
             raise RuntimeError("a token is judged at once")
         return admission
+
+    def _admit(self, admission: Admission, peer: Peer) -> None:
+        self._counters.logins[admission.method, _ACCEPTED] += 1
+        if peer.origin is not None:
+            origin = replace(peer.origin, device=admission.device.device_id, source=Source.DEVICE)
+            self._report(done_login(admission.method), origin)
 
     def _refuse(self, refused: LoginRefused, peer: Peer, shown: Credentials) -> None:
         if refused.device_id is not None and not refused.vouched:

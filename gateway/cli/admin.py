@@ -7,6 +7,8 @@ from gateway.cli import (
     acl_analysis,
     acl_import,
     acl_usage,
+    audit,
+    audit_check,
     backup,
     device,
     device_holdings,
@@ -70,6 +72,16 @@ _KEYS = Group(
         "import": keys_backup.import_,
     },
 )
+_AUDIT = Group(
+    "Audit trail: what happened, and that nothing of it was changed.",
+    {
+        "tail": audit.tail,
+        "search": audit.search,
+        "verify": audit_check.verify,
+        "prove": audit_check.prove,
+        "export": audit_check.export,
+    },
+)
 app = program(
     "gateway-admin",
     Group(
@@ -87,6 +99,7 @@ app = program(
             "keys": _KEYS,
             "backup": backup.backup,
             "restore": backup.restore,
+            "audit": _AUDIT,
             "status": status.status,
         },
     ),

@@ -52,6 +52,7 @@ def init(
         wanted = [settings.database_path, settings.encryption_key_path]
         if settings.jwt_secret is None:
             wanted.append(settings.signing_key_path)
+        wanted.append(settings.audit_key_path)
         if settings.tls_enabled:
             wanted += [certificate.with_name("ca.crt"), certificate.with_name("ca.key")]
             wanted += [certificate, settings.tls_key_path]
@@ -72,6 +73,7 @@ def init(
 
 
 async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
+    from gateway.admin.certificates import record_made
     from gateway.admin.keys import path_of, record_first_made
     from gateway.app.prerequisites import prepare
 
@@ -80,4 +82,7 @@ async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> l
         for kind in KeyKind:
             if str(path_of(settings, kind)) in made:
                 await record_first_made(store, kind, actor=actor())
+        for path in made:
+            if path.endswith(".crt"):
+                await record_made(store, path, actor=actor())
     return made

@@ -25,6 +25,7 @@ def file_problems(settings: Settings) -> list[str]:
         *_writable("ENCRYPTION_KEY_PATH", settings.encryption_key_path.parent),
         *_ours("ENCRYPTION_KEY_PATH", settings.encryption_key_path, os.R_OK),
         *_ours("ENCRYPTION_KEY_PATH", settings.signing_key_path, os.R_OK),
+        *_ours("ENCRYPTION_KEY_PATH", settings.audit_key_path, os.R_OK),
     ]
 
 

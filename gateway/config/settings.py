@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gateway.config.sample_secrets import is_sample
 from gateway.connection.context import OnDeny
+from gateway.keys.backup import AUDIT_FILE
 from gateway.keys.secret_values import Secret
 from gateway.keys.wrapping import Wrapping
 from gateway.policy.engine.rules import OnDeniedWill
@@ -161,6 +163,20 @@ def _one_worker(value: int) -> int:
     return value
 
 
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _node(value: object) -> object:
+    if isinstance(value, str) and not _NODE.fullmatch(value):
+        raise ValueError(f"{value!r} is no name of a node")
+    return value
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:64]
+    return name or "gateway"
+
+
 Host = Annotated[str, BeforeValidator(_host)]
 HostAndPort = Annotated[Address, BeforeValidator(_address)]
 Binds = Annotated[tuple[Address, ...], BeforeValidator(_binds)]
@@ -263,6 +279,10 @@ class Settings(BaseModel):
     gateway_on_denied_will: Annotated[OnDeniedWill, BeforeValidator(_lower)] = Field(
         OnDeniedWill.REFUSE, description="Give refuse or drop"
     )
+    gateway_node: Annotated[str, BeforeValidator(_node)] = Field(
+        default_factory=_host_name,
+        description="Give up to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
+    )
     gateway_workers: Annotated[int, AfterValidator(_one_worker)] = Field(
         1, description="Give 1 or leave it out"
     )
@@ -271,6 +291,12 @@ class Settings(BaseModel):
         Path("monitoring.toml"), description="Give the file of checks, alerts and channels; it may be absent"
     )
     metrics_enabled: bool = Field(default=True, description="Give true or false")
+    audit_retention: Seconds = Field(
+        365 * 86_400,
+        ge=86_400,
+        le=316_224_000,
+        description="Give a number and d, such as 365d; a day at least",
+    )
     log_level: Annotated[LogLevel, BeforeValidator(_lower)] = Field(
         LogLevel.INFO, description="Give debug, info, warning or error"
     )
@@ -285,6 +311,16 @@ class Settings(BaseModel):
     def signing_key_path(self) -> Path:
         """The file of the keys that sign tokens, beside that of the sealing keys."""
         return self.encryption_key_path.with_name("signing.key")
+
+    @property
+    def audit_key_path(self) -> Path:
+        """The file of the key that signs the audit trail, beside that of the sealing keys."""
+        return self.encryption_key_path.with_name(AUDIT_FILE)
+
+    @property
+    def audit_path(self) -> Path:
+        """The folder of the audit trail."""
+        return self.gateway_data_dir / "audit"
 
     @property
     def database_path(self) -> Path:

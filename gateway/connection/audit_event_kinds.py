@@ -39,6 +39,16 @@ class Kind(StrEnum):
     """What the policy refuses passed, for its device is observed."""
     HEALTH = auto()
     """A check of health found something different from before."""
+    POLICY = auto()
+    """A changed policy is in force, or was refused."""
+    CERTIFICATE = auto()
+    """A certificate was made or taken up, or could not be."""
+    ALERT = auto()
+    """An alert began or is over."""
+    GATEWAY = auto()
+    """The gateway started or stopped."""
+    AUDIT = auto()
+    """Of the audit trail itself: it began, was repaired, or dropped what is too old."""
 
 
 class Outcome(StrEnum):
@@ -91,6 +101,8 @@ class Report:
     """`file:line` of the deciding rule."""
     count: int = 1
     """How many times it happened since it was last reported."""
+    kept_from: int | None = None
+    """Of the audit trail: the first entry that is still kept."""
 
 
 # Who may come in, and who has to go
@@ -99,6 +111,11 @@ class Report:
 def refused_login(why: str, through: str = "") -> Report:
     """Nobody was let in. `through` names the way, if it was not a CONNECT."""
     return Report(Kind.LOGIN, Outcome.REFUSED, why, through)
+
+
+def done_login(method: str) -> Report:
+    """A device was let in: by `secret`, `certificate` or `token`."""
+    return Report(Kind.LOGIN, Outcome.DONE, f"by {method}", method)
 
 
 def refused_session(why: str) -> Report:
@@ -211,6 +228,51 @@ def saved_all() -> Report:
 def restored_all(what: str) -> Report:
     """The gateway was brought back from a backup: of which moment, and what of it."""
     return Report(Kind.KEY, Outcome.DONE, f"restored from a backup: {what}")
+
+
+def put_policy_in_force(digest: str) -> Report:
+    """A changed policy is in force."""
+    return Report(Kind.POLICY, Outcome.DONE, f"policy {digest} is in force")
+
+
+def refused_policy(why: str) -> Report:
+    """A changed policy has problems; the one before it stays in force."""
+    return Report(Kind.POLICY, Outcome.REFUSED, why)
+
+
+def changed_certificate(what: str) -> Report:
+    """A certificate, its key or a CA was made or taken up."""
+    return Report(Kind.CERTIFICATE, Outcome.DONE, what)
+
+
+def failed_certificate(why: str) -> Report:
+    """A changed certificate can't be used; the one before it stays in force."""
+    return Report(Kind.CERTIFICATE, Outcome.FAILED, why)
+
+
+def fired_alert(name: str, severity: str, summary: str) -> Report:
+    """An alert began. No value that a peer chose in `summary`."""
+    return Report(Kind.ALERT, Outcome.FAILED, f"{name} ({severity}): {summary}", name)
+
+
+def resolved_alert(name: str, severity: str, summary: str) -> Report:
+    """An alert is over."""
+    return Report(Kind.ALERT, Outcome.DONE, f"{name} ({severity}) is over: {summary}", name)
+
+
+def changed_gateway(what: str) -> Report:
+    """The gateway started or stops."""
+    return Report(Kind.GATEWAY, Outcome.DONE, what)
+
+
+def changed_trail(what: str, kept_from: int | None = None) -> Report:
+    """The audit trail began, or what is too old was dropped from it."""
+    return Report(Kind.AUDIT, Outcome.DONE, what, kept_from=kept_from)
+
+
+def failed_trail(what: str) -> Report:
+    """Something is, or was, wrong with the audit trail or the clock it goes by."""
+    return Report(Kind.AUDIT, Outcome.FAILED, what)
 
 
 def report_of_admin(kind: str, outcome: str, reason: str) -> Report:

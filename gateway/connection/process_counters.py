@@ -46,6 +46,9 @@ class Counters:
     policy_reloads: int = _counter("Policies put in force after a change.")
     policy_errors: int = _counter("Changed policies refused for their errors; the old one stays in force.")
     audit_suppressed: int = _counter("Audit events that got no log line because there were too many.")
+    audit_dropped: int = _counter(
+        "Audit events that found no place in the audit trail, and are counted in it."
+    )
     refusals_not_kept: int = _counter("Refusals that `gateway-admin acl why` can't explain by their id.")
     tokens_issued: int = _counter("Tokens issued to devices.")
     tls_handshakes: int = _counter("TLS handshakes of devices that were done.")

@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.keys.key_files import (
+    AUDIT,
     SEALING,
     SIGNING,
     KeyFileError,
@@ -46,6 +47,8 @@ from gateway.keys.wrapping import (
 )
 
 _FORMAT = 1
+AUDIT_FILE = "audit.key"
+"""Beside the other key files: the key of the audit trail."""
 # Written down for other readers; another set is not followed: whoever gives us a file would choose our work.
 _KDF = {"name": "argon2id", "version": 19, "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
 _BOUND = b"gateway key backup 1"
@@ -79,6 +82,9 @@ def export_keys(
         if signing_path.exists()
         else [],
     }
+    audit_path = sealing_path.with_name(AUDIT_FILE)
+    if audit_path.exists():
+        keys["audit"] = [entry(key, None) for key in read(audit_path, AUDIT, wrapping).keys]
     salt = os.urandom(SALT_BYTES)
     document = {
         "about": "Keys of an MQTT security gateway: `gateway-admin keys import` brings them back",
@@ -97,7 +103,8 @@ def import_keys(
     """Bring the keys of a backup back, wrapped as today's settings say. Both files stand in one folder.
 
     A file that is there keeps its active key and all others, and what is destroyed in it stays so; a key
-    of the same id with other material is an error, and nothing is written. Raises KeyFileError.
+    of the same id with other material is an error, and nothing is written. The key of the audit trail comes
+    back only where there is none. Raises KeyFileError.
     """
     backup = _opened(data, passphrase)
     with writing(sealing_path, SEALING):
@@ -105,6 +112,9 @@ def import_keys(
             _Merged(sealing_path, SEALING, backup["sealing"], wrapping),
             _Merged(signing_path, SIGNING, backup["signing"], wrapping),
         ]
+        audit_path = sealing_path.with_name(AUDIT_FILE)
+        if not audit_path.exists():
+            merged.append(_Merged(audit_path, AUDIT, backup["audit"], wrapping))
         for one in merged:
             if one.added:
                 write(one.path, one.keys, one.like)
@@ -177,6 +187,7 @@ def _opened(data: bytes, passphrase: bytes) -> dict[str, list[Key]]:
         backup = {
             "sealing": [read_entry(item, SEALING, None) for item in keys["sealing"]],
             "signing": [read_entry(item, SIGNING, None) for item in keys["signing"]],
+            "audit": [read_entry(item, AUDIT, None) for item in keys.get("audit", [])],
         }
     except InvalidTag:
         raise KeyFileError("the passphrase is not the backup's, or the backup is damaged") from None

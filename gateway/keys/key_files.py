@@ -53,6 +53,7 @@ class Purpose:
 
 SEALING = Purpose("k", "sealing keys", KeyState.DECRYPT_ONLY)
 SIGNING = Purpose("s", "signing keys", KeyState.VERIFY_ONLY)
+AUDIT = Purpose("a", "key of the audit trail", KeyState.VERIFY_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,16 @@ def read_key_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
 def read_signing_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
     """All signing keys: 32-byte Ed25519 seeds (RFC 8032, 5.1.5). Raises KeyFileError: what to do."""
     return list(read(path, SIGNING, wrapping).keys)
+
+
+def ensure_audit_file(path: Path, wrapping: Wrapping | None = None) -> bool:
+    """Make the file of the key that signs the audit trail. Otherwise as `ensure_key_file`."""
+    return _ensure(path, AUDIT, wrapping)
+
+
+def read_audit_seed(path: Path, wrapping: Wrapping | None = None) -> bytes:
+    """The key of the audit trail: an Ed25519 seed (RFC 8032, 5.1.5). Raises KeyFileError: what to do."""
+    return next(key.material for key in read(path, AUDIT, wrapping).keys if key.state is KeyState.ACTIVE)
 
 
 def rotate_sealing(path: Path, wrapping: Wrapping | None) -> Key:

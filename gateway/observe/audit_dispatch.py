@@ -1,27 +1,29 @@
 """Who gets an audit event, and what the log says of it.
 
 Must not know how a decision was made. Each consumer gets every event, and bounds what it does with it by a
-budget of its own; the log line is one consumer, and the trail in the store joins as a second.
+budget of its own. Log and audit trail are one of them: what has a line in the log has an entry there.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from gateway.connection.audit_event_kinds import Outcome
+from gateway.connection.audit_event_kinds import Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_budget import Budget, Tally
-from gateway.observe.audit_record import AuditEvent
+from gateway.observe.audit_record import ADMISSION, AuditEvent
 from gateway.observe.logs import get_logger
 
-__all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer"]
+__all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer", "Keep"]
 
 LEFT_OUT_LINES = 50
 """Lines a second for what got none; what finds no room there has its line in the next."""
 
 Consumer = Callable[[AuditEvent], None]
+Keep = Callable[[Mapping[str, object], Source], None]
+"""Puts into the audit trail what a line says, of an event that has this source."""
 
 
 class Audit:
@@ -41,16 +43,27 @@ class Audit:
 
 
 class AuditLog:
-    """The consumer that writes log lines, as many as a `Budget` allows. `now` is in milliseconds.
+    """The consumer that writes log lines and entries of the trail, as many as a `Budget` allows.
+
+    `now` is in milliseconds. A login that was let in is in the trail alone: the log says `connected`.
 
     So an attack can't fill the disk or spend the gateway's time on writing, nor use up the lines of anybody
     else. For what was left out there are lines that carry its number as `suppressed`, in the second after it.
     """
 
-    def __init__(self, counters: Counters, now: Callable[[], int], budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        now: Callable[[], int],
+        budget: Budget | None = None,
+        keep: Keep = lambda *_: None,
+    ) -> None:
+        self._keep = keep
         self._counters = counters
         self._now = now
         self._budget = budget or Budget()
+        # Apart: a thousand devices that come back must not use up the lines of those that are refused.
+        self._of_logins = Budget()
         self._left_out = Tally()
         self._second = 0
         self._log = get_logger()
@@ -61,11 +74,13 @@ class AuditLog:
         if now // 1_000 != self._second:
             self._second = now // 1_000
             self.log_left_out()
-        if not self._budget.takes(event, now):
+        budget = self._of_logins if (event.kind, event.outcome) == ADMISSION else self._budget
+        if not budget.takes(event, now):
             self._left_out.count(event)
             self._counters.audit_suppressed += event.count
             return
         self._write(
+            event.source,
             time=event.time,
             kind=event.kind,
             outcome=event.outcome,
@@ -78,6 +93,7 @@ class AuditLog:
             action=event.action,
             rule=event.rule,
             id=event.id,
+            kept_from=event.kept_from,
         )
 
     def log_left_out(self, most: int = LEFT_OUT_LINES) -> None:
@@ -85,6 +101,7 @@ class AuditLog:
         now = self._now()
         for left_out, count in self._left_out.take(most):
             self._write(
+                Source.DEVICE,
                 time=now,
                 kind=left_out.kind,
                 outcome=left_out.outcome,
@@ -94,6 +111,9 @@ class AuditLog:
                 suppressed=count,
             )
 
-    def _write(self, **fields: object) -> None:
+    def _write(self, source: Source, **fields: object) -> None:
+        self._keep(fields, source)
+        if (fields["kind"], fields["outcome"]) == ADMISSION:
+            return
         write = self._log.info if fields["outcome"] is Outcome.DONE else self._log.warning
         write("audit", **fields)

@@ -12,6 +12,8 @@ from gateway.policy.engine.rules import Action
 
 _ACTIONS = frozenset(action.value for action in Action)
 _TOPIC_MAX = 1_024
+ADMISSION = Kind.LOGIN, Outcome.DONE
+"""What is told of a login that was let in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,12 @@ class AuditEvent:
     rule: str | None = None
     """`file:line` of the deciding rule."""
     id: str | None = None
-    """Of what the policy refused a device: `gateway-admin acl why ID` explains it. `Audit.emit` gives it."""
+    """Of what the policy refused a device: `gateway-admin acl why ID` explains it. `Audit.emit` gives it.
+
+    Of what an administrator did: by it the event is in the audit trail once.
+    """
+    kept_from: int | None = None
+    """Of the audit trail: the first entry that is still kept."""
 
     count: int = 1
     """How many this one stands for; more than one only where they were too many to be written one by one."""
@@ -58,6 +65,7 @@ class AuditEvent:
             topic=report.topic or None,
             action=report.action or None,
             rule=report.rule or None,
+            kept_from=report.kept_from,
             count=report.count,
             source=origin.source,
         )

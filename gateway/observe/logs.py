@@ -129,6 +129,11 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+def safe(name: str, value: object) -> object:
+    """A value as JSON can say it and a reader may see it: masked by its name, and bounded."""
+    return _safe(name, value, _DEPTH)
+
+
 def _safe(name: str, value: object, depth: int) -> object:
     """`value` as JSON can say it and a reader may see it."""
     if is_secret_name(name):

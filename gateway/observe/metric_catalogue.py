@@ -97,6 +97,11 @@ _MEASURED = (
     _gauge("certificate_life_left", "What is left of the life of certificates, from 1 to 0.", "certificate"),
     _gauge("key_created_timestamp_seconds", "When the keys in force were made.", "kind"),
     _gauge("key_uses", "How often the sealing key in force was used."),
+    _gauge("audit_entries", "Entries of the audit trail."),
+    _gauge(
+        "audit_checkpoint_timestamp_seconds",
+        "When the audit trail was last signed by this process; 0 before that.",
+    ),
     # Health
     _gauge("ready", "1 when a device would be served now."),
     _gauge("live", "0 when something failed that a restart mends."),

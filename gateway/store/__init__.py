@@ -4,15 +4,18 @@ SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
 `gateway.store.device_directory`.
 """
 
-from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
+from gateway.store.audit_trails import KnownTrail
+from gateway.store.errors import DeviceExists, EventNotKept, InvalidValue, StoreError, UnknownDevice
 from gateway.store.store import Repositories, Store, open_store
 from gateway.store.tokens import IssuedToken
 from gateway.store.usage import Refusal
 
 __all__ = [
     "DeviceExists",
+    "EventNotKept",
     "InvalidValue",
     "IssuedToken",
+    "KnownTrail",
     "Refusal",
     "Repositories",
     "Store",

@@ -1,17 +1,18 @@
-"""What administrators did, until a running gateway has reported it: only that one has an audit."""
+"""What administrators did, until a running gateway has it in its audit trail: only that one writes there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from gateway.store import clock
 from gateway.store.engine import Transactions
+from gateway.store.errors import EventNotKept
 from gateway.store.schema import admin_events
 
-_KEPT = 10_000
-"""Of those that no gateway has reported yet: the newest."""
+_WAITING_MOST = 100_000
+"""Events that no gateway has taken yet."""
 
 
 class AdminEvents:
@@ -21,13 +22,23 @@ class AdminEvents:
         self._transactions = transactions
 
     async def add(self, event: Mapping[str, object]) -> None:
-        """Have a running gateway report what was done here: JSON values, and no secret among them."""
+        """Have a running gateway, or the next, keep what was done: JSON values, and no secret among them.
+
+        Raises EventNotKept when too many wait: none of them is dropped for another one.
+        """
         async with self._transactions.transaction(write=True) as connection:
-            result = await connection.execute(
-                insert(admin_events).values(at=clock.now(), event=dict(event)).returning(admin_events.c.seq)
+            await self.demand_room()
+            await connection.execute(insert(admin_events).values(at=clock.now(), event=dict(event)))
+
+    async def demand_room(self) -> None:
+        """Raises EventNotKept: no event more can be added."""
+        query = select(func.count()).select_from(admin_events)
+        async with self._transactions.transaction(write=False) as connection:
+            waiting = int((await connection.execute(query)).scalar_one())
+        if waiting >= _WAITING_MOST:
+            raise EventNotKept(
+                f"{waiting} events wait for a gateway to put them into the audit trail: start it"
             )
-            oldest = int(result.scalar_one()) - _KEPT
-            await connection.execute(delete(admin_events).where(admin_events.c.seq <= oldest))
 
     async def waiting(self, *, after: int = 0, most: int = 100) -> list[tuple[int, Mapping[str, object]]]:
         """The oldest `most` of those after the number `after`, each with its own."""

@@ -34,3 +34,10 @@ class DeviceExists(StoreError):
 
 class InvalidValue(StoreError, ValueError):
     """What was to be stored may not be: the caller should have asked first."""
+
+
+class EventNotKept(StoreError):
+    """What an administrator wanted is not done, for the audit trail would not know of it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"nothing was changed, for the audit event of it can't be kept: {why}")

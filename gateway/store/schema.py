@@ -90,6 +90,18 @@ admin_events = Table(
     sqlite_autoincrement=True,
 )
 
+# What the store knows of each node's audit trail: its newest checkpoint, which administrators' events are in
+# it for certain, and why it can't be written.
+audit_trails = Table(
+    "audit_trails",
+    metadata,
+    Column("node", String(64), primary_key=True),
+    Column("note", String, nullable=False, server_default=""),
+    Column("looked_through", BigInteger, nullable=False, server_default="0"),
+    Column("fault", String, nullable=False, server_default=""),
+    Column("fault_at", BigInteger, nullable=False, server_default="0"),
+)
+
 # What devices did and were refused, by topic template. No decision is made by it.
 observations = Table(
     "observations",

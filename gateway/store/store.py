@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.store.admin_events import AdminEvents
+from gateway.store.audit_trails import AuditTrails
 from gateway.store.bus_holdings import Holdings
 from gateway.store.change_log import ChangeLog
 from gateway.store.devices import Devices
@@ -41,6 +42,7 @@ class Repositories:
         self.holdings = Holdings(transactions)
         self.key_uses = KeyUses(transactions)
         self.admin_events = AdminEvents(transactions)
+        self.audit_trails = AuditTrails(transactions)
         self.history = History(transactions)
         self.restored = RestoredDevices(transactions)
 

@@ -13,6 +13,7 @@ MADE = [
     "certs/server.crt",
     "certs/server.key",
     "data/gateway.db",
+    "data/keys/audit.key",
     "data/keys/encryption.key",
     "data/keys/signing.key",
 ]

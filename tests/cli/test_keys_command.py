@@ -19,6 +19,8 @@ def place(place):
     assert [event["reason"] for event in place.noted()] == [
         "the first sealing key made",
         "the first signing key made",
+        "certs/ca.crt made",
+        "certs/server.crt made",
     ]
     return place
 
@@ -146,7 +148,7 @@ def test_what_was_done_is_noted_without_the_passphrase(place):
         "signing key s2 made, s1 retired",
         "sealing key k1 destroyed",
         "all keys exported",
-        "keys imported: k1, k2, s1, s2",
+        "keys imported: k1, k2, s1, s2, a1",
     ]
     assert {(event["kind"], event["outcome"]) for event in events} == {("key", "done")}
     assert "planted" not in json.dumps(events)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
+from gateway.connection.audit_event_kinds import Report, changed_certificate, failed_certificate
 from gateway.observe.logs import get_logger
 from gateway.system.file_change_marks import marks
 
@@ -76,6 +77,8 @@ class WholeFilesFollower(Follower, Generic[_Read]):
         self._paths = paths
         self._seen = marks(paths)
         self._problem = ""
+        self.report: Callable[[Report], None] = lambda _: None
+        """Gets an audit event's report of each change."""
 
     @abstractmethod
     def read(self) -> _Read:
@@ -105,8 +108,10 @@ class WholeFilesFollower(Follower, Generic[_Read]):
             # Perhaps a key is only just being written: look again until they fit.
             if not self._problem:
                 _log.error(f"{self.subject} refused", reason=self.in_words(error))
+                self.report(failed_certificate(self.in_words(error)))
             self._problem = self.problem
             return
         self.put_in_force(read)
         self._seen, self._problem = seen, ""
         _log.info(f"{self.subject} in force", certificate=str(self._paths[0]))
+        self.report(changed_certificate(f"{self.subject} in force: {self._paths[0]}"))

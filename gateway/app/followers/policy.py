@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.app.followers.follower import Follower
 from gateway.auth.login import Login
 from gateway.config import Settings
+from gateway.connection.audit_event_kinds import Report, put_policy_in_force, refused_policy
 from gateway.connection.context import Context
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.logs import get_logger
@@ -20,8 +23,16 @@ class PolicyFollower(Follower):
 
     seconds = 0.25
 
-    def __init__(self, settings: Settings, context: Context, updates: LiveUpdates, login: Login) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        context: Context,
+        updates: LiveUpdates,
+        login: Login,
+        report: Callable[[Report], None],
+    ) -> None:
         super().__init__()
+        self._report = report
         self._files = PolicyFiles(
             settings.acl_path, reserved=settings.service_topic_prefix, current=context.policy
         )
@@ -53,6 +64,7 @@ class PolicyFollower(Follower):
         self._login.apply(policy.limits)
         await self._updates.policy_changed()
         _log.info("policy in force", policy=policy.digest[:12])
+        self._report(put_policy_in_force(policy.digest[:12]))
 
     def _refuse(self, outcome: PolicyError) -> None:
         self._problems = tuple(outcome.problems)
@@ -62,3 +74,5 @@ class PolicyFollower(Follower):
             reason="the changed files have problems; the policy before them is in force",
             problems=list(self._problems),
         )
+        others = f", and {len(self._problems) - 1} more" if len(self._problems) > 1 else ""
+        self._report(refused_policy(f"{self._problems[0]}{others}" if self._problems else "it can't be read"))

@@ -37,7 +37,7 @@ class RefusalsSaver(Saver):
 
     def __call__(self, event: AuditEvent) -> None:
         """Keep a refusal until it is saved, within bounds: an attack must not fill the memory."""
-        if event.id is None:
+        if event.id is None or not event.explicable:
             return
         device_id = event.device or ""
         full = len(self._unsaved) >= _WAITING_MOST and self._waiting[device_id] >= _FIRST

@@ -21,7 +21,8 @@ import pytest
 from harness.stores import taken
 
 from gateway import admin
-from gateway.admin import bus_holdings, devices, keys, tokens
+from gateway.admin import bus_holdings, certificates, devices, keys, tokens
+from gateway.admin.audit_events import demand_kept
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.bus_holdings import Held, Kind
@@ -29,7 +30,7 @@ from gateway.keys.key_files import ensure_key_file, ensure_signing_file, read_ke
 from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import KeyState
 from gateway.policy.files.loader import load_policy
-from gateway.store import IssuedToken, StoreError, open_store
+from gateway.store import EventNotKept, IssuedToken, StoreError, open_store
 from gateway.store.admin_events import AdminEvents
 from gateway.store.device_directory import Directory
 
@@ -168,6 +169,10 @@ ONLY_RECORDED = {
         lambda at: keys.record_resealed(opening(at), 3, actor=ME),
         "3 retained messages sealed again",
     ),
+    "certificates.record_made": (
+        lambda at: certificates.record_made(at.store, "certs/ca.crt", actor=ME),
+        "certs/ca.crt made",
+    ),
     "keys.record_first_made": (
         lambda at: keys.record_first_made(at.store, KeyKind.SEALING, actor=ME),
         "the first sealing key made",
@@ -267,7 +272,39 @@ def test_a_process_that_is_killed_between_them_leaves_neither(tmp_path):
 async def test_what_was_done_elsewhere_is_told(at, name):
     call, reason = ONLY_RECORDED[name]
     await call(at)
-    assert [(one["kind"], one["reason"]) for one in await taken(at.store)] == [("key", reason)]
+    kind = name.split(".")[0].removesuffix("s")
+    assert [(one["kind"], one["reason"]) for one in await taken(at.store)] == [(kind, reason)]
+
+
+@pytest.mark.parametrize("name", [*IN_ONE_TRANSACTION, *ON_FILES])
+async def test_no_event_no_change(at, name):
+    """While a running gateway can't write its audit trail nothing is changed, keys included."""
+    await at.store.audit_trails.set_fault("node-1", "the disk is full")
+    before = at.dump()
+    call = (
+        IN_ONE_TRANSACTION[name][0](at) if name in IN_ONE_TRANSACTION else ON_FILES[name][0](at, opening(at))
+    )
+    if name == "keys.export":
+        assert (await call)[1].endswith("the audit event of it can't be kept: the disk is full")
+        assert at.backup.exists(), "keys are saved on the day when everything fails"
+        return
+    with pytest.raises(EventNotKept, match=r"nothing was changed.*the disk is full"):
+        await call
+    assert at.dump() == before
+    if name == "keys.rotate":
+        assert len(at.sealing_keys()) == 1
+    if name == "keys.destroy":
+        assert KeyState.DESTROYED not in {key.state for key in at.sealing_keys()}
+    if name == "keys.import_":
+        assert not at.settings.signing_key_path.exists()
+    await at.store.audit_trails.set_fault("node-1", "")
+    await demand_kept(at.store)
+
+
+async def test_a_fault_that_nobody_says_again_does_not_count_for_long(at, monkeypatch):
+    await at.store.audit_trails.set_fault("node-1", "the disk is full")
+    monkeypatch.setattr("gateway.store.audit_trails.FRESH", 0)
+    await demand_kept(at.store)
 
 
 @pytest.mark.parametrize("name", ON_FILES)

@@ -44,6 +44,7 @@ async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
                 reason="added",
                 device="lamp-1",
                 address="gateway-admin:alice",
+                id="row-1",
             )
         ]
         await store.admin_events.add({**NOTED, "kind": "key", "outcome": "refused", "device": None})

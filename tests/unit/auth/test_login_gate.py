@@ -13,7 +13,7 @@ from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
-from gateway.connection.audit_event_kinds import Origin, Source, refused_login
+from gateway.connection.audit_event_kinds import Origin, Source, done_login, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
@@ -63,14 +63,18 @@ def shown(name=b"lamp-1", password=SECRET, token=None) -> Credentials:
     return Credentials(username=name, password=password, token=token)
 
 
-async def test_each_login_is_counted_once_and_not_told(world):
+async def test_each_login_is_counted_once_and_told_of_its_device(world):
     assert world.gate.recognise(shown(), PEER) is None
     assert world.counted == (0, 0, 0)
     assert await world.gate.verify(shown(), PEER) == Admission(LAMP)
     assert world.counted == (0, 1, 0)
     assert world.gate.recognise(shown(), PEER) == Admission(LAMP)
     assert world.counted == (1, 1, 0)
-    assert world.told == []
+    lamp = Origin(source=Source.DEVICE, device="lamp-1", address="192.0.2.7:1", connection="c1")
+    assert world.told == [(done_login("secret"), lamp)] * 2
+    world.told.clear()
+    world.gate.recognise(shown(), Peer(host="192.0.2.7", origin=None))
+    assert world.told == [], "what it is part of is told"
 
 
 async def test_a_refusal_is_counted_and_told_of_the_device_it_claims(world):

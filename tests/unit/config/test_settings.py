@@ -93,8 +93,10 @@ def test_the_defaults_are_the_contracts():
         "gateway_bus_services": False,
         "gateway_on_deny": OnDeny.DROP,
         "gateway_on_denied_will": OnDeniedWill.REFUSE,
+        "gateway_node": settings.gateway_node,
         "gateway_workers": 1,
         "metrics_enabled": True,
+        "audit_retention": 365 * 86_400,
         "log_level": LogLevel.INFO,
         "health_check_interval": 30,
     }

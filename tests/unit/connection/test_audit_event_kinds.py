@@ -16,7 +16,7 @@ HERE = Path(audit_event_kinds.__file__)
 SOURCES = [path for path in sorted((ROOT / "gateway").rglob("*.py")) if path != HERE]
 READS = {
     "gateway/observe/audit_dispatch.py": {"Outcome.DONE"},
-    "gateway/observe/audit_record.py": {"Outcome.REFUSED"},
+    "gateway/observe/audit_record.py": {"Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
 }
 """Who looks at what was told, and at what of it."""
 
@@ -36,6 +36,11 @@ def test_kinds_and_outcomes_are_public_and_stay():
         "device",
         "observe",
         "health",
+        "policy",
+        "certificate",
+        "alert",
+        "gateway",
+        "audit",
     }
     assert {*Outcome} == {"done", "refused", "failed"}
     assert {*Source} == {"device", "stranger", "house"}

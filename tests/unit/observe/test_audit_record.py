@@ -11,6 +11,7 @@ from gateway.connection import audit_event_kinds
 from gateway.connection.audit_event_kinds import Kind, Origin, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent, AuditLog
+from gateway.observe.audit_entry import entry_line
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.service_names import Service
 
@@ -116,6 +117,52 @@ TOLD = [
     ("changed_key", ("why",), {"kind": "key", "outcome": "done"}),
     ("failed_health", ("why",), {"kind": "health", "outcome": "failed"}),
     ("restored_health", ("why",), {"kind": "health", "outcome": "done"}),
+    (
+        "saved_all",
+        (),
+        {
+            "kind": "key",
+            "outcome": "done",
+            "reason": "all keys, devices and the policy exported to a backup",
+        },
+    ),
+    (
+        "restored_all",
+        ("why",),
+        {"kind": "key", "outcome": "done", "reason": "restored from a backup: why"},
+    ),
+    ("done_login", ("token",), {"kind": "login", "outcome": "done", "reason": "by token", "action": "token"}),
+    (
+        "put_policy_in_force",
+        ("0123",),
+        {"kind": "policy", "outcome": "done", "reason": "policy 0123 is in force"},
+    ),
+    ("refused_policy", ("why",), {"kind": "policy", "outcome": "refused"}),
+    ("changed_certificate", ("why",), {"kind": "certificate", "outcome": "done"}),
+    ("failed_certificate", ("why",), {"kind": "certificate", "outcome": "failed"}),
+    (
+        "fired_alert",
+        ("bus_down", "critical", "The bus is away."),
+        {
+            "kind": "alert",
+            "outcome": "failed",
+            "reason": "bus_down (critical): The bus is away.",
+            "action": "bus_down",
+        },
+    ),
+    (
+        "resolved_alert",
+        ("bus_down", "critical", "The bus is away."),
+        {
+            "kind": "alert",
+            "outcome": "done",
+            "reason": "bus_down (critical) is over: The bus is away.",
+            "action": "bus_down",
+        },
+    ),
+    ("changed_gateway", ("why",), {"kind": "gateway", "outcome": "done"}),
+    ("changed_trail", ("why", 7), {"kind": "audit", "outcome": "done", "kept_from": 7}),
+    ("failed_trail", ("why",), {"kind": "audit", "outcome": "failed"}),
     ("report_of_admin", ("device", "done", "why"), {"kind": "device", "outcome": "done"}),
     (
         "left_out",
@@ -126,14 +173,11 @@ TOLD = [
 
 
 @pytest.mark.parametrize(("name", "said", "fields"), TOLD, ids=lambda one: one if type(one) is str else "")
-def test_the_line_of_each_report(stream, name, said, fields):
-    report = getattr(audit_event_kinds, name)(*said)
-    AuditLog(Counters(), lambda: NOW)(AuditEvent.of(report, DEVICE, NOW))
-    line = json.loads(stream.getvalue())
-    line.pop("ts")
-    assert line == {
-        "level": "info" if fields["outcome"] == "done" else "warning",
-        "event": "audit",
+def test_the_line_of_each_report_and_its_entry_in_the_trail(stream, name, said, fields):
+    kept = []
+    log = AuditLog(Counters(), lambda: NOW, keep=lambda what, _: kept.append(json.loads(entry_line(3, what))))
+    log(AuditEvent.of(getattr(audit_event_kinds, name)(*said), DEVICE, NOW))
+    told = {
         "time": NOW,
         "reason": "why",
         "device": "lamp-1",
@@ -142,6 +186,14 @@ def test_the_line_of_each_report(stream, name, said, fields):
         "request_id": "r1",
         **fields,
     }
+    assert kept == [{"seq": 3, **told}]
+    if name == "done_login":
+        assert stream.getvalue() == "", "its line is `connected`"
+        return
+    line = json.loads(stream.getvalue())
+    line.pop("ts")
+    level = "info" if fields["outcome"] == "done" else "warning"
+    assert line == {"level": level, "event": "audit", **told}
 
 
 def test_each_report_that_can_be_made_stands_above():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness.stores import taken
 
-from gateway.store import open_store
+from gateway.store import EventNotKept, open_store
 
 
 @pytest.fixture
@@ -41,11 +41,14 @@ async def test_events_are_taken_once_in_order_and_in_portions(store, path):
     await other.close()
 
 
-async def test_events_that_nobody_takes_are_bounded(store, monkeypatch):
-    monkeypatch.setattr("gateway.store.admin_events._KEPT", 3)
-    for number in range(5):
+async def test_of_events_that_nobody_takes_none_is_dropped_for_another_one(store, monkeypatch):
+    monkeypatch.setattr("gateway.store.admin_events._WAITING_MOST", 3)
+    for number in range(3):
         await store.admin_events.add({"number": number})
-    assert [event["number"] for event in await taken(store)] == [2, 3, 4]
+    with pytest.raises(EventNotKept, match=r"nothing was changed.*3 events wait for a gateway.*start it"):
+        await store.admin_events.add({"number": 3})
+    assert [event["number"] for event in await taken(store)] == [0, 1, 2]
+    await store.admin_events.add({"number": 4})
 
 
 async def test_to_look_for_events_changes_nothing_on_disk(store):

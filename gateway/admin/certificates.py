@@ -1,0 +1,17 @@
+"""Certificates: recording which were made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.admin.audit_events import record
+from gateway.connection.audit_event_kinds import changed_certificate
+
+if TYPE_CHECKING:
+    from gateway.store import Store
+
+
+async def record_made(store: Store, path: str, *, actor: str) -> None:
+    """Record that a gateway's certificate was made, with all else that it needs. Raises StoreError."""
+    async with store.transaction() as tx:
+        await record(tx, changed_certificate(f"{path} made"), actor=actor)

@@ -1,0 +1,89 @@
+"""Puts the audit together: who gets an event, and where it is kept; what a start and a stop say there."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from gateway.app.periodic import every
+from gateway.app.prerequisites import audit_seed
+from gateway.app.running_parts import RunningParts
+from gateway.app.savers.audit_trail import AuditTrail
+from gateway.audit_trail.writer import Trail
+from gateway.config import Settings
+from gateway.connection.audit_event_kinds import (
+    HOUSE,
+    Report,
+    changed_certificate,
+    changed_gateway,
+    changed_key,
+)
+from gateway.connection.context import Context
+from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog, Consumer
+from gateway.observe.audit_entry import entry_line
+from gateway.observe.save_failures import Saves
+from gateway.store import Store
+
+_REPORT_SECONDS = 1.0
+"""After which the log says what got no line of its own."""
+_ALL_LEFT_OUT = 100_000
+"""Lines at the end for what got none: the gateway stops, whoever is still to be reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditParts:
+    """What one process has of it."""
+
+    audit: Audit
+    log: AuditLog
+    trail: AuditTrail
+    report: Callable[[Report], None]
+    """Reports what the gateway itself did, or what befell it."""
+
+    def begin(self, parts: RunningParts, settings: Settings, made: Sequence[str]) -> None:
+        """Write from now on, first that the gateway starts, and what was `made` for it."""
+        parts.keep(self.trail.run())
+        parts.keep(every(_REPORT_SECONDS, self.log.log_left_out))
+        release = version("mqtt-security-gateway")
+        self.report(changed_gateway(f"{release} starts as node {settings.gateway_node}"))
+        for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
+            if str(path) in made:
+                self.report(changed_key(f"the first {kind} key made"))
+        for name in made:
+            if name.endswith(".crt"):
+                self.report(changed_certificate(f"{name} made"))
+
+
+async def open_audit(
+    settings: Settings,
+    context: Context,
+    store: Store,
+    saves: Saves,
+    parts: RunningParts,
+    *consumers: Consumer,
+) -> AuditParts:
+    """The audit with its trail open, if it can be; `consumers` get events too. Raises StartError."""
+    # The name of a trail that begins here; one that is there keeps its own.
+    origin = f"gateway-{secrets.token_hex(6)}/{settings.gateway_node}"
+    trail = AuditTrail(
+        Trail(settings.audit_path, audit_seed(settings), origin, entry_line, context.now),
+        store,
+        settings.gateway_node,
+        counters=context.counters,
+        retention=settings.audit_retention,
+        now=context.now,
+        saves=saves,
+    )
+    log = AuditLog(context.counters, context.now, keep=trail.keep)
+    audit = Audit(context.counters, log, *consumers)
+
+    def report(what: Report) -> None:
+        audit.emit(AuditEvent.of(what, HOUSE, context.now()))
+
+    await trail.open(report)
+    parts.closing.push_async_callback(trail.close)
+    parts.closing.callback(report, changed_gateway("stops"))
+    parts.closing.callback(log.log_left_out, _ALL_LEFT_OUT)
+    return AuditParts(audit, log, trail, report)

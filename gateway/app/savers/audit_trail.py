@@ -1,0 +1,341 @@
+"""Writes the audit trail: what the log says of audit events, an entry each, signed each minute.
+
+The data path only puts an event into a queue. A thread writes what waits, four times a second; what finds no
+place in the queue is counted, and the next entry says how much that was. While a disk is nearly full, what
+devices do is counted only: the rest of it is for what administrators do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+from gateway.app.savers.saver import Saver
+from gateway.audit_trail.errors import TrailError
+from gateway.audit_trail.recovery import ENTRIES
+from gateway.audit_trail.segments import decoded, entries_from
+from gateway.audit_trail.writer import Trail
+from gateway.connection.audit_event_kinds import Report, Source, changed_trail, failed_trail
+from gateway.connection.process_counters import Counters
+from gateway.observe.logs import get_logger
+from gateway.observe.save_failures import Saves
+from gateway.store import KnownTrail, Store, StoreError
+
+SIGN_SECONDS = 60.0
+"""Between two checkpoints, when something came."""
+_WAITING_MOST = 20_000
+"""Events in the queue."""
+_OF_THE_HOUSE = 1_000
+"""More of them that the gateway itself may have waiting."""
+_AT_ONCE = 5_000
+"""Entries in one write."""
+_AGAIN_SECONDS = 5.0
+"""After a failure."""
+_FAULT_SECONDS = 20.0
+"""After which the store is told again that the trail can't be written."""
+_DROP_SECONDS = 3_600.0
+"""Between two looks for a day that is too old to be kept."""
+_ROOM = 64 * 1024 * 1024
+"""Bytes of the disk that what devices do must leave."""
+_JUMP_MS = 60_000
+"""By which a clock that was set differs from one that runs a little fast."""
+_CLOSE_SECONDS = 10.0
+_HUNG_SECONDS = 10.0
+_OF_DEVICES = "audit entries of devices"
+_COUNTED = "what devices do is only counted there; make room on that disk"
+_Waiting = tuple[Mapping[str, object], bool]
+"""What is to be written, and whether it is of the gateway itself or an administrator."""
+_DONE = TypeVar("_DONE")
+
+_log = get_logger()
+
+
+class AuditTrail(Saver):
+    """The trail of this process: what waits for it, and when it is signed."""
+
+    subject = "audit trail"
+    seconds = 0.25
+
+    def __init__(
+        self,
+        trail: Trail,
+        store: Store,
+        node: str,
+        *,
+        counters: Counters,
+        retention: int,
+        now: Callable[[], int],
+        saves: Saves,
+    ) -> None:
+        """`retention` in seconds; `now` gives Unix milliseconds."""
+        super().__init__(saves)
+        self._trail = trail
+        self._store = store
+        self._node = node
+        self._counters = counters
+        self._retention = retention
+        self._now = now
+        self._report: Callable[[Report], None] = lambda _: None
+        self._waiting: deque[_Waiting] = deque()
+        self._under_way: Sequence[_Waiting] = ()
+        """What the thread writes now."""
+        self._dropped_ever = self._counted_dropped = 0
+        """Events that found no place, and those of them that an entry counts."""
+        self._thread = ThreadPoolExecutor(1, "audit-trail")
+        self._lock = asyncio.Lock()
+        self._fault = ""
+        self._again_at = self._reported_at = float("-inf")
+        self._signed_at = self._looked_at = time.monotonic()
+        self._ahead: int | None = None
+        self._writing_since = float("inf")
+        self.checkpoint_time = 0.0
+        """When the newest checkpoint was signed, in Unix seconds; 0 before the first of this process."""
+
+    @property
+    def size(self) -> int:
+        """How many entries the trail has."""
+        return self._trail.size
+
+    def keep(self, fields: Mapping[str, object], source: Source) -> None:
+        """Put an event into the queue, or count it. Called on the data path."""
+        of_house = source is Source.HOUSE
+        if len(self._waiting) >= _WAITING_MOST:
+            # What an administrator did waits in the store, and some of it here: that is bounded there.
+            of_admin = of_house and fields.get("id") is not None
+            if not of_house or (len(self._waiting) >= _WAITING_MOST + _OF_THE_HOUSE and not of_admin):
+                self._drop(fields)
+                return
+        self._waiting.append((fields, of_house))
+
+    async def open(self, report: Callable[[Report], None]) -> None:
+        """Find the trail, repair what was cut off, and tell so by `report`. Never raises: devices go on."""
+        self._report = report
+        try:
+            known = await self._store.audit_trails.read(self._node)
+            self._trail.expect(known.note)
+            await self._in_thread(self._trail.open)
+            if self._trail.begun:
+                report(changed_trail(_beginning(self._trail.origin, known)))
+                await self.durable()
+                await self._store.audit_trails.begin(self._node)
+        except (TrailError, StoreError) as error:
+            self._failed(error)
+            await self._report_fault()
+        self._report_repairs()
+
+    async def ids_before(self) -> frozenset[str]:
+        """The ids of administrators' events that are in the trail and may wait in the store all the same.
+
+        Raises OSError, StoreError.
+        """
+        known = await self._store.audit_trails.read(self._node)
+        after = known.looked_through if known.looked_through <= self.size else 0
+        return await self._in_thread(lambda: _ids(self._trail, after))
+
+    async def durable(self) -> None:
+        """Wait until all that waits now is on disk. Raises TrailError: it is not."""
+        while self._waiting or self._under_way:
+            await self.write()
+
+    async def looked_through(self, size: int) -> None:
+        """No event among the first `size` entries waits in the store. Raises StoreError."""
+        await self._store.audit_trails.save_looked_through(self._node, size)
+
+    async def write(self) -> bool:
+        """Write what waits, some of it; and what is due each minute and each hour."""
+        async with self._lock:
+            if time.monotonic() < self._again_at:
+                raise TrailError(self._fault)
+            self._writing_since = time.monotonic()
+            self._look_at_the_clock()
+            some = bool(self._waiting or self._under_way)
+            try:
+                if self._fault:
+                    await self._in_thread(self._trail.open)
+                await self._append()
+                await self._sign(SIGN_SECONDS)
+                self._fault = ""
+            except TrailError as error:
+                self._failed(error)
+                raise
+            finally:
+                self._writing_since = float("inf")
+                await self._report_fault()
+            self._report_repairs()
+            self._saves.done(self.subject)
+        return some
+
+    async def run(self) -> None:
+        """Write for ever, and drop what is too old."""
+        while True:
+            await asyncio.sleep(self.seconds)
+            await self.save_some()
+            await self._drop_what_is_old()
+
+    async def close(self) -> None:
+        """Write and sign what is left, as far as that can be done now: a disk may hang."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                self._again_at = float("-inf")
+                await self.save()
+                await self._finish()
+        self._thread.shutdown(wait=False)
+
+    async def _finish(self) -> None:
+        async with self._lock:
+            try:
+                await self._sign(0)
+            except TrailError as error:
+                self._saves.failed(self.subject, error)
+            await self._in_thread(self._trail.close)
+
+    def check(self) -> tuple[bool, str]:
+        """Whether events are kept."""
+        if time.monotonic() - self._writing_since > _HUNG_SECONDS:
+            return (
+                False,
+                f"the disk of {self._trail.folder} does not answer; {len(self._waiting)} events wait",
+            )
+        if self._fault:
+            return False, f"{self._fault}; administrators can change nothing until then"
+        return True, f"{self.size} entries, {self._trail.signed} of them signed"
+
+    async def _append(self) -> None:
+        if self._under_way:
+            await self._in_thread(
+                lambda: None
+            )  # a write that nobody waited for, because of a stop, is through
+            self._put_back()
+        if not self._waiting:
+            return
+        free = await self._in_thread(lambda: _free(self._trail))
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+        if free < _ROOM:
+            self._saves.failed(
+                _OF_DEVICES, f"{free // 2**20} MiB are left at {self._trail.folder}: {_COUNTED}"
+            )
+            for fields, of_house in batch:
+                if not of_house:
+                    self._drop(fields)
+            batch = [one for one in batch if one[1]]
+        else:
+            self._saves.done(_OF_DEVICES)
+        if not batch:
+            return
+        self._under_way = batch
+        dropped = self._dropped_ever - self._counted_dropped
+        try:
+            await self._in_thread(lambda: self._write(batch, dropped))
+        except TrailError:
+            self._put_back()
+            raise
+
+    def _write(self, batch: Sequence[_Waiting], dropped: int) -> None:
+        """In the thread. What is written is not under way any more, whether somebody still waits or not."""
+        self._trail.append([fields for fields, _ in batch], dropped)
+        self._under_way = ()
+        self._counted_dropped += dropped
+
+    def _put_back(self) -> None:
+        self._waiting.extendleft(reversed(self._under_way))
+        self._under_way = ()
+
+    async def _sign(self, seconds: float) -> None:
+        if time.monotonic() - self._signed_at < seconds:
+            return
+        note = await self._in_thread(self._trail.sign)
+        self._signed_at = time.monotonic()
+        if note is None:
+            return
+        self.checkpoint_time = self._now() / 1_000
+        # So that it leaves the machine: who has it can tell whether anything below it was changed since.
+        _log.info("audit checkpoint", trail=self._trail.origin, size=self._trail.signed, note=note)
+        with suppress(StoreError):
+            await self._store.audit_trails.save_note(self._node, note)
+
+    async def _drop_what_is_old(self) -> None:
+        if self._fault or time.monotonic() - self._looked_at < _DROP_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        before = self._now() - self._retention * 1_000
+        with suppress(OSError):
+            old = await self._in_thread(lambda: self._trail.over(before))
+            if not old:
+                return
+            kept_from = await self._in_thread(lambda: self._trail.first_after(old))
+            self._report(
+                changed_trail(
+                    f"entries before {kept_from} are dropped: older than AUDIT_RETENTION", kept_from
+                )
+            )
+            await self.durable()
+            await self._in_thread(lambda: self._trail.drop(old))
+
+    def _look_at_the_clock(self) -> None:
+        """Tell when it was set: times of entries before and after can't be compared."""
+        ahead = self._now() - time.monotonic_ns() // 1_000_000
+        jump, self._ahead = ahead - (ahead if self._ahead is None else self._ahead), ahead
+        if abs(jump) > _JUMP_MS:
+            self._report(failed_trail(f"the clock was set by {jump / 1_000:+.0f} s"))
+
+    def _report_repairs(self) -> None:
+        while self._trail.words:
+            word = self._trail.words.pop(0)
+            _log.warning("audit trail repaired", reason=word)
+            self._report(failed_trail(word))
+
+    def _drop(self, fields: Mapping[str, object]) -> None:
+        suppressed = fields.get("suppressed")
+        count = suppressed if isinstance(suppressed, int) else 1
+        self._dropped_ever += count
+        self._counters.audit_dropped += count
+
+    def _failed(self, error: Exception) -> None:
+        self._fault = str(error)
+        self._again_at = time.monotonic() + _AGAIN_SECONDS
+        self._saves.failed(self.subject, error)
+
+    async def _report_fault(self) -> None:
+        """Whether administrators may change something, which they do in the store."""
+        fault = self._fault
+        if not fault and self._reported_at == float("-inf"):
+            return
+        if fault and time.monotonic() - self._reported_at < _FAULT_SECONDS:
+            return
+        with suppress(StoreError):
+            await self._store.audit_trails.set_fault(self._node, fault)
+            self._reported_at = time.monotonic() if fault else float("-inf")
+
+    async def _in_thread(self, work: Callable[[], _DONE]) -> _DONE:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _beginning(origin: str, known: KnownTrail) -> str:
+    if not known.note:
+        return f"the trail {origin} begins"
+    was = " ".join(known.note.split("\n")[:3])
+    return f"the trail {origin} begins; the one before it was signed as: {was}"
+
+
+def _ids(trail: Trail, after: int) -> frozenset[str]:
+    found = set()
+    for _, line in entries_from(trail.folder / ENTRIES, after):
+        # An id of a refusal stands beside its action, and there may be many.
+        if b'"id":' in line and b'"action":' not in line:
+            said = decoded(line).get("id")
+            found.add(str(said))
+    return frozenset(found)
+
+
+def _free(trail: Trail) -> int:
+    try:
+        disk = os.statvfs(trail.folder)
+    except OSError:
+        return _ROOM  # it is about to be made, or the write says what is wrong
+    return disk.f_bavail * disk.f_frsize

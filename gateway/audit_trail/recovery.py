@@ -1,0 +1,144 @@
+"""What a start makes of the files that a process left, however it ended.
+
+What a checkpoint was signed over has to be there, bit by bit as far as its hashes go: else the trail is
+damaged, nothing is appended, and nothing is repaired. What came after the newest checkpoint is taken as it
+stands, up to the first line that is no whole entry: nobody was told that this one is kept, and it is cut.
+The hashes over it are made anew, for they were not synced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.audit_trail.checkpoints import BadCheckpoint, Checkpoint, VerifierKey
+from gateway.audit_trail.errors import TrailDamaged
+from gateway.audit_trail.merkle import leaf_hash, root
+from gateway.audit_trail.segments import Segment, holding, number_of, segments_of
+from gateway.audit_trail.tree_files import TreeFiles
+
+ENTRIES = "entries"
+TREE = "tree"
+CHECKPOINT = "checkpoint"
+KEY = "key.pub"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What is there."""
+
+    size: int
+    """How many entries."""
+    last: Segment | None
+    """The segment to go on with, how many bytes of it are good, and how many entries that is."""
+    last_bytes: int = 0
+    last_count: int = 0
+    signed: int = 0
+    """How many entries the newest checkpoint covers."""
+    words: Sequence[str] = field(default=())
+    """What had to be repaired."""
+
+
+def newest_checkpoint(folder: Path, key: VerifierKey) -> Checkpoint | None:
+    """The checkpoint that lies with the trail; None before the first. Raises TrailDamaged, OSError."""
+    found = newest_note(folder, key)
+    return found[0] if found else None
+
+
+def newest_note(folder: Path, key: VerifierKey) -> tuple[Checkpoint, str] | None:
+    """That checkpoint and the note it stands in. Raises as `newest_checkpoint`."""
+    path = folder / CHECKPOINT
+    try:
+        note = path.read_text("utf-8")
+        return key.opened(note), note
+    except FileNotFoundError:
+        return None
+    except (BadCheckpoint, UnicodeDecodeError) as error:
+        raise TrailDamaged(f"{path} does not count: {error}") from None
+
+
+def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, most: int | None = None) -> Recovered:
+    """Look at all that came after the newest checkpoint, and put the tree in order.
+
+    `most`: how many entries there are at most; this process knows that what comes after them was not kept.
+    Raises TrailDamaged, OSError.
+    """
+    checkpoint = newest_checkpoint(folder, key)
+    signed = checkpoint.size if checkpoint else 0
+    if checkpoint is not None:
+        _check_signed(folder, tree, checkpoint)
+    segments = segments_of(folder / ENTRIES)
+    if most is not None:
+        segments = _without_later(segments, most)
+    if not segments:
+        if signed:
+            raise TrailDamaged(f"{folder / ENTRIES} is empty, and {signed} entries were signed")
+        tree.cut(0)
+        return Recovered(0, None)
+    unsigned = holding(segments, signed)
+    if unsigned[0].first > signed:
+        raise TrailDamaged(
+            f"entries {signed} to {unsigned[0].first - 1} are missing before {unsigned[0].path}"
+        )
+    return _after(unsigned, tree, signed, most)
+
+
+def _without_later(segments: Sequence[Segment], most: int) -> list[Segment]:
+    """Those that can have an entry below `most`; the others were begun in vain, and are taken away."""
+    for segment in segments:
+        if segment.first > most:
+            segment.path.unlink()
+    return [segment for segment in segments if segment.first <= most]
+
+
+def _check_signed(folder: Path, tree: TreeFiles, checkpoint: Checkpoint) -> None:
+    if tree.size < checkpoint.size:
+        raise TrailDamaged(
+            f"{folder / TREE} has the hashes of {tree.size} entries, and {checkpoint.size} were signed"
+        )
+    if root(tree, checkpoint.size) != checkpoint.root:
+        raise TrailDamaged(f"the hashes in {folder / TREE} are not those that were signed")
+
+
+def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int | None) -> Recovered:
+    """Go through the entries after the first `signed`."""
+    size, words, leaves = segments[0].first, list[str](), list[bytes]()
+    last, last_bytes, last_count = segments[0], 0, 0
+    before = tree.hashes(0, signed, max(0, tree.size - signed))
+    for segment in segments:
+        if segment.first != size:
+            raise TrailDamaged(f"entries {size} to {segment.first - 1} are missing before {segment.path}")
+        lines, torn = segment.lines()
+        good = _good(lines, size, most)
+        leaves += [leaf_hash(line) for number, line in enumerate(good, size) if number >= signed]
+        last, last_count, last_bytes = segment, len(good), sum(map(len, good)) + len(good)
+        size += len(good)
+        if size < signed:
+            raise TrailDamaged(
+                f"{segment.path} ends after entry {size - 1}, and {signed} entries were signed"
+            )
+        if torn or len(good) < len(lines):
+            if most is None:
+                cut = sum(map(len, lines[len(good) :])) + len(lines) - len(good) + len(torn)
+                words.append(f"{cut} bytes that were no whole entry are cut off after entry {size - 1}")
+            if segment is not segments[-1]:
+                raise TrailDamaged(f"{segment.path} ends after entry {size - 1}, in the midst of the trail")
+    changed = [
+        signed + at for at, (one, other) in enumerate(zip(before, leaves, strict=False)) if one != other
+    ]
+    if changed and any(before[changed[0] - signed]) and most is None:
+        words.append(
+            f"entry {changed[0]}, not signed yet, is not what was hashed: it was changed, or a disk failed"
+        )
+    tree.cut(signed)
+    tree.grow(leaves)
+    return Recovered(size, last, last_bytes, last_count, signed, words)
+
+
+def _good(lines: Sequence[bytes], first: int, most: int | None) -> Sequence[bytes]:
+    """The lines that are the entries from `first` on, up to the first that is none."""
+    for at, line in enumerate(lines):
+        if number_of(line) != first + at or (most is not None and first + at >= most):
+            return lines[:at]
+    return lines

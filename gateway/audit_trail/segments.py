@@ -1,0 +1,156 @@
+"""The entries on disk: JSON lines in files, each named for the number of its first entry.
+
+A segment ends with the day (UTC) or when it is full, so that what is no longer kept goes by whole files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.audit_trail.errors import TrailDamaged, TrailError
+from gateway.system.atomic_files import sync_folder
+
+FULL = 65_536
+"""Entries of one segment, at most."""
+_NAME = re.compile(r"([0-9]{16})\.jsonl")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """A file of entries."""
+
+    first: int
+    """The number of its first entry."""
+    path: Path
+
+    def lines(self) -> tuple[list[bytes], bytes]:
+        """Its complete lines, and what stands behind them without an end. Raises OSError."""
+        *whole, rest = self.path.read_bytes().split(b"\n")
+        return whole, rest
+
+    def newest_time(self) -> int | None:
+        """When its last complete entry was, in Unix milliseconds; None where that can't be read."""
+        lines, _ = self.lines()
+        found = decoded(lines[-1]).get("time") if lines else None
+        return found if type(found) is int else None
+
+
+class Numbered(msgspec.Struct):
+    """What is looked at to know an entry's place."""
+
+    seq: int
+
+
+_numbered = msgspec.json.Decoder(Numbered)
+
+
+def number_of(line: bytes) -> int:
+    """The number that an entry says it has; -1: it is none."""
+    try:
+        return _numbered.decode(line).seq
+    except (msgspec.DecodeError, ValueError):
+        return -1
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """What an entry says; empty when that can't be read."""
+    try:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def segments_of(folder: Path) -> list[Segment]:
+    """All segments, the oldest first. Raises OSError."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    named = ((_NAME.fullmatch(path.name), path) for path in paths)
+    return sorted(Segment(int(match[1]), path) for match, path in named if match)
+
+
+def holding(segments: Sequence[Segment], index: int) -> Sequence[Segment]:
+    """Those from the one on that has the entry `index`, if it is kept."""
+    place = sum(segment.first <= index for segment in segments)
+    return segments[max(place - 1, 0) :]
+
+
+def entries_from(folder: Path, index: int) -> Iterator[tuple[int, bytes]]:
+    """All complete entries from `index` on with their numbers, as far as they are kept. Raises OSError.
+
+    A segment that goes while they are read is none of them.
+    """
+    for segment in holding(segments_of(folder), index):
+        try:
+            lines, _ = segment.lines()
+        except FileNotFoundError:
+            continue
+        for number, line in enumerate(lines, segment.first):
+            if number >= index:
+                yield number, line
+
+
+def entry(folder: Path, index: int) -> bytes | None:
+    """The entry `index`; None: it is not kept any more, or not there yet. Raises OSError."""
+    found = next(entries_from(folder, index), None)
+    return found[1] if found is not None and found[0] == index else None
+
+
+class OpenSegment:
+    """The segment that entries are written to."""
+
+    def __init__(self, segment: Segment, size: int, count: int) -> None:
+        """`size` in bytes, of the `count` entries that are there. Raises OSError."""
+        self.segment = segment
+        self.count = count
+        self._size = size
+        self._file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(self._file, size)
+            sync_folder(segment.path.parent)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    @classmethod
+    def new(cls, folder: Path, first: int) -> OpenSegment:
+        """An empty one, for the entry `first`. Raises OSError, and TrailDamaged: there is one."""
+        path = folder / f"{first:016}.jsonl"
+        if path.exists() and path.stat().st_size:
+            raise TrailDamaged(f"{path} is there already, and was not written by this trail")
+        return cls(Segment(first, path), 0, 0)
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Write entries behind the others, on disk when this returns.
+
+        Raises OSError: none may be there, or this is no longer the file of that name.
+        """
+        if not self._is_there():
+            raise TrailError(
+                f"{self.segment.path} was replaced or taken away while it was in use: put it back"
+            )
+        left = memoryview(b"\n".join(lines) + b"\n")
+        at = self._size
+        while left:
+            written = os.pwrite(self._file, left, at)
+            at, left = at + written, left[written:]
+        os.fsync(self._file)
+        self._size = at
+        self.count += len(lines)
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._file)
+
+    def _is_there(self) -> bool:
+        # A file that was deleted takes entries for ever, and nobody will read them.
+        try:
+            return os.path.samestat(self.segment.path.stat(), os.fstat(self._file))
+        except (FileNotFoundError, NotADirectoryError):
+            return False

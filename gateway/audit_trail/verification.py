@@ -1,0 +1,190 @@
+"""Whether a trail is what was signed: every entry, every hash, and the checkpoints that somebody kept.
+
+Finds one entry changed, dropped, moved, doubled or put in, and a cut behind the newest checkpoint that it is
+given. What came after that one, whoever has the machine and its key can make up: so checkpoints leave the
+machine with the log. Reads only, also while a gateway writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey
+from gateway.audit_trail.errors import TrailDamaged
+from gateway.audit_trail.merkle import HASH_BYTES, perfect_root, root
+from gateway.audit_trail.recovery import ENTRIES, TREE, newest_checkpoint
+from gateway.audit_trail.segments import Segment, decoded, segments_of
+from gateway.audit_trail.tree_files import TILE, TreeFiles
+
+_PROBLEMS = 20
+"""That are told; what is damaged in one place looks damaged in many."""
+DROPPED = b'"kept_from":'
+"""Stands in an entry that says which entries retention dropped."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was found."""
+
+    size: int = 0
+    """How many entries the tree has."""
+    first: int = 0
+    """The first that is kept; those before it were dropped, their hashes were not."""
+    signed: int = 0
+    """How many the newest checkpoint covers."""
+    checkpoints: int = 0
+    """How many checkpoints agree with the tree."""
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is no fault, and worth knowing."""
+
+    def wrong(self, problem: str) -> None:
+        """This is not as it was signed."""
+        if len(self.problems) < _PROBLEMS:
+            self.problems.append(problem)
+
+
+def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -> Verdict:
+    """Look at all of it. `at_hand` are checkpoints that somebody kept elsewhere. Raises OSError."""
+    verdict = Verdict()
+    try:
+        newest = newest_checkpoint(folder, key)
+    except TrailDamaged as error:
+        newest = None
+        verdict.wrong(str(error))
+    tree = TreeFiles(folder / TREE)
+    try:
+        verdict.size = tree.size
+        _entries(folder, tree, verdict)
+        _levels(folder, tree, verdict)
+        _checkpoints(tree, newest, at_hand, verdict)
+    finally:
+        tree.close()
+    return verdict
+
+
+def _entries(folder: Path, tree: TreeFiles, verdict: Verdict) -> None:
+    """Whether each entry that is kept has the hash that stands in the tree."""
+    segments = segments_of(folder / ENTRIES)
+    verdict.first = place = segments[0].first if segments else 0
+    kept_from = 0
+    for segment in segments:
+        if segment.first != place:
+            verdict.wrong(_gap(place, segment))
+            place = segment.first
+        lines, torn = segment.lines()
+        known = max(0, min(len(lines), tree.size - place))
+        _compare(segment, lines[:known], tree, verdict)
+        kept_from = max([kept_from, *_kept_from(lines[:known])])
+        place += len(lines)
+        if torn:
+            verdict.notes.append(
+                f"{segment.path} ends with a line that is no whole entry: it is being written, or was cut off"
+            )
+    if place < tree.size:
+        verdict.wrong(
+            f"the trail was cut: entries {place} to {tree.size - 1} are missing, their hashes are there"
+        )
+    elif place > tree.size:
+        verdict.notes.append(
+            f"{place - tree.size} entries have no hash yet: they are being written, or the gateway was killed"
+        )
+    if verdict.first > kept_from:
+        verdict.wrong(
+            f"entries {kept_from} to {verdict.first - 1} are missing, and no entry says that they were "
+            "dropped"
+        )
+    elif verdict.first:
+        verdict.notes.append(
+            f"entries before {verdict.first} were dropped (AUDIT_RETENTION); their hashes are kept"
+        )
+
+
+def _compare(segment: Segment, lines: Sequence[bytes], tree: TreeFiles, verdict: Verdict) -> None:
+    hashes = [sha256(b"\x00" + line).digest() for line in lines]
+    expected = tree.read(0, segment.first, len(lines)) if lines else b""
+    if b"".join(hashes) == expected:
+        return
+    wrong = [at for at, one in enumerate(hashes) if expected[at * HASH_BYTES : (at + 1) * HASH_BYTES] != one]
+    at = wrong[0]
+    more = f", nor are {len(wrong) - 1} after it" if len(wrong) > 1 else ""
+    place = f"entry {segment.first + at} ({segment.path}:{at + 1})"
+    verdict.wrong(f"{place} is not what was written{more}: {_how(hashes, expected, at)}")
+
+
+def _how(hashes: Sequence[bytes], expected: bytes, at: int) -> str:
+    """What seems to have happened, by what stands in its place."""
+    place = expected.find(hashes[at])
+    if place >= 0 and place % HASH_BYTES == 0:
+        found = place // HASH_BYTES
+        return "one that was there stands here again" if found < at else "what stands here was written later"
+    return "it was changed, or put in"
+
+
+def _gap(place: int, segment: Segment) -> str:
+    if segment.first < place:
+        return f"{segment.path} begins with entry {segment.first}, and those before it end with {place - 1}"
+    return f"entries {place} to {segment.first - 1} are missing before {segment.path}"
+
+
+def _kept_from(lines: Sequence[bytes]) -> Iterator[int]:
+    for line in lines:
+        if DROPPED in line:
+            said = decoded(line)
+            first = said.get("kept_from")
+            if said.get("kind") == "audit" and type(first) is int:
+                yield first
+
+
+def _levels(folder: Path, tree: TreeFiles, verdict: Verdict) -> None:
+    """Whether each level is what the one below it says."""
+    size, level = tree.size, 0
+    while size >= TILE:
+        size //= TILE
+        if tree.count(level + 1) < size and tree.look_again(level + 1) < size:
+            path = folder / TREE / str(level + 1)
+            verdict.wrong(f"{path} is too short: it has {tree.count(level + 1)} hashes of {size}")
+            return
+        for tile in range(size):
+            if perfect_root(tree.hashes(level, tile * TILE, TILE)) != tree.read(level + 1, tile, 1):
+                verdict.wrong(
+                    f"hash {tile} in {folder / TREE / str(level + 1)} is not that of the hashes below it"
+                )
+                return
+        level += 1
+
+
+def _checkpoints(
+    tree: TreeFiles, newest: Checkpoint | None, at_hand: Sequence[Checkpoint], verdict: Verdict
+) -> None:
+    """Whether the tree is the one that was signed, each time."""
+    if newest is not None:
+        verdict.signed = newest.size
+    elif tree.size and not verdict.problems:
+        verdict.notes.append("there is no checkpoint yet: what is there is not signed")
+    for checkpoint in [*([newest] if newest else []), *sorted(at_hand, key=lambda one: one.size)]:
+        if checkpoint.size > tree.size:
+            verdict.wrong(
+                f"the trail was cut: a checkpoint was signed over {checkpoint.size} entries, "
+                f"and it has {tree.size}"
+            )
+            continue
+        try:
+            found = root(tree, checkpoint.size)
+        except TrailDamaged as error:
+            verdict.wrong(str(error))
+            continue
+        if found == checkpoint.root:
+            verdict.checkpoints += 1
+        else:
+            verdict.wrong(
+                f"the first {checkpoint.size} entries are not those that were signed: entries and hashes "
+                "were changed together"
+            )
+    if newest is not None and verdict.signed < tree.size:
+        verdict.notes.append(
+            f"{tree.size - verdict.signed} entries are newer than the newest checkpoint, and not signed yet"
+        )

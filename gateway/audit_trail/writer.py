@@ -1,0 +1,296 @@
+"""The one writer of a trail. Blocks on the disk: it is called in a thread, one call at a time.
+
+In the order of writes stands what a crash can do (docs/adr/0016). Entries first, synced: now they count, and
+whoever waits may be told. Then their hashes, which can be made anew. A checkpoint is signed over hashes
+that are synced, and takes the place of the one before it as a whole. What fails leaves the trail as it was:
+the next call begins with a look at the files, and cuts what this one left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+from gateway.audit_trail.checkpoints import BadCheckpoint, SigningKey, VerifierKey, origin_of
+from gateway.audit_trail.errors import TrailDamaged, TrailError
+from gateway.audit_trail.merkle import leaf_hash, root
+from gateway.audit_trail.recovery import CHECKPOINT, ENTRIES, KEY, TREE, recover
+from gateway.audit_trail.segments import FULL, OpenSegment, Segment, segments_of
+from gateway.audit_trail.tree_files import TreeFiles
+from gateway.system.atomic_files import make_folder, not_written, replace_file, sync_folder, write_new
+
+Event = Mapping[str, object]
+EntryLine = Callable[[int, Event, int], bytes]
+"""Of a number, an event, and how many were dropped before it, the entry."""
+_DAY_MS = 86_400_000
+_LEAST_SECONDS = 60.0
+"""That a segment takes entries, unless it is full."""
+
+
+class Trail:
+    """The files of one trail, and what this process knows of them."""
+
+    def __init__(
+        self, folder: Path, seed: bytes, new_origin: str, entry_line: EntryLine, now: Callable[[], int]
+    ) -> None:
+        """`new_origin` is the name of a trail that begins here; one that is there keeps its own.
+
+        `seed` is of the key that signs; `now` gives Unix milliseconds.
+        """
+        self.folder = folder
+        self._seed = seed
+        self._new_origin = new_origin
+        self._entry_line = entry_line
+        self._now = now
+        self._key: SigningKey | None = None
+        self._tree: TreeFiles | None = None
+        self._segment: OpenSegment | None = None
+        self._day = 0
+        self._since = float("-inf")
+        """When the segment was begun, by the clock of the process."""
+        self._known: int | None = None
+        """How many entries this process knows to be kept."""
+        self._damage: TrailDamaged | None = None
+        self.signed = 0
+        """How many entries the newest checkpoint covers."""
+        self.begun = False
+        """Whether it was made by this process."""
+        self._expected = ""
+        self.words: list[str] = []
+        """What had to be repaired, until somebody tells it."""
+
+    @property
+    def size(self) -> int:
+        """How many entries there are, as far as this process knows."""
+        return self._known or 0
+
+    @property
+    def origin(self) -> str:
+        """The name of the trail."""
+        return self._key.verifier.origin if self._key else self._new_origin
+
+    def expect(self, note: str) -> None:
+        """The newest checkpoint that somebody else has of the trail of this node; empty: there is none.
+
+        The trail has to agree with it. Where the files are gone a trail with another name begins: two of the
+        same name would be one that was forged.
+        """
+        self._expected = note
+        if note:
+            with suppress(BadCheckpoint):
+                self._new_origin = _next(origin_of(note))
+
+    def open(self) -> None:
+        """Find out what is there, and repair it.
+
+        Raises TrailError; TrailDamaged, as each call does from then on.
+        """
+        if self._damage is not None:
+            raise self._damage
+        if self._tree is not None:
+            return
+        try:
+            self._open()
+        except TrailDamaged as error:
+            self._damage = TrailDamaged(
+                f"{error}. Nothing is added to this trail: put {self.folder} back as it was, or move it "
+                "away, and a new trail begins"
+            )
+            raise self._damage from None
+        except OSError as error:
+            self._give_back()
+            raise self._explained(error) from error
+
+    def append(self, events: Sequence[Event], dropped: int = 0) -> None:
+        """Write entries, kept when this returns; the first says how many were `dropped` before it.
+
+        Raises TrailError: none of them is kept.
+        """
+        self.open()
+        try:
+            done = 0
+            while done < len(events):
+                segment, tree = self._room()
+                part = events[done : done + FULL - segment.count]
+                lines = [
+                    self._entry_line(self.size + at, event, 0 if done or at else dropped)
+                    for at, event in enumerate(part)
+                ]
+                segment.append(lines)
+                tree.grow([leaf_hash(line) for line in lines])
+                done += len(part)
+                self._known = self.size + len(part)
+        except OSError as error:
+            self._known = self.size - done  # all or none: those before it are cut with it
+            self._give_back()
+            raise self._explained(error) from error
+
+    def sign(self) -> str | None:
+        """Sign what came since the last checkpoint; the answer is its note. None: nothing came.
+
+        Raises TrailError.
+        """
+        self.open()
+        if self._key is None or self._tree is None or self.size == self.signed:
+            return None
+        path = self.folder / CHECKPOINT
+        try:
+            self._tree.sync()
+            note = self._key.sign(self.size, root(self._tree, self.size))
+            if path.exists():
+                replace_file(path, note.encode(), mode=0o644)
+            else:
+                write_new(path, note.encode(), mode=0o644)
+        except OSError as error:
+            self._give_back()  # what could not be synced may be lost, though it reads well now
+            raise self._explained(error) from error
+        self.signed = self.size
+        return note
+
+    def over(self, before: int) -> list[Segment]:
+        """The segments of the oldest day whose entries are all older than `before` (Unix milliseconds).
+
+        One day at a time, and only what is signed: a clock that was wrong for a moment costs a day, not all.
+        """
+        found: list[Segment] = []
+        day = None
+        segments = segments_of(self.folder / ENTRIES)
+        for segment, following in pairwise(segments):
+            newest = segment.newest_time()
+            if newest is None or newest >= before or following.first > self.signed:
+                break
+            if day is not None and _day(newest) != day:
+                break
+            day = _day(newest)
+            found.append(segment)
+        return found
+
+    def first_after(self, segments: Sequence[Segment]) -> int:
+        """The first entry that is kept when these are dropped."""
+        return min(one.first for one in segments_of(self.folder / ENTRIES) if one > segments[-1])
+
+    def drop(self, segments: Sequence[Segment]) -> None:
+        """Take these away, the oldest; their hashes stay. Raises TrailError."""
+        try:
+            for segment in segments:
+                segment.path.unlink(missing_ok=True)
+            sync_folder(self.folder / ENTRIES)
+        except OSError as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Give the files back."""
+        self._give_back()
+
+    def _open(self) -> None:
+        if self._known is None:
+            make_folder(self.folder)
+            make_folder(self.folder / ENTRIES)
+        elif not (self.folder / ENTRIES).is_dir():
+            # Never made anew: whoever moved it away puts it back.
+            raise TrailError(f"{self.folder / ENTRIES} was taken away while it was in use: put it back")
+        self._key = self._own_key()
+        self._tree = TreeFiles(self.folder / TREE, writable=True)
+        found = recover(self.folder, self._key.verifier, self._tree, most=self._known)
+        if self._known is not None and found.size < self._known:
+            raise TrailDamaged(
+                f"{self.folder} lost entries {found.size} to {self._known - 1} while it was in use"
+            )
+        if found.last is not None:
+            self._segment = OpenSegment(found.last, found.last_bytes, found.last_count)
+            self._day = _day(found.last.newest_time() or self._now())
+        self._check_expected(self._key.verifier, found.signed)
+        self.begun = self._known is None and found.size == 0
+        self._known, self.signed = found.size, found.signed
+        self.words += found.words
+
+    def _check_expected(self, key: VerifierKey, signed: int) -> None:
+        note, self._expected = self._expected, ""
+        if not note or self._tree is None:
+            return
+        try:
+            if not signed and origin_of(note) != key.origin:
+                return  # it has only just begun, after the other one
+            expected = key.opened(note)
+        except BadCheckpoint as error:
+            raise TrailDamaged(
+                f"the checkpoint that the store has is not of the trail in {self.folder}: {error}"
+            ) from None
+        if expected.size > self._tree.size:
+            raise TrailDamaged(
+                f"{self.folder} was cut: it has {self._tree.size} entries, and the store has a checkpoint "
+                f"over {expected.size}"
+            )
+        if root(self._tree, expected.size) != expected.root:
+            raise TrailDamaged(f"{self.folder} is another trail than the one whose checkpoint the store has")
+
+    def _own_key(self) -> SigningKey:
+        """The key with the name of this trail, which is told to whoever verifies."""
+        path, checkpoint = self.folder / KEY, self.folder / CHECKPOINT
+        try:
+            if checkpoint.exists():
+                origin = origin_of(checkpoint.read_text("utf-8"))
+            else:
+                origin = (
+                    VerifierKey.parse(path.read_text("utf-8")).origin if path.exists() else self._new_origin
+                )
+        except (BadCheckpoint, UnicodeDecodeError) as error:
+            raise TrailDamaged(
+                f"{checkpoint if checkpoint.exists() else path} does not count: {error}"
+            ) from None
+        key = SigningKey(origin, self._seed)
+        text = f"{key.verifier}\n".encode()
+        if not path.exists():
+            write_new(path, text, mode=0o644)
+        elif path.read_bytes() != text:
+            raise TrailDamaged(
+                f"the key of this trail is a different one ({path}): put data/keys/audit.key back from a "
+                "backup"
+            )
+        return key
+
+    def _room(self) -> tuple[OpenSegment, TreeFiles]:
+        """The segment that takes the next entry, and the tree."""
+        if self._tree is None:
+            raise TrailError("the trail is not open")
+        if self._segment is not None and self._is_over(self._segment):
+            self._segment.close()
+            self._segment = None
+        if self._segment is None:
+            self._segment = OpenSegment.new(self.folder / ENTRIES, self.size)
+            self._day, self._since = _day(self._now()), time.monotonic()
+        return self._segment, self._tree
+
+    def _is_over(self, segment: OpenSegment) -> bool:
+        if segment.count >= FULL:
+            return True
+        # A clock that jumps to and fro must not make a file for each entry.
+        old = time.monotonic() - self._since > _LEAST_SECONDS
+        return segment.count > 0 and old and _day(self._now()) != self._day
+
+    def _give_back(self) -> None:
+        for file in (self._segment, self._tree):
+            if file is not None:
+                with suppress(OSError):
+                    file.close()
+        self._segment = self._tree = None
+
+    def _explained(self, error: OSError) -> TrailError:
+        if isinstance(error, TrailError):
+            return error
+        path = Path(os.fsdecode(error.filename)) if error.filename else self.folder
+        return TrailError(f"the audit trail: {not_written(path, error)}")
+
+
+def _day(unix_ms: int) -> int:
+    return unix_ms // _DAY_MS
+
+
+def _next(origin: str) -> str:
+    """`installation/node` is followed by `installation/node/2`."""
+    base, _, number = origin.rpartition("/")
+    return f"{base}/{int(number) + 1}" if number.isdecimal() and base.count("/") else f"{origin}/2"
