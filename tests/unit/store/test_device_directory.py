@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -220,6 +221,24 @@ async def test_a_store_that_hangs_denies(store, monkeypatch):
         await watch.until(lambda: watch.availability)
         assert watch.availability[0] == (False, "the store did not answer within 0.05 s; see to the disk")
         task.cancel()
+
+
+async def test_a_look_at_the_file_that_hangs_denies_and_holds_up_nothing(store, monkeypatch):
+    """`stat` on a disk that hangs does not return: here for as long as the loop does other things."""
+    monkeypatch.setattr("gateway.store.device_directory._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.store.device_directory._CANCEL_SECONDS", 0.01)
+    directory, go_on = Directory(store, interval=0.01), threading.Event()
+    await directory.load()
+    monkeypatch.setattr(store, "mark", lambda: go_on.wait(20))
+    task = asyncio.create_task(directory.follow())
+    try:
+        async with asyncio.timeout(10):
+            while directory.available:  # noqa: ASYNC110 - nothing says so
+                await asyncio.sleep(0.01)
+    finally:
+        go_on.set()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_store_that_hangs_and_can_not_be_cancelled_denies_too(store, monkeypatch):
