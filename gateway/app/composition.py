@@ -27,6 +27,7 @@ from gateway.app.gc_tuning import FullCollections
 from gateway.app.measuring import Durations, Measuring, Parts
 from gateway.app.open_bus import open_bus
 from gateway.app.open_checks import open_checks
+from gateway.app.open_control import open_control
 from gateway.app.open_http_ports import open_api, open_health
 from gateway.app.open_login import login_gate, open_login
 from gateway.app.open_savers import open_savers
@@ -52,9 +53,11 @@ from gateway.net.device_port import DevicePort
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit
+from gateway.observe.event_listeners import EventListeners
 from gateway.observe.health_checks import Health
 from gateway.observe.logs import get_logger
 from gateway.observe.loop_lag import LoopLag
+from gateway.observe.refused_clients import RefusedClients
 from gateway.observe.save_failures import Saves
 from gateway.observe.system_load import SystemLoad
 from gateway.policy.engine.policy import Policy
@@ -118,6 +121,8 @@ class Gateway:
         self._signing = signing
         self._saves = Saves(failures=self._context.counters.store_write_failures)
         self._history = Measuring.new_history()
+        self._listeners = EventListeners()
+        self._refused_clients = RefusedClients(self._context.now)
         self._authority: BusAuthority | None = None
         self._bus_note = ""
         self.devices: DevicePort | None = None
@@ -159,6 +164,16 @@ class Gateway:
         )
         self._http_bound = api.acceptor.bound
         health, watching = await self._watch(core, followers, keys)
+        await open_control(
+            settings,
+            core.plane,
+            core.updates,
+            core.store,
+            refused=self._refused_clients,
+            listeners=self._listeners,
+            looks={"store": core.directory.look, "keys": keys.look, "policy": followers["policy"].look},
+            parts=self._parts,
+        )
         self._open_device_port(core.devices)
         self._keep_running(core)
         for run in (*watching, snapshots.run):
@@ -271,13 +286,16 @@ class Gateway:
             store,
             directory,
             token_issuer,
+            self._refused_clients,
             parts=parts,
             saves=saves,
             history=self._history,
             bus_forgets=settings.bus is None,
         )
         login = open_login(settings, context, store, directory, tokens, parts=parts, saves=saves)
-        auditing = await open_audit(settings, context, store, saves, parts, refusals)
+        auditing = await open_audit(
+            settings, context, store, saves, parts, refusals, self._refused_clients, self._listeners
+        )
         audit = auditing.audit
         if self._authority is not None:
             self._authority.report = auditing.report
@@ -338,7 +356,7 @@ class Gateway:
                 ),
                 room=connections_that_fit(allowed()),
             ),
-            reports=ConnectionReports(audit, context.now),
+            reports=ConnectionReports(audit, context.now, self._refused_clients.again),
             tasks=self._parts.tasks,
         )
         self._parts.closing.callback(plane.reports.connects.log_rest)

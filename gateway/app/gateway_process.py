@@ -29,7 +29,7 @@ def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
 
     `warnings` are logged: what is odd about the settings.
     """
-    configure(settings.log_level)
+    configure(settings.log_level, form=settings.log_format)
     for warning in warnings:
         _log.warning("odd setting", reason=warning)
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -9,9 +9,11 @@ from gateway.app.savers.history import HistorySaver
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.app.savers.key_uses import KeyUsesSaver
 from gateway.app.savers.refusals import RefusalsSaver
+from gateway.app.savers.refused_clients import RefusedClientsSaver
 from gateway.app.savers.usage import UsageSaver
 from gateway.connection.context import Context
 from gateway.observe.history import History
+from gateway.observe.refused_clients import RefusedClients
 from gateway.observe.save_failures import Saves
 from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError
@@ -23,6 +25,7 @@ async def open_savers(
     store: Store,
     directory: Directory,
     token_issuer: TokenIssuer,
+    refused_clients: RefusedClients,
     *,
     parts: RunningParts,
     saves: Saves,
@@ -44,4 +47,7 @@ async def open_savers(
     parts.keep_saving(held)
     refusals = RefusalsSaver(store, context.counters, saves)
     parts.keep_saving(refusals)
+    clients = RefusedClientsSaver(store, refused_clients, saves)
+    await clients.load()
+    parts.keep_saving(clients)
     return held, refusals

@@ -12,6 +12,7 @@ from gateway.cli import (
     backup,
     device,
     device_holdings,
+    device_trace,
     init,
     keys,
     keys_backup,
@@ -19,6 +20,7 @@ from gateway.cli import (
     status,
     token,
     token_revoke,
+    who_is_here,
 )
 from gateway.cli.program import Group, program, run
 
@@ -33,6 +35,8 @@ _DEVICE = Group(
         "remove": device.remove,
         "rotate": device.rotate,
         "observe": device.observe,
+        "kick": who_is_here.kick,
+        "trace": device_trace.trace,
         "held": device_holdings.held,
     },
 )

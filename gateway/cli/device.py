@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.admin.devices import check_names, check_roles, state
+from gateway.cli import who_is_here
 from gateway.cli.device_text import as_json_object, label_text, lines, rows
 from gateway.cli.durations import seconds_of
-from gateway.cli.output import Answer, Json, answering, wrong_usage
+from gateway.cli.output import Answer, Json, answering, remark, wrong_usage
 from gateway.cli.settings_policy_store import (
     Config,
+    DeviceId,
     actor,
     all_devices,
     device_of,
@@ -31,7 +33,6 @@ from gateway.policy.engine.identity import OBSERVE_MOST, Device
 if TYPE_CHECKING:
     from gateway.config import Settings
 
-DeviceId = Annotated[str, typer.Argument(metavar="ID", show_default=False, help="The device's id.")]
 SecretStdin = Annotated[
     bool,
     typer.Option("--secret-stdin", help="Read the secret from stdin, 12 characters at least."),
@@ -100,6 +101,8 @@ def list_devices(
 ) -> None:
     """List the devices: a table on a terminal, else a line each with tabs between the columns.
 
+    The running gateway says which are connected, and since when; without one nobody is.
+
     Exit code 1: no device has this role, and there is none of this name in the policy.
 
     For example:
@@ -118,17 +121,28 @@ def list_devices(
             for device in there
             if (role is None or role in device.roles) and not (disabled and device.enabled)
         ]
-        answer.give({"devices": [as_json_object(device) for device in devices]}, *rows(devices))
+        here = _here(settings)
+        answer.give({"devices": [as_json_object(device, here) for device in devices]}, *rows(devices, here))
+
+
+def _here(settings: Settings) -> who_is_here.Here:
+    here = who_is_here.who_is_here(settings.gateway_data_dir)
+    if here.running and here.unknown:
+        remark(f"who is connected is not known: {here.unknown}")
+    return here
 
 
 def show(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
-    """Show one device; never its secret, which only its owner has.
+    """Show one device, and its connections; never its secret, which only its owner has.
 
-    Exit code 1: there is no such device.
+    Of each connection: since when, from where, the version of MQTT, what it logged in with, and when the
+    device last published a message. Exit code 1: there is no such device.
     """
     with answering(as_json=as_json) as answer:
-        device = asyncio.run(device_of(settings_of(config), device_id))
-        answer.give(as_json_object(device), *lines(device))
+        settings = settings_of(config)
+        device = asyncio.run(device_of(settings, device_id))
+        here = who_is_here.who_is_here(settings.gateway_data_dir, device_id)
+        answer.give(as_json_object(device, here), *lines(device), *who_is_here.lines(here, device_id))
 
 
 def disable(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:

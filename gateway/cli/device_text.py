@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.admin.devices import observed, state
 from gateway.cli.output import json_time
 from gateway.cli.tables import table
+from gateway.cli.who_is_here import Here, column
 from gateway.policy.engine.identity import Device
 from gateway.system.utc_text import utc_text
 
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def as_json_object(device: Device) -> dict[str, object]:
-    """A device for scripts."""
+def as_json_object(device: Device, here: Here | None = None) -> dict[str, object]:
+    """A device for scripts; with its connections, null when they are not known, where `here` is given."""
     from gateway.auth.passwords import is_imported
 
+    connections = {} if here is None else {"connections": here.of(device.device_id)}
     return {
         "device_id": device.device_id,
         "enabled": device.enabled,
@@ -28,6 +30,7 @@ def as_json_object(device: Device) -> dict[str, object]:
         "created_at": json_time(device.created_at),
         "updated_at": json_time(device.updated_at),
         "observed_until": json_time(device.observe_until) if observed(device) else None,
+        **connections,
     }
 
 
@@ -47,11 +50,20 @@ def lines(device: Device) -> list[str]:
     ]
 
 
-def rows(devices: Sequence[Device]) -> list[Table | str]:
-    """A list of devices."""
+def rows(devices: Sequence[Device], here: Here) -> list[Table | str]:
+    """A list of devices, and which of them are connected."""
     return table(
-        ("device", "state", "roles", "labels"),
-        [(one.device_id, state(one), ", ".join(one.roles), label_text(one)) for one in devices],
+        ("device", "state", "roles", "labels", "connected"),
+        [
+            (
+                one.device_id,
+                state(one),
+                ", ".join(one.roles),
+                label_text(one),
+                column(here, one.device_id),
+            )
+            for one in devices
+        ],
         state=1,
         colour=lambda state: {"enabled": "green", "disabled": "red"}.get(state, "yellow"),
         empty="No devices.",

@@ -53,11 +53,11 @@ class Answer:
     """What the command prints when it is done."""
 
     def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
+        self.as_json = as_json
 
     def give(self, value: Mapping[str, object], *text: RenderableType) -> None:
         """Print `value` for a script, or `text` for people, a line each; colour only on a terminal."""
-        if self._as_json:
+        if self.as_json:
             print(json.dumps(value))
             return
         console = Console(highlight=False)

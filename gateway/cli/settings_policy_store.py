@@ -27,6 +27,7 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings file; gateway.toml if it is there."),
 ]
+DeviceId = Annotated[str, typer.Argument(metavar="ID", show_default=False, help="The device's id.")]
 
 
 def settings_of(config: Path | None) -> Settings:
@@ -59,11 +60,14 @@ def has_store(settings: Settings) -> bool:
 
 @asynccontextmanager
 async def store_of(settings: Settings) -> AsyncIterator[Store]:
-    """The store, opened; a running gateway may have it open too. Raises StoreError.
+    """The store, opened; a running gateway may have it open too, and is poked when it was changed.
+
+    Raises StoreError.
 
     It is never made here: a store that appears in whatever folder the command was called from would
     take devices that no gateway ever sees.
     """
+    from gateway.control.client import poke
     from gateway.store import open_store
 
     if is_closed(settings.database_path):
@@ -76,10 +80,23 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
             "`gateway-admin init`"
         )
     store = await open_store(settings.database_url)
+    before = _mark(store)
     try:
         yield store
     finally:
+        changed = _mark(store) != before
         await store.close()
+        if changed:
+            poke(settings.gateway_data_dir)
+
+
+def _mark(store: Store) -> tuple[int, int] | None:
+    from gateway.store import StoreError
+
+    try:
+        return store.mark()
+    except StoreError:
+        return None
 
 
 async def device_of(settings: Settings, device_id: str) -> Device:

@@ -16,6 +16,7 @@ import typer
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, all_devices, policy_of, settings_of
+from gateway.cli.status_refused import give_refused
 from gateway.system.atomic_files import mark_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask
 _History = Annotated[
     bool, typer.Option("--history", help="Show what was measured, as small curves, from the store.")
 ]
+_Refused = Annotated[
+    bool, typer.Option("--refused", help="Show who was refused in the last three days, and what to do.")
+]
 _Last = Annotated[
     str, typer.Option("--last", metavar="TIME", help="With --history: how far back, 24h at most.")
 ]
@@ -44,6 +48,8 @@ _Metric = Annotated[
 
 
 def status(
+    *,
+    refused: _Refused = False,
     history: _History = False,
     last: _Last = "24h",
     metric: _Metric = None,
@@ -51,6 +57,9 @@ def status(
     config: Config = None,
 ) -> None:
     """Ask the running gateway how it is, and look at the store and the policy it works with.
+
+    With --refused: the refusals of the last three days, those that are alike in one line. When, how often,
+    which device (or which it said to be), from where, what and why; what to do.
 
     With --history what was measured: each minute of the last 24 hours, and each ten seconds of the last one.
     It is in the store, so a gateway that is stopped has it, too.
@@ -65,6 +74,9 @@ def status(
         if metric or last != "24h":
             raise wrong_usage("--last and --metric go with --history")
         settings = settings_of(config)
+        if refused:
+            give_refused(answer, settings)
+            return
         health = _ask(settings.gateway_health_bind[0])
         if health.running and health.folder not in {"", mark_of(settings.gateway_data_dir)}:
             health = _of_others(settings)

@@ -210,6 +210,16 @@ def changed_device(what: str) -> Report:
     return Report(Kind.DEVICE, Outcome.DONE, what)
 
 
+def kicked_device(what: str) -> Report:
+    """An administrator ends the connections of a device."""
+    return Report(Kind.SESSION, Outcome.DONE, what)
+
+
+def traced_device(what: str) -> Report:
+    """An administrator begins to look at a device's packets."""
+    return Report(Kind.DEVICE, Outcome.DONE, what)
+
+
 def changed_token(what: str) -> Report:
     """An administrator issued tokens or revoked them."""
     return Report(Kind.TOKEN, Outcome.DONE, what)

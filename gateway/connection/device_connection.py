@@ -17,7 +17,7 @@ from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import Event
 from gateway.connection.handler_outcomes import Accepted, Outcome, Over
 from gateway.connection.opening import Opening
-from gateway.connection.state_table import TABLE, State
+from gateway.connection.state_table import TABLE, Row, State
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.identity import Device, Identity
@@ -31,6 +31,10 @@ class DeviceConnection:
     __slots__ = ("_rows", "_stage", "established", "state")
 
     def __init__(self, context: Context) -> None:
+        self.state: State
+        self._rows: Mapping[type[Event], Row]
+        self.established: EstablishedConnection | None
+        """While chunks may pass by its `passes` and `is_delivered` alone."""
         self._stage: Opening | EstablishedConnection = Opening(context)
         self._enter(State.AWAIT_CONNECT)
 
@@ -80,10 +84,15 @@ class DeviceConnection:
             commands = [*commands, *self._stage.end(), Close(outcome.why)]
         return commands
 
+    def _take_over(self, other: DeviceConnection) -> None:
+        """Be what the other one is, which is not used any more."""
+        self.state, self._stage, self._rows = other.state, other._stage, other._rows
+        stage = other._stage if other.state is State.ESTABLISHED else None
+        self.established = stage if isinstance(stage, EstablishedConnection) else None
+
     def _enter(self, state: State) -> None:
         self.state = state
-        self.established: EstablishedConnection | None = None
-        """While chunks may pass by its `passes` and `is_delivered` alone."""
+        self.established = None
         if state is State.ESTABLISHED and isinstance(self._stage, Opening):
             self._stage = self.established = self._stage.established
         self._rows = TABLE[state]

@@ -64,7 +64,6 @@ class EstablishedConnection:
         "_budget",
         "_context",
         "_counted",
-        "_downstream",
         "_heartbeat",
         "_reports",
         "_spoken",
@@ -72,6 +71,7 @@ class EstablishedConnection:
         "_subscriptions",
         "authorizer",
         "device",
+        "downstream",
         "from_bus_early",
         "holder",
         "last_words",
@@ -122,7 +122,7 @@ class EstablishedConnection:
         )
         # More than the standard asks for [MQTT-4.12.0-7]: few libraries can name a method in CONNECT.
         self.upstream.renewable |= terms.version is Version.V5 and identity.grant is not None
-        self._downstream = Downstream(
+        self.downstream = Downstream(
             context,
             terms,
             authorizer=authorizer,
@@ -189,7 +189,7 @@ class EstablishedConnection:
 
     def is_delivered(self, data: bytes) -> bool:
         """Whether a chunk from the bus goes to the device as it came. It is counted then, too."""
-        passes = self._downstream.alike(data)
+        passes = self.downstream.alike(data)
         if passes:
             self._context.counters.bytes_to_devices += len(data)
         return passes
@@ -237,7 +237,7 @@ class EstablishedConnection:
     def bus_bytes(self, event: BusBytes) -> list[Command] | Over:
         """A chunk from the bus; an empty one for what waits for its turn."""
         data = event.data
-        downstream = self._downstream
+        downstream = self.downstream
         error: MqttError | None = None
         self._context.counters.bytes_to_devices += len(data)
         try:
@@ -270,7 +270,7 @@ class EstablishedConnection:
         commands: list[Command] = []
         if self.upstream.rest is not None and not self._spoken.is_over:
             result = self.device_bytes(_REST_OF_DEVICE)
-            if isinstance(result, SaidGoodbye | Fault) and self._downstream.rest is not None:
+            if isinstance(result, SaidGoodbye | Fault) and self.downstream.rest is not None:
                 # The bus was sent the device's last packet: what it says is looked at in the next turn.
                 result.commands.append(AwaitTurn())
             if not isinstance(result, list):
@@ -281,7 +281,7 @@ class EstablishedConnection:
 
     def rest_of_bus(self) -> list[Command] | Over:
         """A slice of what waits from the bus."""
-        return self.bus_bytes(_REST_OF_BUS) if self._downstream.rest is not None else []
+        return self.bus_bytes(_REST_OF_BUS) if self.downstream.rest is not None else []
 
     def answer(self, answer: Answer) -> list[Command]:
         """What a service answers to a request of this connection: for this device alone."""
@@ -304,7 +304,7 @@ class EstablishedConnection:
         )
         authorizer = self.authorizer = Authorizer(self._context, identity, self._reports)
         self.upstream.authorize_by(authorizer)
-        self._downstream.authorize_by(authorizer)
+        self.downstream.authorize_by(authorizer)
 
     def begin_second(self, second: int) -> None:
         """Settle what passed, and have the budget of a new second."""
@@ -313,7 +313,7 @@ class EstablishedConnection:
 
     def bus_waits(self) -> list[Command]:
         """What is to be done about what the bus sent and nobody looked at."""
-        if self._downstream.rest is None:
+        if self.downstream.rest is None:
             return []
         return [PauseBus() if self._budget.heard.is_spent else AwaitTurn()]
 
@@ -347,7 +347,7 @@ class EstablishedConnection:
         self._age = 0
         authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
-        self._downstream.authorize_by(authorizer)
+        self.downstream.authorize_by(authorizer)
         self._subscriptions.note_again(authorizer)
         if self.terms.will is not None:
             authorizer.note(Action.PUBLISH, self.terms.will.topic, authorizer.will(self.terms.will).on_topic)
@@ -360,7 +360,7 @@ class EstablishedConnection:
     def end(self) -> list[Command]:
         """Free what is held, count what was done and what is left on the bus; the last reports."""
         self.upstream.release()
-        self._downstream.release()
+        self.downstream.release()
         self._budget.settle(self._context.counters)
         self._budget.connections -= 1
         self._count_passed()
@@ -375,7 +375,7 @@ class EstablishedConnection:
         counters, upstream = self._context.counters, self.upstream
         counters.sealed += upstream.sealed
         upstream.sealed = 0
-        spoken, heard = upstream.ledger, self._downstream.ledger
+        spoken, heard = upstream.ledger, self.downstream.ledger
         passed = spoken.passed1, spoken.passed2, heard.passed1, heard.passed2
         if passed != self._counted:
             for key, now, before in zip(_BY_QOS, passed, self._counted, strict=True):

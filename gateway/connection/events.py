@@ -102,6 +102,13 @@ class AccessWithdrawn:
 
 
 @dataclass(slots=True)
+class Kicked:
+    """An administrator ends the connection, and takes no right away: the device may come back at once."""
+
+    why: str
+
+
+@dataclass(slots=True)
 class ShuttingDown:
     """The gateway stops."""
 
@@ -134,6 +141,7 @@ Event = (
     | BusLost
     | PolicyChanged
     | AccessWithdrawn
+    | Kicked
     | ShuttingDown
     | Tick
     | Turn

@@ -41,6 +41,7 @@ from gateway.connection.events import (
     BusBytes,
     BusUnavailable,
     DeviceBytes,
+    Kicked,
     PolicyChanged,
     ShuttingDown,
 )
@@ -84,6 +85,11 @@ class Opening:
     def identity(self) -> Identity | None:
         """Who is there, once authenticated."""
         return self._established.identity if self._established else None
+
+    @property
+    def asked(self) -> Connect | None:
+        """The CONNECT, from when it is whole until it is known who sent it."""
+        return self._connect
 
     @property
     def secured(self) -> Meter | None:
@@ -238,6 +244,10 @@ class Opening:
     def withdrawn(self, event: AccessWithdrawn) -> Result:
         """The device may not come in any more."""
         return self._refuse(Reason.NOT_AUTHORIZED, event.why, SendToBus(DISCONNECT))
+
+    def kicked(self, event: Kicked) -> Result:
+        """An administrator ends it before it is established; no CONNACK says that."""
+        return Over([], event.why)
 
     def stop(self, _: ShuttingDown) -> Result:
         """The gateway stops, and the bus was asked."""

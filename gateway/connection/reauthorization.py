@@ -14,6 +14,7 @@ from gateway.connection.connect import METHOD_PROPERTY
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
     AccessWithdrawn,
+    Kicked,
     PolicyChanged,
     Reauthenticated,
     ReauthenticationFailed,
@@ -67,6 +68,11 @@ def renewed(established: EstablishedConnection, event: Reauthenticated) -> Resul
 def withdrawn(established: EstablishedConnection, event: AccessWithdrawn | ReauthenticationFailed) -> Result:
     """The device may not stay."""
     return _send_away(established, event.why)
+
+
+def kicked(established: EstablishedConnection, event: Kicked) -> Result:
+    """An administrator ends the connection: as if it had broken, so that the bus publishes the will."""
+    return established.farewell(Reason.ADMINISTRATIVE_ACTION, event.why)
 
 
 def tick(established: EstablishedConnection, event: Tick) -> Result:

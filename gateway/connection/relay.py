@@ -100,6 +100,11 @@ class Relay(FastPath, ABC):
         """Whether a packet has begun and not ended."""
         return self._partial is not None
 
+    @property
+    def between(self) -> bool:
+        """Whether the next chunk begins a packet, and nothing waits before it."""
+        return self._between
+
     @abstractmethod
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
         """Judge one whole packet: None lets it pass as it came, else what goes on in its place.

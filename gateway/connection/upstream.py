@@ -7,6 +7,8 @@ direction but for the ledger of its acknowledgements.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.commands import Call, Command, Reauthenticate
@@ -120,6 +122,11 @@ class Upstream(Relay):
             or ledger.completed < ledger.released
             or self._subscriptions.unanswered
         )
+
+    @property
+    def aliases(self) -> Mapping[int, bytes]:
+        """What each topic alias of the device stands for."""
+        return self._aliases
 
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Other rules are in force, or all is to be judged anew."""

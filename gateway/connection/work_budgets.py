@@ -35,6 +35,7 @@ TLS = 100_000
 """Effort of undoing the TLS of one device in a second, where it yields nothing."""
 FREE = 65_536
 """Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
+SILENT = -1
 _NO_BOUND = 2**62
 _SWEEP_LEAST = 1_024
 
@@ -113,7 +114,7 @@ class Meter:
 class Budget:
     """What one device may cost in a second and hold, over all its connections."""
 
-    __slots__ = ("connections", "heard", "held", "held_most", "second", "secured", "spoken")
+    __slots__ = ("connections", "heard", "held", "held_most", "quiet", "second", "secured", "spoken")
 
     def __init__(self, limits: Limits, work: Work) -> None:
         self.connections = 0
@@ -126,6 +127,8 @@ class Budget:
         self.held = 0
         """Bytes of packets that have begun and not ended, both directions."""
         self.second = -1
+        self.quiet = SILENT
+        """Seconds since a message came from it, SILENT if none did."""
         self.fill(limits)
 
     def fill(self, limits: Limits) -> None:
@@ -144,6 +147,8 @@ class Budget:
         counters.messages_from_devices += self.spoken.messages
         counters.bytes_from_devices += self.spoken.bytes
         counters.messages_to_devices += self.heard.messages
+        if self.spoken.messages:
+            self.quiet = 0
         self.spoken.settle()
         self.heard.settle()
         self.secured.settle()
@@ -153,6 +158,7 @@ class Budget:
         self.settle(counters)
         if second < 0 or second != self.second:
             self.second = second
+            self.quiet += self.quiet != SILENT
             self.fill(limits)
 
     def hold(self, size: int, work: Work) -> None:
@@ -190,6 +196,8 @@ class Budgets:
             if len(self._budgets) >= self._sweep_at:
                 self._sweep()
             budget = self._budgets[device_id] = Budget(limits, self.work)
+        if not budget.connections:
+            budget.quiet = SILENT
         budget.connections += 1
         return budget
 

@@ -36,6 +36,8 @@ class LiveConnection(Protocol):
     """In which part of a second it gets its tick."""
     method: str
     """How it logged in; empty before."""
+    since: int
+    """When it was established, in Unix milliseconds; 0 before that."""
 
     @property
     def paused(self) -> int:
@@ -100,6 +102,8 @@ class ConnectionRegistry:
         self._admitted: dict[LiveConnection, str] = {}
         """Those that were let in, and the device of each."""
         self._by_device: dict[str, set[LiveConnection]] = {}
+        self.watched: dict[str, Callable[[LiveConnection], None]] = {}
+        """Who is shown the next connections of a device, right after their login."""
 
     @property
     def devices_connected(self) -> int:
@@ -131,6 +135,8 @@ class ConnectionRegistry:
             return NoRoom(Reason.QUOTA_EXCEEDED, "as many connections as acl/limits.toml allows")
         self._by_device.setdefault(device_id, set()).add(connection)
         self._admitted[connection] = device_id
+        if self.watched and (show := self.watched.get(device_id)) is not None:
+            show(connection)
         return None
 
     def forget(self, connection: LiveConnection) -> None:

@@ -33,9 +33,16 @@ class Reported(Protocol):
 class ConnectionReports:
     """One per process."""
 
-    def __init__(self, audit: Audit, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        audit: Audit,
+        now: Callable[[], int],
+        refused_again: Callable[[str, str, str], None] = lambda *_: None,
+    ) -> None:
+        """`refused_again` counts a login that was refused like one before: device, address, why."""
         self._audit = audit
         self._now = now
+        self._refused_again = refused_again
         self.connects = ConnectionLog()
         """Which connections that come and go have a line."""
         self.strangers = RefusedStrangers()
@@ -51,11 +58,15 @@ class ConnectionReports:
         """Nobody was authenticated: reported unless the same was of the same network."""
         if self.strangers.first(connection.host, why):
             self.report(connection, refused_login(why))
+        else:
+            self._refused_again(connection.claimed or "", connection.host, why)
 
     def no_room(self, connection: Reported, device_id: str, reason: Reason, why: str) -> None:
         """A device that has shown who it is found no room: reported once per minute."""
         if self.connects.first_turned_away(device_id, reason):
             self.report(connection, refused_login(why), proven=True)
+        else:
+            self._refused_again(device_id, connection.host, why)
 
     def origin(self, connection: Reported, *, proven: bool = False) -> Origin:
         """Of whom a report of this connection speaks."""

@@ -93,6 +93,7 @@ class DeviceSide(asyncio.Protocol):
         "connection_id",
         "deadline",
         "method",
+        "since",
         "turn",
     )
 
@@ -107,6 +108,8 @@ class DeviceSide(asyncio.Protocol):
         """The device it says it is, if that is a device id at all."""
         self.method = ""
         """How it logged in: `secret`, `token` or `certificate`."""
+        self.since = 0
+        """When it was established, in Unix milliseconds."""
         self.turn = 0
         """In which part of a second it gets its tick."""
         self.deadline = deadline
@@ -289,6 +292,7 @@ class DeviceSide(asyncio.Protocol):
                 if (tls := tls_of(self._transport)) is not None and self.connection.meter and device:
                     tls.trust(TlsBudget(self.connection.meter, self._plane.turns, device.device_id))
                 self.resume_reading(AUTHENTICATING)
+                self.since = self._plane.context.now()
                 identity = self.connection.identity
                 grant = identity.grant if identity else None
                 self._note(

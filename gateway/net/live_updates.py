@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from gateway.connection.audit_event_kinds import refused_session
-from gateway.connection.events import AccessWithdrawn, Event, PolicyChanged
+from gateway.connection.events import AccessWithdrawn, Event, Kicked, PolicyChanged
 from gateway.connection.state_table import State
 from gateway.net.connection_registry import ConnectionRegistry, LiveConnection
 from gateway.net.connection_reports import ConnectionReports
@@ -70,6 +70,15 @@ class LiveUpdates:
         if isinstance(consequence, AccessWithdrawn):
             self._reports.report(one, refused_session(consequence.why))
         one.receive(consequence)
+
+    async def kick(self, device_id: str) -> None:
+        """End the connections of this device, which may come back at once."""
+
+        def update(one: LiveConnection) -> None:
+            if one.connection.state is not State.CLOSED:
+                one.receive(Kicked("An administrator ended the connection."))
+
+        await _each(list(self._registry.of_device(device_id)), update)
 
     async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
         """Other keys verify tokens: end the connections whose token is not good any more.

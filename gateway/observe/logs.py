@@ -1,6 +1,6 @@
-"""The log: one JSON line an event on stderr, or a short coloured line on a terminal.
+"""The log: one JSON line an event on stderr, or a short line of text, coloured on a terminal.
 
-Owns the shape of a line, what is masked in it, and the one place where stderr is written. Knows
+Owns the shape of a line, and what is masked in it; `gateway.observe.log_writer` writes it. Knows
 nothing of MQTT: callers bind `device`, `address`, `client_id`, `reason` and the like.
 
 Nothing secret gets out by accident: values whose name speaks of a secret are masked, bytes are
@@ -23,6 +23,7 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
+from gateway.observe.log_writer import LogWriter
 from gateway.observe.printable import printable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -44,17 +45,18 @@ _URL_USER = re.compile(r"(?<=://)[^/\s]*@")
 _COLOUR = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
-def configure(level: str, stream: TextIO | None = None) -> None:
+def configure(level: str, stream: TextIO | None = None, *, form: str | None = None) -> None:
     """Send every log line of this process to `stream` (stderr), from `level` (a key of LEVELS) on.
 
-    Other libraries log through `logging`; what they say from WARNING on joins the same lines.
+    Without a `form` it is text on a terminal and JSON elsewhere. Other libraries log through `logging`; what
+    they say from WARNING on joins the same lines.
     """
-    sink = _Sink(sys.stderr if stream is None else stream)
+    sink = _Sink(sys.stderr if stream is None else stream, form)
     structlog.configure(
         processors=[
             structlog.processors.format_exc_info,
             _shape,
-            _console if sink.is_terminal else _json,
+            sink.render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.lower()]),
         logger_factory=lambda *_: sink,
@@ -75,22 +77,40 @@ def get_logger(**values: object) -> structlog.typing.FilteringBoundLogger:
 class _Sink:
     """Where lines end. A reader that went away (EPIPE, closed stream) costs the line, never the gateway."""
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, form: str | None) -> None:
         # Python itself says None when the process started with file descriptor 2 closed.
         self._stream = stream
-        self.is_terminal = stream is not None and not stream.closed and stream.isatty()
+        is_terminal = stream is not None and not stream.closed and stream.isatty()
+        self.render = _json
+        if form == "text" or (is_terminal and not form):
+            self.render = _on_terminal if is_terminal else _plain
+        descriptor = _descriptor_of(stream)
+        self._writer = None if descriptor is None else LogWriter(descriptor, self._dropped_line)
+
+    def _dropped_line(self, dropped: int) -> str:
+        line = {"reason": "nobody read them in time", "dropped": dropped, "event": "log lines dropped"}
+        return self.render(None, "warning", _shape(None, "warning", line)) + "\n"
 
     def msg(self, line: str) -> None:
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            # There is nowhere left to say so: this is the place where everything is said.
-            return
+        if self._writer is not None:
+            self._writer.write(line + "\n")
+        elif self._stream is not None:
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                # There is nowhere left to say so: this is the place where everything is said.
+                return
 
     debug = info = warning = error = critical = msg
+
+
+def _descriptor_of(stream: TextIO | None) -> int | None:
+    # Of our own: one that somebody closes becomes the next file's, a database's say.
+    try:
+        return None if stream is None else os.dup(stream.fileno())
+    except (OSError, ValueError):  # it is in memory, or closed
+        return None
 
 
 class _OtherLibraries(logging.Handler):
@@ -183,19 +203,27 @@ def _json(_: object, __: str, line: Mapping[str, object]) -> str:
     return printable(msgspec.json.encode(line).decode())
 
 
-def _console(_: object, __: str, line: Mapping[str, Any]) -> str:
+def _plain(_: object, __: str, line: Mapping[str, Any]) -> str:
+    return _text_line(line, line["ts"], f"{line['level']:<8}")
+
+
+def _on_terminal(_: object, __: str, line: Mapping[str, Any]) -> str:
     level = line["level"]
     time_of_day = line["ts"][11:23]
     level_column = f"{level:<8}"
     if not os.environ.get("NO_COLOR"):
         time_of_day = f"\x1b[2m{time_of_day}\x1b[0m"
         level_column = f"\x1b[{_COLOUR[level]}m{level_column}\x1b[0m"
+    return _text_line(line, time_of_day, level_column)
+
+
+def _text_line(line: Mapping[str, Any], time: str, level_column: str) -> str:
     values = " ".join(
         f"{printable(name)}={_console_value(value)}"
         for name, value in line.items()
         if name not in ("ts", "level", "event", "exception")
     )
-    text = f"{time_of_day} {level_column} {printable(line['event'])}" + (f"  {values}" if values else "")
+    text = f"{time} {level_column} {printable(line['event'])}" + (f"  {values}" if values else "")
     if "exception" in line:
         trace = [printable(part) for part in line["exception"].split("\n")]
         text = "\n    ".join([text, *trace])

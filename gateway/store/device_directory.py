@@ -7,6 +7,7 @@ on nobody new is let in, for a device disabled meanwhile would be among them (pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,7 +15,8 @@ from gateway.policy.engine.identity import Device
 from gateway.store.errors import StoreError
 from gateway.store.store import Store
 
-_ASK_ANYWAY = 4  # looks; the mark may miss a change, and promise 6 leaves one second
+_ASK_ANYWAY = 20
+"""Looks after which the store is asked though nothing says that it has changed."""
 _RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
 _RETRY_SECONDS_MOST = 1.0
 _ANSWER_SECONDS = 5.0
@@ -27,7 +29,7 @@ _abandoned: set[asyncio.Task[None]] = set()
 class Directory:
     """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
 
-    def __init__(self, store: Store, *, interval: float = 0.2) -> None:
+    def __init__(self, store: Store, *, interval: float = 0.5) -> None:
         """Look for changes every `interval` seconds."""
         self.available = False
         self._reason = "not read yet"
@@ -35,7 +37,11 @@ class Directory:
         self._interval = interval
         self._devices: dict[str, Device] = {}
         self._seq = 0
+        self._looking = asyncio.Lock()
         self._mark: tuple[int, int] | None = None
+        self._moved = False
+        """Whether the mark had moved at the last look: a second commit in the same tick of the file clock
+        leaves it as it was, and is found by asking once more."""
         self._looks = 0
         self.changed_at = 0.0
         """When the newest change that is told was written, by the database's file: Unix seconds."""
@@ -81,6 +87,14 @@ class Directory:
         )
         self._set_available(available=True, reason="")
 
+    async def look(self) -> None:
+        """Take up now what was committed, as `follow` does within its interval; nothing while unavailable."""
+        async with self._looking:
+            if self.available:
+                self._mark = None
+                with contextlib.suppress(TimeoutError, StoreError):  # `follow` meets it too, and says so
+                    await _patiently(self._catch_up())
+
     async def follow(self) -> None:
         """Keep the devices true, for ever. Once it ends, for whatever reason, they are unavailable."""
         try:
@@ -93,11 +107,12 @@ class Directory:
         while True:
             await asyncio.sleep(wait)
             try:
-                if self.available:
-                    await _patiently(self._catch_up())  # a disk may hang instead of failing
-                else:
-                    await self._store.reopen()
-                    await self.load()
+                async with self._looking:
+                    if self.available:
+                        await _patiently(self._catch_up())  # a disk may hang instead of failing
+                    else:
+                        await self._store.reopen()
+                        await self.load()
                 wait = self._interval
             except TimeoutError:
                 self._set_available(
@@ -111,7 +126,9 @@ class Directory:
     async def _catch_up(self) -> None:
         mark = await asyncio.to_thread(self._store.mark)  # a disk that hangs must not hold up messages
         self._looks += 1
-        if mark == self._mark and self._looks < _ASK_ANYWAY:
+        moved, before = mark != self._mark, self._moved
+        self._moved = moved
+        if not moved and not before and self._looks < _ASK_ANYWAY:
             return
         self._looks = 0
         seq, touched = await self._store.changes.since(self._seq)

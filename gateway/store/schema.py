@@ -159,3 +159,22 @@ history_series = Table(
     Column("name", String, nullable=False),
     Column("labels", JSON, nullable=False),
 )
+
+# Who was refused lately; refusals that are alike are one row.
+refused_clients = Table(
+    "refused_clients",
+    metadata,
+    Column("device_id", String(80), primary_key=True),
+    Column("host", String(64), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("reason", String(300), primary_key=True),
+    Column("proven", Boolean, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("topic", String, nullable=False),
+    Column("rule", String, nullable=False),
+    Column("refusal_id", String(16), nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Index("refused_clients_last_at", "last_at"),
+)

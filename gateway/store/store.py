@@ -18,6 +18,7 @@ from gateway.store.devices import Devices
 from gateway.store.engine import BegunTransaction, Database, Transactions, sqlite_path
 from gateway.store.history import History
 from gateway.store.key_uses import KeyUses
+from gateway.store.refused_clients import RefusedClientEntries
 from gateway.store.restored import RestoredDevices
 from gateway.store.tokens import IssuedTokens
 from gateway.store.usage import Usage
@@ -45,6 +46,7 @@ class Repositories:
         self.audit_trails = AuditTrails(transactions)
         self.history = History(transactions)
         self.restored = RestoredDevices(transactions)
+        self.refused_clients = RefusedClientEntries(transactions)
 
 
 class Store(Repositories):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -9,7 +10,7 @@ from typing import TypeAlias
 Mark: TypeAlias = tuple[int, ...]
 
 
-def mark(path: Path) -> Mark:
+def mark(path: Path | os.DirEntry[str]) -> Mark:
     """Of this file, links followed: of one that can't be looked at, why."""
     try:
         stat = path.stat()

@@ -202,7 +202,7 @@ def test_a_message_over_the_limit_is_skipped_and_never_gathered(v5, qos):
     world = context(policy(packet_size=100))
     packet = raw.publish("ok", b"x" * 3_000_000, qos=qos, packet_id=7 if qos else 0, v5=v5)
     book = established(world, v5=v5)
-    downstream = book.connection._stage._downstream
+    downstream = book.connection._stage.downstream
     told = Report("delivery", "failed", ANY)
     behind = raw.publish("ok", b"1", v5=v5)
     # Its header may be as long as the longest topic: so much has to be seen.

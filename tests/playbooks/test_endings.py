@@ -6,9 +6,9 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, READER, Ends, context, disconnect, established, policy, refused
+from harness.playbook import LAMP, READER, Ends, Playbook, context, disconnect, established, policy, refused
 
-from gateway.connection.commands import Close, SendToBus, SendToDevice
+from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     AccessWithdrawn,
@@ -19,6 +19,7 @@ from gateway.connection.events import (
     BusUnavailable,
     DeviceBytes,
     DeviceLost,
+    Kicked,
     PolicyChanged,
     ShuttingDown,
     Tick,
@@ -154,6 +155,28 @@ def test_access_is_withdrawn():
         << SendToBus(raw.DISCONNECT)
         << SendToDevice(disconnect(0x87))
         << Close("Disabled.")
+    )
+
+
+def test_a_kick_is_told_and_leaves_the_will_to_the_bus():
+    # Without a DISCONNECT to the bus: it publishes the will, as for any connection that breaks.
+    why = "An administrator ended the connection."
+    assert established(will=("ok", b"gone", 0, False)) >> Kicked(why) << Close(why)
+    told = raw.packet(0xE0, b"\x98" + raw.properties(b"\x1f" + raw.text(why)))
+    assert established(v5=True) >> Kicked(why) << SendToDevice(told) << Close(why)
+
+
+def test_a_kick_ends_what_only_waits_for_the_bus():
+    assert said_goodbye() >> Kicked("why") << Close("why")
+    opening = Playbook(DeviceConnection(context()))
+    assert (
+        opening
+        >> DeviceBytes(raw.connect("c", username="lamp-1", password="s"))
+        << Authenticate(b"lamp-1", b"s")
+        >> Authenticated(LAMP)
+        << OpenBus(ANY)
+        >> Kicked("why")
+        << Close("why")
     )
 
 
@@ -308,6 +331,7 @@ def test_nothing_happens_after_the_end():
         BusUnavailable(),
         PolicyChanged(LAMP),
         AccessWithdrawn("x"),
+        Kicked("x"),
         DeviceLost(),
         BusLost(),
         ShuttingDown(),

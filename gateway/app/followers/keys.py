@@ -36,7 +36,7 @@ from gateway.system.file_change_marks import Mark, mark
 
 _AGAIN_SECONDS = 10
 """A file that can't be used is read again then, though it looks the same: the disk may have failed once."""
-_LOOKS_TO_ROTATE = 240
+_LOOKS_TO_ROTATE = 120
 AGE_MOST = 90 * 86_400
 """Seconds that a key is active before a new one takes its place."""
 _AHEAD_MOST = 86_400
@@ -136,7 +136,7 @@ class KeyFollower(Follower):
         return {kind: key.created_at for kind, key in actives.items() if key is not None}
 
     async def run(self) -> None:
-        """Look at the files four times a second and at the keys' age once a minute, for ever."""
+        """Look at the files twice a second and at the keys' age once a minute, for ever."""
         looks = 0
         while True:
             await self.look()

@@ -98,6 +98,7 @@ def test_the_defaults_are_the_contracts():
         "metrics_enabled": True,
         "audit_retention": 365 * 86_400,
         "log_level": LogLevel.INFO,
+        "log_format": None,
         "health_check_interval": 30,
     }
     assert settings.bus is None
@@ -164,7 +165,6 @@ OTHERS = [
     "METRICS_PORT",
     "METRICS_PATH",
     "METRICSX",
-    "LOG_FORMAT",
     "LOG_FILE",
     "REDIS_HOST",
     "REDIS_URI",

@@ -21,6 +21,7 @@ from gateway.connection.events import (
     BusUnavailable,
     DeviceLost,
     Event,
+    Kicked,
     PolicyChanged,
     Reauthenticated,
     ReauthenticationFailed,
@@ -38,7 +39,7 @@ OUTCOMES = set(get_args(Outcome))
 NOT_ESTABLISHED = {Answer, Reauthenticated, ReauthenticationFailed, Turn}
 """What only who is established asks for."""
 NO_BUS = {BusBytes, BusLost, BusUnavailable}
-NOBODY_KNOWN = {PolicyChanged, AccessWithdrawn}
+NOBODY_KNOWN = {PolicyChanged, AccessWithdrawn, Kicked}
 """Changes reach whom the registry has admitted."""
 UNCOUNTED = {Tick}
 """The device side counts the seconds of those that are not established."""

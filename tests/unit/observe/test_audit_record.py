@@ -113,6 +113,8 @@ TOLD = [
     ("refused_token", ("why", "api"), {"kind": "token", "outcome": "refused", "action": "api"}),
     ("refused_token", ("why",), {"kind": "token", "outcome": "refused"}),
     ("changed_device", ("why",), {"kind": "device", "outcome": "done"}),
+    ("kicked_device", ("why",), {"kind": "session", "outcome": "done"}),
+    ("traced_device", ("why",), {"kind": "device", "outcome": "done"}),
     ("changed_token", ("why",), {"kind": "token", "outcome": "done"}),
     ("changed_key", ("why",), {"kind": "key", "outcome": "done"}),
     ("failed_health", ("why",), {"kind": "health", "outcome": "failed"}),

@@ -1,0 +1,30 @@
+"""What is done to the connections of a running gateway: they are ended, or looked at.
+
+The event is written first, in the store: what nobody would learn of is not done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.admin.audit_events import record
+from gateway.connection.audit_event_kinds import kicked_device, traced_device
+
+if TYPE_CHECKING:
+    from gateway.store import Store
+
+
+async def report_kick(store: Store, device_id: str, count: int, *, actor: str) -> None:
+    """Tell that this many connections of the device will be ended. Raises UnknownDevice."""
+    async with store.transaction() as tx:
+        await tx.devices.get(device_id)
+        reason = f"kicked: {count} connection{'' if count == 1 else 's'} ended"
+        await record(tx, kicked_device(reason), device=device_id, actor=actor)
+
+
+async def report_trace(store: Store, device_id: str, seconds: int, *, actor: str) -> None:
+    """Tell that the packets of the device will be looked at, for this long at most. Raises UnknownDevice."""
+    async with store.transaction() as tx:
+        await tx.devices.get(device_id)
+        reason = f"traced: its packets are looked at, for {seconds} s at most"
+        await record(tx, traced_device(reason), device=device_id, actor=actor)

@@ -1,0 +1,48 @@
+"""Puts together the control socket: what an administrator can ask of the running gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from gateway.app.running_parts import RunningParts
+from gateway.config import Settings
+from gateway.control.commands import Pokes, RefusedLately, WhoIsHere, commands
+from gateway.control.server import ControlServer
+from gateway.control.traces import Traces
+from gateway.net.data_plane import DataPlane
+from gateway.net.live_updates import LiveUpdates
+from gateway.observe.event_listeners import EventListeners
+from gateway.observe.logs import get_logger
+from gateway.observe.refused_clients import RefusedClients
+from gateway.store import Store
+
+_log = get_logger()
+
+
+async def open_control(
+    settings: Settings,
+    plane: DataPlane,
+    updates: LiveUpdates,
+    store: Store,
+    *,
+    refused: RefusedClients,
+    listeners: EventListeners,
+    looks: Mapping[str, Callable[[], Awaitable[object]]],
+    parts: RunningParts,
+) -> None:
+    """Listen, if a socket can be made: the gateway serves without, and finds out by itself what was changed.
+
+    `looks` are what a poke has done, by subject.
+    """
+    asked = commands(
+        Pokes(looks),
+        WhoIsHere(plane, updates, store),
+        RefusedLately(refused),
+        Traces(plane, store, listeners),
+    )
+    control = ControlServer(settings.gateway_data_dir, asked, start=parts.tasks.start)
+    parts.closing.push_async_callback(control.close)
+    try:
+        await control.open()
+    except OSError as error:
+        _log.warning("no control socket", reason=f"{error}; gateway-admin can't ask who is connected")

@@ -1,0 +1,82 @@
+"""`gateway-admin status --refused`: who was refused in the last three days, and what to do about it.
+
+Asks the running gateway; without one it shows what the store has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from gateway.cli.output import Answer, json_time, remark
+from gateway.cli.settings_policy_store import store_of
+from gateway.cli.tables import table
+from gateway.system.utc_text import utc_text
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.store import RefusedClient
+
+_SHOWN = 100
+"""To people; scripts get all."""
+
+
+def give_refused(answer: Answer, settings: Settings) -> None:
+    """Show them, the newest first. Raises Failure, StoreError."""
+    from gateway.admin.refusal_remedies import remedy
+
+    found = _refused(settings)
+    if not answer.as_json and len(found) > _SHOWN:
+        remark(f"these are the newest {_SHOWN} of {len(found)}; --json has all")
+    remedies = [remedy(one) for one in found]
+    objects = [_json_object(one, words) for one, words in zip(found, remedies, strict=True)]
+    answer.give(
+        {"refused": objects},
+        *table(
+            ("last", "times", "device", "from", "what", "why", "what to do"),
+            [
+                (
+                    utc_text(one.last_at),
+                    str(one.count),
+                    one.device_id if one.proven or not one.device_id else f"{one.device_id} (claimed)",
+                    one.host,
+                    one.kind,
+                    one.reason,
+                    words,
+                )
+                for one, words in list(zip(found, remedies, strict=True))[:_SHOWN]
+            ],
+            state=4,
+            colour=lambda _: "yellow",
+            empty="Nobody was refused in the last three days.",
+        ),
+    )
+
+
+def _refused(settings: Settings) -> Sequence[RefusedClient]:
+    from gateway.control.client import NotAnswered, NotRunning, ask
+    from gateway.store import RefusedClient
+
+    try:
+        return [RefusedClient(**item) for item in ask(settings.gateway_data_dir, "refused")]  # type: ignore[arg-type]
+    except NotRunning as error:
+        remark(f"{error}: this is what was saved")
+    except (NotAnswered, TypeError) as error:
+        remark(f"{error}; this is what was saved, some seconds ago")
+    return asyncio.run(_saved(settings))
+
+
+async def _saved(settings: Settings) -> Sequence[RefusedClient]:
+    async with store_of(settings) as store:
+        return await store.refused_clients.read()
+
+
+def _json_object(one: RefusedClient, remedy: str) -> dict[str, object]:
+    return {
+        **asdict(one),
+        "first_at": json_time(one.first_at),
+        "last_at": json_time(one.last_at),
+        "remedy": remedy or None,
+    }

@@ -1,0 +1,119 @@
+"""What can be asked of a running gateway through its control socket, one class a subject.
+
+    poke         look now at what an administrator changed: store, keys, policy
+    connections  who is here; of one device, or of all
+    kick         end a device's connections
+    refused      who was refused lately
+    trace        one device's packets and decisions, as they happen
+
+Answers come from memory, a few items at a time, so that no message waits for ten thousand of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+
+from gateway.admin.connections import report_kick
+from gateway.connection.state_table import State
+from gateway.connection.work_budgets import SILENT
+from gateway.control.messages import Request
+from gateway.control.server import Answer, Command, Peer
+from gateway.control.traces import Traces
+from gateway.net.connection_registry import LiveConnection
+from gateway.net.data_plane import DataPlane
+from gateway.net.live_updates import LiveUpdates
+from gateway.observe.refused_clients import RefusedClients
+from gateway.store import Store
+
+_LOOK_SECONDS = 0.8
+"""For all looks of a poke: whoever waits for it has another second."""
+
+
+class Pokes:
+    """Has the followers look at once."""
+
+    def __init__(self, looks: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
+        """Each of `looks` puts in force what has changed of its subject."""
+        self._looks = looks
+
+    async def poke(self, _request: Request, _peer: Peer) -> Answer:
+        """Look at everything; an item for each subject that was looked at in time."""
+        deadline = asyncio.get_running_loop().time() + _LOOK_SECONDS
+        for name, look in self._looks.items():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await look()
+            except TimeoutError:
+                yield {"subject": name, "looked": False}
+            else:
+                yield {"subject": name, "looked": True}
+
+
+class WhoIsHere:
+    """The live connections, and how they are ended."""
+
+    def __init__(self, plane: DataPlane, updates: LiveUpdates, store: Store) -> None:
+        self._registry = plane.registry
+        self._now = plane.context.now
+        self._updates = updates
+        self._store = store
+
+    async def connections(self, request: Request, _peer: Peer) -> Answer:
+        """An item for each connection: of the argument `device_id`, else of all devices."""
+        only = request.arguments.get("device_id")
+        live = list(self._registry.of_device(only)) if isinstance(only, str) else self._registry.admitted()
+        for link in live:
+            if (described := self._described(link)) is not None:
+                yield described
+
+    def _described(self, link: LiveConnection) -> Mapping[str, object] | None:
+        connection = link.connection
+        identity, meter = connection.identity, connection.meter
+        if identity is None or meter is None or not link.since or connection.state is State.CLOSED:
+            return None
+        now, budget = self._now(), meter.budget
+        quiet = 0 if budget.spoken.messages else budget.quiet
+        return {
+            "device_id": identity.device_id,
+            "client_id": identity.client_id,
+            "connected_at": link.since,
+            "address": link.address,
+            "protocol": connection.protocol,
+            "login": link.method,
+            "last_message_at": None if quiet == SILENT else now - quiet * 1_000,
+            "connection": link.connection_id,
+        }
+
+    async def kick(self, request: Request, peer: Peer) -> Answer:
+        """End the connections of `device_id`; the item says how many those were."""
+        device_id = request.text("device_id")
+        count = len(self._registry.of_device(device_id))
+        if count:
+            await report_kick(self._store, device_id, count, actor=peer.actor)
+            await self._updates.kick(device_id)
+        yield {"device_id": device_id, "connections": count}
+
+
+class RefusedLately:
+    """Who was refused."""
+
+    def __init__(self, clients: RefusedClients) -> None:
+        self._clients = clients
+
+    async def refused(self, _request: Request, _peer: Peer) -> Answer:
+        """An item for each entry, the newest first."""
+        for entry in self._clients.latest():
+            yield asdict(entry)
+
+
+def commands(pokes: Pokes, who: WhoIsHere, refused: RefusedLately, traces: Traces) -> Mapping[str, Command]:
+    """What can be asked, by name."""
+    return {
+        "poke": pokes.poke,
+        "connections": who.connections,
+        "kick": who.kick,
+        "refused": refused.refused,
+        "trace": traces.trace,
+    }

@@ -1,0 +1,196 @@
+"""Serves the control socket: who may ask, how much at once, and what becomes of whoever reads too slowly.
+
+Must not know what can be asked: that is `gateway.control.commands`. An answer is written no faster than it is
+read, and made as it is written, so that a reader who stops costs one connection of a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import re
+import socket
+import struct
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.admin.errors import Refused
+from gateway.control import socket_file
+from gateway.control.messages import (
+    REQUEST_MAX,
+    BadRequest,
+    Request,
+    done_line,
+    error_line,
+    item_line,
+    read_request,
+)
+from gateway.observe.logs import get_logger
+from gateway.store import StoreError
+
+_CONNECTIONS_MAX = 16
+_REQUEST_SECONDS = 5.0
+"""For a request to come."""
+_READ_SECONDS = 30.0
+"""For a reader to take what was written for it."""
+_TOGETHER = 64
+"""Items made and written in one go: about a millisecond."""
+_BUFFER = 65_536
+"""Bytes written ahead of a reader."""
+_SUDO_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+_log = get_logger()
+
+Answer = AsyncGenerator[Mapping[str, object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who asks, as the kernel says."""
+
+    uid: int
+    sudo_user: str = ""
+
+    @property
+    def actor(self) -> str:
+        """For the audit."""
+        try:
+            name = pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            name = str(self.uid)  # in a container, mostly
+        by = f" (sudo of {self.sudo_user})" if self.sudo_user else ""
+        return f"gateway-admin:{name}{by}"
+
+
+Command = Callable[[Request, Peer], Answer]
+"""What answers a request: item by item, each when the one before was taken. Raises Refused, StoreError and
+BadRequest; it is closed when the reader has gone."""
+
+
+class ControlServer:
+    """One for a process."""
+
+    def __init__(
+        self,
+        folder: Path,
+        commands: Mapping[str, Command],
+        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        """`start` runs something beside everything else."""
+        self._folder = folder
+        self._commands = commands
+        self._start = start
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        """Listen from now on. Raises OSError."""
+        listening = socket_file.listen(self._folder)
+        self._server = await asyncio.start_unix_server(self._welcome, sock=listening, limit=REQUEST_MAX)
+
+    async def close(self) -> None:
+        """Answer nobody any more."""
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in list(self._serving):
+            writer.transport.abort()
+        with suppress(OSError):
+            socket_file.take_away(self._folder)
+
+    def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._start(self._serve(reader, writer))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(writer)
+        writer.transport.set_write_buffer_limits(high=_BUFFER)
+        try:
+            writer.write(await self._answer(reader, writer))
+            await _taken(writer)
+        except (OSError, TimeoutError):
+            pass  # the reader has left, or takes nothing: it is told nothing more
+        finally:
+            self._serving.discard(writer)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Answer a request; what this returns is the last line of it."""
+        if len(self._serving) > _CONNECTIONS_MAX:
+            return error_line("busy", f"{_CONNECTIONS_MAX} other requests are being answered: try again")
+        uid = _uid_of(writer)
+        if uid not in {0, os.geteuid()}:
+            _log.warning("control socket denied", uid=uid)
+            return error_line("denied", "only root and the user of the gateway may ask here")
+        try:
+            request = read_request(await _request_of(reader))
+            command = self._command(request.command)
+            answer = command(request, Peer(uid, _sudo_user(request) if uid == 0 else ""))
+            await self._while_read(reader, _write(answer, writer))
+        except BadRequest as error:
+            return error_line("bad_request", str(error))
+        except Refused as error:
+            return error_line("refused", str(error))
+        except StoreError as error:
+            return error_line("store", str(error))
+        return done_line()
+
+    def _command(self, name: str) -> Command:
+        command = self._commands.get(name)
+        if command is None:
+            raise BadRequest(f"this gateway knows no {name!r}: is it of an older version?")
+        return command
+
+    async def _while_read(self, reader: asyncio.StreamReader, work: Coroutine[Any, Any, None]) -> None:
+        """Do this work for as long as the reader is there."""
+        writing = asyncio.ensure_future(work)  # noqa: TID251 - waited for here
+        gone = asyncio.ensure_future(reader.read(1))  # noqa: TID251 - likewise
+        try:
+            await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                raise ConnectionResetError("the reader has left")
+            writing.result()
+        finally:
+            for task in (writing, gone):
+                task.cancel()
+            await asyncio.gather(writing, gone, return_exceptions=True)
+
+
+async def _write(answer: Answer, writer: asyncio.StreamWriter) -> None:
+    items = 0
+    async with aclosing(answer):
+        async for item in answer:
+            writer.write(item_line(item))
+            await _taken(writer)
+            items += 1
+            if items % _TOGETHER == 0:
+                await asyncio.sleep(0)  # to be taken may take no time
+
+
+async def _taken(writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(_READ_SECONDS):
+        await writer.drain()
+
+
+async def _request_of(reader: asyncio.StreamReader) -> bytes:
+    try:
+        async with asyncio.timeout(_REQUEST_SECONDS):
+            return await reader.readline()
+    except ValueError:
+        raise BadRequest(f"a request has {REQUEST_MAX} bytes at most") from None
+
+
+def _uid_of(writer: asyncio.StreamWriter) -> int:
+    """The user at the other end, at the time it connected. Raises OSError."""
+    connection = writer.get_extra_info("socket")
+    if hasattr(socket, "SO_PEERCRED"):
+        said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", said)[1])
+    return os.geteuid()  # the rights of the file are what keeps others out
+
+
+def _sudo_user(request: Request) -> str:
+    return request.sudo_user if _SUDO_USER.fullmatch(request.sudo_user) else ""

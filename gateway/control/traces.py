@@ -1,0 +1,170 @@
+"""One device's packets and decisions, live, for whoever asks on the control socket.
+
+Owns how much is shown: lines a second, in all, and for how long; who is shown too slowly misses lines, and is
+told how many. What a line says is made in `gateway.connection.packet_tracing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+
+from gateway.admin.connections import report_trace
+from gateway.admin.errors import Refused
+from gateway.connection.packet_tracing import ConnectionTrace, TracedConnection
+from gateway.connection.state_table import State
+from gateway.control.messages import Request
+from gateway.control.server import Answer, Peer
+from gateway.mqtt.packet_summary import Shown
+from gateway.net.connection_registry import LiveConnection
+from gateway.net.data_plane import DataPlane
+from gateway.observe.audit_record import AuditEvent
+from gateway.observe.event_listeners import EventListeners
+from gateway.store import Store
+
+SECONDS_MAX = 3_600
+_LINES_MAX = 100_000
+_A_SECOND = 500
+"""Lines made in a second: about a hundredth of it."""
+_WAITING_MAX = 1_000
+"""Lines that wait to be read."""
+_TRACES_MAX = 4
+
+
+class Traces:
+    """Those that run. A device is looked at by one at a time."""
+
+    def __init__(self, plane: DataPlane, store: Store, events: EventListeners) -> None:
+        self._plane = plane
+        self._store = store
+        self._events = events
+        self._running: set[str] = set()
+
+    async def trace(self, request: Request, peer: Peer) -> Answer:
+        """Lines of `device_id` as they come, for `seconds`; the connections to come are shown too."""
+        device_id, seconds = request.text("device_id"), request.number("seconds")
+        if not 0 < seconds <= SECONDS_MAX:
+            raise Refused(f"a trace takes from 1 s to {SECONDS_MAX // 60} minutes")
+        if device_id in self._running:
+            raise Refused(f"somebody looks at {device_id} already")
+        if len(self._running) >= _TRACES_MAX:
+            raise Refused(f"{_TRACES_MAX} other devices are looked at already")
+        self._running.add(device_id)
+        look = _Look(self._plane, self._events, device_id)
+        try:
+            await report_trace(self._store, device_id, seconds, actor=peer.actor)
+            look.begin()
+            async for line in look.lines(seconds):
+                yield line
+        finally:
+            look.end()
+            self._running.discard(device_id)
+
+
+class _Look:
+    """What is shown of one device."""
+
+    def __init__(self, plane: DataPlane, events: EventListeners, device_id: str) -> None:
+        self._plane = plane
+        self._events = events
+        self._device_id = device_id
+        self._waiting: deque[Shown] = deque()
+        self._more = asyncio.Event()
+        self._missed = 0
+        self._second = 0
+        self._made = 0
+        """Lines in this second."""
+        self._links: list[LiveConnection] = []
+
+    def begin(self) -> None:
+        """Look at the connections that are there, and at those to come."""
+        self._plane.registry.watched[self._device_id] = self._arrived
+        self._events.of_device[self._device_id] = self._reported
+        there = self._plane.registry.of_device(self._device_id)
+        self._put("", {"event": "begins", "connections": len(there)})
+        for link in there:
+            self._put(
+                link.connection_id, {"event": "connected", "address": link.address, "since": link.since}
+            )
+            self._attach(link)
+
+    def end(self) -> None:
+        """Look no more."""
+        self._plane.registry.watched.pop(self._device_id, None)
+        self._events.of_device.pop(self._device_id, None)
+        for link in self._links:
+            if isinstance(link.connection, TracedConnection):
+                link.connection = link.connection.untraced()
+
+    def _arrived(self, link: LiveConnection) -> None:
+        self._links = [one for one in self._links if one.connection.state is not State.CLOSED]
+        self._put(
+            link.connection_id, {"event": "connects", "address": link.address, "login": link.method or None}
+        )
+        self._attach(link).show_connect()
+
+    def _attach(self, link: LiveConnection) -> TracedConnection:
+        trace = ConnectionTrace(partial(self._put, link.connection_id), self._room)
+        traced = TracedConnection(link.connection, trace)
+        link.connection = traced
+        self._links.append(link)
+        return traced
+
+    def _reported(self, event: AuditEvent) -> None:
+        """An audit event of this device, or of somebody who says to be it."""
+        said = {
+            "event": "audit",
+            "kind": event.kind.value,
+            "outcome": event.outcome.value,
+            "reason": event.reason,
+            "action": event.action,
+            "topic": event.topic,
+            "rule": event.rule,
+            "id": event.id,
+            "address": event.address,
+        }
+        self._put(event.connection or "", {name: value for name, value in said.items() if value is not None})
+
+    def _room(self) -> bool:
+        second = int(self._plane.now())
+        if second != self._second:
+            self._second, self._made = second, 0
+        if self._made < _A_SECOND and len(self._waiting) < _WAITING_MAX:
+            self._made += 1
+            return True
+        self._missed += 1
+        return False
+
+    def _put(self, connection_id: str, line: Shown) -> None:
+        if len(self._waiting) >= _WAITING_MAX:
+            self._missed += 1
+            return
+        at: Shown = {"at": self._plane.context.now()}
+        self._waiting.append(at | ({"connection": connection_id} if connection_id else {}) | line)
+        self._more.set()
+
+    async def lines(self, seconds: int) -> Answer:
+        """All that is to be shown, for so long."""
+        deadline = self._plane.now() + seconds
+        shown = 0
+        while shown < _LINES_MAX:
+            while self._waiting and shown < _LINES_MAX:
+                yield self._waiting.popleft()
+                shown += 1
+            if self._missed:
+                missed, self._missed = self._missed, 0
+                yield {"at": self._plane.context.now(), "event": "missed", "lines": missed}
+            self._more.clear()
+            if self._waiting:
+                continue
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._more.wait()
+            except TimeoutError:
+                yield self._over(f"{seconds} s are over")
+                return
+        yield self._over(f"{_LINES_MAX:,} lines were shown")
+
+    def _over(self, why: str) -> Shown:
+        return {"at": self._plane.context.now(), "event": "ends", "reason": why}

@@ -1,0 +1,241 @@
+"""What can be shown of a packet to whoever looks at a device: its header, and never a payload or a secret.
+
+Must not know what is decided about it. A packet comes with its beginning only, of as many bytes as hold the
+longest header, and is read as far as that goes: what is malformed is said to be that, and nothing more of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.mqtt.data_types import Reader, read_length
+from gateway.mqtt.decode import decode_publish, decode_subscribe, decode_unsubscribe
+from gateway.mqtt.errors import MqttError
+from gateway.mqtt.packets import Connect, PacketType, Publish, Version, Will
+from gateway.mqtt.properties import Property, PropertyId, find, find_number
+
+HEAD = 65_536 + 512
+"""Bytes of a packet that are kept: a topic has 65,535 at most."""
+TEXT_MAX = 1_024
+"""Characters of a topic, a topic filter or a client id that are shown."""
+_FILTERS_MAX = 32
+_CODE_AT = {
+    PacketType.PUBACK: 2,
+    PacketType.PUBREC: 2,
+    PacketType.PUBREL: 2,
+    PacketType.PUBCOMP: 2,
+    PacketType.DISCONNECT: 0,
+    PacketType.AUTH: 0,
+}
+"""Where the reason code stands in the body of an MQTT 5 packet, if it is there."""
+_NUMBERED = frozenset(
+    {
+        PacketType.PUBACK,
+        PacketType.PUBREC,
+        PacketType.PUBREL,
+        PacketType.PUBCOMP,
+        PacketType.SUBACK,
+        PacketType.UNSUBACK,
+    }
+)
+
+Shown = dict[str, object]
+
+
+class Packet:
+    """One packet of a stream."""
+
+    __slots__ = ("body", "head", "size")
+
+    def __init__(self, head: bytes, body: int, size: int) -> None:
+        self.head = head
+        """Its beginning, `HEAD` bytes at most."""
+        self.body = body
+        """Where its body begins."""
+        self.size = size
+        """Bytes of the whole packet."""
+
+    @property
+    def kind(self) -> int:
+        """The upper four bits of the first byte."""
+        return self.head[0] >> 4
+
+    @property
+    def mark(self) -> tuple[int, bytes]:
+        """Equal for a packet that passed as it came."""
+        return self.size, self.head[:256]
+
+
+class PacketReader:
+    """Cuts a stream into packets, and forgets of each what is behind its `HEAD`."""
+
+    __slots__ = ("_head", "_missing", "lost")
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._missing = -1
+        """Bytes of the packet that are still to come; -1 while its header is not whole."""
+        self.lost = False
+        """Nothing more can be read: what came is no packet."""
+
+    def feed(self, chunk: bytes) -> Iterator[Packet]:
+        """The packets that end in this chunk."""
+        pos, end = 0, len(chunk)
+        while pos < end and not self.lost:
+            if self._missing < 0:
+                self._head += chunk[pos : pos + 5]
+                before = len(self._head) - len(chunk[pos : pos + 5])
+                try:
+                    length = read_length(self._head, 1, len(self._head))
+                except MqttError:
+                    self.lost = True
+                    return
+                if length is None:
+                    pos = end
+                    continue
+                self._missing, body = length
+                del self._head[body:]
+                pos += body - before
+            take = min(self._missing, end - pos)
+            self._head += chunk[pos : pos + min(take, max(0, HEAD - len(self._head)))]
+            self._missing -= take
+            pos += take
+            if not self._missing:
+                yield self._whole()
+
+    def _whole(self) -> Packet:
+        head, self._head, self._missing = bytes(self._head), bytearray(), -1
+        size, body = read_length(head, 1, len(head)) or (0, len(head))
+        return Packet(head, body, body + size)
+
+
+def shown(packet: Packet, version: Version) -> Shown:
+    """The packet by its header: what it is, how long, and what it is about."""
+    kind = packet.kind
+    name = PacketType(kind).name if kind else "RESERVED"
+    line: Shown = {"packet": name, "size": packet.size}
+    try:
+        if kind == PacketType.PUBLISH:
+            return line | _publish(packet, publish_of(packet, version))
+        if kind == PacketType.SUBSCRIBE:
+            return line | _subscribe(packet, version)
+        if kind == PacketType.UNSUBSCRIBE:
+            return line | _unsubscribe(packet, version)
+        return line | _other(packet, version)
+    except MqttError as error:
+        return line | {"fault": str(error)}
+
+
+def publish_of(packet: Packet, version: Version) -> Publish:
+    """A PUBLISH as far as its payload. Raises MqttError."""
+    return decode_publish(packet.head, 0, packet.body, len(packet.head), version)
+
+
+def payload_size(packet: Packet, publish: Publish) -> int:
+    """Bytes of its payload."""
+    return packet.size - publish.payload_at
+
+
+def _publish(packet: Packet, publish: Publish) -> Shown:
+    properties = publish.properties
+    response = find(properties, PropertyId.RESPONSE_TOPIC)
+    line: Shown = {
+        "topic": text(publish.topic),
+        "qos": publish.qos,
+        "retain": publish.retain,
+        "dup": bool(publish.first_byte & 8),
+        "payload_size": payload_size(packet, publish),
+    }
+    if publish.qos:
+        line["packet_id"] = publish.packet_id
+    if alias := find_number(properties, PropertyId.TOPIC_ALIAS, 0):
+        line["topic_alias"] = alias
+    if response is not None:
+        line["response_topic"] = text(response)
+    return line | _properties(properties)
+
+
+def _subscribe(packet: Packet, version: Version) -> Shown:
+    if packet.size > len(packet.head):
+        return {}
+    subscribe = decode_subscribe(packet.head, packet.body, packet.size, version, least=0)
+    filters = [{"filter": text(one.filter), "qos": one.qos} for one in subscribe.subscriptions]
+    return {"packet_id": subscribe.packet_id, "filters": filters[:_FILTERS_MAX], **_more(len(filters))}
+
+
+def _unsubscribe(packet: Packet, version: Version) -> Shown:
+    if packet.size > len(packet.head):
+        return {}
+    unsubscribe = decode_unsubscribe(packet.head, packet.body, packet.size, version, least=0)
+    filters = [{"filter": text(one)} for one in unsubscribe.filters]
+    return {"packet_id": unsubscribe.packet_id, "filters": filters[:_FILTERS_MAX], **_more(len(filters))}
+
+
+def _other(packet: Packet, version: Version) -> Shown:
+    kind, reader = packet.kind, Reader(packet.head, packet.body, len(packet.head))
+    line: Shown = {}
+    if kind == PacketType.CONNACK:
+        return {"session_present": bool(reader.byte()), "code": reader.byte()}
+    if kind in _NUMBERED:
+        line["packet_id"] = reader.two_bytes()
+    if kind == PacketType.SUBACK or (kind == PacketType.UNSUBACK and version is Version.V5):
+        if version is Version.V5:
+            reader.raw(reader.length())  # its properties
+        codes = list(reader.raw(min(reader.left, _FILTERS_MAX + 1)))
+        line |= {"codes": codes[:_FILTERS_MAX], **_more(len(codes))}
+    elif kind in _CODE_AT and version is Version.V5:
+        line["code"] = reader.byte() if reader.left else 0
+    return line
+
+
+def _more(count: int) -> Shown:
+    return {"more": True} if count > _FILTERS_MAX else {}
+
+
+def connect_shown(connect: Connect) -> Shown:
+    """A CONNECT: what it asks for, and which credentials it shows, by their kind."""
+    method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
+    return {
+        "packet": "CONNECT",
+        "protocol": "3.1" if connect.is_mqtt31 else "5" if connect.version is Version.V5 else "3.1.1",
+        "client_id": text(connect.client_id),
+        "clean_start": connect.clean_start,
+        "keep_alive": connect.keep_alive,
+        "user_name": connect.username is not None,
+        "password": connect.password is not None,
+        **({"authentication_method": text(method)} if method else {}),
+        **_will(connect.will),
+        **_properties(connect.properties),
+    }
+
+
+def _will(will: Will | None) -> Shown:
+    if will is None:
+        return {}
+    return {
+        "will_topic": text(will.topic),
+        "will_qos": will.qos,
+        "will_retain": will.retain,
+        "will_payload_size": len(will.payload),
+    }
+
+
+def _properties(properties: list[Property]) -> Shown:
+    """By name alone: what a user property says may be anybody's secret."""
+    if not properties:
+        return {}
+    names = [_name(prop.identifier) for prop in properties[:_FILTERS_MAX]]
+    return {"properties": sorted(set(names))}
+
+
+def _name(identifier: int) -> str:
+    try:
+        return PropertyId(identifier).name.lower()
+    except ValueError:
+        return str(identifier)
+
+
+def text(data: bytes) -> str:
+    """Words of a peer, bounded; what is no UTF-8 is shown as it stands."""
+    shown_text = data[: TEXT_MAX * 4].decode("utf-8", "backslashreplace")
+    return shown_text if len(shown_text) <= TEXT_MAX else f"{shown_text[:TEXT_MAX]}…"

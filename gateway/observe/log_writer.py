@@ -1,0 +1,82 @@
+"""Writes log lines in a thread of its own, so that whoever reads them slowly, or not at all, holds up nobody.
+
+What waits to be written is bounded; what finds no place is counted, and the number is a line of its own when
+lines flow again. Must not know what a line says.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+
+WAITING_MAX = 1_048_576
+"""Characters that wait, what is being written among them."""
+_EXIT_SECONDS = 2.0
+"""For what waits to be written when the process ends."""
+
+
+class LogWriter:
+    """Lines to a file descriptor, which stays somebody else's."""
+
+    def __init__(self, descriptor: int, dropped_line: Callable[[int], str]) -> None:
+        """`dropped_line` makes the line that says how many were dropped."""
+        self._descriptor = descriptor
+        self._dropped_line = dropped_line
+        self._waiting: deque[str] = deque()
+        self._size = 0
+        self._missed = 0
+        self.dropped = 0
+        """Lines, since the start."""
+        # With a lock that its owner may take again: the garbage collector may run in here, and warn.
+        self._changed = threading.Condition(threading.RLock())
+        self._thread: threading.Thread | None = None
+
+    def write(self, line: str) -> None:
+        """Have this line written, if there is room for it."""
+        with self._changed:
+            if self._size + len(line) > WAITING_MAX:
+                self._missed += 1
+                self.dropped += 1
+                return
+            self._waiting.append(line)
+            self._size += len(line)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+                atexit.register(self.flush, _EXIT_SECONDS)
+            self._changed.notify_all()
+
+    def flush(self, seconds: float) -> None:
+        """Wait until all is written, for so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._size, seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                lines = "".join(self._waiting)
+                self._waiting.clear()
+            self._put(lines)
+            with self._changed:
+                missed, self._missed = self._missed, 0
+            if missed:
+                self._put(self._dropped_line(missed))
+            with self._changed:
+                self._size -= len(lines)
+                self._changed.notify_all()
+
+    def _put(self, lines: str) -> None:
+        data = memoryview(lines.encode("utf-8", "backslashreplace"))
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                # Whoever shares the terminal or pipe with us has made it so.
+                select.select([], [self._descriptor], [])
+            except (OSError, ValueError):
+                return  # there is nowhere left to say so

@@ -1,0 +1,132 @@
+"""Log lines are written beside everything else: a reader who stalls costs lines, which are counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gateway.observe import log_writer
+from gateway.observe.log_writer import WAITING_MAX, LogWriter
+
+
+@pytest.fixture
+def pipe():
+    read, write = os.pipe()
+    yield read, write
+    for descriptor in (read, write):
+        os.close(descriptor)
+
+
+def read_some(descriptor: int, until: str) -> str:
+    """Everything up to a line with these words."""
+    found = b""
+    while until.encode() not in found or not found.endswith(b"\n"):
+        found += os.read(descriptor, 65_536)
+    return found.decode()
+
+
+def test_lines_are_written_in_order(pipe):
+    read, write = pipe
+    writer = LogWriter(write, str)
+    for number in range(100):
+        writer.write(f"{number}\n")
+    writer.flush(10)
+    assert read_some(read, "99").split() == [str(number) for number in range(100)]
+    assert writer.dropped == 0
+
+
+def test_a_reader_who_stalls_holds_up_nobody_and_is_told_what_it_missed(pipe):
+    read, write = pipe
+    writer = LogWriter(write, lambda dropped: f"dropped {dropped}\n")
+    line = "x" * 999 + "\n"
+    count = 2 * WAITING_MAX // len(line)
+    begun = time.monotonic()
+    for _ in range(count):
+        writer.write(line)
+    assert time.monotonic() - begun < 5
+    dropped = writer.dropped
+    assert WAITING_MAX // len(line) // 2 < dropped < count
+    told = read_some(read, "dropped")
+    assert f"dropped {dropped}\n" in told
+    assert told.count(line) == count - dropped
+    writer.write("again\n")
+    assert read_some(read, "again").endswith("again\n")
+
+
+def test_what_waits_is_not_waited_for_without_end(pipe):
+    read, write = pipe
+    writer = LogWriter(write, str)
+    writer.write("x" * 200_000 + " end\n")  # more than a pipe holds
+    begun = time.monotonic()
+    writer.flush(0.2)
+    assert 0.1 < time.monotonic() - begun < 5
+    assert len(read_some(read, "end")) == 200_005
+
+
+def test_a_pipe_that_somebody_made_nonblocking_gets_whole_lines(pipe):
+    read, write = pipe
+    os.set_blocking(write, False)
+    writer = LogWriter(write, str)
+    writer.write("x" * 500_000 + " end\n")
+    assert len(read_some(read, "end")) == 500_005
+
+
+def test_a_reader_who_went_away_costs_its_lines():
+    read, write = os.pipe()
+    os.close(read)
+    writer = LogWriter(write, str)
+    writer.write("into the void\n")
+    writer.flush(10)
+    writer.write("again\n")
+    writer.flush(10)
+    os.close(write)
+
+
+def run(code: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", "from gateway.observe import logs\n" + code],
+        capture_output=True, text=True, timeout=60, check=False, **options,
+    )  # fmt: skip
+
+
+def test_at_the_end_of_the_process_all_lines_are_there():
+    done = run("logs.configure('info')\nfor n in range(500): logs.get_logger().info('line', n=n)")
+    assert [json.loads(line)["n"] for line in done.stderr.splitlines()] == list(range(500))
+
+
+def test_a_crash_shows_its_traceback_and_the_lines_before_it():
+    done = run("logs.configure('info')\nlogs.get_logger().info('before')\nraise RuntimeError('broken')")
+    assert done.returncode == 1
+    assert '"event":"before"' in done.stderr
+    assert "RuntimeError: broken" in done.stderr
+
+
+def test_a_process_ends_though_nobody_reads_its_log():
+    code = (
+        "import sys\nlogs.configure('info')\n"
+        "for n in range(5_000): logs.get_logger().info('x' * 1_000)\n"
+        "print('done', flush=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from gateway.observe import logs\n" + code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"
+        assert process.wait(log_writer._EXIT_SECONDS + 20) == 0
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+@pytest.mark.parametrize(("form", "starts"), [("json", "{"), ("text", "20"), ("", "{")])
+def test_the_form_of_a_line_is_chosen(form, starts):
+    done = run(f"logs.configure('info', form={form!r})\nlogs.get_logger().warning('said', device='lamp-1')")
+    assert done.stderr.startswith(starts)
+    assert "\x1b" not in done.stderr
+    assert "lamp-1" in done.stderr
