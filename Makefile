@@ -50,11 +50,11 @@ bench: $(VENV)/.dev-installed
 # Needs uv. Lock files name no registry: they serve any mirror.
 lock:
 	cd requirements && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	  ../pyproject.toml --extra build -o image.lock
+	  ../pyproject.toml --extra build --extra alerts -o image.lock
 	cd requirements && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  ../pyproject.toml --extra build --extra embedded -c image.lock -o run.lock
 	cd requirements && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	  ../pyproject.toml --extra build --extra embedded --extra dev -c run.lock -o dev.lock
+	  ../pyproject.toml --extra build --extra embedded --extra alerts --extra dev -c run.lock -o dev.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

@@ -25,6 +25,7 @@ from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
 from gateway.app.measuring import Durations, Measuring, Parts
+from gateway.app.open_alerts import open_alerts
 from gateway.app.open_bus import open_bus
 from gateway.app.open_checks import open_checks
 from gateway.app.open_control import open_control
@@ -181,6 +182,17 @@ class Gateway:
         if settings.tls_enabled:
             certificates.serve(core.devices.acceptor, api.acceptor)
         self._follow(followers, health)
+        open_alerts(
+            monitoring,
+            self._history,
+            health,
+            core.store,
+            core.audit,
+            saves=self._saves,
+            parts=self._parts,
+            now=context.now,
+            node=settings.gateway_node,
+        )
 
     async def _watch(
         self, core: _Core, followers: Mapping[str, Follower], keys: KeyFollower

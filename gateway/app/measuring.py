@@ -34,7 +34,7 @@ from gateway.observe.system_load import SystemLoad
 from gateway.store import Store, StoreError
 from gateway.store.device_directory import Directory
 
-_STATUS = {
+STATUS = {
     State.HEALTHY: SERVICE_WORDS["up"],
     State.DEGRADED: SERVICE_WORDS["degraded"],
     State.UNHEALTHY: SERVICE_WORDS["down"],
@@ -190,7 +190,7 @@ class Measuring:
             tokens_valid=lambda: self._tokens_valid,
             ready=lambda: health.report().ready,
             live=lambda: health.report().live,
-            service_status=lambda: {name: _STATUS[one.state] for name, one in health.findings().items()},
+            service_status=lambda: {name: STATUS[one.state] for name, one in health.findings().items()},
             check_duration_seconds=lambda: {
                 name: one.duration_ms / 1_000 for name, one in health.findings().items()
             },

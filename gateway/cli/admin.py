@@ -7,6 +7,7 @@ from gateway.cli import (
     acl_analysis,
     acl_import,
     acl_usage,
+    alerts,
     audit,
     audit_check,
     backup,
@@ -86,6 +87,15 @@ _AUDIT = Group(
         "export": audit_check.export,
     },
 )
+_ALERTS = Group(
+    "Alerts: what fires, who is told, and silence for a while.",
+    {
+        "list": alerts.list_alerts,
+        "test": alerts.send_test,
+        "silence": alerts.silence,
+        "unsilence": alerts.unsilence,
+    },
+)
 app = program(
     "gateway-admin",
     Group(
@@ -101,6 +111,7 @@ app = program(
             "acl": _ACL,
             "token": _TOKEN,
             "keys": _KEYS,
+            "alerts": _ALERTS,
             "backup": backup.backup,
             "restore": backup.restore,
             "audit": _AUDIT,

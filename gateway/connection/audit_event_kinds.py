@@ -270,6 +270,11 @@ def resolved_alert(name: str, severity: str, summary: str) -> Report:
     return Report(Kind.ALERT, Outcome.DONE, f"{name} ({severity}) is over: {summary}", name)
 
 
+def changed_silence(what: str) -> Report:
+    """An administrator silenced alerts, or ended a silence."""
+    return Report(Kind.ALERT, Outcome.DONE, what)
+
+
 def changed_gateway(what: str) -> Report:
     """The gateway started or stops."""
     return Report(Kind.GATEWAY, Outcome.DONE, what)

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     Index,
     Integer,
     LargeBinary,
@@ -177,4 +178,42 @@ refused_clients = Table(
     Column("last_at", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
     Index("refused_clients_last_at", "last_at"),
+)
+
+# The alerts that are pending, firing, or over and may come again. A row per rule and labels (JSON).
+alert_states = Table(
+    "alert_states",
+    metadata,
+    Column("rule", String(64), primary_key=True),
+    Column("labels", String, primary_key=True),
+    Column("phase", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("summary", String, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("times", Integer, nullable=False),
+    Column("told", Boolean, nullable=False),
+)
+
+# What is still to be delivered, by channel.
+alert_messages = Table(
+    "alert_messages",
+    metadata,
+    Column("message_id", String(64), primary_key=True),
+    Column("channel", String(64), primary_key=True),
+    Column("body", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("silence_id", String(16), primary_key=True),
+    Column("rule", String(64), nullable=False),
+    Column("labels", String, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("comment", String, nullable=False),
+    Column("actor", String, nullable=False),
 )

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.store.admin_events import AdminEvents
+from gateway.store.alerts import Alerts
 from gateway.store.audit_trails import AuditTrails
 from gateway.store.bus_holdings import Holdings
 from gateway.store.change_log import ChangeLog
@@ -47,6 +48,7 @@ class Repositories:
         self.history = History(transactions)
         self.restored = RestoredDevices(transactions)
         self.refused_clients = RefusedClientEntries(transactions)
+        self.alerts = Alerts(transactions)
 
 
 class Store(Repositories):

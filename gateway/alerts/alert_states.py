@@ -1,0 +1,201 @@
+"""Which alerts there are, and what becomes of them: pending, firing, over. One look a second.
+
+Sans-I/O: rules, readings and time come in, and what has changed goes out; who is told of it is for others.
+Durations are measured in what the caller says has gone by, so that a clock that jumps makes no alert and ends
+none; what is shown and kept is Unix time.
+
+A value that goes to and fro must not wake anybody every few minutes. So an alert is over only when its
+condition has not held for a while, and the while grows with each time that the alert comes again soon after
+(`_CALM`): what flaps is told a few times, and then stays one alert until it has been calm for an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.alerts.readings import Labels, Readings
+from gateway.alerts.rules import Rule, Severity
+
+ALERTS_MOST = 10_000
+"""Alerts at once, over all rules: some 10 MB."""
+_CALM = (60_000, 300_000, 900_000, 3_600_000)
+"""Milliseconds without the condition until an alert is over that came once, twice, three times, more."""
+_REMEMBERED = (3_600_000, 3_600_000, 3_600_000, 14_400_000)
+"""Milliseconds after its end in which the same alert comes again, and not anew."""
+_GAP_MOST = 300_000
+"""Milliseconds that a gateway may have been down, such that what was pending before goes on."""
+
+Key = tuple[str, Labels]
+
+
+class Phase(StrEnum):
+    """Where an alert is on its way."""
+
+    PENDING = "pending"
+    """The condition holds, but not for its duration yet."""
+    FIRING = "firing"
+    OVER = "over"
+    """Kept for a while, to know it again."""
+
+
+@dataclass(slots=True)
+class Alert:
+    """One rule, for one set of labels."""
+
+    rule: str
+    labels: Labels
+    severity: Severity
+    summary: str
+    phase: Phase
+    since: int
+    """When the condition began to hold, Unix milliseconds."""
+    changed_at: int
+    """When it came into its phase, Unix milliseconds."""
+    value: float
+    """The newest that made the condition true."""
+    times: int = 0
+    """How often it fired, each time soon after the last."""
+    told: bool = False
+    """Whether somebody was told that it fires."""
+    held: int = 0
+    """Milliseconds for which the condition has held."""
+    calm: int = 0
+    """Milliseconds for which it has not."""
+
+    @property
+    def key(self) -> Key:
+        """What tells it from all others."""
+        return self.rule, self.labels
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one look found."""
+
+    fired: list[Alert] = field(default_factory=list)
+    resolved: list[Alert] = field(default_factory=list)
+    changed: set[Key] = field(default_factory=set)
+    """All whose phase is a different one, for whoever keeps them; some of these are no more."""
+    removed_rules: set[str] = field(default_factory=set)
+    """Rules that are no more, of which alerts are over by that."""
+
+
+class AlertStates:
+    """All alerts of one gateway."""
+
+    def __init__(self, rules: Sequence[Rule], began: int) -> None:
+        """`began`: when the process began to count, Unix milliseconds."""
+        self._rules = {rule.name: rule for rule in rules}
+        self._began = began
+        self._by_rule: dict[str, dict[Labels, Alert]] = {}
+        self._count = 0
+        self.left_out = 0
+        """Alerts for which the last look had no room."""
+
+    def __iter__(self) -> Iterator[Alert]:
+        for of_rule in self._by_rule.values():
+            yield from of_rule.values()
+
+    def find(self, key: Key) -> Alert | None:
+        """The alert, if there is one."""
+        return self._by_rule.get(key[0], {}).get(key[1])
+
+    def use(self, rules: Sequence[Rule]) -> None:
+        """These rules hold from now on; alerts of others are over at the next look."""
+        self._rules = {rule.name: rule for rule in rules}
+
+    def load(self, alerts: Iterable[Alert], now: int, last_alive: int) -> None:
+        """Go on from what was kept. `last_alive`: when the last gateway was last there, Unix milliseconds."""
+        short = 0 <= now - last_alive <= _GAP_MOST
+        for alert in alerts:
+            if alert.phase is Phase.PENDING:
+                alert.held = max(0, now - alert.since) if short else 0
+                alert.since = alert.since if short else now
+            elif alert.phase is Phase.OVER:
+                alert.calm = max(0, now - alert.changed_at)
+            self._add(alert)
+
+    def look(self, readings: Readings, now: int, elapsed: int) -> Changes:
+        """Judge every rule. `now` in Unix milliseconds; `elapsed` milliseconds went by since the last."""
+        changes = Changes()
+        self.left_out = 0
+        for rule in self._rules.values():
+            self._apply(
+                rule, rule.condition.holds(readings, now=now, began=self._began), now, elapsed, changes
+            )
+        for name in self._by_rule.keys() - self._rules.keys():
+            self._end_all(name, now, changes)
+        return changes
+
+    def _apply(
+        self, rule: Rule, holds: Mapping[Labels, float], now: int, elapsed: int, changes: Changes
+    ) -> None:
+        for labels, value in holds.items():
+            alert = self.find((rule.name, labels))
+            if alert is None:
+                if self._count >= ALERTS_MOST:
+                    self.left_out += 1
+                    continue
+                alert = self._add(
+                    Alert(rule.name, labels, rule.severity, rule.summary, Phase.PENDING, now, now, value)
+                )
+                changes.changed.add(alert.key)
+            elif alert.phase is Phase.OVER:
+                alert.phase, alert.since, alert.changed_at, alert.held = Phase.PENDING, now, now, 0
+                changes.changed.add(alert.key)
+            elif not alert.calm:
+                alert.held += elapsed
+            alert.value, alert.calm = value, 0
+            alert.severity, alert.summary = rule.severity, rule.summary
+            if alert.phase is Phase.PENDING and alert.held >= rule.duration * 1_000:
+                alert.phase, alert.changed_at, alert.told = Phase.FIRING, now, False
+                alert.times += 1
+                changes.fired.append(alert)
+                changes.changed.add(alert.key)
+        for labels, alert in list(self._by_rule.get(rule.name, {}).items()):
+            if labels not in holds:
+                self._calm(alert, now, elapsed, changes)
+
+    def _calm(self, alert: Alert, now: int, elapsed: int, changes: Changes) -> None:
+        """The condition does not hold now."""
+        alert.calm += elapsed
+        step = min(alert.times, len(_CALM)) - 1
+        if alert.phase is Phase.PENDING:
+            changes.changed.add(alert.key)
+            if alert.times:
+                alert.phase = Phase.OVER
+            else:
+                self._remove(alert)
+        elif alert.phase is Phase.FIRING and alert.calm >= _CALM[step]:
+            self._resolve(alert, now, changes)
+        elif alert.phase is Phase.OVER and alert.calm >= _REMEMBERED[step]:
+            changes.changed.add(alert.key)
+            self._remove(alert)
+
+    def _resolve(self, alert: Alert, now: int, changes: Changes) -> None:
+        alert.phase, alert.changed_at, alert.calm = Phase.OVER, now, 0
+        changes.resolved.append(alert)
+        changes.changed.add(alert.key)
+
+    def _end_all(self, name: str, now: int, changes: Changes) -> None:
+        """The rule is gone, and with it its alerts."""
+        for alert in list(self._by_rule[name].values()):
+            if alert.phase is Phase.FIRING:
+                self._resolve(alert, now, changes)
+                changes.removed_rules.add(name)
+            changes.changed.add(alert.key)
+            self._remove(alert)
+
+    def _add(self, alert: Alert) -> Alert:
+        self._by_rule.setdefault(alert.rule, {})[alert.labels] = alert
+        self._count += 1
+        return alert
+
+    def _remove(self, alert: Alert) -> None:
+        of_rule = self._by_rule[alert.rule]
+        del of_rule[alert.labels]
+        self._count -= 1
+        if not of_rule:
+            del self._by_rule[alert.rule]

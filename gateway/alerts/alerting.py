@@ -1,0 +1,165 @@
+"""The round of the alerts, once a second: look, record, group, keep, deliver.
+
+Owns the order of these. What is to be told is kept first and then delivered, so that a SIGKILL at any moment
+neither loses it nor tells it under two ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.alerts.alert_states import Alert, AlertStates, Changes, Key, Phase
+from gateway.alerts.delivery import Deliveries
+from gateway.alerts.keeping import AlertKeeper
+from gateway.alerts.messages import Grouping, Listed, Message, State, message_of
+from gateway.alerts.readings import Readings
+from gateway.alerts.rules import Rule
+from gateway.alerts.silences import Silences
+from gateway.connection.audit_event_kinds import HOUSE, Report, fired_alert, resolved_alert
+from gateway.observe.audit_dispatch import Audit, AuditEvent
+from gateway.observe.logs import get_logger
+
+_ROUND_SECONDS = 1.0
+_ONE_BY_ONE = 20
+"""Alerts of a rule that begin, or end, together and have an audit event each; the rest has one."""
+_REMOVED = "(The rule is no more.)"
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """The times that alerts need."""
+
+    now: Callable[[], int]
+    """Unix milliseconds."""
+    steady: Callable[[], float]
+    """Seconds, of a clock that never goes back."""
+    is_measured: Callable[[], bool]
+    """Whether the readings are of this moment. While they are not, nothing is judged."""
+
+
+class Alerting:
+    """One for a gateway."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        readings: Readings,
+        clocks: Clocks,
+        *,
+        silences: Silences,
+        deliveries: Deliveries,
+        keeper: AlertKeeper,
+        audit: Audit,
+        node: str,
+    ) -> None:
+        self._readings = readings
+        self._clocks = clocks
+        self._silences = silences
+        self._deliveries = deliveries
+        self._keeper = keeper
+        self._audit = audit
+        self._node = node
+        self._states = AlertStates(rules, clocks.now())
+        self._grouping = Grouping()
+        self._untold: set[Key] = set()
+        """Alerts that fire and nobody was told of."""
+        self._last = clocks.steady()
+        self._left_out = 0
+
+    def use(self, rules: Sequence[Rule]) -> None:
+        """These rules hold from now on."""
+        self._states.use(rules)
+
+    async def load(self, last_alive: int) -> None:
+        """Go on where the gateway before ended, which was there until `last_alive` (Unix milliseconds)."""
+        alerts, messages = await self._keeper.load()
+        self._states.load(alerts, self._clocks.now(), last_alive)
+        self._untold = {one.key for one in alerts if one.phase is Phase.FIRING and not one.told}
+        for channel, message in messages:
+            self._deliveries.put(channel, message)
+
+    async def run(self) -> None:
+        """A round each second, for ever."""
+        while True:
+            await self.round()
+            await asyncio.sleep(_ROUND_SECONDS)
+
+    async def round(self) -> None:
+        """Judge the rules, and see that people hear of what has changed."""
+        steady = self._clocks.steady()
+        elapsed, self._last = int((steady - self._last) * 1_000), steady
+        await self._silences.look()
+        if self._clocks.is_measured():
+            changes = self._states.look(self._readings, self._clocks.now(), elapsed)
+            self._record(changes)
+            self._sort(changes, int(steady * 1_000))
+            for key in changes.changed:
+                self._keeper.note(key, self._states.find(key))
+        await self._send(int(steady * 1_000))
+
+    def _sort(self, changes: Changes, steady: int) -> None:
+        """What is to be told of what has changed, and of what was silenced and is not any more."""
+        self._untold.update(alert.key for alert in changes.fired)
+        for alert in changes.resolved:
+            self._untold.discard(alert.key)
+            if alert.told or self._grouping.waits(State.FIRING, alert.key):
+                note = _REMOVED if alert.rule in changes.removed_rules else ""
+                self._grouping.add(State.RESOLVED, alert, steady, note=note)
+        for key in self._untold:
+            fires = self._states.find(key)
+            if fires is None or self._silences.fit(fires.rule, dict(fires.labels)):
+                self._grouping.drop(State.FIRING, key)
+            else:
+                self._grouping.add(State.FIRING, fires, steady)
+
+    async def _send(self, steady: int) -> None:
+        addressed: list[tuple[str, Message]] = []
+        for state, told in self._grouping.take(steady):
+            message = message_of(state, list(told.values()), node=self._node, at=self._clocks.now())
+            addressed += self._deliveries.addressed(message).items()
+            if state is State.FIRING:
+                self._mark_notified(told)
+        for channel, message in addressed:
+            self._keeper.add(channel, message)
+        await self._keeper.keep()
+        for channel, message in addressed:
+            self._deliveries.put(channel, message)
+
+    def _mark_notified(self, told: Mapping[Key, Listed]) -> None:
+        for key in told:
+            self._untold.discard(key)
+            alert = self._states.find(key)
+            if alert is not None:
+                alert.told = True
+                self._keeper.note(key, alert)
+
+    def _record(self, changes: Changes) -> None:
+        """An audit event for what begins and what is over, which is its line in the log too."""
+        self._emit(changes.fired, fired_alert)
+        self._emit(changes.resolved, resolved_alert)
+        if self._states.left_out and not self._left_out:
+            _log.error("alerts left out", reason="there are too many at once", alerts=self._states.left_out)
+        self._left_out = self._states.left_out
+
+    def _emit(self, alerts: Iterable[Alert], report: Callable[[str, str, str], Report]) -> None:
+        by_rule: dict[str, list[Alert]] = {}
+        for alert in alerts:
+            by_rule.setdefault(alert.rule, []).append(alert)
+        now = self._clocks.now()
+        for of_rule in by_rule.values():
+            for alert in of_rule[:_ONE_BY_ONE]:
+                one = report(alert.rule, alert.severity, _words(alert))
+                self._audit.emit(AuditEvent.of(one, HOUSE, now))
+            if more := of_rule[_ONE_BY_ONE:]:
+                one = report(more[0].rule, more[0].severity, f"{more[0].summary} So for {len(more)} more.")
+                one.count = len(more)
+                self._audit.emit(AuditEvent.of(one, HOUSE, now))
+
+
+def _words(alert: Alert) -> str:
+    labels = "".join(f", {label} {value}" for label, value in alert.labels)
+    return f"{alert.summary} Value {alert.value:g}{labels}."

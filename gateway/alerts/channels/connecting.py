@@ -1,0 +1,112 @@
+"""Which addresses a channel may connect to, judged on the address itself and not on a name for it.
+
+A name is looked up once and what it means is judged before it is connected to, so that one which means two
+things in turn (DNS rebinding) gains nothing. Redirects are for the channels not to follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
+"""As `getaddrinfo` answers."""
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class NotAllowed(OSError):
+    """This address is not one to connect to."""
+
+
+def fault_of(address: str, *, private: bool, plain: bool = False) -> str:
+    """Why nothing is sent to this address; empty if it may be.
+
+    `private`: addresses of the local network may be; `plain`: without TLS, which is for these alone.
+    """
+    one = _meant(ipaddress.ip_address(address.partition("%")[0]))
+    if one.is_multicast or one.is_unspecified or one.is_link_local:
+        return f"{address} is no address of a service"
+    if not one.is_global and not private:
+        return f"{address} is an address of the local network: set allow_private_addresses = true for it"
+    if one.is_global and plain:
+        return f"{address} is not of the local network: write https:// for it"
+    return ""
+
+
+def _meant(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 address stands for, where it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def judged_sockets(*, private: bool, plain: bool = False) -> Callable[[AddressInfo], socket.socket]:
+    """What makes a socket for an address, or raises NotAllowed: whoever connects asks it for each."""
+
+    def make(info: AddressInfo) -> socket.socket:
+        family, kind, protocol, _, address = info
+        if fault := fault_of(str(address[0]), private=private, plain=plain):
+            raise NotAllowed(fault)
+        return socket.socket(family, kind, protocol)
+
+    return make
+
+
+async def connected(host: str, port: int, *, private: bool) -> socket.socket:
+    """A socket that is connected to this host. Raises OSError: the last reason."""
+    loop = asyncio.get_running_loop()
+    make = judged_sockets(private=private)
+    last: OSError = OSError(f"{host} has no address")
+    for info in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            one = make(info)
+        except OSError as error:
+            last = error
+            continue
+        try:
+            one.settimeout(0)
+            await loop.sock_connect(one, info[4])
+        except OSError as error:
+            one.close()
+            last = error
+        except BaseException:
+            one.close()
+            raise
+        else:
+            return one
+    raise last
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """What believes the public CAs, and that of the file. Reads files. Raises OSError, SSLError."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def reason_of(error: Exception) -> str:
+    """The error in words for people: what the system says, not where it was."""
+    if isinstance(error, NotAllowed):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not believed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or type(error).__name__}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+    return type(error).__name__

@@ -1,0 +1,46 @@
+"""Any service that apprise knows (the extra `alerts`), by the URL that it wants for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
+from gateway.alerts.channels.settings import AppriseSettings
+from gateway.alerts.channels.texts import lines_of, title_of
+from gateway.alerts.messages import Message
+
+HOSTED = frozenset(
+    {
+        "discord", "gchat", "googlechat", "msteams", "opsgenie", "pagerduty", "pover", "pushover", "sendgrid",
+        "signl4", "slack", "spike", "splunk", "tgram", "victorops", "webexteams", "wxteams", "workflow",
+        "workflows", "zulip",
+    }
+)  # fmt: skip
+"""Services that apprise finds on the public network, whatever the URL says: it connects by itself, so that
+where to can't be judged."""
+
+
+class Apprise:
+    """Hands the message to apprise."""
+
+    def __init__(self, settings: AppriseSettings) -> None:
+        self._settings = settings
+
+    async def send(self, message: Message) -> None:
+        """Apprise says whether it was delivered, and not why: its own log might show the URL."""
+        import apprise
+
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+        one = apprise.Apprise()
+        if not one.add(self._settings.url.reveal().decode()):
+            raise NotDelivered("apprise does not know such a URL")
+        try:
+            async with asyncio.timeout(SECONDS_MOST):
+                done = await one.async_notify(title=title_of(message), body="\n".join(lines_of(message)))
+        except TimeoutError:
+            raise NotDelivered("no answer in time") from None
+        except Exception as error:  # noqa: BLE001 - its plugins raise what their libraries raise
+            raise NotDelivered(f"apprise failed: {type(error).__name__}") from None
+        if not done:
+            raise NotDelivered("apprise could not deliver it")

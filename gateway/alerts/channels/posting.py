@@ -1,0 +1,58 @@
+"""HTTP POST for the channels that speak it: judged addresses, verified TLS, no redirects, no proxies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
+from gateway.alerts.channels.connecting import judged_sockets, reason_of, tls_context
+
+_SAID_MOST = 200
+"""Bytes of an answer that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    said: str
+    """The beginning of the body."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it took what was posted."""
+        return 200 <= self.status < 300
+
+
+async def post(
+    url: str, body: bytes, headers: Mapping[str, str], *, private: bool, ca_file: Path | None = None
+) -> Answer:
+    """Post `body`. Raises NotDelivered, whose text never shows the URL: it may be a secret."""
+    try:
+        async with asyncio.timeout(SECONDS_MOST):
+            context = await asyncio.to_thread(tls_context, ca_file)
+            connector = aiohttp.TCPConnector(
+                ssl=context,
+                socket_factory=judged_sockets(private=private, plain=url.startswith("http:")),
+                use_dns_cache=False,
+                force_close=True,
+            )
+            async with (
+                aiohttp.ClientSession(connector=connector, trust_env=False) as session,
+                session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+            ):
+                said = await answer.content.read(_SAID_MOST)
+                return Answer(answer.status, said.decode("utf-8", "replace"))
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise NotDelivered(reason_of(error.certificate_error)) from None
+    except aiohttp.ClientConnectorError as error:
+        raise NotDelivered(reason_of(error.os_error)) from None
+    except (aiohttp.ClientError, OSError) as error:
+        # Not their text: some of it quotes the URL.
+        raise NotDelivered(reason_of(error)) from None

@@ -1,0 +1,213 @@
+"""Delivers messages through the channels: each by itself, bounded, again and again until it arrives.
+
+A channel that hangs or fails holds up nothing and nobody: it has a queue and a task of its own. Its fault is
+told once in the log, and is a reading (`channel_status`), so that a rule tells it on the other channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.alerts.catalogue import CHANNEL_WORDS
+from gateway.alerts.channels.channel import SECONDS_MOST, Channel, NotDelivered
+from gateway.alerts.channels.settings import ChannelSettings
+from gateway.alerts.messages import Listed, Message
+from gateway.alerts.readings import Labels
+from gateway.alerts.shipped_rules import CHANNEL_RULE
+from gateway.observe.logs import get_logger
+
+WAITING_MOST = 100
+"""Messages that wait for one channel; of more the oldest is dropped."""
+AGE_MOST = 86_400_000
+"""Milliseconds after which a message is not worth delivering."""
+_PAUSES = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Seconds after the first failure, the second ..."""
+_IN_A_ROW = 3
+"""Attempts for one message before the next has its turn: one that a service never takes stops no other."""
+
+_log = get_logger()
+
+
+class Task(Protocol):
+    """What runs a channel: an `asyncio.Task`."""
+
+    def cancel(self) -> bool:
+        """End it."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """One channel, and what waits for it."""
+
+    settings: ChannelSettings
+    channel: Channel
+    waiting: deque[Message] = field(default_factory=deque)
+    attempts: Counter[str] = field(default_factory=Counter)
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+    failures: int = 0
+    """In a row."""
+    told: str = ""
+    """The reason that the log has last."""
+    task: Task | None = None
+
+
+class Deliveries:
+    """All channels of a gateway."""
+
+    def __init__(
+        self,
+        make: Callable[[ChannelSettings], Channel],
+        start: Callable[[Coroutine[Any, Any, None]], Task],
+        now: Callable[[], int],
+        done: Callable[[str, str], None],
+        pauses: tuple[float, ...] = _PAUSES,
+    ) -> None:
+        """`start` runs a task, `now` gives Unix milliseconds.
+
+        `done` is told which message (its id) waits for which channel no more: delivered, or given up.
+        """
+        self._make = make
+        self._start = start
+        self._now = now
+        self._done = done
+        self._pauses = pauses
+        self._workers: dict[str, _Worker] = {}
+
+    def use(self, channels: Iterable[ChannelSettings], *, anew: bool = False) -> None:
+        """Deliver through these from now on. What waits for a channel waits on, whatever is new about it.
+
+        `anew`: what holds for all channels has changed, so that each is made again.
+        """
+        wanted = {one.name: one for one in channels}
+        for name, worker in list(self._workers.items()):
+            if wanted.get(name) == worker.settings and not anew:
+                del wanted[name]
+            elif worker.task is not None:
+                worker.task.cancel()
+                if name not in wanted:
+                    del self._workers[name]
+                    for message in worker.waiting:
+                        self._give_up(worker, message, "the channel is no more")
+        for name, settings in wanted.items():
+            worker = _Worker(settings, self._make(settings))
+            before = self._workers.get(name)
+            if before is not None:
+                worker.waiting = before.waiting
+            worker.more.set()
+            self._workers[name] = worker
+            worker.task = self._start(self._run(worker))
+
+    def addressed(self, message: Message) -> dict[str, Message]:
+        """What each channel is to tell of it, by the channel's name."""
+        found = {name: _for(worker.settings, message) for name, worker in self._workers.items()}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def put(self, channel: str, message: Message) -> None:
+        """Deliver it through this channel, if there is one of that name."""
+        worker = self._workers.get(channel)
+        if worker is None:
+            self._done(message.message_id, channel)
+            return
+        if len(worker.waiting) >= WAITING_MOST:
+            self._give_up(worker, worker.waiting.popleft(), f"{WAITING_MOST} others wait")
+        worker.waiting.append(message)
+        worker.more.set()
+
+    def status(self) -> Mapping[Labels, float]:
+        """Whether each channel delivered what it was last given: the reading `channel_status`."""
+        return {
+            (("channel", name),): CHANNEL_WORDS["down" if worker.failures else "up"]
+            for name, worker in self._workers.items()
+        }
+
+    def waiting(self, channel: str) -> int:
+        """How many messages wait for it."""
+        worker = self._workers.get(channel)
+        return len(worker.waiting) if worker else 0
+
+    async def _run(self, worker: _Worker) -> None:
+        while True:
+            await worker.more.wait()
+            worker.more.clear()
+            while worker.waiting:
+                pause = await self._attempt(worker, worker.waiting[0])
+                if pause:
+                    await asyncio.sleep(pause)
+
+    async def _attempt(self, worker: _Worker, message: Message) -> float:
+        """Try once; how long to wait before anything else is tried."""
+        name = worker.settings.name
+        if self._now() - message.at > AGE_MOST:
+            worker.waiting.remove(message)
+            self._give_up(worker, message, "it is a day old")
+            return 0
+        try:
+            async with asyncio.timeout(
+                2 * SECONDS_MOST
+            ):  # a channel has its own bound; this holds for any fault
+                await worker.channel.send(message)
+        except (NotDelivered, TimeoutError) as error:
+            return self._failed(worker, message, str(error) or "no answer in time")
+        except Exception as error:  # noqa: BLE001 - a fault of one channel must not end the others' alerts
+            _log.error("internal error", channel=name, reason=type(error).__name__)
+            return self._failed(worker, message, f"a fault of the gateway: {type(error).__name__}")
+        if message in worker.waiting:
+            worker.waiting.remove(message)
+        worker.attempts.pop(message.message_id, None)
+        if worker.failures:
+            _log.info("alerts delivered again", channel=name)
+        worker.failures, worker.told = 0, ""
+        self._done(message.message_id, name)
+        return 0
+
+    def _failed(self, worker: _Worker, message: Message, reason: str) -> float:
+        if reason != worker.told:
+            _log.error(
+                "alert not delivered", channel=worker.settings.name, reason=f"{reason}; it is tried again"
+            )
+        worker.told = reason
+        pause = self._pauses[min(worker.failures, len(self._pauses) - 1)]
+        worker.failures += 1
+        worker.attempts[message.message_id] += 1
+        if worker.attempts[message.message_id] % _IN_A_ROW == 0 and message in worker.waiting:
+            worker.waiting.remove(message)
+            worker.waiting.append(message)
+        # Not all gateways again at the same moment at a service that comes back.
+        return pause * (1 + secrets.randbelow(200) / 1_000)
+
+    def _give_up(self, worker: _Worker, message: Message, why: str) -> None:
+        worker.attempts.pop(message.message_id, None)
+        _log.error(
+            "alert given up",
+            channel=worker.settings.name,
+            reason=why,
+            alerts=dict(message.counts),
+            state=message.state,
+        )
+        self._done(message.message_id, worker.settings.name)
+
+
+def _for(settings: ChannelSettings, message: Message) -> Message | None:
+    """What of a message this channel is to tell; None: nothing."""
+
+    def is_for(one: Listed) -> bool:
+        of_itself = one.alert == CHANNEL_RULE and one.labels.get("channel") == settings.name
+        return one.severity.reaches(settings.min_severity) and not of_itself
+
+    told = tuple(one for one in message.alerts if is_for(one))
+    if len(told) == len(message.alerts):
+        return message
+    if not told:
+        return None
+    rules = {one.alert for one in told}
+    counts = {rule: count for rule, count in message.counts.items() if rule in rules}
+    if len(message.alerts) == message.count:
+        counts = Counter(one.alert for one in told)
+    return msgspec.structs.replace(message, alerts=told, counts=counts)

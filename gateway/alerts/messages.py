@@ -1,0 +1,157 @@
+"""What people are told: one message for what fires together, and one for what is over together.
+
+Owns when a message leaves, what is in it, and its form while it waits in the store. How a channel writes it
+is for the channels. Sans-I/O.
+
+Alerts that come within two seconds are one message, whatever their rules. Of a rule that goes on finding
+more, five messages are told at once, and then one each five minutes, with all that has come meanwhile.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from gateway.alerts.alert_states import Alert, Key
+from gateway.alerts.rules import Severity
+
+_TOGETHER = 2_000
+"""Milliseconds that the first waits for others."""
+_AT_ONCE = 5
+_EACH = 300_000
+"""Milliseconds for one more, once so many messages about a rule were told at once."""
+LISTED_MOST = 100
+"""Alerts that a message names one by one; of all it has the number."""
+
+
+class State(StrEnum):
+    """What a message tells of its alerts."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One alert as a message tells it."""
+
+    alert: str
+    """The name of its rule."""
+    severity: Severity
+    summary: str
+    value: float
+    labels: Mapping[str, str]
+    since: int
+    """When its condition began to hold, Unix milliseconds."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is told at once."""
+
+    message_id: str
+    """The same however often it is sent."""
+    state: State
+    node: str
+    at: int
+    """Unix milliseconds."""
+    alerts: tuple[Listed, ...]
+    """The gravest first; those of most rules among them, if they are more than can be listed."""
+    counts: Mapping[str, int]
+    """How many there are of each rule, listed or not."""
+
+    @property
+    def severity(self) -> Severity:
+        """That of its gravest alert."""
+        return self.alerts[0].severity
+
+    @property
+    def count(self) -> int:
+        """Its alerts, listed or not."""
+        return sum(self.counts.values())
+
+
+def new_id() -> str:
+    """An id that no other message has."""
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def message_of(state: State, alerts: Sequence[Listed], *, node: str, at: int) -> Message:
+    """The message that tells these."""
+    ordered = sorted(alerts, key=lambda one: (-one.severity.rank, one.since))
+    return Message(new_id(), state, node, at, tuple(_listed(ordered)), Counter(one.alert for one in ordered))
+
+
+def _listed(alerts: Sequence[Listed]) -> list[Listed]:
+    """As many as are named, of each rule some."""
+    if len(alerts) <= LISTED_MOST:
+        return list(alerts)
+    share = max(1, LISTED_MOST // len({one.alert for one in alerts}))
+    seen: Counter[str] = Counter()
+    listed = []
+    for one in alerts:
+        seen[one.alert] += 1
+        if seen[one.alert] <= share:
+            listed.append(one)
+    return listed[:LISTED_MOST]
+
+
+class Grouping:
+    """What waits to be told. Times are milliseconds of a clock that never goes back."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[State, dict[Key, tuple[Listed, int]]] = {state: {} for state in State}
+        self._left: dict[tuple[State, str], tuple[float, int]] = {}
+        """Of each rule: the messages that may leave at once, and when there were so many."""
+
+    def add(self, state: State, alert: Alert, now: int, *, note: str = "") -> None:
+        """Tell of this alert. One whose beginning still waits when it is over is told in neither way."""
+        if state is State.RESOLVED and self.waits(State.FIRING, alert.key):
+            self.drop(State.FIRING, alert.key)
+            return
+        told = Listed(
+            alert.rule,
+            alert.severity,
+            f"{alert.summary} {note}" if note else alert.summary,
+            alert.value,
+            dict(alert.labels),
+            alert.since,
+        )
+        self._waiting[state].setdefault(alert.key, (told, now))
+
+    def waits(self, state: State, key: Key) -> bool:
+        """Whether this is to be told and is not yet."""
+        return key in self._waiting[state]
+
+    def drop(self, state: State, key: Key) -> None:
+        """Do not tell this."""
+        if key in self._waiting[state]:
+            del self._waiting[state][key]
+
+    def take(self, now: int) -> list[tuple[State, dict[Key, Listed]]]:
+        """What is told now: at most one group of each state."""
+        taken = []
+        for state, waiting in self._waiting.items():
+            free = {rule for rule in {key[0] for key in waiting} if self._is_free((state, rule), now)}
+            ready = {key: told for key, (told, _) in waiting.items() if key[0] in free}
+            if not ready or now - min(waiting[key][1] for key in ready) < _TOGETHER:
+                continue
+            for key in ready:
+                del waiting[key]
+            for rule in {key[0] for key in ready}:
+                self._spend((state, rule), now)
+            taken.append((state, ready))
+        return taken
+
+    def _is_free(self, what: tuple[State, str], now: int) -> bool:
+        left, since = self._left.get(what, (_AT_ONCE, now))
+        left = min(_AT_ONCE, left + (now - since) / _EACH)
+        if left >= _AT_ONCE:
+            self._left.pop(what, None)
+        return left >= 1
+
+    def _spend(self, what: tuple[State, str], now: int) -> None:
+        left, since = self._left.get(what, (_AT_ONCE, now))
+        self._left[what] = min(_AT_ONCE, left + (now - since) / _EACH) - 1, now

@@ -1,0 +1,140 @@
+"""Puts the alerts of a gateway together: rules and channels from monitoring.toml, readings, store, audit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.alerts.alerting import Alerting, Clocks
+from gateway.alerts.channels.making import channel_of
+from gateway.alerts.delivery import Deliveries
+from gateway.alerts.keeping import AlertKeeper
+from gateway.alerts.live_readings import Live, LiveReadings
+from gateway.alerts.readings import Labels, Readings
+from gateway.alerts.silences import Silences
+from gateway.app.followers.monitoring import MonitoringFollower
+from gateway.app.measuring import STATUS
+from gateway.app.running_parts import RunningParts
+from gateway.config.monitoring import Monitoring
+from gateway.net.tasks import Tasks
+from gateway.observe.audit_dispatch import Audit
+from gateway.observe.health_checks import Health
+from gateway.observe.history import History
+from gateway.observe.save_failures import Saves
+from gateway.store import Store
+
+_STALE = 60_000
+"""Milliseconds after which the newest sample says nothing of this moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What the alerts look at."""
+
+    history: Readings
+    live: Mapping[str, Live]
+    """What is known of this second, by the name of the reading."""
+    is_measured: Callable[[], bool]
+    """Whether the history has a sample of this process, and of this minute."""
+    last_alive: int
+    """When the gateway before was last there, Unix milliseconds; 0: nobody knows."""
+
+
+class Alerts:
+    """The alerts of one gateway."""
+
+    def __init__(
+        self,
+        monitoring: MonitoringFollower,
+        watched: Watched,
+        *,
+        store: Store,
+        audit: Audit,
+        saves: Saves,
+        tasks: Tasks,
+        now: Callable[[], int],
+        node: str,
+    ) -> None:
+        """`now` gives Unix milliseconds."""
+        self._monitoring = monitoring
+        self._watched = watched
+        self._tasks = tasks
+        self._now = now
+        self._keeper = AlertKeeper(store, saves, tasks.start)
+        self._private = monitoring.now.allow_private_addresses
+        self._deliveries = Deliveries(
+            lambda settings: channel_of(settings, private=self._private, now=now),
+            tasks.start,
+            now,
+            self._keeper.arrived,
+        )
+        live = {**watched.live, "channel_status": self._deliveries.status}
+        self._alerting = Alerting(
+            monitoring.now.rules,
+            LiveReadings(watched.history, live, {}),
+            Clocks(now=now, steady=time.monotonic, is_measured=watched.is_measured),
+            silences=Silences(store, now),
+            deliveries=self._deliveries,
+            keeper=self._keeper,
+            audit=audit,
+            node=node,
+        )
+        monitoring.on_change(self._use)
+
+    def _use(self, monitoring: Monitoring) -> None:
+        anew = self._private != monitoring.allow_private_addresses
+        self._private = monitoring.allow_private_addresses
+        self._deliveries.use(monitoring.channels, anew=anew)
+        self._alerting.use(monitoring.rules)
+
+    async def run(self) -> None:
+        """Look each second, for ever."""
+        self._deliveries.use(self._monitoring.now.channels)
+        await self._alerting.load(self._watched.last_alive)
+        await self._alerting.run()
+
+    async def save(self) -> None:
+        """Keep what is not kept yet: for a gateway that stops."""
+        await self._keeper.save()
+
+
+def open_alerts(
+    monitoring: MonitoringFollower,
+    history: History,
+    health: Health,
+    store: Store,
+    audit: Audit,
+    *,
+    saves: Saves,
+    parts: RunningParts,
+    now: Callable[[], int],
+    node: str,
+) -> None:
+    """Look at the rules for as long as the gateway runs. The history has what was saved, and no more yet."""
+    began = history.newest
+
+    def service_status() -> Mapping[Labels, float]:
+        """What health knows, in the second in which it learns of it."""
+        return {(("service", name),): STATUS[one.state] for name, one in health.findings().items()}
+
+    def is_measured() -> bool:
+        return history.newest > began and now() - history.newest < _STALE
+
+    alerts = Alerts(
+        monitoring,
+        Watched(
+            history=history,
+            live={"service_status": service_status},
+            is_measured=is_measured,
+            last_alive=began,
+        ),
+        store=store,
+        audit=audit,
+        saves=saves,
+        tasks=parts.tasks,
+        now=now,
+        node=node,
+    )
+    parts.closing.push_async_callback(alerts.save)
+    parts.keep(alerts.run())
