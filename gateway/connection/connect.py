@@ -112,11 +112,6 @@ def check_connect(connect: Connect, context: Context) -> None:
     method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
     if method and method != TOKEN_METHOD:  # an empty one is none, as on Mosquitto
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
-    if not connect.client_id and connect.is_mqtt31:
-        raise ConnectRefused("MQTT 3.1 knows no empty client id", Reason.CLIENT_IDENTIFIER_NOT_VALID)
-    if not connect.client_id and connect.version is Version.V311 and not connect.clean_start:
-        # [MQTT-3.1.3-8] of 3.1.1
-        raise ConnectRefused("an empty client id needs a clean session", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     if connect.version is Version.V5 and not context.bus_speaks_v5:
         raise ConnectRefused("the bus speaks MQTT 3.1.1 only", Reason.UNSUPPORTED_PROTOCOL_VERSION)
 

@@ -38,6 +38,7 @@ from gateway.mqtt.properties import (
     value_fault,
 )
 from gateway.mqtt.reason_codes import Reason
+from gateway.mqtt.topics import name_fault
 
 NO_PROPERTIES: list[Property] = []
 """Shared by all packets without properties. Never appended to."""
@@ -70,8 +71,8 @@ class ConnectFault(MqttError):
 def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTIES) -> Connect:
     """A CONNECT's body (MQTT 5, 3.1) with `most` properties, and as many of its will; `data` begins with it.
 
-    ConnectFault for what Mosquitto 2.1 answers: a level that nobody speaks, and in MQTT 5 most of what is
-    malformed. Any other MqttError for what it answers by closing.
+    ConnectFault for what Mosquitto 2.1 answers: a level that nobody speaks, an empty client id that may not
+    be, and in MQTT 5 most of what is malformed. Any other MqttError for what it answers by closing.
     """
     reader = Reader(data, pos, end)
     level, version = _read_protocol(reader)
@@ -131,8 +132,12 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
         client_id = reader.binary()
     except MqttError as error:
         raise Unanswerable(str(error)) from None
-    if fault := _text_fault(client_id):
+    if fault := _text_fault(client_id) or _character_fault(client_id):
         raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
+    if not client_id and version is Version.V311 and (mqtt31 or not flags & 0x02):
+        # Before all that stands behind it, as on Mosquitto; [MQTT-3.1.3-8] of 3.1.1.
+        why = "MQTT 3.1 knows no empty client id" if mqtt31 else "an empty client id needs a clean session"
+        raise ConnectFault(why, Reason.CLIENT_IDENTIFIER_NOT_VALID, version)
     will = _read_will(reader, flags, version, most) if flags & 0x04 else None
     try:
         if will is None and flags & 0x38 and not mqtt31:
@@ -183,6 +188,8 @@ def _read_will(reader: Reader, flags: int, version: Version, most: int) -> Will:
     topic = reader.binary()
     if not topic:
         raise ProtocolError("a will without a topic")
+    if fault := _text_fault(topic) or _character_fault(topic) or name_fault(topic.decode()):
+        raise Unanswerable(f"a will whose topic {fault}")
     payload = reader.binary()
     return Will(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties)
 
@@ -199,7 +206,7 @@ def _text_fault(text: bytes) -> str:
 def _character_fault(text: bytes) -> str:
     """The same of characters that the standard advises against (MQTT 5, 1.5.4): Mosquitto takes none of them.
 
-    In other strings it is the bus that looks for them; a user name it never sees.
+    In a topic or a filter it is the bus that looks for them.
     """
     return "" if _UNWELCOME.isdisjoint(text.decode()) else "holds a control character or a non-character"
 
@@ -340,7 +347,10 @@ def _read_head(reader: Reader, allowed: frozenset[int], version: Version) -> tup
     """What opens SUBSCRIBE and UNSUBSCRIBE, where Mosquitto calls every fault malformed."""
     try:
         packet_id = _nonzero(reader.two_bytes())
-        return packet_id, _properties_of(reader, allowed) if version is Version.V5 else NO_PROPERTIES
+        if version is not Version.V5:
+            return packet_id, NO_PROPERTIES
+        # Their texts come before the filters, in which something may be wrong, too.
+        return packet_id, read_properties(reader, allowed, look=_check_text)
     except ProtocolError as error:
         raise MalformedPacket(str(error)) from None
 

@@ -74,6 +74,19 @@ def _old_credentials(tail: bytes) -> Callable[[Side], bytes]:
     return build
 
 
+def _cut_behind(client_id: bytes, topic: bytes | None = None) -> Callable[[Side], bytes]:
+    """A CONNECT whose end is missing: of the credentials, or, where it has a will, of its payload."""
+
+    def build(side: Side) -> bytes:
+        tail = b"\xff\xff"
+        if topic is not None:
+            tail = (raw.properties() if side.v5 else b"") + raw.text(topic) + tail
+        nobody = {"username": None, "password": None}
+        return side.connect_packet(client_id, flags=0xC0 if topic is None else 0x04, tail=tail, **nobody)
+
+    return build
+
+
 def _always(data: bytes) -> Callable[[Side], bytes]:
     return lambda _: data
 
@@ -99,6 +112,23 @@ _FIRST: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
         for said, name in {"MQTX": b"MQTX", "MQIsdP": b"MQIsdP", "MQTT and NULs": b"MQTT\0\0"}.items()
     ],
     *[(f"MQIsdp, {name}", V311, _old(**one)) for name, one in _OF_3_1.items()],
+    # The client id is looked at before all that stands behind it.
+    *[
+        (f"empty id of {name}, and {fault}", V311, packet(client_id="", clean=clean, **one))
+        for name, packet, clean in (("MQIsdp", _old, True), ("a lasting session", _with, False))
+        for fault, one in {
+            "bytes behind": {"tail": b"x"},
+            "a password alone": {"username": None, "password": b"x"},
+            "a will topic with #": {"will": ("a/#", b"x", 0, False)},
+        }.items()
+    ],
+    ("id with a control character, and no more", BOTH, _cut_behind(b"a\x01b")),
+    ("id with a surrogate, and no more", BOTH, _cut_behind(b"a\xed\xa0\x80")),
+    *[
+        (f"will topic {name}, and no more", BOTH, _cut_behind(b"a", topic))
+        for name, topic in {"NUL": b"a\0", "control": b"a\x01", "#": b"#", "not UTF-8": b"\xff"}.items()
+    ],
+    ("will topic #, wrong password", BOTH, _with(will=("#", b"x", 0, False), password=b"x")),
     ("MQIsdp, wrong password", V311, _old(password=b"x")),
     *[
         (f"MQIsdp, credentials {tail.hex()}", V311, _old_credentials(tail))

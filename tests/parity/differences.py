@@ -214,7 +214,16 @@ NEWEST: dict[str, tuple[str, ...]] = {
         _CONNECT_PROTOCOL_ERROR,
     ),
     **dict.fromkeys(
-        ("connect id not UTF-8 [5]", "connect id with NUL [5]", "connect id with a surrogate [5]"),
+        (
+            "connect id not UTF-8 [5]",
+            "connect id with NUL [5]",
+            "connect id with a surrogate [5]",
+            "connect id with a surrogate, and no more [5]",
+            "connect id with a control character [5]",
+            "connect id with a control character, and no more [5]",
+            "connect id with C1 [5]",
+            "connect id with a non-character [5]",
+        ),
         _CONNECT_BAD_ID,
     ),
 }

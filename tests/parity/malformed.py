@@ -219,6 +219,14 @@ _PACKETS: list[tuple[str, tuple[bool, ...], Callable[[Side], bytes]]] = [
         V5,
         lambda s: _subscribe(s, raw.text(s.topic) + b"\0", props=b"\x26\0\1\xff\0\1b\x7f\0"),
     ),
+    *[
+        (
+            f"{name} property not UTF-8, then a filter that is cut",
+            V5,
+            lambda s, f=first: raw.packet(f, _id() + raw.properties(b"\x26\0\1\xff\0\1b") + b"\0\x09a"),
+        )
+        for name, first in {"subscribe": 0x82, "unsubscribe": 0xA2}.items()
+    ],
     (
         "unsubscribe property not UTF-8, then unknown",
         V5,
