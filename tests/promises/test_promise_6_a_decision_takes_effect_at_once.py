@@ -73,7 +73,7 @@ def _as_it_was(house: tuple[Mosquitto, Gateway]) -> Iterator[None]:
 
 def in_force(gateway: Gateway) -> object:
     """What /health says of the policy: its digest."""
-    return json.loads(gateway.health("/health")[1])["checks"]["policy"]
+    return json.loads(gateway.health("/health")[1])["checks"]["policy"]["detail"]
 
 
 def committed(gateway: Gateway, change: Callable[[Store], object]) -> float:
