@@ -90,7 +90,7 @@ async def enable(store: Store, device_id: str, *, actor: str) -> Device:
 
 
 async def disable(store: Store, device_id: str, *, actor: str) -> Device:
-    """Keep a device out: its sessions end and its logins are refused. Raises UnknownDevice."""
+    """Keep a device out: its connections end and its logins are refused. Raises UnknownDevice."""
     return await _set_enabled(store, device_id, enabled=False, actor=actor)
 
 
@@ -102,7 +102,7 @@ async def _set_enabled(store: Store, device_id: str, *, enabled: bool, actor: st
 
 
 async def set_credential(store: Store, device_id: str, credential: str, *, actor: str) -> Device:
-    """Give a device a new secret: sessions and all tokens of the old one end. Raises UnknownDevice."""
+    """Give a device a new secret: connections and all tokens of the old one end. Raises UnknownDevice."""
     async with store.transaction() as tx:
         device = await tx.devices.set_credential(device_id, credential)
         await record(tx, changed_device("given a new secret"), device=device_id, actor=actor)
@@ -122,7 +122,7 @@ async def observe(store: Store, device_id: str, seconds: int, *, actor: str) -> 
 
 
 async def remove(store: Store, device_id: str, *, actor: str) -> None:
-    """Forget a device: its sessions end, and its tokens. There is no way back. Raises UnknownDevice."""
+    """Forget a device: its connections end, and its tokens. There is no way back. Raises UnknownDevice."""
     async with store.transaction() as tx:
         await tx.devices.remove(device_id)
         await record(tx, changed_device("removed"), device=device_id, actor=actor)

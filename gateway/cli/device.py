@@ -146,7 +146,7 @@ def show(device_id: DeviceId, as_json: Json = False, config: Config = None) -> N
 
 
 def disable(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:
-    """Keep a device out: its sessions end within a second and its logins are refused.
+    """Keep a device out: its connections end within a second and its logins are refused.
 
     Exit code 1: there is no such device.
     """
@@ -178,7 +178,7 @@ def remove(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Remove a device: its sessions end within a second, and its tokens. There is no way back.
+    """Remove a device: its connections end within a second, and its tokens. There is no way back.
 
     Asks first on a terminal; a script has to say --yes. Exit code 1: there is no such device, or the answer
     was no.
@@ -207,7 +207,7 @@ def rotate(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Give a device a new secret and print it, once. Sessions opened with the old one end.
+    """Give a device a new secret and print it, once. Connections opened with the old one end.
 
     All its tokens are revoked: whoever had the secret may have asked for some. Exit code 1: there is no
     such device.

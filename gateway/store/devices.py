@@ -1,4 +1,4 @@
-"""The rows of devices: who may connect, with which roles, and what ended the sessions and tokens they had.
+"""The rows of devices: who may connect, with which roles, and what ended the connections and tokens they had.
 
 Each change is logged in its own transaction, so that whoever follows the log misses none.
 """
@@ -45,7 +45,7 @@ class Devices:
                 enabled=True,
                 credential=credential,
                 # Not 1: a device removed and added again must not share a version with its predecessor, whose
-                # sessions and remembered secret are told apart by it. No version ever exceeds the log's end.
+                # connections and remembered secret are told apart by it. No version ever exceeds the log's end.
                 version=seq,
                 created_at=now,
                 updated_at=now,
@@ -79,11 +79,11 @@ class Devices:
             return [_device(row, revoked.get(row.device_id, ())) for row in rows]
 
     async def set_enabled(self, device_id: str, *, enabled: bool) -> Device:
-        """Let the device in, or keep it out and end its sessions. Raises UnknownDevice."""
+        """Let the device in, or keep it out and end its connections. Raises UnknownDevice."""
         return await self._change(device_id, enabled=enabled)
 
     async def set_credential(self, device_id: str, credential: str) -> Device:
-        """A different secret, as a PHC hash; sessions and tokens of the old one end. Raises UnknownDevice."""
+        """A different secret, as a PHC hash; connections and tokens of the old one end. Raises UnknownDevice."""
         return await self._change(device_id, new_epoch=True, credential=credential)
 
     async def revoke_tokens(self, device_id: str) -> Device:
@@ -131,7 +131,7 @@ class Devices:
             return _device(row, revoked.get(device_id, ()))
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
-        """The same secret hashed anew: no session ends. False when the device has changed since `version`."""
+        """The same secret hashed anew: no connection ends. False when the device has changed since `version`."""
         async with self._transactions.transaction(write=True) as connection:
             result = await connection.execute(
                 update(devices)
@@ -144,7 +144,7 @@ class Devices:
             return True
 
     async def remove(self, device_id: str) -> None:
-        """Forget the device; its sessions end, and its tokens. Raises UnknownDevice."""
+        """Forget the device; its connections end, and its tokens. Raises UnknownDevice."""
         async with self._transactions.transaction(write=True) as connection:
             await log_change(connection, device_id)
             await tokens.forget(connection, device_id, records=True)
