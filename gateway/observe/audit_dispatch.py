@@ -1,7 +1,7 @@
 """Who gets an audit event, and what the log says of it.
 
 Must not know how a decision was made. Each consumer gets every event, and bounds what it does with it by a
-budget of its own. Log and audit trail are one of them: what has a line in the log has an entry there.
+rate limit of its own. Log and audit trail are one of them: what has a line in the log has an entry there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gateway.connection.audit_event_kinds import Outcome, Source
 from gateway.connection.process_counters import Counters
-from gateway.observe.audit_budget import Budget, Tally
+from gateway.observe.audit_rate_limit import AuditRateLimit, Tally
 from gateway.observe.audit_record import ADMISSION, AuditEvent
 from gateway.observe.logs import get_logger
 
@@ -43,7 +43,7 @@ class Audit:
 
 
 class AuditLog:
-    """The consumer that writes log lines and entries of the trail, as many as a `Budget` allows.
+    """The consumer that writes log lines and entries of the trail, as many as a `AuditRateLimit` allows.
 
     `now` is in milliseconds. A login that was let in is in the trail alone: the log says `connected`.
 
@@ -55,15 +55,15 @@ class AuditLog:
         self,
         counters: Counters,
         now: Callable[[], int],
-        budget: Budget | None = None,
+        rate_limit: AuditRateLimit | None = None,
         keep: Keep = lambda *_: None,
     ) -> None:
         self._keep = keep
         self._counters = counters
         self._now = now
-        self._budget = budget or Budget()
+        self._rate_limit = rate_limit or AuditRateLimit()
         # Apart: a thousand devices that come back must not use up the lines of those that are refused.
-        self._of_logins = Budget()
+        self._of_logins = AuditRateLimit()
         self._left_out = Tally()
         self._second = 0
         self._log = get_logger()
@@ -74,8 +74,8 @@ class AuditLog:
         if now // 1_000 != self._second:
             self._second = now // 1_000
             self.log_left_out()
-        budget = self._of_logins if (event.kind, event.outcome) == ADMISSION else self._budget
-        if not budget.takes(event, now):
+        rate_limit = self._of_logins if (event.kind, event.outcome) == ADMISSION else self._rate_limit
+        if not rate_limit.takes(event, now):
             self._left_out.count(event)
             self._counters.audit_suppressed += event.count
             return

@@ -45,7 +45,7 @@ class Devices:
                 enabled=True,
                 credential=credential,
                 # Not 1: a device removed and added again must not share a version with its predecessor, whose
-                # connections and remembered secret are told apart by it. No version ever exceeds the log's end.
+                # connections and remembered secret are known by it. No version ever exceeds the log's end.
                 version=seq,
                 created_at=now,
                 updated_at=now,
@@ -83,7 +83,7 @@ class Devices:
         return await self._change(device_id, enabled=enabled)
 
     async def set_credential(self, device_id: str, credential: str) -> Device:
-        """A different secret, as a PHC hash; connections and tokens of the old one end. Raises UnknownDevice."""
+        """A new secret, as a PHC hash; connections and tokens of the old one end. Raises UnknownDevice."""
         return await self._change(device_id, new_epoch=True, credential=credential)
 
     async def revoke_tokens(self, device_id: str) -> Device:
@@ -131,7 +131,7 @@ class Devices:
             return _device(row, revoked.get(device_id, ()))
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
-        """The same secret hashed anew: no connection ends. False when the device has changed since `version`."""
+        """The same secret hashed anew; no connection ends. False when it has changed since `version`."""
         async with self._transactions.transaction(write=True) as connection:
             result = await connection.execute(
                 update(devices)

@@ -6,8 +6,8 @@ from collections import Counter
 
 from gateway.app.savers.saver import Saver
 from gateway.connection.process_counters import Counters
-from gateway.observe.audit_budget import Budget
 from gateway.observe.audit_dispatch import AuditEvent
+from gateway.observe.audit_rate_limit import AuditRateLimit
 from gateway.observe.save_failures import Saves
 from gateway.store import Refusal, Store
 
@@ -22,7 +22,7 @@ _AT_ONCE = 500
 class RefusalsSaver(Saver):
     """A consumer of the audit.
 
-    It has the budget of the log: what stands there can be explained, and each device has a place of its own.
+    It has the rate limit of the log: what stands there can be explained, and each device has its place.
     """
 
     subject = "refusals"
@@ -31,7 +31,7 @@ class RefusalsSaver(Saver):
         super().__init__(saves)
         self._store = store
         self._counters = counters
-        self._budget = Budget()
+        self._rate_limit = AuditRateLimit()
         self._unsaved: list[Refusal] = []
         self._waiting: Counter[str] = Counter()
 
@@ -41,7 +41,7 @@ class RefusalsSaver(Saver):
             return
         device_id = event.device or ""
         full = len(self._unsaved) >= _WAITING_MOST and self._waiting[device_id] >= _FIRST
-        if full or not self._budget.takes(event, event.time):
+        if full or not self._rate_limit.takes(event, event.time):
             self._counters.refusals_not_kept += 1
             return
         self._waiting[device_id] += 1

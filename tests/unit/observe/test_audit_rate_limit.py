@@ -1,18 +1,18 @@
-"""What SECURITY.md says of hiding: budgets apart, the first of each device always, the rest counted."""
+"""What SECURITY.md says of hiding: allowances apart, the first of each device always, the rest counted."""
 
 from __future__ import annotations
 
 import sys
 
 from gateway.connection.audit_event_kinds import Kind, Outcome, Source
-from gateway.observe.audit_budget import (
+from gateway.observe.audit_rate_limit import (
     FIRST,
     NETWORKS,
     OF_A_DEVICE,
     OF_A_NETWORK,
     ROOTS,
     STRANGERS,
-    Budget,
+    AuditRateLimit,
     LeftOut,
     Share,
     Tally,
@@ -40,90 +40,92 @@ def stranger(address):
 
 
 def empty():
-    """A budget whose shares others have used up."""
-    return Budget(devices=Share(0, 0))
+    """A rate limit whose shares others have used up."""
+    return AuditRateLimit(devices=Share(0, 0))
 
 
 def test_three_hundred_decoys_leave_the_real_attempt_told():
-    budget = Budget()
+    rate_limit = AuditRateLimit()
     decoys = [refusal(f"devices/{number}/set") for number in range(300)]
-    assert all(budget.takes(one, NOW) for one in [*decoys, refusal("devices/lock-1/set")])
+    assert all(rate_limit.takes(one, NOW) for one in [*decoys, refusal("devices/lock-1/set")])
 
 
 def test_the_first_of_each_kind_are_told_whatever_others_did():
-    budget = empty()
+    rate_limit = empty()
     for kind in (Kind.PUBLISH, Kind.SUBSCRIBE, Kind.DELIVERY):
-        told = [budget.takes(refusal(None, kind=kind), NOW) for _ in range(FIRST + 3)]
+        told = [rate_limit.takes(refusal(None, kind=kind), NOW) for _ in range(FIRST + 3)]
         assert told == [True] * FIRST + [False] * 3
-    assert budget.takes(refusal(None, outcome=Outcome.DONE), NOW), "another outcome"
-    assert budget.takes(refusal(None, "lamp-2"), NOW), "another device"
-    assert budget.takes(refusal(None), NOW + 60_000), "another minute"
+    assert rate_limit.takes(refusal(None, outcome=Outcome.DONE), NOW), "another outcome"
+    assert rate_limit.takes(refusal(None, "lamp-2"), NOW), "another device"
+    assert rate_limit.takes(refusal(None), NOW + 60_000), "another minute"
 
 
 def test_what_differs_from_all_decoys_is_told_after_any_number_of_them():
-    budget = Budget()
+    rate_limit = AuditRateLimit()
     for number in range(100_000):
-        budget.takes(refusal(f"decoy/{number}"), NOW)
-    assert not budget.takes(refusal("decoy/more"), NOW)
-    assert budget.takes(refusal("locks/front"), NOW)
-    assert budget.takes(refusal("decoy/x", rule="acl/roles/lamp.toml:4"), NOW)
-    assert not budget.takes(refusal("locks/back"), NOW)
+        rate_limit.takes(refusal(f"decoy/{number}"), NOW)
+    assert not rate_limit.takes(refusal("decoy/more"), NOW)
+    assert rate_limit.takes(refusal("locks/front"), NOW)
+    assert rate_limit.takes(refusal("decoy/x", rule="acl/roles/lamp.toml:4"), NOW)
+    assert not rate_limit.takes(refusal("locks/back"), NOW)
 
 
 def test_roots_without_end_are_told_to_a_bound():
-    budget = empty()
-    told = sum(budget.takes(refusal(f"{number}/x"), NOW) for number in range(1_000))
+    rate_limit = empty()
+    told = sum(rate_limit.takes(refusal(f"{number}/x"), NOW) for number in range(1_000))
     assert told == FIRST + ROOTS
 
 
 def test_one_device_has_its_own_and_not_the_share_of_all():
-    budget = Budget()
-    flood = sum(budget.takes(refusal(), NOW) for _ in range(10_000))
+    rate_limit = AuditRateLimit()
+    flood = sum(rate_limit.takes(refusal(), NOW) for _ in range(10_000))
     assert flood == FIRST + 1 + OF_A_DEVICE
-    assert all(budget.takes(refusal(f"locks/{number}", "lamp-2"), NOW) for number in range(301))
+    assert all(rate_limit.takes(refusal(f"locks/{number}", "lamp-2"), NOW) for number in range(301))
 
 
 def test_the_share_of_all_fills_up_with_time():
-    budget = Budget(devices=Share(10, 5))
+    rate_limit = AuditRateLimit(devices=Share(10, 5))
     for _ in range(100):
-        budget.takes(refusal(), NOW)
-    assert sum(budget.takes(refusal(), NOW + 1_000) for _ in range(100)) == 5
-    assert sum(budget.takes(refusal(), NOW + 30_000) for _ in range(100)) == 10
-    assert sum(budget.takes(refusal(), NOW + 1_000) for _ in range(100)) == 0, (
+        rate_limit.takes(refusal(), NOW)
+    assert sum(rate_limit.takes(refusal(), NOW + 1_000) for _ in range(100)) == 5
+    assert sum(rate_limit.takes(refusal(), NOW + 30_000) for _ in range(100)) == 10
+    assert sum(rate_limit.takes(refusal(), NOW + 1_000) for _ in range(100)) == 0, (
         "a clock set back gives nothing"
     )
 
 
 def test_one_network_of_strangers_leaves_half_to_the_others():
-    budget = Budget()
-    loud = sum(budget.takes(stranger("10.0.0.1"), NOW) for _ in range(10_000))
+    rate_limit = AuditRateLimit()
+    loud = sum(rate_limit.takes(stranger("10.0.0.1"), NOW) for _ in range(10_000))
     assert loud == min(OF_A_NETWORK, STRANGERS.at_once // 2)
-    others = sum(budget.takes(stranger(f"10.1.0.{number}"), NOW) for number in range(STRANGERS.at_once // 2))
+    others = sum(
+        rate_limit.takes(stranger(f"10.1.0.{number}"), NOW) for number in range(STRANGERS.at_once // 2)
+    )
     assert others == STRANGERS.at_once // 2
 
 
 def test_what_the_house_does_is_told_always():
-    budget = empty()
+    rate_limit = empty()
     done = refusal(None, kind=Kind.DEVICE, outcome=Outcome.DONE, source=Source.HOUSE)
-    assert all(budget.takes(done, NOW) for _ in range(10_000))
+    assert all(rate_limit.takes(done, NOW) for _ in range(10_000))
 
 
 def test_memory_is_bounded_by_the_devices_that_exist_and_by_so_many_networks():
-    budget, tally = Budget(), Tally()
+    rate_limit, tally = AuditRateLimit(), Tally()
     for number in range(50_000):
         one = stranger(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-        budget.takes(one, NOW)
+        rate_limit.takes(one, NOW)
         tally.count(one)
         claim = refusal(None, f"name-{number}", source=Source.STRANGER, kind=Kind.LOGIN)
-        budget.takes(claim, NOW)
+        rate_limit.takes(claim, NOW)
         tally.count(claim)
-    assert len(budget._of_network) <= NETWORKS + 1
-    assert len(budget._of_device) == 0, "a name is no device"
+    assert len(rate_limit._of_network) <= NETWORKS + 1
+    assert len(rate_limit._of_device) == 0, "a name is no device"
     assert len(tally._counts) <= NETWORKS + 1
     assert sum(count for _, count in tally.take(sys.maxsize)) == 100_000
     assert tally._networks == 0
-    budget.takes(refusal(), NOW + 60_000)
-    assert len(budget._of_network) == 0
+    rate_limit.takes(refusal(), NOW + 60_000)
+    assert len(rate_limit._of_network) == 0
 
 
 def test_what_is_left_out_is_counted_by_device_and_kind():

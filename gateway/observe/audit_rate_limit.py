@@ -1,9 +1,9 @@
-"""How many audit events are written one by one: a budget per device, one for strangers, the rest counted.
+"""How many audit events are written one by one: an allowance per device and one for strangers.
 
 Nobody can hide what happens by what it does somewhere else. Of each device the first events of a kind
 and outcome are written in each minute whatever anybody does, and so is the first on each of some topic roots,
 so that a real attempt shows among decoys; what is left out is counted by device, kind and outcome.
-Strangers share a budget of their own, counted by network: what a device is said to be is no device yet.
+Strangers share an allowance of their own, counted by network: what a device is said to be is no device yet.
 
 Bounded by the devices that exist, for only a device that has proven who it is has an account here, and by a
 number of networks. Must not know what is done with what is written. Time comes from outside.
@@ -84,7 +84,7 @@ class _Account:
     more: int = 0
 
 
-class Budget:
+class AuditRateLimit:
     """One for each consumer that can't take everything."""
 
     def __init__(self, *, devices: Share = DEVICES, strangers: Share = STRANGERS) -> None:
