@@ -1,9 +1,13 @@
-"""The bus's end of one device's connection: bytes in both directions, and nothing of its own."""
+"""The bus's end of one device's connection: made here, then bytes both ways, and nothing of its own."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Protocol, cast
+
+from gateway.net.bus_endpoint import Bus
+from gateway.net.fault_containment import contained
+from gateway.net.paused_reading import BUS_FULL, PausedReading
 
 
 class Owner(Protocol):
@@ -21,16 +25,33 @@ class Owner(Protocol):
     def resume_reading(self, reason: int) -> None:
         """This reason is gone."""
 
+    def fault(self, error: Exception) -> None:
+        """A fault of ours: it ends this connection and no other."""
 
-class BusSide(asyncio.Protocol):
+
+class BusSide(PausedReading, asyncio.Protocol):
     """Passes what the bus sends to the device's side."""
 
-    __slots__ = ("_device", "_paused", "transport")
+    __slots__ = ("_device",)
 
     def __init__(self, device: Owner) -> None:
+        super().__init__()
         self._device = device
-        self._paused = 0
-        self.transport: asyncio.Transport | None = None
+
+    async def connect(self, bus: Bus) -> None:
+        """Reach the bus. Raises OSError: see `not_connected`. No socket is left then, nor if cancelled."""
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: self, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
+            )
+        except asyncio.CancelledError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours is the whole connection's."""
+        self._device.fault(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The bus accepted."""
@@ -45,40 +66,15 @@ class BusSide(asyncio.Protocol):
         self.transport = None
         self._device.bus_lost(exc)
 
-    def pause_reading(self, reason: int) -> None:
-        """Read nothing from the bus for this reason."""
-        if not self._paused and self.transport is not None:
-            self.transport.pause_reading()
-        self._paused |= reason
-
-    def resume_reading(self, reason: int) -> None:
-        """This reason is gone."""
-        if not self._paused & reason:
-            return
-        self._paused &= ~reason
-        if not self._paused and self.transport is not None:
-            self.transport.resume_reading()
-
-    @property
-    def paused(self) -> int:
-        """Why nothing is read from the bus; 0 for no reason."""
-        return self._paused
-
+    @contained
     def pause_writing(self) -> None:
         """The bus reads slower than the device writes."""
         self._device.pause_reading(BUS_FULL)
 
+    @contained
     def resume_writing(self) -> None:
         """The bus caught up."""
         self._device.resume_reading(BUS_FULL)
-
-
-# Why nothing is read from a device, or from the bus. Reading goes on when no reason is left.
-AUTHENTICATING = 1
-OVER_RATE = 2
-BUS_FULL = 4
-NOT_ITS_TURN = 8
-DEVICE_FULL = 16
 
 
 def not_connected(error: OSError) -> str:

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gateway.connection.state_table import State
-from gateway.net.bus_side import AUTHENTICATING, BUS_FULL, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE
 from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.paused_reading import AUTHENTICATING, BUS_FULL, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE
 
 _TOGETHER = 500
 """Counted in one turn of the event loop."""
@@ -41,7 +41,7 @@ async def census(registry: ConnectionRegistry) -> Census:
     for number, link in enumerate(list(registry.live), 1):
         if link.connection.state is State.ESTABLISHED:
             found.established[link.connection.protocol, link.method] += 1
-        paused = link.paused
+        paused = link.unread_for
         for bit, reason in _REASONS.items():
             if paused & bit:
                 found.paused[reason] += 1

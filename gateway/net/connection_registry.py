@@ -40,8 +40,8 @@ class LiveConnection(Protocol):
     """When it was established, in Unix milliseconds; 0 before that."""
 
     @property
-    def paused(self) -> int:
-        """Why the device or the bus is not read, as `gateway.net.bus_side` names it; 0 for no reason."""
+    def unread_for(self) -> int:
+        """Why the device or the bus is not read, as `gateway.net.paused_reading` says; 0 for no reason."""
 
     @property
     def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:

@@ -11,26 +11,11 @@ import ssl
 from functools import partial
 from typing import cast
 
-from gateway.auth.login import Admission, Credentials, LoginRefused
-from gateway.auth.login_gate import Peer
+from gateway.connection import commands as asked
 from gateway.connection.audit_event_kinds import Report, refused_session
-from gateway.connection.commands import (
-    Authenticate,
-    AwaitTurn,
-    Call,
-    Close,
-    Command,
-    Established,
-    OpenBus,
-    PauseBus,
-    PauseDevice,
-    Reauthenticate,
-    SendToBus,
-    SendToDevice,
-)
+from gateway.connection.commands import Command, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
-    Authenticated,
     AuthenticationFailed,
     BusBytes,
     BusLost,
@@ -38,33 +23,27 @@ from gateway.connection.events import (
     DeviceBytes,
     DeviceLost,
     Event,
-    Reauthenticated,
-    ReauthenticationFailed,
     Tick,
     Turn,
 )
 from gateway.connection.state_table import State
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.bus_side import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, BusSide, not_connected
+from gateway.net.bus_side import BusSide, not_connected
 from gateway.net.data_plane import DataPlane
+from gateway.net.device_login import authenticate, reauthenticate
 from gateway.net.fault_containment import contain, contained
+from gateway.net.paused_reading import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, PausedReading
 from gateway.net.peer_disconnect_check import has_left
-from gateway.net.quick_ack import acknowledge_at_once
-from gateway.net.tls_contexts import certificate_name
+from gateway.net.quick_ack import CONNECT_EXPECTED, acknowledge_at_once
 from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.tls_record_counter import TooLittleData
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import host_of
 
-_LOGIN_DEADLINE = 20.0
-"""For a login to be decided, in seconds: what waits for the password pool at most, with room."""
-_BUS_DEADLINE = 10.0
-"""For the bus to accept the connection, and again to answer the CONNECT, in seconds."""
-_CLOSE_DEADLINE = 5.0
-"""For the last bytes to leave, in seconds."""
-_ACKNOWLEDGE = 0.002
-"""For a CONNECT right after the handshake, in seconds: nothing is to be acknowledged early then."""
+_LOGIN_DEADLINE, _BUS_DEADLINE, _CLOSE_DEADLINE = 20.0, 10.0, 5.0
+"""Seconds for a login to be decided (what waits for the password pool at most, with room), for the bus to
+accept the connection and again to answer the CONNECT, and for the last bytes to leave."""
 
 _UNREAD = {State.AUTHENTICATING, State.OPENING_BUS}
 """Nothing is read from the device meanwhile, so that nobody says that it has gone."""
@@ -75,16 +54,12 @@ _TURN = Turn()
 _log = get_logger()
 
 
-class DeviceSide(asyncio.Protocol):
+class DeviceSide(PausedReading, asyncio.Protocol):
     """The device's transport, the bus's transport, and the connection between them."""
 
     __slots__ = (
         "_bus",
-        "_paused",
-        "_plane",
-        "_transport",
         "_unread",
-        "_waiting_for",
         "_why",
         "_write_paused",
         "address",
@@ -93,12 +68,15 @@ class DeviceSide(asyncio.Protocol):
         "connection_id",
         "deadline",
         "method",
+        "plane",
         "since",
         "turn",
+        "waiting_for",
     )
 
     def __init__(self, plane: DataPlane, address: str, connection_id: str, deadline: float) -> None:
-        self._plane = plane
+        super().__init__()
+        self.plane = plane
         self.connection = DeviceConnection(plane.context)
         self.address = address
         """Of the peer, `host:port`."""
@@ -114,33 +92,29 @@ class DeviceSide(asyncio.Protocol):
         """In which part of a second it gets its tick."""
         self.deadline = deadline
         """Of what it waits for now, by the loop's clock."""
-        self._transport: asyncio.Transport | None = None
         self._bus: BusSide | None = None
-        self._waiting_for: asyncio.Task[None] | None = None
+        self.waiting_for: asyncio.Task[None] | None = None
         """Its login, while that waits for a hash; then its connection to the bus, while that is made."""
-        self._paused = 0
         self._write_paused = False
         self._unread = 0
         """Bytes of answers that the device does not take, as they are counted with those of others."""
         self._why = ""
         """Why the gateway ended it, if it did so without a word."""
 
-    # What asyncio calls
-
     @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         if (tls := tls_of(transport)) is not None:
-            tls.watch(self._transport)
-            asyncio.get_running_loop().call_later(_ACKNOWLEDGE, self._acknowledge)
-        self._plane.registry.arrived(self)
+            tls.watch(self.transport)
+            asyncio.get_running_loop().call_later(CONNECT_EXPECTED, self._acknowledge)
+        self.plane.registry.arrived(self)
 
     @contained
     def _acknowledge(self) -> None:
         """The client may hold its CONNECT back until the end of its handshake is acknowledged."""
-        if self._transport is not None and self.connection.state is State.AWAIT_CONNECT:
-            acknowledge_at_once(self._transport)
+        if self.transport is not None and self.connection.state is State.AWAIT_CONNECT:
+            acknowledge_at_once(self.transport)
 
     def data_received(self, data: bytes) -> None:
         """A chunk from the device."""
@@ -161,7 +135,7 @@ class DeviceSide(asyncio.Protocol):
     def bus_bytes(self, data: bytes) -> None:
         """A chunk from the bus."""
         try:
-            established, transport = self.connection.established, self._transport
+            established, transport = self.connection.established, self.transport
             if (
                 established is not None
                 and transport is not None
@@ -177,18 +151,18 @@ class DeviceSide(asyncio.Protocol):
     @contained
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
-        if (tls := tls_of(self._transport)) is not None:
+        if (tls := tls_of(self.transport)) is not None:
             tls.forget()
-        self._transport = None
-        self._plane.registry.forget(self)
+        self.transport = None
+        self.plane.registry.forget(self)
         self._count_unread(0)
         if isinstance(exc, ssl.SSLError):
             self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
             if self.connection.device is not None:
-                self._plane.reports.report(self, refused_session(self._why))
-        if self._waiting_for is not None:
-            self._waiting_for.cancel()  # a login's place in the queue is another's
-            self._waiting_for = None
+                self.plane.reports.report(self, refused_session(self._why))
+        if self.waiting_for is not None:
+            self.waiting_for.cancel()  # a login's place in the queue is another's
+            self.waiting_for = None
         self.receive(DeviceLost())
         self._close_bus()
         bus = self._bus.transport if self._bus is not None else None
@@ -222,24 +196,6 @@ class DeviceSide(asyncio.Protocol):
             self._bus.resume_reading(DEVICE_FULL)
 
     @contained
-    def pause_reading(self, reason: int) -> None:
-        """Read nothing from the device for this reason."""
-        if not self._paused and self._transport is not None:
-            self._transport.pause_reading()
-        self._paused |= reason
-
-    @contained
-    def resume_reading(self, reason: int) -> None:
-        """This reason is gone."""
-        if not self._paused & reason:
-            return
-        self._paused &= ~reason
-        if not self._paused and self._transport is not None:
-            self._transport.resume_reading()
-
-    # What the connection says
-
-    @contained
     def receive(self, event: Event) -> None:
         """Give the connection an event and do what it says."""
         self._carry_out(self.connection.receive(event))
@@ -261,7 +217,7 @@ class DeviceSide(asyncio.Protocol):
                 self._carry_out_rare(command)
 
     def _send(self, data: bytes) -> None:
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         transport.write(data)
@@ -275,24 +231,24 @@ class DeviceSide(asyncio.Protocol):
         if size == self._unread or device is None:
             return True
         more, self._unread = size - self._unread, size
-        return self._plane.unread.add(device.device_id, more, self._plane.context.policy.limits)
+        return self.plane.unread.add(device.device_id, more, self.plane.context.policy.limits)
 
     def _carry_out_rare(self, command: Command) -> None:
         match command:
-            case Authenticate():
-                self._plane.registry.introduced(self)
-                self.deadline = self._plane.now() + _LOGIN_DEADLINE
+            case asked.Authenticate():
+                self.plane.registry.introduced(self)
+                self.deadline = self.plane.now() + _LOGIN_DEADLINE
                 self.pause_reading(AUTHENTICATING)
-                self._authenticate(command)
-            case OpenBus(connect):
-                self.deadline = self._plane.now() + _BUS_DEADLINE
-                self._waiting_for = self._plane.tasks.start(contain(self, partial(self._open_bus, connect)))
-            case Established():
+                authenticate(self, command)
+            case asked.OpenBus(connect):
+                self.deadline = self.plane.now() + _BUS_DEADLINE
+                self.waiting_for = self.plane.tasks.start(contain(self, partial(self._open_bus, connect)))
+            case asked.Established():
                 device = self.connection.device
-                if (tls := tls_of(self._transport)) is not None and self.connection.meter and device:
-                    tls.trust(TlsBudget(self.connection.meter, self._plane.turns, device.device_id))
+                if (tls := tls_of(self.transport)) is not None and self.connection.meter and device:
+                    tls.trust(TlsBudget(self.connection.meter, self.plane.turns, device.device_id))
                 self.resume_reading(AUTHENTICATING)
-                self.since = self._plane.context.now()
+                self.since = self.plane.context.now()
                 identity = self.connection.identity
                 grant = identity.grant if identity else None
                 self._note(
@@ -302,161 +258,80 @@ class DeviceSide(asyncio.Protocol):
                     client_id=identity.client_id if identity else None,
                     narrowed=(grant.narrowed or None) if grant else None,
                 )
-            case Call():
+            case asked.Call():
                 identity = self.connection.identity
                 if identity is not None:
-                    self.receive(self._plane.services(command, identity))
-            case Reauthenticate(token):
-                self._reauthenticate(token)
-            case PauseDevice():
+                    self.receive(self.plane.services(command, identity))
+            case asked.Reauthenticate(token):
+                reauthenticate(self, token)
+            case asked.PauseDevice():
                 self.pause_reading(OVER_RATE)
-            case PauseBus():
+            case asked.PauseBus():
                 if self._bus is not None:
                     self._bus.pause_reading(OVER_RATE)
-            case AwaitTurn():
+            case asked.AwaitTurn():
                 self._await_turn()
             case Report():
                 if self.connection.device is None:
-                    self._plane.reports.turned_away(self, command.reason)
+                    self.plane.reports.turned_away(self, command.reason)
                 else:
-                    self._plane.reports.report(self, command)
-            case Close(why):
+                    self.plane.reports.report(self, command)
+            case asked.Close(why):
                 self._close(why)
 
     def _await_turn(self) -> None:
-        if not self._paused & NOT_ITS_TURN:
+        if not self.paused & NOT_ITS_TURN:
             self.pause_reading(NOT_ITS_TURN)
             if self._bus is not None:
                 self._bus.pause_reading(NOT_ITS_TURN)
             device = self.connection.device
-            self._plane.turns.wait(device.device_id if device else self.address, self._take_turn)
+            self.plane.turns.wait(device.device_id if device else self.address, self._take_turn)
 
     @contained
     def _take_turn(self) -> None:
-        was, self._paused = self._paused, self._paused & ~NOT_ITS_TURN
+        was, self.paused = self.paused, self.paused & ~NOT_ITS_TURN
         self.receive(_TURN)
-        self._read_again(was)
-        if self._bus is not None and not self._paused & NOT_ITS_TURN:
+        self.read_again(was)
+        if self._bus is not None and not self.paused & NOT_ITS_TURN:
             self._bus.resume_reading(NOT_ITS_TURN)
 
-    def _read_again(self, was: int) -> None:
-        """Reading goes on if a reason against it is gone and none has come."""
-        if was and not self._paused and self._transport is not None:
-            self._transport.resume_reading()
-
-    # Who is there
-
     @property
-    def paused(self) -> int:
-        """Why the device or the bus is not read, as `gateway.net.bus_side` names it; 0 for no reason."""
-        return self._paused | (self._bus.paused if self._bus is not None else 0)
+    def unread_for(self) -> int:
+        """Why the device or the bus is not read, as `gateway.net.paused_reading` says; 0 for no reason."""
+        return self.paused | (self._bus.paused if self._bus is not None else 0)
 
     @property
     def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
         """The device's transport and the bus's, while both are there."""
         bus = self._bus.transport if self._bus is not None else None
-        return None if self._transport is None or bus is None else (self._transport, bus)
+        return None if self.transport is None or bus is None else (self.transport, bus)
 
     @property
     def host(self) -> str:
         """The IP address, without the port."""
         return host_of(self.address)
 
-    def _authenticate(self, command: Authenticate) -> None:
-        shown = Credentials(
-            username=command.username,
-            password=command.password,
-            certificate_id=certificate_name(
-                self._transport.get_extra_info("ssl_object") if self._transport else None
-            ),
-            token=command.token,
-        )
-        try:
-            admission = self._plane.login.recognise(shown, self._peer())
-        except LoginRefused as refused:
-            self._refuse(refused)
-            return
-        if admission is not None:
-            self._admit(admission)
-        else:
-            self._waiting_for = self._plane.tasks.start(contain(self, partial(self._verify, shown)))
-
-    async def _verify(self, shown: Credentials) -> None:
-        try:
-            admission = await self._plane.login.verify(shown, self._peer())
-        except LoginRefused as refused:
-            self._refuse(refused)
-            return
-        finally:
-            self._waiting_for = None  # a task is a kibibyte
-        self._admit(admission)
-
-    def _reauthenticate(self, token: bytes) -> None:
-        device = self.connection.device
-        if device is None:
-            return
-        try:
-            admission = self._plane.login.renew(device.device_id, token, self._peer())
-        except LoginRefused:
-            self.receive(ReauthenticationFailed("The token is not good."))
-            return
-        if admission.grant is not None:
-            self.receive(Reauthenticated(admission.device, admission.grant))
-
-    def _peer(self) -> Peer:
-        return Peer(
-            host=self.host,
-            origin=self._plane.reports.origin(self),
-            has_left=lambda: has_left(self._transport),
-        )
-
-    def _refuse(self, refused: LoginRefused) -> None:
-        self.claimed = refused.device_id
-        self.receive(AuthenticationFailed(refused.reason))
-
-    def _admit(self, admission: Admission) -> None:
-        device = admission.device
-        self.claimed = device.device_id
-        if self.connection.state is not State.AUTHENTICATING:
-            return  # it did not wait for the answer
-        no_room = self._plane.registry.admit(self, device.device_id)
-        if no_room is not None:
-            self._plane.reports.no_room(self, device.device_id, *no_room)
-            self.receive(AuthenticationFailed(no_room.reason))
-            return
-        self.method = admission.method
-        self.receive(Authenticated(device, admission.grant))
-
-    # The bus
-
     async def _open_bus(self, connect: bytes) -> None:
-        bus = self._plane.bus
-        link = BusSide(self)
+        bus = BusSide(self)
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: link, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
-            )
-        except asyncio.CancelledError:
-            if link.transport is not None:
-                link.transport.abort()
-            raise
+            await bus.connect(self.plane.bus)
         except OSError as error:
             self._bus_failed(not_connected(error), asked=False)
             return
         finally:
-            self._waiting_for = None
-        self._bus = link
-        bus.answered()
-        if self.connection.state is not State.OPENING_BUS or link.transport is None:
+            self.waiting_for = None
+        self._bus = bus
+        self.plane.bus.answered()
+        if self.connection.state is not State.OPENING_BUS or bus.transport is None:
             self._close_bus()
             return
-        self.deadline = self._plane.now() + _BUS_DEADLINE
-        link.transport.write(connect)
+        self.deadline = self.plane.now() + _BUS_DEADLINE
+        bus.transport.write(connect)
 
     def _bus_failed(self, why: str, *, asked: bool) -> None:
         """The bus could not be reached; `asked`: it was, and did not answer the CONNECT."""
-        self._plane.bus.failed(why)
-        self._plane.context.counters.bus_connect_failures += 1
+        self.plane.bus.failed(why)
+        self.plane.context.counters.bus_connect_failures += 1
         _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
         self.receive(BusUnavailable(asked=asked))
 
@@ -464,19 +339,17 @@ class DeviceSide(asyncio.Protocol):
         if self._bus is not None and self._bus.transport is not None:
             self._bus.transport.close()
 
-    # Time, and the end
-
     @contained
     def tick(self, now: float, second: int) -> None:
         """A second went by: the one of this number."""
         state = self.connection.state
         if state in _TICKING:
-            was, self._paused = self._paused, self._paused & ~OVER_RATE
-            if self._bus is not None:
+            was, self.paused = self.paused, self.paused & ~OVER_RATE
+            if self._bus is not None and self._bus.paused:
                 self._bus.resume_reading(OVER_RATE)
             self.receive(Tick(reading=not was, second=second))
-            self._read_again(was)
-        elif state in _UNREAD and has_left(self._transport):
+            self.read_again(was)
+        elif state in _UNREAD and has_left(self.transport):
             self.abort("it left before it was let in")
         elif now < self.deadline:
             return
@@ -485,8 +358,8 @@ class DeviceSide(asyncio.Protocol):
         elif state is State.AUTHENTICATING:
             self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
         elif state is State.OPENING_BUS:
-            if self._waiting_for is not None:
-                self._waiting_for.cancel()
+            if self.waiting_for is not None:
+                self.waiting_for.cancel()
                 self._bus_failed("no answer in time", asked=False)
             else:
                 self._bus_failed("it accepts connections but does not answer", asked=True)
@@ -500,7 +373,7 @@ class DeviceSide(asyncio.Protocol):
 
     def turn_away(self, why: str) -> None:
         """End it before anybody is authenticated."""
-        self._plane.reports.turned_away(self, why)
+        self.plane.reports.turned_away(self, why)
         self.abort(why)
 
     def abort(self, why: str) -> None:
@@ -508,21 +381,21 @@ class DeviceSide(asyncio.Protocol):
         self._why = self._why or why
         if self._bus is not None and self._bus.transport is not None:
             self._bus.transport.abort()
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _close(self, why: str) -> None:
-        self.deadline = self._plane.now() + _CLOSE_DEADLINE
+        self.deadline = self.plane.now() + _CLOSE_DEADLINE
         self._note("closed", reason=self._why or why)
         self._close_bus()
-        if self._transport is not None:
-            if (tls := tls_of(self._transport)) is not None:
+        if self.transport is not None:
+            if (tls := tls_of(self.transport)) is not None:
                 tls.silence()
-            self._transport.close()
+            self.transport.close()
 
     def _note(self, event: str, **said: str | None) -> None:
         """A line of its own for a device, within bounds; of strangers there may be any number."""
-        device, reports = self.connection.device, self._plane.reports
+        device, reports = self.connection.device, self.plane.reports
         worth = device is not None and reports.connects.worth_a_line(device.device_id, self.host)
         log = reports.log.info if worth else reports.log.debug
         log(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)

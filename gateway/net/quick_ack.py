@@ -12,6 +12,8 @@ import asyncio
 import socket
 from contextlib import suppress
 
+CONNECT_EXPECTED = 0.002
+"""For a CONNECT right after the handshake, in seconds: nothing is to be acknowledged early then."""
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux has it; elsewhere nothing is done."""
 _ONCE = 2

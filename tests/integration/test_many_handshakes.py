@@ -74,7 +74,7 @@ def test_a_burst_of_client_hellos(settings: Settings, monkeypatch: pytest.Monkey
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house, contextlib.AsyncExitStack() as open_:
-            port = house.gateway._device_port
+            port = house.gateway.devices
             assert port is not None
             waiting = port.acceptor.handshakes._before
             hello = client_hello(house.tls)

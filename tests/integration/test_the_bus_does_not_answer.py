@@ -101,10 +101,10 @@ def test_the_deadline(settings: Settings, monkeypatch: pytest.MonkeyPatch, bus: 
                 one = await asks(house)
                 link = await opening(house)
                 if bus is silent:
-                    await until(lambda: link._waiting_for is None)
+                    await until(lambda: link.waiting_for is None)
                 link.deadline = 0
                 assert await asyncio.to_thread(one.read) == UNAVAILABLE
-                await until(lambda: not house.plane.registry.live and link._waiting_for is None)
+                await until(lambda: not house.plane.registry.live and link.waiting_for is None)
                 one.close()
             assert why in [line["reason"] for line in house.lines if line["event"] == "bus unavailable"]
             assert house.plane.context.counters.bus_connect_failures == 1
@@ -125,7 +125,7 @@ def test_a_device_that_leaves_before_the_bus_was_asked(
                 link = await opening(house)
                 link._carry_out([OpenBus(b"")])
                 link.connection_lost(None)
-                assert link._waiting_for is None
+                assert link.waiting_for is None
                 await asyncio.sleep(0)
                 one.close()
 
@@ -146,12 +146,12 @@ def test_a_device_that_leaves_while_the_bus_is_waited_for_keeps_no_socket(
                 one = await asks(house)
                 link = await opening(house)
                 if bus is silent:
-                    await until(lambda: link._waiting_for is None)
+                    await until(lambda: link.waiting_for is None)
                 link.deadline += 3_600  # no deadline ends it
                 one.send(bytes(1_000))  # in front of its end, and not read either
                 one.close()
                 await until(lambda: not house.plane.registry.live)
-                await until(lambda: link._bus is None and link._waiting_for is None)
+                await until(lambda: link._bus is None and link.waiting_for is None)
 
     uvloop.run(scenario())
 

@@ -138,7 +138,7 @@ async def writing_goes_on(house: House, bad: Device | None) -> None:
 
 async def the_bus_is_full(house: House, bad: Device | None) -> None:
     link = house.link()
-    link._transport = Broken(link._transport)
+    link.transport = Broken(link.transport)
     house.planted += 1
     asyncio.get_running_loop().call_soon(link._bus.pause_writing)
 
