@@ -102,7 +102,7 @@ async def has_its_second(house: House, bad: Device | None) -> None:
 
 async def can_not_be_read_again(house: House, bad: Device | None) -> None:
     link = house.link()
-    house.plant(DeviceSide, "_read_again", lambda one, _: one is link)
+    house.plant(DeviceSide, "read_again", lambda one, _: one is link)
     await the_others_have_theirs(house)
 
 
