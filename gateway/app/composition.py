@@ -7,6 +7,7 @@ A start either has everything or ends with every problem listed; nothing listens
 from __future__ import annotations
 
 import ssl
+import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -131,6 +132,7 @@ class Gateway:
         self.updates: LiveUpdates | None = None
         """What brings changes to the live connections, once there can be any."""
         self._health_bound: Sequence[Address] = ()
+        self._has_no_device = False
         self._http_bound: Sequence[Address] = ()
 
     @property
@@ -345,6 +347,7 @@ class Gateway:
         self._context.ring = KeyRing(self._keys, Nonces(random_bytes), await store.key_uses.read())
         directory = Directory(store)
         await directory.load()
+        self._has_no_device = len(directory) == 0
         return store, directory
 
     def _server_tls(self) -> ssl.SSLContext | None:
@@ -411,5 +414,6 @@ class Gateway:
             mqtt=self.devices.acceptor.bound if self.devices else (),
             http=self._http_bound,
             health=self._health_bound,
+            first_steps=sys.stdout.isatty() and self._has_no_device,
         )
         print(*lines, sep="\n", flush=True)  # noqa: T201 - for the person at the terminal; logs go to stderr

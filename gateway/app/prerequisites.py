@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 
 from gateway.auth.signing_keys import SigningKeys
-from gateway.config import Settings, file_problems
+from gateway.config import Settings
+from gateway.config.file_checks import file_problems
 from gateway.config.monitoring import MonitoringError, load_monitoring
 from gateway.keys.key_files import (
     KeyFileError,

@@ -8,8 +8,6 @@ import uuid
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.cli.output import Failure, Json, answering, remark
 from gateway.cli.run_key_change import make_change
@@ -17,6 +15,8 @@ from gateway.cli.settings_policy_store import Config, actor, policy_of, settings
 from gateway.keys.key_kinds import KeyKind
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from gateway.config import Settings
     from gateway.services.retained_resealing import Outcome
 
@@ -134,6 +134,9 @@ async def _reseal(settings: Settings) -> Outcome:
 
 def _bars() -> Progress:
     """How far it is: on a terminal, and nowhere else."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

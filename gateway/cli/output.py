@@ -13,14 +13,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, RenderableType
 
 from gateway.admin.errors import Refused
 from gateway.observe.printable import printable
 from gateway.system.atomic_files import FULL, not_written, who_may
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
 
@@ -60,12 +62,18 @@ class Answer:
         if self.as_json:
             print(json.dumps(value))
             return
-        console = Console(highlight=False)
         for line in text:
             if isinstance(line, str):
                 print("\t".join(printable(column) for column in line.split("\t")))
             else:
-                console.print(line)
+                _draw(line)
+
+
+def _draw(what: RenderableType) -> None:
+    """Print a table. Imported here: a line of text need not wait for it."""
+    from rich.console import Console
+
+    Console(highlight=False).print(what)
 
 
 @contextmanager

@@ -71,12 +71,12 @@ def _add_version(app: typer.Typer, name: str) -> None:
 
 def run(app: typer.Typer) -> None:
     """Run the command and end the process. Wrong usage is one JSON object too, where --json is asked for."""
-    from typer.rich_utils import rich_format_error
-
     _show_flags_as_flags()
     try:
         ended = get_command(app).main(standalone_mode=False)
     except TyperException as error:
+        from typer.rich_utils import rich_format_error  # which takes as long to import as all of typer
+
         rich_format_error(error)  # type: ignore[arg-type]
         if "--json" in sys.argv:
             print(json.dumps({"error": error.format_message(), "problems": []}))

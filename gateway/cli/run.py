@@ -96,7 +96,7 @@ async def _warnings(settings: Settings) -> list[str]:
 
 async def _problems(settings: Settings) -> list[str]:
     from gateway.app.prerequisites import key_problems, missing_bus, monitoring_problems
-    from gateway.config import file_problems
+    from gateway.config.file_checks import file_problems
 
     return [
         *missing_bus(settings),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from gateway.observe.printable import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def table(
@@ -27,6 +28,9 @@ def table(
     """
     if not sys.stdout.isatty():
         return ["\t".join(row) for row in rows]
+    from rich.table import Table
+    from rich.text import Text
+
     if not rows and empty:
         return [empty]
     made = Table(box=None, pad_edge=False)

@@ -2,10 +2,9 @@
 
 Precedence: command line > environment > `.env` > `gateway.toml` > default. All problems are listed at
 once, each with its name, its source and the remedy, and never with the value of a secret. Nothing here
-starts anything; `file_problems` looks at the files that the settings name.
+starts anything; `gateway.config.file_checks` looks at the files that the settings name.
 """
 
-from gateway.config.file_checks import file_problems
 from gateway.config.setting_sources import ConfigError, load_settings, read_settings
 from gateway.config.settings import LogLevel, Settings
 from gateway.system.addresses import Address
@@ -15,7 +14,6 @@ __all__ = [
     "ConfigError",
     "LogLevel",
     "Settings",
-    "file_problems",
     "load_settings",
     "read_settings",
 ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Never
 
 from gateway.connection.bus_holdings import Holdings
@@ -17,18 +16,11 @@ from gateway.connection.work_budgets import Budgets
 from gateway.keys.key_ring import KeyRing
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Policy
-from gateway.policy.engine.rules import OnDeniedWill
+from gateway.policy.engine.rules import OnDeniedWill, OnDeny
 from gateway.policy.engine.usage_recorder import UsageRecorder
 
 NONE: frozenset[Never] = frozenset()
 """The empty set of every connection that has nothing to remember: each of its own would take 216 bytes."""
-
-
-class OnDeny(StrEnum):
-    """What a 3.1.1 device sees of a denied PUBLISH (QoS 1 and 2): that version has no code for it."""
-
-    DROP = "drop"
-    DISCONNECT = "disconnect"
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
-from gateway.connection.context import NONE, Context, OnDeny
+from gateway.connection.context import NONE, Context
 from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.process_counters import FROM_DEVICES
 from gateway.connection.relay import Relay, check_first_byte
@@ -40,6 +40,7 @@ from gateway.mqtt.properties import PropertyId, find, join
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Action, Decision
+from gateway.policy.engine.rules import OnDeny
 
 _FILTER_LEAST = 6
 """About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""

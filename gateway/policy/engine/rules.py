@@ -68,6 +68,13 @@ class Rule:
         return found
 
 
+class OnDeny(StrEnum):
+    """What a 3.1.1 device sees of a denied PUBLISH (QoS 1 and 2): that version has no code for it."""
+
+    DROP = "drop"
+    DISCONNECT = "disconnect"
+
+
 class OnDeniedWill(StrEnum):
     """What becomes of a CONNECT whose will the rules refuse. In neither case does the bus get the will."""
 

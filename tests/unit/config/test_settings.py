@@ -14,13 +14,12 @@ from gateway.config import (
     ConfigError,
     LogLevel,
     Settings,
-    file_problems,
     load_settings,
     read_settings,
 )
-from gateway.connection.context import OnDeny
+from gateway.config.file_checks import file_problems
 from gateway.pki.authority import ensure_server_certificate
-from gateway.policy.engine.rules import OnDeniedWill
+from gateway.policy.engine.rules import OnDeniedWill, OnDeny
 
 PREFIXES = (
     "GATEWAY_",
