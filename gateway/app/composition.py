@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.audit_setup import AuditParts, open_audit
 from gateway.app.certificate_dates import CertificateDates
-from gateway.app.file_descriptors import allowed, connections_that_fit
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.follower import Follower
 from gateway.app.followers.keys import KeyFollower
@@ -27,9 +26,10 @@ from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
 from gateway.app.measuring import Durations, Measuring, Parts
 from gateway.app.open_alerts import open_alerts
-from gateway.app.open_bus import open_bus
+from gateway.app.open_bus import bus_services, open_bus
 from gateway.app.open_checks import open_checks
 from gateway.app.open_control import open_control
+from gateway.app.open_data_plane import open_data_plane
 from gateway.app.open_http_ports import open_api, open_health
 from gateway.app.open_login import login_gate, open_login
 from gateway.app.open_savers import open_savers
@@ -40,16 +40,12 @@ from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.vm_resume_detection import SnapshotWatch, random_bytes
 from gateway.auth.login import Login
-from gateway.auth.login_gate import LoginGate
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
 from gateway.connection.context import Context
 from gateway.keys.key_ring import Key, KeyRing, Nonces
-from gateway.net.bus_endpoint import Bus
-from gateway.net.connection_registry import ConnectionRegistry
-from gateway.net.connection_reports import ConnectionReports
 from gateway.net.data_plane import DataPlane
 from gateway.net.device_port import DevicePort
 from gateway.net.live_updates import LiveUpdates
@@ -64,9 +60,7 @@ from gateway.observe.save_failures import Saves
 from gateway.observe.system_load import SystemLoad
 from gateway.policy.engine.policy import Policy
 from gateway.services.bearer_cache import BearerCache
-from gateway.services.over_bus import BusServices
 from gateway.services.request_handler import RequestHandler
-from gateway.services.request_rates import Rates
 from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError, open_store
 from gateway.store.device_directory import Directory
@@ -227,7 +221,11 @@ class Gateway:
             },
         )
         if settings.gateway_bus_services:
-            self._serve_the_bus(core, health)
+            services = bus_services(
+                settings, plane, core.handler, core.bearer_cache, core.audit, tasks=self._parts.tasks
+            )
+            health.add("services", services.check, vital=False, needed=False)
+            self._parts.keep(services.run())
         measured = Parts(
             context=context,
             plane=plane,
@@ -287,13 +285,7 @@ class Gateway:
             tls = self._server_tls()
         except (StoreError, OSError, ssl.SSLError) as error:
             raise StartError([str(error)]) from error
-        tokens = Tokens(
-            self._signing,
-            directory,
-            now=context.now,
-            ttl=settings.jwt_ttl,
-            chain_max=settings.jwt_chain_max,
-        )
+        tokens = self._tokens(directory)
         token_issuer, bearer_cache = TokenIssuer(context, tokens), BearerCache(tokens, context.now)
         held, refusals = await open_savers(
             context,
@@ -319,7 +311,10 @@ class Gateway:
         handler = RequestHandler(
             context, bearer_cache, token_issuer, directory, prefix=settings.service_topic_prefix
         )
-        plane = self._data_plane(bus, login_gate(login, context, directory, audit), handler, audit)
+        gate = login_gate(login, context, directory, audit)
+        plane = open_data_plane(
+            context, bus, gate, handler, audit, refused=self._refused_clients, parts=parts
+        )
         updates = self.updates = LiveUpdates(plane.registry, plane.reports, parts.tasks, directory.get)
         directory.on_change(updates.devices_changed)
         directory.on_change(held.devices_changed)  # after the connections, which end if they are not to go on
@@ -350,47 +345,21 @@ class Gateway:
         self._has_no_device = len(directory) == 0
         return store, directory
 
+    def _tokens(self, directory: Directory) -> Tokens:
+        settings = self._settings
+        return Tokens(
+            self._signing,
+            directory,
+            now=self._context.now,
+            ttl=settings.jwt_ttl,
+            chain_max=settings.jwt_chain_max,
+        )
+
     def _server_tls(self) -> ssl.SSLContext | None:
         settings = self._settings
         if not settings.tls_enabled:
             return None
         return server_context(settings.tls_cert_path, settings.tls_key_path, settings.tls_client_ca_path)
-
-    def _data_plane(self, bus: Bus, login: LoginGate, handler: RequestHandler, audit: Audit) -> DataPlane:
-        context = self._context
-        rates = Rates(context.now)
-        plane = DataPlane(
-            context=context,
-            bus=bus,
-            login=login,
-            services=handler.answer,
-            registry=ConnectionRegistry(
-                lambda: context.policy.limits,
-                may_connect=lambda device_id: rates.take(
-                    device_id, context.policy.limits.connects_per_minute, 60_000
-                ),
-                room=connections_that_fit(allowed()),
-            ),
-            reports=ConnectionReports(audit, context.now, self._refused_clients.again),
-            tasks=self._parts.tasks,
-        )
-        self._parts.closing.callback(plane.reports.connects.log_rest)
-        self._parts.closing.callback(plane.reports.strangers.log_rest)
-        return plane
-
-    def _serve_the_bus(self, core: _Core, health: Health) -> None:
-        services = BusServices(
-            self._context,
-            core.plane.bus,
-            request_handler=core.handler,
-            bearer_cache=core.bearer_cache,
-            login=core.plane.login,
-            audit=core.audit,
-            tasks=self._parts.tasks,
-            prefix=self._settings.service_topic_prefix,
-        )
-        health.add("services", services.check, vital=False, needed=False)
-        self._parts.keep(services.run())
 
     def _open_device_port(self, devices: DevicePort) -> None:
         try:

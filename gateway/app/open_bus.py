@@ -9,8 +9,14 @@ from gateway.app.running_parts import RunningParts
 from gateway.config import Settings
 from gateway.connection.context import Context
 from gateway.net.bus_endpoint import Bus
+from gateway.net.data_plane import DataPlane
+from gateway.net.tasks import Tasks
 from gateway.net.tls_contexts import bus_context
+from gateway.observe.audit_dispatch import Audit
 from gateway.observe.logs import get_logger
+from gateway.services.bearer_cache import BearerCache
+from gateway.services.over_bus import BusServices
+from gateway.services.request_handler import RequestHandler
 
 _log = get_logger()
 
@@ -56,3 +62,25 @@ async def _embedded(context: Context, parts: RunningParts) -> OpenedBus:
     )
     note = f"an embedded bus on 127.0.0.1:{embedded.port}, for trying out (MQTT 3.1.1 only)"
     return OpenedBus(Bus("127.0.0.1", embedded.port), None, note)
+
+
+def bus_services(
+    settings: Settings,
+    plane: DataPlane,
+    handler: RequestHandler,
+    bearer_cache: BearerCache,
+    audit: Audit,
+    *,
+    tasks: Tasks,
+) -> BusServices:
+    """The service topics on the bus itself (GATEWAY_BUS_SERVICES), to be run."""
+    return BusServices(
+        plane.context,
+        plane.bus,
+        request_handler=handler,
+        bearer_cache=bearer_cache,
+        login=plane.login,
+        audit=audit,
+        tasks=tasks,
+        prefix=settings.service_topic_prefix,
+    )
