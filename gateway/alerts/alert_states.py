@@ -91,6 +91,8 @@ class AlertStates:
         self._began = began
         self._by_rule: dict[str, dict[Labels, Alert]] = {}
         self._count = 0
+        self._waited: dict[str, tuple[int, int]] = {}
+        """Of rules that are not judged in each look: looks and milliseconds since the last time."""
         self.left_out = 0
         """Alerts for which the last look had no room."""
 
@@ -122,9 +124,13 @@ class AlertStates:
         changes = Changes()
         self.left_out = 0
         for rule in self._rules.values():
-            self._apply(
-                rule, rule.condition.holds(readings, now=now, began=self._began), now, elapsed, changes
-            )
+            waited = self._waited.pop(rule.name, (0, 0))
+            looks, gone_by = waited[0] + 1, waited[1] + elapsed
+            if looks < rule.looks:
+                self._waited[rule.name] = looks, gone_by
+                continue
+            holds = rule.condition.holds(readings, now=now, began=self._began)
+            self._apply(rule, holds, now, gone_by, changes)
         for name in self._by_rule.keys() - self._rules.keys():
             self._end_all(name, now, changes)
         return changes

@@ -74,13 +74,17 @@ class Alerting:
         """These rules hold from now on."""
         self._states.use(rules)
 
-    async def load(self, last_alive: int) -> None:
-        """Go on where the gateway before ended, which was there until `last_alive` (Unix milliseconds)."""
+    async def load(self, last_alive: int) -> Sequence[Alert]:
+        """Go on where the gateway before ended, which was there until `last_alive` (Unix milliseconds).
+
+        The answer is what fires.
+        """
         alerts, messages = await self._keeper.load()
         self._states.load(alerts, self._clocks.now(), last_alive)
         self._untold = {one.key for one in alerts if one.phase is Phase.FIRING and not one.told}
         for channel, message in messages:
             self._deliveries.put(channel, message)
+        return [one for one in alerts if one.phase is Phase.FIRING]
 
     async def run(self) -> None:
         """A round each second, for ever."""

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.alerts.device_readings import (
+    BYTES,
+    CONNECTS,
+    MESSAGE_BYTES,
+    MESSAGES,
+    NEW_ADDRESSES,
+    SILENT_SECONDS,
+    SPAN_MOST,
+    WRONG_LOGINS,
+)
 from gateway.alerts.readings import Catalogue, Series
 from gateway.observe.metric_catalogue import SERVICE_WORDS, Kind, readings
 
 CHANNEL_WORDS: Mapping[str, float] = SERVICE_WORDS
 
-_OF_DEVICE = ("device",)
+_COUNTED = Series(("device",), grows=True, span_most=SPAN_MOST)
+_OF_DEVICE = Series(("device",))
 _BESIDES: Catalogue = {
     "channel_status": Series(("channel",), CHANNEL_WORDS),
-    "device_wrong_logins_total": Series(_OF_DEVICE, grows=True),
-    "device_connects_total": Series(_OF_DEVICE, grows=True),
-    "device_messages_total": Series(_OF_DEVICE, grows=True),
-    "device_bytes_total": Series(_OF_DEVICE, grows=True),
-    "device_new_addresses_total": Series(_OF_DEVICE, grows=True),
-    "device_message_bytes": Series(_OF_DEVICE),
-    "device_silent_seconds": Series(_OF_DEVICE),
+    **dict.fromkeys((WRONG_LOGINS, CONNECTS, MESSAGES, BYTES, NEW_ADDRESSES), _COUNTED),
+    **dict.fromkeys((MESSAGE_BYTES, SILENT_SECONDS), _OF_DEVICE),
 }
 
 

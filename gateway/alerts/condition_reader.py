@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from gateway.alerts.conditions import COMPARE, SPAN_MOST, Both, Comparison, Condition, Node, Not, Selector
+from gateway.alerts.conditions import COMPARE, Both, Comparison, Condition, Node, Not, Selector
 from gateway.alerts.readings import Catalogue
 
 LENGTH_MOST = 1_000
@@ -179,8 +179,12 @@ class _Reader:
             raise NoCondition(f"{function}() needs a time with its unit, such as 5m, not {self._found()}")
         self._at += 1
         seconds = _seconds(text)
-        if not 1 <= seconds <= SPAN_MOST or seconds != int(seconds):
-            raise NoCondition(f"{function}() looks back whole seconds, from 1s to 24h, not {text}")
+        most = self._catalogue[series.name].span_most
+        if not 1 <= seconds <= most or seconds != int(seconds):
+            limit = f"{most // 3_600}h" if most >= 3_600 else f"{most // 60}m"
+            raise NoCondition(
+                f"{function}() of {series.name} looks back whole seconds, from 1s to {limit}, not {text}"
+            )
         self._demand(")", f"{function}({name}, {text}")
         return Selector(series.name, series.equal, series.unequal, function, int(seconds))
 

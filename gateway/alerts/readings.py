@@ -32,6 +32,8 @@ class Series:
     """What a condition may write for a number: of a state its name."""
     grows: bool = False
     """Whether it only grows, and so has a rate."""
+    span_most: int = 86_400
+    """Seconds of its past that are kept."""
 
 
 Catalogue: TypeAlias = Mapping[str, Series]

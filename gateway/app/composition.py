@@ -182,11 +182,9 @@ class Gateway:
             monitoring,
             self._history,
             health,
-            core.store,
-            core.audit,
+            core,
             saves=self._saves,
             parts=self._parts,
-            now=context.now,
             node=settings.gateway_node,
         )
 

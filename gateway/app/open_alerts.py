@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.alerts.alerting import Alerting, Clocks
 from gateway.alerts.channels.making import channel_of
 from gateway.alerts.delivery import Deliveries
+from gateway.alerts.device_readings import PREFIX, SILENT_SECONDS, DeviceReadings
 from gateway.alerts.keeping import AlertKeeper
 from gateway.alerts.live_readings import Live, LiveReadings
 from gateway.alerts.readings import Labels, Readings
+from gateway.alerts.rules import Rule
 from gateway.alerts.silences import Silences
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.measuring import STATUS
+from gateway.app.periodic import every
 from gateway.app.running_parts import RunningParts
+from gateway.auth.login import Login
 from gateway.config.monitoring import Monitoring
+from gateway.net.data_plane import DataPlane
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.health_checks import Health
 from gateway.observe.history import History
 from gateway.observe.save_failures import Saves
 from gateway.store import Store
+from gateway.store.device_directory import Directory
 
 _STALE = 60_000
 """Milliseconds after which the newest sample says nothing of this moment."""
+
+_SAMPLE_SECONDS = 10.0
+
+
+class Served(Protocol):
+    """What serves devices."""
+
+    @property
+    def store(self) -> Store:
+        """Where alerts are kept."""
+
+    @property
+    def directory(self) -> Directory:
+        """The devices."""
+
+    @property
+    def login(self) -> Login:
+        """Knows where they come from."""
+
+    @property
+    def audit(self) -> Audit:
+        """Is told of alerts, and tells of logins."""
+
+    @property
+    def plane(self) -> DataPlane:
+        """Counts what they send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +72,7 @@ class Watched:
     """Whether the history has a sample of this process, and of this minute."""
     last_alive: int
     """When the gateway before was last there, Unix milliseconds; 0: nobody knows."""
+    devices: DeviceReadings
 
 
 class Alerts:
@@ -72,7 +106,7 @@ class Alerts:
         live = {**watched.live, "channel_status": self._deliveries.status}
         self._alerting = Alerting(
             monitoring.now.rules,
-            LiveReadings(watched.history, live, {}),
+            LiveReadings(watched.history, live, {PREFIX: watched.devices}),
             Clocks(now=now, steady=time.monotonic, is_measured=watched.is_measured),
             silences=Silences(store, now),
             deliveries=self._deliveries,
@@ -87,11 +121,18 @@ class Alerts:
         self._private = monitoring.allow_private_addresses
         self._deliveries.use(monitoring.channels, anew=anew)
         self._alerting.use(monitoring.rules)
+        self._watched.devices.use(_names(monitoring.rules))
 
     async def run(self) -> None:
         """Look each second, for ever."""
         self._deliveries.use(self._monitoring.now.channels)
-        await self._alerting.load(self._watched.last_alive)
+        self._watched.devices.use(_names(self._monitoring.now.rules))
+        silent = {rule.name for rule in self._monitoring.now.rules if SILENT_SECONDS in rule.condition.names}
+        for one in await self._alerting.load(self._watched.last_alive):
+            device = dict(one.labels).get("device")
+            if device is not None and one.rule in silent:
+                # When it fired it was silent for as long as its value says.
+                self._watched.devices.last_heard(device, one.changed_at - int(one.value * 1_000))
         await self._alerting.run()
 
     async def save(self) -> None:
@@ -99,27 +140,38 @@ class Alerts:
         await self._keeper.save()
 
 
+def _names(rules: Iterable[Rule]) -> set[str]:
+    """Of the readings that these rules ask for."""
+    return {name for rule in rules for name in rule.condition.names}
+
+
 def open_alerts(
     monitoring: MonitoringFollower,
     history: History,
     health: Health,
-    store: Store,
-    audit: Audit,
+    core: Served,
     *,
     saves: Saves,
     parts: RunningParts,
-    now: Callable[[], int],
     node: str,
 ) -> None:
     """Look at the rules for as long as the gateway runs. The history has what was saved, and no more yet."""
-    began = history.newest
+    context, bus, began = core.plane.context, core.plane.bus, history.newest
+    devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
+    core.audit.add(devices)
+    core.login.known.moved = devices.moved
+    losses = 0
 
     def service_status() -> Mapping[Labels, float]:
         """What health knows, in the second in which it learns of it."""
+        nonlocal losses
+        if bus.losses != losses:
+            losses = bus.losses
+            health.report()  # whoever asks has it look again
         return {(("service", name),): STATUS[one.state] for name, one in health.findings().items()}
 
     def is_measured() -> bool:
-        return history.newest > began and now() - history.newest < _STALE
+        return history.newest > began and context.now() - history.newest < _STALE
 
     alerts = Alerts(
         monitoring,
@@ -128,13 +180,15 @@ def open_alerts(
             live={"service_status": service_status},
             is_measured=is_measured,
             last_alive=began,
+            devices=devices,
         ),
-        store=store,
-        audit=audit,
+        store=core.store,
+        audit=core.audit,
         saves=saves,
         tasks=parts.tasks,
-        now=now,
+        now=context.now,
         node=node,
     )
     parts.closing.push_async_callback(alerts.save)
     parts.keep(alerts.run())
+    parts.keep(every(_SAMPLE_SECONDS, devices.sample))

@@ -62,6 +62,8 @@ class KnownDevices:
         self._key = os.urandom(_KEY_SIZE)
         self._seen: OrderedDict[int, _Seen] = OrderedDict()
         self._is_saved = True
+        self.moved: Callable[[str], None] = lambda _: None
+        """Told of a device that shows its secret where it was not seen lately, though it was elsewhere."""
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -73,6 +75,8 @@ class KnownDevices:
         today = self._today()
         if before is not None and before.day == today and here in before.places:
             return
+        if before is not None and here not in before.places:
+            self.moved(device_id)
         others = () if before is None else tuple(one for one in before.places if one != here)
         self._seen[device] = _Seen(today, (*others, here)[-PLACES_MAX:])
         self._seen.move_to_end(device)

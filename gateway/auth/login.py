@@ -126,7 +126,7 @@ class Login:
         self._remembered = remembered
         self._tokens = tokens
         self._rehash = rehash
-        self._known = KnownDevices(lambda: 0) if known is None else known
+        self.known = KnownDevices(lambda: 0) if known is None else known
         self._throttle = _Throttle(limits)
 
     def apply(self, limits: Limits) -> None:
@@ -195,13 +195,13 @@ class Login:
         if device.credential == before.credential:
             self._remembered.add(device, secret)
             self._replace_if_old(device, secret)
-        self._known.add(device.device_id, visitor.place)
+        self.known.add(device.device_id, visitor.place)
         return Admission(device)
 
     def _visitor(self, claimed: str | None, address: str, size: int) -> Visitor:
         """Where it has to wait. The store is not asked: it must not show whether there is such a device."""
         place, network = network_of(address), block_of(address)
-        was_seen, was_here = self._known.look_up(claimed or "", place)
+        was_seen, was_here = self.known.look_up(claimed or "", place)
         standing = Standing.STRANGER
         if was_here:
             standing = Standing.KNOWN
@@ -221,7 +221,7 @@ class Login:
         # Asked for nobody too, for the time it takes.
         if not self._remembered.matches(device, password) or device is None:
             return None
-        self._known.add(device.device_id, place)
+        self.known.add(device.device_id, place)
         self._replace_if_old(device, password)
         return Admission(device)
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.alerts.channels.other_services import HOSTED
 from gateway.alerts.channels.settings import (
     AppriseSettings,
     ChannelSettings,
@@ -107,6 +108,13 @@ class ChannelReader:
         if importlib.util.find_spec("apprise") is None:
             block.problem("apprise is not installed: pip install 'mqtt-security-gateway[alerts]'", key="kind")
         secrets = self._secrets(block, str, "name the file of the URL, as apprise writes it", most=1)
+        schema = secrets[0].reveal().decode().partition("://")[0].lower() if secrets else ""
+        if secrets and schema not in HOSTED and not self._private:
+            block.problem(
+                "where apprise connects to by this URL can't be judged: it needs "
+                f"allow_private_addresses = true, unless it is of {', '.join(sorted(HOSTED))}",
+                key="secret_file",
+            )
         return AppriseSettings(name, severity, secrets[0] if secrets else Secret(b""))
 
     def _ca(self, block: Block) -> Path | None:

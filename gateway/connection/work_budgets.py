@@ -114,7 +114,18 @@ class Meter:
 class Budget:
     """What one device may cost in a second and hold, over all its connections."""
 
-    __slots__ = ("connections", "heard", "held", "held_most", "quiet", "second", "secured", "spoken")
+    __slots__ = (
+        "bytes",
+        "connections",
+        "heard",
+        "held",
+        "held_most",
+        "messages",
+        "quiet",
+        "second",
+        "secured",
+        "spoken",
+    )
 
     def __init__(self, limits: Limits, work: Work) -> None:
         self.connections = 0
@@ -126,6 +137,8 @@ class Budget:
         """What undoing its TLS costs, in effort: apart, for a long record costs before it is whole."""
         self.held = 0
         """Bytes of packets that have begun and not ended, both directions."""
+        self.messages = self.bytes = 0
+        """All that came from it since this was made, as far as it is settled."""
         self.second = -1
         self.quiet = SILENT
         """Seconds since a message came from it, SILENT if none did."""
@@ -147,6 +160,8 @@ class Budget:
         counters.messages_from_devices += self.spoken.messages
         counters.bytes_from_devices += self.spoken.bytes
         counters.messages_to_devices += self.heard.messages
+        self.messages += self.spoken.messages
+        self.bytes += self.spoken.bytes
         if self.spoken.messages:
             self.quiet = 0
         self.spoken.settle()
@@ -200,6 +215,10 @@ class Budgets:
             budget.quiet = SILENT
         budget.connections += 1
         return budget
+
+    def passed(self) -> dict[str, tuple[int, int]]:
+        """By device the messages and bytes that came from it since its budget was made."""
+        return {name: (one.messages, one.bytes) for name, one in self._budgets.items()}
 
     def _sweep(self) -> None:
         self._budgets = {name: one for name, one in self._budgets.items() if one.connections}

@@ -17,6 +17,8 @@ class Bus:
     tls: ssl.SSLContext | None = None
     reachable: bool = False
     detail: str = "not asked yet"
+    losses: int = 0
+    """Connections of devices that the bus ended, or that broke: when many do, it is worth asking it."""
 
     def answered(self) -> None:
         """It took a connection."""

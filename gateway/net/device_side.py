@@ -176,6 +176,8 @@ class DeviceSide(PausedReading, asyncio.Protocol):
     def bus_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
         self._bus = None
+        if self.connection.state is State.ESTABLISHED:
+            self._plane.bus.losses += 1
         if exc is not None and self.connection.state is not State.CLOSED:
             _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
         self.receive(BusLost())

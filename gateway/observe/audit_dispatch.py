@@ -33,6 +33,10 @@ class Audit:
         self._counters = counters
         self._consumers = consumers
 
+    def add(self, consumer: Consumer) -> None:
+        """Hand every event to this one, too."""
+        self._consumers = (*self._consumers, consumer)
+
     def emit(self, event: AuditEvent) -> None:
         """Tell everybody. Called on the data path: consumers must not block."""
         if event.explicable:

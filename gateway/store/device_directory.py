@@ -63,6 +63,10 @@ class Directory:
             found[state if device.enabled else "disabled"] += 1
         return found
 
+    def enabled(self) -> list[str]:
+        """The ids of the devices that may connect."""
+        return [one.device_id for one in self._devices.values() if one.enabled]
+
     def get(self, device_id: str) -> Device | None:
         """The device of this id as last read."""
         return self._devices.get(device_id)

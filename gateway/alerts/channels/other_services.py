@@ -12,9 +12,8 @@ from gateway.alerts.messages import Message
 
 HOSTED = frozenset(
     {
-        "discord", "gchat", "googlechat", "msteams", "opsgenie", "pagerduty", "pover", "pushover", "sendgrid",
-        "signl4", "slack", "spike", "splunk", "tgram", "victorops", "webexteams", "wxteams", "workflow",
-        "workflows", "zulip",
+        "discord", "gchat", "opsgenie", "pover", "sendgrid", "slack", "spike", "splunk", "tgram", "victorops",
+        "wxteams",
     }
 )  # fmt: skip
 """Services that apprise finds on the public network, whatever the URL says: it connects by itself, so that

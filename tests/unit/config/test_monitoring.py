@@ -405,3 +405,16 @@ def test_a_file_that_is_no_file_is_a_problem_and_no_absence(tmp_path):
 def test_every_shipped_rule_can_be_switched_on_by_its_name_alone(folder):
     text = "".join(f'[[alert]]\nname = "{one.name}"\n' for one in SHIPPED)
     assert [rule.name for rule in load(folder, text).rules] == [one.name for one in SHIPPED]
+
+
+def test_where_apprise_connects_to_has_to_be_known_or_allowed(folder):
+    """It connects by itself, so that the address can't be judged."""
+    text = '[[channel]]\nname = "a"\nkind = "apprise"\nsecret_file = "secrets/pager"'
+    path = folder / "secrets/pager"
+    path.write_text(f"json://10.0.0.1/{PLANTED}")
+    path.chmod(0o600)
+    (found,) = problems(folder, text)
+    assert "can't be judged: it needs allow_private_addresses = true" in found
+    assert load(folder, "allow_private_addresses = true\n" + text).channels
+    path.write_text(f"tgram://{PLANTED}/1")
+    assert load(folder, text).channels

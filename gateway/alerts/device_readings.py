@@ -1,0 +1,131 @@
+"""What single devices do, for the rules that ask for it: counted while a rule does, and not otherwise.
+
+Kept apart from the history, which has room for no series of each device. Some numbers of each device, and
+their past of a quarter of an hour; all of it begins anew with the process. Logins come as audit events,
+messages and bytes are read from the devices' budgets each ten seconds, so that no message costs more for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from gateway.alerts.readings import Labels
+from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.observe.audit_record import AuditEvent
+
+PREFIX = "device_"
+"""Of the names that are answered here."""
+WRONG_LOGINS = "device_wrong_logins_total"
+CONNECTS = "device_connects_total"
+MESSAGES = "device_messages_total"
+BYTES = "device_bytes_total"
+NEW_ADDRESSES = "device_new_addresses_total"
+MESSAGE_BYTES = "device_message_bytes"
+SILENT_SECONDS = "device_silent_seconds"
+SPAN_MOST = 900
+"""Seconds that a rule may look back."""
+_PAST_MS = 30_000
+"""Between two points of the past."""
+
+Passed: TypeAlias = Mapping[str, tuple[int, int]]
+"""By device the messages and bytes that came from it since its budget was made."""
+
+
+class DeviceReadings:
+    """The readings whose names begin with `device_`."""
+
+    def __init__(
+        self, now: Callable[[], int], passed: Callable[[], Passed], devices: Callable[[], Iterable[str]]
+    ) -> None:
+        """`now` gives Unix milliseconds; `devices` the ids of those that may connect."""
+        self._now = now
+        self._passed = passed
+        self._devices = devices
+        self._wanted: frozenset[str] = frozenset()
+        self._known: frozenset[str] = frozenset()
+        self._counts: dict[str, Counter[str]] = {}
+        self._past: deque[tuple[int, Mapping[str, Mapping[str, int]]]] = deque()
+        self._before: Passed = {}
+        self._sizes: dict[str, float] = {}
+        self._heard: dict[str, int] = {}
+        self._began = now()
+
+    def use(self, names: Iterable[str]) -> None:
+        """Count what these readings need from now on, and nothing else."""
+        wanted = frozenset(name for name in names if name.startswith(PREFIX))
+        if wanted and not self._wanted:
+            self._began, self._before = self._now(), self._passed()
+            self._known = frozenset(self._devices())
+        elif not wanted:
+            self._counts, self._sizes, self._before = {}, {}, {}
+            self._past.clear()
+        self._wanted = wanted
+
+    def last_heard(self, device: str, at: int) -> None:
+        """This device was silent since then when the gateway before ended; Unix milliseconds."""
+        self._heard[device] = at
+
+    def __call__(self, event: AuditEvent) -> None:
+        """A consumer of the audit: counts logins."""
+        if not self._wanted or event.kind is not Kind.LOGIN or event.device is None:
+            return
+        if event.outcome is Outcome.DONE:
+            self._count(CONNECTS, event.device, event.count)
+        elif event.device in self._known:  # anybody may claim any name
+            self._count(WRONG_LOGINS, event.device, event.count)
+
+    def moved(self, device: str) -> None:
+        """It logged in from an address that it was not seen at before."""
+        if self._wanted:
+            self._count(NEW_ADDRESSES, device, 1)
+
+    def _count(self, name: str, device: str, count: int) -> None:
+        self._counts.setdefault(name, Counter())[device] += count
+
+    def sample(self) -> None:
+        """Read what has passed since the last time."""
+        if not self._wanted:
+            return
+        now, passed = self._now(), self._passed()
+        self._known = frozenset(self._devices())
+        self._sizes = {}
+        for device, (messages, size) in passed.items():
+            before = self._before.get(device, (0, 0))
+            if messages < before[0]:  # its budget was made anew
+                before = (0, 0)
+            if new := messages - before[0]:
+                self._count(MESSAGES, device, new)
+                self._count(BYTES, device, size - before[1])
+                self._sizes[device] = (size - before[1]) / new
+                self._heard[device] = now
+        self._before = passed
+        if not self._past or now - self._past[-1][0] >= _PAST_MS:
+            self._past.append((now, {name: dict(self._counts.get(name, {})) for name in self._wanted}))
+            while len(self._past) > 1 and now - self._past[1][0] >= SPAN_MOST * 1_000:
+                self._past.popleft()
+
+    def latest(self, name: str) -> Mapping[Labels, float]:
+        """The newest number of each device."""
+        if name == MESSAGE_BYTES:
+            return {_labels(device): size for device, size in self._sizes.items()}
+        if name == SILENT_SECONDS:
+            now, heard, began = self._now(), self._heard, self._began
+            return {_labels(one): (now - heard.get(one, began)) / 1_000 for one in self._known}
+        return {_labels(device): float(count) for device, count in self._counts.get(name, {}).items()}
+
+    def since(self, name: str, seconds: int) -> Mapping[Labels, Sequence[tuple[int, float]]]:
+        """The count of each device at the beginning of the time asked for, and now."""
+        now = self._now()
+        start = now - seconds * 1_000
+        at, counts = next(((at, counts) for at, counts in reversed(self._past) if at <= start), (start, {}))
+        before = counts.get(name, {})
+        return {
+            _labels(device): ((max(at, start), float(before.get(device, 0))), (now, float(count)))
+            for device, count in self._counts.get(name, {}).items()
+        }
+
+
+def _labels(device: str) -> Labels:
+    return (("device", device),)

@@ -1,0 +1,133 @@
+"""What single devices do, as rules see it."""
+
+from __future__ import annotations
+
+import pytest
+from harness.readings import NOW
+
+from gateway.alerts.catalogue import catalogue
+from gateway.alerts.condition_reader import NoCondition, condition_of
+from gateway.alerts.device_readings import DeviceReadings
+from gateway.alerts.shipped_rules import SHIPPED
+from gateway.connection.audit_event_kinds import Origin, Source, done_login, refused_login
+from gateway.observe.audit_record import AuditEvent
+
+
+class Fleet:
+    """Devices; seconds go by when the test says so."""
+
+    def __init__(self, *names: str) -> None:
+        self.now = NOW
+        self.passed: dict[str, tuple[int, int]] = {}
+        self.devices = ["lamp", "pump"]
+        self.readings = DeviceReadings(lambda: self.now, lambda: dict(self.passed), lambda: self.devices)
+        self.readings.use(names)
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds // 10):
+            self.now += 10_000
+            self.readings.sample()
+
+    def login(self, device: str, *, good: bool, times: int = 1) -> None:
+        report = done_login("secret") if good else refused_login("no")
+        origin = Origin(
+            source=Source.DEVICE if good else Source.STRANGER, device=device, address="192.0.2.1:5"
+        )
+        for _ in range(times):
+            self.readings(AuditEvent.of(report, origin, self.now))
+
+    def holds(self, text: str) -> dict[str, float]:
+        found = condition_of(text, catalogue()).holds(self.readings, now=self.now, began=NOW)
+        return {dict(of)["device"]: value for of, value in found.items()}
+
+
+def test_wrong_logins_are_counted_of_devices_that_exist():
+    fleet = Fleet("device_wrong_logins_total")
+    fleet.run(600)
+    fleet.login("lamp", good=False, times=11)
+    fleet.login("nobody", good=False, times=100)
+    fleet.login("lamp", good=True, times=100)
+    assert fleet.holds("increase(device_wrong_logins_total, 5m) > 10") == {"lamp": 11.0}
+    fleet.run(290)
+    assert fleet.holds("increase(device_wrong_logins_total, 5m) > 10") == {"lamp": 11.0}
+    fleet.run(60)
+    assert fleet.holds("increase(device_wrong_logins_total, 5m) > 10") == {}
+
+
+def test_connects_and_new_addresses():
+    fleet = Fleet("device_connects_total", "device_new_addresses_total")
+    fleet.login("pump", good=True, times=31)
+    fleet.readings.moved("pump")
+    assert fleet.holds("increase(device_connects_total, 5m) > 30") == {"pump": 31.0}
+    assert fleet.holds("increase(device_new_addresses_total, 15m) > 0") == {"pump": 1.0}
+
+
+def test_messages_bytes_and_their_mean_size():
+    fleet = Fleet("device_messages_total", "device_bytes_total", "device_message_bytes")
+    fleet.passed = {"lamp": (100, 5_000)}  # from before a rule asked
+    fleet.readings.use([])
+    fleet.readings.use(["device_messages_total", "device_bytes_total", "device_message_bytes"])
+    fleet.run(60)
+    assert fleet.holds("increase(device_messages_total, 5m) > 0") == {}
+    fleet.passed = {"lamp": (110, 105_000)}
+    fleet.run(10)
+    assert fleet.holds("increase(device_messages_total, 5m) > 0") == {"lamp": 10.0}
+    assert fleet.holds("increase(device_bytes_total, 5m) > 0") == {"lamp": 100_000.0}
+    assert fleet.holds("device_message_bytes > 0") == {"lamp": 10_000.0}
+    fleet.passed = {"lamp": (3, 30)}  # it left, and its budget was made anew
+    fleet.run(10)
+    assert fleet.holds("increase(device_messages_total, 5m) > 0") == {"lamp": 13.0}
+    fleet.run(10)
+    assert fleet.holds("device_message_bytes > 0") == {}
+
+
+def test_a_device_is_silent_from_its_last_message_on_connected_or_not():
+    fleet = Fleet("device_silent_seconds")
+    fleet.run(3_590)
+    assert fleet.holds("device_silent_seconds > 1h") == {}
+    fleet.passed = {"lamp": (1, 10)}
+    fleet.run(20)
+    assert fleet.holds("device_silent_seconds > 1h") == {"pump": 3_610.0}
+    fleet.devices = ["lamp"]  # the other one was removed
+    fleet.run(3_600)
+    assert fleet.holds("device_silent_seconds >= 1h") == {"lamp": 3_610.0}
+
+
+def test_what_was_silent_before_a_restart_still_is():
+    fleet = Fleet("device_silent_seconds")
+    fleet.readings.last_heard("lamp", NOW - 7_200_000)
+    assert fleet.holds("device_silent_seconds > 1h") == {"lamp": 7_200.0}
+
+
+def test_nothing_is_counted_while_no_rule_asks():
+    fleet = Fleet()
+    fleet.login("lamp", good=True, times=50)
+    fleet.readings.moved("lamp")
+    fleet.passed = {"lamp": (100, 5_000)}
+    fleet.run(60)
+    assert fleet.readings._counts == {}
+    assert not fleet.readings._past
+
+
+def test_the_past_is_bounded():
+    fleet = Fleet("device_messages_total")
+    fleet.run(7_200)
+    assert len(fleet.readings._past) <= 32
+
+
+def test_a_rule_can_not_look_back_further_than_is_kept():
+    with pytest.raises(NoCondition, match="from 1s to 15m, not 1h"):
+        condition_of("increase(device_messages_total, 1h) > 1", catalogue())
+
+
+def test_each_shipped_rule_of_a_device_is_answered_here():
+    names = {one.name for one in SHIPPED if not one.on}
+    assert names == {
+        "device_wrong_logins",
+        "device_connects",
+        "device_messages",
+        "device_bytes",
+        "device_message_size",
+        "device_new_address",
+        "device_silent",
+    }
