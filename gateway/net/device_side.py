@@ -177,7 +177,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         """The bus is gone, or we closed."""
         self._bus = None
         if self.connection.state is State.ESTABLISHED:
-            self._plane.bus.losses += 1
+            self.plane.bus.losses += 1
         if exc is not None and self.connection.state is not State.CLOSED:
             _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
         self.receive(BusLost())
