@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -418,3 +419,24 @@ def test_where_apprise_connects_to_has_to_be_known_or_allowed(folder):
     assert load(folder, "allow_private_addresses = true\n" + text).channels
     path.write_text(f"tgram://{PLANTED}/1")
     assert load(folder, text).channels
+
+
+def test_the_example_is_sound_and_shows_every_kind(tmp_path):
+    text = (Path(__file__).parents[3] / "docs" / "monitoring.example.toml").read_text("utf-8")
+    (tmp_path / "secrets").mkdir()
+    for name, secret in (("hook", HOOK), ("slack", "https://hooks.slack.com/services/x"), ("mail", "x")):
+        (tmp_path / "secrets" / name).write_text(secret)
+        (tmp_path / "secrets" / name).chmod(0o600)
+    found = load(tmp_path, text)
+    assert [type(one).__name__ for one in found.checks] == ["HttpCheck", "TcpCheck", "DeviceCheck"]
+    assert [one.kind for one in found.channels] == ["webhook", "slack", "email"]
+    assert "device_silent" in {rule.name for rule in found.rules}
+
+
+def test_the_alert_that_the_readme_shows_is_sound(tmp_path):
+    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    (text,) = re.findall(r"```toml\n(\[\[channel\]\].*?)```", readme, re.DOTALL)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "hook").write_text(HOOK)
+    (tmp_path / "secrets" / "hook").chmod(0o600)
+    assert len(load(tmp_path, text).channels) == 1
