@@ -31,9 +31,14 @@ def secret_fault(secret: bytes) -> str | None:
     return None
 
 
-def hashed(secret: bytes | None) -> tuple[bytes, str]:
-    """The secret, a new one where none was chosen, and its hash. Takes as long as a login."""
+def generated() -> bytes:
+    """A new secret."""
     from gateway.keys.secret_values import generate_device_secret
 
-    known = generate_device_secret().reveal() if secret is None else secret
+    return generate_device_secret().reveal()
+
+
+def hashed(secret: bytes | None) -> tuple[bytes, str]:
+    """The secret, a new one where none was chosen, and its hash. Takes as long as a login."""
+    known = generated() if secret is None else secret
     return known, hash_secret(known)

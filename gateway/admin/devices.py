@@ -5,21 +5,30 @@ A running gateway follows within a second, through the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
 from gateway.connection.audit_event_kinds import changed_device
-from gateway.policy.engine.identity import Device, is_device_id, is_label, is_observed
+from gateway.policy.engine.identity import (
+    LABEL_VALUES_MOST,
+    METHODS,
+    Device,
+    Labels,
+    is_device_id,
+    is_label,
+    is_observed,
+)
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.policy.engine.policy import Policy
-    from gateway.store import Store
+    from gateway.store import NewDevice, Store
 
 
 def observed(device: Device) -> str:
@@ -34,7 +43,7 @@ def state(device: Device) -> str:
     return f"{enabled}, {until}" if (until := observed(device)) else enabled
 
 
-def check_names(device_id: str, labels: Mapping[str, str]) -> None:
+def check_names(device_id: str, labels: Labels) -> None:
     """What a device and its labels may be called. Raises Refused."""
     if not is_device_id(device_id):
         raise Refused(
@@ -42,14 +51,17 @@ def check_names(device_id: str, labels: Mapping[str, str]) -> None:
             "digit, 64 characters at most",
             senseless=True,
         )
-    for name, value in labels.items():
-        text = f"{name}={value}"
-        if not is_label(name, value):
-            raise Refused(
-                f"--label {text!r} can't be a label: the name has small letters, digits and _, 32 at "
-                "most; the value is one topic level of 64 characters at most, without / + # $",
-                senseless=True,
-            )
+    for name, some in labels.items():
+        for value in some:
+            if not is_label(name, value):
+                text = f"{name}={value}"
+                raise Refused(
+                    f"--label {text!r} can't be a label: the name has small letters, digits and _, 32 at "
+                    "most; the value is one topic level of 64 characters at most, without / + # $",
+                    senseless=True,
+                )
+        if len(some) > LABEL_VALUES_MOST:
+            raise Refused(f"--label {name} has more than {LABEL_VALUES_MOST} values", senseless=True)
 
 
 def check_roles(policy: Policy, roles: Sequence[str], acl: Path) -> None:
@@ -67,7 +79,8 @@ async def add(
     *,
     credential: str,
     roles: Sequence[str],
-    labels: Mapping[str, str],
+    labels: Labels,
+    methods: Sequence[str] = METHODS,
     actor: str,
     how: str = "added",
 ) -> Device:
@@ -78,10 +91,71 @@ async def add(
     """
     check_names(device_id, labels)
     async with store.transaction() as tx:
-        device = await tx.devices.add(device_id, credential=credential, roles=roles, labels=labels)
+        device = await tx.devices.add(
+            device_id, credential=credential, roles=roles, labels=labels, methods=methods
+        )
         given = f"with the roles {', '.join(roles)}" if roles else "without roles"
         await record(tx, changed_device(f"{how} {given}"), device=device_id, actor=actor)
         return device
+
+
+async def add_all(store: Store, wanted: Sequence[NewDevice], *, actor: str) -> list[Device]:
+    """Add devices: all of them, or none. Raises InvalidValue, and Refused for those that are there."""
+    async with store.transaction() as tx:
+        there = [one.device_id for one in wanted if await tx.devices.find(one.device_id) is not None]
+        if there:
+            raise Refused("nothing was added", [f"device {one} exists already" for one in there])
+        made = await tx.devices.add_all(wanted)
+        for device in made:
+            reason = f"added with the roles {', '.join(device.roles)}"
+            await record(tx, changed_device(reason), device=device.device_id, actor=actor)
+        return made
+
+
+async def change(
+    store: Store,
+    device_id: str,
+    *,
+    roles: Sequence[str] | None = None,
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    without: Collection[str] = (),
+    methods: Sequence[str] | None = None,
+    actor: str,
+) -> Device:
+    """Give a device other roles or methods, and these labels beside those it has, `without` some.
+
+    Its sessions go on and are judged by what it is now; those that were opened by a method that it has no
+    more end. Raises UnknownDevice; Refused for a label that may not be, or that it does not have.
+    """
+    check_names(device_id, {name: tuple(some) for name, some in labels.items()})
+    async with store.transaction() as tx:
+        before = await tx.devices.get(device_id)
+        if unknown := [name for name in without if name not in before.labels]:
+            raise Refused(f"device {device_id} has no label {', '.join(unknown)}; nothing was changed")
+        kept = {name: some for name, some in before.labels.items() if name not in without}
+        given = {**kept, **{name: tuple(some) for name, some in labels.items()}}
+        device = await tx.devices.set(
+            device_id, roles=roles, labels=given if given != before.labels else None, methods=methods
+        )
+        await record(tx, changed_device(_changed(before, device)), device=device_id, actor=actor)
+        return device
+
+
+def _changed(before: Device, after: Device) -> str:
+    """What was changed of a device, in words."""
+    said = []
+    if after.roles != before.roles:
+        said.append(f"roles {', '.join(before.roles) or 'none'}, now {', '.join(after.roles) or 'none'}")
+    if after.labels != before.labels:
+        said.append(f"labels {label_text(before.labels) or 'none'}, now {label_text(after.labels) or 'none'}")
+    if after.methods != before.methods:
+        said.append(f"methods {', '.join(before.methods)}, now {', '.join(after.methods)}")
+    return "; ".join(said) or "set to what it was"
+
+
+def label_text(labels: Labels) -> str:
+    """Labels in one line: `floor=2, room=kitchen, room=hall`."""
+    return ", ".join(f"{name}={value}" for name, some in sorted(labels.items()) for value in some)
 
 
 async def enable(store: Store, device_id: str, *, actor: str) -> Device:
@@ -107,6 +181,45 @@ async def set_credential(store: Store, device_id: str, credential: str, *, actor
         device = await tx.devices.set_credential(device_id, credential)
         await record(tx, changed_device("given a new secret"), device=device_id, actor=actor)
         return device
+
+
+async def set_next_secret(store: Store, device_id: str, secret: bytes, seconds: int, *, actor: str) -> Device:
+    """Give a device a secret beside the one it has, which ends when the next one was used, or after so long.
+
+    Until then both are good; its connections and tokens end with the old one. It takes a login's time. Raises
+    UnknownDevice; Refused where two can't be judged by one hash, or both are the same.
+    """
+    from gateway.auth.secret_pairs import hash_beside
+
+    before = await store.devices.get(device_id)
+    try:
+        credential = hash_beside(secret, before.credential)
+    except ValueError:
+        raise Refused(
+            f"the secret of {device_id} is still kept as Mosquitto's hash, and two are hashed alike: have it "
+            "log in once, or rotate without --overlap, which ends the old secret at once"
+        ) from None
+    if credential == before.credential:
+        raise Refused(f"{device_id} has this secret already: give it a new one")
+    async with store.transaction() as tx:
+        if (await tx.devices.get(device_id)).credential != before.credential:
+            raise Refused(f"{device_id} was given a different secret at this moment: call this again")
+        device = await tx.devices.set_next_credential(device_id, credential, seconds)
+        reason = (
+            f"given a new secret; the old one is good until it was used, or {utc_text(device.overlap_until)}"
+        )
+        await record(tx, changed_device(reason), device=device_id, actor=actor)
+        return device
+
+
+async def end_overlap(store: Store, device: Device, why: str, *, actor: str) -> Device | None:
+    """End the old one of a device's two secrets, with its connections and tokens. None: it has changed."""
+    async with store.transaction() as tx:
+        ended = await tx.devices.end_overlap(device.device_id, device.version)
+        if ended is not None:
+            reason = f"the old secret ended: {why}"
+            await record(tx, changed_device(reason), device=device.device_id, actor=actor)
+        return ended
 
 
 async def observe(store: Store, device_id: str, seconds: int, *, actor: str) -> Device:

@@ -311,7 +311,14 @@ class Gateway:
         )
         gate = login_gate(login, context, directory, audit)
         plane = open_data_plane(
-            context, bus, gate, handler, audit, refused=self._refused_clients, parts=parts
+            context,
+            bus,
+            gate,
+            handler,
+            audit,
+            find=directory.get,
+            refused=self._refused_clients,
+            parts=parts,
         )
         updates = self.updates = LiveUpdates(plane.registry, plane.reports, parts.tasks, directory.get)
         directory.on_change(updates.devices_changed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.app.file_descriptors import allowed, connections_that_fit
 from gateway.app.running_parts import RunningParts
 from gateway.auth.login_gate import LoginGate
@@ -12,6 +14,8 @@ from gateway.net.connection_reports import ConnectionReports
 from gateway.net.data_plane import DataPlane
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.refused_clients import RefusedClients
+from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.identity import Device
 from gateway.services.request_handler import RequestHandler
 from gateway.services.request_rates import Rates
 
@@ -23,11 +27,20 @@ def open_data_plane(
     handler: RequestHandler,
     audit: Audit,
     *,
+    find: Callable[[str], Device | None],
     refused: RefusedClients,
     parts: RunningParts,
 ) -> DataPlane:
-    """Nobody is connected yet. What got no line of its own is logged at the end."""
+    """Nobody is connected yet. What got no line of its own is logged at the end.
+
+    `find` gives the device of an id as the store has it now.
+    """
     rates = Rates(context.now)
+
+    def limits_of(device_id: str) -> Limits:
+        device = find(device_id)
+        return context.policy.limits_of(device.roles if device else ())
+
     plane = DataPlane(
         context=context,
         bus=bus,
@@ -35,8 +48,10 @@ def open_data_plane(
         services=handler.answer,
         registry=ConnectionRegistry(
             lambda: context.policy.limits,
+            limits_of=limits_of,
+            counters=context.counters,
             may_connect=lambda device_id: rates.take(
-                device_id, context.policy.limits.connects_per_minute, 60_000
+                device_id, limits_of(device_id).connects_per_minute, 60_000
             ),
             room=connections_that_fit(allowed()),
         ),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from gateway.app.password_rehashing import OldHashes
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.known_devices import KnownDevicesSaver
+from gateway.app.secret_overlaps import SecretOverlaps
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.secret_pairs import SecretPairs
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.connection.context import Context
@@ -43,6 +45,14 @@ def open_login(
             remembered.forget(device_id)
 
     directory.on_change(forget)
+
+    def now() -> int:
+        return context.now() // 1_000
+
+    overlaps = SecretOverlaps(store, directory.get, now, saves)
+    overlaps.devices_changed(frozenset(directory))
+    directory.on_change(overlaps.devices_changed)
+    parts.keep(overlaps.run())
     return Login(
         directory,
         passwords,
@@ -51,6 +61,7 @@ def open_login(
         limits=context.policy.limits,
         rehash=OldHashes(store, passwords, parts.tasks.start).replace,
         known=known,
+        pairs=SecretPairs(now, overlaps.end),
     )
 
 

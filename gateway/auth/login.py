@@ -24,6 +24,7 @@ from gateway.auth.device_lookup import Lookup
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login_queue import Standing, Visitor
 from gateway.auth.passwords import Busy, PasswordPool, Remembered, needs_rehash
+from gateway.auth.secret_pairs import SecretPairs, Which
 from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
@@ -116,6 +117,7 @@ class Login:
         limits: Limits,
         rehash: Callable[[Device, bytes], None],
         known: KnownDevices | None = None,
+        pairs: SecretPairs | None = None,
     ) -> None:
         """`rehash(device, secret)` is called when the verified hash has old parameters; it must not block.
 
@@ -127,6 +129,7 @@ class Login:
         self._tokens = tokens
         self._rehash = rehash
         self.known = KnownDevices(lambda: 0) if known is None else known
+        self._pairs = SecretPairs() if pairs is None else pairs
         self._throttle = _Throttle(limits)
 
     def apply(self, limits: Limits) -> None:
@@ -148,6 +151,7 @@ class Login:
             device = self._enabled(claimed)
             if device is None or shown.certificate_id is None:
                 return None
+            self._demand_method(device, "certificate")
             return Admission(device, method="certificate")
         return self._by_remembered(claimed, secret, network_of(address))
 
@@ -181,22 +185,42 @@ class Login:
                 # Counted after the hash and looked at before it: what slips in between is what is at work.
                 self._demand_patience(claimed, visitor)
                 before = None if claimed is None else self._lookup.get(claimed)
-                right = await turn.verify(None if before is None else before.credential, secret)
+                which = await (
+                    turn.match(None, "", secret)
+                    if before is None
+                    else turn.match(before.credential, before.next_credential, secret)
+                )
         except Busy as error:
             raise LoginRefused(Reason.SERVER_BUSY, f"busy: {error}", claimed) from error
         self._demand_store(claimed)
         device = None if claimed is None else self._lookup.get(claimed)  # it may have changed while we hashed
-        if device is None or before is None or not right or not device.enabled:
+        if device is None or before is None or not self._is_good(which, device) or not device.enabled:
             self._throttle.count(claimed, visitor.place)
             self._passwords.wrong(visitor)
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed)
         if device.version != before.version:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
-        if device.credential == before.credential:
+        self._demand_method(device, "secret")
+        if which is Which.NEXT:
+            if device.next_credential != before.next_credential:
+                raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
+            device = await self._pairs.used(device)
+            self._remembered.add(device, secret)
+        elif device.credential == before.credential:
             self._remembered.add(device, secret)
             self._replace_if_old(device, secret)
         self.known.add(device.device_id, visitor.place)
         return Admission(device)
+
+    def _is_good(self, which: Which, device: Device) -> bool:
+        """Whether this secret of the device opens anything now."""
+        return which is Which.NEXT or (which is Which.CURRENT and not self._pairs.has_ended(device))
+
+    def _demand_method(self, device: Device, method: str) -> None:
+        """Raises LoginRefused. Asked last: who has not shown who it is learns nothing of a device."""
+        if method not in device.methods:
+            why = f"the device may not log in by {method} (it may by {', '.join(device.methods)})"
+            raise LoginRefused(Reason.NOT_AUTHORIZED, why, device.device_id)
 
     def _visitor(self, claimed: str | None, address: str, size: int) -> Visitor:
         """Where it has to wait. The store is not asked: it must not show whether there is such a device."""
@@ -219,14 +243,16 @@ class Login:
     def _by_remembered(self, claimed: str | None, password: bytes, place: str) -> Admission | None:
         device = self._enabled(claimed)
         # Asked for nobody too, for the time it takes.
-        if not self._remembered.matches(device, password) or device is None:
+        if not self._remembered.matches(device, password) or device is None or self._pairs.has_ended(device):
             return None
+        self._demand_method(device, "secret")
         self.known.add(device.device_id, place)
         self._replace_if_old(device, password)
         return Admission(device)
 
     def _replace_if_old(self, device: Device, password: bytes) -> None:
-        if needs_rehash(device.credential):
+        # While there are two they stay hashed alike.
+        if not device.next_credential and needs_rehash(device.credential):
             self._rehash(device, password)
 
     def _enabled(self, claimed: str | None) -> Device | None:
@@ -254,6 +280,7 @@ class Login:
             raise LoginRefused(
                 Reason.NOT_AUTHORIZED, "the certificate is not the token's device's", device.device_id
             )
+        self._demand_method(device, "token")
         return Admission(device, grant, "token")
 
     def _count_junk(self, claimed: str | None, place: str) -> None:
@@ -271,6 +298,7 @@ class Login:
         device = None if claimed is None else self._lookup.get(claimed)
         if device is None or not device.enabled:
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed, vouched=True)
+        self._demand_method(device, "certificate")
         return Admission(device, method="certificate")
 
     def _demand_store(self, claimed: str | None) -> None:

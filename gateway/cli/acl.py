@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.admin.devices import observed
-from gateway.cli.device_text import label_text
+from gateway.admin.devices import label_text, observed
+from gateway.cli.limit_lookup import limit_lines, limits_value, reached_limit_lines
 from gateway.cli.output import Answer, Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.rule_locations import place_if_any
 from gateway.cli.settings_policy_store import Config, device_of, devices_if_any, policy_of, settings_of
 from gateway.policy.analysis.why import conditions, explain
-from gateway.policy.engine.identity import Device, Identity
+from gateway.policy.engine.identity import Device, Identity, written_labels
 from gateway.policy.engine.rules import Action
 
 if TYPE_CHECKING:
+    from gateway.config import Settings
     from gateway.policy.analysis.effective_rights import Right
     from gateway.policy.analysis.why import Explanation
     from gateway.policy.engine.policy import Policy
     from gateway.policy.files.policy_tests import CaseResult
+    from gateway.store import Refusal
 
 
 def check(as_json: Json = False, config: Config = None) -> None:
@@ -132,14 +134,16 @@ def show(
                 "device_id": device.device_id,
                 "enabled": device.enabled,
                 "roles": list(device.roles),
-                "labels": dict(device.labels),
+                "labels": written_labels(device.labels),
                 "observed_until": json_time(device.observe_until) if observed(device) else None,
                 "unknown_roles": policy.missing(device.roles),
+                "limits": limits_value(policy, device),
                 "rules": {action.value: [_right(one) for one in found[action]] for action in Action},
                 "services": {action.value: list(topics) for action, topics in own.items()},
             },
             *_head(device, policy),
             *(line for action in Action for line in _lines(action, found[action])),
+            *(["limits of its roles", *own_limits] if (own_limits := limit_lines(policy, device)) else []),
             "services, for every device and without a rule",
             *(f"  {action:<9}  {', '.join(topics)}" for action, topics in own.items()),
             "A token narrows this to what it was issued for.",
@@ -194,6 +198,8 @@ def why(
         head: list[str] = []
         if action is None:
             refusal = asyncio.run(refusal_of(settings, device_id))
+            if not refusal.action:
+                _explain_limit(answer, settings, refusal)
             device_id, action, topic = refusal.device_id, Action(refusal.action), refusal.topic
             logged, head = logged_refusal(refusal)
         if topic is None:
@@ -235,6 +241,15 @@ def _answer_why(
     }
     answer.give(value, *head, *text)
     return allowed
+
+
+def _explain_limit(answer: Answer, settings: Settings, refusal: Refusal) -> None:
+    """What a limit was that a device reached: no rule is asked about it."""
+    device, policy = asyncio.run(device_of(settings, refusal.device_id)), policy_of(settings)
+    logged, head = logged_refusal(refusal)
+    value = {"device_id": device.device_id, "limits": limits_value(policy, device), **logged}
+    answer.give(value, head[0], *reached_limit_lines(policy, device))
+    raise typer.Exit(1)
 
 
 def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> Explanation:
@@ -282,7 +297,7 @@ def _head(device: Device, policy: Policy) -> list[str]:
     lines = [
         f"device  {device.device_id}",
         f"roles   {', '.join(device.roles) or 'none'}",
-        f"labels  {label_text(device) or 'none'}",
+        f"labels  {label_text(device.labels) or 'none'}",
     ]
     if missing := policy.missing(device.roles):
         lines.append(f"no role file, so the device may do nothing: {', '.join(missing)}")

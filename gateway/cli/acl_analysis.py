@@ -16,6 +16,7 @@ from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.rule_locations import place
 from gateway.cli.settings_policy_store import Config, all_devices, device_of, has_store, settings_of
+from gateway.policy.engine.identity import written_labels
 
 if TYPE_CHECKING:
     from gateway.policy.analysis.diff import Change, Difference
@@ -154,6 +155,11 @@ def _difference(found: Difference, *, with_devices: bool) -> dict[str, object]:
         "sealed": list(found.sealed),
         "unsealed": list(found.unsealed),
         "limits": {name: list(values) for name, values in found.limits.items()},
+        "role_limits": {
+            role: {name: list(values) for name, values in limits.items()}
+            for role, limits in found.role_limits.items()
+        },
+        "subscribe": {role: mode.value for role, mode in found.wide.items()},
     }
 
 
@@ -171,7 +177,7 @@ def _counterexample(one: Counterexample) -> dict[str, object]:
         "says": str(one),
         "roles": list(identity.roles),
         "device_id": identity.device_id,
-        "labels": dict(identity.labels),
+        "labels": written_labels(identity.labels),
         "client_id": identity.client_id,
         "action": one.action.value,
         "topic": one.witness.topic,
@@ -204,6 +210,12 @@ def _difference_lines(found: Difference, devices: Mapping[str, Device]) -> list[
     lines += [f'sealed now: "{topics}"' for topics in found.sealed]
     lines += [f'no longer sealed: "{topics}"' for topics in found.unsealed]
     lines += [f"limit {name}: {old}, now {new}" for name, (old, new) in found.limits.items()]
+    for role, limits in found.role_limits.items():
+        told = (
+            (name, *("none" if one is None else one for one in values)) for name, values in limits.items()
+        )
+        lines += [f"limit {name} of role {role}: {old}, now {new}" for name, old, new in told]
+    lines += [f'role {role}: subscribe = "{mode}" now' for role, mode in found.wide.items()]
     return lines or ["No difference in what anybody may do."]
 
 
@@ -245,7 +257,7 @@ def _change(change: Change) -> dict[str, object]:
         "refused_by": place(change.refusal.rule) if change.refusal.rule else None,
         "example": {
             "device_id": identity.device_id,
-            "labels": dict(identity.labels),
+            "labels": written_labels(identity.labels),
             "client_id": identity.client_id,
             "topic": change.example.topic,
         },

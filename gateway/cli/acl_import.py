@@ -109,10 +109,12 @@ def _carry_over(
 ) -> None:
     from gateway.policy.imports.policy_writer import SENSITIVE, ask, compiled, rehearse, write
     from gateway.policy.imports.role_composition import compose
+    from gateway.policy.imports.wide_filters import let_subscribe_wide
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)
     candidates = _candidates(composed, accounts)
+    let_subscribe_wide(source, composed)
     composed.findings += findings
     if not composed.drafts:
         raise Failure(
@@ -245,11 +247,12 @@ def _check_roles(
     return missing
 
 
-def _says(role: Role) -> frozenset[tuple[object, ...]]:
-    return frozenset(
+def _says(role: Role) -> tuple[object, ...]:
+    rules = frozenset(
         (rule.effect, rule.actions, rule.topic, rule.max_qos, rule.retain, rule.max_payload)
         for rule in role.rules
     )
+    return role.subscribe, rules
 
 
 async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from gateway.cli import (
     backup,
     device,
     device_holdings,
+    device_set,
     device_trace,
     init,
     keys,
@@ -34,6 +35,7 @@ _DEVICE = Group(
     "Devices: who may connect, and in which roles.",
     {
         "add": device.add,
+        "set": device_set.set_,
         "list": device.list_devices,
         "show": device.show,
         "disable": device.disable,
@@ -44,6 +46,7 @@ _DEVICE = Group(
         "kick": who_is_here.kick,
         "trace": device_trace.trace,
         "held": device_holdings.held,
+        "export": device_set.export,
     },
 )
 _ACL = Group(

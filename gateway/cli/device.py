@@ -11,24 +11,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.admin.devices import check_names, check_roles, state
+from gateway.admin.devices import check_names, label_text, state
 from gateway.cli import who_is_here
-from gateway.cli.device_text import as_json_object, label_text, lines, rows
+from gateway.cli.device_file import DevicesFile, SecretsFile, add_file
+from gateway.cli.device_text import as_json_object, lines, rows
+from gateway.cli.device_values import (
+    LabelsOf,
+    MethodsOf,
+    RolesOf,
+    known_roles,
+    labels_given,
+    methods_given,
+)
 from gateway.cli.durations import seconds_of
-from gateway.cli.output import Answer, Json, answering, remark, wrong_usage
+from gateway.cli.output import Answer, Json, answering, json_time, remark, wrong_usage
 from gateway.cli.settings_policy_store import (
     Config,
     DeviceId,
     actor,
     all_devices,
     device_of,
-    policy_of,
     settings_of,
     store_of,
 )
 from gateway.cli.stdin import Yes, demand_yes, read_secret
 from gateway.observe.printable import printable
-from gateway.policy.engine.identity import OBSERVE_MOST, Device
+from gateway.policy.engine.identity import OBSERVE_MOST, Device, Labels, written_labels
+from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -40,45 +49,64 @@ SecretStdin = Annotated[
 
 
 def add(
-    device_id: DeviceId,
-    *,
-    role: Annotated[
-        list[str], typer.Option("--role", metavar="ROLE", help="A role of acl/roles; may be repeated.")
-    ],
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", metavar="NAME=VALUE", help="A label for {label.NAME}; may be repeated."),
+    device_id: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", show_default=False, help="The device's id; none with --file."),
     ] = None,
+    *,
+    role: RolesOf = None,
+    label: LabelsOf = None,
+    methods: MethodsOf = None,
     secret_stdin: SecretStdin = False,
+    file: DevicesFile = None,
+    secrets: SecretsFile = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Add a device and print its secret, once.
+    """Add a device and print its secret, once; or with --file many devices, all of them or none.
 
-    Exit code 1: the device is there already, or a role is unknown. 2: the id or a label is not valid.
+    A file is CSV, its first line device_id,roles,labels,methods,secret (the last three may miss; several
+    values have a semicolon between them), or JSON as `device export` writes it. Every problem in it is told
+    with its line, before anything is done. Secrets that are not in it are made, and written to --secrets or
+    printed. Exit code 1: a device is there already, a role is unknown, or the file has problems. 2: the id or
+    a label is not valid.
 
     For example:
 
         gateway-admin device add lamp-1 --role actuator --label room=kitchen
 
         pass show lamp-1 | gateway-admin device add lamp-1 --role actuator --secret-stdin
+
+        gateway-admin device add --file devices.csv --secrets secrets.csv
     """
     with answering(as_json=as_json) as answer:
-        labels = _labels(label or [])
+        if file is not None:
+            if device_id is not None or role or label or methods or secret_stdin:
+                raise wrong_usage(
+                    "--file says all of each device: no ID, --role, --label, --methods or secret"
+                )
+            add_file(answer, settings_of(config), file, secrets)
+            return
+        if device_id is None or not role or secrets is not None:
+            raise wrong_usage("give an ID and --role, or a --file (and with it --secrets, if you want)")
+        labels = labels_given(label or [])
         check_names(device_id, labels)
         settings = settings_of(config)
-        roles = _known_roles(settings, role)
+        roles = known_roles(settings, role)
         given = read_secret() if secret_stdin else None
-        asyncio.run(_add(answer, settings, device_id, roles, labels, given=given))
+        ways = methods_given(methods)
+        said = _add(answer, settings, device_id, roles=roles, labels=labels, methods=ways, given=given)
+        asyncio.run(said)
 
 
 async def _add(
     answer: Answer,
     settings: Settings,
     device_id: str,
-    roles: Sequence[str],
-    labels: dict[str, str],
     *,
+    roles: Sequence[str],
+    labels: Labels,
+    methods: Sequence[str],
     given: bytes | None,
 ) -> None:
     from gateway.admin import device_secrets, devices
@@ -86,7 +114,13 @@ async def _add(
     async with store_of(settings) as store:
         secret, credential = device_secrets.hashed(given)
         device = await devices.add(
-            store, device_id, credential=credential, roles=roles, labels=labels, actor=actor()
+            store,
+            device_id,
+            credential=credential,
+            roles=roles,
+            labels=labels,
+            methods=methods,
+            actor=actor(),
         )
     _give_secret(answer, device, secret, "added", show=given is None)
 
@@ -115,7 +149,7 @@ def list_devices(
         settings = settings_of(config)
         there = asyncio.run(all_devices(settings))
         if role is not None and not any(role in device.roles for device in there):
-            _known_roles(settings, [role])
+            known_roles(settings, [role])
         devices = [
             device
             for device in there
@@ -203,28 +237,55 @@ async def _remove(answer: Answer, settings: Settings, device_id: str) -> None:
 
 def rotate(
     device_id: DeviceId,
+    *,
+    overlap: Annotated[
+        str | None,
+        typer.Option(
+            "--overlap",
+            metavar="TIME",
+            show_default=False,
+            help="Until the new one was used, or so long, the old one is good too: 24h; 30d at the most.",
+        ),
+    ] = None,
     secret_stdin: SecretStdin = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Give a device a new secret and print it, once. Connections opened with the old one end.
 
-    All its tokens are revoked: whoever had the secret may have asked for some. Exit code 1: there is no
-    such device.
+    All its tokens are revoked: whoever had the secret may have asked for some. With --overlap both happens
+    when the old secret ends: at the first login with the new one, or when the time is over. Exit code 1:
+    there is no such device, or its secret is kept so that it can't have two.
+
+    For example:
+
+        gateway-admin device rotate lamp-1 --overlap 24h
     """
     with answering(as_json=as_json) as answer:
+        seconds = 0 if overlap is None else seconds_of("--overlap", overlap)
         settings = settings_of(config)
         given = read_secret() if secret_stdin else None
-        asyncio.run(_rotate(answer, settings, device_id, given))
+        asyncio.run(_rotate(answer, settings, device_id, given, seconds))
 
 
-async def _rotate(answer: Answer, settings: Settings, device_id: str, given: bytes | None) -> None:
+async def _rotate(
+    answer: Answer, settings: Settings, device_id: str, given: bytes | None, seconds: int
+) -> None:
     from gateway.admin import device_secrets, devices
+    from gateway.auth.secret_pairs import OVERLAP_MOST
 
+    if seconds > OVERLAP_MOST:
+        raise wrong_usage(f"--overlap is {OVERLAP_MOST // 86_400}d at the most: the old secret is to end")
     async with store_of(settings) as store:
-        secret, credential = device_secrets.hashed(given)
-        device = await devices.set_credential(store, device_id, credential, actor=actor())
-    _give_secret(answer, device, secret, "has a new secret", show=given is None)
+        what = "has a new secret"
+        if seconds:
+            secret = device_secrets.generated() if given is None else given
+            device = await devices.set_next_secret(store, device_id, secret, seconds, actor=actor())
+            what += f"; the old one is good until it was used, or {utc_text(device.overlap_until)}"
+        else:
+            secret, credential = device_secrets.hashed(given)
+            device = await devices.set_credential(store, device_id, credential, actor=actor())
+    _give_secret(answer, device, secret, what, show=given is None)
 
 
 def observe(
@@ -268,37 +329,22 @@ async def _observe(answer: Answer, settings: Settings, device_id: str, seconds: 
     answer.give(as_json_object(device), f"Device {device_id} is {until}.")
 
 
-def _known_roles(settings: Settings, wanted: Sequence[str]) -> list[str]:
-    check_roles(policy_of(settings), wanted, settings.acl_path)
-    return list(dict.fromkeys(wanted))
-
-
-def _labels(given: Sequence[str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise wrong_usage(f"--label {text!r} has no value: write --label name=value")
-        if name in labels:
-            raise wrong_usage(f"--label {name} is given twice")
-        labels[name] = value
-    return labels
-
-
 def _give_secret(answer: Answer, device: Device, secret: bytes, what: str, *, show: bool) -> None:
     try:
         text: str | None = secret.decode()
     except UnicodeDecodeError:
         text = None  # JSON has no bytes; whoever gave it by --secret-stdin has it
-    value = {
+    value: dict[str, object] = {
         "device_id": device.device_id,
         "secret": text,
         "roles": list(device.roles),
-        "labels": dict(device.labels),
+        "labels": written_labels(device.labels),
     }
+    if device.next_credential:
+        value["old_secret_until"] = json_time(device.overlap_until)
     lines = [f"Device {device.device_id} {what}.", f"  roles   {', '.join(device.roles)}"]
     if device.labels:
-        lines.append(f"  labels  {label_text(device)}")
+        lines.append(f"  labels  {label_text(device.labels)}")
     if show:
         lines += [
             f"  secret  {text}",

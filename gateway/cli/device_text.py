@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.admin.devices import observed, state
+from gateway.admin.devices import label_text, observed, state
 from gateway.cli.output import json_time
 from gateway.cli.tables import table
 from gateway.cli.who_is_here import Here, column
-from gateway.policy.engine.identity import Device
+from gateway.policy.engine.identity import METHODS, Device, written_labels
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ def as_json_object(device: Device, here: Here | None = None) -> dict[str, object
         "device_id": device.device_id,
         "enabled": device.enabled,
         "roles": list(device.roles),
-        "labels": dict(device.labels),
+        "labels": written_labels(device.labels),
+        "methods": list(device.methods),
         "imported_secret": is_imported(device.credential),
         "created_at": json_time(device.created_at),
         "updated_at": json_time(device.updated_at),
         "observed_until": json_time(device.observe_until) if observed(device) else None,
+        "old_secret_until": json_time(device.overlap_until) if device.next_credential else None,
         **connections,
     }
 
@@ -43,8 +45,10 @@ def lines(device: Device) -> list[str]:
         f"device   {device.device_id}",
         f"state    {state(device)}",
         f"roles    {', '.join(device.roles)}",
-        f"labels   {label_text(device)}",
+        f"labels   {label_text(device.labels)}",
+        *([f"methods  {', '.join(device.methods)}"] if device.methods != METHODS else []),
         *([imported] if is_imported(device.credential) else []),
+        *([_two_secrets(device)] if device.next_credential else []),
         f"created  {utc_text(device.created_at)}",
         f"changed  {utc_text(device.updated_at)}",
     ]
@@ -59,7 +63,7 @@ def rows(devices: Sequence[Device], here: Here) -> list[Table | str]:
                 one.device_id,
                 state(one),
                 ", ".join(one.roles),
-                label_text(one),
+                label_text(one.labels),
                 column(here, one.device_id),
             )
             for one in devices
@@ -70,6 +74,6 @@ def rows(devices: Sequence[Device], here: Here) -> list[Table | str]:
     )
 
 
-def label_text(device: Device) -> str:
-    """Its labels in one line."""
-    return ", ".join(f"{name}={value}" for name, value in sorted(device.labels.items()))
+def _two_secrets(device: Device) -> str:
+    until = utc_text(device.overlap_until)
+    return f"secret   two: the old one is good until the new one was used, or {until}"

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import uuid
 from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli.output import Failure, Json, answering, remark
+from gateway.cli.progress_bars import progress_bars
 from gateway.cli.run_key_change import make_change
 from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_if_any, store_of
 from gateway.keys.key_kinds import KeyKind
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from gateway.config import Settings
     from gateway.services.retained_resealing import Outcome
 
@@ -110,7 +108,7 @@ async def _reseal(settings: Settings) -> Outcome:
         ring = KeyRing(keys, Nonces(random_bytes), await store.key_uses.read())
         snapshots = SnapshotWatch(ring.renew_nonces)
         try:
-            with _bars() as bars:
+            with progress_bars() as bars:
                 bar = bars.add_task("re-sealing", total=None)
 
                 def progress(done: int, total: int) -> None:
@@ -130,19 +128,3 @@ async def _reseal(settings: Settings) -> Outcome:
             # A crash here leaves uncounted what USES_MAX has room for.
             for key_id, count in ring.take_unsaved_uses().items():
                 await store.key_uses.add(key_id, count)
-
-
-def _bars() -> Progress:
-    """How far it is: on a terminal, and nowhere else."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )

@@ -81,7 +81,8 @@ async def _warnings(settings: Settings) -> list[str]:
     from gateway.app.file_descriptors import allowed, shortage
     from gateway.app.savers.bus_holdings import above
 
-    limits = policy_of(settings).limits
+    policy = policy_of(settings)
+    limits = policy.limits
     warnings = [short] if (short := shortage(limits, allowed())) else []
     if limits.connections_per_device >= limits.connections:
         warnings.append(
@@ -90,7 +91,9 @@ async def _warnings(settings: Settings) -> list[str]:
         )
     if settings.database_path.exists():
         async with store_of(settings) as store:
-            warnings += above(limits, await store.holdings.read())
+            roles = {device.device_id: device.roles for device in await store.devices.read()}
+            held = await store.holdings.read()
+        warnings += above(lambda device_id: policy.limits_of(roles.get(device_id, ())), held)
     return warnings
 
 

@@ -49,6 +49,8 @@ class Kind(StrEnum):
     """The gateway started or stopped."""
     AUDIT = auto()
     """Of the audit trail itself: it began, was repaired, or dropped what is too old."""
+    LIMIT = auto()
+    """A device reached one of its limits: it is read more slowly, or its connection ended."""
 
 
 class Outcome(StrEnum):
@@ -159,6 +161,11 @@ def failed_open(why: str, topic: str) -> Report:
 def observed(why: str, action: Action, topic: str, rule: str) -> Report:
     """What would be refused passed: the device is observed."""
     return Report(Kind.OBSERVE, Outcome.DONE, f"Would be refused: {why}", action, topic, rule)
+
+
+def reached_limit(why: str, place: str) -> Report:
+    """A device reached a limit; `place` is where it stands, `file:line` if a role says it."""
+    return Report(Kind.LIMIT, Outcome.REFUSED, why, rule=place)
 
 
 def left_out(kind: Kind, outcome: Outcome, count: int) -> Report:

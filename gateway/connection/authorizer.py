@@ -36,14 +36,16 @@ class WillVerdict(NamedTuple):
 class Authorizer:
     """For one identity under the policy in force when it is made."""
 
-    __slots__ = ("_context", "_reports", "_rights", "identity", "policy")
+    __slots__ = ("_context", "_reports", "_rights", "identity", "limits", "policy")
 
     def __init__(self, context: Context, identity: Identity, reports: Reports) -> None:
         self._context = context
         self._reports = reports
         self.identity = identity
         self.policy = context.policy
-        """What this connection goes by, whatever is in force by now: limits and reserved topics too."""
+        """What this connection goes by, whatever is in force by now: reserved topics too."""
+        self.limits = self.policy.limits_of(identity.roles)
+        """The bounds of its device, by its roles."""
         self._rights = self.policy.rights(identity)
 
     # What may be done

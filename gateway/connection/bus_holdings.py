@@ -316,6 +316,21 @@ class Holder:
 
     # Its filters
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the session's filters are counted here, for it outlives, or may outlive, its connection."""
+        return self._kept is not None
+
+    def has(self, topic_filter: bytes) -> bool:
+        """Whether the session is known to have this filter, from an earlier connection perhaps."""
+        return self._kept is not None and key_of(topic_filter) in self._kept.filters
+
+    @property
+    def filters_kept(self) -> int:
+        """Filters of all sessions of the device that are counted here."""
+        holding = self._holdings.find(self._device_id)
+        return sum(len(kept.filters) for kept in holding.sessions.values()) if holding else 0
+
     def subscribe(self, topic_filter: bytes, most: int) -> bool:
         """Whether the session may have this filter. It counts if it may."""
         kept = self._kept

@@ -228,7 +228,7 @@ def claim(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
 
     Raises ConnectRefused when there is no place for the session, or for the message of a will.
     """
-    limits = authorizer.policy.limits
+    limits = authorizer.limits
     holder = Holder(context.holdings, authorizer.identity.device_id)
     now = context.now() // 1_000
     if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):

@@ -205,7 +205,7 @@ class Downstream(Relay):
         self._context.counters.messages_ended[TO_DEVICES] += 1
         if packet.qos == 0:
             return b""
-        most = self._authorizer.policy.limits.in_flight
+        most = self._authorizer.limits.in_flight
         kind = PacketType.PUBACK
         if packet.qos == 2:
             kind = PacketType.PUBREC
@@ -223,7 +223,11 @@ class Downstream(Relay):
             return super().oversized(data, pos, body, end)
         if end - pos < _HEADER_MAX:
             return False
-        self._swallow_unread(data, pos, body, end, "the message is longer than acl/limits.toml allows")
+        limits = self._authorizer.limits
+        place, most = limits.place("packet_size"), limits.packet_size
+        self._swallow_unread(
+            data, pos, body, end, f"the message is longer than packet_size = {most:,} ({place})"
+        )
         return True
 
     def _swallow_unread(self, data: bytes, pos: int, body: int, end: int, why: str) -> bytes:
@@ -237,4 +241,4 @@ class Downstream(Relay):
 
 def _bus_limit(authorizer: Authorizer) -> int:
     # Not below what is needed to see a whole header.
-    return max(authorizer.policy.limits.packet_size * _ENVELOPE_ROOM, _HEADER_MAX)
+    return max(authorizer.limits.packet_size * _ENVELOPE_ROOM, _HEADER_MAX)

@@ -30,6 +30,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.limit_reports import too_fast, too_long
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
@@ -38,7 +39,7 @@ from gateway.connection.upstream import Upstream
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.encode import PINGREQ, encode_disconnect
-from gateway.mqtt.errors import LimitExceeded, MqttError, Refused, Unanswerable
+from gateway.mqtt.errors import LimitExceeded, MqttError, PacketTooLarge, Refused, Unanswerable
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reason_codes import Reason
@@ -102,9 +103,9 @@ class EstablishedConnection:
         self.authorizer = authorizer
         identity = authorizer.identity
         least = 0 if terms.mqtt31 else 1
-        subscriptions = Subscriptions(context, terms.version, self._reports, holder, least=least)
+        budget = self._budget = context.budgets.join(identity.device_id, authorizer.limits)
+        subscriptions = Subscriptions(context, terms.version, self._reports, holder, budget, least=least)
         self._subscriptions = subscriptions
-        budget = self._budget = context.budgets.join(identity.device_id, authorizer.policy.limits)
         self._spoken = budget.spoken
         spoken, heard = Ledger(), Ledger()
         self._heartbeat = Heartbeat(terms.keep_alive)
@@ -222,6 +223,9 @@ class EstablishedConnection:
         if self._reports.pending:
             self._take_reports(commands)
         if error is not None:
+            limits = self.authorizer.limits
+            if isinstance(error, PacketTooLarge) and upstream.max_size == limits.packet_size:
+                commands.append(too_long(limits, self._context.counters))
             return self._fault(error, commands)
         # `Meter.is_over`, without the call: this is done for each chunk.
         if (
@@ -229,6 +233,8 @@ class EstablishedConnection:
             or spoken.bytes > spoken.bytes_left
             or spoken.effort > spoken.effort_left
         ):
+            if report := too_fast(self._budget, self.authorizer.limits, self._context.counters):
+                commands.append(report)
             commands.append(PauseDevice())
         elif upstream.rest is not None:
             commands.append(AwaitTurn())
@@ -308,7 +314,7 @@ class EstablishedConnection:
 
     def begin_second(self, second: int) -> None:
         """Settle what passed, and have the budget of a new second."""
-        self._budget.tick(second, self.authorizer.policy.limits, self._context.counters)
+        self._budget.tick(second, self.authorizer.limits, self._context.counters)
         self._count_passed()
 
     def bus_waits(self) -> list[Command]:
@@ -329,7 +335,7 @@ class EstablishedConnection:
         self._take_reports(commands)
         if upstream.waits_for_rest and upstream.begun == self._begun:
             self._stuck += event.reading
-            if self._stuck > self.authorizer.policy.limits.packet_seconds:
+            if self._stuck > self.authorizer.limits.packet_seconds:
                 return self._failed(LimitExceeded("a packet took too long to come"), commands)
         else:
             self._begun, self._stuck = upstream.begun, 0
@@ -363,6 +369,7 @@ class EstablishedConnection:
         self.downstream.release()
         self._budget.settle(self._context.counters)
         self._budget.connections -= 1
+        self._subscriptions.release()
         self._count_passed()
         self.holder.end(self._context.now() // 1_000)
         self.holder.part(self.upstream)

@@ -8,6 +8,7 @@ from enum import Enum
 
 from gateway.connection.bus_holdings import Kind
 from gateway.mqtt.reason_codes import Reason
+from gateway.policy.engine.device_limits import Reached
 from gateway.policy.engine.service_names import Service
 
 FROM_DEVICES, TO_DEVICES = "from_devices", "to_devices"
@@ -98,6 +99,10 @@ class Counters:
     holdings_refused: Counter[Kind] = field(
         default_factory=Counter,
         metadata={"help": "What devices were refused for they hold as much on the bus.", "labels": ("kind",)},
+    )
+    limits_reached: Counter[Reached] = field(
+        default_factory=Counter,
+        metadata={"help": "Times that a device reached one of its limits.", "labels": ("limit",)},
     )
     audit_events: Counter[tuple[Enum, Enum]] = field(
         default_factory=Counter,

@@ -13,8 +13,9 @@ from gateway.connection.audit_event_kinds import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.context import NONE, Context
+from gateway.connection.limit_reports import too_many_filters
 from gateway.connection.refusal_report_limit import Reports
-from gateway.connection.work_budgets import TAKEN_APART
+from gateway.connection.work_budgets import TAKEN_APART, Budget
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
 from gateway.mqtt.encode import (
@@ -36,6 +37,7 @@ from gateway.mqtt.topics import (
     matches,
     unshared,
 )
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Action
 
 _FAILURE_311 = 0x80
@@ -52,7 +54,9 @@ class Subscriptions:
     """The subscriptions made on one connection."""
 
     __slots__ = (
+        "_budget",
         "_context",
+        "_counted",
         "_filters",
         "_holder",
         "_least",
@@ -66,9 +70,19 @@ class Subscriptions:
     )
 
     def __init__(
-        self, context: Context, version: Version, reports: Reports, holder: Holder, *, least: int = 1
+        self,
+        context: Context,
+        version: Version,
+        reports: Reports,
+        holder: Holder,
+        budget: Budget,
+        *,
+        least: int = 1,
     ) -> None:
         """`least` topic filters have to stand in a packet."""
+        self._budget = budget
+        # Filters of this connection in the budget of its device.
+        self._counted = 0
         self._least = least
         self._context = context
         self._holder = holder
@@ -114,7 +128,7 @@ class Subscriptions:
             properties = encode_properties([], self._version)
             answers.append(encode_suback(packet.packet_id, properties, bytes(code or 0 for code in codes)))
             return b""
-        if len(self._waiting) >= authorizer.policy.limits.in_flight:
+        if len(self._waiting) >= authorizer.limits.in_flight:
             raise LimitExceeded("too many unanswered SUBSCRIBE packets")
         ours = any(code is not None for code in codes)
         self._waiting = (*self._waiting, (packet.packet_id, tuple(codes) if ours else ()))
@@ -143,25 +157,46 @@ class Subscriptions:
         key = _key(one.filter)
         if key not in self._filters:
             own = self._own_size + len(one.filter) if authorizer.policy.reserves(text) else 0
-            room = authorizer.policy.limits.subscriptions
-            full = len(self._filters) >= room or own > _OWN_MAX
+            limits = authorizer.limits
+            room = limits.subscriptions
+            full = len(self._filters) >= room or own > _OWN_MAX or self._is_full(one.filter, limits)
             if full or not (own or self._holder.subscribe(one.filter, room)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
-                reason = "The session holds as many subscriptions as it may."
-                self._reports.add(refused_subscribe(reason, text))
+                reason = too_many_filters(limits, self._context.counters)
+                self._reports.add(refused_subscribe(reason, text, limits.said.get("subscriptions", "")))
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
             if isinstance(self._filters, frozenset):
                 self._filters = set()
             self._filters.add(key)
+            self._count()
         if authorizer.policy.reserves(text):
             if text not in self._own:
                 self._own_size += len(one.filter)
             self._own[text] = identifier
+            self._count()
             return one.qos, None
         if one.qos > most:
             # A server may grant less than was asked for (MQTT 5, 3.8.4).
             return None, Subscription(one.filter, one.options & ~3 | most)
         return None, one
+
+    def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
+        """Whether the device, over all its connections, has no place for a filter that is new to this one."""
+        most = limits.subscriptions_in_all
+        if most is None or self._holder.has(topic_filter):
+            return False
+        return self._holder.filters_kept + self._budget.filters >= most
+
+    def _count(self) -> None:
+        """Have the device's budget know of the filters here that are not counted where sessions are kept."""
+        now = len(self._own) if self._holder.keeps else len(self._filters)
+        self._budget.filters += now - self._counted
+        self._counted = now
+
+    def release(self) -> None:
+        """The connection ends, and what is not kept with it."""
+        self._budget.filters -= self._counted
+        self._counted = 0
 
     def note_again(self, authorizer: Authorizer) -> None:
         """Have the filters recorded that are held still, for nobody asks for them again."""
@@ -198,6 +233,7 @@ class Subscriptions:
                 self._holder.unsubscribe(one)
         if isinstance(self._filters, set):
             self._filters.difference_update(map(_key, packet.filters))
+            self._count()
         v5 = self._version is Version.V5
         if not kept:
             own = bytes(code or 0 for code in codes) if v5 else b""
@@ -207,7 +243,7 @@ class Subscriptions:
         if len(kept) == len(codes):
             return None
         if v5:  # an UNSUBACK of 3.1.1 says nothing of single filters
-            if len(self._unsubscribing) >= authorizer.policy.limits.in_flight:
+            if len(self._unsubscribing) >= authorizer.limits.in_flight:
                 raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
             self._unsubscribing = (*self._unsubscribing, (packet.packet_id, tuple(codes)))
         properties = encode_properties(packet.properties, self._version)

@@ -89,7 +89,7 @@ class Upstream(Relay):
         returned: Ledger,
         meter: Meter,
     ) -> None:
-        super().__init__(terms.version, ledger, returned, authorizer.policy.limits.packet_size, meter)
+        super().__init__(terms.version, ledger, returned, authorizer.limits.packet_size, meter)
         self._context = context
         self._terms = terms
         self._sender = sender
@@ -132,7 +132,7 @@ class Upstream(Relay):
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Other rules are in force, or all is to be judged anew."""
         self._authorizer = authorizer
-        self.max_size = self.plain_size = min(authorizer.policy.limits.packet_size, self._bus_max_size)
+        self.max_size = self.plain_size = min(authorizer.limits.packet_size, self._bus_max_size)
         self.verdicts.clear()
         self.retained.clear()
         self.forget()
@@ -167,7 +167,9 @@ class Upstream(Relay):
             return self._pubrel(data, body, end)
         if kind == PacketType.SUBSCRIBE:
             # Each filter costs as much as a packet.
-            self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
+            authorizer = self._authorizer
+            each = TAKEN_APART + authorizer.policy.filter_effort(authorizer.identity.roles)
+            self.meter.effort += (end - body) // _FILTER_LEAST * each
             return self._subscriptions.subscribe(data, body, end, self._authorizer, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
             self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
@@ -275,7 +277,7 @@ class Upstream(Relay):
         if not size:
             self.meter.effort += self._holder.clear(topic) // _TOLD_AT_ONCE * TAKEN_APART
         elif topic not in self.retained:
-            if not self._holder.retain(topic, self._authorizer.policy.limits.retained_topics, self):
+            if not self._holder.retain(topic, self._authorizer.limits.retained_topics, self):
                 return False
             keep(self.retained, topic, cached)
         return True
@@ -387,7 +389,7 @@ class Upstream(Relay):
         if packet.qos == 0:
             return b""
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
-        most = self._authorizer.policy.limits.in_flight
+        most = self._authorizer.limits.in_flight
         if packet.qos == 2 and not code:
             # The handshake goes on, with us [MQTT-4.3.3-4].
             if len(self._ended_here) >= most:

@@ -117,12 +117,15 @@ class Budget:
     __slots__ = (
         "bytes",
         "connections",
+        "filters",
         "heard",
         "held",
         "held_most",
         "messages",
+        "over_at",
         "quiet",
         "second",
+        "seconds",
         "secured",
         "spoken",
     )
@@ -139,18 +142,25 @@ class Budget:
         """Bytes of packets that have begun and not ended, both directions."""
         self.messages = self.bytes = 0
         """All that came from it since this was made, as far as it is settled."""
+        self.filters = 0
+        """Of sessions that end with their connection: the others are counted where they are kept."""
         self.second = -1
         self.quiet = SILENT
         """Seconds since a message came from it, SILENT if none did."""
+        self.seconds = 0
+        """How many began, by its own count."""
+        self.over_at: int | None = None
+        """In which of them it was last over what it may send."""
         self.fill(limits)
 
     def fill(self, limits: Limits) -> None:
         """A new second begins: what was too much in the last is carried on, what was left over is not."""
+        self.seconds += 1
         spoken, heard = self.spoken, self.heard
         spoken.messages_left = limits.messages_per_second + _debt(spoken.messages_left)
         spoken.bytes_left = limits.bytes_per_second + _debt(spoken.bytes_left)
-        spoken.effort_left = limits.messages_per_second + _debt(spoken.effort_left)
-        heard.effort_left = limits.messages_per_second + _debt(heard.effort_left)
+        spoken.effort_left = limits.effort_per_second + _debt(spoken.effort_left)
+        heard.effort_left = limits.heard_effort_per_second + _debt(heard.effort_left)
         self.secured.effort_left = TLS + _debt(self.secured.effort_left)
         self.held_most = limits.unfinished_bytes_per_device
         heard.work.held_most = limits.unfinished_bytes

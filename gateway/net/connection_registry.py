@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Event
+from gateway.connection.limit_reports import too_many_connections
+from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.fair_queue import Crowd
 from gateway.policy.engine.connection_limits import Limits
@@ -84,10 +87,12 @@ class ConnectionRegistry:
         self,
         limits: Callable[[], Limits],
         *,
+        limits_of: Callable[[str], Limits] | None = None,
+        counters: Counters | None = None,
         may_connect: Callable[[str], bool] = lambda _: True,
         room: int = 2**31,
     ) -> None:
-        """`limits` gives those in force.
+        """`limits` gives those in force, `limits_of` those of the device of an id.
 
         `may_connect`: whether the device of this id may open one more connection now; it counts if it may.
         `room`: established connections for which the system gives file descriptors.
@@ -95,13 +100,16 @@ class ConnectionRegistry:
         self.live: set[LiveConnection] = set()
         """All connections, from the end of the TLS handshake on."""
         self._limits = limits
+        self._limits_of = limits_of or (lambda _: limits())
+        self._counters = counters or Counters()
         self._may_connect = may_connect
         self._room = room
         self._newcomers: Crowd[LiveConnection] = Crowd()
         """Those that have not said who they are."""
         self._admitted: dict[LiveConnection, str] = {}
         """Those that were let in, and the device of each."""
-        self._by_device: dict[str, set[LiveConnection]] = {}
+        self._by_device: dict[str, dict[LiveConnection, None]] = {}
+        """Those of each device, in the order in which they were let in."""
         self.watched: dict[str, Callable[[LiveConnection], None]] = {}
         """Who is shown the next connections of a device, right after their login."""
 
@@ -125,15 +133,15 @@ class ConnectionRegistry:
 
     def admit(self, connection: LiveConnection, device_id: str) -> NoRoom | None:
         """Count it as a connection of this device, if there is room for it."""
-        limits = self._limits()
         if not self._may_connect(device_id):
-            return NoRoom(
-                Reason.CONNECTION_RATE_EXCEEDED, "more connects a minute than acl/limits.toml allows"
-            )
-        full = len(self._admitted) >= min(limits.connections, self._room)
-        if full or len(self.of_device(device_id)) >= limits.connections_per_device:
+            why = "more connects a minute than the device may make (connects_per_minute)"
+            return NoRoom(Reason.CONNECTION_RATE_EXCEEDED, why)
+        own = self._limits_of(device_id)
+        if len(self.of_device(device_id)) >= own.connections_per_device:
+            return NoRoom(Reason.QUOTA_EXCEEDED, too_many_connections(own, self._counters))
+        if len(self._admitted) >= min(self._limits().connections, self._room):
             return NoRoom(Reason.QUOTA_EXCEEDED, "as many connections as acl/limits.toml allows")
-        self._by_device.setdefault(device_id, set()).add(connection)
+        self._by_device.setdefault(device_id, {})[connection] = None
         self._admitted[connection] = device_id
         if self.watched and (show := self.watched.get(device_id)) is not None:
             show(connection)
@@ -147,7 +155,7 @@ class ConnectionRegistry:
         if device_id is None:
             return
         same = self._by_device[device_id]
-        same.discard(connection)
+        same.pop(connection, None)
         if not same:
             del self._by_device[device_id]
 
@@ -158,3 +166,15 @@ class ConnectionRegistry:
     def of_device(self, device_id: str) -> Collection[LiveConnection]:
         """Those of one device that were let in."""
         return self._by_device.get(device_id, ())
+
+    def surplus(self, connection: LiveConnection, device_id: str) -> str:
+        """Why a lowered limit leaves no place for it: of those of its device the last that came have to go.
+
+        Empty when it may stay.
+        """
+        same = self._by_device.get(device_id, {})
+        limits = self._limits_of(device_id)
+        most = limits.connections_per_device
+        if len(same) <= most or connection in islice(same, most):
+            return ""
+        return f"It has {too_many_connections(limits, self._counters)} by now."

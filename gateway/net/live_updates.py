@@ -42,8 +42,9 @@ class LiveUpdates:
         """A different policy is in force: every live connection goes by it from its next packet on."""
 
         def update(one: LiveConnection) -> None:
-            if one.connection.device is not None:
-                one.receive(PolicyChanged(one.connection.device))
+            device = one.connection.device
+            if device is not None and one.connection.state is not State.CLOSED:
+                self._give(one, self._place_of(one, device))
 
         await _each(self._registry.admitted(), update)
 
@@ -66,7 +67,9 @@ class LiveUpdates:
         was = one.connection.device
         if was is None or one.connection.state is State.CLOSED:
             return
-        consequence = self._consequence(one, was, self._find(was.device_id))
+        self._give(one, self._consequence(one, was, self._find(was.device_id)))
+
+    def _give(self, one: LiveConnection, consequence: Event) -> None:
         if isinstance(consequence, AccessWithdrawn):
             self._reports.report(one, refused_session(consequence.why))
         one.receive(consequence)
@@ -100,12 +103,21 @@ class LiveUpdates:
             return AccessWithdrawn("The device was removed.")
         if not device.enabled:
             return AccessWithdrawn("The device was disabled.")
-        if device.version != was.version:
+        if not device.is_of_version(was.version):
             return AccessWithdrawn("The device has another secret.")
         identity = one.connection.identity
         if identity is not None and identity.grant is not None and device.has_revoked(identity.grant):
             return AccessWithdrawn("The token was revoked.")
-        return PolicyChanged(device)
+        if one.method and one.method not in device.methods:
+            return AccessWithdrawn(f"The device may not log in by {one.method} any more.")
+        if device.version != was.version:
+            device = device.with_next_secret  # which opened this, and the store is still to learn of it
+        return self._place_of(one, device)
+
+    def _place_of(self, one: LiveConnection, device: Device) -> Event:
+        """What it hears: the rules, or that a lowered limit leaves no place for it."""
+        why = self._registry.surplus(one, device.device_id)
+        return AccessWithdrawn(why) if why else PolicyChanged(device)
 
 
 async def _each(live: Sequence[LiveConnection], update: Callable[[LiveConnection], None]) -> None:

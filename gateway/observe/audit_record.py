@@ -73,5 +73,7 @@ class AuditEvent:
     @property
     def explicable(self) -> bool:
         """Whether a device was refused an action on a topic, one that is short enough to be kept."""
+        if self.kind is Kind.LIMIT:
+            return self.outcome is Outcome.REFUSED and bool(self.device)
         refused = self.outcome is Outcome.REFUSED and self.action in _ACTIONS
         return refused and bool(self.device and self.topic and len(self.topic) <= _TOPIC_MAX)

@@ -135,7 +135,7 @@ class RequestHandler:
                 topic = reply_to
             if request.fault is not None:
                 raise request.fault
-            self._count(identity.device_id)
+            self._count(identity)
             if replays is not None:
                 self._demand_new(replays, request)
             request.demand_read(call.service)
@@ -191,9 +191,9 @@ class RequestHandler:
             return "no plaintext goes to a sensitive topic"
         return reply_fault(topic) or ""
 
-    def _count(self, device_id: str) -> None:
-        most = self._context.policy.limits.service_requests_per_second
-        if not self._rates.take(device_id, most, _SECOND):
+    def _count(self, identity: Identity) -> None:
+        most = self._context.policy.limits_of(identity.roles).service_requests_per_second
+        if not self._rates.take(identity.device_id, most, _SECOND):
             raise Refusal(
                 Code.RATE_LIMITED, f"More than {most:,} requests in a second: ask more slowly, or again."
             )

@@ -41,7 +41,7 @@ class TokenIssuer:
         to the letter or not at all. Raises Refusal.
         """
         policy = self._context.policy
-        if not self._rates.take(device.device_id, policy.limits.tokens_per_minute, _MINUTE):
+        if not self._rates.take(device.device_id, policy.limits_of(device.roles).tokens_per_minute, _MINUTE):
             raise Refusal(
                 Code.RATE_LIMITED,
                 "Too many tokens were issued to this device within a minute: use the one it has.",

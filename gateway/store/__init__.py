@@ -5,6 +5,7 @@ SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
 """
 
 from gateway.store.audit_trails import KnownTrail
+from gateway.store.devices import NewDevice
 from gateway.store.errors import DeviceExists, EventNotKept, InvalidValue, StoreError, UnknownDevice
 from gateway.store.refused_clients import RefusedClient
 from gateway.store.store import Repositories, Store, open_store
@@ -17,6 +18,7 @@ __all__ = [
     "InvalidValue",
     "IssuedToken",
     "KnownTrail",
+    "NewDevice",
     "Refusal",
     "RefusedClient",
     "Repositories",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from gateway.policy.engine.identity import Device
@@ -50,6 +50,9 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._devices)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._devices)
 
     def check(self) -> tuple[bool, str]:
         """Whether the store is followed: how many devices it has, or else why not."""

@@ -5,18 +5,39 @@ Each change is logged in its own transaction, so that whoever follows the log mi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.policy.engine.identity import OBSERVE_MOST, Device, Revocation, is_device_id, is_label
+from gateway.policy.engine.identity import (
+    METHODS,
+    OBSERVE_MOST,
+    Device,
+    Labels,
+    Revocation,
+    is_device_id,
+    labels_of,
+    written_labels,
+)
 from gateway.store import bus_holdings, tokens, usage
-from gateway.store.change_log import log_change
+from gateway.store.change_log import log_change, log_changes
 from gateway.store.engine import Transactions
 from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
 from gateway.store.schema import devices
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """A device that is to be added."""
+
+    device_id: str
+    credential: str = field(repr=False)
+    """`gateway.admin.device_secrets.hashed`, or a hash that was imported."""
+    roles: Sequence[str]
+    labels: Labels
+    methods: Sequence[str] = METHODS
 
 
 class Devices:
@@ -26,35 +47,53 @@ class Devices:
         self._transactions = transactions
 
     async def add(
-        self, device_id: str, *, credential: str, roles: Sequence[str], labels: Mapping[str, str]
+        self,
+        device_id: str,
+        *,
+        credential: str,
+        roles: Sequence[str],
+        labels: Labels,
+        methods: Sequence[str] = METHODS,
     ) -> Device:
-        """A new device, enabled. Raises DeviceExists; InvalidValue for an id or a label that may not be."""
-        if not is_device_id(device_id):
-            raise InvalidValue(f"{device_id!r} is no device id")
-        for name, value in labels.items():
-            if not is_label(name, value):
-                raise InvalidValue(f"{name}={value!r} is no label")
+        """A new device, enabled. Raises as `add_all`."""
+        (device,) = await self.add_all([NewDevice(device_id, credential, roles, labels, methods)])
+        return device
+
+    async def add_all(self, wanted: Sequence[NewDevice]) -> list[Device]:
+        """New devices, enabled: all of them, or none.
+
+        Raises DeviceExists for the first that is there; InvalidValue for an id, label or method that may not
+        be.
+        """
+        for one in wanted:
+            _check(one)
         async with self._transactions.transaction(write=True) as connection:
-            if await _find(connection, device_id) is not None:
-                raise DeviceExists(device_id)
-            seq, now = await log_change(connection, device_id)
-            device = Device(
-                device_id=device_id,
-                roles=tuple(roles),
-                labels=dict(labels),
-                enabled=True,
-                credential=credential,
-                # Not 1: a device removed and added again must not share a version with its predecessor, whose
-                # connections and remembered secret are known by it. No version ever exceeds the log's end.
-                version=seq,
-                created_at=now,
-                updated_at=now,
-                # Nor may it share the epoch, for its predecessor's tokens are told apart by that.
-                token_epoch=seq,
-            )
-            values = {name: value for name, value in asdict(device).items() if name in devices.c}
-            await connection.execute(insert(devices).values(values))
-            return device
+            for one in wanted:
+                if await _find(connection, one.device_id) is not None:
+                    raise DeviceExists(one.device_id)
+            numbers, now = await log_changes(connection, [one.device_id for one in wanted])
+            made = [
+                Device(
+                    device_id=one.device_id,
+                    roles=tuple(one.roles),
+                    labels=dict(one.labels),
+                    enabled=True,
+                    credential=one.credential,
+                    # Not 1: a device removed and added again must not share a version with its predecessor,
+                    # whose connections and remembered secret are known by it. No version ever exceeds the
+                    # log's end.
+                    version=numbers[one.device_id],
+                    created_at=now,
+                    updated_at=now,
+                    # Nor may it share the epoch, for its predecessor's tokens are told apart by that.
+                    token_epoch=numbers[one.device_id],
+                    methods=tuple(one.methods),
+                )
+                for one in wanted
+            ]
+            if made:
+                await connection.execute(insert(devices), [_row(device) for device in made])
+            return made
 
     async def find(self, device_id: str) -> Device | None:
         """The device of this id, if there is one."""
@@ -84,7 +123,69 @@ class Devices:
 
     async def set_credential(self, device_id: str, credential: str) -> Device:
         """A new secret, as a PHC hash; connections and tokens of the old one end. Raises UnknownDevice."""
-        return await self._change(device_id, new_epoch=True, credential=credential)
+        return await self._change(
+            device_id, new_epoch=True, credential=credential, next_credential="", overlap_until=0
+        )
+
+    async def set_next_credential(self, device_id: str, credential: str, seconds: int) -> Device:
+        """A secret beside the one in use, which ends with the first login by the new one, or after so long.
+
+        `credential` has the salt and the parameters of the one in use. Raises UnknownDevice.
+        """
+        async with self._transactions.transaction(write=True) as connection:
+            _, now = await log_change(connection, device_id)
+            # No connection ends yet, and no token: the time of the last change stays, too.
+            await connection.execute(
+                update(devices)
+                .where(devices.c.device_id == device_id)
+                .values(next_credential=credential, overlap_until=now + seconds)
+            )
+            return await _demand(connection, device_id)
+
+    async def end_overlap(self, device_id: str, version: int) -> Device | None:
+        """The next secret takes the place of the one in use, whose connections and tokens end.
+
+        None where there is none, or the device has changed since `version`.
+        """
+        async with self._transactions.transaction(write=True) as connection:
+            device = await _find(connection, device_id)
+            if device is None or device.version != version or not device.next_credential:
+                return None
+            return await _change(
+                connection,
+                device_id,
+                new_epoch=True,
+                credential=device.next_credential,
+                next_credential="",
+                overlap_until=0,
+            )
+
+    async def set(
+        self,
+        device_id: str,
+        *,
+        roles: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        methods: Sequence[str] | None = None,
+    ) -> Device:
+        """Other roles, labels or methods: those that are given. Its connections go on, by what they are now.
+
+        Raises UnknownDevice; InvalidValue for a label or a method that may not be.
+        """
+        _check(NewDevice(device_id, "", roles or (), labels or {}, METHODS if methods is None else methods))
+        given = {
+            "roles": None if roles is None else list(roles),
+            "labels": None if labels is None else written_labels(labels),
+            "methods": None if methods is None else list(methods),
+        }
+        async with self._transactions.transaction(write=True) as connection:
+            _, now = await log_change(connection, device_id)
+            await connection.execute(
+                update(devices)
+                .where(devices.c.device_id == device_id)
+                .values(updated_at=now, **{name: value for name, value in given.items() if value is not None})
+            )
+            return await _demand(connection, device_id)
 
     async def revoke_tokens(self, device_id: str) -> Device:
         """Revoke all tokens of the device that were issued until now. Raises UnknownDevice."""
@@ -105,37 +206,22 @@ class Devices:
                 .where(devices.c.device_id == device_id)
                 .values(observe_until=now + seconds if seconds else 0)
             )
-            device = await _find(connection, device_id)
-            if device is None:
-                raise UnknownDevice(device_id)
-            return device
+            return await _demand(connection, device_id)
 
     async def _change(self, device_id: str, *, new_epoch: bool = False, **values: object) -> Device:
         async with self._transactions.transaction(write=True) as connection:
-            seq, now = await log_change(connection, device_id)
-            if values:
-                values["version"] = devices.c.version + 1
-            if new_epoch:
-                values["token_epoch"] = seq
-                await tokens.forget(connection, device_id, records=False)
-            result = await connection.execute(
-                update(devices)
-                .where(devices.c.device_id == device_id)
-                .values(**values, updated_at=now)
-                .returning(devices)
-            )
-            row = result.one_or_none()
-            if row is None:
-                raise UnknownDevice(device_id)
-            revoked = await tokens.revocations(connection, [device_id])
-            return _device(row, revoked.get(device_id, ()))
+            return await _change(connection, device_id, new_epoch=new_epoch, **values)
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
         """The same secret hashed anew; no connection ends. False when it has changed since `version`."""
         async with self._transactions.transaction(write=True) as connection:
             result = await connection.execute(
                 update(devices)
-                .where(devices.c.device_id == device_id, devices.c.version == version)
+                .where(
+                    devices.c.device_id == device_id,
+                    devices.c.version == version,
+                    devices.c.next_credential == "",  # two secrets stay hashed alike
+                )
                 .values(credential=credential)
             )
             if result.rowcount == 0:
@@ -155,6 +241,52 @@ class Devices:
                 raise UnknownDevice(device_id)
 
 
+def _check(wanted: NewDevice) -> None:
+    """Raises InvalidValue."""
+    if not is_device_id(wanted.device_id):
+        raise InvalidValue(f"{wanted.device_id!r} is no device id")
+    if labels_of(written_labels(wanted.labels)) is None:
+        raise InvalidValue(f"{written_labels(wanted.labels)!r} are no labels")
+    if not wanted.methods or not {*METHODS}.issuperset(wanted.methods):
+        raise InvalidValue(f"{', '.join(wanted.methods)!r} are no methods")
+
+
+def _row(device: Device) -> dict[str, object]:
+    values = {name: value for name, value in asdict(device).items() if name in devices.c}
+    return {**values, "labels": written_labels(device.labels)}
+
+
+async def _change(
+    connection: AsyncConnection, device_id: str, *, new_epoch: bool = False, **values: object
+) -> Device:
+    """A change that ends sessions, or with `new_epoch` tokens. Raises UnknownDevice."""
+    seq, now = await log_change(connection, device_id)
+    if values:
+        values["version"] = devices.c.version + 1
+    if new_epoch:
+        values["token_epoch"] = seq
+        await tokens.forget(connection, device_id, records=False)
+    result = await connection.execute(
+        update(devices)
+        .where(devices.c.device_id == device_id)
+        .values(**values, updated_at=now)
+        .returning(devices)
+    )
+    row = result.one_or_none()
+    if row is None:
+        raise UnknownDevice(device_id)
+    revoked = await tokens.revocations(connection, [device_id])
+    return _device(row, revoked.get(device_id, ()))
+
+
+async def _demand(connection: AsyncConnection, device_id: str) -> Device:
+    """Raises UnknownDevice."""
+    device = await _find(connection, device_id)
+    if device is None:
+        raise UnknownDevice(device_id)
+    return device
+
+
 async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
     row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
     if row is None:
@@ -164,13 +296,15 @@ async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
 
 
 def _device(row: Row[tuple[object, ...]], revoked: tuple[Revocation, ...]) -> Device:
-    roles, labels = row.roles, row.labels
+    roles, labels, methods = row.roles, labels_of(row.labels), row.methods
     # Somebody may have edited the file: what is not as we write it grants nothing and is reported.
     if not (
         isinstance(roles, list)
         and all(isinstance(role, str) for role in roles)
-        and isinstance(labels, dict)
-        and all(isinstance(value, str) and is_label(name, value) for name, value in labels.items())
+        and labels is not None
+        and isinstance(methods, list)
+        and {*METHODS}.issuperset(methods)
+        and isinstance(row.overlap_until, int)
         and is_device_id(row.device_id)
         and isinstance(row.token_epoch, int)
         and isinstance(row.observe_until, int)
@@ -190,4 +324,7 @@ def _device(row: Row[tuple[object, ...]], revoked: tuple[Revocation, ...]) -> De
         token_epoch=row.token_epoch,
         revocations=revoked,
         observe_until=row.observe_until,
+        methods=tuple(methods),
+        next_credential=row.next_credential,
+        overlap_until=row.overlap_until,
     )

@@ -25,7 +25,7 @@ from gateway.store.errors import StoreError
 from gateway.system.atomic_files import draft_of, is_closed, locked, make_folder, sync_folder, who_may
 
 _SCHEME = "sqlite:///"
-HEAD = "0007"
+HEAD = "0009"
 """The newest step in `migrations/versions`: a database that is there needs none."""
 _BUSY_MILLISECONDS = 10_000
 _CONNECTIONS = 4  # one for the follower, and few tasks write; each costs a thread

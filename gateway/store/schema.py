@@ -34,6 +34,9 @@ devices = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("token_epoch", BigInteger, nullable=False, server_default="0"),
     Column("observe_until", BigInteger, nullable=False, server_default="0"),
+    Column("methods", JSON, nullable=False, server_default='["secret", "token", "certificate"]'),
+    Column("next_credential", String, nullable=False, server_default=""),
+    Column("overlap_until", BigInteger, nullable=False, server_default="0"),
 )
 
 # The change log that a running gateway follows. Written in the transaction of its change.

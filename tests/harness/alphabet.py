@@ -1,33 +1,35 @@
 """Every identity and every topic over a small alphabet: brute force beside what `gateway.policy` decides.
 
 Judged by the definition of a filter and not by any function of the gateway. The words of `WORDS` may stand in
-rules. `d`, `l`, `c` and `x` may not, and so stand for all words that no rule has: for a device, a label, a
-client and a level of their own. The prefix of the service topics is `g`.
+rules. `d`, `l`, `m`, `c` and `x` may not, and so stand for all words that no rule has: for a device, two
+values of a label, a client and a level of their own. The prefix of the service topics is `g`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import product
+from itertools import combinations, product
 
 from hypothesis import strategies as st
 
 WORDS = ("a", "b", "", "$", "g")
 PLACEHOLDERS = ("{device}", "{client}", "{label.room}")
 DEVICES = ("a", "b", "g", "d")
-LABELS = (None, "a", "b", "g", "d", "l")
+_VALUES = ("a", "b", "g", "d", "l")
+LABELS = ((), *((one,) for one in _VALUES), *combinations(_VALUES, 2), ("l", "m"))
+"""The values of the label: none, one or two. Where two are enough for two rules, three are."""
 CLIENTS = ("a", "b", "g", "$", "d", "l", "c", "", "a/b")
 PEOPLE = tuple(product(DEVICES, CLIENTS, LABELS))
 TOPICS = tuple(
     levels
     for length in (1, 2, 3)
-    for levels in product((*WORDS, "d", "l", "c", "x"), repeat=length)
+    for levels in product((*WORDS, "d", "l", "m", "c", "x"), repeat=length)
     if levels != ("",)
 )
 
 Levels = tuple[str, ...]
-Person = tuple[str, str, str | None]
-"""Device id, client id, and the label `room`."""
+Person = tuple[str, str, tuple[str, ...]]
+"""Device id, client id, and the values of the label `room`."""
 
 templates = st.builds(
     lambda levels, tail: "/".join([*levels, *tail]),
@@ -48,16 +50,19 @@ def fits(levels: Levels, topic: Levels, *, first: bool = True) -> bool:
     return here and fits(levels[1:], topic[1:], first=False)
 
 
-def means(template: str, person: Person) -> Levels | None:
-    """The levels of a rule for somebody; None when it matches nothing."""
-    levels = template.split("/")
-    for number, level in enumerate(levels):
-        if level[:1] == "{":
-            value = dict(zip(("{device}", "{client}", "{label.room}"), person, strict=True))[level]
-            if not value or "/" in value or (number == 0 and value[0] == "$"):
-                return None
-            levels[number] = value
-    return tuple(levels)
+def means(template: str, person: Person) -> list[Levels]:
+    """The levels of a rule for somebody, once for each value of the label; none when it matches nothing."""
+    device, client, rooms = person
+    written = template.split("/")
+    found = []
+    for room in rooms or (None,):
+        names = {"{device}": device, "{client}": client, "{label.room}": room}
+        levels = tuple(names[level] if level[:1] == "{" else level for level in written)
+        taken = [value for value, level in zip(levels, written, strict=True) if level[:1] == "{"]
+        hidden = written[0][:1] == "{" and (levels[0] or "")[:1] == "$"
+        if all(value and "/" not in value for value in taken) and not hidden:
+            found.append(levels)
+    return found
 
 
 @lru_cache(100_000)
@@ -67,7 +72,7 @@ def _matched(levels: Levels) -> frozenset[Levels]:
 
 def topics_of(filters: list[str], person: Person) -> set[Levels]:
     """All topics that at least one of these matches, for this person."""
-    return set().union(*(_matched(levels) for one in filters if (levels := means(one, person))))
+    return set().union(*(_matched(levels) for one in filters for levels in means(one, person)))
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from typing import TypeVar
 from gateway.auth.passwords import hash_secret
 from gateway.store import Store, open_store
 from harness.gateway import Gateway
+from harness.labels import labels_of
 
 _Answer = TypeVar("_Answer")
 
@@ -48,7 +49,7 @@ def enrol_with_labels(
     async def add(store: Store) -> None:
         for device, (roles, labels) in devices.items():
             credential = hash_secret(made[device].encode())
-            await store.devices.add(device, credential=credential, roles=roles, labels=labels)
+            await store.devices.add(device, credential=credential, roles=roles, labels=labels_of(labels))
 
     in_store(gateway, add)
     gateway.secrets |= made

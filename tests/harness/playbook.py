@@ -158,6 +158,11 @@ def refused(kind: str, topic: str, action: str = "publish") -> Report:
     return Report(kind, "refused", ANY, action, topic, ANY)
 
 
+def limited(place: str = "acl/limits.toml") -> Report:
+    """The report of a limit that was reached; `place` is where it stands."""
+    return Report("limit", "refused", ANY, rule=place)
+
+
 TURNED_AWAY = Report("login", "refused", ANY)
 """What the admins are told of a connection that is refused before anybody is authenticated."""
 
@@ -263,6 +268,7 @@ def established(
     grant: Grant | None = None,
     connack_props: bytes = b"",
     passed_on: bytes | None = None,
+    client_id: str = "c",
     **connect: object,
 ) -> Playbook:
     """A playbook in which device and bus have said yes. `connect` as for `raw.connect`.
@@ -274,7 +280,7 @@ def established(
     book = Playbook(DeviceConnection(on or context()))
     assert (
         book
-        >> DeviceBytes(raw.connect("c", v5=v5, username=device.device_id, password="s", **connect))  # type: ignore[arg-type]
+        >> DeviceBytes(raw.connect(client_id, v5=v5, username=device.device_id, password="s", **connect))  # type: ignore[arg-type]
         << Authenticate(device.device_id.encode(), b"s")
         >> Authenticated(device, grant)
         << OpenBus(ANY)

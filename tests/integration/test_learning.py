@@ -20,7 +20,7 @@ from harness.mosquitto import Mosquitto
 
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Policy
-from gateway.policy.engine.topic_templates import topic_of
+from gateway.policy.engine.topic_templates import topics_of
 from gateway.policy.engine.usage_recorder import UsageRecord
 from gateway.policy.files.loader import load_policy
 from gateway.policy.usage.replay import replay
@@ -160,7 +160,7 @@ def test_three_devices_of_one_role(world: World, tmp_path: Path) -> None:
     for one in seen:
         for other in devices.values():
             if "{" in one.template and one.device_id != other.device_id and one.allowed:
-                theirs = topic_of(one.template, Identity(other.device_id, (), other.labels, "c"))
+                (theirs,) = topics_of(one.template, Identity(other.device_id, (), other.labels, "c"))
                 me = devices[one.device_id]
                 access = after.rights(Identity(me.device_id, me.roles, me.labels, "c"))
                 decide = access.decide_filter if one.action is Action.SUBSCRIBE else None
@@ -192,7 +192,7 @@ def test_rights_that_nobody_used(world: World) -> None:
     by_rule = {(one["role"], one["topic"]): one for one in found["unused"]}
     assert by_rule["other", "never/#"]["unused"] == ["publish"]
     assert by_rule["other", "never/#"]["role_has_devices"] is False
-    assert by_rule["sensor", "devices/{device}/telemetry"]["rule"].endswith("sensor.toml:5")
+    assert by_rule["sensor", "devices/{device}/telemetry"]["rule"].endswith("sensor.toml:13")
     assert not any(role == "thermo" for role, _ in by_rule), "all of it was learned from what they did"
 
 

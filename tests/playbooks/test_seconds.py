@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, Ends, context, established, policy, react, refused
+from harness.playbook import LAMP, Ends, context, established, limited, policy, react, refused
 
 from gateway.connection.commands import PauseDevice, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.policy.engine.device_limits import Reached
 
 OK = raw.publish("ok", b"1")
 DENIED = raw.publish("other", b"1")
@@ -96,6 +97,7 @@ def test_too_many_messages_pause_the_device():
         book
         >> DeviceBytes(OK)
         << SendToBus(OK)
+        << limited()
         << PauseDevice()
         # One over the rate: it is taken from the next second.
         >> Tick()
@@ -109,12 +111,12 @@ def test_too_many_messages_pause_the_device():
 
 def test_what_is_denied_counts_too():
     book = established(context(policy(messages_per_second=10)), keep_alive=0)
-    assert book >> DeviceBytes(DENIED * 11) << refused("publish", "other") << PauseDevice()
+    assert book >> DeviceBytes(DENIED * 11) << refused("publish", "other") << limited() << PauseDevice()
 
 
 def test_a_burst_is_paid_for_second_by_second():
     book = established(context(policy(messages_per_second=10)), keep_alive=0)
-    book = book >> DeviceBytes(OK * 35) << SendToBus(OK * 35) << PauseDevice()
+    book = book >> DeviceBytes(OK * 35) << SendToBus(OK * 35) << limited() << PauseDevice()
     book = book >> Tick() << PauseDevice() >> Tick() << PauseDevice()
     assert book >> Tick() >> DeviceBytes(OK * 5) << SendToBus(OK * 5)
 
@@ -128,6 +130,7 @@ def test_too_many_bytes_pause_the_device():
         << SendToBus(big)
         >> DeviceBytes(big)
         << SendToBus(big)
+        << limited()
         << PauseDevice()
         >> Tick()
         >> DeviceBytes(big)
@@ -137,7 +140,7 @@ def test_too_many_bytes_pause_the_device():
 
 def test_bytes_of_a_packet_that_is_not_whole_count():
     book = established(context(policy(bytes_per_second=2000)), keep_alive=0)
-    assert book >> DeviceBytes(raw.publish("ok", b"x" * 5000)[:3000]) << PauseDevice()
+    assert book >> DeviceBytes(raw.publish("ok", b"x" * 5000)[:3000]) << limited() << PauseDevice()
 
 
 def test_the_bus_is_not_slowed_down():
@@ -189,7 +192,9 @@ def test_other_limits_take_effect_at_once():
     long = raw.publish("ok", b"x" * 200)
     book = established(world) >> DeviceBytes(long) << SendToBus(long)
     world.policy = policy(packet_size=100)
-    assert book >> PolicyChanged(LAMP) >> DeviceBytes(OK) << SendToBus(OK) >> DeviceBytes(long) << Ends()
+    book = book >> PolicyChanged(LAMP) >> DeviceBytes(OK) << SendToBus(OK)
+    assert book >> DeviceBytes(long) << limited() << Ends()
+    assert world.counters.limits_reached == {Reached.PACKET_SIZE: 1}
 
 
 @pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

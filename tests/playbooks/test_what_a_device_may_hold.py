@@ -90,7 +90,7 @@ def lasting(on, client="c", *, v5=False, present=False, **connect):
 def test_whose_a_connection_is_follows_what_it_is_told_while_the_bus_is_opened():
     """The registry tells it once more what it knows: an older device would bring back what was taken."""
     book = opening(world()) << OpenBus(ANY)
-    changed = dataclasses.replace(LAMP, observe_until=0, labels={"floor": "2"})
+    changed = dataclasses.replace(LAMP, observe_until=0, labels={"floor": ("2",)})
     assert book >> PolicyChanged(changed)
     assert book.connection.device is changed
 

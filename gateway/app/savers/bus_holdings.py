@@ -60,8 +60,12 @@ class BusHoldingsSaver(Saver):
             await self._store.holdings.forgotten(await self._store.holdings.to_forget())
         held = await self._store.holdings.read()
         self._context.holdings.load(held, self._context.now() // 1_000)
-        for problem in above(self._context.policy.limits, held)[:_TOLD]:
+        for problem in above(self._limits_of, held)[:_TOLD]:
             _log.warning("more held than allowed", reason=problem)
+
+    def _limits_of(self, device_id: str) -> Limits:
+        device = self._find(device_id)
+        return self._context.policy.limits_of(device.roles if device else ())
 
     def devices_changed(self, touched: frozenset[str]) -> None:
         """These were added, changed or removed; or what they hold is to be forgotten."""
@@ -117,8 +121,8 @@ class BusHoldingsSaver(Saver):
                 self._context.holdings.drop(device_id)
 
 
-def above(limits: Limits, held: Sequence[Held]) -> list[str]:
-    """Which devices hold more than the limits allow now: nothing is taken from them."""
+def above(limits_of: Callable[[str], Limits], held: Sequence[Held]) -> list[str]:
+    """Which devices hold more than their limits allow now: nothing is taken from them."""
     sizes: Counter[tuple[str, str]] = Counter()
     for one in held:
         if one.kind is Kind.RETAINED:
@@ -128,8 +132,8 @@ def above(limits: Limits, held: Sequence[Held]) -> list[str]:
             filters = max(sizes[one.device_id, "subscriptions"], len(one.keys) // 8)
             sizes[one.device_id, "subscriptions"] = filters
     return [
-        f"{device_id} holds {size} {name} on the bus, and {name} = {getattr(limits, name)} in "
-        "acl/limits.toml: it gets no more until it gives some back (gateway-admin device held)"
+        f"{device_id} holds {size} {name} on the bus, and {name} = {most} in {limits.place(name)}: "
+        "it gets no more until it gives some back (gateway-admin device held)"
         for (device_id, name), size in sorted(sizes.items())
-        if size > getattr(limits, name)
+        if size > (most := getattr(limits := limits_of(device_id), name))
     ]

@@ -38,6 +38,7 @@ def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[Vain, ..
         for rule in role.rules
         for text in _of_rule(policy, role, rule, devices)
     ]
+    found += [*_of_limits(policy), *_of_groups(policy)]
     own = _own(policy)
     found += [
         Vain("encryption.toml", topics, f"can never match: {own}")
@@ -45,6 +46,23 @@ def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[Vain, ..
         if covers(f"{policy.reserved}/#", topics)
     ]
     return tuple(found)
+
+
+def _of_limits(policy: Policy) -> Iterator[Vain]:
+    """Limits of roles that are above those of limits.toml, which count then."""
+    for role in policy.roles.values():
+        for key, value in role.limits.items():
+            most = getattr(policy.limits, key)
+            if value > most:
+                text = f"is above {key} = {most} in limits.toml, which counts. Lower it, or raise that one"
+                yield Vain(role.places.get(key, role.name), f"{key} = {value}", text)
+
+
+def _of_groups(policy: Policy) -> Iterator[Vain]:
+    used = {rule.group for role in policy.roles.values() for rule in role.rules}
+    for name in policy.groups:
+        if name not in used:
+            yield Vain("topics.toml", f"@{name}", "is used by no rule. Remove it, or name it in one")
 
 
 def own_prefix(policy: Policy) -> str:
@@ -71,22 +89,22 @@ def _of_rule(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device] |
             "than limits.toml allows a topic. Shorten it, or raise topic_levels or topic_length there"
         )
         return
-    if devices is not None and (text := _without_label(role, rule, devices)):
+    if devices is not None and (text := _without_label(policy, role, rule, devices)):
         yield text
         return
-    if rule.effect is Effect.ALLOW and (deny := _denied_by(role, rule)):
+    if rule.effect is Effect.ALLOW and (deny := _denied_by(policy, role, rule)):
         yield (
             f"gives nothing: {deny.file}:{deny.line} denies all of it, and a deny beats every allow. Remove "
             "one of the two"
         )
 
 
-def _without_label(role: Role, rule: Rule, devices: Sequence[Device]) -> str:
+def _without_label(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device]) -> str:
     """What to say of a rule whose labels nobody has together; empty when somebody has."""
     labels = {level[len(_LABEL) : -1]: None for level in rule.topic.split("/") if level.startswith(_LABEL)}
     if not labels:
         return ""
-    holders = [device for device in devices if role.name in device.roles]
+    holders = [device for device in devices if role.name in policy.expanded(device.roles)]
     # Of a role that nobody has yet nothing can be said, but when its label is nowhere at all.
     asked = holders or devices
     if any(labels.keys() <= device.labels.keys() for device in asked):
@@ -95,18 +113,15 @@ def _without_label(role: Role, rule: Rule, devices: Sequence[Device]) -> str:
     who = f'no device with the role "{role.name}" has' if holders else "no device has"
     named = " and ".join(f'the label "{name}"' for name in lacking)
     given = " ".join(f"--label {name}=VALUE" for name in labels)
-    return (
-        f"matches nothing: {who} {named}. A device gets it when it is added: "
-        f"`gateway-admin device add ID --role {role.name} {given}`"
-    )
+    return f"matches nothing: {who} {named}. A device gets it by `gateway-admin device set ID {given}`"
 
 
-def _denied_by(role: Role, rule: Rule) -> Rule | None:
-    """A deny of the same role that takes all that this allow gives."""
+def _denied_by(policy: Policy, role: Role, rule: Rule) -> Rule | None:
+    """A deny of the same role, or one that it includes, that takes all that this allow gives."""
     return next(
         (
             other
-            for other in role.rules
+            for other in policy.rules_of([role.name])
             if other.effect is Effect.DENY
             and rule.actions <= other.actions
             and covers(other.topic, rule.topic)

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from gateway.mqtt.topics import covers, split_filter
 from gateway.policy.analysis.witnesses import Holder, Template, Witness, Witnesses, overlap
+from gateway.policy.engine.device_limits import KEYS
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
-from gateway.policy.engine.rules import resolve
+from gateway.policy.engine.rules import OnWideSubscribe
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class Difference:
     unsealed: tuple[str, ...]
     limits: Mapping[str, tuple[int, int]]
     """Before and after."""
+    role_limits: Mapping[str, Mapping[str, tuple[int | None, int | None]]]
+    """By role, those that it says or includes and that are different; None for nothing said."""
+    wide: Mapping[str, OnWideSubscribe]
+    """Roles that take a SUBSCRIBE which no rule covers and did not, or the other way round: as it is now."""
 
 
 def compare(before: Policy, after: Policy, devices: Iterable[Device]) -> Difference:
@@ -78,10 +84,39 @@ def compare(before: Policy, after: Policy, devices: Iterable[Device]) -> Differe
             for one in fields(old)
             if getattr(old, one.name) != getattr(new, one.name)
         },
+        _role_limits(before, after),
+        {
+            name: OnWideSubscribe.FILTER if after.grants_in_part((name,)) else OnWideSubscribe.COVER
+            for name in sorted(before.roles.keys() & after.roles.keys())
+            if before.grants_in_part((name,)) != after.grants_in_part((name,))
+        },
     )
 
 
-_Rules = Sequence[tuple[Rule, Template]]
+def _role_limits(before: Policy, after: Policy) -> Mapping[str, Mapping[str, tuple[int | None, int | None]]]:
+    found = {}
+    for name in sorted({*before.roles, *after.roles}):
+        old, new = ({} if name not in one.roles else _said(one, name) for one in (before, after))
+        keys = [key for key in KEYS if old.get(key) != new.get(key)]
+        if keys:
+            found[name] = {key: (old.get(key), new.get(key)) for key in keys}
+    return found
+
+
+def _said(policy: Policy, name: str) -> Mapping[str, int]:
+    limits = policy.limits_of((name,))
+    return {key: getattr(limits, key) for key in limits.said}
+
+
+class _Pair(NamedTuple):
+    """A rule as it is for somebody: of a device with several values of a label there is one for each."""
+
+    rule: Rule
+    template: Template
+    topics: str
+
+
+_Rules = Sequence[_Pair]
 _Message = tuple[int, bool, int]
 """QoS, retained, bytes of payload."""
 _Giver = tuple[bool, Action, Rule]
@@ -94,24 +129,28 @@ class _Side:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.limits = (policy.limits.topic_levels, policy.limits.topic_length)
-        self._rules = {
-            role.name: [(rule, split_filter(rule.topic)) for rule in role.rules]
-            for role in policy.roles.values()
+        self._written = {
+            rule.topic: split_filter(rule.topic) for role in policy.roles.values() for rule in role.rules
         }
         self.sensitive = [split_filter(topics) for topics in policy.sensitive_filters]
 
     def templates(self) -> Iterator[Template]:
-        for rules in self._rules.values():
-            yield from (template for _, template in rules)
+        yield from self._written.values()
         yield from self.sensitive
 
     def rules(self, holder: Holder) -> _Rules:
         if self.policy.missing(holder.roles):
             return []
-        return [pair for name in dict.fromkeys(holder.roles) for pair in self._rules[name]]
+        return [
+            _Pair(rule, self._written.get(topics) or split_filter(topics), topics)
+            for rule in self.policy.rules_of(holder.roles)
+            for topics in holder.topics(rule.topic)
+        ]
 
     def of(self, holder: Holder, action: Action, effect: Effect) -> _Rules:
-        return [pair for pair in self.rules(holder) if pair[0].effect is effect and action in pair[0].actions]
+        return [
+            pair for pair in self.rules(holder) if pair.rule.effect is effect and action in pair.rule.actions
+        ]
 
     def decide(self, action: Action, witness: Witness, message: _Message) -> Decision:
         return self.policy.rights(witness.identity).decide(action, witness.topic).with_message(*message)
@@ -126,7 +165,7 @@ class _Question:
         self.old_denies = old.of(holder, action, Effect.DENY)
         self.new_allows = new.of(holder, action, Effect.ALLOW)
         self.new_denies = new.of(holder, action, Effect.DENY)
-        escaped = (template for _, template in (*self.old_allows, *self.new_denies))
+        escaped = (pair.template for pair in (*self.old_allows, *self.new_denies))
         self.longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
 
 
@@ -165,28 +204,30 @@ class _Comparison:
     def _gains(self, asked: _Question, only: frozenset[_Giver] | None) -> Iterator[Change]:
         """What the new side allows and the old one does not."""
         fixed = asked.holder.fixed
-        for rule, template in asked.new_allows:
-            if only is not None and (asked.gained, asked.action, rule) not in only:
+        for pair in asked.new_allows:
+            if only is not None and (asked.gained, asked.action, pair.rule) not in only:
                 continue
-            message = self._most(rule, asked.action)
+            template, message = pair.template, self._most(pair.rule, asked.action)
             known = [
-                (one, other)
-                for one, other in asked.old_allows
-                if not _objects(one, message) and overlap((template, other), fixed)
+                one
+                for one in asked.old_allows
+                if not _objects(one.rule, message) and overlap((template, one.template), fixed)
             ]
-            stays = [one.topic for one, other in asked.new_denies if overlap((template, other), fixed)]
-            allowed = [one.topic for one, _ in known]
+            stays = [one.topics for one in asked.new_denies if overlap((template, one.template), fixed)]
+            allowed = [one.topics for one in known]
             if found := self._gain(asked, message, [template], allowed):
                 # Where the limits are what refused, the old side's rules allowed nothing.
                 beyond = asked.old.policy.limit_fault(found[0].topic)
-                yield _change(asked, rule, found, None, stays if beyond else [*allowed, *stays])
-            for denying, denied in asked.old_denies:
-                if not self._gain(asked, message, [template, denied]):
+                yield _change(asked, pair, found, None, stays if beyond else [*allowed, *stays])
+            for denying in asked.old_denies:
+                if not self._gain(asked, message, [template, denying.template]):
                     continue  # as with a deny that is on both sides
                 # Where the old side had no allow anyhow, the gain is shown already.
-                with_allow = (self._gain(asked, message, [template, denied, other]) for _, other in known)
+                with_allow = (
+                    self._gain(asked, message, [template, denying.template, one.template]) for one in known
+                )
                 if found := next(filter(None, with_allow), None):
-                    yield _change(asked, rule, found, denying.topic, stays)
+                    yield _change(asked, pair, found, denying.topics, stays)
 
     def _gain(
         self, asked: _Question, message: _Message, templates: Sequence[Template], without: Iterable[str] = ()
@@ -229,33 +270,28 @@ class _Comparison:
 
 def _change(
     asked: _Question,
-    rule: Rule,
+    pair: _Pair,
     found: tuple[Witness, Decision],
     within: str | None,
     without: Iterable[str],
 ) -> Change:
-    topics = rule.topic
+    topics = pair.topics
     if within is not None and covers(within, topics):
         within = None
     elif within is not None and covers(topics, within):
         topics, within = within, None
     example, refusal = found
-    listed = dict.fromkeys(_shown(asked.holder, one) for one in without)
+    shown = asked.holder.shown
     return Change(
         asked.gained,
         asked.action,
-        _shown(asked.holder, topics) or topics,
-        None if within is None else _shown(asked.holder, within),
-        tuple(one for one in listed if one is not None),
-        rule,
+        shown(topics),
+        None if within is None else shown(within),
+        tuple(dict.fromkeys(map(shown, without))),
+        pair.rule,
         refusal,
         example,
     )
-
-
-def _shown(holder: Holder, topics: str) -> str | None:
-    """The filter as it is for this device; for a role as written. None if it is nothing for it."""
-    return topics if holder.fixed is None else resolve(topics, {**holder.fixed, "{client}": "{client}"})
 
 
 def _shown_by(change: Change) -> tuple[object, ...]:
@@ -274,4 +310,6 @@ def _objects(rule: Rule, message: _Message) -> bool:
 
 
 def _content(rules: _Rules) -> frozenset[tuple[object, ...]]:
-    return frozenset((rule.effect, rule.actions, rule.topic, *_conditions(rule)) for rule, _ in rules)
+    return frozenset(
+        (one.rule.effect, one.rule.actions, one.rule.topic, *_conditions(one.rule)) for one in rules
+    )

@@ -12,7 +12,6 @@ from gateway.mqtt.topics import split_filter
 from gateway.policy.analysis.witnesses import Holder, Witness, Witnesses
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
-from gateway.policy.engine.rules import resolve
 from gateway.policy.engine.service_names import Service
 
 
@@ -29,36 +28,32 @@ class Right:
 
 def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
     """The rules that judge this action of the device: allows first, else in the order of its roles."""
-    rules = [
-        rule
-        for name in dict.fromkeys(device.roles)
-        if name in policy.roles
-        for rule in policy.roles[name].rules
-        if action in rule.actions
-    ]
+    rules = [rule for rule in policy.rules_of(device.roles) if action in rule.actions]
     templates = [split_filter(rule.topic) for rule in rules]
     witnesses = Witnesses([*templates, split_filter(policy.reserved)], policy.limits)
     longest = max((len(levels) for levels, open_end in templates if not open_end), default=0)
     holder = Holder.of(device)
-    names = {**(holder.fixed or {}), "{client}": "{client}"}
     found = []
     for rule in sorted(rules, key=lambda rule: rule.effect is Effect.DENY):
-        topics = resolve(rule.topic, names)
-        if topics is None:
+        meant = holder.topics(rule.topic)
+        if not meant:
             missing = next(
-                level for level in rule.topic.split("/") if level[:1] == "{" and level not in names
+                level
+                for level in rule.topic.split("/")
+                if level[:7] == "{label." and level[7:-1] not in device.labels
             )
-            void = f"the device has no {missing}"
-        elif rule.effect is Effect.ALLOW:
-            made = list(witnesses.of(holder, (split_filter(rule.topic),), longest))
-            void = _refusal(policy, action, made)
-        else:
-            void = (
-                "a device chooses its client id, so it stops nobody who would not be stopped"
-                if "{client}" in rule.topic
-                else ""
-            )
-        found.append(Right(rule, topics or rule.topic, void))
+            found.append(Right(rule, rule.topic, f"the device has no {missing}"))
+        for topics in meant:
+            if rule.effect is Effect.ALLOW:
+                made = list(witnesses.of(holder, (split_filter(topics),), longest))
+                void = _refusal(policy, action, made)
+            else:
+                void = (
+                    "a device chooses its client id, so it stops nobody who would not be stopped"
+                    if "{client}" in rule.topic
+                    else ""
+                )
+            found.append(Right(rule, holder.shown(topics), void))
     return tuple(found)
 
 

@@ -5,9 +5,10 @@ identities and topics that stand for all others, and the decision of the data pa
 `gateway.policy.engine.policy`, is asked about them. So what is shown as a counterexample is allowed indeed,
 and what is not found is not there.
 
-A role is asked about by its own rules. Another role that a device has beside it can take away by a deny, and
-what it adds is its own doing; so what holds for each role holds for a device with any of them. A condition of
-a rule admits some message still: the rule counts. A token only narrows, so nothing is asked about tokens.
+A role is asked about by its own rules, and those of the roles that it includes. Another role that a device
+has beside it can take away by a deny, and what it adds is its own doing; so what holds for each role holds
+for a device with any of them. A condition of a rule admits some message still: the rule counts. A token only
+narrows, so nothing is asked about tokens.
 
 For example, `no role:guest subscribe locks/#`, where guest has `allow locks/{device}` and `deny locks/door`.
 The allow meets the filter. Its witness is an identity whose id stands in no rule, `device-1`, with the topic
@@ -18,8 +19,9 @@ since it stands for all others, nobody may.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from gateway.mqtt.topics import split_filter
 from gateway.policy.analysis.assertions import ANY, Assertion, AssertionFault
@@ -27,6 +29,7 @@ from gateway.policy.analysis.why import describe
 from gateway.policy.analysis.witnesses import Holder, Template, Witness, Witnesses, overlap
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
+from gateway.policy.engine.rules import is_group
 
 _MISSED_MAX = 3
 _MAY = {
@@ -74,16 +77,22 @@ class Proof:
         return not self.counterexamples
 
 
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    """Of which topics a statement speaks: groups written out."""
+
+    topics: tuple[str, ...]
+    excepted: tuple[str, ...]
+
+
 class Prover:
     """Decides statements about one policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._rules: dict[str, list[tuple[Rule, Template]]] = {
-            role.name: [(rule, split_filter(rule.topic)) for rule in role.rules]
-            for role in policy.roles.values()
-        }
-        every = [template for rules in self._rules.values() for _, template in rules]
+        rules = [rule for role in policy.roles.values() for rule in role.rules]
+        self._templates: dict[str, Template] = {rule.topic: split_filter(rule.topic) for rule in rules}
+        every = self._templates.values()
         self._instances = Witnesses([*every, split_filter(policy.reserved)], policy.limits)
 
     def prove(self, assertion: Assertion, devices: Mapping[str, Device]) -> Proof:
@@ -105,52 +114,69 @@ class Prover:
         roles = [name for name in policy.roles if name not in named] if assertion.only else list(named)
         holders = [Holder((name,)) for name in roles]
         holders += [Holder.of(devices[device_id]) for device_id in dict.fromkeys(assertion.devices)]
-        filters = [split_filter(topics) for topics in (assertion.topics, *assertion.excepted)]
-        witnesses = self._instances.also(filters)
-        found = (self._against(assertion, holder, filters, witnesses) for holder in holders)
+        spoken_of = _Spoken(self._written(assertion.topics), self._written(*assertion.excepted))
+        witnesses = self._instances.also(map(split_filter, (*spoken_of.topics, *spoken_of.excepted)))
+        found = (self._against(assertion, spoken_of, holder, witnesses) for holder in holders)
         return Proof(assertion, tuple(one for one in found if one is not None))
 
+    def _written(self, *topics: str) -> tuple[str, ...]:
+        """These filters, and for `@name` those of the group. Raises AssertionFault: a proof of nothing."""
+        groups = self._policy.groups
+        for one in topics:
+            if is_group(one) and one[1:] not in groups:
+                known = ", ".join(f"@{name}" for name in sorted(groups)) or "there are none"
+                raise AssertionFault(f'there is no group "{one}" in topics.toml; known: {known}')
+        return tuple(written for one in topics for written in (groups[one[1:]] if is_group(one) else (one,)))
+
     def _against(
-        self, assertion: Assertion, holder: Holder, filters: Sequence[Template], witnesses: Witnesses
+        self, assertion: Assertion, spoken_of: _Spoken, holder: Holder, witnesses: Witnesses
     ) -> Counterexample | None:
-        rules = [
-            (rule, template)
-            for name in dict.fromkeys(holder.roles)
-            for rule, template in self._rules.get(name, ())
-            if assertion.action in rule.actions
-        ]
-        denies = [(rule, template) for rule, template in rules if rule.effect is Effect.DENY]
-        asked, *excepted = filters
+        allows: list[Template] = []
+        denies: list[tuple[Rule, Template]] = []
+        for rule in self._policy.rules_of(holder.roles):
+            if assertion.action in rule.actions:
+                for template in self._templates_of(rule.topic, holder):
+                    if rule.effect is Effect.ALLOW:
+                        allows.append(template)
+                    else:
+                        denies.append((rule, template))
+        asked = [one for topics in spoken_of.topics for one in self._templates_of(topics, holder)]
+        excepted = [one for topics in spoken_of.excepted for one in self._templates_of(topics, holder)]
         escaped = [*excepted, *(template for _, template in denies)]
         longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
-        for allow, template in rules:
-            if allow.effect is Effect.DENY:
-                continue
-            for witness in witnesses.of(holder, (template, asked), longest):
-                grants = self._grants(assertion, witness)
+        for template, one in product(allows, asked):
+            for witness in witnesses.of(holder, (template, one), longest):
+                grants = self._grants(assertion.action, spoken_of, witness)
                 if grants:
-                    near = [rule for rule, other in denies if overlap((template, asked, other), holder.fixed)]
+                    near = dict.fromkeys(
+                        rule for rule, other in denies if overlap((template, one, other), holder.fixed)
+                    )
                     return Counterexample(
                         witness,
                         assertion.action,
-                        _who(assertion, holder, witness, grants),
+                        _who(spoken_of, holder, witness, grants),
                         grants,
-                        tuple(near[:_MISSED_MAX]),
+                        tuple(near)[:_MISSED_MAX],
                     )
         return None
 
-    def _grants(self, assertion: Assertion, witness: Witness) -> tuple[Rule, ...]:
+    def _templates_of(self, topics: str, holder: Holder) -> list[Template]:
+        """The topics of a rule for this holder: of a device one for each value of its labels."""
+        written = holder.topics(topics)
+        return [self._templates.get(one) or split_filter(one) for one in written]
+
+    def _grants(self, action: Action, spoken_of: _Spoken, witness: Witness) -> tuple[Rule, ...]:
         """The rules that allow what the statement forbids; none if it isn't allowed, or not spoken of."""
         if self._policy.reserves(witness.topic):
             return ()
-        decision = self._policy.rights(witness.identity).decide(assertion.action, witness.topic)
-        spoken_of = witness.fits(assertion.topics) and not any(map(witness.fits, assertion.excepted))
-        return decision.grants if decision.allowed and spoken_of else ()
+        decision = self._policy.rights(witness.identity).decide(action, witness.topic)
+        said = any(map(witness.fits, spoken_of.topics)) and not any(map(witness.fits, spoken_of.excepted))
+        return decision.grants if decision.allowed and said else ()
 
 
-def _who(assertion: Assertion, holder: Holder, witness: Witness, grants: tuple[Rule, ...]) -> str:
-    named = witness.named([assertion.topics, *assertion.excepted, *(rule.topic for rule in grants)])
-    if holder.fixed is not None:
+def _who(spoken_of: _Spoken, holder: Holder, witness: Witness, grants: tuple[Rule, ...]) -> str:
+    named = witness.named([*spoken_of.topics, *spoken_of.excepted, *(rule.topic for rule in grants)])
+    if holder.device is not None:
         client = [one for one in named if one.startswith("client id")]  # the rest is as stored
         return f'device "{witness.identity.device_id}"' + "".join(f" with {one}" for one in client)
     role = f'device with the role "{holder.roles[0]}"'

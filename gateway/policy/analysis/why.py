@@ -7,12 +7,13 @@ slow and need not be otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
 from gateway.policy.analysis.dead_rules import own_prefix
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
+from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rights, Rule
 from gateway.policy.engine.rules import template_values
 
 _OWN_RULE = 5
@@ -32,7 +33,7 @@ class Explanation:
     change: str
     """For a refusal: what would have to change, in words; empty when it is allowed."""
     parts: tuple[tuple[str, Rule], ...] = ()
-    """For a filter that is refused because no one rule covers it: what of it is allowed, and by what."""
+    """For a filter that no one rule covers: what of it is allowed, and by what."""
     held_back: tuple[Rule, ...] = ()
     """For a filter that is allowed: the denies inside it, whose topics are not delivered."""
 
@@ -41,10 +42,11 @@ class Explanation:
         """All of it in a few lines."""
         verdict = "allowed" if self.decision.allowed else "denied"
         lines = [f"{verdict}: {self.identity.device_id} {self.action} {self.topic}", self.decision.reason]
-        if self.decision.rule:
+        if self.decision.rule and not self.decision.partly:
             lines += [describe(rule) for rule in self.decision.grants or (self.decision.rule,)]
         lines += [f"held back on delivery: {describe(rule)}" for rule in self.held_back]
-        lines += [f'allowed of it: "{topics}" by {rule.file}:{rule.line}' for topics, rule in self.parts]
+        part = "delivered of it" if self.decision.partly else "allowed of it"
+        lines += [f'{part}: "{topics}" by {rule.file}:{rule.line}' for topics, rule in self.parts]
         if self.nearest:
             lines.append(f"nearest: {describe(self.nearest)}")
         if self.change:
@@ -60,7 +62,8 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
     if decision.allowed:
         inside = _inside(access.rules(), unshared(topic), Effect.DENY) if subscribes else []
         held_back = tuple(rule for _, rule in inside)
-        return Explanation(identity, action, topic, decision, None, "", held_back=held_back)
+        parts = _allowed_inside(policy, access, topic) if decision.partly else ()
+        return Explanation(identity, action, topic, decision, None, "", parts, held_back)
     if decision.rule:
         return Explanation(identity, action, topic, decision, None, _without(access.rules(), action, topic))
     fault = filter_fault(topic) if subscribes else name_fault(topic)
@@ -76,12 +79,7 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
         return Explanation(identity, action, topic, decision, None, change)
     nearest, changes = _nearest(policy, identity, action, asked)
     change = "; ".join(changes) + "."
-    inside = _inside(access.rules(), asked, Effect.ALLOW) if subscribes else []
-    parts = tuple(
-        (part, rule)
-        for part, rule in inside
-        if access.decide_filter(part).allowed and not policy.reserves(part)
-    )
+    parts = _allowed_inside(policy, access, asked) if subscribes else ()
     if parts:
         change = f"subscribe to {'that' if len(parts) == 1 else 'those'} alone; or, for all of it, {change}"
     return Explanation(identity, action, topic, decision, nearest, change, parts)
@@ -93,6 +91,15 @@ def _vain(rules: tuple[Rule, ...], action: Action, asked: str) -> str:
         f"{rule.file}:{rule.line}" for rule in rules if action in rule.actions and covers(rule.topic, asked)
     ]
     return f" ({' and '.join(found)} can never match there)" if found else ""
+
+
+def _allowed_inside(policy: Policy, access: Rights, asked: str) -> tuple[tuple[str, Rule], ...]:
+    """What of a filter the device may subscribe to, and by which rules."""
+    return tuple(
+        (part, rule)
+        for part, rule in _inside(access.rules(), asked, Effect.ALLOW)
+        if access.decide_filter(part).allowed and not policy.reserves(part)
+    )
 
 
 def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[str, Rule]]:
@@ -125,18 +132,20 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
 
     Of rules that are equally close, the one that shares most levels from the left.
     """
-    values = template_values(identity)
+    several = template_values(identity)
+    roles = policy.expanded(identity.roles)
     nearest: tuple[tuple[int, int], Rule | None] = ((1_000_000, 0), None)
     best = (_OWN_RULE, [_own_rule(policy, identity, action, asked)])
     for role in policy.roles.values():
         for rule in role.rules:
             if rule.effect is not Effect.ALLOW:
                 continue
+            values = _chosen(rule, asked, several)
             changes, shared = _level_changes(rule, asked, values)
             if action not in rule.actions:
                 changes.append(f'add "{action}" to the actions of the rule')
             cost = 2 * len(changes)
-            if role.name not in identity.roles:
+            if role.name not in roles:
                 # A role brings all its other rights. One whose rule names nothing of the topic is for admins.
                 cost += 3 if _names(rule, asked, values) else 6
                 if not changes:
@@ -149,9 +158,18 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
 
 
 def _own_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
-    file = next((rule.file for name in identity.roles for rule in policy.roles[name].rules), "")
+    file = next((rule.file for rule in policy.rules_of(identity.roles)), "")
     where = f" in {file}" if file else " in a role of its own"
     return f'write an [[allow]] with actions = ["{action}"] and topics = ["{asked}"]{where}'
+
+
+def _chosen(rule: Rule, asked: str, several: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """What each placeholder stands for where this rule is to match: of several values the one asked for."""
+    chosen: dict[str, str] = {}
+    for level, other in zip(rule.topic.split("/"), asked.split("/"), strict=False):
+        if other in several.get(level, ()):
+            chosen.setdefault(level, other)
+    return {**{name: " or ".join(some) for name, some in several.items()}, **chosen}
 
 
 def _names(rule: Rule, asked: str, values: dict[str, str]) -> bool:
@@ -191,7 +209,8 @@ def describe(rule: Rule) -> str:
     verb = "allows" if rule.effect is Effect.ALLOW else "denies"
     actions = ", ".join(sorted(rule.actions))
     narrowed = f" ({text})" if (text := conditions(rule)) else ""
-    return f'{rule.file}:{rule.line} {verb} {actions} on "{rule.topic}"{narrowed}'
+    group = f" of @{rule.group}" if rule.group else ""
+    return f'{rule.file}:{rule.line} {verb} {actions} on "{rule.topic}"{group}{narrowed}'
 
 
 def conditions(rule: Rule) -> str:

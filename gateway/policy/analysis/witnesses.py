@@ -10,6 +10,11 @@ as many levels; and if any of those escapes some rules, this one does. "Is there
 these rules match and those do not?" takes one question for each number of levels, and beyond the longest
 rule one level more or less changes nothing.
 
+A label may have several values, and within one rule it has one value at all its places. So the same label in
+two templates may stand for two words, where one person has both: each template's labels are of their own, and
+the instance has all the values that came of it. Equal where they need not be, they would only fit more
+denies.
+
 A tight `topic_length` is kept too: then the names are as short as can be. (A name of one byte is one of the
 62 letters and digits; where the policy has all of them as levels, a name takes two bytes.)
 """
@@ -26,12 +31,14 @@ from math import comb
 from gateway.mqtt.topics import MAX_BYTES, matches
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Identity, is_device_id, is_label
-from gateway.policy.engine.rules import resolve, template_values
+from gateway.policy.engine.rules import meanings, template_values
 
 Template = tuple[Sequence[str], bool]
 """A filter with placeholders, as from `split_filter`: its levels, and whether anything may follow them."""
 
-_DEVICE, _CLIENT = "{device}", "{client}"
+_DEVICE, _CLIENT, _LABEL = "{device}", "{client}", "{label."
+_WORD = "\0"
+"""Begins a level that is a word though it looks like a placeholder. No topic and no name has it."""
 _SHORT_MOST = 1_000
 """Ways to choose which levels are empty that are tried for one question. All are tried, or none."""
 
@@ -45,14 +52,47 @@ class Holder:
     """Who is asked about: any device that has just these roles, or one as it is stored."""
 
     roles: tuple[str, ...]
-    fixed: Mapping[str, str] | None = None
-    """What the placeholders stand for, when it is one device. `{client}` is left open."""
+    device: Device | None = None
+    """`{client}` is left open for one device, too."""
 
     @classmethod
     def of(cls, device: Device) -> Holder:
         """A device as it is stored."""
-        labels = {f"{{label.{name}}}": value for name, value in device.labels.items()}
-        return cls(device.roles, {_DEVICE: device.device_id, **labels})
+        return cls(device.roles, device)
+
+    @property
+    def fixed(self) -> Mapping[str, str] | None:
+        """What a placeholder stands for, when it is one device; labels are written out by `topics`."""
+        return None if self.device is None else {_DEVICE: self.device.device_id}
+
+    def topics(self, topics: str) -> list[str]:
+        """The topics of a rule for this device, `{device}` and `{client}` as they are; for a role as written.
+
+        One for each value of a label, and none where it has no value. A value that looks like a placeholder
+        is marked as a word.
+        """
+        if self.device is None or "{label." not in topics:
+            return [topics]
+        values = {
+            f"{{label.{name}}}": tuple(f"{_WORD}{one}" if one[:1] == "{" else one for one in some)
+            for name, some in self.device.labels.items()
+        }
+        return list(meanings(topics, {_DEVICE: (_DEVICE,), _CLIENT: (_CLIENT,), **values}))
+
+    @property
+    def names(self) -> set[str]:
+        """All that is a name of this device."""
+        device = self.device
+        if device is None:
+            return set()
+        return {device.device_id, *(value for some in device.labels.values() for value in some)}
+
+    def shown(self, topics: str) -> str:
+        """A topic of these as it is shown: with the id of the device."""
+        if self.device is None:
+            return topics
+        names = {_DEVICE: self.device.device_id}
+        return _unmarked("/".join(names.get(one, one) for one in topics.split("/")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +104,8 @@ class Witness:
 
     def fits(self, topics: str) -> bool:
         """Whether the topic of a rule matches it."""
-        resolved = resolve(topics, template_values(self.identity))
-        return resolved is not None and matches(resolved, self.topic)
+        meant = meanings(topics, template_values(self.identity))
+        return any(matches(_unmarked(one), self.topic) for one in meant)
 
     def named(self, topics: Iterable[str]) -> list[str]:
         """What the placeholders in these topics of rules stand for, in words."""
@@ -73,7 +113,7 @@ class Witness:
         labels = sorted(self.identity.labels.items())
         return [
             *([f'id "{self.identity.device_id}"'] if _DEVICE in used else []),
-            *(f'label {name} = "{value}"' for name, value in labels if f"{{label.{name}}}" in used),
+            *(f"label {name} = {_quoted(some)}" for name, some in labels if f"{{label.{name}}}" in used),
             *([f'client id "{self.identity.client_id}"'] if _CLIENT in used else []),
         ]
 
@@ -83,7 +123,7 @@ class _Common:
     """What some templates have in common."""
 
     levels: list[str | None]
-    """A word, a placeholder, or None where any level is good."""
+    """A word, a placeholder, or None where any level is good. A label has its template's number behind it."""
     open_end: bool
     words: dict[str, str]
     """The placeholders that have to stand for a word."""
@@ -134,21 +174,21 @@ class Witnesses:
             return
         least = len(common.levels)
         most = max(least, longest + 1) if common.open_end else least
-        names = self._names(common, holder.fixed)
+        names = self._names(common, holder)
         identity = _identity(holder, names)
-        spare = self._spare(holder.fixed)
+        spare = self._spare(holder)
         for length in range(least, min(most, self._most_levels) + 1):
             levels = [*common.levels, *[None] * (length - least)]
             topic = "/".join([spare if level is None else names.get(level, level) for level in levels])
-            if len(topic.encode()) <= self._most_bytes:
-                yield Witness(identity, topic)
+            if len(_unmarked(topic).encode()) <= self._most_bytes:
+                yield Witness(identity, _unmarked(topic))
             else:
                 yield from self._short(common, levels, holder)
 
-    def _names(self, common: _Common, fixed: Mapping[str, str] | None) -> dict[str, str]:
+    def _names(self, common: _Common, holder: Holder) -> dict[str, str]:
         """What each placeholder stands for, `{device}` and `{client}` in any case."""
-        names = {**(fixed or {}), **common.words}
-        used = {*names.values()}
+        names = {**(holder.fixed or {}), **common.words}
+        used = {*names.values(), *holder.names}
         for group in (*common.groups, {_DEVICE}, {_CLIENT}):
             if group.isdisjoint(names):
                 base = _base(group)
@@ -161,9 +201,9 @@ class Witnesses:
                 names |= dict.fromkeys(group, word)
         return names
 
-    def _spare(self, fixed: Mapping[str, str] | None) -> str:
+    def _spare(self, holder: Holder) -> str:
         """A level that is nothing else; names of placeholders have a hyphen and a number."""
-        named = {*(fixed or {}).values()}
+        named = holder.names
         words = (f"x{number or ''}" for number in count())
         return next(word for word in words if word not in self._taken and word not in named)
 
@@ -175,13 +215,13 @@ class Witnesses:
             word
             for length in count(1)
             for word in map("".join, product(letters, repeat=length))
-            if word not in self._taken and word not in names.values()
+            if word not in self._taken and word not in names.values() and word not in holder.names
         )
         spare = next(words)
         for group in common.groups:
             names |= dict.fromkeys(group, next(words))
         short = ["" if level is None else names.get(level, level) for level in levels]
-        room = self._most_bytes - len("/".join(short).encode())
+        room = self._most_bytes - len(_unmarked("/".join(short)).encode())
         if room < 0:
             return
         # A level may be empty, which is as good as any name where no rule asks for an empty one.
@@ -190,7 +230,7 @@ class Witnesses:
             for number, level in enumerate(levels)
             if level is None and (number in self._empty or len(levels) == 1)
         ]
-        names = {**self._names(common, holder.fixed), **names}
+        names = {**self._names(common, holder), **names}
         most = min(len(asked), room // len(spare))
         if comb(len(asked), most) > _SHORT_MOST:
             raise Undecided(
@@ -199,7 +239,7 @@ class Witnesses:
             )
         for chosen in combinations(asked, most):
             topic = "/".join([spare if number in chosen else level for number, level in enumerate(short)])
-            yield Witness(_identity(holder, names), topic)
+            yield Witness(_identity(holder, names), _unmarked(topic))
 
 
 def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _Common | None:
@@ -208,6 +248,7 @@ def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _
     for other in others:
         if _apart(first[0], other[0]):
             return None
+    templates = [(_numbered(levels, number), open_end) for number, (levels, open_end) in enumerate(templates)]
     least = max(len(levels) for levels, _ in templates)
     if any(len(levels) < least and not open_end for levels, open_end in templates):
         return None
@@ -232,7 +273,7 @@ def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _
     for group in groups:
         placeholders = {term for term in group if term[:1] == "{"}
         if fixed is not None and any(name not in fixed and name != _CLIENT for name in placeholders):
-            return None  # a label that the device doesn't have
+            return None  # a label, which `Holder.topics` writes out where the device has it
         meant = (group - placeholders) | {fixed[name] for name in placeholders if fixed and name in fixed}
         if len(meant) > 1 or any(not _may_be(name, word) for word in meant for name in placeholders):
             return None
@@ -242,6 +283,18 @@ def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _
             unnamed.append(placeholders)
     open_end = all(open_end for _, open_end in templates)
     return _Common(joined, open_end, words, unnamed)
+
+
+def _numbered(levels: Sequence[str], number: int) -> Sequence[str]:
+    """With the labels of one template told from those of others."""
+    if not any(level.startswith(_LABEL) for level in levels):
+        return levels
+    return [f"{level}{number}" if level.startswith(_LABEL) else level for level in levels]
+
+
+def _label_of(placeholder: str) -> str:
+    """The name of a label, whose template may be told by a number."""
+    return placeholder[len(_LABEL) : placeholder.index("}")]
 
 
 def _apart(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -258,7 +311,7 @@ def _may_be(placeholder: str, word: str) -> bool:
         return is_device_id(word)
     if placeholder == _CLIENT:
         return bool(word)
-    return is_label(placeholder[7:-1], word)
+    return is_label(_label_of(placeholder), word)
 
 
 def _base(group: set[str]) -> str:
@@ -266,9 +319,24 @@ def _base(group: set[str]) -> str:
     if _DEVICE in group:
         return "device"
     labels = sorted(group - {_CLIENT})
-    return labels[0][7:-1] if labels else "client"
+    return _label_of(labels[0]) if labels else "client"
+
+
+def _unmarked(topic: str) -> str:
+    return topic.replace(_WORD, "")
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return " and ".join(f'"{word}"' for word in words)
 
 
 def _identity(holder: Holder, names: Mapping[str, str]) -> Identity:
-    labels = {name[7:-1]: word for name, word in names.items() if name not in {_DEVICE, _CLIENT}}
-    return Identity(names[_DEVICE], holder.roles, labels, names[_CLIENT])
+    client_id = _unmarked(names[_CLIENT])
+    if holder.device is not None:
+        return Identity(names[_DEVICE], holder.roles, holder.device.labels, client_id)
+    labels: dict[str, tuple[str, ...]] = {}
+    for name, word in names.items():
+        if name not in {_DEVICE, _CLIENT}:
+            some = labels.get(_label_of(name), ())
+            labels[_label_of(name)] = some if word in some else (*some, word)
+    return Identity(names[_DEVICE], holder.roles, labels, client_id)

@@ -5,6 +5,7 @@ Promise 7: memory, time and rate of a peer are bounded before and after authenti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 ANY_SIZE = 268_435_455 + 5
@@ -14,6 +15,7 @@ CONNECT_MAX_BYTES = 65_536
 CONNACK_MAX_BYTES = 262_144
 """Of the bus's answer to a CONNECT, in bytes: room for its longest strings (an assigned client id, a reason,
 a server reference). For more nobody waits."""
+WHERE = "acl/limits.toml"
 CONNECT_DEADLINE = 10.0
 """How long it may take for that, in seconds, the TLS handshake included."""
 
@@ -65,3 +67,27 @@ class Limits:
     """Requests of one caller to the service topics; above it they are refused."""
     tokens_per_minute: int = 60
     """Tokens issued to one device; above it they are refused."""
+
+    @property
+    def effort_per_second(self) -> int:
+        """What the packets of one device may cost, as `gateway.connection.work_budgets` counts it."""
+        return self.messages_per_second
+
+    @property
+    def heard_effort_per_second(self) -> int:
+        """The same of what the bus sends for it."""
+        return self.messages_per_second
+
+    @property
+    def subscriptions_in_all(self) -> int | None:
+        """Filters of one device over all its connections; None: only each session is bounded."""
+        return None
+
+    @property
+    def said(self) -> Mapping[str, str]:
+        """By key, the place of the line of a role that counts: `file:line`."""
+        return {}
+
+    def place(self, key: str) -> str:  # noqa: ARG002 - for `DeviceLimits`
+        """Where the bound in force stands."""
+        return WHERE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.mqtt.topics import covers
 
@@ -17,6 +17,12 @@ _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 # A label's value stands for one topic level: no separator, no wildcard, no control character.
 _LABEL_VALUE = re.compile(r"[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}")
 
+Labels = Mapping[str, tuple[str, ...]]
+"""The values of each label by its name: one, or several, as of a satellite that hears two rooms."""
+LABEL_VALUES_MOST = 16
+"""Values of one label that a device may be given."""
+METHODS = ("secret", "token", "certificate")
+"""The ways to log in, in the order in which they are shown."""
 
 OBSERVE_MOST = 7 * 86_400
 """How long a device may be observed, in seconds: it has nearly all rights meanwhile."""
@@ -38,6 +44,30 @@ def is_device_id(text: str) -> bool:
 def is_label(name: str, value: str) -> bool:
     """Whether this label may be given to a device."""
     return _LABEL_NAME.fullmatch(name) is not None and _LABEL_VALUE.fullmatch(value) is not None
+
+
+def labels_of(written: object) -> Labels | None:
+    """Labels as they stand in files and in the store: a text, or a list of several; None if they can't be."""
+    if not isinstance(written, dict):
+        return None
+    labels: dict[str, tuple[str, ...]] = {}
+    for name, value in written.items():
+        some = value if isinstance(value, list) else [value]
+        if (
+            not isinstance(name, str)
+            or not 1 <= len(some) <= LABEL_VALUES_MOST
+            or len({*map(str, some)}) < len(some)
+        ):
+            return None
+        if not all(isinstance(one, str) and is_label(name, one) for one in some):
+            return None
+        labels[name] = tuple(some)
+    return labels
+
+
+def written_labels(labels: Labels) -> dict[str, str | list[str]]:
+    """The other way round, for JSON: one value is a text, several are a list."""
+    return {name: some[0] if len(some) == 1 else list(some) for name, some in sorted(labels.items())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +126,7 @@ class Device:
 
     device_id: str
     roles: tuple[str, ...]
-    labels: Mapping[str, str]
+    labels: Labels
     enabled: bool
     credential: str = field(repr=False)
     version: int
@@ -110,6 +140,27 @@ class Device:
     """Those of its tokens, since its epoch is what it is."""
     observe_until: int = 0
     """Unix seconds: until then what the rules refuse passes, and is reported. 0 for never."""
+    methods: tuple[str, ...] = METHODS
+    """How it may log in: of `METHODS`."""
+    next_credential: str = field(default="", repr=False)
+    """Of a secret that was given beside the one in use: salt and parameters are those of `credential`."""
+    overlap_until: int = 0
+    """Unix seconds: until then both secrets are good, or until the next one was used. 0: there is one."""
+
+    @property
+    def with_next_secret(self) -> Device:
+        """As it is once its next secret was used: what the session that did so goes by."""
+        return replace(
+            self,
+            credential=self.next_credential,
+            next_credential="",
+            overlap_until=0,
+            version=self.version + 1,
+        )
+
+    def is_of_version(self, version: int) -> bool:
+        """Whether a session of this version of the device may go on: no secret that opened it has ended."""
+        return version == self.version or (bool(self.next_credential) and version == self.version + 1)
 
     def has_revoked(self, grant: Grant) -> bool:
         """Whether a token of this device is good no more."""
@@ -128,7 +179,7 @@ class Identity:
 
     device_id: str
     roles: tuple[str, ...]
-    labels: Mapping[str, str]
+    labels: Labels
     client_id: str
     """As the device sent it, without the bus's prefix. May hold any character the standard allows."""
     grant: Grant | None = None

@@ -29,14 +29,15 @@ from gateway.mqtt.topics import (
 )
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.role_set import RoleSet
 from gateway.policy.engine.rules import (
     Action,
     Decision,
     Effect,
-    OnDeniedWill,
     Role,
     Rule,
-    resolve,
+    has_one_value_each,
+    meanings,
     template_fault,
     template_keys,
     template_values,
@@ -65,6 +66,7 @@ NOT_IN_TOKEN = {
     Action.ENCRYPT: _refused("The token does not allow the device to encrypt for this topic."),
     Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
 }
+IN_PART = "No rule allows all of it: each message is judged by its topic."
 _BY_RULES = (NO_ROLE, LOST_ROLE, *NO_RULE.values())
 CHECKS = "/check/"
 """Below the service prefix: what the gateway says to itself on the bus."""
@@ -88,7 +90,7 @@ def observable(topic: str, refusal: Decision) -> bool:
     return by_rules and topic[0] != "$"
 
 
-class Policy:
+class Policy(RoleSet):
     """All roles, the sensitive topics and the limits: compiled, and never changed afterwards."""
 
     __slots__ = (
@@ -98,24 +100,30 @@ class Policy:
         "_services",
         "_trees",
         "digest",
-        "limits",
+        "groups",
         "reserved",
-        "roles",
         "sensitive_filters",
     )
 
     def __init__(
-        self, roles: Iterable[Role], *, sensitive: Iterable[str], limits: Limits, reserved: str
+        self,
+        roles: Iterable[Role],
+        *,
+        sensitive: Iterable[str],
+        limits: Limits,
+        reserved: str,
+        groups: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> None:
         """Compile. ValueError for a topic that isn't valid: the loader has reported those with their lines.
 
-        `reserved` is the prefix of the service topics, without a slash at its end.
+        `reserved` is the prefix of the service topics, without a slash at its end. `groups` are those of
+        `topics.toml`, whose filters the rules have already.
         """
         if fault := name_fault(reserved) or ("ends with a slash" if reserved[-1] == "/" else None):
             raise ValueError(f'the service prefix "{reserved}" {fault}')
-        self.limits = limits
-        self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
+        super().__init__(roles, limits)
         self.sensitive_filters = tuple(sensitive)
+        self.groups = groups
         self.reserved = reserved
         self._sealed_roles: dict[str, bool] = {}
         self._services = {f"{reserved}/{service}": service for service in Service}
@@ -146,9 +154,9 @@ class Policy:
         """Whether payloads on this topic name are sealed before they reach the bus."""
         return bool(self._sensitive.find(topic, ("",), {}))
 
-    def may_need_sealing(self, roles: Iterable[str]) -> bool:
+    def may_need_sealing(self, roles: tuple[str, ...]) -> bool:
         """Whether one of these roles has a rule that may allow to publish on a sensitive topic."""
-        return any(self._touches_sensitive(name) for name in roles)
+        return any(self._touches_sensitive(name) for name in self.expanded(roles))
 
     def _touches_sensitive(self, name: str) -> bool:
         found = self._sealed_roles.get(name)
@@ -187,15 +195,6 @@ class Policy:
         """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name)."""
         return self._trees[action].find(topic_filter, roles, specials)
 
-    def missing(self, roles: Iterable[str]) -> list[str]:
-        """Those that have no rules here. A device with one may do nothing: its denies are gone with it."""
-        return [role for role in roles if role not in self.roles]
-
-    def on_denied_will(self, roles: Iterable[str], otherwise: OnDeniedWill) -> OnDeniedWill:
-        """What becomes of a CONNECT with a refused will, of a device of these roles; one that drops wins."""
-        said = {self.roles[role].will for role in roles if role in self.roles}
-        return next((one for one in (OnDeniedWill.DROP, OnDeniedWill.REFUSE) if one in said), otherwise)
-
     def limit_fault(self, topic: str) -> str | None:
         """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
         if topic.count("/") >= self.limits.topic_levels:
@@ -224,6 +223,10 @@ class Policy:
         content = {
             "roles": roles,
             "wills": {role.name: role.will for role in self.roles.values() if role.will is not None},
+            "subscribe": {role.name: role.subscribe for role in self.roles.values()},
+            "includes": {role.name: sorted(role.includes) for role in self.roles.values()},
+            "role_limits": {role.name: dict(role.limits) for role in self.roles.values()},
+            "groups": {name: sorted(filters) for name, filters in self.groups.items()},
             "sensitive": sorted(self.sensitive_filters),
             "limits": dataclasses.asdict(self.limits),
             "reserved": self.reserved,
@@ -260,19 +263,46 @@ class Rights:
         asked = unshared(topic_filter)
         if asked != topic_filter and self._policy.reserves(asked):
             return RESERVED  # answers go to one connection: there is nothing to share
-        return self._decide(Action.SUBSCRIBE, asked)
+        decision = self._decide(Action.SUBSCRIBE, asked)
+        if decision.allowed or decision.rule is not None or asked != topic_filter:
+            # Never for $share: such a member would be dealt messages of others and swallow them.
+            return decision
+        if decision is NO_RULE[Action.SUBSCRIBE] or decision is NOT_IN_TOKEN[Action.SUBSCRIBE]:
+            return self._decide_in_part(asked) or decision
+        return decision
+
+    def _decide_in_part(self, asked: str) -> Decision | None:
+        """Whether a filter that nothing covers wholly is granted for the part of it that is allowed."""
+        policy, identity = self._policy, self._identity
+        if not policy.grants_in_part(identity.roles) or policy.missing(identity.roles):
+            return None
+        by_rules = self._by_rules(Action.SUBSCRIBE, asked)
+        if by_rules.rule is not None and by_rules.rule.effect is Effect.DENY:
+            return None  # all of it is denied, and a token had been asked before
+        wanted: Iterable[str] = (asked,)
+        if identity.grant is not None:
+            granted = identity.grant.permissions.get(Action.SUBSCRIBE, ())
+            wanted = [both for one in granted if (both := intersection(one, asked)) is not None]
+        # No rule gives anything at or below the service prefix.
+        filters = policy.partial_filters(identity, f"{policy.reserved}/#")
+        asked_of_rules = [one for one in wanted if not policy.reserves(one)]
+        met = [rule for one in asked_of_rules if (rule := filters.meets(one)) is not None]
+        if not met:
+            return None
+        rule = max(met, key=lambda one: one.max_qos)
+        return Decision(allowed=True, reason=IN_PART, rule=rule, grants=(rule,), partly=True)
 
     def rules(self) -> tuple[Rule, ...]:
         """Every rule that judges this identity, its topic resolved, in the order of its roles.
 
-        Rules with a placeholder that has no value for this identity match nothing and are left out.
+        A rule with a label that has several values is there for each. Rules with a placeholder that has no
+        value for this identity match nothing and are left out.
         """
         values = template_values(self._identity)
         return tuple(
             dataclasses.replace(rule, topic=topic)
-            for name in dict.fromkeys(self._roles())
-            for rule in self._policy.roles[name].rules
-            if (topic := resolve(rule.topic, values)) is not None
+            for rule in self._policy.rules_of(self._roles())
+            for topic in meanings(rule.topic, values)
         )
 
     def permissions(self) -> dict[str, tuple[str, ...]]:
@@ -282,17 +312,14 @@ class Rights:
         deny covers wholly, and no more than the token that the identity came with. Filters that another
         one covers are left out.
         """
-        values = {**template_values(self._identity), "{client}": "+"}
+        values = {**template_values(self._identity), "{client}": ("+",)}
         return {action.value: self._permitted(action, values) for action in Action}
 
-    def _permitted(self, action: Action, values: Mapping[str, str]) -> tuple[str, ...]:
+    def _permitted(self, action: Action, values: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         allowed: dict[str, None] = {}
         denied: TopicTree[str] = TopicTree()
-        for name in dict.fromkeys(self._roles()):
-            for rule in self._policy.roles[name].rules:
-                topic = resolve(rule.topic, values) if action in rule.actions else None
-                if topic is None:
-                    continue
+        for rule in self._policy.rules_of(self._roles()):
+            for topic in meanings(rule.topic, values) if action in rule.actions else ():
                 if rule.effect is Effect.ALLOW:
                     levels, open_end = split_filter(topic)
                     allowed[join_filter(levels, open_end=open_end)] = None
@@ -332,10 +359,19 @@ class Rights:
             return NO_ROLE
         if policy.missing(roles):
             return LOST_ROLE
+        return self._by_rules(action, topic_filter)
+
+    def _by_rules(self, action: Action, topic_filter: str) -> Decision:
+        policy = self._policy
         specials: dict[str, tuple[str, ...]] = {}
-        for placeholder, value in template_values(self._identity).items():
-            specials[value] = (*specials.get(value, ()), f"+{placeholder}")
-        rules = policy.matching(action, topic_filter, roles, specials)
+        several = False
+        for placeholder, values in template_values(self._identity).items():
+            several = several or len(values) > 1
+            for value in values:
+                specials[value] = (*specials.get(value, ()), f"+{placeholder}")
+        rules = policy.matching(action, topic_filter, policy.expanded(self._identity.roles), specials)
+        if several:
+            rules = [rule for rule in rules if has_one_value_each(rule.topic, topic_filter)]
         for rule in rules:
             if rule.effect is Effect.DENY:
                 return _refused("A rule denies this to the device.", rule)

@@ -7,12 +7,17 @@ concerns: it names no other device, no rule and no file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice, product
 
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.identity import Identity, is_label
+
+_MEANINGS_MOST = 1_000
+"""Topics that one rule is written out as for one device, where it is written out."""
 
 
 class Action(StrEnum):
@@ -48,6 +53,8 @@ class Rule:
     role: str = ""
     file: str = ""
     line: int = 0
+    group: str = ""
+    """Of `topics.toml`, if the rule names one: this is the rule for one of its filters."""
 
     @property
     def unconditional(self) -> bool:
@@ -83,6 +90,15 @@ class OnDeniedWill(StrEnum):
     """It goes on without the will, as on a Mosquitto, which looks at a will when it is due."""
 
 
+class OnWideSubscribe(StrEnum):
+    """What becomes of a SUBSCRIBE that no rule covers wholly."""
+
+    COVER = "cover"
+    """It is refused."""
+    FILTER = "filter"
+    """It is granted where a rule allows a part of it, as on a Mosquitto: each delivery is judged anyway."""
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """One file of `acl/roles/`."""
@@ -92,6 +108,13 @@ class Role:
     rules: tuple[Rule, ...]
     will: OnDeniedWill | None = None
     """What becomes of a CONNECT whose will the rules refuse; None: as the gateway is set."""
+    subscribe: OnWideSubscribe = OnWideSubscribe.COVER
+    includes: tuple[str, ...] = ()
+    """Other roles: who has this one has what they say, too."""
+    limits: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Of `gateway.policy.engine.device_limits.KEYS`, those that it says something about."""
+    places: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    """Where each of them stands: `file:line`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,8 @@ class Decision:
     """The rule that decided: a deny, or the most permissive allow; None when none matched."""
     grants: tuple[Rule, ...] = ()
     """Every allow rule that matched, when allowed."""
+    partly: bool = False
+    """Of a filter: no rule covers all of it, and it was granted for the part that is allowed."""
 
     @property
     def place(self) -> str:
@@ -159,6 +184,14 @@ def template_fault(topic: str) -> str | None:
     return filter_fault(topic)
 
 
+_GROUP = re.compile(r"@[a-z][a-z0-9_-]{0,31}")
+
+
+def is_group(topic: str) -> bool:
+    """Whether the topic of a rule is the name of a group in `topics.toml`: `@climate`."""
+    return _GROUP.fullmatch(topic) is not None
+
+
 def template_keys(levels: list[str]) -> list[str]:
     """The levels of a rule's topic as keys of a `TopicTree`: `{device}` becomes `+{device}`.
 
@@ -168,16 +201,49 @@ def template_keys(levels: list[str]) -> list[str]:
     return [f"+{level}" if level[:1] == "{" else level for level in levels]
 
 
-def template_values(identity: Identity) -> dict[str, str]:
-    """What each placeholder stands for in rules that judge this identity.
+def template_values(identity: Identity) -> dict[str, tuple[str, ...]]:
+    """What each placeholder stands for in rules that judge this identity: of a label, each of its values.
 
     A value that is no single level (empty, or with `/ + #` or NUL) is left out: a rule that needs it
     matches nothing. Client ids come from the device and may be any string (CVE-2017-7650).
     """
-    values = {"{device}": identity.device_id, "{client}": identity.client_id}
-    for name, value in identity.labels.items():
-        values[f"{{label.{name}}}"] = value
-    return {name: value for name, value in values.items() if _is_one_level(value)}
+    values: dict[str, tuple[str, ...]] = {
+        "{device}": (identity.device_id,),
+        "{client}": (identity.client_id,),
+    }
+    for name, some in identity.labels.items():
+        values[f"{{label.{name}}}"] = some
+    lawful = {name: tuple(filter(_is_one_level, some)) for name, some in values.items()}
+    return {name: some for name, some in lawful.items() if some}
+
+
+def meanings(topic: str, values: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """The topics that a rule's topic stands for; none where a placeholder has no value.
+
+    A placeholder has one value at all its places: `{label.room}/to/{label.room}` of a device in two rooms
+    means two topics, not four. Of very many combinations only the first `_MEANINGS_MOST` are given.
+    """
+    if "{" not in topic:
+        yield topic
+        return
+    names = list(dict.fromkeys(level for level in topic.split("/") if level[:1] == "{"))
+    for chosen in islice(product(*(values.get(name, ()) for name in names)), _MEANINGS_MOST):
+        resolved = resolve(topic, dict(zip(names, chosen, strict=True)))
+        if resolved is not None:
+            yield resolved
+
+
+def has_one_value_each(topic: str, asked: str) -> bool:
+    """Whether each label in a rule's topic stands for one value in `asked`, which it fits level by level."""
+    if topic.count("{label.") < 2:
+        return True
+    levels = topic.split("/")
+    seen: dict[str, str] = {}
+    return all(
+        seen.setdefault(level, other) == other
+        for level, other in zip(levels, asked.split("/", len(levels)), strict=False)
+        if level.startswith("{label.")
+    )
 
 
 def resolve(topic: str, values: Mapping[str, str]) -> str | None:

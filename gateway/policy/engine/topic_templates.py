@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.rules import Rule, resolve, template_values
+from gateway.policy.engine.rules import Rule, meanings, template_values
 
 VALUES_LEAST = 3
 """So many values of a level, all others being equal, and it varies."""
@@ -35,9 +35,14 @@ def template_of(topic: str, identity: Identity, grants: Iterable[Rule] = ()) -> 
     """
     levels = topic.split("/")
     names = {identity.device_id: "{device}"}
+    several = False
     for name in sorted(identity.labels):
-        names.setdefault(identity.labels[name], f"{{label.{name}}}")
+        several = several or len(identity.labels[name]) > 1
+        for value in identity.labels[name]:
+            names.setdefault(value, f"{{label.{name}}}")
     replaced = [names.get(level, level) for level in levels]
+    if several:
+        _only_one_value_each(replaced, levels)
     for rule in grants:
         if _CLIENT in rule.topic:
             for at, level in enumerate(rule.topic.split("/")):
@@ -51,23 +56,37 @@ def template_of(topic: str, identity: Identity, grants: Iterable[Rule] = ()) -> 
     return "/".join(replaced)
 
 
-def topic_of(template: str, identity: Identity) -> str | None:
-    """The topic that a template means for this identity; None if it has no value for a placeholder."""
-    resolved = resolve(template, template_values(identity))
-    if resolved is None:
-        return None
-    return "/".join([level[1:] if is_marked(level) else level for level in resolved.split("/")])
+def _only_one_value_each(replaced: list[str], levels: Sequence[str]) -> None:
+    """Leave a level as it is where its label stands for a different value before: a template means one."""
+    seen: dict[str, str] = {}
+    for at, level in enumerate(levels):
+        if replaced[at] != level and seen.setdefault(replaced[at], level) != level:
+            replaced[at] = level
+
+
+def topics_of(template: str, identity: Identity) -> list[str]:
+    """The topics that a template means for this identity, one for each value of a label.
+
+    None if it has no value for a placeholder.
+    """
+    return [
+        "/".join([level[1:] if is_marked(level) else level for level in resolved.split("/")])
+        for resolved in meanings(template, template_values(identity))
+    ]
 
 
 def filter_of(template: str, identity: Identity) -> str:
     """A filter of all that a template, or the topic of a rule, may have meant for this identity.
 
-    As `topic_of`, with `+` for a placeholder that has no value: its label may be gone.
+    `+` stands for a placeholder that has several values, or none: its label may be gone.
     """
     if "{" not in template and "}" not in template:
         return template  # nothing stands for anything, and nothing is marked: asked of each rule
     values = template_values(identity)
-    levels = [values.get(level, "+") if level[:1] == "{" else level for level in template.split("/")]
+    levels = [
+        (some[0] if len(some := values.get(level, ())) == 1 else "+") if level[:1] == "{" else level
+        for level in template.split("/")
+    ]
     return "/".join([level[1:] if is_marked(level) else level for level in levels])
 
 

@@ -14,18 +14,17 @@ from pathlib import Path
 
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.connection_limits import Limits
-from gateway.policy.engine.identity import is_device_id
-from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.rules import OnDeniedWill, template_fault
+from gateway.policy.engine.policy import Policy, Role
 from gateway.policy.files.invariants import Invariant, check_invariants, read_invariants
 from gateway.policy.files.policy_tests import read_cases
-from gateway.policy.files.toml_document import Block, PolicyError, read
+from gateway.policy.files.role_files import read_roles
+from gateway.policy.files.toml_document import PolicyError, read
+from gateway.policy.files.topic_groups import Groups, read_groups, written_out
 from gateway.system.atomic_files import why
 
 __all__ = ["PolicyError", "load_policy", "read_policy"]
 
-_FILES = ("encryption.toml", "limits.toml", "cases.toml", "invariants.toml")
-_CONDITIONS = ("max_qos", "retain", "max_payload")
+_FILES = ("encryption.toml", "limits.toml", "topics.toml", "cases.toml", "invariants.toml")
 
 
 def load_policy(path: Path, *, reserved: str) -> Policy:
@@ -47,8 +46,9 @@ def read_policy(path: Path, *, reserved: str) -> tuple[Policy, tuple[Invariant, 
     It is for commands that say what is wrong with it. PolicyError as for `load_policy`.
     """
     problems = list(_strangers(path))
-    roles = tuple(_roles(path / "roles", problems))
-    sensitive = _sensitive(path, problems)
+    groups = read_groups(path, problems)
+    roles = tuple(_roles(path / "roles", groups, problems))
+    sensitive = _sensitive(path, groups, problems)
     limits = _limits(path, problems)
     # A role whose file has a problem is there all the same: its cases are no problems of their own.
     names = {role.name for role in roles} | {file.stem for file in path.glob("roles/*.toml")}
@@ -57,9 +57,10 @@ def read_policy(path: Path, *, reserved: str) -> tuple[Policy, tuple[Invariant, 
     if problems:
         raise PolicyError(problems)
     try:
-        return Policy(roles, sensitive=sensitive, limits=limits, reserved=reserved), invariants
+        policy = Policy(roles, sensitive=sensitive, limits=limits, reserved=reserved, groups=groups)
     except ValueError as error:
         raise PolicyError([f"{path}: {error}"]) from error
+    return policy, invariants
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -84,7 +85,7 @@ def _looks_meant(entry: Path) -> bool:
     return any(one.suffix.lower() == ".toml" for one in (entry, *entry.glob("*")))
 
 
-def _roles(folder: Path, problems: list[str]) -> Iterator[Role]:
+def _roles(folder: Path, groups: Groups, problems: list[str]) -> Iterator[Role]:
     try:
         entries = _entries(folder)
     except PolicyError as error:
@@ -98,74 +99,10 @@ def _roles(folder: Path, problems: list[str]) -> Iterator[Role]:
     ]
     if not files:
         problems.append(f"{folder}: there is no role file; without one nobody may do anything")
-    for file in files:
-        name = file.stem
-        if not is_device_id(name):
-            problems.append(
-                f"{file}: a role's name has only letters, digits and . _ -, and 64 at most; rename it"
-            )
-        if block := read(file, problems, missing="restore it or remove the link"):
-            block.only("description", "will", "allow", "deny")
-            blocks = [(effect, inner) for effect in Effect for inner in block.blocks(effect)]
-            if not blocks:
-                block.problem("the role has no rule; write an [[allow]] block, or remove the file")
-            rules = [rule for effect, inner in blocks for rule in _rules(inner, effect, name)]
-            yield Role(name, block.text("description", ""), tuple(rules), _will(block))
+    yield from read_roles(files, groups, problems)
 
 
-def _will(block: Block) -> OnDeniedWill | None:
-    if "will" not in block.values:
-        return None
-    try:
-        return OnDeniedWill(block.text("will"))
-    except ValueError:
-        known = " or ".join(f'"{one}"' for one in OnDeniedWill)
-        block.problem(f'"will" says what becomes of a CONNECT whose will is refused: {known}', key="will")
-        return None
-
-
-def _rules(block: Block, effect: Effect, role: str) -> Iterator[Rule]:
-    """One block of a role file: a rule for each of its topics."""
-    block.only("actions", "topics", *_CONDITIONS)
-    actions = set()
-    for text, line in block.strings("actions"):
-        try:
-            actions.add(Action(text))
-        except ValueError:
-            block.problem(f'unknown action "{text}"; known: {", ".join(Action)}', line=line)
-    _check_conditions(block, effect, actions)
-    max_qos = block.number("max_qos", 2, least=0, most=2)
-    retain = block.flag("retain", default=True)
-    max_payload = block.number("max_payload", 0, least=0) if "max_payload" in block.values else None
-    for topic, line in block.strings("topics"):
-        if fault := template_fault(topic):
-            block.problem(f'the topic "{topic}" {fault}', line=line)
-        else:
-            yield Rule(
-                effect, frozenset(actions), topic, max_qos, retain, max_payload, role, block.file, line
-            )
-
-
-def _check_conditions(block: Block, effect: Effect, actions: set[Action]) -> None:
-    """A condition that would never be asked is a mistake: its author relies on it."""
-    for key in _CONDITIONS:
-        if key not in block.values:
-            continue
-        if effect is Effect.DENY:
-            block.problem(
-                f'a deny has no conditions; remove "{key}", or put it on the [[allow]] it should narrow',
-                key=key,
-            )
-        asked = {Action.PUBLISH, Action.SUBSCRIBE} if key == "max_qos" else {Action.PUBLISH}
-        if actions and not actions & asked:
-            block.problem(
-                f'"{key}" says nothing about {", ".join(sorted(actions))}; '
-                f"it belongs to {' or '.join(sorted(asked))}",
-                key=key,
-            )
-
-
-def _sensitive(path: Path, problems: list[str]) -> list[str]:
+def _sensitive(path: Path, groups: Groups, problems: list[str]) -> list[str]:
     block = read(
         path / "encryption.toml",
         problems,
@@ -181,20 +118,21 @@ def _sensitive(path: Path, problems: list[str]) -> list[str]:
     found = []
     for inner in block.blocks("sensitive"):
         inner.only("topics")
-        for topic, line in inner.strings("topics"):
-            if "{" in topic or "}" in topic:
-                inner.problem(
-                    f'the topic "{topic}" has a placeholder; here + stands for any device', line=line
-                )
-            elif fault := filter_fault(topic):
-                inner.problem(f'the topic "{topic}" {fault}', line=line)
-            elif topic.startswith("$share/"):
-                inner.problem(
-                    f'the topic "{topic}" begins with $share; write the filter behind it', line=line
-                )
-            else:
-                found.append(topic)
+        for named, line in inner.strings("topics"):
+            for topic in written_out(named, line, inner, groups):
+                if fault := _sensitive_fault(topic):
+                    inner.problem(f'the topic "{topic}" {fault}', line=line)
+                else:
+                    found.append(topic)
     return found
+
+
+def _sensitive_fault(topic: str) -> str | None:
+    if "{" in topic or "}" in topic:
+        return "has a placeholder; here + stands for any device"
+    if topic.startswith("$share/"):
+        return filter_fault(topic) or "begins with $share; write the filter behind it"
+    return filter_fault(topic)
 
 
 def _limits(path: Path, problems: list[str]) -> Limits:

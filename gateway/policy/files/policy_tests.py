@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.mqtt.topics import filter_fault, name_fault
-from gateway.policy.engine.identity import Identity, is_device_id, is_label
+from gateway.policy.engine.identity import Identity, is_device_id, labels_of
 from gateway.policy.engine.policy import Action, Decision, Policy
 from gateway.policy.files.toml_document import Block, PolicyError, read
 
@@ -135,13 +135,13 @@ def _identity(block: Block, known: frozenset[str]) -> Identity:
                     f'there is no role "{role}"; write {block.beside(f"roles/{role}.toml")} or correct it',
                     line=line,
                 )
-    labels = block.values.get("labels", {})
-    if not isinstance(labels, dict) or not all(
-        isinstance(value, str) and is_label(name, value) for name, value in labels.items()
-    ):
-        block.problem('"labels" has to be a table of strings: labels = { room = "kitchen" }', key="labels")
-        labels = {}
-    return Identity(device, tuple(roles), labels, block.text("client", device))
+    labels = labels_of(block.values.get("labels", {}))
+    if labels is None:
+        block.problem(
+            '"labels" has to be a table of strings: labels = { room = "kitchen" }, or of lists of them',
+            key="labels",
+        )
+    return Identity(device, tuple(roles), labels or {}, block.text("client", device))
 
 
 def _check(policy: Policy, case: Case) -> Decision:

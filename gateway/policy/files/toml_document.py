@@ -93,6 +93,21 @@ class Block:
             for values, place in zip(found, places, strict=True)
         ]
 
+    def table(self, name: str) -> Block | None:
+        """The table written as `[name]`; None when it is absent, or is none, which is reported."""
+        found = self.values.get(name)
+        if found is None:
+            return None
+        if not isinstance(found, dict):
+            self.problem(f'"{name}" is written as a block of its own: [{name}]', key=name)
+            return None
+        place = next(iter(self._inner.get(name, [])), _Lines(self.lines.keys.get(name, self.line)))
+        return Block(found, self.file, self.problems, place)
+
+    def place(self, key: str) -> str:
+        """Where a key stands: `file:line`."""
+        return f"{self.file}:{self.lines.keys.get(key, self.line)}"
+
     def text(self, key: str, default: str | None = None) -> str:
         """A string; `default` when it is absent, and without one its absence is reported."""
         value = self.values.get(key, default)

@@ -89,6 +89,8 @@ _Asked = tuple[Step | None, str]
 class DynSec:
     """Who may do what, and who may log in, by one file."""
 
+    takes_every_subscribe = False
+
     def __init__(self, raw: bytes, file: str) -> None:
         """Read it. Raises PolicyError with everything that is not of its form."""
         self.file = file

@@ -131,6 +131,10 @@ class Source(Protocol):
         """The file that says who may do what."""
 
     @property
+    def takes_every_subscribe(self) -> bool:
+        """Whether every SUBSCRIBE is granted, whatever may be delivered."""
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """What several subjects have in common."""
 

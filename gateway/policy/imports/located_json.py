@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gateway.policy.files.toml_document import PolicyError
 
@@ -22,6 +22,11 @@ class Located:
         self._problems = problems
         self.place = place
         """`file:line`."""
+
+    @property
+    def values(self) -> Mapping[str, object]:
+        """All of them, keys in small letters."""
+        return self._values
 
     def problem(self, text: str) -> None:
         """Report one."""

@@ -44,8 +44,9 @@ _ANOTHER_FILE = (
 )
 
 _SUBSCRIBING = (
-    "Mosquitto takes every SUBSCRIBE and holds back what may not be read; the gateway refuses a SUBSCRIBE "
-    "unless one rule covers all of its filter. Let clients ask for no more than they may read"
+    "Mosquitto takes every SUBSCRIBE and holds back what may not be read. The gateway does so where a rule "
+    "allows a part of the filter, and refuses one of which nothing may be read, and $share/<group>/<filter> "
+    "unless one rule covers all of the filter"
 )
 _DANGEROUS_CLIENT_IDS = (
     "a client whose id has + or # gets nothing from patterns in Mosquitto. Here rights are the device's, "
@@ -86,6 +87,8 @@ class _Entry:
 
 class AclFile:
     """Who may do what by one file. Users whom it doesn't name may be added: patterns concern them too."""
+
+    takes_every_subscribe = True
 
     def __init__(self, raw: bytes, file: str, others: Iterable[tuple[str, str]] = ()) -> None:
         """Read it. Raises PolicyError with all lines that Mosquitto would not start with.

@@ -17,7 +17,7 @@ from gateway.mqtt.topics import name_fault
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity, is_device_id
 from gateway.policy.engine.policy import Action, Effect, Policy, Rights
-from gateway.policy.engine.rules import Rule
+from gateway.policy.engine.rules import OnWideSubscribe, Rule
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.policy_tests import load_cases, run_cases
 from gateway.policy.files.toml_document import PolicyError
@@ -215,6 +215,10 @@ def _role(draft: Draft) -> str:
     lines = [f"description = {_quoted(draft.role.description)}"]
     if draft.role.will is not None:
         lines.append(f'will = "{draft.role.will}"  # a will that the rules refuse keeps nobody out')
+    if draft.role.subscribe is OnWideSubscribe.FILTER:
+        lines.append(
+            f'subscribe = "{draft.role.subscribe}"  # a filter that is wider than the rules is taken'
+        )
     for (effect, actions), rules in sorted(blocks.items(), key=lambda block: block[0][0]):
         lines += ["", f"[[{effect}]]", f"actions = {_list(sorted(actions))}", "topics = ["]
         for rule in rules:

@@ -15,7 +15,7 @@ from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import Action, Decision, Rule
 from gateway.policy.engine.rules import Effect as RuleEffect
-from gateway.policy.engine.topic_templates import filter_of, topic_of
+from gateway.policy.engine.topic_templates import filter_of, topics_of
 from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 
 _CLIENT = "any-client-id"
@@ -67,15 +67,24 @@ def as_identity(device: Device, *roles: str) -> Identity:
     return Identity(device.device_id, roles or device.roles, device.labels, _CLIENT)
 
 
-def decision_on(policy: Policy, identity: Identity, action: Action, template: str) -> Decision | None:
-    """The decision on what was recorded; None when the template means nothing for this identity."""
-    topic = topic_of(template, identity)
-    if topic is None:
-        return None
+def decisions_on(policy: Policy, identity: Identity, action: Action, template: str) -> list[Decision]:
+    """The decisions on what was recorded, one for each value of its label; none where it means nothing."""
     access = policy.rights(identity)
+    topics = topics_of(template, identity)
     if action is Action.SUBSCRIBE:
-        return access.decide_filter(topic)
-    return access.decide(action, "/".join([_VALUE if level == "+" else level for level in topic.split("/")]))
+        return [access.decide_filter(topic) for topic in topics]
+    plain = ("/".join([_VALUE if level == "+" else level for level in topic.split("/")]) for topic in topics)
+    return [access.decide(action, topic) for topic in plain]
+
+
+def decision_on(policy: Policy, identity: Identity, action: Action, template: str) -> Decision | None:
+    """The decision on what was recorded.
+
+    None when the template means nothing for this identity, or a label has several values and it is not the
+    same for each: which of them came is not known.
+    """
+    found = decisions_on(policy, identity, action, template)
+    return found[0] if found and all(one == found[0] for one in found) else None
 
 
 def met(policy: Policy, identity: Identity, one: UsageRecord) -> Iterator[Rule]:
@@ -85,12 +94,11 @@ def met(policy: Policy, identity: Identity, one: UsageRecord) -> Iterator[Rule]:
     label that is gone. A label of a rule that this identity lacks may have been there.
     """
     topic = filter_of(one.template, identity)
-    for name in identity.roles:
-        for rule in policy.roles[name].rules if name in policy.roles else ():
-            if one.action in rule.actions and (
-                one.template == MORE or intersection(filter_of(rule.topic, identity), topic) is not None
-            ):
-                yield rule
+    for rule in policy.rules_of(identity.roles):
+        if one.action in rule.actions and (
+            one.template == MORE or intersection(filter_of(rule.topic, identity), topic) is not None
+        ):
+            yield rule
 
 
 def conditions(grants: Iterable[Rule]) -> frozenset[Conditions]:
@@ -112,19 +120,26 @@ def replay(
             continue
         device = devices.get(one.device_id)
         identity = as_identity(device) if device else None
-        old = decision_on(before, identity, one.action, one.template) if identity else None
-        new = decision_on(after, identity, one.action, one.template) if identity else None
-        if identity is None or old is None or new is None:
+        olds = decisions_on(before, identity, one.action, one.template) if identity else []
+        news = decisions_on(after, identity, one.action, one.template) if identity else []
+        if identity is None or not olds:
             unknown += 1
             continue
-        as_a_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed)
+        old, new = olds[0], news[0]
+        effects = {_effect(*pair) for pair in zip(olds, news, strict=True)}
+        if len(effects) > 1:
+            in_part.append(one)
+            continue
+        # A filter that was granted in part, or topics that came by it: the record does not tell them apart.
+        in_parts = any(decision.partly for decision in (*olds, *news))
+        as_a_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed) and not in_parts
         if "+" in one.template.split("/") and not as_a_filter:
             rules, others = _deciding(before, identity, one), _deciding(after, identity, one)
             if rules != others and not (_whole(rules, one, identity) and _whole(others, one, identity)):
                 in_part.append(one)
                 continue
         judged += 1
-        effect = _effect(old, new)
+        effect = effects.pop()
         if effect is not None:
             changes.append(Change(one, effect, old, new))
     return Replay(tuple(changes), judged, unknown, more, tuple(in_part))
@@ -135,7 +150,7 @@ def _deciding(policy: Policy, identity: Identity, one: UsageRecord) -> frozenset
     return frozenset(
         Rule(rule.effect, frozenset({one.action}), topic, rule.max_qos, rule.retain, rule.max_payload)
         for rule in met(policy, identity, one)
-        if (topic := topic_of(rule.topic, identity)) is not None
+        for topic in topics_of(rule.topic, identity)
     )
 
 

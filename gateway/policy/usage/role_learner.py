@@ -26,7 +26,7 @@ from functools import partial
 from gateway.mqtt.topics import covers, intersection, split_filter
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.rules import template_fault
+from gateway.policy.engine.rules import OnWideSubscribe, template_fault
 from gateway.policy.engine.topic_templates import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
 from gateway.policy.engine.usage_recorder import MORE, UsageRecord
@@ -103,6 +103,8 @@ class Proposal:
     """Allowed when it was recorded, and no rule of today says anything of it."""
     in_part: tuple[UsageRecord, ...] = ()
     """Many topics in one record, of which today's rules allow some: those are proposed, used or not."""
+    subscribe: OnWideSubscribe = OnWideSubscribe.COVER
+    """`filter` where a wide filter was granted in part: it needs no rule, only this word."""
 
     def role(self) -> Role:
         """As the policy reads it."""
@@ -111,7 +113,7 @@ class Proposal:
             for (action, asked), topics in self.allows.items()
             for topic in topics
         ]
-        return Role(_NAME, "", (*rules, *self.denies))
+        return Role(_NAME, "", (*rules, *self.denies), subscribe=self.subscribe)
 
 
 def learn(
@@ -124,9 +126,13 @@ def learn(
     uses: list[_Use] = []
     gone, in_part = [], []
     elsewhere = 0
+    mine = None if role is None else frozenset(policy.expanded((role,)))
+    subscribe = OnWideSubscribe.COVER
     for one in whole:
-        if one.allowed:
-            needed = _needed(policy, who[one.device_id], one, role)
+        if one.allowed and _is_wide(policy, who[one.device_id], one):
+            subscribe = OnWideSubscribe.FILTER
+        elif one.allowed:
+            needed = _needed(policy, who[one.device_id], one, mine)
             uses += needed
             elsewhere += 0 if needed else one.count
             if any(not use.rules for use in needed):
@@ -136,7 +142,7 @@ def learn(
     refused = [one for one in whole if not one.allowed]
     written = [use for use in uses if template_fault(use.seen.template) is None]
     allows = _allows(written, refused, who)
-    roles = {name for identity in who.values() for name in identity.roles} if role is None else {role}
+    roles = mine or {name for identity in who.values() for name in policy.expanded(identity.roles)}
     proposal = Proposal(
         devices=tuple(sorted({one.device_id for one in seen})),
         allows=allows,
@@ -149,16 +155,29 @@ def learn(
         more=sum(one.count for one in seen if one.template == MORE),
         gone=tuple(gone),
         in_part=tuple(in_part),
+        subscribe=subscribe,
     )
     return _checked(proposal, policy, written, refused, who)
 
 
-def _needed(policy: Policy, identity: Identity, one: UsageRecord, role: str | None) -> list[_Use]:
+def _is_wide(policy: Policy, identity: Identity, one: UsageRecord) -> bool:
+    """Whether it is a filter that is granted in part: what was delivered by it is recorded by itself."""
+    if one.action is not Action.SUBSCRIBE or one.template[-1:] != "#":
+        return False
+    decision = decision_on(policy, identity, one.action, one.template)
+    return decision is not None and decision.partly
+
+
+def _needed(
+    policy: Policy, identity: Identity, one: UsageRecord, roles: Collection[str] | None
+) -> list[_Use]:
     """What today's rules say of what was allowed; nothing at all if only other roles allow it."""
     decision = decision_on(policy, identity, one.action, one.template)
+    if decision is not None and decision.partly:
+        decision = None  # no rule is as wide: perhaps topics that were delivered by a wide filter
     allowed = decision is not None and decision.allowed
     grants = decision.grants if decision is not None else ()
-    mine = [rule for rule in grants if role is None or rule.role == role]
+    mine = [rule for rule in grants if roles is None or rule.role in roles]
     if mine or (allowed and one.action is Action.SUBSCRIBE):
         return _by_conditions(one, one.template, mine)
     # Denied by now; or many topics in one, and no rule is as wide: then the part of it that each rule says,
@@ -168,7 +187,7 @@ def _needed(policy: Policy, identity: Identity, one: UsageRecord, role: str | No
         return [_Use(one, one.template, FREE, ())]
     parts: defaultdict[str, list[Rule]] = defaultdict(list)
     for rule in rules:
-        if role is None or rule.role == role:
+        if roles is None or rule.role in roles:
             parts[_part(rule.topic, one.template, identity)].append(rule)
     return [use for template, said in parts.items() for use in _by_conditions(one, template, said)]
 
@@ -281,19 +300,18 @@ def _denies(
 ) -> tuple[Rule, ...]:
     """Today's denies that meet something that the proposal allows, for the actions where they do."""
     found = []
-    for name in sorted(roles):
-        for rule in policy.roles[name].rules if name in policy.roles else ():
-            if rule.effect is not Effect.DENY:
-                continue
-            wide = _anybody(rule.topic)
-            met = {
-                action
-                for (action, _), topics in allows.items()
-                if action in rule.actions
-                and any(intersection(wide, _anybody(topic)) is not None for topic in topics)
-            }
-            if met:
-                found.append(replace(rule, actions=frozenset(met)))
+    for rule in policy.rules_of(sorted(roles)):
+        if rule.effect is not Effect.DENY:
+            continue
+        wide = _anybody(rule.topic)
+        met = {
+            action
+            for (action, _), topics in allows.items()
+            if action in rule.actions
+            and any(intersection(wide, _anybody(topic)) is not None for topic in topics)
+        }
+        if met:
+            found.append(replace(rule, actions=frozenset(met)))
     return tuple(found)
 
 
@@ -345,13 +363,7 @@ def _checked(
     names = named([(who[one.device_id], one.action, one.template, ()) for one in kept_out])
     listed = _together(replace(one, template=name) for one, name in zip(kept_out, names, strict=True))
     held = {name for identity in who.values() for name in identity.roles}
-    denies = [
-        rule
-        for role in policy.roles.values()
-        if role.name in held
-        for rule in role.rules
-        if rule.effect is Effect.DENY
-    ]
+    denies = [rule for rule in policy.rules_of(sorted(held)) if rule.effect is Effect.DENY]
     return replace(
         proposal,
         refused=listed,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from gateway.policy.engine.policy import Action, Rule
+from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_templates import is_marked
 from gateway.policy.engine.usage_recorder import UsageRecord
 from gateway.policy.files.toml_strings import quoted
@@ -30,6 +31,10 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
         *(f"# {line}" for line in _warnings(proposal)),
         f"description = {quoted(f'{title}, learned from {_names(proposal.devices)}.')}",
     ]
+    if proposal.subscribe is OnWideSubscribe.FILTER:
+        lines.append(
+            f'subscribe = "{proposal.subscribe}"  # they subscribe to more than they may be delivered'
+        )
     for (action, asked), topics in proposal.allows.items():
         lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(asked)]
     for rule in proposal.denies:

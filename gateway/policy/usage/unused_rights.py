@@ -35,7 +35,7 @@ def unused(
         device = devices.get(one.device_id)
         if one.allowed and device is not None:
             used |= {(id(rule), one.action) for rule in _needed(policy, device, one)}
-    held = {role for device in devices.values() for role in device.roles}
+    held = {role for device in devices.values() for role in policy.expanded(device.roles)}
     return tuple(
         Unused(rule, tuple(idle), rule.role not in held)
         for role in policy.roles.values()
@@ -51,6 +51,8 @@ def _needed(policy: Policy, device: Device, one: UsageRecord) -> Iterable[Rule]:
     decision = (
         None if one.template == MORE else decision_on(policy, as_identity(device), one.action, one.template)
     )
+    if decision is not None and decision.partly and "+" not in one.template.split("/"):
+        return ()  # a wide filter needs no rule: what was delivered by it is recorded by itself
     if decision is not None and ("+" not in one.template.split("/") or _covered(decision, one)):
         return decision.grants
     # What many topics have in common, what found no room, and labels that are gone: which of them needed
@@ -59,4 +61,4 @@ def _needed(policy: Policy, device: Device, one: UsageRecord) -> Iterable[Rule]:
 
 
 def _covered(decision: Decision, one: UsageRecord) -> bool:
-    return one.action is Action.SUBSCRIBE and decision.allowed
+    return one.action is Action.SUBSCRIBE and decision.allowed and not decision.partly

@@ -23,6 +23,7 @@ from harness.stores import taken
 from gateway import admin
 from gateway.admin import bus_holdings, certificates, devices, keys, tokens
 from gateway.admin.audit_events import demand_kept
+from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.bus_holdings import Held, Kind
@@ -30,7 +31,7 @@ from gateway.keys.key_files import ensure_key_file, ensure_signing_file, read_ke
 from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import KeyState
 from gateway.policy.files.loader import load_policy
-from gateway.store import EventNotKept, IssuedToken, StoreError, open_store
+from gateway.store import EventNotKept, IssuedToken, NewDevice, StoreError, open_store
 from gateway.store.admin_events import AdminEvents
 from gateway.store.device_directory import Directory
 
@@ -42,6 +43,9 @@ PASSPHRASE = b"planted horse battery staple"
 
 class Fault(Exception):
     """What happens between a change and its event."""
+
+
+HASHED = hash_secret(b"a secret")
 
 
 class World:
@@ -65,6 +69,9 @@ class World:
         for device_id in ("lamp-1", "lamp-2"):
             await self.store.devices.add(device_id, credential="c", roles=["sensor"], labels={})
         await self.store.devices.set_enabled("lamp-2", enabled=False)
+        for device_id in ("argon", "two-secrets"):
+            await self.store.devices.add(device_id, credential=HASHED, roles=["sensor"], labels={})
+        await self.store.devices.set_next_credential("two-secrets", "next", 60)
         await self.store.tokens.add([self.record])
         await self.store.holdings.save([Held("lamp-1", Kind.RETAINED, 0, 0, 0, b"12345678")])
         ensure_key_file(self.settings.encryption_key_path)
@@ -79,6 +86,10 @@ class World:
         signing = SigningKeys.of_secret(b"0123456789012345678901234567890123456789")
         self.issuer = Tokens(signing, directory, now=lambda: NOW * 1000, ttl=900, chain_max=86_400)
         return self
+
+    async def end_overlap(self, device_id: str):
+        device = await self.store.devices.get(device_id)
+        return await devices.end_overlap(self.store, device, "why", actor=ME)
 
     async def issue(self, device_id: str, **more):
         device = await self.store.devices.get(device_id)
@@ -104,6 +115,24 @@ IN_ONE_TRANSACTION = {
             at.store, "new", credential="c", roles=[], labels={}, actor=ME, how="imported"
         ),
         "imported without roles",
+    ),
+    "devices.add_all": (
+        lambda at: devices.add_all(at.store, [NewDevice("new", "c", ["a"], {})], actor=ME),
+        "added with the roles a",
+    ),
+    "devices.change": (
+        lambda at: devices.change(
+            at.store, "lamp-1", roles=["b"], labels={"room": ("hall", "attic")}, methods=["token"], actor=ME
+        ),
+        "roles sensor, now b; labels none, now room=hall, room=attic; methods secret, token, certificate",
+    ),
+    "devices.set_next_secret": (
+        lambda at: devices.set_next_secret(at.store, "argon", b"another secret", 60, actor=ME),
+        "given a new secret; the old one is good until it was used, or 2",
+    ),
+    "devices.end_overlap": (
+        lambda at: at.end_overlap("two-secrets"),
+        "the old secret ended: why",
     ),
     "devices.enable": (lambda at: devices.enable(at.store, "lamp-2", actor=ME), "enabled"),
     "devices.disable": (lambda at: devices.disable(at.store, "lamp-1", actor=ME), "disabled"),
@@ -221,7 +250,7 @@ async def test_an_action_makes_its_change_and_one_event(at, name):
     assert event["reason"].startswith(reason)
     assert (event["outcome"], event["actor"]) == ("done", ME)
     assert event["kind"] == ("token" if name.startswith("tokens.") else "device")
-    assert event["device"] in {"lamp-1", "lamp-2", "new"}
+    assert event["device"] in {"lamp-1", "lamp-2", "new", "argon", "two-secrets"}
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["before the event", "after it"])

@@ -16,7 +16,7 @@ HERE = Path(audit_event_kinds.__file__)
 SOURCES = [path for path in sorted((ROOT / "gateway").rglob("*.py")) if path != HERE]
 READS = {
     "gateway/observe/audit_dispatch.py": {"Outcome.DONE"},
-    "gateway/observe/audit_record.py": {"Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
+    "gateway/observe/audit_record.py": {"Kind.LIMIT", "Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
 }
 """Who looks at what was told, and at what of it."""
 
@@ -41,6 +41,7 @@ def test_kinds_and_outcomes_are_public_and_stay():
         "alert",
         "gateway",
         "audit",
+        "limit",
     }
     assert {*Outcome} == {"done", "refused", "failed"}
     assert {*Source} == {"device", "stranger", "house"}

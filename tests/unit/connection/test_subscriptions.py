@@ -12,9 +12,11 @@ from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
+from gateway.connection.work_budgets import Budget, Work
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Version
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
 
 FINE, LOW, DENIED = (
@@ -30,8 +32,8 @@ ASKED = st.lists(
 def subscriptions(version, **limits):
     world = context(policy(**limits))
     identity = Identity(LAMP.device_id, LAMP.roles, LAMP.labels, "c")
-    holder = Holder(world.holdings, LAMP.device_id)
-    return Subscriptions(world, version, Reports(), holder), Authorizer(world, identity, Reports())
+    holder, budget = Holder(world.holdings, LAMP.device_id), Budget(Limits(), Work())
+    return Subscriptions(world, version, Reports(), holder, budget), Authorizer(world, identity, Reports())
 
 
 def body_of(packet):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, connack, context, established, policy, react
+from harness.playbook import LAMP, connack, context, established, limited, policy, react
 
 from gateway.connection.commands import AwaitTurn, Close, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
@@ -151,7 +151,7 @@ def test_leaving_and_coming_back_gains_nothing():
 def test_acknowledgements_in_their_short_form_count_as_messages():
     connection = established(context(policy(messages_per_second=100)), keep_alive=0).connection
     ack = raw.ack(0x40, 1)
-    assert connection.receive(DeviceBytes(ack * 300)) == [SendToBus(ack * 300), PauseDevice()]
+    assert connection.receive(DeviceBytes(ack * 300)) == [SendToBus(ack * 300), limited(), PauseDevice()]
     assert connection.receive(Tick()) == [PauseDevice()]
     assert connection.receive(Tick()) == [PauseDevice()]
     assert connection.receive(Tick()) == []

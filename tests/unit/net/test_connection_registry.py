@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.connection_registry import ConnectionRegistry
+from gateway.policy.engine.connection_limits import Limits
 
 LAMP = "lamp-1"
 
 
 def registry(connections=1_000, per_device=1_000, **more):
-    limits = SimpleNamespace(connections=connections, connections_per_device=per_device)
+    limits = Limits(connections=connections, connections_per_device=per_device)
     return ConnectionRegistry(lambda: limits, **more)
 
 
@@ -51,3 +50,18 @@ def test_who_leaves_makes_room_for_its_device_and_for_all():
     for each in live:
         one.forget(each)
     assert (one.admitted(), one.of_device(LAMP), one._by_device) == ([], (), {})
+
+
+def test_a_lowered_limit_leaves_places_to_those_that_came_first():
+    most = {"lamp-1": 3, "lamp-2": 3}
+    one = ConnectionRegistry(
+        Limits, limits_of=lambda device_id: Limits(connections_per_device=most[device_id])
+    )
+    live = [object() for _ in range(4)]
+    assert [one.admit(each, LAMP) is None for each in live] == [True, True, True, False]
+    assert one.admit(live[3], "lamp-2") is None
+    assert [one.surplus(each, LAMP) for each in live[:3]] == ["", "", ""]
+    most["lamp-1"] = 1
+    assert [bool(one.surplus(each, LAMP)) for each in live[:3]] == [False, True, True]
+    assert "connections_per_device = 1, acl/limits.toml" in one.surplus(live[2], LAMP)
+    assert one.surplus(live[3], "lamp-2") == ""

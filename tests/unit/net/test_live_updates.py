@@ -14,10 +14,11 @@ from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tasks import Tasks
+from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, Identity
 
 LAMP = Device("lamp-1", (), {}, enabled=True, credential="", version=1, created_at=0, updated_at=0)
-LIMITS = SimpleNamespace(connections=1_000, connections_per_device=1_000)
+LIMITS = Limits(connections=1_000, connections_per_device=1_000)
 
 
 class Live:
@@ -26,7 +27,7 @@ class Live:
     def __init__(self, heard, grant=None, state=State.ESTABLISHED, device=LAMP):
         self.receive = lambda event: heard.append((self, event))
         self.claimed, self.address, self.connection_id = device.device_id, "192.0.2.1:1", "1"
-        self.host = "192.0.2.1"
+        self.host, self.method = "192.0.2.1", "secret"
         self.faults = []
         self.fault = self.faults.append
         identity = Identity(device.device_id, (), {}, "c", grant)
@@ -36,7 +37,8 @@ class Live:
 class World:
     def __init__(self):
         self.events, self.heard, self.devices = [], [], {"lamp-1": LAMP}
-        self.registry = ConnectionRegistry(lambda: LIMITS)
+        self.limits = LIMITS
+        self.registry = ConnectionRegistry(lambda: self.limits)
         reports = ConnectionReports(SimpleNamespace(emit=self.events.append), lambda: 0)
         self.tasks = Tasks()
         self.updates = LiveUpdates(self.registry, reports, self.tasks, self.devices.get)
@@ -128,3 +130,28 @@ async def test_a_changed_device_hears_what_that_means_for_it(world, what):
     assert world.heard == [(mine, consequence)]
     withdrawn = isinstance(consequence, AccessWithdrawn)
     assert [event.reason for event in world.events] == ([consequence.why] if withdrawn else [])
+
+
+async def test_a_lowered_limit_ends_the_connections_that_came_last(world):
+    live = [Live(world.heard) for _ in range(3)]
+    world.admit(*live)
+    world.limits = Limits(connections_per_device=1)
+    await world.updates.policy_changed()
+    assert [(one, type(event)) for one, event in world.heard] == [
+        (live[0], PolicyChanged),
+        (live[1], AccessWithdrawn),
+        (live[2], AccessWithdrawn),
+    ]
+    assert "connections_per_device = 1" in world.events[0].reason
+
+
+async def test_a_method_that_is_taken_away_ends_what_it_opened(world):
+    by_token = Live(world.heard)
+    by_token.method = "token"
+    live = [Live(world.heard), by_token]
+    world.admit(*live)
+    world.devices["lamp-1"] = dataclasses.replace(LAMP, methods=("token",))
+    world.updates.devices_changed(frozenset({"lamp-1"}))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [type(event) for _, event in world.heard] == [AccessWithdrawn, PolicyChanged]

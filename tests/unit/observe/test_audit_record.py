@@ -90,6 +90,11 @@ TOLD = [
         },
     ),
     (
+        "reached_limit",
+        ("why", "sensor.toml:4"),
+        {"kind": "limit", "outcome": "refused", "rule": "sensor.toml:4"},
+    ),
+    (
         "refused_service",
         ("why", Service.DECRYPT, "a/b", "sensor.toml:4"),
         {

@@ -26,7 +26,7 @@ async def store(path: Path):
 async def add(store: Store, device_id: str = "lamp-1", **values):
     return await store.devices.add(
         device_id,
-        **{"credential": "hash-1", "roles": ["sensor", "lamp"], "labels": {"room": "küche"}} | values,
+        **{"credential": "hash-1", "roles": ["sensor", "lamp"], "labels": {"room": ("küche",)}} | values,
     )
 
 
@@ -37,7 +37,7 @@ def sql(path: Path, statement: str, *values: object) -> list[tuple]:
 
 async def test_a_device_is_kept_as_given(store, path):
     added = await add(store)
-    assert (added.roles, added.labels, added.enabled) == (("sensor", "lamp"), {"room": "küche"}, True)
+    assert (added.roles, added.labels, added.enabled) == (("sensor", "lamp"), {"room": ("küche",)}, True)
     assert added.credential == "hash-1"
     assert await store.devices.find("lamp-1") == added
     other = await open_store(f"sqlite:///{path}")
@@ -75,7 +75,7 @@ async def test_no_device_id_can_widen_a_rule(store, device_id):
 
 async def test_no_label_can_widen_a_rule(store):
     with pytest.raises(ValueError, match="label"):
-        await add(store, labels={"room": "+"})
+        await add(store, labels={"room": ("+",)})
 
 
 async def test_what_ends_sessions_counts_the_version_up(store):

@@ -186,7 +186,7 @@ def test_devices_above_a_limit_are_named_and_others_are_not():
         Held("c", Kind.SESSION, 1, 0, 0, b""),
         Held("c", Kind.SESSION, 2, 0, 0, b""),
     ]
-    assert [line.partition(" on the bus")[0] for line in above(limits, held)] == [
+    assert [line.partition(" on the bus")[0] for line in above(lambda _: limits, held)] == [
         "a holds 3 retained_topics",
         "a holds 2 subscriptions",
         "c holds 2 sessions",

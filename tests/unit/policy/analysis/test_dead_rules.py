@@ -1,6 +1,7 @@
 """Rules that are in vain, each with what to do; and those that are not."""
 
 import pytest
+from harness.labels import labels_of
 
 from gateway.policy.analysis.dead_rules import warnings
 from gateway.policy.engine.identity import Device
@@ -8,7 +9,7 @@ from gateway.policy.files.loader import load_policy
 
 
 def device(name, *roles, **labels):
-    return Device(name, roles, labels, True, "", 1, 0, 0)
+    return Device(name, roles, labels_of(labels), True, "", 1, 0, 0)
 
 
 def told(acl, topics, *devices, more="", store=True, reserved="gateway"):

@@ -32,7 +32,7 @@ def policy(acl):
 
 
 def shown(policy, action, roles=("sensor", "reader")):
-    device = Device("lamp-1", roles, {"room": "hall"}, True, "", 1, 0, 0)
+    device = Device("lamp-1", roles, {"room": ("hall",)}, True, "", 1, 0, 0)
     return [(one.rule.effect.value, one.topics, one.void) for one in rights(policy, device, action)]
 
 

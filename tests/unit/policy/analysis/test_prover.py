@@ -59,7 +59,7 @@ def by_hand(rules, asked, excepted, most_levels, most_bytes):
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     rules=st.lists(_rule, min_size=1, max_size=4),
     asked=templates,
@@ -77,10 +77,10 @@ def test_what_is_proved_is_so_and_what_is_not_has_an_example(rules, asked, excep
     for one in found:
         identity, topic = one.witness.identity, one.witness.topic
         assert made.rights(identity).decide(PUBLISH, topic).grants == one.rules
-        person = (identity.device_id, identity.client_id, identity.labels.get("room"))
+        person = (identity.device_id, identity.client_id, identity.labels.get("room", ()))
         levels = tuple(topic.split("/"))
-        assert fits(means(asked, person), levels)
-        assert not any((other := means(one, person)) and fits(other, levels) for one in excepted)
+        assert any(fits(one, levels) for one in means(asked, person))
+        assert not any(fits(other, levels) for one in excepted for other in means(one, person))
 
 
 # --- what makes topics special, one by one ----------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_a_device_is_judged_as_it_is_stored():
         deny("rooms/+/{device}", "s"),
         allow("{device}", "t"),
     )
-    lamp = Device("lamp-1", ("r", "s"), {"room": "hall"}, True, "", 1, 0, 0)
+    lamp = Device("lamp-1", ("r", "s"), {"room": ("hall",)}, True, "", 1, 0, 0)
     devices = {"lamp-1": lamp}
 
     def told(text):
@@ -242,8 +242,8 @@ def test_a_device_is_judged_as_it_is_stored():
     # A label that it hasn't got; and one whose value looks like a placeholder is a word like others.
     devices["lamp-1"] = Device("lamp-1", ("r",), {}, True, "", 1, 0, 0)
     assert told("no device:lamp-1 publish #") == []
-    devices["lamp-1"] = Device("lamp-1", ("r",), {"room": "{client}"}, True, "", 1, 0, 0)
-    assert told("no device:lamp-1 publish # except rooms/{client}/#") == [
+    devices["lamp-1"] = Device("lamp-1", ("r",), {"room": ("{client}", "x")}, True, "", 1, 0, 0)
+    assert told("no device:lamp-1 publish # except rooms/{client}/# except rooms/x/#") == [
         'device "lamp-1" with client id "client-1" may publish to "rooms/{client}"'
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from harness.labels import labels_of
 
 from gateway.policy.analysis.why import explain
 from gateway.policy.engine.identity import Identity
@@ -39,7 +40,7 @@ def why(acl):
     policy = load_policy(acl, reserved="gateway")
 
     def ask(action, topic, roles=("sensor",), labels=None):
-        identity = Identity("lamp-1", roles, labels or {}, "lamp-1")
+        identity = Identity("lamp-1", roles, labels_of(labels or {}), "lamp-1")
         return explain(policy, identity, Action(action), topic)
 
     return ask
@@ -178,7 +179,7 @@ def test_what_is_denied_is_no_part(why, acl):
     text = SENSOR + '[[deny]]\nactions = ["subscribe"]\ntopics = ["+/+/commands/+", "rooms/+/x"]\n'
     (acl / "roles/sensor.toml").write_text(text)
     policy = load_policy(acl, reserved="gateway")
-    lamp = Identity("lamp-1", ("sensor",), {"room": "hall"}, "lamp-1")
+    lamp = Identity("lamp-1", ("sensor",), {"room": ("hall",)}, "lamp-1")
     found = explain(policy, lamp, Action.SUBSCRIBE, "#")
     assert [topics for topics, _ in found.parts] == ["rooms/hall/#"]
     found = explain(policy, lamp, Action.SUBSCRIBE, "rooms/hall/+")

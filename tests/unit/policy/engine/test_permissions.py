@@ -14,7 +14,7 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Grant, Identity
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 
-LAMP = Identity("lamp-1", ("r",), {"room": "kitchen"}, "c")
+LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "c")
 LEVELS = ("a", "b", "", "$x")
 TOPICS = ["/".join(levels) for n in (1, 2, 3) for levels in product(LEVELS, repeat=n) if "/".join(levels)]
 FILTERS = st.lists(st.sampled_from([*LEVELS, "+", "{client}", "{device}"]), min_size=1, max_size=3).map(

@@ -10,6 +10,7 @@ from gateway.policy.engine.rules import (
     Decision,
     Effect,
     Rule,
+    meanings,
     resolve,
     template_fault,
     template_values,
@@ -101,8 +102,18 @@ def test_invalid_templates(topic, says):
 
 
 def test_values_that_are_no_level_are_left_out():
-    identity = Identity("d", (), {"a": "x", "b": "", "c": "p/q", "e": "+"}, "c#")
-    assert template_values(identity) == {"{device}": "d", "{label.a}": "x"}
+    identity = Identity("d", (), {"a": ("x",), "b": ("",), "c": ("p/q",), "e": ("+",)}, "c#")
+    assert template_values(identity) == {"{device}": ("d",), "{label.a}": ("x",)}
+
+
+def test_a_label_with_several_values_means_several_topics_and_one_value_in_each():
+    values = {"{label.a}": ("x", "y"), "{label.b}": ("1", "2"), "{device}": ("d",)}
+    assert list(meanings("a/{label.a}/{label.a}", values)) == ["a/x/x", "a/y/y"]
+    assert list(meanings("{label.a}/{label.b}", values)) == ["x/1", "x/2", "y/1", "y/2"]
+    assert list(meanings("{label.a}/{label.c}", values)) == []
+    assert list(meanings("a/b", values)) == ["a/b"]
+    many = {f"{{label.{name}}}": tuple(map(str, range(16))) for name in "abc"}
+    assert len(list(meanings("{label.a}/{label.b}/{label.c}", many))) == 1_000
 
 
 def test_resolve():

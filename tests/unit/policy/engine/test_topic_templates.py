@@ -19,10 +19,10 @@ from gateway.policy.engine.topic_templates import (
     generalised,
     is_marked,
     template_of,
-    topic_of,
+    topics_of,
 )
 
-LAMP = Identity("lamp-1", ("r",), {"room": "kitchen", "floor": "2"}, "client-7")
+LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",), "floor": ("2",)}, "client-7")
 LEVELS = ("lamp-1", "kitchen", "2", "client-7", "{device}", "{client}", "{label.room}", "a{b", "", "$x", "x")
 TOPICS = st.lists(st.sampled_from(LEVELS), min_size=1, max_size=4).map("/".join).filter(bool)
 FILTERS = st.one_of(
@@ -52,7 +52,7 @@ def grant(topic):
 )
 def test_whole_levels_that_are_the_device_s_own_are_replaced(topic, template):
     assert template_of(topic, LAMP) == template
-    assert topic_of(template, LAMP) == topic
+    assert topics_of(template, LAMP) == [topic]
 
 
 def test_the_client_id_is_replaced_only_where_a_rule_says_so():
@@ -66,19 +66,36 @@ def test_the_client_id_is_replaced_only_where_a_rule_says_so():
 
 
 def test_a_name_that_means_two_things_is_the_device_then_the_first_label():
-    one = Identity("x", ("r",), {"b": "y", "a": "y", "c": "x"}, "c")
+    one = Identity("x", ("r",), {"b": ("y",), "a": ("y",), "c": ("x",)}, "c")
     assert template_of("x/y", one) == "{device}/{label.a}"
 
 
 def test_a_template_that_this_device_has_no_value_for_is_no_topic():
-    assert topic_of("a/{label.wing}", LAMP) is None
+    assert topics_of("a/{label.wing}", LAMP) == []
+
+
+BOTH = Identity("lamp-1", ("r",), {"room": ("kitchen", "hall"), "floor": ("2",)}, "client-7")
+
+
+def test_a_label_with_several_values_stands_for_one_of_them_in_a_template():
+    assert template_of("rooms/hall/2", BOTH) == "rooms/{label.room}/{label.floor}"
+    assert topics_of("rooms/{label.room}", BOTH) == ["rooms/kitchen", "rooms/hall"]
+    # From one room to the other: the second is a word, or the template would mean what was not said.
+    assert template_of("from/hall/to/kitchen/hall", BOTH) == "from/{label.room}/to/kitchen/{label.room}"
+    assert filter_of("rooms/{label.room}/{label.floor}/x", BOTH) == "rooms/+/2/x"
+
+
+@given(
+    st.lists(st.sampled_from(["kitchen", "hall", "2", "x", "lamp-1"]), min_size=1, max_size=4).map("/".join)
+)
+def test_a_template_of_several_values_means_the_topic_too(topic):
+    assert topic in topics_of(template_of(topic, BOTH), BOTH)
 
 
 @given(FILTERS, st.lists(FILTERS.map(grant), max_size=2))
 def test_a_template_says_what_the_topic_was(topic, grants):
     template = template_of(topic, LAMP, grants)
-    found = topic_of(template, LAMP)
-    assert found == topic
+    assert topics_of(template, LAMP) == [topic]
     written = not any(is_marked(level) for level in template.split("/"))
     assert (template_fault(template) is None) is written
 
@@ -164,7 +181,7 @@ def test_nothing_is_lost_and_nothing_refused_is_won(seen, refused):
 
 
 def test_a_filter_of_what_a_template_may_have_meant():
-    lamp = Identity("lamp-1", (), {"room": "{x}"}, "c")
+    lamp = Identity("lamp-1", (), {"room": ("{x}",)}, "c")
     assert filter_of("{device}/{label.room}/{label.gone}/+{b}/+/#", lamp) == "lamp-1/{x}/+/{b}/+/#"
 
 

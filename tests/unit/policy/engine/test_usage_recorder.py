@@ -12,7 +12,7 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE, Action, Decision
 from gateway.policy.engine.usage_recorder import MORE, UsageRecord, UsageRecorder
 
-LAMP = Identity("lamp-1", ("r",), {"room": "kitchen"}, "c")
+LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "c")
 YES = Decision(allowed=True, reason="", rule=None)
 NO = Decision(allowed=False, reason="", rule=None)
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
@@ -150,7 +150,7 @@ def test_what_is_taken_is_what_was_put_back(action, topic):
 
 def test_a_label_that_makes_a_topic_longer_makes_none_without_end():
     here = UsageRecorder()
-    named = replace(LAMP, labels={"a" * 32: "k"})
+    named = replace(LAMP, labels={"a" * 32: ("k",)})
     here.note(named, PUBLISH, "/".join("k" * 12), YES)
     here.note(named, PUBLISH, "/".join("k" * 13), YES)
     assert taken(here) == {
@@ -165,7 +165,7 @@ def test_a_label_that_makes_a_topic_longer_makes_none_without_end():
     ids=["labels", "devices"],
 )
 def test_all_that_waits_takes_as_much_memory_as_is_said(devices, topics, end):
-    named = replace(LAMP, labels={"a" * 32: "k"})
+    named = replace(LAMP, labels={"a" * 32: ("k",)})
     identities = [replace(named, device_id=f"device-{number}") for number in range(devices)]
     texts = [f"{number:03}/{end}" for number in range(topics)]
     tracemalloc.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from harness.labels import labels_of
+
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
 from gateway.policy.usage.placeholder_inference import named
@@ -10,7 +12,7 @@ PUBLISH = Action.PUBLISH
 
 
 def who(device_id, **labels):
-    return Identity(device_id, ("r",), labels, "c")
+    return Identity(device_id, ("r",), labels_of(labels), "c")
 
 
 def names(*uses):

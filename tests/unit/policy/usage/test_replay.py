@@ -12,7 +12,7 @@ from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.policy.usage.replay import replay
 
-LAMP = Device("lamp-1", ("r",), {"room": "kitchen"}, True, "", version=1, created_at=0, updated_at=0)
+LAMP = Device("lamp-1", ("r",), {"room": ("kitchen",)}, True, "", version=1, created_at=0, updated_at=0)
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
+from harness.labels import labels_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,9 @@ LINES = count(1)
 
 
 def device(device_id, *roles, **labels):
-    return Device(device_id, roles or ("r",), labels, True, "", version=1, created_at=0, updated_at=0)
+    return Device(
+        device_id, roles or ("r",), labels_of(labels), True, "", version=1, created_at=0, updated_at=0
+    )
 
 
 def allow(topic, *actions, role="r", **conditions):

@@ -27,7 +27,7 @@ def rule(effect, topic, **more):
 
 
 def device(device_id):
-    return Device(device_id, ("r",), {"room": "k"}, True, "", version=1, created_at=0, updated_at=0)
+    return Device(device_id, ("r",), {"room": ("k",)}, True, "", version=1, created_at=0, updated_at=0)
 
 
 TODAY = Policy(

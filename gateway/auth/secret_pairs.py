@@ -1,0 +1,95 @@
+"""Two secrets of one device for a time: hashed alike, so that one Argon2 judges both.
+
+While an administrator's `device rotate --overlap` runs, the secret in use and the next one are both good:
+until the next one was used, or the time is over. Owns the hashing and whose turn it is. What is kept says the
+store; who is let in says `gateway.auth.login`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+
+from argon2 import Type, extract_parameters
+from argon2.exceptions import InvalidHashError
+from argon2.low_level import hash_secret
+
+from gateway.policy.engine.identity import Device
+
+OVERLAP_MOST = 30 * 86_400
+"""How long two secrets may be good, in seconds."""
+
+
+class Which(StrEnum):
+    """Which secret of a device it was."""
+
+    NEITHER = ""
+    CURRENT = "current"
+    NEXT = "next"
+
+
+def hash_beside(secret: bytes, credential: str) -> str:
+    """The hash of `secret` with salt and parameters of `credential`. Blocks for as long as a login.
+
+    ValueError when that one is no Argon2id hash.
+    """
+    try:
+        parameters = extract_parameters(credential)
+        salt = credential.split("$")[4]
+    except (InvalidHashError, IndexError) as error:
+        raise ValueError("it is no Argon2id hash") from error
+    if parameters.type is not Type.ID:
+        raise ValueError("it is no Argon2id hash")
+    made = hash_secret(
+        secret,
+        base64.b64decode(salt + "=" * (-len(salt) % 4), validate=True),
+        time_cost=parameters.time_cost,
+        memory_cost=parameters.memory_cost,
+        parallelism=parameters.parallelism,
+        hash_len=parameters.hash_len,
+        type=Type.ID,
+        version=parameters.version,
+    )
+    return made.decode()
+
+
+def match_both(secret: bytes, credential: str, beside: str) -> Which:
+    """Which of two hashes made alike is of this secret, by one Argon2. ValueError as for `hash_beside`."""
+    made = hash_beside(secret, credential).encode()
+    is_current = hmac.compare_digest(made, credential.encode())
+    is_next = hmac.compare_digest(made, beside.encode())
+    return Which.CURRENT if is_current else Which.NEXT if is_next else Which.NEITHER
+
+
+class SecretPairs:
+    """Which secrets of the devices that have two are good now."""
+
+    def __init__(
+        self,
+        now: Callable[[], int] = lambda: 0,
+        end: Callable[[Device], Awaitable[Device | None]] | None = None,
+    ) -> None:
+        """`now` in Unix seconds. `end` has the store end the secret in use, and waits until it is known.
+
+        It answers None where it could not: the secret ends in memory, and the next login asks again.
+        """
+        self._now = now
+        self._end = end
+        self._used: dict[str, int] = {}
+
+    def has_ended(self, device: Device) -> bool:
+        """Whether the secret in use is good no more: the next one was used, or the time is over."""
+        if not device.next_credential:
+            return False
+        return self._now() >= device.overlap_until or self._used.get(device.device_id) == device.version
+
+    async def used(self, device: Device) -> Device:
+        """The next secret was used; the answer is the device as it is from now on."""
+        self._used[device.device_id] = device.version
+        ended = await self._end(device) if self._end is not None else None
+        if ended is None:
+            return device.with_next_secret
+        self._used.pop(device.device_id, None)
+        return ended

@@ -1,0 +1,42 @@
+"""The limits of one device and where they stand, for `gateway-admin acl show` and `acl why ID`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.policy.engine.device_limits import KEYS
+
+if TYPE_CHECKING:
+    from gateway.policy.engine.identity import Device
+    from gateway.policy.engine.policy import Policy
+
+_RAISE = (
+    "to have more: raise it there, or give the device a role that says more (`gateway-admin device set`); "
+    "none is above acl/limits.toml"
+)
+
+
+def limits_value(policy: Policy, device: Device) -> dict[str, object]:
+    """What it may take, by key, for a script: the bound, and the line of the role that says so."""
+    limits = policy.limits_of(device.roles)
+    return {key: {"most": getattr(limits, key), "said_by": limits.said.get(key)} for key in KEYS}
+
+
+def limit_lines(policy: Policy, device: Device) -> list[str]:
+    """What the roles of a device say, a line each; nothing where they say nothing."""
+    limits = policy.limits_of(device.roles)
+    said = [key for key in KEYS if key in limits.said]
+    width = max(map(len, said), default=0)
+    return [f"  {key:<{width}}  {getattr(limits, key):,}  {limits.place(key)}" for key in said]
+
+
+def reached_limit_lines(policy: Policy, device: Device) -> list[str]:
+    """What to say of a limit that a device reached."""
+    own = limit_lines(policy, device)
+    if not own:
+        return ["its roles say no limits: those of acl/limits.toml count", _RAISE]
+    return [
+        f"limits of {device.device_id} as they are now, the others as acl/limits.toml says:",
+        *own,
+        _RAISE,
+    ]

@@ -1,0 +1,57 @@
+"""What admins are told when a device reaches one of its limits: once, until it has been below for a minute.
+
+Nothing is decided here: reading pauses, or a packet is refused, where it is counted. Must not know a clock.
+"""
+
+from __future__ import annotations
+
+from gateway.connection.audit_event_kinds import Report, reached_limit
+from gateway.connection.process_counters import Counters
+from gateway.connection.work_budgets import Budget
+from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.device_limits import Reached
+
+_QUIET = 60
+"""Seconds below all limits, after which it is told again."""
+
+
+def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | None:
+    """A device is over its second, and is not read until the next one. None: that is known."""
+    spoken = budget.spoken
+    limit, more = Reached.MESSAGES_PER_SECOND, "It sends more messages, or such that cost more, than it may"
+    if spoken.bytes > spoken.bytes_left:
+        limit, more = Reached.BYTES_PER_SECOND, "It sends more bytes than it may"
+    counters.limits_reached[limit] += 1
+    told, budget.over_at = budget.over_at, budget.seconds
+    if told is not None and budget.seconds - told <= _QUIET:
+        return None
+    return reached_limit(
+        f"{more}: it waits, and nothing is lost ({_named(limit, limits)}).", limits.place(limit)
+    )
+
+
+def too_long(limits: Limits, counters: Counters) -> Report:
+    """A device sent a longer packet than it may, and its connection ends."""
+    limit = Reached.PACKET_SIZE
+    counters.limits_reached[limit] += 1
+    why = f"It sent a longer packet than it may, and its connection ended ({_named(limit, limits)})."
+    return reached_limit(why, limits.place(limit))
+
+
+def too_many_filters(limits: Limits, counters: Counters) -> str:
+    """A device has no place for one more subscription: why, for the report of its SUBSCRIBE."""
+    limit = Reached.SUBSCRIPTIONS
+    counters.limits_reached[limit] += 1
+    holder = "session" if limits.subscriptions_in_all is None else "device"
+    return f"The {holder} holds as many subscriptions as it may ({_named(limit, limits)})."
+
+
+def too_many_connections(limits: Limits, counters: Counters) -> str:
+    """A device has as many connections as it may: why one is refused, or ends."""
+    limit = Reached.CONNECTIONS_PER_DEVICE
+    counters.limits_reached[limit] += 1
+    return f"as many connections as the device may have ({_named(limit, limits)}, {limits.place(limit)})"
+
+
+def _named(limit: Reached, limits: Limits) -> str:
+    return f"{limit} = {getattr(limits, limit):,}"

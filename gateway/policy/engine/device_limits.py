@@ -1,0 +1,103 @@
+"""The bounds of one device: those of its roles (`[limits]` in a role file), never above `acl/limits.toml`.
+
+Of the roles of a device that say something about a key the largest counts; roles that say nothing do not take
+part. Only what counts after the login may stand in a role: before it nobody knows whose limits they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum, auto
+
+from gateway.policy.engine.connection_limits import WHERE, Limits
+from gateway.policy.engine.rules import Role
+
+
+class Reached(StrEnum):
+    """The limits that devices meet in everyday life, and that are counted."""
+
+    MESSAGES_PER_SECOND = auto()
+    BYTES_PER_SECOND = auto()
+    PACKET_SIZE = auto()
+    SUBSCRIPTIONS = auto()
+    CONNECTIONS_PER_DEVICE = auto()
+
+
+KEYS = (
+    "messages_per_second",
+    "bytes_per_second",
+    "packet_size",
+    "subscriptions",
+    "connections_per_device",
+    "connects_per_minute",
+    "sessions",
+    "retained_topics",
+    "in_flight",
+    "packet_seconds",
+    "unfinished_bytes_per_device",
+    "service_requests_per_second",
+    "tokens_per_minute",
+)
+"""What may stand in a role."""
+NOT_IN_ROLES = {
+    "unfinished_bytes": "it is of the whole gateway",
+    "connections": "it is of the whole gateway; of one device it is connections_per_device",
+    "connect_properties": "it counts before anybody has logged in",
+    "login_failures_per_minute": "it counts before anybody has logged in",
+    "login_failures_per_minute_address": "it counts before anybody has logged in",
+    "topic_levels": "it holds for all rules and proofs of the policy",
+    "topic_length": "it holds for all rules and proofs of the policy",
+}
+"""Those of limits.toml that may not, and why."""
+
+_EFFORT_OF_A_MESSAGE = 10
+_EFFORT_LEAST = 10_000
+"""A hundredth of a second of work: a device of few messages may still subscribe, and seal a large one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLimits(Limits):
+    """What one device may take, where its roles say so."""
+
+    of_gateway: Limits = field(default_factory=Limits)
+    """Those of limits.toml."""
+    said: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    """By key, the place of the role's line that counts: `file:line`."""
+
+    @property
+    def effort_per_second(self) -> int:
+        """What its packets may cost: each of its messages may be one that has to be taken apart."""
+        own = max(self.messages_per_second * _EFFORT_OF_A_MESSAGE, _EFFORT_LEAST)
+        return min(self.of_gateway.effort_per_second, own)
+
+    @property
+    def heard_effort_per_second(self) -> int:
+        """What others send is not its doing, and no role bounds it."""
+        return self.of_gateway.heard_effort_per_second
+
+    @property
+    def subscriptions_in_all(self) -> int | None:
+        """Over all connections of the device; that of limits.toml is of each session."""
+        return self.subscriptions if "subscriptions" in self.said else None
+
+    def place(self, key: str) -> str:
+        """Where the bound in force stands."""
+        return self.said.get(key, WHERE)
+
+
+def limits_of(roles: Iterable[Role], whole: Limits) -> Limits:
+    """The bounds of a device with just these roles, included ones among them."""
+    most: dict[str, int] = {}
+    said: dict[str, str] = {}
+    for role in roles:
+        for key, value in role.limits.items():
+            if value > most.get(key, 0):
+                most[key], said[key] = value, role.places.get(key, role.name)
+    if not most:
+        return whole
+    values = {key: min(value, getattr(whole, key)) for key, value in most.items()}
+    said |= {key: WHERE for key, value in most.items() if value > values[key]}
+    bounded = replace(whole, **values)
+    plain = {name: getattr(bounded, name) for name in Limits.__slots__}
+    return DeviceLimits(**plain, of_gateway=whole, said=said)

@@ -1,0 +1,141 @@
+"""The roles of a policy: which rules, limits and manners a device has by those that it has.
+
+A role may include others; who has it has what they say, too. Knows no topics: rules are matched by
+`gateway.policy.engine.policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from gateway.mqtt.topics import covers
+from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.device_limits import limits_of
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.partial_filters import PartialFilters
+from gateway.policy.engine.rules import (
+    Action,
+    Effect,
+    OnDeniedWill,
+    OnWideSubscribe,
+    Role,
+    Rule,
+    meanings,
+    template_values,
+)
+
+_KEPT_MOST = 1_024
+"""Different sets of roles whose limits are remembered."""
+_RULES_OF_AN_EFFORT = 4
+"""Rules that are looked at in a microsecond."""
+_PARTIAL_MOST = 64
+"""Trees of what somebody may receive that are remembered."""
+
+
+class RoleSet:
+    """All roles, and the limits that none of them is above."""
+
+    __slots__ = ("_efforts", "_included", "_limits", "_partial", "limits", "roles")
+
+    def __init__(self, roles: Iterable[Role], limits: Limits) -> None:
+        self.limits = limits
+        self.roles: Mapping[str, Role] = MappingProxyType({role.name: role for role in roles})
+        self._included = {
+            name: _closure(name, self.roles) for name, role in self.roles.items() if role.includes
+        }
+        self._limits: dict[tuple[str, ...], Limits] = {}
+        self._efforts: dict[tuple[str, ...], int] = {}
+        self._partial: dict[object, PartialFilters] = {}
+
+    def missing(self, roles: Iterable[str]) -> list[str]:
+        """Those that have no rules here. A device with one may do nothing: its denies are gone with it."""
+        return [role for role in roles if role not in self.roles]
+
+    def on_denied_will(self, roles: tuple[str, ...], otherwise: OnDeniedWill) -> OnDeniedWill:
+        """What becomes of a CONNECT with a refused will, of a device of these roles; one that drops wins."""
+        said = {role.will for role in self._said_by(roles)}
+        return next((one for one in (OnDeniedWill.DROP, OnDeniedWill.REFUSE) if one in said), otherwise)
+
+    def expanded(self, roles: tuple[str, ...]) -> tuple[str, ...]:
+        """These roles and those that they include, each once if there are any."""
+        if not self._included or self._included.keys().isdisjoint(roles):
+            return roles
+        return tuple(dict.fromkeys(one for name in roles for one in self._included.get(name, (name,))))
+
+    def rules_of(self, roles: Iterable[str]) -> Iterator[Rule]:
+        """The rules of these roles as far as they are there, and of those that they include, each once."""
+        for name in self.expanded(tuple(dict.fromkeys(roles))):
+            if name in self.roles:
+                yield from self.roles[name].rules
+
+    def limits_of(self, roles: tuple[str, ...]) -> Limits:
+        """The bounds of a device with just these roles."""
+        found = self._limits.get(roles)
+        if found is None:
+            found = limits_of(self._said_by(roles), self.limits)
+            if len(self._limits) >= _KEPT_MOST:
+                self._limits.clear()
+            self._limits[roles] = found
+        return found
+
+    def grants_in_part(self, roles: tuple[str, ...]) -> bool:
+        """Whether one of these roles lets its devices subscribe to more than a rule covers."""
+        return any(role.subscribe is OnWideSubscribe.FILTER for role in self._said_by(roles))
+
+    def filter_effort(self, roles: tuple[str, ...]) -> int:
+        """What it costs at most to ask about a filter that no rule covers, as work is counted; 0: nothing."""
+        found = self._efforts.get(roles)
+        if found is None:
+            rules = sum(len(role.rules) for role in self._said_by(roles)) if self.grants_in_part(roles) else 0
+            if len(self._efforts) >= _KEPT_MOST:
+                self._efforts.clear()
+            found = self._efforts[roles] = rules // _RULES_OF_AN_EFFORT
+        return found
+
+    def partial_filters(self, identity: Identity, apart: str) -> PartialFilters:
+        """What this identity may receive, for questions about filters that no rule covers.
+
+        Less what the filter `apart` covers. It is the same at each call.
+        """
+        values = template_values(identity)
+        rules = [
+            rule
+            for rule in self.rules_of(identity.roles)
+            if rule.effect is Effect.ALLOW and Action.SUBSCRIBE in rule.actions
+        ]
+        used = {
+            level
+            for rule in rules
+            if "{" in rule.topic
+            for level in rule.topic.split("/")
+            if level[:1] == "{"
+        }
+        key = (identity.roles, *((name, values.get(name)) for name in sorted(used)))
+        found = self._partial.get(key)
+        if found is None:
+            found = PartialFilters(
+                (topic, rule)
+                for rule in rules
+                for topic in meanings(rule.topic, values)
+                if not covers(apart, topic)
+            )
+            if len(self._partial) >= _PARTIAL_MOST:
+                self._partial.clear()
+            self._partial[key] = found
+        return found
+
+    def _said_by(self, roles: tuple[str, ...]) -> Iterator[Role]:
+        return (self.roles[name] for name in self.expanded(roles) if name in self.roles)
+
+
+def _closure(name: str, roles: Mapping[str, Role]) -> tuple[str, ...]:
+    """A role and all that it includes, and those include; a name that is no role is left out."""
+    found: dict[str, None] = {}
+    waiting = [name]
+    while waiting:
+        one = waiting.pop(0)
+        if one in roles and one not in found:
+            found[one] = None
+            waiting += roles[one].includes
+    return tuple(found)

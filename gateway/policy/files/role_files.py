@@ -1,0 +1,182 @@
+"""The role files: `acl/roles/<role>.toml`, one role each.
+
+Owns what may stand in one. A role may include others and use the groups of `topics.toml`; that the roles it
+names are there, and that no two include each other, is asked when all are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.policy.engine.device_limits import KEYS, NOT_IN_ROLES
+from gateway.policy.engine.identity import is_device_id
+from gateway.policy.engine.policy import Action, Effect, Role, Rule
+from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe, template_fault
+from gateway.policy.files.toml_document import Block, read
+from gateway.policy.files.topic_groups import Groups, written_out
+
+_CONDITIONS = ("max_qos", "retain", "max_payload")
+_WILL = "says what becomes of a CONNECT whose will is refused"
+_SUBSCRIBE = "says what becomes of a SUBSCRIBE that no rule covers wholly"
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class _Include:
+    """One name in the `include` of a role."""
+
+    name: str
+    line: int
+    block: Block
+
+
+def read_roles(files: Iterable[Path], groups: Groups, problems: list[str]) -> Iterator[Role]:
+    """The roles of these files, as far as they can be read; what is wrong is added to `problems`."""
+    files = list(files)
+    known = {file.stem for file in files}
+    includes: dict[str, list[_Include]] = {}
+    for file in files:
+        name = file.stem
+        if not is_device_id(name):
+            problems.append(
+                f"{file}: a role's name has only letters, digits and . _ -, and 64 at most; rename it"
+            )
+        if block := read(file, problems, missing="restore it or remove the link"):
+            includes[name] = list(_includes(block, known))
+            yield _role(block, name, groups, includes[name])
+    _check_circles(includes)
+
+
+def _role(block: Block, name: str, groups: Groups, includes: list[_Include]) -> Role:
+    block.only("description", "will", "subscribe", "include", "limits", "allow", "deny")
+    blocks = [(effect, inner) for effect in Effect for inner in block.blocks(effect)]
+    if not blocks and not includes:
+        block.problem("the role has no rule; write an [[allow]] block, or remove the file")
+    limits, places = _limits(block)
+    return Role(
+        name,
+        block.text("description", ""),
+        tuple(rule for effect, inner in blocks for rule in _rules(inner, effect, name, groups)),
+        _word(block, "will", OnDeniedWill, _WILL),
+        _word(block, "subscribe", OnWideSubscribe, _SUBSCRIBE) or OnWideSubscribe.COVER,
+        tuple(one.name for one in includes),
+        limits,
+        places,
+    )
+
+
+def _word(block: Block, key: str, words: type[_Word], means: str) -> _Word | None:
+    if key not in block.values:
+        return None
+    try:
+        return words(block.text(key))
+    except ValueError:
+        known = " or ".join(f'"{one}"' for one in words)
+        block.problem(f'"{key}" {means}: {known}', key=key)
+        return None
+
+
+def _limits(block: Block) -> tuple[Mapping[str, int], Mapping[str, str]]:
+    """What `[limits]` says, and where."""
+    table = block.table("limits")
+    if table is None:
+        return {}, {}
+    if not table.values:
+        table.problem(f"it sets no limit; write at least one of {', '.join(KEYS)}, or remove it")
+    for key in table.values:
+        if key in NOT_IN_ROLES:
+            table.problem(
+                f'"{key}" stands in limits.toml alone, for {NOT_IN_ROLES[key]}; in a role: {", ".join(KEYS)}',
+                key=key,
+            )
+        elif key not in KEYS:
+            table.problem(f'unknown limit "{key}"; in a role: {", ".join(KEYS)}', key=key)
+    said = [key for key in KEYS if key in table.values]
+    return {key: table.number(key, 1, least=1) for key in said}, {key: table.place(key) for key in said}
+
+
+def _includes(block: Block, known: Iterable[str]) -> Iterator[_Include]:
+    if "include" not in block.values:
+        return
+    for name, line in block.strings("include"):
+        if name not in known:
+            file = block.beside(f"{name}.toml")
+            block.problem(f'there is no role "{name}" to include; write {file} or correct it', line=line)
+        else:
+            yield _Include(name, line, block)
+
+
+def _check_circles(includes: Mapping[str, list[_Include]]) -> None:
+    """Report each role that includes itself, over others or not, where it does."""
+    told: set[frozenset[str]] = set()
+    for start in includes:
+        for first in includes[start]:
+            way = _way(first.name, start, includes)
+            if way and frozenset(way) not in told:
+                told.add(frozenset(way))
+                circle = " includes ".join([start, *way])
+                first.block.problem(
+                    f"roles include each other in a circle: {circle}; remove one", line=first.line
+                )
+
+
+def _way(start: str, end: str, includes: Mapping[str, list[_Include]]) -> list[str]:
+    """The roles from one to the other, by what they include; empty when there is no way."""
+    ways = {start: [start]}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name == end:
+            return ways[name]
+        for one in includes.get(name, ()):
+            if one.name not in ways:
+                ways[one.name] = [*ways[name], one.name]
+                waiting.append(one.name)
+    return []
+
+
+def _rules(block: Block, effect: Effect, role: str, groups: Groups) -> Iterator[Rule]:
+    """One block of a role file: a rule for each of its topics."""
+    block.only("actions", "topics", *_CONDITIONS)
+    actions = set()
+    for text, line in block.strings("actions"):
+        try:
+            actions.add(Action(text))
+        except ValueError:
+            block.problem(f'unknown action "{text}"; known: {", ".join(Action)}', line=line)
+    _check_conditions(block, effect, actions)
+    max_qos = block.number("max_qos", 2, least=0, most=2)
+    retain = block.flag("retain", default=True)
+    max_payload = block.number("max_payload", 0, least=0) if "max_payload" in block.values else None
+    for named, line in block.strings("topics"):
+        for topic in written_out(named, line, block, groups):
+            if fault := template_fault(topic):
+                block.problem(f'the topic "{topic}" {fault}', line=line)
+                continue
+            group = "" if topic == named else named[1:]
+            yield Rule(
+                effect, frozenset(actions), topic, max_qos, retain, max_payload, role, block.file, line, group
+            )
+
+
+def _check_conditions(block: Block, effect: Effect, actions: set[Action]) -> None:
+    """A condition that would never be asked is a mistake: its author relies on it."""
+    for key in _CONDITIONS:
+        if key not in block.values:
+            continue
+        if effect is Effect.DENY:
+            block.problem(
+                f'a deny has no conditions; remove "{key}", or put it on the [[allow]] it should narrow',
+                key=key,
+            )
+        asked = {Action.PUBLISH, Action.SUBSCRIBE} if key == "max_qos" else {Action.PUBLISH}
+        if actions and not actions & asked:
+            block.problem(
+                f'"{key}" says nothing about {", ".join(sorted(actions))}; '
+                f"it belongs to {' or '.join(sorted(asked))}",
+                key=key,
+            )

@@ -1,0 +1,75 @@
+"""Which roles let their devices subscribe to more than they may be delivered, as the source did.
+
+Mosquitto with an `acl_file` takes every SUBSCRIBE and looks at each message; its plugin may be set so that
+more can be subscribed to than received. Dashboards, Home Assistant and MQTT Explorer, which ask for `#`, live
+by that. Such roles say `subscribe = "filter"`. It gives no message to anybody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gateway.mqtt.topics import covers
+from gateway.policy.engine.policy import Action, Effect
+from gateway.policy.engine.rules import OnWideSubscribe, Role
+from gateway.policy.imports.intermediate_model import Finding, Source, Subject
+from gateway.policy.imports.role_composition import Composed
+
+_NAMED_MOST = 20
+_COSTS = (
+    'subscribe = "filter" in the role{} {}: a SUBSCRIBE that is wider than what may be read is taken, as it '
+    "was. It costs: the bus sends such a client all that its filter matches, and the gateway judges each "
+    "message and holds back what may not be read, which takes some 10 µs a message and counts against the "
+    "device. Take the line out where clients ask for no more than they may read"
+)
+
+
+def let_subscribe_wide(source: Source, composed: Composed) -> None:
+    """Say so in the roles that need it, and tell what it costs."""
+    needed: set[str] = set()
+    roles = {draft.role.name: draft.role for draft in composed.drafts}
+    for subject in source.subjects:
+        mine = [roles[name] for name in composed.roles_of[subject.user] if name in roles]
+        if source.takes_every_subscribe or _asks_for_more(subject, mine):
+            needed |= {role.name for role in mine if _is_served(role)}
+    if source.takes_every_subscribe:  # whoever gets a role of patterns later, too
+        needed |= {name for name, role in roles.items() if _is_served(role)}
+    if not needed:
+        return
+    composed.drafts = [
+        dataclasses.replace(draft, role=dataclasses.replace(draft.role, subscribe=OnWideSubscribe.FILTER))
+        if draft.role.name in needed
+        else draft
+        for draft in composed.drafts
+    ]
+    named = [name for name in roles if name in needed]
+    text = ", ".join(named[:_NAMED_MOST]) + (", …" if len(named) > _NAMED_MOST else "")
+    composed.findings.append(
+        Finding("note", source.file, _COSTS.format("" if len(named) == 1 else "s", text))
+    )
+
+
+def _is_served(role: Role) -> bool:
+    """Whether there is something to hear by it, and not everything anyhow."""
+    heard = _heard(role)
+    return bool(heard) and "#" not in heard
+
+
+def _heard(role: Role) -> set[str]:
+    return {
+        rule.topic for rule in role.rules if rule.effect is Effect.ALLOW and Action.SUBSCRIBE in rule.actions
+    }
+
+
+def _asks_for_more(subject: Subject, roles: list[Role]) -> bool:
+    """Whether the source grants filters by a list of its own, one of them wider than what may be heard."""
+    lists = subject.lists[Action.SUBSCRIBE]
+    heard = {
+        "/".join((subject.user or "+") if level == "{device}" else level for level in topic.split("/"))
+        for role in roles
+        for topic in _heard(role)
+    }
+    return len(lists) > 1 and any(
+        step.allow and step.topic is not None and not any(covers(one, step.topic) for one in heard)
+        for step in lists[-1]
+    )
