@@ -36,6 +36,7 @@ from gateway.app.open_savers import open_savers
 from gateway.app.periodic import every
 from gateway.app.prerequisites import StartError, taken
 from gateway.app.running_parts import RunningParts
+from gateway.app.service_checking import ServiceChecking
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.vm_resume_detection import SnapshotWatch, random_bytes
@@ -161,6 +162,7 @@ class Gateway:
         )
         self._http_bound = api.acceptor.bound
         health, watching = await self._watch(core, followers, keys)
+        ServiceChecking(health, core.plane).follow(monitoring)
         await open_control(
             settings,
             core.plane,

@@ -24,7 +24,7 @@ from gateway.alerts.shipped_rules import SHIPPED, ShippedRule
 from gateway.config.alert_channels import ChannelReader
 from gateway.config.toml_values import DAY, cut, host_and_port, one_of, seconds, severity_of, url_fault
 from gateway.mqtt.topics import filter_fault
-from gateway.observe.service_checks import DeviceCheck, HttpCheck, ServiceCheck, TcpCheck
+from gateway.observe.service_checks import OUR_CHECKS, DeviceCheck, HttpCheck, ServiceCheck, TcpCheck
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.files.toml_document import Block, read
 
@@ -151,6 +151,10 @@ class _Reader:
         kind = one_of(block, "kind", _KINDS_OF_CHECK)
         more = ("topic", "within") if kind == "device" else ()
         block.only("name", "kind", "target", "interval", "timeout", *more)
+        if name in OUR_CHECKS:
+            block.problem(
+                f'"{name}" is a check of the gateway itself; give this a different name', key="name"
+            )
         interval = seconds(block, "interval", 30, least=1)
         timeout = seconds(block, "timeout", min(5, interval), least=1)
         if timeout > interval:

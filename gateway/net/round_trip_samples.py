@@ -16,6 +16,7 @@ from typing import cast
 
 from gateway.connection.established import EstablishedConnection
 from gateway.mqtt.data_types import read_length
+from gateway.mqtt.errors import MqttError
 from gateway.net.connection_registry import ConnectionRegistry, LiveConnection
 
 _WATCHED = 4
@@ -111,7 +112,10 @@ def answer_to(data: bytes) -> bytes:
         return _PINGRESP
     if data[0] & 0xF6 != 0x32:
         return b""
-    length = read_length(data, 1, len(data))
+    try:
+        length = read_length(data, 1, len(data))
+    except MqttError:
+        return b""
     if length is None or length[1] + 2 > len(data):
         return b""
     at = length[1] + 2 + (data[length[1]] << 8 | data[length[1] + 1])

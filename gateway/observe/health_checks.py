@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeAlias
 
 from gateway.observe.logs import get_logger
@@ -155,7 +156,7 @@ class Health:
             foreign=foreign,
             interval=self._interval if interval is None else interval,
             deadline=self._deadline if deadline is None else deadline,
-            at_once=not inspect.iscoroutinefunction(check),
+            at_once=not inspect.iscoroutinefunction(_function_of(check)),
         )
         self._wake.set()
 
@@ -261,3 +262,7 @@ class Health:
         )
         if not same and (before is not None or state is not State.HEALTHY):
             self._changed(name, entry.found)
+
+
+def _function_of(check: Check) -> Callable[..., object]:
+    return check.func if isinstance(check, partial) else check

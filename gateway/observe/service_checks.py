@@ -10,6 +10,27 @@ from typing import TypeAlias
 
 from gateway.system.addresses import Address
 
+OUR_CHECKS = frozenset(
+    {
+        "audit",
+        "bus",
+        "bus authority",
+        "certificates",
+        "disk",
+        "keys",
+        "listener",
+        "loop",
+        "monitoring",
+        "policy",
+        "saving",
+        "services",
+        "store",
+        "validity",
+        "workers",
+    }
+)
+"""What the gateway checks of itself: no check of monitoring.toml has one of these names."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:

@@ -440,3 +440,9 @@ def test_the_alert_that_the_readme_shows_is_sound(tmp_path):
     (tmp_path / "secrets" / "hook").write_text(HOOK)
     (tmp_path / "secrets" / "hook").chmod(0o600)
     assert len(load(tmp_path, text).channels) == 1
+
+
+def test_no_check_has_the_name_of_one_of_ours(folder: Path) -> None:
+    text = '[[check]]\nname = "bus"\nkind = "tcp"\ntarget = "db:5432"\n'
+    (problem,) = problems(folder, text)
+    assert '2: "bus" is a check of the gateway itself' in problem

@@ -1,0 +1,83 @@
+"""Asks other services whether they are there: a page over HTTP, or a connection over TCP.
+
+For the checks of monitoring.toml. Certificates are verified by the system's CAs, redirects are not followed,
+and of an answer only its first line is read. Whoever calls sets the time-out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import ssl
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+from gateway.system.addresses import Address
+
+_LINE_MOST = 4_096
+"""Bytes of a status line that are read."""
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+_PORTS = {"http": 80, "https": 443}
+
+
+async def ask_page(url: str) -> tuple[bool, str]:
+    """Whether the page answers with 200 to 299, and what came else."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    tls = await asyncio.to_thread(_system_cas) if parts.scheme == "https" else None
+    try:
+        reader, writer = await asyncio.open_connection(
+            host, parts.port or _PORTS[parts.scheme], ssl=tls, limit=_LINE_MOST
+        )
+    except OSError as error:
+        return False, f"can't be reached: {_why(error)}"
+    try:
+        writer.write(_request(host, parts.port, parts.path, parts.query))
+        line = await reader.readuntil(b"\n")
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return False, "it is reached, and does not answer in HTTP"
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    status = _STATUS.match(line)
+    if status is None:
+        return False, "it is reached, and does not answer in HTTP"
+    code = int(status[1])
+    return 200 <= code < 300, f"it answers {code}"
+
+
+async def ask_port(address: Address) -> tuple[bool, str]:
+    """Whether somebody accepts a connection there."""
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError as error:
+        return False, f"can't be reached: {_why(error)}"
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True, "it accepts connections"
+
+
+def _request(host: str, port: int | None, path: str, query: str) -> bytes:
+    where = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    named = where if port is None else f"{where}:{port}"
+    target = quote(path or "/", safe="/%:@!$&'()*+,;=~-._")
+    if query:
+        target += f"?{quote(query, safe='%=&+/:@~-._')}"
+    return (
+        f"GET {target} HTTP/1.1\r\nHost: {named}\r\nUser-Agent: mqtt-security-gateway\r\n"
+        "Accept: */*\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+@lru_cache(maxsize=1)
+def _system_cas() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    return error.strerror or str(error)

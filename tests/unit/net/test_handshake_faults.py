@@ -1,0 +1,41 @@
+"""Each failed handshake is counted by one word."""
+
+import ssl
+
+import pytest
+
+from gateway.net import tls_handshake_errors
+from gateway.net.tls_handshake_errors import HandshakeFault, fault_of
+
+
+def of_openssl(reason):
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (of_openssl("WRONG_VERSION_NUMBER"), HandshakeFault.PLAIN_TEXT),
+        (of_openssl("HTTP_REQUEST"), HandshakeFault.PLAIN_TEXT),
+        (of_openssl("UNSUPPORTED_PROTOCOL"), HandshakeFault.OLD_VERSION),
+        (of_openssl("NO_SHARED_CIPHER"), HandshakeFault.NOTHING_IN_COMMON),
+        (of_openssl("NO_SUITABLE_SIGNATURE_ALGORITHM"), HandshakeFault.NOTHING_IN_COMMON),
+        (of_openssl("TLSV1_ALERT_UNKNOWN_CA"), HandshakeFault.DISTRUST),
+        (of_openssl("SSLV3_ALERT_CERTIFICATE_EXPIRED"), HandshakeFault.DISTRUST),
+        (of_openssl("SOMETHING_NEW"), HandshakeFault.OTHER),
+        (ssl.SSLCertVerificationError(1, "x"), HandshakeFault.CLIENT_CERTIFICATE),
+        (ConnectionAbortedError(), HandshakeFault.DEADLINE),
+        (ConnectionResetError(), HandshakeFault.LEFT),
+    ],
+)
+def test_faults(error, fault):
+    if isinstance(error, ssl.SSLCertVerificationError):
+        error.verify_code, error.verify_message = 18, "self-signed"
+    assert fault_of(error) is fault
+
+
+def test_whatever_is_said_in_words_is_counted_by_one():
+    for reason in tls_handshake_errors._WORDS:
+        assert fault_of(of_openssl(reason)) is not HandshakeFault.OTHER, reason
