@@ -119,6 +119,8 @@ def test_the_first_refused_login_there_is_counts_though_no_point_was_before():
 def test_what_a_process_counted_since_it_began_counts_from_nothing():
     one = Measured().counted("logins_refused_total", (60, 7), (0, 9))
     assert holds("increase(logins_refused_total, 5m) > 0", one, began=NOW - 70_000) == {(): 9.0}
+    one = Measured().counted("logins_refused_total", (50, 7), (0, 9))
+    assert holds("increase(logins_refused_total, 1m) > 0", one, began=NOW - 55_000) == {(): 9.0}
 
 
 def test_a_gap_in_the_history_is_no_growth():
