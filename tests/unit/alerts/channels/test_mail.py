@@ -38,7 +38,7 @@ def mail(
         "sender": "gateway@example.org",
         "recipients": ("ops@example.org", "boss@example.org"),
         "username": "gateway",
-        "password": Secret(password.encode()),
+        "password": Secret(password.encode()) if password else None,
         "ca_file": tls[1] if ca_file is None else ca_file,
     }
     return Email(EmailSettings("mail", Severity.INFO, **settings | more), private=private)
@@ -93,6 +93,8 @@ async def test_a_server_without_starttls_gets_nothing(tls, message):
     try:
         with pytest.raises(NotDelivered, match="STARTTLS"):
             await mail(plain.port, tls).send(message)
+        with pytest.raises(NotDelivered, match="STARTTLS"):
+            await mail(plain.port, tls, username="", password=None).send(message)
     finally:
         plain.stop()
     assert Taking.taken == 0
