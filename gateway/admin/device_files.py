@@ -1,7 +1,7 @@
 """Many devices at once: read from a CSV or JSON file, checked as a whole, and written as one.
 
-Every problem is told with its line before anything is done. A file names roles, labels, methods, and a secret
-where one is brought along; other secrets are made. Must not know where secrets go.
+Every problem is listed with its line before anything is done. A file names roles, labels, methods, and a
+secret where one is brought along; other secrets are made. Must not know where secrets go.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Durations:
-    """How long things take, told by those that do them."""
+    """How long things take, as those say that do them."""
 
     device_round_trip: Histogram = field(default_factory=lambda: Histogram(*_SHORT))
     bus_round_trip: Histogram = field(default_factory=lambda: Histogram(*_SHORT))
@@ -111,7 +111,7 @@ class Measuring:
         self._census = Census()
         self._tokens_valid: int | None = None
         self._policy, self._policy_since = parts.context.policy, parts.context.now()
-        self._told: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
         self._full = False
         self._looks = 0
         self.metrics = Metrics(parts.context.counters)
@@ -125,9 +125,9 @@ class Measuring:
         known = readings()
         return History(known, {name for name, metric in known.items() if metric.words})
 
-    def on_sample(self, tell: Callable[[], None]) -> None:
+    def on_sample(self, callback: Callable[[], None]) -> None:
         """Call this each time that the history has a new sample."""
-        self._told.append(tell)
+        self._callbacks.append(callback)
 
     async def run(self) -> None:
         """Look every ten seconds, for ever; first when all has been checked once."""
@@ -154,8 +154,8 @@ class Measuring:
             reason = f"it has room for {self._history.series} series, and {more}"
             _log.warning("history full", reason=reason)
         self._full = self._history.left_out > 0
-        for tell in self._told:
-            tell()
+        for callback in self._callbacks:
+            callback()
 
     async def _count_tokens(self) -> None:
         try:

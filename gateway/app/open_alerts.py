@@ -54,7 +54,7 @@ class Served(Protocol):
 
     @property
     def audit(self) -> Audit:
-        """Is told of alerts, and tells of logins."""
+        """Hears of alerts, and reports logins."""
 
     @property
     def plane(self) -> DataPlane:

@@ -14,7 +14,7 @@ from gateway.store import Store, StoreError
 _LOOK_SECONDS = 1.0
 _STEPS = 40
 _STEP_SECONDS = 0.05
-"""For the gateway to know of what its store was told: two seconds in all."""
+"""For the gateway to know of what stands in its store: two seconds in all."""
 _ACTOR = "gateway"
 _SUBJECT = "the end of an old secret"
 

@@ -49,7 +49,7 @@ def _reach(bound: Address) -> str:
     """Who can reach it, where that is more than this machine."""
     if bound.is_loopback:
         return ""
-    every = bound.host in {"0.0.0.0", "::"}  # noqa: S104 - told, not bound
+    every = bound.host in {"0.0.0.0", "::"}  # noqa: S104 - shown, not bound
     return f"   open to {'every network of this machine' if every else 'the network'}"
 
 

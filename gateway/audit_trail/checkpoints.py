@@ -69,7 +69,7 @@ class VerifierKey:
 
     @property
     def id(self) -> bytes:
-        """What tells keys of one name apart."""
+        """What distinguishes keys of one name."""
         return sha256(self.origin.encode() + b"\n" + _ED25519 + self.public).digest()[:_ID_BYTES]
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 What a checkpoint was signed over has to be there, bit by bit as far as its hashes go: else the trail is
 damaged, nothing is appended, and nothing is repaired. What came after the newest checkpoint is taken as it
-stands, up to the first line that is no whole entry: nobody was told that this one is kept, and it is cut.
+stands, up to the first line that is no whole entry: nobody was promised that this one is kept, and it is cut.
 The hashes over it are made anew, for they were not synced.
 """
 

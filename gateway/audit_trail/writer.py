@@ -1,7 +1,7 @@
 """The one writer of a trail. Blocks on the disk: it is called in a thread, one call at a time.
 
 In the order of writes stands what a crash can do (docs/adr/0016). Entries first, synced: now they count, and
-whoever waits may be told. Then their hashes, which can be made anew. A checkpoint is signed over hashes
+whoever waits may know. Then their hashes, which can be made anew. A checkpoint is signed over hashes
 that are synced, and takes the place of the one before it as a whole. What fails leaves the trail as it was:
 the next call begins with a look at the files, and cuts what this one left.
 """
@@ -61,7 +61,7 @@ class Trail:
         """Whether it was made by this process."""
         self._expected = ""
         self.words: list[str] = []
-        """What had to be repaired, until somebody tells it."""
+        """What had to be repaired, until somebody reports it."""
 
     @property
     def size(self) -> int:
@@ -229,7 +229,7 @@ class Trail:
             raise TrailDamaged(f"{self.folder} is another trail than the one whose checkpoint the store has")
 
     def _own_key(self) -> SigningKey:
-        """The key with the name of this trail, which is told to whoever verifies."""
+        """The key with the name of this trail, which whoever verifies is given."""
         path, checkpoint = self.folder / KEY, self.folder / CHECKPOINT
         try:
             if checkpoint.exists():

@@ -42,7 +42,7 @@ class BusProbe:
     ) -> None:
         """`prefix` is that of the service topics, below which no device says or hears anything on the bus.
 
-        `heard` is told how many seconds a message took to the bus and back.
+        `heard` gets how many seconds a message took to the bus and back.
         """
         self._heard = heard
         self._bus = bus

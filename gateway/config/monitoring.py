@@ -2,7 +2,7 @@
 
 Owns what may stand in the file and what is wrong with it: every problem at once, each with its file and line.
 A rule of ours, by its name, is switched on or off here, and may have a different condition, duration,
-severity or summary. Without a file there are the shipped rules, and nobody is told but the log and the audit.
+severity or summary. Without a file there are the shipped rules, and only the log and the audit have them.
 Reads files, so call it off the event loop.
 """
 
@@ -82,7 +82,7 @@ def load_monitoring(path: Path) -> Monitoring:
 
 
 def _line(path: Path, problem: str) -> int:
-    """The line that a problem is about, so that they are told from top to bottom."""
+    """The line that a problem is about, so that they are listed from top to bottom."""
     return int(problem.removeprefix(f"{path}:").partition(":")[0])
 
 
@@ -92,7 +92,7 @@ def _may_be_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # then reading it tells why it can't be read
+        return True  # then reading it says why it can't be read
     return True
 
 

@@ -1,4 +1,4 @@
-"""What admins are told when a device reaches one of its limits: once, until it has been below for a minute.
+"""What admins learn when a device reaches one of its limits: once, until it has been below for a minute.
 
 Nothing is decided here: reading pauses, or a packet is refused, where it is counted. Must not know a clock.
 """
@@ -12,7 +12,7 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.device_limits import Reached
 
 _QUIET = 60
-"""Seconds below all limits, after which it is told again."""
+"""Seconds below all limits, after which it is reported again."""
 
 
 def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | None:
@@ -22,8 +22,8 @@ def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | Non
     if spoken.bytes > spoken.bytes_left:
         limit, more = Reached.BYTES_PER_SECOND, "It sends more bytes than it may"
     counters.limits_reached[limit] += 1
-    told, budget.over_at = budget.over_at, budget.seconds
-    if told is not None and budget.seconds - told <= _QUIET:
+    before, budget.over_at = budget.over_at, budget.seconds
+    if before is not None and budget.seconds - before <= _QUIET:
         return None
     return reached_limit(
         f"{more}: it waits, and nothing is lost ({_named(limit, limits)}).", limits.place(limit)

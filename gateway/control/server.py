@@ -112,7 +112,7 @@ class ControlServer:
             writer.write(await self._answer(reader, writer))
             await _taken(writer)
         except (OSError, TimeoutError):
-            pass  # the reader has left, or takes nothing: it is told nothing more
+            pass  # the reader has left, or takes nothing: it gets nothing more
         finally:
             self._serving.discard(writer)
             writer.close()

@@ -1,7 +1,7 @@
 """Whether the gateway lives, and whether it would serve a device now: plain HTTP for machines.
 
 Owns `/health`, `/ready` and `/metrics` on GATEWAY_HEALTH_BIND and nothing else: no address of it changes
-anything or tells a secret. All are answered from memory. Must not know what is checked or measured:
+anything or gives away a secret. All are answered from memory. Must not know what is checked or measured:
 `gateway.app.composition` gives both.
 """
 

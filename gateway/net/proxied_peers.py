@@ -22,9 +22,9 @@ _WAITING_MAX = 1_024
 """Proxies whose header is not there. They send it at once: the oldest of too many goes."""
 _LOOK = 0.2
 """Seconds between two looks at the deadlines, while somebody waits."""
-_TELL_AGAIN = 60.0
-"""Seconds for which the same of the same proxy is not told again."""
-_TOLD_APART = 1_000
+_LOG_AGAIN = 60.0
+"""Seconds for which the same of the same proxy is not logged again."""
+_COUNTED_APART = 1_000
 _HINT = "GATEWAY_PROXY_FROM names this peer, so each of its connections has to begin with a PROXY header"
 
 _log = get_logger()
@@ -54,7 +54,7 @@ class ProxiedPeers:
         self._patience = patience
         self._waiting: OrderedDict[socket.socket, _Waiting] = OrderedDict()
         self._look: asyncio.TimerHandle | None = None
-        self._told: dict[tuple[str, str], float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -125,11 +125,11 @@ class ProxiedPeers:
 
     def _is_worth_a_line(self, host: str, why: str) -> bool:
         now = self._now()
-        if now - self._told.get((host, why), -_TELL_AGAIN) < _TELL_AGAIN:
+        if now - self._logged.get((host, why), -_LOG_AGAIN) < _LOG_AGAIN:
             return False
-        if len(self._told) >= _TOLD_APART:
-            self._told.clear()
-        self._told[host, why] = now
+        if len(self._logged) >= _COUNTED_APART:
+            self._logged.clear()
+        self._logged[host, why] = now
         return True
 
     def _drop(self, peer: socket.socket) -> socket.socket:

@@ -126,7 +126,7 @@ class RoundTripSamples:
     """Watches a few of all connections."""
 
     def __init__(self, registry: ConnectionRegistry, answered: Callable[[float], None]) -> None:
-        """`answered` is told how many seconds one answer took."""
+        """`answered` gets how many seconds one answer took."""
         self._registry = registry
         self._answered = answered
         self._turn: Iterator[LiveConnection] = iter(())

@@ -13,7 +13,7 @@ from gateway.policy.engine.rules import Action
 _ACTIONS = frozenset(action.value for action in Action)
 _TOPIC_MAX = 1_024
 ADMISSION = Kind.LOGIN, Outcome.DONE
-"""What is told of a login that was let in."""
+"""What is reported of a login that was let in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

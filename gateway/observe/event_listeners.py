@@ -16,5 +16,5 @@ class EventListeners:
 
     def __call__(self, event: AuditEvent) -> None:
         """Tell whoever listens."""
-        if self.of_device and event.device and (tell := self.of_device.get(event.device)) is not None:
-            tell(event)
+        if self.of_device and event.device and (listener := self.of_device.get(event.device)) is not None:
+            listener(event)

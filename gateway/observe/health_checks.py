@@ -106,7 +106,7 @@ class Health:
         folder: Callable[[], str] = str,
         changed: Callable[[str, Finding], None] = lambda _name, _found: None,
     ) -> None:
-        """`now` gives Unix milliseconds. `changed` is told each change of a state, and a first not so well.
+        """`now` gives Unix milliseconds. `changed` gets each change of a state, and a first not so well.
 
         `folder` gives the mark of the data folder, by which `gateway-admin status` knows its own gateway. It
         is asked each time, in a thread: one that was moved away has none, and its gateway is not that of the
@@ -244,7 +244,7 @@ class Health:
             self._take(name, entry, answer, (ended - began) * 1_000)
 
     def _fault(self, name: str, error: Exception) -> CheckResult:
-        # Its text may tell more than a reader of this page may know.
+        # Its text may say more than a reader of this page may know.
         entry = self._entries.get(name)
         if entry is None or entry.found is None or entry.found.ok:
             _log.warning("health check failed", check=name, reason=error)

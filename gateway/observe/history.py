@@ -167,7 +167,7 @@ class History:
         first = self._fine.newest - int(seconds * 1_000)
         fine, minutes = self._fine, self._minutes
         fine_places = list(fine.places(first))
-        # A minute stands at its end, so one that the fine ring has begun to forget is told by its mean alone.
+        # A minute stands at its end, so one that the fine ring begins to forget is known by its mean alone.
         minute_places = list(minutes.places(first, before=fine.oldest)) if first < fine.oldest else []
         found: dict[Labels, Sequence[tuple[int, float]]] = {}
         for labels, one in self._series.get(name, {}).items():

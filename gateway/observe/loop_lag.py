@@ -10,7 +10,7 @@ from collections import deque
 
 _LOOK_SECONDS = 0.2
 _LOOKS = 50
-"""In one part; the last two parts are what is told."""
+"""In one part; the last two parts are what is shown."""
 _LATE = 0.2
 """Seconds from which on devices notice."""
 _STUCK = 1.0
@@ -31,13 +31,13 @@ class LoopLag:
 
     def check(self) -> tuple[bool, str]:
         """Whether the loop answers; a minute of answers that come late is nothing that goes over."""
-        told = f"{self.seconds * 1_000:.0f} ms late at most, in the last ten seconds"
+        shown = f"{self.seconds * 1_000:.0f} ms late at most, in the last ten seconds"
         if len(self._parts) == _STUCK_PARTS and min(self._parts) > _STUCK:
             return (
                 False,
                 f"over {_STUCK:g} s late again and again for a minute: the process is overloaded or stuck",
             )
-        return True, f"warning: {told}" if self.seconds > _LATE else told
+        return True, f"warning: {shown}" if self.seconds > _LATE else shown
 
     async def run(self) -> None:
         """Look for ever."""

@@ -44,7 +44,7 @@ class Directory:
         leaves it as it was, and is found by asking once more."""
         self._looks = 0
         self.changed_at = 0.0
-        """When the newest change that is told was written, by the database's file: Unix seconds."""
+        """When the newest change that is known was written, by the database's file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
         self._on_availability: list[Callable[[bool, str], None]] = []
 

@@ -21,7 +21,7 @@ class RefusedClient:
     """Refusals that are alike, as one entry. Times are Unix seconds."""
 
     device_id: str
-    """As it is told; empty for nobody known. Of a stranger it is a claim."""
+    """As it is shown; empty for nobody known. Of a stranger it is a claim."""
     host: str
     """The IP address; empty where none is known."""
     kind: str

@@ -38,7 +38,7 @@ _AT_ONCE = 5_000
 _AGAIN_SECONDS = 5.0
 """After a failure."""
 _FAULT_SECONDS = 20.0
-"""After which the store is told again that the trail can't be written."""
+"""After which it is reported again that the trail can't be written."""
 _DROP_SECONDS = 3_600.0
 """Between two looks for a day that is too old to be kept."""
 _ROOM = 64 * 1024 * 1024
@@ -114,7 +114,7 @@ class AuditTrail(Saver):
         self._waiting.append((fields, of_house))
 
     async def open(self, report: Callable[[Report], None]) -> None:
-        """Find the trail, repair what was cut off, and tell so by `report`. Never raises: devices go on."""
+        """Find the trail, repair what was cut off, and say so by `report`. Never raises: devices go on."""
         self._report = report
         try:
             known = await self._store.audit_trails.read(self._node)
@@ -254,7 +254,7 @@ class AuditTrail(Saver):
         if note is None:
             return
         self.checkpoint_time = self._now() / 1_000
-        # So that it leaves the machine: who has it can tell whether anything below it was changed since.
+        # So that it leaves the machine: who has it can see whether anything below it was changed since.
         _log.info("audit checkpoint", trail=self._trail.origin, size=self._trail.signed, note=note)
         with suppress(StoreError):
             await self._store.audit_trails.save_note(self._node, note)

@@ -25,7 +25,7 @@ _COSTS = (
 
 
 def let_subscribe_wide(source: Source, composed: Composed) -> None:
-    """Say so in the roles that need it, and tell what it costs."""
+    """Say so in the roles that need it, and what it costs."""
     needed: set[str] = set()
     roles = {draft.role.name: draft.role for draft in composed.drafts}
     for subject in source.subjects:
