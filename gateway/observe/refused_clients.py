@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from gateway.connection.audit_event_kinds import Kind, Outcome, Source
+from gateway.connection.audit_event_kinds import Outcome, Source, refused_login
 from gateway.observe.audit_record import AuditEvent
 from gateway.store import RefusedClient
 from gateway.store.refused_clients import KEPT_SECONDS
@@ -116,7 +116,7 @@ class RefusedClients:
 
     def again(self, device_id: str, host: str, reason: str) -> None:
         """A login was refused as one before it, which was an event."""
-        key: Key = (device_id, host, Kind.LOGIN.value, reason[:_REASON_MAX])
+        key: Key = (device_id, host, refused_login(reason).kind.value, reason[:_REASON_MAX])
         for proven in (False, True):
             pool = self._pool(proven)
             if (entry := pool.get(key)) is not None:
