@@ -6,10 +6,11 @@ when the trail has it on disk, and what a killed process had put there and not f
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.app.periodic import every
 from gateway.app.savers.audit_trail import AuditTrail
 from gateway.connection.audit_event_kinds import Origin, Source, report_of_admin
 from gateway.observe.audit_dispatch import Audit, AuditEvent
@@ -17,7 +18,8 @@ from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 10.0
+_AGAIN_SECONDS = 1.0
 
 _log = get_logger()
 
@@ -32,18 +34,31 @@ class AdminEventReporter:
         self._store = store
         self._audit = audit
         self._saves = saves
+        self._commits = asyncio.Event()
+        self._done = False
+        """Whether all could be reported, and forgotten, when it was looked at last."""
         self._last = 0
         """The number of the last one that was reported and that the store has not forgotten."""
 
     async def run(self) -> None:
-        """Look every second, for ever."""
-        await every(_LOOK_SECONDS, self.report)
+        """Look after each commit, and every ten seconds in any case; every second while it can't be done."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS if self._done else _AGAIN_SECONDS):
+                    await self._commits.wait()
+            self._commits.clear()
+            await self.report()
+
+    def committed(self) -> None:
+        """Somebody may have committed something to the store."""
+        self._commits.set()
 
     async def report(self) -> None:
         """Report what is new, and have the store forget it when the trail has it.
 
         While the store can't be read, or the trail not be written, it waits there.
         """
+        self._done = False
         try:
             await self._keep()
             for number, noted in await self._store.admin_events.waiting(after=self._last):
@@ -57,6 +72,7 @@ class AdminEventReporter:
             return
         except OSError:
             return  # of the trail, which says so itself
+        self._done = True
         self._saves.done("events of gateway-admin")
 
     async def _keep(self) -> None:

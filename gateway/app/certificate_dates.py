@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
 from gateway.pki.validity import Certificate, in_use, judged
+from gateway.system.beats import beat
 
 _LOOK_SECONDS = 2.0
 
@@ -76,7 +77,7 @@ class CertificateDates:
     async def run(self) -> None:
         """Look every two seconds, for ever: files change, and time goes by."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await beat(_LOOK_SECONDS)
             self._take(await asyncio.to_thread(certificates_of, self._settings))
 
     def look(self) -> None:

@@ -248,9 +248,11 @@ class Gateway:
 
     def _keep_running(self, core: _Core) -> None:
         """What goes on in the background, beside the followers."""
+        reporter = AdminEventReporter(core.store, core.audit, self._saves, core.auditing.trail)
+        core.directory.on_commit(reporter.committed)
         for part in (
             core.directory.follow(),
-            AdminEventReporter(core.store, core.audit, self._saves, core.auditing.trail).run(),
+            reporter.run(),
             core.devices.tick(),
             core.plane.reports.connects.run(),
             core.plane.reports.strangers.run(),

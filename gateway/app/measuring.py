@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -250,6 +251,7 @@ class Measuring:
         )
 
 
+@cache
 def _build() -> Mapping[tuple[str, ...], float]:
     return {(version("mqtt-security-gateway"), platform.python_version()): 1}
 

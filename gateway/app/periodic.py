@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 
+from gateway.system.beats import beat
+
 
 async def every(seconds: float, do: Callable[[], Awaitable[object] | object]) -> None:
-    """Do it for ever: `seconds` from now, and again `seconds` after it was done. What it raises ends it."""
+    """Do it for ever, each `seconds`, and never while it is being done. What it raises ends it."""
     while True:
-        await asyncio.sleep(seconds)
+        await beat(seconds)
         doing = do()
         if inspect.isawaitable(doing):
             await doing

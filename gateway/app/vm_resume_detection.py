@@ -12,7 +12,6 @@ right. Where none of these says anything, nothing is noticed: SECURITY.md says s
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import ssl
@@ -22,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.observe.logs import get_logger
+from gateway.system.beats import beat
 
-_LOOK = 0.25
+_LOOK = 0.2
 """Between two looks, in seconds: for so long, and what the loop is late, nonces may repeat."""
 _JUMP = 100_000_000
 """Between two looks clocks drift apart by microseconds, in nanoseconds; NTP sets them from 128 ms on."""
@@ -77,11 +77,17 @@ def _clocks() -> tuple[int, int, int]:
 
 
 def _read(path: Path, part: slice) -> bytes:
+    # Without a file object: five times a second that would be a tenth of what an idle gateway takes.
     try:
-        with path.open("rb", buffering=0) as file:
-            return (file.read(64) or b"")[part]
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        return os.read(descriptor, 64)[part]
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def resumed(before: Reading, now: Reading) -> str | None:
@@ -121,7 +127,7 @@ class SnapshotWatch:
     async def run(self) -> None:
         """Look four times a second, for ever."""
         while True:
-            await asyncio.sleep(_LOOK)
+            await beat(_LOOK)
             if (why := self.look()) is not None:
                 _log.warning("nonces drawn anew", reason=why)
 

@@ -21,6 +21,7 @@ from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
 from gateway.system.addresses import Address, IPNetwork, network_of, plain, shown
+from gateway.system.beats import beat
 from gateway.system.malloc import map_large_blocks
 
 _BACKLOG = 1024
@@ -128,7 +129,7 @@ class DevicePort:
         """Give every connection a tick a second, for ever; some at a time, for messages come in between."""
         second = 0
         while True:
-            await asyncio.sleep(1 / _SLICES)
+            await beat(1 / _SLICES)
             self._turn = (self._turn + 1) % _SLICES
             second += self._turn == 0
             due = [link for link in self._plane.registry.live if link.turn == self._turn]

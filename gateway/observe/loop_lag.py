@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from gateway.system.beats import beat
+
 _LOOK_SECONDS = 0.2
 _LOOKS = 50
 """In one part; the last two parts are what is shown."""
@@ -44,7 +46,6 @@ class LoopLag:
         loop = asyncio.get_running_loop()
         while True:
             for _ in range(_LOOKS):
-                due = loop.time() + _LOOK_SECONDS
-                await asyncio.sleep(_LOOK_SECONDS)
+                due = await beat(_LOOK_SECONDS)
                 self._parts[-1] = max(self._parts[-1], loop.time() - due)
             self._parts.append(0.0)

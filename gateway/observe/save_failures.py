@@ -6,13 +6,13 @@ second must not write a line each second.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.observe.logs import get_logger
+from gateway.system.beats import beat
 
 _CALM_SECONDS = 10.0
 """Between two lines about one part: what changes to and fro faster is logged when this is over."""
@@ -60,7 +60,7 @@ class Saves:
     async def run(self) -> None:
         """Log what was held back while it changed to and fro, for ever."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await beat(_LOOK_SECONDS)
             for name, part in self._parts.items():
                 self._log_change(name, part)
 

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.policy.engine.identity import Device
 from gateway.store.errors import StoreError
 from gateway.store.store import Store
+from gateway.system.beats import beat
 
 _ASK_ANYWAY = 20
 """Looks after which the store is asked though nothing says that it has changed."""
@@ -29,7 +30,7 @@ _abandoned: set[asyncio.Task[None]] = set()
 class Directory:
     """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
 
-    def __init__(self, store: Store, *, interval: float = 0.5) -> None:
+    def __init__(self, store: Store, *, interval: float = 0.4) -> None:
         """Look for changes every `interval` seconds."""
         self.available = False
         self._reason = "not read yet"
@@ -46,6 +47,7 @@ class Directory:
         self.changed_at = 0.0
         """When the newest change that is known was written, by the database's file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
+        self._on_commit: list[Callable[[], None]] = []
         self._on_availability: list[Callable[[bool, str], None]] = []
 
     def __len__(self) -> int:
@@ -77,6 +79,10 @@ class Directory:
     def on_change(self, callback: Callable[[frozenset[str]], None]) -> None:
         """Call with the ids that were added, changed or removed, once `get` answers with the new state."""
         self._on_change.append(callback)
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call when somebody may have committed something, whatever it was."""
+        self._on_commit.append(callback)
 
     def on_availability(self, callback: Callable[[bool, str], None]) -> None:
         """Call with False and the reason when the store fails, with True and "" when it is back."""
@@ -112,7 +118,7 @@ class Directory:
     async def _follow(self) -> None:
         wait = self._interval
         while True:
-            await asyncio.sleep(wait)
+            await beat(wait)
             try:
                 async with self._looking:
                     if self.available:
@@ -138,6 +144,8 @@ class Directory:
         if not moved and not before and self._looks < _ASK_ANYWAY:
             return
         self._looks = 0
+        for callback in self._on_commit:
+            callback()
         seq, touched = await self._store.changes.since(self._seq)
         if touched is None or len(touched) > _RELOAD_ALL_ABOVE:
             await self.load()

@@ -15,6 +15,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from gateway.connection.audit_event_kinds import Report, changed_certificate, failed_certificate
 from gateway.observe.logs import get_logger
+from gateway.system.beats import beat
 from gateway.system.file_change_marks import marks
 
 _log = get_logger()
@@ -57,7 +58,7 @@ class Follower(ABC):
         """Look again and again, for ever."""
         while True:
             await self.look()
-            await asyncio.sleep(self.seconds)
+            await beat(self.seconds)
 
 
 class WholeFilesFollower(Follower, Generic[_Read]):

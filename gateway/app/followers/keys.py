@@ -32,11 +32,12 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError
-from gateway.system.file_change_marks import Mark, mark
+from gateway.system.beats import beat
+from gateway.system.file_change_marks import Mark, mark, marks
 
 _AGAIN_SECONDS = 10
 """A file that can't be used is read again then, though it looks the same: the disk may have failed once."""
-_LOOKS_TO_ROTATE = 120
+_LOOKS_TO_ROTATE = 150
 AGE_MOST = 90 * 86_400
 """Seconds that a key is active before a new one takes its place."""
 _AHEAD_MOST = 86_400
@@ -75,7 +76,7 @@ class _KeyFile:
 class KeyFollower(Follower):
     """Keeps the keys in force the same as the files, as long as they are sound."""
 
-    seconds = 0.25
+    seconds = 0.4
 
     def __init__(
         self,
@@ -136,21 +137,23 @@ class KeyFollower(Follower):
         return {kind: key.created_at for kind, key in actives.items() if key is not None}
 
     async def run(self) -> None:
-        """Look at the files twice a second and at the keys' age once a minute, for ever."""
+        """Look at the files two or three times a second and at the keys' age once a minute, for ever."""
         looks = 0
         while True:
             await self.look()
             if looks % _LOOKS_TO_ROTATE == 0:
                 await self.retire()
             looks += 1
-            await asyncio.sleep(self.seconds)
+            await beat(self.seconds)
 
     async def follow(self, *, anyway: bool) -> None:
         """Put in force what has changed in the files, and end what is over."""
+        # In a thread, as the reading: a disk that hangs must not hold up messages.
+        seen = await asyncio.to_thread(marks, [file.path for file in self._files])
         for file in self._files:
             if anyway:
                 file.mark = None
-            await self._follow(file)
+            await self._follow(file, seen[str(file.path)])
         await self._end_overlaps()
 
     async def _end_overlaps(self) -> None:
@@ -178,16 +181,14 @@ class KeyFollower(Follower):
             elif file is self._sealing and uses >= USES_MOST:
                 await self._rotate(file, f"it has sealed {uses:,} messages")
 
-    async def _follow(self, file: _KeyFile) -> None:
-        # In threads: a disk that hangs must not hold up messages, nor must the unwrapping by a passphrase.
-        seen = await asyncio.to_thread(mark, file.path)
+    async def _follow(self, file: _KeyFile, seen: Mark) -> None:
         file.looks += 1
         if seen == file.mark and not (file.problem and file.looks * self.seconds >= _AGAIN_SECONDS):
             return
         file.mark, file.looks = seen, 0
         keys: Sequence[Key] = ()
         try:
-            keys = await asyncio.to_thread(file.read)
+            keys = await asyncio.to_thread(file.read)  # to unwrap them by a passphrase takes long
             problem = _returned(file.keys, keys) or file.fault(file.keys, keys)
         except KeyFileError as error:
             problem = str(error)
@@ -213,7 +214,7 @@ class KeyFollower(Follower):
             return
         file.not_rotated = ""
         _log.info("key rotated", reason=f"the {file.kind} key before {key.key_id} is due: {why}")
-        await self._follow(file)
+        await self._follow(file, await asyncio.to_thread(mark, file.path))
 
     async def _seal_with(self, keys: Sequence[Key]) -> None:
         try:

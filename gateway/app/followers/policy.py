@@ -21,7 +21,7 @@ _log = get_logger()
 class PolicyFollower(Follower):
     """Keeps the policy in force the same as the files, as long as they are sound."""
 
-    seconds = 0.5
+    seconds = 0.4
 
     def __init__(
         self,

@@ -5,7 +5,6 @@ What a killed gateway had not saved yet, a few seconds' worth, is lost and count
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -17,6 +16,7 @@ from gateway.observe.save_failures import Saves
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
+from gateway.system.beats import beat
 
 _MOST = 100
 """In one save: rows of up to 8 KB each with the limits that ship."""
@@ -74,7 +74,7 @@ class BusHoldingsSaver(Saver):
     async def run(self) -> None:
         """Save every two seconds, for ever."""
         while True:
-            await asyncio.sleep(self.seconds)
+            await beat(self.seconds)
             saves = 1
             while await self.save_some() and saves < _SAVES:
                 saves += 1

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from gateway.app.savers.saver import Saver
 from gateway.connection.context import Context
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
+from gateway.system.beats import beat
 
 _MOST = 500
 """In one save: it takes the loop some 10 ms."""
@@ -44,7 +43,7 @@ class UsageSaver(Saver):
             if saves % _SAVES_TO_PRUNE == 0:
                 await self._prune()
             saves += 1
-            await asyncio.sleep(self.seconds)
+            await beat(self.seconds)
             await self.save_some()
 
     async def _prune(self) -> None:

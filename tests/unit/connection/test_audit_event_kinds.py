@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[3]
 HERE = Path(audit_event_kinds.__file__)
 SOURCES = [path for path in sorted((ROOT / "gateway").rglob("*.py")) if path != HERE]
 READS = {
+    "gateway/alerts/device_readings.py": {"Kind.LOGIN", "Outcome.DONE"},
     "gateway/observe/audit_dispatch.py": {"Outcome.DONE"},
+    "gateway/observe/refused_clients.py": {"Outcome.REFUSED"},
     "gateway/observe/audit_record.py": {"Kind.LIMIT", "Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
 }
 """Who looks at what was told, and at what of it."""
