@@ -93,7 +93,7 @@ SHIPPED: tuple[ShippedRule, ...] = (
     ),
     ShippedRule(
         "audit_not_written",
-        'service_status{service="audit"} == "down"',
+        'service_status{service="audit"} != "up"',
         30,
         Severity.CRITICAL,
         "The audit trail can't be written: changes by administrators are refused.",
