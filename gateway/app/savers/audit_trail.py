@@ -29,7 +29,7 @@ from gateway.store import KnownTrail, Store, StoreError
 
 SIGN_SECONDS = 60.0
 """Between two checkpoints, when something came."""
-_WAITING_MOST = 20_000
+_WAITING_MOST = 10_000
 """Events in the queue."""
 _OF_THE_HOUSE = 1_000
 """More of them that the gateway itself may have waiting."""
@@ -230,21 +230,13 @@ class AuditTrail(Saver):
             return
         self._under_way = batch
         dropped = self._dropped_ever - self._counted_dropped
-        try:
-            await self._in_thread(lambda: self._write(batch, dropped))
-        except TrailError:
-            self._put_back()
-            raise
+        await self._in_thread(lambda: self._write(batch, dropped))
 
     def _write(self, batch: Sequence[_Waiting], dropped: int) -> None:
         """In the thread. What is written is not under way any more, whether somebody still waits or not."""
         self._trail.append([fields for fields, _ in batch], dropped)
         self._under_way = ()
         self._counted_dropped += dropped
-
-    def _put_back(self) -> None:
-        self._waiting.extendleft(reversed(self._under_way))
-        self._under_way = ()
 
     async def _sign(self, seconds: float) -> None:
         if time.monotonic() - self._signed_at < seconds:

@@ -61,6 +61,9 @@ def test_what_is_not_kept_any_more_is_left_out(tmp_path, monkeypatch):
     trail.drop(list(trail.over(2**62))[:1])
     done = export(tmp_path / "audit", key_of(tmp_path / "audit"), tmp_path / "out")
     assert done.first == 512
+    bundle = (tmp_path / "out" / "tile" / "entries" / "002").read_bytes()
+    entry = bundle[2 : 2 + int.from_bytes(bundle[:2], "big")]
+    assert sha256(b"\x00" + entry).digest() == (tmp_path / "out" / "tile" / "0" / "002").read_bytes()[:32]
     assert not (tmp_path / "out" / "tile" / "entries" / "001").exists()
     assert (tmp_path / "out" / "tile" / "0" / "000").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 from harness.full_disk import no_more_bytes
@@ -88,6 +89,29 @@ def test_a_torn_line_is_cut_off_and_told(tmp_path):
     assert verified(tmp_path).problems == []
 
 
+def test_nothing_counts_before_it_is_synced(tmp_path, monkeypatch):
+    """The order of docs/adr/0016: entries, then their hashes; the tree, then the checkpoint over it."""
+    done, fsync, pwrite, rename = [], os.fsync, os.pwrite, Path.rename
+
+    def name(file):
+        return Path(f"/proc/self/fd/{file}").readlink().relative_to(tmp_path).as_posix()
+
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append(f"sync {name(file)}"), fsync(file)))
+    monkeypatch.setattr(
+        os, "pwrite", lambda file, *what: (done.append(f"write {name(file)}"), pwrite(file, *what))[1]
+    )
+    monkeypatch.setattr(Path, "rename", lambda path, to: (done.append(f"put {to.name}"), rename(path, to))[1])
+    trail = trail_in(tmp_path)
+    trail.append([event(0)])
+    done.clear()
+    trail.append([event(1)])
+    segment = f"entries/{0:016}.jsonl"
+    assert done == [f"write {segment}", f"sync {segment}", "write tree/0"]
+    done.clear()
+    trail.sign()
+    assert done == ["sync tree/0", "sync .checkpoint.new", "put checkpoint", "sync ."]
+
+
 @pytest.mark.parametrize("junk", [b"\x00" * 4_096, b'{"seq":9}\n', b"\n", b"{}\n[]\n", b'{"seq":5.5}\n'])
 def test_what_a_power_cut_may_leave_is_cut_off(tmp_path, junk):
     made(tmp_path, 5)
@@ -100,7 +124,7 @@ def test_what_a_power_cut_may_leave_is_cut_off(tmp_path, junk):
     trail.append([event(5)])
     trail.sign()
     trail.close()
-    assert verified(tmp_path).problems == []
+    assert (verified(tmp_path).problems, verified(tmp_path).notes) == ([], [])
 
 
 def test_what_came_after_the_newest_checkpoint_is_taken_with_hashes_made_anew(tmp_path):

@@ -122,6 +122,7 @@ TOLD = [
     ("traced_device", ("why",), {"kind": "device", "outcome": "done"}),
     ("changed_token", ("why",), {"kind": "token", "outcome": "done"}),
     ("changed_key", ("why",), {"kind": "key", "outcome": "done"}),
+    ("changed_silence", ("why",), {"kind": "alert", "outcome": "done"}),
     ("failed_health", ("why",), {"kind": "health", "outcome": "failed"}),
     ("restored_health", ("why",), {"kind": "health", "outcome": "done"}),
     (
