@@ -207,11 +207,10 @@ class AuditTrail(Saver):
         return True, f"{self.size} entries, {self._trail.signed} of them signed"
 
     async def _append(self) -> None:
-        if self._under_way:
-            await self._in_thread(
-                lambda: None
-            )  # a write that nobody waited for, because of a stop, is through
-            self._put_back()
+        if self._under_way:  # it failed, or a stop did not wait for it: then it is through when this is
+            await self._in_thread(lambda: None)
+            self._waiting.extendleft(reversed(self._under_way))
+            self._under_way = ()
         if not self._waiting:
             return
         free = await self._in_thread(lambda: _free(self._trail))
