@@ -10,28 +10,15 @@ from dataclasses import replace
 
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
-from gateway.connection.commands import (
-    AwaitTurn,
-    Command,
-    PauseBus,
-    PauseDevice,
-    SendToBus,
-    SendToDevice,
-)
+from gateway.connection.commands import AwaitTurn, Command, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.connect import Terms
 from gateway.connection.context import Context
 from gateway.connection.downstream import Downstream
-from gateway.connection.events import (
-    Answer,
-    BusBytes,
-    DeviceBytes,
-    Tick,
-    Turn,
-)
+from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick, Turn
 from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.limit_reports import too_fast, too_long
-from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES
+from gateway.connection.passed_messages import PassedMessages
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
@@ -52,8 +39,6 @@ _REST_OF_DEVICE = DeviceBytes(b"")
 _REST_OF_BUS = BusBytes(b"")
 """Nothing new: go on with what waits for its turn."""
 _GOODBYE = Over([], "the device said goodbye")
-_NOTHING_PASSED = 0, 0, 0, 0
-_BY_QOS = tuple((direction, qos) for direction in (FROM_DEVICES, TO_DEVICES) for qos in ("1", "2"))
 
 
 class EstablishedConnection:
@@ -64,8 +49,8 @@ class EstablishedConnection:
         "_begun",
         "_budget",
         "_context",
-        "_counted",
         "_heartbeat",
+        "_passed",
         "_reports",
         "_spoken",
         "_stuck",
@@ -143,8 +128,7 @@ class EstablishedConnection:
         """Ticks for which the same packet has been incomplete."""
         self._age = 0
         """Ticks since all that goes on was recorded anew."""
-        self._counted = _NOTHING_PASSED
-        """What passed of QoS 1 and 2, from the device and to it, as far as it is counted."""
+        self._passed = PassedMessages(context.counters, self.upstream, self.downstream)
 
     @property
     def identity(self) -> Identity:
@@ -315,7 +299,7 @@ class EstablishedConnection:
     def begin_second(self, second: int) -> None:
         """Settle what passed, and have the budget of a new second."""
         self._budget.tick(second, self.authorizer.limits, self._context.counters)
-        self._count_passed()
+        self._passed.count()
 
     def bus_waits(self) -> list[Command]:
         """What is to be done about what the bus sent and nobody looked at."""
@@ -370,24 +354,13 @@ class EstablishedConnection:
         self._budget.settle(self._context.counters)
         self._budget.connections -= 1
         self._subscriptions.release()
-        self._count_passed()
+        self._passed.count()
         self.holder.end(self._context.now() // 1_000)
         self.holder.part(self.upstream)
         commands: list[Command] = []
         self._reports.tick()
         self._take_reports(commands)
         return commands
-
-    def _count_passed(self) -> None:
-        counters, upstream = self._context.counters, self.upstream
-        counters.sealed += upstream.sealed
-        upstream.sealed = 0
-        spoken, heard = upstream.ledger, self.downstream.ledger
-        passed = spoken.passed1, spoken.passed2, heard.passed1, heard.passed2
-        if passed != self._counted:
-            for key, now, before in zip(_BY_QOS, passed, self._counted, strict=True):
-                counters.messages_passed[key] += now - before
-            self._counted = passed
 
     def farewell(self, reason: Reason, why: str, *before: Command) -> Over:
         """End it and say why, as the device's version can."""

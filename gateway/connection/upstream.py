@@ -1,8 +1,7 @@
 """From the device to the bus: what it may say, what is sealed on the way, and what ends in the gateway.
 
-Owns the verdicts on topics this connection publishes to, its topic aliases, and the QoS handshakes
-that end here: of what was denied, and of requests to the gateway's services. Must not know the other
-direction but for the ledger of its acknowledgements.
+Owns the verdicts on topics this connection publishes to, its topic aliases, and the QoS handshakes that end
+here: of what was denied, and of requests to our services. Of the other direction it knows the ledger alone.
 """
 
 from __future__ import annotations
@@ -44,10 +43,9 @@ from gateway.policy.engine.rules import OnDeny
 
 _FILTER_LEAST = 6
 """About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""
-_AUTH_EFFORT = 1_000
-"""What looking at a token may cost, in effort (`gateway.connection.work_budgets`)."""
-_CALL_EFFORT = 20
-"""What the least request costs beyond its packet, likewise; a thousand subscriptions to answers cost more."""
+_AUTH_EFFORT, _CALL_EFFORT = 1_000, 20
+"""What looking at a token may cost, and what the least request costs beyond its packet, in effort
+(`gateway.connection.work_budgets`); a thousand subscriptions to answers cost more."""
 _HEADER_FREE = 128
 """Bytes of topic and properties that any packet may have: longer ones cost by their length."""
 _TOLD_AT_ONCE = 8

@@ -1,7 +1,6 @@
 """One device's connection: carries out what its DeviceConnection says, and brings it what happens.
 
-Stands between the event loop and `gateway.connection.device_connection`. Decides nothing but patience: how
-long a device may take to say who it is, and how long the bus may take to answer.
+Stands between the event loop and `gateway.connection.device_connection`. Decides nothing but patience.
 """
 
 from __future__ import annotations
@@ -45,12 +44,10 @@ _LOGIN_DEADLINE, _BUS_DEADLINE, _CLOSE_DEADLINE = 20.0, 10.0, 5.0
 """Seconds for a login to be decided (what waits for the password pool at most, with room), for the bus to
 accept the connection and again to answer the CONNECT, and for the last bytes to leave."""
 
-_UNREAD = {State.AUTHENTICATING, State.OPENING_BUS}
-"""Nothing is read from the device meanwhile, so that nobody says that it has gone."""
+_UNREAD = {State.AUTHENTICATING, State.OPENING_BUS}  # so that nobody says that the device has gone
 _TICKING = (State.ESTABLISHED, State.GOODBYE, State.DRAINING)
 """Whose seconds the connection counts itself. A tuple: compared by identity."""
 
-_TURN = Turn()
 _log = get_logger()
 
 
@@ -203,7 +200,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self._carry_out(self.connection.receive(event))
 
     def fault(self, error: Exception) -> None:
-        """A fault of ours: it ends this connection and no other."""
+        """A fault of ours ends this connection and no other."""
         _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
         self.abort("a fault of the gateway")
 
@@ -292,7 +289,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
     @contained
     def _take_turn(self) -> None:
         was, self.paused = self.paused, self.paused & ~NOT_ITS_TURN
-        self.receive(_TURN)
+        self.receive(Turn())
         self.read_again(was)
         if self._bus is not None and not self.paused & NOT_ITS_TURN:
             self._bus.resume_reading(NOT_ITS_TURN)

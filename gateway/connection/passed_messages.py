@@ -1,0 +1,37 @@
+"""What passed of one connection, added to the process's counters once a second: nothing per message.
+
+Reads what the two relays count for themselves. Must not know what was decided about it.
+"""
+
+from __future__ import annotations
+
+from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
+from gateway.connection.relay import Relay
+
+_BY_QOS = tuple((direction, qos) for direction in (FROM_DEVICES, TO_DEVICES) for qos in ("1", "2"))
+
+
+class PassedMessages:
+    """Of one connection, as far as it is counted."""
+
+    __slots__ = ("_counted", "_counters", "_downstream", "_upstream")
+
+    def __init__(self, counters: Counters, upstream: Relay, downstream: Relay) -> None:
+        self._counters = counters
+        self._upstream = upstream
+        self._downstream = downstream
+        self._counted = 0, 0, 0, 0
+        """Of QoS 1 and 2 from the device, and to it."""
+
+    def count(self) -> None:
+        """Add what passed since the last time."""
+        upstream = self._upstream
+        if upstream.sealed:
+            self._counters.sealed += upstream.sealed
+            upstream.sealed = 0
+        spoken, heard = upstream.ledger, self._downstream.ledger
+        passed = spoken.passed1, spoken.passed2, heard.passed1, heard.passed2
+        if passed != self._counted:
+            for key, now, before in zip(_BY_QOS, passed, self._counted, strict=True):
+                self._counters.messages_passed[key] += now - before
+            self._counted = passed
