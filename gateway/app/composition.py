@@ -36,6 +36,7 @@ from gateway.app.open_savers import open_savers
 from gateway.app.periodic import every
 from gateway.app.prerequisites import StartError, taken
 from gateway.app.running_parts import RunningParts
+from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.service_checking import ServiceChecking
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
@@ -315,19 +316,9 @@ class Gateway:
         )
         gate = login_gate(login, context, directory, audit)
         plane = open_data_plane(
-            context,
-            bus,
-            gate,
-            handler,
-            audit,
-            find=directory.get,
-            refused=self._refused_clients,
-            parts=parts,
+            context, bus, gate, handler, audit, find=directory.get, refused=self._refused_clients, parts=parts
         )
-        updates = self.updates = LiveUpdates(plane.registry, plane.reports, parts.tasks, directory.get)
-        directory.on_change(updates.devices_changed)
-        directory.on_change(held.devices_changed)  # after the connections, which end if they are not to go on
-        directory.on_availability(self._log_availability)
+        updates = self.updates = self._follow_devices(plane, directory, held)
         devices = self.devices = DevicePort(plane, tls, settings.gateway_proxy_from)
         parts.closing.push_async_callback(devices.stop)
         return _Core(
@@ -344,6 +335,13 @@ class Gateway:
             updates,
             devices,
         )
+
+    def _follow_devices(self, plane: DataPlane, directory: Directory, held: BusHoldingsSaver) -> LiveUpdates:
+        updates = LiveUpdates(plane.registry, plane.reports, self._parts.tasks, directory.get)
+        directory.on_change(updates.devices_changed)
+        directory.on_change(held.devices_changed)  # after the connections, which end if they are not to go on
+        directory.on_availability(self._log_availability)
+        return updates
 
     async def _open_store(self) -> tuple[Store, Directory]:
         store = await open_store(self._settings.database_url)

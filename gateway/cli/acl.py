@@ -207,18 +207,19 @@ def why(
         if action is not Action.PUBLISH and (qos or retain or size):
             raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
         policy, device = policy_of(settings), asyncio.run(device_of(settings, device_id))
-        identity = Identity(device.device_id, device.roles, device.labels, client or device.device_id)
-        found = explain(policy, identity, action, topic)
-        if action is Action.PUBLISH:
-            found = _with_message(found, qos, size, retain=retain)
-        if not _answer_why(answer, device, found, head, logged):
-            raise typer.Exit(1)
+        found = explain(policy, _identity(device, client), action, topic)
+        found = _with_message(found, qos, size, retain=retain) if action is Action.PUBLISH else found
+        _answer_why(answer, device, found, head, logged)
+
+
+def _identity(device: Device, client_id: str | None) -> Identity:
+    return Identity(device.device_id, device.roles, device.labels, client_id or device.device_id)
 
 
 def _answer_why(
     answer: Answer, device: Device, found: Explanation, head: list[str], logged: dict[str, object]
-) -> bool:
-    """Whether it is allowed; `head` and `logged` are what the log has of a refusal."""
+) -> None:
+    """Exit code 1 when it is refused. `head` and `logged` are what the log has of a refusal."""
     allowed = found.decision.allowed and device.enabled
     passes = device.enabled and _passes_observed(device, found)
     text = found.text.split("\n")
@@ -240,7 +241,8 @@ def _answer_why(
         **logged,
     }
     answer.give(value, *head, *text)
-    return allowed
+    if not allowed:
+        raise typer.Exit(1)
 
 
 def _explain_limit(answer: Answer, settings: Settings, refusal: Refusal) -> None:
