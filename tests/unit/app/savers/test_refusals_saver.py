@@ -11,7 +11,7 @@ from harness.stores import Failing
 
 from gateway.app.savers import refusals as module
 from gateway.app.savers.refusals import RefusalsSaver
-from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.audit_event_kinds import Kind, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent
 from gateway.observe.save_failures import Saves
@@ -54,6 +54,7 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
     monkeypatch.setattr(RefusalsSaver, "seconds", 0.01)
     refusals = RefusalsSaver(store, Counters(), Saves())
     refusals(replace(REFUSED, id=None))
+    refusals(replace(REFUSED, id="of an administrator", action=None, source=Source.HOUSE))
     refusals(REFUSED)
     async with beside(refusals.run()), asyncio.timeout(20):
         while await store.usage.refusal("0a1b2c") is None:  # noqa: ASYNC110
