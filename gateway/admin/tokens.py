@@ -68,6 +68,9 @@ def _check_life(device: Device, ttl: int | None, ttl_most: int) -> None:
     if not device.enabled:
         name = device.device_id
         raise Refused(f"device {name} is disabled: `gateway-admin device enable {name}` lets it in again")
+    if "token" not in device.methods:
+        name = device.device_id
+        raise Refused(f"{name} may not log in by a token: `gateway-admin device set {name} --methods …`")
     if ttl == 0:
         raise Refused("--ttl 0 would be over before it is used: give a second at least", senseless=True)
     if ttl is not None and ttl > ttl_most:

@@ -205,6 +205,9 @@ class Login:
             if device.next_credential != before.next_credential:
                 raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
             device = await self._pairs.used(device)
+            known = self._lookup.get(device.device_id)  # it may have changed while the store was waited for
+            if known is None or not known.enabled or not known.is_of_version(device.version):
+                raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
             self._remembered.add(device, secret)
         elif device.credential == before.credential:
             self._remembered.add(device, secret)

@@ -41,6 +41,12 @@ class TokenIssuer:
         to the letter or not at all. Raises Refusal.
         """
         policy = self._context.policy
+        if "token" not in device.methods:
+            raise Refusal(
+                Code.NOT_AUTHORIZED,
+                "This device may not log in by a token.",
+                why="a token for a device that has none among its methods",
+            )
         if not self._rates.take(device.device_id, policy.limits_of(device.roles).tokens_per_minute, _MINUTE):
             raise Refusal(
                 Code.RATE_LIMITED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import time
@@ -14,6 +15,7 @@ from harness.device import Device, join
 from harness.enrol import enrol, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
+from harness.raw import publish
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,34 @@ def test_methods_are_taken_away_from_live_connections_and_from_logins(gateway, e
     assert code(gateway, "lamp", gateway.secrets["lamp"]) == 5
     assert code(gateway, "lamp", token) == 0
     assert "may not log in by secret" in gateway.log.read_text()
+    gateway.admin("device", "set", "lamp", "--methods", "secret")
+    refused = gateway.admin("token", "issue", "lamp", check=False)
+    assert (refused.returncode, "may not log in by a token" in refused.stderr) == (1, True)
+
+
+def test_a_limit_that_is_reached_is_said_once_and_explained(gateway):
+    """A sensor that goes mad: it is read more slowly, loses nothing, and whoever asks learns why."""
+    enrol(gateway, thermo="sensor")
+    with join(gateway, "thermo") as peer:
+        peer.send(*[publish("devices/thermo/telemetry", b"1")] * 350)
+        peer.barrier()
+        peer.send(*[publish("devices/thermo/telemetry", b"1")] * 200)
+        peer.barrier()
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if '"kind":"limit"' in line]
+    assert [line["reason"] for line in lines] == [
+        (
+            "It sends more messages, or such that cost more, than it may: it waits, and nothing is lost "
+            "(messages_per_second = 100)."
+        )
+    ]
+    wait_for(lambda: gateway.admin("acl", "why", lines[0]["id"], check=False).stdout.startswith("refused at"))
+    why = gateway.admin("acl", "why", lines[0]["id"], check=False)
+    assert why.returncode == 1
+    assert "messages_per_second" in why.stdout
+    assert f"{gateway.acl}/roles/sensor.toml:5" in why.stdout
+    assert "device set" in why.stdout
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.health_port, timeout=5)
+    connection.request("GET", "/metrics")
+    told = connection.getresponse().read().decode()
+    connection.close()
+    assert 'gateway_limits_reached_total{limit="messages_per_second"}' in told

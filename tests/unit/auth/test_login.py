@@ -521,7 +521,7 @@ async def test_wrong_logins_teach_nothing(registry):
     for name in (b"lamp-1", b"off-1", b"nobody"):
         await registry.refused(name, b"wrong")
     await registry.refused(b"off-1", SECRET)
-    assert len(registry.login._known) == 0
+    assert len(registry.login.known) == 0
 
 
 async def test_an_old_hash_that_could_not_be_made_anew_is_tried_again_at_the_next_login(registry):
