@@ -270,6 +270,9 @@ class History:
         """Some of what the store does not have yet, the oldest first; None when it has all."""
         fine = self._rows(self._fine, FINE_SECONDS, self._marks[0])
         minutes = self._rows(self._minutes, MINUTE_SECONDS, self._marks[1])
+        if fine:
+            # A minute never without what it was made of: a killed gateway goes on behind the last sample.
+            minutes = [row for row in minutes if row.at <= fine[-1].at]
         if not (fine or minutes):
             return None
         moved: list[tuple[int, int, int]] = []

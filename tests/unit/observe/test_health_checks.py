@@ -145,6 +145,7 @@ async def test_checks_are_done_again_each_interval(tasks):
 
 async def test_what_failed_is_done_again_soon_though_the_interval_is_long(tasks, monkeypatch):
     monkeypatch.setattr(module, "_AGAIN", 0.01)
+    monkeypatch.setattr(module, "_EARLY", 1e9)  # not because somebody asks
     health, answers = Health(interval=600), [(False, "gone"), (False, "gone"), (True, "back")]
 
     async def check():

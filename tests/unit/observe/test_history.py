@@ -116,6 +116,7 @@ def test_whoever_measures_more_often_does_not_push_out_the_hour():
     history = filled(range(3_600), step=1_000)
     at = [time for time, _ in history.since("cpu_percent", 3_600)[()]]
     assert at[-1] - at[0] > 3_500_000
+    assert {after - before for before, after in pairwise(at[-300:])} == {9_000}
     assert history.latest("cpu_percent") == {(): 3_599}
 
 
@@ -162,6 +163,7 @@ def test_what_was_saved_is_there_again():
     store.take(history)
     again, damaged = store.load(START + 5_000 * 10_000)
     assert damaged == 0
+    assert again.unsaved() is None
     assert again.since("cpu_percent", 86_400) == history.since("cpu_percent", 86_400)
     assert len(store.rows) == 360 + 5_000 // 6
     again.add(START + 5_000 * 10_000, {"cpu_percent": {(): 7}})
@@ -172,11 +174,16 @@ def test_what_was_saved_is_there_again():
 
 
 @pytest.mark.parametrize("saved", [1, 2, 3, 8])
-def test_killed_between_two_saves_what_was_saved_is_whole(saved):
+@pytest.mark.parametrize("samples", [300, 2_000])
+def test_killed_between_two_saves_what_was_saved_is_whole(samples, saved):
     """Some hours that the store did not take are saved bit by bit, and the gateway is killed meanwhile."""
     store = Store()
-    history = filled(range(2_000))
+    history = filled(range(samples))
     store.take(history, saved)
+    fine, minutes = (
+        max((row.at for row in store.rows.values() if row.step == step), default=0) for step in (10, 60)
+    )
+    assert minutes <= fine
     again, damaged = store.load(START + 3_000 * 10_000)
     assert damaged == 0
     for number in range(3_000, 3_030):
@@ -306,3 +313,12 @@ def test_to_add_a_sample_and_to_save_it_takes_less_than_a_hundredth_of_ten_secon
         store.take(history)
     assert (time.process_time() - began) / 60 < 0.1
     assert module.FINE_SECONDS == 10
+
+
+def test_after_the_clock_was_set_back_no_sample_counts_in_two_minutes():
+    history, store = filled([0] * 8), Store()
+    for seconds in (45, 55, 65):
+        history.add(START + seconds * 1_000, {"cpu_percent": {(): 6}})
+    store.take(history)
+    means = [next(iter(unpacked(row.values, 1).values())) for key, row in store.rows.items() if key[0] == 60]
+    assert means == [0, 3], "two that are new to it, and two after the clock was set"
