@@ -15,8 +15,6 @@ from gateway.alerts.readings import Labels
 from gateway.connection.audit_event_kinds import Kind, Outcome
 from gateway.observe.audit_record import AuditEvent
 
-PREFIX = "device_"
-"""Of the names that are answered here."""
 WRONG_LOGINS = "device_wrong_logins_total"
 CONNECTS = "device_connects_total"
 MESSAGES = "device_messages_total"
@@ -24,6 +22,8 @@ BYTES = "device_bytes_total"
 NEW_ADDRESSES = "device_new_addresses_total"
 MESSAGE_BYTES = "device_message_bytes"
 SILENT_SECONDS = "device_silent_seconds"
+NAMES = frozenset({WRONG_LOGINS, CONNECTS, MESSAGES, BYTES, NEW_ADDRESSES, MESSAGE_BYTES, SILENT_SECONDS})
+"""What is answered here. What the history has of all devices together may begin with the same word."""
 SPAN_MOST = 900
 """Seconds that a rule may look back."""
 _PAST_MS = 30_000
@@ -34,7 +34,7 @@ Passed: TypeAlias = Mapping[str, tuple[int, int]]
 
 
 class DeviceReadings:
-    """The readings whose names begin with `device_`."""
+    """The readings of `NAMES`."""
 
     def __init__(
         self, now: Callable[[], int], passed: Callable[[], Passed], devices: Callable[[], Iterable[str]]
@@ -54,7 +54,7 @@ class DeviceReadings:
 
     def use(self, names: Iterable[str]) -> None:
         """Count what these readings need from now on, and nothing else."""
-        wanted = frozenset(name for name in names if name.startswith(PREFIX))
+        wanted = NAMES.intersection(names)
         if wanted and not self._wanted:
             self._began, self._before = self._now(), self._passed()
             self._known = frozenset(self._devices())

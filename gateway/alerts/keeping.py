@@ -51,17 +51,20 @@ class AlertKeeper:
         self._messages[message.message_id, channel] = row
 
     def arrived(self, message_id: str, channel: str) -> None:
-        """It has, or was given up."""
+        """It has, or was given up. The store forgets it now: a gateway that is killed would send it again."""
         if self._messages.pop((message_id, channel), None) is None:
             self._arrived.add((message_id, channel))
+            self._begin()
 
     async def keep(self) -> None:
         """Have the store keep what it does not have yet; two seconds at most, and what is left later."""
-        if self._saving is None or self._saving.done():
-            if not (self._rows or self._messages or self._arrived):
-                return
+        self._begin()
+        if self._saving is not None:
+            await asyncio.wait({self._saving}, timeout=_SECONDS_MOST)
+
+    def _begin(self) -> None:
+        if (self._saving is None or self._saving.done()) and (self._rows or self._messages or self._arrived):
             self._saving = self._start(self._save())
-        await asyncio.wait({self._saving}, timeout=_SECONDS_MOST)
 
     async def save(self) -> None:
         """The same, to the end: for a gateway that stops."""

@@ -15,14 +15,14 @@ class LiveReadings:
     def __init__(self, history: Readings, live: Mapping[str, Live], others: Mapping[str, Readings]) -> None:
         """`live` gives the newest numbers of a name, beside those of the history or in their place.
 
-        `others` are asked in the place of the history for all names that begin so.
+        `others` are asked for their names in the place of the history.
         """
         self._history = history
         self._live = live
         self._others = others
 
     def _of(self, name: str) -> Readings:
-        return next((one for prefix, one in self._others.items() if name.startswith(prefix)), self._history)
+        return self._others.get(name, self._history)
 
     def latest(self, name: str) -> Mapping[Labels, float]:
         """The newest number of each series of this name."""

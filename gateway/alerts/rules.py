@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.alerts.conditions import Condition
-from gateway.alerts.device_readings import PREFIX
+from gateway.alerts.device_readings import NAMES
 
 
 class Severity(StrEnum):
@@ -42,4 +42,4 @@ class Rule:
     @property
     def looks(self) -> int:
         """Rounds between two looks: what is asked of each device costs as much as there are devices."""
-        return 3 if any(name.startswith(PREFIX) for name in self.condition.names) else 1
+        return 3 if NAMES & self.condition.names else 1

@@ -10,7 +10,7 @@ from typing import Protocol
 from gateway.alerts.alerting import Alerting, Clocks
 from gateway.alerts.channels.making import channel_of
 from gateway.alerts.delivery import Deliveries
-from gateway.alerts.device_readings import PREFIX, SILENT_SECONDS, DeviceReadings
+from gateway.alerts.device_readings import NAMES, SILENT_SECONDS, DeviceReadings
 from gateway.alerts.keeping import AlertKeeper
 from gateway.alerts.live_readings import Live, LiveReadings
 from gateway.alerts.readings import Labels, Readings
@@ -22,6 +22,7 @@ from gateway.app.periodic import every
 from gateway.app.running_parts import RunningParts
 from gateway.auth.login import Login
 from gateway.config.monitoring import Monitoring
+from gateway.net.bus_endpoint import Bus
 from gateway.net.data_plane import DataPlane
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
@@ -75,6 +76,25 @@ class Watched:
     devices: DeviceReadings
 
 
+class ServiceStatus:
+    """What health knows, in the second in which it learns of it: the reading `service_status`.
+
+    When connections to the bus are lost health looks again at once, and not when it is due.
+    """
+
+    def __init__(self, health: Health, bus: Bus) -> None:
+        self._health = health
+        self._bus = bus
+        self._losses = bus.losses
+
+    def __call__(self) -> Mapping[Labels, float]:
+        """By the name of the check."""
+        if self._bus.losses != self._losses:
+            self._losses = self._bus.losses
+            self._health.report()  # whoever asks has it look again
+        return {(("service", name),): STATUS[one.state] for name, one in self._health.findings().items()}
+
+
 class Alerts:
     """The alerts of one gateway."""
 
@@ -106,7 +126,7 @@ class Alerts:
         live = {**watched.live, "channel_status": self._deliveries.status}
         self._alerting = Alerting(
             monitoring.now.rules,
-            LiveReadings(watched.history, live, {PREFIX: watched.devices}),
+            LiveReadings(watched.history, live, dict.fromkeys(NAMES, watched.devices)),
             Clocks(now=now, steady=time.monotonic, is_measured=watched.is_measured),
             silences=Silences(store, now),
             deliveries=self._deliveries,
@@ -160,15 +180,6 @@ def open_alerts(
     devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
     core.audit.add(devices)
     core.login.known.moved = devices.moved
-    losses = 0
-
-    def service_status() -> Mapping[Labels, float]:
-        """What health knows, in the second in which it learns of it."""
-        nonlocal losses
-        if bus.losses != losses:
-            losses = bus.losses
-            health.report()  # whoever asks has it look again
-        return {(("service", name),): STATUS[one.state] for name, one in health.findings().items()}
 
     def is_measured() -> bool:
         return history.newest > began and context.now() - history.newest < _STALE
@@ -177,7 +188,7 @@ def open_alerts(
         monitoring,
         Watched(
             history=history,
-            live={"service_status": service_status},
+            live={"service_status": ServiceStatus(health, bus)},
             is_measured=is_measured,
             last_alive=began,
             devices=devices,

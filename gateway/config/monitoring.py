@@ -31,11 +31,10 @@ from gateway.policy.files.toml_document import Block, read
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_TOP = ("allow_private_addresses", "check", "alert", "channel", "labelled_devices")
+_TOP = ("allow_private_addresses", "check", "alert", "channel")
 _MOST = 200
 """Checks, alerts and channels, each."""
 _SUMMARY_MOST = 500
-_LABELLED_MOST = 50
 _KINDS_OF_CHECK = ("http", "tcp", "device")
 _OF_ALERT = ("name", "enabled", "condition", "duration", "severity", "summary")
 
@@ -60,8 +59,6 @@ class Monitoring:
     channels: tuple[ChannelSettings, ...] = ()
     allow_private_addresses: bool = False
     """Whether channels may be on the local network. Checks may reach any."""
-    labelled_devices: tuple[str, ...] = ()
-    """Devices whose numbers are metrics of their own, with the label `device`."""
     files: tuple[Path, ...] = field(default=(), repr=False)
     """What it was read from: the file, if there is one, and those of the secrets."""
 
@@ -118,7 +115,6 @@ class _Reader:
             rules=tuple(self._rules(block)),
             channels=tuple(channels),
             allow_private_addresses=private,
-            labelled_devices=tuple(self._labelled(block)),
         )
         self.files += reader.files
         return replace(found, files=tuple(self.files))
@@ -218,24 +214,6 @@ class _Reader:
             block.problem(f"the condition {cut(text)}: {error}", key="condition")
             return None
         return Rule(name, condition, duration, severity, summary) if enabled else None
-
-    # Labels
-
-    def _labelled(self, block: Block) -> Iterator[str]:
-        if "labelled_devices" not in block.values:
-            return
-        names = list(block.strings("labelled_devices"))
-        if len(names) > _LABELLED_MOST:
-            block.problem(
-                f"labelled_devices has {len(names)} devices; each has series of its own in Prometheus and in "
-                f"the history, so {_LABELLED_MOST} is the most",
-                key="labelled_devices",
-            )
-        for name, line in names:
-            if is_device_id(name):
-                yield name
-            else:
-                block.problem(f'"{cut(name)}" is no device id', line=line)
 
 
 def _heard(block: Block) -> tuple[str | None, int | None]:

@@ -83,7 +83,7 @@ def watched(start: Callable[..., Gateway], bus: Mosquitto, folder: Path) -> Gate
 
 
 def test_a_lost_bus_is_told_once_through_every_channel_though_the_gateway_is_killed(
-    start_gateway, mosquitto: Mosquitto, receivers: Receivers, tmp_path: Path
+    receivers: Receivers, mosquitto: Mosquitto, start_gateway, tmp_path: Path
 ):
     gateway = watched(start_gateway, mosquitto, tmp_path)
     mosquitto.stop()
@@ -107,7 +107,7 @@ def test_a_lost_bus_is_told_once_through_every_channel_though_the_gateway_is_kil
 
 
 def test_the_channels_are_tried_from_the_command_line(
-    start_gateway, mosquitto: Mosquitto, receivers: Receivers, tmp_path: Path
+    receivers: Receivers, mosquitto: Mosquitto, start_gateway, tmp_path: Path
 ):
     gateway = watched(start_gateway, mosquitto, tmp_path)
     assert gateway.admin("alerts", "test").stdout == "ops took it.\nchat took it.\nmail took it.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -69,8 +70,6 @@ class House:
         self.measured.numbers["device_silent_seconds"] = values
 
     async def run(self, seconds: int) -> None:
-        import asyncio
-
         for _ in range(seconds):
             self.now += 1_000
             await self.alerting.round()
@@ -174,6 +173,16 @@ async def test_what_did_not_arrive_before_the_kill_arrives_after_it(store):
     await after.tasks.stop()
 
 
+async def test_what_has_arrived_is_forgotten_at_once_and_not_in_the_next_round(house):
+    """People would get it again from a gateway that is killed before that."""
+    house.silent("lamp")
+    async with asyncio.timeout(20):
+        while not house.arrived:
+            await house.run(1)
+        while await house.store.alerts.messages():  # noqa: ASYNC110 - it is the store that is waited for
+            await asyncio.sleep(0.01)
+
+
 async def test_what_was_told_is_not_told_again_after_a_restart(house):
     house.silent("lamp")
     await house.run(10)
@@ -246,8 +255,6 @@ async def test_a_store_that_fails_keeps_no_alert_from_people(house, monkeypatch)
 
 
 async def test_a_store_that_hangs_holds_a_message_up_for_two_seconds_once(house, monkeypatch):
-    import asyncio
-
     monkeypatch.setattr("gateway.alerts.keeping._SECONDS_MOST", 0.05)
     never = asyncio.Event()
 

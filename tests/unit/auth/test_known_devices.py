@@ -132,3 +132,14 @@ def test_what_is_too_old_is_not_read(known, clock):
     again = KnownDevices(clock)
     again.load(data)
     assert len(again) == 0
+
+
+def test_a_device_that_moves_is_told_and_one_that_comes_for_the_first_time_is_not():
+    known, moved = KnownDevices(lambda: 0), []
+    known.moved = moved.append
+    known.add("lamp", "192.0.2.1")
+    known.add("lamp", "192.0.2.1")
+    assert moved == []
+    known.add("lamp", "192.0.2.2")
+    known.add("lamp", "192.0.2.2")
+    assert moved == ["lamp"]

@@ -329,3 +329,14 @@ def test_what_is_held_is_refused_by_name():
 
 def _named(device_id):
     return replace(LAMP, device_id=device_id)
+
+
+def test_what_came_from_a_device_is_counted_by_its_budget():
+    budgets = Budgets()
+    one = budgets.join("lamp", Limits())
+    one.spoken.messages, one.spoken.bytes = 3, 400
+    assert budgets.passed() == {"lamp": (0, 0)}
+    one.settle(Counters())
+    one.spoken.messages, one.spoken.bytes = 1, 50
+    one.settle(Counters())
+    assert budgets.passed() == {"lamp": (4, 450)}
