@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.policy.engine.identity import Device
+from gateway.policy.engine.identity import Device, written_labels
 from gateway.store import bus_holdings, tokens, usage
 from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
@@ -68,7 +68,7 @@ class RestoredDevices:
                     .where(devices.c.device_id == device_id)
                     .values(
                         roles=list(device.roles),
-                        labels=dict(device.labels),
+                        labels=written_labels(device.labels),
                         enabled=row.enabled and device.enabled,
                         token_epoch=seq,
                         version=devices.c.version + 1,

@@ -125,7 +125,7 @@ def test_roles_and_labels_are_those_of_then(saved):
         store.execute("UPDATE devices SET roles = '[\"reader\"]', labels = '{}' WHERE device_id = 'stays'")
     run(saved, f"gateway-admin restore backup --yes {WORDS}")
     assert devices(saved)["stays"].roles == ("sensor",)
-    assert devices(saved)["stays"].labels == {"room": "hall"}
+    assert devices(saved)["stays"].labels == {"room": ("hall",)}
 
 
 @pytest.mark.parametrize("how", ["nothing there", "a first start there"])

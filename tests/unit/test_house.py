@@ -116,7 +116,7 @@ def exists(name: str) -> bool:
     return False
 
 
-FILES = {"gateway.toml", "gateway.db", "gateway.example", "gateway.lock", "gateway.running"}
+FILES = {"gateway.toml", "gateway.db", "gateway.example", "gateway.conf", "gateway.lock", "gateway.running"}
 
 
 def docstrings(tree: ast.AST) -> set[tuple[int, int]]:
@@ -173,6 +173,10 @@ METRIC = re.compile(r"gateway_(\w+?)(?:_total)?")
 FOREIGN = {
     "disruption_marker",  # a field of Linux's struct vmclock_abi
     "uv",  # which locks the dependencies
+    "tasmota32",  # of Tasmota, as the next three
+    "MqttFingerprint",
+    "USE_MQTT_TLS",
+    "USE_MQTT_TLS_CA_CERT",
     "use_username_as_clientid",  # of mosquitto.conf
     "x_file",
     "X_FILE",
