@@ -91,7 +91,8 @@ class AuditTrail(Saver):
         self._lock = asyncio.Lock()
         self._fault = ""
         self._again_at = self._reported_at = float("-inf")
-        self._signed_at = self._looked_at = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._signed_at = float("-inf")  # first at once: what a killed process left is not signed yet
         self._ahead: int | None = None
         self._writing_since = float("inf")
         self.checkpoint_time = 0.0
@@ -122,7 +123,9 @@ class AuditTrail(Saver):
             await self._in_thread(self._trail.open)
             if self._trail.begun:
                 report(changed_trail(_beginning(self._trail.origin, known)))
-                await self.durable()
+                async with self._lock:
+                    await self._append()
+                # Before it is signed: the store must not hold it against the checkpoint of the one before it.
                 await self._store.audit_trails.begin(self._node)
         except (TrailError, StoreError) as error:
             self._failed(error)

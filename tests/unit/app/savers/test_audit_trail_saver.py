@@ -174,6 +174,21 @@ async def test_while_a_disk_is_nearly_full_what_devices_do_is_counted_only(world
     assert world.saves.check()[0]
 
 
+async def test_what_a_killed_process_left_is_signed_at_the_next_start(world):
+    world.trail.keep(fields(1), Source.DEVICE)
+    await world.trail.save()
+    first = (world.folder / "checkpoint").read_text()
+    world.trail.keep(fields(2), Source.DEVICE)
+    await world.trail.save()
+    assert (world.folder / "checkpoint").read_text() == first, "not twice in a minute"
+    world.fresh()  # as after a SIGKILL
+    await world.open()
+    await world.trail.save_some()
+    assert verified(world.folder, first).signed == 3
+    assert verified(world.folder, first).problems == []
+    assert "signed" not in world.reasons()[-1]
+
+
 async def test_an_event_of_an_administrator_is_there_once_wherever_a_process_ends(world, monkeypatch):
     """Killed after the trail has it and before the store forgets it, and after many such rounds."""
     for number in range(3):
