@@ -6,7 +6,7 @@ speaks of.
 
 A tar, compressed, in a `gateway.keys.sealed_stream`:
 
-    backup.json             what this is: format, time, node, version, digest of the policy
+    backup.json             what this is: format, time, node, version, and the head of the audit trail
     gateway.db              the store, as it was at one moment
     keys.json               as `keys export` writes it, under the same passphrase
     certificates/NAME       ca.crt, ca.key, server.crt, server.key and their RSA twins; those that are there
@@ -47,6 +47,7 @@ MANIFEST, STORE, KEYS, CERTIFICATES, POLICY = "backup.json", "gateway.db", "keys
 POLICY_FILES_MAX = 10_000
 FILE_MAX = 16_777_216
 """Bytes of a file of the policy or a certificate."""
+_CHECKPOINT_MAX = 4_096
 _TRIES = 5
 """For files that change while they are read, together."""
 
@@ -107,6 +108,7 @@ def _write(settings: Settings, passphrase: bytes, target: BinaryIO, devices: int
             "node": socket.gethostname(),
             "version": version("mqtt-security-gateway"),
             "devices": devices,
+            "audit": _audit_head(settings.audit_path / "checkpoint"),
         }
         with tarfile.open(fileobj=sealed, mode="w|gz", format=tarfile.PAX_FORMAT) as archive:
             _add(archive, MANIFEST, json.dumps(manifest).encode())
@@ -118,6 +120,15 @@ def _write(settings: Settings, passphrase: bytes, target: BinaryIO, devices: int
                 _add(archive, f"{POLICY}/{name}", data)
     sealed.finish()
     return Saved(at, devices, len(certificates) + len(policy))
+
+
+def _audit_head(checkpoint: Path) -> str:
+    """Which trail there was, its size and root, as last signed; empty for none."""
+    try:
+        with checkpoint.open(encoding="utf-8") as file:
+            return " ".join(file.read(_CHECKPOINT_MAX).splitlines()[:3])
+    except (OSError, ValueError):
+        return ""
 
 
 def policy_files(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -74,6 +74,8 @@ class Restored:
     """Of which moment the backup is, Unix seconds."""
     node: str
     """The host that it was made on."""
+    audit: str
+    """The head of the audit trail of then; empty where there was none."""
     elsewhere: bool
     """It was brought back where nobody knows what was decided since."""
     keys: Imported
@@ -111,6 +113,7 @@ class _Unpacked:
             if manifest["v"] != FORMAT:
                 raise Refused("the backup was written by a newer gateway: upgrade this one")
             self.at, self.node = int(manifest["at"]), str(manifest["node"])
+            self.audit = str(manifest["audit"])
         except (ValueError, TypeError, KeyError):
             raise NotOpened(_DAMAGED) from None
 
@@ -178,6 +181,7 @@ async def restore(
                 keys=keys,
                 aside=aside,
                 devices=[device.device_id for device in devices],
+                audit=backup.audit,
             )
             done.kept_files = _bring_certificates(settings, backup.below(CERTIFICATES))
             done.policy = _bring_policy(settings, backup.below(POLICY))
@@ -203,7 +207,8 @@ async def restore(
 
 def _summary(done: Restored) -> str:
     where = "elsewhere" if done.elsewhere else "on the machine that it is of"
-    return f"of {utc_text(done.at)}, made on {done.node}; {len(done.devices)} devices; {where}"
+    trail = f"; the audit trail was at {done.audit}" if done.audit else ""
+    return f"of {utc_text(done.at)}, made on {done.node}; {len(done.devices)} devices; {where}{trail}"
 
 
 async def _store_here(settings: Settings) -> _Here:
@@ -231,7 +236,11 @@ async def _store_here(settings: Settings) -> _Here:
 
 
 def _of_this_gateway(settings: Settings) -> dict[str, Path]:
-    keys = {"sealing.key": settings.encryption_key_path, "signing.key": settings.signing_key_path}
+    keys = {
+        "sealing.key": settings.encryption_key_path,
+        "signing.key": settings.signing_key_path,
+        "audit.key": settings.audit_key_path,
+    }
     return {name: path for name, path in (keys | certificate_files(settings)).items() if path.exists()}
 
 

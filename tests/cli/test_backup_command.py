@@ -62,6 +62,8 @@ def model(tmp_path_factory, place_in):
         run(made, f"gateway-admin device add {name} --role sensor --label room=hall --json")
     run(made, "gateway-admin device disable was-disabled --json")
     run(made, "gateway-admin token issue stays --json")
+    (made.folder / "data/audit").mkdir(exist_ok=True)
+    (made.folder / "data/audit/checkpoint").write_text("gateway-0123/vm\n7\ncm9vdA==\n\nits signature\n")
     answer = run(made, f"gateway-admin backup backup {WORDS}")
     assert answer["devices"] == 5
     assert stat.S_IMODE((made.folder / "backup").stat().st_mode) == 0o600
@@ -112,6 +114,7 @@ def test_on_the_machine_that_went_on_later_decisions_win(saved):
     assert role.read_text() == policy
     (event,) = saved.noted()
     assert event["reason"].startswith("restored from a backup: of ")
+    assert event["reason"].endswith("; the audit trail was at gateway-0123/vm 7 cm9vdA==")
     aside = saved.folder / answer["before"]
     assert (aside / "acl" / "roles" / "sensor.toml").read_text().endswith("# changed since\n")
     assert stat.S_IMODE(aside.stat().st_mode) == 0o700
