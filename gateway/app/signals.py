@@ -1,7 +1,7 @@
 """What a signal does: SIGTERM and SIGINT end in order, SIGHUP reads the files again, others do nothing.
 
-Owns every handler of the process, from its first lines on: a signal without one would end the gateway on the
-spot, and as process 1 of a container it would not even hear SIGTERM. Must not know what is stopped or read.
+Owns the handlers of a running gateway; `gateway.system.early_signals` has those before. Must not know what is
+stopped or read.
 """
 
 from __future__ import annotations
@@ -9,28 +9,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from types import FrameType
 
 from gateway.observe.logs import get_logger
 
 _UNUSED = (signal.SIGUSR1, signal.SIGUSR2)
 
 _log = get_logger()
-
-
-def until_the_loop_runs() -> None:
-    """What holds while all is read and imported: a stop ends the process, nothing else does."""
-    signal.signal(signal.SIGTERM, _leave)
-    for number in (signal.SIGHUP, *_UNUSED):
-        signal.signal(number, _ignore)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)  # nothing is open yet
-
-
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    pass  # a start reads all files anyway
 
 
 class Signals:

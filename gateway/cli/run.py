@@ -31,10 +31,8 @@ def run(config: Config = None) -> None:
         MQTT_BROKER=localhost gateway run --config /etc/gateway.toml
     """
     with answering(as_json=False):
-        from gateway.app.signals import until_the_loop_runs
         from gateway.config import read_settings
 
-        until_the_loop_runs()
         settings, warnings = read_settings(config)
         from gateway.app.gateway_process import run as serve
 

@@ -178,10 +178,10 @@ def test_no_signal_ends_a_start(mosquitto: Mosquitto, tmp_path: Path, number: in
     """They may come before the event loop runs, from a service manager in a hurry."""
     gateway = Gateway(tmp_path / "early", mosquitto.port)
     code = (
-        "import os, sys, gateway.config as config; from gateway.cli import run\n"
+        "import os, sys, gateway.config as config; from gateway.cli import entry\n"
         "inner = config.read_settings\n"
         f"config.read_settings = lambda *a: (os.kill(os.getpid(), {int(number)}), inner(*a))[1]\n"
-        "sys.argv = ['gateway', 'run']; run.main()\n"
+        "sys.argv = ['gateway', 'run']; entry.main()\n"
     )
     with gateway.log.open("ab") as log:
         gateway._process = subprocess.Popen(
@@ -196,6 +196,25 @@ def test_no_signal_ends_a_start(mosquitto: Mosquitto, tmp_path: Path, number: in
         assert end(gateway, signal.SIGTERM) == 0
     finally:
         gateway.kill()
+
+
+def test_a_stop_is_heard_before_anything_is_imported() -> None:
+    """Imports are most of a start: process 1 of a container must not be deaf for so long."""
+    code = """if True:
+        import signal, sys
+        from gateway.cli import entry
+
+        class Watch:
+            def find_spec(self, name, *_):
+                if name == "gateway.cli.run":
+                    deaf = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+                    raise SystemExit(deaf or "typer" in sys.modules)
+
+        sys.meta_path.insert(0, Watch())
+        sys.argv = ["gateway", "run"]
+        entry.main()
+    """
+    assert subprocess.run([str(BIN / "python"), "-c", code], check=False).returncode == 0
 
 
 def test_process_1_of_a_container_ends_in_order(mosquitto: Mosquitto, tmp_path: Path) -> None:
