@@ -20,6 +20,7 @@ from harness.mosquitto import Mosquitto
 from harness.promtool import promtool
 
 from gateway.observe.metric_catalogue import PREFIX, Kind, catalogue
+from gateway.observe.service_checks import OUR_CHECKS
 
 SENSITIVE = "devices/lamp/private/pin"
 MOVED_ELSEWHERE = {
@@ -33,6 +34,7 @@ MOVED_ELSEWHERE = {
     "deliveries_too_large",
     "store_write_failures",
     "holdings_refused",
+    "limits_reached",
 }
 MONITORING = """
 [[check]]
@@ -317,6 +319,12 @@ def test_a_check_that_is_taken_out_of_the_file_is_done_no_more(world):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert "page" in json.loads(gateway.health("/health")[1])["checks"]
+
+
+def test_our_own_checks_have_names_that_no_other_check_may_have(world):
+    _, gateway = world
+    ours = json.loads(gateway.health("/health")[1])["checks"].keys() - {"page", "mosquitto", "lamp", "heart"}
+    assert ours <= OUR_CHECKS
 
 
 def test_promtool_has_nothing_against_the_metrics(world):
