@@ -3,7 +3,7 @@
 Puts nothing in force itself; whoever asks keeps the old policy when the answer is a `PolicyError`. Starts no
 task.
 
-It looks at the files instead of waiting to hear of changes: twice a second that costs less than a
+It looks at the files instead of waiting to hear of changes: each 0.4 s that costs less than a
 watcher's threads, and nothing is missed when the folder itself is replaced, when it is reached through
 a symbolic link that is swapped (Kubernetes), or on a network file system.
 """
