@@ -122,3 +122,11 @@ def test_what_it_knows_of_a_few_it_gives_to_all_of_them():
     assert len(policy._partial) <= 64
     assert not policy.rights(Identity("a", ("r",), {}, "a/b")).decide_filter("a/+").allowed
     assert policy.filter_effort(("r",)) == 0
+
+
+def test_a_token_for_the_topics_of_the_gateway_grants_no_filter():
+    role = Role("r", "", (hears("#"),), subscribe=OnWideSubscribe.FILTER)
+    policy = Policy([role], sensitive=(), limits=Limits(), reserved="g")
+    for granted, allowed in (("g/#", False), ("g", False), ("a/#", True)):
+        grant = Grant("t", "t", 0, 0, 1, {"subscribe": (granted,)})
+        assert policy.rights(Identity("a", ("r",), {}, "c", grant)).decide_filter("#").allowed is allowed

@@ -437,3 +437,29 @@ def test_a_topic_of_65000_levels_ends_quickly():
     )
     assert lamp.decide(PUBLISH, "/" * 65_535).allowed
     assert lamp.decide_filter("/" * 65_535).allowed
+
+
+def test_a_label_with_several_values_has_one_value_within_a_rule_and_a_deny_holds_for_each():
+    both = dataclasses.replace(LAMP, labels={"room": ("hall", "attic")})
+    lamp = access(
+        rule("{label.room}/{label.room}"),
+        rule("a/{label.room}"),
+        deny("b/{label.room}"),
+        rule("b/#"),
+        identity=both,
+    )
+    assert [lamp.decide(PUBLISH, topic).allowed for topic in ("hall/hall", "attic/attic", "hall/attic")] == [
+        True,
+        True,
+        False,
+    ]
+    assert [lamp.decide(PUBLISH, f"a/{room}").allowed for room in ("hall", "attic", "x")] == [
+        True,
+        True,
+        False,
+    ]
+    assert [lamp.decide(PUBLISH, f"b/{room}").allowed for room in ("hall", "attic", "x")] == [
+        False,
+        False,
+        True,
+    ]
