@@ -59,6 +59,7 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
     async with beside(refusals.run()), asyncio.timeout(20):
         while await store.usage.refusal("0a1b2c") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    assert await store.usage.refusal("of an administrator") is None, "no refusal of the policy"
     assert await store.usage.refusal("0a1b2c") == Refusal(
         "0a1b2c", 1_764_000_000, "lamp-1", "publish", "a/b", "No rule allows it.", "acl/roles/lamp.toml:7"
     )
