@@ -26,16 +26,18 @@ class Held(Exception):
 
 @contextmanager
 def hold(data: Path, database: Path) -> Iterator[None]:
-    """Hold the data folder, and the database if that is elsewhere. Raises Held, OSError.
+    """Hold the data folder and the database, wherever that is. Raises Held, OSError.
+
+    Each by itself: what is in this data folder may be the database of a gateway with a different one.
 
     The file stays behind: what counts is the lock, which ends with the process however that ends.
     """
     with ExitStack() as stack:
         make_folder(data)
         stack.enter_context(_hold(data / _NAME, data))
-        if database.parent.resolve() != data.resolve():
-            make_folder(database.parent)
-            stack.enter_context(_hold(database.with_name(f".{database.name}.running"), database))
+        make_folder(database.parent)
+        file = database.resolve()
+        stack.enter_context(_hold(file.with_name(f".{file.name}.running"), database))
         yield
 
 

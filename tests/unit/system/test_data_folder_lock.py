@@ -38,6 +38,21 @@ def test_two_data_folders_with_one_database(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("first", ["in its folder", "elsewhere"])
+def test_a_database_in_the_data_folder_of_one_and_named_by_another(tmp_path, first):
+    database = tmp_path / "a" / "gateway.db"
+    folders = (tmp_path / "a", tmp_path / "b")
+    holder, second = folders if first == "in its folder" else reversed(folders)
+    with hold(holder, database):
+        refused(second, database, f"{database} is in use")
+
+
+def test_the_same_database_by_another_name(tmp_path):
+    (tmp_path / "link.db").symlink_to(tmp_path / "a" / "gateway.db")
+    with hold(tmp_path / "a", tmp_path / "a" / "gateway.db"):
+        refused(tmp_path / "b", tmp_path / "link.db", "is in use")
+
+
 def test_a_holder_elsewhere_is_told_with_its_host(tmp_path):
     with hold(tmp_path, tmp_path / "gateway.db"):
         (tmp_path / ".gateway.running").write_text("1 other-container\n")
