@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.admin import devices
-from gateway.admin.device_secrets import hashed
+from gateway.admin.secret_rules import hashed
 from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.encode import encode_connect, encode_publish, encode_subscribe

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
-from gateway.connection.audit_event_kinds import saved_all
+from gateway.connection.audit_vocabulary import saved_all
 from gateway.keys.backup import export_keys
 from gateway.keys.sealed_stream import SealingWriter
 from gateway.pki.key_types import rsa_twin

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.admin.audit_events import record
-from gateway.connection.audit_event_kinds import kicked_device, traced_device
+from gateway.connection.audit_vocabulary import kicked_device, traced_device
 
 if TYPE_CHECKING:
     from gateway.store import Store

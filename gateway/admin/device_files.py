@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from gateway.admin.device_secrets import hashed, secret_fault
 from gateway.admin.errors import Refused
+from gateway.admin.secret_rules import hashed, secret_fault
 from gateway.policy.engine.identity import (
     LABEL_VALUES_MOST,
     METHODS,

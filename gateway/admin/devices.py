@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
-from gateway.connection.audit_event_kinds import changed_device
+from gateway.connection.audit_vocabulary import changed_device
 from gateway.policy.engine.identity import (
     LABEL_VALUES_MOST,
     METHODS,

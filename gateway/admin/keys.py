@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.admin.audit_events import demand_kept, record
 from gateway.admin.errors import Refused
-from gateway.connection.audit_event_kinds import changed_key
+from gateway.connection.audit_vocabulary import changed_key
 from gateway.keys import key_files
 from gateway.keys.backup import Imported, export_keys, import_keys
 from gateway.keys.key_kinds import KeyKind

@@ -44,14 +44,14 @@ from gateway.admin.backup import (
     policy_files,
 )
 from gateway.admin.errors import Refused
-from gateway.connection.audit_event_kinds import restored_all
+from gateway.connection.audit_vocabulary import restored_all
 from gateway.keys.backup import Imported, import_keys
 from gateway.keys.sealed_stream import NotOpened, OpeningReader
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.store.restored import Merged
+    from gateway.store.restore_merge import Merged
 
 _DAMAGED = "the file is damaged: give another one"
 _COPY = 1_048_576

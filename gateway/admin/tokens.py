@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
 from gateway.auth.tokens import Issued, PermissionsTooLong, Tokens
-from gateway.connection.audit_event_kinds import changed_token, refused_token
+from gateway.connection.audit_vocabulary import changed_token, refused_token
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.identity import Device, Identity
 from gateway.store import IssuedToken

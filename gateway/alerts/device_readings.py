@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from gateway.alerts.readings import Labels
-from gateway.connection.audit_event_kinds import Kind, Outcome
-from gateway.observe.audit_record import AuditEvent
+from gateway.connection.audit_vocabulary import Kind, Outcome
+from gateway.observe.audit_event import AuditEvent
 
 WRONG_LOGINS = "device_wrong_logins_total"
 CONNECTS = "device_connects_total"

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.alerts.alert_states import Alert, Key, Phase
-from gateway.alerts.messages import Message
+from gateway.alerts.notification_grouping import Message
 from gateway.alerts.readings import Labels
 from gateway.alerts.rules import Severity
 from gateway.observe.save_failures import Saves

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
 from gateway.pki.validity import Certificate, in_use, judged
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 _LOOK_SECONDS = 2.0
 

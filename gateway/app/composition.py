@@ -16,16 +16,18 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from gateway.app.admin_event_reporting import AdminEventReporter
-from gateway.app.audit_setup import AuditParts, open_audit
 from gateway.app.certificate_dates import CertificateDates
+from gateway.app.external_checks import ServiceChecking
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.follower import Follower
 from gateway.app.followers.keys import KeyFollower
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
-from gateway.app.measuring import Durations, Measuring, Parts
+from gateway.app.metric_sources import Durations, Measuring, Parts
+from gateway.app.nonce_redraw import SnapshotWatch, random_bytes
 from gateway.app.open_alerts import open_alerts
+from gateway.app.open_audit import AuditParts, open_audit
 from gateway.app.open_bus import bus_services, open_bus
 from gateway.app.open_checks import open_checks
 from gateway.app.open_control import open_control
@@ -37,23 +39,21 @@ from gateway.app.periodic import every
 from gateway.app.prerequisites import StartError, taken
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
-from gateway.app.service_checking import ServiceChecking
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
-from gateway.app.vm_resume_detection import SnapshotWatch, random_bytes
 from gateway.auth.login import Login
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.keys.key_ring import Key, KeyRing, Nonces
 from gateway.net.data_plane import DataPlane
 from gateway.net.device_port import DevicePort
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit
-from gateway.observe.event_listeners import EventListeners
+from gateway.observe.device_watchers import EventListeners
 from gateway.observe.health_checks import Health
 from gateway.observe.logs import get_logger
 from gateway.observe.loop_lag import LoopLag

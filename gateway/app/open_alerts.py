@@ -17,7 +17,7 @@ from gateway.alerts.readings import Labels, Readings
 from gateway.alerts.rules import Rule
 from gateway.alerts.silences import Silences
 from gateway.app.followers.monitoring import MonitoringFollower
-from gateway.app.measuring import STATUS
+from gateway.app.metric_sources import STATUS
 from gateway.app.periodic import every
 from gateway.app.running_parts import RunningParts
 from gateway.auth.login import Login

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gateway.app.followers.certificates import BusAuthority
 from gateway.app.running_parts import RunningParts
 from gateway.config import Settings
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
 from gateway.net.data_plane import DataPlane
 from gateway.net.tasks import Tasks
@@ -15,7 +15,7 @@ from gateway.net.tls_contexts import bus_context
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.logs import get_logger
 from gateway.services.bearer_cache import BearerCache
-from gateway.services.over_bus import BusServices
+from gateway.services.direct_bus_requests import BusServices
 from gateway.services.request_handler import RequestHandler
 
 _log = get_logger()

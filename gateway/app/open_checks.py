@@ -7,8 +7,8 @@ from typing import Protocol
 
 from gateway.app.running_parts import RunningParts
 from gateway.config import Settings
-from gateway.connection.audit_event_kinds import HOUSE, failed_health, restored_health
-from gateway.connection.context import Context
+from gateway.connection.audit_vocabulary import HOUSE, failed_health, restored_health
+from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.health_checks import Check, Finding, Health, State
 from gateway.system.atomic_files import mark_of

@@ -11,7 +11,7 @@ from gateway.control.server import ControlServer
 from gateway.control.traces import Traces
 from gateway.net.data_plane import DataPlane
 from gateway.net.live_updates import LiveUpdates
-from gateway.observe.event_listeners import EventListeners
+from gateway.observe.device_watchers import EventListeners
 from gateway.observe.logs import get_logger
 from gateway.observe.refused_clients import RefusedClients
 from gateway.store import Store

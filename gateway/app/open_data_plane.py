@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gateway.app.file_descriptors import allowed, connections_that_fit
 from gateway.app.running_parts import RunningParts
 from gateway.auth.login_gate import LoginGate
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports

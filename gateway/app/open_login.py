@@ -14,7 +14,7 @@ from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.secret_pairs import SecretPairs
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.save_failures import Saves
 from gateway.store import Store

@@ -11,7 +11,7 @@ from gateway.app.savers.key_uses import KeyUsesSaver
 from gateway.app.savers.refusals import RefusalsSaver
 from gateway.app.savers.refused_clients import RefusedClientsSaver
 from gateway.app.savers.usage import UsageSaver
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.observe.history import History
 from gateway.observe.refused_clients import RefusedClients
 from gateway.observe.save_failures import Saves

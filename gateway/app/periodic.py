@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[object] | object]) -> None:

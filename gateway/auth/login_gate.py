@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
-from gateway.connection.audit_event_kinds import Origin, Report, Source, done_login, refused_login
+from gateway.connection.audit_vocabulary import Origin, Report, Source, done_login, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 

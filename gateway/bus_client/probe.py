@@ -15,7 +15,7 @@ from collections.abc import Callable
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import TOO_SHORT, Account, BusConnection, BusError, Handler
 from gateway.bus_client.reader import Delivery
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
 from gateway.net.bus_endpoint import Bus

@@ -107,9 +107,9 @@ def _carry_over(
     out: Path | None,
     add_devices: bool,
 ) -> None:
+    from gateway.policy.imports.overlap_subscribers import let_subscribe_wide
     from gateway.policy.imports.policy_writer import SENSITIVE, ask, compiled, rehearse, write
     from gateway.policy.imports.role_composition import compose
-    from gateway.policy.imports.wide_filters import let_subscribe_wide
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)

@@ -182,19 +182,19 @@ async def _kept(settings: Settings) -> tuple[list[AlertRow], list[Silence]]:
 async def _begin(
     settings: Settings, rule: str, labels: dict[str, str], seconds: int, comment: str
 ) -> Silence:
-    from gateway.admin import alerts
+    from gateway.admin import alert_silences
 
     async with store_of(settings) as store:
-        return await alerts.silence(
+        return await alert_silences.silence(
             store, rule=rule, labels=labels, seconds=seconds, comment=comment, actor=actor()
         )
 
 
 async def _end(settings: Settings, silence_id: str) -> Silence:
-    from gateway.admin import alerts
+    from gateway.admin import alert_silences
 
     async with store_of(settings) as store:
-        return await alerts.unsilence(store, silence_id, actor=actor())
+        return await alert_silences.unsilence(store, silence_id, actor=actor())
 
 
 async def _send(channels: list[ChannelSettings], *, private: bool, node: str) -> dict[str, str]:
@@ -203,7 +203,7 @@ async def _send(channels: list[ChannelSettings], *, private: bool, node: str) ->
 
     from gateway.alerts.channels.channel import NotDelivered
     from gateway.alerts.channels.making import channel_of
-    from gateway.alerts.messages import Listed, State, message_of
+    from gateway.alerts.notification_grouping import Listed, State, message_of
 
     def now() -> int:
         return time.time_ns() // 1_000_000
@@ -293,7 +293,7 @@ def _silence(one: Silence) -> dict[str, object]:
 
 
 def _of(one: Silence) -> str:
-    from gateway.admin.alerts import words_of
+    from gateway.admin.alert_silences import words_of
 
     return f"{words_of(one)}{f' ({one.comment})' if one.comment else ''}"
 

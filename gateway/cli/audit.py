@@ -161,7 +161,7 @@ def _wanted(
     device: str | None, kind: str | None, outcome: str | None, since: str | None, until: str | None
 ) -> Wanted:
     from gateway.audit_trail.reading import Wanted
-    from gateway.connection.audit_event_kinds import Kind, Outcome
+    from gateway.connection.audit_vocabulary import Kind, Outcome
 
     for option, given, known in (("--kind", kind, Kind), ("--outcome", outcome, Outcome)):
         if given is not None and given not in set(known):

@@ -13,7 +13,7 @@ import typer
 
 from gateway.admin.devices import check_names, label_text, state
 from gateway.cli import who_is_here
-from gateway.cli.device_file import DevicesFile, SecretsFile, add_file
+from gateway.cli.device_add_file import DevicesFile, SecretsFile, add_file
 from gateway.cli.device_text import as_json_object, lines, rows
 from gateway.cli.device_values import (
     LabelsOf,
@@ -109,10 +109,10 @@ async def _add(
     methods: Sequence[str],
     given: bytes | None,
 ) -> None:
-    from gateway.admin import device_secrets, devices
+    from gateway.admin import devices, secret_rules
 
     async with store_of(settings) as store:
-        secret, credential = device_secrets.hashed(given)
+        secret, credential = secret_rules.hashed(given)
         device = await devices.add(
             store,
             device_id,
@@ -271,7 +271,7 @@ def rotate(
 async def _rotate(
     answer: Answer, settings: Settings, device_id: str, given: bytes | None, seconds: int
 ) -> None:
-    from gateway.admin import device_secrets, devices
+    from gateway.admin import devices, secret_rules
     from gateway.auth.secret_pairs import OVERLAP_MOST
 
     if seconds > OVERLAP_MOST:
@@ -279,11 +279,11 @@ async def _rotate(
     async with store_of(settings) as store:
         what = "has a new secret"
         if seconds:
-            secret = device_secrets.generated() if given is None else given
+            secret = secret_rules.generated() if given is None else given
             device = await devices.set_next_secret(store, device_id, secret, seconds, actor=actor())
             what += f"; the old one is good until it was used, or {utc_text(device.overlap_until)}"
         else:
-            secret, credential = device_secrets.hashed(given)
+            secret, credential = secret_rules.hashed(given)
             device = await devices.set_credential(store, device_id, credential, actor=actor())
     _give_secret(answer, device, secret, what, show=given is None)
 

@@ -73,7 +73,7 @@ def init(
 
 
 async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
-    from gateway.admin.certificates import record_made
+    from gateway.admin.certificate_events import record_made
     from gateway.admin.keys import path_of, record_first_made
     from gateway.app.prerequisites import prepare
 

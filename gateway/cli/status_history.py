@@ -14,7 +14,7 @@ from gateway.cli.settings_policy_store import store_of
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.observe.history import History
-    from gateway.observe.history_rows import Labels
+    from gateway.observe.history_encoding import Labels
 
 COLUMNS = 72
 _BARS = "▁▂▃▄▅▆▇█"
@@ -75,7 +75,7 @@ async def history_of(settings: Settings) -> History:
     import time
 
     from gateway.observe.history import History
-    from gateway.observe.history_rows import Row, SeriesRow
+    from gateway.observe.history_encoding import Row, SeriesRow
 
     history = History()
     async with store_of(settings) as store:

@@ -29,7 +29,7 @@ def demand_yes(question: str, otherwise: str) -> None:
 
 def read_secret() -> bytes:
     """The secret that a device is to have. Raises Failure."""
-    from gateway.admin.device_secrets import LONGEST, secret_fault
+    from gateway.admin.secret_rules import LONGEST, secret_fault
 
     secret = getpass.getpass("Secret: ").encode() if sys.stdin.isatty() else _line(LONGEST)
     if fault := secret_fault(secret):

@@ -5,8 +5,8 @@ once, each with its name, its source and the remedy, and never with the value of
 starts anything; `gateway.config.file_checks` looks at the files that the settings name.
 """
 
-from gateway.config.setting_sources import ConfigError, load_settings, read_settings
 from gateway.config.settings import LogLevel, Settings
+from gateway.config.settings_loader import ConfigError, load_settings, read_settings
 from gateway.system.addresses import Address
 
 __all__ = [

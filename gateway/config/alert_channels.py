@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.alerts.channels.other_services import HOSTED
+from gateway.alerts.channels.apprise_channel import HOSTED
 from gateway.alerts.channels.settings import (
     AppriseSettings,
     ChannelSettings,

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.connection.audit_event_kinds import observed, refused_delivery, refused_publish
-from gateway.connection.context import Context
+from gateway.connection.audit_vocabulary import observed, refused_delivery, refused_publish
+from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms

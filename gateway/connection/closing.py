@@ -7,7 +7,7 @@ came before the fault of the device, which gets those answers, as on Mosquitto, 
 
 from __future__ import annotations
 
-from gateway.connection.audit_event_kinds import refused_session
+from gateway.connection.audit_vocabulary import refused_session
 from gateway.connection.commands import Command, SendToBus
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.policy.engine.service_names import Service
 
 

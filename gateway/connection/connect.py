@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.connection.audit_event_kinds import Report, refused_login, refused_session, refused_will
+from gateway.connection.audit_vocabulary import Report, refused_login, refused_session, refused_will
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import FOREVER, Holder, Kind
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
 from gateway.keys.sealed_packet_size import announced
 from gateway.mqtt.encode import encode_connack

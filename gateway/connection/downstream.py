@@ -8,11 +8,11 @@ for a receiver that may not open it is written anew unless it already is as we w
 
 from __future__ import annotations
 
-from gateway.connection.audit_event_kinds import failed_delivery, failed_open
+from gateway.connection.audit_vocabulary import failed_delivery, failed_open
 from gateway.connection.authorizer import Authorizer
+from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.connect import Terms
-from gateway.connection.context import NONE, Context
-from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.process_context import NONE, Context
 from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.relay import Relay, check_first_byte, rebuilt

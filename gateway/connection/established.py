@@ -10,15 +10,15 @@ from dataclasses import replace
 
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
+from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import AwaitTurn, Command, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.connect import Terms
-from gateway.connection.context import Context
 from gateway.connection.downstream import Downstream
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick, Turn
 from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
-from gateway.connection.heartbeat import Heartbeat
 from gateway.connection.limit_reports import too_fast, too_long
 from gateway.connection.passed_messages import PassedMessages
+from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
@@ -31,9 +31,9 @@ from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import ANY_SIZE
+from gateway.policy.engine.decision_recorder import AGAIN
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Action
-from gateway.policy.engine.usage_recorder import AGAIN
 
 _REST_OF_DEVICE = DeviceBytes(b"")
 _REST_OF_BUS = BusBytes(b"")

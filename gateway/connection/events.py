@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Device, Grant
 

@@ -5,7 +5,7 @@ Nothing is decided here: reading pauses, or a packet is refused, where it is cou
 
 from __future__ import annotations
 
-from gateway.connection.audit_event_kinds import Report, reached_limit
+from gateway.connection.audit_vocabulary import Report, reached_limit
 from gateway.connection.process_counters import Counters
 from gateway.connection.work_budgets import Budget
 from gateway.policy.engine.connection_limits import Limits

@@ -6,7 +6,7 @@ state it is: `gateway.connection.state_table` calls what fits.
 
 from __future__ import annotations
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import (
     Authenticate,
@@ -32,7 +32,6 @@ from gateway.connection.connect import (
     terms_of,
     token_of,
 )
-from gateway.connection.context import Context
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
     AccessWithdrawn,
@@ -46,6 +45,7 @@ from gateway.connection.events import (
     ShuttingDown,
 )
 from gateway.connection.handler_outcomes import Accepted, Over, Result
+from gateway.connection.process_context import Context
 from gateway.connection.reauthorization import will_refused
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.work_budgets import Meter

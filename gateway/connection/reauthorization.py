@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.connection.audit_event_kinds import Report, refused_login, refused_session, refused_will
+from gateway.connection.audit_vocabulary import Report, refused_login, refused_session, refused_will
 from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.connect import METHOD_PROPERTY
 from gateway.connection.established import EstablishedConnection

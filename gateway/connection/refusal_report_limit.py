@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from gateway.connection.audit_event_kinds import Kind, Outcome, Report, left_out
-from gateway.connection.context import NONE
+from gateway.connection.audit_vocabulary import Kind, Outcome, Report, left_out
+from gateway.connection.process_context import NONE
 
 PER_SECOND = 500
 """Reports made one by one, of all kinds together."""

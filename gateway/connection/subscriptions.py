@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from gateway.connection.audit_event_kinds import refused_subscribe
+from gateway.connection.audit_vocabulary import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
-from gateway.connection.context import NONE, Context
 from gateway.connection.limit_reports import too_many_filters
+from gateway.connection.process_context import NONE, Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.work_budgets import TAKEN_APART, Budget
 from gateway.mqtt.data_types import Reader, decode_utf8

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
+from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
-from gateway.connection.context import NONE, Context
-from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.process_context import NONE, Context
 from gateway.connection.process_counters import FROM_DEVICES
 from gateway.connection.relay import Relay, check_first_byte
 from gateway.connection.service_calls import call_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.connection.verdict_cache import topic_text
 from gateway.keys.envelope import Sealer
 from gateway.keys.key_ring import KeysUnavailable

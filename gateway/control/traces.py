@@ -19,8 +19,8 @@ from gateway.control.server import Answer, Peer
 from gateway.mqtt.packet_summary import Shown
 from gateway.net.connection_registry import LiveConnection
 from gateway.net.data_plane import DataPlane
-from gateway.observe.audit_record import AuditEvent
-from gateway.observe.event_listeners import EventListeners
+from gateway.observe.audit_event import AuditEvent
+from gateway.observe.device_watchers import EventListeners
 from gateway.store import Store
 
 SECONDS_MAX = 3_600

@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
-from gateway.connection.audit_event_kinds import (
+from gateway.connection.audit_vocabulary import (
     Origin,
     Report,
     Source,
@@ -34,7 +34,7 @@ from gateway.connection.audit_event_kinds import (
 from gateway.http import server as http_server
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
-from gateway.services import refusal_texts
+from gateway.services import authentication_refusals
 from gateway.services.answers import issued
 from gateway.services.refusal import Code, Refusal
 from gateway.services.request import null_words
@@ -248,7 +248,7 @@ async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> 
     try:
         return api.login.recognise(shown, peer) or await api.login.verify(shown, peer)
     except LoginRefused as refused:
-        raise _refused(refusal_texts.of_login(refused)) from None
+        raise _refused(authentication_refusals.of_login(refused)) from None
 
 
 def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes:

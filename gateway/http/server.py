@@ -80,7 +80,7 @@ async def serve(
     """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had.
 
     `here_only`: for peers on this machine alone, however it was bound. `proxies`: who has to say whose
-    connection it brings (`gateway.net.proxied_peers`).
+    connection it brings (`gateway.net.proxy_header_wait`).
     """
     server = WebServer(
         application,

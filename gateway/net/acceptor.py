@@ -17,7 +17,7 @@ from typing import Protocol
 
 from gateway.net.handshakes import Handshakes, Newcomer
 from gateway.net.listening_sockets import close_if_cancelled, listen
-from gateway.net.proxied_peers import ProxiedPeers
+from gateway.net.proxy_header_wait import ProxiedPeers
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import Address, IPNetwork, is_loopback
 

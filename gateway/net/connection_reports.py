@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.connection.audit_event_kinds import Origin, Report, Source, refused_login
+from gateway.connection.audit_vocabulary import Origin, Report, Source, refused_login
 from gateway.connection.device_connection import DeviceConnection
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.connection_log import ConnectionLog

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from gateway.auth.login_gate import LoginGate
 from gateway.connection.commands import Call
-from gateway.connection.context import Context
 from gateway.connection.events import Answer
+from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports

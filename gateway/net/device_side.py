@@ -11,7 +11,7 @@ from functools import partial
 from typing import cast
 
 from gateway.connection import commands as asked
-from gateway.connection.audit_event_kinds import Report, refused_session
+from gateway.connection.audit_vocabulary import Report, refused_session
 from gateway.connection.commands import Command, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from gateway.connection.audit_event_kinds import refused_session
+from gateway.connection.audit_vocabulary import refused_session
 from gateway.connection.events import AccessWithdrawn, Event, Kicked, PolicyChanged
 from gateway.connection.state_table import State
 from gateway.net.connection_registry import ConnectionRegistry, LiveConnection

@@ -1,7 +1,7 @@
 r"""The header by which a proxy says whose connection it passes on: PROXY protocol, versions 1 and 2.
 
 Owns what its bytes mean (the specification of HAProxy, proxy-protocol.txt, section 2). Must not know sockets,
-nor whom to believe: that is `gateway.net.proxied_peers`. Sans-I/O: give it what has come so far.
+nor whom to believe: that is `gateway.net.proxy_header_wait`. Sans-I/O: give it what has come so far.
 
     1   PROXY TCP4 192.0.2.7 10.0.0.2 51234 8883\r\n                  a line of text
     2   \r\n\r\n\0\r\nQUIT\n 0x21 0x11 0x000c addresses ports TLVs   16 bytes, and as many more as they say

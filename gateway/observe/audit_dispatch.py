@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from gateway.connection.audit_event_kinds import Outcome, Source
+from gateway.connection.audit_vocabulary import Outcome, Source
 from gateway.connection.process_counters import Counters
+from gateway.observe.audit_event import ADMISSION, AuditEvent
 from gateway.observe.audit_rate_limit import AuditRateLimit, Tally
-from gateway.observe.audit_record import ADMISSION, AuditEvent
 from gateway.observe.logs import get_logger
 
 __all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer", "Keep"]

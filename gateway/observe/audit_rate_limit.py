@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from gateway.connection.audit_event_kinds import Kind, Outcome, Source
-from gateway.observe.audit_record import AuditEvent
+from gateway.connection.audit_vocabulary import Kind, Outcome, Source
+from gateway.observe.audit_event import AuditEvent
 from gateway.system.addresses import network_of
 
 FIRST = 5

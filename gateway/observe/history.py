@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gateway.observe.history_rows import Labels, Row, SeriesRow, Unsaved, packed, unpacked
+from gateway.observe.history_encoding import Labels, Row, SeriesRow, Unsaved, packed, unpacked
 
 Samples: TypeAlias = Mapping[str, Mapping[Labels, float]]
 """Values by name and labels."""

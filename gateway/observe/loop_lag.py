@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 _LOOK_SECONDS = 0.2
 _LOOKS = 50

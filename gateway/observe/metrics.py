@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from gateway.connection.process_counters import Counters
-from gateway.observe.history_rows import Labels
+from gateway.observe.history_encoding import Labels
 from gateway.observe.logs import get_logger
 from gateway.observe.metric_catalogue import PREFIX, Kind, Metric, catalogue
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from gateway.connection.audit_event_kinds import Outcome, Source, refused_login
-from gateway.observe.audit_record import AuditEvent
+from gateway.connection.audit_vocabulary import Outcome, Source, refused_login
+from gateway.observe.audit_event import AuditEvent
 from gateway.store import RefusedClient
 from gateway.store.refused_clients import KEPT_SECONDS
 from gateway.system.addresses import host_of, network_of

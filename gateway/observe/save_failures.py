@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.observe.logs import get_logger
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 _CALM_SECONDS = 10.0
 """Between two lines about one part: what changes to and fro faster is logged when this is over."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from gateway.auth.tokens import TokenFault
-from gateway.connection.audit_event_kinds import Report, failed_service, refused_service
+from gateway.connection.audit_vocabulary import Report, failed_service, refused_service
 from gateway.policy.engine.service_names import Service
 
 

@@ -1,9 +1,9 @@
 """The request handler: one request in, one answer out, without waiting for anything.
 
 Owns what each service grants to whom, and where its answer may go. It must not know connections or packets:
-`gateway.connection.service_calls` brings it what devices ask, `gateway.services.over_bus` what is asked on
-the bus. Whatever a request holds, there is an answer to it; no answer, report or error quotes a payload, a
-token or a secret.
+`gateway.connection.service_calls` brings it what devices ask, `gateway.services.direct_bus_requests` what is
+asked on the bus. Whatever a request holds, there is an answer to it; no answer, report or error quotes a
+payload, a token or a secret.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections import OrderedDict
 from typing import TypeVar
 
 from gateway.auth.device_lookup import Lookup
-from gateway.connection.audit_event_kinds import Report, issued_token
+from gateway.connection.audit_vocabulary import Report, issued_token
 from gateway.connection.commands import Call
-from gateway.connection.context import Context
 from gateway.connection.events import Answer
+from gateway.connection.process_context import Context
 from gateway.keys.envelope import OpenFailed, Sealer, open_envelope, read_envelope
 from gateway.keys.key_ring import KeysUnavailable
 from gateway.mqtt.topics import depth_fault, name_fault
+from gateway.policy.engine.decision_recorder import AGAIN
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Decision
 from gateway.policy.engine.service_names import Service
-from gateway.policy.engine.usage_recorder import AGAIN
 from gateway.services.answers import issued, opened, put, refused, valid
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.auth.tokens import ChainOver, Issued, PermissionsTooLong, TokenRefused, Tokens
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.policy.engine.identity import Device, Grant, Identity
-from gateway.services import refusal_texts
+from gateway.services import authentication_refusals
 from gateway.services.refusal import Code, Refusal
 from gateway.services.request_rates import Rates
 from gateway.services.requested_scope import NOTHING_LESS, Wish, excess
@@ -77,7 +77,7 @@ class TokenIssuer:
         except ChainOver as error:
             raise Refusal(Code.TOKEN_EXPIRED, str(error)) from None
         except TokenRefused as error:
-            raise refusal_texts.of_token(error) from None
+            raise authentication_refusals.of_token(error) from None
         life = issued.grant.expires_at - issued.grant.issued_at
         if wish.ttl is not None and life < wish.ttl:
             words = f'"ttl" is longer than a token may live for this device now: {life} seconds at most.'

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.policy.engine.identity import Device
 from gateway.store.errors import StoreError
 from gateway.store.store import Store
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 _ASK_ANYWAY = 20
 """Looks after which the store is asked though nothing says that it has changed."""

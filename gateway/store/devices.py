@@ -34,7 +34,7 @@ class NewDevice:
 
     device_id: str
     credential: str = field(repr=False)
-    """`gateway.admin.device_secrets.hashed`, or a hash that was imported."""
+    """`gateway.admin.secret_rules.hashed`, or a hash that was imported."""
     roles: Sequence[str]
     labels: Labels
     methods: Sequence[str] = METHODS

@@ -1,6 +1,6 @@
 """The rows of the history: what was measured, a row a moment, and the series it was measured of.
 
-What stands in a row is packed by `gateway.observe.history_rows`; here it is bytes.
+What stands in a row is packed by `gateway.observe.history_encoding`; here it is bytes.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from gateway.store.engine import BegunTransaction, Database, Transactions, sqlit
 from gateway.store.history import History
 from gateway.store.key_uses import KeyUses
 from gateway.store.refused_clients import RefusedClientEntries
-from gateway.store.restored import RestoredDevices
+from gateway.store.restore_merge import RestoredDevices
 from gateway.store.tokens import IssuedTokens
 from gateway.store.usage import Usage
 

@@ -14,9 +14,9 @@ from sqlalchemy import case, delete, func, insert, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort, generalised
-from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.store import clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import observations, refusals

@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from gateway.connection.context import OnDeny
 from gateway.connection.events import AccessWithdrawn, ShuttingDown, Tick
+from gateway.connection.process_context import OnDeny
 from gateway.connection.state_table import State
 
 CUTS = st.lists(st.integers(0, 400), max_size=6)

@@ -20,12 +20,12 @@ from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.savers import audit_trail
 from gateway.app.savers.audit_trail import AuditTrail
 from gateway.audit_trail.writer import Trail
-from gateway.connection.audit_event_kinds import HOUSE, Report, Source
+from gateway.connection.audit_vocabulary import HOUSE, Report, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog
-from gateway.observe.audit_entry import entry_line
 from gateway.observe.logs import configure
 from gateway.observe.save_failures import Saves
+from gateway.observe.trail_entry import entry_line
 from gateway.store import open_store
 
 SEED = bytes(range(32))

@@ -22,7 +22,7 @@ from unittest.mock import ANY
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import (
     Authenticate,
     AwaitTurn,
@@ -32,9 +32,9 @@ from gateway.connection.commands import (
     OpenBus,
     SendToDevice,
 )
-from gateway.connection.context import Context
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, Event, Turn
+from gateway.connection.process_context import Context
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant

@@ -10,8 +10,8 @@ from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.commands import Call
-from gateway.connection.context import Context
 from gateway.connection.events import Answer
+from gateway.connection.process_context import Context
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, Identity

@@ -8,7 +8,7 @@ from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey
 from gateway.audit_trail.recovery import KEY
 from gateway.audit_trail.verification import Verdict, verify
 from gateway.audit_trail.writer import Trail
-from gateway.observe.audit_entry import entry_line
+from gateway.observe.trail_entry import entry_line
 
 SEED = bytes(range(32))
 ORIGIN = "gateway-test/node-1"

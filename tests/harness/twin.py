@@ -15,7 +15,6 @@ from itertools import pairwise
 from hypothesis import HealthCheck, settings
 
 from gateway.connection.commands import Authenticate, Close, Command, OpenBus, SendToBus, SendToDevice
-from gateway.connection.context import OnDeny
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     Authenticated,
@@ -24,6 +23,7 @@ from gateway.connection.events import (
     Event,
     PolicyChanged,
 )
+from gateway.connection.process_context import OnDeny
 from gateway.connection.state_table import State
 from gateway.policy.engine.policy import Effect, Role
 from harness import peers, raw

@@ -19,7 +19,7 @@ from harness.peers import properties
 from harness.raw import Raw
 
 from gateway.bus_client.probe import BusProbe
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
 from gateway.policy.engine.connection_limits import ANY_SIZE
 

@@ -8,10 +8,10 @@ import pytest
 from harness import raw
 from harness.playbook import Ends, context, established, policy, react, refused, told
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import Close, SendToBus, SendToDevice
-from gateway.connection.context import OnDeny
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Tick
+from gateway.connection.process_context import OnDeny
 from gateway.connection.refusal_report_limit import PER_SECOND
 from gateway.connection.state_table import State
 

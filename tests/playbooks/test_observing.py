@@ -20,13 +20,13 @@ from harness.playbook import (
     suback,
 )
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import Authenticate, Close, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
+from gateway.policy.engine.decision_recorder import AGAIN
 from gateway.policy.engine.identity import OBSERVE_MOST, Grant
 from gateway.policy.engine.policy import Action
-from gateway.policy.engine.usage_recorder import AGAIN
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 SECOND = 1_000

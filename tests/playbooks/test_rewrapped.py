@@ -6,7 +6,7 @@ import pytest
 from harness import raw
 from harness.playbook import LAMP, READER, context, established, seal
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes
 

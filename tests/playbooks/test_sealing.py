@@ -26,7 +26,7 @@ from harness.playbook import (
     told,
 )
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces

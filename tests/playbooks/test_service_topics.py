@@ -9,7 +9,7 @@ import pytest
 from harness import raw
 from harness.playbook import LAMP, READER, Ends, context, established, policy, refused, suback
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import Call, SendToBus, SendToDevice
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick
 from gateway.connection.refusal_report_limit import PER_SECOND

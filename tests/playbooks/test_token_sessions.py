@@ -21,7 +21,7 @@ from harness.playbook import (
     refused,
 )
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import (
     Authenticate,
     Close,

@@ -9,9 +9,9 @@ from harness import raw
 from harness.playbook import LAMP, Playbook, context, established, policy, refused, rule, told
 
 from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
-from gateway.connection.context import OnDeny
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
+from gateway.connection.process_context import OnDeny
 from gateway.keys.sealed_packet_size import announced
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Role

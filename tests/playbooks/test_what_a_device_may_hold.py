@@ -20,10 +20,9 @@ from harness.playbook import (
     told,
 )
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.bus_holdings import Kind
 from gateway.connection.commands import Authenticate, Close, Established, OpenBus, SendToBus, SendToDevice
-from gateway.connection.context import OnDeny
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     Authenticated,
@@ -35,6 +34,7 @@ from gateway.connection.events import (
     PolicyChanged,
     Reauthenticated,
 )
+from gateway.connection.process_context import OnDeny
 from gateway.connection.state_table import State
 from gateway.policy.engine.identity import Grant
 

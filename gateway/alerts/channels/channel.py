@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.alerts.messages import Message
+from gateway.alerts.notification_grouping import Message
 
 SECONDS_MOST = 20.0
 """For one attempt, connecting included."""

@@ -9,11 +9,11 @@ from email.utils import format_datetime
 
 import aiosmtplib
 
+from gateway.alerts.channels.allowed_addresses import connected, reason_of, tls_context
 from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
-from gateway.alerts.channels.connecting import connected, reason_of, tls_context
 from gateway.alerts.channels.settings import EmailSettings
 from gateway.alerts.channels.texts import lines_of, title_of
-from gateway.alerts.messages import Message
+from gateway.alerts.notification_grouping import Message
 from gateway.observe.printable import printable
 
 

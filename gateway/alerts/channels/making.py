@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.alerts.channels.apprise_channel import Apprise
 from gateway.alerts.channels.channel import Channel
 from gateway.alerts.channels.mail import Email
-from gateway.alerts.channels.other_services import Apprise
 from gateway.alerts.channels.settings import AppriseSettings, ChannelSettings, EmailSettings, SlackSettings
 from gateway.alerts.channels.slack import Slack
 from gateway.alerts.channels.webhook import Webhook

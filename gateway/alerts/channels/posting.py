@@ -9,8 +9,8 @@ from pathlib import Path
 
 import aiohttp
 
+from gateway.alerts.channels.allowed_addresses import judged_sockets, reason_of, tls_context
 from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
-from gateway.alerts.channels.connecting import judged_sockets, reason_of, tls_context
 
 _SAID_MOST = 200
 """Bytes of an answer that are looked at."""

@@ -8,7 +8,7 @@ from gateway.alerts.channels.channel import NotDelivered
 from gateway.alerts.channels.posting import post
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.channels.texts import lines_of, title_of
-from gateway.alerts.messages import Message
+from gateway.alerts.notification_grouping import Message
 from gateway.observe.printable import printable
 
 

@@ -11,7 +11,7 @@ import msgspec
 from gateway.alerts.channels.channel import NotDelivered
 from gateway.alerts.channels.posting import post
 from gateway.alerts.channels.settings import WebhookSettings
-from gateway.alerts.messages import Listed, Message
+from gateway.alerts.notification_grouping import Listed, Message
 
 
 class Webhook:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
-from gateway.connection.audit_event_kinds import Report, changed_certificate, failed_certificate
+from gateway.connection.audit_vocabulary import Report, changed_certificate, failed_certificate
 from gateway.observe.logs import get_logger
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 from gateway.system.file_change_marks import marks
 
 _log = get_logger()

@@ -18,8 +18,8 @@ from gateway.app.followers.follower import Follower
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
-from gateway.connection.audit_event_kinds import HOUSE, changed_key
-from gateway.connection.context import Context
+from gateway.connection.audit_vocabulary import HOUSE, changed_key
+from gateway.connection.process_context import Context
 from gateway.keys.key_files import (
     KeyFileError,
     read_key_file,
@@ -32,7 +32,7 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 from gateway.system.file_change_marks import Mark, mark, marks
 
 _AGAIN_SECONDS = 10

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from gateway.app.followers.follower import Follower
 from gateway.auth.login import Login
 from gateway.config import Settings
-from gateway.connection.audit_event_kinds import Report, put_policy_in_force, refused_policy
-from gateway.connection.context import Context
+from gateway.connection.audit_vocabulary import Report, put_policy_in_force, refused_policy
+from gateway.connection.process_context import Context
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.policy import Policy

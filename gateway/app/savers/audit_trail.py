@@ -21,7 +21,7 @@ from gateway.audit_trail.errors import TrailError
 from gateway.audit_trail.recovery import ENTRIES
 from gateway.audit_trail.segments import decoded, entries_from
 from gateway.audit_trail.writer import Trail
-from gateway.connection.audit_event_kinds import Report, Source, changed_trail, failed_trail
+from gateway.connection.audit_vocabulary import Report, Source, changed_trail, failed_trail
 from gateway.connection.process_counters import Counters
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves

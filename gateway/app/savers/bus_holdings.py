@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 from gateway.app.savers.saver import Saver
 from gateway.connection.bus_holdings import Held, Kind
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 _MOST = 100
 """In one save: rows of up to 8 KB each with the limits that ship."""

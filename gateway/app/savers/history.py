@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.app.savers.saver import Saver
 from gateway.observe.history import History
-from gateway.observe.history_rows import Row, SeriesRow
+from gateway.observe.history_encoding import Row, SeriesRow
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import Store

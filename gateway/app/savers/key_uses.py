@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gateway.app.savers.saver import Saver
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.observe.save_failures import Saves
 from gateway.store import Store
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gateway.app.savers.saver import Saver
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 _MOST = 500
 """In one save: it takes the loop some 10 ms."""

@@ -13,7 +13,7 @@ from gateway.mqtt.topics import covers
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.device_limits import limits_of
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.partial_filters import PartialFilters
+from gateway.policy.engine.overlapping_filters import PartialFilters
 from gateway.policy.engine.rules import (
     Action,
     Effect,

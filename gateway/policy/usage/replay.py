@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.mqtt.topics import covers, intersection
+from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import Action, Decision, Rule
 from gateway.policy.engine.rules import Effect as RuleEffect
 from gateway.policy.engine.topic_templates import filter_of, topics_of
-from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 
 _CLIENT = "any-client-id"
 """For `{client}`, which is recorded only where a rule says it."""

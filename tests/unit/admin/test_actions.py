@@ -21,7 +21,7 @@ import pytest
 from harness.stores import taken
 
 from gateway import admin
-from gateway.admin import bus_holdings, certificates, devices, keys, tokens
+from gateway.admin import certificate_events, devices, holdings_recount, keys, tokens
 from gateway.admin.audit_events import demand_kept
 from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
@@ -143,7 +143,7 @@ IN_ONE_TRANSACTION = {
     "devices.observe": (lambda at: devices.observe(at.store, "lamp-1", 60, actor=ME), "observed until 2"),
     "devices.remove": (lambda at: devices.remove(at.store, "lamp-1", actor=ME), "removed"),
     "bus_holdings.forget": (
-        lambda at: bus_holdings.forget(at.store, "lamp-1", actor=ME),
+        lambda at: holdings_recount.forget(at.store, "lamp-1", actor=ME),
         "what it holds on the bus is counted anew",
     ),
     "tokens.issue": (lambda at: at.issue("lamp-1"), "issued: "),
@@ -199,7 +199,7 @@ ONLY_RECORDED = {
         "3 retained messages sealed again",
     ),
     "certificates.record_made": (
-        lambda at: certificates.record_made(at.store, "certs/ca.crt", actor=ME),
+        lambda at: certificate_events.record_made(at.store, "certs/ca.crt", actor=ME),
         "certs/ca.crt made",
     ),
     "keys.record_first_made": (

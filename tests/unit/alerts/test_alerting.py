@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from harness.readings import NOW, Measured
 
-from gateway.admin import alerts as admin
+from gateway.admin import alert_silences as admin
 from gateway.alerts.alerting import Alerting, Clocks
 from gateway.alerts.catalogue import catalogue
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.condition_reader import condition_of
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.keeping import AlertKeeper
-from gateway.alerts.messages import Message
+from gateway.alerts.notification_grouping import Message
 from gateway.alerts.rules import Rule, Severity
 from gateway.alerts.silences import Silences
 from gateway.connection.process_counters import Counters

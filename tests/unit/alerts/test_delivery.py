@@ -12,7 +12,7 @@ from gateway.alerts import delivery
 from gateway.alerts.channels.channel import NotDelivered
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.delivery import Deliveries
-from gateway.alerts.messages import Listed, Message, State, message_of
+from gateway.alerts.notification_grouping import Listed, Message, State, message_of
 from gateway.alerts.rules import Severity
 from gateway.keys.secret_values import Secret
 from gateway.net.tasks import Tasks

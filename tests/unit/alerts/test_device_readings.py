@@ -9,8 +9,8 @@ from gateway.alerts.catalogue import catalogue
 from gateway.alerts.condition_reader import NoCondition, condition_of
 from gateway.alerts.device_readings import DeviceReadings
 from gateway.alerts.shipped_rules import SHIPPED
-from gateway.connection.audit_event_kinds import Origin, Source, done_login, refused_login
-from gateway.observe.audit_record import AuditEvent
+from gateway.connection.audit_vocabulary import Origin, Source, done_login, refused_login
+from gateway.observe.audit_event import AuditEvent
 
 
 class Fleet:

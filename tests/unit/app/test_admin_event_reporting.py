@@ -8,7 +8,7 @@ from harness.stores import Failing
 
 from gateway.app import admin_event_reporting as module
 from gateway.app.admin_event_reporting import AdminEventReporter
-from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.audit_vocabulary import Kind, Outcome
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.save_failures import Saves

@@ -13,7 +13,7 @@ from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
-from gateway.connection.audit_event_kinds import Origin, Source, done_login, refused_login
+from gateway.connection.audit_vocabulary import Origin, Source, done_login, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits

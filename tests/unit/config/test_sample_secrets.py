@@ -8,7 +8,7 @@ import secrets
 
 import pytest
 
-from gateway.admin.device_secrets import secret_fault
+from gateway.admin.secret_rules import secret_fault
 from gateway.config import ConfigError, load_settings
 from gateway.config.sample_secrets import is_sample
 

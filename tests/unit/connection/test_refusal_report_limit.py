@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connection.audit_event_kinds import Report
+from gateway.connection.audit_vocabulary import Report
 from gateway.connection.refusal_report_limit import FIRST, PER_SECOND, ROOTS, Reports
 
 ONE = Report("publish", "refused", "why")

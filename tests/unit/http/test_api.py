@@ -18,7 +18,7 @@ from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.signing_keys import SigningKeys
 from gateway.config import Address
-from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.audit_vocabulary import Kind, Outcome
 from gateway.http import api
 from gateway.http.api import Api, serve_api
 from gateway.keys.key_ring import Key, KeyState

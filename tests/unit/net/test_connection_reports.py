@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.connection.audit_event_kinds import Source, refused_session
+from gateway.connection.audit_vocabulary import Source, refused_session
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.connection_reports import ConnectionReports
 from gateway.policy.engine.identity import Identity

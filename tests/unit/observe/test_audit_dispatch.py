@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gateway.connection.audit_event_kinds import Kind, Outcome, Source
+from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import LEFT_OUT_LINES, Audit, AuditEvent, AuditLog
 from gateway.observe.audit_rate_limit import FIRST, OF_A_DEVICE

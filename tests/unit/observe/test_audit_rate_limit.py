@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from gateway.connection.audit_event_kinds import Kind, Outcome, Source
+from gateway.connection.audit_vocabulary import Kind, Outcome, Source
+from gateway.observe.audit_event import AuditEvent
 from gateway.observe.audit_rate_limit import (
     FIRST,
     NETWORKS,
@@ -17,7 +18,6 @@ from gateway.observe.audit_rate_limit import (
     Share,
     Tally,
 )
-from gateway.observe.audit_record import AuditEvent
 
 NOW = 1_764_000_000_000 - 1_764_000_000_000 % 60_000
 """The beginning of a minute."""

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.observe import history as module
 from gateway.observe.history import SERIES_MAX, History
-from gateway.observe.history_rows import Row, SeriesRow, unpacked
+from gateway.observe.history_encoding import Row, SeriesRow, unpacked
 
 START = 1_764_000_000_000 // 60_000 * 60_000
 BUS, STORE = (("service", "bus"),), (("service", "store"),)

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.connection.audit_event_kinds import Kind, Outcome
+from gateway.connection.audit_vocabulary import Kind, Outcome
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.observe import metric_catalogue

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.connection.audit_event_kinds import Kind, Outcome, Source
+from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.observe import refused_clients
-from gateway.observe.audit_record import AuditEvent
+from gateway.observe.audit_event import AuditEvent
 from gateway.observe.refused_clients import RefusedClients
 
 NOW = 1_764_000_000_000

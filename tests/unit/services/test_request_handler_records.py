@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness.request_handler import Counter
 
+from gateway.policy.engine.decision_recorder import AGAIN
 from gateway.policy.engine.policy import Action
-from gateway.policy.engine.usage_recorder import AGAIN
 
 
 def recorded(counter):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort
-from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.store import Refusal, Store, UnknownDevice, open_store, usage
 from gateway.store.device_directory import Directory
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness.receivers import HttpReceiver, authority
 
-from gateway.alerts.messages import Listed, Message, State, message_of
+from gateway.alerts.notification_grouping import Listed, Message, State, message_of
 from gateway.alerts.rules import Severity
 
 

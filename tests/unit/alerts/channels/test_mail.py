@@ -13,7 +13,7 @@ from harness.receivers import MailReceiver
 from gateway.alerts.channels.channel import NotDelivered
 from gateway.alerts.channels.mail import Email
 from gateway.alerts.channels.settings import EmailSettings
-from gateway.alerts.messages import Listed, State, message_of
+from gateway.alerts.notification_grouping import Listed, State, message_of
 from gateway.alerts.rules import Severity
 from gateway.keys.secret_values import Secret
 

@@ -7,7 +7,7 @@ import pytest
 from gateway.alerts.channels.channel import NotDelivered
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.channels.slack import Slack
-from gateway.alerts.messages import Listed, State, message_of
+from gateway.alerts.notification_grouping import Listed, State, message_of
 from gateway.alerts.rules import Severity
 from gateway.keys.secret_values import Secret
 

@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from gateway.alerts.channels.channel import NotDelivered
 from gateway.alerts.channels.settings import WebhookSettings
 from gateway.alerts.channels.webhook import Webhook
-from gateway.alerts.messages import Listed, State, message_of
+from gateway.alerts.notification_grouping import Listed, State, message_of
 from gateway.alerts.rules import Severity
 from gateway.keys.secret_values import Secret
 

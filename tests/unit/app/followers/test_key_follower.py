@@ -15,8 +15,8 @@ from gateway.app.followers.keys import AGE_MOST, USES_MOST, KeyFollower
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import TokenRefused, Tokens
 from gateway.config import Settings
-from gateway.connection.audit_event_kinds import Kind, Outcome
-from gateway.connection.context import Context
+from gateway.connection.audit_vocabulary import Kind, Outcome
+from gateway.connection.process_context import Context
 from gateway.connection.process_counters import Counters
 from gateway.keys.backup import export_keys, import_keys
 from gateway.keys.key_files import (

@@ -18,11 +18,11 @@ from gateway.audit_trail import writer as writer_module
 from gateway.audit_trail.errors import TrailError
 from gateway.audit_trail.segments import OpenSegment, decoded, entries_from
 from gateway.audit_trail.writer import Trail
-from gateway.connection.audit_event_kinds import HOUSE, Source, changed_gateway
+from gateway.connection.audit_vocabulary import HOUSE, Source, changed_gateway
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog
-from gateway.observe.audit_entry import entry_line
 from gateway.observe.save_failures import Saves
+from gateway.observe.trail_entry import entry_line
 from gateway.store import EventNotKept, StoreError, open_store
 
 

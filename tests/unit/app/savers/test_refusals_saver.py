@@ -11,7 +11,7 @@ from harness.stores import Failing
 
 from gateway.app.savers import refusals as module
 from gateway.app.savers.refusals import RefusalsSaver
-from gateway.connection.audit_event_kinds import Kind, Outcome, Source
+from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent
 from gateway.observe.save_failures import Saves

@@ -11,9 +11,9 @@ from harness.stores import Failing
 from gateway.app.savers import usage as module
 from gateway.app.savers.usage import UsageSaver
 from gateway.observe.save_failures import Saves
+from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
-from gateway.policy.engine.usage_recorder import UsageRecord
 
 
 async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):

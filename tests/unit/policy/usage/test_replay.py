@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.usage_recorder import MORE, UsageRecord
 from gateway.policy.usage.replay import replay
 
 LAMP = Device("lamp-1", ("r",), {"room": ("kitchen",)}, True, "", version=1, created_at=0, updated_at=0)

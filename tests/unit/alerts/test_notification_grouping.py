@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.alerts.alert_states import Alert, Phase
-from gateway.alerts.messages import LISTED_MOST, Grouping, Listed, State, message_of
+from gateway.alerts.notification_grouping import LISTED_MOST, Grouping, Listed, State, message_of
 from gateway.alerts.rules import Severity
 
 

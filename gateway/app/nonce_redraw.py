@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.observe.logs import get_logger
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 _LOOK = 0.2
 """Between two looks, in seconds: for so long, and what the loop is late, nonces may repeat."""

@@ -13,17 +13,17 @@ from gateway.app.running_parts import RunningParts
 from gateway.app.savers.audit_trail import AuditTrail
 from gateway.audit_trail.writer import Trail
 from gateway.config import Settings
-from gateway.connection.audit_event_kinds import (
+from gateway.connection.audit_vocabulary import (
     HOUSE,
     Report,
     changed_certificate,
     changed_gateway,
     changed_key,
 )
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog, Consumer
-from gateway.observe.audit_entry import entry_line
 from gateway.observe.save_failures import Saves
+from gateway.observe.trail_entry import entry_line
 from gateway.store import Store
 
 _REPORT_SECONDS = 1.0

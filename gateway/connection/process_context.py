@@ -15,9 +15,9 @@ from gateway.connection.revoked_wills import WillsTakenBack
 from gateway.connection.work_budgets import Budgets
 from gateway.keys.key_ring import KeyRing
 from gateway.policy.engine.connection_limits import ANY_SIZE
+from gateway.policy.engine.decision_recorder import UsageRecorder
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import OnDeniedWill, OnDeny
-from gateway.policy.engine.usage_recorder import UsageRecorder
 
 NONE: frozenset[Never] = frozenset()
 """The empty set of every connection that has nothing to remember: each of its own would take 216 bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.admin.audit_events import record
-from gateway.connection.audit_event_kinds import changed_device
+from gateway.connection.audit_vocabulary import changed_device
 
 if TYPE_CHECKING:
     from gateway.store import Store

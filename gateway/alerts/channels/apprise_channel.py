@@ -8,7 +8,7 @@ import logging
 from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
 from gateway.alerts.channels.settings import AppriseSettings
 from gateway.alerts.channels.texts import lines_of, title_of
-from gateway.alerts.messages import Message
+from gateway.alerts.notification_grouping import Message
 
 HOSTED = frozenset(
     {

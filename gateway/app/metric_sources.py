@@ -19,7 +19,7 @@ from gateway.app.certificate_dates import CertificateDates
 from gateway.app.followers.keys import KeyFollower
 from gateway.app.savers.audit_trail import AuditTrail
 from gateway.auth.passwords import PasswordPool
-from gateway.connection.context import Context
+from gateway.connection.process_context import Context
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
 from gateway.net.connection_census import Census, census
 from gateway.net.data_plane import DataPlane

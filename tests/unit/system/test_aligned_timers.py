@@ -7,7 +7,7 @@ import math
 
 import uvloop
 
-from gateway.system.beats import beat
+from gateway.system.aligned_timers import beat
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from gateway.connection import audit_event_kinds
-from gateway.connection.audit_event_kinds import Kind, Origin, Outcome, Source
+from gateway.connection import audit_vocabulary
+from gateway.connection.audit_vocabulary import Kind, Origin, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent, AuditLog
-from gateway.observe.audit_entry import entry_line
+from gateway.observe.trail_entry import entry_line
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.service_names import Service
 
@@ -184,7 +184,7 @@ TOLD = [
 def test_the_line_of_each_report_and_its_entry_in_the_trail(stream, name, said, fields):
     kept = []
     log = AuditLog(Counters(), lambda: NOW, keep=lambda what, _: kept.append(json.loads(entry_line(3, what))))
-    log(AuditEvent.of(getattr(audit_event_kinds, name)(*said), DEVICE, NOW))
+    log(AuditEvent.of(getattr(audit_vocabulary, name)(*said), DEVICE, NOW))
     told = {
         "time": NOW,
         "reason": "why",
@@ -207,8 +207,8 @@ def test_the_line_of_each_report_and_its_entry_in_the_trail(stream, name, said, 
 def test_each_report_that_can_be_made_stands_above():
     made = {
         name
-        for name, one in vars(audit_event_kinds).items()
-        if inspect.isfunction(one) and one.__module__ == audit_event_kinds.__name__
+        for name, one in vars(audit_vocabulary).items()
+        if inspect.isfunction(one) and one.__module__ == audit_vocabulary.__name__
     }
     assert made == {name for name, *_ in TOLD}
     assert {fields["kind"] for *_, fields in TOLD} == {*Kind}, "and each kind is told"

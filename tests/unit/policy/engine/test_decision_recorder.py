@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.policy.engine import usage_recorder
+from gateway.policy.engine import decision_recorder
+from gateway.policy.engine.decision_recorder import MORE, UsageRecord, UsageRecorder
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE, Action, Decision
-from gateway.policy.engine.usage_recorder import MORE, UsageRecord, UsageRecorder
 
 LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "c")
 YES = Decision(allowed=True, reason="", rule=None)
@@ -70,7 +70,7 @@ def test_who_waits_longest_is_taken_first():
 
 
 def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
-    monkeypatch.setattr(usage_recorder, "_OF_A_DEVICE", 3)
+    monkeypatch.setattr(decision_recorder, "_OF_A_DEVICE", 3)
     here = UsageRecorder()
     for _ in range(2):
         for number in range(5):
@@ -86,8 +86,8 @@ def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
 
 
 def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
-    monkeypatch.setattr(usage_recorder, "_IN_ALL", 3)
-    monkeypatch.setattr(usage_recorder, "_FIRST", 0)
+    monkeypatch.setattr(decision_recorder, "_IN_ALL", 3)
+    monkeypatch.setattr(decision_recorder, "_FIRST", 0)
     here = UsageRecorder()
 
     def note():
@@ -110,7 +110,7 @@ def test_three_hundred_decoys_leave_room_for_what_was_meant():
 
 
 def test_a_device_that_fills_it_leaves_room_for_the_first_of_each_other(monkeypatch):
-    monkeypatch.setattr(usage_recorder, "_IN_ALL", 10)
+    monkeypatch.setattr(decision_recorder, "_IN_ALL", 10)
     here = UsageRecorder()
     for number in range(20):
         here.note(LAMP, PUBLISH, f"decoy/{number}", NO)

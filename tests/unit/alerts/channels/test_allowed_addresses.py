@@ -8,8 +8,8 @@ import socket
 import pytest
 from harness.receivers import HttpReceiver
 
+from gateway.alerts.channels.allowed_addresses import NotAllowed, connected, fault_of
 from gateway.alerts.channels.channel import NotDelivered
-from gateway.alerts.channels.connecting import NotAllowed, connected, fault_of
 from gateway.alerts.channels.posting import post
 
 LOCAL = [

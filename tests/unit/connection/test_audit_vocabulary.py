@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.connection import audit_event_kinds
-from gateway.connection.audit_event_kinds import Kind, Outcome, Source, report_of_admin
+from gateway.connection import audit_vocabulary
+from gateway.connection.audit_vocabulary import Kind, Outcome, Source, report_of_admin
 
 ROOT = Path(__file__).parents[3]
-HERE = Path(audit_event_kinds.__file__)
+HERE = Path(audit_vocabulary.__file__)
 SOURCES = [path for path in sorted((ROOT / "gateway").rglob("*.py")) if path != HERE]
 READS = {
     "gateway/alerts/device_readings.py": {"Kind.LOGIN", "Outcome.DONE"},
     "gateway/observe/audit_dispatch.py": {"Outcome.DONE"},
     "gateway/observe/refused_clients.py": {"Outcome.REFUSED"},
-    "gateway/observe/audit_record.py": {"Kind.LIMIT", "Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
+    "gateway/observe/audit_event.py": {"Kind.LIMIT", "Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
 }
 """Who looks at what was told, and at what of it."""
 
@@ -55,7 +55,7 @@ def spoken(path: Path) -> Iterator[str]:
     words = {
         alias.asname or alias.name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "gateway.connection.audit_event_kinds"
+        if isinstance(node, ast.ImportFrom) and node.module == "gateway.connection.audit_vocabulary"
         for alias in node.names
         if alias.name in {"Kind", "Outcome", "Report"}
     }

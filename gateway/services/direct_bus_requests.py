@@ -15,10 +15,10 @@ from gateway.auth.login_gate import LoginGate, Peer
 from gateway.bus_client.client import BusClient
 from gateway.bus_client.connection import Account, BusConnection
 from gateway.bus_client.reader import Delivery
-from gateway.connection.audit_event_kinds import Origin, Report, Source
+from gateway.connection.audit_vocabulary import Origin, Report, Source
 from gateway.connection.commands import Call
-from gateway.connection.context import Context
 from gateway.connection.events import Answer
+from gateway.connection.process_context import Context
 from gateway.connection.service_calls import answer_packet
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
@@ -28,7 +28,7 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.service_names import Service
-from gateway.services import refusal_texts
+from gateway.services import authentication_refusals
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
@@ -175,7 +175,7 @@ class BusServices:
     def _turn_away(
         self, connection: BusConnection, call: Call, request: Request, refused: LoginRefused
     ) -> None:
-        self._refuse(connection, call, request, refusal_texts.of_login(refused), refused.device_id)
+        self._refuse(connection, call, request, authentication_refusals.of_login(refused), refused.device_id)
 
     def _refuse(
         self, connection: BusConnection, call: Call, request: Request, refusal: Refusal, claimed: str | None

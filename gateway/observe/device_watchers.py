@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.observe.audit_record import AuditEvent
+from gateway.observe.audit_event import AuditEvent
 
 
 class EventListeners:

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.http import server as http_server
-from gateway.net import proxied_peers
+from gateway.net import proxy_header_wait
 from gateway.net.device_port import DevicePort
-from gateway.net.proxied_peers import ProxiedPeers
+from gateway.net.proxy_header_wait import ProxiedPeers
 from gateway.net.tasks import Tasks
 from gateway.system.addresses import Address
 
@@ -51,7 +51,7 @@ class Port:
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[Port]:
-    monkeypatch.setattr(proxied_peers, "_WAITING_MAX", 3)
+    monkeypatch.setattr(proxy_header_wait, "_WAITING_MAX", 3)
     made = Port()
     yield made
     for one in (*made.ours, *made.theirs):

@@ -1,6 +1,6 @@
 """The audit language: the kinds of audit events, and the reports that become one, each made here.
 
-A report says what happened, an `Origin` of whom; `gateway.observe.audit_record` puts both into an event.
+A report says what happened, an `Origin` of whom; `gateway.observe.audit_event` puts both into an event.
 Nobody else names a kind or an outcome: there is a function for each thing that is reported, with its fields.
 Kinds, outcomes and fields are public, in log lines and metrics: none is renamed. No report holds a payload, a
 secret or a token (promise 3).

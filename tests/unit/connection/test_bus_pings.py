@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.connection.heartbeat import Heartbeat
+from gateway.connection.bus_pings import Heartbeat
 
 
 def ticks(beat: Heartbeat, count: int) -> list[bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.connection.audit_event_kinds import Kind, Origin, Outcome, Report, Source
+from gateway.connection.audit_vocabulary import Kind, Origin, Outcome, Report, Source
 from gateway.policy.engine.rules import Action
 
 _ACTIONS = frozenset(action.value for action in Action)

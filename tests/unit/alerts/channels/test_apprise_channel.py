@@ -7,8 +7,8 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.alerts.channels.apprise_channel import Apprise
 from gateway.alerts.channels.channel import NotDelivered
-from gateway.alerts.channels.other_services import Apprise
 from gateway.alerts.channels.settings import AppriseSettings
 from gateway.alerts.rules import Severity
 from gateway.keys.secret_values import Secret

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
-from gateway.connection.audit_event_kinds import changed_silence
+from gateway.connection.audit_vocabulary import changed_silence
 from gateway.store.alerts import Silence
 from gateway.system.utc_text import utc_text
 

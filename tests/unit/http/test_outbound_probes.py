@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bench.ports import free_port
-from gateway.http.service_requests import ask_page, ask_port
+from gateway.http.outbound_probes import ask_page, ask_port
 from gateway.system.addresses import Address
 
 

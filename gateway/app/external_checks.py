@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from gateway.app.followers.monitoring import MonitoringFollower
-from gateway.bus_client.topic_listener import TopicListener
+from gateway.bus_client.topic_freshness import TopicListener
 from gateway.config.monitoring import Monitoring
-from gateway.http.service_requests import ask_page, ask_port
+from gateway.http.outbound_probes import ask_page, ask_port
 from gateway.net.data_plane import DataPlane
+from gateway.observe.external_checks import DeviceCheck, HttpCheck, ServiceCheck
 from gateway.observe.health_checks import Check, Health
-from gateway.observe.service_checks import DeviceCheck, HttpCheck, ServiceCheck
 
 
 class ServiceChecking:

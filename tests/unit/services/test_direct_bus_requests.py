@@ -22,8 +22,8 @@ from gateway.net.bus_endpoint import Bus
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
 from gateway.policy.engine.connection_limits import Limits
-from gateway.services import over_bus
-from gateway.services.over_bus import BusServices
+from gateway.services import direct_bus_requests
+from gateway.services.direct_bus_requests import BusServices
 
 
 class House:
@@ -121,7 +121,7 @@ async def test_an_answer_that_the_bus_does_not_take(tmp_path):
 
 
 async def test_more_logins_than_can_be_looked_at(mosquitto, monkeypatch):
-    monkeypatch.setattr(over_bus, "_LOGINS_MAX", 2)
+    monkeypatch.setattr(direct_bus_requests, "_LOGINS_MAX", 2)
     async with open_house(mosquitto.port) as house:
         threads, house.pool._most = house.pool._most, 0
         for _ in range(3):
