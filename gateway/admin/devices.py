@@ -84,7 +84,7 @@ async def add(
     actor: str,
     how: str = "added",
 ) -> Device:
-    """Add a device, which may log in from now on. `credential` is `device_secrets.hashed`.
+    """Add a device, which may log in from now on. `credential` is `secret_rules.hashed`.
 
     `how` is for the audit. Raises DeviceExists; Refused for an id or a label that may not be. Roles are not
     looked up, for an import brings its own: `check_roles` does that.
