@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.connection.audit_vocabulary import Report
-from gateway.store.errors import EventNotKept
 
 if TYPE_CHECKING:
     from gateway.store import Repositories
@@ -40,6 +39,10 @@ async def record(
 
 async def demand_kept(tx: Repositories) -> None:
     """Raises EventNotKept: a running gateway can't write its trail, or none runs to take what waits."""
+    from gateway.store.errors import (
+        EventNotKept,
+    )  # late: with it comes the database, half of what `--help` takes
+
     if fault := await tx.audit_trails.fault():
         raise EventNotKept(fault)
     await tx.admin_events.demand_room()
