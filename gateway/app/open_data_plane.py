@@ -8,6 +8,7 @@ from gateway.app.file_descriptors import allowed, connections_that_fit
 from gateway.app.running_parts import RunningParts
 from gateway.auth.login_gate import LoginGate
 from gateway.connection.process_context import Context
+from gateway.connection.request_rates import Rates
 from gateway.net.bus_endpoint import Bus
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
@@ -17,7 +18,6 @@ from gateway.observe.refused_clients import RefusedClients
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.services.request_handler import RequestHandler
-from gateway.services.request_rates import Rates
 
 
 def open_data_plane(

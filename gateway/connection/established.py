@@ -97,7 +97,6 @@ class EstablishedConnection:
         self.upstream = Upstream(
             context,
             terms,
-            sender=identity.device_id,
             authorizer=authorizer,
             subscriptions=subscriptions,
             holder=holder,

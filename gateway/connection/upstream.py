@@ -65,7 +65,6 @@ class Upstream(Relay):
         "_ended_here",
         "_heartbeat",
         "_holder",
-        "_sender",
         "_subscriptions",
         "_terms",
         "alias_max",
@@ -78,7 +77,6 @@ class Upstream(Relay):
         context: Context,
         terms: Terms,
         *,
-        sender: str,
         authorizer: Authorizer,
         subscriptions: Subscriptions,
         holder: Holder,
@@ -90,7 +88,6 @@ class Upstream(Relay):
         super().__init__(terms.version, ledger, returned, authorizer.limits.packet_size, meter)
         self._context = context
         self._terms = terms
-        self._sender = sender
         self._authorizer = authorizer
         self._subscriptions = subscriptions
         self._holder = holder
@@ -318,7 +315,9 @@ class Upstream(Relay):
     def _seal(self, packet: Publish, cached: CachedVerdict, topic: bytes, payload: bytes) -> bytes:
         context = self._context
         if cached.sealer is None:
-            cached.sealer = Sealer(context.ring, context.now, topic=cached.topic, sender=self._sender)
+            cached.sealer = Sealer(
+                context.ring, context.now, topic=cached.topic, sender=self._authorizer.identity.device_id
+            )
         # Without the alias: what it stands for on the bus stays as it was.
         properties = join(packet.properties, without=_ALIAS) if self.version is Version.V5 else b""
         sealed = cached.sealer.seal(payload)

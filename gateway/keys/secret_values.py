@@ -32,7 +32,7 @@ class Secret:
     __hash__ = None  # type: ignore[assignment]  # a hash of it would be a way to compare it in variable time
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not to be pickled or copied to disk")
+        raise TypeError("a Secret is not to be pickled or copied")
 
 
 def generate_device_secret() -> Secret:
@@ -41,7 +41,7 @@ def generate_device_secret() -> Secret:
 
 
 def spellings(secret: bytes) -> Iterator[bytes]:
-    """A secret as it came, and as a key may stand in it: between blanks, or as the Base64 of a PEM file."""
+    """JWT_SECRET as given, without BOM and blanks, and decoded from Base64: what might be a different key."""
     yield secret
     if bare := secret.removeprefix(codecs.BOM_UTF8).strip():
         yield bare

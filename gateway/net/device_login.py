@@ -27,7 +27,7 @@ from gateway.net.peer_disconnect_check import has_left
 from gateway.net.tls_contexts import certificate_name
 
 
-class Newcomer(LiveConnection, Protocol):
+class LoggingIn(LiveConnection, Protocol):
     """A connection that asks who is there: `gateway.net.device_side.DeviceSide`."""
 
     plane: DataPlane
@@ -38,7 +38,7 @@ class Newcomer(LiveConnection, Protocol):
     """How it logged in: `secret`, `token` or `certificate`."""
 
 
-def authenticate(link: Newcomer, command: Authenticate) -> None:
+def authenticate(link: LoggingIn, command: Authenticate) -> None:
     """Ask the gate who is there: at once if it knows what was shown, else in a task."""
     shown = Credentials(
         username=command.username,
@@ -59,7 +59,7 @@ def authenticate(link: Newcomer, command: Authenticate) -> None:
         link.waiting_for = link.plane.tasks.start(contain(link, partial(_verify, link, shown)))
 
 
-async def _verify(link: Newcomer, shown: Credentials) -> None:
+async def _verify(link: LoggingIn, shown: Credentials) -> None:
     try:
         admission = await link.plane.login.verify(shown, _peer(link))
     except LoginRefused as refused:
@@ -70,7 +70,7 @@ async def _verify(link: Newcomer, shown: Credentials) -> None:
     _admit(link, admission)
 
 
-def reauthenticate(link: Newcomer, token: bytes) -> None:
+def reauthenticate(link: LoggingIn, token: bytes) -> None:
     """Ask the gate about another token of the same device (MQTT 5, 4.12.1)."""
     device = link.connection.device
     if device is None:
@@ -84,7 +84,7 @@ def reauthenticate(link: Newcomer, token: bytes) -> None:
         link.receive(Reauthenticated(admission.device, admission.grant))
 
 
-def _peer(link: Newcomer) -> Peer:
+def _peer(link: LoggingIn) -> Peer:
     return Peer(
         host=link.host,
         origin=link.plane.reports.origin(link),
@@ -92,12 +92,12 @@ def _peer(link: Newcomer) -> Peer:
     )
 
 
-def _refuse(link: Newcomer, refused: LoginRefused) -> None:
+def _refuse(link: LoggingIn, refused: LoginRefused) -> None:
     link.claimed = refused.device_id
     link.receive(AuthenticationFailed(refused.reason))
 
 
-def _admit(link: Newcomer, admission: Admission) -> None:
+def _admit(link: LoggingIn, admission: Admission) -> None:
     device = admission.device
     link.claimed = device.device_id
     if link.connection.state is not State.AUTHENTICATING:

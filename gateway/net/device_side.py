@@ -80,7 +80,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.connection_id = connection_id
         """Ties together what is logged of this connection."""
         self.claimed: str | None = None
-        """The device it says it is, if that is a device id at all."""
+        """The device it says it is; once `connection.device` is there, the one it is."""
         self.method = ""
         """How it logged in: `secret`, `token` or `certificate`."""
         self.since = 0

@@ -1,4 +1,4 @@
-"""Whether a peer is still there whose bytes are not being read: then nobody else says that it has gone.
+"""Whether a peer that is not read from has left: the event loop notices that only while it reads.
 
 Owns one look at the state of a TCP connection. Must not know what the answer is for.
 """
@@ -11,16 +11,16 @@ import socket
 _CLOSED = 7
 """TCP_CLOSE: it was reset. The numbers are those of Linux (include/net/tcp_states.h)."""
 _CLOSE_WAIT = 8
-"""TCP_CLOSE_WAIT: the peer has said that it sends no more. A TLS peer has closed."""
+"""TCP_CLOSE_WAIT: the peer has said that it sends no more. With TLS that is the end."""
 
 
 def has_left(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether the peer has ended the connection, whatever it sent before. A system call."""
-    peer = None if transport is None else transport.get_extra_info("socket")
-    if peer is None:
+    """Whether the peer has ended the connection, even if bytes of it are unread. Costs one system call."""
+    sock = None if transport is None else transport.get_extra_info("socket")
+    if sock is None:
         return True
     try:
-        state = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     except (OSError, ValueError):  # uvloop raises the latter for a socket that is closed
         return True
     return state in {_CLOSED, _CLOSE_WAIT}

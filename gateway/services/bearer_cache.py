@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.auth.tokens import TokenRefused, Tokens
+from gateway.connection.request_rates import Rates
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.services import authentication_refusals
 from gateway.services.refusal import Code, Refusal
-from gateway.services.request_rates import Rates
 
 _NEW_PER_SECOND = 200
 """Tokens not seen before that one peer may show: each costs a signature, some 100 µs."""

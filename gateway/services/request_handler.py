@@ -16,6 +16,7 @@ from gateway.connection.audit_vocabulary import Report, issued_token
 from gateway.connection.commands import Call
 from gateway.connection.events import Answer
 from gateway.connection.process_context import Context
+from gateway.connection.request_rates import Rates
 from gateway.keys.envelope import OpenFailed, Sealer, open_envelope, read_envelope
 from gateway.keys.key_ring import KeysUnavailable
 from gateway.mqtt.topics import depth_fault, name_fault
@@ -28,7 +29,6 @@ from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
 from gateway.services.request import Request
-from gateway.services.request_rates import Rates
 from gateway.services.requested_scope import read_wish
 from gateway.services.token_issuer import TokenIssuer
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from gateway.auth.tokens import ChainOver, Issued, PermissionsTooLong, TokenRefused, Tokens
 from gateway.connection.process_context import Context
+from gateway.connection.request_rates import Rates
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.services import authentication_refusals
 from gateway.services.refusal import Code, Refusal
-from gateway.services.request_rates import Rates
 from gateway.services.requested_scope import NOTHING_LESS, Wish, excess
 from gateway.store import IssuedToken
 

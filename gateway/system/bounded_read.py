@@ -1,4 +1,4 @@
-"""Reads a file that somebody else wrote, never more of it than a bound."""
+"""Reads a file of unknown size, never more of it than a bound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_at_most(path: Path, most: int) -> bytes | None:
-    """The content, of `most` bytes at most; None when it is longer. A pipe will do. Raises OSError."""
+    """The content, of `most` bytes at most; None when it is longer. Waits for a pipe. Raises OSError."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     return content if len(content) <= most else None

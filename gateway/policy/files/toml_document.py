@@ -1,8 +1,8 @@
-"""A TOML file of `acl/` as blocks that know their lines, and the list of everything wrong with them.
+"""A TOML file as blocks that know their lines, and the list of everything wrong with them.
 
-Owns reading and checking the form: which keys, which types, on which line. Knows no rules; what the
-values mean is for `loader` and `policy_tests`. `tomllib` gives values but not where they stand, so a small
-scanner finds the lines of what tomllib has already accepted.
+Owns reading and checking the form: which keys, which types, on which line. What the values mean is for
+whoever reads a file of `acl/`, or monitoring.toml. `tomllib` gives values but not where they stand, so a
+small scanner finds the lines of what tomllib has already accepted.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _PIECE = re.compile(
     r"|[^\n\[\]{}=,\"'\#]+",
     re.DOTALL,
 )
-_LINE = re.compile(r"\(at line (\d+), ")
+_LINE_IN_ERROR = re.compile(r"\(at line (\d+), ")
 _BYTES_MAX = 4_194_304
 """Longest file that is read, in bytes: some 50,000 rules."""
 
 
 class PolicyError(Exception):
-    """The files of `acl/` can't be used. `problems` has every reason, as `file:line: what is wrong`."""
+    """Files can't be used, most often of `acl/`. `problems` has each reason: `file:line: what is wrong`."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -51,13 +51,14 @@ class _Lines:
 
 @dataclass(slots=True)
 class Block:
-    """One table of a file: its values, its lines, and where to report what is wrong with it."""
+    """One table of a file: its values, its lines, and the list of problems that its own go to."""
 
     values: dict[str, object]
     file: str
     problems: list[str]
     lines: _Lines
     _inner: dict[str, list[_Lines]] = field(default_factory=dict)
+    """The lines of the blocks below, by name; only the top block has them."""
 
     @property
     def line(self) -> int:
@@ -69,12 +70,12 @@ class Block:
         return Path(self.file).parent / name
 
     def problem(self, text: str, *, key: str = "", line: int | None = None) -> None:
-        """Report one: at `line`, else at `key`, else at the beginning of the block."""
+        """Add a problem: at `line`, else at `key`, else at the beginning of the block."""
         where = line if line is not None else self.lines.keys.get(key, self.line)
         self.problems.append(f"{self.file}:{where}: {text}")
 
     def only(self, *known: str) -> None:
-        """Report every key that is not known: a misspelt condition must not be a missing one."""
+        """Every key that is not known is a problem: a misspelt one must not pass as an absent one."""
         for key in self.values:
             if key not in known:
                 self.problem(f'unknown key "{key}"; known here: {", ".join(known)}', key=key)
@@ -94,7 +95,7 @@ class Block:
         ]
 
     def table(self, name: str) -> Block | None:
-        """The table written as `[name]`; None when it is absent, or is none, which is reported."""
+        """The table written as `[name]`; None when it is absent, or not a table, which is a problem."""
         found = self.values.get(name)
         if found is None:
             return None
@@ -109,7 +110,7 @@ class Block:
         return f"{self.file}:{self.lines.keys.get(key, self.line)}"
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A string; `default` when it is absent, and without one its absence is reported."""
+        """A string; `default` when it is absent. A wrong type, or no value at all, is a problem."""
         value = self.values.get(key, default)
         if isinstance(value, str):
             return value
@@ -117,7 +118,7 @@ class Block:
         return ""
 
     def strings(self, key: str) -> Iterator[tuple[str, int]]:
-        """Each string of a list, with its line. A list that is missing or empty is reported."""
+        """Each string of a list, with its line. A list that is missing or empty is a problem."""
         value = self.values.get(key)
         if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
             self.problem(f'"{key}" has to be a list of one or more strings: {key} = ["…"]', key=key)
@@ -130,7 +131,7 @@ class Block:
     def number(self, key: str, default: int, *, least: int, most: int | None = None) -> int:
         """An integer within bounds; `default` when it is absent."""
         value = self.values.get(key, default)
-        # True is an int to Python, and never a number of bytes.
+        # bool is an int to Python.
         number = value if isinstance(value, int) and not isinstance(value, bool) else None
         if number is not None and least <= number and (most is None or number <= most):
             return number
@@ -148,7 +149,7 @@ class Block:
 
 
 def read(path: Path, problems: list[str], *, missing: str) -> Block | None:
-    """The file's top block, or None when it can't be read: then the reason has been reported.
+    """The file's top block, or None when it can't be read: then the reason is among `problems`.
 
     `missing` says what to do when there is no such file.
     """
@@ -173,10 +174,10 @@ def read(path: Path, problems: list[str], *, missing: str) -> Block | None:
         line = raw.count(b"\n", 0, error.start) + 1
         problems.append(f"{file}:{line}: it is not UTF-8; save it as UTF-8")
     except tomllib.TOMLDecodeError as error:
-        found = _LINE.search(str(error))
+        found = _LINE_IN_ERROR.search(str(error))
         line = int(found[1]) if found else text.count("\n") + 1
-        problems.append(f"{file}:{line}: it is not valid TOML: {_LINE.split(str(error))[0].strip()}")
-    except ValueError:  # of int(): a whole number of more than 4,300 digits is TOML, and Python refuses it
+        problems.append(f"{file}:{line}: it is not valid TOML: {_LINE_IN_ERROR.split(str(error))[0].strip()}")
+    except ValueError:  # int() refuses more than 4,300 digits, which TOML allows
         problems.append(f"{file}:1: it has a number that is too long; no setting needs more than 19 digits")
     except RecursionError:
         problems.append(f"{file}:1: it nests too deeply; rules need no nesting")

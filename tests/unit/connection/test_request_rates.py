@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.services.request_rates import Rates
+from gateway.connection.request_rates import Rates
 
 
 class Clock:
