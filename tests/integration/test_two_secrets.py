@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 from harness.device import Device, join
 from harness.enrol import enrol, in_store
-from harness.gateway import Gateway
+from harness.gateway import ROOT, Gateway
 from harness.mosquitto import Mosquitto
 from harness.raw import publish
 
@@ -161,7 +161,10 @@ def test_methods_are_taken_away_from_live_connections_and_from_logins(gateway, e
 
 def test_a_limit_that_is_reached_is_said_once_and_explained(gateway):
     """A sensor that goes mad: it is read more slowly, loses nothing, and whoever asks learns why."""
+    role = gateway.acl / "roles" / "sensor.toml"
+    role.write_text((ROOT / "acl" / "roles" / "sensor.toml").read_text())  # with its limits
     enrol(gateway, thermo="sensor")
+    wait_for(lambda: "messages_per_second" in gateway.admin("acl", "show", "thermo", "--json").stdout)
     with join(gateway, "thermo") as peer:
         peer.send(*[publish("devices/thermo/telemetry", b"1")] * 350)
         peer.barrier()

@@ -12,16 +12,22 @@ from gateway.mqtt.reason_codes import Reason
 
 IDENTIFIER = b"\x0b\x05"
 REQUEST = raw.publish("gateway/encrypt", b"{}", v5=True)
+AT_ONCE = 200
+"""Filters of one SUBSCRIBE: of 100,000 bytes at most, as Mosquitto 2.1 takes them."""
 
 
 def subscribe(connection: DeviceConnection, count: int, length: int) -> bytes:
     """The codes of as many filters for answers, of so many bytes."""
     names = [f"gateway/reply/{LAMP.device_id}/{number:04}" for number in range(count)]
     filters = [(name + "/+" * ((length - len(name)) // 2), 0) for name in names]
-    commands = react(connection, DeviceBytes(raw.subscribe(7, *filters, v5=True, props=IDENTIFIER)))
-    for _ in range(20):  # to take that many apart has its price too
-        react(connection, Tick())
-    return commands[0].data[-count:]  # type: ignore[union-attr]
+    codes = b""
+    for begin in range(0, count, AT_ONCE):
+        some = filters[begin : begin + AT_ONCE]
+        commands = react(connection, DeviceBytes(raw.subscribe(7, *some, v5=True, props=IDENTIFIER)))
+        codes += commands[0].data[-len(some) :]  # type: ignore[union-attr]
+        for _ in range(20):  # to take that many apart has its price too
+            react(connection, Tick())
+    return codes
 
 
 def calls(commands: list[Command]) -> int:
