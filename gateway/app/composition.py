@@ -221,6 +221,7 @@ class Gateway:
                 "listener": core.devices,
             },
         )
+        health.heed("bus", probe.last)
         if settings.gateway_bus_services:
             services = bus_services(
                 settings, plane, core.handler, core.bearer_cache, core.audit, tasks=self._parts.tasks

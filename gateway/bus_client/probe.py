@@ -59,13 +59,17 @@ class BusProbe:
         """What the log has last."""
         self._lock = asyncio.Lock()
 
+    def last(self) -> tuple[bool, str]:
+        """What this check found, or a device's connection since, which may have met a bus that is gone."""
+        return self._bus.reachable, self._bus.detail
+
     async def check(self) -> tuple[bool, str]:
         """Whether the bus serves, and how. Asks at most once a second, and logs what changes."""
         async with self._lock:
             if asyncio.get_running_loop().time() - self._asked > _FRESH:
                 await self._ask()
                 self._asked = asyncio.get_running_loop().time()
-        found = self._bus.reachable, self._bus.detail
+        found = self.last()
         if found != self._told:
             self._told = found
             if self._bus.reachable:

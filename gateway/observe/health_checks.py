@@ -4,7 +4,8 @@ Owns the schedule: every `interval` seconds each check is done, side by side, wi
 that has just failed is done again soon, and one of ours is done early when somebody asks. A check that raises
 or takes too long has failed. Must not know what is checked, nor who asks.
 
-A check that reads memory alone is no coroutine, and is asked each time: what it says is never old.
+A check that reads memory alone is no coroutine, and is asked each time: what it says is never old. Of one
+that takes time, a witness may say from memory that the part has failed since.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class _Entry:
     """Of another service: it is asked as often as it says, and no sooner."""
     at_once: bool
     """It reads memory."""
+    witness: Callable[[], CheckResult] | None = None
+    """What others met meanwhile: read from memory between two checks."""
     found: Finding | None = None
     due: float = 0.0
     """By the clock of the loop."""
@@ -160,6 +163,13 @@ class Health:
         )
         self._wake.set()
 
+    def heed(self, name: str, witness: Callable[[], CheckResult]) -> None:
+        """Believe `witness`, which reads memory, when it says that this part has failed since it was checked.
+
+        Never that it is well again: only the check says that, and it is done at once.
+        """
+        self._entries[name].witness = witness
+
     def remove(self, name: str) -> None:
         """Do it no more."""
         entry = self._entries.pop(name, None)
@@ -171,9 +181,9 @@ class Health:
         now = asyncio.get_running_loop().time()
         found: dict[str, Finding] = {}
         for name, entry in self._entries.items():
-            if entry.at_once:
-                self._ask_memory(name, entry)
-            elif not entry.foreign and entry.due - now < entry.interval - _EARLY and entry.task is None:
+            self._ask_memory(name, entry)
+            idle = not (entry.at_once or entry.foreign) and entry.task is None
+            if idle and entry.due - now < entry.interval - _EARLY:
                 entry.due = now
                 self._wake.set()
             found[name] = entry.found or self._not_yet(entry)
@@ -188,8 +198,7 @@ class Health:
     def findings(self) -> Mapping[str, Finding]:
         """What was found of each part that was looked at."""
         for name, entry in self._entries.items():
-            if entry.at_once:
-                self._ask_memory(name, entry)
+            self._ask_memory(name, entry)
         return {name: entry.found for name, entry in self._entries.items() if entry.found is not None}
 
     async def run(self, start: Start) -> None:
@@ -198,9 +207,8 @@ class Health:
         while True:
             self._wake.clear()
             for name, entry in list(self._entries.items()):
-                if entry.at_once:
-                    self._ask_memory(name, entry)
-                elif entry.due <= loop.time() and entry.task is None:
+                self._ask_memory(name, entry)
+                if not entry.at_once and entry.due <= loop.time() and entry.task is None:
                     entry.task = start(self._ask(name, entry))
             try:
                 async with asyncio.timeout(_LOOK):
@@ -214,12 +222,24 @@ class Health:
         return Finding(state, ok=False, message=_NOT_YET, since=now, checked_at=now, duration_ms=0.0)
 
     def _ask_memory(self, name: str, entry: _Entry) -> None:
+        if not entry.at_once:
+            self._ask_witness(name, entry)
+            return
         try:
             answer = entry.ask()
         except Exception as error:  # noqa: BLE001 - whatever it raises, it has failed
             answer = self._fault(name, error)
         if isinstance(answer, tuple):
             self._take(name, entry, answer, 0.0)
+
+    def _ask_witness(self, name: str, entry: _Entry) -> None:
+        if entry.witness is None or entry.found is None or not entry.found.ok:
+            return
+        answer = entry.witness()
+        if not answer[0]:
+            self._take(name, entry, answer, 0.0)
+            entry.due = asyncio.get_running_loop().time()
+            self._wake.set()
 
     async def _ask(self, name: str, entry: _Entry) -> None:
         loop = asyncio.get_running_loop()

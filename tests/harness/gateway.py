@@ -174,4 +174,6 @@ class Gateway:
         return ssl.create_default_context(cafile=str(self.ca))
 
     def log_lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """The lines that are whole: the last may be half written when it is read."""
+        whole, _, _ = self.log.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]

@@ -213,7 +213,7 @@ def test_a_device_that_connects_without_end_is_refused_and_told_of_once(small):
                 codes.append(one.connect(client_id=f"c{number}", username=device, password=secret)[3])
         assert codes[:12] == [0] * 12
         assert codes[-3:] == [code] * 3
-        reason = "more connects a minute than acl/limits.toml allows"
+        reason = "more connects a minute than the device may make (connects_per_minute)"
         assert (
             sum(line.get("device") == device and line.get("reason") == reason for line in gateway.log_lines())
             == 1

@@ -212,7 +212,8 @@ def test_a_throttled_login_and_one_connection_too_many(house: tuple[Mosquitto, G
     with join(gateway, "full", "1"), join(gateway, "full", "2"), Device(gateway, v5=True) as third:
         connack = third.connect(client_id="3", username="full", password=gateway.secrets["full"])
         assert connack[3] == 0x97
-        told(gateway, kind="login", device="full", reason="as many connections as acl/limits.toml allows")
+        why = "as many connections as the device may have (connections_per_device = 2, acl/limits.toml)"
+        told(gateway, kind="login", device="full", reason=why)
 
 
 def test_a_refused_will(house: tuple[Mosquitto, Gateway]) -> None:

@@ -177,6 +177,33 @@ async def test_whoever_asks_has_it_checked_and_does_not_wait(tasks, monkeypatch)
     assert foreign == [1], "another service is asked as often as it was said"
 
 
+async def test_a_witness_is_believed_at_once_when_it_says_the_part_is_gone_and_never_that_it_is_back(tasks):
+    health, seen = Health(interval=600), [False, "not asked yet"]
+    answers, checked = [(True, "there"), (True, "there again")], asyncio.Event()
+
+    async def check():
+        await checked.wait()
+        checked.clear()
+        return answers.pop(0)
+
+    health.add("bus", check, vital=False)
+    health.heed("bus", lambda: (seen[0], seen[1]))
+    tasks.start(health.run(tasks.start))
+    await asyncio.sleep(0.01)
+    assert found(health).message == "not checked yet", "before the first answer it is not asked"
+    seen[:] = True, "there"
+    checked.set()
+    await until(lambda: found(health).ok)
+    seen[:] = False, "gone"
+    report = health.report()
+    assert (report.ready, report.checks["bus"].message) == (False, "gone")
+    seen[:] = True, "there again"
+    assert not health.report().ready, "only the check says so"
+    checked.set()
+    await until(lambda: health.report().ready)
+    assert answers == [], "it was checked at once, and not after ten minutes"
+
+
 async def test_a_check_that_is_removed_is_done_no_more(tasks):
     health = Health()
 
