@@ -133,6 +133,8 @@ class Raw:
             ("127.0.0.1", port), timeout=timeout, source_address=(source, 0) if source else None
         )
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.address = "{}:{}".format(*plain.getsockname())
+        """From where it comes, as the gateway writes it in its log."""
         self._socket = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         self._buffer = b""
 

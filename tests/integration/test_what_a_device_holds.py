@@ -12,6 +12,7 @@ from harness.device import SESSION_FOREVER, Device, join, spy
 from harness.enrol import enrol, in_store
 from harness.gateway import ROOT, Gateway
 from harness.mosquitto import Mosquitto
+from harness.receivers import wait_until
 
 LIMITS = """retained_topics = 20
 sessions = 3
@@ -214,6 +215,8 @@ def test_a_device_that_connects_without_end_is_refused_and_told_of_once(small):
         assert codes[:12] == [0] * 12
         assert codes[-3:] == [code] * 3
         reason = "more connects a minute than the device may make (connects_per_minute)"
+        # All of it is in the log once it says that the last of them went.
+        wait_until(lambda: any(line.get("address") == one.address for line in gateway.log_lines()))
         assert (
             sum(line.get("device") == device and line.get("reason") == reason for line in gateway.log_lines())
             == 1
