@@ -53,22 +53,25 @@ class LogWriter:
     def flush(self, seconds: float) -> None:
         """Wait until all is written, for so long at most."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._size, seconds)
+            self._changed.wait_for(lambda: not (self._size or self._missed), seconds)
 
     def _run(self) -> None:
+        written = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._size -= written
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting or self._missed)
                 lines = "".join(self._waiting)
                 self._waiting.clear()
+                if self._missed:
+                    # Behind the lines that filled the room, before those that find room from now on.
+                    told = self._dropped_line(self._missed)
+                    self._missed = 0
+                    self._size += len(told)
+                    lines += told
             self._put(lines)
-            with self._changed:
-                missed, self._missed = self._missed, 0
-            if missed:
-                self._put(self._dropped_line(missed))
-            with self._changed:
-                self._size -= len(lines)
-                self._changed.notify_all()
+            written = len(lines)
 
     def _put(self, lines: str) -> None:
         data = memoryview(lines.encode("utf-8", "backslashreplace"))

@@ -7,17 +7,20 @@ concerns: it names no other device, no rule and no file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice, product
+from string import ascii_lowercase, digits
 
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.identity import Identity, is_label
 
 _MEANINGS_MOST = 1_000
 """Topics that one rule is written out as for one device, where it is written out."""
+_LETTERS = frozenset(ascii_lowercase)
+_IN_GROUP = _LETTERS | frozenset(digits + "_-")
+"""What the name of a group is written in."""
 
 
 class Action(StrEnum):
@@ -184,12 +187,13 @@ def template_fault(topic: str) -> str | None:
     return filter_fault(topic)
 
 
-_GROUP = re.compile(r"@[a-z][a-z0-9_-]{0,31}")
-
-
 def is_group(topic: str) -> bool:
-    """Whether the topic of a rule is the name of a group in `topics.toml`: `@climate`."""
-    return _GROUP.fullmatch(topic) is not None
+    """Whether the topic of a rule is the name of a group in `topics.toml`: `@climate`.
+
+    A name is a letter and at most 31 letters, digits, `_` and `-`; letters are small.
+    """
+    name = topic[1:]
+    return topic[:1] == "@" and 1 <= len(name) <= 32 and name[0] in _LETTERS and _IN_GROUP.issuperset(name)
 
 
 def template_keys(levels: list[str]) -> list[str]:

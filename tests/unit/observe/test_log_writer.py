@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -30,6 +32,19 @@ def read_some(descriptor: int, until: str) -> str:
     return found.decode()
 
 
+def read_lines(descriptor: int, enough: Callable[[list[str]], bool]) -> list[str]:
+    """Whole lines, as many as are enough."""
+    found = b""
+    while not found.endswith(b"\n") or not enough(found.decode().splitlines()):
+        found += os.read(descriptor, 65_536)
+    return found.decode().splitlines()
+
+
+def noted(lines: list[str]) -> list[int]:
+    """How many lines were dropped, as often as it is said."""
+    return [int(line.removeprefix("dropped ")) for line in lines if line.startswith("dropped ")]
+
+
 def test_lines_are_written_in_order(pipe):
     read, write = pipe
     writer = LogWriter(write, str)
@@ -51,11 +66,31 @@ def test_a_reader_who_stalls_holds_up_nobody_and_is_told_what_it_missed(pipe):
     assert time.monotonic() - begun < 5
     dropped = writer.dropped
     assert WAITING_MAX // len(line) // 2 < dropped < count
-    told = read_some(read, "dropped")
-    assert f"dropped {dropped}\n" in told
-    assert told.count(line) == count - dropped
+    told = read_lines(read, lambda lines: len(lines) - len(noted(lines)) + sum(noted(lines)) >= count)
+    assert sum(noted(told)) == dropped
+    assert told.count(line.strip()) == count - dropped
     writer.write("again\n")
     assert read_some(read, "again").endswith("again\n")
+
+
+def test_what_was_missed_is_told_where_it_is_missing(pipe):
+    read, write = pipe
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"\n" * 4_096)
+    writer = LogWriter(write, lambda dropped: f"dropped {dropped}\n")
+    writer.write("first\n")
+    while writer._waiting:  # until it is being written, and can't be
+        time.sleep(0.001)
+    number = 0
+    while writer.dropped < 10:
+        writer.write(f"{number:0999}\n")
+        number += 1
+    told = [line for line in read_lines(read, lambda lines: "dropped 10" in lines) if line]
+    assert told[0] == "first"
+    assert [int(line) for line in told[1:-1]] == list(range(number - 10))
+    assert told[-1] == "dropped 10"
 
 
 def test_what_waits_is_not_waited_for_without_end(pipe):
