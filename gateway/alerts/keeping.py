@@ -64,7 +64,12 @@ class AlertKeeper:
 
     def _begin(self) -> None:
         if (self._saving is None or self._saving.done()) and (self._rows or self._messages or self._arrived):
-            self._saving = self._start(self._save())
+            self._saving = self._start(self._save_all())
+
+    async def _save_all(self) -> None:
+        """What has arrived while it was being saved is not left for later, if the store serves."""
+        while await self._save() and self._arrived:
+            pass
 
     async def save(self) -> None:
         """The same, to the end: for a gateway that stops."""
@@ -72,10 +77,11 @@ class AlertKeeper:
             await asyncio.wait({self._saving}, timeout=_SECONDS_MOST)
         await self._save()
 
-    async def _save(self) -> None:
+    async def _save(self) -> bool:
+        """Whether the store has taken it."""
         rows, messages, arrived = self._rows, self._messages, self._arrived
         if not (rows or messages or arrived):
-            return
+            return True
         self._rows, self._messages, self._arrived = {}, {}, set()
         try:
             await self._store.alerts.save(
@@ -92,8 +98,9 @@ class AlertKeeper:
             } | self._messages
             self._arrived = (self._arrived - messages.keys()) | arrived
             self._saves.failed(_SUBJECT, error)
-        else:
-            self._saves.done(_SUBJECT)
+            return False
+        self._saves.done(_SUBJECT)
+        return True
 
     async def load(self) -> tuple[list[Alert], list[tuple[str, Message]]]:
         """What the gateway before has left: its alerts, and what is still to arrive through which channel."""

@@ -183,6 +183,26 @@ async def test_what_has_arrived_is_forgotten_at_once_and_not_in_the_next_round(h
             await asyncio.sleep(0.01)
 
 
+async def test_what_arrives_while_the_store_is_busy_is_forgotten_as_soon_as_it_is_free(house):
+    """Several channels deliver within the time of one save."""
+
+    async def one_after_the_other(message: Message) -> None:
+        house.arrived.append(message)
+        for _ in range(4 * len(house.arrived)):
+            await asyncio.sleep(0)
+
+    house.send = one_after_the_other
+    house.deliveries.use(
+        [SlackSettings(name, Severity.INFO, Secret(b"x")) for name in ("ops", "chat", "mail")]
+    )
+    house.silent("lamp")
+    async with asyncio.timeout(20):
+        while len(house.arrived) < 3:
+            await house.run(1)
+        while await house.store.alerts.messages():  # noqa: ASYNC110 - it is the store that is waited for
+            await asyncio.sleep(0.01)
+
+
 async def test_what_was_told_is_not_told_again_after_a_restart(house):
     house.silent("lamp")
     await house.run(10)
