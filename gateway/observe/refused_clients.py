@@ -132,7 +132,8 @@ class RefusedClients:
         """Those of the last three days, the newest first."""
         since = self._now() // 1_000 - KEPT_SECONDS
         found = [one for pool in (self._devices, self._strangers) for one in pool if one.last_at >= since]
-        return sorted(found, key=lambda one: one.last_at, reverse=True)
+        # Of one second the later stands first, too: a pool has its newest at the end.
+        return sorted(found, key=lambda one: one.last_at)[::-1]
 
     def take_unsaved(self, most: int) -> Sequence[RefusedClient]:
         """Some of those that have changed since they were saved; they count as saved."""

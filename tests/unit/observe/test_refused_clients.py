@@ -54,6 +54,12 @@ def test_what_differs_is_another_entry(clients, fields):
     assert len(clients.latest()) == 2
 
 
+def test_the_newest_stands_first_though_they_came_in_one_second(clients):
+    for device in ("lamp-1", "lamp-2", "lamp-3", "lamp-2"):
+        clients(refusal(device=device))
+    assert [one.device_id for one in clients.latest()] == ["lamp-2", "lamp-3", "lamp-1"]
+
+
 @pytest.mark.parametrize("fields", [{"outcome": Outcome.DONE}, {"source": Source.HOUSE}])
 def test_what_is_no_refusal_of_a_client_is_none(clients, fields):
     clients(refusal(**fields))
