@@ -112,7 +112,6 @@ class Measuring:
         self._census = Census()
         self._tokens_valid: int | None = None
         self._policy, self._policy_since = parts.context.policy, parts.context.now()
-        self._callbacks: list[Callable[[], None]] = []
         self._full = False
         self._looks = 0
         self.metrics = Metrics(parts.context.counters)
@@ -125,10 +124,6 @@ class Measuring:
         """One that knows all the names there can be."""
         known = readings()
         return History(known, {name for name, metric in known.items() if metric.words})
-
-    def on_sample(self, callback: Callable[[], None]) -> None:
-        """Call this each time that the history has a new sample."""
-        self._callbacks.append(callback)
 
     async def run(self) -> None:
         """Look every ten seconds, for ever; first when all has been checked once."""
@@ -155,8 +150,6 @@ class Measuring:
             reason = f"it has room for {self._history.series} series, and {more}"
             _log.warning("history full", reason=reason)
         self._full = self._history.left_out > 0
-        for callback in self._callbacks:
-            callback()
 
     async def _count_tokens(self) -> None:
         try:

@@ -56,6 +56,19 @@ exec {sys.executable} "$@"
     return root
 
 
+def self_check(gateway: Gateway) -> subprocess.CompletedProcess[str]:
+    """What deploy.sh does last."""
+    return subprocess.run(
+        [sys.executable, ROOT / "deploy/self_check.py"],
+        cwd=gateway.folder,
+        env=gateway.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def test_everything_has_its_place_and_what_was_there_stays(installed):
     settings = (installed / "etc/mqtt-gateway/settings").read_text()
     assert settings.count("MQTT_USERNAME=gateway") == 1
@@ -118,15 +131,7 @@ def test_debians_mosquitto_lets_in_the_gateway_alone(installed, tmp_path):
         )
         try:
             gateway.start()
-            done = subprocess.run(
-                [sys.executable, ROOT / "deploy/self_check.py"],
-                cwd=gateway.folder,
-                env=gateway.env,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            done = self_check(gateway)
             assert done.returncode == 0, done.stdout + done.stderr
             assert done.stdout.count("  ok  ") == 5
         finally:
@@ -141,15 +146,7 @@ def test_the_check_fails_where_the_policy_is_too_wide(tmp_path, mosquitto):
     shutil.copy(gateway.acl / "roles/full.toml", gateway.acl / "roles/sensor.toml")
     try:
         gateway.start()
-        done = subprocess.run(
-            [sys.executable, ROOT / "deploy/self_check.py"],
-            cwd=gateway.folder,
-            env=gateway.env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = self_check(gateway)
         assert done.returncode == 1
         assert "the policy is too wide" in done.stderr
         assert "deploy-check" not in gateway.admin("device", "list", "--json").stdout

@@ -20,13 +20,6 @@ PAYLOAD = b"a payload that nobody is to see"
 
 
 @pytest.fixture(scope="module")
-def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    running = Mosquitto(tmp_path_factory.mktemp("bus")).start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, bus: Mosquitto) -> Iterator[Gateway]:
     running = Gateway(tmp_path_factory.mktemp("gateway"), bus.port).start()
     for device in ("sensor-1", "sensor-2", "sensor-3"):

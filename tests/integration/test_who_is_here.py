@@ -14,13 +14,6 @@ from harness.mosquitto import Mosquitto
 
 
 @pytest.fixture(scope="module")
-def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    running = Mosquitto(tmp_path_factory.mktemp("bus")).start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, bus: Mosquitto) -> Iterator[Gateway]:
     running = Gateway(tmp_path_factory.mktemp("gateway"), bus.port).start()
     for device in ("lamp-1", "lamp-2", "gone"):

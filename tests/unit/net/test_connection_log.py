@@ -10,15 +10,8 @@ from gateway.net.connection_log import ConnectionLog
 
 
 @pytest.fixture
-def lines(monkeypatch):
-    found = []
-
-    class Log:
-        def warning(self, event, **said):
-            found.append((event, {name: value for name, value in said.items() if value is not None}))
-
-    monkeypatch.setattr(connection_log, "_log", Log())
-    return found
+def lines(warnings_of):
+    return warnings_of(connection_log)
 
 
 def test_a_device_that_connects_without_end_gets_sixty_lines_a_minute_and_a_number(lines):

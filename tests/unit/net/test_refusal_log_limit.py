@@ -9,15 +9,8 @@ from gateway.net.refusal_log_limit import RefusedStrangers
 
 
 @pytest.fixture
-def lines(monkeypatch):
-    found = []
-
-    class Log:
-        def warning(self, event, **said):
-            found.append((event, {name: value for name, value in said.items() if value is not None}))
-
-    monkeypatch.setattr(refusal_log_limit, "_log", Log())
-    return found
+def lines(warnings_of):
+    return warnings_of(refusal_log_limit)
 
 
 def test_the_same_of_one_network_is_told_once_and_then_counted(lines):
