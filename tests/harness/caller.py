@@ -66,6 +66,8 @@ class Caller:
         self._client.loop_stop()
 
     def _take(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
+        if message.topic.startswith(f"{self.prefix}/check/"):
+            return  # the gateway's question whether the bus serves
         correlation = getattr(message.properties, "CorrelationData", None) if self.v5 else None
         self.heard.put(Heard(message.topic, message.payload, message.qos, message.retain, correlation))
 

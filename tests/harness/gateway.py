@@ -47,6 +47,7 @@ class Gateway:
         self.ca = folder / "certs" / "ca.crt"
         self.secrets: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked_for = 0
         # Nothing of the surroundings: a variable with one of our prefixes would be an error or a setting.
         inherited = {
             name: os.environ[name]
@@ -173,7 +174,29 @@ class Gateway:
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca))
 
+    def log_text(self) -> str:
+        """All that was logged until now: a thread writes it, a moment after it happened.
+
+        A running gateway is asked for one more line, of a signal that does nothing else; what was logged
+        before is written once that line is there.
+        """
+        if self._process is not None and self.env["LOG_LEVEL"] in ("debug", "info"):
+            before = self._marks()
+            self._process.send_signal(signal.SIGUSR2)
+            deadline = time.monotonic() + 20
+            while self._marks() == before and self._process.poll() is None:
+                assert time.monotonic() < deadline, "the gateway's loop takes no signal, or its log no line"
+                time.sleep(0.002)
+            self._asked_for += self._marks() - before
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return whole + "\n"
+
+    def _marks(self) -> int:
+        return self.log.read_bytes().count(b'"signal":"SIGUSR2"')
+
     def log_lines(self) -> list[dict[str, object]]:
-        """The lines that are whole: the last may be half written when it is read."""
-        whole, _, _ = self.log.read_bytes().rpartition(b"\n")
-        return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
+        """What was logged until now, without the lines that `log_text` asks for."""
+        lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+        marks = [number for number, line in enumerate(lines) if line.get("signal") == "SIGUSR2"]
+        ours = set(marks[len(marks) - self._asked_for :])
+        return [line for number, line in enumerate(lines) if number not in ours]

@@ -112,7 +112,7 @@ def test_a_lost_bus_is_told_once_through_every_channel_though_the_gateway_is_kil
     assert [len(receivers.hook.posted), len(receivers.slack.posted), len(receivers.mail.mails)] == [1, 1, 1]
     (event,) = [line for line in gateway.log_lines() if line.get("action") == "bus_down"]
     assert (event["kind"], event["outcome"], event["level"]) == ("alert", "failed", "warning")
-    text = gateway.log.read_text()
+    text = gateway.log_text()
     assert not [secret for secret in ("PLANTED", receivers.mail.password, KEY) if secret in text]
 
 

@@ -138,7 +138,7 @@ def test_what_is_told_and_what_is_not(world: World, lamp: tuple[str, str]) -> No
     }
     assert told[good.headers["x-request-id"]] == ("token", "done", "lamp-1")
     assert told[wrong.headers["x-request-id"]] == ("login", "refused", "lamp-1")
-    log = gateway.log.read_text()
+    log = gateway.log_text()
     for secret in (lamp[1], "hunter2", str(good.json["token"])):
         assert secret not in log
 

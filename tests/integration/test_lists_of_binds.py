@@ -37,7 +37,7 @@ def test_both_families(mosquitto: Mosquitto, start_gateway: Callable[..., Gatewa
     gateway = start_gateway(mosquitto.port, GATEWAY_MQTT_BIND=bind.format(port))
     told = [wrong_login(gateway, host, port) for host in ("127.0.0.1", "::1")]
     assert addresses_in_the_log(gateway) == told
-    shown = [line.split()[1] for line in gateway.log.read_text().splitlines() if line.startswith("devices ")]
+    shown = [line.split()[1] for line in gateway.log_text().splitlines() if line.startswith("devices ")]
     assert shown == [f"mqtts://{one.strip()}" for one in bind.format(port).split(",")]
 
 
@@ -51,6 +51,6 @@ def test_the_api_listens_on_several_addresses_too(
         with plain, running.tls().wrap_socket(plain, server_hostname=host) as peer:
             peer.sendall(b"GET /.well-known/jwks.json HTTP/1.1\r\nhost: x\r\n\r\n")
             assert peer.recv(15).startswith(b"HTTP/1.1 200")
-    text = running.log.read_text()
+    text = running.log_text()
     assert f"https://127.0.0.1:{api}/api" in text
     assert f"https://[::1]:{api}/api" in text

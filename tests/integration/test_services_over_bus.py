@@ -219,7 +219,7 @@ def test_an_answer_that_the_bus_does_not_take_costs_only_itself(tmp_path: Path, 
             assert (heard.topic, heard.correlation) == ("gateway/decrypt_response", None)
             assert heard.fields["error"] == "too_large"
             assert caller.ask("validate", {"token": "x"}).fields["valid"] is False
-        assert "bus unavailable" not in gateway.log.read_text()
+        assert "bus unavailable" not in gateway.log_text()
     finally:
         bus.kill()
 
@@ -334,6 +334,6 @@ def test_the_log_says_who_reads_along_and_shows_nothing_of_it(world, make_caller
     assert [(line["kind"], line["outcome"], line["device"], line["address"]) for line in refused] == [
         ("service", "refused", "svc", "bus")
     ]
-    text = gateway.log.read_text()
+    text = gateway.log_text()
     for hidden in ("planted", secret, token):
         assert hidden not in text

@@ -15,6 +15,7 @@ import pytest
 from harness.device import SESSION_FOREVER, Device, code_of, join, spy
 from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
+from harness.receivers import wait_until
 
 from bench.ports import free_port
 from gateway.pki.authority import ensure_server_certificate
@@ -168,6 +169,8 @@ def test_other_signals_are_a_line_in_the_log(gateway: Gateway, number: signal.Si
     gateway.add_device("lamp")
     device = join(gateway, "lamp")
     os.kill(gateway.pid, number)
+    # Not by `log_lines`: it sends a signal of its own, and two that wait are one.
+    wait_until(lambda: f'"signal":"{number.name}"' in gateway.log.read_text())
     (line,) = logged(gateway, "signal ignored")
     assert line["signal"] == number.name
     device.barrier()

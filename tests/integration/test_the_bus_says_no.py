@@ -131,7 +131,7 @@ def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alone_a_de
         with Device(gateway, v5=v5) as lamp:
             assert lamp.connect(client_id="c", username="lamp", password=secret)[3] == (0x88 if v5 else 3)
         # The line is written after the answer has gone.
-        asyncio.run(until(lambda: "or its clientid_prefixes" in gateway.log.read_text()))
+        asyncio.run(until(lambda: "or its clientid_prefixes" in gateway.log_text()))
     finally:
         bus.kill()
 

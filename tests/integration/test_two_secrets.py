@@ -79,7 +79,7 @@ def test_the_old_secret_is_good_until_the_new_one_was_used(gateway, entered):
     assert (after.next_credential, after.overlap_until) == ("", 0)
     gateway.secrets["lamp"] = new
     entered("lamp").barrier()
-    wait_for(lambda: "the old secret ended: the new one was used" in gateway.log.read_text())
+    wait_for(lambda: "the old secret ended: the new one was used" in gateway.log_text())
 
 
 def test_a_session_that_the_new_secret_opened_goes_on_when_the_old_one_ends(gateway):
@@ -119,7 +119,7 @@ def test_when_the_time_is_over_sessions_of_the_old_one_end_though_nobody_used_th
     new = rotated(gateway, "lamp", "2s")
     held.ended(5)
     assert (code(gateway, "lamp", old), code(gateway, "lamp", new)) == (5, 0)
-    wait_for(lambda: "the old secret ended: its time is over" in gateway.log.read_text())
+    wait_for(lambda: "the old secret ended: its time is over" in gateway.log_text())
 
 
 def test_a_token_that_the_new_secret_asked_for_is_good_at_once(gateway):
@@ -153,7 +153,7 @@ def test_methods_are_taken_away_from_live_connections_and_from_logins(gateway, e
         by_token.barrier()
     assert code(gateway, "lamp", gateway.secrets["lamp"]) == 5
     assert code(gateway, "lamp", token) == 0
-    assert "may not log in by secret" in gateway.log.read_text()
+    assert "may not log in by secret" in gateway.log_text()
     gateway.admin("device", "set", "lamp", "--methods", "secret")
     refused = gateway.admin("token", "issue", "lamp", check=False)
     assert (refused.returncode, "may not log in by a token" in refused.stderr) == (1, True)
@@ -170,7 +170,7 @@ def test_a_limit_that_is_reached_is_said_once_and_explained(gateway):
         peer.barrier()
         peer.send(*[publish("devices/thermo/telemetry", b"1")] * 200)
         peer.barrier()
-    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if '"kind":"limit"' in line]
+    lines = [json.loads(line) for line in gateway.log_text().splitlines() if '"kind":"limit"' in line]
     assert [line["reason"] for line in lines] == [
         (
             "It sends more messages, or such that cost more, than it may: it waits, and nothing is lost "

@@ -246,7 +246,7 @@ def test_nothing_is_hashed_for_peers_that_left_while_they_waited(house: tuple[Mo
     tls = gateway.tls()
 
     def hashed() -> int:
-        return gateway.log.read_text().count('"reason":"unknown device"')
+        return gateway.log_text().count('"reason":"unknown device"')
 
     links = [raw.Raw(gateway.port, tls, timeout=20, source="127.0.77.1") for _ in range(100)]
     last = raw.Raw(gateway.port, tls, timeout=20, source="127.0.77.1")

@@ -72,6 +72,17 @@ def told(gateway: Gateway, **fields: object) -> dict[str, object]:
         time.sleep(0.02)
 
 
+def closed(gateway: Gateway, **fields: object) -> list[dict[str, object]]:
+    """The lines of connections that ended, waited for: the peer may see the end before it is logged."""
+
+    def found() -> list[dict[str, object]]:
+        wanted = {"event": "closed", **fields}
+        return [line for line in gateway.log_lines() if wanted.items() <= line.items()]
+
+    wait_until(lambda: bool(found()))
+    return found()
+
+
 def why(gateway: Gateway, *words: str) -> dict[str, object]:
     """What `acl why` answers to a question that is denied."""
     done = gateway.admin("acl", "why", *words, "--json", check=False)
@@ -233,13 +244,14 @@ def test_a_refused_will(house: tuple[Mosquitto, Gateway]) -> None:
 def test_a_limit(house: tuple[Mosquitto, Gateway]) -> None:
     _, gateway = house
     with join(gateway, "full", v5=True) as one:
+        own = one.address
         assert one.subscribe("1", "2", "3", "4") == [1, 1, 1, 0x97]
         told(gateway, kind="subscribe", device="full", topic="4")
         one.send(b"\x30\xa1\x8d\x06")
         last = one.ended()
         assert last == b"\xe0\x01\x95"
-    closed = [line for line in gateway.log_lines() if line["event"] == "closed"]
-    assert any("longer than allowed" in str(line["reason"]) for line in closed if line["device"] == "full")
+    (line,) = closed(gateway, address=own, device="full")
+    assert "longer than allowed" in str(line["reason"])
 
 
 def test_withdrawn_access(house: tuple[Mosquitto, Gateway]) -> None:
@@ -268,15 +280,7 @@ def test_a_peer_without_a_name(house: tuple[Mosquitto, Gateway], send: bytes, sa
         own = one.address
         one.send(send)
         assert one.ended() == b""
-
-    def closed() -> list[dict[str, object]]:
-        """The lines of this peer: they come from a thread of their own, which may write after the end."""
-        return [
-            line for line in gateway.log_lines() if line["event"] == "closed" and line.get("address") == own
-        ]
-
-    wait_until(lambda: bool(closed()))
-    (line,) = closed()
+    (line,) = closed(gateway, address=own)
     assert said in str(line["reason"])
 
 

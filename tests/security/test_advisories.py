@@ -383,7 +383,7 @@ def test_control_bytes_in_identities(house: tuple[Mosquitto, Gateway], name: str
         assert one.read()[3:4] in (b"\x87", b"\x85", b"")
     with Device(gateway, v5=True) as one:
         one.connect(client_id=name, username="full", password=gateway.secrets["full"])
-    text = gateway.log.read_text()
+    text = gateway.log_text()
     assert not [char for char in text if char != "\n" and not char.isprintable()]
 
 

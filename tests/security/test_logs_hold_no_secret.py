@@ -77,7 +77,7 @@ def test_no_secret_is_told(tmp_path: Path, start_gateway: Callable[..., Gateway]
         for path in ("/metrics", "/health", "/ready"):
             planted.heard(path, gateway.health(path)[1])
         refuse_to_start(gateway, planted)
-        planted.heard("gateway's log", gateway.log.read_bytes())
+        planted.heard("gateway's log", gateway.log_text())
         for path in gateway.folder.rglob("*"):
             if path.is_file():
                 planted.heard(str(path.relative_to(gateway.folder)), path.read_bytes())
