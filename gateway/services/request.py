@@ -3,11 +3,13 @@
 Owns what may stand where. Must not know whether a request is granted. Every part of a request is read
 when it is asked for: so a request can be answered in its own shape and with its own `request_id`, whatever
 else is wrong with it. A member that nobody would read is a fault, for whoever wrote it wants something; only
-the common message may have more of them. What is inside `message` is never decoded at all.
+the common message may have more of them. One that stands there twice is a fault, too. What is inside
+`message` is never decoded at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -16,6 +18,7 @@ from msgspec import Raw
 
 from gateway.keys.envelope import REQUEST_ID_MAX, RequestId
 from gateway.policy.engine.service_names import Service
+from gateway.services.json_members import BESIDE_MOST, TooMuchBeside, has_a_name_twice, has_one_of_them_twice
 from gateway.services.refusal import Code, Refusal
 
 ECHOED_MAX = REQUEST_ID_MAX
@@ -50,6 +53,28 @@ class _Credentials(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     secret: Raw = Raw()
 
 
+class _Sealed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A sealed object (gateway.keys.envelope), to find a name twice in it."""
+
+    encrypted: Raw = Raw()
+    algorithm: Raw = Raw()
+    key_id: Raw = Raw()
+    data: Raw = Raw()
+    timestamp: Raw = Raw()
+    v: Raw = Raw()
+    topic: Raw = Raw()
+    sender: Raw = Raw()
+    rewrapped: Raw = Raw()
+    request_id: Raw = Raw()
+
+
+class _Permissions(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    publish: Raw = Raw()
+    subscribe: Raw = Raw()
+    encrypt: Raw = Raw()
+    decrypt: Raw = Raw()
+
+
 _ANYWHERE = ("request_id", "reply_to")
 _OF_SERVICE = {
     Service.AUTH: ("device_id", "credentials", "ttl", "permissions", *_ANYWHERE),
@@ -58,6 +83,10 @@ _OF_SERVICE = {
     Service.DECRYPT: ("token", "message", *_ANYWHERE),
 }
 """What a request may have."""
+_KNOWN_CONNECTED = {
+    service: tuple(name for name in known if name != "credentials") for service, known in _OF_SERVICE.items()
+}
+"""The same of a connection, which has shown who it is."""
 _OTHERS = {
     service: tuple(name for name in _Fields.__struct_fields__ if name not in known)
     for service, known in _OF_SERVICE.items()
@@ -68,6 +97,8 @@ _NAME_SHOWN = 64
 _fields = msgspec.json.Decoder(_Fields)
 _only = msgspec.json.Decoder(_Only)
 _credentials = msgspec.json.Decoder(_Credentials)
+_permissions = msgspec.json.Decoder(_Permissions)
+_sealed = msgspec.json.Decoder(_Sealed)
 _text = msgspec.json.Decoder(str)
 _echoed: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(RequestId)
 _base64 = msgspec.json.Decoder(bytes)
@@ -105,28 +136,43 @@ class Request:
             # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
             given.decode()
             try:
-                return _only.decode(given)
+                found: _Fields = _only.decode(given)
+                twice = has_a_name_twice(found, given)
             except msgspec.ValidationError as error:
                 found = _fields.decode(given)
                 strange = _UNKNOWN.search(str(error))
                 self._strange = strange[1] if strange else ""
-                return found
+                # In any other request the strange member is refused.
+                twice = bool(found.payload or found.message_type) and _has_one_twice(found, given)
+        except TooMuchBeside:
+            words = f"{name} may have {BESIDE_MOST:,} bytes of other members beside those that are read."
+            self.fault = Refusal(Code.INVALID_REQUEST, words)
+            return _Fields()
         except (ValueError, RecursionError):
             words = f"{name} has to be a JSON object in UTF-8."
             self.fault = Refusal(Code.INVALID_REQUEST, words)
             return _Fields()
+        if twice:
+            self.fault = _twice(name)
+        return found
 
-    def demand_read(self, service: Service) -> None:
+    def demand_read(self, service: Service, *, connected: bool) -> None:
         """Raise Refusal for a member that this service would not read, or that is null.
+
+        `connected`: a connection of the gateway asks, which has shown who it is: no credentials are read.
 
         Null may mean none or all: a token for null permissions would be one for everything. `message` may be
         any JSON, and what stands in the common message beside the payload is others' to use.
         """
+        known = _KNOWN_CONNECTED[service] if connected else _OF_SERVICE[service]
         if self._strange is not None:
-            raise _not_read(self._strange, _OF_SERVICE[service])
+            raise _not_read(self._strange, known)
+        if connected and self._inner.credentials:
+            words = '"credentials" are read on the bus alone: leave them out, the connection says who asks.'
+            raise Refusal(Code.INVALID_REQUEST, words)
         for name in _OTHERS[service]:
             if getattr(self._inner, name):
-                raise _not_read(name, _OF_SERVICE[service])
+                raise _not_read(name, known)
         if self.wrapped:
             _demand_value("payload", self._outer.payload)
         for name in _OF_SERVICE[service]:
@@ -180,6 +226,8 @@ class Request:
             credentials = _credentials.decode(given) if given else _Credentials()
         except ValueError:
             raise Refusal(Code.INVALID_REQUEST, '"credentials" has to be {"secret": "…"}.') from None
+        if has_a_name_twice(credentials, given):
+            raise _twice('"credentials"')
         return _string(credentials.secret, "secret")
 
     @property
@@ -190,12 +238,23 @@ class Request:
     @property
     def permissions(self) -> object:
         """What a token shall allow, as it was said."""
+        given = _given(self._inner.permissions)
+        # What are no permissions at all is told by whoever reads them.
+        with contextlib.suppress(ValueError, RecursionError):
+            if given and has_a_name_twice(_permissions.decode(given), given):
+                raise _twice('"permissions"')
         return _said(self._inner.permissions)
 
     @property
     def message(self) -> bytes:
         """A JSON value, to the byte as it was sent; empty when there is none."""
         return bytes(self._inner.message)
+
+    def demand_sealed_once(self) -> None:
+        """Raise Refusal if the sealed object that `message` was found to be has a member twice."""
+        message = self.message
+        if has_a_name_twice(_sealed.decode(message), message):
+            raise _twice('"message"')
 
     @property
     def data(self) -> bytes | None:
@@ -221,6 +280,15 @@ def _demand_value(name: str, raw: Raw) -> None:
 def null_words(name: str) -> str:
     """What is said of a member that is null."""
     return f'"{name}" is null: give it a value, or leave it out.'
+
+
+def _twice(name: str) -> Refusal:
+    return Refusal(Code.INVALID_REQUEST, f"{name} has a member twice: give it once.")
+
+
+def _has_one_twice(found: _Fields, given: bytes) -> bool:
+    values = msgspec.structs.astuple(found)
+    return has_one_of_them_twice(_Fields.__struct_fields__, given, bytes(max(values, key=len)))
 
 
 def _said(raw: Raw) -> object:

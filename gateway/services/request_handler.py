@@ -138,7 +138,7 @@ class RequestHandler:
             self._count(identity)
             if replays is not None:
                 self._demand_new(replays, request)
-            request.demand_read(call.service)
+            request.demand_read(call.service, connected=replays is None)
             if replays is None and call.service in _SHOWN and request.token is not None:
                 caller = self._shown(request.token, caller)
             body, report = self._serve(call.service, request, caller)
@@ -252,6 +252,7 @@ class RequestHandler:
         topic = ""
         try:
             envelope = read_envelope(message)
+            request.demand_sealed_once()
             # Before it is opened: who may not do that learns nothing, not even whether it is genuine.
             caller.demand(Action.DECRYPT, envelope.topic)
             topic = envelope.topic

@@ -64,17 +64,22 @@ def test_decrypt_with_a_token_that_does_not_grant_it(counter, envelope):
 def test_an_envelope_is_moved_to_a_topic_that_the_caller_may_open(counter, envelope):
     moved = fields_of(envelope, topic="corner/other/pin")
     assert opened(counter, moved, who="other")["error"] == "decrypt_failed"
-    # Not by a name twice either: it is judged for the topic it is opened for.
+
+
+def test_a_sealed_object_with_a_name_twice_is_not_read_two_ways(counter, envelope):
     twice = [
         envelope.replace(b'"topic":"corner/svc/pin"', b'"topic":"corner/other/pin","topic":"corner/svc/pin"'),
         envelope.replace(b'"topic":"corner/svc/pin"', b'"topic":"corner/svc/pin","topic":"corner/other/pin"'),
-        envelope[:-1] + b',"topic":"corner/other/pin"}',
+        envelope[:-1] + b',"topic":"corner/svc/pin"}',
+        envelope[:-1] + b',"v":1}',
     ]
-    assert [opened(counter, one, who="other")["error"] for one in twice] == [
-        "not_authorized",
-        "decrypt_failed",
-        "decrypt_failed",
-    ]
+    for one in twice:
+        for who in ("svc", "other"):
+            answer = opened(counter, one, who=who)
+            assert (answer["error"], answer["message"]) == (
+                "invalid_request",
+                '"message" has a member twice: give it once.',
+            )
 
 
 def test_fields_are_moved_across_their_border(counter):

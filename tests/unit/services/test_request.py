@@ -143,9 +143,83 @@ def test_a_message_is_taken_to_the_byte(message):
     assert Request(b'{"topic": "t", "message" :  %s , "x":1}' % message).message == message
 
 
-def test_of_a_name_twice_the_last_one_counts():
-    # As with everybody else who reads JSON: nobody can be made to see another value than was judged.
-    assert Request(b'{"topic":"a","topic":"b"}').topic == "b"
+TWICE = {
+    "topics": (b'{"topic":"a","topic":"b"}', "A request"),
+    "with blanks": (b' { "message" : 1 , "topic" : "a" , "message" : 2 } ', "A request"),
+    "spelt otherwise": (b'{"topic":"a","\\u0074opic":"a"}', "A request"),
+    "null and a value": (b'{"token":null,"token":"t"}', "A request"),
+    "quotes in a value": (b'{"topic":"\\"","topic":"\\"\\""}', "A request"),
+    "in the common message": (b'{"payload":{"topic":"a"},"payload":{"topic":"b"}}', "A request"),
+    "beside others' members": (b'{"destination":"x","payload":{},"source":"a","source":"b"}', "A request"),
+    "spelt otherwise beside them": (b'{"x":"\\n","payload":{},"sourc\\u0065":"a","source":"b"}', "A request"),
+    "in its payload": (b'{"message_id":"1","x":1,"payload":{"topic":"a","topic":"b"}}', '"payload"'),
+    "behind a long message": (
+        b'{"payload":{"data":"%s"},"x":1,"source":1,"source":2}' % (b"7" * 9_000),
+        "A request",
+    ),
+}
+
+
+@pytest.mark.parametrize(("payload", "name"), TWICE.values(), ids=TWICE.keys())
+def test_a_name_twice_is_refused_as_over_https(payload, name):
+    one = Request(payload)
+    assert one.fault is not None
+    assert (one.fault.code, str(one.fault)) == (
+        Code.INVALID_REQUEST,
+        f"{name} has a member twice: give it once.",
+    )
+
+
+ONCE = {
+    "within the message": b'{"topic":"a","message":{"topic":1,"topic":2}}',
+    "as a value": b'{"topic":"topic","token":"topic","reply_to":"\\"topic\\":"}',
+    "with many blanks": b'{"topic"  :     "a"   ,    "message"   :   {"a":  1}   }',
+    "of others' members": b'{"x":1,"x":2,"meta":{"source":1,"source":2},"source":"s","payload":{}}',
+    "behind a long message": b'{"x":"\\n","source":"s","payload":{"message":"%s"}}' % (b"7" * 90_000),
+}
+
+
+@pytest.mark.parametrize("payload", ONCE.values(), ids=ONCE.keys())
+def test_a_name_that_stands_once_as_a_member_is_taken(payload):
+    assert Request(payload).fault is None
+
+
+def test_what_stands_beside_a_common_message_is_bounded_where_it_has_to_be_taken_apart():
+    beside = b'{"x":"\\n%s","source":"s","payload":{}}'
+    assert Request(beside % (b"7" * 4_000)).fault is None
+    assert "4,096 bytes of other members" in str(Request(beside % (b"7" * 9_000)).fault)
+
+
+def test_a_name_twice_within_what_is_read_later():
+    for payload, read in (
+        (b'{"credentials":{"secret":"a","secret":"b"}}', lambda one: one.secret),
+        (b'{"permissions":{"publish":["a"],"publish":["#"]}}', lambda one: one.permissions),
+        (b'{"permissions":{"publish":["a"],"pub\\u006cish":["#"]}}', lambda one: one.permissions),
+    ):
+        with pytest.raises(Refusal, match="has a member twice: give it once") as refused:
+            read(Request(payload))
+        assert refused.value.code is Code.INVALID_REQUEST
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from(("topic", "ttl", "message", "data", "x")), JSON), max_size=6)
+
+
+@given(PAIRS, st.sampled_from(("", " ", "\n   ")), st.booleans())
+def test_a_name_twice_is_found_whatever_its_values_and_blanks(pairs, blank, escaped):
+    """Compared with all the members, read one by one."""
+    names = [name for name, _ in pairs]
+    text = f",{blank}".join(
+        f"{blank}{json.dumps(name).replace('t', chr(92) + 'u0074') if escaped else json.dumps(name)}"
+        f"{blank}:{blank}{json.dumps(value)}{blank}"
+        for name, value in pairs
+    )
+    given_text = f"{{{blank}{text}}}".encode()
+    twice = len(set(names)) != len(names)
+    if "x" not in names:
+        assert (Request(given_text).fault is not None) == twice
+    known = [name for name in names if name != "x"]
+    whole = f'{{"payload":{{}},{given_text.decode()[1:]}' if names else '{"payload":{}}'
+    assert (Request(whole.encode()).fault is not None) == (len(set(known)) != len(known))
 
 
 _READ = {
@@ -160,19 +234,21 @@ _READ = {
 def test_null_is_no_wish_for_everything(service, name):
     for one in (request(**{name: None}), wrapped({name: None})):
         with pytest.raises(Refusal, match=f'"{name}" is null: give it a value, or leave it out') as refused:
-            one.demand_read(service)
+            one.demand_read(service, connected=False)
         assert refused.value.code is Code.INVALID_REQUEST
 
 
 def test_null_as_a_message_is_a_message_and_as_a_payload_none():
     one = request(message=None, topic="t")
-    one.demand_read(Service.ENCRYPT)
+    one.demand_read(Service.ENCRYPT, connected=True)
     assert one.message == b"null"
     for service in Service:
         with pytest.raises(Refusal, match='"payload" is null'):
-            wrapped(None).demand_read(service)
+            wrapped(None).demand_read(service, connected=False)
     # What stands round a payload is others' to use.
-    wrapped({"token": "x"}, token=None, topic=None, reply_to=None).demand_read(Service.VALIDATE)
+    wrapped({"token": "x"}, token=None, topic=None, reply_to=None).demand_read(
+        Service.VALIDATE, connected=True
+    )
 
 
 def test_nothing_at_all_and_null_are_an_empty_request():
@@ -292,14 +368,14 @@ def test_no_repr_shows_what_a_request_holds():
 def test_a_member_that_nobody_reads_is_a_fault_and_named(service):
     one = request(request_id=7, ttl_seconds=60)
     with pytest.raises(Refusal, match='"ttl_seconds" is not known here') as refused:
-        one.demand_read(service)
+        one.demand_read(service, connected=False)
     assert refused.value.code is Code.INVALID_REQUEST
     assert "ttl_seconds" not in refused.value.why, "the log quotes nothing of a request"
     assert one.request_id == b"7", "and it is answered in its own shape"
     inner = wrapped({"request_id": 8, "permisions": {}}, anything=1)
     assert (inner.wrapped, inner.request_id) == (True, b"8")
     with pytest.raises(Refusal, match='"permisions" is not known here'):
-        inner.demand_read(service)
+        inner.demand_read(service, connected=False)
 
 
 @pytest.mark.parametrize(
@@ -314,20 +390,20 @@ def test_a_member_of_another_service_is_refused_there(service, name):
     for one in (request(**{name: "x"}), wrapped({name: "x"})):
         assert one.fault is None
         with pytest.raises(Refusal, match=f'"{name}" is not known here') as refused:
-            one.demand_read(service)
+            one.demand_read(service, connected=False)
         assert '"reply_to"' in str(refused.value), "what is known is named"
     with pytest.raises(Refusal, match=f'"{name}" is not known here'):
-        request(**{name: None}).demand_read(service)
-    wrapped({}, **{name: "x"} if name in ("token", "topic") else {}).demand_read(service)
+        request(**{name: None}).demand_read(service, connected=False)
+    wrapped({}, **{name: "x"} if name in ("token", "topic") else {}).demand_read(service, connected=False)
 
 
 def test_the_common_message_may_have_more():
     one = wrapped({"message": 1}, timestamp=5, priority="high", topic="x", headers={"a": 1})
     assert (one.fault, one.wrapped, one.message) == (None, True, b"1")
-    one.demand_read(Service.DECRYPT)
+    one.demand_read(Service.DECRYPT, connected=True)
 
 
 def test_a_name_that_is_endless_is_told_in_part():
     with pytest.raises(Refusal) as refused:
-        request(**{"x" * 60_000: 1}).demand_read(Service.AUTH)
+        request(**{"x" * 60_000: 1}).demand_read(Service.AUTH, connected=True)
     assert len(str(refused.value)) < 200

@@ -272,10 +272,17 @@ def test_auth_gives_the_connection_a_token_of_its_own(counter):
 
 
 def test_auth_gives_nobody_elses_token_whatever_is_asked_for(counter):
-    answer = counter.ask("auth", device_id="svc", credentials={"secret": "x"}, who="other")
+    answer = counter.ask("auth", device_id="svc", who="other")
     assert (answer["success"], answer["error"], "token" in answer) == (False, "not_authorized", False)
-    answer = counter.ask("auth", device_id="other", credentials={"secret": "x"}, who="other")
+    answer = counter.ask("auth", device_id="other", who="other")
     assert counter.tokens.verify(answer["token"].encode())[0].device_id == "other"
+
+
+@pytest.mark.parametrize("shown", [{"secret": "x"}, {}, None, "x"], ids=str)
+def test_auth_reads_no_credentials_of_a_connection_and_says_so(counter, shown):
+    answer = counter.ask("auth", device_id="svc", credentials=shown)
+    assert (answer["success"], answer["error"], "token" in answer) == (False, "invalid_request", False)
+    assert "leave them out, the connection says who asks" in answer["message"]
 
 
 def test_auth_through_a_token_session_narrows_and_belongs_to_its_chain(counter):
