@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 import h11
@@ -27,7 +28,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from gateway.net.acceptor import Acceptor
+from gateway.net.acceptor import ACCEPTS_AT_ONCE, Acceptor
+from gateway.net.fair_queue import Crowd
 from gateway.net.fault_containment import contained
 from gateway.net.handshakes import Newcomer
 from gateway.net.tls_record_limits import tls_of
@@ -44,8 +46,18 @@ HEAD_MAX = 16_384
 """Bytes of the request line and headers."""
 
 _EVENTS_MAX = 2_048
-"""Parts in which a request may come: what it is read in at a time, and chunks (RFC 9112, 7.1). A chunk of
-one byte costs as much as a long one, and a stranger can send 40,000 in one piece."""
+"""Parts in which a request may come: what it is read in at a time, and chunks (RFC 9112, 7.1)."""
+_EVENTS_AT_ONCE = 128
+"""Of them in what is read at a time. A chunk of one byte costs as much as a long one, six microseconds, and
+a stranger can send 40,000 in one piece."""
+_HEAD_LINES = 128
+"""Lines of a head: each costs two microseconds and more, and strangers can send theirs all at once."""
+_CHUNKED_LINES = 1_024
+"""Line ends in a request whose body comes in chunks: of its head, its chunks, its trailer and its text."""
+_HEAD_END = re.compile(rb"\n\r?\n")
+_TURNS_TO_BE_READ = 8
+"""Turns of the loop in which as many may come as have room: one that asks at once is read before so many
+others have come that it would be the oldest."""
 _STOP_PATIENCE = 1.0
 _BACKLOG = 256
 _LINGER = 2.0
@@ -118,11 +130,12 @@ class WebServer:
             now=self._loop.time,
             patience=HANDSHAKE_DEADLINE,
             proxies=proxies,
+            accepts_at_once=max(1, min(ACCEPTS_AT_ONCE, connections // _TURNS_TO_BE_READ)),
         )
         self._start = start
         self._connections = connections
         self._connections_per_address = connections_per_address
-        self._open: dict[_Connection, None] = {}
+        self._open: Crowd[_Connection] = Crowd()
         self._config = _uvicorn(application)
         self._state = ServerState()
         self._state.default_headers = _HEADERS
@@ -159,18 +172,17 @@ class WebServer:
         return connection.arriving
 
     def _has_room(self, network: str) -> bool:
-        """Whether one more may come from there. The oldest to whom no answer is owed makes room."""
-        same = [other for other in self._open if other.network == network]
-        if len(same) >= self._connections_per_address:
-            crowd: Iterable[_Connection] = same
+        """Whether one more may come from there; if need be, somebody to whom no answer is owed makes room."""
+        if self._open.count(network) >= self._connections_per_address:
+            crowds = [self._open.of(network)]  # it has its share
         elif len(self._open) >= self._connections:
-            crowd = self._open
+            crowds = [self._open.largest(), self._open]
         else:
             return True
-        oldest = next((other for other in crowd if not other.is_owed_an_answer), None)
+        oldest = next((one for crowd in crowds for one in crowd if not one.is_owed_an_answer), None)
         if oldest is not None:
             oldest.end()
-            self._open.pop(oldest, None)
+            oldest.forget()
         return oldest is not None
 
     async def _shake_hands(self, connection: _Connection, peer: socket.socket) -> None:
@@ -183,17 +195,47 @@ class WebServer:
 
 
 class _Parser(h11.Connection):
-    """Reads a request, in a bounded number of parts."""
+    """Reads a request, in a bounded number of parts and lines: more is refused before it is looked at."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, HEAD_MAX)
         self._left = _EVENTS_MAX
+        self._left_at_once = _EVENTS_AT_ONCE
+        self._head: bytearray | None = bytearray()
+        """What has come of it; None once it is whole."""
+        self._lines = 0
+        self._is_chunked = False
+
+    def receive_data(self, data: bytes) -> None:
+        self._left_at_once = _EVENTS_AT_ONCE
+        self._lines += data.count(b"\n")
+        if self._head is not None:
+            self._head += data
+        super().receive_data(data)
 
     def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
         self._left -= 1
-        if self._left < 0:
+        self._left_at_once -= 1
+        if self._left < 0 or self._left_at_once < 0:
             raise h11.RemoteProtocolError("too many parts")
-        return super().next_event()
+        if self._head is not None:
+            self._look_at_the_head(self._head)
+        if self._is_chunked and self._lines > _CHUNKED_LINES:
+            raise h11.RemoteProtocolError("too many lines")
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._is_chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
+        return event
+
+    def _look_at_the_head(self, head: bytearray) -> None:
+        """Raise RemoteProtocolError when it is longer than a head may be, whole or not."""
+        end = _HEAD_END.search(head, 0, HEAD_MAX)
+        if end is None and len(head) > HEAD_MAX:
+            raise h11.RemoteProtocolError("too long a head", error_status_hint=431)
+        if head.count(b"\n", 0, HEAD_MAX if end is None else end.start()) >= _HEAD_LINES:
+            raise h11.RemoteProtocolError("too many lines", error_status_hint=431)
+        if end is not None:
+            self._head = None
 
 
 class _Connection(H11Protocol):
@@ -205,7 +247,7 @@ class _Connection(H11Protocol):
         state: ServerState,
         address: Address,
         network: str,
-        register: dict[_Connection, None],
+        register: Crowd[_Connection],
     ) -> None:
         super().__init__(config, state, {})
         self.conn = _Parser()
@@ -218,7 +260,7 @@ class _Connection(H11Protocol):
         self._has_asked = False
         self._deadline: asyncio.TimerHandle | None = None
         self._register = register
-        register[self] = None
+        register.add(self, network)
 
     @property
     def is_owed_an_answer(self) -> bool:
@@ -274,7 +316,7 @@ class _Connection(H11Protocol):
 
     def forget(self) -> None:
         """It takes no room any more."""
-        self._register.pop(self, None)
+        self._register.remove(self)
 
     def send_400_response(self, msg: str) -> None:
         """Say that this is not HTTP, unless an answer is already on its way. uvicorn would fail on that."""

@@ -21,7 +21,7 @@ from gateway.net.proxy_header_wait import ProxiedPeers
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import Address, IPNetwork, is_loopback
 
-_ACCEPTS_AT_ONCE = 32
+ACCEPTS_AT_ONCE = 32
 """In one turn of the loop: each is some twenty microseconds."""
 _NO_SOCKET = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST = 1.0
@@ -55,8 +55,9 @@ class Acceptor:
         now: Callable[[], float],
         patience: float,
         proxies: Sequence[IPNetwork] = (),
+        accepts_at_once: int = ACCEPTS_AT_ONCE,
     ) -> None:
-        """`now` is the loop's clock.
+        """`now` is the loop's clock. At most `accepts_at_once` are taken in in one turn of the loop.
 
         From peers in `proxies` a PROXY header is demanded, within `patience` seconds, and the address that it
         names is the peer's from then on; but not for `here_only`, which the TCP peer is judged by.
@@ -65,6 +66,7 @@ class Acceptor:
         self.tls = tls
         """Replace it to let new connections see other certificates."""
         self._backlog = backlog
+        self._accepts_at_once = accepts_at_once
         self._here_only = here_only
         self._now = now
         self._proxied = ProxiedPeers(proxies, now=now, patience=patience)
@@ -97,7 +99,7 @@ class Acceptor:
             asyncio.get_running_loop().add_reader(server.fileno(), self._accept, server)
 
     def _accept(self, server: socket.socket) -> None:
-        for _ in range(_ACCEPTS_AT_ONCE):
+        for _ in range(self._accepts_at_once):
             if server not in self._sockets:
                 return
             try:

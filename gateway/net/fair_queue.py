@@ -5,6 +5,7 @@ Owns their order. Must not know what they wait for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 _One = TypeVar("_One")
@@ -43,6 +44,18 @@ class Crowd(Generic[_One]):
     def count(self, place: str) -> int:
         """How many came from there."""
         return len(self._places.get(place, ()))
+
+    def of(self, place: str) -> Iterable[_One]:
+        """Those who came from there, the oldest first."""
+        return self._places.get(place, ())
+
+    def largest(self) -> Iterable[_One]:
+        """Those of the place that has the most, the oldest first."""
+        return max(self._places.values(), key=len, default=())
+
+    def __iter__(self) -> Iterator[_One]:
+        """All of them, the oldest first."""
+        return iter(self._all)
 
     def oldest(self) -> _One | None:
         """Who came first of all."""

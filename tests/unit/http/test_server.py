@@ -203,6 +203,69 @@ async def test_a_body_in_thousands_of_chunks_is_not_read(served, secure):
     assert b"hello" in await ask(server, CHUNKED + few, client_side() if secure else None)
 
 
+@pytest.fixture
+def looked_at(monkeypatch):
+    """What the parser under ours gave, in the order it did."""
+    given = []
+    plain = http_server.h11.Connection.next_event
+
+    def counted(self):
+        given.append(plain(self))
+        return given[-1]
+
+    monkeypatch.setattr(http_server.h11.Connection, "next_event", counted)
+    return given
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_of_what_comes_at_once_few_parts_are_looked_at(served, secure, looked_at):
+    """The kind: two hundred strangers send theirs in the same turn of the loop."""
+    server = await served(tls=server_side() if secure else None)
+    assert b"hello" not in await ask(server, CHUNKED + b"1\r\na\r\n" * 400, client_side() if secure else None)
+    assert len(looked_at) == 128
+
+
+MANY_LINES = {
+    "of a head": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"x: y\r\n" * 2_000 + b"\r\n",
+    "of a head longer than one": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
+    "of a head that does not end": b"GET / HTTP/1.1\nHost: x\n" + b"x: y\n" * 2_000,
+    "that are folded": b"GET / HTTP/1.1\r\nHost: x\r\nx: y\r\n" + b" y\r\n" * 2_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("lines", MANY_LINES.values(), ids=MANY_LINES)
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_head_of_many_lines_is_refused_before_it_is_looked_at(served, lines, secure, looked_at):
+    application = Application()
+    server = await served(application, tls=server_side() if secure else None)
+    answer = await ask(server, lines, client_side() if secure else None)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert (application.asked, looked_at) == (0, [])
+
+
+async def test_a_head_of_as_many_lines_as_browsers_send_is_taken_however_it_comes(served):
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"x: y\r\n" * 120
+    server = await served()
+    assert (await ask(server, head + b"\r\n")).endswith(b"hello")
+    reader, writer = await dial(server)
+    for piece in (head, b"\r", b"\n"):
+        writer.write(piece)
+        await asyncio.sleep(0.01)
+    assert (await ends(reader)).endswith(b"hello")
+    writer.close()
+
+
+async def test_a_trailer_of_many_lines_is_refused_and_a_body_of_many_is_not(served, looked_at):
+    application = Application()
+    application.before = read_all
+    server = await served(application)
+    assert b"hello" not in await ask(server, CHUNKED + b"0\r\n" + b"x: y\r\n" * 2_000 + b"\r\n")
+    assert not any(isinstance(one, http_server.h11.EndOfMessage) for one in looked_at)
+    assert b"hello" in await ask(server, CHUNKED + b"0\r\nx: y\r\n\r\n")
+    body = b"\n" * 2_000
+    assert b"hello" in await ask(server, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + body)
+
+
 async def test_plain_http_on_a_tls_port_gets_no_answer(served, caplog):
     application = Application()
     server = await served(application, tls=server_side())
@@ -377,6 +440,44 @@ async def test_one_address_can_not_take_all_places_nor_shut_itself_out(served, s
         writer.close()
 
 
+async def test_who_asks_at_once_is_read_before_others_crowd_it_out(served):
+    """The kind: a probe of /health, and hundreds of silent peers who all came before the loop looked."""
+    server = await served(connections=64, connections_per_address=64)
+    with contextlib.ExitStack() as silent:
+
+        def come(count):
+            return [
+                silent.enter_context(socket.create_connection(("127.0.0.1", server.acceptor.port), 20))
+                for _ in range(count)
+            ]
+
+        come(60)
+        (probe,) = come(1)
+        probe.sendall(GET)
+        come(160)
+        probe.setblocking(False)
+        answer = b""
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionError):
+                while chunk := await asyncio.get_running_loop().sock_recv(probe, 65_536):
+                    answer += chunk
+        assert answer.endswith(b"hello")
+
+
+async def test_of_a_full_port_the_largest_crowd_makes_room(served):
+    """Strangers from some addresses, each with less than its share: not the one who came first and alone."""
+    server = await served(connections=8, connections_per_address=8)
+    alone, its_writer = await dial(server, local_addr=("127.0.0.2", 0))
+    silent = [await dial(server, local_addr=(f"127.0.0.{3 + number % 2}", 0)) for number in range(20)]
+    for reader, writer in silent[:10]:
+        assert await ends(reader) == b""
+        writer.close()
+    its_writer.write(GET)
+    assert (await ends(alone)).endswith(b"hello")
+    for writer in (its_writer, *(writer for _, writer in silent[10:])):
+        writer.close()
+
+
 async def test_another_certificate_is_for_new_connections(served):
     other = trustme.CA()
     server = await served(tls=server_side())
@@ -421,7 +522,7 @@ async def test_who_is_ended_before_its_handshake_began_keeps_nothing(served, sec
     (connection,) = server._open
     connection.end()
     await asyncio.sleep(0.01)
-    assert server._open == {}
+    assert len(server._open) == 0
     assert peer.fileno() == -1
     other.close()
 
