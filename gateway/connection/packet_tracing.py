@@ -6,7 +6,8 @@
 A packet that goes on as it came is one line, from one end to the other; one that is changed, answered or left
 out has a line for each side that sees it. Verdicts are asked of the connection's own authorizer, which
 changes nothing; what the rules do not decide (a place on the bus, a rate) shows in the code of the answer,
-and in the audit events beside these lines.
+and in the audit events beside these lines. What it costs to look counts as the device's effort: of a flood
+only the beginning of a chunk is read, and nothing in a turn of the event loop that is full.
 
 Never shown: payloads, user properties, user names and passwords, tokens. Costs nothing while nobody looks:
 `TracedConnection` takes the place of a connection for that time. Whoever takes the lines says how many there
@@ -47,16 +48,26 @@ if TYPE_CHECKING:
     from gateway.connection.authorizer import Authorizer
 
 _FILTERS_MAX = 32
+READ_MOST = 1_000
+"""Packets that are read of one chunk. A chunk may hold 30,000, each of two microseconds."""
+_READ = 2
+"""What one costs, in effort (`gateway.connection.work_budgets`)."""
 DEVICE, GATEWAY, BUS = "device", "gateway", "bus"
 
 
 class ConnectionTrace:
     """What is shown of one connection."""
 
-    def __init__(self, put: Callable[[Shown], None], room: Callable[[], bool]) -> None:
-        """`put` takes a line. `room` says whether one more may be made now; it counts if not."""
+    def __init__(
+        self, put: Callable[[Shown], None], room: Callable[[], bool], unread: Callable[[], None]
+    ) -> None:
+        """`put` takes a line. `room` says whether one more may be made now; it counts if not.
+
+        `unread` hears that packets came which nobody counted.
+        """
         self._put = put
         self._room = room
+        self._unread = unread
         self._from_device: PacketReader | None = None
         self._from_bus: PacketReader | None = None
         """None until the next packet begins: a look that begins in the middle of one leaves that out."""
@@ -77,18 +88,28 @@ class ConnectionTrace:
             if self._from_device is None and stage.upstream.between:
                 self._from_device = PacketReader()
                 self._aliases = dict(stage.upstream.aliases)
-            self._read(DEVICE, self._from_device, event.data, stage)
+            self._from_device = self._read(DEVICE, self._from_device, event.data, stage)
         elif isinstance(event, BusBytes):
             if self._from_bus is None and stage.downstream.between:
                 self._from_bus = PacketReader()
-            self._read(BUS, self._from_bus, event.data, stage)
+            self._from_bus = self._read(BUS, self._from_bus, event.data, stage)
 
     def _read(
         self, side: str, reader: PacketReader | None, data: bytes, stage: EstablishedConnection
-    ) -> None:
+    ) -> PacketReader | None:
+        """The reader as it goes on; None if it has to begin anew, with a packet that begins a chunk."""
         if reader is None:
-            return
-        for packet in reader.feed(data):
+            return None
+        meter = (stage.upstream if side == DEVICE else stage.downstream).meter
+        if meter.work.full:
+            self._unread()
+            return None
+        for read, packet in enumerate(reader.feed(data)):
+            if read == READ_MOST:
+                self._unread()
+                return None
+            meter.effort += _READ
+            meter.work.add(_READ)
             # The alias has to be learned though there is no room to show it.
             publish = (
                 self._publish(packet, stage.terms.version) if packet.kind == PacketType.PUBLISH else None
@@ -106,6 +127,7 @@ class ConnectionTrace:
             except MqttError as error:
                 line["fault"] = str(error)
             self._came.append((side, packet, line))
+        return reader
 
     def _publish(self, packet: Packet, version: Version) -> Publish | None:
         try:
@@ -148,6 +170,10 @@ class ConnectionTrace:
         version = stage.terms.version if stage.terms is not None else Version.V311
         to_bus = [packet for one in commands if type(one) is SendToBus for packet in _packets(one.data)]
         to_device = [packet for one in commands if type(one) is SendToDevice for packet in _packets(one.data)]
+        if isinstance(stage, EstablishedConnection):
+            for packets, relay in ((to_bus, stage.upstream), (to_device, stage.downstream)):
+                relay.meter.effort += _READ * len(packets)
+                relay.meter.work.add(_READ * len(packets))
         passed = {
             DEVICE: Counter(packet.mark for packet in to_bus),
             BUS: Counter(packet.mark for packet in to_device),

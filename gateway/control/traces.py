@@ -72,6 +72,8 @@ class _Look:
         self._waiting: deque[Shown] = deque()
         self._more = asyncio.Event()
         self._missed = 0
+        self._missed_more = False
+        """Than that number: packets came that nobody counted."""
         self._second = 0
         self._made = 0
         """Lines in this second."""
@@ -105,7 +107,7 @@ class _Look:
         self._attach(link).show_connect()
 
     def _attach(self, link: LiveConnection) -> TracedConnection:
-        trace = ConnectionTrace(partial(self._put, link.connection_id), self._room)
+        trace = ConnectionTrace(partial(self._put, link.connection_id), self._room, self._unread)
         traced = TracedConnection(link.connection, trace)
         link.connection = traced
         self._links.append(link)
@@ -136,6 +138,9 @@ class _Look:
         self._missed += 1
         return False
 
+    def _unread(self) -> None:
+        self._missed_more = True
+
     def _put(self, connection_id: str, line: Shown) -> None:
         if len(self._waiting) >= _WAITING_MAX:
             self._missed += 1
@@ -152,9 +157,10 @@ class _Look:
             while self._waiting and shown < _LINES_MAX:
                 yield self._waiting.popleft()
                 shown += 1
-            if self._missed:
-                missed, self._missed = self._missed, 0
-                yield {"at": self._plane.context.now(), "event": "missed", "lines": missed}
+            if self._missed or self._missed_more:
+                missed: Shown = {"event": "missed", "lines": self._missed, "more": self._missed_more}
+                self._missed, self._missed_more = 0, False
+                yield {"at": self._plane.context.now()} | missed
             self._more.clear()
             if self._waiting:
                 continue

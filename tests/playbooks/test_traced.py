@@ -11,16 +11,21 @@ from harness.playbook import READER, context, established, react, seal
 
 from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
-from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Kicked, Tick
-from gateway.connection.packet_tracing import ConnectionTrace, TracedConnection
+from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Kicked, Tick, Turn
+from gateway.connection.packet_tracing import READ_MOST, ConnectionTrace, TracedConnection
 from gateway.connection.state_table import State
+from gateway.connection.work_budgets import RUN
 from gateway.mqtt.packet_summary import HEAD, PacketReader
 
 SECRET = b"nobody is to see this"
 
 
-def traced(book, lines, room=lambda: True):
-    book.connection = TracedConnection(book.connection, ConnectionTrace(lines.append, room))
+def unheard():
+    """Nobody counts what is not read."""
+
+
+def traced(book, lines, room=lambda: True, unread=unheard):
+    book.connection = TracedConnection(book.connection, ConnectionTrace(lines.append, room, unread))
     return book
 
 
@@ -158,7 +163,7 @@ def test_a_connect_is_shown_without_its_credentials_and_its_answer():
         will=("ok", SECRET, 1, False), props=b"\x26" + raw.text("a") + raw.text(SECRET.decode()),
     )  # fmt: skip
     connection.receive(DeviceBytes(connect))
-    seen = TracedConnection(connection, ConnectionTrace(lines.append, lambda: True))
+    seen = TracedConnection(connection, ConnectionTrace(lines.append, lambda: True, unheard))
     seen.show_connect()
     assert lines == [
         {
@@ -178,6 +183,62 @@ def test_without_room_lines_are_left_out_and_the_stream_is_followed():
     room[0] = True
     react(book.connection, DeviceBytes(raw.publish("ok/1", b"1", v5=True)))
     assert [one["topic"] for one in lines] == ["ok/1"]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The packets that readers gave."""
+    packets = []
+    plain = PacketReader._whole
+
+    def counted(self):
+        packets.append(plain(self))
+        return packets[-1]
+
+    monkeypatch.setattr(PacketReader, "_whole", counted)
+    return packets
+
+
+FLOODS = {
+    "pings": (DeviceBytes, raw.PINGREQ * 32_768),
+    "acknowledgements": (DeviceBytes, raw.ack(0x40, 1) * 16_384),
+    "what is refused": (DeviceBytes, raw.publish("no", b"x") * 8_000),
+    "what the bus sends": (BusBytes, raw.publish("ok/no/x", b"x") * 8_000),
+}
+
+
+@pytest.mark.parametrize(("event", "flood"), FLOODS.values(), ids=FLOODS)
+def test_of_a_flood_the_beginning_is_read_and_counts_as_effort(event, flood, read):
+    """The kind: sixty connections of a device that is looked at, with 30,000 packets in a chunk each."""
+    lines, unread = [], []
+    book = traced(established(device=READER), lines, unread=lambda: unread.append(True))
+    stage = book.connection._stage
+    relay = stage.upstream if event is DeviceBytes else stage.downstream
+    plain = established(device=READER)
+    its = plain.connection._stage
+    plain.connection.receive(event(flood))
+    alone = (its.upstream if event is DeviceBytes else its.downstream).meter.work.done
+    book.connection.receive(event(flood))
+    assert unread == [True]
+    assert READ_MOST <= len(read) <= 2 * READ_MOST + RUN
+    assert relay.meter.work.done >= alone + 2 * READ_MOST
+    assert relay.meter.effort >= 2 * READ_MOST
+
+
+def test_in_a_turn_that_is_full_nothing_is_read_and_the_next_is_followed_again(read):
+    lines, unread = [], []
+    book = established(v5=True, connack_props=b"\x22\0\x05")
+    traced(book, lines, unread=lambda: unread.append(True))
+    work = book.connection._stage.upstream.meter.work
+    react(book.connection, DeviceBytes(raw.publish("ok", b"1", v5=True, props=b"\x23\x00\x01")))
+    work.full = True
+    lines.clear()
+    book.connection.receive(DeviceBytes(raw.publish("ok/1", b"1", v5=True, props=b"\x23\x00\x01")))
+    assert (lines, unread) == ([], [True])
+    work.begin()
+    react(book.connection, Turn())
+    react(book.connection, DeviceBytes(raw.publish("", b"1", v5=True, props=b"\x23\x00\x01")))
+    assert [one.get("topic") for one in lines if one["from"] == "device"] == ["ok/1"]
 
 
 @pytest.mark.parametrize("data", [b"\x30\xff\xff\xff\xff\xff", b"\x00\x00", b"\x3f\x00", b"\x82\x02\x00\x01"])
