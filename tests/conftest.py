@@ -40,10 +40,12 @@ def start_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     """Start gateways with other settings: `start_gateway(bus_port, GATEWAY_ON_DENY="disconnect")`."""
     running: list[Gateway] = []
 
-    def start(bus_port: int | None, *, wait_ready: bool = True, **settings: str) -> Gateway:
+    def start(
+        bus_port: int | None, *, wait_ready: bool = True, cold: bool = False, **settings: str
+    ) -> Gateway:
         one = Gateway(tmp_path / f"gateway-{len(running)}", bus_port, **settings)
         running.append(one)
-        return one.start(wait_ready=wait_ready)
+        return one.start(wait_ready=wait_ready, cold=cold)
 
     yield start
     for one in running:

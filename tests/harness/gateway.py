@@ -46,7 +46,7 @@ class Gateway:
         self.log = folder / "gateway.log"
         self.ca = folder / "certs" / "ca.crt"
         self.secrets: dict[str, str] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | warm.Process | None = None
         self._asked_for = 0
         # Nothing of the surroundings: a variable with one of our prefixes would be an error or a setting.
         inherited = {
@@ -69,11 +69,16 @@ class Gateway:
             self.env |= {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(bus_port)}
         self.env |= settings
 
-    def start(self, *, wait_ready: bool = True) -> Gateway:
+    def start(self, *, wait_ready: bool = True, cold: bool = False) -> Gateway:
+        """Start it as `warm.Process`, or `cold` as the command itself: for tests of what a process shows."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(BIN / "gateway"), "run"], cwd=self.folder, env=self.env, stdout=log, stderr=log
-            )
+            if cold:
+                command = [str(BIN / "gateway"), "run"]
+                self._process = subprocess.Popen(
+                    command, cwd=self.folder, env=self.env, stdout=log, stderr=log
+                )
+            else:
+                self._process = warm.Process(self.env, self.folder, log)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self._process.poll() is not None:

@@ -1,4 +1,4 @@
-"""`gateway-admin` without the half second in which Python imports it: a server that forks for each call.
+"""`gateway` and `gateway-admin` without the second in which Python imports them: a server that forks for each.
 
 What runs is what a user runs, as a process of its own with its own arguments, environment, folder and
 files; only the interpreter is there already. A terminal can't be handed over: there the command itself is
@@ -21,7 +21,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 NAME = "gateway-admin"
 _NEEDED = (
@@ -34,6 +36,8 @@ _NEEDED = (
     "gateway.policy.analysis.prover",
     "gateway.policy.usage.replay",
     "typer.rich_utils",
+    "gateway.cli.run",
+    "gateway.app.gateway_process",
 )
 
 _CLIENT = """#!{python} -IS
@@ -44,9 +48,47 @@ server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
 server.sendall(call)
-code = server.recv(1)
-sys.exit(code[0] if code else "the warm server has ended")
+answer = server.makefile("r")
+code = (answer.readline(), answer.readline())[1]
+sys.exit(int(code) & 255 if code else "the warm server has ended")
 """
+
+
+class Process:
+    """`gateway run` with this environment, in this folder. Used as a subprocess.Popen."""
+
+    def __init__(self, env: dict[str, str], cwd: Path, log: BinaryIO) -> None:
+        os.umask(umask := os.umask(0))
+        call = json.dumps([["gateway", "run"], env, str(cwd), umask]).encode()
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.connect(f"{folder()}/server")
+        with Path("/dev/null").open("rb") as nothing:
+            files = [nothing.fileno(), log.fileno(), log.fileno()]
+            socket.send_fds(self._server, [len(call).to_bytes(4, "big")], files)
+        self._server.sendall(call)
+        self._answer = self._server.makefile("r")
+        self.pid = int(self._answer.readline())
+        self._code: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        return self._ended(0)
+
+    def wait(self, timeout: float) -> int:
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("gateway run", timeout)
+        return code
+
+    def _ended(self, seconds: float) -> int | None:
+        if self._code is None and select.select([self._server], [], [], seconds)[0]:
+            self._code = int(self._answer.readline())
+            self._answer.close()
+            self._server.close()
+        return self._code
 
 
 @functools.cache
@@ -80,7 +122,10 @@ def folder() -> str:
 def _serve(address: str) -> None:
     for name in _NEEDED:
         importlib.import_module(name)
-    main = importlib.import_module("gateway.cli.admin").main
+    mains = {
+        name: importlib.import_module(module).main
+        for name, module in (("gateway", "gateway.cli.entry"), (NAME, "gateway.cli.admin"))
+    }
     gc.freeze()  # else each process would look through it, and copy it, when it ends
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -98,12 +143,16 @@ def _serve(address: str) -> None:
             return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _prepare(call)
+    name = Path(sys.argv[0]).name
     if child := os.fork():
+        call.sendall(f"{child}\n".encode())
         _, status = os.waitpid(child, 0)
-        call.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
+        call.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         os._exit(0)
     call.close()
-    main()
+    if name == "gateway":
+        warnings.simplefilter("ignore")  # as it runs for its users, more or less
+    mains[name]()
 
 
 def _prepare(call: socket.socket) -> None:

@@ -268,7 +268,7 @@ def test_more_devices_than_a_shell_allows_open_files(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     try:
-        gateway = start_gateway(mosquitto.port)
+        gateway = start_gateway(mosquitto.port, cold=True)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     enrol(gateway, many_1="full", many_2="full", many_3="full", many_4="full", good="full")

@@ -67,6 +67,7 @@ def test_no_secret_is_told(tmp_path: Path, start_gateway: Callable[..., Gateway]
     try:
         gateway = start_gateway(
             bus.port,
+            cold=True,
             MQTT_USERNAME="gateway",
             MQTT_PASSWORD=bus_secret,
             ENCRYPTION_KEY=planted.words["ENCRYPTION_KEY"],
