@@ -18,12 +18,12 @@ from pathlib import Path
 import uvloop
 
 from bench import table
+from bench.checkout import ROOT, Unusable, resolve, unpack
 from bench.peers import PEERS, Certificate, Gateway, Peer
 from bench.plan import ROWS
 from bench.process import Unavailable
 from bench.ratios import LEAST_ROUNDS, Verdict
 from bench.run import Run
-from bench.tree import ROOT, Unusable, resolve, unpack
 
 ROUNDS = 9
 PASSED, FAILED = 0, 1

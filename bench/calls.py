@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from bench import accounts, load
 from bench.packets import payload_of, publish
 from bench.peers import Gateway, HAProxy
-from bench.rows import DEPTH, Connecting, Cost, Filled, NotMeasured, Round, Row, Session, again
+from bench.workloads import DEPTH, Connecting, Cost, Filled, NotMeasured, Round, Row, Session, again
 
 CALLERS = accounts.FLEET[:10]
 MESSAGE = "m" * 254  # 256 bytes of JSON

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bench import accounts, load
-from bench.rows import MICRO, PAYLOAD, Paced, Round, Row, Session, again
+from bench.workloads import MICRO, PAYLOAD, Paced, Round, Row, Session, again
 
 _OPENED_TOGETHER = 16
 _OPENING_MAX = 60.0

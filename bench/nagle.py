@@ -12,10 +12,10 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
-from bench import accounts, measure
+from bench import accounts, resource_usage
 from bench.load import Target
 from bench.packets import connect
-from bench.rows import Round, Row, Session
+from bench.workloads import Round, Row, Session
 
 _CONNECTS = 40
 
@@ -38,7 +38,7 @@ class FirstAnswer(Row):
         took = [
             await asyncio.to_thread(connack_after, session.target, nodelay=self.nodelay) for _ in range(count)
         ]
-        p50, p99 = measure.percentile(took, 0.50), measure.percentile(took, 0.99)
+        p50, p99 = resource_usage.percentile(took, 0.50), resource_usage.percentile(took, 0.99)
         return Round(value=statistics.median(took) * 1e3, p50=p50, p99=p99)
 
 

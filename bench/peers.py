@@ -18,11 +18,11 @@ from pathlib import Path
 
 import trustme
 
-from bench import accounts, measure
+from bench import accounts, resource_usage
+from bench.checkout import ROOT, Tree, this_checkout
 from bench.load import Target
 from bench.ports import free_port
 from bench.process import Process, Unavailable, listening, program, version
-from bench.tree import ROOT, Tree, this_checkout
 
 # So that the bus is never the limit: its answers leave at once, and it keeps and refuses nothing.
 MOSQUITTO = """
@@ -96,7 +96,7 @@ class Peer:
 
     def pids(self) -> list[int]:
         """The server's processes, without the bus."""
-        return measure.family(self.server.pid) if self.server else []
+        return resource_usage.family(self.server.pid) if self.server else []
 
 
 class Bus:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bench.calls import Calling, PacedCalling, TokenConnecting
 from bench.crowds import IdleCpu, PacedCrowd
 from bench.nagle import FirstAnswer
-from bench.policy import PolicyChange
-from bench.rows import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
+from bench.policy_change import PolicyChange
+from bench.workloads import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
 
 ROWS: tuple[Row, ...] = (
     Idle("idle", "idle TLS connection", 32),

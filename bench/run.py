@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from bench import machine
-from bench.check import Broken, check
+from bench import background_cpu
 from bench.peers import Peer
-from bench.rows import NotMeasured, Round, Row, Session
+from bench.preflight import Broken, check
+from bench.workloads import NotMeasured, Round, Row, Session
 
 TOTAL_SECONDS = 2_700  # no round is begun after this
 ROUND_SECONDS = 90  # no round lasts longer
@@ -100,9 +100,12 @@ class Run:
                 if number is None:
                     await row.prepare(session, self._seconds)
                     return True
-                before = machine.Reading.now()
+                before = background_cpu.Reading.now()
                 measured = await row.measure(session, self._seconds)
-                measured.number, measured.others = number, machine.others(before, machine.Reading.now())
+                measured.number, measured.others = (
+                    number,
+                    background_cpu.others(before, background_cpu.Reading.now()),
+                )
                 rounds.append(measured)
                 return True
         except NotMeasured:

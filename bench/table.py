@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.ratios import ALLOWED, Ratio, Verdict, ratio, verdict
-from bench.rows import Round, Row
+from bench.workloads import Round, Row
 
 BUSY = 0.9  # above this share of a core the generator may have been what limited the rate
 

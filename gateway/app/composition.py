@@ -25,7 +25,6 @@ from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
 from gateway.app.metric_sources import Durations, Measuring, Parts
-from gateway.app.nonce_redraw import SnapshotWatch, random_bytes
 from gateway.app.open_alerts import open_alerts
 from gateway.app.open_audit import AuditParts, open_audit
 from gateway.app.open_bus import bus_services, open_bus
@@ -41,6 +40,7 @@ from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
+from gateway.app.vm_clone_detection import SnapshotWatch, random_bytes
 from gateway.auth.login import Login
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens

@@ -6,9 +6,9 @@ from gateway.app.prerequisites import taken
 from gateway.app.running_parts import RunningParts
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
-from gateway.http.api import Api, serve_api
 from gateway.http.health import serve
 from gateway.http.server import WebServer
+from gateway.http.token_api import Api, serve_api
 from gateway.net.data_plane import DataPlane
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit

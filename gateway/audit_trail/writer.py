@@ -21,7 +21,8 @@ from gateway.audit_trail.merkle import leaf_hash, root
 from gateway.audit_trail.recovery import CHECKPOINT, ENTRIES, KEY, TREE, recover
 from gateway.audit_trail.segments import FULL, OpenSegment, Segment, segments_of
 from gateway.audit_trail.tree_files import TreeFiles
-from gateway.system.atomic_files import make_folder, not_written, replace_file, sync_folder, write_new
+from gateway.system.atomic_files import make_folder, replace_file, sync_folder, write_new
+from gateway.system.file_errors import not_written
 
 Event = Mapping[str, object]
 EntryLine = Callable[[int, Event, int], bytes]

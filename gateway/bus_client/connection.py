@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import TypeVar, cast
 
-from gateway.bus_client.reader import BusReader, Delivery, Packet
+from gateway.bus_client.packet_reader import BusReader, Delivery, Packet
 from gateway.bus_client.refusal_words import of_answer
 from gateway.mqtt.decode import decode_connack, decode_packet_id
 from gateway.mqtt.encode import (

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import TOO_SHORT, Account, BusConnection, BusError, Handler
-from gateway.bus_client.reader import Delivery
+from gateway.bus_client.packet_reader import Delivery
 from gateway.connection.process_context import Context
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription

@@ -12,8 +12,8 @@ import typer
 from gateway.cli.acl_import_report import ADDED, Candidate, Report, findings_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_of
-from gateway.system.atomic_files import why
 from gateway.system.bounded_read import read_at_most
+from gateway.system.file_errors import why
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -107,9 +107,9 @@ def _carry_over(
     out: Path | None,
     add_devices: bool,
 ) -> None:
-    from gateway.policy.imports.overlap_subscribers import let_subscribe_wide
     from gateway.policy.imports.policy_writer import SENSITIVE, ask, compiled, rehearse, write
     from gateway.policy.imports.role_composition import compose
+    from gateway.policy.imports.wide_subscribers import let_subscribe_wide
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)

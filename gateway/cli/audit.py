@@ -17,7 +17,7 @@ import typer
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, settings_of
 from gateway.observe.printable import printable
-from gateway.system.atomic_files import is_closed, who_may
+from gateway.system.file_errors import is_closed, who_may
 
 if TYPE_CHECKING:
     from gateway.audit_trail.reading import Follower, Wanted

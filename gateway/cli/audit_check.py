@@ -15,7 +15,8 @@ import typer
 from gateway.cli.audit import trail_of
 from gateway.cli.output import Failure, Json, answering
 from gateway.cli.settings_policy_store import Config, settings_of, store_if_any
-from gateway.system.atomic_files import locked, why, write_new
+from gateway.system.atomic_files import locked, write_new
+from gateway.system.file_errors import why
 
 if TYPE_CHECKING:
     from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey

@@ -14,7 +14,7 @@ from gateway.cli.keys_backup import PassphraseStdin
 from gateway.cli.output import Failure, Json, answering, json_time
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
 from gateway.cli.stdin import Yes, demand_yes, read_passphrase
-from gateway.system.atomic_files import not_written, why
+from gateway.system.file_errors import not_written, why
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.admin.devices import check_names, label_text, state
-from gateway.cli import who_is_here
+from gateway.cli import device_connections
 from gateway.cli.device_add_file import DevicesFile, SecretsFile, add_file
 from gateway.cli.device_text import as_json_object, lines, rows
 from gateway.cli.device_values import (
@@ -159,8 +159,8 @@ def list_devices(
         answer.give({"devices": [as_json_object(device, here) for device in devices]}, *rows(devices, here))
 
 
-def _here(settings: Settings) -> who_is_here.Here:
-    here = who_is_here.who_is_here(settings.gateway_data_dir)
+def _here(settings: Settings) -> device_connections.Here:
+    here = device_connections.who_is_here(settings.gateway_data_dir)
     if here.running and here.unknown:
         remark(f"who is connected is not known: {here.unknown}")
     return here
@@ -175,8 +175,8 @@ def show(device_id: DeviceId, as_json: Json = False, config: Config = None) -> N
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
         device = asyncio.run(device_of(settings, device_id))
-        here = who_is_here.who_is_here(settings.gateway_data_dir, device_id)
-        answer.give(as_json_object(device, here), *lines(device), *who_is_here.lines(here, device_id))
+        here = device_connections.who_is_here(settings.gateway_data_dir, device_id)
+        answer.give(as_json_object(device, here), *lines(device), *device_connections.lines(here, device_id))
 
 
 def disable(device_id: DeviceId, as_json: Json = False, config: Config = None) -> None:

@@ -15,10 +15,10 @@ import typer
 from gateway.cli.output import Answer, Failure, wrong_usage
 from gateway.cli.progress_bars import progress_bars
 from gateway.cli.settings_policy_store import actor, policy_of, store_of
-from gateway.system.atomic_files import why
+from gateway.system.file_errors import why
 
 if TYPE_CHECKING:
-    from gateway.admin.device_files import Wanted
+    from gateway.admin.bulk_devices import Wanted
     from gateway.config import Settings
 
 DevicesFile = Annotated[
@@ -43,7 +43,7 @@ def add_file(answer: Answer, settings: Settings, file: Path, secrets: Path | Non
     The secrets are on the disk before any device is in the store: killed at any moment, this leaves no device
     whose secret nobody has.
     """
-    from gateway.admin.device_files import read_devices
+    from gateway.admin.bulk_devices import read_devices
     from gateway.system.atomic_files import locked, write_new
 
     for one, option in ((file, "--file"), (secrets, "--secrets")):
@@ -86,7 +86,7 @@ async def _add(
     settings: Settings, wanted: list[Wanted], keep: Callable[[Mapping[str, str]], None]
 ) -> dict[str, str]:
     from gateway.admin import devices
-    from gateway.admin.device_files import hash_all
+    from gateway.admin.bulk_devices import hash_all
     from gateway.admin.errors import Refused
 
     async with store_of(settings) as store:
@@ -104,7 +104,7 @@ async def _add(
 
 
 def _content(file: Path) -> bytes:
-    from gateway.admin.device_files import BYTES_MOST
+    from gateway.admin.bulk_devices import BYTES_MOST
 
     try:
         with file.open("rb") as source:

@@ -114,14 +114,14 @@ def export(
         gateway-admin device export devices.csv
     """
     with answering(as_json=as_json) as answer:
-        from gateway.admin import device_files
+        from gateway.admin import bulk_devices
         from gateway.system.atomic_files import locked, write_new
 
         if file is not None and (as_csv or file.suffix not in {".csv", ".json"}):
             raise wrong_usage("FILE ends in .csv or .json, and that says what it is")
         devices = asyncio.run(all_devices(settings_of(config)))
         wants_csv = as_csv or (file is not None and file.suffix == ".csv")
-        text = device_files.as_csv(devices) if wants_csv else device_files.as_json(devices)
+        text = bulk_devices.as_csv(devices) if wants_csv else bulk_devices.as_json(devices)
         if file is None:
             typer.echo(text, nl=False)
             return

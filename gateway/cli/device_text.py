@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.admin.devices import label_text, observed, state
+from gateway.cli.device_connections import Here, column
 from gateway.cli.output import json_time
 from gateway.cli.tables import table
-from gateway.cli.who_is_here import Here, column
 from gateway.policy.engine.identity import METHODS, Device, written_labels
 from gateway.system.utc_text import utc_text
 

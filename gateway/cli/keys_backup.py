@@ -12,8 +12,8 @@ from gateway.cli.run_key_change import make_change
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any
 from gateway.cli.stdin import read_passphrase
 from gateway.keys.key_kinds import KeyKind
-from gateway.system.atomic_files import why
 from gateway.system.bounded_read import read_at_most
+from gateway.system.file_errors import why
 
 _LONGEST_BACKUP = 4_194_304  # bytes: thousands of keys
 

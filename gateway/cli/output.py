@@ -19,7 +19,7 @@ import typer
 
 from gateway.admin.errors import Refused
 from gateway.observe.printable import printable
-from gateway.system.atomic_files import FULL, not_written, who_may
+from gateway.system.file_errors import FULL, not_written, who_may
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

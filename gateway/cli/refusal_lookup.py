@@ -21,7 +21,7 @@ PASSES_NOW = (
 async def refusal_of(settings: Settings, refusal_id: str) -> Refusal:
     """The refusal of this id. Raises Failure."""
     async with store_of(settings) as store:
-        refusal = await store.usage.refusal(refusal_id)
+        refusal = await store.refusals.get(refusal_id)
     if refusal is None:
         raise Failure(
             f"no refusal {refusal_id!r} is kept. The id stands in the audit line of the refusal; "

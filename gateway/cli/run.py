@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from gateway.cli.output import Failure, Json, answering
-from gateway.cli.program import Group, program
-from gateway.cli.program import run as run_program
 from gateway.cli.settings_policy_store import Config, policy_of, store_of
+from gateway.cli.typer_app import Group, program
+from gateway.cli.typer_app import run as run_program
 from gateway.observe.printable import printable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Failure
-from gateway.system.atomic_files import is_closed, who_may
+from gateway.system.file_errors import is_closed, who_may
 
 if TYPE_CHECKING:
     from gateway.config import Settings

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.durations import seconds_of
+from gateway.cli.offline_tokens import refusal, tokens_of
 from gateway.cli.output import Answer, Json, answering, json_time, wrong_usage
 from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_of
 from gateway.cli.stdin import read_token
 from gateway.cli.tables import table
-from gateway.cli.token_keys_devices import refusal, tokens_of
 from gateway.mqtt.topics import filter_fault, unshared
 from gateway.policy.engine.identity import Device, Grant
 from gateway.policy.engine.rules import Action

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.offline_tokens import refusal, tokens_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
 from gateway.cli.stdin import read_token
-from gateway.cli.token_keys_devices import refusal, tokens_of
 
 if TYPE_CHECKING:
     from gateway.config import Settings

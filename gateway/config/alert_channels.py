@@ -21,7 +21,7 @@ from gateway.config.secret_files import SecretFileError, read_secret, webhook_se
 from gateway.config.toml_values import cut, host_and_port, one_of, severity_of, url_fault
 from gateway.keys.secret_values import Secret
 from gateway.policy.files.toml_document import Block
-from gateway.system.atomic_files import why
+from gateway.system.file_errors import why
 
 _KINDS = ("email", "slack", "webhook", "apprise")
 _OF_ANY = ("name", "kind", "min_severity", "secret_file")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.config.settings import Settings
 from gateway.pki.key_types import rsa_twin
-from gateway.system.atomic_files import is_closed, who_may
+from gateway.system.file_errors import is_closed, who_may
 
 
 def file_problems(settings: Settings) -> list[str]:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from gateway.keys.secret_values import Secret
-from gateway.system.atomic_files import why
+from gateway.system.file_errors import why
 
 _BYTES_MAX = 4_096
 _WEBHOOK = "whsec_"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from gateway.config.settings import Settings
 from gateway.config.unknown_names import FILE_OF, OPENS_A_DOOR_WHEN_EMPTY, Verdict, meant, verdict_on
-from gateway.system.atomic_files import why
+from gateway.system.file_errors import why
 
 _BOM = "\ufeff"
 _KUBERNETES = " (Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false)"

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from gateway.control.messages import LINE_MAX, REQUEST_MAX, Request, request_line
 from gateway.control.socket_file import NAME, connect
-from gateway.system.atomic_files import who_may
+from gateway.system.file_errors import who_may
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from functools import partial
 
-from gateway.admin.connections import report_trace
+from gateway.admin.connection_events import report_trace
 from gateway.admin.errors import Refused
 from gateway.connection.packet_tracing import ConnectionTrace, TracedConnection
 from gateway.connection.state_table import State

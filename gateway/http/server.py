@@ -1,7 +1,7 @@
 """HTTP inside the gateway's own loop: uvicorn's protocol, accepted, bounded and ended by hand.
 
 Owns how many connections a port has, in all and from one address, how long each may take and how it ends.
-Must not know what is served; `gateway.http.health` and `gateway.http.api` give the application.
+Must not know what is served; `gateway.http.health` and `gateway.http.token_api` give the application.
 
 uvicorn's own server is left out: it watches signals, which are ours, wakes the process ten times a
 second, holds a silent TLS peer for a minute, and takes as many connections as there are files.

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.keys.key_ring import KEY_BYTES, Key, KeyState
 from gateway.keys.wrapping import Wrapping, seal, unseal
-from gateway.system.atomic_files import locked, make_folder, not_written, replace_file, write_new
+from gateway.system.atomic_files import locked, make_folder, replace_file, write_new
+from gateway.system.file_errors import not_written
 
 _FORMAT = 1
 

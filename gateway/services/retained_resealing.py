@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gateway.bus_client.connection import BusConnection, BusError, Handler
-from gateway.bus_client.reader import Delivery
+from gateway.bus_client.packet_reader import Delivery
 from gateway.keys.envelope import Envelope, OpenFailed, read_envelope, reseal
 from gateway.keys.key_ring import KeyRing
 from gateway.mqtt.errors import PacketTooLarge

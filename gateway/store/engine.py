@@ -22,7 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from gateway.store.errors import StoreError
-from gateway.system.atomic_files import draft_of, is_closed, locked, make_folder, sync_folder, who_may
+from gateway.system.atomic_files import draft_of, locked, make_folder, sync_folder
+from gateway.system.file_errors import is_closed, who_may
 
 _SCHEME = "sqlite:///"
 HEAD = "0009"

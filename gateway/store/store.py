@@ -19,6 +19,7 @@ from gateway.store.devices import Devices
 from gateway.store.engine import BegunTransaction, Database, Transactions, sqlite_path
 from gateway.store.history import History
 from gateway.store.key_uses import KeyUses
+from gateway.store.refusals import Refusals
 from gateway.store.refused_clients import RefusedClientEntries
 from gateway.store.restore_merge import RestoredDevices
 from gateway.store.tokens import IssuedTokens
@@ -41,6 +42,7 @@ class Repositories:
         self.changes = ChangeLog(transactions)
         self.tokens = IssuedTokens(transactions)
         self.usage = Usage(transactions)
+        self.refusals = Refusals(transactions)
         self.holdings = Holdings(transactions)
         self.key_uses = KeyUses(transactions)
         self.admin_events = AdminEvents(transactions)

@@ -6,7 +6,7 @@ import sys
 
 def test_all_commands_are_known_without_the_database_or_its_tables():
     program = (
-        "import sys, gateway.cli.admin\n"
+        "import sys, gateway.cli.gateway_admin\n"
         "print([name for name in ('sqlalchemy', 'pydantic', 'rich.table') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

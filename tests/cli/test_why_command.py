@@ -20,7 +20,7 @@ def logged(place):
     def save(*refusals):
         async def work():
             store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
-            await store.usage.add_refusals(refusals)
+            await store.refusals.add(refusals)
             await store.close()
 
         asyncio.run(work())

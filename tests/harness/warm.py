@@ -1,4 +1,4 @@
-"""`gateway` and `gateway-admin` without the second in which Python imports them: a server that forks for each.
+"""`gateway` and `gateway-admin` without the second of imports: a server that forks for each.
 
 What runs is what a user runs, as a process of its own with its own arguments, environment, folder and
 files; only the interpreter is there already. A terminal can't be handed over: there the command itself is
@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 NAME = "gateway-admin"
 _NEEDED = (
-    "gateway.cli.admin",
+    "gateway.cli.gateway_admin",
     "gateway.config",
     "gateway.app.prerequisites",
     "gateway.auth.tokens",
@@ -124,7 +124,7 @@ def _serve(address: str) -> None:
         importlib.import_module(name)
     mains = {
         name: importlib.import_module(module).main
-        for name, module in (("gateway", "gateway.cli.entry"), (NAME, "gateway.cli.admin"))
+        for name, module in (("gateway", "gateway.cli.entry"), (NAME, "gateway.cli.gateway_admin"))
     }
     gc.freeze()  # else each process would look through it, and copy it, when it ends
     with socket.socket(socket.AF_UNIX) as listener:

@@ -13,7 +13,7 @@ import pytest
 from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
 
-from gateway.pki import authority
+from gateway.pki import initial_certificates
 
 EXPIRED = (timedelta(days=3), 2)
 NOT_YET = (timedelta(days=-2), 90)
@@ -23,9 +23,9 @@ ENDING = (timedelta(days=80), 90)
 def made(folder: Path, dates: tuple[timedelta, int]) -> None:
     """A CA and a server certificate with these dates."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(authority, "_SKEW", dates[0])
-        patch.setattr(authority, "_SERVER_DAYS", dates[1])
-        authority.ensure_server_certificate(folder / "server.crt", folder / "server.key")
+        patch.setattr(initial_certificates, "_SKEW", dates[0])
+        patch.setattr(initial_certificates, "_SERVER_DAYS", dates[1])
+        initial_certificates.ensure_server_certificate(folder / "server.crt", folder / "server.key")
 
 
 def checked(gateway: Gateway) -> subprocess.CompletedProcess[str]:
@@ -81,7 +81,7 @@ def test_in_the_last_third_of_its_life_it_is_warned_of_and_renewed_it_is_good(
         line for line in metrics.splitlines() if 'expiry_timestamp_seconds{certificate="server"}' in line
     ]
     assert 8 < (float(line.split()[1]) - time.time()) / 86_400 < 11
-    authority.ensure_server_certificate(tmp_path / "new/server.crt", tmp_path / "new/server.key")
+    initial_certificates.ensure_server_certificate(tmp_path / "new/server.crt", tmp_path / "new/server.key")
     for name in ("server.crt", "server.key", "ca.crt"):
         (tmp_path / "new" / name).replace(folder / name)
     deadline = time.monotonic() + 20

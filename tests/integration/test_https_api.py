@@ -19,7 +19,7 @@ from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 from harness.raw import Raw
 
-from gateway.pki.authority import ensure_server_certificate
+from gateway.pki.initial_certificates import ensure_server_certificate
 
 World = tuple[Mosquitto, Gateway]
 TOKEN, KEYS = "/api/v1/token", "/.well-known/jwks.json"

@@ -18,7 +18,7 @@ from harness.mosquitto import Mosquitto
 from harness.receivers import wait_until
 
 from bench.ports import free_port
-from gateway.pki.authority import ensure_server_certificate
+from gateway.pki.initial_certificates import ensure_server_certificate
 
 SHUTTING_DOWN = 0x8B
 

@@ -13,7 +13,8 @@ from gateway.app.savers.saver import Saver
 from gateway.auth.known_devices import KnownDevices, Snapshot
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
-from gateway.system.atomic_files import locked, not_written, replace_file, why, write_new
+from gateway.system.atomic_files import locked, replace_file, write_new
+from gateway.system.file_errors import not_written, why
 
 FILE = "known-devices"
 _LOCK_SECONDS = 2.0

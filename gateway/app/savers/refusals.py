@@ -60,7 +60,7 @@ class RefusalsSaver(Saver):
     async def write(self) -> bool:
         """The oldest of those that wait."""
         oldest = tuple(self._unsaved[:_AT_ONCE])
-        await self._store.usage.add_refusals(oldest)
+        await self._store.refusals.add(oldest)
         del self._unsaved[: len(oldest)]
         self._waiting -= Counter(one.device_id for one in oldest)
         return bool(oldest)

@@ -49,6 +49,7 @@ class UsageSaver(Saver):
     async def _prune(self) -> None:
         try:
             await self._store.usage.prune()
+            await self._store.refusals.prune()
         except StoreError as error:
             self._saves.failed("old observations", error)
         else:

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 
 from gateway.policy.engine.identity import is_device_id
-from gateway.policy.engine.rules import Action, template_fault
+from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.rules import Action
 
 ANY = "any"
 _FORM = re.compile(r"\s*(\S+)\s+((?:[^\s,]+\s*,\s*)*[^\s,]+)\s+(\S+)\s+(\S.*?)\s*", re.DOTALL)

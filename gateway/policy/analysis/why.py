@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
 from gateway.policy.analysis.dead_rules import own_prefix
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.placeholders import template_values
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rights, Rule
-from gateway.policy.engine.rules import template_values
 
 _OWN_RULE = 5
 """What a rule more costs, where a change of one level costs 2 and another role 3 and more."""

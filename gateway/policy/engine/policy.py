@@ -29,19 +29,15 @@ from gateway.mqtt.topics import (
 )
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.role_set import RoleSet
-from gateway.policy.engine.rules import (
-    Action,
-    Decision,
-    Effect,
-    Role,
-    Rule,
+from gateway.policy.engine.placeholders import (
     has_one_value_each,
     meanings,
     template_fault,
     template_keys,
     template_values,
 )
+from gateway.policy.engine.role_set import RoleSet
+from gateway.policy.engine.rules import Action, Decision, Effect, Role, Rule
 from gateway.policy.engine.service_names import Service
 from gateway.policy.engine.topic_tree import TopicTree
 

@@ -13,17 +13,9 @@ from gateway.mqtt.topics import covers
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.device_limits import limits_of
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.overlapping_filters import PartialFilters
-from gateway.policy.engine.rules import (
-    Action,
-    Effect,
-    OnDeniedWill,
-    OnWideSubscribe,
-    Role,
-    Rule,
-    meanings,
-    template_values,
-)
+from gateway.policy.engine.placeholders import meanings, template_values
+from gateway.policy.engine.rules import Action, Effect, OnDeniedWill, OnWideSubscribe, Role, Rule
+from gateway.policy.engine.wide_subscriptions import PartialFilters
 
 _KEPT_MOST = 1_024
 """Different sets of roles whose limits are remembered."""

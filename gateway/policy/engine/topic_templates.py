@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.rules import Rule, meanings, template_values
+from gateway.policy.engine.placeholders import meanings, template_values
+from gateway.policy.engine.rules import Rule
 
 VALUES_LEAST = 3
 """So many values of a level, all others being equal, and it varies."""

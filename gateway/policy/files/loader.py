@@ -20,7 +20,7 @@ from gateway.policy.files.policy_tests import read_cases
 from gateway.policy.files.role_files import read_roles
 from gateway.policy.files.toml_document import PolicyError, read
 from gateway.policy.files.topic_groups import Groups, read_groups, written_out
-from gateway.system.atomic_files import why
+from gateway.system.file_errors import why
 
 __all__ = ["PolicyError", "load_policy", "read_policy"]
 

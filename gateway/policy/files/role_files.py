@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from gateway.policy.engine.device_limits import KEYS, NOT_IN_ROLES
 from gateway.policy.engine.identity import is_device_id
+from gateway.policy.engine.placeholders import template_fault
 from gateway.policy.engine.policy import Action, Effect, Role, Rule
-from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe, template_fault
+from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe
 from gateway.policy.files.toml_document import Block, read
 from gateway.policy.files.topic_groups import Groups, written_out
 

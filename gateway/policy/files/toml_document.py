@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.system.atomic_files import why
+from gateway.system.file_errors import why
 
 _PIECE = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}'

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gateway.policy.engine.rules import is_group, template_fault
+from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.rules import is_group
 from gateway.policy.files.toml_document import Block, read
 
 Groups = Mapping[str, tuple[str, ...]]

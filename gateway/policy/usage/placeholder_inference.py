@@ -14,7 +14,8 @@ from itertools import product
 from math import prod
 
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.rules import Action, template_values
+from gateway.policy.engine.placeholders import template_values
+from gateway.policy.engine.rules import Action
 
 _CLIENT = "{client}"
 _READINGS_MOST = 64

@@ -26,8 +26,9 @@ from functools import partial
 from gateway.mqtt.topics import covers, intersection, split_filter
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
+from gateway.policy.engine.placeholders import template_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.rules import OnWideSubscribe, template_fault
+from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_templates import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
 from gateway.policy.usage.placeholder_inference import named

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bench.measure import cpu_seconds, family, memory_kib, percentile
+from bench.resource_usage import cpu_seconds, family, memory_kib, percentile
 
 
 def test_the_clock_of_a_process_is_the_one_it_reads_itself() -> None:

@@ -9,8 +9,8 @@ import pytest
 from bench.__main__ import FAILED, PASSED, _gate
 from bench.plan import ROWS
 from bench.ratios import Ratio, Verdict, ratio, verdict
-from bench.rows import Round
 from bench.table import Results, judge, render
+from bench.workloads import Round
 
 ROW = next(row for row in ROWS if row.key == "q0")
 NINE = [1.02, 1.08, 0.5, 1.04, 1.06, 1.01, 1.03, 9.0, 1.05]

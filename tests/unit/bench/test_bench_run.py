@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import accounts, machine, run
+from bench import accounts, background_cpu, run
 from bench.plan import ROWS
-from bench.rows import Connecting, Idle, NotMeasured, Round, Row, Session
 from bench.run import Run, order
+from bench.workloads import Connecting, Idle, NotMeasured, Round, Row, Session
 
 
 @pytest.mark.parametrize("count", range(1, 8))
@@ -130,25 +130,25 @@ STAT = "cpu  {user} 100 {system} 9999 9999 30 40 {steal} 0 0\ncpu0 1 1 1 1 1 1 1
 
 def test_all_is_what_was_not_idle_stolen_time_included() -> None:
     ticks = os.sysconf("SC_CLK_TCK")
-    assert machine.everybody(STAT.format(user=200, system=300, steal=50)) == 720 / ticks
+    assert background_cpu.everybody(STAT.format(user=200, system=300, steal=50)) == 720 / ticks
 
 
 def test_a_file_of_another_kind_is_an_error() -> None:
     with pytest.raises(ValueError, match="first line"):
-        machine.everybody("intr 1 2 3 4 5 6 7 8 9\n")
+        background_cpu.everybody("intr 1 2 3 4 5 6 7 8 9\n")
 
 
 def test_others_are_all_but_us_in_processors() -> None:
-    before, after = machine.Reading(100.0, 40.0, 7.0), machine.Reading(103.0, 41.0, 9.0)
-    assert machine.others(before, after) == pytest.approx(1.0)
-    assert machine.others(before, machine.Reading(100.9, 41.0, 9.0)) == 0.0  # ticks are coarse
+    before, after = background_cpu.Reading(100.0, 40.0, 7.0), background_cpu.Reading(103.0, 41.0, 9.0)
+    assert background_cpu.others(before, after) == pytest.approx(1.0)
+    assert background_cpu.others(before, background_cpu.Reading(100.9, 41.0, 9.0)) == 0.0  # ticks are coarse
 
 
 BURN = "import time, os\nwhile time.process_time() < 0.5: pass\n"
 
 
 def test_a_child_is_ours_and_an_orphan_is_not(tmp_path: Path) -> None:
-    before = machine.Reading.now()
+    before = background_cpu.Reading.now()
     child = subprocess.Popen(
         [sys.executable, "-c", BURN + "print(flush=True); input()"],
         stdin=subprocess.PIPE,
@@ -156,17 +156,17 @@ def test_a_child_is_ours_and_an_orphan_is_not(tmp_path: Path) -> None:
     )
     assert child.stdout is not None
     child.stdout.readline()  # it has burnt its half second, and is still there
-    after = machine.Reading.now()
+    after = background_cpu.Reading.now()
     child.communicate(b"\n")
     assert after.ours - before.ours > 0.5
 
     done = tmp_path / "done"
     os.mkfifo(done)
-    before = machine.Reading.now()
+    before = background_cpu.Reading.now()
     orphan = f"{BURN}open({str(done)!r}, 'w').close()\n"
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {orphan!r}])"
     subprocess.run([sys.executable, "-c", parent], check=True)
     done.read_bytes()  # opens when the orphan is through
-    after = machine.Reading.now()
+    after = background_cpu.Reading.now()
     assert after.ours - before.ours < 0.4
     assert after.all - before.all > 0.4

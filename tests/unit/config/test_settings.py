@@ -18,7 +18,7 @@ from gateway.config import (
     read_settings,
 )
 from gateway.config.file_checks import file_problems
-from gateway.pki.authority import ensure_server_certificate
+from gateway.pki.initial_certificates import ensure_server_certificate
 from gateway.policy.engine.rules import OnDeniedWill, OnDeny
 
 PREFIXES = (

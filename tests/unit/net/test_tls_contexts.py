@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from harness.gateway import ROOT
 
 from gateway.net.tls_contexts import bus_context, certificate_name, server_context
-from gateway.pki.authority import PkiError, ensure_server_certificate
+from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 from gateway.pki.key_types import KeyType
 
 

@@ -160,5 +160,5 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
     await engine.dispose()
     await refusals.save()
     assert saves.check()[0]
-    assert await store.usage.refusal("r99") is not None
+    assert await store.refusals.get("r99") is not None
     await store.close()

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from harness.authority import Authority, pem
 
-from gateway.pki import authority
-from gateway.pki.authority import ensure_server_certificate
+from gateway.pki import initial_certificates
+from gateway.pki.initial_certificates import ensure_server_certificate
 from gateway.pki.key_types import KeyType, rsa_twin
 from gateway.pki.validity import Certificate, in_use, judged
 
@@ -164,8 +164,8 @@ def test_the_second_pair_counts_too(tmp_path):
 
 
 def test_dates_of_real_certificates(tmp_path, monkeypatch):
-    monkeypatch.setattr(authority, "_SKEW", timedelta(days=3))
-    monkeypatch.setattr(authority, "_SERVER_DAYS", 2)
+    monkeypatch.setattr(initial_certificates, "_SKEW", timedelta(days=3))
+    monkeypatch.setattr(initial_certificates, "_SERVER_DAYS", 2)
     server = tmp_path / "server.crt"
     ensure_server_certificate(server, tmp_path / "server.key")
     (fault,), warnings = judged(in_use(server, None, None), time.time())

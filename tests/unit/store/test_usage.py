@@ -1,4 +1,4 @@
-"""What devices did and were refused, in a real SQLite file: added up, bounded, forgotten in time."""
+"""What devices did, in a real SQLite file: added up, bounded, forgotten in time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort
-from gateway.store import Refusal, Store, UnknownDevice, open_store, usage
+from gateway.store import Store, UnknownDevice, open_store, usage
 from gateway.store.device_directory import Directory
 
 
@@ -91,7 +91,7 @@ async def test_asked_for_a_time_and_for_some_devices(store):
 async def test_nothing_seen_is_nothing_written(store):
     mark = store.mark()
     await store.usage.add_records([])
-    await store.usage.add_refusals([])
+    await store.refusals.add([])
     assert store.mark() == mark
 
 
@@ -174,96 +174,22 @@ async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch)
     assert await counts() == {"a": 1, "b": 1, "c": 1}
 
 
-async def test_refusals_are_found_by_id_and_saved_once(store):
-    one = Refusal("0a1b", NOW, "lamp-1", "publish", "a/b", "No rule allows it.", "")
-    await store.usage.add_refusals([one])
-    await store.usage.add_refusals([one, replace(one, refusal_id="ff")])
-    assert await store.usage.refusal("0a1b") == one
-    assert await store.usage.refusal("ff") == replace(one, refusal_id="ff")
-    assert await store.usage.refusal("") is None
-
-
-async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_its_first(
-    store, path, monkeypatch
-):
-    monkeypatch.setattr(usage, "_REFUSALS_OF_A_DEVICE", 3)
-    first = Refusal("x", NOW - 99, "lamp-2", "publish", "a", "r", "")
-    await store.usage.add_refusals([first])
-    for number in range(9):
-        one = replace(first, refusal_id=str(number), at=NOW + number, device_id="lamp-1")
-        await store.usage.add_refusals([one])
-    kept = [refusal_id for (refusal_id,) in sql(path, "SELECT refusal_id FROM refusals ORDER BY 1")]
-    assert (len(kept), kept[0], kept[-2:]) == (4, "0", ["8", "x"])
-
-
-@pytest.mark.parametrize("before", [0, 500, 2_000])
-async def test_decoys_push_out_neither_the_first_refusals_nor_what_was_done_among_them(store, before):
-    decoy = Refusal("", NOW, "lamp-1", "publish", "", "r", "")
-
-    def decoys(start: int, count: int) -> list[Refusal]:
-        some = range(start, start + count)
-        return [
-            replace(decoy, refusal_id=f"{n * 2_654_435_761 % 2**32:08x}", at=NOW + n, topic=f"d/{n}")
-            for n in some
-        ]
-
-    first = replace(decoy, refusal_id="first", at=NOW - 9, topic="d/first")
-    meant = [
-        replace(decoy, refusal_id="zz-topic", at=NOW + before, topic="locks/front"),
-        replace(decoy, refusal_id="zz-action", at=NOW + before, topic="d/x", action="subscribe"),
-        replace(decoy, refusal_id="zz-rule", at=NOW + before, topic="d/y", rule="acl/roles/lamp.toml:7"),
-    ]
-    await store.usage.add_refusals([first])
-    # As they are saved, some each second.
-    for some in (decoys(0, before), meant, decoys(before, 2_000 - before), decoys(2_000, 700)):
-        for at in range(0, len(some), 500):
-            await store.usage.add_refusals(some[at : at + 500])
-    for one in (first, *meant):
-        assert await store.usage.refusal(one.refusal_id) == one, "kept, whatever came before and after it"
-
-
-async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
-    monkeypatch.setattr(usage, "_REFUSALS_IN_ALL", 10)
-    one = Refusal("", NOW, "", "publish", "a", "r", "")
-    for device, count, at in (("quiet", 2, NOW - 99), ("loud", 9, NOW), ("louder", 20, NOW)):
-        many = [
-            replace(one, refusal_id=f"{device}-{n:02}", at=at + n, device_id=device) for n in range(count)
-        ]
-        await store.usage.add_refusals(many)
-    await store.usage.prune()
-    kept = [refusal_id for (refusal_id,) in sql(path, "SELECT refusal_id FROM refusals ORDER BY 1")]
-    assert kept == [
-        *("loud-00", "loud-01", "loud-07", "loud-08"),
-        *("louder-00", "louder-01", "louder-18", "louder-19"),
-        *("quiet-00", "quiet-01"),
-    ]
-
-
 async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
     monkeypatch.setattr(usage, "_IN_ALL", 3)
-    monkeypatch.setattr(usage, "_REFUSALS_IN_ALL", 2)
     old = now() - usage.KEPT_SECONDS
     await store.usage.add_records([seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
-    refusal = Refusal("old", old - 9, "lamp-1", "publish", "a", "r", "")
-    await store.usage.add_refusals([refusal, replace(refusal, refusal_id="new", at=old + 99)])
     await store.usage.prune()
     assert [one.template for one in await store.usage.records(0)] == ["new"]
-    assert (await store.usage.refusal("old"), (await store.usage.refusal("new")) is None) == (None, False)
     await store.usage.add_records([seen(str(number), last_at=NOW - number) for number in range(4)])
-    await store.usage.add_refusals([replace(refusal, refusal_id=str(n), at=NOW - n) for n in range(4)])
     await store.usage.prune()
     assert [one.template for one in await store.usage.records(0)] == ["0", "1", "2"]
-    kept = [one for one in ("0", "1", "2", "3", "new") if await store.usage.refusal(one)]
-    assert kept == ["0", "new"], "the newest and the first"
 
 
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
     await add(store)
     await store.usage.add_records([seen("a"), seen("a", "lamp-2")])
-    await store.usage.add_refusals([Refusal("x", NOW, "lamp-1", "publish", "a", "r", "")])
     await store.devices.remove("lamp-1")
     assert await store.usage.records(0) == [seen("a", "lamp-2")]
-    assert await store.usage.refusal("x") is None
 
 
 async def test_a_device_is_observed_for_a_time_and_whoever_follows_learns_of_it(store):

@@ -13,9 +13,10 @@ import pytest
 from harness.full_disk import no_more_bytes
 
 from gateway.keys.key_files import KeyFileError, ensure_key_file, ensure_signing_file
-from gateway.pki.authority import PkiError, ensure_server_certificate
+from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 from gateway.system import atomic_files
-from gateway.system.atomic_files import draft_of, locked, make_folder, not_written, replace_file, write_new
+from gateway.system.atomic_files import draft_of, locked, make_folder, replace_file, write_new
+from gateway.system.file_errors import not_written
 
 
 def test_a_folder_we_make_is_ours_alone_and_one_that_is_there_stays(tmp_path):

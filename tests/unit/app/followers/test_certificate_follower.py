@@ -14,7 +14,7 @@ from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.config import Settings
 from gateway.net.bus_endpoint import Bus
 from gateway.net.tls_contexts import bus_context, server_context
-from gateway.pki.authority import ensure_server_certificate
+from gateway.pki.initial_certificates import ensure_server_certificate
 
 
 @pytest.fixture

@@ -57,10 +57,10 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
     refusals(replace(REFUSED, id="of an administrator", action=None, source=Source.HOUSE))
     refusals(REFUSED)
     async with beside(refusals.run()), asyncio.timeout(20):
-        while await store.usage.refusal("0a1b2c") is None:  # noqa: ASYNC110
+        while await store.refusals.get("0a1b2c") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert await store.usage.refusal("of an administrator") is None, "no refusal of the policy"
-    assert await store.usage.refusal("0a1b2c") == Refusal(
+    assert await store.refusals.get("of an administrator") is None, "no refusal of the policy"
+    assert await store.refusals.get("0a1b2c") == Refusal(
         "0a1b2c", 1_764_000_000, "lamp-1", "publish", "a/b", "No rule allows it.", "acl/roles/lamp.toml:7"
     )
 
@@ -74,10 +74,10 @@ async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
         await refusals.save()
     failing.fails = False
     await refusals.save()
-    assert [number for number in "0123" if await store.usage.refusal(number)] == ["0", "1"]
+    assert [number for number in "0123" if await store.refusals.get(number)] == ["0", "1"]
     refusals(replace(REFUSED, id="4"))
     await refusals.save()
-    assert await store.usage.refusal("4") is not None
+    assert await store.refusals.get("4") is not None
 
 
 async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(monkeypatch):

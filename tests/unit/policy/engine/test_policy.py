@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.mqtt.topics import covers, matches, name_fault
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.placeholders import resolve, template_values
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule, observable
-from gateway.policy.engine.rules import resolve, template_values
 
 LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "client-7")
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.rules import (
-    Action,
-    Decision,
-    Effect,
-    Rule,
-    meanings,
-    resolve,
-    template_fault,
-    template_values,
-)
+from gateway.policy.engine.placeholders import meanings, resolve, template_fault, template_values
+from gateway.policy.engine.rules import Action, Decision, Effect, Rule
 
 
 def grant(**more):

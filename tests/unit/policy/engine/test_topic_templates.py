@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gateway.mqtt.topics import covers
 from gateway.policy.engine import topic_templates
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.placeholders import template_fault
 from gateway.policy.engine.policy import Action, Effect, Rule
-from gateway.policy.engine.rules import template_fault
 from gateway.policy.engine.topic_templates import (
     Effort,
     filter_of,

@@ -11,8 +11,8 @@ from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.placeholders import template_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.rules import template_fault
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.role_learner import learn

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import measure
+from bench import resource_usage
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -42,7 +42,7 @@ class Reading:
         """Ours is this process and all that descend from it."""
         return cls(
             everybody(Path("/proc/stat").read_text()),
-            measure.cpu_seconds(measure.family(os.getpid())),
+            resource_usage.cpu_seconds(resource_usage.family(os.getpid())),
             time.monotonic(),
         )
 

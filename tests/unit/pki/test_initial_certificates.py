@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from gateway.pki.authority import PkiError, ensure_server_certificate
+from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 from gateway.system.atomic_files import locked
 
 

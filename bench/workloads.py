@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bench import accounts, load, measure
+from bench import accounts, load, resource_usage
 from bench.packets import publish
 from bench.peers import Gateway, Peer
 
@@ -96,9 +96,19 @@ class Session:
     async def metered(self, work: Awaitable[T]) -> tuple[T, Cost]:
         """What the processes used between the first byte sent and the last byte expected."""
         pids, bus = self.peer.pids(), [self.peer.bus.pid] if self.peer.bus else []
-        before = measure.cpu_seconds(pids), measure.cpu_seconds(bus), time.process_time(), time.perf_counter()
+        before = (
+            resource_usage.cpu_seconds(pids),
+            resource_usage.cpu_seconds(bus),
+            time.process_time(),
+            time.perf_counter(),
+        )
         result = await work
-        after = measure.cpu_seconds(pids), measure.cpu_seconds(bus), time.process_time(), time.perf_counter()
+        after = (
+            resource_usage.cpu_seconds(pids),
+            resource_usage.cpu_seconds(bus),
+            time.process_time(),
+            time.perf_counter(),
+        )
         return result, Cost(*(then - now for now, then in zip(before, after, strict=True)))
 
     def round(self, cost: Cost, units: int, took: Sequence[float] = ()) -> Round:
@@ -106,8 +116,8 @@ class Session:
             value=cost.server / units * MICRO,
             bus=cost.bus / units * MICRO if self.peer.bus else None,
             rate=units / cost.wall,
-            p50=measure.percentile(took, 0.50) if took else None,
-            p99=measure.percentile(took, 0.99) if took else None,
+            p50=resource_usage.percentile(took, 0.50) if took else None,
+            p99=resource_usage.percentile(took, 0.99) if took else None,
             generator=cost.own / cost.wall,
         )
 
@@ -290,11 +300,11 @@ class Idle(Row):
     async def measure(self, session: Session, seconds: float) -> Round:
         names = itertools.islice(session.newcomers, self.each if seconds >= 1 else self.each // 3)
         wanted = [(name, name, accounts.SECRET) for name in names]
-        before = measure.memory_kib(session.peer.pids())
+        before = resource_usage.memory_kib(session.peer.pids())
         links = await load.open_many(session.target, wanted, together=8, seconds=60)
         session.idle += links
         await asyncio.sleep(1)  # let the server finish what a login leaves behind
-        grown = measure.memory_kib(session.peer.pids()) - before
+        grown = resource_usage.memory_kib(session.peer.pids()) - before
         return Round(value=grown / len(links))
 
     def finish(self, session: Session) -> None:

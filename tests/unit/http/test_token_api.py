@@ -19,8 +19,8 @@ from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.signing_keys import SigningKeys
 from gateway.config import Address
 from gateway.connection.audit_vocabulary import Kind, Outcome
-from gateway.http import api
-from gateway.http.api import Api, serve_api
+from gateway.http import token_api
+from gateway.http.token_api import Api, serve_api
 from gateway.keys.key_ring import Key, KeyState
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit, AuditEvent
@@ -281,7 +281,7 @@ async def test_without_the_store_nobody_gets_in(world):
 
 
 async def test_a_login_that_takes_for_ever_is_given_up(world, monkeypatch):
-    monkeypatch.setattr(api, "_LOGIN_DEADLINE", 0.05)
+    monkeypatch.setattr(token_api, "_LOGIN_DEADLINE", 0.05)
 
     world.pool._most = 0
     answer = await world.log_in("svc")
@@ -350,8 +350,8 @@ async def test_too_long_a_body_in_chunks_is_refused_when_it_shows(world):
 
 async def test_as_long_as_a_body_may_be(world):
     body = json.dumps({"device_id": "svc", "secret": SECRET}).encode()
-    assert (await world.post(body.ljust(api.BODY_MAX))).status == 200
-    assert (await world.post(body.ljust(api.BODY_MAX + 1))).status == 413
+    assert (await world.post(body.ljust(token_api.BODY_MAX))).status == 200
+    assert (await world.post(body.ljust(token_api.BODY_MAX + 1))).status == 413
 
 
 async def test_who_leaves_in_the_middle_is_no_fault(world):

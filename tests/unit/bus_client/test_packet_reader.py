@@ -9,7 +9,7 @@ from harness import raw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bus_client.reader import HEAD_MAX, BusReader, Delivery, Packet
+from gateway.bus_client.packet_reader import HEAD_MAX, BusReader, Delivery, Packet
 from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Version
 from gateway.mqtt.properties import Property

@@ -75,7 +75,7 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
 
 async def _reseal(settings: Settings) -> Outcome:
     from gateway.admin.keys import keys_of
-    from gateway.app.nonce_redraw import SnapshotWatch, random_bytes
+    from gateway.app.vm_clone_detection import SnapshotWatch, random_bytes
     from gateway.bus_client.connect import connect
     from gateway.bus_client.connection import Account, BusConnection, BusError, Handler
     from gateway.keys.key_ring import KeyRing, Nonces

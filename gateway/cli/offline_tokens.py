@@ -1,4 +1,4 @@
-"""What the commands on tokens work with: keys and devices as a gateway would judge by."""
+"""Tokens without a running gateway: issued and verified by keys and devices as one would."""
 
 from __future__ import annotations
 

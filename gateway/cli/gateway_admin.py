@@ -14,19 +14,19 @@ from gateway.cli import (
     audit_check,
     backup,
     device,
+    device_connections,
     device_held,
     device_set,
     device_trace,
     init,
     keys,
     keys_backup,
-    keys_reseal,
+    keys_rewrap,
     status,
     token,
     token_revoke,
-    who_is_here,
 )
-from gateway.cli.program import Group, program, run
+from gateway.cli.typer_app import Group, program, run
 
 _COLLECT_AFTER = 200_000
 """Objects more."""
@@ -43,7 +43,7 @@ _DEVICE = Group(
         "remove": device.remove,
         "rotate": device.rotate,
         "observe": device.observe,
-        "kick": who_is_here.kick,
+        "kick": device_connections.kick,
         "trace": device_trace.trace,
         "held": device_held.held,
         "export": device_set.export,
@@ -80,7 +80,7 @@ _KEYS = Group(
         "list": keys.list_keys,
         "rotate": keys.rotate,
         "destroy": keys.destroy,
-        "rewrap": keys_reseal.rewrap,
+        "rewrap": keys_rewrap.rewrap,
         "export": keys_backup.export,
         "import": keys_backup.import_,
     },

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.app import nonce_redraw
-from gateway.app.nonce_redraw import Reading, SnapshotWatch, random_bytes, reading, resumed
+from gateway.app import vm_clone_detection
+from gateway.app.vm_clone_detection import Reading, SnapshotWatch, random_bytes, reading, resumed
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 
 SECOND = 1_000_000_000
@@ -69,12 +69,12 @@ def test_what_is_read_here():
 
 
 def test_what_can_not_be_read_is_no_fault(monkeypatch, tmp_path):
-    monkeypatch.setattr(nonce_redraw, "_BOOT_ID", tmp_path / "none")
-    monkeypatch.setattr(nonce_redraw, "_VM_CLOCK", tmp_path)
+    monkeypatch.setattr(vm_clone_detection, "_BOOT_ID", tmp_path / "none")
+    monkeypatch.setattr(vm_clone_detection, "_VM_CLOCK", tmp_path)
     assert (reading().boot_id, reading().marker) == ("", b"")
     clock = tmp_path / "vmclock0"
     clock.write_bytes(b"VCLK" + bytes(12) + b"\1\2\3\4\5\6\7\x08" + bytes(100))
-    monkeypatch.setattr(nonce_redraw, "_VM_CLOCK", clock)
+    monkeypatch.setattr(vm_clone_detection, "_VM_CLOCK", clock)
     assert reading().marker == b"\1\2\3\4\5\6\7\x08"
 
 

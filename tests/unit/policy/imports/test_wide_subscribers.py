@@ -9,9 +9,9 @@ from gateway.policy.engine.policy import Action
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.imports.dynsec import DynSec
 from gateway.policy.imports.mosquitto_acl import AclFile
-from gateway.policy.imports.overlap_subscribers import let_subscribe_wide
 from gateway.policy.imports.policy_writer import compiled
 from gateway.policy.imports.role_composition import compose
+from gateway.policy.imports.wide_subscribers import let_subscribe_wide
 
 
 def imported(source):

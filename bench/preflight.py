@@ -10,7 +10,7 @@ import os
 from bench import accounts, load
 from bench.packets import publish
 from bench.peers import Gateway
-from bench.rows import Session
+from bench.workloads import Session
 
 MESSAGES = 20
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import tree
-from bench.tree import ROOT, Tree, Unusable, resolve, this_checkout, unpack
+from bench import checkout
+from bench.checkout import ROOT, Tree, Unusable, resolve, this_checkout, unpack
 
 PROJECT = '[project]\nname = "x"\n[project.scripts]\ngateway = "gateway.somewhere:begin"\n'
 ELSEWHERE = "import sys\ndef begin():\n    print('the older one', __file__, *sys.argv[1:])\n    return 7\n"
@@ -76,7 +76,7 @@ def test_an_older_commit_is_unpacked_as_it_was(tmp_path: Path, monkeypatch: pyte
         git(root, "add", "file")
         git(root, "commit", "--quiet", "--message", f"The {text} one")
     (root / "file").write_text("not committed")
-    monkeypatch.setattr(tree, "ROOT", root)
+    monkeypatch.setattr(checkout, "ROOT", root)
     first = resolve("HEAD~1")
     assert len(first) == 40
     before = git(root, "worktree", "list") + git(root, "status", "--porcelain")

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.pki.key_types import KeyType, rsa_twin
-from gateway.system.atomic_files import locked, not_written, write_new
+from gateway.system.atomic_files import locked, write_new
+from gateway.system.file_errors import not_written
 
 _CA_DAYS = 3_650
 _SERVER_DAYS = 825  # what Apple's and others' TLS accept at most of a private CA

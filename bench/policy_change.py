@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import accounts, load, measure
+from bench import accounts, load, resource_usage
 from bench.packets import subscribe
 from bench.peers import Gateway
-from bench.rows import PAYLOAD, NotMeasured, Round, Row, Session, again
+from bench.workloads import PAYLOAD, NotMeasured, Round, Row, Session, again
 
 CONNECTIONS = 2_000
 ROLES, RULES = 200, 5_000
@@ -80,7 +80,7 @@ class PolicyChange(Row):
             rules.remove()
             for link in links:
                 link.close()
-        p50, p99 = (measure.percentile(took, share) for share in (0.50, 0.99))
+        p50, p99 = (resource_usage.percentile(took, share) for share in (0.50, 0.99))
         return Round(max(took) * 1e3, p50=p50, p99=p99)
 
 

@@ -1,0 +1,112 @@
+"""The placeholders in the topic of a rule: `{device}`, `{client}`, `{label.NAME}`, and what they stand for.
+
+Each is one whole level of the topic. Must not know what a rule allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice, product
+
+from gateway.mqtt.topics import filter_fault
+from gateway.policy.engine.identity import Identity, is_label
+
+_MEANINGS_MOST = 1_000
+"""Topics that one rule is written out as for one device, where it is written out."""
+
+
+def template_fault(topic: str) -> str | None:
+    """What is wrong with the topic of a rule, as the end of a sentence; None when it is valid.
+
+    A placeholder stands for one whole level. `$share/…` is not written in rules: a shared
+    subscription is judged by the filter after it.
+    """
+    for level in topic.split("/"):
+        if ("{" in level or "}" in level) and not _is_placeholder(level):
+            return (
+                f'has the level "{level}"; a placeholder is one whole level: {{device}}, {{client}} or '
+                "{label.<name>}"
+            )
+    if topic == "$share" or topic.startswith("$share/"):
+        return "begins with $share; write the filter that stands behind the group"
+    return filter_fault(topic)
+
+
+def template_keys(levels: list[str]) -> list[str]:
+    """The levels of a rule's topic as keys of a `TopicTree`: `{device}` becomes `+{device}`.
+
+    No level of a valid name or filter looks like that, so a device that writes the placeholder
+    itself into its topic reaches nothing.
+    """
+    return [f"+{level}" if level[:1] == "{" else level for level in levels]
+
+
+def template_values(identity: Identity) -> dict[str, tuple[str, ...]]:
+    """What each placeholder stands for in rules that judge this identity: of a label, each of its values.
+
+    A value that is no single level (empty, or with `/ + #` or NUL) is left out: a rule that needs it
+    matches nothing. Client ids come from the device and may be any string (CVE-2017-7650).
+    """
+    values: dict[str, tuple[str, ...]] = {
+        "{device}": (identity.device_id,),
+        "{client}": (identity.client_id,),
+    }
+    for name, some in identity.labels.items():
+        values[f"{{label.{name}}}"] = some
+    lawful = {name: tuple(filter(_is_one_level, some)) for name, some in values.items()}
+    return {name: some for name, some in lawful.items() if some}
+
+
+def meanings(topic: str, values: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """The topics that a rule's topic stands for; none where a placeholder has no value.
+
+    A placeholder has one value at all its places: `{label.room}/to/{label.room}` of a device in two rooms
+    means two topics, not four. Of very many combinations only the first `_MEANINGS_MOST` are given.
+    """
+    if "{" not in topic:
+        yield topic
+        return
+    names = list(dict.fromkeys(level for level in topic.split("/") if level[:1] == "{"))
+    for chosen in islice(product(*(values.get(name, ()) for name in names)), _MEANINGS_MOST):
+        resolved = resolve(topic, dict(zip(names, chosen, strict=True)))
+        if resolved is not None:
+            yield resolved
+
+
+def has_one_value_each(topic: str, asked: str) -> bool:
+    """Whether each label in a rule's topic stands for one value in `asked`, which it fits level by level."""
+    if topic.count("{label.") < 2:
+        return True
+    levels = topic.split("/")
+    seen: dict[str, str] = {}
+    return all(
+        seen.setdefault(level, other) == other
+        for level, other in zip(levels, asked.split("/", len(levels)), strict=False)
+        if level.startswith("{label.")
+    )
+
+
+def resolve(topic: str, values: Mapping[str, str]) -> str | None:
+    """The topic of a rule with its placeholders replaced; None when one of them has no value.
+
+    A first level that would begin with `$` has none either: only a literal reaches such topics, as
+    for wildcards [MQTT-4.7.2-1].
+    """
+    levels = topic.split("/")
+    for index, level in enumerate(levels):
+        if level[:1] == "{":
+            value = values.get(level)
+            if value is None or (index == 0 and value[0] == "$"):
+                return None
+            levels[index] = value
+    return "/".join(levels)
+
+
+def _is_placeholder(level: str) -> bool:
+    if level in {"{device}", "{client}"}:
+        return True
+    return level.startswith("{label.") and level.endswith("}") and is_label(level[7:-1], "x")
+
+
+def _is_one_level(value: str) -> bool:
+    return bool(value) and not ("/" in value or "+" in value or "#" in value or "\0" in value)
