@@ -122,6 +122,7 @@ GATEWAY_DATA_DIR=/var/lib/mqtt-gateway/data
 TLS_CERT_PATH=/var/lib/mqtt-gateway/certs/server.crt
 TLS_KEY_PATH=/var/lib/mqtt-gateway/certs/server.key
 ACL_PATH=/etc/mqtt-gateway/acl
+MONITORING_PATH=/etc/mqtt-gateway/monitoring.toml
 SETTINGS
     say "made     /etc/mqtt-gateway/settings"
 }

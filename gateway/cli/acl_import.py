@@ -142,7 +142,9 @@ def _carry_over(
         missing = [role for role in missing if role in given]
     else:
         put()
-    report = Report(source, composed, candidates, len(questions), out, missing, settings.acl_path)
+    report = Report(
+        source, composed, candidates, len(questions), out, missing, settings.acl_path, add_devices
+    )
     answer.give(report.value(), *report.lines())
 
 

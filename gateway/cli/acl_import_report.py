@@ -57,6 +57,8 @@ class Report:
     missing: Sequence[str]
     """Roles of the devices that were added which `in_force` lacks."""
     in_force: Path
+    adds: bool
+    """Devices were to be added, not only named."""
 
     def value(self) -> Mapping[str, object]:
         """All of it, for a script."""
@@ -100,12 +102,18 @@ class Report:
         have = "has" if self.questions == 1 else "have"
         yield f"{_counted(self.questions, 'question')} {have} the same answer as in Mosquitto."
         if self.out is None:
-            yield "Nothing was written: name a folder with --out."
+            yield (
+                f"No policy was written: {self.in_force} has these roles."
+                if self.adds
+                else "Nothing was written: name a folder with --out."
+            )
         else:
             yield f"Written to {self.out}, the questions as cases.toml. Put it in force: ACL_PATH={self.out}"
         if self.candidates:
             yield "Devices:"
             yield from (f"  {one.user}\t{one.state}" for one in self.candidates)
+            if not self.adds and any(one.credential is not None for one in self.candidates):
+                yield "To add them: put the roles in force, then say --add-devices instead of --out."
         if self.missing:
             yield (
                 f"Still to do: put {self.out} in force (ACL_PATH={self.out}), for {self.in_force} lacks "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +39,10 @@ def learn(
     role: Annotated[
         str | None,
         typer.Option(
-            "--role", metavar="ROLE", show_default=False, help="Learn from all devices with this role."
+            "--role",
+            metavar="ROLE",
+            show_default=False,
+            help="Learn from all devices with this role, or one that includes it.",
         ),
     ] = None,
     *,
@@ -79,7 +82,7 @@ def learn(
 
         settings = settings_of(config)
         policy = policy_of(settings)
-        devices, records = asyncio.run(_recorded(settings, seconds, device_id, role))
+        devices, records = asyncio.run(_recorded(settings, seconds, device_id, _with(policy, role)))
         if role is not None and not devices and role not in policy.roles:
             check_roles(policy, [role], settings.acl_path)
         if not records:
@@ -93,18 +96,29 @@ def learn(
         answer.give(_proposed(proposal, text), *said)
 
 
+def _with(policy: Policy, role: str | None) -> frozenset[str] | None:
+    """This role, and those that include it: whose devices have its rights. None: no role is asked for."""
+    if role is None:
+        return None
+    return frozenset({role} | {name for name in policy.roles if role in policy.expanded((name,))})
+
+
 async def _recorded(
-    settings: Settings, seconds: int, device_id: str | None = None, role: str | None = None
+    settings: Settings, seconds: int, device_id: str | None = None, roles: Collection[str] | None = None
 ) -> tuple[dict[str, Device], list[UsageRecord]]:
-    """The devices, and what was recorded of them, if it was done again in the last `seconds`."""
+    """The devices (with one of `roles`), and what was recorded of them, done again in the last `seconds`."""
     since = _since(seconds)
     async with store_of(settings) as store:
         if device_id is not None:
             devices = [await store.devices.get(device_id)]
         else:
-            devices = [one for one in await store.devices.read() if role is None or role in one.roles]
+            devices = [
+                one
+                for one in await store.devices.read()
+                if roles is None or not set(roles).isdisjoint(one.roles)
+            ]
         known = {one.device_id: one for one in devices}
-        if device_id is None and role is None:
+        if device_id is None and roles is None:
             return known, await store.usage.records(since)
         asked, records = sorted(known), []
         for at in range(0, len(asked), _AT_ONCE):

@@ -45,8 +45,8 @@ def check(as_json: Json = False, config: Config = None) -> None:
     Too few open files for acl/limits.toml, devices above its limits and names of no setting are warnings:
     they keep nothing from starting.
 
-    Starts nothing. What the first start would make is not missed; a store of an older version is
-    brought up to date.
+    Starts nothing, and does not try the bus. What the first start would make is not missed; a store of an
+    older version is brought up to date.
     """
     with answering(as_json=as_json) as answer:
         from gateway.config import ConfigError, read_settings
@@ -71,7 +71,10 @@ def check(as_json: Json = False, config: Config = None) -> None:
             raise Failure("the gateway would not start", [*problems, *faults])
         if faults:
             raise Failure("the gateway would start, but not serve every device", faults)
-        answer.give({"problems": [], "warnings": warnings}, "No problem found: the gateway would start.")
+        said = ["No problem found: the gateway would start."]
+        if settings is not None and settings.mqtt_broker is not None:
+            said.append("The bus was not tried: `gateway-admin status` tells of it once the gateway runs.")
+        answer.give({"problems": [], "warnings": warnings}, *said)
 
 
 async def _warnings(settings: Settings) -> list[str]:

@@ -202,7 +202,9 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
     )
 
-    mqtt_broker: Host | None = Field(None, description="Give the bus's host name or address alone")
+    mqtt_broker: Host | None = Field(
+        None, description="Give the bus's host name or address alone; its port is MQTT_PORT"
+    )
     mqtt_port: int = Field(1883, ge=1, le=65_535, description="Give the bus's port, 1 to 65535")
     mqtt_username: str | None = Field(None, description="Give the user name the bus expects of the gateway")
     mqtt_password: Masked | None = Field(None, description="Give the password the bus expects of the gateway")

@@ -97,13 +97,32 @@ def test_more_devices_than_a_query_takes(place, seen, monkeypatch):
     monkeypatch.chdir(place.folder)
     place.shell("gateway-admin device add other --role sensor")
     seen("other", "not/asked/for")
-    devices, found = asyncio.run(acl_usage._recorded(settings_of(None), 2 * HOUR, role="wide"))
+    devices, found = asyncio.run(acl_usage._recorded(settings_of(None), 2 * HOUR, roles={"wide"}))
     assert list(devices) == ["lamp-1", "lamp-2"]
     assert [(one.device_id, one.template) for one in found] == [
         ("lamp-1", "devices/{device}/state"),
         ("lamp-1", "no"),
         ("lamp-2", "devices/{device}/state"),
     ]
+
+
+def test_roles_that_include_others_are_learned_both_ways(place, seen):
+    """`--role` takes what comes by `include`, and devices that have it by a role that includes it."""
+    roles = place.folder / "acl/roles"
+    (roles / "base.toml").write_text(WIDE.replace('"#"', '"base/#"'))
+    (roles / "middle.toml").write_text('description = "Includes base."\ninclude = ["base"]\n')
+    (roles / "whole.toml").write_text(
+        WIDE.replace('"#"', '"whole/#"').replace("[[allow]]", 'include = ["middle"]\n[[allow]]')
+    )
+    assert place.shell("gateway-admin device add d-1 --role whole")[0] == 0
+    seen("d-1", "base/one")
+    seen("d-1", "whole/one")
+    both = {("publish", "base/one"), ("publish", "whole/one")}
+    assert allowed(answer(place, "acl learn --role whole")) == both
+    for name in ("base", "middle"):
+        found = answer(place, f"acl learn --role {name}")
+        assert allowed(found) == {("publish", "base/one")}
+        assert found["devices"] == ["d-1"]
 
 
 def test_a_file_is_written_once_and_is_a_role(place, seen):

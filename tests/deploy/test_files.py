@@ -112,6 +112,15 @@ def test_every_file_that_is_mounted_is_there():
                     assert source in known, f"{file}: {name} mounts {source}"
 
 
+def test_the_gateway_follows_a_monitoring_file_that_may_be_absent():
+    """By its folder: Compose makes a folder of a file that is not there, and holds on to one that is."""
+    gateway = FILES["compose.yaml"]["services"]["gateway"]
+    path = Path(gateway["environment"]["MONITORING_PATH"])
+    mounts = [one.split(":") for one in gateway["volumes"]]
+    assert path.name == "monitoring.toml"
+    assert ["./deploy/compose/monitoring", str(path.parent), "ro"] in mounts
+
+
 SECRETISH = re.compile(r"(?i)(password|secret|token|_key)[a-z_]*[ ]*[:=][ ]*([^\s<].*)")
 
 

@@ -72,6 +72,7 @@ def self_check(gateway: Gateway) -> subprocess.CompletedProcess[str]:
 def test_everything_has_its_place_and_what_was_there_stays(installed):
     settings = (installed / "etc/mqtt-gateway/settings").read_text()
     assert settings.count("MQTT_USERNAME=gateway") == 1
+    assert "MONITORING_PATH=/etc/mqtt-gateway/monitoring.toml\n" in settings
     assert settings.count("# the administrator's") == 2
     for name in (
         "etc/systemd/system/mqtt-gateway.service",

@@ -224,7 +224,8 @@ def test_the_move_from_mosquitto(tmp_path):
         ran = []
         for line in commands("migrate-from-mosquitto.md"):
             here = line.replace("/etc/mosquitto/", f"{etc}/").replace("-p 8883", f"-p {gateway.port}")
-            if line.startswith("sed "):
+            here = here.replace("-p 1883", f"-p {port}")
+            if line.startswith("sed ") and "listener" in line:
                 (etc / "conf.d").mkdir()
                 (etc / "conf.d/local.conf").write_text("listener 1883\n")
             if line == "systemctl start mqtt-gateway":
@@ -246,11 +247,13 @@ def test_the_move_from_mosquitto(tmp_path):
             ran.append(line)
             if line == "systemctl reload mosquitto":
                 gateway.env |= settings  # as the guide says there
-        assert len(ran) == 16
+        assert len(ran) == 18
         assert (etc / "conf.d/local.conf").read_text() == "listener 1883 127.0.0.1\n"
         listed = gateway.admin("device", "list").stdout
         assert "lamp" in listed
         assert "gateway" not in listed
+        assert [line.partition(":")[0] for line in (etc / "passwd").read_text().splitlines()] == ["gateway"]
+        assert (etc / "passwd").stat().st_mode & 0o777 == (etc / "passwd.before").stat().st_mode & 0o777
     finally:
         gateway.kill()
         process.terminate()

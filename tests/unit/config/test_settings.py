@@ -749,7 +749,7 @@ def test_the_bus():
     assert load_settings(mqtt_broker="10.0.0.1", mqtt_port="1884").bus == Address("10.0.0.1", 1884)
     assert load_settings(mqtt_broker="fd00::1").bus == Address("fd00::1", 1883)
     for broker in ("mqtt://bus", "bus:1883", "a b", "-a", "user@bus"):
-        assert "host name or address alone" in problems(mqtt_broker=broker)[0]
+        assert "host name or address alone; its port is MQTT_PORT" in problems(mqtt_broker=broker)[0]
 
 
 @pytest.mark.parametrize("name", ["mqtt_username", "mqtt_password", "mqtt_ca_path"])
