@@ -93,6 +93,10 @@ class AlertStates:
         self._count = 0
         self._waited: dict[str, tuple[int, int]] = {}
         """Of rules that are not judged in each look: looks and milliseconds since the last time."""
+        self._stale = set(self._rules)
+        """Rules to be judged anew when it is their turn."""
+        self._holds: dict[str, Mapping[Labels, float]] = {}
+        """For which labels the others hold, as when they were judged."""
         self.left_out = 0
         """Alerts for which the last look had no room."""
 
@@ -107,6 +111,7 @@ class AlertStates:
     def use(self, rules: Sequence[Rule]) -> None:
         """These rules hold from now on; alerts of others are over at the next look."""
         self._rules = {rule.name: rule for rule in rules}
+        self._holds, self._stale = {}, set(self._rules)
 
     def load(self, alerts: Iterable[Alert], now: int, last_alive: int) -> None:
         """Go on from what was kept. `last_alive`: when the last gateway was last there, Unix milliseconds."""
@@ -119,9 +124,16 @@ class AlertStates:
                 alert.calm = max(0, now - alert.changed_at)
             self._add(alert)
 
-    def look(self, readings: Readings, now: int, elapsed: int) -> Changes:
-        """Judge every rule. `now` in Unix milliseconds; `elapsed` milliseconds went by since the last."""
+    def look(self, readings: Readings, now: int, elapsed: int, *, news: bool = True) -> Changes:
+        """Judge every rule. `now` in Unix milliseconds; `elapsed` milliseconds went by since the last.
+
+        Without `news` in the readings rules are taken to hold as before, and alerts grow older by that.
+        """
         changes = Changes()
+        if news:
+            self._stale.update(self._rules)
+        elif not self._stale and not self._by_rule:
+            return changes  # nothing fires, and nothing grows older
         self.left_out = 0
         for rule in self._rules.values():
             waited = self._waited.pop(rule.name, (0, 0))
@@ -129,8 +141,10 @@ class AlertStates:
             if looks < rule.looks:
                 self._waited[rule.name] = looks, gone_by
                 continue
-            holds = rule.condition.holds(readings, now=now, began=self._began)
-            self._apply(rule, holds, now, gone_by, changes)
+            if rule.name in self._stale:
+                self._stale.remove(rule.name)
+                self._holds[rule.name] = rule.condition.holds(readings, now=now, began=self._began)
+            self._apply(rule, self._holds[rule.name], now, gone_by, changes)
         for name in self._by_rule.keys() - self._rules.keys():
             self._end_all(name, now, changes)
         return changes

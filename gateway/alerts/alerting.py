@@ -6,7 +6,6 @@ neither loses it nor tells it under two ids.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +19,11 @@ from gateway.alerts.silences import Silences
 from gateway.connection.audit_vocabulary import HOUSE, Report, fired_alert, resolved_alert
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
+from gateway.system.aligned_timers import beat
 
 _ROUND_SECONDS = 1.0
+_LOOKS_AT_SILENCES = 30
+"""Rounds after which they are looked at though nobody is to be told of anything."""
 _ONE_BY_ONE = 20
 """Alerts of a rule that begin, or end, together and have an audit event each; the rest has one."""
 _REMOVED = "(The rule is no more.)"
@@ -39,6 +41,8 @@ class Clocks:
     """Seconds, of a clock that never goes back."""
     is_measured: Callable[[], bool]
     """Whether the readings are of this moment. While they are not, nothing is judged."""
+    news: Callable[[], object] | None = None
+    """The same answer as before says that no rule would be judged differently; None: that is not known."""
 
 
 class Alerting:
@@ -68,6 +72,9 @@ class Alerting:
         self._untold: set[Key] = set()
         """Alerts that fire and nobody was told of."""
         self._last = clocks.steady()
+        self._seen: object = None
+        """The news at the last look."""
+        self._looks = 0
         self._left_out = 0
 
     def use(self, rules: Sequence[Rule]) -> None:
@@ -90,20 +97,33 @@ class Alerting:
         """A round each second, for ever."""
         while True:
             await self.round()
-            await asyncio.sleep(_ROUND_SECONDS)
+            await beat(_ROUND_SECONDS)
 
     async def round(self) -> None:
         """Judge the rules, and see that people hear of what has changed."""
         steady = self._clocks.steady()
+        if self._looks % _LOOKS_AT_SILENCES == 0:
+            await self._silences.look()  # so that there are some, should the store fail
+        self._looks += 1
         elapsed, self._last = int((steady - self._last) * 1_000), steady
-        await self._silences.look()
         if self._clocks.is_measured():
-            changes = self._states.look(self._readings, self._clocks.now(), elapsed)
+            changes = self._states.look(self._readings, self._clocks.now(), elapsed, news=self._is_news())
             self._record(changes)
+            if changes.fired or self._untold:
+                await self._silences.look()
             self._sort(changes, int(steady * 1_000))
             for key in changes.changed:
                 self._keeper.note(key, self._states.find(key))
         await self._send(int(steady * 1_000))
+
+    def _is_news(self) -> bool:
+        """Whether a rule may be judged differently than at the last look.
+
+        To judge all costs a millisecond, and there is a sample each ten seconds: in between only what is
+        known of the very second changes.
+        """
+        before, self._seen = self._seen, self._clocks.news() if self._clocks.news is not None else None
+        return self._seen is None or self._seen != before
 
     def _sort(self, changes: Changes, steady: int) -> None:
         """What is to be told of what has changed, and of what was silenced and is not any more."""

@@ -51,6 +51,8 @@ class DeviceReadings:
         self._sizes: dict[str, float] = {}
         self._heard: dict[str, int] = {}
         self._began = now()
+        self._changes = 0
+        """How often something was counted or sampled."""
 
     def use(self, names: Iterable[str]) -> None:
         """Count what these readings need from now on, and nothing else."""
@@ -82,6 +84,7 @@ class DeviceReadings:
             self._count(NEW_ADDRESSES, device, 1)
 
     def _count(self, name: str, device: str, count: int) -> None:
+        self._changes += 1
         self._counts.setdefault(name, Counter())[device] += count
 
     def sample(self) -> None:
@@ -89,6 +92,7 @@ class DeviceReadings:
         if not self._wanted:
             return
         now, passed = self._now(), self._passed()
+        self._changes += 1
         self._known = frozenset(self._devices())
         self._sizes = {}
         for device, (messages, size) in passed.items():
@@ -105,6 +109,13 @@ class DeviceReadings:
             self._past.append((now, {name: dict(self._counts.get(name, {})) for name in self._wanted}))
             while len(self._past) > 1 and now - self._past[1][0] >= SPAN_MOST * 1_000:
                 self._past.popleft()
+
+    def news(self) -> int:
+        """A number that is the same while nothing is to be judged anew, but for windows that slide.
+
+        A rule about silence is to be judged all the time.
+        """
+        return self._now() if SILENT_SECONDS in self._wanted and self._known else self._changes
 
     def latest(self, name: str) -> Mapping[Labels, float]:
         """The newest number of each device."""

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
-from gateway.pki.validity import Certificate, in_use, judged
+from gateway.pki.validity import Certificate, files_of, in_use, judged
 from gateway.system.aligned_timers import beat
+from gateway.system.file_change_marks import Mark, marks
 
 _LOOK_SECONDS = 2.0
 
@@ -24,6 +25,11 @@ def certificates_of(settings: Settings) -> list[Certificate]:
     return in_use(server, settings.tls_client_ca_path, settings.mqtt_ca_path)
 
 
+def _marks(settings: Settings) -> dict[str, Mark]:
+    server = settings.tls_cert_path if settings.tls_enabled else None
+    return marks(files_of(server, settings.tls_client_ca_path, settings.mqtt_ca_path))
+
+
 class CertificateDates:
     """Tells when a certificate is expired, not valid yet, or in the last third of its life."""
 
@@ -32,6 +38,11 @@ class CertificateDates:
         self._settings = settings
         self._now = now
         self._certificates: Sequence[Certificate] = ()
+        self._seen: dict[str, Mark] = {}
+        """The files as they were when they were read last."""
+        self._changed = False
+        """Whether they had changed then: what is written in the same tick of the file clock leaves the mark
+        as it was, and is found by reading once more."""
         self._faults: list[str] = []
         self._warnings: list[str] = []
         self.look()
@@ -78,11 +89,20 @@ class CertificateDates:
         """Look every two seconds, for ever: files change, and time goes by."""
         while True:
             await beat(_LOOK_SECONDS)
-            self._take(await asyncio.to_thread(certificates_of, self._settings))
+            self._take(await asyncio.to_thread(self._read))
 
     def look(self) -> None:
         """Look now."""
-        self._take(certificates_of(self._settings))
+        self._take(self._read())
+
+    def _read(self) -> Sequence[Certificate]:
+        """In a thread. To take certificates apart costs much more than a look at their files."""
+        seen = _marks(self._settings)
+        changed = seen != self._seen
+        if not changed and not self._changed:
+            return self._certificates
+        self._seen, self._changed = seen, changed
+        return certificates_of(self._settings)
 
     def _take(self, certificates: Sequence[Certificate]) -> None:
         self._certificates = certificates

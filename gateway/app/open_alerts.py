@@ -71,6 +71,8 @@ class Watched:
     """What is known of this second, by the name of the reading."""
     is_measured: Callable[[], bool]
     """Whether the history has a sample of this process, and of this minute."""
+    news: Callable[[], object]
+    """The same answer as before says that neither `history` nor `live` has changed."""
     last_alive: int
     """When the gateway before was last there, Unix milliseconds; 0: nobody knows."""
     devices: DeviceReadings
@@ -127,7 +129,12 @@ class Alerts:
         self._alerting = Alerting(
             monitoring.now.rules,
             LiveReadings(watched.history, live, dict.fromkeys(NAMES, watched.devices)),
-            Clocks(now=now, steady=time.monotonic, is_measured=watched.is_measured),
+            Clocks(
+                now=now,
+                steady=time.monotonic,
+                is_measured=watched.is_measured,
+                news=lambda: (watched.news(), watched.devices.news(), self._deliveries.status()),
+            ),
             silences=Silences(store, now),
             deliveries=self._deliveries,
             keeper=self._keeper,
@@ -190,6 +197,7 @@ def open_alerts(
             history=history,
             live={"service_status": ServiceStatus(health, bus)},
             is_measured=is_measured,
+            news=lambda: (history.newest, health.changes, bus.losses),
             last_alive=began,
             devices=devices,
         ),

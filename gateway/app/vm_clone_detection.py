@@ -53,16 +53,23 @@ class Reading:
     """With it."""
 
 
-def reading() -> Reading:
-    """As it is now."""
-    wall, running, elapsed = _clocks()
-    return Reading(
-        _read(_BOOT_ID, slice(None)).decode("ascii", "replace"),
-        _read(_VM_CLOCK, _MARKER),
-        wall,
-        running,
-        elapsed,
-    )
+class Sources:
+    """The files to read, kept open: to open them five times a second would be most of what a look costs."""
+
+    def __init__(self) -> None:
+        self._boot_id = _KeptFile(_BOOT_ID)
+        self._vm_clock = _KeptFile(_VM_CLOCK)
+
+    def reading(self) -> Reading:
+        """As it is now."""
+        wall, running, elapsed = _clocks()
+        return Reading(
+            self._boot_id.read().decode("ascii", "replace"),
+            self._vm_clock.read()[_MARKER],
+            wall,
+            running,
+            elapsed,
+        )
 
 
 def _clocks() -> tuple[int, int, int]:
@@ -76,18 +83,31 @@ def _clocks() -> tuple[int, int, int]:
     return wall, running, elapsed
 
 
-def _read(path: Path, part: slice) -> bytes:
-    # Without a file object: five times a second that would be a tenth of what an idle gateway takes.
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, 64)[part]
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
+class _KeptFile:
+    """What the kernel makes anew each time that it is read from its beginning."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def read(self) -> bytes:
+        """Its beginning; empty when there is nothing to read, which may be different at the next look."""
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.pread(self._descriptor, 64, 0)
+        except OSError:
+            self.close()
+            return b""
+
+    def close(self) -> None:
+        """It is opened again when it is read."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def resumed(before: Reading, now: Reading) -> str | None:
@@ -118,14 +138,14 @@ def random_bytes(count: int) -> bytes:
 class SnapshotWatch:
     """Calls `renew` when the process may be running twice."""
 
-    def __init__(self, renew: Callable[[], None], *, read: Callable[[], Reading] = reading) -> None:
+    def __init__(self, renew: Callable[[], None], *, read: Callable[[], Reading] | None = None) -> None:
         """Make it before the first nonce is given."""
         self._renew = renew
-        self._read = read
+        self._read = read = read or Sources().reading
         self._before = read()
 
     async def run(self) -> None:
-        """Look four times a second, for ever."""
+        """Look five times a second, for ever."""
         while True:
             await beat(_LOOK)
             if (why := self.look()) is not None:

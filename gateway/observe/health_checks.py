@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from gateway.observe.logs import get_logger
+from gateway.system.aligned_timers import next_moment
 
 DEADLINE = 5.0
 """Seconds that a check may take."""
@@ -125,6 +126,8 @@ class Health:
         """The last look at the folder. While one hangs in the disk there is no other."""
         self._entries: dict[str, _Entry] = {}
         self._wake = asyncio.Event()
+        self.changes = 0
+        """How often what was found of a part became something different, or a part came or went."""
 
     async def folder(self) -> str:
         """The mark of the data folder; empty when it has none. One that can't be looked at has the last."""
@@ -152,6 +155,7 @@ class Health:
         only `/ready`: killing the process would not bring the bus back. One that is not needed (a broken edit
         of the policy, a `foreign` service) is shown: devices are served all the same.
         """
+        self.changes += 1
         self._entries[name] = _Entry(
             ask=check,
             vital=vital,
@@ -172,6 +176,7 @@ class Health:
 
     def remove(self, name: str) -> None:
         """Do it no more."""
+        self.changes += 1
         entry = self._entries.pop(name, None)
         if entry is not None and entry.task is not None:
             entry.task.cancel()
@@ -211,7 +216,7 @@ class Health:
                 if not entry.at_once and entry.due <= loop.time() and entry.task is None:
                     entry.task = start(self._ask(name, entry))
             try:
-                async with asyncio.timeout(_LOOK):
+                async with asyncio.timeout_at(next_moment(_LOOK, loop.time())):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -280,6 +285,7 @@ class Health:
         entry.found = Finding(
             state, ok, message, before.since if same and before else now, now, round(duration_ms, 3)
         )
+        self.changes += not same
         if not same and (before is not None or state is not State.HEALTHY):
             self._changed(name, entry.found)
 

@@ -17,6 +17,8 @@ from gateway.system.utc_text import utc_text
 
 _LAST_PART = 3
 """Warned from the last third of a life on, as for what the gateway renews."""
+_AUTHORITY, _RSA_AUTHORITY = "ca.crt", "ca-rsa.crt"
+"""Beside the server's certificate."""
 _SUBJECT_MAX = 120
 """Characters of a subject that are shown."""
 
@@ -62,12 +64,21 @@ class Certificate:
         )
 
 
+def files_of(server: Path | None, client_ca: Path | None, bus_ca: Path | None) -> list[Path]:
+    """All files that `in_use` reads for these."""
+    found = [path for path in (client_ca, bus_ca) if path is not None]
+    if server is not None:
+        beside = [server.with_name(name) for name in (_AUTHORITY, _RSA_AUTHORITY)]
+        found += [server, rsa_twin(server), *beside]
+    return found
+
+
 def in_use(server: Path | None, client_ca: Path | None, bus_ca: Path | None) -> list[Certificate]:
     """The certificates of these files. A file that is not there or can't be read is reported elsewhere."""
     found: list[Certificate] = []
     if server is not None:
-        found += _pair(server, "ca.crt", "")
-        found += _pair(rsa_twin(server), "ca-rsa.crt", "_rsa")
+        found += _pair(server, _AUTHORITY, "")
+        found += _pair(rsa_twin(server), _RSA_AUTHORITY, "_rsa")
     for name, path in (("client_ca", client_ca), ("bus_ca", bus_ca)):
         if path is not None:
             found += _bundle(name, path, _read(path))

@@ -1,6 +1,6 @@
 """Writes the audit trail: what the log says of audit events, an entry each, signed each minute.
 
-The data path only puts an event into a queue. A thread writes what waits, four times a second; what finds no
+The data path only puts an event into a queue. A thread writes what waits, five times a second; what finds no
 place in the queue is counted, and the next entry says how much that was. While a disk is nearly full, what
 devices do is counted only: the rest of it is for what administrators do.
 """
@@ -26,7 +26,10 @@ from gateway.connection.process_counters import Counters
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import KnownTrail, Store, StoreError
+from gateway.system.aligned_timers import beat
 
+_QUIET_SECONDS = 1.0
+"""Between two looks at what is due, and at the clock, while nothing waits."""
 SIGN_SECONDS = 60.0
 """Between two checkpoints, when something came."""
 _WAITING_MOST = 10_000
@@ -60,7 +63,7 @@ class AuditTrail(Saver):
     """The trail of this process: what waits for it, and when it is signed."""
 
     subject = "audit trail"
-    seconds = 0.25
+    seconds = 0.2
 
     def __init__(
         self,
@@ -176,10 +179,13 @@ class AuditTrail(Saver):
 
     async def run(self) -> None:
         """Write for ever, and drop what is too old."""
+        quiet_until = 0.0
         while True:
-            await asyncio.sleep(self.seconds)
-            await self.save_some()
-            await self._drop_what_is_old()
+            due = await beat(self.seconds)
+            if self._waiting or self._under_way or due >= quiet_until:
+                quiet_until = due + _QUIET_SECONDS
+                await self.save_some()
+                await self._drop_what_is_old()
 
     async def close(self) -> None:
         """Write and sign what is left, as far as that can be done now: a disk may hang."""

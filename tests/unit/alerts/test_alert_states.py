@@ -241,3 +241,55 @@ def test_there_are_never_more_than_so_many(monkeypatch: pytest.MonkeyPatch):
     watch.set("service_status", **{f"s{n}": 0.0 for n in range(5)})
     watch.run(1)
     assert watch.states.left_out == 0
+
+
+class Counted(Measured):
+    """Readings that say how often they were asked."""
+
+    asked = 0
+
+    def latest(self, name):
+        self.asked += 1
+        return super().latest(name)
+
+
+def test_without_news_alerts_grow_older_and_no_reading_is_asked():
+    now, states, measured = NOW, AlertStates([rule(duration=30)], NOW), Counted(cpu_percent=90.0)
+    fired, resolved = [], []
+
+    def run(seconds, *, news):
+        nonlocal now
+        for second in range(seconds):
+            now += 1_000
+            changes = states.look(measured, now, 1_000, news=news and second == 0)
+            fired.extend(changes.fired)
+            resolved.extend(changes.resolved)
+
+    run(30, news=True)
+    assert (measured.asked, len(fired)) == (1, 0)
+    run(1, news=False)
+    assert (measured.asked, len(fired)) == (1, 1)
+    measured.numbers["cpu_percent"] = {(): 1.0}
+    run(100, news=False)
+    assert not resolved, "what nobody says has changed holds as before"
+    run(60, news=True)
+    assert (measured.asked, len(resolved)) == (2, 1)
+
+
+def test_a_rule_that_is_not_judged_in_each_look_is_judged_by_news_within_three():
+    states = AlertStates([rule(condition="device_message_bytes > 9", duration=0)], NOW)
+    measured = Measured()
+    states.look(measured, NOW, 1_000)
+    for _ in range(5):
+        states.look(measured, NOW, 1_000, news=False)
+    measured.numbers["device_message_bytes"] = {labels(device="lamp"): 10.0}
+    looks = [states.look(measured, NOW, 1_000, news=number == 0) for number in range(3)]
+    assert sum(len(one.fired) for one in looks) == 1
+
+
+def test_rules_that_are_new_are_judged_without_news():
+    states = AlertStates([rule(duration=0)], NOW)
+    measured = Measured(cpu_percent=90.0, memory_percent=95.0)
+    assert len(states.look(measured, NOW, 1_000).fired) == 1
+    states.use([rule("full", "memory_percent > 90", duration=0)])
+    assert [one.rule for one in states.look(measured, NOW, 1_000, news=False).fired] == ["full"]

@@ -42,6 +42,7 @@ class House:
         self.tasks, self.saves = Tasks(), Saves()
         self.measured = Measured()
         self.is_measured = True
+        self.news: object = None
         self.keeper = AlertKeeper(store, self.saves, self.tasks.start)
         self.deliveries = Deliveries(
             lambda _: self, self.tasks.start, lambda: self.now, self.keeper.arrived, (60,)
@@ -51,7 +52,10 @@ class House:
             [SILENT],
             self.measured,
             Clocks(
-                now=lambda: self.now, steady=lambda: self.now / 1_000, is_measured=lambda: self.is_measured
+                now=lambda: self.now,
+                steady=lambda: self.now / 1_000,
+                is_measured=lambda: self.is_measured,
+                news=lambda: self.news,
             ),
             silences=Silences(store, lambda: self.now),
             deliveries=self.deliveries,
@@ -122,6 +126,20 @@ async def test_it_arrives_within_its_duration_and_five_seconds(house):
     await house.run(3 + 5)
     assert told(house) == [("firing", 1)]
     assert house.arrived[0].at - house.arrived[0].alerts[0].since <= 8_000
+
+
+async def test_what_is_news_arrives_as_soon_and_what_is_silenced_meanwhile_does_not(house):
+    house.news = 1
+    await house.run(40)
+    house.silent("lamp", "pump")
+    await house.run(5)
+    assert told(house) == [], "nothing says that there is something to see"
+    house.news = 2
+    await admin.silence(
+        house.store, rule="silent", labels={"device": "pump"}, seconds=10**9, comment="", actor="me"
+    )
+    await house.run(3 + 5)
+    assert told(house) == [("firing", 1)]
 
 
 async def test_each_has_an_audit_event_and_of_very_many_the_rest_is_a_number(house):

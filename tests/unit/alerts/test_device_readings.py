@@ -131,3 +131,24 @@ def test_each_shipped_rule_of_a_device_is_answered_here():
         "device_new_address",
         "device_silent",
     }
+
+
+def test_what_may_be_judged_differently_is_news():
+    fleet = Fleet("device_wrong_logins_total")
+    fleet.run(10)
+    before = fleet.readings.news()
+    fleet.now += 5_000
+    assert fleet.readings.news() == before
+    fleet.login("lamp", good=False)
+    assert fleet.readings.news() != before
+    before = fleet.readings.news()
+    fleet.run(10)
+    assert fleet.readings.news() != before, "a sample"
+
+
+def test_silence_is_news_all_the_time():
+    fleet = Fleet("device_silent_seconds")
+    fleet.run(10)
+    before = fleet.readings.news()
+    fleet.now += 1_000
+    assert fleet.readings.news() != before

@@ -7,7 +7,8 @@ import time
 import structlog
 from harness.authority import Authority, pem
 
-from gateway.app.certificate_dates import CertificateDates
+from gateway.app import certificate_dates
+from gateway.app.certificate_dates import CertificateDates, certificates_of
 from gateway.config import Settings
 
 ROOT, MIDDLE, LEAF = Authority("Root"), Authority("Middle"), Authority("gw.example")
@@ -42,3 +43,38 @@ def test_the_metric_names_each_role_by_itself(tmp_path):
     ends = CertificateDates(Settings(tls_cert_path=server), time.time).expiries()
     days = {name: round((end - time.time()) / 86_400) for name, end in ends.items()}
     assert days == {"server": 300, "server_chain": 2, "server_rsa": 9, "ca_rsa": 99}
+
+
+def test_files_that_are_the_same_are_taken_apart_no_more(tmp_path, monkeypatch):
+    path = pem(tmp_path / "server.crt", LEAF.certificate(MIDDLE, life=(-9, 9)))
+    parsed = []
+
+    def counted(settings):
+        parsed.append(1)
+        return certificates_of(settings)
+
+    monkeypatch.setattr(certificate_dates, "certificates_of", counted)
+    dates = CertificateDates(Settings(tls_cert_path=path), time.time)
+    for _ in range(5):
+        dates.look()
+    assert len(parsed) == 2  # once more after a change: the file clock may not tell two of them apart
+    for changed in (path, tmp_path / "ca.crt", tmp_path / "server-rsa.crt", tmp_path / "ca-rsa.crt"):
+        before = len(parsed)
+        pem(changed, LEAF.certificate(MIDDLE, life=(-9, 50)))
+        dates.look()
+        assert len(parsed) == before + 1, changed
+        dates.look()
+    assert dates.expiries()["server"] > time.time() + 40 * 86_400
+
+
+def test_time_goes_by_though_no_file_changes(tmp_path):
+    path = pem(tmp_path / "server.crt", LEAF.certificate(MIDDLE, life=(-9, 9)))
+    now = time.time()
+    dates = CertificateDates(Settings(tls_cert_path=path), lambda: now)
+    dates.look()
+    assert dates.check()[0] is True
+    now += 10 * 86_400
+    with structlog.testing.capture_logs() as told:
+        dates.look()
+    assert dates.check()[0] is False
+    assert [line["event"] for line in told] == ["certificate not valid"]

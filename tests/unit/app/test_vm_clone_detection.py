@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.app import vm_clone_detection
-from gateway.app.vm_clone_detection import Reading, SnapshotWatch, random_bytes, reading, resumed
+from gateway.app.vm_clone_detection import Reading, SnapshotWatch, Sources, random_bytes, resumed
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 
 SECOND = 1_000_000_000
@@ -63,19 +63,35 @@ def test_what_says_nothing(sign):
 
 
 def test_what_is_read_here():
-    first = reading()
+    sources = Sources()
+    first = sources.reading()
     assert len(first.boot_id.strip()) == 36
-    assert resumed(first, reading()) is None
+    assert sources.reading().boot_id == first.boot_id
+    assert resumed(first, sources.reading()) is None
 
 
 def test_what_can_not_be_read_is_no_fault(monkeypatch, tmp_path):
     monkeypatch.setattr(vm_clone_detection, "_BOOT_ID", tmp_path / "none")
     monkeypatch.setattr(vm_clone_detection, "_VM_CLOCK", tmp_path)
-    assert (reading().boot_id, reading().marker) == ("", b"")
+    sources = Sources()
+    assert (sources.reading().boot_id, sources.reading().marker) == ("", b"")
     clock = tmp_path / "vmclock0"
     clock.write_bytes(b"VCLK" + bytes(12) + b"\1\2\3\4\5\6\7\x08" + bytes(100))
     monkeypatch.setattr(vm_clone_detection, "_VM_CLOCK", clock)
-    assert reading().marker == b"\1\2\3\4\5\6\7\x08"
+    sources = Sources()
+    assert sources.reading().marker == b"\1\2\3\4\5\6\7\x08"
+    with clock.open("r+b") as file:
+        file.seek(16)
+        file.write(b"another!")
+    assert sources.reading().marker == b"another!", "a file that is kept open is read anew"
+
+
+def test_a_source_that_comes_later_is_read_from_then_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(vm_clone_detection, "_VM_CLOCK", tmp_path / "vmclock0")
+    sources = Sources()
+    before = sources.reading()
+    (tmp_path / "vmclock0").write_bytes(bytes(16) + b"a marker")
+    assert resumed(before, sources.reading()) == "the hypervisor says that the machine was resumed or moved"
 
 
 def ring(nonces: Nonces) -> KeyRing:

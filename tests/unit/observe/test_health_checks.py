@@ -217,3 +217,20 @@ async def test_a_check_that_is_removed_is_done_no_more(tasks):
     health.remove("tcp")
     health.remove("nobody's")
     assert health.report().checks == {}
+
+
+async def test_a_change_of_a_state_is_counted_and_one_of_words_is_not():
+    health, answer = Health(), [True, "fine"]
+    health.add("bus", lambda: (answer[0], answer[1]), vital=False)
+    health.report()
+    before = health.changes
+    answer[1] = "as fine"
+    health.report()
+    assert health.changes == before
+    for state in (False, True):
+        answer[0] = state
+        health.findings()
+        assert health.changes > before
+        before = health.changes
+    health.remove("bus")
+    assert health.changes > before

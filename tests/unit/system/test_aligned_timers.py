@@ -7,7 +7,8 @@ import math
 
 import uvloop
 
-from gateway.system.aligned_timers import beat
+from gateway.system import aligned_timers
+from gateway.system.aligned_timers import beat, next_moment
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -27,14 +28,36 @@ async def test_all_that_have_the_same_interval_come_together():
     assert longer[0] > dues[0]
 
 
-async def test_who_wakes_a_little_early_is_not_called_twice(monkeypatch):
-    slept = []
+def test_who_wakes_a_little_early_is_not_called_twice():
+    assert next_moment(1.0, 9.999) == 11.0
+    assert next_moment(1.0, 9.5) == 10.0
+    assert next_moment(1.0, 10.0) == 11.0
 
-    async def sleep(seconds):
-        slept.append(seconds)
 
+async def test_intervals_of_which_one_is_a_multiple_of_the_other_share_a_timer(monkeypatch):
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr(loop, "time", lambda: 9.999, raising=False) if hasattr(loop, "__dict__") else None
-    await beat(1.0)
-    assert slept[0] > 0.1
+    timers = []
+
+    class Loop:
+        """The real one, which counts."""
+
+        time, create_future = loop.time, loop.create_future
+
+        def call_at(self, *arguments):
+            timers.append(arguments[0])
+            return loop.call_at(*arguments)
+
+    counting = Loop()
+    monkeypatch.setattr(aligned_timers.asyncio, "get_running_loop", lambda: counting)
+    start = (loop.time() // 0.2 + 1) * 0.2
+    monkeypatch.setattr(counting, "time", lambda: start - 0.1, raising=False)
+    await asyncio.gather(beat(0.2), beat(0.2), beat(0.4) if round(start / 0.2) % 2 == 0 else beat(0.2))
+    assert len(timers) == 1
+
+
+async def test_who_is_cancelled_takes_nobody_along():
+    gone, stays = asyncio.ensure_future(beat(0.1)), asyncio.ensure_future(beat(0.1))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await stays > 0
+    assert gone.cancelled()

@@ -8,6 +8,7 @@ import json
 import threading
 
 import pytest
+from harness.beside import beside, until
 from harness.trails import DAY, ORIGIN, SEED, Clock, verified
 
 from gateway.admin import devices
@@ -310,3 +311,13 @@ async def test_a_trail_that_can_not_be_opened_lets_the_gateway_start(tmp_path):
     world.trail.keep(fields(1), Source.DEVICE)
     await world.trail.close()
     await store.close()
+
+
+async def test_an_event_is_written_soon_though_nothing_came_for_long(world):
+    """While nothing waits the trail looks once a second; what comes waits for none of that."""
+    async with beside(world.trail.run()):
+        await asyncio.sleep(0.5)
+        began = asyncio.get_running_loop().time()
+        world.trail.keep(fields(7), Source.DEVICE)
+        await until(lambda: world.trail.size == 2)
+        assert asyncio.get_running_loop().time() - began < 1
