@@ -27,6 +27,7 @@ from gateway.policy.imports.intermediate_model import (
 )
 from gateway.policy.imports.line_translation import named_levels, plain_levels, step, with_device
 from gateway.policy.imports.located_json import Located, parse
+from gateway.policy.imports.mistaken_files import Form, demand_form
 
 _SEND = "publishClientSend"
 _RECEIVE = "publishClientReceive"
@@ -96,6 +97,7 @@ class DynSec:
         self.file = file
         self._findings: dict[Finding, None] = {}
         problems: list[str] = []
+        demand_form(Form.JSON, raw.decode("utf-8", "replace"), file)
         whole = parse(raw, file, problems)
         self._list_unknown(
             whole, "defaultACLAccess", "clients", "groups", "roles", "anonymousGroup", "changeIndex"

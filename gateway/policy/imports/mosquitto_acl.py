@@ -26,6 +26,7 @@ from gateway.policy.imports.intermediate_model import (
     refuse_nul,
 )
 from gateway.policy.imports.line_translation import pattern_levels, plain_levels, step, with_device
+from gateway.policy.imports.mistaken_files import Form, demand_form
 
 _BLANKS = " \t\n\v\f\r"
 _ACTIONS = (Action.PUBLISH, Action.SUBSCRIBE)
@@ -37,11 +38,6 @@ _ACCESS = {
 }
 _EVERYONE = "everyone"
 _NAMES = re.compile("%[uc]")
-_HASH = re.compile(r":\s*(?:\$(?:6|7|2[abxy]|argon2id?)\$|PBKDF2\$)")
-_ANOTHER_FILE = (
-    "has a password hash, so that this looks like a password_file: an acl_file is wanted here; the "
-    "password_file belongs behind --passwords"
-)
 
 _SUBSCRIBING = (
     "Mosquitto takes every SUBSCRIBE and holds back what may not be read. The gateway does so where a rule "
@@ -119,6 +115,7 @@ class AclFile:
     def _read(self, text: str, problems: list[str]) -> None:
         user: str | None = None
         refuse_nul(text, self.file)
+        demand_form(Form.ACL, text, self.file)
         for number, raw_line in enumerate(text.split("\n"), start=1):
             line = raw_line.rstrip(_BLANKS)
             word, _, rest = line.lstrip(" ").partition(" ")
@@ -127,8 +124,6 @@ class AclFile:
             fault = None
             if line[:1] == "#" or not word:
                 continue
-            if word not in {"topic", "pattern", "user"} and _HASH.search(line):
-                raise PolicyError([f"{place}: {_ANOTHER_FILE}"])
             if word in {"topic", "pattern"}:
                 fault = self._add_entry(rest, place, user, is_pattern=word == "pattern")
             elif word == "user":

@@ -6,7 +6,9 @@ Hashes and plain passwords appear in no message.
 
 from __future__ import annotations
 
+from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.intermediate_model import Account, Finding, refuse_nul
+from gateway.policy.imports.mistaken_files import Form, demand_form
 
 _BLANKS = " \t\n\v\f\r"
 
@@ -14,12 +16,13 @@ _BLANKS = " \t\n\v\f\r"
 def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Finding, ...]]:
     """The accounts of a file, and what in it is none. Of two lines for one user the last counts.
 
-    Raises PolicyError for what Mosquitto reads otherwise than it looks.
+    Raises PolicyError for what Mosquitto reads otherwise than it looks, and for a file that is another one.
     """
     accounts: dict[str, Account] = {}
     findings: list[Finding] = []
     text = raw.decode("utf-8", "surrogateescape")
     refuse_nul(text, file)
+    demand_form(Form.PASSWORDS, text, file)
     for number, line in enumerate(text.split("\n"), start=1):
         place = f"{file}:{number}"
         if line[:1] == "#" or not line.strip(_BLANKS):
@@ -34,4 +37,8 @@ def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Fi
             findings.append(Finding("note", accounts[user].place, f"user {user!r} is there again in {place}"))
         accounts.pop(user, None)
         accounts[user] = Account(user, hashed, place)
+    if findings and not accounts:
+        raise PolicyError(
+            [f"{file}: no line is `name:hash`, so that this is no password_file: give its path"]
+        )
     return tuple(accounts.values()), tuple(findings)

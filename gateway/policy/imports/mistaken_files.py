@@ -1,0 +1,62 @@
+"""What a file is that was given in the place of another: each reader takes one form of Mosquitto's files.
+
+Nothing of a file is shown: whoever names the wrong one may have secrets in it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from gateway.policy.files.toml_document import PolicyError
+
+_HASH = re.compile(r":\s*(?:\$(?:6|7|2[abxy]|argon2id?)\$|PBKDF2\$)")
+_ACL_WORDS = frozenset({"topic", "pattern", "user"})
+_CONF_WORDS = frozenset(
+    {"listener", "port", "bind_address", "allow_anonymous", "per_listener_settings", "password_file"}
+    | {"acl_file", "persistence", "persistence_location", "pid_file", "log_dest", "log_type", "include_dir"}
+    | {"plugin", "global_plugin", "auth_plugin", "cafile", "certfile", "keyfile", "require_certificate"}
+    | {"max_packet_size", "max_connections", "max_inflight_messages", "max_queued_messages", "connection"}
+    | {"set_tcp_nodelay", "socket_domain", "protocol", "user_name", "autosave_interval"}
+)
+
+
+class Form(StrEnum):
+    """A form of file, as the end of a sentence that says what it looks like and where it belongs."""
+
+    PASSWORDS = "a password_file, which belongs behind --passwords"
+    ACL = "an acl_file, which belongs behind --acl"
+    JSON = "the JSON of dynamic security, which belongs behind --dynsec"
+    CONF = "a mosquitto.conf, whose acl_file and password_file say where those are"
+    PEM = "a certificate or a key in PEM"
+
+
+_NAMES = {Form.PASSWORDS: "a password_file", Form.ACL: "an acl_file", Form.JSON: "dynamic-security.json"}
+
+
+def demand_form(wanted: Form, text: str, file: str) -> None:
+    """Raise PolicyError for a file that looks like one of another form."""
+    form = _looks_like(text)
+    if form not in {None, wanted}:
+        raise PolicyError([f"{file}: looks like {form}; {_NAMES[wanted]} is wanted here"])
+
+
+def _looks_like(text: str) -> Form | None:
+    """The form of a file by its lines that are no comment; None where they say nothing."""
+    lines = [line.strip() for line in text.lstrip("\ufeff").split("\n")]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        return None
+    first = lines[0]
+    if first.startswith(("{", "[")):
+        return Form.JSON
+    if first.startswith("-----BEGIN "):
+        return Form.PEM
+    words = [line.split(maxsplit=1)[0] for line in lines]
+    if any(word not in _ACL_WORDS and _HASH.search(line) for word, line in zip(words, lines, strict=True)):
+        return Form.PASSWORDS
+    if words[0] == first:
+        return None
+    if words[0] in _ACL_WORDS:
+        return Form.ACL
+    return Form.CONF if words[0] in _CONF_WORDS else None
