@@ -7,11 +7,13 @@ they have shown who they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from gateway.auth.tokens import ChainOver, Issued, PermissionsTooLong, TokenRefused, Tokens
 from gateway.connection.process_context import Context
 from gateway.connection.request_rates import Rates
 from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.policy.engine.policy import Policy
 from gateway.services import authentication_refusals
 from gateway.services.refusal import Code, Refusal
 from gateway.services.requested_scope import NOTHING_LESS, Wish, excess
@@ -20,6 +22,11 @@ from gateway.store import IssuedToken
 _UNSAVED_MAX = 10_000
 """Records that wait for the store. Above it no token is issued: nobody could revoke it by its id."""
 _MINUTE = 60_000
+_RIGHTS_MOST = 64
+"""Rights that are remembered. To work out those of a device with a thousand filters takes a twentieth of a
+second, and it may ask for sixty tokens at once."""
+
+_Permissions: TypeAlias = Mapping[str, Sequence[str]]
 
 
 class TokenIssuer:
@@ -30,6 +37,9 @@ class TokenIssuer:
         self._tokens = tokens
         self._rates = Rates(context.now)
         self._unsaved: list[IssuedToken] = []
+        self._rights: dict[object, _Permissions] = {}
+        self._rights_of: Policy | None = None
+        """The policy that gives what is remembered."""
 
     def issue(
         self, device: Device, *, source: str, parent: Grant | None = None, wish: Wish = NOTHING_LESS
@@ -58,8 +68,7 @@ class TokenIssuer:
                 "No token can be issued at the moment: try again in a minute.",
                 why="the store does not take the records of issued tokens",
             )
-        identity = Identity(device.device_id, device.roles, device.labels, client_id="", grant=parent)
-        permissions: Mapping[str, Sequence[str]] = policy.rights(identity).permissions()
+        permissions = self._permissions(policy, device, parent)
         if wish.permissions is not None:
             if more := excess(wish.permissions, permissions):
                 words = f'"permissions" asks for more than the device may have: {more}.'
@@ -85,6 +94,19 @@ class TokenIssuer:
         self._context.counters.tokens_issued += 1
         self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
         return issued
+
+    def _permissions(self, policy: Policy, device: Device, parent: Grant | None) -> _Permissions:
+        if policy is not self._rights_of:
+            self._rights, self._rights_of = {}, policy
+        granted = None if parent is None else tuple(parent.permissions.items())
+        key = (device.device_id, device.roles, tuple(device.labels.items()), granted)
+        found = self._rights.get(key)
+        if found is None:
+            if len(self._rights) >= _RIGHTS_MOST:
+                del self._rights[next(iter(self._rights))]
+            identity = Identity(device.device_id, device.roles, device.labels, client_id="", grant=parent)
+            found = self._rights[key] = policy.rights(identity).permissions()
+        return found
 
     def unsaved(self) -> Sequence[IssuedToken]:
         """The records that the store has not, the oldest first. They stay until they are `saved`."""

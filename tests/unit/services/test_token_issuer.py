@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from harness.request_handler import NOW, Counter, allow, device, policy
+from harness.request_handler import NOW, ROLES, Counter, allow, device, policy
 
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import CHAIN_MAX
 from gateway.keys.key_ring import Key, KeyState
-from gateway.policy.engine.policy import Policy, Role
+from gateway.policy.engine.policy import Policy, Rights, Role
 from gateway.services import token_issuer
 from gateway.services.refusal import Code, Refusal
 
@@ -117,3 +118,63 @@ def test_rights_that_fit_into_no_token_are_told():
         counter.token_issuer.issue(device("svc", "many"), source="auth")
     assert caught.value.code is Code.TOO_LARGE
     assert counter.token_issuer.unsaved() == ()
+
+
+@pytest.fixture
+def worked_out(monkeypatch):
+    """Whose rights were."""
+    devices = []
+    plain = Rights.permissions
+
+    def counted(self):
+        devices.append(self._identity.device_id)
+        return plain(self)
+
+    monkeypatch.setattr(Rights, "permissions", counted)
+    return devices
+
+
+def test_rights_are_worked_out_once_for_all_tokens_of_a_minute(counter, worked_out):
+    """The kind: a device with a thousand filters asks for its sixty tokens at once."""
+    for _ in range(5):
+        first = counter.token_issuer.issue(counter.devices.get("svc"), source="auth").grant
+        counter.token("other")
+    assert worked_out == ["svc", "other"]
+    grant = first
+    for _ in range(5):
+        grant = counter.token_issuer.issue(counter.devices.get("svc"), source="auth", parent=grant).grant
+    assert worked_out == ["svc", "other", "svc"]
+    assert grant.permissions == first.permissions
+
+
+def test_rights_that_change_are_worked_out_anew(counter):
+    def ruled_by(*roles):
+        counter.context.policy = Policy(roles, sensitive=[], limits=policy().limits, reserved="gateway")
+
+    def gets(**fields):
+        known = replace(counter.devices.get("other"), **fields)
+        counter.devices.devices["other"] = known
+        return counter.token_issuer.issue(known, source="auth").grant.permissions["subscribe"]
+
+    ruled_by(*ROLES, Role("rooms", "", (allow("rooms/{label.room}", "subscribe"),)))
+    assert gets() == ("corner/other/#", "corner/+/its")
+    assert gets(roles=("hearer",)) == ("open/#",)
+    assert gets(roles=("rooms",), labels={"room": ("hall",)}) == ("rooms/hall",)
+    assert gets(labels={"room": ("hall", "attic")}) == ("rooms/hall", "rooms/attic")
+    ruled_by(Role("rooms", "", ()))
+    assert gets() == ()
+
+
+def test_rights_of_a_token_are_not_those_of_its_device(counter):
+    svc = counter.devices.get("svc")
+    narrow = counter.tokens.issue(svc, {"decrypt": ["a/b"]}).grant
+    assert counter.token_issuer.issue(svc, source="auth").grant.permissions["publish"]
+    assert not counter.token_issuer.issue(svc, source="auth", parent=narrow).grant.permissions["publish"]
+    assert counter.token_issuer.issue(svc, source="auth").grant.permissions["publish"]
+
+
+def test_so_many_rights_are_remembered(counter, monkeypatch):
+    monkeypatch.setattr(token_issuer, "_RIGHTS_MOST", 2)
+    for number in range(4):
+        counter.token_issuer.issue(device(f"d{number}", "hearer"), source="auth")
+    assert len(counter.token_issuer._rights) == 2
