@@ -12,12 +12,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from gateway.policy.engine.identity import Device
+from gateway.store.change_pulse import Numbers
 from gateway.store.errors import StoreError
 from gateway.store.store import Store
 from gateway.system.aligned_timers import beat
 
-_ASK_ANYWAY = 20
-"""Looks after which the store is asked though nothing says that it has changed."""
 _RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
 _RETRY_SECONDS_MOST = 1.0
 _ANSWER_SECONDS = 5.0
@@ -39,11 +38,8 @@ class Directory:
         self._devices: dict[str, Device] = {}
         self._seq = 0
         self._looking = asyncio.Lock()
-        self._mark: tuple[int, int] | None = None
-        self._moved = False
-        """Whether the mark had moved at the last look: a second commit in the same tick of the file clock
-        leaves it as it was, and is found by asking once more."""
-        self._looks = 0
+        self._pulse: Numbers | None = None
+        """What the store's numbers were when it was asked last."""
         self.changed_at = 0.0
         """When the newest change that is known was written, by the database's file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
@@ -81,7 +77,7 @@ class Directory:
         self._on_change.append(callback)
 
     def on_commit(self, callback: Callable[[], None]) -> None:
-        """Call when somebody may have committed something, whatever it was."""
+        """Call when somebody has committed a change of a device, or an event of an administrator."""
         self._on_commit.append(callback)
 
     def on_availability(self, callback: Callable[[bool, str], None]) -> None:
@@ -90,8 +86,7 @@ class Directory:
 
     async def load(self) -> None:
         """Read all devices. Raises StoreError."""
-        self._mark = await asyncio.to_thread(self._store.mark)
-        self.changed_at = self._mark[0] / 1e9
+        self._pulse, self.changed_at = await asyncio.to_thread(self._store.pulse)
         seq = await self._store.changes.last()  # first: what changes between both is read twice, not missed
         found = {device.device_id: device for device in await self._store.devices.read()}
         before, self._devices, self._seq = self._devices, found, seq
@@ -104,7 +99,6 @@ class Directory:
         """Take up now what was committed, as `follow` does within its interval; nothing while unavailable."""
         async with self._looking:
             if self.available:
-                self._mark = None
                 with contextlib.suppress(TimeoutError, StoreError):  # `follow` meets it too, and says so
                     await _patiently(self._catch_up())
 
@@ -137,13 +131,10 @@ class Directory:
                 wait = min(wait * 2, _RETRY_SECONDS_MOST)
 
     async def _catch_up(self) -> None:
-        mark = await asyncio.to_thread(self._store.mark)  # a disk that hangs must not hold up messages
-        self._looks += 1
-        moved, before = mark != self._mark, self._moved
-        self._moved = moved
-        if not moved and not before and self._looks < _ASK_ANYWAY:
+        # In a thread: a disk that hangs must not hold up messages.
+        pulse, written = await asyncio.to_thread(self._store.pulse)
+        if pulse == self._pulse:
             return
-        self._looks = 0
         for callback in self._on_commit:
             callback()
         seq, touched = await self._store.changes.since(self._seq)
@@ -155,9 +146,9 @@ class Directory:
                 self._devices.pop(name, None)
             self._devices.update(found)
             self._seq = seq
-            self.changed_at = mark[0] / 1e9
+            self.changed_at = written
             self._call_back(touched)
-        self._mark = mark
+        self._pulse = pulse
 
     def _call_back(self, touched: frozenset[str]) -> None:
         if touched:

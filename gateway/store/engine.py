@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from gateway.store.change_pulse import ChangePulse, Numbers
 from gateway.store.errors import StoreError
 from gateway.system.atomic_files import draft_of, locked, make_folder, sync_folder
 from gateway.system.file_errors import is_closed, who_may
@@ -64,6 +65,7 @@ class Database:
         self._log = _log_of(path)
         self._file = _prepare(path, create=True)
         self._engine = _runtime_engine(path)
+        self._pulse = ChangePulse(path, _BUSY_MILLISECONDS)
 
     @asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
@@ -99,8 +101,22 @@ class Database:
             raise _explained(self._path, error) from error
         return status.st_mtime_ns, status.st_size
 
+    def pulse(self) -> tuple[Numbers, float]:
+        """The last numbers that were given, which each change that followers ask for moves.
+
+        With them when the log of the file was written last, in Unix seconds. Blocks, for some tens of
+        microseconds; raises StoreError as `mark` does, and when the database can't be read.
+        """
+        written, _ = self.mark()
+        try:
+            return self._pulse.read(), written / 1e9
+        except sqlite3.Error as error:
+            raise _explained(self._path, error) from error
+
     async def reopen(self) -> None:
         """Open the file that is now at the same path, checked like the first one but never made."""
+        self._pulse.close()
+        self._pulse = ChangePulse(self._path, _BUSY_MILLISECONDS)  # a look may still hang in the one before
         await self._engine.dispose()
         self._file = await asyncio.to_thread(self._prepare_again)
 
@@ -111,6 +127,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        self._pulse.close()
         await self._engine.dispose()
 
     def _refuse_another_file(self) -> None:

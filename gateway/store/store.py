@@ -15,6 +15,7 @@ from gateway.store.alerts import Alerts
 from gateway.store.audit_trails import AuditTrails
 from gateway.store.bus_holdings import Holdings
 from gateway.store.change_log import ChangeLog
+from gateway.store.change_pulse import Numbers
 from gateway.store.devices import Devices
 from gateway.store.engine import BegunTransaction, Database, Transactions, sqlite_path
 from gateway.store.history import History
@@ -75,6 +76,14 @@ class Store(Repositories):
         A hint for when to ask, not an answer. Raises StoreError when the database's file is gone.
         """
         return self._database.mark()
+
+    def pulse(self) -> tuple[Numbers, float]:
+        """Numbers that move with each change of a device and each event of an administrator.
+
+        With them when something was last written, in Unix seconds. To be called in a thread: it reads the
+        database. Raises StoreError.
+        """
+        return self._database.pulse()
 
     async def reopen(self) -> None:
         """Open the file that is at the same path now, after a failure. Never makes one. Raises StoreError."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness.beside import until
 from sqlalchemy import text
 
 from gateway.store import Store, StoreError, open_store
@@ -127,18 +128,22 @@ async def test_many_changes_at_once(following, store):
     assert directory._seq == 601
 
 
-async def test_a_change_the_mark_misses_is_found_all_the_same(following, store, monkeypatch):
+async def test_a_change_by_which_the_file_looks_the_same_is_found_all_the_same(following, store, monkeypatch):
+    """The clock of files has ticks of some milliseconds."""
     directory, watch = following
-    monkeypatch.setattr(store, "mark", lambda: (0, 0))
+    monkeypatch.setattr(store._database, "mark", lambda: (0, 0))
     await watch.until(lambda: directory.available)
     await store.devices.set_enabled("lamp-1", enabled=False)
     await watch.until(lambda: not directory.get("lamp-1").enabled)
 
 
-async def test_idle_it_does_not_ask_the_database_each_time(following, store, monkeypatch):
-    asked, looked = [], []
-    changes_since, mark = store.changes.since, store.mark
-    enough = asyncio.Event()
+async def test_it_asks_for_changes_when_there_are_some_and_not_when_something_else_was_saved(
+    following, store, monkeypatch
+):
+    directory, watch = following
+    asked, looked, told = [], [], []
+    changes_since, pulse = store.changes.since, store.pulse
+    directory.on_commit(lambda: told.append(1))
 
     async def counting(seq):
         asked.append(seq)
@@ -146,14 +151,21 @@ async def test_idle_it_does_not_ask_the_database_each_time(following, store, mon
 
     def looking():
         looked.append(1)
-        if len(looked) == 40:
-            enough.set()
-        return mark()
+        return pulse()
 
     monkeypatch.setattr(store.changes, "since", counting)
-    monkeypatch.setattr(store, "mark", looking)
-    await enough.wait()
-    assert 1 <= len(asked) <= 12
+    monkeypatch.setattr(store, "pulse", looking)
+    for looks in (3, 6, 9):
+        await store.key_uses.add("k1", 1)
+        await until(lambda looks=looks: len(looked) >= looks)
+    assert not asked
+    assert not told
+    await store.devices.set_enabled("lamp-1", enabled=False)
+    await watch.until(lambda: not directory.get("lamp-1").enabled)
+    assert len(asked) == len(told) == 1
+    async with store.transaction() as tx:
+        await tx.admin_events.add({"reason": "of an administrator"})
+    await until(lambda: len(told) == 2)
 
 
 async def test_a_pruned_log_makes_it_read_everything(following, store, monkeypatch):
@@ -216,6 +228,7 @@ async def test_a_store_that_hangs_denies(store, monkeypatch):
         await asyncio.Event().wait()
 
     monkeypatch.setattr(store.changes, "since", never)
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(directory.follow())
         await watch.until(lambda: watch.availability)
@@ -229,7 +242,7 @@ async def test_a_look_at_the_file_that_hangs_denies_and_holds_up_nothing(store, 
     monkeypatch.setattr("gateway.store.device_directory._CANCEL_SECONDS", 0.01)
     directory, go_on = Directory(store, interval=0.01), threading.Event()
     await directory.load()
-    monkeypatch.setattr(store, "mark", lambda: go_on.wait(20))
+    monkeypatch.setattr(store, "pulse", lambda: go_on.wait(20))
     task = asyncio.create_task(directory.follow())
     try:
         async with asyncio.timeout(10):
@@ -257,6 +270,7 @@ async def test_a_store_that_hangs_and_can_not_be_cancelled_denies_too(store, mon
         raise StoreError("the disk is back, and failed")
 
     monkeypatch.setattr(store.changes, "since", deaf)
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(directory.follow())
         await watch.until(lambda: watch.availability)
@@ -283,8 +297,9 @@ async def test_a_loop_that_stalls_is_not_taken_for_a_store_that_hangs(store, mon
     monkeypatch.setattr(store.changes, "since", slow)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(directory.follow())
-        for _ in range(3):
+        for number in range(3):
             asked.clear()
+            await store.devices.add(f"lamp-{number}", credential="c", roles=[], labels={})
             await asked.wait()
             time.sleep(0.5)  # noqa: ASYNC251 - the whole loop stands still
             await asyncio.sleep(0)

@@ -1,0 +1,64 @@
+"""Whether anything was committed that followers ask for, at the cost of a look: for whoever looks often.
+
+Each device that is touched and each event of an administrator has a number that is never given twice, and
+SQLite keeps the last of them in a table of a few rows (sqlite_sequence). One connection that is kept reads it
+in some ten microseconds; by the pool and its threads that would be a hundred times as much. Must not know
+what the numbers are good for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+Numbers: TypeAlias = dict[str, int]
+"""By table, the last number that was given."""
+
+
+class ChangePulse:
+    """The last numbers in one database. It blocks: a disk may hang, so it is asked in a thread."""
+
+    def __init__(self, path: Path, busy_milliseconds: int) -> None:
+        self._path = path
+        self._busy = busy_milliseconds
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self) -> Numbers:
+        """As the newest commit left them. Raises sqlite3.Error."""
+        with self._lock:
+            try:
+                return dict(self._opened().execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+            except sqlite3.Error:
+                self._let_go()
+                raise
+
+    def close(self) -> None:
+        """Let the file go, unless a look hangs in it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self._lock.release()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            # mode=rw, which a write-ahead log asks for: and no empty file in the place of one that is gone.
+            self._connection = sqlite3.connect(
+                f"{self._path.as_uri()}?mode=rw",
+                uri=True,
+                timeout=self._busy / 1_000,
+                isolation_level=None,
+                check_same_thread=False,  # one thread at a time has it, by the lock
+            )
+            self._connection.execute("PRAGMA query_only = ON")
+        return self._connection
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
