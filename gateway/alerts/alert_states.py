@@ -58,7 +58,7 @@ class Alert:
     times: int = 0
     """How often it fired, each time soon after the last."""
     told: bool = False
-    """Whether somebody was told that it fires."""
+    """Whether people were told that it fires, and not yet that it is over."""
     held: int = 0
     """Milliseconds for which the condition has held."""
     calm: int = 0
@@ -78,8 +78,6 @@ class Changes:
     resolved: list[Alert] = field(default_factory=list)
     changed: set[Key] = field(default_factory=set)
     """All whose phase is a different one, for whoever keeps them; some of these are no more."""
-    removed_rules: set[str] = field(default_factory=set)
-    """Rules that are no more, of which alerts are over by that."""
 
 
 class AlertStates:
@@ -112,6 +110,10 @@ class AlertStates:
         """These rules hold from now on; alerts of others are over at the next look."""
         self._rules = {rule.name: rule for rule in rules}
         self._holds, self._stale = {}, set(self._rules)
+
+    def has_rule(self, name: str) -> bool:
+        """Whether a rule of this name holds."""
+        return name in self._rules
 
     def load(self, alerts: Iterable[Alert], now: int, last_alive: int) -> None:
         """Go on from what was kept. `last_alive`: when the last gateway was last there, Unix milliseconds."""
@@ -204,7 +206,6 @@ class AlertStates:
         for alert in list(self._by_rule[name].values()):
             if alert.phase is Phase.FIRING:
                 self._resolve(alert, now, changes)
-                changes.removed_rules.add(name)
             changes.changed.add(alert.key)
             self._remove(alert)
 

@@ -71,6 +71,8 @@ class Alerting:
         self._grouping = Grouping()
         self._untold: set[Key] = set()
         """Alerts that fire and nobody was told of."""
+        self._ended: dict[Key, Alert] = {}
+        """Alerts of which the end waits to be told: kept until then, though their rule is no more."""
         self._last = clocks.steady()
         self._seen: object = None
         """The news at the last look."""
@@ -89,6 +91,9 @@ class Alerting:
         alerts, messages = await self._keeper.load()
         self._states.load(alerts, self._clocks.now(), last_alive)
         self._untold = {one.key for one in alerts if one.phase is Phase.FIRING and not one.told}
+        for one in alerts:
+            if one.told and one.phase is not Phase.FIRING:
+                self._announce_end(one, int(self._clocks.steady() * 1_000))
         for channel, message in messages:
             self._deliveries.put(channel, message)
         return [one for one in alerts if one.phase is Phase.FIRING]
@@ -113,7 +118,7 @@ class Alerting:
                 await self._silences.look()
             self._sort(changes, int(steady * 1_000))
             for key in changes.changed:
-                self._keeper.note(key, self._states.find(key))
+                self._keeper.note(key, self._states.find(key) or self._ended.get(key))
         await self._send(int(steady * 1_000))
 
     def _is_news(self) -> bool:
@@ -127,18 +132,29 @@ class Alerting:
 
     def _sort(self, changes: Changes, steady: int) -> None:
         """What is to be told of what has changed, and of what was silenced and is not any more."""
-        self._untold.update(alert.key for alert in changes.fired)
+        for alert in changes.fired:
+            if self._ended.pop(alert.key, None) is None:
+                self._untold.add(alert.key)
+            else:
+                # People know that it fires, and not that it was over for a moment.
+                self._grouping.drop(State.RESOLVED, alert.key)
+                alert.told = True
         for alert in changes.resolved:
             self._untold.discard(alert.key)
             if alert.told or self._grouping.waits(State.FIRING, alert.key):
-                note = _REMOVED if alert.rule in changes.removed_rules else ""
-                self._grouping.add(State.RESOLVED, alert, steady, note=note)
+                self._announce_end(alert, steady)
         for key in self._untold:
             fires = self._states.find(key)
             if fires is None or self._silences.fit(fires.rule, dict(fires.labels)):
                 self._grouping.drop(State.FIRING, key)
             else:
                 self._grouping.add(State.FIRING, fires, steady)
+
+    def _announce_end(self, alert: Alert, steady: int) -> None:
+        note = "" if self._states.has_rule(alert.rule) else _REMOVED
+        self._grouping.add(State.RESOLVED, alert, steady, note=note)
+        if self._grouping.waits(State.RESOLVED, alert.key):
+            self._ended[alert.key] = alert
 
     async def _send(self, steady: int) -> None:
         addressed: list[tuple[str, Message]] = []
@@ -147,6 +163,8 @@ class Alerting:
             addressed += self._deliveries.addressed(message).items()
             if state is State.FIRING:
                 self._mark_notified(told)
+            else:
+                self._mark_ended(told)
         for channel, message in addressed:
             self._keeper.add(channel, message)
         await self._keeper.keep()
@@ -160,6 +178,11 @@ class Alerting:
             if alert is not None:
                 alert.told = True
                 self._keeper.note(key, alert)
+
+    def _mark_ended(self, told: Mapping[Key, Listed]) -> None:
+        for key in told:
+            self._ended.pop(key).told = False
+            self._keeper.note(key, self._states.find(key))
 
     def _record(self, changes: Changes) -> None:
         """An audit event for what begins and what is over, which is its line in the log too."""

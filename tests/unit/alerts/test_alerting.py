@@ -35,7 +35,9 @@ SILENT = Rule(
 class House:
     """A gateway's alerts, and what arrives. Seconds go by when the test says so."""
 
-    def __init__(self, store: Store, now: int = NOW, *, delivers: bool = True) -> None:
+    def __init__(
+        self, store: Store, now: int = NOW, *, delivers: bool = True, rules: tuple[Rule, ...] = (SILENT,)
+    ) -> None:
         self.store, self.now, self.delivers = store, now, delivers
         self.arrived: list[Message] = []
         self.events: list[AuditEvent] = []
@@ -49,7 +51,7 @@ class House:
         )
         self.deliveries.use([SlackSettings("ops", Severity.INFO, Secret(b"x"))])
         self.alerting = Alerting(
-            [SILENT],
+            rules,
             self.measured,
             Clocks(
                 now=lambda: self.now,
@@ -80,12 +82,14 @@ class House:
             for _ in range(3):
                 await asyncio.sleep(0)
 
-    async def again(self, *, delivers: bool = True, kept: bool = False) -> House:
+    async def again(
+        self, *, delivers: bool = True, kept: bool = False, rules: tuple[Rule, ...] = (SILENT,)
+    ) -> House:
         """The gateway that comes after one that was killed; `kept`: it was stopped."""
         if kept:
             await self.keeper.save()
         await self.tasks.stop()
-        after = House(self.store, self.now + 2_000, delivers=delivers)
+        after = House(self.store, self.now + 2_000, delivers=delivers, rules=rules)
         after.measured = self.measured
         after.alerting._readings = self.measured
         await after.alerting.load(self.now)
@@ -176,6 +180,44 @@ async def test_killed_at_any_second_it_is_told_and_under_one_id(house, killed_af
     await after.run(70)
     assert [state for state, _ in told(after)][-1] == "resolved"
     await after.tasks.stop()
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["calm", "rule removed"])
+@pytest.mark.parametrize("killed_after", range(1, 5))
+async def test_killed_at_any_second_after_it_is_over_its_end_is_told_once(house, killed_after, removed):
+    house.silent("lamp")
+    await house.run(10)
+    house.silent()
+    rules = () if removed else (SILENT,)
+    house.alerting.use(rules)
+    await house.run(killed_after if removed else 59 + killed_after)
+    after = await house.again(rules=rules)
+    await after.run(10)
+    last = await after.again(rules=rules)
+    await last.run(10)
+    messages = house.arrived + after.arrived + last.arrived
+    ends = {one.message_id: one.alerts[0].summary for one in messages if one.state.value == "resolved"}
+    assert list(ends.values()) == ["Silent. (The rule is no more.)" if removed else "Silent."]
+    assert (await house.store.alerts.states() == []) is removed
+    await after.tasks.stop()
+    await last.tasks.stop()
+
+
+async def test_what_begins_again_before_its_end_was_told_is_told_in_neither_way(house):
+    """Else people hear that it is over last, and it is not."""
+    busy = condition_of("cpu_percent > 80", catalogue())
+    house.alerting.use([Rule("busy", busy, 0, Severity.WARNING, "Busy.")])
+    house.measured.numbers["cpu_percent"] = {(): 90.0}
+    await house.run(10)
+    house.measured.numbers["cpu_percent"] = {(): 10.0}
+    await house.run(60)
+    assert [one.outcome for one in house.events] == ["failed", "done"]
+    house.measured.numbers["cpu_percent"] = {(): 90.0}
+    await house.run(10)
+    assert told(house) == [("firing", 1)]
+    house.measured.numbers["cpu_percent"] = {(): 10.0}
+    await house.run(400)
+    assert told(house) == [("firing", 1), ("resolved", 1)]
 
 
 async def test_what_did_not_arrive_before_the_kill_arrives_after_it(store):
