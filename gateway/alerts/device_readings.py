@@ -1,4 +1,4 @@
-"""What single devices do, for the rules that ask for it: counted while a rule does, and not otherwise.
+"""What single devices do, for the rules and metrics that ask for it: counted while one does, and no longer.
 
 Kept apart from the history, which has room for no series of each device. Some numbers of each device, and
 their past of a quarter of an hour; all of it begins anew with the process. Logins come as audit events,
@@ -44,6 +44,7 @@ class DeviceReadings:
         self._passed = passed
         self._devices = devices
         self._wanted: frozenset[str] = frozenset()
+        self._labelled: tuple[str, ...] = ()
         self._known: frozenset[str] = frozenset()
         self._counts: dict[str, Counter[str]] = {}
         self._past: deque[tuple[int, Mapping[str, Mapping[str, int]]]] = deque()
@@ -54,9 +55,10 @@ class DeviceReadings:
         self._changes = 0
         """How often something was counted or sampled."""
 
-    def use(self, names: Iterable[str]) -> None:
-        """Count what these readings need from now on, and nothing else."""
-        wanted = NAMES.intersection(names)
+    def use(self, names: Iterable[str], labelled: Sequence[str] = ()) -> None:
+        """Count what these readings need, all of them while devices are `labelled`, and nothing else."""
+        self._labelled = tuple(labelled)
+        wanted = NAMES if labelled else NAMES.intersection(names)
         if wanted and not self._wanted:
             self._began, self._before = self._now(), self._passed()
             self._known = frozenset(self._devices())
@@ -125,6 +127,17 @@ class DeviceReadings:
             now, heard, began = self._now(), self._heard, self._began
             return {_labels(one): (now - heard.get(one, began)) / 1_000 for one in self._known}
         return {_labels(device): float(count) for device, count in self._counts.get(name, {}).items()}
+
+    def labelled(self, name: str) -> Mapping[str, float]:
+        """The newest number of each device that the metrics name, if it may connect; a count begins at 0."""
+        there = [device for device in self._labelled if device in self._known]
+        if not there:
+            return {}
+        if name in {MESSAGE_BYTES, SILENT_SECONDS}:
+            found = self.latest(name)
+            return {device: found[_labels(device)] for device in there if _labels(device) in found}
+        counts = self._counts.get(name, Counter())
+        return {device: float(counts[device]) for device in there}
 
     def since(self, name: str, seconds: int) -> Mapping[Labels, Sequence[tuple[int, float]]]:
         """The count of each device at the beginning of the time asked for, and now."""

@@ -162,7 +162,7 @@ class Gateway:
             parts=self._parts,
         )
         self._http_bound = api.acceptor.bound
-        health, watching = await self._watch(core, followers, keys)
+        health, measuring, watching = await self._watch(core, followers, keys)
         ServiceChecking(health, core.plane).follow(monitoring)
         await open_control(
             settings,
@@ -186,6 +186,7 @@ class Gateway:
             self._history,
             health,
             core,
+            metrics=measuring.metrics,
             saves=self._saves,
             parts=self._parts,
             node=settings.gateway_node,
@@ -193,7 +194,7 @@ class Gateway:
 
     async def _watch(
         self, core: _Core, followers: Mapping[str, Follower], keys: KeyFollower
-    ) -> tuple[Health, Sequence[_Run]]:
+    ) -> tuple[Health, Measuring, Sequence[_Run]]:
         """Open the port for health and metrics; what they are made of, and what has to run for them."""
         settings, context, plane = self._settings, self._context, core.plane
         validity = CertificateDates(settings, lambda: context.now() / 1_000)
@@ -246,7 +247,8 @@ class Gateway:
         port = await open_health(settings, health, measuring.metrics, self._parts)
         self._health_bound = port.acceptor.bound
         checking = partial(health.run, self._parts.tasks.start)
-        return health, (validity.run, lag.run, checking, measuring.run, measuring.sample_round_trips)
+        measure = measuring.run, measuring.sample_round_trips
+        return health, measuring, (validity.run, lag.run, checking, *measure)
 
     def _keep_running(self, core: _Core) -> None:
         """What goes on in the background, beside the followers."""

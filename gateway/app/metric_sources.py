@@ -27,7 +27,7 @@ from gateway.net.live_updates import LiveUpdates
 from gateway.net.round_trip_samples import RoundTripSamples
 from gateway.observe.health_checks import Health, State
 from gateway.observe.history import FINE_SECONDS, History
-from gateway.observe.logs import get_logger
+from gateway.observe.logs import dropped, get_logger
 from gateway.observe.loop_lag import LoopLag
 from gateway.observe.metric_catalogue import SERVICE_WORDS, readings
 from gateway.observe.metrics import Histogram, Metrics, Read
@@ -227,6 +227,7 @@ class Measuring:
         self.metrics.read(
             build_info=_build,
             workers=lambda: 1,
+            log_lines_dropped=dropped,
             loop_lag_seconds=lambda: self._parts.lag.seconds,
             history_series=lambda: history.series,
             history_series_left_out=lambda: history.left_out,

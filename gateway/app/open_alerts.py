@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gateway.alerts.alerting import Alerting, Clocks
@@ -28,6 +29,7 @@ from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.health_checks import Health
 from gateway.observe.history import History
+from gateway.observe.metrics import Metrics
 from gateway.observe.save_failures import Saves
 from gateway.store import Store
 from gateway.store.device_directory import Directory
@@ -148,12 +150,12 @@ class Alerts:
         self._private = monitoring.allow_private_addresses
         self._deliveries.use(monitoring.channels, anew=anew)
         self._alerting.use(monitoring.rules)
-        self._watched.devices.use(_names(monitoring.rules))
+        self._watched.devices.use(_names(monitoring.rules), monitoring.metrics_of_devices)
 
     async def run(self) -> None:
         """Look each second, for ever."""
         self._deliveries.use(self._monitoring.now.channels)
-        self._watched.devices.use(_names(self._monitoring.now.rules))
+        self._watched.devices.use(_names(self._monitoring.now.rules), self._monitoring.now.metrics_of_devices)
         silent = {rule.name for rule in self._monitoring.now.rules if SILENT_SECONDS in rule.condition.names}
         for one in await self._alerting.load(self._watched.last_alive):
             device = dict(one.labels).get("device")
@@ -178,6 +180,7 @@ def open_alerts(
     health: Health,
     core: Served,
     *,
+    metrics: Metrics,
     saves: Saves,
     parts: RunningParts,
     node: str,
@@ -185,6 +188,7 @@ def open_alerts(
     """Look at the rules for as long as the gateway runs. The history has what was saved, and no more yet."""
     context, bus, began = core.plane.context, core.plane.bus, history.newest
     devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
+    metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})
     core.audit.add(devices)
     core.login.known.moved = devices.moved
 

@@ -31,9 +31,11 @@ from gateway.policy.files.toml_document import Block, read
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_TOP = ("allow_private_addresses", "check", "alert", "channel")
+_TOP = ("allow_private_addresses", "metrics_of_devices", "check", "alert", "channel")
 _MOST = 200
 """Checks, alerts and channels, each."""
+_DEVICES_MOST = 50
+"""Devices with metrics of their own: each is a series of every one of these."""
 _SUMMARY_MOST = 500
 _KINDS_OF_CHECK = ("http", "tcp", "device")
 _OF_ALERT = ("name", "enabled", "condition", "duration", "severity", "summary")
@@ -59,6 +61,8 @@ class Monitoring:
     channels: tuple[ChannelSettings, ...] = ()
     allow_private_addresses: bool = False
     """Whether channels may be on the local network. Checks may reach any."""
+    metrics_of_devices: tuple[str, ...] = ()
+    """Devices that `/metrics` names."""
     files: tuple[Path, ...] = field(default=(), repr=False)
     """What it was read from: the file, if there is one, and those of the secrets."""
 
@@ -115,6 +119,7 @@ class _Reader:
             rules=tuple(self._rules(block)),
             channels=tuple(channels),
             allow_private_addresses=private,
+            metrics_of_devices=tuple(_devices(block)),
         )
         self.files += reader.files
         return replace(found, files=tuple(self.files))
@@ -214,6 +219,22 @@ class _Reader:
             block.problem(f"the condition {cut(text)}: {error}", key="condition")
             return None
         return Rule(name, condition, duration, severity, summary) if enabled else None
+
+
+def _devices(block: Block) -> Iterator[str]:
+    """The devices with metrics of their own."""
+    key, seen = "metrics_of_devices", set[str]()
+    if key not in block.values:
+        return
+    for device, line in block.strings(key):
+        if not is_device_id(device):
+            block.problem(f'"{cut(device)}" is no device id', line=line)
+        elif device in seen:
+            block.problem(f'"{device}" is there twice', line=line)
+        seen.add(device)
+        yield device
+    if len(seen) > _DEVICES_MOST:
+        block.problem(f"there are {len(seen)} devices; {_DEVICES_MOST} is the most", key=key)
 
 
 def _heard(block: Block) -> tuple[str | None, int | None]:

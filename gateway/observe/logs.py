@@ -51,7 +51,8 @@ def configure(level: str, stream: TextIO | None = None, *, form: str | None = No
     Without a `form` it is text on a terminal and JSON elsewhere. Other libraries log through `logging`; what
     they say from WARNING on joins the same lines.
     """
-    sink = _Sink(sys.stderr if stream is None else stream, form)
+    global _sink  # noqa: PLW0603 - structlog is configured for the whole process, too
+    sink = _sink = _Sink(sys.stderr if stream is None else stream, form)
     structlog.configure(
         processors=[
             structlog.processors.format_exc_info,
@@ -66,6 +67,11 @@ def configure(level: str, stream: TextIO | None = None, *, form: str | None = No
     root.handlers[:] = [_OtherLibraries()]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
+
+
+def dropped() -> int:
+    """Lines that nobody read in time, since the log was configured."""
+    return 0 if _sink is None else _sink.dropped
 
 
 def get_logger(**values: object) -> structlog.typing.FilteringBoundLogger:
@@ -87,6 +93,11 @@ class _Sink:
         descriptor = _descriptor_of(stream)
         self._writer = None if descriptor is None else LogWriter(descriptor, self._dropped_line)
 
+    @property
+    def dropped(self) -> int:
+        """Lines that found no room."""
+        return 0 if self._writer is None else self._writer.dropped
+
     def _dropped_line(self, dropped: int) -> str:
         line = {"reason": "nobody read them in time", "dropped": dropped, "event": "log lines dropped"}
         return self.render(None, "warning", _shape(None, "warning", line)) + "\n"
@@ -103,6 +114,10 @@ class _Sink:
                 return
 
     debug = info = warning = error = critical = msg
+
+
+_sink: _Sink | None = None
+"""What this process logs to."""
 
 
 def _descriptor_of(stream: TextIO | None) -> int | None:

@@ -4,7 +4,8 @@ What the data path counts is taken from `gateway.connection.process_counters`; a
 for Prometheus, the history and the conditions of alerts, so that a name that none of them has is found before
 anything was measured. Must not know where the numbers come from: `gateway.observe.metrics` is given that.
 
-No label holds what a peer chose (topic, client id, device id), for each value would be a series of its own.
+No label holds what a peer chose (topic, client id, device id), for each value would be a series of its own;
+but the devices that monitoring.toml names (`metrics_of_devices`), which are few.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Metric:
     """What a condition may write for a number: of a state its name."""
     scraped: bool = True
     """Whether Prometheus gets it: not what it has in base units under a different name."""
+    kept: bool = True
+    """Whether the history has it: not what each device has, for which there is no room."""
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -59,6 +62,10 @@ def _gauge(name: str, text: str, *labels: str) -> Metric:
 
 def _histogram(name: str, text: str) -> Metric:
     return Metric(name, Kind.HISTOGRAM, text)
+
+
+def _of_device(name: str, kind: Kind, text: str) -> Metric:
+    return Metric(name, kind, text, ("device",), kept=False)
 
 
 _MEASURED = (
@@ -84,6 +91,14 @@ _MEASURED = (
     _histogram("argon2_seconds", "For one secret to be checked, its wait not counted."),
     _histogram("revocation_seconds", "From a change in the store until every live connection was told."),
     _gauge("tokens_valid", "Tokens issued that have not expired, revoked ones among them."),
+    # Of the devices that monitoring.toml names: `gateway.alerts.device_readings`
+    _of_device("device_wrong_logins", Kind.COUNTER, "Logins in the name of this device that were refused."),
+    _of_device("device_connects", Kind.COUNTER, "Logins of this device."),
+    _of_device("device_messages", Kind.COUNTER, "Messages that came from this device."),
+    _of_device("device_bytes", Kind.COUNTER, "Bytes of the messages that came from this device."),
+    _of_device("device_new_addresses", Kind.COUNTER, "Logins from where this device was not seen before."),
+    _of_device("device_message_bytes", Kind.GAUGE, "The mean size of its messages in the last 10 s."),
+    _of_device("device_silent_seconds", Kind.GAUGE, "For how long nothing was heard of this device."),
     # What is in force
     _gauge("policy_info", "The policy in force, by the beginning of its digest.", "digest"),
     _gauge("policy_loaded_timestamp_seconds", "Since when the policy is in force."),
@@ -118,6 +133,7 @@ _MEASURED = (
     _gauge("build_info", "What runs here.", "version", "python"),
     _gauge("workers", "Processes that serve devices."),
     _gauge("loop_lag_seconds", "The longest that the event loop was late in the last 10 s."),
+    Metric("log_lines_dropped", Kind.COUNTER, "Log lines that nobody read in time."),
     _gauge("history_series", "Series that the history keeps."),
     _gauge("history_series_left_out", "Series for which the history has no room."),
     _gauge("system_cpu_ratio", "How busy the processors of the machine are."),
@@ -158,4 +174,5 @@ def readings() -> Mapping[str, Metric]:
         name: Metric(name.removesuffix("_total"), Kind.COUNTER if name.endswith("_total") else Kind.GAUGE, "")
         for name in PROCESS
     }
-    return {name: metric for metric in catalogue().values() for name in metric.readings} | of_process
+    kept = [metric for metric in catalogue().values() if metric.kept]
+    return {name: metric for metric in kept for name in metric.readings} | of_process

@@ -118,6 +118,8 @@ class Metrics:
         """All numbers as the history takes them: of a histogram its sum and count."""
         samples: dict[str, dict[Labels, float]] = {}
         for metric, values in self.found():
+            if not metric.kept:
+                continue
             if isinstance(values, Histogram):
                 total, count = metric.readings
                 samples[total], samples[count] = {(): values.total}, {(): values.count}

@@ -35,8 +35,10 @@ MOVED_ELSEWHERE = {
     "store_write_failures",
     "holdings_refused",
     "limits_reached",
+    "log_lines_dropped",
 }
 MONITORING = """
+metrics_of_devices = ["lamp"]
 [[check]]
 name = "page"
 kind = "http"
@@ -189,7 +191,7 @@ def test_every_metric_is_there_and_every_counter_moves(world):
     after = wait_for(gateway, lambda samples: total(samples, "gateway_policy_reloads_total") >= 1)
     missing, still = [], []
     for metric in catalogue().values():
-        if not metric.scraped or metric.name in MOVED_ELSEWHERE:
+        if not metric.scraped or metric.name in MOVED_ELSEWHERE or metric.labels == ("device",):
             continue
         name = f"{PREFIX}{metric.name}"
         if metric.kind is Kind.COUNTER:
@@ -258,6 +260,31 @@ def test_what_goes_up_and_down(world):
     assert samples["gateway_workers"] == 1
     assert samples["gateway_audit_entries"] > 0
     assert samples["gateway_audit_checkpoint_timestamp_seconds"] >= 0
+
+
+def test_a_device_that_the_file_names_has_metrics_of_its_own_and_no_other_has(world):
+    bus, gateway = world
+    before = scrape(gateway)
+    traffic(bus, gateway)
+    with Device(gateway, source="127.0.0.7") as lamp:
+        assert lamp.connect(client_id="l", username="lamp", password=gateway.secrets["lamp"])[3] == 0
+
+    def moved(name):
+        return total(after, f"gateway_device_{name}", device="lamp") - total(
+            before, f"gateway_device_{name}", device="lamp"
+        )
+
+    # Messages are read each ten seconds.
+    passed = total(before, "gateway_device_messages_total") + 5
+    after = wait_for(gateway, lambda samples: total(samples, "gateway_device_messages_total") >= passed)
+    assert moved("wrong_logins_total") == 1
+    assert moved("connects_total") == 2
+    assert moved("new_addresses_total") == 1
+    assert moved("bytes_total") > 5 * len("devices/lamp/telemetry")
+    assert total(after, "gateway_device_message_bytes") > len("devices/lamp/telemetry")
+    assert 0 <= total(after, "gateway_device_silent_seconds") < 20
+    named = {sample.partition('device="')[2] for sample in after if 'device="' in sample}
+    assert named == {'lamp"}'}
 
 
 def test_how_long_a_revocation_takes(world):

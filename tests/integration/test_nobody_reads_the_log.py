@@ -50,6 +50,8 @@ def test_a_stalled_reader_of_stderr_holds_up_nobody(tmp_path: Path, mosquitto: M
             assert device.publish("devices/lamp-1/telemetry", b"1") == 0
             assert time.monotonic() - before < 5
             assert gateway.health("/health")[0] == 200
+            scraped = gateway.health("/metrics")[1]
+            measured = float(scraped.partition("\ngateway_log_lines_dropped_total ")[2].split()[0])
             dropped, lines = 0, b""
             while not dropped:
                 lines += os.read(read, 65_536)
@@ -57,6 +59,7 @@ def test_a_stalled_reader_of_stderr_holds_up_nobody(tmp_path: Path, mosquitto: M
                 found = [json.loads(line) for line in whole.splitlines() if b"log lines dropped" in line]
                 dropped = sum(one["dropped"] for one in found)
         assert dropped > 100
+        assert measured >= dropped
         process.terminate()
         process.wait(20)
     finally:

@@ -7,7 +7,7 @@ from harness.readings import NOW
 
 from gateway.alerts.catalogue import catalogue
 from gateway.alerts.condition_reader import NoCondition, condition_of
-from gateway.alerts.device_readings import DeviceReadings
+from gateway.alerts.device_readings import NAMES, DeviceReadings
 from gateway.alerts.shipped_rules import SHIPPED
 from gateway.connection.audit_vocabulary import Origin, Source, done_login, refused_login
 from gateway.observe.audit_event import AuditEvent
@@ -39,6 +39,33 @@ class Fleet:
     def holds(self, text: str) -> dict[str, float]:
         found = condition_of(text, catalogue()).holds(self.readings, now=self.now, began=NOW)
         return {dict(of)["device"]: value for of, value in found.items()}
+
+
+def test_the_devices_that_the_metrics_name_are_counted_without_a_rule_and_no_others():
+    fleet = Fleet()
+    fleet.readings.use([], ["lamp", "gone"])
+    assert {name: fleet.readings.labelled(name) for name in NAMES} == {
+        name: {"lamp": 0.0} for name in NAMES - {"device_message_bytes"}
+    } | {"device_message_bytes": {}}
+    fleet.login("lamp", good=False, times=2)
+    fleet.login("pump", good=False, times=3)
+    fleet.login("lamp", good=True, times=4)
+    fleet.readings.moved("lamp")
+    fleet.passed = {"lamp": (5, 500), "pump": (9, 900)}
+    fleet.run(10)
+    assert {name: fleet.readings.labelled(name) for name in NAMES} == {
+        "device_wrong_logins_total": {"lamp": 2.0},
+        "device_connects_total": {"lamp": 4.0},
+        "device_messages_total": {"lamp": 5.0},
+        "device_bytes_total": {"lamp": 500.0},
+        "device_new_addresses_total": {"lamp": 1.0},
+        "device_message_bytes": {"lamp": 100.0},
+        "device_silent_seconds": {"lamp": 0.0},
+    }
+    fleet.run(30)
+    assert fleet.readings.labelled("device_silent_seconds") == {"lamp": 30.0}
+    fleet.readings.use([], [])
+    assert fleet.readings.labelled("device_messages_total") == {}
 
 
 def test_wrong_logins_are_counted_of_devices_that_exist():

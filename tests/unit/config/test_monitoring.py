@@ -51,6 +51,20 @@ def problems(folder: Path, text: str) -> list[str]:
     return [one.removeprefix(prefix) for one in caught.value.problems]
 
 
+def test_the_devices_of_the_metrics(folder):
+    assert load(folder, "").metrics_of_devices == ()
+    assert load(folder, 'metrics_of_devices = ["lamp-1", "pump"]').metrics_of_devices == ("lamp-1", "pump")
+    assert problems(folder, 'metrics_of_devices = "lamp"') == [
+        '1: "metrics_of_devices" has to be a list of one or more strings: metrics_of_devices = ["…"]'
+    ]
+    assert problems(folder, 'metrics_of_devices = [\n  "lamp",\n  "a/b",\n  "lamp",\n]') == [
+        '3: "a/b" is no device id',
+        '4: "lamp" is there twice',
+    ]
+    many = ", ".join(f'"d{number}"' for number in range(51))
+    assert problems(folder, f"metrics_of_devices = [{many}]") == ["1: there are 51 devices; 50 is the most"]
+
+
 def test_without_a_file_the_shipped_rules_hold_and_nobody_is_told(tmp_path):
     found = load_monitoring(tmp_path / "monitoring.toml")
     assert [rule.name for rule in found.rules] == [one.name for one in SHIPPED if one.on]
@@ -250,7 +264,7 @@ kind = "pager"
 def test_all_problems_are_told_at_once_each_with_its_line(folder):
     found = problems(folder, BROKEN)
     expected = [
-        '2: unknown key "allow_private_adresses"; known here: allow_private_addresses, check',
+        '2: unknown key "allow_private_adresses"; known here: allow_private_addresses, metrics_of_devices, ',
         '3: unknown key "labelled_devices"',
         '6: the name "ai service" has to begin with a letter',
         '7: "kind" is one of http, tcp, device, not "htttp"',
