@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 import re
 
+MOSQUITTO = "$mosquitto"
+"""Stands before a hash of Mosquitto's where a device has it as its credential."""
+
 _MEMORY_MOST = 131_072
 """KiB of memory of an Argon2id hash that is taken over. Whoever guesses at one makes us spend that."""
 _WORK_MOST = 262_144
@@ -38,6 +41,11 @@ _KINDS = (
      "a hash in hexadecimal digits, by its length"),
 )  # fmt: skip
 _PLAIN = "no hash of any known kind, so perhaps a password in plain text, with which Mosquitto lets nobody in"
+
+
+def is_imported(credential: str) -> bool:
+    """Whether the credential is a hash of Mosquitto's."""
+    return credential.startswith(f"{MOSQUITTO}$")
 
 
 def kind_of(hashed: str) -> str:

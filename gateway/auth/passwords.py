@@ -25,7 +25,7 @@ from typing import TypeVar
 from argon2 import Parameters, PasswordHasher, Type
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
-from gateway.auth.imported_hash_formats import argon2id, kind_of
+from gateway.auth.imported_hash_formats import MOSQUITTO, argon2id, is_imported, kind_of
 from gateway.auth.login_queue import LoginQueue, Standing, Ticket, Visitor
 from gateway.auth.secret_pairs import Which, match_both
 from gateway.policy.engine.identity import Device
@@ -41,7 +41,6 @@ _LATER_PATIENCE = 300.0
 _CLOSING = "the gateway is shutting down"
 
 _HASHER = PasswordHasher.from_parameters(PROFILE)
-_MOSQUITTO = "$mosquitto"
 _ITERATIONS_MOST = 100_000
 """Of Mosquitto's hash; its own default is 101. Wrong logins with more would keep the others waiting."""
 _MOSQUITTO_HASH = re.compile(
@@ -81,11 +80,6 @@ def _are_old(parameters: str, salt: int, digest: int) -> bool:
     return _HASHER.check_needs_rehash(f"{parameters}${'A' * salt}${'A' * digest}")
 
 
-def is_imported(credential: str) -> bool:
-    """Whether the credential is a hash of Mosquitto's."""
-    return credential.startswith(f"{_MOSQUITTO}$")
-
-
 def imported_credential(hashed: str) -> str:
     """The credential made of a hash as Mosquitto writes it.
 
@@ -95,7 +89,7 @@ def imported_credential(hashed: str) -> str:
     if phc := argon2id(hashed):
         return phc
     _parse_mosquitto(hashed)
-    return _MOSQUITTO + hashed
+    return MOSQUITTO + hashed
 
 
 def _parse_mosquitto(hashed: str) -> tuple[int, bytes, bytes]:
@@ -119,7 +113,7 @@ def _is_mosquittos(credential: str, secret: bytes) -> bool:
     """Whether Mosquitto's hash in the credential is of `secret`."""
     if not secret:
         return False  # nobody gets in by an empty password, there neither
-    iterations, salt, digest = _parse_mosquitto(credential.removeprefix(_MOSQUITTO))
+    iterations, salt, digest = _parse_mosquitto(credential.removeprefix(MOSQUITTO))
     if iterations:
         made = hashlib.pbkdf2_hmac("sha512", secret, salt, iterations)
     else:

@@ -16,7 +16,6 @@ from gateway.cli.output import Answer, Failure, Json, answering, json_time, wron
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.rule_locations import place_if_any
 from gateway.cli.settings_policy_store import Config, device_of, devices_if_any, policy_of, settings_of
-from gateway.policy.analysis.why import conditions, explain
 from gateway.policy.engine.identity import Device, Identity, written_labels
 from gateway.policy.engine.rules import Action
 
@@ -206,6 +205,8 @@ def why(
             raise wrong_usage("give DEVICE, ACTION and TOPIC, or alone the id of a refusal in the log")
         if action is not Action.PUBLISH and (qos or retain or size):
             raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
+        from gateway.policy.analysis.why import explain
+
         policy, device = policy_of(settings), asyncio.run(device_of(settings, device_id))
         found = explain(policy, _identity(device, client), action, topic)
         found = _with_message(found, qos, size, retain=retain) if action is Action.PUBLISH else found
@@ -311,6 +312,8 @@ def _head(device: Device, policy: Policy) -> list[str]:
 
 
 def _lines(action: Action, found: Sequence[Right]) -> list[str]:
+    from gateway.policy.analysis.why import conditions
+
     width = max((len(one.topics) for one in found), default=0)
     lines = [action.value if found else f"{action.value}  nothing"]
     for one in found:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.admin.devices import label_text, observed, state
+from gateway.auth.imported_hash_formats import is_imported
 from gateway.cli.device_connections import Here, column
 from gateway.cli.output import json_time
 from gateway.cli.tables import table
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 def as_json_object(device: Device, here: Here | None = None) -> dict[str, object]:
     """A device for scripts; with its connections, null when they are not known, where `here` is given."""
-    from gateway.auth.passwords import is_imported
-
     connections = {} if here is None else {"connections": here.of(device.device_id)}
     return {
         "device_id": device.device_id,
@@ -38,8 +37,6 @@ def as_json_object(device: Device, here: Here | None = None) -> dict[str, object
 
 def lines(device: Device) -> list[str]:
     """A device for people, a line for each thing."""
-    from gateway.auth.passwords import is_imported
-
     imported = "secret   Mosquitto's hash, as imported; its next login replaces it by Argon2id"
     return [
         f"device   {device.device_id}",

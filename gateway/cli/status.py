@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -144,6 +143,8 @@ def _of_others(settings: Settings) -> _Health:
 
 
 def _ask(bind: Address) -> _Health:
+    import http.client  # takes longer to import than the rest of this module, for this command alone
+
     where = f"http://{bind}"
     connection = http.client.HTTPConnection(
         _EVERYWHERE.get(bind.host, bind.host), bind.port, timeout=_DEADLINE

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.config.sample_secrets import is_sample
-from gateway.keys.backup import AUDIT_FILE
+from gateway.keys.key_kinds import AUDIT_FILE
 from gateway.keys.secret_values import Secret
 from gateway.keys.wrapping import Wrapping
 from gateway.policy.engine.rules import OnDeniedWill, OnDeny

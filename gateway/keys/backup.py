@@ -33,6 +33,7 @@ from gateway.keys.key_files import (
     write,
     writing,
 )
+from gateway.keys.key_kinds import AUDIT_FILE
 from gateway.keys.key_ring import Key, KeyState
 from gateway.keys.wrapping import (
     LANES,
@@ -47,8 +48,6 @@ from gateway.keys.wrapping import (
 )
 
 _FORMAT = 1
-AUDIT_FILE = "audit.key"
-"""Beside the other key files: the key of the audit trail."""
 # Written down for other readers; another set is not followed: whoever gives us a file would choose our work.
 _KDF = {"name": "argon2id", "version": 19, "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
 _BOUND = b"gateway key backup 1"

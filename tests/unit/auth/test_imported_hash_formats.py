@@ -3,8 +3,8 @@
 import pytest
 from argon2 import PasswordHasher, Type
 
-from gateway.auth.imported_hash_formats import kind_of
-from gateway.auth.passwords import PasswordPool, imported_credential, is_imported, needs_rehash
+from gateway.auth.imported_hash_formats import is_imported, kind_of
+from gateway.auth.passwords import PasswordPool, imported_credential, needs_rehash
 
 SALT, DIGEST = "c2FsdHNhbHRzYWx0c2FsdA", "B" * 42 + "A"
 

@@ -12,6 +12,7 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 
 from gateway.auth import passwords
+from gateway.auth.imported_hash_formats import is_imported
 from gateway.auth.login_queue import Standing, Visitor
 from gateway.auth.passwords import (
     PROFILE,
@@ -20,7 +21,6 @@ from gateway.auth.passwords import (
     Remembered,
     hash_secret,
     imported_credential,
-    is_imported,
     needs_rehash,
 )
 from gateway.policy.engine.identity import Device
