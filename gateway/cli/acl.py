@@ -62,7 +62,13 @@ def check(as_json: Json = False, config: Config = None) -> None:
 def run_all_cases(
     junit: Annotated[
         Path | None,
-        typer.Option("--junit", metavar="FILE", show_default=False, help="Write a report in JUnit XML, too."),
+        typer.Option(
+            "--junit",
+            metavar="FILE",
+            show_default=False,
+            help="Write a report in JUnit XML, too.",
+            readable=False,
+        ),
     ] = None,
     as_json: Json = False,
     config: Config = None,

@@ -31,10 +31,14 @@ _BYTES_MAX = 16_777_216
 
 
 _Acl = Annotated[
-    Path | None, typer.Option("--acl", metavar="FILE", help="Mosquitto's acl_file.", show_default=False)
+    Path | None,
+    typer.Option("--acl", metavar="FILE", help="Mosquitto's acl_file.", show_default=False, readable=False),
 ]
 _Passwords = Annotated[
-    Path | None, typer.Option("--passwords", metavar="FILE", help="Its password_file.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--passwords", metavar="FILE", help="Its password_file.", show_default=False, readable=False
+    ),
 ]
 _DynSec = Annotated[
     Path | None,
@@ -43,6 +47,7 @@ _DynSec = Annotated[
         metavar="FILE",
         help="The file of its dynamic security plugin, instead of both.",
         show_default=False,
+        readable=False,
     ),
 ]
 _Out = Annotated[
@@ -52,6 +57,7 @@ _Out = Annotated[
         metavar="FOLDER",
         help="Where the policy is written: a new or an empty folder. Without it nothing is written.",
         show_default=False,
+        readable=False,
     ),
 ]
 _AddDevices = Annotated[

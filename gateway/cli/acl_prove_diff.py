@@ -89,9 +89,14 @@ def prove(
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", show_default=False, help="A policy's folder.")],
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", show_default=False, help="A policy's folder.", readable=False)
+    ],
     new: Annotated[
-        Path, typer.Argument(metavar="NEW", show_default=False, help="The folder of the one to compare.")
+        Path,
+        typer.Argument(
+            metavar="NEW", show_default=False, help="The folder of the one to compare.", readable=False
+        ),
     ],
     *,
     replay: Annotated[

@@ -56,7 +56,13 @@ def learn(
     ] = "24h",
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", show_default=False, help="Write it here; never over a file."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            show_default=False,
+            help="Write it here; never over a file.",
+            readable=False,
+        ),
     ] = None,
     as_json: Json = False,
     config: Config = None,

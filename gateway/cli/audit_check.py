@@ -95,7 +95,9 @@ def prove(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the proof here, and the entry to FILE.entry."),
+        typer.Option(
+            "--out", metavar="FILE", help="Write the proof here, and the entry to FILE.entry.", readable=False
+        ),
     ] = None,
     as_json: Json = False,
     config: Config = None,
@@ -132,7 +134,8 @@ def prove(
 
 def export(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", show_default=False, help="A folder that is not there.")
+        Path,
+        typer.Argument(metavar="DIR", show_default=False, help="A folder that is not there.", readable=False),
     ],
     as_json: Json = False,
     config: Config = None,

@@ -26,7 +26,9 @@ _SHOWN = 10
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="Where to; a new file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="Where to; a new file.", readable=False)
+    ],
     *,
     passphrase_stdin: PassphraseStdin = False,
     as_json: Json = False,
@@ -86,7 +88,9 @@ async def _back_up(settings: Settings, passphrase: bytes, target: BinaryIO) -> S
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="Of `backup`.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="Of `backup`.", readable=False)
+    ],
     *,
     enable_devices: Annotated[
         bool,

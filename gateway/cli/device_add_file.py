@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 DevicesFile = Annotated[
     Path | None,
-    typer.Option("--file", metavar="FILE", show_default=False, help="Many devices: .csv or .json."),
+    typer.Option(
+        "--file", metavar="FILE", show_default=False, help="Many devices: .csv or .json.", readable=False
+    ),
 ]
 SecretsFile = Annotated[
     Path | None,
@@ -32,6 +34,7 @@ SecretsFile = Annotated[
         metavar="FILE",
         show_default=False,
         help="With --file: a new file, .csv or .json, that only you may read, for the secrets that are made.",
+        readable=False,
     ),
 ]
 _KINDS = {".csv", ".json"}

@@ -97,7 +97,12 @@ async def _set(
 def export(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", show_default=False, help="A new file, .csv or .json; else to stdout."),
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="A new file, .csv or .json; else to stdout.",
+            readable=False,
+        ),
     ] = None,
     *,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV to stdout; without FILE it is JSON.")] = False,

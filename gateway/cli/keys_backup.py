@@ -26,7 +26,9 @@ PassphraseStdin = Annotated[
 
 
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="Where to; a new file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="Where to; a new file.", readable=False)
+    ],
     *,
     passphrase_stdin: PassphraseStdin = False,
     as_json: Json = False,
@@ -65,7 +67,9 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="Of `keys export`.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="Of `keys export`.", readable=False)
+    ],
     *,
     passphrase_stdin: PassphraseStdin = False,
     as_json: Json = False,

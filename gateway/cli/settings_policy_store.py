@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings file; gateway.toml if it is there."),
+    typer.Option(
+        "--config", metavar="FILE", help="Settings file; gateway.toml if it is there.", readable=False
+    ),
 ]
 DeviceId = Annotated[str, typer.Argument(metavar="ID", show_default=False, help="The device's id.")]
 

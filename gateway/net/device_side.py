@@ -35,7 +35,7 @@ from gateway.net.paused_reading import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN
 from gateway.net.peer_disconnect_check import has_left
 from gateway.net.quick_ack import CONNECT_EXPECTED, acknowledge_at_once
 from gateway.net.tls_decryption_cost import TlsBudget
-from gateway.net.tls_record_counter import TooLittleData
+from gateway.net.tls_handshake_errors import of_session
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import host_of
@@ -154,7 +154,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.plane.registry.forget(self)
         self._count_unread(0)
         if isinstance(exc, ssl.SSLError):
-            self._why = self._why or (str(exc) if isinstance(exc, TooLittleData) else f"TLS: {exc.reason}")
+            self._why = self._why or of_session(exc)
             if self.connection.device is not None:
                 self.plane.reports.report(self, refused_session(self._why))
         if self.waiting_for is not None:

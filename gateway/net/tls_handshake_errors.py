@@ -1,9 +1,11 @@
-"""What went wrong in a TLS handshake, in words that say what to do. Must not know sockets."""
+"""What went wrong in TLS, in words that say what to do. Must not know sockets."""
 
 from __future__ import annotations
 
 import ssl
 from enum import StrEnum, auto
+
+from gateway.net.tls_record_counter import TooLittleData
 
 _PLAIN_TEXT = (
     "a plain-text client on the TLS port: it has to use TLS (mqtts://, port 8883); or a proxy that sends a "
@@ -14,6 +16,11 @@ _DISTRUST = (
     "connect to a name that stands in the certificate"
 )
 _OLD = "the client speaks no TLS that the gateway does: it needs TLS 1.2 or 1.3"
+_BROKEN = (
+    "what the client sent can't be read: its TLS library is at fault, or something between changes the bytes"
+)
+_ALERT = "ALERT"
+"""What the client says, and not what was found in its bytes."""
 _WORDS = {
     "HTTP_REQUEST": "a plain-text HTTP client on the TLS port for MQTT",
     "HTTPS_PROXY_REQUEST": "a plain-text HTTP client on the TLS port for MQTT",
@@ -102,7 +109,15 @@ def in_words(error: OSError) -> str | None:
         reason = error.reason or ""
         # OpenSSL 3.2 and later put SSL/TLS before what they called an alert of SSL 3 or TLS 1.
         known = _WORDS.get(reason) or _WORDS.get(reason.replace("SSL/TLS_ALERT", "SSLV3_ALERT"))
-        return f"TLS: {known or reason or error}" + (f" ({reason})" if known else "")
+        return f"TLS: {known or _BROKEN}" + f" ({reason or error})"
     if isinstance(error, ConnectionAbortedError):
         return "TLS: no handshake within the deadline"
     return None
+
+
+def of_session(error: ssl.SSLError) -> str:
+    """Why a session whose handshake was done ended with this."""
+    if isinstance(error, TooLittleData):
+        return str(error)
+    told = in_words(error) if _ALERT in (error.reason or "") else None
+    return told or f"TLS: {_BROKEN} ({error.reason or error})"

@@ -1,10 +1,14 @@
 """What another user's files say to whoever calls a command: who may do what, and never a bare errno."""
 
+import inspect
 import os
 import pwd
 import sysconfig
+from pathlib import Path
 
 import pytest
+
+from gateway.cli import gateway_admin, run
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 # Root may do everything; without these capabilities it is a user like others.
@@ -95,3 +99,45 @@ def test_check_lists_all_that_can_not_be_read(closed):
     text = told(closed, "gateway check")
     assert [path for path in paths if path not in text] == []
     assert text.count(f"user {ME} may not") == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("gateway check --config FILE", "some.toml"),
+        ("gateway-admin device list --config FILE --json", "some.toml"),
+        ("gateway-admin device add --file FILE", "some.csv"),
+        ("gateway-admin acl import mosquitto --acl FILE", "acl_file"),
+        ("gateway-admin acl diff acl FILE", "acl.new/"),
+    ],
+)
+def test_a_file_that_is_named_and_closed(closed, command, name):
+    """Who may do what is told by whoever opens it, and that is no wrong usage."""
+    if name.endswith("/"):
+        (closed.folder / name).mkdir(mode=0)
+    else:
+        (closed.folder / name).touch(mode=0)
+    assert f"user {ME} may not: it belongs to user {ME}, mode 0000" in told(
+        closed, command.replace("FILE", name)
+    )
+
+
+def commands(app):
+    for one in app.registered_commands:
+        yield one.callback
+    for group in app.registered_groups:
+        yield from commands(group.typer_instance)
+
+
+def test_no_command_has_rights_judged_before_it_opens_a_file():
+    named = [
+        (function.__name__, name, option.readable)
+        for app in (run.app, gateway_admin.app)
+        for function in commands(app)
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+        if Path in (kinds := getattr(parameter.annotation, "__args__", ()))
+        or any(Path in getattr(kind, "__args__", ()) for kind in kinds)
+        for option in parameter.annotation.__metadata__
+    ]
+    assert len(named) > 25
+    assert [one for one in named if one[2]] == []
