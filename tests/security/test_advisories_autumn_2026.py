@@ -341,6 +341,8 @@ def refused_by(bus: Mosquitto) -> int:
 # NanoMQ
 
 FIVE = b"\x80\x80\x80\x80\x01"
+NOTHING_IN_FIVE = b"\x80\x80\x80\x80\0"
+"""Whoever reads on has a length that fits."""
 
 
 def test_nanomq_21888_a_variable_integer_of_five_bytes_inside_properties(
@@ -352,7 +354,7 @@ def test_nanomq_21888_a_variable_integer_of_five_bytes_inside_properties(
     before = gateway.memory()
     head = raw.text("MQTT") + b"\5\2\0\x3c"
     for count in (4, 5):
-        lengths = (FIVE[:count], b"\xff" * count, b"\x0b" + FIVE[:count])
+        lengths = (FIVE[:count], b"\xff" * count, b"\x0b" + FIVE[:count], NOTHING_IN_FIVE)
         for length in lengths:
             body = raw.properties(length) if length[:1] == b"\x0b" else length
             with Device(gateway, v5=True) as one:
