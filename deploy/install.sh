@@ -158,6 +158,7 @@ serve_the_gateway_alone() {
 install_commands() {
     install -m 0644 deploy/systemd/mqtt-gateway.service "$UNITS/mqtt-gateway.service"
     install -m 0755 deploy/systemd/gateway-admin "$DESTDIR/usr/local/bin/gateway-admin"
+    install -m 0755 deploy/systemd/gateway-admin "$DESTDIR/usr/local/bin/gateway"
 }
 
 start_it() {

@@ -77,6 +77,7 @@ def test_everything_has_its_place_and_what_was_there_stays(installed):
     for name in (
         "etc/systemd/system/mqtt-gateway.service",
         "usr/local/bin/gateway-admin",
+        "usr/local/bin/gateway",
         "etc/mqtt-gateway/acl/roles/sensor.toml",
         "opt/mqtt-gateway/bin/gateway",
         "opt/mqtt-gateway/self_check.py",
@@ -90,6 +91,55 @@ def test_everything_has_its_place_and_what_was_there_stays(installed):
         assert (installed / name).stat().st_mode & 0o077 == 0, name
     password = (installed / "etc/mqtt-gateway/bus-password").read_text()
     assert password not in (installed / "etc/mosquitto/gateway.passwd").read_text()
+
+
+@pytest.fixture
+def command(installed, tmp_path):
+    """A command of the service as `user` calls it, where the programs say with which settings they run."""
+    state = tmp_path / "state"
+    state.mkdir()
+    programs = tmp_path / "programs"
+    for name, text in {
+        "id": 'echo "$AS"',
+        "runuser": '[ "$1 $2 $3" = "-u mqtt-gateway --" ] && shift 3 && exec "$@"',
+        "sudo": "exit 9",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    for name in ("gateway", "gateway-admin"):
+        there = installed / "opt/mqtt-gateway/bin" / name
+        there.write_text(f'#!/bin/sh\necho "{name} $* $PWD $ACL_PATH $MQTT_BROKER"\n')
+        there.chmod(0o755)
+        file = installed / "usr/local/bin" / name
+        text = file.read_text().replace("/var/lib/mqtt-gateway", str(state))
+        for folder in ("/etc", "/opt"):
+            text = text.replace(f" {folder}/mqtt", f" {installed}{folder}/mqtt").replace(
+                f"={folder}/mqtt", f"={installed}{folder}/mqtt"
+            )
+        file.write_text(text)
+
+    def call(name, *words, user=0, **environment):
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            [installed / "usr/local/bin" / name, *words],
+            env={"PATH": path, "AS": str(user), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return call
+
+
+def test_its_commands_run_in_its_folder_and_the_environment_comes_before_its_settings(command, tmp_path):
+    state = tmp_path / "state"
+    assert command("gateway", "check").stdout == f"gateway check {state} /etc/mqtt-gateway/acl 127.0.0.1\n"
+    done = command("gateway-admin", "acl", "test", ACL_PATH="it's new")
+    assert done.stdout == f"gateway-admin acl test {state} it's new 127.0.0.1\n"
+    assert command("gateway-admin", "status", user=1000).returncode == 9, "by sudo"
+    done = command("gateway-admin", "acl", "test", user=1000, ACL_PATH="new")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "gateway-admin: sudo takes ACL_PATH away: call this as root (sudo -i)\n"
 
 
 def debian_mosquitto(root: Path, folder: Path) -> tuple[int, subprocess.Popen[bytes]]:
