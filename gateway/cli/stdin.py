@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from codecs import BOM_UTF8
 from typing import Annotated
 
 import typer
@@ -31,7 +32,7 @@ def read_secret() -> bytes:
     """The secret that a device is to have. Raises Failure."""
     from gateway.admin.secret_rules import LONGEST, secret_fault
 
-    secret = getpass.getpass("Secret: ").encode() if sys.stdin.isatty() else _line(LONGEST)
+    secret = _typed("Secret: ") if sys.stdin.isatty() else _line(LONGEST)
     if fault := secret_fault(secret):
         raise wrong_usage(f"the secret on stdin {fault}")
     return secret
@@ -42,8 +43,8 @@ def read_passphrase(*, from_stdin: bool, new: bool) -> bytes:
     from gateway.keys.wrapping import PASSPHRASE_MIN
 
     if sys.stdin.isatty():
-        given = getpass.getpass("Passphrase: ").encode("utf-8", "surrogateescape")
-        if new and getpass.getpass("Once more: ").encode("utf-8", "surrogateescape") != given:
+        given = _typed("Passphrase: ")
+        if new and _typed("Once more: ") != given:
             raise Failure("the passphrases differ: nothing was written")
     elif from_stdin:
         given = _line(_LONGEST_PASSPHRASE)
@@ -64,9 +65,18 @@ def read_token() -> bytes:
     if sys.stdin.isatty():
         # A terminal's line ends after 4,096 bytes, and a token may be longer.
         raise wrong_usage("there is no token on stdin: put `< FILE` behind the command")
-    return sys.stdin.buffer.read(_LONGEST_TOKEN).strip()
+    return sys.stdin.buffer.read(_LONGEST_TOKEN).removeprefix(BOM_UTF8).strip()
+
+
+def _typed(prompt: str) -> bytes:
+    """What is typed without being shown. Ctrl-D ends the command as Ctrl-C does."""
+    try:
+        return getpass.getpass(prompt).encode("utf-8", "surrogateescape")
+    except EOFError:
+        raise typer.Abort from None
 
 
 def _line(longest: int) -> bytes:
     """All of stdin without the line feed at its end; what is longer than `longest` stays longer."""
-    return sys.stdin.buffer.read(longest + 3).removesuffix(b"\n").removesuffix(b"\r")
+    given = sys.stdin.buffer.read(len(BOM_UTF8) + longest + 3).removeprefix(BOM_UTF8)
+    return given.removesuffix(b"\n").removesuffix(b"\r")

@@ -51,6 +51,7 @@ def test_the_printed_secret_is_the_stored_one_and_rotate_replaces_it(place):
     [
         (b"hunter2-long\n", b"hunter2-long", "hunter2-long"),
         (b"hunter2-long\r\n", b"hunter2-long", "hunter2-long"),
+        (b"\xef\xbb\xbfhunter2-long\r\n", b"hunter2-long", "hunter2-long"),
         (b" two lines\nof it", b" two lines\nof it", " two lines\nof it"),
         ("gr\u00fcn" * 3, "gr\u00fcn" * 3, "gr\u00fcn" * 3),
         (b"\xff\x00binary-long", b"\xff\x00binary-long", None),
@@ -183,3 +184,14 @@ def test_an_interruption_at_a_question_ends_at_once_without_a_traceback(place):
         assert "Traceback" not in shown
         assert shown.count("\n") < 4, shown
     assert place.shell("gateway-admin device show lamp-1")[0] == 0
+
+
+def test_ctrl_d_where_a_secret_is_asked_for_ends_the_command_as_ctrl_c_does(place):
+    for command, prompt in (
+        ("device add lamp-1 --role sensor --secret-stdin", "Secret: "),
+        ("backup copy", "Passphrase: "),
+    ):
+        # The prompt opens the terminal itself; it must be the controlling one.
+        shown, code = place.on_a_terminal(f"setsid -c -w gateway-admin {command}", (prompt, "\x04"))
+        assert (code, "interrupted" in shown, "error" in shown) == (130, True, False)
+    assert stored(place, "lamp-1") is None
