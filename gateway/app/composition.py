@@ -66,6 +66,7 @@ from gateway.services.request_handler import RequestHandler
 from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError, open_store
 from gateway.store.device_directory import Directory
+from gateway.system.file_notices import FileNotices
 from gateway.system.service_manager import notify
 
 _log = get_logger()
@@ -350,7 +351,7 @@ class Gateway:
         store = await open_store(self._settings.database_url)
         self._parts.closing.push_async_callback(store.close)
         self._context.ring = KeyRing(self._keys, Nonces(random_bytes), await store.key_uses.read())
-        directory = Directory(store)
+        directory = Directory(store, notices=FileNotices(store.files))
         await directory.load()
         self._has_no_device = len(directory) == 0
         return store, directory

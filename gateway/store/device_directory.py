@@ -16,6 +16,7 @@ from gateway.store.change_pulse import Numbers
 from gateway.store.errors import StoreError
 from gateway.store.store import Store
 from gateway.system.aligned_timers import beat
+from gateway.system.file_notices import FileNotices
 
 _RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
 _RETRY_SECONDS_MOST = 1.0
@@ -29,8 +30,9 @@ _abandoned: set[asyncio.Task[None]] = set()
 class Directory:
     """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
 
-    def __init__(self, store: Store, *, interval: float = 0.4) -> None:
-        """Look for changes every `interval` seconds."""
+    def __init__(self, store: Store, *, interval: float = 0.4, notices: FileNotices | None = None) -> None:
+        """Look for changes every `interval` seconds; with `notices`, those of the store, when one comes."""
+        self._notices = notices
         self.available = False
         self._reason = "not read yet"
         self._store = store
@@ -112,7 +114,10 @@ class Directory:
     async def _follow(self) -> None:
         wait = self._interval
         while True:
-            await beat(wait)
+            if self._notices is not None and self.available:
+                await self._notices.wait(wait)
+            else:
+                await beat(wait)
             try:
                 async with self._looking:
                     if self.available:

@@ -101,6 +101,10 @@ class Database:
             raise _explained(self._path, error) from error
         return status.st_mtime_ns, status.st_size
 
+    def files(self) -> list[Path]:
+        """The database and its log."""
+        return [self._path, self._log]
+
     def pulse(self) -> tuple[Numbers, float]:
         """The last numbers that were given, which each change that followers ask for moves.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from gateway.store.admin_events import AdminEvents
 from gateway.store.alerts import Alerts
@@ -76,6 +77,10 @@ class Store(Repositories):
         A hint for when to ask, not an answer. Raises StoreError when the database's file is gone.
         """
         return self._database.mark()
+
+    def files(self) -> list[Path]:
+        """The files in which a commit shows."""
+        return self._database.files()
 
     def pulse(self) -> tuple[Numbers, float]:
         """Numbers that move with each change of a device and each event of an administrator.

@@ -17,6 +17,7 @@ from gateway.connection.audit_vocabulary import Report, changed_certificate, fai
 from gateway.observe.logs import get_logger
 from gateway.system.aligned_timers import beat
 from gateway.system.file_change_marks import marks
+from gateway.system.file_notices import FileNotices
 
 _log = get_logger()
 
@@ -29,8 +30,10 @@ class Follower(ABC):
     seconds: ClassVar[float]
     """Between two looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, notices: FileNotices | None = None) -> None:
+        """With `notices` it sleeps until one comes, and looks after `seconds` only where none would."""
         self._reading = asyncio.Lock()
+        self._notices = notices
 
     @abstractmethod
     def check(self) -> tuple[bool, str]:
@@ -58,7 +61,14 @@ class Follower(ABC):
         """Look again and again, for ever."""
         while True:
             await self.look()
+            await self.rest()
+
+    async def rest(self) -> None:
+        """Until the next look."""
+        if self._notices is None:
             await beat(self.seconds)
+        else:
+            await self._notices.wait(self.seconds)
 
 
 class WholeFilesFollower(Follower, Generic[_Read]):

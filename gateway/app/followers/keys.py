@@ -34,10 +34,11 @@ from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import beat
 from gateway.system.file_change_marks import Mark, mark, marks
+from gateway.system.file_notices import FileNotices
 
 _AGAIN_SECONDS = 10
 """A file that can't be used is read again then, though it looks the same: the disk may have failed once."""
-_LOOKS_TO_ROTATE = 150
+_RETIRE_SECONDS = 60.0
 AGE_MOST = 90 * 86_400
 """Seconds that a key is active before a new one takes its place."""
 _AHEAD_MOST = 86_400
@@ -92,7 +93,7 @@ class KeyFollower(Follower):
 
         `signing_changed` is called when other keys sign, with why a token is not good by them.
         """
-        super().__init__()
+        super().__init__(FileNotices(lambda: [file.path for file in self._files]))
         self._context = context
         self._tokens = tokens
         self._store = store
@@ -137,14 +138,21 @@ class KeyFollower(Follower):
         return {kind: key.created_at for kind, key in actives.items() if key is not None}
 
     async def run(self) -> None:
-        """Look at the files two or three times a second and at the keys' age once a minute, for ever."""
-        looks = 0
+        """Look at the files when they may have changed, and at the keys' age once a minute, for ever."""
+        loop, retired = asyncio.get_running_loop(), float("-inf")
         while True:
             await self.look()
-            if looks % _LOOKS_TO_ROTATE == 0:
+            if loop.time() - retired >= _RETIRE_SECONDS:
+                retired = loop.time()
                 await self.retire()
-            looks += 1
+            await self.rest()
+
+    async def rest(self) -> None:
+        """Until the next look, which no file announces while a key is to end, or one could not be read."""
+        if self._over_at is not None or any(file.problem for file in self._files):
             await beat(self.seconds)
+        else:
+            await super().rest()
 
     async def follow(self, *, anyway: bool) -> None:
         """Put in force what has changed in the files, and end what is over."""

@@ -14,6 +14,7 @@ from gateway.observe.logs import get_logger
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError
 from gateway.policy.files.watcher import PolicyFiles
+from gateway.system.file_notices import FileNotices
 
 _log = get_logger()
 
@@ -31,11 +32,11 @@ class PolicyFollower(Follower):
         login: Login,
         report: Callable[[Report], None],
     ) -> None:
-        super().__init__()
-        self._report = report
         self._files = PolicyFiles(
             settings.acl_path, reserved=settings.service_topic_prefix, current=context.policy
         )
+        super().__init__(FileNotices(self._files.paths))
+        self._report = report
         self._context = context
         self._updates = updates
         self._login = login

@@ -3,9 +3,9 @@
 Puts nothing in force itself; whoever asks keeps the old policy when the answer is a `PolicyError`. Starts no
 task.
 
-It looks at the files instead of waiting to hear of changes: each 0.4 s that costs less than a
-watcher's threads, and nothing is missed when the folder itself is replaced, when it is reached through
-a symbolic link that is swapped (Kubernetes), or on a network file system.
+It looks at the files, whatever it hears of changes: so nothing is missed when the folder itself is replaced,
+when it is reached through a symbolic link that is swapped (Kubernetes), or on a network file system. How
+often, `gateway.system.file_notices` says.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class PolicyFiles:
         """The files as they were when they were last read whole; None before that."""
         self._digest = current.digest
         """Of the policy that was last answered; empty after a problem."""
+
+    def paths(self) -> list[Path]:
+        """The folders and the files that there are now. To be called in a thread: it looks at the disk."""
+        return [self._path, self._path / "roles", *map(Path, _look(self._path))]
 
     async def changed(self) -> Policy | PolicyError | None:
         """The policy, or the reason why there is none, if the files have changed; None while they have not.

@@ -442,7 +442,7 @@ async def test_it_follows_without_being_asked(world, monkeypatch):
             rotate_sealing(world.sealing, None)
             while world.ring.active_id != "k2":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            monkeypatch.setattr(key_follower, "_LOOKS_TO_ROTATE", 1)
+            monkeypatch.setattr(key_follower, "_RETIRE_SECONDS", 0.0)
             world.later = AGE_MOST
             while world.tokens.keys.active_id == "s1":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -450,3 +450,23 @@ async def test_it_follows_without_being_asked(world, monkeypatch):
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+
+
+async def test_what_no_file_announces_is_looked_for_often(world, monkeypatch):
+    """The end of a key that still verifies, and a disk that failed once."""
+    monkeypatch.setattr(KeyFollower, "seconds", 0.01)
+    slept = []
+
+    class Notices:
+        async def wait(self, often):
+            slept.append(often)
+
+    world.follower._notices = Notices()
+    await world.follower.rest()
+    assert slept == [0.01]
+    world.follower._over_at = 1
+    await world.follower.rest()
+    world.follower._over_at = None
+    world.follower._sealing.problem = "the disk failed"
+    await world.follower.rest()
+    assert slept == [0.01]
