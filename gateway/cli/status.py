@@ -156,7 +156,8 @@ def _ask(bind: Address) -> _Health:
         folder = str(body.get("folder", ""))
         return _Health(running=True, ready=body["ready"] is True, detail=where, checks=checks, folder=folder)
     except OSError as error:
-        return _Health(running=False, ready=False, detail=f"no answer at {where}: {error}", checks={})
+        detail = f"no answer at {where}: {error.strerror or error}"
+        return _Health(running=False, ready=False, detail=detail, checks={})
     except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
         detail = f"what answers at {where} is not a gateway; is GATEWAY_HEALTH_BIND right?"
         return _Health(running=False, ready=False, detail=detail, checks={})

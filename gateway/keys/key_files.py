@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gateway.keys.key_ring import KEY_BYTES, Key, KeyState
 from gateway.keys.wrapping import Wrapping, seal, unseal
 from gateway.system.atomic_files import locked, make_folder, replace_file, write_new
-from gateway.system.file_errors import not_written
+from gateway.system.file_errors import not_written, why
 
 _FORMAT = 1
 
@@ -54,7 +54,7 @@ class Purpose:
 
 SEALING = Purpose("k", "sealing keys", KeyState.DECRYPT_ONLY)
 SIGNING = Purpose("s", "signing keys", KeyState.VERIFY_ONLY)
-AUDIT = Purpose("a", "key of the audit trail", KeyState.VERIFY_ONLY)
+AUDIT = Purpose("a", "keys of the audit trail", KeyState.VERIFY_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +223,12 @@ def read(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> KeyFile:
         mode = path.stat().st_mode
         # A pipe would never end, nor would /dev/zero.
         text = path.read_text("utf-8") if stat.S_ISREG(mode) else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{what} can't be read ({error}): restore the file from a backup") from None
+    except OSError as error:
+        raise KeyFileError(
+            f"{what} can't be read ({why(path, error)}): restore the file from a backup"
+        ) from None
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{what} are damaged: restore the file from a backup") from None
     if stat.S_IMODE(mode) & 0o077:
         raise KeyFileError(f"{what} may be read by others: chmod 600 {path}")
     try:

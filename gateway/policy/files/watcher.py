@@ -17,6 +17,7 @@ from pathlib import Path
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError, load_policy
 from gateway.system.file_change_marks import Mark, mark
+from gateway.system.file_errors import why
 
 _SETTLE_SECONDS = 0.05
 """Editors write in several steps, and half of a policy may well be valid TOML: after a change wait until the
@@ -80,7 +81,7 @@ def _read(path: Path, reserved: str) -> Policy | PolicyError:
         return error
     except OSError as error:
         # A disk that fails once is a problem to report, and not the end of watching.
-        return PolicyError([f"{path}: it can't be read ({error}); see to the disk"])
+        return PolicyError([f"{path}: it can't be read ({why(path, error)}); see to the disk"])
 
 
 def _look(path: Path) -> dict[str, Mark]:

@@ -527,3 +527,14 @@ def test_where_a_change_can_not_be_written(made, monkeypatch):
     with pytest.raises(KeyFileError, match="No space left"):
         rotate_sealing(made, None)
     assert made.read_bytes() == before
+
+
+def test_a_file_that_is_gone_is_told_without_an_errno(tmp_path):
+    assert "can't be read (No such file or directory): restore" in refused(tmp_path / "gone.key")
+
+
+def test_a_file_that_is_no_text_is_damaged(tmp_path):
+    path = tmp_path / "some.key"
+    path.write_bytes(b"\xff\xfe")
+    path.chmod(0o600)
+    assert "damaged: restore the file from a backup" in refused(path)
