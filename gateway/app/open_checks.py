@@ -14,7 +14,7 @@ from gateway.observe.health_checks import Check, Finding, Health, State
 from gateway.system.folder_fingerprint import folder_fingerprint
 
 _VITAL = {"loop", "workers"}
-"""A restart mends what fails here: no full disk, so not the audit trail; devices are served without it."""
+"""A restart mends what fails here: no full disk, so not the audit trail (docs/adr/0022)."""
 _NEEDED = {*_VITAL, "store", "validity", "bus", "listener"}
 """Without these nobody is served. A broken edit of the policy is shown: what was before serves."""
 

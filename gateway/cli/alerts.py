@@ -55,6 +55,7 @@ def list_alerts(as_json: Json = False, config: Config = None) -> None:
                 _rows(alerts, monitoring.rules),
                 state=0,
                 colour=lambda state: _COLOURS.get(state, ""),
+                empty="No rule is in force: monitoring.toml switches all of them off.",
             ),
             *(f"silence {one.silence_id} until {utc_text(one.until)}: {_of(one)}" for one in active),
             _reach(monitoring.channels),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.output import Failure, Json, answering, wrong_usage
+from gateway.cli.output import Failure, Json, Nothing, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, settings_of
 from gateway.observe.printable import printable
 from gateway.system.file_errors import is_closed, who_may
@@ -67,7 +67,8 @@ def tail(
         follower = reading.Follower(folder)
         entries = reading.newest(folder, wanted, count) if count else []
         if not follow:
-            answer.give({"entries": entries}, *map(line_of, entries))
+            none = [] if entries or not count else [Nothing("No such entries.")]
+            answer.give({"entries": entries}, *none, *map(line_of, entries))
             return
         with suppress(KeyboardInterrupt):
             for entry in _and_on(entries, follower, wanted):
@@ -108,7 +109,8 @@ def search(
         folder = entries_of(settings_of(config))
         found = reading.newest(folder, _wanted(device, kind, outcome, since, until), limit + 1)
         entries = found[-limit:]
-        answer.give({"entries": entries, "more": len(found) > limit}, *map(line_of, entries))
+        none = [] if entries else [Nothing("No such entries.")]
+        answer.give({"entries": entries, "more": len(found) > limit}, *none, *map(line_of, entries))
         if len(found) > limit:
             print(f"note: there are older ones; --limit {limit} shows the newest", file=sys.stderr)
         if not found:

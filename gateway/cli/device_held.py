@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.output import Answer, Json, answering, wrong_usage
+from gateway.cli.output import Answer, Json, Nothing, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_of
 from gateway.connection.bus_holdings import FOREVER, Held, Kind
 from gateway.system.utc_text import utc_text
@@ -81,6 +81,7 @@ async def _show(answer: Answer, settings: Settings, device_id: str | None) -> No
     counts = {one: _counts([row for row in found if row.device_id == one]) for one in ids}
     answer.give(
         {"devices": [{"device_id": one, **counts[one]} for one in ids]},
+        *([] if ids else [Nothing("No device holds anything on the bus.")]),
         *(f"{one}\t{_text(counts[one])}" for one in ids),
     )
 

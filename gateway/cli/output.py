@@ -51,6 +51,12 @@ def remark(text: str) -> None:
     print(f"note: {printable(text)}", file=sys.stderr)
 
 
+class Nothing(str):
+    """The line that says that there is nothing: no part of the result, so a script's stdout stays empty."""
+
+    __slots__ = ()
+
+
 class Answer:
     """What the command prints when it is done."""
 
@@ -63,7 +69,9 @@ class Answer:
             print(json.dumps(value))
             return
         for line in text:
-            if isinstance(line, str):
+            if isinstance(line, Nothing) and not sys.stdout.isatty():
+                remark(line)
+            elif isinstance(line, str):
                 print("\t".join(printable(column) for column in line.split("\t")))
             else:
                 _draw(line)

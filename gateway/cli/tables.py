@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from gateway.cli.output import Nothing
 from gateway.observe.printable import printable
 
 if TYPE_CHECKING:
@@ -23,16 +24,16 @@ def table(
 ) -> list[Table | str]:
     """The rows, for `Answer.give`.
 
-    On a terminal the column `state` has the colour that `colour` says; `empty` stands there for no rows. With
+    On a terminal the column `state` has the colour that `colour` says. `empty` is said for no rows. With
     `whole_first` the first column is never cut, and the others break anywhere.
     """
+    if not rows and empty:
+        return [Nothing(empty)]
     if not sys.stdout.isatty():
         return ["\t".join(row) for row in rows]
     from rich.table import Table
     from rich.text import Text
 
-    if not rows and empty:
-        return [empty]
     made = Table(box=None, pad_edge=False)
     for number, heading in enumerate(headings):
         if not whole_first:

@@ -181,6 +181,9 @@ def test_entries_are_found_by_all_that_one_may_ask(bare, trail):
     assert found("--since 2025-11-25T13:00 --until 2025-11-25T15:00+01:00") == [300]
     assert found("--since 1h") == []
     assert found("--limit 2") == [300, 301]
+    for words, ends in (("search", 1), ("tail", 0)):
+        code, out, err = bare.shell(f"gateway-admin audit {words} --device nobody")
+        assert (code, out, err) == (ends, "", "note: No such entries.\n")
     _, out, err = bare.shell("gateway-admin audit search --limit 1")
     assert out == "#301\t2025-11-25T14:00:00.000Z\tlogin\tdone\tlamp-2\tbecause 1 [a\\u202eb]\n"
     assert "there are older ones" in err

@@ -66,7 +66,7 @@ def test_a_reader_that_went_away_is_no_unexpected_error(place):
 def test_help_does_not_wait_for_the_database():
     code = (
         "import sys\n"
-        "from gateway.cli import admin, run\n"
+        "from gateway.cli import gateway_admin, run\n"
         "heavy = {'sqlalchemy', 'alembic', 'argon2', 'uvicorn', 'cryptography'} & set(sys.modules)\n"
         "sys.exit(' '.join(heavy) or 0)"
     )

@@ -118,6 +118,13 @@ def test_a_change_is_refused_while_the_trail_can_not_be_written_and_devices_go_o
     wait_until(lambda: not check_of(gateway)["ok"])
     assert "taken away while it was in use: put it back" in check_of(gateway)["detail"]
     assert gateway.health("/ready")[0] == 200, "devices go on"
+    status, body = gateway.health("/health")
+    found = json.loads(body)["checks"]["audit"]
+    assert (status, found["ok"], found["state"]) == (200, False, "degraded"), "no restart mends it"
+    assert found["detail"] == check_of(gateway)["detail"]
+    shown = gateway.admin("status").stdout
+    assert "gateway  ready (" in shown
+    assert "  FAILED audit: " in shown
     with Device(gateway) as lamp:
         assert lamp.connect(client_id="c", username="lamp-1", password=secret)[3] == 0
         assert lamp.publish("devices/lamp-1/telemetry", b"1") == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -15,6 +17,8 @@ from gateway.alerts.channels.settings import EmailSettings
 from gateway.alerts.channels.texts import lines_of, title_of
 from gateway.alerts.notification_grouping import Message
 from gateway.observe.printable import printable
+
+_CLOSE_SECONDS = 1.0
 
 
 class Email:
@@ -36,9 +40,10 @@ class Email:
     async def _send(self, mail: EmailMessage) -> None:
         settings = self._settings
         context = await asyncio.to_thread(tls_context, settings.ca_file)
+        connection = await connected(settings.host, settings.port, private=self._private)
         client = aiosmtplib.SMTP(
             hostname=settings.host,
-            sock=await connected(settings.host, settings.port, private=self._private),  # the client closes it
+            sock=connection,
             use_tls=not settings.starttls,
             start_tls=settings.starttls,
             tls_context=context,
@@ -47,8 +52,24 @@ class Email:
             local_hostname="localhost",
             timeout=SECONDS_MOST,
         )
-        async with client:
-            await client.send_message(mail)
+        try:
+            async with client:
+                await client.send_message(mail)
+        finally:
+            await _closed(connection)
+
+
+async def _closed(connection: socket.socket) -> None:
+    """End it now, and wait until it is closed.
+
+    The client only begins to close it, and TLS then waits for the server's goodbye, for half a minute.
+    """
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            while connection.fileno() >= 0:  # noqa: ASYNC110 - the client tells nobody
+                await asyncio.sleep(0.005)
 
 
 def mail_of(message: Message, settings: EmailSettings) -> EmailMessage:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from harness.readings import NOW, Measured
 
 from gateway.alerts.channels.settings import EmailSettings, SlackSettings, WebhookSettings
 from gateway.alerts.rules import Severity
@@ -412,6 +413,22 @@ def test_a_file_that_is_no_file_is_a_problem_and_no_absence(tmp_path):
     (tmp_path / "link.toml").symlink_to(tmp_path / "gone")
     with pytest.raises(MonitoringError, match="restore it, or remove the link"):
         load_monitoring(tmp_path / "link.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "counter", "shipped", "other"),
+    [("wrong_logins", "logins_refused_total", 50, 500), ("denials", "publishes_denied_total", 100, 3)],
+)
+def test_the_threshold_of_a_surge_is_what_the_file_says(folder, name, counter, shipped, other):
+    def fires(text: str, count: int) -> bool:
+        (rule,) = [one for one in load(folder, text).rules if one.name == name]
+        assert (rule.severity, rule.duration) == (Severity.WARNING, 0)
+        measured = Measured().counted(counter, (300, 0), (0, count))
+        return bool(rule.condition.holds(measured, now=NOW, began=NOW - 10**9))
+
+    own = f'[[alert]]\nname = "{name}"\ncondition = "increase({counter}, 5m) > {other}"\n'
+    for text, threshold in (("", shipped), (own, other)):
+        assert (fires(text, threshold), fires(text, threshold + 1)) == (False, True)
 
 
 def test_every_shipped_rule_can_be_switched_on_by_its_name_alone(folder):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 
 import pytest
 import trustme
+import uvloop
 from aiosmtpd.controller import Controller
 from harness.receivers import MailReceiver
 
+from gateway.alerts.channels import allowed_addresses
 from gateway.alerts.channels.channel import NotDelivered
 from gateway.alerts.channels.mail import Email
 from gateway.alerts.channels.settings import EmailSettings
 from gateway.alerts.notification_grouping import Listed, State, message_of
 from gateway.alerts.rules import Severity
 from gateway.keys.secret_values import Secret
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 # aiosmtpd's own, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Session.login_data is deprecated")
@@ -54,6 +60,35 @@ async def test_it_arrives_after_starttls_and_a_login(server, tls, message):
     assert one["auto-submitted"] == "auto-generated"
     assert "since 2026-09-21T14:13:20Z, value 1" in one.get_content()
     assert "gateway-admin alerts silence down" in one.get_content()
+
+
+@pytest.mark.parametrize("case", ["taken", "no login", "not believed", "refused", "says nothing"])
+async def test_its_connection_is_closed_when_it_is_done_though_the_server_says_no_goodbye(
+    case, server, tls, message, monkeypatch, tmp_path
+):
+    """TLS would wait for that for half a minute, with a socket of each attempt."""
+    opened: list[socket.socket] = []
+
+    async def connected(host: str, port: int, *, private: bool) -> socket.socket:
+        opened.append(await allowed_addresses.connected(host, port, private=private))
+        return opened[-1]
+
+    monkeypatch.setattr("gateway.alerts.channels.mail.connected", connected)
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    server.refuse = "552 too much mail" if case == "refused" else ""
+    password = "wrong" if case == "no login" else server.password
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if case == "says nothing" else server.port
+        ca_file = tmp_path / "other.pem" if case == "not believed" else None
+        one = mail(port, tls, password=password, ca_file=ca_file)
+        sending = asyncio.ensure_future(one.send(message))
+        if case == "says nothing":
+            while not opened:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            sending.cancel()
+        with contextlib.suppress(NotDelivered, asyncio.CancelledError):
+            await sending
+    assert [each.fileno() for each in opened] == [-1]
 
 
 async def test_five_hundred_are_one_mail(server, tls, many):
