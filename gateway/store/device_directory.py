@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from gateway.policy.engine.identity import Device
 from gateway.store.change_pulse import Numbers
 from gateway.store.errors import StoreError
-from gateway.store.store import Store
+from gateway.store.store import Repositories, Store
 from gateway.system.aligned_timers import beat
 from gateway.system.file_notices import FileNotices
 
@@ -25,6 +26,18 @@ _ANSWER_STEPS = 50
 _CANCEL_SECONDS = 1.0
 _abandoned: set[asyncio.Task[None]] = set()
 """The loop alone keeps only weak references to tasks."""
+
+
+class _News(NamedTuple):
+    """What a look found."""
+
+    pulse: Numbers
+    written: float
+    """Unix seconds."""
+    seq: int
+    touched: frozenset[str] | None
+    """None: `devices` are all there are."""
+    devices: list[Device]
 
 
 class Directory:
@@ -88,13 +101,7 @@ class Directory:
 
     async def load(self) -> None:
         """Read all devices. Raises StoreError."""
-        self._pulse, self.changed_at = await asyncio.to_thread(self._store.pulse)
-        seq = await self._store.changes.last()  # first: what changes between both is read twice, not missed
-        found = {device.device_id: device for device in await self._store.devices.read()}
-        before, self._devices, self._seq = self._devices, found, seq
-        self._call_back(
-            frozenset(name for name in before.keys() | found.keys() if before.get(name) != found.get(name))
-        )
+        self._take(await asyncio.to_thread(self._read, None))
         self._set_available(available=True, reason="")
 
     async def look(self) -> None:
@@ -136,24 +143,40 @@ class Directory:
                 wait = min(wait * 2, _RETRY_SECONDS_MOST)
 
     async def _catch_up(self) -> None:
-        # In a thread: a disk that hangs must not hold up messages.
-        pulse, written = await asyncio.to_thread(self._store.pulse)
-        if pulse == self._pulse:
-            return
-        for callback in self._on_commit:
-            callback()
-        seq, touched = await self._store.changes.since(self._seq)
-        if touched is None or len(touched) > _RELOAD_ALL_ABOVE:
-            await self.load()
-        elif touched:
-            found = {device.device_id: device for device in await self._store.devices.read(touched)}
+        # All in one call of a thread: a disk that hangs must not hold up messages, and while messages hold up
+        # the loop a change must not wait for many of its turns.
+        news = await asyncio.to_thread(self._read_if_changed)
+        if news is not None:
+            for callback in self._on_commit:
+                callback()
+            self._take(news)
+
+    def _read_if_changed(self) -> _News | None:
+        """In a thread."""
+        return None if self._store.pulse()[0] == self._pulse else self._read(self._seq)
+
+    def _read(self, since: int | None) -> _News:
+        """In a thread. The numbers first: what changes meanwhile is read twice, not missed."""
+        pulse, written = self._store.pulse()
+        return _News(pulse, written, *self._store.read(partial(_changes, since)))
+
+    def _take(self, news: _News) -> None:
+        found = {device.device_id: device for device in news.devices}
+        touched = news.touched
+        if touched is None:
+            before, self._devices = self._devices, found
+            touched = frozenset(
+                name for name in before.keys() | found.keys() if before.get(name) != found.get(name)
+            )
+        else:
             for name in touched - found.keys():
                 self._devices.pop(name, None)
             self._devices.update(found)
-            self._seq = seq
-            self.changed_at = written
-            self._call_back(touched)
-        self._pulse = pulse
+        self._seq = news.seq
+        if touched or news.touched is None:
+            self.changed_at = news.written
+        self._call_back(touched)
+        self._pulse = news.pulse
 
     def _call_back(self, touched: frozenset[str]) -> None:
         if touched:
@@ -166,6 +189,16 @@ class Directory:
             self.available = available
             for callback in self._on_availability:
                 callback(available, reason)
+
+
+async def _changes(since: int | None, store: Repositories) -> tuple[int, frozenset[str] | None, list[Device]]:
+    """The latest number, the ids touched after `since`, and these devices; None for the ids: all devices."""
+    if since is not None:
+        seq, touched = await store.changes.since(since)
+        if touched is not None and len(touched) <= _RELOAD_ALL_ABOVE:
+            return seq, touched, await store.devices.read(touched) if touched else []
+    seq = await store.changes.last()
+    return seq, None, await store.devices.read()
 
 
 async def _patiently(work: Coroutine[Any, Any, None]) -> None:

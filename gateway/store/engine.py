@@ -10,12 +10,12 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, cast
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, CursorResult, Engine, Executable, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -26,6 +26,7 @@ from gateway.store.errors import StoreError
 from gateway.system.atomic_files import draft_of, locked, make_folder, sync_folder
 from gateway.system.file_errors import is_closed, who_may
 
+_T = TypeVar("_T")
 _SCHEME = "sqlite:///"
 HEAD = "0009"
 """The newest step in `migrations/versions`: a database that is there needs none."""
@@ -56,6 +57,16 @@ class BegunTransaction:
         yield self._connection
 
 
+class _InThisThread:
+    """A connection whose answers are there at once: what repositories ask of an AsyncConnection to read."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, statement: Executable) -> CursorResult[Any]:
+        return self._connection.execute(statement)
+
+
 class Database:
     """One SQLite file, opened and known to be ours. Every access is refused once the file is not that one."""
 
@@ -65,6 +76,7 @@ class Database:
         self._log = _log_of(path)
         self._file = _prepare(path, create=True)
         self._engine = _runtime_engine(path)
+        self._reader = _reading_engine(path)
         self._pulse = ChangePulse(path, _BUSY_MILLISECONDS)
 
     @asynccontextmanager
@@ -84,6 +96,28 @@ class Database:
                     yield connection
         except StoreError:
             raise  # one that is a ValueError too
+        except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
+            raise _explained(self._path, error) from error
+
+    def read(self, work: Callable[[Transactions], Coroutine[Any, Any, _T]]) -> _T:
+        """What `work` reads, without an event loop: it blocks, and may wait for nothing but the database.
+
+        By `transaction` each statement takes several turns of the loop, and while somebody floods the gateway
+        a turn may take a tenth of a second. Raises StoreError.
+        """
+        self._refuse_another_file()
+        try:
+            with self._reader.connect() as connection:
+                here = cast("AsyncConnection", _InThisThread(connection))
+                coroutine = work(BegunTransaction(here))
+                try:
+                    coroutine.send(None)
+                except StopIteration as done:
+                    return cast("_T", done.value)
+                coroutine.close()
+                raise RuntimeError("what reads in a thread waits for something else than the database")
+        except StoreError:
+            raise
         except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
             raise _explained(self._path, error) from error
 
@@ -121,6 +155,7 @@ class Database:
         """Open the file that is now at the same path, checked like the first one but never made."""
         self._pulse.close()
         self._pulse = ChangePulse(self._path, _BUSY_MILLISECONDS)  # a look may still hang in the one before
+        self._reader.dispose()
         await self._engine.dispose()
         self._file = await asyncio.to_thread(self._prepare_again)
 
@@ -132,6 +167,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         self._pulse.close()
+        self._reader.dispose()
         await self._engine.dispose()
 
     def _refuse_another_file(self) -> None:
@@ -252,6 +288,22 @@ def _runtime_engine(path: Path) -> AsyncEngine:
         pool_timeout=_BUSY_MILLISECONDS / 1000,
     )
     _behave(engine.sync_engine)
+    return engine
+
+
+def _reading_engine(path: Path) -> Engine:
+    engine = create_engine(
+        _url("sqlite", path),
+        connect_args={
+            "isolation_level": None,
+            "check_same_thread": False,
+        },  # each look has a thread of its own
+        hide_parameters=True,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=_BUSY_MILLISECONDS / 1000,
+    )
+    _behave(engine)
     return engine
 
 

@@ -7,9 +7,10 @@ the data path never waits for it: `gateway.store.device_directory` keeps what th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from gateway.store.admin_events import AdminEvents
 from gateway.store.alerts import Alerts
@@ -26,6 +27,8 @@ from gateway.store.refused_clients import RefusedClientEntries
 from gateway.store.restore_merge import RestoredDevices
 from gateway.store.tokens import IssuedTokens
 from gateway.store.usage import Usage
+
+_T = TypeVar("_T")
 
 
 async def open_store(url: str) -> Store:
@@ -70,6 +73,10 @@ class Store(Repositories):
         """
         async with self._database.transaction(write=True) as connection:
             yield Repositories(BegunTransaction(connection))
+
+    def read(self, work: Callable[[Repositories], Coroutine[Any, Any, _T]]) -> _T:
+        """What `work` reads of the repositories it is given. To be called in a thread. Raises StoreError."""
+        return self._database.read(lambda transactions: work(Repositories(transactions)))
 
     def mark(self) -> tuple[int, int]:
         """Something cheap that changes with every commit, but for two within one tick of the file clock.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
 import sys
 import threading
@@ -142,18 +141,18 @@ async def test_it_asks_for_changes_when_there_are_some_and_not_when_something_el
 ):
     directory, watch = following
     asked, looked, told = [], [], []
-    changes_since, pulse = store.changes.since, store.pulse
+    read, pulse = store.read, store.pulse
     directory.on_commit(lambda: told.append(1))
 
-    async def counting(seq):
-        asked.append(seq)
-        return await changes_since(seq)
+    def counting(work):
+        asked.append(1)
+        return read(work)
 
     def looking():
         looked.append(1)
         return pulse()
 
-    monkeypatch.setattr(store.changes, "since", counting)
+    monkeypatch.setattr(store, "read", counting)
     monkeypatch.setattr(store, "pulse", looking)
     for looks in (3, 6, 9):
         await store.key_uses.add("k1", 1)
@@ -168,15 +167,11 @@ async def test_it_asks_for_changes_when_there_are_some_and_not_when_something_el
     await until(lambda: len(told) == 2)
 
 
-async def test_a_pruned_log_makes_it_read_everything(following, store, monkeypatch):
+async def test_a_pruned_log_makes_it_read_everything(following, store):
     directory, watch = following
-    changes_since = store.changes.since
-
-    async def pruned(seq):
-        return (await changes_since(seq))[0], None
-
-    monkeypatch.setattr(store.changes, "since", pruned)
-    await store.devices.add("lamp-2", credential="c", roles=[], labels={})
+    async with store.transaction() as tx:
+        await tx.devices.add("lamp-2", credential="c", roles=[], labels={})
+        await tx.devices._transactions._connection.execute(changes.delete().where(changes.c.seq < 2))
     await watch.until(lambda: directory.get("lamp-2"))
     assert watch.changes[-1] == {"lamp-2"}
 
@@ -218,21 +213,27 @@ async def test_a_damaged_row_denies(following, store):
     assert "lamp-1" in watch.availability[-1][1]
 
 
-async def test_a_store_that_hangs_denies(store, monkeypatch):
-    monkeypatch.setattr("gateway.store.device_directory._ANSWER_SECONDS", 0.05)
+async def test_a_store_that_hangs_and_can_not_be_cancelled_denies(store, monkeypatch):
+    """A thread that waits for a disk does not hear that nobody waits for it any more."""
+    for name in ("_ANSWER_SECONDS", "_CANCEL_SECONDS"):
+        monkeypatch.setattr(f"gateway.store.device_directory.{name}", 0.05)
     directory = Directory(store, interval=0.01)
     await directory.load()
     watch = Watch(directory)
 
-    async def never(_seq):
-        await asyncio.Event().wait()
+    back = threading.Event()
 
-    monkeypatch.setattr(store.changes, "since", never)
+    def hanging(_work):
+        back.wait(20)
+        raise StoreError("the disk is back, and failed")
+
+    monkeypatch.setattr(store, "read", hanging)
     await store.devices.add("lamp-1", credential="c", roles=[], labels={})
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(directory.follow())
         await watch.until(lambda: watch.availability)
         assert watch.availability[0] == (False, "the store did not answer within 0.05 s; see to the disk")
+        back.set()
         task.cancel()
 
 
@@ -254,47 +255,20 @@ async def test_a_look_at_the_file_that_hangs_denies_and_holds_up_nothing(store, 
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_store_that_hangs_and_can_not_be_cancelled_denies_too(store, monkeypatch):
-    """A thread that waits for a disk does not hear that nobody waits for it any more."""
-    for name in ("_ANSWER_SECONDS", "_CANCEL_SECONDS"):
-        monkeypatch.setattr(f"gateway.store.device_directory.{name}", 0.05)
-    directory = Directory(store, interval=0.01)
-    await directory.load()
-    watch = Watch(directory)
-    back = asyncio.Event()
-
-    async def deaf(_seq):
-        while not back.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await back.wait()
-        raise StoreError("the disk is back, and failed")
-
-    monkeypatch.setattr(store.changes, "since", deaf)
-    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(directory.follow())
-        await watch.until(lambda: watch.availability)
-        assert watch.availability[0] == (False, "the store did not answer within 0.05 s; see to the disk")
-        back.set()
-        task.cancel()
-
-
 async def test_a_loop_that_stalls_is_not_taken_for_a_store_that_hangs(store, monkeypatch):
     """The kind: a time-out that counts what the gateway itself was busy with."""
     monkeypatch.setattr("gateway.store.device_directory._ANSWER_SECONDS", 0.2)
     directory = Directory(store, interval=0.01)
     await directory.load()
     watch = Watch(directory)
-    asked = asyncio.Event()
-    changes_since = store.changes.since
+    asked, loop, read = asyncio.Event(), asyncio.get_running_loop(), store.read
 
-    async def slow(seq):
-        asked.set()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
-        return await changes_since(seq)
+    def slow(work):
+        loop.call_soon_threadsafe(asked.set)
+        time.sleep(0.01)
+        return read(work)
 
-    monkeypatch.setattr(store.changes, "since", slow)
+    monkeypatch.setattr(store, "read", slow)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(directory.follow())
         for number in range(3):
@@ -306,6 +280,29 @@ async def test_a_loop_that_stalls_is_not_taken_for_a_store_that_hangs(store, mon
         assert watch.availability == []
         assert directory.available
         task.cancel()
+
+
+async def test_a_change_is_known_after_few_turns_of_the_loop(store):
+    """The kind: what waits for a turn per statement waits for seconds while somebody floods the gateway."""
+    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
+    directory = Directory(store)
+    await directory.load()
+    await store.devices.set_enabled("lamp-1", enabled=False)
+    turns, known = 0, asyncio.ensure_future(directory.look())
+    while not known.done():
+        time.sleep(0.05)  # noqa: ASYNC251 - a turn that is long enough for any thread
+        turns += 1
+        await asyncio.sleep(0)
+    assert not directory.get("lamp-1").enabled
+    assert turns <= 10
+
+
+async def test_what_reads_in_a_thread_waits_for_nothing_else(store):
+    async def work(_store):
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="something else"):
+        await asyncio.to_thread(store.read, work)
 
 
 async def test_not_followed_is_not_available(store):
