@@ -31,7 +31,7 @@ run: setup
 test: lint
 	@sh tests/debian-packages.sh mosquitto mosquitto-clients nginx libnginx-mod-stream haproxy shellcheck systemd
 	@sh tests/promtool.sh $(BIN)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

@@ -34,11 +34,11 @@ async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
     saved = []
 
     class Keeps:
-        async def add_refusals(self, told):
+        async def add(self, told):
             saved.append([one.refusal_id for one in told])
 
     counters = Counters()
-    refusals = RefusalsSaver(SimpleNamespace(usage=Keeps()), counters, Saves())
+    refusals = RefusalsSaver(SimpleNamespace(refusals=Keeps()), counters, Saves())
     for number in range(10_000):
         refusals(replace(REFUSED, id=f"decoy-{number}"))
     for number in range(301):
@@ -85,13 +85,13 @@ async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(mo
     offered = []
 
     class Locked:
-        async def add_refusals(self, told):
+        async def add(self, told):
             offered.append([one.refusal_id for one in told])
             for number in range(2):
                 refusals(replace(REFUSED, id=f"{len(offered)}-{number}"))
             raise StoreError("the database is locked")
 
-    refusals = RefusalsSaver(SimpleNamespace(usage=Locked()), Counters(), Saves())
+    refusals = RefusalsSaver(SimpleNamespace(refusals=Locked()), Counters(), Saves())
     refusals(replace(REFUSED, id="first"))
     for _ in range(3):
         await refusals.save()
@@ -103,11 +103,11 @@ async def test_while_the_store_fails_the_first_refusals_of_each_device_find_room
     offered = []
 
     class Locked:
-        async def add_refusals(self, told):
+        async def add(self, told):
             offered.append([one.refusal_id for one in told])
             raise StoreError("the database is locked")
 
-    refusals = RefusalsSaver(SimpleNamespace(usage=Locked()), Counters(), Saves())
+    refusals = RefusalsSaver(SimpleNamespace(refusals=Locked()), Counters(), Saves())
     for number in range(9):
         refusals(replace(REFUSED, id=f"a{number}"))
     for number in range(9):
