@@ -26,6 +26,7 @@ from gateway.mqtt.encode import encode_ack
 from gateway.mqtt.errors import LimitExceeded, ProtocolError
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find
+from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.policy import CHECKS, Action, Decision
 
 _ENVELOPE_ROOM = 2
@@ -44,6 +45,7 @@ class Downstream(Relay):
         "_reports",
         "_subscriptions",
         "_swallowed",
+        "goodbye",
     )
 
     def __init__(
@@ -67,6 +69,8 @@ class Downstream(Relay):
         self._heartbeat = heartbeat
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
         self._swallowed: frozenset[int] = NONE
+        self.goodbye: int = Reason.SUCCESS
+        """The reason code of the bus's DISCONNECT, once it came."""
         self.plain_size = terms.delivered_max_size
 
     def authorize_by(self, authorizer: Authorizer) -> None:
@@ -100,6 +104,7 @@ class Downstream(Relay):
             return None if asked else b""
         if kind == PacketType.DISCONNECT and self.version is Version.V5:
             self.stopped = True
+            self.goodbye = data[body] if body < end else Reason.SUCCESS
             return None
         raise ProtocolError("a packet that a server may not send here")
 

@@ -29,7 +29,7 @@ from gateway.mqtt.encode import PINGREQ, encode_disconnect
 from gateway.mqtt.errors import LimitExceeded, MqttError, PacketTooLarge, Refused, Unanswerable
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
-from gateway.mqtt.reason_codes import Reason
+from gateway.mqtt.reason_codes import Reason, why_ended
 from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.decision_recorder import AGAIN
 from gateway.policy.engine.identity import Device, Grant, Identity
@@ -249,7 +249,7 @@ class EstablishedConnection:
             # Not after a DISCONNECT of the bus's own: a device gets one.
             if self._heartbeat.is_drained:
                 return Over(commands + self.last_words.commands, self.last_words.why)
-            return Over(commands, "the bus ended the session")
+            return Over(commands, f"the bus ended the session: {why_ended(downstream.goodbye)}")
         if downstream.rest is not None:
             commands.append(PauseBus() if self._budget.heard.is_over else AwaitTurn())
         return commands

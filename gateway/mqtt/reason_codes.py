@@ -63,3 +63,31 @@ _RETURN_CODE_OF = {
 def return_code(reason: Reason) -> ReturnCode:
     """The 3.1.1 return code that says most nearly the same; 5 (not authorized) for the rest."""
     return _RETURN_CODE_OF.get(reason, ReturnCode.NOT_AUTHORIZED)
+
+
+_WHY_ENDED = {
+    0x00: "no fault of the client's",
+    0x81: "malformed packet",
+    0x82: "protocol error",
+    0x83: "implementation specific error",
+    0x87: "not authorized",
+    0x89: "server busy",
+    0x8B: "server shutting down",
+    0x8D: "keep alive timeout",
+    0x8E: "session taken over",
+    0x93: "receive maximum exceeded",
+    0x94: "topic alias invalid",
+    0x95: "packet too large",
+    0x96: "message rate too high",
+    0x97: "quota exceeded",
+    0x98: "administrative action",
+    0x9C: "use another server",
+    0x9D: "server moved",
+    0x9F: "connection rate exceeded",
+    0xA0: "maximum connect time",
+}
+
+
+def why_ended(code: int) -> str:
+    """The name of a reason code in a server's DISCONNECT (MQTT 5, table 3-13), and the code."""
+    return f"{_WHY_ENDED.get(code, 'reason code')} (0x{code:02x})"

@@ -138,7 +138,21 @@ def test_the_bus_takes_the_session_away():
     # Taken over: passed on at once, and what came before it too.
     last = raw.publish("ok", b"1", v5=True)
     book = established(v5=True) >> BusBytes(last + disconnect(0x8E) + last)
-    assert book << SendToDevice(last + disconnect(0x8E)) << Close(ANY)
+    why = "the bus ended the session: session taken over (0x8e)"
+    assert book << SendToDevice(last + disconnect(0x8E)) << Close(why)
+
+
+@pytest.mark.parametrize(
+    ("packet", "said"),
+    [
+        (b"\xe0\0", "no fault of the client's (0x00)"),
+        (disconnect(0x8D), "keep alive timeout (0x8d)"),
+        (disconnect(0xFF), "reason code (0xff)"),
+    ],
+)
+def test_the_log_says_with_what_code_the_bus_ended_the_session(packet, said):
+    book = established(v5=True) >> BusBytes(packet)
+    assert book << SendToDevice(packet) << Close(f"the bus ended the session: {said}")
 
 
 @both
