@@ -34,7 +34,7 @@ from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import saved_all
 from gateway.keys.backup import export_keys
 from gateway.keys.sealed_stream import SealingWriter
-from gateway.pki.key_types import rsa_twin
+from gateway.pki.certificate_key_types import rsa_twin
 from gateway.system.file_change_marks import mark
 
 if TYPE_CHECKING:

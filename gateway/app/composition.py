@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.certificate_dates import CertificateDates
-from gateway.app.external_checks import ServiceChecking
+from gateway.app.configured_checks import ServiceChecking
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.follower import Follower
 from gateway.app.followers.keys import KeyFollower

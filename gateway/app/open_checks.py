@@ -11,7 +11,7 @@ from gateway.connection.audit_vocabulary import HOUSE, failed_health, restored_h
 from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.health_checks import Check, Finding, Health, State
-from gateway.system.folder_fingerprint import folder_fingerprint
+from gateway.system.folder_identity import folder_identity
 
 _VITAL = {"loop", "workers"}
 """A restart mends what fails here: no full disk, so not the audit trail (docs/adr/0022)."""
@@ -40,7 +40,7 @@ def open_checks(
     health = Health(
         now=context.now,
         interval=settings.health_check_interval,
-        folder=lambda: folder_fingerprint(settings.gateway_data_dir),
+        folder=lambda: folder_identity(settings.gateway_data_dir),
         changed=report,
     )
     health.add("workers", lambda: (not parts.failed, "one process, which serves all devices"), vital=True)

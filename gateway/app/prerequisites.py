@@ -26,8 +26,8 @@ from gateway.keys.key_files import (
     read_signing_file,
 )
 from gateway.keys.key_ring import Key
+from gateway.pki.certificate_key_types import KeyType
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
-from gateway.pki.key_types import KeyType
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError, load_policy
 from gateway.store import Store, StoreError, open_store

@@ -5,15 +5,15 @@ runs the threads. Must not know secrets, sockets, or whether a device exists.
 
 Turns go between networks (an IPv4 /24, an IPv6 /48) and within a network between places (an IPv4 address,
 an IPv6 /64), so that many connections, or many addresses of one owner, give no more turns. Places with few
-wrong logins of late go before those with more, and of two the one whose network has none. Three standings
-share the turns:
+wrong logins of late go before those with more, and of two alike the one whose network has none. Three
+standings share the turns:
 
     KNOWN     this device logged in from this place before    every other turn, whatever others did there
     SEEN      this device logged in lately, somewhere         every fourth turn
     STRANGER  all others                                      every fourth turn
 
 A turn that its standing doesn't need is KNOWN's, then SEEN's, then a STRANGER's. None can keep another one
-out: a storm of known devices after a restart leaves newcomers their quarter.
+out: a storm of known devices after a restart leaves strangers their quarter.
 
 For example, 10.0.1.1 and 10.0.2.1 guess, and lamp-9, which nobody has seen, comes from 10.0.3.1: its network
 has no wrong login, so it is next, however many wait from the other two.
@@ -30,7 +30,7 @@ from typing import Any, Generic, TypeVar
 _HALF_LIFE = 30.0
 """Seconds after which a wrong login counts half."""
 _REMEMBERED_MAX = 16_384
-"""Places, and networks, whose wrong logins are remembered; the one longest without is forgotten first."""
+"""Places, and networks, whose wrong logins are remembered; that with the oldest is forgotten first."""
 _FEW = 8
 """Logins that may wait from a place that does nothing but guess; from a network four times as many."""
 _BYTES_A_UNIT = 1_024

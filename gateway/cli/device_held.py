@@ -59,10 +59,10 @@ def held(
 
 
 async def _forget(answer: Answer, settings: Settings, device_id: str) -> None:
-    from gateway.admin import holdings_recount
+    from gateway.admin import holdings_reset
 
     async with store_of(settings) as store:
-        forgotten = await holdings_recount.forget(store, device_id, actor=actor())
+        forgotten = await holdings_reset.forget(store, device_id, actor=actor())
     answer.give(
         {"device_id": device_id, "forgotten": forgotten},
         f"What {device_id} holds on the bus is counted from nothing.",

@@ -16,7 +16,7 @@ from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, all_devices, policy_of, settings_of
 from gateway.cli.status_refused import give_refused
-from gateway.system.folder_fingerprint import folder_fingerprint
+from gateway.system.folder_identity import folder_identity
 
 if TYPE_CHECKING:
     from gateway.config import Address, Settings
@@ -77,7 +77,7 @@ def status(
             give_refused(answer, settings)
             return
         health = _ask(settings.gateway_health_bind[0])
-        if health.running and health.folder not in {"", folder_fingerprint(settings.gateway_data_dir)}:
+        if health.running and health.folder not in {"", folder_identity(settings.gateway_data_dir)}:
             health = _of_others(settings)
         devices, digest, problems = asyncio.run(_sources(settings))
         state = "ready" if health.ready else "not ready" if health.running else "not running"

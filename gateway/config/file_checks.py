@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.config.settings import Settings
-from gateway.pki.key_types import rsa_twin
+from gateway.pki.certificate_key_types import rsa_twin
 from gateway.system.file_errors import is_closed, who_may
 
 

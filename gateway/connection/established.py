@@ -17,7 +17,7 @@ from gateway.connection.downstream import Downstream
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick, Turn
 from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.limit_reports import too_fast, too_long
-from gateway.connection.passed_messages import PassedMessages
+from gateway.connection.passed_message_counts import PassedMessages
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within

@@ -3,7 +3,7 @@
 One relay a direction. It looks at the fixed header only, and compares: a packet that begins like the last
 allowed PUBLISH gets the same verdict (`gateway.connection.fast_path`, with an example), one on a topic whose
 verdict is known and plain passes by a look at its topic. All others go to `handle`, which the two directions
-define (`gateway.connection.upstream`, `gateway.connection.downstream`). Only the ends of runs are copied.
+define (`gateway.connection.upstream`, `gateway.connection.downstream`). What passes whole is not copied.
 
 It counts what it does, and stops after a slice (`gateway.connection.work_budgets`): the rest of the chunk
 waits until `go_on` is called.
@@ -77,7 +77,7 @@ class Relay(FastPath, ABC):
         self.verdicts: dict[bytes, CachedVerdict] = {}
         """The verdicts on the topics seen so far."""
         self.retained = self.verdicts
-        """Those that are good for retained messages too, unless they are empty."""
+        """Verdicts by which a retained message with a payload passes, too."""
         self.out: list[bytes] = []
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
@@ -89,7 +89,7 @@ class Relay(FastPath, ABC):
         self._partial: bytearray | None = None
         self._need = 0
         self._held = 0
-        """Bytes of `_partial` as the budget knows them."""
+        """Bytes of `_partial` that the budget counts."""
         self._skip = 0
         self.rest: bytes | None = None
         """What waits for this connection's turn, from `_at` on: see `go_on`."""
@@ -252,6 +252,7 @@ class Relay(FastPath, ABC):
             # Also when a packet after them is refused: these were allowed.
             if pos > start:
                 self.out.append(chunk[start:pos])
+            # An acknowledgement is no message, but uses up the device's second as one does.
             meter.messages_left -= acknowledged
             passed = meter.messages - said + acknowledged
             meter.work.add(meter.effort - before + (passed >> 3) + (end >> 11))

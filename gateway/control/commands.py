@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 
-from gateway.admin.connection_events import report_kick
+from gateway.admin.kick_trace_events import report_kick
 from gateway.connection.state_table import State
 from gateway.connection.work_budgets import SILENT
 from gateway.control.messages import Request

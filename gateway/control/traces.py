@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from functools import partial
 
-from gateway.admin.connection_events import report_trace
 from gateway.admin.errors import Refused
+from gateway.admin.kick_trace_events import report_trace
 from gateway.connection.packet_tracing import ConnectionTrace, TracedConnection
 from gateway.connection.state_table import State
 from gateway.control.messages import Request

@@ -1,4 +1,4 @@
-"""What undoing a device's TLS costs, set against the device's own budget (`gateway.connection.work_budgets`).
+"""What decrypting a device's TLS costs, set against its own budget (`gateway.connection.work_budgets`).
 
 A byte that yields nothing costs as much as a message: a KeyUpdate has 27 of them and takes 35 µs. So sixty
 connections that send nothing else cost the device's second, and wait for its turn like all else of it.

@@ -1,4 +1,4 @@
-"""TLS whose work a peer pays for with data: bounds records that yield nothing, and what one turn undoes.
+"""TLS whose work a peer pays for with data: bounds how much it can have decrypted without sending any.
 
 Owns how much of what came from the socket OpenSSL sees at a time, the count of bytes that it took
 against those that it gave, and the end of a peer for whom these differ by too much. Must not know what
@@ -11,7 +11,7 @@ the gateway's contexts make TLS objects that give OpenSSL what came in portions:
 - to whoever is not known yet, record by record: so many empty ones, so much overhead, then it is out;
 - to a known peer in portions that grow while they yield, and shrink to the least when they do not; once one
   was slow and yielded little, nobody's grow large for some seconds: sixty peers at once cost a little each;
-- to nobody's connection that is being closed: what still comes is dropped as it came.
+- to no connection that is being closed: what still comes is dropped as it came.
 
 Too much for one turn waits in the buffer it came in, unread until the next, and the socket with it, so that
 a peer's end is never seen before its last bytes.
@@ -33,20 +33,20 @@ _RECORD_MAX = 16_640
 _HANDSHAKE_PORTION = 4_096
 """A step of the handshake gets records up to this, in bytes: a flight of a client, most often."""
 _STRANGER_RECORDS = 64
-"""Undone in one turn."""
+"""Decrypted in one turn."""
 
 IDLE_MAX = 24_576
 """Bytes that yielded nothing from a known peer. More than one unfinished record, which looks like it."""
 _IDLE_PER_SECOND = 4_096
 """Of those, forgiven: padded records, a KeyUpdate now and then."""
 _IDLE_SHARE = 4_096
-"""And one byte in so many that yielded."""
+"""And one for so many bytes of data."""
 _OVERHEAD = {"TLSv1.3": 22}
 """Of a record with data that is not padded, in bytes."""
 _OVERHEAD_OLDER = 96
 """TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
 _KNOWN_RECORDS = 1_536
-"""Undone in one turn, when more than a portion waits."""
+"""Decrypted in one turn, when more than a portion waits."""
 _MANY_RECORDS = 256
 """So many in one portion cost as much as a slice of messages, whatever they yield: after them others come
 first, and the next portions are small."""
@@ -60,7 +60,7 @@ _WAITING, _WAITING_LOW = 64, 16
 
 
 class Account(Protocol):
-    """Whoever pays for what undoing the TLS of a known peer costs."""
+    """Whoever pays for what decrypting what a known peer sends costs."""
 
     @property
     def is_spent(self) -> bool:
@@ -112,7 +112,7 @@ class Connection(ssl.SSLObject):
             self._relax()
 
     def silence(self) -> None:
-        """It is being closed: nothing more is undone."""
+        """It is being closed: nothing more is decrypted."""
         self._is_strict = True
 
     def forget(self) -> None:

@@ -18,7 +18,12 @@ from msgspec import Raw
 
 from gateway.keys.envelope import REQUEST_ID_MAX, RequestId
 from gateway.policy.engine.service_names import Service
-from gateway.services.json_members import BESIDE_MOST, TooMuchBeside, has_a_name_twice, has_one_of_them_twice
+from gateway.services.duplicate_json_members import (
+    BESIDE_MOST,
+    TooMuchBeside,
+    has_a_name_twice,
+    has_one_of_them_twice,
+)
 from gateway.services.refusal import Code, Refusal
 
 ECHOED_MAX = REQUEST_ID_MAX

@@ -8,7 +8,7 @@ from gateway.config import Address
 from gateway.http.health import serve
 from gateway.net.tasks import Tasks
 from gateway.observe.health_checks import Health
-from gateway.system.folder_fingerprint import folder_fingerprint
+from gateway.system.folder_identity import folder_identity
 
 
 async def ask(place, checks, folder=""):
@@ -37,15 +37,13 @@ async def test_a_gateway_that_is_ready(place):
 
 
 async def test_a_gateway_of_this_folder_is_known_by_it(place):
-    code, out, _ = await ask(place, {"bus": (True, "reachable")}, folder_fingerprint(place.folder / "data"))
+    code, out, _ = await ask(place, {"bus": (True, "reachable")}, folder_identity(place.folder / "data"))
     assert (code, out["running"]) == (0, True)
 
 
 async def test_the_gateway_of_another_folder_is_not_taken_for_this_ones(place, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    code, out, text = await ask(
-        place, {"bus": (True, "reachable")}, folder_fingerprint(tmp_path / "elsewhere")
-    )
+    code, out, text = await ask(place, {"bus": (True, "reachable")}, folder_identity(tmp_path / "elsewhere"))
     assert (code, out["running"], out["ready"], out["checks"]) == (1, False, False, {})
     assert "works with another data folder than" in out["detail"]
     assert str(place.folder / "data") in text

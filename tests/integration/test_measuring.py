@@ -19,7 +19,7 @@ from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 from harness.promtool import promtool
 
-from gateway.observe.external_checks import OUR_CHECKS
+from gateway.observe.configured_checks import OUR_CHECKS
 from gateway.observe.metric_catalogue import PREFIX, Kind, catalogue
 
 SENSITIVE = "devices/lamp/private/pin"

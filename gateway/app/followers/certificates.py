@@ -13,7 +13,7 @@ from gateway.config import Settings
 from gateway.net.acceptor import Acceptor
 from gateway.net.bus_endpoint import Bus
 from gateway.net.tls_contexts import bus_context, server_context
-from gateway.pki.key_types import rsa_twin
+from gateway.pki.certificate_key_types import rsa_twin
 
 
 class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContext]]):

@@ -1,7 +1,7 @@
 """Decides what an identity may do on a topic.
 
 Built from rules that `gateway.policy.files.loader` has read and checked; knows no file, no socket and no
-clock. Compiled once for all roles into one tree of topics per action. An `Rights` is the view of
+clock. Compiled once for all roles into one tree of topics per action. A `Rights` is the view of
 one identity on it: it holds no copy of anything, for there is one for each connection. It doesn't
 remember decisions either: a connection caches them per connection and drops them when the policy
 changes.

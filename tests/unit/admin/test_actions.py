@@ -21,7 +21,7 @@ import pytest
 from harness.stores import taken
 
 from gateway import admin
-from gateway.admin import certificate_events, devices, holdings_recount, keys, tokens
+from gateway.admin import certificate_events, devices, holdings_reset, keys, tokens
 from gateway.admin.audit_events import demand_kept
 from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
@@ -142,8 +142,8 @@ IN_ONE_TRANSACTION = {
     ),
     "devices.observe": (lambda at: devices.observe(at.store, "lamp-1", 60, actor=ME), "observed until 2"),
     "devices.remove": (lambda at: devices.remove(at.store, "lamp-1", actor=ME), "removed"),
-    "holdings_recount.forget": (
-        lambda at: holdings_recount.forget(at.store, "lamp-1", actor=ME),
+    "holdings_reset.forget": (
+        lambda at: holdings_reset.forget(at.store, "lamp-1", actor=ME),
         "what it holds on the bus is counted anew",
     ),
     "tokens.issue": (lambda at: at.issue("lamp-1"), "issued: "),
@@ -213,8 +213,8 @@ ELSEWHERE = {
     "alert_silences.unsilence": "cli/test_alerts_command.py",
     "backup.back_up": "cli/test_backup_command.py",
     "restore.restore": "cli/test_backup_command.py",
-    "connection_events.report_kick": "integration/test_who_is_here.py",
-    "connection_events.report_trace": "integration/test_device_trace.py",
+    "kick_trace_events.report_kick": "integration/test_who_is_here.py",
+    "kick_trace_events.report_trace": "integration/test_device_trace.py",
 }
 """Those that need more than a store and keys, and the file that has their cases."""
 

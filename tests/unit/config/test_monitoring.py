@@ -15,7 +15,7 @@ from gateway.alerts.rules import Severity
 from gateway.alerts.shipped_rules import SHIPPED
 from gateway.config.monitoring import MonitoringError, load_monitoring
 from gateway.keys.secret_values import Secret
-from gateway.observe.external_checks import DeviceCheck, HttpCheck, TcpCheck
+from gateway.observe.configured_checks import DeviceCheck, HttpCheck, TcpCheck
 from gateway.system.addresses import Address
 
 KEY = bytes(range(32))

@@ -11,7 +11,7 @@ from gateway.bus_client.topic_freshness import TopicListener
 from gateway.config.monitoring import Monitoring
 from gateway.http.outbound_probes import ask_page, ask_port
 from gateway.net.data_plane import DataPlane
-from gateway.observe.external_checks import DeviceCheck, HttpCheck, ServiceCheck
+from gateway.observe.configured_checks import DeviceCheck, HttpCheck, ServiceCheck
 from gateway.observe.health_checks import Check, Health
 
 

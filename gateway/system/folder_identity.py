@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 
-def folder_fingerprint(folder: Path) -> str:
+def folder_identity(folder: Path) -> str:
     """What distinguishes this folder on this machine, without giving away its path. Empty when there is none.
 
     By what the file system calls it: in a container its path may be a different one.
