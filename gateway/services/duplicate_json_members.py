@@ -8,8 +8,10 @@ requests.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
+from itertools import compress
 
 import msgspec
 
@@ -31,14 +33,17 @@ def has_a_name_twice(found: msgspec.Struct, given: bytes) -> bool:
     """
     values = msgspec.structs.astuple(found)
     # Braces; of each member its key in quotes, a colon, its value, and of all but one a comma.
-    least = 1
-    for name, value in zip(found.__struct_fields__, values, strict=True):
-        if value:
-            least += len(name) + 4 + len(value)
+    least = 1 + sum(map(len, values)) + sum(compress(_beside_values(type(found)), values))
     if len(given) - least < _LEAST:
         return False
     # A key has two quotes however it is spelt, and those inside of values are counted there.
-    return given.count(b'"') != sum(2 + bytes(value).count(b'"') for value in values if value)
+    return given.count(b'"') != 2 * sum(map(bool, values)) + b"".join(values).count(b'"')
+
+
+@functools.cache
+def _beside_values(kind: type[msgspec.Struct]) -> tuple[int, ...]:
+    """By field, what a member takes at least beside its value."""
+    return tuple(len(name) + len('"":,') for name in kind.__struct_fields__)
 
 
 def has_one_of_them_twice(names: Iterable[str], given: bytes, longest: bytes) -> bool:

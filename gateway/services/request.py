@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
+from itertools import compress
 
 import msgspec
 from msgspec import Raw
@@ -29,6 +30,7 @@ from gateway.services.refusal import Code, Refusal
 ECHOED_MAX = REQUEST_ID_MAX
 """Longest `request_id`, `message_id` or `source` that is given back, in bytes of JSON."""
 _NULL = b"null"
+_RAW_NULL = Raw(_NULL)
 
 
 class _Fields(msgspec.Struct, gc=False):
@@ -94,6 +96,10 @@ _KNOWN_CONNECTED = {
 """The same of a connection, which has shown who it is."""
 _OTHERS = {
     service: tuple(name for name in _Fields.__struct_fields__ if name not in known)
+    for service, known in _OF_SERVICE.items()
+}
+_IS_OTHERS = {
+    service: tuple(name not in known for name in _Fields.__struct_fields__)
     for service, known in _OF_SERVICE.items()
 }
 _UNKNOWN = re.compile("unknown field `(.*)`", re.DOTALL)
@@ -175,14 +181,16 @@ class Request:
         if connected and self._inner.credentials:
             words = '"credentials" are read on the bus alone: leave them out, the connection says who asks.'
             raise Refusal(Code.INVALID_REQUEST, words)
-        for name in _OTHERS[service]:
-            if getattr(self._inner, name):
-                raise _not_read(name, known)
+        # All at once: what is wrong is found by name below, and hardly ever there.
+        values = msgspec.structs.astuple(self._inner)
+        if any(compress(values, _IS_OTHERS[service])):
+            raise _not_read(next(name for name in _OTHERS[service] if getattr(self._inner, name)), known)
         if self.wrapped:
             _demand_value("payload", self._outer.payload)
-        for name in _OF_SERVICE[service]:
-            if name != "message":
-                _demand_value(name, getattr(self._inner, name))
+        if _RAW_NULL in values:
+            for name in _OF_SERVICE[service]:
+                if name != "message":
+                    _demand_value(name, getattr(self._inner, name))
 
     def _echo(self, raw: Raw, name: str) -> bytes:
         value = _given(raw)
