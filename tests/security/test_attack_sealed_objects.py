@@ -82,6 +82,18 @@ def test_a_sealed_object_with_a_name_twice_is_not_read_two_ways(counter, envelop
             )
 
 
+@pytest.mark.parametrize("value", [b"1", b"true", b"null", b"[]", b'"x"', b'"\\""'], ids=repr)
+def test_each_of_its_names_twice_is_found_whatever_the_other_value_is(counter, envelope, value):
+    """The name spelt out or escaped; alone it is read."""
+    assert opened(counter, envelope)["success"] is True
+    names = [*json.loads(envelope), "rewrapped", "request_id"]
+    for name in names:
+        for spelt in (name, f"\\u{ord(name[0]):04x}{name[1:]}"):
+            once = envelope if name in json.loads(envelope) else envelope[:-1] + b',"%s":1}' % name.encode()
+            twice = b'{"%s":%s,%s' % (spelt.encode(), value, once[1:])
+            assert opened(counter, twice)["error"] in {"invalid_request", "decrypt_failed"}, twice
+
+
 def test_fields_are_moved_across_their_border(counter):
     """U+0000 joins what is bound: one that moves must not give the same bytes."""
     ring = counter.context.ring
