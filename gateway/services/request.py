@@ -94,10 +94,6 @@ _KNOWN_CONNECTED = {
     service: tuple(name for name in known if name != "credentials") for service, known in _OF_SERVICE.items()
 }
 """The same of a connection, which has shown who it is."""
-_OTHERS = {
-    service: tuple(name for name in _Fields.__struct_fields__ if name not in known)
-    for service, known in _OF_SERVICE.items()
-}
 _IS_OTHERS = {
     service: tuple(name not in known for name in _Fields.__struct_fields__)
     for service, known in _OF_SERVICE.items()
@@ -187,7 +183,8 @@ class Request:
         # All at once: what is wrong is found by name below, and hardly ever there.
         values = msgspec.structs.astuple(self._inner)
         if any(compress(values, _IS_OTHERS[service])):
-            raise _not_read(next(name for name in _OTHERS[service] if getattr(self._inner, name)), known)
+            there = compress(_Fields.__struct_fields__, values)
+            raise _not_read(next(name for name in there if name not in _OF_SERVICE[service]), known)
         if self.wrapped:
             _demand_value("payload", self._outer.payload)
         if _RAW_NULL in values:

@@ -101,7 +101,7 @@ class Directory:
 
     async def load(self) -> None:
         """Read all devices. Raises StoreError."""
-        self._take(await asyncio.to_thread(self._read, None))
+        self._take(await asyncio.to_thread(self._read_all))
         self._set_available(available=True, reason="")
 
     async def look(self) -> None:
@@ -152,13 +152,16 @@ class Directory:
             self._take(news)
 
     def _read_if_changed(self) -> _News | None:
-        """In a thread."""
-        return None if self._store.pulse()[0] == self._pulse else self._read(self._seq)
-
-    def _read(self, since: int | None) -> _News:
         """In a thread. The numbers first: what changes meanwhile is read twice, not missed."""
         pulse, written = self._store.pulse()
-        return _News(pulse, written, *self._store.read(partial(_changes, since)))
+        if pulse == self._pulse:
+            return None
+        return _News(pulse, written, *self._store.read(partial(_changes, self._seq)))
+
+    def _read_all(self) -> _News:
+        """In a thread; the numbers first, as above."""
+        pulse, written = self._store.pulse()
+        return _News(pulse, written, *self._store.read(partial(_changes, None)))
 
     def _take(self, news: _News) -> None:
         found = {device.device_id: device for device in news.devices}

@@ -12,18 +12,6 @@ from harness.stores import taken
 from gateway.store import EventNotKept, open_store
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path):
-    store = await open_store(f"sqlite:///{path}")
-    yield store
-    await store.close()
-
-
 def sql(path: Path, statement: str, *values: object) -> list[tuple]:
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(statement, values).fetchall()

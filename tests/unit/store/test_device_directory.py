@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from harness.beside import until
@@ -33,18 +32,6 @@ class Watch:
             while not condition():
                 self._told.clear()
                 await self._told.wait()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path):
-    store = await open_store(f"sqlite:///{path}")
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -20,18 +20,6 @@ NOW = int(datetime.now(UTC).timestamp())
 LATER = NOW + 86_400
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path):
-    store = await open_store(f"sqlite:///{path}")
-    yield store
-    await store.close()
-
-
 async def add(store: Store, device_id: str = "lamp-1"):
     return await store.devices.add(device_id, credential="c", roles=[], labels={})
 

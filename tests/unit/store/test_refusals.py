@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store import Refusal, open_store, refusals
+from gateway.store import Refusal, refusals
 from gateway.store.usage import KEPT_SECONDS
 
 
@@ -20,18 +20,6 @@ def now() -> int:
 
 NOW = now()
 """When this file was read, which may be minutes before its tests."""
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path):
-    store = await open_store(f"sqlite:///{path}")
-    yield store
-    await store.close()
 
 
 def sql(path: Path, statement: str) -> list[tuple]:

@@ -6,24 +6,11 @@ import asyncio
 import multiprocessing
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from harness.stores import taken
 
 from gateway.store import InvalidValue, Repositories, open_store
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path):
-    store = await open_store(f"sqlite:///{path}")
-    yield store
-    await store.close()
 
 
 async def add(store: Repositories, device_id: str = "lamp-1"):

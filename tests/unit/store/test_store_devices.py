@@ -11,18 +11,6 @@ import pytest
 from gateway.store import DeviceExists, Store, StoreError, UnknownDevice, open_store
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path):
-    store = await open_store(f"sqlite:///{path}")
-    yield store
-    await store.close()
-
-
 async def add(store: Store, device_id: str = "lamp-1", **values):
     return await store.devices.add(
         device_id,

@@ -16,7 +16,7 @@ from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_templates import Effort
-from gateway.store import Store, UnknownDevice, open_store, usage
+from gateway.store import Store, UnknownDevice, usage
 from gateway.store.device_directory import Directory
 
 
@@ -27,18 +27,6 @@ def now() -> int:
 NOW = now()
 """When this file was read, which may be minutes before its tests."""
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path):
-    store = await open_store(f"sqlite:///{path}")
-    yield store
-    await store.close()
 
 
 def sql(path: Path, statement: str, *values: object) -> list[tuple]:
