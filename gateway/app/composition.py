@@ -48,7 +48,7 @@ from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
 from gateway.connection.process_context import Context
 from gateway.keys.key_ring import Key, KeyRing, Nonces
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_port import DevicePort
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tls_contexts import server_context

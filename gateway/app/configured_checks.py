@@ -10,7 +10,7 @@ from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.bus_client.topic_freshness import TopicListener
 from gateway.config.monitoring import Monitoring
 from gateway.http.outbound_probes import ask_page, ask_port
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.observe.configured_checks import DeviceCheck, HttpCheck, ServiceCheck
 from gateway.observe.health_checks import Check, Health
 

@@ -22,7 +22,7 @@ from gateway.auth.passwords import PasswordPool
 from gateway.connection.process_context import Context
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
 from gateway.net.connection_census import Census, census
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.round_trip_samples import RoundTripSamples
 from gateway.observe.health_checks import Health, State

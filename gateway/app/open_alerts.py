@@ -24,7 +24,7 @@ from gateway.app.running_parts import RunningParts
 from gateway.auth.login import Login
 from gateway.config.monitoring import Monitoring
 from gateway.net.bus_endpoint import Bus
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.health_checks import Health

@@ -9,7 +9,7 @@ from gateway.app.running_parts import RunningParts
 from gateway.config import Settings
 from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.tasks import Tasks
 from gateway.net.tls_contexts import bus_context
 from gateway.observe.audit_dispatch import Audit

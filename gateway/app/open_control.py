@@ -9,7 +9,7 @@ from gateway.config import Settings
 from gateway.control.commands import Pokes, RefusedLately, WhoIsHere, commands
 from gateway.control.server import ControlServer
 from gateway.control.traces import Traces
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.device_watchers import EventListeners
 from gateway.observe.logs import get_logger

@@ -12,7 +12,7 @@ from gateway.connection.request_rates import Rates
 from gateway.net.bus_endpoint import Bus
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.refused_clients import RefusedClients
 from gateway.policy.engine.connection_limits import Limits

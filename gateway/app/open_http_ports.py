@@ -9,7 +9,7 @@ from gateway.config import Settings
 from gateway.http.health import serve
 from gateway.http.server import WebServer
 from gateway.http.token_api import Api, serve_api
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.health_checks import Health

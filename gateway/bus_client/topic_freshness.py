@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from gateway.bus_client.client import BusClient
 from gateway.bus_client.connection import Account, BusConnection
 from gateway.bus_client.packet_reader import Delivery
+from gateway.bus_client.reconnecting_client import BusClient
 from gateway.connection.process_context import Context
 from gateway.mqtt.packets import Subscription
 from gateway.mqtt.topics import matches

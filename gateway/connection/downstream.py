@@ -19,7 +19,7 @@ from gateway.connection.relay import Relay, check_first_byte, rebuilt
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
 from gateway.connection.work_budgets import SEALED, Meter
-from gateway.keys.envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
+from gateway.keys.payload_envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack

@@ -6,6 +6,7 @@ state it is: `gateway.connection.state_table` calls what fits.
 
 from __future__ import annotations
 
+from gateway.connection.access_changes import will_refused
 from gateway.connection.audit_vocabulary import Report
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.commands import (
@@ -46,7 +47,6 @@ from gateway.connection.events import (
 )
 from gateway.connection.handler_outcomes import Accepted, Over, Result
 from gateway.connection.process_context import Context
-from gateway.connection.reauthorization import will_refused
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect

@@ -20,7 +20,7 @@ from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
 from gateway.connection.work_budgets import SEALED, TAKEN_APART, Meter
-from gateway.keys.envelope import Sealer
+from gateway.keys.payload_envelope import Sealer
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.decode import decode_auth, decode_disconnect, decode_packet_id, decode_publish

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.keys.envelope import Sealer
+from gateway.keys.payload_envelope import Sealer
 from gateway.mqtt.data_types import decode_utf8
 from gateway.mqtt.errors import MalformedPacket
 from gateway.mqtt.topics import depth_fault, name_fault

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from gateway.connection.process_context import Context
 from gateway.connection.verdict_cache import topic_text
-from gateway.keys.envelope import Sealer
 from gateway.keys.key_ring import KeysUnavailable
+from gateway.keys.payload_envelope import Sealer
 from gateway.mqtt.packets import Will
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Identity

@@ -22,7 +22,7 @@ from gateway.control.messages import Request
 from gateway.control.server import Answer, Command, Peer
 from gateway.control.traces import Traces
 from gateway.net.connection_registry import LiveConnection
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.refused_clients import RefusedClients
 from gateway.store import Store

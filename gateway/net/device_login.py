@@ -21,7 +21,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.state_table import State
 from gateway.net.connection_registry import LiveConnection
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.fault_containment import contain
 from gateway.net.peer_disconnect_check import has_left
 from gateway.net.tls_contexts import certificate_name

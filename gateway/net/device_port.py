@@ -14,7 +14,7 @@ from functools import partial
 
 from gateway.connection.events import ShuttingDown
 from gateway.net.acceptor import Acceptor
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_side import DeviceSide
 from gateway.net.handshakes import Newcomer
 from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words

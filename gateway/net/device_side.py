@@ -28,7 +28,7 @@ from gateway.connection.events import (
 from gateway.connection.state_table import State
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.bus_side import BusSide, not_connected
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_login import authenticate, reauthenticate
 from gateway.net.fault_containment import contain, contained
 from gateway.net.paused_reading import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, PausedReading

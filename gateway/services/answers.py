@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.auth.tokens import Issued
-from gateway.keys.envelope import Envelope
+from gateway.keys.payload_envelope import Envelope
 from gateway.policy.engine.identity import Grant
 from gateway.policy.engine.service_names import Service
 from gateway.services.refusal import Code, Refusal

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
-from gateway.bus_client.client import BusClient
 from gateway.bus_client.connection import Account, BusConnection
 from gateway.bus_client.packet_reader import Delivery
+from gateway.bus_client.reconnecting_client import BusClient
 from gateway.connection.audit_vocabulary import Origin, Report, Source
 from gateway.connection.commands import Call
 from gateway.connection.events import Answer

@@ -17,7 +17,7 @@ from itertools import compress
 import msgspec
 from msgspec import Raw
 
-from gateway.keys.envelope import REQUEST_ID_MAX, RequestId
+from gateway.keys.payload_envelope import REQUEST_ID_MAX, RequestId
 from gateway.policy.engine.service_names import Service
 from gateway.services.duplicate_json_members import (
     BESIDE_MOST,
@@ -61,7 +61,7 @@ class _Credentials(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Sealed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A sealed object (gateway.keys.envelope), to find a name twice in it."""
+    """A sealed object (gateway.keys.payload_envelope), to find a name twice in it."""
 
     encrypted: Raw = Raw()
     algorithm: Raw = Raw()

@@ -17,8 +17,8 @@ from gateway.connection.commands import Call
 from gateway.connection.events import Answer
 from gateway.connection.process_context import Context
 from gateway.connection.request_rates import Rates
-from gateway.keys.envelope import OpenFailed, Sealer, open_envelope, read_envelope
 from gateway.keys.key_ring import KeysUnavailable
+from gateway.keys.payload_envelope import OpenFailed, Sealer, open_envelope, read_envelope
 from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.policy.engine.decision_recorder import AGAIN
 from gateway.policy.engine.identity import Identity

@@ -6,7 +6,7 @@ here on not one message may be missed. What is retained is replaced by publishin
 else may do so at the same moment: the newer message must win. A subscription shows in which order the bus
 took them: when another retained message came between the one that was read and our own, ours has
 overwritten it, and it is put back. All that is published here is marked, so that no gateway delivers to its
-subscribers, live, what they have heard before; see `gateway.keys.envelope.Envelope.rewrapped`.
+subscribers, live, what they have heard before; see `gateway.keys.payload_envelope.Envelope.rewrapped`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from enum import Enum, auto
 
 from gateway.bus_client.connection import BusConnection, BusError, Handler
 from gateway.bus_client.packet_reader import Delivery
-from gateway.keys.envelope import Envelope, OpenFailed, read_envelope, reseal
 from gateway.keys.key_ring import KeyRing
+from gateway.keys.payload_envelope import Envelope, OpenFailed, read_envelope, reseal
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription, Version
 from gateway.mqtt.properties import Property, PropertyId

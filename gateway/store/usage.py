@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.topic_templates import Effort, generalised
+from gateway.policy.engine.topic_generalisation import Effort, generalised
 from gateway.store import clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import observations
@@ -26,8 +26,8 @@ _OF_A_DEVICE = 1_000
 _REDUCED_AT_ONCE = 4
 """Devices whose usage records are made fewer in one save."""
 _EFFORT = 60_000
-"""Steps of `gateway.policy.engine.topic_templates` for one of them: some times what a device takes that does
-its work."""
+"""Steps of `gateway.policy.engine.topic_generalisation` for one of them: several times what a device takes
+that does its work."""
 _IN_ALL = 500_000
 
 _ACTIONS = frozenset(action.value for action in Action)

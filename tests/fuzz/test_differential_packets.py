@@ -44,9 +44,9 @@ from harness.packet_fuzz import (
     send,
 )
 
-from gateway.keys.envelope import OpenFailed, open_envelope, read_envelope
 from gateway.keys.key_files import read_key_file
 from gateway.keys.key_ring import KeyRing, Nonces
+from gateway.keys.payload_envelope import OpenFailed, open_envelope, read_envelope
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "6"))
 """For the packets; the policy is swapped for half as long."""

@@ -22,7 +22,7 @@ from gateway.auth.passwords import hash_secret
 from gateway.config import Settings
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.state_table import State
-from gateway.net.data_plane import DataPlane
+from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_side import DeviceSide
 from gateway.store import open_store
 from harness import raw

@@ -105,7 +105,7 @@ def context(in_force: Policy | None = None, **settings: object) -> Context:
 
 
 def seal(plaintext: bytes, topic: str, *, sender: str = "lamp-2", nonce: bytes = b"n" * 12) -> bytes:
-    """An envelope, made apart from `gateway.keys.envelope`."""
+    """An envelope, made apart from `gateway.keys.payload_envelope`."""
     bound = f"1\0AES-256-GCM\0{KEY_ID}\0{NOW}\0{topic}\0{sender}".encode()
     envelope = {
         "encrypted": True,

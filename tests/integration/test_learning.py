@@ -21,7 +21,7 @@ from harness.mosquitto import Mosquitto
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Policy
-from gateway.policy.engine.topic_templates import topics_of
+from gateway.policy.engine.topic_generalisation import topics_of
 from gateway.policy.files.loader import load_policy
 from gateway.policy.usage.replay import replay
 

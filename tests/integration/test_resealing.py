@@ -13,8 +13,8 @@ from harness.mosquitto import Mosquitto
 
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import Account, BusConnection, BusError, Handler
-from gateway.keys.envelope import Sealer, open_envelope, read_envelope
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
+from gateway.keys.payload_envelope import Sealer, open_envelope, read_envelope
 from gateway.mqtt.properties import Property
 from gateway.net.bus_endpoint import Bus
 from gateway.services.retained_resealing import Outcome, reseal_retained

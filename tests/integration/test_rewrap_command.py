@@ -12,9 +12,9 @@ from harness import raw
 from harness.caller import Caller
 from harness.gateway import BIN, Gateway
 
-from gateway.keys.envelope import Sealer
 from gateway.keys.key_files import read_key_file
 from gateway.keys.key_ring import KeyRing, Nonces
+from gateway.keys.payload_envelope import Sealer
 
 
 @pytest.fixture

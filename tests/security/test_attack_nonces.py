@@ -29,7 +29,7 @@ from gateway.keys.key_files import ensure_key_file, rotate_sealing
 SEALING = """
 import os, sys, time
 from pathlib import Path
-from gateway.keys.envelope import Sealer
+from gateway.keys.payload_envelope import Sealer
 from gateway.keys.key_ring import KeyRing, Nonces
 from gateway.keys.key_files import read_key_file
 ring = KeyRing(read_key_file(Path(sys.argv[1])), Nonces(os.urandom), {})

@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 from harness.request_handler import NOW, Counter
 
-from gateway.keys.envelope import Sealer
 from gateway.keys.key_ring import Key, KeyState
+from gateway.keys.payload_envelope import Sealer
 
 PIN = b"4711"
 TOPIC = "corner/svc/pin"

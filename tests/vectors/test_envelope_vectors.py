@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from gateway.keys.envelope import OpenFailed, Sealer, unseal
 from gateway.keys.key_ring import Key, KeyRing, KeyState
+from gateway.keys.payload_envelope import OpenFailed, Sealer, unseal
 
 VECTORS = json.loads(Path(__file__).with_name("envelope.json").read_text("utf-8"))
 KEYS = {key_id: bytes.fromhex(key) for key_id, key in VECTORS["keys"].items()}

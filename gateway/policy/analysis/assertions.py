@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from gateway.policy.engine.identity import is_device_id
-from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.rules import Action
 
 ANY = "any"
@@ -70,7 +70,7 @@ def parse(text: str) -> Assertion:
     written = re.split(rf"{_FILTER}(?:\s+except\s+)?", rest)[1::2]
     topics, *excepted = [one[1:-1] if one[0] in "\"'" else one for one in written]
     for topic in (topics, *excepted):
-        if fault := template_fault(topic):
+        if fault := rule_topic_fault(topic):
             raise AssertionFault(f'the topic "{topic}" {fault}')
     only = quantifier == "only"
     if only and (devices or ANY in roles):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
 from gateway.policy.analysis.dead_rules import own_prefix
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import template_values
+from gateway.policy.engine.placeholders import placeholder_values
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rights, Rule
 
 _OWN_RULE = 5
@@ -132,7 +132,7 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
 
     Of rules that are equally close, the one that shares most levels from the left.
     """
-    several = template_values(identity)
+    several = placeholder_values(identity)
     roles = policy.expanded(identity.roles)
     nearest: tuple[tuple[int, int], Rule | None] = ((1_000_000, 0), None)
     best = (_OWN_RULE, [_own_rule(policy, identity, action, asked)])

@@ -31,7 +31,7 @@ from math import comb
 from gateway.mqtt.topics import MAX_BYTES, matches
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Identity, is_device_id, is_label
-from gateway.policy.engine.placeholders import meanings, template_values
+from gateway.policy.engine.placeholders import meanings, placeholder_values
 
 Template = tuple[Sequence[str], bool]
 """A filter with placeholders, as from `split_filter`: its levels, and whether anything may follow them."""
@@ -104,7 +104,7 @@ class Witness:
 
     def fits(self, topics: str) -> bool:
         """Whether the topic of a rule matches it."""
-        meant = meanings(topics, template_values(self.identity))
+        meant = meanings(topics, placeholder_values(self.identity))
         return any(matches(_unmarked(one), self.topic) for one in meant)
 
     def named(self, topics: Iterable[str]) -> list[str]:

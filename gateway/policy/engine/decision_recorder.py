@@ -12,7 +12,7 @@ from itertools import islice
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE
 from gateway.policy.engine.rules import Action, Decision
-from gateway.policy.engine.topic_templates import template_of
+from gateway.policy.engine.topic_generalisation import template_of
 
 AGAIN = 600
 """What goes on for long is recorded again after this many seconds, so that nobody takes it for over."""
@@ -35,7 +35,7 @@ class UsageRecord:
     device_id: str
     action: Action
     template: str
-    """As `gateway.policy.engine.topic_templates` makes it; `MORE` for what found no room."""
+    """As `gateway.policy.engine.topic_generalisation` makes it; `MORE` for what found no room."""
     allowed: bool
     count: int
     """Decisions, not messages."""

@@ -15,7 +15,7 @@ _MEANINGS_MOST = 1_000
 """Topics that one rule is written out as for one device, where it is written out."""
 
 
-def template_fault(topic: str) -> str | None:
+def rule_topic_fault(topic: str) -> str | None:
     """What is wrong with the topic of a rule, as the end of a sentence; None when it is valid.
 
     A placeholder stands for one whole level. `$share/…` is not written in rules: a shared
@@ -32,7 +32,7 @@ def template_fault(topic: str) -> str | None:
     return filter_fault(topic)
 
 
-def template_keys(levels: list[str]) -> list[str]:
+def tree_keys(levels: list[str]) -> list[str]:
     """The levels of a rule's topic as keys of a `TopicTree`: `{device}` becomes `+{device}`.
 
     No level of a valid name or filter looks like that, so a device that writes the placeholder
@@ -41,7 +41,7 @@ def template_keys(levels: list[str]) -> list[str]:
     return [f"+{level}" if level[:1] == "{" else level for level in levels]
 
 
-def template_values(identity: Identity) -> dict[str, tuple[str, ...]]:
+def placeholder_values(identity: Identity) -> dict[str, tuple[str, ...]]:
     """What each placeholder stands for in rules that judge this identity: of a label, each of its values.
 
     A value that is no single level (empty, or with `/ + #` or NUL) is left out: a rule that needs it

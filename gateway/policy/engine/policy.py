@@ -32,9 +32,9 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.placeholders import (
     has_one_value_each,
     meanings,
-    template_fault,
-    template_keys,
-    template_values,
+    placeholder_values,
+    rule_topic_fault,
+    tree_keys,
 )
 from gateway.policy.engine.role_set import RoleSet
 from gateway.policy.engine.rules import Action, Decision, Effect, Role, Rule
@@ -127,11 +127,11 @@ class Policy(RoleSet):
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
         for role in self.roles.values():
             for rule in role.rules:
-                if fault := template_fault(rule.topic):
+                if fault := rule_topic_fault(rule.topic):
                     raise ValueError(f"{rule.file}:{rule.line}: the topic {fault}")
                 levels, open_end = split_filter(rule.topic)
                 for action in rule.actions:
-                    keys = template_keys(levels)
+                    keys = tree_keys(levels)
                     self._trees[action].add(keys, rule, owner=role.name, open_end=open_end)
         self._sensitive: TopicTree[str] = TopicTree()
         for topic_filter in self.sensitive_filters:
@@ -294,7 +294,7 @@ class Rights:
         A rule with a label that has several values is there for each. Rules with a placeholder that has no
         value for this identity match nothing and are left out.
         """
-        values = template_values(self._identity)
+        values = placeholder_values(self._identity)
         return tuple(
             dataclasses.replace(rule, topic=topic)
             for rule in self._policy.rules_of(self._roles())
@@ -308,7 +308,7 @@ class Rights:
         deny covers wholly, and no more than the token that the identity came with. Filters that another
         one covers are left out.
         """
-        values = {**template_values(self._identity), "{client}": ("+",)}
+        values = {**placeholder_values(self._identity), "{client}": ("+",)}
         return {action.value: self._permitted(action, values) for action in Action}
 
     def _permitted(self, action: Action, values: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -361,7 +361,7 @@ class Rights:
         policy = self._policy
         specials: dict[str, tuple[str, ...]] = {}
         several = False
-        for placeholder, values in template_values(self._identity).items():
+        for placeholder, values in placeholder_values(self._identity).items():
             several = several or len(values) > 1
             for value in values:
                 specials[value] = (*specials.get(value, ()), f"+{placeholder}")

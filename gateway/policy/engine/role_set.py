@@ -13,7 +13,7 @@ from gateway.mqtt.topics import covers
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.device_limits import limits_of
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import meanings, template_values
+from gateway.policy.engine.placeholders import meanings, placeholder_values
 from gateway.policy.engine.rules import Action, Effect, OnDeniedWill, OnWideSubscribe, Role, Rule
 from gateway.policy.engine.wide_subscriptions import PartialFilters
 
@@ -90,7 +90,7 @@ class RoleSet:
 
         Less what the filter `apart` covers. It is the same at each call.
         """
-        values = template_values(identity)
+        values = placeholder_values(identity)
         rules = [
             rule
             for rule in self.rules_of(identity.roles)

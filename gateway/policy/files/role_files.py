@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from gateway.policy.engine.device_limits import KEYS, NOT_IN_ROLES
 from gateway.policy.engine.identity import is_device_id
-from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Role, Rule
 from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe
 from gateway.policy.files.toml_document import Block, read
@@ -155,7 +155,7 @@ def _rules(block: Block, effect: Effect, role: str, groups: Groups) -> Iterator[
     max_payload = block.number("max_payload", 0, least=0) if "max_payload" in block.values else None
     for named, line in block.strings("topics"):
         for topic in written_out(named, line, block, groups):
-            if fault := template_fault(topic):
+            if fault := rule_topic_fault(topic):
                 block.problem(f'the topic "{topic}" {fault}', line=line)
                 continue
             group = "" if topic == named else named[1:]

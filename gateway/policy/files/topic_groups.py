@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.rules import is_group
 from gateway.policy.files.toml_document import Block, read
 
@@ -49,7 +49,7 @@ def read_groups(path: Path, problems: list[str]) -> Groups:
 
 def _filters(block: Block) -> Iterator[str]:
     for topic, line in block.strings("topics"):
-        fault = template_fault(topic)
+        fault = rule_topic_fault(topic)
         if names_group(topic):
             block.problem(f'"{topic}": {_NESTED}', line=line)
         elif fault:

@@ -14,7 +14,7 @@ from itertools import product
 from math import prod
 
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import template_values
+from gateway.policy.engine.placeholders import placeholder_values
 from gateway.policy.engine.rules import Action
 
 _CLIENT = "{client}"
@@ -64,7 +64,7 @@ def _readings(identity: Identity, template: str, rule: str) -> Iterable[str]:
     A word of the rule is a word, though a device be called so: as a placeholder it gave one to each device.
     """
     # A label with several values stays what it is: as anything else the template would mean fewer topics.
-    values = {name: some[0] for name, some in template_values(identity).items() if len(some) == 1}
+    values = {name: some[0] for name, some in placeholder_values(identity).items() if len(some) == 1}
     said = [level for level in rule.split("/") if level != "#"]
     plain, choices = [], []
     for at, level in enumerate(template.split("/")):

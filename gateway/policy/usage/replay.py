@@ -16,7 +16,7 @@ from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import Action, Decision, Rule
 from gateway.policy.engine.rules import Effect as RuleEffect
-from gateway.policy.engine.topic_templates import filter_of, topics_of
+from gateway.policy.engine.topic_generalisation import filter_of, topics_of
 
 _CLIENT = "any-client-id"
 """For `{client}`, which is recorded only where a rule says it."""

@@ -26,10 +26,10 @@ from functools import partial
 from gateway.mqtt.topics import covers, intersection, split_filter
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
-from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
-from gateway.policy.engine.topic_templates import filter_of, generalised
+from gateway.policy.engine.topic_generalisation import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
 from gateway.policy.usage.placeholder_inference import named
 from gateway.policy.usage.replay import FREE, Conditions, as_identity, conditions, decision_on, met
@@ -141,7 +141,7 @@ def learn(
             elif any(use.seen.template != use.recorded for use in needed):
                 in_part.append(one)
     refused = [one for one in whole if not one.allowed]
-    written = [use for use in uses if template_fault(use.seen.template) is None]
+    written = [use for use in uses if rule_topic_fault(use.seen.template) is None]
     allows = _allows(written, refused, who)
     roles = mine or {name for identity in who.values() for name in policy.expanded(identity.roles)}
     proposal = Proposal(
@@ -151,7 +151,7 @@ def learn(
         refused={},
         barred={},
         at_times={},
-        unwritable=_together(use.seen for use in uses if template_fault(use.seen.template)),
+        unwritable=_together(use.seen for use in uses if rule_topic_fault(use.seen.template)),
         elsewhere=elsewhere,
         more=sum(one.count for one in seen if one.template == MORE),
         gone=tuple(gone),
@@ -318,7 +318,7 @@ def _denies(
 
 def _barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
     # A topic with a $ is the bus's own, its administration among them: a person writes it or nobody.
-    if topic[:1] == "$" or template_fault(topic):
+    if topic[:1] == "$" or rule_topic_fault(topic):
         return True
     wide = _anybody(topic)
     return any(

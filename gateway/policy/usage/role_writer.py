@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.policy import Action, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
-from gateway.policy.engine.topic_templates import is_marked
+from gateway.policy.engine.topic_generalisation import is_marked
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.replay import Conditions
 from gateway.policy.usage.role_learner import Evidence, Proposal, Topics

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.connection.commands import Call
-from gateway.keys.envelope import Sealer, open_envelope, read_envelope
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
+from gateway.keys.payload_envelope import Sealer, open_envelope, read_envelope
 from gateway.policy.engine.policy import Policy, Role
 from gateway.policy.engine.service_names import Service
 

@@ -15,7 +15,7 @@ import pytest
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.topic_templates import Effort
+from gateway.policy.engine.topic_generalisation import Effort
 from gateway.store import Store, UnknownDevice, usage
 from gateway.store.device_directory import Directory
 

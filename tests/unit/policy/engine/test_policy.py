@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.mqtt.topics import covers, matches, name_fault
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import resolve, template_values
+from gateway.policy.engine.placeholders import placeholder_values, resolve
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule, observable
 
 LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "client-7")
@@ -313,7 +313,7 @@ def _worlds(identity):
     for chosen in product(*identity.labels.values()):
         labels = {name: (value,) for name, value in zip(names, chosen, strict=True)}
         one = dataclasses.replace(identity, labels=labels)
-        yield {name: some[0] for name, some in template_values(one).items()}
+        yield {name: some[0] for name, some in placeholder_values(one).items()}
 
 
 def _by_hand(rules, identity, action, asked, test):

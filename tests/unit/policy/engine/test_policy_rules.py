@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import meanings, resolve, template_fault, template_values
+from gateway.policy.engine.placeholders import meanings, placeholder_values, resolve, rule_topic_fault
 from gateway.policy.engine.rules import Action, Decision, Effect, Rule
 
 
@@ -67,7 +67,7 @@ def test_an_allow_without_a_grant_admits_no_message():
 
 @pytest.mark.parametrize("topic", ["a", "#", "{device}", "a/{client}/+/#", "{label.room_2}/x", "$SYS/#", "/"])
 def test_valid_templates(topic):
-    assert template_fault(topic) is None
+    assert rule_topic_fault(topic) is None
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_valid_templates(topic):
     ],
 )
 def test_invalid_templates(topic, says):
-    assert says in template_fault(topic)
+    assert says in rule_topic_fault(topic)
 
 
 def test_values_that_are_no_level_are_left_out():
     identity = Identity("d", (), {"a": ("x",), "b": ("",), "c": ("p/q",), "e": ("+",)}, "c#")
-    assert template_values(identity) == {"{device}": ("d",), "{label.a}": ("x",)}
+    assert placeholder_values(identity) == {"{device}": ("d",), "{label.a}": ("x",)}
 
 
 def test_a_label_with_several_values_means_several_topics_and_one_value_in_each():

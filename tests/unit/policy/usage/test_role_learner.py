@@ -13,7 +13,7 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.topic_templates import template_of
+from gateway.policy.engine.topic_generalisation import template_of
 from gateway.policy.usage.replay import FREE, as_identity
 from gateway.policy.usage.role_learner import learn
 

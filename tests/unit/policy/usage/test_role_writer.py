@@ -11,7 +11,7 @@ from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.identity import Device
-from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.toml_strings import quoted
@@ -219,7 +219,7 @@ def test_whatever_is_recorded_the_text_is_sound(seen):
     seen = [
         saw(topic, action, allowed)
         for topic, action, allowed in seen
-        if not (filter_fault(topic) if action is Action.SUBSCRIBE else template_fault(topic))
+        if not (filter_fault(topic) if action is Action.SUBSCRIBE else rule_topic_fault(topic))
         and not topic.startswith("$share")
         and "{" not in topic
         and "}" not in topic

@@ -1,4 +1,4 @@
-"""Topic templates: topics without what is one device's own, so that devices of a kind can be compared.
+"""Topics as usage is recorded: templates, without what is one device's own, so that devices can be compared.
 
 `devices/lamp-1/state` of `lamp-1` is `devices/{device}/state`. Owns how a topic becomes a template and back,
 and which levels of many templates vary. Knows no counts, no times and no files.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import meanings, template_values
+from gateway.policy.engine.placeholders import meanings, placeholder_values
 from gateway.policy.engine.rules import Rule
 
 VALUES_LEAST = 3
@@ -72,7 +72,7 @@ def topics_of(template: str, identity: Identity) -> list[str]:
     """
     return [
         "/".join([level[1:] if is_marked(level) else level for level in resolved.split("/")])
-        for resolved in meanings(template, template_values(identity))
+        for resolved in meanings(template, placeholder_values(identity))
     ]
 
 
@@ -83,7 +83,7 @@ def filter_of(template: str, identity: Identity) -> str:
     """
     if "{" not in template and "}" not in template:
         return template  # nothing stands for anything, and nothing is marked: asked of each rule
-    values = template_values(identity)
+    values = placeholder_values(identity)
     levels = [
         (some[0] if len(some := values.get(level, ())) == 1 else "+") if level[:1] == "{" else level
         for level in template.split("/")

@@ -16,7 +16,8 @@ from harness.playbook import unseal as open_by_hand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.keys.envelope import (
+from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
+from gateway.keys.payload_envelope import (
     Envelope,
     OpenFailed,
     Sealer,
@@ -26,7 +27,6 @@ from gateway.keys.envelope import (
     reseal,
     unseal,
 )
-from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 
 TOPIC = st.text(
     st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=20

@@ -14,10 +14,10 @@ from harness.beside import until
 from harness.mosquitto import Mosquitto
 
 from bench.ports import free_port
-from gateway.bus_client import client as bus_client
-from gateway.bus_client.client import BusClient
+from gateway.bus_client import reconnecting_client
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import Account, BusError
+from gateway.bus_client.reconnecting_client import BusClient
 from gateway.mqtt.encode import encode_publish
 from gateway.mqtt.packets import Subscription, Version
 from gateway.net.bus_endpoint import Bus
@@ -133,7 +133,7 @@ async def test_nobody_listens_there(v5):
 
 
 async def test_it_comes_back_whenever_the_bus_does(tmp_path, log, monkeypatch):
-    monkeypatch.setattr(bus_client, "_PAUSE_LEAST", 0.02)
+    monkeypatch.setattr(reconnecting_client, "_PAUSE_LEAST", 0.02)
     bus, heard = Mosquitto(tmp_path / "bus"), Heard()
     client = BusClient(
         Bus("127.0.0.1", bus.port),

@@ -12,12 +12,12 @@ from harness import raw
 from harness.beside import until
 
 from bench.ports import free_port
-from gateway.bus_client import client as bus_client
 from gateway.bus_client import connect as connect_module
 from gateway.bus_client import connection as connection_module
-from gateway.bus_client.client import BusClient
+from gateway.bus_client import reconnecting_client
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import TOO_SHORT, Account, BusError
+from gateway.bus_client.reconnecting_client import BusClient
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription, Version
 from gateway.net.bus_endpoint import Bus
@@ -281,7 +281,7 @@ async def test_the_pauses_between_attempts_grow(monkeypatch):
         pauses.append(seconds)
         await asleep(0)
 
-    monkeypatch.setattr(bus_client.asyncio, "sleep", sleep)
+    monkeypatch.setattr(reconnecting_client.asyncio, "sleep", sleep)
     client = BusClient(
         Bus("127.0.0.1", free_port()), lambda: account(1), [], nobody, max_size=lambda: 1_000, v5=True
     )

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import covers
-from gateway.policy.engine import topic_templates
+from gateway.policy.engine import topic_generalisation
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import template_fault
+from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Rule
-from gateway.policy.engine.topic_templates import (
+from gateway.policy.engine.topic_generalisation import (
     Effort,
     filter_of,
     generalised,
@@ -97,7 +97,7 @@ def test_a_template_says_what_the_topic_was(topic, grants):
     template = template_of(topic, LAMP, grants)
     assert topics_of(template, LAMP) == [topic]
     written = not any(is_marked(level) for level in template.split("/"))
-    assert (template_fault(template) is None) is written
+    assert (rule_topic_fault(template) is None) is written
 
 
 def test_three_values_make_a_plus_and_two_do_not():
@@ -211,7 +211,7 @@ def test_whoever_names_topics_gets_so_much_work_and_no_more(monkeypatch, steps):
         compared.append(one)
         return covers(wide, one)
 
-    monkeypatch.setattr(topic_templates, "covers", counted)
+    monkeypatch.setattr(topic_generalisation, "covers", counted)
     effort = Counted(steps)
     found = generalised(CUBE, refused, effort=effort)
     assert len(compared) <= effort.steps <= max(steps - 1, 0)

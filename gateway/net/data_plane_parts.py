@@ -1,4 +1,7 @@
-"""What all device connections of a process use. The composition root makes one, for the device port."""
+"""The parts of the data plane that all device connections of a process use.
+
+The composition root puts them together, for the device port.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an established connection may stay: other rules, a new token, a device changed or disabled.
+"""The access of an established connection changes: other rules, a new token, a device changed or disabled.
 
 Whoever may not stay learns why, and the bus hears a DISCONNECT: the will of a device without rights is not
 to be published.

@@ -7,6 +7,7 @@ came before the fault of the device, which gets those answers, as on Mosquitto, 
 
 from __future__ import annotations
 
+from gateway.connection.access_changes import EXPIRED, expired
 from gateway.connection.audit_vocabulary import refused_session
 from gateway.connection.commands import Command, SendToBus
 from gateway.connection.established import EstablishedConnection
@@ -22,7 +23,6 @@ from gateway.connection.events import (
     Turn,
 )
 from gateway.connection.handler_outcomes import Over, Result
-from gateway.connection.reauthorization import EXPIRED, expired
 from gateway.mqtt.reason_codes import Reason
 
 _TICKS = 5
