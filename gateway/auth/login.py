@@ -229,7 +229,7 @@ class Login:
         """Where it has to wait. The store is not asked: it must not show whether there is such a device."""
         place, network = network_of(address), block_of(address)
         was_seen, was_here = self.known.look_up(claimed or "", place)
-        standing = Standing.STRANGER
+        standing = Standing.UNKNOWN
         if was_here:
             standing = Standing.KNOWN
         elif was_seen and self._passwords.is_clean(place, network):
@@ -312,8 +312,8 @@ class Login:
 class _Throttle:
     """Wrong logins of the last minute, by device and place together and by place (`network_of`).
 
-    Never by device alone: anybody could lock a device out. And what strangers do at a place closes it for
-    strangers: a device that is known there has its own count, with that device's wrong logins only.
+    Never by device alone: anybody could lock a device out. And what unknown devices do at a place closes it
+    for unknown ones: a device that is known there has a count of its own, of its own wrong logins only.
 
     Each count has cost a hash: that bounds how many there can be before they are forgotten, two minutes
     later. (The library's moving window in memory never forgets a name that was counted once: whoever invents

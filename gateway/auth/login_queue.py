@@ -10,10 +10,10 @@ standings share the turns:
 
     KNOWN     this device logged in from this place before    every other turn, whatever others did there
     SEEN      this device logged in lately, somewhere         every fourth turn
-    STRANGER  all others                                      every fourth turn
+    UNKNOWN   all others                                      every fourth turn
 
-A turn that its standing doesn't need is KNOWN's, then SEEN's, then a STRANGER's. None can keep another one
-out: a storm of known devices after a restart leaves strangers their quarter.
+A turn that its standing doesn't need is KNOWN's, then SEEN's, then an UNKNOWN one's. None can keep another
+out: a storm of known devices after a restart leaves the unknown their quarter.
 
 For example, 10.0.1.1 and 10.0.2.1 guess, and lamp-9, which nobody has seen, comes from 10.0.3.1: its network
 has no wrong login, so it is next, however many wait from the other two.
@@ -44,14 +44,14 @@ class Standing(IntEnum):
     """Its device logged in from this place before."""
     SEEN = 1
     """Its device logged in lately from elsewhere, and nobody was wrong at this place."""
-    STRANGER = 2
+    UNKNOWN = 2
     LATER = 3
     """No login: work that has time until no login waits."""
 
 
-_CYCLE = (Standing.KNOWN, Standing.SEEN, Standing.KNOWN, Standing.STRANGER)
-_LOGINS = (Standing.KNOWN, Standing.SEEN, Standing.STRANGER)
-_JUDGED = (Standing.STRANGER, Standing.SEEN)
+_CYCLE = (Standing.KNOWN, Standing.SEEN, Standing.KNOWN, Standing.UNKNOWN)
+_LOGINS = (Standing.KNOWN, Standing.SEEN, Standing.UNKNOWN)
+_JUDGED = (Standing.UNKNOWN, Standing.SEEN)
 """Whose place in the order depends on the wrong logins around them; those to lose first come first."""
 
 
@@ -267,7 +267,7 @@ class LoginQueue(Generic[_AnyTicket]):
         return Standing.LATER if later and self._weight[Standing.LATER] else None
 
     def _standing_with_too_many(self) -> Standing:
-        for standing in (Standing.STRANGER, Standing.SEEN):
+        for standing in (Standing.UNKNOWN, Standing.SEEN):
             if self._weight[standing] > self._most // 4:
                 return standing
         return Standing.KNOWN
@@ -276,7 +276,7 @@ class LoginQueue(Generic[_AnyTicket]):
         def key(named: tuple[str, _Network]) -> tuple[int, int]:
             name, network = named
             if standing is Standing.KNOWN:
-                # Whatever strangers do at a place, it costs the devices that are known there nothing.
+                # Whatever unknown devices do at a place, it costs the devices that are known there nothing.
                 return 0, network.turn[standing]
             # By the best of its places: a neighbour that guesses costs little. Not nothing: an owner of many
             # places may guess from one after the other.

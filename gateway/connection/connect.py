@@ -50,7 +50,7 @@ class ConnectRefused(MqttError):
         self.report = report
 
 
-def stranger(error: MqttError) -> Report:
+def refused_connect(error: MqttError) -> Report:
     """What the admins learn of a CONNECT that is refused for what it is, whoever sent it."""
     return refused_login(str(error))
 

@@ -51,7 +51,7 @@ class DeviceConnection:
     @property
     def meter(self) -> Meter | None:
         """What undoing the device's TLS may cost in this second, once authenticated."""
-        return self._stage.secured
+        return self._stage.tls
 
     @property
     def protocol(self) -> str:

@@ -222,10 +222,10 @@ class Downstream(Relay):
             self.answers.append(answer)
         return b""
 
-    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
+    def skip_oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
         """A packet too long to hold: a PUBLISH is swallowed by its header, without being gathered."""
         if data[pos] >> 4 != PacketType.PUBLISH:
-            return super().oversized(data, pos, body, end)
+            return super().skip_oversized(data, pos, body, end)
         if end - pos < _HEADER_MAX:
             return False
         limits = self._authorizer.limits

@@ -46,13 +46,13 @@ class EstablishedConnection:
 
     __slots__ = (
         "_age",
-        "_begun",
         "_budget",
         "_context",
         "_heartbeat",
+        "_meter",
+        "_partial_packets_before",
         "_passed",
         "_reports",
-        "_spoken",
         "_stuck",
         "_subscriptions",
         "authorizer",
@@ -91,8 +91,8 @@ class EstablishedConnection:
         budget = self._budget = context.budgets.join(identity.device_id, authorizer.limits)
         subscriptions = Subscriptions(context, terms.version, self._reports, holder, budget, least=least)
         self._subscriptions = subscriptions
-        self._spoken = budget.spoken
-        spoken, heard = Ledger(), Ledger()
+        self._meter = budget.from_device
+        from_device, from_bus = Ledger(), Ledger()
         self._heartbeat = Heartbeat(terms.keep_alive)
         self.upstream = Upstream(
             context,
@@ -101,9 +101,9 @@ class EstablishedConnection:
             subscriptions=subscriptions,
             holder=holder,
             heartbeat=self._heartbeat,
-            ledger=spoken,
-            returned=heard,
-            meter=budget.spoken,
+            ledger=from_device,
+            returned=from_bus,
+            meter=budget.from_device,
         )
         # More than the standard asks for [MQTT-4.12.0-7]: few libraries can name a method in CONNECT.
         self.upstream.renewable |= terms.version is Version.V5 and identity.grant is not None
@@ -114,15 +114,15 @@ class EstablishedConnection:
             subscriptions=subscriptions,
             reports=self._reports,
             heartbeat=self._heartbeat,
-            ledger=heard,
-            returned=spoken,
-            meter=budget.heard,
+            ledger=from_bus,
+            returned=from_device,
+            meter=budget.from_bus,
         )
         self.last_words = _GOODBYE
         """How it ends when the bus does not close it: after a fault, with what the device learns of that."""
         self.leaving = 0
         """Ticks since only the bus is waited for."""
-        self._begun = 0
+        self._partial_packets_before = 0
         self._stuck = 0
         """Ticks for which the same packet has been incomplete."""
         self._age = 0
@@ -159,14 +159,14 @@ class EstablishedConnection:
 
     def passes(self, data: bytes) -> bool:
         """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""
-        spoken = self._spoken
+        meter = self._meter
         if (
-            spoken.bytes + len(data) > spoken.bytes_left
-            or spoken.effort > spoken.effort_left
+            meter.bytes + len(data) > meter.bytes_left
+            or meter.effort > meter.effort_left
             or not self.upstream.alike(data)
         ):
             return False
-        spoken.bytes += len(data)
+        meter.bytes += len(data)
         heartbeat = self._heartbeat
         heartbeat.heard, heartbeat.silent = False, 0
         return True
@@ -182,9 +182,9 @@ class EstablishedConnection:
         """A chunk from the device; an empty one for what waits for its turn."""
         data = event.data
         upstream, heartbeat = self.upstream, self._heartbeat
-        spoken = self._spoken
+        meter = self._meter
         error: MqttError | None = None
-        spoken.bytes += len(data)
+        meter.bytes += len(data)
         try:
             if data:
                 upstream.feed(data)
@@ -212,9 +212,9 @@ class EstablishedConnection:
             return self._fault(error, commands)
         # `Meter.is_over`, without the call: this is done for each chunk.
         if (
-            spoken.messages > spoken.messages_left
-            or spoken.bytes > spoken.bytes_left
-            or spoken.effort > spoken.effort_left
+            meter.messages > meter.messages_left
+            or meter.bytes > meter.bytes_left
+            or meter.effort > meter.effort_left
         ):
             if report := too_fast(self._budget, self.authorizer.limits, self._context.counters):
                 commands.append(report)
@@ -251,13 +251,13 @@ class EstablishedConnection:
                 return Over(commands + self.last_words.commands, self.last_words.why)
             return Over(commands, f"the bus ended the session: {why_ended(downstream.goodbye)}")
         if downstream.rest is not None:
-            commands.append(PauseBus() if self._budget.heard.is_over else AwaitTurn())
+            commands.append(PauseBus() if self._budget.from_bus.is_over else AwaitTurn())
         return commands
 
     def turn(self, _: Turn) -> Result:
         """Others had their turn: a slice of what waits, in both directions."""
         commands: list[Command] = []
-        if self.upstream.rest is not None and not self._spoken.is_over:
+        if self.upstream.rest is not None and not self._meter.is_over:
             result = self.device_bytes(_REST_OF_DEVICE)
             if isinstance(result, SaidGoodbye | Fault) and self.downstream.rest is not None:
                 # The bus was sent the device's last packet: what it says is looked at in the next turn.
@@ -304,7 +304,7 @@ class EstablishedConnection:
         """What is to be done about what the bus sent and nobody looked at."""
         if self.downstream.rest is None:
             return []
-        return [PauseBus() if self._budget.heard.is_spent else AwaitTurn()]
+        return [PauseBus() if self._budget.from_bus.is_spent else AwaitTurn()]
 
     def tick(self, event: Tick) -> Result:
         """A second went by: rates, patience, heartbeat."""
@@ -316,13 +316,13 @@ class EstablishedConnection:
             self._record_again()
         self._reports.tick()
         self._take_reports(commands)
-        if upstream.waits_for_rest and upstream.begun == self._begun:
+        if upstream.has_partial_packet and upstream.partial_packets == self._partial_packets_before:
             self._stuck += event.reading
             if self._stuck > self.authorizer.limits.packet_seconds:
                 return self._failed(LimitExceeded("a packet took too long to come"), commands)
         else:
-            self._begun, self._stuck = upstream.begun, 0
-        if budget.spoken.is_spent:
+            self._partial_packets_before, self._stuck = upstream.partial_packets, 0
+        if budget.from_device.is_spent:
             commands.append(PauseDevice())
         elif upstream.rest is not None:
             commands.append(AwaitTurn())
@@ -342,9 +342,9 @@ class EstablishedConnection:
             authorizer.note(Action.PUBLISH, self.terms.will.topic, authorizer.will(self.terms.will).on_topic)
 
     @property
-    def secured(self) -> Meter:
-        """What undoing the device's TLS may cost in this second."""
-        return self._budget.secured
+    def tls(self) -> Meter:
+        """What decrypting the device's TLS may cost in this second."""
+        return self._budget.tls
 
     def end(self) -> list[Command]:
         """Free what is held, count what was done and what is left on the bus; the last reports."""

@@ -45,7 +45,7 @@ _FEW = 32
 class FastPath:
     """The last allowed message of one direction, and what is like it."""
 
-    __slots__ = ("_between", "_head", "_id_at", "_size", "_tail", "ledger", "meter", "returned")
+    __slots__ = ("_at_packet_start", "_head", "_id_at", "_size", "_tail", "ledger", "meter", "returned")
 
     def __init__(self, ledger: Ledger, returned: Ledger, meter: Meter) -> None:
         self.ledger = ledger
@@ -54,7 +54,7 @@ class FastPath:
         """The other direction's ledger: its acknowledgements pass here."""
         self.meter = meter
         """Counts what is done here, with the device's other connections."""
-        self._between = True
+        self._at_packet_start = True
         """Whether the next chunk begins a packet, and nothing waits before it."""
         self.forget()
 
@@ -94,28 +94,28 @@ class FastPath:
         """
         length, size, meter = len(chunk), self._size, self.meter
         if chunk.startswith(self._head):
-            few = 1
+            count = 1
             if length != size:
-                few, rest = divmod(length, size)
-                if rest or few > _FEW or self._end_of_alike(chunk, size, length) != length:
+                count, rest = divmod(length, size)
+                if rest or count > _FEW or self._end_of_alike(chunk, size, length) != length:
                     return False
-            if not self._between or meter.messages + few > meter.messages_left:
+            if not self._at_packet_start or meter.messages + count > meter.messages_left:
                 return False
             at = self._id_at
             if at:
                 if not (chunk[at] or chunk[at + 1]) or not chunk.startswith(self._tail, at + 2):
                     return False
-                self.ledger.passed1 += few
-            meter.messages += few
+                self.ledger.passed1 += count
+            meter.messages += count
             return True
         if chunk.startswith(PUBACK) and length <= 4 * _FEW and not length & 3:
-            few, returned = length >> 2, self.returned
-            if not self._between or returned.held or meter.messages + few > meter.messages_left:
+            count, returned = length >> 2, self.returned
+            if not self._at_packet_start or returned.held or meter.messages + count > meter.messages_left:
                 return False
-            if few > 1 and behind_acks(chunk, 0, length) != length:
+            if count > 1 and end_of_acks(chunk, 0, length) != length:
                 return False
-            returned.acked1 += few
-            meter.messages_left -= few
+            returned.acked1 += count
+            meter.messages_left -= count
             return True
         return False
 
@@ -124,9 +124,9 @@ class FastPath:
 
         `pos` itself if there is none: it begins alike, and needs a look.
         """
-        head, same, id_at, tail = self._head, self._size, self._id_at, self._tail
+        head, size, id_at, tail = self._head, self._size, self._id_at, self._tail
         starts = chunk.startswith
-        whole = range(pos, min(stop, len(chunk) - same + 1), same)
+        whole = range(pos, min(stop, len(chunk) - size + 1), size)
         for at in whole:
             if not starts(head, at):
                 return at
@@ -134,10 +134,10 @@ class FastPath:
                 id_pos = at + id_at
                 if not (chunk[id_pos] or chunk[id_pos + 1]) or (tail and not starts(tail, id_pos + 2)):
                     return at
-        return pos + len(whole) * same
+        return pos + len(whole) * size
 
 
-def behind_acks(chunk: bytes, pos: int, end: int) -> int:
+def end_of_acks(chunk: bytes, pos: int, end: int) -> int:
     """Where the run of short PUBACKs ends, of which one begins at `pos`."""
     starts = chunk.startswith
     for at in range(pos + 4, end - 3, 4):

@@ -17,9 +17,9 @@ _QUIET = 60
 
 def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | None:
     """A device is over its second, and is not read until the next one. None: that is known."""
-    spoken = budget.spoken
+    meter = budget.from_device
     limit, more = Reached.MESSAGES_PER_SECOND, "It sends more messages, or such that cost more, than it may"
-    if spoken.bytes > spoken.bytes_left:
+    if meter.bytes > meter.bytes_left:
         limit, more = Reached.BYTES_PER_SECOND, "It sends more bytes than it may"
     counters.limits_reached[limit] += 1
     before, budget.over_at = budget.over_at, budget.seconds

@@ -29,7 +29,7 @@ from gateway.connection.connect import (
     identity_of,
     not_mqtt,
     refusal_of_bus,
-    stranger,
+    refused_connect,
     terms_of,
     token_of,
 )
@@ -92,9 +92,9 @@ class Opening:
         return self._connect
 
     @property
-    def secured(self) -> Meter | None:
+    def tls(self) -> Meter | None:
         """What undoing the device's TLS may cost in this second, once authenticated."""
-        return self._established.secured if self._established else None
+        return self._established.tls if self._established else None
 
     def end(self) -> list[Command]:
         """The connection ends: drop what is held; what is still to be reported to the admins."""
@@ -116,12 +116,12 @@ class Opening:
             check_connect(connect, self._context)
         except ConnectFault as error:
             self._context.counters.protocol_errors += 1
-            return self._refuse(error.reason, str(error), stranger(error), version=error.version)
+            return self._refuse(error.reason, str(error), refused_connect(error), version=error.version)
         except ConnectRefused as error:
-            return self._refuse(error.reason, str(error), error.report or stranger(error))
+            return self._refuse(error.reason, str(error), error.report or refused_connect(error))
         except MqttError as error:
             # Without a whole CONNECT there is nobody to answer (MQTT 5, 4.13.1: "MAY send a CONNACK").
-            return self._broken(error, stranger(error))
+            return self._broken(error, refused_connect(error))
         token = token_of(connect, self.terms)
         return Accepted([Authenticate(connect.username, connect.password, token)])
 
@@ -142,7 +142,7 @@ class Opening:
         """What a client sends before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little."""
         if len(self._early) > CONNECT_MAX_BYTES:
             error = PacketTooLarge("too much was sent before authentication")
-            return self._broken(error, stranger(error))
+            return self._broken(error, refused_connect(error))
         self._early.extend(event.data)
         return []
 
@@ -161,9 +161,9 @@ class Opening:
             check_sealed_will(len(opening), terms, self._context)
             holder = claim(packet, authorizer, self._context)
         except ConnectRefused as error:
-            return self._refuse(error.reason, str(error), error.report or stranger(error))
+            return self._refuse(error.reason, str(error), error.report or refused_connect(error))
         except MqttError as error:
-            return self._broken(error, stranger(error))
+            return self._broken(error, refused_connect(error))
         self._established = EstablishedConnection(
             self._context, terms, event.device, authorizer, reports=refusals, holder=holder
         )

@@ -85,12 +85,12 @@ class ConnectionTrace:
         if not isinstance(stage, EstablishedConnection):
             return
         if isinstance(event, DeviceBytes):
-            if self._from_device is None and stage.upstream.between:
+            if self._from_device is None and stage.upstream.at_packet_start:
                 self._from_device = PacketReader()
                 self._aliases = dict(stage.upstream.aliases)
             self._from_device = self._read(DEVICE, self._from_device, event.data, stage)
         elif isinstance(event, BusBytes):
-            if self._from_bus is None and stage.downstream.between:
+            if self._from_bus is None and stage.downstream.at_packet_start:
                 self._from_bus = PacketReader()
             self._from_bus = self._read(BUS, self._from_bus, event.data, stage)
 

@@ -29,8 +29,8 @@ class PassedMessages:
         if upstream.sealed:
             self._counters.sealed += upstream.sealed
             upstream.sealed = 0
-        spoken, heard = upstream.ledger, self._downstream.ledger
-        passed = spoken.passed1, spoken.passed2, heard.passed1, heard.passed2
+        from_device, from_bus = upstream.ledger, self._downstream.ledger
+        passed = from_device.passed1, from_device.passed2, from_bus.passed1, from_bus.passed2
         if passed != self._counted:
             for key, now, before in zip(_BY_QOS, passed, self._counted, strict=True):
                 self._counters.messages_passed[key] += now - before

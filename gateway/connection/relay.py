@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from gateway.connection.fast_path import PUBACK, FastPath, behind_acks
+from gateway.connection.fast_path import PUBACK, FastPath, end_of_acks
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.work_budgets import KNOWN, RUN, SEALED, SLICE, TAKEN_APART, Meter
 from gateway.mqtt.acknowledgement_order import Ledger
@@ -48,9 +48,9 @@ class Relay(FastPath, ABC):
         "_partial",
         "_skip",
         "answers",
-        "begun",
         "max_size",
         "out",
+        "partial_packets",
         "plain_size",
         "receiver_max_size",
         "rest",
@@ -82,8 +82,8 @@ class Relay(FastPath, ABC):
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
         """What goes back to where it came from."""
-        self.begun = 0
-        """How many packets came in more than one chunk so far."""
+        self.partial_packets = 0
+        """How many packets came in more than one chunk so far: a stuck one is the same from tick to tick."""
         self.stopped = False
         """The sender ended the connection: what follows is not looked at."""
         self._partial: bytearray | None = None
@@ -96,14 +96,14 @@ class Relay(FastPath, ABC):
         self._at = 0
 
     @property
-    def waits_for_rest(self) -> bool:
-        """Whether a packet has begun and not ended."""
+    def has_partial_packet(self) -> bool:
+        """Whether a packet has begun and its end has not come."""
         return self._partial is not None
 
     @property
-    def between(self) -> bool:
+    def at_packet_start(self) -> bool:
         """Whether the next chunk begins a packet, and nothing waits before it."""
-        return self._between
+        return self._at_packet_start
 
     @abstractmethod
     def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
@@ -112,13 +112,13 @@ class Relay(FastPath, ABC):
         Raises MqttError.
         """
 
-    def begins(self, first: int, size: int) -> None:
-        """A packet that is not whole begins with this first byte and remaining length. Raises MqttError."""
+    def check_beginning(self, first: int, size: int) -> None:
+        """Refuse a packet by its first byte and remaining length, before the rest comes. Raises MqttError."""
 
-    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - for `Downstream`
-        """A packet over `max_size`, of which `data` may hold the beginning only: whether it is skipped now.
+    def skip_oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - overridden
+        """Whether to skip a packet over `max_size`, of which `data` may hold only the beginning.
 
-        False asks for more of it.
+        False waits for more of it. Raises MqttError: it is not skipped but refused.
         """
         raise PacketTooLarge("the packet is longer than allowed here")
 
@@ -127,7 +127,7 @@ class Relay(FastPath, ABC):
         if self.alike(chunk):
             self.out.append(chunk)
             return
-        if not self._between:
+        if not self._at_packet_start:
             ready = self._gather(chunk)
             if ready is None:
                 return
@@ -142,7 +142,7 @@ class Relay(FastPath, ABC):
         rest = self.rest
         if rest is not None:
             self.rest = None
-            self._between = True
+            self._at_packet_start = True
             self._run(rest, self._at)
 
     def release(self) -> None:
@@ -172,7 +172,7 @@ class Relay(FastPath, ABC):
             if self._skip:
                 return None
             chunk = chunk[skipped:]
-        self._between = True
+        self._at_packet_start = True
         return chunk
 
     def _run(self, chunk: bytes, pos: int) -> None:  # noqa: C901, PLR0912, PLR0915 - a call would cost as much as a packet
@@ -180,18 +180,18 @@ class Relay(FastPath, ABC):
         start = pos
         returned = self.returned
         meter = self.meter
-        said = meter.messages
-        before = meter.effort
-        most = min(before + SLICE, meter.effort_left)
+        messages_before = meter.messages
+        effort_before = meter.effort
+        most = min(effort_before + SLICE, meter.effort_left)
         acknowledged = 0
-        head, same = self._head, self._size
-        stop = min(end, pos + same * RUN) if same else end
+        head, alike_size = self._head, self._size
+        stop = min(end, pos + alike_size * RUN) if alike_size else end
         try:
             while pos < stop:
-                if chunk.startswith(head, pos) and pos + same <= end:
+                if chunk.startswith(head, pos) and pos + alike_size <= end:
                     nxt = self._end_of_alike(chunk, pos, stop)
                     if nxt > pos:
-                        passed = (nxt - pos) // same
+                        passed = (nxt - pos) // alike_size
                         meter.messages += passed
                         if self._id_at:
                             self.ledger.passed1 += passed
@@ -201,13 +201,13 @@ class Relay(FastPath, ABC):
                     # In its short form, and no answer of ours waits for it.
                     if acknowledged == RUN:
                         break
-                    nxt = behind_acks(chunk, pos, min(end, pos + 4 * (RUN - acknowledged)))
+                    nxt = end_of_acks(chunk, pos, min(end, pos + 4 * (RUN - acknowledged)))
                     returned.acked1 += nxt - pos >> 2
                     acknowledged += nxt - pos >> 2
                     pos = nxt
                     continue
                 if chunk[pos] < 0x10:
-                    # From its first byte, so that it is the same however the stream is cut.
+                    # From its first byte, so that the answer does not depend on how the stream is cut.
                     raise ProtocolError("a packet of the reserved type")
                 # `gateway.mqtt.framing.packet_at`, without the call.
                 length = read_length(chunk, pos + 1, end)
@@ -217,17 +217,17 @@ class Relay(FastPath, ABC):
                 size, body = length
                 nxt = body + size
                 if nxt - pos > self.max_size:
-                    if not self.oversized(chunk, pos, body, end):
+                    if not self.skip_oversized(chunk, pos, body, end):
                         self._keep(chunk, pos, end - pos + 1)
                         break
                     meter.effort += TAKEN_APART
                     replacement: bytes | None = b""
                     if nxt > end:
                         self._skip = nxt - end
-                        self._between = False
+                        self._at_packet_start = False
                         nxt = end
                 elif nxt > end:
-                    self.begins(chunk[pos], size)
+                    self.check_beginning(chunk[pos], size)
                     self._keep(chunk, pos, nxt - pos)
                     break
                 elif meter.effort > most:
@@ -237,8 +237,8 @@ class Relay(FastPath, ABC):
                     if replacement is _NOT_KNOWN:
                         meter.effort += TAKEN_APART + (nxt - pos >> 12)
                         replacement = self.handle(chunk, pos, body, nxt)
-                    head, same = self._head, self._size
-                    stop = min(end, nxt + same * RUN) if same else end
+                    head, alike_size = self._head, self._size
+                    stop = min(end, nxt + alike_size * RUN) if alike_size else end
                 if replacement is not None:
                     if pos > start:
                         self.out.append(chunk[start:pos])
@@ -254,9 +254,9 @@ class Relay(FastPath, ABC):
                 self.out.append(chunk[start:pos])
             # An acknowledgement is no message, but uses up the device's second as one does.
             meter.messages_left -= acknowledged
-            passed = meter.messages - said + acknowledged
-            meter.work.add(meter.effort - before + (passed >> 3) + (end >> 11))
-        if pos < end and self._between and not self.stopped:
+            passed = meter.messages - messages_before + acknowledged
+            meter.work.add(meter.effort - effort_before + (passed >> 3) + (end >> 11))
+        if pos < end and self._at_packet_start and not self.stopped:
             self._wait(chunk, pos)
 
     def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
@@ -308,14 +308,14 @@ class Relay(FastPath, ABC):
 
     def _wait(self, chunk: bytes, pos: int) -> None:
         self.rest, self._at = chunk, pos
-        self._between = False
+        self._at_packet_start = False
 
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
         self._hold(len(chunk) - pos)
         self._partial = bytearray(chunk[pos:])
         self._need = need
-        self._between = False
-        self.begun += 1
+        self._at_packet_start = False
+        self.partial_packets += 1
 
     def _hold(self, size: int) -> None:
         meter = self.meter

@@ -149,7 +149,7 @@ class Upstream(Relay):
         if data[pos] >> 4 == PacketType.CONNECT:
             raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
         if end - body != 2 or data[pos] >= 0xC0:
-            self.begins(data[pos], end - body)
+            self.check_beginning(data[pos], end - body)
         if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
             # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.
             return self._pubrel(data, body, end)
@@ -184,7 +184,7 @@ class Upstream(Relay):
         # An AUTH without a method to go on with [MQTT-4.12.0-7]; the others only a server sends.
         raise ProtocolError("a packet that may not come here")
 
-    def begins(self, first: int, size: int) -> None:
+    def check_beginning(self, first: int, size: int) -> None:
         """Refuse a packet whose remaining length is none that its type can have, before anything else of it.
 
         From the header alone, whatever the flags, as on Mosquitto: what can't be right is not waited for.
@@ -192,12 +192,12 @@ class Upstream(Relay):
         if not may_be_as_long(first, size, self.version):
             raise Unanswerable("a packet of a length that none of its type has")
 
-    def oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
+    def skip_oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
         """The same, and what is longer than anything may be."""
         length = read_length(data, pos + 1, body)
         if length is not None:
-            self.begins(data[pos], length[0])
-        return super().oversized(data, pos, body, end)
+            self.check_beginning(data[pos], length[0])
+        return super().skip_oversized(data, pos, body, end)
 
     def _auth(self, data: bytes, body: int, end: int) -> bytes:
         """Re-authentication with a new token (MQTT 5, 4.12.1): one AUTH each way."""

@@ -118,7 +118,8 @@ class Budget:
         "bytes",
         "connections",
         "filters",
-        "heard",
+        "from_bus",
+        "from_device",
         "held",
         "held_most",
         "messages",
@@ -126,17 +127,16 @@ class Budget:
         "quiet",
         "second",
         "seconds",
-        "secured",
-        "spoken",
+        "tls",
     )
 
     def __init__(self, limits: Limits, work: Work) -> None:
         self.connections = 0
-        self.spoken = Meter(self, work)
+        self.from_device = Meter(self, work)
         """What comes from the device."""
-        self.heard = Meter(self, work)
+        self.from_bus = Meter(self, work)
         """What comes for it from the bus: bounded in effort only, for others decide how much it is."""
-        self.secured = Meter(self, work)
+        self.tls = Meter(self, work)
         """What undoing its TLS costs, in effort: apart, for a long record costs before it is whole."""
         self.held = 0
         """Bytes of packets that have begun and not ended, both directions."""
@@ -156,32 +156,32 @@ class Budget:
     def fill(self, limits: Limits) -> None:
         """A new second begins: what was too much in the last is carried on, what was left over is not."""
         self.seconds += 1
-        spoken, heard, secured = self.spoken, self.heard, self.secured
-        spoken.messages_left = limits.messages_per_second + _debt(spoken.messages_left)
-        spoken.bytes_left = limits.bytes_per_second + _debt(spoken.bytes_left)
-        spoken.effort_left = limits.effort_per_second + _debt(spoken.effort_left)
-        heard.effort_left = limits.heard_effort_per_second + _debt(heard.effort_left)
-        secured.effort_left = TLS + _debt(secured.effort_left)
+        from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
+        from_device.messages_left = limits.messages_per_second + _debt(from_device.messages_left)
+        from_device.bytes_left = limits.bytes_per_second + _debt(from_device.bytes_left)
+        from_device.effort_left = limits.effort_per_second + _debt(from_device.effort_left)
+        from_bus.effort_left = limits.heard_effort_per_second + _debt(from_bus.effort_left)
+        tls.effort_left = TLS + _debt(tls.effort_left)
         self.held_most = limits.unfinished_bytes_per_device
-        heard.work.held_most = limits.unfinished_bytes
+        from_bus.work.held_most = limits.unfinished_bytes
 
     def settle(self, counters: Counters) -> None:
         """Add up what passed since the last time."""
-        spoken, heard, secured = self.spoken, self.heard, self.secured
+        from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
         # Most have nothing to settle in most seconds, and there may be thousands of them.
-        if spoken.messages or spoken.bytes or spoken.effort:
-            counters.messages_from_devices += spoken.messages
-            counters.bytes_from_devices += spoken.bytes
-            self.messages += spoken.messages
-            self.bytes += spoken.bytes
-            if spoken.messages:
+        if from_device.messages or from_device.bytes or from_device.effort:
+            counters.messages_from_devices += from_device.messages
+            counters.bytes_from_devices += from_device.bytes
+            self.messages += from_device.messages
+            self.bytes += from_device.bytes
+            if from_device.messages:
                 self.quiet = 0
-            spoken.settle()
-        if heard.messages or heard.bytes or heard.effort:
-            counters.messages_to_devices += heard.messages
-            heard.settle()
-        if secured.effort:
-            secured.settle()
+            from_device.settle()
+        if from_bus.messages or from_bus.bytes or from_bus.effort:
+            counters.messages_to_devices += from_bus.messages
+            from_bus.settle()
+        if tls.effort:
+            tls.settle()
 
     def tick(self, second: int, limits: Limits, counters: Counters) -> None:
         """A connection's second went by; -1: one of its own, else the same one as for the device's others."""

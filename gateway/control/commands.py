@@ -74,7 +74,7 @@ class WhoIsHere:
         if identity is None or meter is None or not link.since or connection.state is State.CLOSED:
             return None
         now, budget = self._now(), meter.budget
-        quiet = 0 if budget.spoken.messages else budget.quiet
+        quiet = 0 if budget.from_device.messages else budget.quiet
         return {
             "device_id": identity.device_id,
             "client_id": identity.client_id,

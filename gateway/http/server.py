@@ -274,7 +274,7 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         self.client = self._address.host, self._address.port  # which behind a proxy is not the socket's peer
         if (tls := tls_of(transport)) is not None:
-            tls.watch(transport)
+            tls.handshake_done(transport)
         self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)
 
     @contained
@@ -291,7 +291,7 @@ class _Connection(H11Protocol):
             self._deadline.cancel()
         self.forget()
         if (tls := tls_of(self.transport)) is not None:
-            tls.forget()
+            tls.detach()
         super().connection_lost(exc)
 
     def fault(self, error: Exception) -> None:

@@ -103,7 +103,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         """The TLS handshake is done."""
         self.transport = cast("asyncio.Transport", transport)
         if (tls := tls_of(transport)) is not None:
-            tls.watch(self.transport)
+            tls.handshake_done(self.transport)
             asyncio.get_running_loop().call_later(CONNECT_EXPECTED, self._acknowledge)
         self.plane.registry.arrived(self)
 
@@ -149,7 +149,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The device is gone, or we closed."""
         if (tls := tls_of(self.transport)) is not None:
-            tls.forget()
+            tls.detach()
         self.transport = None
         self.plane.registry.forget(self)
         self._count_unread(0)
@@ -245,7 +245,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             case asked.Established():
                 device = self.connection.device
                 if (tls := tls_of(self.transport)) is not None and self.connection.meter and device:
-                    tls.trust(TlsBudget(self.connection.meter, self.plane.turns, device.device_id))
+                    tls.peer_is_known(TlsBudget(self.connection.meter, self.plane.turns, device.device_id))
                 self.resume_reading(AUTHENTICATING)
                 self.since = self.plane.context.now()
                 identity = self.connection.identity
@@ -389,7 +389,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self._close_bus()
         if self.transport is not None:
             if (tls := tls_of(self.transport)) is not None:
-                tls.silence()
+                tls.stop_decrypting()
             self.transport.close()
 
     def _note(self, event: str, **said: str | None) -> None:

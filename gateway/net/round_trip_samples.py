@@ -93,7 +93,7 @@ class _Sample:
 
     def _hear_device(self, data: bytes) -> None:
         upstream = self._established.upstream
-        if upstream.waits_for_rest or upstream.rest is not None:
+        if upstream.has_partial_packet or upstream.rest is not None:
             return  # it does not begin a packet
         answer = answer_to(data)
         if answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from gateway.net.tls_record_limits import Context
+from gateway.net.tls_record_limits import BoundedSSLContext
 from gateway.pki.certificate_key_types import rsa_twin
 
 
@@ -17,7 +17,7 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.
     Session tickets are off: each costs the handshake two more messages, and a resumed session would
     keep a client certificate alive that was replaced meanwhile.
     """
-    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    context = BoundedSSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_TICKET

@@ -8,7 +8,8 @@ OpenSSL takes all that it can get until a record yields data. A quarter of a meg
 call to it and a third of a second of work, and neither `data_received` nor any limit of MQTT sees them. So
 the gateway's contexts make TLS objects that give OpenSSL what came in portions:
 
-- to whoever is not known yet, record by record: so many empty ones, so much overhead, then it is out;
+- to a stranger, who has not shown who it is, record by record: after so many empty ones, or so much
+  overhead, it is out;
 - to a known peer in portions that grow while they yield, and shrink to the least when they do not; once one
   was slow and yielded little, nobody's grow large for some seconds: sixty peers at once cost a little each;
 - to no connection that is being closed: what still comes is dropped as it came.
@@ -59,8 +60,8 @@ _WAITING, _WAITING_LOW = 64, 16
 """With so many bytes left over the socket is not read. Fewer can be a record's header, not whole."""
 
 
-class Account(Protocol):
-    """Whoever pays for what decrypting what a known peer sends costs."""
+class PeerBudget(Protocol):
+    """What decrypting for one known peer may cost: `gateway.net.tls_decryption_cost.TlsBudget` is one."""
 
     @property
     def is_spent(self) -> bool:
@@ -73,14 +74,14 @@ class Account(Protocol):
         """Call this when more may be done."""
 
 
-class Connection(ssl.SSLObject):
+class BoundedSSLObject(ssl.SSLObject):
     """The TLS of one peer. What a loop reads through it is bounded."""
 
-    def begin(self, incoming: ssl.MemoryBIO, caution: Caution) -> None:
+    def attach(self, incoming: ssl.MemoryBIO, caution: Caution) -> None:
         """Before the handshake: what arrives comes in here."""
         self._incoming = incoming
         self._caution = caution
-        self._account: Account | None = None
+        self._budget: PeerBudget | None = None
         self._transport: asyncio.Transport | None = None
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
@@ -96,26 +97,26 @@ class Connection(ssl.SSLObject):
         self._last: ssl.SSLError | bytes | None = None
         """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
 
-    def watch(self, transport: asyncio.Transport) -> None:
+    def handshake_done(self, transport: asyncio.Transport) -> None:
         """The handshake is done. From now on there may be more than one turn takes."""
         self._transport = transport
         transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
 
-    def trust(self, account: Account | None = None) -> None:
-        """It is known who the peer is, and what its TLS costs is set against its account."""
+    def peer_is_known(self, budget: PeerBudget | None = None) -> None:
+        """It is known who the peer is, and what its TLS costs is set against its budget."""
         self._counter = None
-        self._account = account
+        self._budget = budget
         self._allowance = _OVERHEAD.get(self.version() or "", _OVERHEAD_OLDER)
         self._since = time.monotonic()
         # What waits is read before the socket is, lest the peer's end overtake it.
         if not self._is_resting and not self._incoming.pending:
             self._relax()
 
-    def silence(self) -> None:
+    def stop_decrypting(self) -> None:
         """It is being closed: nothing more is decrypted."""
         self._is_strict = True
 
-    def forget(self) -> None:
+    def detach(self) -> None:
         """The connection is gone."""
         self._transport = None
         self._is_strict = True
@@ -152,13 +153,13 @@ class Connection(ssl.SSLObject):
             raise ValueError("data is copied here, never read into a buffer of the caller's")
         if self._is_strict:
             return self._read_strictly()
-        incoming, account = self._incoming, self._account
+        incoming, budget = self._incoming, self._budget
         arrived = incoming.pending
         if (
             arrived > self._portion
             or arrived > self._caution.most
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
-            or (arrived > PORTION_LEAST and account is not None and account.is_spent)
+            or (arrived > PORTION_LEAST and budget is not None and budget.is_spent)
         ):
             return self._read_in_portions()
         if not arrived:
@@ -199,8 +200,8 @@ class Connection(ssl.SSLObject):
         spent = arrived - waits - len(given) - len(chunks) * self._allowance
         if waits:
             self._portion = PORTION_LEAST
-            if self._account is not None:
-                self._account.spend(len(chunks))
+            if self._budget is not None:
+                self._budget.spend(len(chunks))
             self._rest()
         return self._paid(given, spent) if spent > 0 or self._idle else given
 
@@ -216,8 +217,8 @@ class Connection(ssl.SSLObject):
         """So many bytes were taken, overhead left out, and so many of data came of them."""
         before = self._idle
         self._idle = max(0, before + taken - given - given // _IDLE_SHARE)
-        if self._account is not None and self._idle != before:
-            self._account.spend(self._idle - before)
+        if self._budget is not None and self._idle != before:
+            self._budget.spend(self._idle - before)
         if self._idle > IDLE_MAX:
             now = time.monotonic()
             self._idle = max(0, self._idle - int((now - self._since) * _IDLE_PER_SECOND))
@@ -226,8 +227,8 @@ class Connection(ssl.SSLObject):
                 raise TooLittleData("it sends TLS records that yield nothing")
 
     def _read_in_portions(self) -> bytes:
-        incoming, take, caution, account = self._incoming, self._take, self._caution, self._account
-        if account is not None and account.is_spent:
+        incoming, take, caution, budget = self._incoming, self._take, self._caution, self._budget
+        if budget is not None and budget.is_spent:
             self._rest()
             raise ssl.SSLWantReadError
         caution.relax()
@@ -258,9 +259,9 @@ class Connection(ssl.SSLObject):
                 elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
                     self._portion = PORTION_LEAST
                     break
-                if account is not None:
-                    account.spend(len(chunks) - records)
-                    if account.is_spent:
+                if budget is not None:
+                    budget.spend(len(chunks) - records)
+                    if budget.is_spent:
                         break
         except ssl.SSLError as error:
             return self._ends_with(chunks, error)
@@ -354,8 +355,8 @@ class Connection(ssl.SSLObject):
             return
         self._is_resting = self._is_strict = True
         self._transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
-        if self._account is not None:
-            self._account.wait(self._go_on)
+        if self._budget is not None:
+            self._budget.wait(self._go_on)
         else:
             asyncio.get_running_loop().call_soon(self._go_on)
 
@@ -375,26 +376,26 @@ class Connection(ssl.SSLObject):
             transport.set_read_buffer_limits()  # type: ignore[attr-defined]
 
 
-class Context(ssl.SSLContext):
+class BoundedSSLContext(ssl.SSLContext):
     """An SSLContext whose server-side connections are bounded.
 
-    Each connection needs `watch` once its handshake is done.
+    Each connection has to be given its transport, by `handshake_done`.
     """
 
-    sslobject_class = Connection
+    sslobject_class = BoundedSSLObject
     _caution: Caution | None = None
 
-    def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
+    def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> BoundedSSLObject:  # noqa: ANN401
         """What a loop calls for each connection."""
         made = super().wrap_bio(incoming, *args, **kwargs)
-        assert isinstance(made, Connection)  # noqa: S101 - for the type checker
+        assert isinstance(made, BoundedSSLObject)  # noqa: S101 - for the type checker
         if self._caution is None:
             self._caution = Caution()
-        made.begin(incoming, self._caution)
+        made.attach(incoming, self._caution)
         return made
 
 
-def tls_of(transport: asyncio.BaseTransport | None) -> Connection | None:
+def tls_of(transport: asyncio.BaseTransport | None) -> BoundedSSLObject | None:
     """The bounded TLS below a transport, if that is what it is."""
     found = transport.get_extra_info("ssl_object") if transport is not None else None
-    return found if isinstance(found, Connection) else None
+    return found if isinstance(found, BoundedSSLObject) else None

@@ -20,7 +20,7 @@ from harness.mosquitto import Mosquitto
 
 from gateway.config import Settings
 from gateway.net import handshakes
-from gateway.net.tls_record_limits import Connection
+from gateway.net.tls_record_limits import BoundedSSLObject
 
 PEERS = 300
 UNDER_WAY, IN_A_TURN = 128, 8
@@ -47,15 +47,15 @@ class Steps:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.peers: set[int] = set()
         self.now = self.most = 0
-        step = Connection.do_handshake
+        step = BoundedSSLObject.do_handshake
 
-        def counted(connection: Connection) -> None:
+        def counted(connection: BoundedSSLObject) -> None:
             if connection._incoming.pending:
                 self.peers.add(id(connection))
                 self.now += 1
             step(connection)
 
-        patch.setattr(Connection, "do_handshake", counted)
+        patch.setattr(BoundedSSLObject, "do_handshake", counted)
 
     async def watch(self) -> None:
         while True:

@@ -55,7 +55,7 @@ def trace(way, version, limits, events):
         paused = paused or PauseDevice() in commands
         told.append(commands)
     session = connection._stage
-    meters = session._spoken, session._budget.heard
+    meters = session._meter, session._budget.from_bus
     counted = [(one.messages, one.bytes, one.effort, one.messages_left, one.bytes_left) for one in meters]
     both = session.upstream.ledger, session.upstream.returned
     ledgers = [(one.passed1, one.acked1, one.held) for one in both]

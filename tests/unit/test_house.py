@@ -20,6 +20,7 @@ SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 REPLACED = {
     "arrivals": "handshakes",
     "bearers": "bearer cache",
+    "behind": "after; end of",
     "bootstrap": "prerequisites",
     "bridge": "device connection",
     "deliver": "downstream",
@@ -39,9 +40,11 @@ REPLACED = {
     "office": "token issuer",
     "provision": "prerequisites",
     "pump": "relay",
+    "reauthorization": "access changes",
     "rewrap": "reseal",
     "route": "cached verdict",
     "routes": "verdict cache",
+    "secured": "tls",
     "shapes": "messages",
     "shared": "context",
     "statement": "assertion",
@@ -50,6 +53,7 @@ REPLACED = {
     "telling": "reporting, logging",
     "tells": "reports, logs",
     "told": "reported, logged",
+    "trust": "peer is known",
     "upkeep": "background tasks, follower, saver",
 }
 """A word, and what is said instead (ARCHITECTURE.md, Glossary)."""

@@ -1,7 +1,7 @@
-"""Saves which devices are known, so that a restart makes strangers of none.
+"""Saves which devices are known, so that after a restart none is unknown.
 
 Owns the file `known-devices` in the data folder, and when it is written. What it is good for is said in
-`gateway.auth.known_devices`. Without it nobody is refused: devices are strangers until they log in.
+`gateway.auth.known_devices`. Without it nobody is refused: devices are unknown until they log in.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class Limits:
     login_failures_per_minute: int = 30
     """Wrong logins of one device from one address; above it they are refused unhashed."""
     login_failures_per_minute_address: int = 300
-    """Wrong logins from one address, whatever device they name; above it strangers are refused there, and not
-    devices that logged in from it before. As many tokens that we never signed are counted apart."""
+    """Wrong logins from one address, whatever device they name; above it unknown devices are refused there,
+    and not those that logged in from it before. As many tokens that we never signed are counted apart."""
     service_requests_per_second: int = 1_000
     """Requests of one caller to the service topics; above it they are refused."""
     tokens_per_minute: int = 60

@@ -45,7 +45,7 @@ def read_policy(path: Path, *, reserved: str) -> tuple[Policy, tuple[Invariant, 
 
     It is for commands that say what is wrong with it. PolicyError as for `load_policy`.
     """
-    problems = list(_strangers(path))
+    problems = list(_unknown_files(path))
     groups = read_groups(path, problems)
     roles = tuple(_roles(path / "roles", groups, problems))
     sensitive = _sensitive(path, groups, problems)
@@ -72,7 +72,7 @@ def _entries(folder: Path) -> list[Path]:
         raise PolicyError([reason]) from error
 
 
-def _strangers(path: Path) -> Iterator[str]:
+def _unknown_files(path: Path) -> Iterator[str]:
     """A misspelt name would be a file that nobody reads, and its denies in force only for its author."""
     for entry in _entries(path):
         if entry.name not in (*_FILES, "roles") and _looks_meant(entry):

@@ -503,7 +503,7 @@ async def test_nothing_is_hashed_for_a_peer_that_has_left(registry):
 @pytest.mark.parametrize("name", [b"lamp-1", b"off-1", b"nobody", b"no/id", b"\xff"])
 async def test_where_a_stranger_waits_tells_nothing_of_the_store(registry, name):
     visitor = registry.login._visitor(name.decode("latin-1"), ADDRESS, 10)
-    assert visitor == Visitor(Standing.STRANGER, ADDRESS, "192.0.2.0/24", 10)
+    assert visitor == Visitor(Standing.UNKNOWN, ADDRESS, "192.0.2.0/24", 10)
 
 
 async def test_what_a_login_teaches(registry):
@@ -512,8 +512,8 @@ async def test_what_a_login_teaches(registry):
     assert registry.login._visitor("lamp-1", "198.51.100.1", 0).standing is Standing.SEEN
     await registry.refused(b"nobody", address="198.51.100.1")
     # One wrong login ends it: nobody asks name after name.
-    assert registry.login._visitor("lamp-1", "198.51.100.1", 0).standing is Standing.STRANGER
-    assert registry.login._visitor("lamp-1", "198.51.100.2", 0).standing is Standing.STRANGER
+    assert registry.login._visitor("lamp-1", "198.51.100.1", 0).standing is Standing.UNKNOWN
+    assert registry.login._visitor("lamp-1", "198.51.100.2", 0).standing is Standing.UNKNOWN
     assert registry.login._visitor("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
 
 

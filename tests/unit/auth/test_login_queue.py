@@ -8,11 +8,11 @@ from gateway.auth import login_queue
 from gateway.auth.login_queue import LoginQueue, Standing, Ticket, Visitor, WrongLogins
 from gateway.system.addresses import block_of, network_of
 
-KNOWN, SEEN, STRANGER, LATER = Standing
+KNOWN, SEEN, UNKNOWN, LATER = Standing
 
 
 class Login(Ticket):
-    def __init__(self, name: str, address: str, standing: Standing = STRANGER, size: int = 0) -> None:
+    def __init__(self, name: str, address: str, standing: Standing = UNKNOWN, size: int = 0) -> None:
         super().__init__(Visitor(standing, network_of(address), block_of(address), size))
         self.name = name
 
@@ -24,14 +24,14 @@ class Queue:
         self.queue: LoginQueue[Login] = LoginQueue(most)
         self.now = 0.0
 
-    def come(self, name: str, address: str, standing: Standing = STRANGER, size: int = 0) -> list[str]:
+    def come(self, name: str, address: str, standing: Standing = UNKNOWN, size: int = 0) -> list[str]:
         """One more arrives; who has to go."""
         login = Login(name, address, standing, size)
         self.queue.add(login)
         return [gone.name for gone in self.queue.crowded(login.visitor, self.now)]
 
     def wrong(self, address: str, times: int = 1) -> list[str]:
-        visitor = Visitor(STRANGER, network_of(address), block_of(address))
+        visitor = Visitor(UNKNOWN, network_of(address), block_of(address))
         return [gone.name for _ in range(times) for gone in self.queue.wrong(visitor, self.now)]
 
     def order(self, most: int = 1_000, *, later: bool = True) -> list[str]:

@@ -48,7 +48,7 @@ DEVICE = Device(
 )
 
 
-NOBODY = Visitor(Standing.STRANGER, "192.0.2.1", "192.0.2.0/24")
+NOBODY = Visitor(Standing.UNKNOWN, "192.0.2.1", "192.0.2.0/24")
 
 
 async def verify(pool: PasswordPool, credential: str | None, secret: bytes) -> bool:

@@ -16,7 +16,7 @@ FIRST = bytes.fromhex("320b 0003742f31 0007 32312e35")
 
 @pytest.fixture
 def path():
-    made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).spoken)
+    made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).from_device)
     packet = decode_publish(FIRST, 0, 2, len(FIRST), Version.V311)
     made.remember(packet, FIRST, 0, 2, len(FIRST))
     return made

@@ -32,7 +32,7 @@ class Told(Relay):
 
     def __init__(self, version=Version.V311, max_size=1000):
         budgets = Budgets()
-        super().__init__(version, Ledger(), Ledger(), max_size, budgets.join("one", Limits()).spoken)
+        super().__init__(version, Ledger(), Ledger(), max_size, budgets.join("one", Limits()).from_device)
         self.handled = []
 
     def handle(self, data, pos, body, end):
@@ -103,7 +103,7 @@ class Framed(Relay):
 
     def __init__(self):
         budgets = Budgets()
-        super().__init__(Version.V311, Ledger(), Ledger(), 300_000, budgets.join("one", Limits()).spoken)
+        super().__init__(Version.V311, Ledger(), Ledger(), 300_000, budgets.join("one", Limits()).from_device)
         self.frames = []
 
     def handle(self, data, pos, body, end):
@@ -156,7 +156,7 @@ def test_however_it_is_cut_the_same_goes_out_and_is_counted(packets, cuts):
     assert relay.ledger.passed1 == sum(packet[0] >> 1 & 3 == 1 for packet in passed)
     assert relay.ledger.passed2 == sum(packet[0] >> 1 & 3 == 2 for packet in passed)
     assert relay.returned.acked1 == sum(packet[0] == 0x40 for packet in packets)
-    assert not relay.waits_for_rest
+    assert not relay.has_partial_packet
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -285,10 +285,10 @@ def test_what_looks_like_an_allowed_message_inside_another_is_payload(qos):
 def test_whether_the_rest_is_waited_for():
     packet = raw.publish("other", b"x" * 10)
     relay = fed(packet + packet[:5])
-    assert relay.waits_for_rest
-    assert relay.begun == 1
+    assert relay.has_partial_packet
+    assert relay.partial_packets == 1
     relay.feed(packet[5:])
-    assert not relay.waits_for_rest
+    assert not relay.has_partial_packet
     assert said(relay) == packet * 2
 
 

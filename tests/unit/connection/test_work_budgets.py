@@ -291,13 +291,13 @@ def test_what_the_bus_still_says_to_one_who_leaves_is_taken_second_by_second():
 def test_a_debt_is_carried_on_and_a_rest_is_not():
     budgets, counters = Budgets(), Counters()
     budget = budgets.join("one", LIMITS)
-    budget.spoken.messages = 250
+    budget.from_device.messages = 250
     budget.tick(-1, LIMITS, counters)
-    assert budget.spoken.messages_left == -50
+    assert budget.from_device.messages_left == -50
     budget.tick(-1, LIMITS, counters)
-    assert budget.spoken.messages_left == 50
+    assert budget.from_device.messages_left == 50
     budget.tick(-1, LIMITS, counters)
-    assert budget.spoken.messages_left == 100
+    assert budget.from_device.messages_left == 100
     assert counters.messages_from_devices == 250
 
 
@@ -305,11 +305,11 @@ def test_one_second_fills_it_once():
     budgets, counters = Budgets(), Counters()
     budget = budgets.join("one", LIMITS)
     for _ in range(5):
-        budget.spoken.messages = 90
+        budget.from_device.messages = 90
         budget.tick(7, LIMITS, counters)
-    assert budget.spoken.messages_left == 100 - 4 * 90
+    assert budget.from_device.messages_left == 100 - 4 * 90
     budget.tick(8, LIMITS, counters)
-    assert budget.spoken.messages_left == 100 - 260
+    assert budget.from_device.messages_left == 100 - 260
 
 
 def test_budgets_of_devices_that_are_gone_are_dropped_in_time():
@@ -324,7 +324,7 @@ def test_budgets_of_devices_that_are_gone_are_dropped_in_time():
 def test_what_is_held_is_refused_by_name():
     budget = Budgets().join("one", Limits(unfinished_bytes_per_device=10))
     with pytest.raises(LimitExceeded, match="the device"):
-        budget.hold(11, budget.spoken.work)
+        budget.hold(11, budget.from_device.work)
 
 
 def _named(device_id):
@@ -334,9 +334,9 @@ def _named(device_id):
 def test_what_came_from_a_device_is_counted_by_its_budget():
     budgets = Budgets()
     one = budgets.join("lamp", Limits())
-    one.spoken.messages, one.spoken.bytes = 3, 400
+    one.from_device.messages, one.from_device.bytes = 3, 400
     assert budgets.passed() == {"lamp": (0, 0)}
     one.settle(Counters())
-    one.spoken.messages, one.spoken.bytes = 1, 50
+    one.from_device.messages, one.from_device.bytes = 1, 50
     one.settle(Counters())
     assert budgets.passed() == {"lamp": (4, 450)}

@@ -13,7 +13,7 @@ from harness.records import client_records
 from gateway.connection.work_budgets import TURN
 from gateway.net import tls_portions, tls_record_limits
 from gateway.net.tls_record_counter import TooLittleData
-from gateway.net.tls_record_limits import IDLE_MAX, Context
+from gateway.net.tls_record_limits import IDLE_MAX, BoundedSSLContext
 
 CA = trustme.CA()
 SERVER = CA.issue_cert("localhost")
@@ -45,7 +45,7 @@ class Transport:
 @pytest.fixture
 def side():
     """A server's connection whose handshake is done, and the client's records for it."""
-    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    context = BoundedSSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
     SERVER.configure_cert(context)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -53,7 +53,7 @@ def side():
     trust = ssl.create_default_context()
     CA.configure_trust(trust)
     client = client_records(trust, server.do_handshake, incoming, outgoing)
-    server.watch(Transport())
+    server.handshake_done(Transport())
     return server, client, incoming
 
 
@@ -80,7 +80,7 @@ def read(server):
 def grow(side):
     """Have it known, and its portions as large as they get."""
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     for _ in range(8):
         incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
         turns(server, 8)
@@ -115,7 +115,7 @@ async def test_an_honest_strangers_connect_passes_however_it_is_cut(side, size):
 
 async def test_a_known_peer_may_not_send_key_updates_for_ever(side):
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     sent = 0
 
     def flood():
@@ -134,7 +134,7 @@ async def test_a_known_peer_may_not_send_key_updates_for_ever(side):
 async def test_a_known_peers_key_updates_are_not_undone_all_at_once(side):
     """A quarter of a megabyte of them was one call to OpenSSL, and a third of a second."""
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     incoming.write(b"".join(client.key_update() for _ in range(9_000)))
     before = incoming.pending
     assert read(server) == b""
@@ -148,7 +148,7 @@ async def test_a_known_peers_key_updates_are_not_undone_all_at_once(side):
 async def test_a_known_peer_that_says_something_goes_on(side, size):
     """One short packet a record, which is what small devices send; now and then a KeyUpdate."""
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     for number in range(2_000):
         incoming.write(client.record(bytes(size)))
         if number % 100 == 0:
@@ -158,7 +158,7 @@ async def test_a_known_peer_that_says_something_goes_on(side, size):
 
 async def test_openssl_is_not_asked_when_it_has_taken_all(side):
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     asked, take = [], server._take
 
     def counted(size):
@@ -198,7 +198,7 @@ async def test_half_a_record_is_not_taken_for_nothing_while_all_are_careful(side
     """With portions of half a record each cost its honest peer a turn, and a copy of all that waited."""
     server, client, incoming = side
     purse = Purse()
-    server.trust(purse)
+    server.peer_is_known(purse)
     server._caution.look(1.0)
     assert server._caution.most == tls_portions.PORTION_CAREFUL
     incoming.write(b"".join(client.record(bytes(16_000)) for _ in range(40)))
@@ -212,7 +212,7 @@ async def test_half_a_record_is_not_taken_for_nothing_while_all_are_careful(side
 async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
     """The process was not run for a while: that is no work of this peer's."""
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     clock = itertools.count()
     monkeypatch.setattr(tls_record_limits.time, "perf_counter", lambda: float(next(clock)))
     record = client.record(bytes(16_000))
@@ -225,7 +225,7 @@ async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
 
 async def test_a_record_in_pieces_is_no_reason(side):
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     for _ in range(20):
         record = client.record(bytes(16_000))
         found = b""
@@ -237,8 +237,8 @@ async def test_a_record_in_pieces_is_no_reason(side):
 
 def test_after_our_goodbye_nothing_is_undone(side):
     server, client, incoming = side
-    server.trust()
-    server.silence()
+    server.peer_is_known()
+    server.stop_decrypting()
     server._transport.closing = True
     records = b"".join(client.record(b"x" * 100) for _ in range(500))
     incoming.write(records)
@@ -260,7 +260,7 @@ def test_after_our_goodbye_nothing_is_undone(side):
 
 async def test_data_before_a_fault_is_not_lost(side):
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     records = b"".join(client.record(b"x" * 1_000) for _ in range(10))
     incoming.write(records + b"\x17\x03\x03\x00\x20" + bytes(32))
     assert server.read(1 << 18) == b"x" * 10_000
@@ -271,7 +271,7 @@ async def test_data_before_a_fault_is_not_lost(side):
 @pytest.mark.parametrize("behind", [b"", b"next"])
 async def test_data_before_too_little_data_is_not_lost(side, behind):
     server, client, incoming = side
-    server.trust()
+    server.peer_is_known()
     incoming.write(client.record(b"first"))
     assert read(server) == b"first"
     server._idle, server._since = IDLE_MAX - 10, time.monotonic() + 60  # nothing is forgiven
@@ -321,7 +321,7 @@ async def test_connections_whose_portions_have_grown_take_turns_all_the_same(sid
     """What one of them spends, the next one that comes in the same turn finds spent."""
     server, client, incoming = side
     grow(side)
-    server.trust(Spent())
+    server.peer_is_known(Spent())
     incoming.write(b"".join(client.key_update() for _ in range(500)))
     waiting = incoming.pending
     assert read(server) == b""
