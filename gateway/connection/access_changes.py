@@ -46,8 +46,7 @@ def will_refused(established: EstablishedConnection) -> Report | None:
 
 def policy_changed(established: EstablishedConnection, event: PolicyChanged) -> Result:
     """Other rules are in force, or the device was changed."""
-    established.device = event.device
-    established.take_rules(event.device, established.identity.grant)
+    established.take_device(event.device)
     refused = will_refused(established)
     return [] if refused is None else _send_away(established, refused.reason, refused)
 

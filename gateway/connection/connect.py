@@ -136,9 +136,8 @@ def terms_of(connect: Connect, context: Context) -> Terms:
     )
 
 
-def identity_of(device: Device, grant: Grant | None, connect: Connect, terms: Terms) -> Identity:
-    """The identity of the connection, whose rules `{client}` fills in."""
-    client_id = (terms.assigned or connect.client_id).decode()
+def identity_of(device: Device, grant: Grant | None, client_id: str) -> Identity:
+    """Who speaks on the connection: by this its rules are chosen and filled in."""
     return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
 
 

@@ -6,13 +6,11 @@ Owns what is measured in seconds, by ticks from outside. Must not know how the s
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import AwaitTurn, Command, PauseBus, PauseDevice, SendToBus, SendToDevice
-from gateway.connection.connect import Terms
+from gateway.connection.connect import Terms, identity_of
 from gateway.connection.downstream import Downstream
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick, Turn
 from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
@@ -282,15 +280,14 @@ class EstablishedConnection:
             self._take_reports(commands)
         return commands
 
+    def take_device(self, device: Device) -> None:
+        """Go by what the device is now, and by the policy in force; its token is the one it was."""
+        self.device = device
+        self.take_rules(device, self.identity.grant)
+
     def take_rules(self, device: Device, grant: Grant | None) -> None:
         """Go by the policy in force from now on, all of it, for what the device and its token are now."""
-        identity = replace(
-            self.identity,
-            roles=device.roles,
-            labels=device.labels,
-            observe_until=device.observe_until,
-            grant=grant,
-        )
+        identity = identity_of(device, grant, self.identity.client_id)
         authorizer = self.authorizer = Authorizer(self._context, identity, self._reports)
         self.upstream.authorize_by(authorizer)
         self.downstream.authorize_by(authorizer)

@@ -66,8 +66,7 @@ def _unanswered(result: list[Command] | Over) -> Result:
 
 def policy_changed(established: EstablishedConnection, event: PolicyChanged) -> Result:
     """Other rules, for what the bus still delivers."""
-    established.device = event.device
-    established.take_rules(event.device, established.identity.grant)
+    established.take_device(event.device)
     return []
 
 

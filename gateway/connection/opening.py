@@ -62,7 +62,7 @@ from gateway.policy.engine.identity import Device, Identity
 class Opening:
     """What a connection is until the bus said yes."""
 
-    __slots__ = ("_connect", "_context", "_early", "_established", "device", "terms")
+    __slots__ = ("_connect", "_context", "_device", "_early", "_established", "terms")
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -71,8 +71,8 @@ class Opening:
         self._connect: Connect | None = None
         self.terms: Terms | None = None
         self._established: EstablishedConnection | None = None
-        self.device: Device | None = None
-        """Whose it is, once authenticated."""
+        self._device: Device | None = None
+        """Who sent the CONNECT, for as long as `_established` is not there to know it."""
 
     @property
     def established(self) -> EstablishedConnection:
@@ -80,6 +80,11 @@ class Opening:
         if self._established is None:
             raise RuntimeError("nobody is there yet")
         return self._established
+
+    @property
+    def device(self) -> Device | None:
+        """Whose it is, once authenticated."""
+        return self._established.device if self._established else self._device
 
     @property
     def identity(self) -> Identity | None:
@@ -151,10 +156,11 @@ class Opening:
     def authenticated(self, event: Authenticated) -> Result:
         """It is this device: its CONNECT goes to the bus, or is refused for what it asks."""
         connect, terms = self._settled()
-        self.device = event.device
+        self._device = event.device
         refusals = Reports()
         try:
-            identity = identity_of(event.device, event.grant, connect, terms)
+            client_id = (terms.assigned or connect.client_id).decode()
+            identity = identity_of(event.device, event.grant, client_id)
             authorizer = Authorizer(self._context, identity, refusals)
             packet, reports = bus_connect(connect, terms, authorizer, self._context)
             opening = encode_connect(packet)
@@ -168,7 +174,7 @@ class Opening:
             self._context, terms, event.device, authorizer, reports=refusals, holder=holder
         )
         # Password and will are not kept for the life of the connection.
-        self._connect = None
+        self._connect = self._device = None
         return Accepted([*reports, OpenBus(opening)])
 
     def _settled(self) -> tuple[Connect, Terms]:
@@ -233,8 +239,7 @@ class Opening:
     def policy_changed(self, event: PolicyChanged) -> Result:
         """Other rules are in force, and the bus may have the will."""
         established = self.established
-        self.device = established.device = event.device
-        established.take_rules(event.device, established.identity.grant)
+        established.take_device(event.device)
         report = will_refused(established)
         if report is None:
             return []

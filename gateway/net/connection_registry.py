@@ -34,7 +34,7 @@ class LiveConnection(Protocol):
     connection_id: str
     """Ties together what is logged of this connection."""
     claimed: str | None
-    """The device it says it is; once `connection.device` is there, the one it is."""
+    """The device that it named, and was not let in as."""
     turn: int
     """In which part of a second it gets its tick."""
     method: str

@@ -30,6 +30,12 @@ class Reported(Protocol):
         """The IP address, without the port."""
 
 
+def named(connection: Reported) -> str | None:
+    """The device in what is said of a connection: the one it is, or else the one that it named in vain."""
+    device = connection.connection.device
+    return connection.claimed if device is None else device.device_id
+
+
 class ConnectionReports:
     """One per process."""
 
@@ -70,11 +76,10 @@ class ConnectionReports:
 
     def origin(self, connection: Reported, *, proven: bool = False) -> Origin:
         """Of whom a report of this connection speaks."""
-        identity = connection.connection.identity
         known = proven or connection.connection.device is not None
         return Origin(
             source=Source.DEVICE if known else Source.STRANGER,
-            device=identity.device_id if identity else connection.claimed,
+            device=named(connection),
             address=connection.address,
             connection=connection.connection_id,
         )

@@ -99,11 +99,11 @@ def _refuse(link: LoggingIn, refused: LoginRefused) -> None:
 
 def _admit(link: LoggingIn, admission: Admission) -> None:
     device = admission.device
-    link.claimed = device.device_id
     if link.connection.state is not State.AUTHENTICATING:
         return  # it did not wait for the answer
     no_room = link.plane.registry.admit(link, device.device_id)
     if no_room is not None:
+        link.claimed = device.device_id
         link.plane.reports.no_room(link, device.device_id, *no_room)
         link.receive(AuthenticationFailed(no_room.reason))
         return

@@ -28,6 +28,7 @@ from gateway.connection.events import (
 from gateway.connection.state_table import State
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.bus_side import BusSide, not_connected
+from gateway.net.connection_reports import named
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_login import authenticate, reauthenticate
 from gateway.net.fault_containment import contain, contained
@@ -80,7 +81,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.connection_id = connection_id
         """Ties together what is logged of this connection."""
         self.claimed: str | None = None
-        """The device it says it is; once `connection.device` is there, the one it is."""
+        """The device that it named, and was not let in as."""
         self.method = ""
         """How it logged in: `secret`, `token` or `certificate`."""
         self.since = 0
@@ -176,7 +177,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         if self.connection.state is State.ESTABLISHED:
             self.plane.bus.losses += 1
         if exc is not None and self.connection.state is not State.CLOSED:
-            _log.warning("bus connection lost", device=self.claimed, address=self.address, reason=str(exc))
+            _log.warning("bus connection lost", device=named(self), address=self.address, reason=str(exc))
         self.receive(BusLost())
 
     @contained
@@ -201,7 +202,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     def fault(self, error: Exception) -> None:
         """A fault of ours ends this connection and no other."""
-        _log.error("internal error", device=self.claimed, address=self.address, exc_info=error)
+        _log.error("internal error", device=named(self), address=self.address, exc_info=error)
         self.abort("a fault of the gateway")
 
     def _carry_out(self, commands: list[Command]) -> None:
@@ -243,9 +244,8 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                 self.deadline = self.plane.now() + _BUS_DEADLINE
                 self.waiting_for = self.plane.tasks.start(contain(self, partial(self._open_bus, connect)))
             case asked.Established():
-                device = self.connection.device
-                if (tls := tls_of(self.transport)) is not None and self.connection.meter and device:
-                    tls.peer_is_known(TlsBudget(self.connection.meter, self.plane.turns, device.device_id))
+                if (tls := tls_of(self.transport)) is not None and (meter := self.connection.meter):
+                    tls.peer_is_known(TlsBudget(meter, self.plane.turns))
                 self.resume_reading(AUTHENTICATING)
                 self.since = self.plane.context.now()
                 identity = self.connection.identity
@@ -283,8 +283,8 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             self.pause_reading(NOT_ITS_TURN)
             if self._bus is not None:
                 self._bus.pause_reading(NOT_ITS_TURN)
-            device = self.connection.device
-            self.plane.turns.wait(device.device_id if device else self.address, self._take_turn)
+            meter = self.connection.meter
+            self.plane.turns.wait(meter.budget if meter else self, self._take_turn)
 
     @contained
     def _take_turn(self) -> None:
@@ -331,7 +331,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         """The bus could not be reached; `asked`: it was, and did not answer the CONNECT."""
         self.plane.bus.failed(why)
         self.plane.context.counters.bus_connect_failures += 1
-        _log.error("bus unavailable", device=self.claimed, address=self.address, reason=why)
+        _log.error("bus unavailable", device=named(self), address=self.address, reason=why)
         self.receive(BusUnavailable(asked=asked))
 
     def _close_bus(self) -> None:
@@ -397,4 +397,4 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         device, reports = self.connection.device, self.plane.reports
         worth = device is not None and reports.connects.worth_a_line(device.device_id, self.host)
         log = reports.log.info if worth else reports.log.debug
-        log(event, device=self.claimed, address=self.address, connection=self.connection_id, **said)
+        log(event, device=named(self), address=self.address, connection=self.connection_id, **said)

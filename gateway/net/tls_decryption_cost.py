@@ -19,12 +19,11 @@ _UNTIL_ITS_SECOND = 0.2
 class TlsBudget:
     """Of one connection whose device is known."""
 
-    __slots__ = ("_device_id", "_meter", "_turns")
+    __slots__ = ("_meter", "_turns")
 
-    def __init__(self, meter: Meter, turns: Turns, device_id: str) -> None:
+    def __init__(self, meter: Meter, turns: Turns) -> None:
         self._meter = meter
         self._turns = turns
-        self._device_id = device_id
 
     def spend(self, effort: int) -> None:
         """This was done; less than nothing where a long record has turned out to be whole."""
@@ -42,4 +41,4 @@ class TlsBudget:
         if self._meter.effort > self._meter.effort_left:
             asyncio.get_running_loop().call_later(_UNTIL_ITS_SECOND, go_on)
         else:
-            self._turns.wait(self._device_id, go_on)
+            self._turns.wait(self._meter.budget, go_on)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from gateway.connection.work_budgets import TURN, Work
 
@@ -27,12 +27,15 @@ class Turns:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._waiting: OrderedDict[str, deque[Take]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[Take]] = OrderedDict()
         self._scheduled = False
 
-    def wait(self, device_id: str, take: Take) -> None:
-        """Call `take` when this device had its turn. Once: whoever has more to do waits again."""
-        self._waiting.setdefault(device_id, deque()).append(take)
+    def wait(self, whose: Hashable, take: Take) -> None:
+        """Call `take` when it is the turn of this device: `whose` is its budget, which is one for all it has.
+
+        Once: whoever has more to do waits again.
+        """
+        self._waiting.setdefault(whose, deque()).append(take)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._begin)
@@ -43,10 +46,10 @@ class Turns:
         work.begin()
         try:
             while waiting and work.done < TURN:
-                device_id, links = waiting.popitem(last=False)
+                whose, links = waiting.popitem(last=False)
                 take = links.popleft()
                 if links:
-                    waiting[device_id] = links  # after all the others
+                    waiting[whose] = links  # after all the others
                 take()
         finally:
             # What arrives now has a turn's worth of its own: a message alone does not wait for a backlog.

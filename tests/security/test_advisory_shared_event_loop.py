@@ -28,7 +28,7 @@ from gateway.connection.events import BusBytes, BusLost, DeviceBytes, DeviceLost
 from gateway.http import server as http_server
 from gateway.net.bus_endpoint import Bus
 from gateway.net.connection_registry import ConnectionRegistry
-from gateway.net.connection_reports import ConnectionReports
+from gateway.net.connection_reports import ConnectionReports, named
 from gateway.net.device_port import DevicePort
 from gateway.net.device_side import DeviceSide
 from gateway.net.live_updates import LiveUpdates
@@ -76,7 +76,7 @@ async def hears(house: House, bad: Device | None) -> None:
 
 
 async def is_refused(house: House, bad: Device | None) -> None:
-    house.plant(ConnectionReports, "report", lambda _, link, *__: link.claimed == "bad")
+    house.plant(ConnectionReports, "report", lambda _, link, *__: named(link) == "bad")
     await in_thread(bad.send, raw.publish("denied", b"x", qos=1, packet_id=1, v5=True))
 
 
@@ -227,7 +227,7 @@ def test_a_fault_at_a_live_connection(
             await attack(house, bad)
             if attack is not leaves:
                 await in_thread(bad.ended, 5)
-            await until(lambda: {link.claimed for link in house.plane.registry.live} == {"good"})
+            await until(lambda: {named(link) for link in house.plane.registry.live} == {"good"})
             assert set(house.plane.registry._by_device) == {"good"}
             await others_are_served(house, good)
             await in_thread(good.close)
@@ -251,7 +251,7 @@ def test_a_fault_at_one_that_comes(
                 return b""
 
             assert await in_thread(come) == b""
-            await until(lambda: {link.claimed for link in house.plane.registry.live} == {"good"})
+            await until(lambda: {named(link) for link in house.plane.registry.live} == {"good"})
             assert set(house.plane.registry._by_device) == {"good"}
             await others_are_served(house, good)
             await in_thread(good.close)

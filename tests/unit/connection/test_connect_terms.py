@@ -38,7 +38,7 @@ def decoded(packet):
 def for_the_bus(connect, device=LAMP):
     world = context()
     terms = terms_of(connect, world)
-    authorizer = Authorizer(world, identity_of(device, None, connect, terms), Reports())
+    authorizer = Authorizer(world, identity_of(device, None, connect.client_id.decode()), Reports())
     return bus_connect(connect, terms, authorizer, world)[0]
 
 

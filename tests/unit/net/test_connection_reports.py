@@ -9,7 +9,6 @@ import pytest
 from gateway.connection.audit_vocabulary import Source, refused_session
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.connection_reports import ConnectionReports
-from gateway.policy.engine.identity import Identity
 
 
 @pytest.fixture
@@ -18,9 +17,9 @@ def reports():
     return ConnectionReports(SimpleNamespace(emit=events.append), lambda: 7), events
 
 
-def connection(device=None, identity=None, claimed="lamp-1"):
+def connection(device=None, claimed="lamp-1"):
     return SimpleNamespace(
-        connection=SimpleNamespace(device=device, identity=identity),
+        connection=SimpleNamespace(device=device),
         address="192.0.2.1:5",
         host="192.0.2.1",
         connection_id="c1",
@@ -55,7 +54,7 @@ def test_strangers_of_one_network_are_reported_once_for_each_reason(reports):
 
 def test_a_report_says_of_whom_it_speaks(reports):
     one, events = reports
-    known = connection(device=object(), identity=Identity("lamp-3", (), {}, "c", None))
+    known = connection(device=SimpleNamespace(device_id="lamp-3"))
     one.report(known, refused_session("why"))
     (event,) = events
     assert (event.source, event.device, event.address, event.connection, event.time) == (
