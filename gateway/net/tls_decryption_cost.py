@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.connection.work_budgets import Meter
+from gateway.connection.work_budgets import SLICE, Meter
 from gateway.net.turns import Turns
 
 _UNTIL_ITS_SECOND = 0.2
 """Seconds until a device that is over its second is looked at again."""
+_READS_ON = SLICE // 2
+"""Effort of a connection that reads on after a turn: not known before it did."""
 
 
 class TlsBudget:
@@ -41,4 +43,4 @@ class TlsBudget:
         if self._meter.effort > self._meter.effort_left:
             asyncio.get_running_loop().call_later(_UNTIL_ITS_SECOND, go_on)
         else:
-            self._turns.wait(self._meter.budget, go_on)
+            self._turns.wait(self._meter.budget, go_on, _READS_ON)

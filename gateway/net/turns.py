@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable
 from gateway.connection.work_budgets import TURN, Work
 
 Take = Callable[[], None]
-"""Does one slice. Must not raise: the others wait."""
+"""Does one slice, or lets it begin. Must not raise: the others wait."""
 
 
 class Turns:
@@ -27,15 +27,17 @@ class Turns:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._waiting: OrderedDict[Hashable, deque[Take]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[tuple[Take, int]]] = OrderedDict()
         self._scheduled = False
 
-    def wait(self, whose: Hashable, take: Take) -> None:
+    def wait(self, whose: Hashable, take: Take, begins: int = 0) -> None:
         """Call `take` when it is the turn of this device: `whose` is its budget, which is one for all it has.
 
-        Once: whoever has more to do waits again.
+        Once: whoever has more to do waits again. `begins` is the effort of what `take` only lets begin. Of a
+        hundred who wait, no more may begin than will find the turn not full: the others would wait again, a
+        hundred times each for nothing.
         """
-        self._waiting.setdefault(whose, deque()).append(take)
+        self._waiting.setdefault(whose, deque()).append((take, begins))
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._begin)
@@ -47,10 +49,11 @@ class Turns:
         try:
             while waiting and work.done < TURN:
                 whose, links = waiting.popitem(last=False)
-                take = links.popleft()
+                take, begins = links.popleft()
                 if links:
                     waiting[whose] = links  # after all the others
                 take()
+                work.done += begins
         finally:
             # What arrives now has a turn's worth of its own: a message alone does not wait for a backlog.
             work.begin()

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.connection.work_budgets import TURN, Work
+from gateway.connection.work_budgets import TURN, Budgets, Work
+from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.turns import Turns
 from gateway.net.unread_answers import UnreadAnswers
 from gateway.policy.engine.connection_limits import Limits
@@ -65,6 +66,37 @@ async def test_a_turn_that_was_full_is_not_full_for_ever(work):
     await asyncio.sleep(0)
     assert took == ["one"]
     assert not work.full
+
+
+class ReadsOn:
+    """A TLS connection that has much to read: that begins after its turn, as a loop resumes reading."""
+
+    def __init__(self, tls, work, woken):
+        self._tls, self._work, self._woken = tls, work, woken
+        self.done = False
+        tls.wait(self.take)
+
+    def take(self):
+        self._woken.append(self)
+        asyncio.get_running_loop().call_soon(self._read)
+
+    def _read(self):
+        if self._work.full:
+            self._tls.wait(self.take)
+        else:
+            self._work.add(TURN // 4)
+            self.done = True
+
+
+async def test_of_a_hundred_that_read_on_only_those_are_woken_that_a_turn_has_room_for(work):
+    """Kind: what waits is woken to find that it has to wait again, which costs the square of their number."""
+    turns, woken, budgets = Turns(work), [], Budgets()
+    meters = [budgets.join(f"device-{number}", Limits()).secured for number in range(100)]
+    peers = [ReadsOn(TlsBudget(meter, turns), work, woken) for meter in meters]
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert all(peer.done for peer in peers)
+    assert len(woken) < 2 * len(peers)
 
 
 def test_answers_that_are_not_taken_are_bounded_for_a_device_over_its_connections():
