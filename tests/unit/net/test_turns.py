@@ -91,7 +91,7 @@ class ReadsOn:
 async def test_of_a_hundred_that_read_on_only_those_are_woken_that_a_turn_has_room_for(work):
     """Kind: what waits is woken to find that it has to wait again, which costs the square of their number."""
     turns, woken, budgets = Turns(work), [], Budgets()
-    meters = [budgets.join(f"device-{number}", Limits()).secured for number in range(100)]
+    meters = [budgets.join(f"device-{number}", Limits()).tls for number in range(100)]
     peers = [ReadsOn(TlsBudget(meter, turns), work, woken) for meter in meters]
     for _ in range(200):
         await asyncio.sleep(0)
