@@ -247,3 +247,52 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 ACCESS_LIST = ("40 03 00 01 87", "d0 00")
 """What a device is answered that only the access list of the bus names: that sees one user, the gateway."""
+
+PUBLIC_SUITES: dict[str, tuple[str, ...]] = {
+    # test/broker of 2.0.11, 2.0.21 and 2.1.2.
+    "01-connect-uname-or-anon": ("connect user name of nobody [3.1.1]", "connect user name of nobody [5]"),
+    "01-connect-zero-length-id": (
+        "allow_zero_length_clientid false [3.1.1]",
+        "allow_zero_length_clientid false [5]",
+    ),
+    "03-publish-dollar-v5": ("publish topic share [5]",),
+    # With the user name "test", of which the gateway knows nothing. What its acl_file says of anybody passes.
+    "04-retain-check-source-persist": ("connect user name of nobody [3.1.1]", "ACCESS_LIST"),
+    "04-retain-check-source-persist-diff-port": ("connect user name of nobody [3.1.1]", "ACCESS_LIST"),
+    # 2.0.21 and 2.1.2.
+    "01-connect-575314": ("connect property user, 257 times [5]", "connect of 65,537 bytes [5]"),
+    # 2.1.2.
+    "01-connect-auto-id": ("auto_id_prefix x- [5]",),
+    "02-subpub-b2c-topic-alias": ("aliases offered by the client [5]",),
+    "12-prop-maximum-packet-size-broker": ("max_packet_size 118 [5]",),
+    # 2.0.11 and 2.0.21, and Mosquitto 2.1.2 itself answers them as the gateway does.
+    "07-will-delay-invalid-573191": ("connect will topic empty [5]",),
+    "07-will-no-flag": ("connect bytes behind [5]",),
+    "07-will-null-topic": ("connect will topic empty [5]",),
+    "01-connect-connack-2163": ("connack flags [5]",),
+    "01-connect-invalid-id-utf8": ("connect id not UTF-8 [5]",),
+    "01-connect-invalid-protonum": ("connect level 0x00 [3.1.1]",),
+    "01-connect-uname-no-flag": ("connect user name without flag [5]",),
+    "01-connect-uname-pwd-no-flag": ("connect user name without flag [5]",),
+    "03-publish-long-topic": ("publish topic 202 levels [5]",),
+    "13-malformed-publish-v5": ("publish property of CONNECT [5]",),
+    # test/broker/data of 2.0.21 and 2.1.2.
+    "CONNECT.json: Username flag 1 Password flag 1 ok": ("connect user name of nobody [3.1.1]",),
+    "CONNECT.json: Password with 0x0000": ("connect wrong password [3.1.1]",),
+    # 2.0.21, and Mosquitto 2.1.2 itself answers them as the gateway does.
+    "CONNECT.json: v3.1 proto ver 2": ("connect level 2 of MQIsdP [3.1.1]", "connect level 0x02 [3.1.1]"),
+    "CONNECT.json: v3.1 proto ver 6": ("connect level 6 of MQIsdP [3.1.1]", "connect level 0x06 [3.1.1]"),
+    "CONNECT.json: v3.1.1 proto ver 2 [MQTT-3.1.2-2]": ("connect level 0x02 [3.1.1]",),
+    "CONNECT.json: v3.1.1 proto ver 6 [MQTT-3.1.2-2]": ("connect level 0x06 [3.1.1]",),
+    "CONNECT.json: v5.0 Client ID with 0x0000": ("connect id with NUL [5]",),
+    "CONNECT.json: v5.0 Client ID with U+D800": ("connect id with a surrogate [5]",),
+    "CONNECT.json: v5.0 Client ID with U+0001": ("connect id with a control character [5]",),
+    "CONNECT.json: v5.0 Client ID with U+001F": ("connect id with a control character [5]",),
+    "CONNECT.json: v5.0 Client ID with U+007F": ("connect id with a control character [5]",),
+    "CONNECT.json: v5.0 Client ID with U+009F": ("connect id with C1 [5]",),
+    "CONNECT.json: v5.0 Client ID with U+FFFF": ("connect id with a non-character [5]",),
+    "CONNECT.json: v5.0 [MQTT-3.1.2-16]": ("connect user name without flag [5]",),
+    "CONNECT.json: v5.0 [MQTT-3.1.2-18]": ("connect bytes behind [5]",),
+    "PINGRESP.json: v5.0 D1, D2, D4, D8": ("pingresp flags [5]",),
+}
+"""Tests of Mosquitto that come out otherwise through the gateway, and the comparisons here that show why."""

@@ -188,3 +188,11 @@ def _that_hears_itself(side: Side) -> None:
 def test_no_difference_is_listed_that_no_scenario_shows() -> None:
     for listed in (differences.OWN, differences.LATER, differences.NEWEST, differences.WITHOUT):
         assert set(listed) <= set(_ALL)
+
+
+def test_what_public_suites_show_otherwise_is_a_difference_listed_here() -> None:
+    """`ACCESS_LIST` has no scenario's name."""
+    listed = differences.OWN | differences.LATER | differences.NEWEST | differences.WITHOUT
+    compared = {*listed, *differences.SETTINGS, "ACCESS_LIST"}
+    for names in differences.PUBLIC_SUITES.values():
+        assert set(names) <= compared
