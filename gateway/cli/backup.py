@@ -118,7 +118,10 @@ def restore(
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
         if not file.is_file():
-            raise Failure(f"there is no file {file}")
+            found = (
+                f"{file} is a folder, and a backup is a file" if file.is_dir() else f"there is no file {file}"
+            )
+            raise Failure(f"{found}: give the path of one that `gateway-admin backup` wrote")
         if not yes:
             demand_yes(f"Restore {settings.gateway_data_dir.absolute()} from {file}?", "nothing was restored")
         passphrase = read_passphrase(from_stdin=passphrase_stdin, new=False)

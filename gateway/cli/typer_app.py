@@ -77,6 +77,8 @@ def run(app: typer.Typer) -> None:
     except TyperException as error:
         from typer.rich_utils import rich_format_error  # which takes as long to import as all of typer
 
+        # As a check of typer's words it, whatever is checked.
+        error.message = error.message.replace("Value error, ", "", 1)
         rich_format_error(error)  # type: ignore[arg-type]
         if "--json" in sys.argv:
             print(json.dumps({"error": error.format_message(), "problems": []}))

@@ -52,6 +52,14 @@ class Heartbeat:
             self.heard, self.silent = False, 0
         return bool(due)
 
+    @property
+    def why_lost(self) -> str:
+        """Why the bus closed, as far as the ticks tell: its clock and they may differ by one."""
+        if self.keep_alive and 2 * (self.silent + 1) >= 3 * self.keep_alive:
+            silent = f"nothing was heard for 1.5 times its keep alive of {self.keep_alive:,} s"
+            return f"the bus ended the session: {silent}"
+        return "the bus closed the connection"
+
     def drain(self) -> None:
         """A last PINGREQ goes to the bus: see `is_drained`."""
         self._asked += 1

@@ -12,7 +12,7 @@ from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import AwaitTurn, Command, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.connect import Terms, identity_of
 from gateway.connection.downstream import Downstream
-from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick, Turn
+from gateway.connection.events import Answer, BusBytes, BusLost, DeviceBytes, Tick, Turn
 from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.limit_reports import too_fast, too_long
 from gateway.connection.passed_message_counts import PassedMessages
@@ -24,7 +24,7 @@ from gateway.connection.upstream import Upstream
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.encode import PINGREQ, encode_disconnect
-from gateway.mqtt.errors import LimitExceeded, MqttError, PacketTooLarge, Refused, Unanswerable
+from gateway.mqtt.errors import LimitExceeded, MqttError, PacketOverLimit, Refused, Unanswerable
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reason_codes import Reason, why_ended
@@ -155,6 +155,11 @@ class EstablishedConnection:
         heartbeat = self._heartbeat
         heartbeat.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, heartbeat.keep_alive)
 
+    def bus_lost(self, event: BusLost) -> Over:
+        """The bus closed: in MQTT 3.1.1 it does not say why [MQTT-3.1.2-24, MQTT-3.1.4-2]."""
+        again = "the bus ended the session: the same client id connected again"
+        return Over([], again if event.taken_over else self._heartbeat.why_lost)
+
     def passes(self, data: bytes) -> bool:
         """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""
         meter = self._meter
@@ -204,9 +209,8 @@ class EstablishedConnection:
         if self._reports.pending:
             self._take_reports(commands)
         if error is not None:
-            limits = self.authorizer.limits
-            if isinstance(error, PacketTooLarge) and upstream.max_size == limits.packet_size:
-                commands.append(too_long(limits, self._context.counters))
+            if isinstance(error, PacketOverLimit):
+                commands.append(too_long(self.authorizer.limits, self._context.counters))
             return self._fault(error, commands)
         # `Meter.is_over`, without the call: this is done for each chunk.
         if (
@@ -378,7 +382,7 @@ class EstablishedConnection:
     def _failed(self, error: MqttError, commands: list[Command]) -> Over:
         """A peer broke the protocol or a bound, after what these commands are for."""
         self._context.counters.protocol_errors += 1
-        if isinstance(error, LimitExceeded | Refused):
+        if isinstance(error, LimitExceeded | PacketOverLimit | Refused):
             return self.farewell(error.reason, str(error), *commands)
         # A fault of the protocol gets its code and no words, or nothing at all, as Mosquitto answers it.
         if self.terms.version is Version.V5 and not isinstance(error, Unanswerable):

@@ -86,6 +86,9 @@ class DeviceLost:
 class BusLost:
     """The bus's connection ended, with or without a DISCONNECT."""
 
+    taken_over: bool = False
+    """The same client came again meanwhile, over this gateway."""
+
 
 @dataclass(slots=True)
 class PolicyChanged:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from gateway.connection.audit_vocabulary import Report, reached_limit
 from gateway.connection.process_counters import Counters
 from gateway.connection.work_budgets import Budget
+from gateway.mqtt.errors import PacketOverLimit, PacketTooLarge
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.device_limits import Reached
 
@@ -36,6 +37,15 @@ def too_long(limits: Limits, counters: Counters) -> Report:
     counters.limits_reached[limit] += 1
     why = f"It sent a longer packet than it may, and its connection ended ({_named(limit, limits)})."
     return reached_limit(why, limits.place(limit))
+
+
+def refused_length(size: int, most: int, bus_takes: int, limits: Limits) -> PacketTooLarge:
+    """The error of a packet of `size` bytes where `most` pass: those of packet_size, or of the bus."""
+    words = f"a packet of {size:,} bytes, and"
+    limit = Reached.PACKET_SIZE
+    if most == limits.packet_size:
+        return PacketOverLimit(f"{words} {_named(limit, limits)} ({limits.place(limit)})")
+    return PacketTooLarge(f"{words} the bus takes {bus_takes:,} (its max_packet_size)")
 
 
 def too_many_filters(limits: Limits, counters: Counters) -> str:

@@ -134,7 +134,9 @@ class Opening:
         data = self._early
         if data[0] >> 4 != PacketType.CONNECT or data.startswith(TLS_HELLO):
             raise ProtocolError(not_mqtt(data))  # [MQTT-3.1.0-1]
-        too_long = "the CONNECT is longer than may come before authentication"
+        too_long = (
+            f"the CONNECT is longer than the {CONNECT_MAX_BYTES:,} bytes that may come before authentication"
+        )
         found = first_packet(data, CONNECT_MAX_BYTES, too_long)
         if found is None:
             return None
@@ -146,7 +148,7 @@ class Opening:
     def early_bytes(self, event: DeviceBytes) -> Result:
         """What a client sends before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little."""
         if len(self._early) > CONNECT_MAX_BYTES:
-            error = PacketTooLarge("too much was sent before authentication")
+            error = PacketTooLarge(f"more than {CONNECT_MAX_BYTES:,} bytes were sent before authentication")
             return self._broken(error, refused_connect(error))
         self._early.extend(event.data)
         return []

@@ -120,7 +120,7 @@ class Relay(FastPath, ABC):
 
         False waits for more of it. Raises MqttError: it is not skipped but refused.
         """
-        raise PacketTooLarge("the packet is longer than allowed here")
+        raise PacketTooLarge(f"a packet that is longer than the {self.max_size:,} bytes allowed here")
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk. Raises MqttError; what is in `out` and `answers` then was right all the same."""

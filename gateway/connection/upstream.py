@@ -13,6 +13,7 @@ from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
+from gateway.connection.limit_reports import refused_length
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.process_counters import FROM_DEVICES
 from gateway.connection.relay import Relay, check_first_byte
@@ -194,10 +195,11 @@ class Upstream(Relay):
 
     def skip_oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
         """The same, and what is longer than anything may be."""
-        length = read_length(data, pos + 1, body)
-        if length is not None:
-            self.check_beginning(data[pos], length[0])
-        return super().skip_oversized(data, pos, body, end)
+        if (length := read_length(data, pos + 1, body)) is None:
+            return super().skip_oversized(data, pos, body, end)
+        self.check_beginning(data[pos], length[0])
+        size = body + length[0] - pos
+        raise refused_length(size, self.max_size, self.receiver_max_size, self._authorizer.limits)
 
     def _auth(self, data: bytes, body: int, end: int) -> bytes:
         """Re-authentication with a new token (MQTT 5, 4.12.1): one AUTH each way."""

@@ -44,6 +44,10 @@ class PacketTooLarge(MqttError):
     reason = Reason.PACKET_TOO_LARGE
 
 
+class PacketOverLimit(PacketTooLarge):
+    """The same, where the limit is one of ours (acl/limits.toml), of which a peer knows nothing."""
+
+
 class LimitExceeded(MqttError):
     """A peer went over a bound of ours (acl/limits.toml)."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple, Protocol
 
 from gateway.connection.device_connection import DeviceConnection
@@ -23,6 +23,8 @@ from gateway.system.addresses import network_of
 _NEWCOMERS_MAX = 512
 """Peers that may take their time over a CONNECT at once: with 220 KiB each, when it has its longest size, it
 bounds their memory."""
+_LOOKED_AT = 64
+"""Connections of one device, the last that came, among which one that took over is looked for."""
 
 
 class LiveConnection(Protocol):
@@ -166,6 +168,22 @@ class ConnectionRegistry:
     def of_device(self, device_id: str) -> Collection[LiveConnection]:
         """Those of one device that were let in."""
         return self._by_device.get(device_id, ())
+
+    def came_again(self, connection: LiveConnection) -> bool:
+        """Whether one of the last connections of its device has its client id, and came after it."""
+        identity = connection.connection.identity
+        if identity is None:
+            return False
+        later = reversed(self._by_device.get(identity.device_id, {}))
+        for other in takewhile(lambda other: other is not connection, islice(later, _LOOKED_AT)):
+            of_other = other.connection.identity
+            if (
+                of_other is not None
+                and of_other.client_id == identity.client_id
+                and of_other.namespace == identity.namespace
+            ):
+                return True
+        return False
 
     def surplus(self, connection: LiveConnection, device_id: str) -> str:
         """Why a lowered limit leaves no place for it: of those of its device the last that came have to go.

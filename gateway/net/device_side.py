@@ -174,11 +174,11 @@ class DeviceSide(PausedReading, asyncio.Protocol):
     def bus_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
         self._bus = None
-        if self.connection.state is State.ESTABLISHED:
-            self.plane.bus.losses += 1
+        established = self.connection.state is State.ESTABLISHED
+        self.plane.bus.losses += established
         if exc is not None and self.connection.state is not State.CLOSED:
             _log.warning("bus connection lost", device=named(self), address=self.address, reason=str(exc))
-        self.receive(BusLost())
+        self.receive(BusLost(taken_over=established and self.plane.registry.came_again(self)))
 
     @contained
     def pause_writing(self) -> None:

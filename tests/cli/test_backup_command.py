@@ -215,7 +215,12 @@ def test_what_is_no_good_changes_nothing(saved):
     before = devices(saved)
     (saved.folder / "cut").write_bytes(data[:-1])
     (saved.folder / "other").write_bytes(b"PK\3\4" + bytes(300))
-    for name, said in (("cut", "damaged"), ("other", "no backup"), ("absent", "no file")):
+    for name, said in (
+        ("cut", "damaged"),
+        ("other", "no backup"),
+        ("absent", "no file"),
+        ("data", "data is a folder"),
+    ):
         answer = run(saved, f"gateway-admin restore {name} --yes {WORDS}", expected=1)
         assert said in answer["error"], name
     code, out, _ = saved.shell(f"gateway-admin restore backup --yes {WORDS}", stdin=b"another passphrase")

@@ -105,7 +105,7 @@ FIRST_PACKETS = {
     "bad UTF-8 in the id": (raw.connect(b"\xff"), "the client id is not well-formed UTF-8"),
     "bad UTF-8 in the id, v5": (raw.connect(b"\xff", v5=True), "the client id is not well-formed UTF-8"),
     "bad UTF-8 in the user name": (raw.connect("c", username=b"\xff", password="p"), "the user name is not"),
-    "a CONNECT over 64 KiB": (b"\x10\x80\x80\x08", "longer than may come before authentication"),
+    "a CONNECT over 64 KiB": (b"\x10\x80\x80\x08", "longer than the 65,536 bytes that may come"),
     "too many properties": (raw.connect("c", v5=True, props=b"\x26\0\0\0\0" * 257), "more properties than"),
     "a method that nobody has": (
         raw.connect("c", v5=True, props=b"\x15\0\1X"),

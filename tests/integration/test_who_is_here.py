@@ -96,6 +96,21 @@ def test_the_audit_says_who_kicked_whom(gateway):
     assert found[0]["reason"] == "kicked: 1 connection ended"
 
 
+def test_the_log_says_why_the_bus_ended_a_session_that_is_told_nothing(gateway):
+    """In MQTT 3.1.1: a keep alive that was missed, and a client that came again."""
+    reasons = {"silent": "1.5 times its keep alive of 1 s", "twice": "the same client id connected again"}
+    with join(gateway, "lamp-1", "silent", keep_alive=1) as silent, join(gateway, "lamp-1", "twice") as first:
+        with join(gateway, "lamp-1", "twice") as again:
+            assert first.ended() == b""
+            again.barrier()
+        assert silent.ended() == b""
+        lines = gateway.log_lines()
+    for client_id, why in reasons.items():
+        ids = {line["connection"] for line in lines if line.get("client_id") == client_id}
+        said = [line["reason"] for line in lines if line["event"] == "closed" and line["connection"] in ids]
+        assert why in said[0]
+
+
 def test_who_is_not_connected_or_not_there_can_not_be_kicked(gateway):
     for device, why in (("gone", "device gone is not connected"), ("ghost", "there is no device 'ghost'")):
         done = gateway.admin("device", "kick", device, "--json", check=False)

@@ -36,6 +36,7 @@ from gateway.connection.events import (
     Tick,
 )
 from gateway.connection.state_table import State
+from gateway.keys.sealed_packet_size import announced
 from gateway.mqtt.reason_codes import Reason
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
@@ -348,6 +349,59 @@ def test_an_acknowledgement_without_an_id_while_one_is_waited_for():
     book = established() >> DeviceBytes(raw.publish("other", b"", qos=2, packet_id=1))
     book = book << SendToDevice(raw.ack(0x50, 1)) << refused("publish", "other")
     assert book >> DeviceBytes(raw.packet(0x62, b"\0")) << Ends()
+
+
+# The bus closes, and says why in MQTT 5 only
+
+
+def silent_for(seconds, keep_alive, **connect):
+    book = established(keep_alive=keep_alive, **connect)
+    for _ in range(seconds):
+        assert book >> Tick()
+    return book
+
+
+def test_a_device_that_was_not_heard_of_for_one_and_a_half_keep_alives_is_said_to_be_silent():
+    words = "the bus ended the session: nothing was heard for 1.5 times its keep alive of 10 s"
+    assert silent_for(14, 10) >> BusLost() << Close(words)
+    assert silent_for(12, 10) >> BusLost() << Close("the bus closed the connection")
+    assert silent_for(100, 0) >> BusLost() << Close("the bus closed the connection")
+    spoke = silent_for(14, 10) >> DeviceBytes(raw.publish("ok", b"1")) << SendToBus(ANY)
+    assert spoke >> BusLost() << Close("the bus closed the connection")
+
+
+def test_it_is_the_keep_alive_of_the_bus_that_counts():
+    book = established(v5=True, keep_alive=100, connack_props=b"\x13\0\x0a")
+    for _ in range(14):
+        assert book >> Tick()
+    words = "the bus ended the session: nothing was heard for 1.5 times its keep alive of 10 s"
+    assert book >> BusLost() << Close(words)
+
+
+def test_a_client_that_came_again_is_said_to_have():
+    words = "the bus ended the session: the same client id connected again"
+    assert established() >> BusLost(taken_over=True) << Close(words)
+    assert silent_for(14, 10) >> BusLost(taken_over=True) << Close(words)
+
+
+# A packet that is too long
+
+
+def test_what_is_too_long_is_refused_with_the_number_and_where_it_stands():
+    words = "a packet of 16,777,221 bytes, and packet_size = 16,777,216 (acl/limits.toml)"
+    book = established(v5=True) >> DeviceBytes(big(0x30)) << limited()
+    told = b"\x95" + bytes([3 + len(words)]) + b"\x1f" + raw.text(words)
+    assert book << SendToDevice(raw.packet(0xE0, told)) << Close(words)
+    assert established() >> DeviceBytes(big(0x30)) << limited() << Close(words)
+
+
+def test_what_is_too_long_for_the_bus_is_told_as_the_bus_does_and_logged_with_its_number():
+    of_bus = {size: b"\x27" + size.to_bytes(4, "big") for size in (1_000, announced(1_000, "lamp-1"))}
+    connack_props, passed_on = of_bus.values()
+    book = established(v5=True, connack_props=connack_props, passed_on=passed_on)
+    packet = raw.publish("ok", bytes(1_000), v5=True)
+    words = f"a packet of {len(packet):,} bytes, and the bus takes 1,000 (its max_packet_size)"
+    assert book >> DeviceBytes(packet) << SendToDevice(disconnect(0x95)) << Close(words)
 
 
 def test_nothing_happens_after_the_end():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.identity import Grant, Identity
 
 LAMP = "lamp-1"
 
@@ -50,6 +53,26 @@ def test_who_leaves_makes_room_for_its_device_and_for_all():
     for each in live:
         one.forget(each)
     assert (one.admitted(), one.of_device(LAMP), one._by_device) == ([], (), {})
+
+
+class Link:
+    """A connection of this client, as far as the register looks at it."""
+
+    def __init__(self, client_id, narrowed=""):
+        grant = Grant("t", "t", 0, 0, 1, {}, narrowed=narrowed) if narrowed else None
+        self.connection = SimpleNamespace(identity=Identity(LAMP, (), {}, client_id, grant))
+
+
+def test_a_client_came_again_that_has_its_client_id_and_came_later():
+    one = registry()
+    first, other, narrow, again = (Link(*what) for what in (("a",), ("b",), ("a", "n"), ("a",)))
+    for each in (first, other, narrow):
+        assert one.admit(each, LAMP) is None
+        assert not one.came_again(first), "another id on the bus"
+    assert one.admit(again, LAMP) is None
+    assert [one.came_again(each) for each in (first, other, narrow, again)] == [True, False, False, False]
+    one.forget(again)
+    assert not one.came_again(first)
 
 
 def test_a_lowered_limit_leaves_places_to_those_that_came_first():
