@@ -8,7 +8,7 @@ A backup is the past, and the past knows nothing of what was decided since. So:
   since is taken away.
 - **Elsewhere**, and where the store is lost or new: everything is the backup's, and as nobody here knows what
   was decided since, all devices are disabled unless whoever restores says otherwise.
-- Every token of before is dead either way (`token_epoch`).
+- Every token issued before is dead either way (`token_epoch`).
 
 All of it is read, judged and opened before anything is changed, and what is here is copied aside first. The
 gateway must not run meanwhile. Killed in the middle, it is run again.
@@ -47,6 +47,7 @@ from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import restored_all
 from gateway.keys.backup import Imported, import_keys
 from gateway.keys.sealed_stream import NotOpened, OpeningReader
+from gateway.system.atomic_files import put_file
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _COPY = 1_048_576
 
 
 class _Here(Enum):
-    """What the store is that stands here."""
+    """What is known of the store on this machine."""
 
     NONE = "there is none"
     DAMAGED = "it can't be opened, so that nobody knows what it knew"
@@ -71,11 +72,11 @@ class Restored:
     """What was brought back."""
 
     at: int
-    """Of which moment the backup is, Unix seconds."""
+    """When the backup was made, Unix seconds."""
     node: str
     """The host that it was made on."""
     audit: str
-    """The head of the audit trail of then; empty where there was none."""
+    """The head of the audit trail at that moment; empty where there was none."""
     elsewhere: bool
     """It was brought back where nobody knows what was decided since."""
     keys: Imported
@@ -291,7 +292,7 @@ def _bring_certificates(settings: Settings, files: Mapping[str, bytes]) -> list[
                 kept.append(str(path))
             continue
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _write(path, data, 0o600 if name.endswith(".key") else 0o644)
+        put_file(path, data, mode=0o600 if name.endswith(".key") else 0o644)
     return kept
 
 
@@ -319,19 +320,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) ->
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _write(path, data, mode)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """All of it or what was there, on disk when this returns."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
+        put_file(path, data, mode=mode)
 
 
 def _put_in_place(store: Path, database: Path) -> None:

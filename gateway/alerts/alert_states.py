@@ -1,12 +1,12 @@
 """Which alerts there are, and what becomes of them: pending, firing, over. One look a second.
 
-Sans-I/O: rules, readings and time come in, and what has changed goes out; who is told of it is for others.
-Durations are measured in what the caller says has gone by, so that a clock that jumps makes no alert and ends
-none; what is shown and kept is Unix time.
+Sans-I/O: rules, readings and time come in, what has changed goes out; others decide whom to notify.
+Durations are measured in what the caller says has gone by, so that a clock that jumps makes no alert and
+ends none; what is shown and kept is Unix time.
 
 A value that goes to and fro must not wake anybody every few minutes. So an alert is over only when its
 condition has not held for a while, and the while grows with each time that the alert comes again soon after
-(`_CALM`): what flaps is told a few times, and then stays one alert until it has been calm for an hour.
+(`_CALM`): people hear of what flaps a few times; then it stays one alert until it has been calm for an hour.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Key = tuple[str, Labels]
 
 
 class Phase(StrEnum):
-    """Where an alert is on its way."""
+    """How far an alert has come."""
 
     PENDING = "pending"
     """The condition holds, but not for its duration yet."""
     FIRING = "firing"
     OVER = "over"
-    """Kept for a while, to know it again."""
+    """Kept for a while, so that one that comes back is known to be the same."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class AlertStates:
         self._stale = set(self._rules)
         """Rules to be judged anew when it is their turn."""
         self._holds: dict[str, Mapping[Labels, float]] = {}
-        """For which labels the others hold, as when they were judged."""
+        """For which labels the condition of each rule holds, as it was last judged."""
         self.left_out = 0
         """Alerts for which the last look had no room."""
 

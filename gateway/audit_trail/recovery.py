@@ -36,7 +36,7 @@ class Recovered:
     last_count: int = 0
     signed: int = 0
     """How many entries the newest checkpoint covers."""
-    words: Sequence[str] = field(default=())
+    repairs: Sequence[str] = field(default=())
     """What had to be repaired."""
 
 
@@ -103,7 +103,7 @@ def _check_signed(folder: Path, tree: TreeFiles, checkpoint: Checkpoint) -> None
 
 def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int | None) -> Recovered:
     """Go through the entries after the first `signed`."""
-    size, words, leaves = segments[0].first, list[str](), list[bytes]()
+    size, repairs, leaves = segments[0].first, list[str](), list[bytes]()
     last, last_bytes, last_count = segments[0], 0, 0
     before = tree.hashes(0, signed, max(0, tree.size - signed))
     for segment in segments:
@@ -121,19 +121,19 @@ def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int 
         if torn or len(good) < len(lines):
             if most is None:
                 cut = sum(map(len, lines[len(good) :])) + len(lines) - len(good) + len(torn)
-                words.append(f"{cut} bytes that were no whole entry are cut off after entry {size - 1}")
+                repairs.append(f"{cut} bytes that were no whole entry are cut off after entry {size - 1}")
             if segment is not segments[-1]:
                 raise TrailDamaged(f"{segment.path} ends after entry {size - 1}, in the midst of the trail")
     changed = [
         signed + at for at, (one, other) in enumerate(zip(before, leaves, strict=False)) if one != other
     ]
     if changed and any(before[changed[0] - signed]) and most is None:
-        words.append(
+        repairs.append(
             f"entry {changed[0]}, not signed yet, is not what was hashed: it was changed, or a disk failed"
         )
     tree.cut(signed)
     tree.grow(leaves)
-    return Recovered(size, last, last_bytes, last_count, signed, words)
+    return Recovered(size, last, last_bytes, last_count, signed, repairs)
 
 
 def _good(lines: Sequence[bytes], first: int, most: int | None) -> Sequence[bytes]:

@@ -1,9 +1,9 @@
 """The one writer of a trail. Blocks on the disk: it is called in a thread, one call at a time.
 
-In the order of writes stands what a crash can do (docs/adr/0016). Entries first, synced: now they count, and
-whoever waits may know. Then their hashes, which can be made anew. A checkpoint is signed over hashes
-that are synced, and takes the place of the one before it as a whole. What fails leaves the trail as it was:
-the next call begins with a look at the files, and cuts what this one left.
+The order of writes decides what a crash can leave behind (docs/adr/0016). Entries first, synced: now they
+count, and whoever waits for them may go on. Then their hashes, which can be made anew. A checkpoint is
+signed over hashes that are synced, and takes the place of the one before it as a whole. What fails leaves
+the trail as it was: the next call begins with a look at the files, and cuts what this one left.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from gateway.audit_trail.merkle import leaf_hash, root
 from gateway.audit_trail.recovery import CHECKPOINT, ENTRIES, KEY, TREE, recover
 from gateway.audit_trail.segments import FULL, OpenSegment, Segment, segments_of
 from gateway.audit_trail.tree_files import TreeFiles
-from gateway.system.atomic_files import make_folder, replace_file, sync_folder, write_new
+from gateway.system.atomic_files import make_folder, put_file, sync_folder, write_new
 from gateway.system.file_errors import not_written
 
 Event = Mapping[str, object]
 EntryLine = Callable[[int, Event, int], bytes]
-"""Of a number, an event, and how many were dropped before it, the entry."""
+"""Makes the entry of its number, an event, and how many were dropped before it."""
 _DAY_MS = 86_400_000
 _LEAST_SECONDS = 60.0
-"""That a segment takes entries, unless it is full."""
+"""For which a segment takes entries, unless it is full."""
 
 
 class Trail:
@@ -58,10 +58,10 @@ class Trail:
         self._damage: TrailDamaged | None = None
         self.signed = 0
         """How many entries the newest checkpoint covers."""
-        self.begun = False
-        """Whether it was made by this process."""
+        self.is_new = False
+        """Whether this process began it."""
         self._expected = ""
-        self.words: list[str] = []
+        self.repairs: list[str] = []
         """What had to be repaired, until somebody reports it."""
 
     @property
@@ -103,7 +103,7 @@ class Trail:
             )
             raise self._damage from None
         except OSError as error:
-            self._give_back()
+            self._release_files()
             raise self._explained(error) from error
 
     def append(self, events: Sequence[Event], dropped: int = 0) -> None:
@@ -115,7 +115,7 @@ class Trail:
         try:
             done = 0
             while done < len(events):
-                segment, tree = self._room()
+                segment, tree = self._writable()
                 part = events[done : done + FULL - segment.count]
                 lines = [
                     self._entry_line(self.size + at, event, 0 if done or at else dropped)
@@ -127,7 +127,7 @@ class Trail:
                 self._known = self.size + len(part)
         except OSError as error:
             self._known = self.size - done  # all or none: those before it are cut with it
-            self._give_back()
+            self._release_files()
             raise self._explained(error) from error
 
     def sign(self) -> str | None:
@@ -142,17 +142,14 @@ class Trail:
         try:
             self._tree.sync()
             note = self._key.sign(self.size, root(self._tree, self.size))
-            if path.exists():
-                replace_file(path, note.encode(), mode=0o644)
-            else:
-                write_new(path, note.encode(), mode=0o644)
+            put_file(path, note.encode(), mode=0o644)
         except OSError as error:
-            self._give_back()  # what could not be synced may be lost, though it reads well now
+            self._release_files()  # what could not be synced may be lost, though it reads well now
             raise self._explained(error) from error
         self.signed = self.size
         return note
 
-    def over(self, before: int) -> list[Segment]:
+    def oldest_day(self, before: int) -> list[Segment]:
         """The segments of the oldest day whose entries are all older than `before` (Unix milliseconds).
 
         One day at a time, and only what is signed: a clock that was wrong for a moment costs a day, not all.
@@ -184,8 +181,8 @@ class Trail:
             raise self._explained(error) from error
 
     def close(self) -> None:
-        """Give the files back."""
-        self._give_back()
+        """Release the files."""
+        self._release_files()
 
     def _open(self) -> None:
         if self._known is None:
@@ -205,9 +202,9 @@ class Trail:
             self._segment = OpenSegment(found.last, found.last_bytes, found.last_count)
             self._day = _day(found.last.newest_time() or self._now())
         self._check_expected(self._key.verifier, found.signed)
-        self.begun = self._known is None and found.size == 0
+        self.is_new = self._known is None and found.size == 0
         self._known, self.signed = found.size, found.signed
-        self.words += found.words
+        self.repairs += found.repairs
 
     def _check_expected(self, key: VerifierKey, signed: int) -> None:
         note, self._expected = self._expected, ""
@@ -254,7 +251,7 @@ class Trail:
             )
         return key
 
-    def _room(self) -> tuple[OpenSegment, TreeFiles]:
+    def _writable(self) -> tuple[OpenSegment, TreeFiles]:
         """The segment that takes the next entry, and the tree."""
         if self._tree is None:
             raise TrailError("the trail is not open")
@@ -273,7 +270,7 @@ class Trail:
         old = time.monotonic() - self._since > _LEAST_SECONDS
         return segment.count > 0 and old and _day(self._now()) != self._day
 
-    def _give_back(self) -> None:
+    def _release_files(self) -> None:
         for file in (self._segment, self._tree):
             if file is not None:
                 with suppress(OSError):

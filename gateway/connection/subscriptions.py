@@ -43,11 +43,18 @@ from gateway.policy.engine.policy import Action
 _FAILURE_311 = 0x80
 _NO_LOCAL = 0x04
 _OWN_MAX = 131_072
-"""Filters for the gateway's own topics, in bytes: they are held as they are."""
+"""Filters for the gateway's own topics, in bytes: each is kept whole, for answers are matched with it."""
 _OWN_AT_ONCE = 64
-"""Bytes of them that are compared with a topic in the time that a packet takes."""
+"""Bytes of them that are matched with a topic in the time that a packet takes."""
 _KEPT_MAX = 128
+"""Longest filter that is kept as it is, in bytes; of a longer one a digest is."""
 _DIGEST = b"\0"
+"""How a digest begins, as no filter does [MQTT-4.7.3-2]."""
+
+_Codes = tuple[int | None, ...]
+"""The codes of an answer: ours, and None where the bus gives one. Empty: the bus gives all."""
+_Waiting = tuple[tuple[int, _Codes], ...]
+"""Packet ids that the bus is to answer. In order, for one may come twice."""
 
 
 class Subscriptions:
@@ -63,10 +70,10 @@ class Subscriptions:
         "_own",
         "_own_size",
         "_reports",
+        "_subscribing",
         "_unsubscribes",
         "_unsubscribing",
         "_version",
-        "_waiting",
     )
 
     def __init__(
@@ -93,16 +100,15 @@ class Subscriptions:
         self._own: dict[str, bytes] = {}
         self._own_size = 0
         self._unsubscribes = 0
-        # What was asked of the bus: packet id, and our refusals with a None where the bus answers.
-        # The empty tuple where it answers all. In order, for a packet id may come twice.
-        self._waiting: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
-        # The same for UNSUBSCRIBEs, but only those with an answer of ours.
-        self._unsubscribing: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+        """UNSUBSCRIBEs that the bus has not answered."""
+        self._subscribing: _Waiting = ()
+        self._unsubscribing: _Waiting = ()
+        """Only those UNSUBSCRIBEs whose answer has a code of ours."""
 
     @property
     def unanswered(self) -> bool:
         """Whether the bus has a SUBSCRIBE or an UNSUBSCRIBE to answer."""
-        return bool(self._waiting or self._unsubscribes)
+        return bool(self._subscribing or self._unsubscribes)
 
     def subscribe(
         self, data: bytes, body: int, end: int, authorizer: Authorizer, answers: list[bytes]
@@ -128,10 +134,10 @@ class Subscriptions:
             properties = encode_properties([], self._version)
             answers.append(encode_suback(packet.packet_id, properties, bytes(code or 0 for code in codes)))
             return b""
-        if len(self._waiting) >= authorizer.limits.in_flight:
+        if len(self._subscribing) >= authorizer.limits.in_flight:
             raise LimitExceeded("too many unanswered SUBSCRIBE packets")
         ours = any(code is not None for code in codes)
-        self._waiting = (*self._waiting, (packet.packet_id, tuple(codes) if ours else ()))
+        self._subscribing = (*self._subscribing, (packet.packet_id, tuple(codes) if ours else ()))
         if not changed:
             return None
         properties = encode_properties(packet.properties, self._version)
@@ -156,11 +162,12 @@ class Subscriptions:
             authorizer.let_subscribe(text, decision)
         key = _key(one.filter)
         if key not in self._filters:
-            own = self._own_size + len(one.filter) if authorizer.policy.reserves(text) else 0
+            is_own = authorizer.policy.reserves(text)
+            own_size = self._own_size + len(one.filter) if is_own else 0
             limits = authorizer.limits
             room = limits.subscriptions
-            full = len(self._filters) >= room or own > _OWN_MAX or self._is_full(one.filter, limits)
-            if full or not (own or self._holder.subscribe(one.filter, room)):
+            full = len(self._filters) >= room or own_size > _OWN_MAX or self._is_full(one.filter, limits)
+            if full or not (is_own or self._holder.subscribe(one.filter, room)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
                 reason = too_many_filters(limits, self._context.counters)
                 self._reports.add(refused_subscribe(reason, text, limits.said.get("subscriptions", "")))
@@ -255,26 +262,22 @@ class Subscriptions:
         if not self._unsubscribing:
             return None
         packet_id = decode_packet_id(data, body, end)
-        index = next((i for i, waiting in enumerate(self._unsubscribing) if waiting[0] == packet_id), -1)
-        if index < 0:
+        codes, self._unsubscribing = _take(packet_id, self._unsubscribing)
+        if codes is None:
             return None
-        codes = self._unsubscribing[index][1]
-        self._unsubscribing = self._unsubscribing[:index] + self._unsubscribing[index + 1 :]
         return encode_unsuback(packet_id, *self._merged(data, body, end, codes))
 
     def suback(self, data: bytes, body: int, end: int) -> bytes | None:
         """The bus's SUBACK with our refusals put in; None when there are none."""
         packet_id = decode_packet_id(data, body, end)
-        index = next((i for i, waiting in enumerate(self._waiting) if waiting[0] == packet_id), -1)
-        if index < 0:
+        codes, self._subscribing = _take(packet_id, self._subscribing)
+        if codes is None:
             raise ProtocolError("a SUBACK nobody waits for")
-        codes = self._waiting[index][1]
-        self._waiting = self._waiting[:index] + self._waiting[index + 1 :]
         if not codes:
             return None
         return encode_suback(packet_id, *self._merged(data, body, end, codes))
 
-    def _merged(self, data: bytes, body: int, end: int, codes: tuple[int | None, ...]) -> tuple[bytes, bytes]:
+    def _merged(self, data: bytes, body: int, end: int, codes: _Codes) -> tuple[bytes, bytes]:
         """The properties of the bus's answer, and its codes where ours leave a gap."""
         reader = Reader(data, body + 2, end)
         properties = b""
@@ -284,6 +287,14 @@ class Subscriptions:
             raise ProtocolError("an answer of the bus has the wrong length")
         theirs = iter(reader.raw(reader.left))
         return properties, bytes(next(theirs) if code is None else code for code in codes)
+
+
+def _take(packet_id: int, waiting: _Waiting) -> tuple[_Codes | None, _Waiting]:
+    """Our codes for the oldest of this packet id, None if nobody waits for it; and what goes on waiting."""
+    for at, (waiting_id, codes) in enumerate(waiting):
+        if waiting_id == packet_id:
+            return codes, waiting[:at] + waiting[at + 1 :]
+    return None, waiting
 
 
 def _key(topic_filter: bytes) -> bytes:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.keys.key_ring import KEY_BYTES, Key, KeyState
 from gateway.keys.wrapping import Wrapping, seal, unseal
-from gateway.system.atomic_files import locked, make_folder, replace_file, write_new
+from gateway.system.atomic_files import locked, make_folder, put_file
 from gateway.system.file_errors import not_written, why
 
 _FORMAT = 1
@@ -213,7 +213,7 @@ def write(path: Path, keys: Sequence[Key], like: KeyFile) -> None:
         "keys": [entry(key, like.cipher) for key in keys],
     }
     data = json.dumps(document, indent=1).encode()
-    (replace_file if path.exists() else write_new)(path, data, mode=0o600)
+    put_file(path, data, mode=0o600)
 
 
 def read(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> KeyFile:

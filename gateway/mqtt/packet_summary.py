@@ -67,7 +67,7 @@ class Packet:
 
 
 class PacketReader:
-    """Cuts a stream into packets, and forgets of each what is behind its `HEAD`."""
+    """Cuts a stream into packets, and keeps no more than `HEAD` bytes of each."""
 
     __slots__ = ("_head", "_missing", "lost")
 
@@ -76,7 +76,7 @@ class PacketReader:
         self._missing = -1
         """Bytes of the packet that are still to come; -1 while its header is not whole."""
         self.lost = False
-        """Nothing more can be read: what came is no packet."""
+        """Nothing more can be read: what came is no MQTT."""
 
     def feed(self, chunk: bytes) -> Iterator[Packet]:
         """The packets that end in this chunk."""

@@ -1,12 +1,12 @@
 """How many audit events are written one by one: an allowance per device and one for strangers.
 
-Nobody can hide what happens by what it does somewhere else. Of each device the first events of a kind
-and outcome are written in each minute whatever anybody does, and so is the first on each of some topic roots,
-so that a real attempt shows among decoys; what is left out is counted by device, kind and outcome.
-Strangers share an allowance of their own, counted by network: what a device is said to be is no device yet.
+Nobody can hide an attempt behind noise. Of each device the first events of each kind and outcome are
+written in each minute, whatever anybody does, and so is the first on each of some topic roots, so that a
+real attempt shows among decoys. What is left out is counted by device, kind and outcome. Strangers share an
+allowance of their own, counted by network, for a device id that is only claimed may be anybody's.
 
-Bounded by the devices that exist, for only a device that has proven who it is has an account here, and by a
-number of networks. Must not know what is done with what is written. Time comes from outside.
+Memory is bounded by the number of devices, for only a device that has proven who it is counts here, and by a
+number of networks. Must not know what becomes of the events that are written. Time comes from outside.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ FIRST = 5
 ROOTS = 20
 """Different pairs of deciding rule and first topic level written per device and minute beyond those."""
 OF_A_DEVICE = 500
-"""Told per device and minute beyond those, as far as the share of all devices goes."""
+"""Written per device and minute beyond those, as far as the share of all devices goes."""
 OF_A_NETWORK = 100
-"""Told of the strangers of one network per minute, as far as the share of all strangers goes."""
+"""Written of the strangers of one network per minute, as far as the share of all strangers goes."""
 NETWORKS = 1_000
-"""Networks that are told apart; the strangers of all others count as one."""
+"""Networks that are counted one by one; the strangers of all others count as one network."""
 _MINUTE = 60_000
 
 
@@ -45,7 +45,7 @@ STRANGERS = Share(200, 50)
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What is counted together. `network` is of strangers, and empty for those that found no place."""
+    """Events that are counted together. `network` is that of strangers; empty for those beyond `NETWORKS`."""
 
     device: str | None
     network: str | None
@@ -53,7 +53,7 @@ class LeftOut:
     outcome: Outcome
 
 
-class _Tank:
+class _TokenBucket:
     """What is left of a share: it fills up with time."""
 
     __slots__ = ("_at", "_left", "_share")
@@ -64,7 +64,7 @@ class _Tank:
         self._at = 0
 
     def take(self, now: int, *, leave: int = 0) -> bool:
-        """Whether there was one more, above what is to be left for others."""
+        """Take one, if more than `leave` are left afterwards; whether that was so."""
         # A clock that was set back gives nothing and takes nothing.
         gained = max(0, now - self._at) * self._share.per_second / 1_000
         self._left = min(self._share.at_once, self._left + gained)
@@ -76,7 +76,7 @@ class _Tank:
 
 
 @dataclass(slots=True)
-class _Account:
+class _Written:
     """What was written of one device, or of the strangers of one network, in this minute."""
 
     first: Counter[tuple[Kind, Outcome]] = field(default_factory=Counter)
@@ -88,12 +88,12 @@ class AuditRateLimit:
     """One for each consumer that can't take everything."""
 
     def __init__(self, *, devices: Share = DEVICES, strangers: Share = STRANGERS) -> None:
-        self._devices = _Tank(devices)
-        self._strangers = _Tank(strangers)
-        self._leave = strangers.at_once // 2
+        self._devices = _TokenBucket(devices)
+        self._strangers = _TokenBucket(strangers)
+        self._kept_for_others = strangers.at_once // 2
         self._minute = -1
-        self._of_device: dict[str, _Account] = {}
-        self._of_network: dict[str, _Account] = {}
+        self._of_device: dict[str, _Written] = {}
+        self._of_network: dict[str, _Written] = {}
 
     def takes(self, event: AuditEvent, now: int) -> bool:
         """Whether it is written by itself. `now` in milliseconds."""
@@ -111,35 +111,35 @@ class AuditRateLimit:
         return self._takes_stranger(_network(event), now)
 
     def _takes_device(self, device: str, event: AuditEvent, now: int) -> bool:
-        account = self._of_device.get(device)
-        if account is None:
-            account = self._of_device[device] = _Account()
+        written = self._of_device.get(device)
+        if written is None:
+            written = self._of_device[device] = _Written()
         what = event.kind, event.outcome
-        if account.first[what] < FIRST:
-            account.first[what] += 1
+        if written.first[what] < FIRST:
+            written.first[what] += 1
             self._devices.take(now)
             return True
-        if event.topic is not None and len(account.roots) < ROOTS:
+        if event.topic is not None and len(written.roots) < ROOTS:
             root = event.rule, event.topic.partition("/")[0]
-            if root not in account.roots:
-                account.roots.add(root)
+            if root not in written.roots:
+                written.roots.add(root)
                 self._devices.take(now)
                 return True
-        if account.more < OF_A_DEVICE and self._devices.take(now):
-            account.more += 1
+        if written.more < OF_A_DEVICE and self._devices.take(now):
+            written.more += 1
             return True
         return False
 
     def _takes_stranger(self, network: str, now: int) -> bool:
         if network not in self._of_network and len(self._of_network) >= NETWORKS:
             network = ""
-        account = self._of_network.setdefault(network, _Account())
-        if account.more >= OF_A_NETWORK:
+        written = self._of_network.setdefault(network, _Written())
+        if written.more >= OF_A_NETWORK:
             return False
         # One network alone uses up half of it: the other half is for those of whom little was written.
-        if not self._strangers.take(now, leave=0 if account.more < FIRST else self._leave):
+        if not self._strangers.take(now, leave=0 if written.more < FIRST else self._kept_for_others):
             return False
-        account.more += 1
+        written.more += 1
         return True
 
 

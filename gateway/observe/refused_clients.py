@@ -68,12 +68,12 @@ class _Pool:
 
 
 def key_of(entry: RefusedClient) -> Key:
-    """What makes others the same entry."""
+    """What the refusals of one entry have in common."""
     return entry.device_id, entry.host, entry.kind, entry.reason
 
 
 def group_of(entry: RefusedClient) -> str:
-    """Whose entries it is counted among."""
+    """With whose entries it is counted."""
     return entry.device_id if entry.proven else network_of(entry.host)
 
 

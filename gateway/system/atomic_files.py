@@ -130,6 +130,11 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
     _write(path, data, mode=mode, owner=path.stat().st_uid)
 
 
+def put_file(path: Path, data: bytes, *, mode: int) -> None:
+    """Make the file, or replace the one that is there: as `write_new` and `replace_file` do."""
+    (replace_file if path.exists() else write_new)(path, data, mode=mode)
+
+
 def _write(path: Path, data: bytes, *, mode: int, owner: int | None) -> None:
     draft = draft_of(path)
     try:

@@ -1,8 +1,8 @@
 """Writes the audit trail: what the log says of audit events, an entry each, signed each minute.
 
-The data path only puts an event into a queue. A thread writes what waits, five times a second; what finds no
-place in the queue is counted, and the next entry says how much that was. While a disk is nearly full, what
-devices do is counted only: the rest of it is for what administrators do.
+The data path only puts an event into a queue. A thread writes what waits, five times a second; what finds
+no place in the queue is counted, and the next entry says how many events that were. While a disk is nearly
+full, what devices do is counted only: the rest of it is for what administrators do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _OF_THE_HOUSE = 1_000
 _AT_ONCE = 5_000
 """Entries in one write."""
 _AGAIN_SECONDS = 5.0
-"""After a failure."""
+"""From a failure to the next attempt."""
 _FAULT_SECONDS = 20.0
 """After which it is reported again that the trail can't be written."""
 _DROP_SECONDS = 3_600.0
@@ -54,7 +54,7 @@ _OF_DEVICES = "audit entries of devices"
 _COUNTED = "what devices do is only counted there; make room on that disk"
 _Waiting = tuple[Mapping[str, object], bool]
 """What is to be written, and whether it is of the gateway itself or an administrator."""
-_DONE = TypeVar("_DONE")
+_Result = TypeVar("_Result")
 
 _log = get_logger()
 
@@ -97,6 +97,7 @@ class AuditTrail(Saver):
         self._looked_at = time.monotonic()
         self._signed_at = float("-inf")  # first at once: what a killed process left is not signed yet
         self._ahead: int | None = None
+        """Milliseconds by which the wall clock was ahead of the monotonic one at the last look."""
         self._writing_since = float("inf")
         self.checkpoint_time = 0.0
         """When the newest checkpoint was signed, in Unix seconds; 0 before the first of this process."""
@@ -124,7 +125,7 @@ class AuditTrail(Saver):
             known = await self._store.audit_trails.read(self._node)
             self._trail.expect(known.note)
             await self._in_thread(self._trail.open)
-            if self._trail.begun:
+            if self._trail.is_new:
                 report(changed_trail(_beginning(self._trail.origin, known)))
                 async with self._lock:
                     await self._append()
@@ -265,7 +266,7 @@ class AuditTrail(Saver):
         self._looked_at = time.monotonic()
         before = self._now() - self._retention * 1_000
         with suppress(OSError):
-            old = await self._in_thread(lambda: self._trail.over(before))
+            old = await self._in_thread(lambda: self._trail.oldest_day(before))
             if not old:
                 return
             kept_from = await self._in_thread(lambda: self._trail.first_after(old))
@@ -278,17 +279,17 @@ class AuditTrail(Saver):
             await self._in_thread(lambda: self._trail.drop(old))
 
     def _look_at_the_clock(self) -> None:
-        """Tell when it was set: times of entries before and after can't be compared."""
+        """Report when it was set: times of entries before and after can't be compared."""
         ahead = self._now() - time.monotonic_ns() // 1_000_000
         jump, self._ahead = ahead - (ahead if self._ahead is None else self._ahead), ahead
         if abs(jump) > _JUMP_MS:
             self._report(failed_trail(f"the clock was set by {jump / 1_000:+.0f} s"))
 
     def _report_repairs(self) -> None:
-        while self._trail.words:
-            word = self._trail.words.pop(0)
-            _log.warning("audit trail repaired", reason=word)
-            self._report(failed_trail(word))
+        while self._trail.repairs:
+            repair = self._trail.repairs.pop(0)
+            _log.warning("audit trail repaired", reason=repair)
+            self._report(failed_trail(repair))
 
     def _drop(self, fields: Mapping[str, object]) -> None:
         suppressed = fields.get("suppressed")
@@ -312,7 +313,7 @@ class AuditTrail(Saver):
             await self._store.audit_trails.set_fault(self._node, fault)
             self._reported_at = time.monotonic() if fault else float("-inf")
 
-    async def _in_thread(self, work: Callable[[], _DONE]) -> _DONE:
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 

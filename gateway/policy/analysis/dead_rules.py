@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.witnesses import Holder, Witnesses
+from gateway.policy.analysis.witnesses import RoleHolder, Witnesses
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Effect, Policy, Role, Rule
 
@@ -83,7 +83,7 @@ def _of_rule(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device] |
         yield f"can never match: {_own(policy)}"
         return
     template = split_filter(rule.topic)
-    if next(Witnesses([template], policy.limits).of(Holder((role.name,)), (template,), 0), None) is None:
+    if next(Witnesses([template], policy.limits).of(RoleHolder((role.name,)), (template,), 0), None) is None:
         yield (
             "can never match: even with names of one letter for its placeholders it has more levels or bytes "
             "than limits.toml allows a topic. Shorten it, or raise topic_levels or topic_length there"

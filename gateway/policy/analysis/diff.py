@@ -1,6 +1,6 @@
 """Who gains and who loses what when one policy takes the place of another: exactly, and by example.
 
-Both are asked about the same instances (`gateway.policy.analysis.witnesses`). Somebody gains a message when a
+Both are asked about the same witnesses (`gateway.policy.analysis.witnesses`). Somebody gains a message when a
 rule of new policy admits it and the old one refused it: either because no rule of it admitted it, then the
 most general message of the new rule was refused too; or because a deny stood there, then the most general
 one that both rules match was. A loss is a gain with the policies changed over.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.witnesses import Holder, Template, Witness, Witnesses, overlap
+from gateway.policy.analysis.witnesses import RoleHolder, Template, Witness, Witnesses, overlap
 from gateway.policy.engine.device_limits import KEYS
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
@@ -64,15 +64,15 @@ class Difference:
 def compare(before: Policy, after: Policy, devices: Iterable[Device]) -> Difference:
     """What changes for each role, and for these devices."""
     comparison = _Comparison(before, after)
-    roles = {name: comparison.changes(Holder((name,))) for name in sorted({*before.roles, *after.roles})}
+    roles = {name: comparison.changes(RoleHolder((name,))) for name in sorted({*before.roles, *after.roles})}
     # A rule that changes nothing for any device with these roles changes nothing for this one.
     rules: dict[tuple[str, ...], frozenset[_Giver]] = {}
     by_device = {}
     for device in devices:
         if device.roles not in rules:
-            rules[device.roles] = comparison.givers(Holder(device.roles))
+            rules[device.roles] = comparison.givers(RoleHolder(device.roles))
         if rules[device.roles]:
-            by_device[device.device_id] = comparison.changes(Holder.of(device), rules[device.roles])
+            by_device[device.device_id] = comparison.changes(RoleHolder.of(device), rules[device.roles])
     old, new = before.limits, after.limits
     return Difference(
         {name: changes for name, changes in roles.items() if changes},
@@ -138,7 +138,7 @@ class _Side:
         yield from self._written.values()
         yield from self.sensitive
 
-    def rules(self, holder: Holder) -> _Rules:
+    def rules(self, holder: RoleHolder) -> _Rules:
         if self.policy.missing(holder.roles):
             return []
         return [
@@ -147,7 +147,7 @@ class _Side:
             for topics in holder.topics(rule.topic)
         ]
 
-    def of(self, holder: Holder, action: Action, effect: Effect) -> _Rules:
+    def of(self, holder: RoleHolder, action: Action, effect: Effect) -> _Rules:
         return [
             pair for pair in self.rules(holder) if pair.rule.effect is effect and action in pair.rule.actions
         ]
@@ -159,7 +159,7 @@ class _Side:
 class _Question:
     """What this holder gains from one side to the other, for one action."""
 
-    def __init__(self, holder: Holder, action: Action, old: _Side, new: _Side, *, gained: bool) -> None:
+    def __init__(self, holder: RoleHolder, action: Action, old: _Side, new: _Side, *, gained: bool) -> None:
         self.holder, self.action, self.old, self.new, self.gained = holder, action, old, new, gained
         self.old_allows = old.of(holder, action, Effect.ALLOW)
         self.old_denies = old.of(holder, action, Effect.DENY)
@@ -173,7 +173,7 @@ class _Comparison:
     def __init__(self, before: Policy, after: Policy) -> None:
         self._before, self._after = _Side(before), _Side(after)
         templates = [*self._before.templates(), *self._after.templates(), split_filter(after.reserved)]
-        self._instances = {
+        self._witnesses = {
             side: Witnesses(templates, side.policy.limits) for side in (self._before, self._after)
         }
         named = [
@@ -185,15 +185,15 @@ class _Comparison:
         self._long = max(named, default=0) + 1
         """Bytes of a payload that only a rule without a bound admits."""
 
-    def changes(self, holder: Holder, only: frozenset[_Giver] | None = None) -> tuple[Change, ...]:
+    def changes(self, holder: RoleHolder, only: frozenset[_Giver] | None = None) -> tuple[Change, ...]:
         """What this role, or this device, gains and loses; by these rules only, if they are given."""
         return tuple({_shown_by(change): change for change in self._all(holder, only)}.values())
 
-    def givers(self, holder: Holder) -> frozenset[_Giver]:
+    def givers(self, holder: RoleHolder) -> frozenset[_Giver]:
         """The rules by which somebody with these roles gains or loses."""
         return frozenset((one.gained, one.action, one.rule) for one in self._all(holder, None))
 
-    def _all(self, holder: Holder, only: frozenset[_Giver] | None) -> Iterator[Change]:
+    def _all(self, holder: RoleHolder, only: frozenset[_Giver] | None) -> Iterator[Change]:
         before, after = self._before, self._after
         if before.limits == after.limits and _content(before.rules(holder)) == _content(after.rules(holder)):
             return
@@ -233,7 +233,7 @@ class _Comparison:
         self, asked: _Question, message: _Message, templates: Sequence[Template], without: Iterable[str] = ()
     ) -> tuple[Witness, Decision] | None:
         """A gain on topics of all these templates, and why the old side refuses it."""
-        for witness in self._instances[asked.new].of(asked.holder, templates, asked.longest):
+        for witness in self._witnesses[asked.new].of(asked.holder, templates, asked.longest):
             refusal = asked.old.decide(asked.action, witness, message)
             if refusal.allowed or not asked.new.decide(asked.action, witness, message).allowed:
                 continue
@@ -263,7 +263,7 @@ class _Comparison:
             for topics, template in zip(new.policy.sensitive_filters, new.sensitive, strict=True)
             if any(
                 not old.policy.sensitive(witness.topic)
-                for witness in self._instances[new].of(Holder(()), (template,), longest)
+                for witness in self._witnesses[new].of(RoleHolder(()), (template,), longest)
             )
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import split_filter
-from gateway.policy.analysis.witnesses import Holder, Witness, Witnesses
+from gateway.policy.analysis.witnesses import RoleHolder, Witness, Witnesses
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.service_names import Service
@@ -32,7 +32,7 @@ def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
     templates = [split_filter(rule.topic) for rule in rules]
     witnesses = Witnesses([*templates, split_filter(policy.reserved)], policy.limits)
     longest = max((len(levels) for levels, open_end in templates if not open_end), default=0)
-    holder = Holder.of(device)
+    holder = RoleHolder.of(device)
     found = []
     for rule in sorted(rules, key=lambda rule: rule.effect is Effect.DENY):
         meant = holder.topics(rule.topic)

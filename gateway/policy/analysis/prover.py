@@ -26,7 +26,7 @@ from itertools import product
 from gateway.mqtt.topics import split_filter
 from gateway.policy.analysis.assertions import ANY, Assertion, AssertionFault
 from gateway.policy.analysis.why import describe
-from gateway.policy.analysis.witnesses import Holder, Template, Witness, Witnesses, overlap
+from gateway.policy.analysis.witnesses import RoleHolder, Template, Witness, Witnesses, overlap
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import is_group
@@ -93,7 +93,7 @@ class Prover:
         rules = [rule for role in policy.roles.values() for rule in role.rules]
         self._templates: dict[str, Template] = {rule.topic: split_filter(rule.topic) for rule in rules}
         every = self._templates.values()
-        self._instances = Witnesses([*every, split_filter(policy.reserved)], policy.limits)
+        self._witnesses = Witnesses([*every, split_filter(policy.reserved)], policy.limits)
 
     def prove(self, assertion: Assertion, devices: Mapping[str, Device]) -> Proof:
         """Decide it. `devices` has those that the statement names, as they are stored.
@@ -112,10 +112,10 @@ class Prover:
             )
         named = policy.roles.keys() if ANY in assertion.roles else dict.fromkeys(assertion.roles)
         roles = [name for name in policy.roles if name not in named] if assertion.only else list(named)
-        holders = [Holder((name,)) for name in roles]
-        holders += [Holder.of(devices[device_id]) for device_id in dict.fromkeys(assertion.devices)]
+        holders = [RoleHolder((name,)) for name in roles]
+        holders += [RoleHolder.of(devices[device_id]) for device_id in dict.fromkeys(assertion.devices)]
         spoken_of = _Spoken(self._written(assertion.topics), self._written(*assertion.excepted))
-        witnesses = self._instances.also(map(split_filter, (*spoken_of.topics, *spoken_of.excepted)))
+        witnesses = self._witnesses.also(map(split_filter, (*spoken_of.topics, *spoken_of.excepted)))
         found = (self._against(assertion, spoken_of, holder, witnesses) for holder in holders)
         return Proof(assertion, tuple(one for one in found if one is not None))
 
@@ -129,7 +129,7 @@ class Prover:
         return tuple(written for one in topics for written in (groups[one[1:]] if is_group(one) else (one,)))
 
     def _against(
-        self, assertion: Assertion, spoken_of: _Spoken, holder: Holder, witnesses: Witnesses
+        self, assertion: Assertion, spoken_of: _Spoken, holder: RoleHolder, witnesses: Witnesses
     ) -> Counterexample | None:
         allows: list[Template] = []
         denies: list[tuple[Rule, Template]] = []
@@ -160,7 +160,7 @@ class Prover:
                     )
         return None
 
-    def _templates_of(self, topics: str, holder: Holder) -> list[Template]:
+    def _templates_of(self, topics: str, holder: RoleHolder) -> list[Template]:
         """The topics of a rule for this holder: of a device one for each value of its labels."""
         written = holder.topics(topics)
         return [self._templates.get(one) or split_filter(one) for one in written]
@@ -174,7 +174,7 @@ class Prover:
         return decision.grants if decision.allowed and said else ()
 
 
-def _who(spoken_of: _Spoken, holder: Holder, witness: Witness, grants: tuple[Rule, ...]) -> str:
+def _who(spoken_of: _Spoken, holder: RoleHolder, witness: Witness, grants: tuple[Rule, ...]) -> str:
     named = witness.named([*spoken_of.topics, *spoken_of.excepted, *(rule.topic for rule in grants)])
     if holder.device is not None:
         client = [one for one in named if one.startswith("client id")]  # the rest is as stored

@@ -3,8 +3,8 @@
 Knows templates (filters with placeholders) and the language of topics; what is allowed is judged by
 `gateway.policy.engine.policy`, which is asked about what is made here.
 
-Why one instance answers for all. All that a rule does with a level of a topic is to compare it with a word,
-or with what a placeholder stands for; `+` and `#` compare nothing. The instance equals nothing that it need
+Why one witness answers for all. All that a rule does with a level of a topic is to compare it with a word,
+or with what a placeholder stands for; `+` and `#` compare nothing. The witness equals nothing that it need
 not equal. So a rule that matches it matches every other identity and topic that fit the same templates with
 as many levels; and if any of those escapes some rules, this one does. "Is there anybody, and a topic, that
 these rules match and those do not?" takes one question for each number of levels, and beyond the longest
@@ -12,7 +12,7 @@ rule one level more or less changes nothing.
 
 A label may have several values, and within one rule it has one value at all its places. So the same label in
 two templates may stand for two words, where one person has both: each template's labels are of their own, and
-the instance has all the values that came of it. Equal where they need not be, they would only fit more
+the witness has all the values that came of it. Equal where they need not be, they would only fit more
 denies.
 
 A tight `topic_length` is kept too: then the names are as short as can be. (A name of one byte is one of the
@@ -44,11 +44,11 @@ _SHORT_MOST = 1_000
 
 
 class Undecided(ValueError):
-    """There are too many instances to ask about. The text says what to change."""
+    """There are too many witnesses to ask about. The text says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class RoleHolder:
     """Who is asked about: any device that has just these roles, or one as it is stored."""
 
     roles: tuple[str, ...]
@@ -56,7 +56,7 @@ class Holder:
     """`{client}` is left open for one device, too."""
 
     @classmethod
-    def of(cls, device: Device) -> Holder:
+    def of(cls, device: Device) -> RoleHolder:
         """A device as it is stored."""
         return cls(device.roles, device)
 
@@ -132,12 +132,12 @@ class _Common:
 
 
 def overlap(templates: Sequence[Template], fixed: Mapping[str, str] | None = None) -> bool:
-    """Whether some identity (or this one, see `Holder.fixed`) and some topic fit them all."""
+    """Whether some identity (or this one, see `RoleHolder.fixed`) and some topic fit them all."""
     return _common(templates, fixed) is not None
 
 
 class Witnesses:
-    """Makes instances that have a word of the given templates only where they must.
+    """Makes witnesses that share a word with the given templates only where they must.
 
     All templates whose matching is asked about have to be given, those that `of` is called with too.
     """
@@ -163,10 +163,10 @@ class Witnesses:
             if "" in levels:
                 self._empty.update(number for number, level in enumerate(levels) if not level)
 
-    def of(self, holder: Holder, templates: Sequence[Template], longest: int) -> Iterator[Witness]:
-        """An instance for each number of levels that may matter, the fewest first; none if nothing fits all.
+    def of(self, holder: RoleHolder, templates: Sequence[Template], longest: int) -> Iterator[Witness]:
+        """A witness for each number of levels that may matter, the fewest first; none if nothing fits all.
 
-        `longest` has the levels of the longest rule without `#` that the instance should escape. Raises
+        `longest` has the levels of the longest rule without `#` that the witness should escape. Raises
         Undecided.
         """
         common = _common(templates, holder.fixed)
@@ -185,7 +185,7 @@ class Witnesses:
             else:
                 yield from self._short(common, levels, holder)
 
-    def _names(self, common: _Common, holder: Holder) -> dict[str, str]:
+    def _names(self, common: _Common, holder: RoleHolder) -> dict[str, str]:
         """What each placeholder stands for, `{device}` and `{client}` in any case."""
         names = {**(holder.fixed or {}), **common.words}
         used = {*names.values(), *holder.names}
@@ -201,13 +201,13 @@ class Witnesses:
                 names |= dict.fromkeys(group, word)
         return names
 
-    def _spare(self, holder: Holder) -> str:
+    def _spare(self, holder: RoleHolder) -> str:
         """A level that is nothing else; names of placeholders have a hyphen and a number."""
         named = holder.names
         words = (f"x{number or ''}" for number in count())
         return next(word for word in words if word not in self._taken and word not in named)
 
-    def _short(self, common: _Common, levels: list[str | None], holder: Holder) -> Iterator[Witness]:
+    def _short(self, common: _Common, levels: list[str | None], holder: RoleHolder) -> Iterator[Witness]:
         """The shortest names there are, where the usual ones are too long for a topic."""
         names = {**(holder.fixed or {}), **common.words}
         letters = string.ascii_lowercase + string.digits + string.ascii_uppercase
@@ -273,7 +273,7 @@ def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _
     for group in groups:
         placeholders = {term for term in group if term[:1] == "{"}
         if fixed is not None and any(name not in fixed and name != _CLIENT for name in placeholders):
-            return None  # a label, which `Holder.topics` writes out where the device has it
+            return None  # a label, which `RoleHolder.topics` writes out where the device has it
         meant = (group - placeholders) | {fixed[name] for name in placeholders if fixed and name in fixed}
         if len(meant) > 1 or any(not _may_be(name, word) for word in meant for name in placeholders):
             return None
@@ -330,7 +330,7 @@ def _quoted(words: Iterable[str]) -> str:
     return " and ".join(f'"{word}"' for word in words)
 
 
-def _identity(holder: Holder, names: Mapping[str, str]) -> Identity:
+def _identity(holder: RoleHolder, names: Mapping[str, str]) -> Identity:
     client_id = _unmarked(names[_CLIENT])
     if holder.device is not None:
         return Identity(names[_DEVICE], holder.roles, holder.device.labels, client_id)

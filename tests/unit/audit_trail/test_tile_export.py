@@ -58,7 +58,7 @@ def test_what_is_not_kept_any_more_is_left_out(tmp_path, monkeypatch):
     trail = trail_in(tmp_path / "audit")
     trail.append([event(number) for number in range(900)])
     trail.sign()
-    trail.drop(list(trail.over(2**62))[:1])
+    trail.drop(list(trail.oldest_day(2**62))[:1])
     done = export(tmp_path / "audit", key_of(tmp_path / "audit"), tmp_path / "out")
     assert done.first == 512
     bundle = (tmp_path / "out" / "tile" / "entries" / "002").read_bytes()

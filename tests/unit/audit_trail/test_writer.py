@@ -83,7 +83,7 @@ def test_a_torn_line_is_cut_off_and_told(tmp_path):
     assert "no whole entry" in verified(tmp_path).notes[0]
     trail = trail_in(tmp_path)
     assert trail.size == 5
-    assert trail.words == ["18 bytes that were no whole entry are cut off after entry 4"]
+    assert trail.repairs == ["18 bytes that were no whole entry are cut off after entry 4"]
     trail.append([event(5)])
     assert [line["seq"] for line in lines(tmp_path)] == list(range(6))
     assert verified(tmp_path).problems == []
@@ -120,7 +120,7 @@ def test_what_a_power_cut_may_leave_is_cut_off(tmp_path, junk):
         file.write(junk)
     trail = trail_in(tmp_path)
     assert trail.size == 5
-    assert f"{len(junk)} bytes" in trail.words[0]
+    assert f"{len(junk)} bytes" in trail.repairs[0]
     trail.append([event(5)])
     trail.sign()
     trail.close()
@@ -138,7 +138,7 @@ def test_what_came_after_the_newest_checkpoint_is_taken_with_hashes_made_anew(tm
     assert again.size == 700
     again.sign()
     assert verified(tmp_path).problems == []
-    assert again.words == []
+    assert again.repairs == []
 
 
 def test_an_unsigned_entry_that_was_changed_while_nobody_ran_is_told(tmp_path):
@@ -148,7 +148,7 @@ def test_an_unsigned_entry_that_was_changed_while_nobody_ran_is_told(tmp_path):
     trail.close()
     (path,) = (tmp_path / "entries").iterdir()
     path.write_bytes(path.read_bytes().replace(b"because 4", b"because 7"))
-    assert trail_in(tmp_path).words == [
+    assert trail_in(tmp_path).repairs == [
         "entry 4, not signed yet, is not what was hashed: it was changed, or a disk failed"
     ]
 
@@ -261,7 +261,7 @@ def test_a_trail_that_is_gone_is_followed_by_one_with_another_name(tmp_path):
         trail = writer_module.Trail(tmp_path / str(number), bytes(32), "x/y", lambda *_: b"{}", Clock())
         trail.expect(note)
         trail.open()
-        assert trail.begun
+        assert trail.is_new
         assert trail.origin == f"{ORIGIN}/{number}"
         note = SigningKey(trail.origin, bytes(32)).sign(1, bytes(32))
 
@@ -294,10 +294,10 @@ def test_old_days_are_dropped_one_at_a_time_and_their_hashes_stay(tmp_path, monk
     for _ in range(3):
         trail.append([event(0, time=clock.now) for _ in range(3)])
         clock.now += DAY
-    assert trail.over(NOON + DAY) == [], "not signed yet"
+    assert trail.oldest_day(NOON + DAY) == [], "not signed yet"
     trail.sign()
-    assert [one.first for one in trail.over(NOON + 10 * DAY)] == [0, 2]
-    old = trail.over(NOON + DAY)
+    assert [one.first for one in trail.oldest_day(NOON + 10 * DAY)] == [0, 2]
+    old = trail.oldest_day(NOON + DAY)
     kept_from = trail.first_after(old)
     assert kept_from == 3
     trail.append([{**event(9), "kind": "audit", "kept_from": kept_from}])
@@ -307,7 +307,7 @@ def test_old_days_are_dropped_one_at_a_time_and_their_hashes_stay(tmp_path, monk
     verdict = verified(tmp_path)
     assert (verdict.problems, verdict.first, verdict.size) == ([], 3, 10)
     assert "entries before 3 were dropped" in verdict.notes[0]
-    assert [one.first for one in trail_in(tmp_path).over(NOON + 10 * DAY)] == [3, 5]
+    assert [one.first for one in trail_in(tmp_path).oldest_day(NOON + 10 * DAY)] == [3, 5]
 
 
 def test_a_long_entry_fits_into_a_bundle(tmp_path):

@@ -523,7 +523,7 @@ def test_where_a_change_can_not_be_written(made, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = made.read_bytes()
-    monkeypatch.setattr(key_files, "replace_file", full)
+    monkeypatch.setattr(key_files, "put_file", full)
     with pytest.raises(KeyFileError, match="No space left"):
         rotate_sealing(made, None)
     assert made.read_bytes() == before
