@@ -1,7 +1,7 @@
 """The round of the alerts, once a second: look, record, group, keep, deliver.
 
-Owns the order of these. What is to be told is kept first and then delivered, so that a SIGKILL at any moment
-neither loses it nor tells it under two ids.
+Owns the order of these. A message is kept first and then delivered, so that a SIGKILL at any moment neither
+loses it nor sends it under two ids.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gateway.observe.logs import get_logger
 from gateway.system.aligned_timers import beat
 
 _ROUND_SECONDS = 1.0
-_LOOKS_AT_SILENCES = 30
-"""Rounds after which they are looked at though nobody is to be told of anything."""
+_READS_SILENCES = 30
+"""Rounds after which silences are read though there is nothing to announce."""
 _ONE_BY_ONE = 20
 """Alerts of a rule that begin, or end, together and have an audit event each; the rest has one."""
 _REMOVED = "(The rule is no more.)"
@@ -69,8 +69,8 @@ class Alerting:
         self._node = node
         self._states = AlertStates(rules, clocks.now())
         self._grouping = Grouping()
-        self._untold: set[Key] = set()
-        """Alerts that fire and nobody was told of."""
+        self._unannounced: set[Key] = set()
+        """Alerts that fire, and that nobody was told of yet."""
         self._ended: dict[Key, Alert] = {}
         """Alerts of which the end waits to be told: kept until then, though their rule is no more."""
         self._last = clocks.steady()
@@ -90,7 +90,7 @@ class Alerting:
         """
         alerts, messages = await self._keeper.load()
         self._states.load(alerts, self._clocks.now(), last_alive)
-        self._untold = {one.key for one in alerts if one.phase is Phase.FIRING and not one.told}
+        self._unannounced = {one.key for one in alerts if one.phase is Phase.FIRING and not one.told}
         for one in alerts:
             if one.told and one.phase is not Phase.FIRING:
                 self._announce_end(one, int(self._clocks.steady() * 1_000))
@@ -107,14 +107,14 @@ class Alerting:
     async def round(self) -> None:
         """Judge the rules, and see that people hear of what has changed."""
         steady = self._clocks.steady()
-        if self._looks % _LOOKS_AT_SILENCES == 0:
+        if self._looks % _READS_SILENCES == 0:
             await self._silences.look()  # so that there are some, should the store fail
         self._looks += 1
         elapsed, self._last = int((steady - self._last) * 1_000), steady
         if self._clocks.is_measured():
             changes = self._states.look(self._readings, self._clocks.now(), elapsed, news=self._is_news())
             self._record(changes)
-            if changes.fired or self._untold:
+            if changes.fired or self._unannounced:
                 await self._silences.look()
             self._sort(changes, int(steady * 1_000))
             for key in changes.changed:
@@ -131,19 +131,19 @@ class Alerting:
         return self._seen is None or self._seen != before
 
     def _sort(self, changes: Changes, steady: int) -> None:
-        """What is to be told of what has changed, and of what was silenced and is not any more."""
+        """Group what people are to hear: of what has changed, and of what was silenced and is no longer."""
         for alert in changes.fired:
             if self._ended.pop(alert.key, None) is None:
-                self._untold.add(alert.key)
+                self._unannounced.add(alert.key)
             else:
                 # People know that it fires, and not that it was over for a moment.
                 self._grouping.drop(State.RESOLVED, alert.key)
                 alert.told = True
         for alert in changes.resolved:
-            self._untold.discard(alert.key)
+            self._unannounced.discard(alert.key)
             if alert.told or self._grouping.waits(State.FIRING, alert.key):
                 self._announce_end(alert, steady)
-        for key in self._untold:
+        for key in self._unannounced:
             fires = self._states.find(key)
             if fires is None or self._silences.fit(fires.rule, dict(fires.labels)):
                 self._grouping.drop(State.FIRING, key)
@@ -173,7 +173,7 @@ class Alerting:
 
     def _mark_notified(self, told: Mapping[Key, Listed]) -> None:
         for key in told:
-            self._untold.discard(key)
+            self._unannounced.discard(key)
             alert = self._states.find(key)
             if alert is not None:
                 alert.told = True

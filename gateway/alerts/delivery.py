@@ -1,7 +1,7 @@
 """Delivers messages through the channels: each by itself, bounded, again and again until it arrives.
 
 A channel that hangs or fails holds up nothing and nobody: it has a queue and a task of its own. Its fault is
-told once in the log, and is a reading (`channel_status`), so that a rule tells it on the other channels.
+logged once, and is a reading (`channel_status`), so that a rule can report it through the other channels.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class _Worker:
     more: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0
     """In a row."""
-    told: str = ""
-    """The reason that the log has last."""
+    logged: str = ""
+    """The reason for which it fails, as it was logged last."""
     task: Task | None = None
 
 
@@ -71,7 +71,7 @@ class Deliveries:
     ) -> None:
         """`start` runs a task, `now` gives Unix milliseconds.
 
-        `done` is told which message (its id) waits for which channel no more: delivered, or given up.
+        `done` is called with a message id and a channel once it waits there no more: delivered, or given up.
         """
         self._make = make
         self._start = start
@@ -105,7 +105,7 @@ class Deliveries:
             worker.task = self._start(self._run(worker))
 
     def addressed(self, message: Message) -> dict[str, Message]:
-        """What each channel is to tell of it, by the channel's name."""
+        """What each channel is to send of it, by the channel's name."""
         found = {name: _for(worker.settings, message) for name, worker in self._workers.items()}
         return {name: one for name, one in found.items() if one is not None}
 
@@ -163,16 +163,16 @@ class Deliveries:
         worker.attempts.pop(message.message_id, None)
         if worker.failures:
             _log.info("alerts delivered again", channel=name)
-        worker.failures, worker.told = 0, ""
+        worker.failures, worker.logged = 0, ""
         self._done(message.message_id, name)
         return 0
 
     def _failed(self, worker: _Worker, message: Message, reason: str) -> float:
-        if reason != worker.told:
+        if reason != worker.logged:
             _log.error(
                 "alert not delivered", channel=worker.settings.name, reason=f"{reason}; it is tried again"
             )
-        worker.told = reason
+        worker.logged = reason
         pause = self._pauses[min(worker.failures, len(self._pauses) - 1)]
         worker.failures += 1
         worker.attempts[message.message_id] += 1
@@ -195,19 +195,19 @@ class Deliveries:
 
 
 def _for(settings: ChannelSettings, message: Message) -> Message | None:
-    """What of a message this channel is to tell; None: nothing."""
+    """What of a message this channel is to send; None: nothing."""
 
     def is_for(one: Listed) -> bool:
         of_itself = one.alert == CHANNEL_RULE and one.labels.get("channel") == settings.name
         return one.severity.reaches(settings.min_severity) and not of_itself
 
-    told = tuple(one for one in message.alerts if is_for(one))
-    if len(told) == len(message.alerts):
+    listed = tuple(one for one in message.alerts if is_for(one))
+    if len(listed) == len(message.alerts):
         return message
-    if not told:
+    if not listed:
         return None
-    rules = {one.alert for one in told}
+    rules = {one.alert for one in listed}
     counts = {rule: count for rule, count in message.counts.items() if rule in rules}
     if len(message.alerts) == message.count:
-        counts = Counter(one.alert for one in told)
-    return msgspec.structs.replace(message, alerts=told, counts=counts)
+        counts = Counter(one.alert for one in listed)
+    return msgspec.structs.replace(message, alerts=listed, counts=counts)

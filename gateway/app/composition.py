@@ -223,7 +223,7 @@ class Gateway:
                 "listener": core.devices,
             },
         )
-        health.heed("bus", probe.last)
+        health.add_passive("bus", probe.last)
         if settings.gateway_bus_services:
             services = bus_services(
                 settings, plane, core.handler, core.bearer_cache, core.audit, tasks=self._parts.tasks
@@ -275,8 +275,8 @@ class Gateway:
         reads = {name: follower.reload for name, follower in followers.items()}
         self._parts.keep(self._signals.reload(reads))
 
-    def reassure(self, seconds: float | None) -> None:
-        """Say to the service manager this often that the event loop turns; None: it does not ask."""
+    def feed_watchdog(self, seconds: float | None) -> None:
+        """Notify the service manager this often that the event loop turns; None: it does not ask."""
         if seconds is not None:
             self._parts.keep(every(seconds, partial(notify, "WATCHDOG=1")))
 
@@ -384,7 +384,7 @@ class Gateway:
         elif not self._parts.stopping:
             _log.error("store unavailable", reason=f"{reason}; logins are refused until it is back")
 
-    def introduce(self, made: Sequence[str]) -> None:
+    def print_banner(self, made: Sequence[str]) -> None:
         """Say to whoever started it what listens where, and what to type next."""
         lines = banner(
             self._settings,

@@ -54,9 +54,9 @@ async def _serve(settings: Settings) -> bool:
         gateway = Gateway(settings, policy, sealing, signing, signals)
         try:
             await gateway.start(made)
-            gateway.introduce(made)
+            gateway.print_banner(made)
             notify("READY=1")
-            gateway.reassure(watchdog_seconds())
+            gateway.feed_watchdog(watchdog_seconds())
             await signals.stop.wait()
             notify("STOPPING=1")
             _log.info("stopping")

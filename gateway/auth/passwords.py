@@ -36,7 +36,7 @@ PROFILE = Parameters(
 """OWASP's 19 MiB set (Password Storage Cheat Sheet): 23 ms. Device secrets have 256 bits, it is enough."""
 
 PATIENCE = 18.0
-"""What a login waits for its turn at most, in seconds: the answer comes before a peer's twenty are over."""
+"""Longest that a login waits for its turn, in seconds: it has its answer before a peer's twenty are over."""
 _LATER_PATIENCE = 300.0
 _CLOSING = "the gateway is shutting down"
 
@@ -138,7 +138,7 @@ class PasswordPool:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._is_closed = False
         self.hashed: Callable[[float], None] = lambda _: None
-        """Told how many seconds each took, its wait not counted."""
+        """Called with the seconds that each took, without its wait."""
         self._decoy = hash_secret(os.urandom(32))
 
     def is_clean(self, place: str, network: str) -> bool:
@@ -197,11 +197,11 @@ class PasswordPool:
             # No hash of ours: somebody edited the store. It must look like a wrong secret.
             return self.check(None, secret)
 
-    def match(self, credential: str | None, beside: str, secret: bytes) -> Which:
+    def match(self, credential: str | None, next_credential: str, secret: bytes) -> Which:
         """What `Turn.match` answers. Blocks."""
-        if credential is not None and beside:
+        if credential is not None and next_credential:
             with contextlib.suppress(ValueError):  # somebody edited the store
-                return match_both(secret, credential, beside)
+                return match_both(secret, credential, next_credential)
         return Which.CURRENT if self.check(credential, secret) else Which.NEITHER
 
     def submit(self, work: Callable[[], _Answer]) -> Future[_Answer]:
@@ -276,12 +276,12 @@ class Turn:
         """
         return await self.run(lambda: self._pool.check(credential, secret))
 
-    async def match(self, credential: str | None, beside: str, secret: bytes) -> Which:
-        """Which of a device's secrets it is; `beside` is the hash of its next one, empty if it has one only.
+    async def match(self, credential: str | None, next_credential: str, secret: bytes) -> Which:
+        """Which of a device's secrets it is. `next_credential` is empty if it has only one.
 
         For the same price, and as `verify`.
         """
-        return await self.run(lambda: self._pool.match(credential, beside, secret))
+        return await self.run(lambda: self._pool.match(credential, next_credential, secret))
 
     async def run(self, work: Callable[[], _Answer]) -> _Answer:
         """Do it in a thread. Raises Busy when there is no memory for a hash."""

@@ -141,7 +141,7 @@ class WebServer:
         self._state.default_headers = _HEADERS
 
     async def close(self) -> None:
-        """Stop listening, and end what is open within a second."""
+        """Stop listening, and end within a second what is open."""
         self.acceptor.close()
         for connection in list(self._open):
             connection.leave()
@@ -228,7 +228,7 @@ class _Parser(h11.Connection):
         return event
 
     def _look_at_the_head(self, head: bytearray) -> None:
-        """Raise RemoteProtocolError when it is longer than a head may be, whole or not."""
+        """Raise RemoteProtocolError when the head is longer than it may be, whole or not."""
         end = _HEAD_END.search(head, 0, HEAD_MAX)
         if end is None and len(head) > HEAD_MAX:
             raise h11.RemoteProtocolError("too long a head", error_status_hint=431)

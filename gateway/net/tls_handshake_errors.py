@@ -119,5 +119,5 @@ def of_session(error: ssl.SSLError) -> str:
     """Why a session whose handshake was done ended with this."""
     if isinstance(error, TooLittleData):
         return str(error)
-    told = in_words(error) if _ALERT in (error.reason or "") else None
-    return told or f"TLS: {_BROKEN} ({error.reason or error})"
+    said = in_words(error) if _ALERT in (error.reason or "") else None
+    return said or f"TLS: {_BROKEN} ({error.reason or error})"

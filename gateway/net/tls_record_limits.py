@@ -320,7 +320,7 @@ class BoundedSSLObject(ssl.SSLObject):
         """What comes after our goodbye."""
         self._dropped += len(self._incoming.read())
         if self._dropped > _DROPPED_MAX:
-            raise TooLittleData("it goes on sending after it was told goodbye")
+            raise TooLittleData("it goes on sending after the gateway's goodbye")
         raise ssl.SSLWantReadError
 
     def unwrap(self) -> None:
@@ -377,10 +377,7 @@ class BoundedSSLObject(ssl.SSLObject):
 
 
 class BoundedSSLContext(ssl.SSLContext):
-    """An SSLContext whose server-side connections are bounded.
-
-    Each connection has to be given its transport, by `handshake_done`.
-    """
+    """Its server-side connections are bounded. Each has to be given its transport, by `handshake_done`."""
 
     sslobject_class = BoundedSSLObject
     _caution: Caution | None = None

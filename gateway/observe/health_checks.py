@@ -1,11 +1,11 @@
-"""The checks of health: when each is done, what it found, and since when. Who asks is answered from memory.
+"""The checks of health: when each is done, what it found, and since when. Answers come from memory.
 
 Owns the schedule: every `interval` seconds each check is done, side by side, with a time-out of its own; one
 that has just failed is done again soon, and one of ours is done early when somebody asks. A check that raises
 or takes too long has failed. Must not know what is checked, nor who asks.
 
-A check that reads memory alone is no coroutine, and is asked each time: what it says is never old. Of one
-that takes time, a witness may say from memory that the part has failed since.
+A check that reads memory alone is no coroutine, and is asked each time: what it says is never old. One that
+takes time may have a passive check beside it, which says from memory that the part has failed since.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FOLDER = 0.2
 """Seconds that a look at the folder may take: one that hangs in the disk holds nobody up."""
 _NOT_YET = "not checked yet"
 _WARNING = "warning: "
-"""What the words of a check begin with that is not wholly well."""
+"""How the message of a check begins that is not wholly well."""
 
 _log = get_logger()
 
@@ -90,8 +90,8 @@ class _Entry:
     """Of another service: it is asked as often as it says, and no sooner."""
     at_once: bool
     """It reads memory."""
-    witness: Callable[[], CheckResult] | None = None
-    """What others met meanwhile: read from memory between two checks."""
+    passive: Callable[[], CheckResult] | None = None
+    """What others met of the part: read from memory between two checks."""
     found: Finding | None = None
     due: float = 0.0
     """By the clock of the loop."""
@@ -167,12 +167,12 @@ class Health:
         )
         self._wake.set()
 
-    def heed(self, name: str, witness: Callable[[], CheckResult]) -> None:
-        """Believe `witness`, which reads memory, when it says that this part has failed since it was checked.
+    def add_passive(self, name: str, check: Callable[[], CheckResult]) -> None:
+        """Believe `check`, which reads memory, when it says that this part has failed since it was checked.
 
-        Never that it is well again: only the check says that, and it is done at once.
+        Never that it is well again: only the check itself says that, and it is done at once.
         """
-        self._entries[name].witness = witness
+        self._entries[name].passive = check
 
     def remove(self, name: str) -> None:
         """Do it no more."""
@@ -228,7 +228,7 @@ class Health:
 
     def _ask_memory(self, name: str, entry: _Entry) -> None:
         if not entry.at_once:
-            self._ask_witness(name, entry)
+            self._ask_passive(name, entry)
             return
         try:
             answer = entry.ask()
@@ -237,10 +237,10 @@ class Health:
         if isinstance(answer, tuple):
             self._take(name, entry, answer, 0.0)
 
-    def _ask_witness(self, name: str, entry: _Entry) -> None:
-        if entry.witness is None or entry.found is None or not entry.found.ok:
+    def _ask_passive(self, name: str, entry: _Entry) -> None:
+        if entry.passive is None or entry.found is None or not entry.found.ok:
             return
-        answer = entry.witness()
+        answer = entry.passive()
         if not answer[0]:
             self._take(name, entry, answer, 0.0)
             entry.due = asyncio.get_running_loop().time()

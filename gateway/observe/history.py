@@ -27,7 +27,7 @@ MINUTE_SLOTS = 1_440
 SERIES_MAX = 450
 
 _EARLY_MS = 9_000
-"""A sample that comes sooner after the last one takes its place: the ring is an hour, whoever asks early."""
+"""A sample that comes sooner than this after the last one replaces it, so that the ring spans an hour."""
 _DAY_MS = 86_400_000
 _ROWS_AT_ONCE = 60
 _NOTHING = math.nan
@@ -103,6 +103,8 @@ class _Ring:
 
 
 class _Series:
+    """The values of one series, at the places that the two rings give."""
+
     __slots__ = ("fine", "labels", "minutes", "name", "seen", "series_id")
 
     def __init__(self, row: SeriesRow, seen: int) -> None:
@@ -110,6 +112,7 @@ class _Series:
         self.name = row.name
         self.labels = row.labels
         self.seen = seen
+        """When it last had a value, Unix milliseconds."""
         self.fine = array("d", [_NOTHING]) * FINE_SLOTS
         self.minutes = array("d", [_NOTHING]) * MINUTE_SLOTS
 
@@ -133,7 +136,9 @@ class History:
         self._new: list[SeriesRow] = []
         self._ended: list[int] = []
         self._marks = (0, 0)
+        """The first number that the store does not have, of each ring."""
         self._moved = False
+        """Whether times have changed that the store has."""
         self.left_out = 0
         """Series of the newest sample for which there was no room."""
 
@@ -229,7 +234,7 @@ class History:
         return one
 
     def _end_minute(self, minute: int) -> None:
-        """Keep what the minute came to, at the time of its last sample."""
+        """Keep one value of the minute for each series, at the time of its last sample."""
         since = max(minute * 60_000, self._minutes.newest + 1)
         places = list(self._fine.places(since, (minute + 1) * 60_000))
         if not places:
@@ -256,7 +261,7 @@ class History:
                 del self._series[name]
 
     def _turn_back(self, now: int) -> None:
-        """The clock shows less than when the newest sample was taken."""
+        """The clock was set back to before the newest sample: make the samples as old as they were."""
         newest = now - FINE_SECONDS * 1_000
         behind = max(0, self._fine.newest - self._minutes.newest)
         self._fine.set_back(newest, FINE_SECONDS * 1_000)
@@ -271,7 +276,7 @@ class History:
         fine = self._rows(self._fine, FINE_SECONDS, self._marks[0])
         minutes = self._rows(self._minutes, MINUTE_SECONDS, self._marks[1])
         if fine:
-            # A minute never without what it was made of: a killed gateway goes on behind the last sample.
+            # A minute never without what it was made of: a killed gateway goes on after the last sample.
             minutes = [row for row in minutes if row.at <= fine[-1].at]
         if not (fine or minutes):
             return None

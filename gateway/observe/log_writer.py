@@ -66,10 +66,10 @@ class LogWriter:
                 self._waiting.clear()
                 if self._missed:
                     # Behind the lines that filled the room, before those that find room from now on.
-                    told = self._dropped_line(self._missed)
+                    line = self._dropped_line(self._missed)
                     self._missed = 0
-                    self._size += len(told)
-                    lines += told
+                    self._size += len(line)
+                    lines += line
             self._put(lines)
             written = len(lines)
 

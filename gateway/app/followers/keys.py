@@ -42,7 +42,7 @@ _RETIRE_SECONDS = 60.0
 AGE_MOST = 90 * 86_400
 """Seconds that a key is active before a new one takes its place."""
 _AHEAD_MOST = 86_400
-"""Seconds that a key may be of the future: it would be active for as much longer."""
+"""How far in the future a key may have been made, in seconds: it would be active for as much longer."""
 USES_MOST = 2**31
 """Messages under one sealing key before a new one takes its place: half of what may be."""
 
@@ -59,7 +59,7 @@ class _KeyFile:
     rotate: Callable[[], Key]
     put_in_force: Callable[[Sequence[Key]], Awaitable[None]]
     fault: Callable[[Sequence[Key], Sequence[Key]], str]
-    """What speaks against going over from the former keys to the latter; empty for nothing."""
+    """Why the keys in force must not be replaced by these; empty when they may."""
     keys: Sequence[Key] = field(default=(), repr=False)
     """In force; none before the first look."""
     problem: str = ""
@@ -197,7 +197,7 @@ class KeyFollower(Follower):
         keys: Sequence[Key] = ()
         try:
             keys = await asyncio.to_thread(file.read)  # to unwrap them by a passphrase takes long
-            problem = _returned(file.keys, keys) or file.fault(file.keys, keys)
+            problem = _brought_back(file.keys, keys) or file.fault(file.keys, keys)
         except KeyFileError as error:
             problem = str(error)
         if problem:
@@ -250,7 +250,7 @@ class KeyFollower(Follower):
             self._audit.emit(AuditEvent.of(changed_key(reason), HOUSE, self._context.now()))
 
 
-def _returned(before: Sequence[Key], after: Sequence[Key]) -> str:
+def _brought_back(before: Sequence[Key], after: Sequence[Key]) -> str:
     """A key that was destroyed is in the file again: somebody put an older copy in its place."""
     gone = {key.key_id for key in before if key.state is KeyState.DESTROYED}
     for key in after:

@@ -177,7 +177,9 @@ async def test_whoever_asks_has_it_checked_and_does_not_wait(tasks, monkeypatch)
     assert foreign == [1], "another service is asked as often as it was said"
 
 
-async def test_a_witness_is_believed_at_once_when_it_says_the_part_is_gone_and_never_that_it_is_back(tasks):
+async def test_a_passive_check_is_believed_at_once_when_it_says_the_part_is_gone_and_never_that_it_is_back(
+    tasks,
+):
     health, seen = Health(interval=600), [False, "not asked yet"]
     answers, checked = [(True, "there"), (True, "there again")], asyncio.Event()
 
@@ -187,7 +189,7 @@ async def test_a_witness_is_believed_at_once_when_it_says_the_part_is_gone_and_n
         return answers.pop(0)
 
     health.add("bus", check, vital=False)
-    health.heed("bus", lambda: (seen[0], seen[1]))
+    health.add_passive("bus", lambda: (seen[0], seen[1]))
     tasks.start(health.run(tasks.start))
     await asyncio.sleep(0.01)
     assert found(health).message == "not checked yet", "before the first answer it is not asked"
