@@ -37,6 +37,8 @@ _IN_FLIGHT_MAX = 20
 BACKLOG = 16_777_216
 """Bytes of requests that are held while others are answered."""
 _AT_A_TIME = 64
+_TOGETHER = 65_536
+"""Bytes that are written at once, if so much is said at a time."""
 _UNREAD, _UNWRITTEN = 1, 2
 """Why nothing is read from the bus: more has come than was looked at, or the bus does not read itself."""
 _ANY_SIZE = 268_435_455 + 5
@@ -81,6 +83,9 @@ class BusConnection(asyncio.Protocol):
         self._reader = BusReader(version, max_size)
         self._most = max_size + backlog
         self._working = False
+        self._together: list[bytes] | None = None
+        """What is written when the packets at hand were looked at: a write costs more than most answers."""
+        self._held = 0
         self._paused = 0
         self._transport: asyncio.Transport | None = None
         self._connack: asyncio.Future[int] = loop.create_future()
@@ -191,6 +196,7 @@ class BusConnection(asyncio.Protocol):
     def _work(self) -> None:
         """Look at some of what came. The next bytes come before the rest: the bus drops what is not read."""
         self._working = False
+        self._together, self._held = [], 0
         try:
             for _ in range(_AT_A_TIME):
                 packet = None if self._paused & _UNWRITTEN or self.closed.done() else self._reader.pop()
@@ -203,6 +209,9 @@ class BusConnection(asyncio.Protocol):
         else:
             self._working = True
             self._loop.call_soon(self._work)
+        finally:
+            self._flush()
+            self._together = None
 
     def _pause(self, reason: int) -> None:
         self._paused |= reason
@@ -279,12 +288,23 @@ class BusConnection(asyncio.Protocol):
         self._beat = self._loop.call_later(self._every, self._ping)
 
     def _write(self, packet: bytes) -> None:
-        if self._transport is not None:
+        if self._together is not None:
+            self._together.append(packet)
+            self._held += len(packet)
+            if self._held > _TOGETHER:
+                self._flush()
+        elif self._transport is not None:
             self._transport.write(packet)
+
+    def _flush(self) -> None:
+        if self._together and self._transport is not None:
+            self._transport.write(b"".join(self._together))
+            self._together, self._held = [], 0
 
     def _end(self, why: str, last: bytes = b"") -> None:
         if not self.closed.done():
             self.closed.set_result(why)
+        self._flush()
         if self._transport is not None:
             if last:
                 self._transport.write(last)

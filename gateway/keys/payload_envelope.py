@@ -38,7 +38,7 @@ class OpenFailed(Exception):
     """No envelope of ours for this topic. `str()` says why; never part of the payload."""
 
 
-class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """The sealed object, in the order of its fields on the wire."""
 
     encrypted: bool
@@ -62,12 +62,13 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Of the request that it was the answer to. It says nothing here."""
 
 
+_BOUND = f"{VERSION}\0{ALGORITHM}\0"
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
 
 
 def _associated_data(key_id: str, timestamp: int, topic: str, sender: str) -> bytes:
-    return f"{VERSION}\0{ALGORITHM}\0{key_id}\0{timestamp}\0{topic}\0{sender}".encode()
+    return f"{_BOUND}{key_id}\0{timestamp}\0{topic}\0{sender}".encode()
 
 
 class Sealer:
@@ -128,11 +129,16 @@ def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
     # DecodeError, UnicodeDecodeError for a string that is no UTF-8; nesting in a field nobody asked for.
     except (ValueError, RecursionError):
         raise OpenFailed("not a sealed message") from None
-    if envelope.encrypted is not True or envelope.v != VERSION or envelope.algorithm != ALGORITHM:
+    if not is_known(envelope):
         raise OpenFailed("a sealed message of an unknown version or algorithm")
     if topic is not None and envelope.topic != topic:
         raise OpenFailed("sealed for another topic")
     return envelope
+
+
+def is_known(envelope: Envelope) -> bool:
+    """Whether it is one of ours: of the version and algorithm that we have."""
+    return envelope.encrypted is True and envelope.v == VERSION and envelope.algorithm == ALGORITHM
 
 
 def canonical(envelope: Envelope) -> bytes:
@@ -147,7 +153,8 @@ def canonical(envelope: Envelope) -> bytes:
 def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
     """The payload, which proves topic, sender and timestamp of the envelope. Raises OpenFailed."""
     try:
-        data = pybase64.b64decode(envelope.data, validate=True)
+        # By position: names are half of what the call costs.
+        data = pybase64.b64decode(envelope.data, None, True)  # noqa: FBT003 - validate
     except ValueError:
         raise OpenFailed("not a sealed message") from None
     if len(data) < _NONCE_BYTES + _TAG_BYTES:

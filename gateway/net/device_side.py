@@ -12,7 +12,7 @@ from typing import cast
 
 from gateway.connection import commands as asked
 from gateway.connection.audit_vocabulary import Report, refused_session
-from gateway.connection.commands import Command, SendToBus, SendToDevice
+from gateway.connection.commands import Call, Command, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import (
     AuthenticationFailed,
@@ -27,6 +27,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.state_table import State
 from gateway.mqtt.reason_codes import Reason
+from gateway.net.answered_calls import answered
 from gateway.net.bus_side import BusSide, not_connected
 from gateway.net.connection_reports import named
 from gateway.net.data_plane_parts import DataPlane
@@ -206,13 +207,16 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.abort("a fault of the gateway")
 
     def _carry_out(self, commands: list[Command]) -> None:
-        for command in commands:
+        left = iter(commands)
+        for command in left:
             kind = type(command)
             if kind is SendToBus:
                 if self._bus is not None and self._bus.transport is not None:
                     self._bus.transport.write(command.data)  # type: ignore[union-attr]
             elif kind is SendToDevice:
                 self._send(command.data)  # type: ignore[union-attr]
+            elif kind is Call:
+                self._carry_out(answered(self, command, left))  # type: ignore[arg-type]
             else:
                 self._carry_out_rare(command)
 
@@ -257,10 +261,6 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                     client_id=identity.client_id if identity else None,
                     narrowed=(grant.narrowed or None) if grant else None,
                 )
-            case asked.Call():
-                identity = self.connection.identity
-                if identity is not None:
-                    self.receive(self.plane.services(command, identity))
             case asked.Reauthenticate(token):
                 reauthenticate(self, token)
             case asked.PauseDevice():

@@ -16,7 +16,7 @@ from gateway.keys.payload_envelope import Envelope
 from gateway.policy.engine.identity import Grant
 from gateway.policy.engine.service_names import Service
 from gateway.services.refusal import Code, Refusal
-from gateway.services.request import Request
+from gateway.services.request_fast_path import AnyRequest
 
 _any = msgspec.json.Decoder(Raw)
 _encoder = msgspec.json.Encoder()
@@ -126,7 +126,7 @@ def _is_json(payload: bytes) -> bool:
     return True
 
 
-def put(body: bytes, service: Service, request: Request, *, prefix: str) -> bytes:
+def put(body: bytes, service: Service, request: AnyRequest, *, prefix: str) -> bytes:
     """An answer as its request wants it: with its `request_id`, and in the common message if it came in one.
 
     `body` is a JSON object with at least one field; `prefix` that of the service topics.

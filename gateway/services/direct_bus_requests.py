@@ -33,6 +33,7 @@ from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
 from gateway.services.request import Request
+from gateway.services.request_fast_path import AnyRequest, read_request
 from gateway.services.request_handler import RequestHandler, reply_fault
 
 ADDRESS = "bus"
@@ -110,7 +111,7 @@ class BusServices:
         if service is None or delivery.retain:
             return  # 3.1.1 can't ask to be spared what is retained
         call = Call(service, delivery.payload, delivery.response_topic, delivery.correlation)
-        request = Request(call.payload)
+        request = read_request(service, call.payload)
         try:
             identity = self._demand_bearer(connection, delivery, call, request)
         except Refusal as refusal:
@@ -122,7 +123,7 @@ class BusServices:
                 self._attend(connection, call, request, identity)
 
     def _demand_bearer(
-        self, connection: BusConnection, delivery: Delivery, call: Call, request: Request
+        self, connection: BusConnection, delivery: Delivery, call: Call, request: AnyRequest
     ) -> Identity | None:
         """Who asks. None: a secret has to be hashed to know that, and the answer comes later.
 
@@ -134,7 +135,7 @@ class BusServices:
             raise Refusal(Code.TOO_LARGE, words)
         if request.fault is not None:
             raise request.fault
-        if call.service is Service.AUTH:
+        if isinstance(request, Request) and call.service is Service.AUTH:
             return self._log_in(connection, call, request)
         token = request.token
         if token is None:
@@ -157,7 +158,7 @@ class BusServices:
         return None
 
     async def _verify(
-        self, connection: BusConnection, call: Call, request: Request, shown: Credentials
+        self, connection: BusConnection, call: Call, request: AnyRequest, shown: Credentials
     ) -> None:
         try:
             admission = await self._login.verify(shown, _PEER)
@@ -168,17 +169,22 @@ class BusServices:
         finally:
             self._logins -= 1
 
-    def _attend(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
+    def _attend(self, connection: BusConnection, call: Call, request: AnyRequest, identity: Identity) -> None:
         answer = self._request_handler.attend(call, request, identity, replays=self._replays)
         self._give(connection, call, request, answer, (identity.device_id, Source.DEVICE))
 
     def _turn_away(
-        self, connection: BusConnection, call: Call, request: Request, refused: LoginRefused
+        self, connection: BusConnection, call: Call, request: AnyRequest, refused: LoginRefused
     ) -> None:
         self._refuse(connection, call, request, authentication_refusals.of_login(refused), refused.device_id)
 
     def _refuse(
-        self, connection: BusConnection, call: Call, request: Request, refusal: Refusal, claimed: str | None
+        self,
+        connection: BusConnection,
+        call: Call,
+        request: AnyRequest,
+        refusal: Refusal,
+        claimed: str | None,
     ) -> None:
         """Answer somebody who has not shown who it is; `claimed` is who it says it is."""
         self._context.counters.service_requests[call.service] += 1
@@ -189,7 +195,7 @@ class BusServices:
         self,
         connection: BusConnection,
         call: Call,
-        request: Request,
+        request: AnyRequest,
         answer: Answer,
         who: _Who,
     ) -> None:
@@ -208,7 +214,7 @@ class BusServices:
                     self._send(connection, shorter)
                     break
 
-    def _public(self, call: Call, request: Request) -> str:
+    def _public(self, call: Call, request: AnyRequest) -> str:
         """Where an answer to a stranger may go: below our own prefix, whatever was asked for."""
         asked = call.response_topic
         if asked is None:
@@ -223,7 +229,7 @@ class BusServices:
     def _send(self, connection: BusConnection, answer: Answer) -> None:
         connection.send(answer_packet(answer, answer.payload, connection.version, b""))
 
-    def _report(self, report: Report | None, who: _Who, request: Request) -> None:
+    def _report(self, report: Report | None, who: _Who, request: AnyRequest) -> None:
         """Tell the admins."""
         if report is None:
             return

@@ -196,12 +196,8 @@ class Request:
         value = _given(raw)
         if not value:
             return b""
-        try:
-            if len(value) <= ECHOED_MAX:
-                _echoed.decode(value)
-                return value
-        except ValueError:
-            pass
+        if can_be_echoed(value):
+            return value
         words = f'"{name}" has to be text or a number of at most {ECHOED_MAX:,} bytes.'
         self.fault = Refusal(Code.INVALID_REQUEST, words)
         return b""
@@ -209,7 +205,7 @@ class Request:
     @property
     def said_id(self) -> RequestId | None:
         """What `request_id` says, however it is spelt: 1.0 is 1."""
-        return _echoed.decode(self.request_id) if self.request_id else None
+        return said(self.request_id)
 
     @property
     def reply_to(self) -> str | None:
@@ -277,6 +273,22 @@ class Request:
             return _base64.decode(given) if given else None
         except ValueError:
             raise Refusal(Code.INVALID_REQUEST, '"data" has to be base64 (RFC 4648, 4).') from None
+
+
+def can_be_echoed(value: bytes) -> bool:
+    """Whether this JSON is text or a number, and short enough to be given back."""
+    try:
+        if len(value) <= ECHOED_MAX:
+            _echoed.decode(value)
+            return True
+    except ValueError:
+        pass
+    return False
+
+
+def said(echoed: bytes) -> RequestId | None:
+    """What such JSON says, however it is spelt: 1.0 is 1. None for none."""
+    return _echoed.decode(echoed) if echoed else None
 
 
 def _not_read(name: str, known: Sequence[str]) -> Refusal:

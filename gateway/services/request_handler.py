@@ -18,7 +18,7 @@ from gateway.connection.events import Answer
 from gateway.connection.process_context import Context
 from gateway.connection.request_rates import Rates
 from gateway.keys.key_ring import KeysUnavailable
-from gateway.keys.payload_envelope import OpenFailed, Sealer, open_envelope, read_envelope
+from gateway.keys.payload_envelope import Envelope, OpenFailed, Sealer, open_envelope, read_envelope
 from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.policy.engine.decision_recorder import AGAIN
 from gateway.policy.engine.identity import Identity
@@ -29,6 +29,7 @@ from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
 from gateway.services.request import Request
+from gateway.services.request_fast_path import AnyRequest, DecryptRequest, EncryptRequest, read_request
 from gateway.services.requested_scope import read_wish
 from gateway.services.token_issuer import TokenIssuer
 
@@ -94,6 +95,10 @@ def reply_fault(topic: str) -> str | None:
     return name_fault(topic) or depth_fault(topic)
 
 
+def _does_not_open(failed: OpenFailed, topic: str = "") -> Refusal:
+    return Refusal(Code.DECRYPT_FAILED, _DOES_NOT_OPEN, why=str(failed), topic=topic)
+
+
 class RequestHandler:
     """One for a process, however it is called."""
 
@@ -119,10 +124,10 @@ class RequestHandler:
 
     def answer(self, call: Call, identity: Identity) -> Answer:
         """The answer to a request of a connection, which has shown who it is."""
-        return self.attend(call, Request(call.payload), identity)
+        return self.attend(call, read_request(call.service, call.payload), identity)
 
     def attend(
-        self, call: Call, request: Request, identity: Identity, *, replays: Replays | None = None
+        self, call: Call, request: AnyRequest, identity: Identity, *, replays: Replays | None = None
     ) -> Answer:
         """The answer to a request of this identity. With `replays`: once for each `request_id` of a token."""
         caller = self._caller(identity)
@@ -138,7 +143,8 @@ class RequestHandler:
             self._count(identity)
             if replays is not None:
                 self._demand_new(replays, request)
-            request.demand_read(call.service, connected=replays is None)
+            if isinstance(request, Request):
+                request.demand_read(call.service, connected=replays is None)
             if replays is None and call.service in _SHOWN and request.token is not None:
                 caller = self._shown(request.token, caller)
             body, report = self._serve(call.service, request, caller)
@@ -146,7 +152,7 @@ class RequestHandler:
             return self.refuse(call, request, refusal, topic)
         return Answer(topic, put(body, call.service, request, prefix=self._prefix), call.correlation, report)
 
-    def refuse(self, call: Call, request: Request, refusal: Refusal, topic: str) -> Answer:
+    def refuse(self, call: Call, request: AnyRequest, refusal: Refusal, topic: str) -> Answer:
         """The answer to a request that is not granted, to go to `topic`."""
         self._context.counters.service_refusals[call.service, refusal.code] += 1
         body = refused(call.service, refusal, self._context.now())
@@ -198,7 +204,7 @@ class RequestHandler:
                 Code.RATE_LIMITED, f"More than {most:,} requests in a second: ask more slowly, or again."
             )
 
-    def _demand_new(self, replays: Replays, request: Request) -> None:
+    def _demand_new(self, replays: Replays, request: AnyRequest) -> None:
         token, said = request.token, request.said_id
         if token is not None and said is not None and replays.seen((token, said)):
             raise Refusal(
@@ -213,8 +219,10 @@ class RequestHandler:
             raise Refusal(Code.NOT_AUTHORIZED, words)
         return self._caller(bearer)
 
-    def _serve(self, service: Service, request: Request, caller: _Caller) -> tuple[bytes, Report | None]:
-        if service is Service.ENCRYPT:
+    def _serve(self, service: Service, request: AnyRequest, caller: _Caller) -> tuple[bytes, Report | None]:
+        if isinstance(request, DecryptRequest):
+            return self._open(request.message, caller), None
+        if isinstance(request, EncryptRequest) or service is Service.ENCRYPT:
             return self._encrypt(request, caller), None
         if service is Service.DECRYPT:
             return self._decrypt(request, caller), None
@@ -225,7 +233,7 @@ class RequestHandler:
             raise Refusal(Code.NOT_AUTHORIZED, words)
         return self._auth(request, caller.identity)
 
-    def _encrypt(self, request: Request, caller: _Caller) -> bytes:
+    def _encrypt(self, request: Request | EncryptRequest, caller: _Caller) -> bytes:
         message, data, topic = request.message, request.data, request.topic
         if topic is None or bool(message) == (data is not None):
             words = 'Give "topic", and either "message" (any JSON) or "data" (base64).'
@@ -249,16 +257,22 @@ class RequestHandler:
         message = request.message
         if message[:1] != b"{":
             raise Refusal(Code.INVALID_REQUEST, 'Give the sealed object itself as "message", not as text.')
-        topic = ""
         try:
             envelope = read_envelope(message)
-            request.demand_sealed_once()
+        except OpenFailed as failed:
+            raise _does_not_open(failed) from None
+        request.demand_sealed_once()
+        return self._open(envelope, caller)
+
+    def _open(self, envelope: Envelope, caller: _Caller) -> bytes:
+        topic = ""
+        try:
             # Before it is opened: who may not do that learns nothing, not even whether it is genuine.
             caller.demand(Action.DECRYPT, envelope.topic)
             topic = envelope.topic
             return opened(envelope, open_envelope(self._context.ring, envelope))
         except OpenFailed as failed:
-            raise Refusal(Code.DECRYPT_FAILED, _DOES_NOT_OPEN, why=str(failed), topic=topic) from None
+            raise _does_not_open(failed, topic) from None
 
     def _validate(self, request: Request, caller: _Caller) -> bytes:
         token = request.token

@@ -151,6 +151,18 @@ def test_binary_payloads_up_to_the_packet_limit(house: World, version: int) -> N
         assert base64.b64decode(str(opened["data"])) == binary
 
 
+def test_requests_that_come_at_once_are_answered_in_order_and_before_the_end(house: World) -> None:
+    gateway = house[1]
+    with Device(gateway, v5=True) as device:
+        device.connect(username="svc", password=gateway.secrets["svc"])
+        requests = [{"topic": "a/b", "message": n, "request_id": n} for n in range(40)]
+        packets = [raw.publish("gateway/encrypt", json.dumps(one).encode(), v5=True) for one in requests]
+        goodbye = b"\xe0\x00"
+        device.send(b"".join(packets) + goodbye)
+        assert [json.loads(device.message().payload)["request_id"] for _ in requests] == list(range(40))
+        assert device.read() == b""
+
+
 @both_versions
 def test_the_common_message(house: World, version: int) -> None:
     gateway = house[1]

@@ -16,10 +16,10 @@ from harness.mosquitto import Mosquitto
 from bench.ports import free_port
 from gateway.bus_client import reconnecting_client
 from gateway.bus_client.connect import connect
-from gateway.bus_client.connection import Account, BusError
+from gateway.bus_client.connection import Account, BusConnection, BusError
 from gateway.bus_client.reconnecting_client import BusClient
-from gateway.mqtt.encode import encode_publish
-from gateway.mqtt.packets import Subscription, Version
+from gateway.mqtt.encode import encode_ack, encode_publish
+from gateway.mqtt.packets import PacketType, Subscription, Version
 from gateway.net.bus_endpoint import Bus
 from gateway.observe.logs import configure
 
@@ -98,6 +98,49 @@ async def test_messages_that_were_taken_are_acknowledged(mosquitto: Mosquitto):
     assert not speaker._waiting
     listener.close()
     speaker.close()
+
+
+class Written:
+    """A transport that keeps what is written to it, and whether that was ended."""
+
+    def __init__(self):
+        self.writes = []
+
+    def write(self, data):
+        self.writes.append(data)
+
+    def abort(self):
+        self.writes.append("aborted")
+
+    def pause_reading(self):
+        """What a transport can do."""
+
+    resume_reading = pause_reading
+
+
+async def answering(size, *packets):
+    """What is written when these packets come at once, and each is answered by `size` times its bytes."""
+    transport = Written()
+
+    def echo(connection, delivery):
+        connection.send(encode_publish(0x30, b"r", 0, b"", delivery.payload * size))
+
+    one = BusConnection(Version.V311, echo, max_size=1_000, backlog=1_000)
+    one.connection_made(transport)
+    one.data_received(b"".join(packets))
+    await asyncio.sleep(0)
+    return transport.writes
+
+
+async def test_what_comes_at_once_is_answered_at_once():
+    asked = [encode_publish(0x32, b"q", n, b"", b"%d" % n) for n in (1, 2, 3)]
+    answers = [
+        encode_publish(0x30, b"r", 0, b"", b"%d" % n) + encode_ack(PacketType.PUBACK, n) for n in (1, 2, 3)
+    ]
+    assert await answering(1, *asked) == [b"".join(answers)]
+    assert await answering(1, *asked, b"\x00\x00") == [b"".join(answers), "aborted"]
+    # As much is held as is worth it.
+    assert [len(data) > 65_536 for data in await answering(40_000, *asked)] == [True, False]
 
 
 async def test_a_bus_that_wants_a_name_and_does_not_get_it(tmp_path):
