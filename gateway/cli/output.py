@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.admin.errors import Refused
+from gateway.cli.standard_streams import Unwritten
 from gateway.observe.printable import printable
 from gateway.system.file_errors import FULL, not_written, who_may
 
@@ -64,7 +65,19 @@ class Answer:
         self.as_json = as_json
 
     def give(self, value: Mapping[str, object], *text: RenderableType) -> None:
-        """Print `value` for a script, or `text` for people, a line each; colour only on a terminal."""
+        """Print `value` for a script, or `text` for people, a line each; colour only on a terminal.
+
+        Raises Unwritten.
+        """
+        try:
+            self._print(value, text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Unwritten(error.errno, error.strerror) from None
+
+    def _print(self, value: Mapping[str, object], text: Sequence[RenderableType]) -> None:
         if self.as_json:
             print(json.dumps(value))
             return
@@ -93,7 +106,7 @@ def answering(*, as_json: bool) -> Iterator[Answer]:
     """
     try:
         yield Answer(as_json=as_json)
-    except (typer.Exit, typer.Abort, BrokenPipeError):
+    except (typer.Exit, typer.Abort, BrokenPipeError, Unwritten):
         raise
     except Exception as error:  # noqa: BLE001 - a command ends with one line, not with a traceback
         failure = _explained(error)

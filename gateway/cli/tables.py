@@ -20,12 +20,11 @@ def table(
     state: int,
     colour: Callable[[str], str],
     empty: str = "",
-    whole_first: bool = False,
 ) -> list[Table | str]:
     """The rows, for `Answer.give`.
 
-    On a terminal the column `state` has the colour that `colour` says. `empty` is said for no rows. With
-    `whole_first` the first column is never cut, and the others break anywhere.
+    On a terminal the column `state` has the colour that `colour` says. `empty` is said for no rows. The
+    first column, an id, is never cut, and the others break anywhere.
     """
     if not rows and empty:
         return [Nothing(empty)]
@@ -36,9 +35,7 @@ def table(
 
     made = Table(box=None, pad_edge=False)
     for number, heading in enumerate(headings):
-        if not whole_first:
-            made.add_column(heading)
-        elif number == 0:
+        if number == 0:
             made.add_column(heading, no_wrap=True, min_width=max(len(row[0]) for row in rows))
         else:
             made.add_column(heading, overflow="fold")

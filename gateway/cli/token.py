@@ -236,7 +236,6 @@ def _rows(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
         state=2,
         colour=lambda state: "green" if state == "active" else "red",
         empty="No tokens.",
-        whole_first=True,
     )
 
 

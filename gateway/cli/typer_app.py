@@ -17,6 +17,8 @@ from typer.core import TyperOption
 from typer.exceptions import TyperException
 from typer.main import get_command
 
+from gateway.cli.standard_streams import discard_output, open_those_closed
+
 _LOOKS: dict[str, Any] = {
     "no_args_is_help": True,
     "context_settings": {"help_option_names": ["-h", "--help"]},
@@ -71,7 +73,20 @@ def _add_version(app: typer.Typer, name: str) -> None:
 
 def run(app: typer.Typer) -> None:
     """Run the command and end the process. Wrong usage is one JSON object too, where --json is asked for."""
+    open_those_closed()
     _show_flags_as_flags()
+    try:
+        code = _exit_code(app)
+        sys.stdout.flush()
+    except OSError as error:  # of standard output: commands explain their own
+        discard_output()
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: the answer can't be written: {error.strerror}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def _exit_code(app: typer.Typer) -> int:
     try:
         ended = get_command(app).main(standalone_mode=False)
     except TyperException as error:
@@ -82,11 +97,11 @@ def run(app: typer.Typer) -> None:
         rich_format_error(error)  # type: ignore[arg-type]
         if "--json" in sys.argv:
             print(json.dumps({"error": error.format_message(), "problems": []}))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
-    sys.exit(ended if isinstance(ended, int) else 0)
+        return _INTERRUPTED
+    return ended if isinstance(ended, int) else 0
 
 
 def _show_flags_as_flags() -> None:

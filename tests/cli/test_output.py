@@ -92,3 +92,43 @@ def test_a_full_disk_is_told_with_its_place_and_what_to_do(place):
         stdin=b"a passphrase of length\n",
     )
     assert (code, "here.keys can't be written (File too large): raise the limit" in err) == (1, True), err
+
+
+def plainly(place, command):
+    """As `Place.shell`, with the program itself: its standard streams are what is tried."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=place.folder, env=place.environment, capture_output=True, check=False
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "PYTHONUNBUFFERED=1 "])
+@pytest.mark.parametrize(
+    "command", ["gateway-admin device list --json", "gateway-admin --version", "gateway check"]
+)
+def test_an_answer_that_can_not_be_written_is_a_line_and_an_exit_code(place, command, unbuffered):
+    code, _, err = plainly(place, f"{unbuffered}{command} > /dev/full")
+    assert (code, err) == (1, "error: the answer can't be written: No space left on device\n")
+
+
+def test_wrong_usage_that_can_not_be_written_either(place):
+    code, _, err = plainly(place, "gateway-admin device list --no --json > /dev/full")
+    assert code == 1
+    assert "Traceback" not in err
+    assert err.endswith("error: the answer can't be written: No space left on device\n")
+
+
+def test_standard_streams_may_be_closed(place):
+    assert plainly(place, "gateway-admin device list --json >&-") == (0, "", "")
+    assert plainly(place, "gateway-admin device show none 2>&-") == (1, "", "")
+    place.shell("gateway-admin device add lamp-1 --role sensor")
+    code, _, err = plainly(place, "gateway-admin device remove lamp-1 <&-")
+    assert (code, "--yes" in err) == (2, True)
+
+
+def test_an_id_is_never_cut_on_a_narrow_terminal(place):
+    name = "a-lamp-with-a-long-name"
+    place.shell(f"gateway-admin device add {name} --role sensor")
+    shown, code = place.on_a_terminal("COLUMNS=30 gateway-admin device list")
+    assert code == 0
+    assert name in shown
