@@ -19,8 +19,8 @@ import uvloop
 
 from bench import table
 from bench.checkout import ROOT, Unusable, resolve, unpack
-from bench.peers import PEERS, Certificate, Gateway, Peer
-from bench.plan import ROWS
+from bench.peers import Certificate, Gateway, Peer
+from bench.plan import PEERS, ROWS
 from bench.process import Unavailable
 from bench.ratios import LEAST_ROUNDS, Verdict
 from bench.run import Run
@@ -89,7 +89,8 @@ def main() -> int:
     arguments = _arguments()
     keys = _chosen(arguments.only, (row.key for row in ROWS))
     rows = [row for row in ROWS if row.key in keys and (arguments.only or not row.by_name)]
-    names = _chosen(arguments.peers, PEERS)
+    names = [name for name in _chosen(arguments.peers, PEERS) if arguments.peers or not PEERS[name].by_name]
+    ours = next((name for name in names if issubclass(PEERS[name], Gateway)), Gateway.name)
     if arguments.against and Gateway.name not in names:
         raise SystemExit("--against compares the gateway: it has to be among the --peers")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
@@ -115,9 +116,7 @@ def main() -> int:
         f"Python {sys.version.split()[0]}, {ssl.OPENSSL_VERSION}",
         **servers,
     }
-    text = table.render(
-        about, rows, [peer.name for peer in peers], run.results, ours=Gateway.name, older=older
-    )
+    text = table.render(about, rows, [peer.name for peer in peers], run.results, ours=ours, older=older)
     print(text)
     for path in table.save(ROOT / "bench" / "results", f"{now:%Y-%m-%d-%H%M%S}", text, about, run.results):
         print(f"saved {path.relative_to(ROOT)}", file=sys.stderr)

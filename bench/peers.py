@@ -55,6 +55,7 @@ class Peer:
 
     name = ""
     about = ""
+    by_name = False  # whether it runs only when it is asked for
 
     def __init__(self, folder: Path, certificate: Certificate) -> None:
         folder.mkdir()
@@ -265,7 +266,7 @@ class Gateway(Peer):
         self.bus = Bus(self.folder)
         self.ca = self.folder / "certs" / "ca.crt"
         enrolled = (self.folder / "acl").exists()
-        health = f"127.0.0.1:{free_port()}"
+        self.health = f"127.0.0.1:{free_port()}"
         environment = {
             "MQTT_BROKER": "127.0.0.1",
             "MQTT_PORT": str(self.bus.port),
@@ -275,16 +276,21 @@ class Gateway(Peer):
             "ACL_PATH": str(self.folder / "acl"),
             "GATEWAY_MQTT_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_HTTP_BIND": "127.0.0.1:0",
-            "GATEWAY_HEALTH_BIND": health,
+            "GATEWAY_HEALTH_BIND": self.health,
             "GATEWAY_BUS_SERVICES": "true",
             "LOG_LEVEL": "warning",
+            **self.settings(),
             **self.tree.environment,
         }
         if not enrolled:
             self._write_policy(self.folder / "acl")
             self._enrol(environment)
         self.server = Process(self.tree.command("gateway", "run"), self.folder / "server.log", environment)
-        self.server.wait_for(lambda: _answers(f"http://{health}/ready"))
+        self.server.wait_for(lambda: _answers(f"http://{self.health}/ready"))
+
+    def settings(self) -> dict[str, str]:
+        """What is set otherwise, or more, than here."""
+        return {}
 
     def _write_policy(self, policy: Path) -> None:
         """What this gateway ships with, a role for the load, and limits out of the way."""
@@ -322,8 +328,3 @@ def _answers(url: str) -> bool:
     with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=1) as page:
         return bool(page.status == 200)
     return False
-
-
-PEERS: dict[str, type[Peer]] = {
-    peer.name.lower(): peer for peer in (Gateway, HAProxy, Mosquitto, Aedes, Amqtt)
-}

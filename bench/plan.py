@@ -1,10 +1,12 @@
-"""The rows of the table, in their order."""
+"""The rows of the table and the servers, in their order."""
 
 from __future__ import annotations
 
 from bench.calls import Calling, PacedCalling, TokenConnecting
 from bench.crowds import IdleCpu, PacedCrowd
 from bench.nagle import FirstAnswer
+from bench.observed import Observed, Unobserved
+from bench.peers import Aedes, Amqtt, Gateway, HAProxy, Mosquitto, Peer
 from bench.policy_change import PolicyChange
 from bench.workloads import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
 
@@ -54,3 +56,7 @@ ROWS: tuple[Row, ...] = (
     ),
     PolicyChange("policy-change", "longest wait of 2,000 connections while 5,000 rules change", 100),
 )
+
+PEERS: dict[str, type[Peer]] = {
+    peer.name.lower(): peer for peer in (Gateway, Observed, Unobserved, HAProxy, Mosquitto, Aedes, Amqtt)
+}
