@@ -155,7 +155,7 @@ async def restore(
     for the last two when the disk fails in the middle.
     """
     from gateway.policy.files.loader import load_policy
-    from gateway.store import open_store
+    from gateway.store import open_blocking_store
 
     folder = settings.gateway_data_dir
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as scratch:
@@ -163,7 +163,7 @@ async def restore(
         policy = Path(scratch) / POLICY
         _write_files(policy, backup.below(POLICY))
         load_policy(policy, reserved=settings.service_topic_prefix)
-        then = await open_store(f"sqlite:///{backup.store}")
+        then = open_blocking_store(f"sqlite:///{backup.store}")
         try:
             devices = await then.devices.read()
             here = await _store_here(settings)
@@ -187,7 +187,7 @@ async def restore(
             done.kept_files = _bring_certificates(settings, backup.below(CERTIFICATES))
             done.policy = _bring_policy(settings, backup.below(POLICY))
             if went_on:
-                store = await open_store(settings.database_url)
+                store = open_blocking_store(settings.database_url)
                 try:
                     async with store.transaction() as tx:
                         done.merged = await tx.restored.merge(devices)
@@ -214,7 +214,7 @@ def _summary(done: Restored) -> str:
 
 async def _store_here(settings: Settings) -> _Here:
     """What the store here knows of its devices. Raises StoreError where a restore would lose more."""
-    from gateway.store import StoreError, open_store
+    from gateway.store import StoreError, open_blocking_store
 
     path = settings.database_path
     if not path.exists():
@@ -226,7 +226,7 @@ async def _store_here(settings: Settings) -> _Here:
             )
         return _Here.NONE
     try:
-        store = await open_store(settings.database_url)
+        store = open_blocking_store(settings.database_url)
     except StoreError:
         return _Here.DAMAGED
     try:

@@ -70,7 +70,7 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
     take devices that no gateway ever sees.
     """
     from gateway.control.client import poke
-    from gateway.store import open_store
+    from gateway.store import open_blocking_store
 
     if is_closed(settings.database_path):
         why = who_may(settings.database_path)
@@ -81,7 +81,7 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
             "(--config FILE, GATEWAY_DATA_DIR), put it back if it was moved away, or make a new one with "
             "`gateway-admin init`"
         )
-    store = await open_store(settings.database_url)
+    store = open_blocking_store(settings.database_url)
     before = _mark(store)
     try:
         yield store

@@ -9,8 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperOption
@@ -27,6 +26,7 @@ _LOOKS: dict[str, Any] = {
     "pretty_exceptions_show_locals": False,
 }
 _INTERRUPTED = 130
+Command: TypeAlias = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Group:
     """The commands of one noun, by name, in the order of the help; or nouns below it, which are groups."""
 
     help: str
-    commands: Mapping[str, Callable[..., None] | Group]
+    commands: Mapping[str, Command | Group]
 
 
 def program(name: str, group: Group) -> typer.Typer:
@@ -59,6 +59,8 @@ def _add_version(app: typer.Typer, name: str) -> None:
 
     def show(wanted: bool) -> None:
         if wanted:
+            from importlib.metadata import version
+
             print(f"{name} {version('mqtt-security-gateway')}")
             raise typer.Exit
 

@@ -9,7 +9,7 @@ from gateway.store.devices import NewDevice
 from gateway.store.errors import DeviceExists, EventNotKept, InvalidValue, StoreError, UnknownDevice
 from gateway.store.refusals import Refusal
 from gateway.store.refused_clients import RefusedClient
-from gateway.store.store import Repositories, Store, open_store
+from gateway.store.store import Repositories, Store, open_blocking_store, open_store
 from gateway.store.tokens import IssuedToken
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "Store",
     "StoreError",
     "UnknownDevice",
+    "open_blocking_store",
     "open_store",
 ]

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, true
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
 from gateway.store.schema import devices, holdings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 _FORGET = "forget"
 _KINDS = frozenset(kind.value for kind in Kind)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Row, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.identity import (
     METHODS,
@@ -26,6 +26,9 @@ from gateway.store.change_log import log_change, log_changes
 from gateway.store.engine import Transactions
 from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
 from gateway.store.schema import devices
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 @dataclass(frozen=True, slots=True)

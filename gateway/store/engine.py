@@ -1,24 +1,24 @@
 """Opens the database: the file, its migrations, and connections that behave the same everywhere.
 
 It decides what may be opened (never a damaged, foreign or newer file, and it never makes a second one
-in the place of one that is lost) and knows nothing of what the tables mean.
+in the place of one that is lost) and knows nothing of what the tables mean. Here all of it blocks, which is
+right for commands; who has an event loop to keep turning opens it by `gateway.store.async_engine`, whose
+imports take a tenth of a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from sqlalchemy import URL, Connection, CursorResult, Engine, Executable, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from gateway.store.change_pulse import ChangePulse, Numbers
@@ -26,15 +26,21 @@ from gateway.store.errors import StoreError
 from gateway.system.atomic_files import draft_of, locked, make_folder, sync_folder
 from gateway.system.file_errors import is_closed, who_may
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
 _T = TypeVar("_T")
 _SCHEME = "sqlite:///"
 HEAD = "0009"
 """The newest step in `migrations/versions`: a database that is there needs none."""
 _BUSY_MILLISECONDS = 10_000
-_CONNECTIONS = 4  # one for the follower, and few tasks write; each costs a thread
-
-# At debug level it logs every statement with its parameters, and a credential is one of them.
-logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+POOL: Mapping[str, Any] = {
+    "hide_parameters": True,  # an error's text would quote them, and a credential is one of them
+    "pool_size": 4,  # one for the follower, and few tasks write
+    "max_overflow": 0,
+    "pool_timeout": _BUSY_MILLISECONDS / 1000,
+}
+"""Of an engine that lives as long as the process."""
 
 
 class Transactions(Protocol):
@@ -58,25 +64,27 @@ class BegunTransaction:
 
 
 class _InThisThread:
-    """A connection whose answers are there at once: what repositories ask of an AsyncConnection to read."""
+    """A connection whose answers are there at once: what repositories ask of an AsyncConnection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def execute(self, statement: Executable) -> CursorResult[Any]:
-        return self._connection.execute(statement)
+    async def execute(self, statement: Executable, rows: Any = None) -> CursorResult[Any]:  # noqa: ANN401
+        return self._connection.execute(statement, rows)
 
 
 class Database:
-    """One SQLite file, opened and known to be ours. Every access is refused once the file is not that one."""
+    """One SQLite file, opened and known to be ours. Every access is refused once the file is not that one.
+
+    Each of them blocks the thread, and with it an event loop that turns in it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open `path`, make it if it was never there, migrate it. Blocks; raises StoreError."""
         self._path = path
         self._log = _log_of(path)
         self._file = _prepare(path, create=True)
-        self._engine = _runtime_engine(path)
-        self._reader = _reading_engine(path)
+        self._blocking = _blocking_engine(path)
         self._pulse = ChangePulse(path, _BUSY_MILLISECONDS)
 
     @asynccontextmanager
@@ -85,15 +93,21 @@ class Database:
 
         To read: each statement sees one state of the database, two of them may see two.
         """
+        with self._explaining(), self._blocking.connect() as connection:
+            here = cast("AsyncConnection", _InThisThread(connection))
+            if not write:
+                yield here
+                return
+            connection.execution_options(write=True)
+            with connection.begin():
+                yield here
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Make what fails in it a StoreError that says what to do."""
         self._refuse_another_file()
         try:
-            async with self._engine.connect() as connection:
-                if not write:
-                    yield connection
-                    return
-                await connection.execution_options(write=True)
-                async with connection.begin():
-                    yield connection
+            yield
         except StoreError:
             raise  # one that is a ValueError too
         except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
@@ -102,24 +116,17 @@ class Database:
     def read(self, work: Callable[[Transactions], Coroutine[Any, Any, _T]]) -> _T:
         """What `work` reads, without an event loop: it blocks, and may wait for nothing but the database.
 
-        By `transaction` each statement takes several turns of the loop, and while somebody floods the gateway
-        a turn may take a tenth of a second. Raises StoreError.
+        By `transaction` of the database that does not block, each statement takes several turns of the loop,
+        and while somebody floods the gateway a turn may take a tenth of a second. Raises StoreError.
         """
-        self._refuse_another_file()
-        try:
-            with self._reader.connect() as connection:
-                here = cast("AsyncConnection", _InThisThread(connection))
-                coroutine = work(BegunTransaction(here))
-                try:
-                    coroutine.send(None)
-                except StopIteration as done:
-                    return cast("_T", done.value)
-                coroutine.close()
-                raise RuntimeError("what reads in a thread waits for something else than the database")
-        except StoreError:
-            raise
-        except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
-            raise _explained(self._path, error) from error
+        with self._explaining(), self._blocking.connect() as connection:
+            coroutine = work(BegunTransaction(cast("AsyncConnection", _InThisThread(connection))))
+            try:
+                coroutine.send(None)
+            except StopIteration as done:
+                return cast("_T", done.value)
+            coroutine.close()
+            raise RuntimeError("what reads in a thread waits for something else than the database")
 
     def mark(self) -> tuple[int, int]:
         """Changes with every commit of any process, but for two that share a tick of the file system's clock.
@@ -155,8 +162,7 @@ class Database:
         """Open the file that is now at the same path, checked like the first one but never made."""
         self._pulse.close()
         self._pulse = ChangePulse(self._path, _BUSY_MILLISECONDS)  # a look may still hang in the one before
-        self._reader.dispose()
-        await self._engine.dispose()
+        self._blocking.dispose()
         self._file = await asyncio.to_thread(self._prepare_again)
 
     def _prepare_again(self) -> tuple[int, int] | None:
@@ -167,8 +173,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         self._pulse.close()
-        self._reader.dispose()
-        await self._engine.dispose()
+        self._blocking.dispose()
 
     def _refuse_another_file(self) -> None:
         # SQLite goes on reading a file that was deleted or replaced: revoked devices would live in there.
@@ -262,8 +267,8 @@ def _migrate(path: Path) -> None:
     config = Config()
     config.set_main_option("script_location", "gateway.store:migrations")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    engine = create_engine(_url("sqlite", path), connect_args={"isolation_level": None}, poolclass=NullPool)
-    _behave(engine)
+    engine = create_engine(url_of("sqlite", path), connect_args={"isolation_level": None}, poolclass=NullPool)
+    behave(engine)
     try:
         with engine.connect().execution_options(write=True) as connection, connection.begin():
             found = set(MigrationContext.configure(connection).get_current_heads())
@@ -278,41 +283,28 @@ def _migrate(path: Path) -> None:
         engine.dispose()
 
 
-def _runtime_engine(path: Path) -> AsyncEngine:
-    engine = create_async_engine(
-        _url("sqlite+aiosqlite", path),
-        connect_args={"isolation_level": None},
-        hide_parameters=True,  # an error's text would quote them, and a credential is one of them
-        pool_size=_CONNECTIONS,
-        max_overflow=0,
-        pool_timeout=_BUSY_MILLISECONDS / 1000,
-    )
-    _behave(engine.sync_engine)
-    return engine
-
-
-def _reading_engine(path: Path) -> Engine:
+def _blocking_engine(path: Path) -> Engine:
     engine = create_engine(
-        _url("sqlite", path),
+        url_of("sqlite", path),
         connect_args={
             "isolation_level": None,
             "check_same_thread": False,
         },  # each look has a thread of its own
-        hide_parameters=True,
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=_BUSY_MILLISECONDS / 1000,
+        **POOL,
     )
-    _behave(engine)
+    behave(engine)
     return engine
 
 
-def _url(driver: str, path: Path) -> URL:
-    # mode=rw: a connection opened later must not make an empty file where the database was.
+def url_of(driver: str, path: Path) -> URL:
+    """What SQLAlchemy opens by this driver: never a file that is not there.
+
+    A connection opened later must not make an empty one where the database was.
+    """
     return URL.create(driver, database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
-def _behave(engine: Engine) -> None:
+def behave(engine: Engine) -> None:
     """Set what SQLite forgets with each connection, and begin transactions ourselves."""
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store import clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import refusals
 from gateway.store.usage import KEPT_SECONDS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 _OF_A_DEVICE = 600
 """The oldest third, the newest, and of those between them as different ones as there are."""

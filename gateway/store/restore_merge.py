@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.identity import Device, written_labels
 from gateway.store import bus_holdings, refusals, tokens, usage
@@ -17,6 +17,9 @@ from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
 from gateway.store.schema import devices
 from gateway.store.schema import tokens as tokens_table
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 @dataclass(slots=True)

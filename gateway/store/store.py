@@ -36,7 +36,15 @@ async def open_store(url: str) -> Store:
 
     Raises StoreError when it cannot be opened, is damaged, or was made by a newer version.
     """
-    return Store(await asyncio.to_thread(Database, sqlite_path(url)))
+    # Imported here: it takes as long as the rest of a short command, and those open a blocking one.
+    from gateway.store.async_engine import AsyncDatabase
+
+    return Store(await asyncio.to_thread(AsyncDatabase, sqlite_path(url)))
+
+
+def open_blocking_store(url: str) -> Store:
+    """The same for who has nothing else to do meanwhile: all that is asked of it blocks the thread."""
+    return Store(Database(sqlite_path(url)))
 
 
 class Repositories:

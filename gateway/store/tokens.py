@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.identity import Device, Grant, Revocation
 from gateway.store import clock
@@ -20,6 +20,9 @@ from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
 from gateway.store.errors import StoreError, UnknownDevice
 from gateway.store.schema import devices, token_revocations, tokens
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 _KEPT_OF_A_DEVICE = 1_000
 """Records: one that asks for tokens without end pushes out its own, and no revocation needs them."""

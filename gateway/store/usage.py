@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import case, delete, func, insert, select
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.policy.engine.decision_recorder import MORE, UsageRecord
 from gateway.policy.engine.rules import Action
@@ -19,6 +19,9 @@ from gateway.policy.engine.topic_generalisation import Effort, generalised
 from gateway.store import clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import observations
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 KEPT_SECONDS = 14 * 86_400
 _OF_A_DEVICE = 1_000

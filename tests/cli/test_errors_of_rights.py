@@ -132,7 +132,7 @@ def commands(app):
 def test_no_command_has_rights_judged_before_it_opens_a_file():
     named = [
         (function.__name__, name, option.readable)
-        for app in (run.app, gateway_admin.app)
+        for app in (run.app, gateway_admin.app())
         for function in commands(app)
         for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
         if Path in (kinds := getattr(parameter.annotation, "__args__", ()))

@@ -67,6 +67,7 @@ def test_help_does_not_wait_for_the_database():
     code = (
         "import sys\n"
         "from gateway.cli import gateway_admin, run\n"
+        "gateway_admin.app()\n"
         "heavy = {'sqlalchemy', 'alembic', 'argon2', 'uvicorn', 'cryptography'} & set(sys.modules)\n"
         "sys.exit(' '.join(heavy) or 0)"
     )

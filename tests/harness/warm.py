@@ -32,6 +32,7 @@ _NEEDED = (
     "gateway.app.prerequisites",
     "gateway.auth.tokens",
     "gateway.store",
+    "gateway.store.async_engine",
     "gateway.policy.imports.policy_writer",
     "gateway.policy.analysis.prover",
     "gateway.policy.usage.replay",
@@ -122,6 +123,7 @@ def folder() -> str:
 def _serve(address: str) -> None:
     for name in _NEEDED:
         importlib.import_module(name)
+    importlib.import_module("gateway.cli.gateway_admin").app()  # which imports all its nouns
     mains = {
         name: importlib.import_module(module).main
         for name, module in (("gateway", "gateway.cli.entry"), (NAME, "gateway.cli.gateway_admin"))

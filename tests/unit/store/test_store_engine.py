@@ -19,8 +19,11 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from gateway.store import StoreError, open_store
-from gateway.store.engine import HEAD, Database, _url
+from gateway.store.async_engine import AsyncDatabase
+from gateway.store.engine import HEAD, Database, url_of
 from gateway.store.schema import metadata
+
+BOTH = pytest.mark.parametrize("kind", [Database, AsyncDatabase])
 
 
 @pytest.fixture
@@ -68,8 +71,9 @@ async def test_a_relative_url_is_relative_to_the_working_folder(tmp_path, monkey
     assert (tmp_path / "here" / "with %20 and #.db").is_file()
 
 
-async def test_every_connection_is_set_up(path):
-    database = await asyncio.to_thread(Database, path)
+@BOTH
+async def test_every_connection_is_set_up(path, kind):
+    database = await asyncio.to_thread(kind, path)
 
     async def settings() -> tuple[object, ...]:
         async with database.transaction(write=False) as connection:
@@ -81,8 +85,9 @@ async def test_every_connection_is_set_up(path):
     await database.close()
 
 
-async def test_readers_do_not_wait_for_a_writer(path):
-    database = await asyncio.to_thread(Database, path)
+@BOTH
+async def test_readers_do_not_wait_for_a_writer(path, kind):
+    database = await asyncio.to_thread(kind, path)
     async with database.transaction(write=True) as writer:
         await writer.execute(text("INSERT INTO key_uses VALUES ('k1', 1)"))
         async with database.transaction(write=False) as reader:
@@ -92,8 +97,9 @@ async def test_readers_do_not_wait_for_a_writer(path):
     await database.close()
 
 
-async def test_an_error_rolls_everything_back(path):
-    database = await asyncio.to_thread(Database, path)
+@BOTH
+async def test_an_error_rolls_everything_back(path, kind):
+    database = await asyncio.to_thread(kind, path)
 
     async def fail() -> None:
         async with database.transaction(write=True) as connection:
@@ -282,7 +288,7 @@ async def test_a_deleted_database_is_no_longer_read_or_written(path):
 
 def test_no_connection_makes_a_database(path):
     path.parent.mkdir()
-    engine = create_engine(_url("sqlite", path))
+    engine = create_engine(url_of("sqlite", path))
     with pytest.raises(OperationalError):
         engine.connect()
     assert not path.exists()
