@@ -232,6 +232,26 @@ def test_what_has_flapped_is_remembered_over_a_restart():
     assert after.run(600) == [(300, "over", "busy")]
 
 
+@pytest.mark.parametrize("off", [90, 1_000])
+def test_restarts_tell_nobody_again_of_what_flaps(off):
+    """The calm that an alert needs to be over begins anew with each process: it ends later, and not twice."""
+
+    def told(restart_each: int) -> tuple[int, int]:
+        watch, kinds = Watch(rule(duration=0)), []
+        for second in range(3_600 * 2):
+            watch.cpu(90.0 if second % (30 + off) < 30 else 10.0)
+            if restart_each and second and second % restart_each == 0:
+                watch = again(watch, rule(duration=0), down_for=0)
+            kinds += [kind for _, kind, _ in watch.run(1)]
+        return kinds.count("fires"), kinds.count("over")
+
+    undisturbed = told(0)
+    for seconds in (60, 600):
+        disturbed = told(seconds)
+        assert disturbed <= undisturbed, seconds
+        assert disturbed[0] >= disturbed[1], seconds
+
+
 def test_there_are_never_more_than_so_many(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(alert_states, "ALERTS_MOST", 10)
     watch = Watch(rule("down", 'service_status == "down"', 0))
