@@ -213,6 +213,7 @@ class Login:
             self._remembered.add(device, secret)
             self._replace_if_old(device, secret)
         self.known.add(device.device_id, visitor.place)
+        self._passwords.right(visitor)
         return Admission(device)
 
     def _is_good(self, which: Which, device: Device) -> bool:

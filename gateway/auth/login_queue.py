@@ -33,6 +33,9 @@ _REMEMBERED_MAX = 16_384
 """Places, and networks, whose wrong logins are remembered; that with the oldest is forgotten first."""
 _FEW = 8
 """Logins that may wait from a place that does nothing but guess; from a network four times as many."""
+_FORBEARANCE = 5
+"""The level of wrong logins, more than right ones, up to which all may wait: fewer than 16 of late. Of 400
+devices that come at once behind one address, some have a wrong password."""
 _BYTES_A_UNIT = 1_024
 """A login weighs one unit, and one more for each of these many bytes that are kept until its turn."""
 
@@ -126,6 +129,11 @@ class WrongLogins:
         if len(self._counts) > _REMEMBERED_MAX:
             self._counts.popitem(last=False)
 
+    def make_up(self, name: str, now: float) -> None:
+        """One less, if there is one: none is saved up."""
+        if name in self._counts:
+            self._counts[name] = (max(0.0, self._of(name, now) - 1), now)
+
     def level(self, name: str, now: float) -> int:
         """0 for none to speak of, then one more for each doubling: 2 for one, 3 for two, 8 for 64."""
         count = self._of(name, now)
@@ -148,6 +156,9 @@ class LoginQueue(Generic[_AnyTicket]):
         self._arrivals = 0
         self._wrong_there = WrongLogins()
         self._wrong_around = WrongLogins()
+        self._guesses_there = WrongLogins()
+        """Those that no right login makes up for: by them is judged how many may wait, and not the order."""
+        self._guesses_around = WrongLogins()
 
     def __len__(self) -> int:
         return sum(
@@ -216,7 +227,14 @@ class LoginQueue(Generic[_AnyTicket]):
         """Its login was wrong. The answer: who has to go, for no more than a few may wait from there now."""
         self._wrong_there.count(visitor.place, now)
         self._wrong_around.count(visitor.network, now)
+        self._guesses_there.count(visitor.place, now)
+        self._guesses_around.count(visitor.network, now)
         return self.crowded(visitor, now)
+
+    def right(self, visitor: Visitor, now: float) -> None:
+        """Its login was right, and cost a hash: where this comes with wrong ones, nobody guesses."""
+        self._guesses_there.make_up(visitor.place, now)
+        self._guesses_around.make_up(visitor.network, now)
 
     def crowded(self, visitor: Visitor, now: float) -> list[_AnyTicket]:
         """Take out who is too many, there where this one came from or in all, and say who they are.
@@ -238,18 +256,18 @@ class LoginQueue(Generic[_AnyTicket]):
             return
         place = network.places.get(visitor.place)
         if place is not None:
-            room = self._room(self._wrong_there.level(visitor.place, now))
+            room = self._room(self._guesses_there.level(visitor.place, now))
             while sum(place.weight[standing] for standing in _JUDGED) > room:
                 standing = next(one for one in _JUDGED if place.weight[one])
                 self._let_go(place, standing, gone)
-        room = 4 * self._room(self._wrong_around.level(visitor.network, now))
+        room = 4 * self._room(self._guesses_around.level(visitor.network, now))
         while sum(network.weight[standing] for standing in _JUDGED) > room:
             standing = next(one for one in _JUDGED if network.weight[one])
             self._let_go(self._worst(network.places, self._wrong_there, standing, now), standing, gone)
 
     def _room(self, level: int) -> int:
-        """How much may wait there: half as much for each doubling of the wrong logins, but always a few."""
-        return max(_FEW, self._most >> max(0, level - 1))
+        """How much may wait there: a quarter for each doubling above what is borne, but always a few."""
+        return max(_FEW, self._most >> max(0, 2 * (level - _FORBEARANCE)))
 
     def _drop(self, standing: Standing, now: float, gone: list[_AnyTicket]) -> None:
         network = self._worst(self._networks, self._wrong_around, standing, now)

@@ -159,6 +159,10 @@ class PasswordPool:
         """Its login was wrong: others from there wait longer now, and those who are too many are refused."""
         self._turn_away(self._queue.wrong(visitor, _now()))
 
+    def right(self, visitor: Visitor) -> None:
+        """Its login was right, and cost a hash."""
+        self._queue.right(visitor, _now())
+
     @asynccontextmanager
     async def turn(self, visitor: Visitor) -> AsyncIterator[Turn]:
         """Wait for a turn, for one hash or none. Raises Busy. Whoever is cancelled before costs nothing."""

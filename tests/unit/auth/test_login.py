@@ -517,6 +517,20 @@ async def test_what_a_login_teaches(registry):
     assert registry.login._visitor("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
 
 
+async def test_a_right_login_that_cost_a_hash_makes_up_for_a_wrong_one(registry):
+    def guesses():
+        queue = registry.pool._queue
+        return queue._guesses_there.level(ADDRESS, asyncio.get_running_loop().time())
+
+    await registry.refused(b"lamp-1", b"wrong")
+    assert guesses()
+    await registry.verify()
+    assert not guesses()
+    await registry.refused(b"lamp-1", b"wrong")
+    await registry.verify()
+    assert guesses(), "a remembered secret costs nothing, and who has one would guess with it between"
+
+
 async def test_wrong_logins_teach_nothing(registry):
     for name in (b"lamp-1", b"off-1", b"nobody"):
         await registry.refused(name, b"wrong")

@@ -34,6 +34,9 @@ class Queue:
         visitor = Visitor(UNKNOWN, network_of(address), block_of(address))
         return [gone.name for _ in range(times) for gone in self.queue.wrong(visitor, self.now)]
 
+    def right(self, address: str) -> None:
+        self.queue.right(Visitor(UNKNOWN, network_of(address), block_of(address)), self.now)
+
     def order(self, most: int = 1_000, *, later: bool = True) -> list[str]:
         served = []
         while len(served) < most and (login := self.queue.next(self.now, later=later)) is not None:
@@ -206,6 +209,33 @@ def test_one_wrong_secret_among_many_right_ones_sends_nobody_away(queue):
     for number in range(400):
         queue.come(f"{number}", "10.0.1.1")
     assert queue.wrong("10.0.1.1") == []
+
+
+def test_a_dozen_wrong_passwords_among_many_devices_send_nobody_away(queue):
+    """Of 400 that come at once for the first time, 8 with a wrong password: 260 were told to come again."""
+    for number in range(400):
+        queue.come(f"{number}", "10.0.1.1")
+    assert queue.wrong("10.0.1.1", 12) == []
+    assert len(queue.wrong("10.0.1.1", 52)) > 350, "that is guessing"
+
+
+def test_right_logins_make_up_for_wrong_ones_and_are_not_saved_up(queue):
+    for number in range(400):
+        queue.come(f"{number}", "10.0.1.1")
+    for _ in range(100):
+        assert queue.wrong("10.0.1.1") == []
+        queue.right("10.0.1.1")
+    for _ in range(100):
+        queue.right("10.0.1.1")
+    queue.wrong("10.0.1.1", 300)
+    assert len(queue.queue) == login_queue._FEW
+
+
+def test_a_right_login_puts_nobody_further_forward(queue):
+    """Whoever has a device of their own would guess with it between."""
+    queue.wrong("10.0.1.1")
+    queue.right("10.0.1.1")
+    assert not queue.queue.is_clean(network_of("10.0.1.1"), block_of("10.0.1.1"), queue.now)
 
 
 def test_known_devices_are_sent_away_by_nobodys_guesses(queue):
