@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from gateway.alerts.conditions import COMPARE, Both, Comparison, Condition, Node, Not, Selector
+from gateway.alerts.conditions import COMPARE, BoolOp, Comparison, Condition, Node, Not, Selector
 from gateway.alerts.readings import Catalogue
 
 LENGTH_MOST = 1_000
@@ -97,13 +97,13 @@ class _Reader:
     def condition(self, depth: int) -> Node:
         node = self._both(depth)
         while self._take("or"):
-            node = Both(node, self._both(depth), either=True)
+            node = BoolOp(node, self._both(depth), either=True)
         return node
 
     def _both(self, depth: int) -> Node:
         node = self._one(depth)
         while self._take("and"):
-            node = Both(node, self._one(depth), either=False)
+            node = BoolOp(node, self._one(depth), either=False)
         return node
 
     def _one(self, depth: int) -> Node:
@@ -244,7 +244,7 @@ def _keys_of(node: Node, catalogue: Catalogue) -> frozenset[str]:
     """The labels that tell apart what this is true for. Raises NoCondition where two sides never meet."""
     if isinstance(node, Not):
         return _keys_of(node.of, catalogue)
-    if isinstance(node, Both):
+    if isinstance(node, BoolOp):
         left, right = _keys_of(node.left, catalogue), _keys_of(node.right, catalogue)
     else:
         left, right = _free(node.left, catalogue), _free(node.right, catalogue)

@@ -66,7 +66,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class BoolOp:
     """`and`, or `or`."""
 
     left: Node
@@ -82,7 +82,7 @@ class Not:
     of: Node
 
 
-Node: TypeAlias = Comparison | Both | Not
+Node: TypeAlias = Comparison | BoolOp | Not
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class _Moment:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What is so for one set of labels."""
+    """What a part of the condition came to, for one set of labels."""
 
     true: bool
     value: float
@@ -133,7 +133,7 @@ def _evaluated(node: Node, moment: _Moment) -> _ByKey:
             key: _Found(not one.true, one.value, one.labels)
             for key, one in _evaluated(node.of, moment).items()
         }
-    if isinstance(node, Both):
+    if isinstance(node, BoolOp):
         left, right = _evaluated(node.left, moment), _evaluated(node.right, moment)
         return _either(left, right) if node.either else _joined(left, right, lambda a, b: a.true and b.true)
     compare = COMPARE[node.sign]
@@ -156,7 +156,7 @@ def _values(operand: Selector, moment: _Moment) -> list[tuple[Labels, float]]:
         return [one for one in moment.readings.latest(operand.name).items() if operand.fits(one[0])]
     share = operand.seconds if operand.function == "rate" else 1
     return [
-        (labels, (_before(operand, labels, points, moment) + growth(points)) / share)
+        (labels, (_grown_before(operand, labels, points, moment) + growth(points)) / share)
         for labels, points in moment.readings.since(operand.name, operand.seconds).items()
         if points and operand.fits(labels)
     ]
@@ -174,7 +174,9 @@ def growth(points: Sequence[tuple[int, float]]) -> float:
     return grown
 
 
-def _before(operand: Selector, labels: Labels, points: Sequence[tuple[int, float]], moment: _Moment) -> float:
+def _grown_before(
+    operand: Selector, labels: Labels, points: Sequence[tuple[int, float]], moment: _Moment
+) -> float:
     """How much it has grown within the time asked for until the first of its points there.
 
     That is all of its first number if it began there: the first refused login that there is makes its series.

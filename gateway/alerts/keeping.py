@@ -1,4 +1,4 @@
-"""Keeps alerts and their messages in the store: no restart and no SIGKILL loses them or tells them anew.
+"""Keeps alerts and their messages in the store: no restart and no SIGKILL loses them or sends them twice.
 
 Owns what is not kept yet and what is to be taken out again. A store that fails or hangs costs a message two
 seconds, once, and no more: it is delivered all the same.

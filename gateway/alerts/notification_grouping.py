@@ -1,10 +1,10 @@
-"""What people are told: one message for what fires together, and one for what is over together.
+"""What people are notified of: one message for what fires together, and one for what is over together.
 
 Owns when a message leaves, what is in it, and its form while it waits in the store. How a channel writes it
 is for the channels. Sans-I/O.
 
 Alerts that come within two seconds are one message, whatever their rules. Of a rule that goes on finding
-more, five messages are told at once, and then one each five minutes, with all that has come meanwhile.
+more, five messages leave at once, and then one every five minutes, with all that has come meanwhile.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _TOGETHER = 2_000
 """Milliseconds that the first waits for others."""
 _AT_ONCE = 5
 _EACH = 300_000
-"""Milliseconds for one more, once so many messages about a rule were told at once."""
+"""Milliseconds until one more may leave, once so many about a rule have left at once."""
 LISTED_MOST = 100
 """Alerts that a message names one by one; of all it has the number."""
 
 
 class State(StrEnum):
-    """What a message tells of its alerts."""
+    """What a message says of its alerts."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """One alert as a message tells it."""
+    """One alert as a message shows it."""
 
     alert: str
     """The name of its rule."""
@@ -49,7 +49,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What is told at once."""
+    """One notification."""
 
     message_id: str
     """The same however often it is sent."""
@@ -79,7 +79,7 @@ def new_id() -> str:
 
 
 def message_of(state: State, alerts: Sequence[Listed], *, node: str, at: int) -> Message:
-    """The message that tells these."""
+    """The message about these."""
     ordered = sorted(alerts, key=lambda one: (-one.severity.rank, one.since))
     return Message(new_id(), state, node, at, tuple(_listed(ordered)), Counter(one.alert for one in ordered))
 
@@ -99,7 +99,7 @@ def _listed(alerts: Sequence[Listed]) -> list[Listed]:
 
 
 class Grouping:
-    """What waits to be told. Times are milliseconds of a clock that never goes back."""
+    """Alerts that wait to be sent. Times are milliseconds of a clock that never goes back."""
 
     def __init__(self) -> None:
         self._waiting: dict[State, dict[Key, tuple[Listed, int]]] = {state: {} for state in State}
@@ -107,11 +107,11 @@ class Grouping:
         """Of each rule: the messages that may leave at once, and when there were so many."""
 
     def add(self, state: State, alert: Alert, now: int, *, note: str = "") -> None:
-        """Tell of this alert. One whose beginning still waits when it is over is told in neither way."""
+        """Send this alert. One whose beginning still waits when it is over is sent in neither state."""
         if state is State.RESOLVED and self.waits(State.FIRING, alert.key):
             self.drop(State.FIRING, alert.key)
             return
-        told = Listed(
+        listed = Listed(
             alert.rule,
             alert.severity,
             f"{alert.summary} {note}" if note else alert.summary,
@@ -119,23 +119,23 @@ class Grouping:
             dict(alert.labels),
             alert.since,
         )
-        self._waiting[state].setdefault(alert.key, (told, now))
+        self._waiting[state].setdefault(alert.key, (listed, now))
 
     def waits(self, state: State, key: Key) -> bool:
-        """Whether this is to be told and is not yet."""
+        """Whether this is still to be sent."""
         return key in self._waiting[state]
 
     def drop(self, state: State, key: Key) -> None:
-        """Do not tell this."""
+        """Do not send this."""
         if key in self._waiting[state]:
             del self._waiting[state][key]
 
     def take(self, now: int) -> list[tuple[State, dict[Key, Listed]]]:
-        """What is told now: at most one group of each state."""
+        """What is sent now: at most one group of each state."""
         taken = []
         for state, waiting in self._waiting.items():
             free = {rule for rule in {key[0] for key in waiting} if self._is_free((state, rule), now)}
-            ready = {key: told for key, (told, _) in waiting.items() if key[0] in free}
+            ready = {key: listed for key, (listed, _) in waiting.items() if key[0] in free}
             if not ready or now - min(waiting[key][1] for key in ready) < _TOGETHER:
                 continue
             for key in ready:

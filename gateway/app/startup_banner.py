@@ -8,8 +8,6 @@ from pathlib import Path
 
 from gateway.config import Address, Settings
 
-_API = "/api/v1/token and /.well-known/jwks.json"
-
 
 def banner(
     settings: Settings,

@@ -31,7 +31,7 @@ class Segment:
     path: Path
 
     def lines(self) -> tuple[list[bytes], bytes]:
-        """Its complete lines, and what stands behind them without an end. Raises OSError."""
+        """Its complete lines, and what follows them without an end. Raises OSError."""
         *whole, rest = self.path.read_bytes().split(b"\n")
         return whole, rest
 

@@ -211,16 +211,19 @@ def why(
             raise wrong_usage("give DEVICE, ACTION and TOPIC, or alone the id of a refusal in the log")
         if action is not Action.PUBLISH and (qos or retain or size):
             raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
-        from gateway.policy.analysis.why import explain
-
-        policy, device = policy_of(settings), asyncio.run(device_of(settings, device_id))
-        found = explain(policy, _identity(device, client), action, topic)
+        device = asyncio.run(device_of(settings, device_id))
+        found = _explanation_for(settings, device, client, action, topic)
         found = _with_message(found, qos, size, retain=retain) if action is Action.PUBLISH else found
         _answer_why(answer, device, found, head, logged)
 
 
-def _identity(device: Device, client_id: str | None) -> Identity:
-    return Identity(device.device_id, device.roles, device.labels, client_id or device.device_id)
+def _explanation_for(
+    settings: Settings, device: Device, client_id: str | None, action: Action, topic: str
+) -> Explanation:
+    from gateway.policy.analysis.why import explain
+
+    identity = Identity(device.device_id, device.roles, device.labels, client_id or device.device_id)
+    return explain(policy_of(settings), identity, action, topic)
 
 
 def _answer_why(

@@ -114,7 +114,7 @@ def diff(
     """Say who gains and who loses what when one policy takes the place of another.
 
     By role, and by device of the store when there is one here. Exact: each line is a filter of topics
-    that were refused and are allowed, or the other way round, less what stands behind "without"; it
+    that were refused and are allowed, or the other way round, less what follows "without"; it
     names the rule that allows them, an example, and why the other policy refuses it.
 
     For example, before a change is put in force:

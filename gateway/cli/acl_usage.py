@@ -82,24 +82,28 @@ def learn(
     with answering(as_json=as_json) as answer:
         if (device_id is None) is (role is None):
             raise wrong_usage("say whom to learn from: --device ID or --role ROLE")
-        seconds = seconds_of("--for", time)
-        from gateway.policy.usage.role_learner import learn as propose
         from gateway.policy.usage.role_writer import role_file
 
-        settings = settings_of(config)
-        policy = policy_of(settings)
-        devices, records = asyncio.run(_recorded(settings, seconds, device_id, _with(policy, role)))
-        if role is not None and not devices and role not in policy.roles:
-            check_roles(policy, [role], settings.acl_path)
-        if not records:
-            whom = f"device {device_id}" if device_id else f"devices with the role {role}"
-            raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")
-        proposal = propose(policy, devices.values(), records, role)
+        proposal = _learnt(settings_of(config), device_id, role, time)
         text = role_file(proposal, f"Role {f'of {device_id}' if device_id else role}", f"the last {time}")
         if out is not None:
             _write(out, proposal, text)
         said = text.splitlines() if out is None else [f"{out} written. Read it before you use it."]
         answer.give(_proposed(proposal, text), *said)
+
+
+def _learnt(settings: Settings, device_id: str | None, role: str | None, time: str) -> Proposal:
+    from gateway.policy.usage.role_learner import learn as propose
+
+    seconds = seconds_of("--for", time)
+    policy = policy_of(settings)
+    devices, records = asyncio.run(_recorded(settings, seconds, device_id, _with(policy, role)))
+    if role is not None and not devices and role not in policy.roles:
+        check_roles(policy, [role], settings.acl_path)
+    if not records:
+        whom = f"device {device_id}" if device_id else f"devices with the role {role}"
+        raise Failure(f"nothing was recorded of {whom} in the last {time}. {_KEPT}")
+    return propose(policy, devices.values(), records, role)
 
 
 def _with(policy: Policy, role: str | None) -> frozenset[str] | None:

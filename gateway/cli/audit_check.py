@@ -20,6 +20,7 @@ from gateway.system.file_errors import why
 
 if TYPE_CHECKING:
     from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey
+    from gateway.audit_trail.verification import Verdict
     from gateway.config import Settings
 
 _LONGEST = 256 * 1024 * 1024
@@ -63,30 +64,34 @@ def verify(
         folder = trail_of(settings)
         whose = _key(folder, key)
         at_hand, foreign = _at_hand(checkpoint or [], asyncio.run(_known_to_store(settings)), whose)
-        verdict = look_through(folder, whose, at_hand)
-        problems = [*verdict.problems, *foreign]
+        found = look_through(folder, whose, at_hand)
+        problems = [*found.problems, *foreign]
         answer.give(
-            {
-                "ok": not problems,
-                "trail": whose.origin,
-                "key": str(whose),
-                "entries": verdict.size,
-                "first": verdict.first,
-                "signed": verdict.signed,
-                "checkpoints": verdict.checkpoints,
-                "problems": problems,
-                "notes": verdict.notes,
-            },
+            _verified(found, whose, problems),
             f"trail        {whose.origin}",
             f"key          {whose}",
-            f"entries      {verdict.size}, of which {verdict.signed} are signed",
-            f"checkpoints  {verdict.checkpoints} agree",
-            *(f"note         {note}" for note in verdict.notes),
+            f"entries      {found.size}, of which {found.signed} are signed",
+            f"checkpoints  {found.checkpoints} agree",
+            *(f"note         {note}" for note in found.notes),
             *(f"PROBLEM      {problem}" for problem in problems),
             "The trail is NOT what was signed." if problems else "The trail is what was signed.",
         )
         if problems:
             raise typer.Exit(1)
+
+
+def _verified(found: Verdict, whose: VerifierKey, problems: Sequence[str]) -> dict[str, object]:
+    return {
+        "ok": not problems,
+        "trail": whose.origin,
+        "key": str(whose),
+        "entries": found.size,
+        "first": found.first,
+        "signed": found.signed,
+        "checkpoints": found.checkpoints,
+        "problems": problems,
+        "notes": found.notes,
+    }
 
 
 def prove(

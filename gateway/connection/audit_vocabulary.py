@@ -1,9 +1,9 @@
 """The audit language: the kinds of audit events, and the reports that become one, each made here.
 
-A report says what happened, an `Origin` of whom; `gateway.observe.audit_event` puts both into an event.
-Nobody else names a kind or an outcome: there is a function for each thing that is reported, with its fields.
-Kinds, outcomes and fields are public, in log lines and metrics: none is renamed. No report holds a payload, a
-secret or a token (promise 3).
+A report says what happened, an `Origin` whose doing it was; `gateway.observe.audit_event` makes an event of
+both. Nobody else names a kind or an outcome: there is a function for each thing that is reported, with its
+fields. Kinds, outcomes and fields are public, in log lines and metrics: none is renamed. No report holds a
+payload, a secret or a token (promise 3).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ HOUSE = Origin(source=Source.HOUSE)
 
 @dataclass(slots=True)
 class Report:
-    """Tell the admins: becomes an audit event. Topics are the device's own words and may hold anything."""
+    """What admins are to learn: it becomes an audit event. A topic is a device's word and may be anything."""
 
     kind: Kind
     outcome: Outcome

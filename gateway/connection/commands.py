@@ -74,7 +74,7 @@ class PauseBus:
 
 @dataclass(slots=True)
 class AwaitTurn:
-    """Read nothing until a `Turn`, and give that when others had theirs: more is here to be looked at."""
+    """Read nothing, and give a `Turn` once others had theirs: not all that came was looked at."""
 
 
 @dataclass(slots=True)

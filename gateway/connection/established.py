@@ -84,11 +84,10 @@ class EstablishedConnection:
         """A CONNACK in pieces."""
         self._reports = reports
         self.authorizer = authorizer
-        identity = authorizer.identity
-        least = 0 if terms.mqtt31 else 1
-        budget = self._budget = context.budgets.join(identity.device_id, authorizer.limits)
-        subscriptions = Subscriptions(context, terms.version, self._reports, holder, budget, least=least)
-        self._subscriptions = subscriptions
+        budget = self._budget = context.budgets.join(device.device_id, authorizer.limits)
+        subscriptions = self._subscriptions = Subscriptions(
+            context, terms.version, reports, holder, budget, least=0 if terms.mqtt31 else 1
+        )
         self._meter = budget.from_device
         from_device, from_bus = Ledger(), Ledger()
         self._heartbeat = Heartbeat(terms.keep_alive)
@@ -104,13 +103,13 @@ class EstablishedConnection:
             meter=budget.from_device,
         )
         # More than the standard asks for [MQTT-4.12.0-7]: few libraries can name a method in CONNECT.
-        self.upstream.renewable |= terms.version is Version.V5 and identity.grant is not None
+        self.upstream.renewable |= terms.version is Version.V5 and self.identity.grant is not None
         self.downstream = Downstream(
             context,
             terms,
             authorizer=authorizer,
             subscriptions=subscriptions,
-            reports=self._reports,
+            reports=reports,
             heartbeat=self._heartbeat,
             ledger=from_bus,
             returned=from_device,
@@ -120,9 +119,8 @@ class EstablishedConnection:
         """How it ends when the bus does not close it: after a fault, with what the device learns of that."""
         self.leaving = 0
         """Ticks since only the bus is waited for."""
-        self._partial_packets_before = 0
-        self._stuck = 0
-        """Ticks for which the same packet has been incomplete."""
+        self._partial_packets_before = self._stuck = 0
+        """What `partial_packets` was when the last one came, and the ticks that one has been incomplete."""
         self._age = 0
         """Ticks since all that goes on was recorded anew."""
         self._passed = PassedMessages(context.counters, self.upstream, self.downstream)

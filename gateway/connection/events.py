@@ -123,7 +123,7 @@ class Tick:
     reading: bool = True
     """Whether the device was read from in it."""
     second: int = -1
-    """Which one: Ticks of the same second are one for a device with several connections. -1: none other's."""
+    """Its number: Ticks of one second count once for a device with several connections. -1: each counts."""
 
 
 @dataclass(slots=True)

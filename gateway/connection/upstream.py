@@ -93,8 +93,7 @@ class Upstream(Relay):
         self._subscriptions = subscriptions
         self._holder = holder
         self._heartbeat = heartbeat
-        # Of those whose topic counts: a retained message on a different one would not.
-        self.retained = {}
+        self.retained = {}  # of those whose topic counts: a retained message on a different one would not
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}

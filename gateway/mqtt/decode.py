@@ -47,7 +47,7 @@ FILTERS_MAX = 4_096
 CONNECT_PROPERTIES = 256
 """Most properties of a CONNECT, and as many of its will, where nothing else is said."""
 _NO_MQTT = "the protocol name is not MQTT"
-_UNWELCOME = frozenset(
+_DISCOURAGED = frozenset(
     chr(point)
     for points in (
         range(0x01, 0x20),
@@ -57,7 +57,7 @@ _UNWELCOME = frozenset(
     )
     for point in points
 )
-"""Control characters and non-characters (MQTT 5, 1.5.4)."""
+"""Control characters and non-characters, which the standard advises against (MQTT 5, 1.5.4)."""
 
 
 class ConnectFault(MqttError):
@@ -95,19 +95,19 @@ def _read_protocol(reader: Reader) -> tuple[int, Version]:
     if len(name) not in (4, 6):
         raise Unanswerable(_NO_MQTT)
     level = reader.byte()
-    spoken = level & ~BRIDGE
-    if spoken not in (3, 4, 5):
+    plain_level = level & ~BRIDGE
+    if plain_level not in (3, 4, 5):
         # Whatever the name is, as on Mosquitto: a client of a version to come may have a different one.
         why = f"the protocol level {level} is none of MQTT 3.1, 3.1.1 and 5"
         raise ConnectFault(why, Reason.UNSUPPORTED_PROTOCOL_VERSION, Version.V5)
     name = name.partition(b"\0")[0]  # with NULs after it Mosquitto takes it, too
     if name not in (b"MQTT", b"MQIsdp"):
         raise Unanswerable(_NO_MQTT)  # [MQTT-3.1.2-1]
-    mqtt31 = spoken == 3
+    mqtt31 = plain_level == 3
     if mqtt31 != (name == b"MQIsdp"):
         why = f"the protocol level {level} is not one of {name.decode()}"
         raise ConnectFault(why, Reason.UNSUPPORTED_PROTOCOL_VERSION, Version.V311)
-    return level, Version.V311 if mqtt31 else Version(spoken)
+    return level, Version.V311 if mqtt31 else Version(plain_level)
 
 
 def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Connect:
@@ -135,7 +135,7 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
     if fault := _text_fault(client_id) or _character_fault(client_id):
         raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     if not client_id and version is Version.V311 and (mqtt31 or not flags & 0x02):
-        # Before all that stands behind it, as on Mosquitto; [MQTT-3.1.3-8] of 3.1.1.
+        # Before all that follows it, as on Mosquitto; [MQTT-3.1.3-8] of 3.1.1.
         why = "MQTT 3.1 knows no empty client id" if mqtt31 else "an empty client id needs a clean session"
         raise ConnectFault(why, Reason.CLIENT_IDENTIFIER_NOT_VALID, version)
     will = _read_will(reader, flags, version, most) if flags & 0x04 else None
@@ -153,7 +153,7 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
     except MqttError as error:
         raise Unanswerable(str(error)) from None
     if reader.left:
-        raise MalformedPacket("bytes behind the end of CONNECT")
+        raise MalformedPacket("bytes after the end of CONNECT")
     return Connect(
         version=version,
         clean_start=bool(flags & 0x02),
@@ -208,12 +208,12 @@ def _character_fault(text: bytes) -> str:
 
     In a topic or a filter it is the bus that looks for them.
     """
-    return "" if _UNWELCOME.isdisjoint(text.decode()) else "holds a control character or a non-character"
+    return "" if _DISCOURAGED.isdisjoint(text.decode()) else "holds a control character or a non-character"
 
 
 def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list[Property]:
     """Of a CONNECT or its will, with a look at their values: the bus sees them after the login only."""
-    properties = read_properties(reader, allowed, most, look=_check_text)
+    properties = read_properties(reader, allowed, most, check_text=_check_text)
     for prop in properties:
         if fault := value_fault(prop):
             raise ProtocolError(fault)
@@ -228,7 +228,7 @@ def _properties_of(reader: Reader, allowed: frozenset[int]) -> list[Property]:
     except MqttError:
         # Something is wrong with them: is bad text, to which Mosquitto says nothing, met before it?
         reader.pos = start
-        read_properties(reader, allowed, look=_check_text)
+        read_properties(reader, allowed, check_text=_check_text)
         raise
 
 
@@ -320,7 +320,7 @@ def decode_auth(data: bytes, pos: int, end: int) -> Auth:
     code = reader.byte()
     properties = _properties_of(reader, IN_AUTH)
     if reader.left:
-        raise MalformedPacket("bytes behind an AUTH")
+        raise MalformedPacket("bytes after an AUTH")
     method = find(properties, PropertyId.AUTHENTICATION_METHOD)
     return Auth(code, method, find(properties, PropertyId.AUTHENTICATION_DATA) or b"")
 
@@ -333,7 +333,7 @@ def decode_disconnect(data: bytes, pos: int, end: int) -> int | None:
     reader.byte()
     properties = read_properties(reader, IN_DISCONNECT)
     if reader.left:
-        raise MalformedPacket("bytes behind a DISCONNECT")
+        raise MalformedPacket("bytes after a DISCONNECT")
     interval = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
     return None if interval < 0 else interval
 
@@ -350,7 +350,7 @@ def _read_head(reader: Reader, allowed: frozenset[int], version: Version) -> tup
         if version is not Version.V5:
             return packet_id, NO_PROPERTIES
         # Their texts come before the filters, in which something may be wrong, too.
-        return packet_id, read_properties(reader, allowed, look=_check_text)
+        return packet_id, read_properties(reader, allowed, check_text=_check_text)
     except ProtocolError as error:
         raise MalformedPacket(str(error)) from None
 

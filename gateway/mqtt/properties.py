@@ -102,14 +102,18 @@ MOST = 4_096
 
 
 def read_properties(
-    reader: Reader, allowed: frozenset[int], most: int = MOST, look: Callable[[bytes], None] | None = None
+    reader: Reader,
+    allowed: frozenset[int],
+    most: int = MOST,
+    check_text: Callable[[bytes], None] | None = None,
 ) -> list[Property]:
-    """The property list at the reader's position, its length included. `look` gets each text once it is read.
+    """The property list at the reader's position, its length included.
 
-    Raises MalformedPacket for an unknown identifier, LimitExceeded for more than `most`, and when all could
-    be read, ProtocolError for one that may not stand in this packet or stands twice (MQTT 5, 2.2.2.2). Where
-    a value runs over the end of the list, what follows is read as properties until a fault is found, which
-    the end of the packet is: so does Mosquitto, and it is the fault found that it answers.
+    `check_text` gets each text once it is read, and may raise MqttError. Raises MalformedPacket for an
+    unknown identifier, LimitExceeded for more than `most`, and when all could be read, ProtocolError for
+    one that may not stand in this packet or stands twice (MQTT 5, 2.2.2.2). Where a value runs over the
+    end of the list, what follows is read as properties until a fault is found, which the end of the
+    packet is: so does Mosquitto, and it is the fault found that it answers.
     """
     size = reader.length()
     if size == 0:
@@ -131,7 +135,7 @@ def read_properties(
         elif identifier in seen and identifier not in _REPEATABLE:
             fault = fault or "a property twice"
         seen.add(identifier)
-        value = _read_value(reader, form, look if identifier in _TEXTS else None)
+        value = _read_value(reader, form, check_text if identifier in _TEXTS else None)
         found.append(Property(identifier, value, reader.data[start : reader.pos]))
     if fault:
         raise ProtocolError(fault)
@@ -149,13 +153,13 @@ def value_fault(prop: Property) -> str:
     return ""
 
 
-def _read_value(reader: Reader, form: int, look: Callable[[bytes], None] | None) -> bytes:
+def _read_value(reader: Reader, form: int, check_text: Callable[[bytes], None] | None) -> bytes:
     if form > 0:
         return reader.raw(form)
     if form == _STRING:
         value = reader.binary()
-        if look is not None:
-            look(value)
+        if check_text is not None:
+            check_text(value)
         return value
     start = reader.pos
     if form == _VARIABLE:
@@ -163,8 +167,8 @@ def _read_value(reader: Reader, form: int, look: Callable[[bytes], None] | None)
     else:
         for _ in "name", "value":
             text = reader.binary()
-            if look is not None:
-                look(text)
+            if check_text is not None:
+                check_text(text)
     return reader.data[start : reader.pos]
 
 

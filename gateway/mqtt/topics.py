@@ -1,7 +1,7 @@
 """Topic names and topic filters: what is valid, what matches, what covers (MQTT 5, 4.7 and 4.8.2).
 
 Text in, answers out; the bytes are decoded by `gateway.mqtt.data_types`. It knows nothing of rules,
-roles and placeholders, which are `gateway.connection`'s. Everything here walks the levels once, in a loop:
+roles and placeholders, which are `gateway.policy.engine`'s. Everything here walks the levels once, in a loop:
 no recursion (CVE-2019-11779: a filter of 65,000 slashes overflows the stack) and no regular
 expression (GHSA-2hjf-7455-w946: a filter as a regex bomb).
 """

@@ -1,7 +1,8 @@
 """Who gets an audit event, and what the log says of it.
 
 Must not know how a decision was made. Each consumer gets every event, and bounds what it does with it by a
-rate limit of its own. Log and audit trail are one of them: what has a line in the log has an entry there.
+rate limit of its own. The log and the audit trail are one consumer: what has a line in the log has an entry
+in the trail.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Audit:
         self._consumers = (*self._consumers, consumer)
 
     def emit(self, event: AuditEvent) -> None:
-        """Tell everybody. Called on the data path: consumers must not block."""
+        """Hand the event to every consumer. Called on the data path: consumers must not block."""
         if event.explicable:
             event = replace(event, id=secrets.token_hex(5))
         self._counters.audit_events[event.kind, event.outcome] += event.count
@@ -47,7 +48,7 @@ class Audit:
 
 
 class AuditLog:
-    """The consumer that writes log lines and entries of the trail, as many as a `AuditRateLimit` allows.
+    """The consumer that writes log lines and entries of the trail, as many as an `AuditRateLimit` allows.
 
     `now` is in milliseconds. A login that was let in is in the trail alone: the log says `connected`.
 

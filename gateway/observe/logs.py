@@ -1,4 +1,4 @@
-"""The log: one JSON line an event on stderr, or a short line of text, coloured on a terminal.
+"""The log: one JSON line per event on stderr, or a short line of text, coloured on a terminal.
 
 Owns the shape of a line, and what is masked in it; `gateway.observe.log_writer` writes it. Knows
 nothing of MQTT: callers bind `device`, `address`, `client_id`, `reason` and the like.

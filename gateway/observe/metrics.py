@@ -1,6 +1,6 @@
 """How the metrics are read: by Prometheus, and by the history.
 
-Owns the ties between a name of the catalogue and where its number comes from. Numbers are read when somebody
+Owns where the number of each name in the catalogue comes from. Numbers are read when somebody
 asks: what counts is plain integers that the data path increments, 30 ns each. Must not know who counts.
 """
 

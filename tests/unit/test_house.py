@@ -74,6 +74,29 @@ def test_no_modules_import_one_another_not_even_for_their_types():
     assert list(circles(graph)) == []
 
 
+LINES_MOST, FUNCTION_MOST = 400, 60
+LONG = {"Relay._run": "a call would cost as much as a packet"}
+"""Functions over the bound, and why."""
+
+
+def functions(node: ast.AST, within: str = "") -> Iterator[tuple[str, int]]:
+    """The qualified name of each function, and how many lines it has."""
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            name = f"{within}.{part.name}" if within else part.name
+            if not isinstance(part, ast.ClassDef):
+                yield name, (part.end_lineno or 0) - part.lineno + 1
+            yield from functions(part, name)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path):
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= LINES_MOST
+    long = {name: size for name, size in functions(ast.parse(text)) if size > FUNCTION_MOST}
+    assert long.keys() <= LONG.keys()
+
+
 def words(name: str) -> set[str]:
     """`_TokenOffice` is token and office; `find_route` find and route."""
     parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")

@@ -1,14 +1,14 @@
 """Who gains and who loses what when one policy takes the place of another: exactly, and by example.
 
 Both are asked about the same witnesses (`gateway.policy.analysis.witnesses`). Somebody gains a message when a
-rule of new policy admits it and the old one refused it: either because no rule of it admitted it, then the
-most general message of the new rule was refused too; or because a deny stood there, then the most general
-one that both rules match was. A loss is a gain with the policies changed over.
+rule of the new policy admits it and the old policy refused it: either because none of its rules admitted it,
+and then the most general message of the new rule was refused too; or because of a deny, and then the most
+general message that both rules match was. A loss is a gain with the two policies exchanged.
 
 Messages count, not only topics: an allow for QoS 1 that becomes one for QoS 2 gives something. The message
 asked about is the most that the rule admits; a policy that admits this one admits lesser ones too.
 
-What other bounds for topics take away of a rule that ends in `#` is shown as a changed limit alone.
+What changed bounds for topics take away from a rule that ends in `#` is shown only as a changed limit.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Whether a statement holds for a policy, whoever comes: decided, not tried out.
+"""Whether an assertion holds for a policy, whoever comes: decided, not tried out.
 
-For each allow rule that meets the filter of the statement, `gateway.policy.analysis.witnesses` gives the
+For each allow rule that meets the filter of the assertion, `gateway.policy.analysis.witnesses` gives the
 identities and topics that stand for all others, and the decision of the data path,
 `gateway.policy.engine.policy`, is asked about them. So what is shown as a counterexample is allowed indeed,
 and what is not found is not there.
 
-A role is asked about by its own rules, and those of the roles that it includes. Another role that a device
-has beside it can take away by a deny, and what it adds is its own doing; so what holds for each role holds
-for a device with any of them. A condition of a rule admits some message still: the rule counts. A token only
-narrows, so nothing is asked about tokens.
+A role is judged by its own rules and those of the roles that it includes. A second role of a device can only
+take rights away by a deny, or add rights of its own; so what holds for each role holds for a device with any
+of them. A rule with conditions still admits some messages, so it counts. A token only narrows, so tokens are
+left out.
 
 For example, `no role:guest subscribe locks/#`, where guest has `allow locks/{device}` and `deny locks/door`.
 The allow meets the filter. Its witness is an identity whose id stands in no rule, `device-1`, with the topic
@@ -42,7 +42,7 @@ _MAY = {
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """Somebody who may do what the statement says nobody may."""
+    """Somebody who may do what the assertion says nobody may."""
 
     witness: Witness
     action: Action
@@ -66,7 +66,7 @@ class Counterexample:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A statement and what speaks against it: a counterexample for each role or device that breaks it."""
+    """An assertion and what speaks against it: a counterexample for each role or device that breaks it."""
 
     assertion: Assertion
     counterexamples: tuple[Counterexample, ...]
@@ -78,15 +78,15 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spoken:
-    """Of which topics a statement speaks: groups written out."""
+class _AssertedTopics:
+    """The topics that an assertion is about, its groups written out."""
 
     topics: tuple[str, ...]
     excepted: tuple[str, ...]
 
 
 class Prover:
-    """Decides statements about one policy."""
+    """Decides assertions about one policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -96,7 +96,7 @@ class Prover:
         self._witnesses = Witnesses([*every, split_filter(policy.reserved)], policy.limits)
 
     def prove(self, assertion: Assertion, devices: Mapping[str, Device]) -> Proof:
-        """Decide it. `devices` has those that the statement names, as they are stored.
+        """Decide it. `devices` has those that the assertion names, as they are stored.
 
         Raises AssertionFault for a role that isn't there: a spelling mistake would prove everything. Raises
         Undecided.
@@ -114,9 +114,9 @@ class Prover:
         roles = [name for name in policy.roles if name not in named] if assertion.only else list(named)
         holders = [RoleHolder((name,)) for name in roles]
         holders += [RoleHolder.of(devices[device_id]) for device_id in dict.fromkeys(assertion.devices)]
-        spoken_of = _Spoken(self._written(assertion.topics), self._written(*assertion.excepted))
-        witnesses = self._witnesses.also(map(split_filter, (*spoken_of.topics, *spoken_of.excepted)))
-        found = (self._against(assertion, spoken_of, holder, witnesses) for holder in holders)
+        asserted = _AssertedTopics(self._written(assertion.topics), self._written(*assertion.excepted))
+        witnesses = self._witnesses.also(map(split_filter, (*asserted.topics, *asserted.excepted)))
+        found = (self._against(assertion, asserted, holder, witnesses) for holder in holders)
         return Proof(assertion, tuple(one for one in found if one is not None))
 
     def _written(self, *topics: str) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ class Prover:
         return tuple(written for one in topics for written in (groups[one[1:]] if is_group(one) else (one,)))
 
     def _against(
-        self, assertion: Assertion, spoken_of: _Spoken, holder: RoleHolder, witnesses: Witnesses
+        self, assertion: Assertion, asserted: _AssertedTopics, holder: RoleHolder, witnesses: Witnesses
     ) -> Counterexample | None:
         allows: list[Template] = []
         denies: list[tuple[Rule, Template]] = []
@@ -140,13 +140,13 @@ class Prover:
                         allows.append(template)
                     else:
                         denies.append((rule, template))
-        asked = [one for topics in spoken_of.topics for one in self._templates_of(topics, holder)]
-        excepted = [one for topics in spoken_of.excepted for one in self._templates_of(topics, holder)]
+        asked = [one for topics in asserted.topics for one in self._templates_of(topics, holder)]
+        excepted = [one for topics in asserted.excepted for one in self._templates_of(topics, holder)]
         escaped = [*excepted, *(template for _, template in denies)]
         longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
         for template, one in product(allows, asked):
             for witness in witnesses.of(holder, (template, one), longest):
-                grants = self._grants(assertion.action, spoken_of, witness)
+                grants = self._grants(assertion.action, asserted, witness)
                 if grants:
                     near = dict.fromkeys(
                         rule for rule, other in denies if overlap((template, one, other), holder.fixed)
@@ -154,7 +154,7 @@ class Prover:
                     return Counterexample(
                         witness,
                         assertion.action,
-                        _who(spoken_of, holder, witness, grants),
+                        _who(asserted, holder, witness, grants),
                         grants,
                         tuple(near)[:_MISSED_MAX],
                     )
@@ -165,17 +165,17 @@ class Prover:
         written = holder.topics(topics)
         return [self._templates.get(one) or split_filter(one) for one in written]
 
-    def _grants(self, action: Action, spoken_of: _Spoken, witness: Witness) -> tuple[Rule, ...]:
-        """The rules that allow what the statement forbids; none if it isn't allowed, or not spoken of."""
+    def _grants(self, action: Action, asserted: _AssertedTopics, witness: Witness) -> tuple[Rule, ...]:
+        """The rules that allow what the assertion forbids; none if it isn't allowed, or not asserted."""
         if self._policy.reserves(witness.topic):
             return ()
         decision = self._policy.rights(witness.identity).decide(action, witness.topic)
-        said = any(map(witness.fits, spoken_of.topics)) and not any(map(witness.fits, spoken_of.excepted))
+        said = any(map(witness.fits, asserted.topics)) and not any(map(witness.fits, asserted.excepted))
         return decision.grants if decision.allowed and said else ()
 
 
-def _who(spoken_of: _Spoken, holder: RoleHolder, witness: Witness, grants: tuple[Rule, ...]) -> str:
-    named = witness.named([*spoken_of.topics, *spoken_of.excepted, *(rule.topic for rule in grants)])
+def _who(asserted: _AssertedTopics, holder: RoleHolder, witness: Witness, grants: tuple[Rule, ...]) -> str:
+    named = witness.named([*asserted.topics, *asserted.excepted, *(rule.topic for rule in grants)])
     if holder.device is not None:
         client = [one for one in named if one.startswith("client id")]  # the rest is as stored
         return f'device "{witness.identity.device_id}"' + "".join(f" with {one}" for one in client)

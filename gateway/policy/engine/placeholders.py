@@ -28,7 +28,7 @@ def rule_topic_fault(topic: str) -> str | None:
                 "{label.<name>}"
             )
     if topic == "$share" or topic.startswith("$share/"):
-        return "begins with $share; write the filter that stands behind the group"
+        return "begins with $share; write the filter that follows the group"
     return filter_fault(topic)
 
 

@@ -1,4 +1,4 @@
-"""The roles of a policy: which rules, limits and manners a device has by those that it has.
+"""The roles of a policy: which rules, limits and settings a device has by the roles it has.
 
 A role may include others; who has it has what they say, too. Knows no topics: rules are matched by
 `gateway.policy.engine.policy`.
@@ -26,7 +26,7 @@ _PARTIAL_MOST = 64
 
 
 class RoleSet:
-    """All roles, and the limits that none of them is above."""
+    """All roles, and the limits that none of them may exceed."""
 
     __slots__ = ("_efforts", "_included", "_limits", "_partial", "limits", "roles")
 
@@ -85,10 +85,10 @@ class RoleSet:
             found = self._efforts[roles] = rules // _RULES_OF_AN_EFFORT
         return found
 
-    def partial_filters(self, identity: Identity, apart: str) -> PartialFilters:
+    def partial_filters(self, identity: Identity, without: str) -> PartialFilters:
         """What this identity may receive, for questions about filters that no rule covers.
 
-        Less what the filter `apart` covers. It is the same at each call.
+        Less what the filter `without` covers. It is the same at each call.
         """
         values = placeholder_values(identity)
         rules = [
@@ -110,7 +110,7 @@ class RoleSet:
                 (topic, rule)
                 for rule in rules
                 for topic in meanings(rule.topic, values)
-                if not covers(apart, topic)
+                if not covers(without, topic)
             )
             if len(self._partial) >= _PARTIAL_MOST:
                 self._partial.clear()

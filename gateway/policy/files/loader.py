@@ -131,7 +131,7 @@ def _sensitive_fault(topic: str) -> str | None:
     if "{" in topic or "}" in topic:
         return "has a placeholder; here + stands for any device"
     if topic.startswith("$share/"):
-        return filter_fault(topic) or "begins with $share; write the filter behind it"
+        return filter_fault(topic) or "begins with $share; write the filter after it"
     return filter_fault(topic)
 
 

@@ -113,19 +113,19 @@ def _includes(block: Block, known: Iterable[str]) -> Iterator[_Include]:
 
 def _check_circles(includes: Mapping[str, list[_Include]]) -> None:
     """Report each role that includes itself, over others or not, where it does."""
-    told: set[frozenset[str]] = set()
+    reported: set[frozenset[str]] = set()
     for start in includes:
         for first in includes[start]:
-            way = _way(first.name, start, includes)
-            if way and frozenset(way) not in told:
-                told.add(frozenset(way))
+            way = _path_between(first.name, start, includes)
+            if way and frozenset(way) not in reported:
+                reported.add(frozenset(way))
                 circle = " includes ".join([start, *way])
                 first.block.problem(
                     f"roles include each other in a circle: {circle}; remove one", line=first.line
                 )
 
 
-def _way(start: str, end: str, includes: Mapping[str, list[_Include]]) -> list[str]:
+def _path_between(start: str, end: str, includes: Mapping[str, list[_Include]]) -> list[str]:
     """The roles from one to the other, by what they include; empty when there is no way."""
     ways = {start: [start]}
     waiting = [start]

@@ -66,7 +66,7 @@ class Block:
         return self.lines.line
 
     def beside(self, name: str) -> Path:
-        """A different file of the same policy."""
+        """The file of this name in the same folder."""
         return Path(self.file).parent / name
 
     def problem(self, text: str, *, key: str = "", line: int | None = None) -> None:

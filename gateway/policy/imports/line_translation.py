@@ -33,7 +33,7 @@ _WIDENED = "the line denies every value of this level here"
 _SHARED = (
     "names a shared subscription, but Mosquitto judges its deliveries by the topic of each message: the line "
     "allows and denies nothing there, and it is left out. Here who may subscribe to a filter may share it "
-    "too: write the line for what stands behind $share/<group>/, if no other line says it"
+    "too: write the line for what follows $share/<group>/, if no other line says it"
 )
 _SHARE = "Mosquitto itself refuses every topic that begins with $share; left out"
 

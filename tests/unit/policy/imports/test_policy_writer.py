@@ -98,10 +98,10 @@ SHARED = "user bob\ntopic read jobs/#\ntopic read $share/workers/jobs/new\ntopic
 
 
 def test_a_shared_subscription_is_asked_of_neither(tmp_path):
-    """As a filter it would ask here for what stands behind it, and no message has such a topic."""
+    """As a filter it would ask here for what follows it, and no message has such a topic."""
     source, _, questions, _ = imported(SHARED)
     assert not any("$share" in one.topic for one in questions)
-    assert {(one.place, "behind $share/<group>/" in one.text) for one in source.findings[:2]} == {
+    assert {(one.place, "follows $share/<group>/" in one.text) for one in source.findings[:2]} == {
         ("m.acl:3", True), ("m.acl:4", True),
     }  # fmt: skip
     put(tmp_path / "new", SHARED)
