@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.alerts.alert_states import Alert, AlertStates, Changes, Key, Phase
+from gateway.alerts.alert_storage import AlertKeeper
 from gateway.alerts.delivery import Deliveries
-from gateway.alerts.keeping import AlertKeeper
 from gateway.alerts.notification_grouping import Grouping, Listed, Message, State, message_of
 from gateway.alerts.readings import Readings
 from gateway.alerts.rules import Rule

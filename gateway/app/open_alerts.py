@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from gateway.alerts.alert_storage import AlertKeeper
 from gateway.alerts.alerting import Alerting, Clocks
-from gateway.alerts.channels.making import channel_of
+from gateway.alerts.channels.channel_factory import channel_of
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.device_readings import NAMES, SILENT_SECONDS, DeviceReadings
-from gateway.alerts.keeping import AlertKeeper
 from gateway.alerts.live_readings import Live, LiveReadings
 from gateway.alerts.readings import Labels, Readings
 from gateway.alerts.rules import Rule

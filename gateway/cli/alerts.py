@@ -203,7 +203,7 @@ async def _send(channels: list[ChannelSettings], *, private: bool, node: str) ->
     import time
 
     from gateway.alerts.channels.channel import NotDelivered
-    from gateway.alerts.channels.making import channel_of
+    from gateway.alerts.channels.channel_factory import channel_of
     from gateway.alerts.notification_grouping import Listed, State, message_of
 
     def now() -> int:
@@ -233,7 +233,7 @@ def _labels(texts: list[str]) -> dict[str, str]:
 
 
 def _shown(row: AlertRow, silences: list[Silence]) -> dict[str, Any]:
-    from gateway.alerts.keeping import labels_of
+    from gateway.alerts.alert_storage import labels_of
 
     labels = dict(labels_of(row.labels))
     return {

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
+from gateway.alerts.channels.message_texts import lines_of, title_of
 from gateway.alerts.channels.settings import AppriseSettings
-from gateway.alerts.channels.texts import lines_of, title_of
 from gateway.alerts.notification_grouping import Message
 
 HOSTED = frozenset(

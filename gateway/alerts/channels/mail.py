@@ -13,8 +13,8 @@ import aiosmtplib
 
 from gateway.alerts.channels.allowed_addresses import connected, reason_of, tls_context
 from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
+from gateway.alerts.channels.message_texts import lines_of, title_of
 from gateway.alerts.channels.settings import EmailSettings
-from gateway.alerts.channels.texts import lines_of, title_of
 from gateway.alerts.notification_grouping import Message
 from gateway.observe.printable import printable
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from gateway.alerts.channels.channel import NotDelivered
-from gateway.alerts.channels.posting import post
+from gateway.alerts.channels.http_post import post
+from gateway.alerts.channels.message_texts import lines_of, title_of
 from gateway.alerts.channels.settings import SlackSettings
-from gateway.alerts.channels.texts import lines_of, title_of
 from gateway.alerts.notification_grouping import Message
 from gateway.observe.printable import printable
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from gateway.alerts.channels.channel import NotDelivered
-from gateway.alerts.channels.posting import post
+from gateway.alerts.channels.http_post import post
 from gateway.alerts.channels.settings import WebhookSettings
 from gateway.alerts.notification_grouping import Listed, Message
 

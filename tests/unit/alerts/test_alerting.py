@@ -11,12 +11,12 @@ import pytest
 from harness.readings import NOW, Measured
 
 from gateway.admin import alert_silences as admin
+from gateway.alerts.alert_storage import AlertKeeper
 from gateway.alerts.alerting import Alerting, Clocks
 from gateway.alerts.catalogue import catalogue
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.condition_reader import condition_of
 from gateway.alerts.delivery import Deliveries
-from gateway.alerts.keeping import AlertKeeper
 from gateway.alerts.notification_grouping import Message
 from gateway.alerts.rules import Rule, Severity
 from gateway.alerts.silences import Silences
@@ -335,7 +335,7 @@ async def test_a_store_that_fails_keeps_no_alert_from_people(house, monkeypatch)
 
 
 async def test_a_store_that_hangs_holds_a_message_up_for_two_seconds_once(house, monkeypatch):
-    monkeypatch.setattr("gateway.alerts.keeping._SECONDS_MOST", 0.05)
+    monkeypatch.setattr("gateway.alerts.alert_storage._SECONDS_MOST", 0.05)
     never = asyncio.Event()
 
     async def hang(*_: object) -> None:

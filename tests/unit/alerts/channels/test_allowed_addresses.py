@@ -10,7 +10,7 @@ from harness.receivers import HttpReceiver
 
 from gateway.alerts.channels.allowed_addresses import NotAllowed, connected, fault_of
 from gateway.alerts.channels.channel import NotDelivered
-from gateway.alerts.channels.posting import post
+from gateway.alerts.channels.http_post import post
 
 LOCAL = [
     "127.0.0.1", "127.9.9.9", "::1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1",
@@ -117,7 +117,7 @@ async def test_nobody_there_is_told_in_words_that_do_not_show_the_url(plain_rece
 
 
 async def test_one_that_hangs_ends_in_time(plain_receiver: HttpReceiver, monkeypatch):
-    monkeypatch.setattr("gateway.alerts.channels.posting.SECONDS_MOST", 0.2)
+    monkeypatch.setattr("gateway.alerts.channels.http_post.SECONDS_MOST", 0.2)
     plain_receiver.hang.set()
     with pytest.raises(NotDelivered, match="no answer in time") as caught:
         await post(f"{plain_receiver.url}PLANTED", b"{}", {}, private=True)
