@@ -39,15 +39,17 @@ class Reauthenticate:
     token: bytes = field(repr=False)
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, gc=False):
     """Have a service answer this request of the device."""
 
     service: Service
-    payload: bytes = field(repr=False)
+    payload: bytes
     response_topic: str | None = None
     correlation: bytes | None = None
     """Correlation Data, to be given back with the answer."""
+
+    def __repr__(self) -> str:
+        return f"Call({self.service!s}, {len(self.payload)} bytes)"  # which hold a token and plaintext
 
 
 @dataclass(slots=True)

@@ -57,16 +57,18 @@ class ReauthenticationFailed:
     why: str
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """What a service answers to a `Call` of this connection."""
 
     topic: str
-    payload: bytes = field(repr=False)
+    payload: bytes
     correlation: bytes | None = None
     """The Correlation Data of the request."""
     report: Report | None = None
     """What the admins learn of it."""
+
+    def __repr__(self) -> str:
+        return f"Answer({self.topic!r}, {len(self.payload)} bytes)"  # which hold a token or plaintext
 
 
 @dataclass(slots=True)

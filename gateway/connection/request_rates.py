@@ -29,11 +29,14 @@ class Rates:
     def take(self, caller: str, most: int, period: int) -> bool:
         """Whether one more is within `most` in a `period` of milliseconds. It is counted if it is."""
         now = self._now()
+        each = period / most
         whole_at = self._whole_at.get(caller, 0.0)
         # That far ahead it can't be but for a clock that was set back.
-        whole_at = (now if whole_at < now or whole_at > now + 2 * period else whole_at) + period / most
+        if not now <= whole_at <= now + 2 * period:
+            whole_at = now
+        whole_at += each
         # Half a request of slack: fractions add up to a little more or less than a whole.
-        if whole_at > now + period * (1 + 0.5 / most):
+        if whole_at > now + period + each / 2:
             return False
         self._whole_at[caller] = whole_at
         if len(self._whole_at) > self._sweep_at:

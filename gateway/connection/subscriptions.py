@@ -219,6 +219,8 @@ class Subscriptions:
 
     def identifiers(self, topic: str) -> bytes:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
+        if self._version is not Version.V5:
+            return b""
         return b"".join([raw for own, raw in self._own.items() if raw and matches(own, topic)])
 
     def unsubscribe(

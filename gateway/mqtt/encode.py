@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.mqtt.data_types import encode_binary
+from gateway.mqtt.data_types import encode_binary, encode_length
 from gateway.mqtt.framing import framed
 from gateway.mqtt.packets import Connack, Connect, PacketType, Subscription, Version
 from gateway.mqtt.properties import Property, PropertyId, join, string_property
@@ -46,7 +46,11 @@ def encode_connack(connack: Connack, version: Version) -> bytes:
 def encode_publish(first_byte: int, topic: bytes, packet_id: int, properties: bytes, payload: bytes) -> bytes:
     """A PUBLISH (MQTT 5, 3.3). `properties` is the list on the wire, or empty in 3.1.1."""
     ident = packet_id.to_bytes(2, "big") if first_byte & 6 else b""
-    return framed(first_byte, b"".join((encode_binary(topic), ident, properties, payload)))
+    size = len(topic)
+    length = encode_length(2 + size + len(ident) + len(properties) + len(payload))
+    # At once: by `framed` and `encode_binary` a long payload would be copied twice more.
+    head = (bytes((first_byte,)), length, size.to_bytes(2, "big"), topic, ident, properties, payload)
+    return b"".join(head)
 
 
 def encode_ack(kind: PacketType, packet_id: int, code: int = 0, explanation: str = "") -> bytes:

@@ -32,8 +32,8 @@ def answered(link: Calling, call: Call, after: Iterator[Command]) -> list[Comman
     connection, answers, size = link.connection, [], 0
     commands: list[Command] = []
     command: Command | None = call
+    identity = connection.identity
     while isinstance(command, Call):
-        identity = connection.identity
         for said in connection.receive(link.plane.services(command, identity)) if identity else ():
             if isinstance(said, SendToDevice):
                 answers.append(said.data)

@@ -119,7 +119,8 @@ def opened(envelope: Envelope, payload: bytes) -> bytes:
 
 def _is_json(payload: bytes) -> bool:
     try:
-        payload.decode()
+        if not payload.isascii():
+            payload.decode()
         _any.decode(payload)
     except (ValueError, RecursionError):
         return False

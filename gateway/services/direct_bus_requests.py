@@ -8,7 +8,6 @@ What is asked and granted is `gateway.services.request_handler`'s.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
@@ -208,7 +207,7 @@ class BusServices:
             answer = self._request_handler.refuse(call, request, refusal, answer.topic)
             self._report(answer.report, who, request)
             # Topic and Correlation Data are the caller's: with them no answer at all may fit.
-            bare = replace(answer, topic=self._request_handler.response_topic(call.service), correlation=None)
+            bare = Answer(self._request_handler.response_topic(call.service), answer.payload)
             for shorter in (answer, bare):
                 with contextlib.suppress(PacketTooLarge):
                     self._send(connection, shorter)

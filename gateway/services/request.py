@@ -144,7 +144,8 @@ class Request:
             return _Fields()
         try:
             # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
-            given.decode()
+            if not given.isascii():
+                given.decode()
             try:
                 found: _Fields = _only.decode(given)
                 twice = has_a_name_twice(found, given)

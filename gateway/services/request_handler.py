@@ -40,6 +40,7 @@ _TOPICS_KEPT = 32
 _TOPIC_KEPT_MAX = 256
 """Longer topics are judged each time: with the two above it bounds what is remembered to some 25 MB."""
 _SECOND = 1_000
+_RECORDED_FOR = AGAIN * _SECOND
 _Kept = TypeVar("_Kept")
 _DOES_NOT_OPEN = (
     "The message does not open: it is no sealed message, it was changed or moved to another topic or "
@@ -50,22 +51,36 @@ _DOES_NOT_OPEN = (
 class _Caller:
     """What is remembered of an identity under a policy: to judge a topic takes twice as long as to seal."""
 
-    __slots__ = ("_decisions", "_recorder", "identity", "policy", "replies", "rights", "sealers", "since")
+    __slots__ = (
+        "_decrypting",
+        "_encrypting",
+        "_recorder",
+        "identity",
+        "most",
+        "policy",
+        "replies",
+        "rights",
+        "sealers",
+        "since",
+    )
 
     def __init__(self, identity: Identity, context: Context) -> None:
         self.identity = identity
         self.policy = context.policy
         self.since = context.now()
         self.rights = context.policy.rights(identity)
+        self.most = context.policy.limits_of(identity.roles).service_requests_per_second
+        """Requests that it may make in a second."""
         self._recorder = context.recorder
-        self._decisions: dict[Action, dict[str, Decision]] = {Action.ENCRYPT: {}, Action.DECRYPT: {}}
+        self._encrypting: dict[str, Decision] = {}
+        self._decrypting: dict[str, Decision] = {}
         self.sealers: dict[str, Sealer] = {}
         self.replies: dict[str, str] = {}
         """Why no answer may go to a topic; empty when one may."""
 
     def demand(self, action: Action, topic: str) -> None:
         """Raise Refusal unless it may do this on that topic."""
-        known = self._decisions[action]
+        known = self._decrypting if action is Action.DECRYPT else self._encrypting
         decision = known.get(topic)
         if decision is None:
             decision = _keep(known, topic, self.rights.decide(action, topic))
@@ -95,6 +110,11 @@ def reply_fault(topic: str) -> str | None:
     return name_fault(topic) or depth_fault(topic)
 
 
+def _too_fast(most: int) -> Refusal:
+    words = f"More than {most:,} requests in a second: ask more slowly, or again."
+    return Refusal(Code.RATE_LIMITED, words)
+
+
 def _does_not_open(failed: OpenFailed, topic: str = "") -> Refusal:
     return Refusal(Code.DECRYPT_FAILED, _DOES_NOT_OPEN, why=str(failed), topic=topic)
 
@@ -117,6 +137,7 @@ class RequestHandler:
         self._token_issuer = token_issuer
         self._lookup = lookup
         self._prefix = prefix
+        self._responses = {service: f"{prefix}/{service}_response" for service in Service}
         self._requests = frozenset(f"{prefix}/{service}" for service in Service)
         self._rates = Rates(context.now)
         # By the identity's address, which is its own as long as it is kept here.
@@ -132,7 +153,7 @@ class RequestHandler:
         """The answer to a request of this identity. With `replays`: once for each `request_id` of a token."""
         caller = self._caller(identity)
         self._context.counters.service_requests[call.service] += 1
-        topic = self.response_topic(call.service)
+        topic = self._responses[call.service]
         try:
             reply_to = call.response_topic if call.response_topic is not None else request.reply_to
             if reply_to is not None and reply_to != topic:
@@ -140,7 +161,8 @@ class RequestHandler:
                 topic = reply_to
             if request.fault is not None:
                 raise request.fault
-            self._count(identity)
+            if not self._rates.take(identity.device_id, caller.most, _SECOND):
+                return self.refuse(call, request, _too_fast(caller.most), topic)
             if replays is not None:
                 self._demand_new(replays, request)
             if isinstance(request, Request):
@@ -161,15 +183,18 @@ class RequestHandler:
 
     def response_topic(self, service: Service) -> str:
         """Where answers go when nothing else is asked for."""
-        return f"{self._prefix}/{service}_response"
+        return self._responses[service]
 
     def _caller(self, identity: Identity) -> _Caller:
-        key = id(identity)
+        key, context = id(identity), self._context
         caller = self._callers.get(key)
         # Its topics are recorded when they are judged, and what goes on has to be recorded again.
-        stale = caller is None or self._context.now() - caller.since >= AGAIN * _SECOND
-        if caller is None or stale or caller.policy is not self._context.policy:
-            caller = self._callers[key] = _Caller(identity, self._context)
+        if (
+            caller is None
+            or caller.policy is not context.policy
+            or context.now() - caller.since >= _RECORDED_FOR
+        ):
+            caller = self._callers[key] = _Caller(identity, context)
             if len(self._callers) > _CALLERS_KEPT:
                 self._callers.popitem(last=False)
         self._callers.move_to_end(key)
@@ -196,13 +221,6 @@ class RequestHandler:
         if caller.policy.sensitive(topic):
             return "no plaintext goes to a sensitive topic"
         return reply_fault(topic) or ""
-
-    def _count(self, identity: Identity) -> None:
-        most = self._context.policy.limits_of(identity.roles).service_requests_per_second
-        if not self._rates.take(identity.device_id, most, _SECOND):
-            raise Refusal(
-                Code.RATE_LIMITED, f"More than {most:,} requests in a second: ask more slowly, or again."
-            )
 
     def _demand_new(self, replays: Replays, request: AnyRequest) -> None:
         token, said = request.token, request.said_id
