@@ -24,6 +24,7 @@ from gateway.app.followers.keys import KeyFollower
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
+from gateway.app.heap_trimming import HeapTrimming
 from gateway.app.metric_sources import Durations, Measuring, Parts
 from gateway.app.open_alerts import open_alerts
 from gateway.app.open_audit import AuditParts, open_audit
@@ -70,7 +71,6 @@ from gateway.system.file_notices import FileNotices
 from gateway.system.service_manager import notify
 
 _log = get_logger()
-
 
 _Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
@@ -262,6 +262,7 @@ class Gateway:
             core.plane.reports.connects.run(),
             core.plane.reports.strangers.run(),
             FullCollections().run(),
+            HeapTrimming(lambda: core.plane.registry.ended).run(),
         ):
             self._parts.keep(part)
 

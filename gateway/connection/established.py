@@ -192,7 +192,8 @@ class EstablishedConnection:
             else:
                 upstream.go_on()
         except MqttError as caught:
-            error = caught
+            # A traceback holds this frame: with the error in it they are a cycle, and the connection garbage.
+            error = caught.with_traceback(None)
         commands: list[Command] = []
         if upstream.out:
             commands.append(SendToBus(_taken(upstream.out)))
@@ -235,7 +236,7 @@ class EstablishedConnection:
             else:
                 downstream.go_on()
         except MqttError as caught:
-            error = caught
+            error = caught.with_traceback(None)  # as above
         commands: list[Command] = []
         if downstream.out:
             commands.append(SendToDevice(_taken(downstream.out)))

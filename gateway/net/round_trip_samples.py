@@ -41,6 +41,8 @@ class Witness(asyncio.Protocol):
         """The protocol hears for itself again."""
         if self._transport.get_protocol() is self:
             self._transport.set_protocol(self._real)
+        # Else witness and sample are a cycle, and the connection garbage with its 300 KiB of buffers.
+        self._hear = _hear_nothing
 
     def data_received(self, data: bytes) -> None:
         """A chunk."""
@@ -64,6 +66,10 @@ class Witness(asyncio.Protocol):
         self._real.resume_writing()
 
 
+def _hear_nothing(_: bytes) -> None:
+    """What a witness that has left makes of a chunk."""
+
+
 class _Sample:
     """One connection that is watched, until the bus has answered once."""
 
@@ -77,7 +83,7 @@ class _Sample:
         self._established = established
         self._answered = answered
         self._bus_transport = ends[1]
-        self._answer = b""
+        self._answers: tuple[bytes, ...] = ()
         self.asked_at = 0.0
         """By the loop's clock; 0 while the device has asked nothing."""
         self.over = False
@@ -95,32 +101,36 @@ class _Sample:
         upstream = self._established.upstream
         if upstream.has_partial_packet or upstream.rest is not None:
             return  # it does not begin a packet
-        answer = answer_to(data)
-        if answer:
-            self._answer, self.asked_at = answer, self._now()
+        answers = answers_to(data)
+        if answers:
+            self._answers, self.asked_at = answers, self._now()
             self._device.leave()
             self._bus = Witness(self._bus_transport, self._hear_bus)
 
     def _hear_bus(self, data: bytes) -> None:
-        if self._answer in data:
+        if any(answer in data for answer in self._answers):
             self._answered(self._now() - self.asked_at)
             self.end()
 
 
-def answer_to(data: bytes) -> bytes:
-    """How the answer of the bus begins; empty for what is not answered, or not in the first packet here."""
+def answers_to(data: bytes) -> tuple[bytes, ...]:
+    """How the answer of the bus may begin; nothing for what is not answered, or not in the first packet here.
+
+    A PUBACK of MQTT 5 has a reason code more when nobody is subscribed (3.4.2.1).
+    """
     if data == _PINGREQ:
-        return _PINGRESP
+        return (_PINGRESP,)
     if data[0] & 0xF6 != 0x32:
-        return b""
+        return ()
     try:
         length = read_length(data, 1, len(data))
     except MqttError:
-        return b""
+        return ()
     if length is None or length[1] + 2 > len(data):
-        return b""
+        return ()
     at = length[1] + 2 + (data[length[1]] << 8 | data[length[1] + 1])
-    return b"\x40\x02" + data[at : at + 2] if at + 2 <= len(data) else b""
+    packet_id = data[at : at + 2]
+    return (b"\x40\x02" + packet_id, b"\x40\x03" + packet_id) if len(packet_id) == 2 else ()
 
 
 class RoundTripSamples:

@@ -119,6 +119,7 @@ class BoundedSSLObject(ssl.SSLObject):
     def detach(self) -> None:
         """The connection is gone."""
         self._transport = None
+        self._last = None  # its traceback holds this object
         self._is_strict = True
 
     # What the loop calls
@@ -346,7 +347,10 @@ class BoundedSSLObject(ssl.SSLObject):
             self._incoming.write(b"\0")
             return b"".join(chunks)
         if isinstance(last, ssl.SSLError):
-            raise last
+            try:
+                raise last
+            finally:
+                del last  # its traceback holds this frame
         return last
 
     def _rest(self) -> None:

@@ -15,6 +15,7 @@ _SMALL, _LARGE = 131_072, 4_194_304
 _TRIM = 33_554_432
 
 _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 if _mallopt is not None:
     # Giving memory back after each burst would cost as much again.
     _mallopt(_M_TRIM_THRESHOLD, _TRIM)
@@ -25,3 +26,12 @@ def map_large_blocks(*, wanted: bool) -> None:
     """Whether blocks of 128 KiB and more are mapped on their own from now on."""
     if _mallopt is not None:
         _mallopt(_M_MMAP_THRESHOLD, _SMALL if wanted else _LARGE)
+
+
+def give_back_free_pages() -> None:
+    """Give the system every whole page that is free, also between others (malloc_trim(3)).
+
+    Takes 0.1 ms for each MiB that is given back, and nobody can allocate meanwhile.
+    """
+    if _malloc_trim is not None:
+        _malloc_trim(0)

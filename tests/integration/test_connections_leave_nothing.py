@@ -1,0 +1,181 @@
+"""A connection that has ended is freed at once, however it ended: nobody waits for the garbage collector.
+
+The kind: an object that stands in a connection's way and is referred to by it again. Full collections are
+rare (`gateway.app.gc_tuning`), and each connection that waits for one holds 300 KiB of buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+
+import pytest
+import uvloop
+from harness import raw
+from harness.beside import until
+from harness.in_process import House, settle, started
+from harness.mosquitto import Mosquitto
+
+from gateway.config import Settings
+from gateway.net import round_trip_samples
+from gateway.net.device_side import DeviceSide
+from gateway.net.round_trip_samples import RoundTripSamples
+from gateway.net.tls_record_limits import BoundedSSLObject
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    bus = Mosquitto(tmp_path_factory.mktemp("bus")).start()
+    yield settle(tmp_path_factory.mktemp("gateway"), bus, denied="no/#")
+    bus.kill()
+
+
+def says_goodbye(house: House) -> None:
+    with house.join("bad") as one:
+        assert one.publish("t", b"x") == 0
+        one.send(b"\xe0\x00")
+        assert one.read() == b""
+
+
+def is_gone(house: House) -> None:
+    house.join("bad").close()
+
+
+def is_silent_from_the_start(house: House) -> None:
+    house.dial().close()
+
+
+def has_a_wrong_secret(house: House) -> None:
+    with house.dial() as one:
+        assert one.connect(client_id="c", username="bad", password="y" * 32)[3]
+
+
+def is_refused_what_it_says(house: House) -> None:
+    with house.join("bad") as one:
+        assert one.publish("no/t", b"x") == 0x87
+        assert one.subscribe("t") == [1]
+
+
+def breaks_the_protocol(house: House) -> None:
+    with house.join("bad") as one:
+        one.send(b"\xf7\xff\xff\xff\xff\xff")
+        while one.read():
+            pass
+
+
+def is_over_its_limit(house: House) -> None:
+    with house.join("bad") as one:
+        one.send(b"\x30\xff\xff\xff\x7f")
+        while one.read():
+            pass
+
+
+def breaks_its_tls(house: House) -> None:
+    with house.join("bad") as one:
+        one.send(raw.publish("t", b"x", v5=True))
+        plain = socket.socket(fileno=os.dup(one._socket.fileno()))
+        with plain:
+            plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with contextlib.suppress(OSError):
+            while one.read():
+                pass
+
+
+def breaks_its_connect(house: House) -> None:
+    with house.dial() as one:
+        one.send(b"\x10\x07\x00\x04MQTT\x09\xff")
+        one.read()
+
+
+def is_taken_over(house: House) -> None:
+    with house.join("bad") as one, house.join("bad") as other:
+        while one.read():
+            pass
+        assert other.publish("t", b"x") == 0
+
+
+def asks_a_service(house: House) -> None:
+    with house.join("bad") as one:
+        one.send(raw.publish("gateway/validate", b"{}", qos=1, packet_id=1, v5=True))
+        assert one.answer(4)
+
+
+ENDS: list[Callable[[House], None]] = [
+    says_goodbye,
+    is_gone,
+    is_silent_from_the_start,
+    has_a_wrong_secret,
+    is_refused_what_it_says,
+    breaks_the_protocol,
+    is_over_its_limit,
+    breaks_its_tls,
+    breaks_its_connect,
+    is_taken_over,
+    asks_a_service,
+]
+
+
+TIMES = 6
+OF_THREADS = 4
+"""A thread that waits for work has the last it did in its hands: a login, a look at the store."""
+
+
+def left() -> int:
+    return sum(isinstance(one, DeviceSide | BoundedSSLObject) for one in gc.get_objects())
+
+
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
+
+
+def in_a_house(
+    settings: Settings, patch: pytest.MonkeyPatch, ends: Callable[[House], Awaitable[object]]
+) -> None:
+    async def scenario() -> None:
+        async with started(settings, patch) as house:
+            with without_collections():
+                for _ in range(TIMES):
+                    await ends(house)
+                await until(lambda: not house.plane.registry.live)
+                await until(lambda: left() <= OF_THREADS)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_whoever_ends(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, end: Callable[[House], None]
+) -> None:
+    in_a_house(settings, monkeypatch, partial(asyncio.to_thread, end))
+
+
+def test_whose_answers_were_timed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(round_trip_samples, "_LOOK_SECONDS", 3_600.0)  # of the gateway's own
+
+    async def ends(house: House) -> None:
+        took: list[float] = []
+        samples = RoundTripSamples(house.plane.registry, took.append)
+        with await asyncio.to_thread(house.join, "bad") as one:
+            await until(lambda: house.link().connection.established is not None)
+            samples.look()  # whom there is to watch
+            samples.look()
+            assert await asyncio.to_thread(one.publish, "t", b"x") == 0
+            assert took
+            samples.look()  # and watches it again
+        await until(lambda: not house.plane.registry.live)
+        samples.look()
+
+    in_a_house(settings, monkeypatch, ends)
