@@ -24,7 +24,7 @@ from gateway.app.followers.keys import KeyFollower
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
-from gateway.app.heap_trimming import HeapTrimming
+from gateway.app.malloc_trimming import MallocTrimming
 from gateway.app.metric_sources import Durations, Measuring, Parts
 from gateway.app.open_alerts import open_alerts
 from gateway.app.open_audit import AuditParts, open_audit
@@ -262,7 +262,7 @@ class Gateway:
             core.plane.reports.connects.run(),
             core.plane.reports.strangers.run(),
             FullCollections().run(),
-            HeapTrimming(lambda: core.plane.registry.ended).run(),
+            MallocTrimming(lambda: core.plane.registry.ended).run(),
         ):
             self._parts.keep(part)
 

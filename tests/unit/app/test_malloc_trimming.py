@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 
-from gateway.app.heap_trimming import HeapTrimming
+from gateway.app.malloc_trimming import MallocTrimming
 
 MIB = 1 << 20
 
@@ -30,7 +30,7 @@ def leave_free_pages_below_used_ones(library: ctypes.CDLL) -> int:
 def test_free_pages_go_back_once_many_connections_have_ended():
     """They lie below what is in use, so that the C library by itself keeps them."""
     library, ended = ctypes.CDLL(None), [0]
-    trimming = HeapTrimming(lambda: ended[0])
+    trimming = MallocTrimming(lambda: ended[0])
     used = leave_free_pages_below_used_ones(library)
     try:
         before = resident()

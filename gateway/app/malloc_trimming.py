@@ -16,7 +16,7 @@ _ENDED = 256
 """Connections. They may leave 20 MiB."""
 
 
-class HeapTrimming:
+class MallocTrimming:
     """Gives free pages back once enough connections have ended since the last time."""
 
     def __init__(self, ended: Callable[[], int]) -> None:
