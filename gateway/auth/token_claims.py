@@ -92,6 +92,7 @@ class _CommonClaims(_Common, kw_only=True):
 _ours = msgspec.json.Decoder(_Claims)
 _shared = msgspec.json.Decoder(_CommonClaims)
 _MISSING = re.compile(r"missing required field `(\w+)`(?: - at `\$\.(\w+))?")
+_FIXED = {"iss": ISSUER, "aud": AUDIENCE}
 _WRONG = re.compile(r" - at `\$\.(\w+)")
 
 
@@ -177,5 +178,7 @@ def _fault(words: str) -> str:
         name = f"{found[2]}.{found[1]}" if found[2] else found[1]
         return f'claims that are not those of a token: "{name}" is missing'
     if found := _WRONG.search(words):
-        return f'claims that are not those of a token: "{found[1]}" is not what it has to be'
+        one = _FIXED.get(found[1])
+        wanted = "is not what it has to be" if one is None else f'is not "{one}"'
+        return f'claims that are not those of a token: "{found[1]}" {wanted}'
     return "claims that are not those of a token"

@@ -6,6 +6,8 @@ Must not know what is served on them, nor which setting names them.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Sequence
 
@@ -30,7 +32,7 @@ def listen(addresses: Sequence[Address], *, backlog: int) -> list[socket.socket]
                     apart = Address("0.0.0.0", address.port) in addresses and address.port != 0  # noqa: S104
                     opened.append(_open(family, where, backlog, both=address.host == "::" and not apart))
             except OSError as error:
-                raise AddressTaken(f"{address} can't be had: {error.strerror or error}") from error
+                raise AddressTaken(f"{address} can't be had: {_why(error)}") from error
     except BaseException:
         for one in opened:
             one.close()
@@ -46,6 +48,19 @@ def close_if_cancelled(peer: socket.socket, task: asyncio.Task[None]) -> None:
             peer.close()
 
     task.add_done_callback(ended)
+
+
+def _why(error: OSError) -> str:
+    """What it is about an address, and what to do. The standard library adds a tuple to its own words."""
+    if isinstance(error, socket.gaierror):
+        return "no host of that name is known here: correct the name, or give an IP address"
+    if error.errno == errno.EADDRINUSE:
+        return "a program listens there already: stop that one, or name another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address: name one of its own, or 0.0.0.0 or [::] for all of them"
+    if error.errno == errno.EACCES:
+        return "the system keeps that port for programs with more rights: name one above 1023"
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _places(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:

@@ -579,6 +579,13 @@ def test_what_revokes_a_token_of_another_issuer():
             request_handler.tokens.verify(theirs())
 
 
+@pytest.mark.parametrize(("claim", "wanted"), [("iss", "mqtt-security-gateway"), ("aud", "mqtt")])
+def test_what_a_claim_has_to_be_that_can_be_one_thing_only_is_said(claim, wanted):
+    token = jwt.encode({**CLAIMS, claim: "planted"}, b"s" * 32, algorithm="HS256").encode()
+    with pytest.raises(TokenRefused, match=f'"{claim}" is not "{wanted}"'):
+        RequestHandler(SECRET).tokens.verify(token)
+
+
 @pytest.mark.parametrize("claim", ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "roles", "permissions"])
 def test_the_claim_that_another_issuer_left_out_is_named(claim):
     claims = {name: value for name, value in CLAIMS.items() if name != claim}
