@@ -36,7 +36,7 @@ from gateway.app.open_http_ports import open_api, open_health
 from gateway.app.open_login import login_gate, open_login
 from gateway.app.open_savers import open_savers
 from gateway.app.periodic import every
-from gateway.app.prerequisites import StartError, taken
+from gateway.app.prerequisites import StartError, address_taken
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.signals import Signals
@@ -377,7 +377,7 @@ class Gateway:
         try:
             devices.acceptor.open(self._settings.gateway_mqtt_bind)
         except OSError as error:
-            raise taken("GATEWAY_MQTT_BIND", error) from error
+            raise address_taken("GATEWAY_MQTT_BIND", error) from error
 
     def _log_availability(self, available: bool, reason: str) -> None:  # noqa: FBT001 - a callback
         if available:

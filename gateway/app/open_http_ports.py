@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.app.prerequisites import taken
+from gateway.app.prerequisites import address_taken
 from gateway.app.running_parts import RunningParts
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
@@ -23,7 +23,7 @@ async def open_health(settings: Settings, health: Health, metrics: Metrics, part
     try:
         server = await serve(health, registry, settings.gateway_health_bind, start=parts.tasks.start)
     except OSError as error:
-        raise taken("GATEWAY_HEALTH_BIND", error) from error
+        raise address_taken("GATEWAY_HEALTH_BIND", error) from error
     parts.closing.push_async_callback(server.close)
     return server
 
@@ -58,6 +58,6 @@ async def open_api(
             proxies=settings.gateway_proxy_from,
         )
     except OSError as error:
-        raise taken("GATEWAY_HTTP_BIND", error) from error
+        raise address_taken("GATEWAY_HTTP_BIND", error) from error
     parts.closing.push_async_callback(server.close)
     return server

@@ -54,7 +54,7 @@ class StartError(Exception):
         """Of the process. 2: it was started without what it can't do without, and trying again is vain."""
 
 
-def taken(setting: str, error: OSError) -> StartError:
+def address_taken(setting: str, error: OSError) -> StartError:
     """An address that the setting names can't be had."""
     return StartError([f"{setting}: {error}"])
 

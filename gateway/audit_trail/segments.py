@@ -127,7 +127,7 @@ class OpenSegment:
         return cls(Segment(first, path), 0, 0)
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Write entries behind the others, on disk when this returns.
+        """Append entries, on disk when this returns.
 
         Raises OSError: none may be there, or this is no longer the file of that name.
         """

@@ -1,7 +1,7 @@
 """The hashes of the tree on disk: a file a level, each hash 32 bytes, in order.
 
 Level 0 has the leaves. Each hash of level L+1 is the root over 256 of level L, once they are complete: the
-tiles of C2SP's tlog-tiles, one behind the other. So a proof reads a few kilobytes, whatever the tree's size.
+tiles of C2SP's tlog-tiles, one after the other. So a proof reads a few kilobytes, whatever the tree's size.
 Hashes are never taken away, when the entries are no longer kept either.
 """
 
@@ -84,7 +84,7 @@ class TreeFiles:
     # For the writer
 
     def grow(self, leaves: Sequence[bytes]) -> None:
-        """Put these behind the others. Raises OSError: some may be there."""
+        """Append these. Raises OSError: some may be there."""
         level, added = 0, b"".join(leaves)
         while added:
             self._append(level, added)

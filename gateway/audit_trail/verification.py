@@ -1,6 +1,6 @@
 """Whether a trail is what was signed: every entry, every hash, and the checkpoints that somebody kept.
 
-Finds one entry changed, dropped, moved, doubled or put in, and a cut behind the newest checkpoint that it is
+Finds one entry changed, dropped, moved, doubled or put in, and a cut after the newest checkpoint that it is
 given. What came after that one, whoever has the machine and its key can make up: so checkpoints leave the
 machine with the log. Reads only, also while a gateway writes.
 """
@@ -26,8 +26,8 @@ DROPPED = b'"kept_from":'
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What was found."""
+class TrailFindings:
+    """What is so of a trail, and what is wrong with it."""
 
     size: int = 0
     """How many entries the tree has."""
@@ -47,63 +47,63 @@ class Verdict:
             self.problems.append(problem)
 
 
-def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -> Verdict:
+def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -> TrailFindings:
     """Look at all of it. `at_hand` are checkpoints that somebody kept elsewhere. Raises OSError."""
-    verdict = Verdict()
+    findings = TrailFindings()
     try:
         newest = newest_checkpoint(folder, key)
     except TrailDamaged as error:
         newest = None
-        verdict.wrong(str(error))
+        findings.wrong(str(error))
     tree = TreeFiles(folder / TREE)
     try:
-        verdict.size = tree.size
-        _entries(folder, tree, verdict)
-        _levels(folder, tree, verdict)
-        _checkpoints(tree, newest, at_hand, verdict)
+        findings.size = tree.size
+        _entries(folder, tree, findings)
+        _levels(folder, tree, findings)
+        _checkpoints(tree, newest, at_hand, findings)
     finally:
         tree.close()
-    return verdict
+    return findings
 
 
-def _entries(folder: Path, tree: TreeFiles, verdict: Verdict) -> None:
+def _entries(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
     """Whether each entry that is kept has the hash that stands in the tree."""
     segments = segments_of(folder / ENTRIES)
-    verdict.first = place = segments[0].first if segments else 0
+    findings.first = place = segments[0].first if segments else 0
     kept_from = 0
     for segment in segments:
         if segment.first != place:
-            verdict.wrong(_gap(place, segment))
+            findings.wrong(_gap(place, segment))
             place = segment.first
         lines, torn = segment.lines()
         known = max(0, min(len(lines), tree.size - place))
-        _compare(segment, lines[:known], tree, verdict)
+        _compare(segment, lines[:known], tree, findings)
         kept_from = max([kept_from, *_kept_from(lines[:known])])
         place += len(lines)
         if torn:
-            verdict.notes.append(
+            findings.notes.append(
                 f"{segment.path} ends with a line that is no whole entry: it is being written, or was cut off"
             )
     if place < tree.size:
-        verdict.wrong(
+        findings.wrong(
             f"the trail was cut: entries {place} to {tree.size - 1} are missing, their hashes are there"
         )
     elif place > tree.size:
-        verdict.notes.append(
+        findings.notes.append(
             f"{place - tree.size} entries have no hash yet: they are being written, or the gateway was killed"
         )
-    if verdict.first > kept_from:
-        verdict.wrong(
-            f"entries {kept_from} to {verdict.first - 1} are missing, and no entry says that they were "
+    if findings.first > kept_from:
+        findings.wrong(
+            f"entries {kept_from} to {findings.first - 1} are missing, and no entry says that they were "
             "dropped"
         )
-    elif verdict.first:
-        verdict.notes.append(
-            f"entries before {verdict.first} were dropped (AUDIT_RETENTION); their hashes are kept"
+    elif findings.first:
+        findings.notes.append(
+            f"entries before {findings.first} were dropped (AUDIT_RETENTION); their hashes are kept"
         )
 
 
-def _compare(segment: Segment, lines: Sequence[bytes], tree: TreeFiles, verdict: Verdict) -> None:
+def _compare(segment: Segment, lines: Sequence[bytes], tree: TreeFiles, findings: TrailFindings) -> None:
     hashes = [sha256(b"\x00" + line).digest() for line in lines]
     expected = tree.read(0, segment.first, len(lines)) if lines else b""
     if b"".join(hashes) == expected:
@@ -112,7 +112,7 @@ def _compare(segment: Segment, lines: Sequence[bytes], tree: TreeFiles, verdict:
     at = wrong[0]
     more = f", nor are {len(wrong) - 1} after it" if len(wrong) > 1 else ""
     place = f"entry {segment.first + at} ({segment.path}:{at + 1})"
-    verdict.wrong(f"{place} is not what was written{more}: {_how(hashes, expected, at)}")
+    findings.wrong(f"{place} is not what was written{more}: {_how(hashes, expected, at)}")
 
 
 def _how(hashes: Sequence[bytes], expected: bytes, at: int) -> str:
@@ -139,18 +139,18 @@ def _kept_from(lines: Sequence[bytes]) -> Iterator[int]:
                 yield first
 
 
-def _levels(folder: Path, tree: TreeFiles, verdict: Verdict) -> None:
+def _levels(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
     """Whether each level is what the one below it says."""
     size, level = tree.size, 0
     while size >= TILE:
         size //= TILE
         if tree.count(level + 1) < size and tree.look_again(level + 1) < size:
             path = folder / TREE / str(level + 1)
-            verdict.wrong(f"{path} is too short: it has {tree.count(level + 1)} hashes of {size}")
+            findings.wrong(f"{path} is too short: it has {tree.count(level + 1)} hashes of {size}")
             return
         for tile in range(size):
             if perfect_root(tree.hashes(level, tile * TILE, TILE)) != tree.read(level + 1, tile, 1):
-                verdict.wrong(
+                findings.wrong(
                     f"hash {tile} in {folder / TREE / str(level + 1)} is not that of the hashes below it"
                 )
                 return
@@ -158,16 +158,16 @@ def _levels(folder: Path, tree: TreeFiles, verdict: Verdict) -> None:
 
 
 def _checkpoints(
-    tree: TreeFiles, newest: Checkpoint | None, at_hand: Sequence[Checkpoint], verdict: Verdict
+    tree: TreeFiles, newest: Checkpoint | None, at_hand: Sequence[Checkpoint], findings: TrailFindings
 ) -> None:
     """Whether the tree is the one that was signed, each time."""
     if newest is not None:
-        verdict.signed = newest.size
-    elif tree.size and not verdict.problems:
-        verdict.notes.append("there is no checkpoint yet: what is there is not signed")
+        findings.signed = newest.size
+    elif tree.size and not findings.problems:
+        findings.notes.append("there is no checkpoint yet: what is there is not signed")
     for checkpoint in [*([newest] if newest else []), *sorted(at_hand, key=lambda one: one.size)]:
         if checkpoint.size > tree.size:
-            verdict.wrong(
+            findings.wrong(
                 f"the trail was cut: a checkpoint was signed over {checkpoint.size} entries, "
                 f"and it has {tree.size}"
             )
@@ -175,16 +175,16 @@ def _checkpoints(
         try:
             found = root(tree, checkpoint.size)
         except TrailDamaged as error:
-            verdict.wrong(str(error))
+            findings.wrong(str(error))
             continue
         if found == checkpoint.root:
-            verdict.checkpoints += 1
+            findings.checkpoints += 1
         else:
-            verdict.wrong(
+            findings.wrong(
                 f"the first {checkpoint.size} entries are not those that were signed: entries and hashes "
                 "were changed together"
             )
-    if newest is not None and verdict.signed < tree.size:
-        verdict.notes.append(
-            f"{tree.size - verdict.signed} entries are newer than the newest checkpoint, and not signed yet"
+    if newest is not None and findings.signed < tree.size:
+        findings.notes.append(
+            f"{tree.size - findings.signed} entries are newer than the newest checkpoint, and not signed yet"
         )

@@ -35,7 +35,7 @@ _FEW = 8
 """Logins that may wait from a place that does nothing but guess; from a network four times as many."""
 _FORBEARANCE = 5
 """The level of wrong logins, more than right ones, up to which all may wait: fewer than 16 of late. Of 400
-devices that come at once behind one address, some have a wrong password."""
+devices that come at once from behind one address, some have a wrong password."""
 _BYTES_A_UNIT = 1_024
 """A login weighs one unit, and one more for each of these many bytes that are kept until its turn."""
 

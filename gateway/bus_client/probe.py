@@ -48,7 +48,7 @@ class BusProbe:
         self._bus = bus
         self._shared = shared
         node = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "gateway"
-        # No device id has a tilde, and behind it stands a digest, so the sessions are nobody's (promise 4).
+        # No device id has a tilde, and after it stands a digest, so the sessions are nobody's (promise 4).
         # They have the slash of all, and the second begins with a letter, as most devices' do.
         self._shaped = f"~gateway/{node}", f"gateway~check/{node}"
         self._plain = f"~gateway-{node}", f"gateway~check-{node}"

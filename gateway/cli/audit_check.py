@@ -20,7 +20,7 @@ from gateway.system.file_errors import why
 
 if TYPE_CHECKING:
     from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey
-    from gateway.audit_trail.verification import Verdict
+    from gateway.audit_trail.verification import TrailFindings
     from gateway.config import Settings
 
 _LONGEST = 256 * 1024 * 1024
@@ -80,7 +80,7 @@ def verify(
             raise typer.Exit(1)
 
 
-def _verified(found: Verdict, whose: VerifierKey, problems: Sequence[str]) -> dict[str, object]:
+def _verified(found: TrailFindings, whose: VerifierKey, problems: Sequence[str]) -> dict[str, object]:
     return {
         "ok": not problems,
         "trail": whose.origin,

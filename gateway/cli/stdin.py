@@ -64,7 +64,7 @@ def read_token() -> bytes:
     """A token. Raises Failure where stdin is a terminal."""
     if sys.stdin.isatty():
         # A terminal's line ends after 4,096 bytes, and a token may be longer.
-        raise wrong_usage("there is no token on stdin: put `< FILE` behind the command")
+        raise wrong_usage("there is no token on stdin: put `< FILE` after the command")
     return sys.stdin.buffer.read(_LONGEST_TOKEN).removeprefix(BOM_UTF8).strip()
 
 

@@ -107,7 +107,7 @@ def _exit_code(app: typer.Typer) -> int:
 
 
 def _show_flags_as_flags() -> None:
-    """A flag takes no value: no `<bool>` behind it in the help, that of `--help` included."""
+    """A flag takes no value: no `<bool>` after it in the help, that of `--help` included."""
     shown = TyperOption.display_type_rich
 
     def display_type_rich(self: TyperOption, *args: Any, **named: Any) -> str | None:  # noqa: ANN401

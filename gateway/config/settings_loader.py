@@ -13,7 +13,7 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from gateway.config.settings import Settings
-from gateway.config.unknown_names import FILE_OF, OPENS_A_DOOR_WHEN_EMPTY, Verdict, meant, verdict_on
+from gateway.config.unknown_names import FILE_OF, OPENS_A_DOOR_WHEN_EMPTY, NameKind, kind_of_name, meant
 from gateway.system.file_errors import why
 
 _BOM = "\ufeff"
@@ -165,11 +165,11 @@ def _toml(path: Path | None, problems: list[str]) -> dict[str, _Given]:
     for name, value in values.items():
         item = _Given(value, name, str(path))
         # Nobody else writes into this file: what we do not know was meant for us.
-        verdict = verdict_on(name)
+        kind = kind_of_name(name)
         _take(
             given,
             item,
-            verdict if verdict in {Verdict.KNOWN, Verdict.NOT_YET} else Verdict.WRONG,
+            kind if kind in {NameKind.KNOWN, NameKind.NOT_YET} else NameKind.WRONG,
             problems,
         )
     return _usable(given, problems)
@@ -212,8 +212,8 @@ def _variables(
 ) -> dict[str, _Given]:
     given: dict[str, _Given] = {}
     for variable, value in values:
-        verdict = verdict_on(variable)
-        if verdict is Verdict.DOUBTFUL:
+        kind = kind_of_name(variable)
+        if kind is NameKind.DOUBTFUL:
             # By name only: what is a different program's may be a secret of its own.
             warning = (
                 f"{variable} ({source}): there is no such setting; it is ignored, as another program's. "
@@ -221,17 +221,17 @@ def _variables(
             )
             if warning not in warnings:
                 warnings.append(warning)
-        elif verdict is not Verdict.FOREIGN:
-            _take(given, _Given(value, variable, source), verdict, problems)
+        elif kind is not NameKind.FOREIGN:
+            _take(given, _Given(value, variable, source), kind, problems)
     return _usable(given, problems)
 
 
-def _take(given: dict[str, _Given], item: _Given, verdict: Verdict, problems: list[str]) -> None:
+def _take(given: dict[str, _Given], item: _Given, kind: NameKind, problems: list[str]) -> None:
     """Add a setting of one source to what that source gives; or the problem with its name."""
     name = item.name.lower()
-    if verdict is Verdict.NOT_YET:
+    if kind is NameKind.NOT_YET:
         problems.append(f"{item}: this version does not have that setting yet. Remove it.")
-    elif verdict is Verdict.WRONG:
+    elif kind is NameKind.WRONG:
         hint = _KUBERNETES if name.endswith(("_service_host", "_service_port")) or "tcp" in name else ""
         problems.append(f"{item}: there is no such setting. {_meant(item.name)}Correct or remove it{hint}.")
     elif name in given and given[name].name != item.name:

@@ -20,7 +20,7 @@ OPENS_A_DOOR_WHEN_EMPTY = (
     | frozenset(FILE_OF.values())
     | {"mqtt_ca_path", "tls_client_ca_path", "tls_client_crl_path"}
 )
-"""A variable that was not substituted: without the key, the CA or the list there is less protection."""
+"""Empty for a variable that was not substituted: without key, CA or list there is less protection."""
 NOT_YET = frozenset({"tls_client_crl_path", "tls_client_identity", "mqtt_proxy_protocol"})
 """Settings of the contract that this version lacks. Whoever gives one counts on what it does."""
 OF_OTHERS = frozenset(
@@ -44,28 +44,28 @@ _WORDS_OF_OTHERS = frozenset({"dtls", "mtls", "jwe", "jwk", "jws"})
 """One letter from such a word, and no slip of it."""
 
 
-class Verdict(Enum):
+class NameKind(Enum):
     """What a name is to us."""
 
     KNOWN = "a setting"
     NOT_YET = "a setting of a later version"
     WRONG = "a slip of a setting, or a setting that there is not"
-    DOUBTFUL = "no setting, but of a kind that one would be missed of"
+    DOUBTFUL = "no setting, but named like one whose absence would matter"
     FOREIGN = "another program's"
 
 
-def verdict_on(name: str) -> Verdict:
+def kind_of_name(name: str) -> NameKind:
     """What the name of a variable is to us, in any case."""
     name = name.lower()
     if name in KNOWN:
-        return Verdict.KNOWN
+        return NameKind.KNOWN
     if name in NOT_YET:
-        return Verdict.NOT_YET
+        return NameKind.NOT_YET
     if name.startswith(_OURS) or (name not in OF_OTHERS and near_miss(name, KNOWN | NOT_YET)):
-        return Verdict.WRONG
+        return NameKind.WRONG
     # ENCRYPTON_KEY= is an open door all the same, though it may be another program's by its first word.
     doubtful = name.startswith(_LOOKED_AT) or misspelt_word(name, KNOWN) is not None
-    return Verdict.DOUBTFUL if doubtful else Verdict.FOREIGN
+    return NameKind.DOUBTFUL if doubtful else NameKind.FOREIGN
 
 
 def meant(name: str) -> str | None:

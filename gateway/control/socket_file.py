@@ -16,7 +16,7 @@ from pathlib import Path
 
 NAME = "control.sock"
 _ADDRESS_MAX = 103
-"""Bytes: macOS has room for 104 with the NUL behind it, Linux for 108."""
+"""Bytes: macOS has room for 104 with the NUL at the end, Linux for 108."""
 _BACKLOG = 16
 
 

@@ -1,6 +1,6 @@
 """Proxies that have connected, until they have said whose connection they bring (GATEWAY_PROXY_FROM).
 
-Owns from whom a PROXY header is demanded, how long it may take, and that not a byte behind it is read: the
+Owns from whom a PROXY header is demanded, how long it may take, and that not a byte after it is read: the
 ClientHello comes in the same segment. Must not know what becomes of a peer then: `gateway.net.acceptor`.
 
 From everybody else no header is taken: theirs is an attack, or a proxy that was not named, and fails as what

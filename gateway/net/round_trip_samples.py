@@ -1,11 +1,11 @@
 """How long the bus takes to answer devices: of some messages, a few a second, whatever the load is.
 
-For a second at a time a few connections are watched: a witness takes the place of each of their two ends
+For a second at a time a few connections are watched: a tap takes the place of each of their two ends
 at the transport, and passes on all it hears. What it waits for is a PUBLISH of QoS 1 and its PUBACK, or a
 PINGREQ and its PINGRESP. Connections that nobody watches pay nothing, which is why it is done so.
 
-For example, a chunk of the device begins `32 0b 00 03 74 2f 31 00 08`: identifier 8. The witness of the
-device notes the time, and the witness of the bus looks for `40 02 00 08`.
+For example, a chunk of the device begins `32 0b 00 03 74 2f 31 00 08`: identifier 8. The tap on the
+device's side notes the time, and the tap on the bus's side looks for `40 02 00 08`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENCE = 5.0
 _PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
 
 
-class Witness(asyncio.Protocol):
+class Tap(asyncio.Protocol):
     """Hears what a protocol hears, and passes it on."""
 
     def __init__(self, transport: asyncio.Transport, hear: Callable[[bytes], None]) -> None:
@@ -87,8 +87,8 @@ class _Sample:
         self.asked_at = 0.0
         """By the loop's clock; 0 while the device has asked nothing."""
         self.over = False
-        self._device = Witness(ends[0], self._hear_device)
-        self._bus: Witness | None = None
+        self._device = Tap(ends[0], self._hear_device)
+        self._bus: Tap | None = None
 
     def end(self) -> None:
         """Watch no more."""
@@ -105,7 +105,7 @@ class _Sample:
         if answers:
             self._answers, self.asked_at = answers, self._now()
             self._device.leave()
-            self._bus = Witness(self._bus_transport, self._hear_bus)
+            self._bus = Tap(self._bus_transport, self._hear_bus)
 
     def _hear_bus(self, data: bytes) -> None:
         if any(answer in data for answer in self._answers):

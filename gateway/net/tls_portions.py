@@ -10,7 +10,7 @@ import time
 
 PORTION_LEAST, PORTION_CAREFUL, PORTION_MOST = 2_048, 16_640, 65_536
 """Of KeyUpdates they take 3, 20 and 80 ms, of data 65,536 bytes take a twentieth of one. A careful one holds
-a whole record: half of one yields nothing, and costs its peer a turn and all that waits behind it a copy."""
+a whole record: half of one yields nothing, and costs its peer a turn and all that waits after it a copy."""
 _SLOW = 0.003
 """Seconds of this thread's work for a portion that yields less than half of itself: no piece of a long record
 takes so long, and a busy machine is no reason to be careful."""

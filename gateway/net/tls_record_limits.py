@@ -125,7 +125,7 @@ class BoundedSSLObject(ssl.SSLObject):
     # What the loop calls
 
     def do_handshake(self) -> None:
-        """The next step of the handshake. What comes behind it stays: OpenSSL takes no more than it needs."""
+        """The next step of the handshake. What comes after it stays: OpenSSL takes no more than it needs."""
         incoming, take_step = self._incoming, self._sslobj.do_handshake  # type: ignore[attr-defined]
         counter = self._counter
         if counter is None or not incoming.pending:
@@ -179,7 +179,7 @@ class BoundedSSLObject(ssl.SSLObject):
     # A known peer
 
     def _read_more(self, data: bytes, arrived: int) -> bytes:
-        """The records behind the first, which gave `data`: `arrived` bytes in all, a portion at most.
+        """The records after the first, which gave `data`: `arrived` bytes in all, a portion at most.
 
         Sixty connections that send 60 kB each in records of one byte would hold all others up for a third of
         a second, so a connection takes some, and then awaits its turn.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey
 from gateway.audit_trail.recovery import KEY
-from gateway.audit_trail.verification import Verdict, verify
+from gateway.audit_trail.verification import TrailFindings, verify
 from gateway.audit_trail.writer import Trail
 from gateway.observe.trail_entry import entry_line
 
@@ -58,7 +58,7 @@ def key_of(folder: Path) -> VerifierKey:
     return VerifierKey.parse((folder / KEY).read_text("utf-8", "replace"))
 
 
-def verified(folder: Path, *notes: str) -> Verdict:
+def verified(folder: Path, *notes: str) -> TrailFindings:
     """What a look through it finds, with these checkpoints at hand."""
     key = key_of(folder)
     at_hand: list[Checkpoint] = [key.opened(note) for note in notes]

@@ -123,7 +123,7 @@ class _Common:
     """What some templates have in common."""
 
     levels: list[str | None]
-    """A word, a placeholder, or None where any level is good. A label has its template's number behind it."""
+    """A word, a placeholder, or None where any level is good. A label ends with its template's number."""
     open_end: bool
     words: dict[str, str]
     """The placeholders that have to stand for a word."""

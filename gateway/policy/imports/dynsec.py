@@ -39,7 +39,7 @@ _EVERYTHING = ("#", "$SYS/#")
 
 _SUBSCRIBING = (
     "Mosquitto looks up a SUBSCRIBE's filter as it is written, `$share/<group>/` and all; the gateway takes "
-    "it when one rule covers the filter behind $share, and refuses it else"
+    "it when one rule covers the filter after $share, and refuses it else"
 )
 _UNSUBSCRIBING = "Mosquitto may refuse an UNSUBSCRIBE; the gateway never does"
 _DOLLAR = (

@@ -24,9 +24,9 @@ _CONF_WORDS = frozenset(
 class Form(StrEnum):
     """A form of file, as the end of a sentence that says what it looks like and where it belongs."""
 
-    PASSWORDS = "a password_file, which belongs behind --passwords"
-    ACL = "an acl_file, which belongs behind --acl"
-    JSON = "the JSON of dynamic security, which belongs behind --dynsec"
+    PASSWORDS = "a password_file, which belongs after --passwords"
+    ACL = "an acl_file, which belongs after --acl"
+    JSON = "the JSON of dynamic security, which belongs after --dynsec"
     CONF = "a mosquitto.conf, whose acl_file and password_file say where those are"
     PEM = "a certificate or a key in PEM"
 

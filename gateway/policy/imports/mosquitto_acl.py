@@ -229,7 +229,7 @@ def _fault(topic: str) -> str | None:
     if any("+" in level and level != "+" for level in levels):
         return f'"{topic}" has a + that is not a whole level'
     if any("#" in level and level != "#" for level in levels) or "#" in levels[:-1]:
-        return f'"{topic}" has a # that is not its whole last level (no comment may stand behind a topic)'
+        return f'"{topic}" has a # that is not its whole last level (no comment may follow a topic)'
     if len(levels) > MAX_LEVELS:
         return f"the topic has more than {MAX_LEVELS} levels"
     if len(topic.encode("utf-8", "surrogateescape")) > MAX_BYTES:

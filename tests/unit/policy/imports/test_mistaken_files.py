@@ -8,9 +8,9 @@ from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.mosquitto_passwords import read_passwords
 
 FILES = {
-    "a password_file, which belongs behind --passwords": "# users\none:$7$101$c2Vj$c2Vj\nben:secret",
-    "an acl_file, which belongs behind --acl": "\n# rights\ntopic read secret:x/#\nuser ben\npattern %u/#",
-    "the JSON of dynamic security, which belongs behind --dynsec": '{"clients": [{"username": "secret"}]}',
+    "a password_file, which belongs after --passwords": "# users\none:$7$101$c2Vj$c2Vj\nben:secret",
+    "an acl_file, which belongs after --acl": "\n# rights\ntopic read secret:x/#\nuser ben\npattern %u/#",
+    "the JSON of dynamic security, which belongs after --dynsec": '{"clients": [{"username": "secret"}]}',
     "a mosquitto.conf, whose acl_file and password_file say where those are": "listener 1883\npsk_file a:b",
     "a certificate or a key in PEM": "-----BEGIN PRIVATE KEY-----\na:secret\n-----END PRIVATE KEY-----",
 }
