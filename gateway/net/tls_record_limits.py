@@ -359,10 +359,8 @@ class BoundedSSLObject(ssl.SSLObject):
             return
         self._is_resting = self._is_strict = True
         self._transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
-        if self._budget is not None:
-            self._budget.wait(self._go_on)
-        else:
-            asyncio.get_running_loop().call_soon(self._go_on)
+        later = asyncio.get_running_loop().call_soon if self._budget is None else self._budget.wait
+        later(self._go_on)
 
     def _go_on(self) -> None:
         self._is_resting = False
