@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import ssl
 
+OVERHEAD = {"TLSv1.3": 22}
+"""Bytes of a record beside its data, where that is not padded, by version."""
+OVERHEAD_OLDER = 96
+"""TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
 _HEADER = 5
 _HANDSHAKE_RECORDS_MAX = 256
 """Until the handshake is done; what is in them OpenSSL bounds."""

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from gateway.net.tls_portions import PORTION_LEAST, Caution
-from gateway.net.tls_record_counter import RecordCounter, TooLittleData
+from gateway.net.tls_record_counter import OVERHEAD, OVERHEAD_OLDER, RecordCounter, TooLittleData
 
 _RECORD_MAX = 16_640
 """Data of one record, with room."""
@@ -42,10 +42,6 @@ _IDLE_PER_SECOND = 4_096
 """Of those, forgiven: padded records, a KeyUpdate now and then."""
 _IDLE_SHARE = 4_096
 """And one for so many bytes of data."""
-_OVERHEAD = {"TLSv1.3": 22}
-"""Of a record with data that is not padded, in bytes."""
-_OVERHEAD_OLDER = 96
-"""TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
 _KNOWN_RECORDS = 1_536
 """Decrypted in one turn, when more than a portion waits."""
 _MANY_RECORDS = 256
@@ -92,7 +88,7 @@ class BoundedSSLObject(ssl.SSLObject):
         """Until it is known who the peer is."""
         self._dropped = self._idle = 0
         self._since = 0.0
-        self._allowance = _OVERHEAD_OLDER
+        self._allowance = OVERHEAD_OLDER
         self._portion = PORTION_LEAST
         self._last: ssl.SSLError | bytes | None = None
         """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
@@ -106,7 +102,7 @@ class BoundedSSLObject(ssl.SSLObject):
         """It is known who the peer is, and what its TLS costs is set against its budget."""
         self._counter = None
         self._budget = budget
-        self._allowance = _OVERHEAD.get(self.version() or "", _OVERHEAD_OLDER)
+        self._allowance = OVERHEAD.get(self.version() or "", OVERHEAD_OLDER)
         self._since = time.monotonic()
         # What waits is read before the socket is, lest the peer's end overtake it.
         if not self._is_resting and not self._incoming.pending:
