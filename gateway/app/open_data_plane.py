@@ -50,9 +50,7 @@ def open_data_plane(
             lambda: context.policy.limits,
             limits_of=limits_of,
             counters=context.counters,
-            may_connect=lambda device_id: rates.take(
-                device_id, limits_of(device_id).connects_per_minute, 60_000
-            ),
+            may_connect=lambda device_id, limits: rates.take(device_id, limits.connects_per_minute, 60_000),
             room=connections_that_fit(allowed()),
         ),
         reports=ConnectionReports(audit, context.now, refused.again),

@@ -13,6 +13,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 DEVICES_MAX = 50_000
 """Some 12 MB in memory and 2.2 MB in the file."""
@@ -21,6 +22,8 @@ PLACES_MAX = 4
 DAYS = 30
 """For so long a device counts as seen lately."""
 
+_DIGESTS_KEPT = 4_096
+"""Devices that come again whose digests are not made again."""
 _MAGIC = b"gateway known devices 1\n"
 _KEY_SIZE = 32
 _CHECK_SIZE = 16
@@ -60,6 +63,9 @@ class KnownDevices:
         """`now` gives Unix milliseconds."""
         self._now = now
         self._key = os.urandom(_KEY_SIZE)
+        # Of devices that have shown who they are, and come again: a name that is only looked up takes the
+        # same time whether it was here or not.
+        self._digests = lru_cache(_DIGESTS_KEPT)(self._made_digests)
         self._seen: OrderedDict[int, _Seen] = OrderedDict()
         self._is_saved = True
         self.moved: Callable[[str], None] = lambda _: None
@@ -70,7 +76,7 @@ class KnownDevices:
 
     def add(self, device_id: str, place: str) -> None:
         """This device has shown its secret, coming from there."""
-        device, here = self._digest(device_id), self._digest(device_id, place)
+        device, here = self._digests(device_id, place)
         before = self._seen.get(device)
         today = self._today()
         if before is not None and before.day == today and here in before.places:
@@ -116,8 +122,12 @@ class KnownDevices:
                 # Of a clock that was ahead: it must not count for longer than one that was right.
                 seen[device] = _Seen(min(day, today), tuple(place for place in places if place))
         self._key = body[len(_MAGIC) : len(_MAGIC) + _KEY_SIZE]
+        self._digests.cache_clear()
         self._seen = seen
         self._is_saved = True
+
+    def _made_digests(self, device_id: str, place: str) -> tuple[int, int]:
+        return self._digest(device_id), self._digest(device_id, place)
 
     def _digest(self, *parts: str) -> int:
         # No device id holds a zero byte: a device and a place can't pass for a different device.

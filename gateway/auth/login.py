@@ -47,7 +47,7 @@ class LoginRefused(Exception):
         self.vouched = vouched
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Credentials:
     """What a peer shows, whichever way it came."""
 
@@ -93,7 +93,7 @@ class Credentials:
         return name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admission:
     """Who was let in."""
 

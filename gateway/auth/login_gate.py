@@ -19,7 +19,7 @@ from gateway.mqtt.reason_codes import Reason
 _ACCEPTED = "accepted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Peer:
     """Where a login comes from."""
 
@@ -100,7 +100,14 @@ class LoginGate:
     def _admit(self, admission: Admission, peer: Peer) -> None:
         self._counters.logins[admission.method, _ACCEPTED] += 1
         if peer.origin is not None:
-            origin = replace(peer.origin, device=admission.device.device_id, source=Source.DEVICE)
+            claimed = peer.origin
+            origin = Origin(
+                source=Source.DEVICE,
+                device=admission.device.device_id,
+                address=claimed.address,
+                connection=claimed.connection,
+                request_id=claimed.request_id,
+            )
             self._report(done_login(admission.method), origin)
 
     def _refuse(self, refused: LoginRefused, peer: Peer, shown: Credentials) -> None:

@@ -72,9 +72,12 @@ class Source(StrEnum):
     """Of the gateway itself or its administrators. There are never too many of these."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Origin:
-    """Of whom a report speaks, and what ties it to other lines of the log."""
+    """Of whom a report speaks, and what ties it to other lines of the log.
+
+    Never changed once it is made. Frozen it would take three times as long to make, at each login.
+    """
 
     source: Source
     device: str | None = None

@@ -123,17 +123,21 @@ def token_of(connect: Connect, terms: Terms) -> bytes | None:
 
 def terms_of(connect: Connect, context: Context) -> Terms:
     """What the CONNECT settles; gives a client id to a device that brought none."""
-    properties = connect.properties
-    return Terms(
+    terms = Terms(
         version=connect.version,
         keep_alive=connect.keep_alive,
-        device_max_size=find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE),
-        explain=find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0,
+        device_max_size=ANY_SIZE,
+        explain=True,
         assigned=None if connect.client_id else context.new_client_id().encode(),
         will=None,
-        enhanced=bool(find(properties, PropertyId.AUTHENTICATION_METHOD)),
+        enhanced=False,
         mqtt31=connect.is_mqtt31,
     )
+    if properties := connect.properties:
+        terms.device_max_size = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
+        terms.explain = find_number(properties, PropertyId.REQUEST_PROBLEM_INFORMATION, 1) != 0
+        terms.enhanced = bool(find(properties, PropertyId.AUTHENTICATION_METHOD))
+    return terms
 
 
 def identity_of(device: Device, grant: Grant | None, client_id: str) -> Identity:
@@ -163,13 +167,17 @@ def bus_connect(
         except _WillDropped as dropped:
             will = None
             reports.append(dropped.report)
-    packet = replace(
-        connect,
+    properties = connect.properties
+    packet = Connect(
+        version=connect.version,
+        clean_start=connect.clean_start,
+        keep_alive=connect.keep_alive,
         client_id=client_id,
-        will=will,
         username=context.bus_username,
         password=context.bus_password,
-        properties=[prop for prop in connect.properties if prop.identifier not in _NOT_FOR_THE_BUS],
+        will=will,
+        properties=[prop for prop in properties if prop.identifier not in _NOT_FOR_THE_BUS],
+        level=connect.level,
     )
     return packet, reports
 

@@ -140,7 +140,7 @@ class EstablishedConnection:
     def begin(self, connack: Connack) -> None:
         """The bus took the session: what it said of itself."""
         properties = connack.properties
-        lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+        lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1) if properties else -1
         self.holder.established(
             session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
         )

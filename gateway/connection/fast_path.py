@@ -56,12 +56,15 @@ class FastPath:
         """Counts what is done here, with the device's other connections."""
         self._at_packet_start = True
         """Whether the next chunk begins a packet, and nothing waits before it."""
-        self.forget()
+        # As after `forget`: no bytes start with one of no heads.
+        self._head: bytes | tuple[()] = ()
+        self._size = 0
+        self._id_at = 0
+        self._tail = b""
 
     def forget(self) -> None:
         """Drop the remembered verdict: the policy or the meaning of a topic alias changed."""
-        # No bytes start with one of no heads.
-        self._head: bytes | tuple[()] = ()
+        self._head = ()
         self._size = 0
         self._id_at = 0
         self._tail = b""

@@ -53,6 +53,9 @@ from gateway.connection.opening import Opening
 class State(Enum):
     """Where a connection stands."""
 
+    __hash__ = object.__hash__
+    """By identity, as they are compared: Enum's own hashes the name, in Python."""
+
     AWAIT_CONNECT = "await connect"
     AUTHENTICATING = "authenticating"
     OPENING_BUS = "opening bus"

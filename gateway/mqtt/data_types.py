@@ -75,12 +75,19 @@ class Reader:
 
     def byte(self) -> int:
         """One byte."""
-        return self.data[self._advance(1)]
+        pos = self.pos
+        if pos >= self.end:
+            raise MalformedPacket("a packet ends inside a field")
+        self.pos = pos + 1
+        return self.data[pos]
 
     def two_bytes(self) -> int:
         """A Two Byte Integer."""
-        pos = self._advance(2)
-        return self.data[pos] << 8 | self.data[pos + 1]
+        pos, data = self.pos, self.data
+        if pos + 2 > self.end:
+            raise MalformedPacket("a packet ends inside a field")
+        self.pos = pos + 2
+        return data[pos] << 8 | data[pos + 1]
 
     def length(self) -> int:
         """A Variable Byte Integer."""

@@ -7,6 +7,8 @@ says more.
 
 from __future__ import annotations
 
+import re
+
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError, Unanswerable
 from gateway.mqtt.packets import (
@@ -46,6 +48,10 @@ FILTERS_MAX = 4_096
 """Most topic filters of a packet. To judge one costs 9 µs, and 16 MiB could bring four million."""
 CONNECT_PROPERTIES = 256
 """Most properties of a CONNECT, and as many of its will, where nothing else is said."""
+_USUAL = {b"\0\x04MQTT\x04": Version.V311, b"\0\x04MQTT\x05": Version.V5}
+"""How the body of nearly every CONNECT begins."""
+_is_plain = re.compile(rb"[ -~]*").fullmatch
+"""Whether a text is nothing but printable ASCII, as most are: there is no fault in it."""
 _NO_MQTT = "the protocol name is not MQTT"
 _DISCOURAGED = frozenset(
     chr(point)
@@ -91,6 +97,11 @@ def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTI
 
 def _read_protocol(reader: Reader) -> tuple[int, Version]:
     """The protocol level as it came, and whose rules that means."""
+    pos = reader.pos
+    usual = _USUAL.get(reader.data[pos : pos + 7]) if pos + 7 <= reader.end else None
+    if usual is not None:
+        reader.pos = pos + 7
+        return int(usual), usual
     name = reader.binary()
     if len(name) not in (4, 6):
         raise Unanswerable(_NO_MQTT)
@@ -132,7 +143,7 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
         client_id = reader.binary()
     except MqttError as error:
         raise Unanswerable(str(error)) from None
-    if fault := _text_fault(client_id) or _character_fault(client_id):
+    if not _is_plain(client_id) and (fault := _text_fault(client_id) or _character_fault(client_id)):
         raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     if not client_id and version is Version.V311 and (mqtt31 or not flags & 0x02):
         # Before all that follows it, as on Mosquitto; [MQTT-3.1.3-8] of 3.1.1.
@@ -144,12 +155,17 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
             raise MalformedPacket("will flags without a will")  # [MQTT-3.1.2-11, MQTT-3.1.2-13]
         if version is Version.V311 and flags & 0xC0 == 0x40:
             raise MalformedPacket("a password without a user name")  # [MQTT-3.1.2-22] of 3.1.1
-        username = _credential(reader, mqtt31=mqtt31) if flags & 0x80 else None
-        if username is not None and (fault := _text_fault(username) or _character_fault(username)):
+        credential = _credential_31 if mqtt31 else Reader.binary
+        username = credential(reader) if flags & 0x80 else None
+        if (
+            username is not None
+            and not _is_plain(username)
+            and (fault := _text_fault(username) or _character_fault(username))
+        ):
             if not mqtt31:
                 raise MalformedPacket(f"the user name {fault}")
             username = None
-        password = _credential(reader, mqtt31=mqtt31) if flags & 0x40 else None
+        password = credential(reader) if flags & 0x40 else None
     except MqttError as error:
         raise Unanswerable(str(error)) from None
     if reader.left:
@@ -167,8 +183,8 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
     )
 
 
-def _credential(reader: Reader, *, mqtt31: bool) -> bytes | None:
-    """A user name or a password; None where MQTT 3.1 lets a client set the flag and send none.
+def _credential_31(reader: Reader) -> bytes | None:
+    """A user name or a password of MQTT 3.1; None where it lets a client set the flag and send none.
 
     (3.1, Connect flags.) Mosquitto takes one that is cut there for none, too, and its length for read: more
     bytes are bytes after the end.
@@ -176,11 +192,9 @@ def _credential(reader: Reader, *, mqtt31: bool) -> bytes | None:
     try:
         return reader.binary()
     except MalformedPacket:
-        if not mqtt31:
-            raise
-    if reader.left >= 2:
-        reader.two_bytes()
-    return None
+        if reader.left >= 2:
+            reader.two_bytes()
+        return None
 
 
 def _read_will(reader: Reader, flags: int, version: Version, most: int) -> Will:

@@ -30,7 +30,10 @@ def first_packet(data: bytes | bytearray, most: int, too_long: str) -> tuple[int
 
     Raises PacketTooLarge, with those words, from its header alone: more than `most` bytes are not waited for.
     """
-    found = packet_at(data, 0)
+    if len(data) >= 2 and data[1] < 0x80:
+        found: tuple[int, int] | None = (2, 2 + data[1])  # as most are
+    else:
+        found = packet_at(data, 0)
     if found is None:
         return None
     _, end = found

@@ -182,7 +182,7 @@ def find(properties: list[Property], identifier: int) -> bytes | None:
 
 def find_number(properties: list[Property], identifier: int, default: int) -> int:
     """The value of an integer property, or `default`."""
-    value = find(properties, identifier)
+    value = find(properties, identifier) if properties else None
     return default if value is None else int.from_bytes(value, "big")
 
 

@@ -33,6 +33,8 @@ class LiveConnection(Protocol):
     connection: DeviceConnection
     address: str
     """Of the peer, `host:port`."""
+    host: str
+    """The IP address of the peer, without the port."""
     connection_id: str
     """Ties together what is logged of this connection."""
     claimed: str | None
@@ -51,10 +53,6 @@ class LiveConnection(Protocol):
     @property
     def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
         """The device's transport and the bus's, while both are there."""
-
-    @property
-    def host(self) -> str:
-        """The IP address, without the port."""
 
     def receive(self, event: Event) -> None:
         """Give the connection an event and do what it says."""
@@ -91,12 +89,13 @@ class ConnectionRegistry:
         *,
         limits_of: Callable[[str], Limits] | None = None,
         counters: Counters | None = None,
-        may_connect: Callable[[str], bool] = lambda _: True,
+        may_connect: Callable[[str, Limits], bool] = lambda *_: True,
         room: int = 2**31,
     ) -> None:
         """`limits` gives those in force, `limits_of` those of the device of an id.
 
-        `may_connect`: whether the device of this id may open one more connection now; it counts if it may.
+        `may_connect`: whether the device of this id may open one more connection now, by these limits; it
+        counts if it may.
         `room`: established connections for which the system gives file descriptors.
         """
         self.live: set[LiveConnection] = set()
@@ -124,7 +123,7 @@ class ConnectionRegistry:
 
     def arrived(self, connection: LiveConnection) -> None:
         """A peer is there, and nobody knows who. Of too many the oldest of the largest crowd goes."""
-        if len(self._newcomers) >= _NEWCOMERS_MAX:
+        if len(self._newcomers.all) >= _NEWCOMERS_MAX:
             crowded_out, _ = self._newcomers.first_to_go()
             self._newcomers.remove(crowded_out)
             crowded_out.turn_away("others wait, and it has not said who it is")
@@ -137,10 +136,10 @@ class ConnectionRegistry:
 
     def admit(self, connection: LiveConnection, device_id: str) -> NoRoom | None:
         """Count it as a connection of this device, if there is room for it."""
-        if not self._may_connect(device_id):
+        own = self._limits_of(device_id)
+        if not self._may_connect(device_id, own):
             why = "more connects a minute than the device may make (connects_per_minute)"
             return NoRoom(Reason.CONNECTION_RATE_EXCEEDED, why)
-        own = self._limits_of(device_id)
         if len(self.of_device(device_id)) >= own.connections_per_device:
             return NoRoom(Reason.QUOTA_EXCEEDED, too_many_connections(own, self._counters))
         if len(self._admitted) >= min(self._limits().connections, self._room):

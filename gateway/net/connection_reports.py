@@ -24,10 +24,8 @@ class Reported(Protocol):
     address: str
     connection_id: str
     claimed: str | None
-
-    @property
-    def host(self) -> str:
-        """The IP address, without the port."""
+    host: str
+    """The IP address, without the port."""
 
 
 def named(connection: Reported) -> str | None:
@@ -73,6 +71,15 @@ class ConnectionReports:
             self.report(connection, refused_login(why), proven=True)
         else:
             self._refused_again(device_id, connection.host, why)
+
+    def stranger(self, connection: Reported) -> Origin:
+        """Of whom a report of this connection speaks while it is not known who is there."""
+        return Origin(
+            source=Source.STRANGER,
+            device=connection.claimed,
+            address=connection.address,
+            connection=connection.connection_id,
+        )
 
     def origin(self, connection: Reported, *, proven: bool = False) -> Origin:
         """Of whom a report of this connection speaks."""

@@ -35,11 +35,10 @@ class DataPlane:
     reports: ConnectionReports
     tasks: Tasks
     turns: Turns = field(init=False)
+    now: Callable[[], float] = field(init=False)
+    """The loop's clock, in seconds."""
     unread: UnreadAnswers = field(default_factory=UnreadAnswers)
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.context.budgets.work)
-
-    def now(self) -> float:
-        """The loop's clock, in seconds."""
-        return asyncio.get_running_loop().time()
+        self.now = asyncio.get_running_loop().time

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import Peer
+from gateway.connection.audit_vocabulary import Origin
 from gateway.connection.commands import Authenticate
 from gateway.connection.events import (
     Authenticated,
@@ -49,7 +50,7 @@ def authenticate(link: LoggingIn, command: Authenticate) -> None:
         token=command.token,
     )
     try:
-        admission = link.plane.login.recognise(shown, _peer(link))
+        admission = link.plane.login.recognise(shown, _peer(link, link.plane.reports.stranger(link)))
     except LoginRefused as refused:
         _refuse(link, refused)
         return
@@ -61,7 +62,7 @@ def authenticate(link: LoggingIn, command: Authenticate) -> None:
 
 async def _verify(link: LoggingIn, shown: Credentials) -> None:
     try:
-        admission = await link.plane.login.verify(shown, _peer(link))
+        admission = await link.plane.login.verify(shown, _peer(link, link.plane.reports.stranger(link)))
     except LoginRefused as refused:
         _refuse(link, refused)
         return
@@ -76,7 +77,9 @@ def reauthenticate(link: LoggingIn, token: bytes) -> None:
     if device is None:
         return
     try:
-        admission = link.plane.login.renew(device.device_id, token, _peer(link))
+        admission = link.plane.login.renew(
+            device.device_id, token, _peer(link, link.plane.reports.origin(link))
+        )
     except LoginRefused:
         link.receive(ReauthenticationFailed("The token is not good."))
         return
@@ -84,12 +87,8 @@ def reauthenticate(link: LoggingIn, token: bytes) -> None:
         link.receive(Reauthenticated(admission.device, admission.grant))
 
 
-def _peer(link: LoggingIn) -> Peer:
-    return Peer(
-        host=link.host,
-        origin=link.plane.reports.origin(link),
-        has_left=lambda: has_left(link.transport),
-    )
+def _peer(link: LoggingIn, origin: Origin) -> Peer:
+    return Peer(host=link.host, origin=origin, has_left=lambda: has_left(link.transport))
 
 
 def _refuse(link: LoggingIn, refused: LoginRefused) -> None:

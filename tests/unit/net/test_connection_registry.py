@@ -26,7 +26,7 @@ def admissions(one, count):
 def test_a_device_that_connects_too_often_has_to_wait_and_no_other():
     budget = {"lamp-0": 2, "lamp-1": 100}
 
-    def may_connect(device_id):
+    def may_connect(device_id, _limits):
         budget[device_id] -= 1
         return budget[device_id] >= 0
 
