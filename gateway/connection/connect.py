@@ -109,7 +109,8 @@ class Terms:
 
 def check_connect(connect: Connect, context: Context) -> None:
     """What is refused whoever it is. Raises ConnectRefused."""
-    method = find(connect.properties, PropertyId.AUTHENTICATION_METHOD)
+    properties = connect.properties
+    method = find(properties, PropertyId.AUTHENTICATION_METHOD) if properties else None
     if method and method != TOKEN_METHOD:  # an empty one is none, as on Mosquitto
         raise ConnectRefused("no such authentication method", Reason.BAD_AUTHENTICATION_METHOD)
     if connect.version is Version.V5 and not context.bus_speaks_v5:

@@ -136,7 +136,7 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
         properties = _read_properties(reader, IN_CONNECT, most)
     if flags & 0x18 == 0x18:
         raise Unanswerable("a will of QoS 3")  # [MQTT-3.1.2-12]
-    data = find(properties, PropertyId.AUTHENTICATION_DATA)
+    data = find(properties, PropertyId.AUTHENTICATION_DATA) if properties else None
     if data and not find(properties, PropertyId.AUTHENTICATION_METHOD):  # an empty one of either is none
         raise ProtocolError("Authentication Data without a method")  # MQTT 5, 3.1.2.11.10
     try:

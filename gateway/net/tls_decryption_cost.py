@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from gateway.connection.work_budgets import SLICE, Meter
 from gateway.net.turns import Turns
@@ -16,6 +17,20 @@ _UNTIL_ITS_SECOND = 0.2
 """Seconds until a device that is over its second is looked at again."""
 _READS_ON = SLICE // 2
 """Effort of a connection that reads on after a turn: not known before it did."""
+
+
+class PeerBudget(Protocol):
+    """What decrypting for one known peer may cost: `gateway.net.tls_decryption_cost.TlsBudget` is one."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing more may be done in this turn."""
+
+    def spend(self, effort: int) -> None:
+        """So much was done, about a microsecond each; less than nothing gives back."""
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call this when more may be done."""
 
 
 class TlsBudget:

@@ -24,8 +24,9 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
+from gateway.net.tls_decryption_cost import PeerBudget
 from gateway.net.tls_portions import PORTION_LEAST, Caution
 from gateway.net.tls_record_counter import OVERHEAD, OVERHEAD_OLDER, RecordCounter, TooLittleData
 
@@ -56,20 +57,6 @@ _WAITING, _WAITING_LOW = 64, 16
 """With so many bytes left over the socket is not read. Fewer can be a record's header, not whole."""
 
 
-class PeerBudget(Protocol):
-    """What decrypting for one known peer may cost: `gateway.net.tls_decryption_cost.TlsBudget` is one."""
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether nothing more may be done in this turn."""
-
-    def spend(self, effort: int) -> None:
-        """So much was done, about a microsecond each; less than nothing gives back."""
-
-    def wait(self, go_on: Callable[[], None]) -> None:
-        """Call this when more may be done."""
-
-
 class BoundedSSLObject(ssl.SSLObject):
     """The TLS of one peer. What a loop reads through it is bounded."""
 
@@ -81,6 +68,9 @@ class BoundedSSLObject(ssl.SSLObject):
         self._transport: asyncio.Transport | None = None
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
+        # What the loop calls and nothing here stands before: `SSLObject` has a function in Python for each.
+        self.write, self.pending = self._sslobj.write, self._sslobj.pending  # type: ignore[attr-defined, method-assign]
+        self.getpeercert = self._sslobj.getpeercert  # type: ignore[attr-defined, method-assign]
         self._is_strict = True
         """Whether `read` looks twice: the peer is not known, waits for its turn, or is being closed."""
         self._is_resting = False

@@ -164,6 +164,12 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+@lru_cache(maxsize=256, typed=True)
+def _word(member: Enum) -> str:
+    """What a member of an enum is called in a line."""
+    return member.name.lower()
+
+
 def safe(name: str, value: object) -> object:
     """A value as JSON can say it and a reader may see it: masked by its name, and bounded."""
     if (
@@ -183,7 +189,7 @@ def _safe(name: str, value: object, depth: int) -> object:
         return MASK
     match value:
         case Enum():
-            return value.name.lower()
+            return _word(value)
         case int() if not -(2**63) <= value < 2**63:
             return str(value)
         case bool() | int() | float() | None:
