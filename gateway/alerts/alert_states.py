@@ -5,7 +5,7 @@ Durations are measured in what the caller says has gone by, so that a clock that
 ends none; what is shown and kept is Unix time.
 
 A value that goes to and fro must not wake anybody every few minutes. So an alert is over only when its
-condition has not held for a while, and the while grows with each time that the alert comes again soon after
+condition has not held for a while, and the while grows with every time the alert comes again soon after
 (`_CALM`): people hear of what flaps a few times; then it stays one alert until it has been calm for an hour.
 """
 

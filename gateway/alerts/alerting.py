@@ -99,7 +99,7 @@ class Alerting:
         return [one for one in alerts if one.phase is Phase.FIRING]
 
     async def run(self) -> None:
-        """A round each second, for ever."""
+        """A round every second, for ever."""
         while True:
             await self.round()
             await beat(_ROUND_SECONDS)
@@ -124,7 +124,7 @@ class Alerting:
     def _is_news(self) -> bool:
         """Whether a rule may be judged differently than at the last look.
 
-        To judge all costs a millisecond, and there is a sample each ten seconds: in between only what is
+        To judge all costs a millisecond, and there is a sample every ten seconds: in between only what is
         known of the very second changes.
         """
         before, self._seen = self._seen, self._clocks.news() if self._clocks.news is not None else None

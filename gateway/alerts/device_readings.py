@@ -2,7 +2,7 @@
 
 Kept apart from the history, which has room for no series of each device. Some numbers of each device, and
 their past of a quarter of an hour; all of it begins anew with the process. Logins come as audit events,
-messages and bytes are read from the devices' budgets each ten seconds, so that no message costs more for it.
+messages and bytes are read from the devices' budgets every ten seconds, so that no message costs more for it.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Alerts:
         self._watched.devices.use(_names(monitoring.rules), monitoring.metrics_of_devices)
 
     async def run(self) -> None:
-        """Look each second, for ever."""
+        """Look every second, for ever."""
         self._deliveries.use(self._monitoring.now.channels)
         self._watched.devices.use(_names(self._monitoring.now.rules), self._monitoring.now.metrics_of_devices)
         silent = {rule.name for rule in self._monitoring.now.rules if SILENT_SECONDS in rule.condition.names}

@@ -84,7 +84,7 @@ def _clocks() -> tuple[int, int, int]:
 
 
 class _KeptFile:
-    """What the kernel makes anew each time that it is read from its beginning."""
+    """What the kernel makes anew every time it is read from its beginning."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

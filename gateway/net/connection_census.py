@@ -1,7 +1,7 @@
 """How many connections there are of each kind, and how many wait for what: counted some at a time.
 
 Connections keep no such counts themselves: that would cost each of them, and this costs 10,000 of them some
-milliseconds each ten seconds.
+milliseconds every ten seconds.
 """
 
 from __future__ import annotations

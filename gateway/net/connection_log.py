@@ -13,7 +13,7 @@ from gateway.mqtt.reason_codes import Reason
 from gateway.observe.logs import get_logger
 
 _WINDOW = 60.0
-"""Seconds for which is counted."""
+"""Seconds for which lines are counted."""
 _OF_A_DEVICE = 60
 """Lines of one device in them: thirty connections that come and go."""
 _FROM_AN_ADDRESS = 600
@@ -21,7 +21,7 @@ _log = get_logger()
 
 
 class ConnectionLog:
-    """Whether something gets a line of its own. Of what gets none the log has a number within a minute."""
+    """Whether something gets a line of its own. What gets none is counted and logged as a number."""
 
     def __init__(self) -> None:
         self._of_device: Counter[str] = Counter()

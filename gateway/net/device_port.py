@@ -1,4 +1,4 @@
-"""The port for devices: what becomes of a peer there, and the tick that every connection gets each second.
+"""The port for devices: what becomes of a peer there, and the tick that every connection gets every second.
 
 Must not know how peers are accepted (`gateway.net.acceptor`), nor what they say (`gateway.net.device_side`).
 """

@@ -144,7 +144,7 @@ class RoundTripSamples:
         self._samples: list[_Sample] = []
 
     async def run(self) -> None:
-        """Watch others each second, for ever."""
+        """Watch others every second, for ever."""
         try:
             while True:
                 self.look()

@@ -1,4 +1,4 @@
-"""What devices do not take of the answers that are theirs: bounded per device, and for all.
+"""Answers that devices do not read: bounded per device, and for all devices together.
 
 What the bus delivers needs no bound here: the bus is not read while its device does not read. Answers of our
 own (PUBACKs to what is refused, answers of services) are made as long as the device sends.

@@ -1,7 +1,7 @@
 """How many audit events are written one by one: an allowance per device and one for strangers.
 
 Nobody can hide an attempt behind noise. Of each device the first events of each kind and outcome are
-written in each minute, whatever anybody does, and so is the first on each of some topic roots, so that a
+written in every minute, whatever anybody does, and so is the first on each of some topic roots, so that a
 real attempt shows among decoys. What is left out is counted by device, kind and outcome. Strangers share an
 allowance of their own, counted by network, for a device id that is only claimed may be anybody's.
 

@@ -1,4 +1,4 @@
-"""What was measured in the last 24 hours, in memory: each 10 s for the last hour, each minute before.
+"""What was measured in the last 24 hours, in memory: every 10 s for the last hour, every minute before.
 
 Owns the rings, their bounds, and the form in which the store keeps them. Must not know what is measured, nor
 who asks: alerts compare it, `gateway-admin status --history` draws it. Time comes from outside, and may jump.
@@ -167,7 +167,8 @@ class History:
     def since(self, name: str, seconds: float) -> Mapping[Labels, Sequence[tuple[int, float]]]:
         """Time (Unix milliseconds) and value of each sample of the last `seconds`, oldest first.
 
-        Counted back from the newest sample. Of the last hour it is each 10 s, of what was before each minute.
+        Counted back from the newest sample. Of the last hour it is every 10 s, of what was before every
+        minute.
         """
         first = self._fine.newest - int(seconds * 1_000)
         fine, minutes = self._fine, self._minutes

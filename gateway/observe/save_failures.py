@@ -1,7 +1,7 @@
 """What the gateway has to save and can't: logged once, again when it changes, and always in health.
 
 Owns no data: whoever saves says how it went. A disk that is full stays full for days, and what tries each
-second must not write a line each second.
+second must not write a line every second.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _Read = TypeVar("_Read")
 
 
 class Follower(ABC):
-    """Puts in force what some files say, each time that they have changed, if it can be used."""
+    """Puts in force what some files say, every time they have changed, if it can be used."""
 
     seconds: ClassVar[float]
     """Between two looks."""

@@ -216,7 +216,7 @@ class KeyFollower(Follower):
         try:
             key = await asyncio.to_thread(file.rotate)
         except KeyFileError as error:
-            if str(error) != file.not_rotated:  # it is tried each minute, and a disk may be full for days
+            if str(error) != file.not_rotated:  # it is tried every minute, and a disk may be full for days
                 _log.error("key not rotated", reason=f"{error}; the {file.kind} key is due, for {why}")
             file.not_rotated = str(error)
             return

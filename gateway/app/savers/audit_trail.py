@@ -1,4 +1,4 @@
-"""Writes the audit trail: what the log says of audit events, an entry each, signed each minute.
+"""Writes the audit trail: what the log says of audit events, an entry each, signed every minute.
 
 The data path only puts an event into a queue. A thread writes what waits, five times a second; what finds
 no place in the queue is counted, and the next entry says how many events that were. While a disk is nearly
@@ -155,7 +155,7 @@ class AuditTrail(Saver):
         await self._store.audit_trails.save_looked_through(self._node, size)
 
     async def write(self) -> bool:
-        """Write what waits, some of it; and what is due each minute and each hour."""
+        """Write what waits, some of it; and what is due every minute and every hour."""
         async with self._lock:
             if time.monotonic() < self._again_at:
                 raise TrailError(self._fault)

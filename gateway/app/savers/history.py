@@ -1,4 +1,4 @@
-"""Saves what was measured, each 10 s: a killed gateway has lost the last moment at most."""
+"""Saves what was measured, every 10 s: a killed gateway has lost the last moment at most."""
 
 from __future__ import annotations
 
