@@ -64,26 +64,26 @@ class WhoIsHere:
         """An item for each connection: of the argument `device_id`, else of all devices."""
         only = request.arguments.get("device_id")
         live = list(self._registry.of_device(only)) if isinstance(only, str) else self._registry.admitted()
-        for link in live:
-            if (described := self._described(link)) is not None:
+        for side in live:
+            if (described := self._described(side)) is not None:
                 yield described
 
-    def _described(self, link: LiveConnection) -> Mapping[str, object] | None:
-        connection = link.connection
+    def _described(self, side: LiveConnection) -> Mapping[str, object] | None:
+        connection = side.connection
         identity, meter = connection.identity, connection.meter
-        if identity is None or meter is None or not link.since or connection.state is State.CLOSED:
+        if identity is None or meter is None or not side.since or connection.state is State.CLOSED:
             return None
         now, budget = self._now(), meter.budget
         quiet = 0 if budget.from_device.messages else budget.quiet
         return {
             "device_id": identity.device_id,
             "client_id": identity.client_id,
-            "connected_at": link.since,
-            "address": link.address,
+            "connected_at": side.since,
+            "address": side.address,
             "protocol": connection.protocol,
-            "login": link.method,
+            "login": side.method,
             "last_message_at": None if quiet == SILENT else now - quiet * 1_000,
-            "connection": link.connection_id,
+            "connection": side.connection_id,
         }
 
     async def kick(self, request: Request, peer: Peer) -> Answer:

@@ -77,7 +77,7 @@ class _Look:
         self._second = 0
         self._made = 0
         """Lines in this second."""
-        self._links: list[LiveConnection] = []
+        self._sides: list[LiveConnection] = []
 
     def begin(self) -> None:
         """Look at the connections that are there, and at those to come."""
@@ -85,32 +85,32 @@ class _Look:
         self._events.of_device[self._device_id] = self._reported
         there = self._plane.registry.of_device(self._device_id)
         self._put("", {"event": "begins", "connections": len(there)})
-        for link in there:
+        for side in there:
             self._put(
-                link.connection_id, {"event": "connected", "address": link.address, "since": link.since}
+                side.connection_id, {"event": "connected", "address": side.address, "since": side.since}
             )
-            self._attach(link)
+            self._attach(side)
 
     def end(self) -> None:
         """Look no more."""
         self._plane.registry.watched.pop(self._device_id, None)
         self._events.of_device.pop(self._device_id, None)
-        for link in self._links:
-            if isinstance(link.connection, TracedConnection):
-                link.connection = link.connection.untraced()
+        for side in self._sides:
+            if isinstance(side.connection, TracedConnection):
+                side.connection = side.connection.untraced()
 
-    def _arrived(self, link: LiveConnection) -> None:
-        self._links = [one for one in self._links if one.connection.state is not State.CLOSED]
+    def _arrived(self, side: LiveConnection) -> None:
+        self._sides = [one for one in self._sides if one.connection.state is not State.CLOSED]
         self._put(
-            link.connection_id, {"event": "connects", "address": link.address, "login": link.method or None}
+            side.connection_id, {"event": "connects", "address": side.address, "login": side.method or None}
         )
-        self._attach(link).show_connect()
+        self._attach(side).show_connect()
 
-    def _attach(self, link: LiveConnection) -> TracedConnection:
-        trace = ConnectionTrace(partial(self._put, link.connection_id), self._room, self._unread)
-        traced = TracedConnection(link.connection, trace)
-        link.connection = traced
-        self._links.append(link)
+    def _attach(self, side: LiveConnection) -> TracedConnection:
+        trace = ConnectionTrace(partial(self._put, side.connection_id), self._room, self._unread)
+        traced = TracedConnection(side.connection, trace)
+        side.connection = traced
+        self._sides.append(side)
         return traced
 
     def _reported(self, event: AuditEvent) -> None:

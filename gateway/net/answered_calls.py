@@ -24,17 +24,17 @@ class Calling(Protocol):
     connection: DeviceConnection
 
 
-def answered(link: Calling, call: Call, after: Iterator[Command]) -> list[Command]:
+def answered(side: Calling, call: Call, after: Iterator[Command]) -> list[Command]:
     """What is to be done for this call and those after it, and the first command that is none.
 
     `after` gives the commands that came with the call. It is left where these end.
     """
-    connection, answers, size = link.connection, [], 0
+    connection, answers, size = side.connection, [], 0
     commands: list[Command] = []
     command: Command | None = call
     identity = connection.identity
     while isinstance(command, Call):
-        for said in connection.receive(link.plane.services(command, identity)) if identity else ():
+        for said in connection.receive(side.plane.services(command, identity)) if identity else ():
             if isinstance(said, SendToDevice):
                 answers.append(said.data)
                 size += len(said.data)

@@ -38,10 +38,10 @@ class Census:
 async def census(registry: ConnectionRegistry) -> Census:
     """Count all connections."""
     found = Census(paused=Counter(dict.fromkeys(_REASONS.values(), 0)))
-    for number, link in enumerate(list(registry.live), 1):
-        if link.connection.state is State.ESTABLISHED:
-            found.established[link.connection.protocol, link.method] += 1
-        paused = link.unread_for
+    for number, side in enumerate(list(registry.live), 1):
+        if side.connection.state is State.ESTABLISHED:
+            found.established[side.connection.protocol, side.method] += 1
+        paused = side.unread_for
         for bit, reason in _REASONS.items():
             if paused & bit:
                 found.paused[reason] += 1

@@ -39,72 +39,72 @@ class LoggingIn(LiveConnection, Protocol):
     """How it logged in: `secret`, `token` or `certificate`."""
 
 
-def authenticate(link: LoggingIn, command: Authenticate) -> None:
+def authenticate(side: LoggingIn, command: Authenticate) -> None:
     """Ask the gate who is there: at once if it knows what was shown, else in a task."""
     shown = Credentials(
         username=command.username,
         password=command.password,
         certificate_id=certificate_name(
-            link.transport.get_extra_info("ssl_object") if link.transport else None
+            side.transport.get_extra_info("ssl_object") if side.transport else None
         ),
         token=command.token,
     )
     try:
-        admission = link.plane.login.recognise(shown, _peer(link, link.plane.reports.stranger(link)))
+        admission = side.plane.login.recognise(shown, _peer(side, side.plane.reports.stranger(side)))
     except LoginRefused as refused:
-        _refuse(link, refused)
+        _refuse(side, refused)
         return
     if admission is not None:
-        _admit(link, admission)
+        _admit(side, admission)
     else:
-        link.waiting_for = link.plane.tasks.start(contain(link, partial(_verify, link, shown)))
+        side.waiting_for = side.plane.tasks.start(contain(side, partial(_verify, side, shown)))
 
 
-async def _verify(link: LoggingIn, shown: Credentials) -> None:
+async def _verify(side: LoggingIn, shown: Credentials) -> None:
     try:
-        admission = await link.plane.login.verify(shown, _peer(link, link.plane.reports.stranger(link)))
+        admission = await side.plane.login.verify(shown, _peer(side, side.plane.reports.stranger(side)))
     except LoginRefused as refused:
-        _refuse(link, refused)
+        _refuse(side, refused)
         return
     finally:
-        link.waiting_for = None  # a task is a kibibyte
-    _admit(link, admission)
+        side.waiting_for = None  # a task is a kibibyte
+    _admit(side, admission)
 
 
-def reauthenticate(link: LoggingIn, token: bytes) -> None:
+def reauthenticate(side: LoggingIn, token: bytes) -> None:
     """Ask the gate about another token of the same device (MQTT 5, 4.12.1)."""
-    device = link.connection.device
+    device = side.connection.device
     if device is None:
         return
     try:
-        admission = link.plane.login.renew(
-            device.device_id, token, _peer(link, link.plane.reports.origin(link))
+        admission = side.plane.login.renew(
+            device.device_id, token, _peer(side, side.plane.reports.origin(side))
         )
     except LoginRefused:
-        link.receive(ReauthenticationFailed("The token is not good."))
+        side.receive(ReauthenticationFailed("The token is not good."))
         return
     if admission.grant is not None:
-        link.receive(Reauthenticated(admission.device, admission.grant))
+        side.receive(Reauthenticated(admission.device, admission.grant))
 
 
-def _peer(link: LoggingIn, origin: Origin) -> Peer:
-    return Peer(host=link.host, origin=origin, has_left=lambda: has_left(link.transport))
+def _peer(side: LoggingIn, origin: Origin) -> Peer:
+    return Peer(host=side.host, origin=origin, has_left=lambda: has_left(side.transport))
 
 
-def _refuse(link: LoggingIn, refused: LoginRefused) -> None:
-    link.claimed = refused.device_id
-    link.receive(AuthenticationFailed(refused.reason))
+def _refuse(side: LoggingIn, refused: LoginRefused) -> None:
+    side.claimed = refused.device_id
+    side.receive(AuthenticationFailed(refused.reason))
 
 
-def _admit(link: LoggingIn, admission: Admission) -> None:
+def _admit(side: LoggingIn, admission: Admission) -> None:
     device = admission.device
-    if link.connection.state is not State.AUTHENTICATING:
+    if side.connection.state is not State.AUTHENTICATING:
         return  # it did not wait for the answer
-    no_room = link.plane.registry.admit(link, device.device_id)
+    no_room = side.plane.registry.admit(side, device.device_id)
     if no_room is not None:
-        link.claimed = device.device_id
-        link.plane.reports.no_room(link, device.device_id, *no_room)
-        link.receive(AuthenticationFailed(no_room.reason))
+        side.claimed = device.device_id
+        side.plane.reports.no_room(side, device.device_id, *no_room)
+        side.receive(AuthenticationFailed(no_room.reason))
         return
-    link.method = admission.method
-    link.receive(Authenticated(device, admission.grant))
+    side.method = admission.method
+    side.receive(Authenticated(device, admission.grant))

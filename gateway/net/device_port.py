@@ -65,51 +65,51 @@ class DevicePort:
     def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer:
         host = plain(address.host)
         deadline = since + CONNECT_DEADLINE
-        link = DeviceSide(self._plane, shown(host, address.port), os.urandom(6).hex(), deadline)
-        self._next_turn = link.turn = (self._next_turn + 1) % _SLICES
+        side = DeviceSide(self._plane, shown(host, address.port), os.urandom(6).hex(), deadline)
+        self._next_turn = side.turn = (self._next_turn + 1) % _SLICES
         return Newcomer(
             peer,
             network_of(host),
             deadline,
-            begin=partial(self._begin, peer, link),
-            turn_away=partial(self._turn_away, link),
+            begin=partial(self._begin, peer, side),
+            turn_away=partial(self._turn_away, side),
         )
 
-    def _turn_away(self, link: DeviceSide, why: str) -> None:
+    def _turn_away(self, side: DeviceSide, why: str) -> None:
         """Its handshake has not begun."""
-        late = link.deadline <= self._now()
+        late = side.deadline <= self._now()
         self._count_failure(HandshakeFault.DEADLINE if late else HandshakeFault.CROWDED_OUT)
-        link.turn_away(why)
+        side.turn_away(why)
 
     def _count_failure(self, fault: HandshakeFault) -> None:
         self._plane.context.counters.tls_handshake_failures[fault] += 1
 
-    def _begin(self, peer: socket.socket, link: DeviceSide) -> asyncio.Task[None]:
-        return self._plane.tasks.start(self._shake_hands(peer, link))
+    def _begin(self, peer: socket.socket, side: DeviceSide) -> asyncio.Task[None]:
+        return self._plane.tasks.start(self._shake_hands(peer, side))
 
-    async def _shake_hands(self, peer: socket.socket, link: DeviceSide) -> None:
-        left = max(link.deadline - self._now(), _HANDSHAKE_LEAST)
+    async def _shake_hands(self, peer: socket.socket, side: DeviceSide) -> None:
+        left = max(side.deadline - self._now(), _HANDSHAKE_LEAST)
         try:
-            await self.acceptor.shake_hands(peer, partial(self._with_mapped_buffer, link), left)
+            await self.acceptor.shake_hands(peer, partial(self._with_mapped_buffer, side), left)
         except (Exception, asyncio.CancelledError) as error:
             self._count_failure(fault_of(error))
             why = in_words(error) if isinstance(error, OSError) else None
             if why is not None:
-                self._plane.reports.turned_away(link, why)
-            _log.debug("handshake failed", address=link.address, reason=str(error) or type(error).__name__)
+                self._plane.reports.turned_away(side, why)
+            _log.debug("handshake failed", address=side.address, reason=str(error) or type(error).__name__)
             if not isinstance(error, OSError):
                 raise  # `Tasks` logs a fault of ours
         else:
             self._plane.context.counters.tls_handshakes += self.acceptor.tls is not None
 
-    def _with_mapped_buffer(self, link: DeviceSide) -> DeviceSide:
+    def _with_mapped_buffer(self, side: DeviceSide) -> DeviceSide:
         # Called right before the TLS buffer is made. `_settle` undoes it when nobody has come for a while.
         self._newest = self._now()
         if not self._is_settling:
             self._is_settling = True
             map_large_blocks(wanted=True)
             asyncio.get_running_loop().call_later(_SETTLE, self._settle)
-        return link
+        return side
 
     def _settle(self) -> None:
         left = self._newest + _SETTLE - self._now()
@@ -130,9 +130,9 @@ class DevicePort:
             await beat(1 / _SLICES)
             self._turn = (self._turn + 1) % _SLICES
             second += self._turn == 0
-            due = [link for link in self._plane.registry.live if link.turn == self._turn]
-            for number, link in enumerate(due, 1):
-                link.tick(self._now(), second)
+            due = [side for side in self._plane.registry.live if side.turn == self._turn]
+            for number, side in enumerate(due, 1):
+                side.tick(self._now(), second)
                 if number % _TICKED_TOGETHER == 0:
                     await asyncio.sleep(0)
 
@@ -140,15 +140,15 @@ class DevicePort:
         """End all connections, politely for a few seconds."""
         self.acceptor.close()
         leaving = list(self._plane.registry.live)
-        for number, link in enumerate(leaving, 1):
-            link.receive(ShuttingDown())
+        for number, side in enumerate(leaving, 1):
+            side.receive(ShuttingDown())
             if number % _TICKED_TOGETHER == 0:
                 await asyncio.sleep(0)
         deadline = self._now() + _STOP_PATIENCE
         while self._now() < deadline:
             await asyncio.sleep(0.02)
-            if not self._plane.registry.live and not any(link.unwritten() for link in leaving):
+            if not self._plane.registry.live and not any(side.unwritten() for side in leaving):
                 break
-        for link in list(self._plane.registry.live):
-            link.abort("the gateway stops")
+        for side in list(self._plane.registry.live):
+            side.abort("the gateway stops")
         await asyncio.sleep(0)

@@ -169,8 +169,8 @@ class RoundTripSamples:
             self._samples.append(another)
 
     def _next(self) -> _Sample | None:
-        for link in self._turn:
-            ends, established = link.ends, link.connection.established
+        for side in self._turn:
+            ends, established = side.ends, side.connection.established
             if ends is not None and established is not None:
                 return _Sample(ends, established, self._answered)
         self._turn = iter(tuple(self._registry.live))

@@ -48,10 +48,10 @@ class Turns:
         work.begin()
         try:
             while waiting and work.done < TURN:
-                whose, links = waiting.popitem(last=False)
-                take, begins = links.popleft()
-                if links:
-                    waiting[whose] = links  # after all the others
+                whose, line = waiting.popitem(last=False)
+                take, begins = line.popleft()
+                if line:
+                    waiting[whose] = line  # after all the others
                 take()
                 work.done += begins
         finally:
