@@ -187,12 +187,13 @@ class Tokens:
             )
         return tuple(before)
 
-    def verify(self, token: bytes) -> tuple[Device, Grant]:
+    def verify(self, token: bytes, digest: bytes | None = None) -> tuple[Device, Grant]:
         """The device of a token that is good at this moment, and what it grants. Raises TokenRefused.
 
         A token seen before costs no second signature; time, device and revocations are looked at each time.
+        `digest` is the token's SHA-256, of whoever has it at hand.
         """
-        known = self._read(token)
+        known = self._read(token, digest)
         device_id, grant = known.device_id, known.grant
         now = self._now() // 1000
         if why := self._keys.distrust(grant, now):
@@ -212,11 +213,11 @@ class Tokens:
             raise TokenRefused(TokenFault.REVOKED, "revoked token", device_id)
         return device, grant
 
-    def _read(self, token: bytes) -> _Known:
+    def _read(self, token: bytes, digest: bytes | None) -> _Known:
         if len(token) > TOKEN_BYTES:
             raise TokenRefused(TokenFault.INVALID, f"a token of more than {TOKEN_BYTES:,} bytes")
-        # The digest, so that no token that could still be used lies about in memory.
-        digest = hashlib.sha256(token).digest()
+        # By digest, so that no token that could still be used lies about in memory.
+        digest = digest or hashlib.sha256(token).digest()
         known = self._known.get(digest)
         if known is not None:
             self._known.move_to_end(digest)

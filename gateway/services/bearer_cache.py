@@ -43,7 +43,7 @@ class BearerCache:
         if seen is None and not self._rates.take(peer, _NEW_PER_SECOND, _SECOND):
             raise Refusal(Code.RATE_LIMITED, "Too many tokens that were not seen before: try again.")
         try:
-            device, grant = self._tokens.verify(raw)
+            device, grant = self._tokens.verify(raw, digest)
         except TokenRefused as refused:
             self._seen.pop(digest, None)
             raise authentication_refusals.of_token(refused) from None

@@ -167,7 +167,9 @@ class Device:
         # Without an epoch whatever changes the device ends it.
         if grant.epoch is None and grant.issued_at < self.updated_at:
             return True
-        return grant.epoch not in {None, self.token_epoch} or any(
+        if grant.epoch is not None and grant.epoch != self.token_epoch:
+            return True
+        return bool(self.revocations) and any(
             revocation.root == grant.root and grant.issued_at >= revocation.since
             for revocation in self.revocations
         )
