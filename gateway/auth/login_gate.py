@@ -68,18 +68,20 @@ class LoginGate:
     async def verify(self, shown: Credentials, peer: Peer) -> Admission:
         """Who it is, when its turn to be hashed has come. Raises LoginRefused."""
         try:
-            async with asyncio.timeout(peer.patience):
-                admission = await self._login.verify(shown, peer.host, has_left=peer.has_left)
+            admission = await self._verify_in_time(shown, peer)
         except LoginRefused as refused:
             self._refuse(refused, peer, shown)
             raise
-        except TimeoutError:
-            late = LoginRefused(Reason.SERVER_UNAVAILABLE, "no answer in time", None)
-            self._refuse(late, peer, shown)
-            raise late from None
         self._counters.logins_verified += 1
         self._admit(admission, peer)
         return admission
+
+    async def _verify_in_time(self, shown: Credentials, peer: Peer) -> Admission:
+        try:
+            async with asyncio.timeout(peer.patience):
+                return await self._login.verify(shown, peer.host, has_left=peer.has_left)
+        except TimeoutError:
+            raise LoginRefused(Reason.SERVER_UNAVAILABLE, "no answer in time", None) from None
 
     def renew(self, device_id: str, token: bytes, peer: Peer) -> Admission:
         """A new token of a device that is there. Raises LoginRefused.

@@ -222,7 +222,11 @@ class _Parser(h11.Connection):
             self._look_at_the_head(self._head)
         if self._is_chunked and self._lines > _CHUNKED_LINES:
             raise h11.RemoteProtocolError("too many lines")
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            # h11 raises it in a method of its own: their frame, and so this connection, would be garbage.
+            raise error.with_traceback(None)  # noqa: B904 - it is the same
         if isinstance(event, h11.Request):
             self._is_chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
         return event

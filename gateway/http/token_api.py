@@ -177,19 +177,31 @@ def _answering(api: Api, endpoint: _Endpoint) -> Callable[[Request], Awaitable[R
     return answer
 
 
+# Made where they are raised: in a local name of the frame that raises they would be a cycle with their
+# traceback, and the connection that the frame knows garbage.
+
+
+def _too_long() -> _Refused:
+    return _Refused(413, Code.TOO_LARGE, f"A request may have {BODY_MAX} bytes.")
+
+
+def _malformed() -> _Refused:
+    words = 'Send one JSON object in UTF-8: {"device_id": "…", "secret": "…"}.'
+    return _Refused(400, Code.INVALID_REQUEST, words)
+
+
 async def _body(request: Request) -> bytes:
     """All of it. Raises _Refused as soon as it shows to be too long."""
-    too_long = _Refused(413, Code.TOO_LARGE, f"A request may have {BODY_MAX} bytes.")
     declared = request.headers.get("content-length", "0")
     # h11 has seen to it that these are digits, and twenty of them at most.
     if int(declared) > BODY_MAX:
-        raise too_long
+        raise _too_long()
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > BODY_MAX:
-                raise too_long
+                raise _too_long()
     except ClientDisconnect:
         raise _Refused(400, Code.INVALID_REQUEST, "The request ended early.") from None
     return bytes(body)
@@ -200,11 +212,8 @@ def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
 
     What is not known is refused: whoever wrote it wants something, and would think to have it.
     """
-    malformed = _Refused(
-        400, Code.INVALID_REQUEST, 'Send one JSON object in UTF-8: {"device_id": "…", "secret": "…"}.'
-    )
     if body.count(b"{") > _OBJECTS_MAX:
-        raise malformed
+        raise _malformed()
     try:
         # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
         said = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
@@ -215,7 +224,7 @@ def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
             others += [name for name in ("secret",) if name in said]
             others += [f"credentials.{name}" for name in inner if name != "secret"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise malformed from None
+        raise _malformed() from None
     if others:
         words = f'"{others[0][:_NAME_SHOWN]}" is not known here: leave it out. Known are {", ".join(_KNOWN)}.'
         # Half a surrogate pair can't be answered.

@@ -105,6 +105,31 @@ def asks_a_service(house: House) -> None:
         assert one.answer(4)
 
 
+def over_https(house: House, said: bytes) -> None:
+    (address,) = house.gateway._http_bound
+    plain = socket.create_connection((address.host, address.port), 10)
+    with house.tls.wrap_socket(plain, server_hostname="localhost") as tls:
+        tls.sendall(said)
+        while said and tls.recv(4_096):
+            pass
+
+
+def gets_an_answer(house: House) -> None:
+    over_https(house, b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+def posts_what_is_refused(house: House) -> None:
+    over_https(house, b"POST /api/v1/token HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def speaks_no_http(house: House) -> None:
+    over_https(house, b"\0" * 100 + b"\r\n\r\n")
+
+
+def asks_nothing(house: House) -> None:
+    over_https(house, b"")
+
+
 ENDS: list[Callable[[House], None]] = [
     says_goodbye,
     is_gone,
@@ -117,6 +142,10 @@ ENDS: list[Callable[[House], None]] = [
     breaks_its_connect,
     is_taken_over,
     asks_a_service,
+    gets_an_answer,
+    posts_what_is_refused,
+    speaks_no_http,
+    asks_nothing,
 ]
 
 
