@@ -229,7 +229,10 @@ async def test_a_silent_peer_is_cut_off(server, monkeypatch):
 
 
 async def test_a_port_that_is_taken_is_an_error_and_not_the_end_of_the_process():
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="use"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(OSError, match="listens there already"),
+    ):
         await serve(Health(), None, [Address("127.0.0.1", taken.getsockname()[1])], start=Tasks().start)
 
 

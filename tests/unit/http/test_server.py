@@ -571,7 +571,10 @@ async def test_without_file_descriptors_it_says_so_and_goes_on_later(served):
 
 
 async def test_an_address_that_can_not_be_had_is_an_error():
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="use"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(OSError, match="listens there already"),
+    ):
         await http_server.serve(
             Application(),
             [Address("127.0.0.1", taken.getsockname()[1])],
