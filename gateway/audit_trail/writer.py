@@ -91,7 +91,7 @@ class Trail:
         Raises TrailError; TrailDamaged, as each call does from then on.
         """
         if self._damage is not None:
-            raise self._damage
+            raise self._damage.with_traceback(None)  # which would grow each time
         if self._tree is not None:
             return
         try:

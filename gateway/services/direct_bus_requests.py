@@ -132,8 +132,9 @@ class BusServices:
             most = self._context.policy.limits.packet_size
             words = f"A request may have {most:,} bytes, and no more properties than it needs."
             raise Refusal(Code.TOO_LARGE, words)
-        if request.fault is not None:
-            raise request.fault
+        if (fault := request.fault) is not None:
+            # A new one: that of the request would be a cycle with its traceback, and hold all frames below.
+            raise Refusal(fault.code, str(fault), why=fault.why)
         if isinstance(request, Request) and call.service is Service.AUTH:
             return self._log_in(connection, call, request)
         token = request.token

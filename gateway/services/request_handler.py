@@ -160,7 +160,7 @@ class RequestHandler:
                 self._demand_reply(caller, reply_to)
                 topic = reply_to
             if request.fault is not None:
-                raise request.fault
+                return self.refuse(call, request, request.fault, topic)
             if not self._rates.take(identity.device_id, caller.most, _SECOND):
                 return self.refuse(call, request, _too_fast(caller.most), topic)
             if replays is not None:

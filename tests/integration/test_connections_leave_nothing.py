@@ -92,6 +92,28 @@ def breaks_its_connect(house: House) -> None:
         one.read()
 
 
+def speaks_no_tls(house: House) -> None:
+    with socket.create_connection(("127.0.0.1", house.port), 10) as plain:
+        plain.sendall(raw.connect(v5=True, client_id="c", username="bad", password="y"))
+        with contextlib.suppress(OSError):
+            while plain.recv(4_096):
+                pass
+
+
+def leaves_before_its_login_is_over(house: House) -> None:
+    with house.dial() as one:
+        one.send(raw.connect(v5=True, client_id="c", username="bad", password="y" * 32))
+
+
+def says_what_can_not_be_opened(house: House) -> None:
+    with house.join("bad") as one:
+        one.send(raw.publish("gateway/decrypt", b'{"payload":"e30="}', qos=1, packet_id=1, v5=True))
+        assert one.answer(4)
+        one.send(raw.packet(0x82, b"\0\2\0\0\3t/+\3"))
+        while one.read():
+            pass
+
+
 def is_taken_over(house: House) -> None:
     with house.join("bad") as one, house.join("bad") as other:
         while one.read():
@@ -140,6 +162,9 @@ ENDS: list[Callable[[House], None]] = [
     is_over_its_limit,
     breaks_its_tls,
     breaks_its_connect,
+    speaks_no_tls,
+    leaves_before_its_login_is_over,
+    says_what_can_not_be_opened,
     is_taken_over,
     asks_a_service,
     gets_an_answer,

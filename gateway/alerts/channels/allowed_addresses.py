@@ -85,7 +85,10 @@ async def connected(host: str, port: int, *, private: bool) -> socket.socket:
             raise
         else:
             return one
-    raise last
+    try:
+        raise last
+    finally:
+        del last  # its traceback holds this frame
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
