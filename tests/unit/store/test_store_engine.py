@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from gateway.store import StoreError, open_store
+from gateway.store import Refusal, StoreError, open_store
 from gateway.store.async_engine import AsyncDatabase
 from gateway.store.engine import HEAD, Database, url_of
 from gateway.store.schema import metadata
@@ -324,3 +324,43 @@ async def test_the_mark_changes_with_what_another_process_commits(path):
     assert store.mark() == marks[-1]
     await other.close()
     await store.close()
+
+
+async def test_who_is_cancelled_in_a_transaction_leaves_no_lock(path):
+    """A stop cancels those that save, and what they have not saved is saved after them."""
+    store = await open_store(f"sqlite:///{path}")
+    many = [Refusal(f"{number:010}", 1, "lamp-1", "publish", "t", "no rule", "") for number in range(500)]
+    for moment in range(30):
+        task = asyncio.ensure_future(store.refusals.add(many))
+        await asyncio.sleep(moment * 0.001)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        # Waits for ten seconds and fails if something holds the database.
+        await store.devices.add(f"lamp-{moment}", credential="c", roles=[], labels={})
+    assert len(await store.devices.read()) == 30
+    await store.close()
+
+
+async def test_what_is_cancelled_is_undone_and_told(path):
+    database = await asyncio.to_thread(AsyncDatabase, path)
+    written, ended = asyncio.Event(), []
+
+    async def write() -> None:
+        async with database.transaction(write=True) as connection:
+            await connection.execute(text("INSERT INTO key_uses VALUES ('k1', 1)"))
+            written.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append(True)
+
+    task = asyncio.ensure_future(write())
+    await written.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with database.transaction(write=False) as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM key_uses"))).scalar_one() == 0
+    assert ended == [True]
+    await database.close()
