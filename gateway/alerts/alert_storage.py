@@ -33,6 +33,7 @@ class AlertKeeper:
     ) -> None:
         self._store = store
         self._saves = saves
+        saves.expect(_SUBJECT)
         self._start = start
         self._rows: dict[Key, AlertRow | None] = {}
         """To be kept; None: to be forgotten."""

@@ -21,7 +21,11 @@ def _counter(help_text: str) -> int:
 
 @dataclass(slots=True)
 class Counters:
-    """Everything counted since this process started. Each field is a metric `gateway_<field>_total`."""
+    """Everything counted since this process started. Each field is a metric `gateway_<field>_total`.
+
+    Where all values of its label are known (`values`), each is shown as 0 from the start: in a series that
+    begins with 1 Prometheus sees no increase.
+    """
 
     connections_opened: int = _counter("Device connections established, bus connection included.")
     messages_from_devices: int = _counter("PUBLISH packets received from devices.")
@@ -71,6 +75,7 @@ class Counters:
         metadata={
             "help": "PUBLISH packets that did not go on: denied, too large, or for the gateway itself.",
             "labels": ("direction",),
+            "values": (FROM_DEVICES, TO_DEVICES),
         },
     )
     decisions: Counter[tuple[Enum, str, Enum]] = field(
@@ -86,7 +91,11 @@ class Counters:
     )
     service_requests: Counter[Service] = field(
         default_factory=Counter,
-        metadata={"help": "Requests to the service topics.", "labels": ("service",)},
+        metadata={
+            "help": "Requests to the service topics.",
+            "labels": ("service",),
+            "values": tuple(Service),
+        },
     )
     service_refusals: Counter[tuple[Enum, Enum]] = field(
         default_factory=Counter,
@@ -98,11 +107,19 @@ class Counters:
     )
     holdings_refused: Counter[Kind] = field(
         default_factory=Counter,
-        metadata={"help": "What devices were refused for they hold as much on the bus.", "labels": ("kind",)},
+        metadata={
+            "help": "What devices were refused for they hold as much on the bus.",
+            "labels": ("kind",),
+            "values": tuple(Kind),
+        },
     )
     limits_reached: Counter[Reached] = field(
         default_factory=Counter,
-        metadata={"help": "Times that a device reached one of its limits.", "labels": ("limit",)},
+        metadata={
+            "help": "Times that a device reached one of its limits.",
+            "labels": ("limit",),
+            "values": tuple(Reached),
+        },
     )
     audit_events: Counter[tuple[Enum, Enum]] = field(
         default_factory=Counter,

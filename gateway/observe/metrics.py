@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import TypeAlias
@@ -80,7 +80,7 @@ class Metrics:
         self._broken: set[str] = set()
         self._process = ProcessCollector(registry=None)
         for item in fields(Counters):
-            self._sources[item.name] = _counter(counters, item.name)
+            self._sources[item.name] = _counter(counters, item.name, item.metadata.get("values", ()))
 
     def read(self, **sources: Read | Histogram) -> None:
         """Read these metrics so from now on. Raises KeyError for a name that is not in the catalogue."""
@@ -163,12 +163,14 @@ class _Reader(Collector):
             yield family
 
 
-def _counter(counters: Counters, name: str) -> Read:
+def _counter(counters: Counters, name: str, known: Sequence[_CountedBy]) -> Read:
+    nothing = {_labels(one): 0 for one in known}
+
     def read() -> Numbers:
         value: int | Counter[_CountedBy | tuple[_CountedBy, ...]] = getattr(counters, name)
         if isinstance(value, int):
             return value
-        return {_labels(key): count for key, count in value.items()}
+        return nothing | {_labels(key): count for key, count in value.items()}
 
     return read
 

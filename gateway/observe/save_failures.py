@@ -43,6 +43,10 @@ class Saves:
         self._failures: Counter[str] = Counter() if failures is None else failures
         self._parts: dict[str, _Part] = {}
 
+    def expect(self, part: str) -> None:
+        """`part` is going to save. Its failures are counted from 0 on: the first one is an increase."""
+        self._failures[part] += 0
+
     def failed(self, part: str, error: Exception | str) -> None:
         """`part` was not saved; it is kept, and tried again. The error names the place and what to do."""
         one = self._parts.setdefault(part, _Part())

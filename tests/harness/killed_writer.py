@@ -26,7 +26,10 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog
 from gateway.observe.logs import configure
 from gateway.observe.save_failures import Saves
 from gateway.observe.trail_entry import entry_line
-from gateway.store import open_store
+from gateway.store import (
+    async_engine,  # noqa: F401 - else `open_store` imports it in each process
+    open_store,
+)
 
 SEED = bytes(range(32))
 

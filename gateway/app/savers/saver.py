@@ -20,6 +20,7 @@ class Saver(ABC):
 
     def __init__(self, saves: Saves) -> None:
         self._saves = saves
+        saves.expect(self.subject)
 
     @abstractmethod
     async def write(self) -> bool:

@@ -7,10 +7,13 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.connection.audit_vocabulary import Kind, Outcome
-from gateway.connection.process_counters import Counters
+from gateway.connection.bus_holdings import Kind as Holding
+from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.observe import metric_catalogue
 from gateway.observe.metrics import Histogram, Metrics, collector_registry
+from gateway.policy.engine.device_limits import Reached
+from gateway.policy.engine.service_names import Service
 
 
 def scrape(metrics):
@@ -44,6 +47,23 @@ def test_refusals_are_labelled_by_reason_and_audit_events_by_kind_and_outcome():
     assert samples["gateway_connections_refused_total", (("reason", "server_busy"),)] == 2
     assert samples["gateway_audit_events_total", (("kind", "login"), ("outcome", "refused"))] == 3
     assert samples["gateway_logins_total", (("method", "token"), ("outcome", "accepted"))] == 4
+
+
+def test_what_is_counted_by_a_label_of_known_values_begins_with_0():
+    """Else the first that happens is no increase to Prometheus, and no alert."""
+    counters = Counters()
+    counters.limits_reached[Reached.PACKET_SIZE] += 1
+    samples = scrape(Metrics(counters))
+    for name, label, values in (
+        ("limits_reached", "limit", Reached),
+        ("holdings_refused", "kind", Holding),
+        ("service_requests", "service", Service),
+    ):
+        for value in values:
+            expected = 1 if value is Reached.PACKET_SIZE else 0
+            assert samples[f"gateway_{name}_total", ((label, value.name.lower()),)] == expected
+    for direction in (FROM_DEVICES, TO_DEVICES):
+        assert samples["gateway_messages_ended_total", (("direction", direction),)] == 0
 
 
 def test_no_metric_is_labelled_by_what_a_peer_chose():

@@ -162,3 +162,14 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
     assert saves.check()[0]
     assert await store.refusals.get("r99") is not None
     await store.close()
+
+
+async def test_what_could_not_be_saved_is_counted_by_part_from_0_on(clock, tmp_path):
+    store = await open_store(f"sqlite:///{tmp_path}/gateway.db")
+    counters = Counters()
+    saver = KeyUsesSaver(context().ring, store, Saves(clock, counters.store_write_failures))
+    assert counters.store_write_failures == {"key uses": 0}
+    saver._saves.failed(saver.subject, FULL)
+    saver._saves.failed(saver.subject, FULL)
+    assert counters.store_write_failures == {"key uses": 2}
+    await store.close()

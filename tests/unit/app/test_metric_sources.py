@@ -1,0 +1,84 @@
+"""Each gauge says what its source says now: of numbers that last a moment, too, as how many logins wait."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from harness.playbook import context
+
+from gateway.app.metric_sources import Durations, Measuring
+from gateway.connection.state_table import State
+from gateway.net.paused_reading import BUS_FULL
+from gateway.observe.health_checks import State as Found
+from gateway.observe.metric_catalogue import Kind, catalogue
+
+FIXED = {"build_info", "workers"}
+
+
+def parts(number: int) -> SimpleNamespace:
+    """All that is measured, at a moment at which each of its numbers is this one, or made of it."""
+    connection = SimpleNamespace(state=State.ESTABLISHED, protocol="5")
+    link = SimpleNamespace(connection=connection, method="secret", unread_for=BUS_FULL)
+    finding = SimpleNamespace(
+        state=Found.HEALTHY if number % 2 else Found.UNHEALTHY, duration_ms=number, checked_at=number
+    )
+    report = SimpleNamespace(ready=number % 2 == 1, live=number % 2 == 1)
+    here = context()
+    return SimpleNamespace(
+        context=SimpleNamespace(
+            now=lambda: number * 1_000,
+            counters=here.counters,
+            policy=SimpleNamespace(digest=str(number) * 64),
+            budgets=SimpleNamespace(work=SimpleNamespace(held=number)),
+            ring=SimpleNamespace(uses=number),
+        ),
+        plane=SimpleNamespace(
+            registry=SimpleNamespace(live=[link] * number, devices_connected=number),
+            unread=SimpleNamespace(size=number),
+            bus=SimpleNamespace(reachable=number % 2),
+        ),
+        updates=SimpleNamespace(),
+        store=SimpleNamespace(tokens=Tokens(number)),
+        directory=SimpleNamespace(states=lambda _: {"enabled": number}),
+        passwords=SimpleNamespace(waiting=number, at_work=number),
+        keys=SimpleNamespace(created=lambda: {"sealing": number}),
+        validity=SimpleNamespace(
+            states=lambda: {"good": number},
+            expiries=lambda: {"server": number * 7},
+            starts=lambda: {"server": number},
+            life_left=lambda: {"server": number},
+        ),
+        health=SimpleNamespace(report=lambda: report, findings=lambda: {"bus": finding}),
+        trail=SimpleNamespace(size=number, checkpoint_time=number),
+        system=SimpleNamespace(
+            look=lambda: None,
+            load=SimpleNamespace(cpu=number, load1=number, memory_used=number, memory_available=number),
+            disk=SimpleNamespace(share=number, free=number),
+        ),
+        lag=SimpleNamespace(seconds=number),
+    )
+
+
+class Tokens:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def count(self) -> int:
+        return self.number
+
+
+async def gauges(number: int) -> dict[str, object]:
+    history = SimpleNamespace(series=number, left_out=number, add=lambda *_: None)
+    measuring = Measuring(parts(number), Durations(), history)
+    await measuring.look()
+    return {metric.name: values for metric, values in measuring.metrics.found() if metric.kind is Kind.GAUGE}
+
+
+async def test_every_gauge_moves_with_what_it_is_of():
+    first, second = await gauges(3), await gauges(4)
+    # Those of devices come from `gateway.alerts.device_readings`.
+    wanted = {
+        one.name for one in catalogue().values() if one.kind is Kind.GAUGE and one.labels != ("device",)
+    }
+    assert wanted <= first.keys()
+    assert {name for name in first if first[name] == second[name]} == FIXED
