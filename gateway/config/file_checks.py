@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 from gateway.config.settings import Settings
 from gateway.pki.certificate_key_types import rsa_twin
@@ -61,8 +62,9 @@ def _pair(certificate: Path, key: Path) -> Iterator[str]:
         # An empty passphrase: OpenSSL would ask for one on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
+        said = _in_words(lambda faults: faults.why_no_pair(certificate, key)) or _said(error)
         yield (
-            f"TLS_CERT_PATH, TLS_KEY_PATH: {certificate} and {key} cannot be used ({_said(error)}). Both "
+            f"TLS_CERT_PATH, TLS_KEY_PATH: {certificate} and {key} cannot be used ({said}). Both "
             "must be readable PEM files that belong together, the key without a passphrase."
         )
 
@@ -73,7 +75,8 @@ def _authority(name: str, path: Path | None) -> Iterator[str]:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except (OSError, ValueError) as error:
-        said = who_may(path) if isinstance(error, PermissionError) else _said(error)
+        in_words = _in_words(lambda faults: faults.why_no_authority(path)) or _said(error)
+        said = who_may(path) if isinstance(error, PermissionError) else in_words
         yield f"{name}: {path} cannot be used ({said}). It must be a readable PEM file."
 
 
@@ -92,6 +95,16 @@ def _writable(name: str, folder: Path) -> Iterator[str]:
         yield f"{name}: nothing can be written in {there}: {who_may(there, os.R_OK | os.W_OK)}."
     elif not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield f"{name}: nothing can be written in {there}. Make it a folder of the user who runs the gateway."
+
+
+def _in_words(look: Callable[[ModuleType], str]) -> str:
+    """What is wrong inside a file, as far as we see it; empty for nothing."""
+    from gateway.pki import pem_faults  # which takes long to import: here something is wrong already
+
+    try:
+        return look(pem_faults)
+    except OSError:
+        return ""
 
 
 def _said(error: Exception) -> str:

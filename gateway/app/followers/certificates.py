@@ -6,6 +6,7 @@ New connections see what has changed.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from gateway.app.followers.follower import WholeFilesFollower
@@ -14,6 +15,7 @@ from gateway.net.acceptor import Acceptor
 from gateway.net.bus_endpoint import Bus
 from gateway.net.tls_contexts import bus_context, server_context
 from gateway.pki.certificate_key_types import rsa_twin
+from gateway.pki.pem_faults import why_no_authority, why_no_pair
 
 
 class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContext]]):
@@ -48,8 +50,14 @@ class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContex
             devices.tls, api.tls = read
 
     def in_words(self, error: Exception) -> str:
-        """Which file it is stands in the error."""
-        return f"{error}; those before are in force"
+        """Which file it is, and what is wrong with it."""
+        pairs = [(self._certificate, self._key)]
+        if rsa_twin(self._certificate).exists() or rsa_twin(self._key).exists():
+            pairs.append((rsa_twin(self._certificate), rsa_twin(self._key)))
+        found = [words for pair in pairs if (words := _said(why_no_pair, *pair))]
+        if self._authority and (words := _said(why_no_authority, self._authority)):
+            found.append(f"{self._authority}: {words}")
+        return f"{'; '.join(found) or error}; those before are in force"
 
     async def look(self) -> None:
         """As for all files, if there is TLS."""
@@ -88,4 +96,11 @@ class BusAuthority(WholeFilesFollower[ssl.SSLContext]):
 
     def in_words(self, error: Exception) -> str:
         """With the file, which the error does not name."""
-        return f"{self._path}: {error}; the one before is in force"
+        return f"{self._path}: {_said(why_no_authority, self._path) or error}; the one before is in force"
+
+
+def _said(why: Callable[..., str], *paths: Path) -> str:
+    try:
+        return why(*paths)
+    except OSError:
+        return ""  # the error says it

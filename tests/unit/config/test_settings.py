@@ -832,7 +832,7 @@ class TestFiles:
         for name in ("a", "b"):
             ensure_server_certificate(folder / name / "s.crt", folder / name / "s.key")
         (told,) = file_problems(load_settings(tls_cert_path="a/s.crt", tls_key_path="b/s.key"))
-        assert "KEY_VALUES_MISMATCH" in told
+        assert "b/s.key is not the key of the first certificate in a/s.crt" in told
         assert "belong together" in told
 
     def test_what_is_no_certificate(self, folder):

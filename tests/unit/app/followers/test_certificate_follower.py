@@ -49,11 +49,15 @@ async def test_new_certificates_are_for_new_connections(certificates, tmp_path_f
 async def test_certificates_that_do_not_fit_leave_the_old_ones_in_force(certificates, tmp_path_factory):
     listener, keeper, folder = certificates
     (certificate, to), (key, key_to) = renew(folder, tmp_path_factory.mktemp("new"))
+    reported = []
+    keeper.report = reported.append
     async with beside(keeper.run()):
         before = listener.tls
         certificate.replace(to)
         await until(lambda: not keeper.check()[0])
         assert listener.tls is before
+        why = f"{key_to} is not the key of the first certificate in {to}; those before are in force"
+        assert reported[0].reason == why
         # The key comes a moment later.
         key.replace(key_to)
         await until(lambda: keeper.check()[0])
