@@ -22,6 +22,7 @@ ROWS: tuple[Row, ...] = (
     FirstAnswer("connack-nodelay", "the same, client with TCP_NODELAY, wait", nodelay=True),
     Pipelined("q0", "QoS 0, pipelined", 1.5),
     Pipelined("q0-1", "QoS 0, pipelined, 1 connection", connections=1),
+    Pipelined("q0-4k", "QoS 0 of 4 KiB, pipelined", size=4096),
     Pipelined("q0-100", "QoS 0, pipelined, 100 connections", connections=100),
     Paced("q0-record", "QoS 0, one message a TLS record", 9, connections=10, in_all=20_000),
     InFlight("q1", "QoS 1, 20 in flight each", 9),

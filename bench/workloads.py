@@ -73,11 +73,11 @@ class Session:
             self._single[name] = await load.open_link(target, name, name, accounts.SECRET)
         return self._single[name]
 
-    async def heard(self, work: Awaitable[T], messages: int) -> tuple[T, Cost]:
+    async def heard(self, work: Awaitable[T], messages: int, payload: bytes = PAYLOAD) -> tuple[T, Cost]:
         """`metered`, and a listener on the bus has to hear so many telemetry messages."""
         listener = await self.single(accounts.LISTENER, self.peer.plain)
         await listener.subscribe(accounts.ALL_TELEMETRY)
-        everything = listener.expect(messages * len(publish(_telemetry(1)[0], PAYLOAD)))
+        everything = listener.expect(messages * len(publish(_telemetry(1)[0], payload)))
 
         async def both() -> T:
             result = await work
@@ -181,12 +181,14 @@ class Pipelined(Filled):
     """Devices publish QoS 0 as fast as TCP takes it; one listener on the bus hears all of it."""
 
     connections: int = 10
+    size: int = len(PAYLOAD)
 
     async def once(self, session: Session, count: int) -> tuple[int, Cost, Sequence[float]]:
         links, topics = await session.fleet(self.connections), _telemetry(self.connections)
-        each = max(1, count // len(links))
-        work = load.pipelined(links, topics, PAYLOAD, each * len(links))
-        _, cost = await session.heard(work, (each + 1) * len(links))  # and the marker of each stream
+        each, payload = max(1, count // len(links)), (PAYLOAD * 16)[: self.size]
+        work = load.pipelined(links, topics, payload, each * len(links))
+        # And the marker of each stream.
+        _, cost = await session.heard(work, (each + 1) * len(links), payload)
         return each * len(links), cost, ()
 
 
