@@ -40,7 +40,7 @@ _BY_REASON = (
     ("no whole CONNECT", "nothing, if it is not yours; else look at its network and its client library"),
     ("TLS: no handshake", "nothing, if it is not yours; else let it speak TLS, and look at its network"),
     ("The device was disabled", "gateway-admin device enable {device} lets it in again"),
-    ("The device has another secret", "give it the new secret"),
+    ("The device has a different secret", "give it the new secret"),
     ("The token", "give it a new one: gateway-admin token issue {device}"),
     ("The device has as many sessions", "gateway-admin device held {device} shows what it holds"),
     ("The device has retained messages", "gateway-admin device held {device} shows what it holds"),

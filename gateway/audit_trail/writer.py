@@ -224,7 +224,9 @@ class Trail:
                 f"over {expected.size}"
             )
         if root(self._tree, expected.size) != expected.root:
-            raise TrailDamaged(f"{self.folder} is another trail than the one whose checkpoint the store has")
+            raise TrailDamaged(
+                f"{self.folder} is a different trail from the one whose checkpoint the store has"
+            )
 
     def _own_key(self) -> SigningKey:
         """The key with the name of this trail, which whoever verifies is given."""

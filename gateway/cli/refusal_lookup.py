@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gateway.store import Refusal
 
 PASSES_NOW = (
-    "It would pass now: the policy or the device is another one since then, or it was refused for the single "
+    "It would pass now: the policy or the device has changed since then, or it was refused for the single "
     "message, a limit or the token of its connection."
 )
 

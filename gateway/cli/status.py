@@ -63,8 +63,8 @@ def status(
     With --history what was measured: each minute of the last 24 hours, and each ten seconds of the last one.
     It is in the store, so a gateway that is stopped has it, too.
 
-    Exit code 1: no gateway answers at GATEWAY_HEALTH_BIND, or one that works with another data folder than
-    this one, or it is not ready to serve devices; with --history, nothing was measured.
+    Exit code 1: no gateway answers at GATEWAY_HEALTH_BIND, or one that works with a different data folder
+    from this one, or it is not ready to serve devices; with --history, nothing was measured.
     """
     with answering(as_json=as_json) as answer:
         if history:
@@ -135,8 +135,8 @@ class _Health:
 def _of_others(settings: Settings) -> _Health:
     bind = settings.gateway_health_bind[0]
     detail = (
-        f"the gateway that answers at http://{bind} works with another data folder "
-        f"than {settings.gateway_data_dir.absolute()}: call this in its folder and with its settings "
+        f"the gateway that answers at http://{bind} works with a different data folder "
+        f"from {settings.gateway_data_dir.absolute()}: call this in its folder and with its settings "
         "(--config FILE, GATEWAY_DATA_DIR)"
     )
     return _Health(running=False, ready=False, detail=detail, checks={})

@@ -162,7 +162,7 @@ def _demand_same(path: Path, mine: Key, other: Key) -> None:
         return
     if not hmac.compare_digest(mine.material, other.material):
         raise KeyFileError(
-            f"{path}: {mine.key_id} is another key than {mine.key_id} of the backup, which is of another "
+            f"{path}: {mine.key_id} is a different key from {mine.key_id} of the backup, which is of another "
             "gateway, or of this one before its keys were made anew: to go back, move the key files away"
         )
 

@@ -240,7 +240,7 @@ def read(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> KeyFile:
         keys = tuple(read_entry(item, purpose, cipher) for item in document["keys"])
     except InvalidTag:
         raise KeyFileError(
-            f"{what} are wrapped with another ENCRYPTION_KEY than the one that is set"
+            f"{what} are wrapped with a different ENCRYPTION_KEY from the one that is set"
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise KeyFileError(f"{what} are damaged: restore the file from a backup") from None

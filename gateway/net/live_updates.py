@@ -104,7 +104,7 @@ class LiveUpdates:
         if not device.enabled:
             return AccessWithdrawn("The device was disabled.")
         if not device.is_of_version(was.version):
-            return AccessWithdrawn("The device has another secret.")
+            return AccessWithdrawn("The device has a different secret.")
         identity = one.connection.identity
         if identity is not None and identity.grant is not None and device.has_revoked(identity.grant):
             return AccessWithdrawn("The token was revoked.")

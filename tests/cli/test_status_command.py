@@ -45,7 +45,7 @@ async def test_the_gateway_of_another_folder_is_not_taken_for_this_ones(place, t
     (tmp_path / "elsewhere").mkdir()
     code, out, text = await ask(place, {"bus": (True, "reachable")}, folder_identity(tmp_path / "elsewhere"))
     assert (code, out["running"], out["ready"], out["checks"]) == (1, False, False, {})
-    assert "works with another data folder than" in out["detail"]
+    assert "works with a different data folder from" in out["detail"]
     assert str(place.folder / "data") in text
 
 

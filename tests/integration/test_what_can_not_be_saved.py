@@ -56,7 +56,7 @@ def test_a_data_folder_that_moved_away_is_told_by_each_part_that_needs_it(gatewa
         shown = gateway.admin("status", check=False)
         assert shown.returncode == 1
         assert f"FAILED store: the database {folder}/gateway.db was replaced or taken away" in shown.stdout
-        assert "another data folder" not in shown.stdout
+        assert "a different data folder" not in shown.stdout
         assert "put it back if it was moved away" in shown.stdout
         assert not folder.exists()
     finally:

@@ -269,7 +269,7 @@ def _fault(before: Sequence[Key], after: Sequence[Key]) -> str:
         if other is None:
             return f"the sealing key {key.key_id} is gone from its file: put the file back, or restart"
         if other.material and not secrets.compare_digest(other.material, key.material):
-            return f"the sealing key {key.key_id} is another one now: put the file back, or restart"
+            return f"the sealing key {key.key_id} is a different one now: put the file back, or restart"
     return ""
 
 

@@ -276,7 +276,7 @@ def test_a_trail_is_held_against_the_checkpoint_that_the_store_has(tmp_path):
             trail.open()
     other = SigningKey(ORIGIN, bytes(range(32))).sign(9, bytes(32))
     foreign = SigningKey("gateway-2/node", bytes(32)).sign(9, bytes(32))
-    for note, says in ((other, "is another trail"), (foreign, "is of another trail: gateway-2/node")):
+    for note, says in ((other, "is a different trail"), (foreign, "is of another trail: gateway-2/node")):
         trail = writer_module.Trail(tmp_path / "a", bytes(range(32)), ORIGIN, lambda *_: b"", Clock())
         trail.expect(note)
         with pytest.raises(TrailDamaged, match=says):

@@ -205,7 +205,7 @@ def test_another_key_of_the_same_name_is_an_error_and_nothing_is_written(tmp_pat
         getattr(other, name).write_bytes(getattr(keys, name).read_bytes())
     rotate_sealing(keys.sealing, None)
     before = other.sealing.read_bytes(), other.signing.read_bytes()
-    with pytest.raises(KeyFileError, match=r"another key than .1 of the backup"):
+    with pytest.raises(KeyFileError, match=r"a different key from .1 of the backup"):
         other.bring_in(backup)
     assert (other.sealing.read_bytes(), other.signing.read_bytes()) == before
 

@@ -265,7 +265,7 @@ def test_a_newer_format_is_not_guessed_at(made):
 def test_a_wrapped_file_needs_its_wrapping_key(path):
     ensure_key_file(path, WRAPPING)
     assert "set ENCRYPTION_KEY" in refused(path)
-    assert "another ENCRYPTION_KEY" in refused(path, OTHER)
+    assert "a different ENCRYPTION_KEY" in refused(path, OTHER)
 
 
 def test_an_open_file_takes_no_wrapping_key(made):
@@ -279,7 +279,7 @@ def test_an_open_file_takes_no_wrapping_key(made):
 def test_wrapped_keys_can_not_change_names(path):
     ensure_key_file(path, WRAPPING)
     rewrite(path, lambda document: document["keys"][0].update(key_id="k2"))
-    assert "another ENCRYPTION_KEY" in refused(path, WRAPPING)
+    assert "a different ENCRYPTION_KEY" in refused(path, WRAPPING)
 
 
 def test_a_wrapped_key_that_is_cut_off(path):
@@ -456,7 +456,7 @@ def test_a_passphrase_wraps_as_a_key_does(path):
     assert key.material not in base64.b64decode(document["keys"][0]["key"])
     assert "set ENCRYPTION_KEY" in refused(path)
     for other in (WRAPPING, Wrapping(Secret(b"correct horse batterz"), is_passphrase=True)):
-        assert "another ENCRYPTION_KEY" in refused(path, other)
+        assert "a different ENCRYPTION_KEY" in refused(path, other)
     rotate_sealing(path, PASSPHRASE)
     assert json.loads(path.read_text())["salt"] == document["salt"], "derived once, and kept"
     assert read_key_file(path, PASSPHRASE)[0].material == key.material
@@ -464,7 +464,7 @@ def test_a_passphrase_wraps_as_a_key_does(path):
 
 def test_a_passphrase_does_not_open_what_a_key_has_wrapped(path):
     ensure_key_file(path, WRAPPING)
-    assert "another ENCRYPTION_KEY" in refused(path, PASSPHRASE)
+    assert "a different ENCRYPTION_KEY" in refused(path, PASSPHRASE)
 
 
 @pytest.mark.parametrize("salt", ["****", 5, "AAAA", [], None], ids=str)
@@ -472,7 +472,7 @@ def test_a_damaged_salt(path, salt):
     ensure_key_file(path, PASSPHRASE)
     rewrite(path, lambda document: document.update(salt=salt))
     text = refused(path, PASSPHRASE)
-    assert "damaged" in text or "another ENCRYPTION_KEY" in text
+    assert "damaged" in text or "a different ENCRYPTION_KEY" in text
 
 
 def test_no_two_files_have_the_same_salt(tmp_path):

@@ -109,7 +109,10 @@ REVOKED = dataclasses.replace(LAMP, token_epoch=9)
 CONSEQUENCES = {
     "removed": (None, AccessWithdrawn("The device was removed.")),
     "disabled": (dataclasses.replace(LAMP, enabled=False), AccessWithdrawn("The device was disabled.")),
-    "a new secret": (dataclasses.replace(LAMP, version=2), AccessWithdrawn("The device has another secret.")),
+    "a new secret": (
+        dataclasses.replace(LAMP, version=2),
+        AccessWithdrawn("The device has a different secret."),
+    ),
     "tokens revoked": (REVOKED, AccessWithdrawn("The token was revoked.")),
     "other roles": (
         dataclasses.replace(LAMP, roles=("a",)),
