@@ -13,7 +13,6 @@ and one deadline covers all that a slow peer can do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import socket
@@ -24,10 +23,11 @@ from typing import Any, TypeAlias
 import h11
 import msgspec
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from gateway.http.lingering_answers import LingeringAnswers
 from gateway.net.acceptor import ACCEPTS_AT_ONCE, Acceptor
 from gateway.net.fair_queue import Crowd
 from gateway.net.fault_containment import contained
@@ -60,9 +60,6 @@ _TURNS_TO_BE_READ = 8
 others have come that it would be the oldest."""
 _STOP_PATIENCE = 1.0
 _BACKLOG = 256
-_LINGER = 2.0
-_LINGER_MAX = 1_048_576
-"""How long, and for how many bytes, a peer is listened to that was answered before it had said all."""
 
 _HEADERS = [
     (b"connection", b"close"),
@@ -347,7 +344,7 @@ class _Connection(H11Protocol):
 
 def _uvicorn(application: ASGIApp) -> uvicorn.Config:
     config = uvicorn.Config(
-        _Lingering(application),
+        LingeringAnswers(application),
         http="h11",
         ws="none",
         lifespan="off",
@@ -361,41 +358,3 @@ def _uvicorn(application: ASGIApp) -> uvicorn.Config:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config.load()
     return config
-
-
-class _Lingering:
-    """Answers, and only then drops what the peer is still sending.
-
-    Closing at once would make the kernel answer the rest with a reset, and that takes the answer (413,
-    say) away from a peer that has not read it yet.
-    """
-
-    def __init__(self, application: ASGIApp) -> None:
-        self._application = application
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        whole = False
-
-        async def listen() -> Message:
-            nonlocal whole
-            message = await receive()
-            whole = not message.get("more_body")
-            return message
-
-        async def drop_the_rest() -> None:
-            left = _LINGER_MAX
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LINGER):
-                    while left > 0 and not whole:
-                        left -= len((await listen()).get("body", b""))
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                await send({**message, "more_body": True})
-                await drop_the_rest()
-                message = {"type": "http.response.body"}
-            await send(message)
-
-        # Only `close` cancels, once the peer is gone; uvicorn would log that as a fault.
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._application(scope, listen, answer)
