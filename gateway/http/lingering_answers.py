@@ -23,6 +23,7 @@ class LingeringAnswers:
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
         whole = False
 
         async def listen() -> Message:
