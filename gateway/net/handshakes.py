@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.net.fair_queue import Crowd
+from gateway.net.silent_peers import SilentPeers
 
 _BEFORE_MAX = 1024
 """Peers that have not begun."""
@@ -69,6 +70,7 @@ class Handshakes:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._before: Crowd[Newcomer] = Crowd()
+        self._silent = SilentPeers(self._speaks)
         self._waiting: OrderedDict[str, deque[Newcomer]] = OrderedDict()
         self._under_way: Crowd[Newcomer] = Crowd()
         self._is_scheduled = False
@@ -80,12 +82,11 @@ class Handshakes:
             crowded_out, _ = self._before.first_to_go()
             self._turn_away(crowded_out, "others wait, and it has not begun")
         self._before.add(newcomer, newcomer.place)
-        asyncio.get_running_loop().add_reader(newcomer.peer.fileno(), self._speaks, newcomer)
+        self._silent.add(newcomer.peer.fileno(), newcomer)
         if self._look is None:
             self._keep_looking()
 
     def _speaks(self, newcomer: Newcomer) -> None:
-        asyncio.get_running_loop().remove_reader(newcomer.peer.fileno())
         self._waiting.setdefault(newcomer.place, deque()).append(newcomer)
         self._schedule()
 
@@ -162,8 +163,8 @@ class Handshakes:
             line.remove(newcomer)
             if not line:
                 del self._waiting[newcomer.place]
-        elif newcomer.peer.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(newcomer.peer.fileno())
+        else:
+            self._silent.remove(newcomer.peer.fileno())
         newcomer.peer.close()
 
     def stop(self) -> None:
@@ -171,6 +172,7 @@ class Handshakes:
         for crowd in (self._before, self._under_way):
             while (oldest := crowd.oldest()) is not None:
                 self.drop(oldest)
+        self._silent.close()
         if self._look is not None:
             self._look.cancel()
             self._look = None

@@ -1,0 +1,76 @@
+"""Which of many silent sockets have something to read: real sockets, a loop that is given some turns."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.net.silent_peers import SilentPeers
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    here, there = socket.socketpair()
+    with here, there:
+        yield here, there
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_who_speaks_is_named_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    heard: list[str] = []
+    silent = SilentPeers(heard.append)
+    here, there = pair
+    silent.add(here.fileno(), "lamp")
+    await turns()
+    assert heard == []
+    there.send(b"hello")
+    await turns()
+    there.send(b"again")
+    await turns()
+    assert heard == ["lamp"]
+    silent.close()
+
+
+async def test_who_leaves_is_named_too(pair: tuple[socket.socket, socket.socket]) -> None:
+    heard: list[str] = []
+    silent = SilentPeers(heard.append)
+    here, there = pair
+    silent.add(here.fileno(), "lamp")
+    there.close()
+    await turns()
+    assert heard == ["lamp"]
+    silent.close()
+
+
+async def test_who_is_not_waited_for_any_more_is_not_named(pair: tuple[socket.socket, socket.socket]) -> None:
+    heard: list[str] = []
+    silent = SilentPeers(heard.append)
+    here, there = pair
+    silent.add(here.fileno(), "lamp")
+    silent.remove(here.fileno())
+    silent.remove(here.fileno())
+    there.send(b"hello")
+    await turns()
+    assert heard == []
+    silent.close()
+
+
+async def test_no_descriptor_is_left(pair: tuple[socket.socket, socket.socket]) -> None:
+    before = descriptors()
+    silent = SilentPeers(lambda _: None)
+    silent.add(pair[0].fileno(), "lamp")
+    silent.close()
+    silent.close()
+    assert descriptors() == before
