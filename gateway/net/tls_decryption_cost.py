@@ -26,8 +26,11 @@ class PeerBudget(Protocol):
     def is_spent(self) -> bool:
         """Whether nothing more may be done in this turn."""
 
-    def spend(self, effort: int) -> None:
-        """So much was done, about a microsecond each; less than nothing gives back."""
+    def spend(self, effort: int, in_this_turn: int) -> None:
+        """So much was done, about a microsecond each; less than nothing gives back.
+
+        `in_this_turn` of it counts for the turn, which gives nothing back.
+        """
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call this when more may be done."""
@@ -42,11 +45,11 @@ class TlsBudget:
         self._meter = meter
         self._turns = turns
 
-    def spend(self, effort: int) -> None:
+    def spend(self, effort: int, in_this_turn: int) -> None:
         """This was done; less than nothing where a long record has turned out to be whole."""
         self._meter.effort += effort
-        if effort > 0:
-            self._meter.work.add(effort)
+        if in_this_turn > 0:
+            self._meter.work.add(in_this_turn)
 
     @property
     def is_spent(self) -> bool:

@@ -43,6 +43,9 @@ _IDLE_PER_SECOND = 4_096
 """Of those, forgiven: padded records, a KeyUpdate now and then."""
 _IDLE_SHARE = 4_096
 """And one for so many bytes of data."""
+_CUT_SHARE = 4
+"""Bits: of what seems to be a record that is cut, a sixteenth counts for the turn. If all were KeyUpdates,
+four connections would hold it for 80 ms, and the device's second bounds them."""
 _KNOWN_RECORDS = 1_536
 """Decrypted in one turn, when more than a portion waits."""
 _MANY_RECORDS = 256
@@ -156,7 +159,7 @@ class BoundedSSLObject(ssl.SSLObject):
         try:
             data = self._take(_RECORD_MAX)
         except ssl.SSLWantReadError:
-            self._count(arrived, 0)
+            self._count(arrived, 0, mostly_data=False)
             raise
         if incoming.pending:
             return self._read_more(data, arrived)
@@ -189,29 +192,35 @@ class BoundedSSLObject(ssl.SSLObject):
         if waits:
             self._portion = PORTION_LEAST
             if self._budget is not None:
-                self._budget.spend(len(chunks))
+                self._budget.spend(len(chunks), len(chunks))
             self._rest()
         return self._paid(given, spent) if spent > 0 or self._idle else given
 
     def _paid(self, data: bytes, spent: int) -> bytes:
         """The data, once it is counted what came with it and yielded nothing."""
         try:
-            self._count(spent, 0)
+            self._count(spent, 0, mostly_data=spent <= len(data))
         except TooLittleData as error:
             return self._ends_with([data], error)
         return data
 
-    def _count(self, taken: int, given: int) -> None:
-        """So many bytes were taken, overhead left out, and so many of data came of them."""
+    def _count(self, taken: int, given: int, *, mostly_data: bool) -> None:
+        """So many bytes were taken, overhead left out, and so many of data came of them.
+
+        `mostly_data`: what came yielded more than it did not. The rest may be a record that is not whole, as
+        most that is read of a stream ends with, so that it fills the device's second and not yet the turn.
+        """
         before = self._idle
         self._idle = max(0, before + taken - given - given // _IDLE_SHARE)
         if self._budget is not None and self._idle != before:
-            self._budget.spend(self._idle - before)
+            more = self._idle - before
+            self._budget.spend(more, more >> _CUT_SHARE if mostly_data else more)
         if self._idle > IDLE_MAX:
             now = time.monotonic()
             self._idle = max(0, self._idle - int((now - self._since) * _IDLE_PER_SECOND))
             self._since = now
             if self._idle > IDLE_MAX:
+                self._caution.be_careful()
                 raise TooLittleData("it sends TLS records that yield nothing")
 
     def _read_in_portions(self) -> bytes:
@@ -237,8 +246,10 @@ class BoundedSSLObject(ssl.SSLObject):
                         given += len(chunk)
                 except ssl.SSLWantReadError:
                     pass
-                self._count(portion - (len(chunks) - records) * self._allowance, given)
-                if 2 * given < portion:
+                mostly_data = 2 * given >= portion
+                taken = portion - (len(chunks) - records) * self._allowance
+                self._count(taken, given, mostly_data=mostly_data)
+                if not mostly_data:
                     caution.look(time.thread_time() - began)
                 if len(chunks) - records > _MANY_RECORDS:
                     self._portion = PORTION_LEAST
@@ -248,7 +259,7 @@ class BoundedSSLObject(ssl.SSLObject):
                     self._portion = PORTION_LEAST
                     break
                 if budget is not None:
-                    budget.spend(len(chunks) - records)
+                    budget.spend(len(chunks) - records, len(chunks) - records)
                     if budget.is_spent:
                         break
         except ssl.SSLError as error:

@@ -180,14 +180,15 @@ class Purse:
     """Pays a turn's worth (`gateway.connection.work_budgets`), and counts the turns."""
 
     def __init__(self):
-        self.spent = self.turns = 0
+        self.effort = self.spent = self.turns = 0
 
     @property
     def is_spent(self):
         return self.spent >= TURN
 
-    def spend(self, effort):
-        self.spent += max(effort, 0)
+    def spend(self, effort, in_this_turn):
+        self.effort += effort
+        self.spent += max(in_this_turn, 0)
 
     def wait(self, go_on):
         del go_on
@@ -207,6 +208,58 @@ async def test_half_a_record_is_not_taken_for_nothing_while_all_are_careful(side
         found += len(read(server))
         server._go_on()
     assert purse.turns < 20
+
+
+async def test_a_stream_that_is_read_in_pieces_of_any_size_leaves_the_turn_to_others(side):
+    """Kind: the rest of a record that is not whole yet counted as if it had yielded nothing, at each read."""
+    server, client, incoming = side
+    grow(side)
+    purse = Purse()
+    server.peer_is_known(purse)
+    stream = b"".join(client.record(bytes(16_384)) for _ in range(200))
+    found = 0
+    for at in range(0, len(stream), 250_000):
+        incoming.write(stream[at : at + 250_000])
+        found += len(read(server))
+        purse.spent = 0  # the next turn of the loop
+    assert found == 200 * 16_384
+    assert purse.turns == 0
+    assert purse.effort < 20_000
+
+
+async def test_what_yields_nothing_counts_for_the_turn_as_a_whole(side):
+    server, client, incoming = side
+    grow(side)
+    purse = Purse()
+    server.peer_is_known(purse)
+    incoming.write(b"".join(client.key_update() for _ in range(100)))
+    assert read(server) == b""
+    assert purse.spent >= 2_000
+
+
+def test_after_one_that_was_slow_portions_grow_again_step_by_step(monkeypatch):
+    now = [1_000.0]
+    monkeypatch.setattr(tls_portions.time, "monotonic", lambda: now[0])
+    caution = tls_portions.Caution()
+    caution.look(0.002)
+    assert caution.most == tls_portions.PORTION_MOST
+    found = []
+    caution.look(0.004)
+    for later in (0, 9, 2, 500, 101):
+        now[0] += later
+        caution.relax()
+        found.append(caution.most)
+    careful, usual = tls_portions.PORTION_CAREFUL, tls_portions.PORTION_USUAL
+    assert found == [careful, careful, usual, usual, tls_portions.PORTION_MOST]
+
+
+async def test_who_is_thrown_out_makes_all_careful(side):
+    server, client, incoming = side
+    grow(side)
+    incoming.write(b"".join(client.key_update() for _ in range(1_200)))
+    with pytest.raises(TooLittleData):
+        read(server)
+    assert server._caution.most == tls_portions.PORTION_CAREFUL
 
 
 async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
