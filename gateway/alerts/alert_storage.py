@@ -91,13 +91,15 @@ class AlertKeeper:
                 list(messages.values()),
                 arrived,
             )
-        except StoreError as error:
-            # What has changed meanwhile is newer.
+        except BaseException as error:
+            # Whatever ended it, a stop too: it is kept for the next. What has changed meanwhile is newer.
             self._rows = rows | self._rows
             self._messages = {
                 key: row for key, row in messages.items() if key not in self._arrived
             } | self._messages
             self._arrived = (self._arrived - messages.keys()) | arrived
+            if not isinstance(error, StoreError):
+                raise
             self._saves.failed(_SUBJECT, error)
             return False
         self._saves.done(_SUBJECT)

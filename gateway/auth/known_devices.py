@@ -1,8 +1,8 @@
 """Which devices logged in lately, and from where: whose login does not wait for those of unknown ones.
 
 Owns a bounded memory of that, and its form in a file, so that a restart, which forgets the remembered
-secrets, does not make all of them unknown. It holds keyed digests and days, no names. Must not know files,
-nor what follows from being known: `gateway.auth.login` and `login_queue` do.
+secrets, does not make all of them unknown. The file holds keyed digests and days, no names. Must not know
+files, nor what follows from being known: `gateway.auth.login` and `login_queue` do.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ _NOUNS: Mapping[str, Callable[[], Command | Group]] = {
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
     """What understands these arguments: the noun that they begin with, else all of them."""
-    first = next((word for word in words if not word.startswith("-")), "")
+    first = words[0] if words else ""
     nouns = {first: _NOUNS[first]} if first in _NOUNS else _NOUNS
     return program("gateway-admin", Group(_HELP, {name: noun() for name, noun in nouns.items()}))
 

@@ -7,8 +7,6 @@ says more.
 
 from __future__ import annotations
 
-import re
-
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, MqttError, ProtocolError, Unanswerable
 from gateway.mqtt.packets import (
@@ -50,8 +48,6 @@ CONNECT_PROPERTIES = 256
 """Most properties of a CONNECT, and as many of its will, where nothing else is said."""
 _USUAL = {b"\0\x04MQTT\x04": Version.V311, b"\0\x04MQTT\x05": Version.V5}
 """How the body of nearly every CONNECT begins."""
-_is_plain = re.compile(rb"[ -~]*").fullmatch
-"""Whether a text is nothing but printable ASCII, as most are: there is no fault in it."""
 _NO_MQTT = "the protocol name is not MQTT"
 _DISCOURAGED = frozenset(
     chr(point)
@@ -72,6 +68,11 @@ class ConnectFault(MqttError):
     def __init__(self, message: str, reason: Reason, version: Version) -> None:
         super().__init__(message, reason)
         self.version = version
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether it is nothing but printable ASCII, as most are: there is no fault in it."""
+    return text.isascii() and text.decode().isprintable()
 
 
 def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTIES) -> Connect:

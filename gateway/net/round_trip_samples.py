@@ -41,7 +41,7 @@ class Tap(asyncio.Protocol):
         """The protocol hears for itself again."""
         if self._transport.get_protocol() is self:
             self._transport.set_protocol(self._real)
-        # Else witness and sample are a cycle, and the connection garbage with its 300 KiB of buffers.
+        # Else tap and sample are a cycle, and the connection garbage with its 300 KiB of buffers.
         self._hear = _hear_nothing
 
     def data_received(self, data: bytes) -> None:
@@ -67,7 +67,7 @@ class Tap(asyncio.Protocol):
 
 
 def _hear_nothing(_: bytes) -> None:
-    """What a witness that has left makes of a chunk."""
+    """What a tap that has left makes of a chunk."""
 
 
 class _Sample:
@@ -133,6 +133,11 @@ def answers_to(data: bytes) -> tuple[bytes, ...]:
     return (b"\x40\x02" + packet_id, b"\x40\x03" + packet_id) if len(packet_id) == 2 else ()
 
 
+def _is_tapped(transport: asyncio.Transport) -> bool:
+    """Whether an earlier sample waits there. Of two taps the inner one could not leave before the outer."""
+    return isinstance(transport.get_protocol(), Tap)
+
+
 class RoundTripSamples:
     """Watches a few of all connections."""
 
@@ -171,7 +176,7 @@ class RoundTripSamples:
     def _next(self) -> _Sample | None:
         for side in self._turn:
             ends, established = side.ends, side.connection.established
-            if ends is not None and established is not None:
+            if ends is not None and established is not None and not any(map(_is_tapped, ends)):
                 return _Sample(ends, established, self._answered)
         self._turn = iter(tuple(self._registry.live))
         return None

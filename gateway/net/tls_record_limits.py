@@ -217,7 +217,8 @@ class BoundedSSLObject(ssl.SSLObject):
             self._budget.spend(more, more >> _CUT_SHARE if mostly_data else more)
         if self._idle > IDLE_MAX:
             now = time.monotonic()
-            self._idle = max(0, self._idle - int((now - self._since) * _IDLE_PER_SECOND))
+            forgiven = min(IDLE_MAX, int((now - self._since) * _IDLE_PER_SECOND))
+            self._idle = max(0, self._idle - forgiven)
             self._since = now
             if self._idle > IDLE_MAX:
                 self._caution.be_careful()

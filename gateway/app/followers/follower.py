@@ -118,8 +118,10 @@ class WholeFilesFollower(Follower, Generic[_Read]):
         except (OSError, ssl.SSLError) as error:
             # Perhaps a key is only just being written: look again until they fit.
             if not self._problem:
-                _log.error(f"{self.subject} refused", reason=self.in_words(error))
-                self.report(failed_certificate(self.in_words(error)))
+                # It reads the files again, to say which of them.
+                words = await asyncio.to_thread(self.in_words, error)
+                _log.error(f"{self.subject} refused", reason=words)
+                self.report(failed_certificate(words))
             self._problem = self.problem
             return
         self.put_in_force(read)

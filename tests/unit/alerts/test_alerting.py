@@ -347,6 +347,24 @@ async def test_a_store_that_hangs_holds_a_message_up_for_two_seconds_once(house,
     assert told(house) == [("firing", 1)]
 
 
+async def test_what_was_being_kept_when_the_gateway_stopped_is_kept(house, monkeypatch):
+    """Kind: what is taken out to be saved, and not put back when that is cancelled."""
+    save, never = house.store.alerts.save, asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        await never.wait()
+
+    monkeypatch.setattr("gateway.alerts.alert_storage._SECONDS_MOST", 0.05)
+    monkeypatch.setattr(house.store.alerts, "save", hang)
+    house.silent("lamp")
+    await house.run(10)
+    house.keeper._rows.clear()  # nothing has changed since
+    await house.tasks.stop()
+    monkeypatch.setattr(house.store.alerts, "save", save)
+    await house.keeper.save()
+    assert await house.store.alerts.states()
+
+
 async def test_labels_of_any_kind_come_back_from_the_store(house):
     odd = 'a"b\\\n\u2028é'
     house.silent(odd)

@@ -1,9 +1,11 @@
 """Which answer of the bus a chunk of a device waits for."""
 
+from types import SimpleNamespace
+
 import pytest
 from harness import raw
 
-from gateway.net.round_trip_samples import answers_to
+from gateway.net.round_trip_samples import RoundTripSamples, Tap, answers_to
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,34 @@ from gateway.net.round_trip_samples import answers_to
 def test_the_answer(chunk, answer):
     of_mqtt_5 = b"\x40\x03" + answer[2:]  # nobody is subscribed
     assert answers_to(chunk) == ((answer, of_mqtt_5) if len(answer) > 2 else (answer,) if answer else ())
+
+
+class End:
+    """A transport, as far as a tap needs one; what it hears its protocol gets."""
+
+    def __init__(self):
+        self.real = self.protocol = SimpleNamespace(data_received=lambda data: None)
+
+    def get_protocol(self):
+        return self.protocol
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+
+
+async def test_a_connection_that_waits_for_an_answer_is_not_tapped_once_more():
+    """Kind: what is put over the same thing again and can only be taken off from outside piles up."""
+    ends = End(), End()
+    upstream = SimpleNamespace(has_partial_packet=False, rest=None)
+    connection = SimpleNamespace(established=SimpleNamespace(upstream=upstream))
+    side = SimpleNamespace(ends=ends, connection=connection)
+    samples = RoundTripSamples(SimpleNamespace(live=[side]), lambda _: None)
+    samples.look()
+    for number in range(1, 6):
+        samples.look()
+        ends[0].protocol.data_received(raw.publish("t", b"", qos=1, packet_id=number))
+        bus = ends[1].protocol
+        assert isinstance(bus, Tap)
+        assert bus._real is ends[1].real
+    ends[1].protocol.data_received(b"\x40\x02\x00\x01")
+    assert (ends[0].protocol, ends[1].protocol) == (ends[0].real, ends[1].real)

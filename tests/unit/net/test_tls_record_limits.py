@@ -253,10 +253,13 @@ def test_after_one_that_was_slow_portions_grow_again_step_by_step(monkeypatch):
     assert found == [careful, careful, usual, usual, tls_portions.PORTION_MOST]
 
 
-async def test_who_is_thrown_out_makes_all_careful(side):
+@pytest.mark.parametrize("hours", [0, 1])
+async def test_who_is_thrown_out_makes_all_careful(side, hours):
+    """However long it has been quiet: what is forgiven has a bound."""
     server, client, incoming = side
     grow(side)
-    incoming.write(b"".join(client.key_update() for _ in range(1_200)))
+    server._since -= hours * 3_600
+    incoming.write(b"".join(client.key_update() for _ in range(2_000)))
     with pytest.raises(TooLittleData):
         read(server)
     assert server._caution.most == tls_portions.PORTION_CAREFUL
