@@ -303,9 +303,11 @@ def _bring_policy(settings: Settings, files: Mapping[str, bytes]) -> Path | None
     if here == dict(files):
         return None
     try:
+        if any(_is_of_another_user(folder / name) for name in files):
+            raise PermissionError(f"{folder} has files of another user")  # before some of them are replaced
         _write_files(folder, files, mode=0o644)
     except OSError:
-        # It is mounted read-only, as it ought to be: whoever keeps it there puts it there.
+        # Mounted read-only, as it ought to be, or somebody else's: whoever keeps it there puts it there.
         folder = settings.gateway_data_dir / "restored-acl"
         shutil.rmtree(folder, ignore_errors=True)
         _write_files(folder, files, mode=0o644)
@@ -313,6 +315,11 @@ def _bring_policy(settings: Settings, files: Mapping[str, bytes]) -> Path | None
     for name in here.keys() - files.keys():
         (folder / name).unlink()
     return folder
+
+
+def _is_of_another_user(path: Path) -> bool:
+    """Whether only root could replace this file and leave it to its owner."""
+    return path.exists() and os.geteuid() not in {0, path.stat().st_uid}
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> None:

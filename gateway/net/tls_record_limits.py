@@ -150,7 +150,8 @@ class BoundedSSLObject(ssl.SSLObject):
             arrived > self._portion
             or arrived > self._caution.most
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
-            or (arrived > PORTION_LEAST and budget is not None and budget.is_spent)
+            # Nor may they go on with a few bytes each once their device's second is spent.
+            or (arrived + self._idle > PORTION_LEAST and budget is not None and budget.is_spent)
         ):
             return self._read_in_portions()
         if not arrived:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.admin import restore
+from gateway.config import Settings
 from gateway.keys.key_files import read_key_file
 from gateway.store import open_store
 from gateway.system.data_folder_lock import hold
@@ -201,6 +204,22 @@ def test_a_policy_that_is_mounted_read_only_is_put_beside(saved, there):
     answer = run(there, f"gateway-admin restore backup --yes {WORDS}")
     assert answer["policy"].endswith("data/restored-acl")
     assert (there.folder / "data/restored-acl/roles/sensor.toml").exists()
+
+
+def test_a_policy_of_another_user_stays_as_a_whole(tmp_path, monkeypatch):
+    """Kind: some files replaced, and then one that can't be."""
+    acl, mine = tmp_path / "acl", os.geteuid()
+    acl.mkdir()
+    for name in ("limits.toml", "encryption.toml"):
+        (acl / name).write_bytes(b"# theirs\n")
+    monkeypatch.setattr(restore.os, "geteuid", lambda: mine + 1)
+    settings = Settings(acl_path=acl, gateway_data_dir=tmp_path)
+    new = {"new.toml": b"", "limits.toml": b"# new\n", "encryption.toml": b"# new\n"}
+    assert restore._bring_policy(settings, new) == tmp_path / "restored-acl"
+    assert {path.name: path.read_bytes() for path in acl.iterdir()} == dict.fromkeys(
+        list(new)[1:], b"# theirs\n"
+    )
+    assert (tmp_path / "restored-acl" / "limits.toml").read_bytes() == b"# new\n"
 
 
 def test_not_while_the_gateway_runs(saved):

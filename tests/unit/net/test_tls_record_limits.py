@@ -383,3 +383,16 @@ async def test_connections_whose_portions_have_grown_take_turns_all_the_same(sid
     assert read(server) == b""
     assert incoming.pending == waiting
     assert server._is_resting
+
+
+async def test_who_sent_what_yields_nothing_waits_with_a_few_bytes_too(side):
+    """Kind: a bound that is asked of large reads only, and sixty connections that make small ones."""
+    server, client, incoming = side
+    grow(side)
+    incoming.write(b"".join(client.key_update() for _ in range(200)))
+    assert read(server) == b""
+    server.peer_is_known(Spent())
+    incoming.write(b"".join(client.key_update() for _ in range(10)))
+    waiting = incoming.pending
+    assert read(server) == b""
+    assert incoming.pending == waiting
