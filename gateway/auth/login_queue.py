@@ -3,13 +3,15 @@
 Owns the order and its bounds. Decides without waiting, and is given the time; `gateway.auth.passwords`
 runs the threads. Must not know secrets, sockets, or whether a device exists.
 
-Turns go between networks (an IPv4 /24, an IPv6 /48) and within a network between places (an IPv4 address,
-an IPv6 /64), so that many connections, or many addresses of one owner, give no more turns. Places with few
-wrong logins of late go before those with more, and of two alike the one whose network has none. Three
-standings share the turns:
+Turns go between networks, and within a network between places. A place is an address as it is counted: an
+IPv4 address, an IPv6 /64 (`gateway.system.addresses.network_of`, in spite of its name). A network is the
+block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.addresses.block_of`). So many connections, or many
+addresses of one owner, give no more turns. Places with few wrong logins of late go before those with more; on
+a tie, the place in a network without wrong logins. Three standings share the turns:
 
     KNOWN     this device logged in from this place before    every other turn, whatever others did there
-    SEEN      this device logged in lately, somewhere         every fourth turn
+    SEEN      it logged in lately from elsewhere, and place   every fourth turn
+              and network have no wrong login of late
     UNKNOWN   all others                                      every fourth turn
 
 A turn that its standing doesn't need is KNOWN's, then SEEN's, then an UNKNOWN one's. None can keep another
@@ -31,11 +33,11 @@ _HALF_LIFE = 30.0
 """Seconds after which a wrong login counts half."""
 _REMEMBERED_MAX = 16_384
 """Places, and networks, whose wrong logins are remembered; that with the oldest is forgotten first."""
-_FEW = 8
-"""Logins that may wait from a place that does nothing but guess; from a network four times as many."""
+_ROOM_LEAST = 8
+"""Units that may wait from a place that does nothing but guess; from a network four times as many."""
 _FORBEARANCE = 5
-"""The level of wrong logins, more than right ones, up to which all may wait: fewer than 16 of late. Of 400
-devices that come at once from behind one address, some have a wrong password."""
+"""Level of wrong logins, less the right ones, up to which the room is not reduced: fewer than 16 of late. Of
+400 devices that come at once from behind one address, some have a wrong password."""
 _BYTES_A_UNIT = 1_024
 """A login weighs one unit, and one more for each of these many bytes that are kept until its turn."""
 
@@ -46,16 +48,16 @@ class Standing(IntEnum):
     KNOWN = 0
     """Its device logged in from this place before."""
     SEEN = 1
-    """Its device logged in lately from elsewhere, and nobody was wrong at this place."""
+    """Its device logged in lately from elsewhere, and neither place nor network had a wrong login of late."""
     UNKNOWN = 2
     LATER = 3
-    """No login: work that has time until no login waits."""
+    """No login: work that waits until no login does."""
 
 
 _CYCLE = (Standing.KNOWN, Standing.SEEN, Standing.KNOWN, Standing.UNKNOWN)
 _LOGINS = (Standing.KNOWN, Standing.SEEN, Standing.UNKNOWN)
-_JUDGED = (Standing.UNKNOWN, Standing.SEEN)
-"""Whose place in the order depends on the wrong logins around them; those to lose first come first."""
+_BY_WRONG_LOGINS = (Standing.UNKNOWN, Standing.SEEN)
+"""Standings ordered by wrong logins, in order of eviction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +68,18 @@ class Visitor:
     place: str
     """The address as it is counted (`gateway.system.addresses.network_of`)."""
     network: str
-    """The block around it (`block_of`)."""
+    """The block round it (`gateway.system.addresses.block_of`)."""
     size: int = 0
     """Bytes that are kept while it waits."""
 
     @property
     def weight(self) -> int:
-        """What it takes of the room that there is."""
+        """Units of room that it takes."""
         return 1 + self.size // _BYTES_A_UNIT
 
 
 class Ticket:
-    """One place in the queue."""
+    """One login in the queue."""
 
     __slots__ = ("visitor",)
 
@@ -88,12 +90,12 @@ class Ticket:
 class _Group:
     """What waits from one place or one network, by standing."""
 
-    __slots__ = ("turn", "weight")
+    __slots__ = ("order", "weight")
 
     def __init__(self) -> None:
         self.weight = [0] * len(Standing)
-        self.turn = [0] * len(Standing)
-        """When it last had its turn, or came: the lowest is next."""
+        self.order = [0] * len(Standing)
+        """A number from when it last had its turn, or came: the lowest is next."""
 
 
 class _Place(_Group):
@@ -117,7 +119,7 @@ _AnyGroup = TypeVar("_AnyGroup", _Place, _Network)
 
 
 class WrongLogins:
-    """How many were wrong of late, by name: each counts half as much after thirty seconds."""
+    """How many were wrong of late, by place or by network: each counts half as much after thirty seconds."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -148,17 +150,18 @@ class LoginQueue(Generic[_AnyTicket]):
     """The order of those who wait. `now` is of any clock that only goes forward, in seconds."""
 
     def __init__(self, most: int) -> None:
-        """Logins of `most` units in all may wait, and as much of what has time."""
+        """Logins of `most` units in all may wait, and as many units of work of standing LATER."""
         self._most = most
         self._networks: dict[str, _Network] = {}
         self._weight = [0] * len(Standing)
-        self._turn = 0
-        self._arrivals = 0
-        self._wrong_there = WrongLogins()
-        self._wrong_around = WrongLogins()
-        self._guesses_there = WrongLogins()
-        """Those that no right login makes up for: by them is judged how many may wait, and not the order."""
-        self._guesses_around = WrongLogins()
+        self._turns_given = 0
+        """How far `_CYCLE` has gone."""
+        self._last_order = 0
+        self._wrong_by_place = WrongLogins()
+        self._wrong_by_network = WrongLogins()
+        self._guesses_by_place = WrongLogins()
+        """Wrong logins not offset by right ones: they set how many may wait, not the order."""
+        self._guesses_by_network = WrongLogins()
 
     def __len__(self) -> int:
         return sum(
@@ -169,17 +172,18 @@ class LoginQueue(Generic[_AnyTicket]):
         )
 
     def is_clean(self, place: str, network: str, now: float) -> bool:
-        """Whether nobody was wrong there of late."""
-        return not (self._wrong_there.level(place, now) or self._wrong_around.level(network, now))
+        """Whether neither the place nor the network had a wrong login of late."""
+        return not (self._wrong_by_place.level(place, now) or self._wrong_by_network.level(network, now))
 
     def add(self, ticket: _AnyTicket) -> None:
-        """Let it wait. Ask `crowded` afterwards."""
+        """Let it wait. Call `evict_excess` afterwards."""
         visitor = ticket.visitor
         network = self._networks.setdefault(visitor.network, _Network())
         place = network.places.setdefault(visitor.place, _Place())
         for group in (network, place):
             if not group.weight[visitor.standing]:
-                group.turn[visitor.standing] = self._next_arrival()  # no turns are saved up
+                # A group that was empty starts at the end, not with its old number.
+                group.order[visitor.standing] = self._next_order()
         place.lines[visitor.standing][ticket] = None
         self._weigh(network, place, visitor, visitor.weight)
 
@@ -198,15 +202,15 @@ class LoginQueue(Generic[_AnyTicket]):
             del self._networks[visitor.network]
 
     def next(self, now: float, *, later: bool = True) -> _AnyTicket | None:
-        """Take out whose turn it is. What has time (LATER) only if `later`, and if no login waits."""
+        """Take out whose turn it is. Work of standing LATER only if `later`, and if no login waits."""
         standing = self._standing_next(later=later)
         if standing is None:
             return None
         network = self._next_network(standing, now)
         place = self._next_place(network, standing, now)
         ticket: _AnyTicket = next(iter(place.lines[standing]))
-        self._turn += 1
-        network.turn[standing] = place.turn[standing] = self._next_arrival()
+        self._turns_given += 1
+        network.order[standing] = place.order[standing] = self._next_order()
         self.remove(ticket)
         return ticket
 
@@ -224,62 +228,64 @@ class LoginQueue(Generic[_AnyTicket]):
         return waiting
 
     def wrong(self, visitor: Visitor, now: float) -> list[_AnyTicket]:
-        """Its login was wrong. The answer: who has to go, for no more than a few may wait from there now."""
-        self._wrong_there.count(visitor.place, now)
-        self._wrong_around.count(visitor.network, now)
-        self._guesses_there.count(visitor.place, now)
-        self._guesses_around.count(visitor.network, now)
-        return self.crowded(visitor, now)
+        """Its login was wrong. Returns who has to go, for fewer may wait from there now."""
+        self._wrong_by_place.count(visitor.place, now)
+        self._wrong_by_network.count(visitor.network, now)
+        self._guesses_by_place.count(visitor.place, now)
+        self._guesses_by_network.count(visitor.network, now)
+        return self.evict_excess(visitor, now)
 
     def right(self, visitor: Visitor, now: float) -> None:
-        """Its login was right, and cost a hash: where this comes with wrong ones, nobody guesses."""
-        self._guesses_there.make_up(visitor.place, now)
-        self._guesses_around.make_up(visitor.network, now)
+        """Its login was right, and cost a hash: a place with right logins too is probably not guessing."""
+        self._guesses_by_place.make_up(visitor.place, now)
+        self._guesses_by_network.make_up(visitor.network, now)
 
-    def crowded(self, visitor: Visitor, now: float) -> list[_AnyTicket]:
-        """Take out who is too many, there where this one came from or in all, and say who they are.
+    def evict_excess(self, visitor: Visitor, now: float) -> list[_AnyTicket]:
+        """Take out who is too many where this one came from, or in all, and return them.
 
         Of those who are too many the last to come goes first, of the place with the most wrong logins and
         the longest line, of a standing that has more than its share.
         """
         gone: list[_AnyTicket] = []
-        self._cut_down(visitor, now, gone)
+        self._evict_around(visitor, now, gone)
         while self._weight[Standing.LATER] > self._most:
-            self._drop(Standing.LATER, now, gone)
+            self._evict_worst(Standing.LATER, now, gone)
         while sum(self._weight[standing] for standing in _LOGINS) > self._most:
-            self._drop(self._standing_with_too_many(), now, gone)
+            self._evict_worst(self._standing_with_too_many(), now, gone)
         return gone
 
-    def _cut_down(self, visitor: Visitor, now: float, gone: list[_AnyTicket]) -> None:
+    def _evict_around(self, visitor: Visitor, now: float, gone: list[_AnyTicket]) -> None:
         network = self._networks.get(visitor.network)
         if network is None:
             return
         place = network.places.get(visitor.place)
         if place is not None:
-            room = self._room(self._guesses_there.level(visitor.place, now))
-            while sum(place.weight[standing] for standing in _JUDGED) > room:
-                standing = next(one for one in _JUDGED if place.weight[one])
-                self._let_go(place, standing, gone)
-        room = 4 * self._room(self._guesses_around.level(visitor.network, now))
-        while sum(network.weight[standing] for standing in _JUDGED) > room:
-            standing = next(one for one in _JUDGED if network.weight[one])
-            self._let_go(self._worst(network.places, self._wrong_there, standing, now), standing, gone)
+            room = self._room(self._guesses_by_place.level(visitor.place, now))
+            while sum(place.weight[standing] for standing in _BY_WRONG_LOGINS) > room:
+                standing = next(one for one in _BY_WRONG_LOGINS if place.weight[one])
+                self._evict_last(place, standing, gone)
+        room = 4 * self._room(self._guesses_by_network.level(visitor.network, now))
+        while sum(network.weight[standing] for standing in _BY_WRONG_LOGINS) > room:
+            standing = next(one for one in _BY_WRONG_LOGINS if network.weight[one])
+            worst = self._worst(network.places, self._wrong_by_place, standing, now)
+            self._evict_last(worst, standing, gone)
 
     def _room(self, level: int) -> int:
-        """How much may wait there: a quarter for each doubling above what is borne, but always a few."""
-        return max(_FEW, self._most >> max(0, 2 * (level - _FORBEARANCE)))
+        """Units that may wait there: all, divided by four per level above `_FORBEARANCE`; always a few."""
+        return max(_ROOM_LEAST, self._most >> max(0, 2 * (level - _FORBEARANCE)))
 
-    def _drop(self, standing: Standing, now: float, gone: list[_AnyTicket]) -> None:
-        network = self._worst(self._networks, self._wrong_around, standing, now)
-        self._let_go(self._worst(network.places, self._wrong_there, standing, now), standing, gone)
+    def _evict_worst(self, standing: Standing, now: float, gone: list[_AnyTicket]) -> None:
+        network = self._worst(self._networks, self._wrong_by_network, standing, now)
+        worst = self._worst(network.places, self._wrong_by_place, standing, now)
+        self._evict_last(worst, standing, gone)
 
-    def _let_go(self, place: _Place, standing: Standing, gone: list[_AnyTicket]) -> None:
+    def _evict_last(self, place: _Place, standing: Standing, gone: list[_AnyTicket]) -> None:
         ticket = next(reversed(place.lines[standing]))
         self.remove(ticket)
         gone.append(ticket)
 
     def _standing_next(self, *, later: bool) -> Standing | None:
-        for standing in (_CYCLE[self._turn % len(_CYCLE)], *_LOGINS):
+        for standing in (_CYCLE[self._turns_given % len(_CYCLE)], *_LOGINS):
             if self._weight[standing]:
                 return standing
         return Standing.LATER if later and self._weight[Standing.LATER] else None
@@ -295,23 +301,23 @@ class LoginQueue(Generic[_AnyTicket]):
             name, network = named
             if standing is Standing.KNOWN:
                 # Whatever unknown devices do at a place, it costs the devices that are known there nothing.
-                return 0, network.turn[standing]
+                return 0, network.order[standing]
             # By the best of its places: a neighbour that guesses costs little. Not nothing: an owner of many
             # places may guess from one after the other.
             best = min(
-                self._wrong_there.level(place, now)
+                self._wrong_by_place.level(place, now)
                 for place, group in network.places.items()
                 if group.weight[standing]
             )
-            return best + (self._wrong_around.level(name, now) > 0), network.turn[standing]
+            return best + (self._wrong_by_network.level(name, now) > 0), network.order[standing]
 
         return min((one for one in self._networks.items() if one[1].weight[standing]), key=key)[1]
 
     def _next_place(self, network: _Network, standing: Standing, now: float) -> _Place:
         def key(named: tuple[str, _Place]) -> tuple[int, int]:
             name, place = named
-            level = 0 if standing is Standing.KNOWN else self._wrong_there.level(name, now)
-            return level, place.turn[standing]
+            level = 0 if standing is Standing.KNOWN else self._wrong_by_place.level(name, now)
+            return level, place.order[standing]
 
         return min((one for one in network.places.items() if one[1].weight[standing]), key=key)[1]
 
@@ -327,6 +333,6 @@ class LoginQueue(Generic[_AnyTicket]):
         for weights in (self._weight, network.weight, place.weight):
             weights[visitor.standing] += change
 
-    def _next_arrival(self) -> int:
-        self._arrivals += 1
-        return self._arrivals
+    def _next_order(self) -> int:
+        self._last_order += 1
+        return self._last_order

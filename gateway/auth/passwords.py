@@ -142,7 +142,7 @@ class PasswordPool:
         self._decoy = hash_secret(os.urandom(32))
 
     def is_clean(self, place: str, network: str) -> bool:
-        """Whether nobody was wrong there of late."""
+        """Whether neither the place nor the network had a wrong login of late."""
         return self._queue.is_clean(place, network, _now())
 
     @property
@@ -227,7 +227,7 @@ class PasswordPool:
         waiter = _Waiter(visitor)
         self._queue.add(waiter)
         self._begin()
-        self._turn_away(self._queue.crowded(visitor, _now()))
+        self._turn_away(self._queue.evict_excess(visitor, _now()))
         try:
             async with asyncio.timeout(patience):
                 await waiter.its_turn
@@ -242,7 +242,7 @@ class PasswordPool:
 
     def _begin(self) -> None:
         while self._at_work < self._most:
-            # One at most of what has time: a login that comes finds a thread free.
+            # One LATER job at most is at work: a login that comes finds a thread free.
             waiter = self._queue.next(_now(), later=not self._later_at_work)
             if waiter is None:
                 return
@@ -320,7 +320,7 @@ class Turn:
 
 
 class _Waiter(Ticket):
-    """A place in the queue, and what it hears when the wait is over."""
+    """A login in the queue, and what it hears when the wait is over."""
 
     __slots__ = ("its_turn",)
 

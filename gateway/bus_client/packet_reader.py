@@ -94,7 +94,7 @@ class BusReader:
         if found is None:
             self._needed = 0
             return None
-        body, end = found
+        body_at, end = found
         kind = data[pos] >> 4
         whole = end - pos <= self._max_size
         if not whole and kind != PacketType.PUBLISH:
@@ -105,10 +105,10 @@ class BusReader:
             return None
         self._pos = min(end, size)
         if kind != PacketType.PUBLISH:
-            return Packet(kind, data[body:end])
+            return Packet(kind, data[body_at:end])
         if end > size:
             self._pass_over(end - size)
-        return self._delivery(data, pos, body, known, whole=whole)
+        return self._delivery(data, pos, body_at, known, whole=whole)
 
     def _pass_over(self, count: int) -> None:
         """So much of what comes next is the payload of a message that is too long."""
@@ -116,17 +116,17 @@ class BusReader:
         for chunk in chunks:
             self.push(chunk)
 
-    def _delivery(self, data: bytes, pos: int, body: int, known: int, *, whole: bool) -> Delivery:
+    def _delivery(self, data: bytes, pos: int, body_at: int, known: int, *, whole: bool) -> Delivery:
         try:
-            packet = decode_publish(data, pos, body, known, self.version)
+            packet = decode_publish(data, pos, body_at, known, self.version)
         except LimitExceeded:
             # More properties than anybody needs: its sender gets an answer, and the bus is not to blame.
-            whole, packet = False, decode_publish(data, pos, body, known, Version.V311)
+            whole, packet = False, decode_publish(data, pos, body_at, known, Version.V311)
         except MalformedPacket:
             if whole:
                 raise
             # The properties end beyond what is known. Up to them both versions look alike.
-            packet = decode_publish(data, pos, body, known, Version.V311)
+            packet = decode_publish(data, pos, body_at, known, Version.V311)
         if packet.qos == 2:
             raise ProtocolError("QoS 2, which nobody asked for")
         properties = packet.properties

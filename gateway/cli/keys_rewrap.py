@@ -119,7 +119,7 @@ async def _reseal(settings: Settings) -> Outcome:
                     open_connection,
                     ring,
                     policy.sensitive_filters,
-                    marker=f"{settings.service_topic_prefix}/rewrap/{uuid.uuid4()}",
+                    end_topic=f"{settings.service_topic_prefix}/rewrap/{uuid.uuid4()}",
                     progress=progress,
                 )
         except BusError as error:

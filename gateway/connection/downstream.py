@@ -18,7 +18,7 @@ from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.relay import Relay, check_first_byte, rebuilt
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import SEALED, Meter
+from gateway.connection.work_budgets import EFFORT_SEALED, Meter
 from gateway.keys.payload_envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_packet_id, decode_publish
@@ -58,10 +58,10 @@ class Downstream(Relay):
         reports: Reports,
         heartbeat: Heartbeat,
         ledger: Ledger,
-        returned: Ledger,
+        other_ledger: Ledger,
         meter: Meter,
     ) -> None:
-        super().__init__(terms.version, ledger, returned, _bus_limit(authorizer), meter)
+        super().__init__(terms.version, ledger, other_ledger, _bus_limit(authorizer), meter)
         self._context = context
         self._authorizer = authorizer
         self._subscriptions = subscriptions
@@ -80,23 +80,23 @@ class Downstream(Relay):
         self.verdicts.clear()
         self.forget()
 
-    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+    def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Judge one packet of the bus."""
         if data[pos] & 0xF0 == 0x30:
-            return self._publish(data, pos, body, end)
+            return self._publish(data, pos, body_at, end)
         kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)
         if kind == PacketType.PUBREC:
             return self.acknowledged(data, pos, end, 2)
         if kind == PacketType.PUBREL:
-            return self._pubrel(data, body, end)
+            return self._pubrel(data, body_at, end)
         if kind == PacketType.SUBACK:
-            return self._subscriptions.suback(data, body, end)
+            return self._subscriptions.suback(data, body_at, end)
         if kind == PacketType.UNSUBACK:
-            return self._subscriptions.unsuback(data, body, end)
+            return self._subscriptions.unsuback(data, body_at, end)
         if kind == PacketType.PUBCOMP:
-            self.returned.completed += 1
+            self.other_ledger.completed += 1
             return None
         if kind == PacketType.PINGRESP:
             asked = self._heartbeat.pong()
@@ -104,26 +104,26 @@ class Downstream(Relay):
             return None if asked else b""
         if kind == PacketType.DISCONNECT and self.version is Version.V5:
             self.stopped = True
-            self.goodbye = data[body] if body < end else Reason.SUCCESS
+            self.goodbye = data[body_at] if body_at < end else Reason.SUCCESS
             return None
         raise ProtocolError("a packet that a server may not send here")
 
-    def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
+    def _pubrel(self, data: bytes, body_at: int, end: int) -> bytes | None:
         if not self._swallowed:
             return None
-        packet_id = decode_packet_id(data, body, end)
+        packet_id = decode_packet_id(data, body_at, end)
         if packet_id not in self._swallowed:
             return None
         self._swallowed = self._swallowed - {packet_id}
         self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
         return b""
 
-    def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+    def _publish(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         try:
-            packet = decode_publish(data, pos, body, end, self.version)
+            packet = decode_publish(data, pos, body_at, end, self.version)
         except LimitExceeded as error:
             # Whoever sent it must not be able to throw this receiver out, again at each redelivery.
-            return self._swallow_unread(data, pos, body, end, str(error))
+            return self._swallow_unread(data, pos, body_at, end, str(error))
         if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
             raise ProtocolError("a topic alias that nobody asked for")
         self.meter.messages += 1
@@ -139,7 +139,7 @@ class Downstream(Relay):
         plain = b""
         may_open = cached.may_open
         if cached.sensitive and size:
-            self.meter.effort += SEALED + (size >> 8)
+            self.meter.effort += EFFORT_SEALED + (size >> 8)
             opened = self._open(packet, cached, data[packet.payload_at : end])
             if opened is None:
                 return self._swallow(packet)
@@ -161,7 +161,7 @@ class Downstream(Relay):
         if envelope is not None:
             payload = plain if may_open else canonical(envelope)
             if not data.startswith(payload, packet.payload_at) or len(payload) != end - packet.payload_at:
-                replacement = rebuilt(data, pos, body, packet.payload_at, payload)
+                replacement = rebuilt(data, pos, body_at, packet.payload_at, payload)
         length = end - pos if replacement is None else len(replacement)
         if length > self.plain_size:
             # Behave as if it had been sent [MQTT-3.1.2-25].
@@ -169,7 +169,7 @@ class Downstream(Relay):
             return self._swallow(packet)
         self.ledger.passed(packet.qos)
         if cached.plain:
-            self.remember(packet, data, pos, body, end)
+            self.remember(packet, data, pos, body_at, end)
         if envelope is not None and may_open:
             self._context.counters.opened += 1
         return replacement
@@ -222,22 +222,22 @@ class Downstream(Relay):
             self.answers.append(answer)
         return b""
 
-    def skip_oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
+    def skip_oversized(self, data: bytes, pos: int, body_at: int, end: int) -> bool:
         """A packet too long to hold: a PUBLISH is swallowed by its header, without being gathered."""
         if data[pos] >> 4 != PacketType.PUBLISH:
-            return super().skip_oversized(data, pos, body, end)
+            return super().skip_oversized(data, pos, body_at, end)
         if end - pos < _HEADER_MAX:
             return False
         limits = self._authorizer.limits
         place, most = limits.place("packet_size"), limits.packet_size
         self._swallow_unread(
-            data, pos, body, end, f"the message is longer than packet_size = {most:,} ({place})"
+            data, pos, body_at, end, f"the message is longer than packet_size = {most:,} ({place})"
         )
         return True
 
-    def _swallow_unread(self, data: bytes, pos: int, body: int, end: int, why: str) -> bytes:
+    def _swallow_unread(self, data: bytes, pos: int, body_at: int, end: int, why: str) -> bytes:
         # Up to the packet identifier both versions look alike.
-        packet = decode_publish(data, pos, body, end, Version.V311)
+        packet = decode_publish(data, pos, body_at, end, Version.V311)
         self.meter.messages += 1
         self._context.counters.deliveries_too_large += 1
         self._reports.add(failed_delivery(why))

@@ -99,7 +99,7 @@ class EstablishedConnection:
             holder=holder,
             heartbeat=self._heartbeat,
             ledger=from_device,
-            returned=from_bus,
+            other_ledger=from_bus,
             meter=budget.from_device,
         )
         # More than the standard asks for [MQTT-4.12.0-7]: few libraries can name a method in CONNECT.
@@ -112,7 +112,7 @@ class EstablishedConnection:
             reports=reports,
             heartbeat=self._heartbeat,
             ledger=from_bus,
-            returned=from_device,
+            other_ledger=from_device,
             meter=budget.from_bus,
         )
         self.last_words = _GOODBYE

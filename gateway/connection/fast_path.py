@@ -45,12 +45,12 @@ _FEW = 32
 class FastPath:
     """The last allowed message of one direction, and what is like it."""
 
-    __slots__ = ("_at_packet_start", "_head", "_id_at", "_size", "_tail", "ledger", "meter", "returned")
+    __slots__ = ("_at_packet_start", "_head", "_id_at", "_size", "_tail", "ledger", "meter", "other_ledger")
 
-    def __init__(self, ledger: Ledger, returned: Ledger, meter: Meter) -> None:
+    def __init__(self, ledger: Ledger, other_ledger: Ledger, meter: Meter) -> None:
         self.ledger = ledger
         """Counts the QoS 1 and 2 messages that pass here, so that answers of ours keep their place."""
-        self.returned = returned
+        self.other_ledger = other_ledger
         """The other direction's ledger: its acknowledgements pass here."""
         self.meter = meter
         """Counts what is done here, with the device's other connections."""
@@ -69,13 +69,13 @@ class FastPath:
         self._id_at = 0
         self._tail = b""
 
-    def remember(self, packet: Publish, data: bytes, pos: int, body: int, end: int) -> None:
+    def remember(self, packet: Publish, data: bytes, pos: int, body_at: int, end: int) -> None:
         """Let packets pass that begin like this allowed one, up to its payload.
 
         QoS 2 is not remembered: its handshake costs more than its parsing.
         """
         if packet.qos != 2:
-            self._remember(data, pos, body + 2 + len(packet.topic), packet.payload_at, end)
+            self._remember(data, pos, body_at + 2 + len(packet.topic), packet.payload_at, end)
 
     def _remember(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
         if payload_at - pos > _REMEMBERED_MAX:
@@ -112,12 +112,12 @@ class FastPath:
             meter.messages += count
             return True
         if chunk.startswith(PUBACK) and length <= 4 * _FEW and not length & 3:
-            count, returned = length >> 2, self.returned
-            if not self._at_packet_start or returned.held or meter.messages + count > meter.messages_left:
+            count, other = length >> 2, self.other_ledger
+            if not self._at_packet_start or other.held or meter.messages + count > meter.messages_left:
                 return False
             if count > 1 and end_of_acks(chunk, 0, length) != length:
                 return False
-            returned.acked1 += count
+            other.acked1 += count
             meter.messages_left -= count
             return True
         return False

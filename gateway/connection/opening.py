@@ -140,8 +140,8 @@ class Opening:
         found = first_packet(data, CONNECT_MAX_BYTES, too_long)
         if found is None:
             return None
-        body, end = found
-        connect = decode_connect(bytes(data), body, end, self._context.policy.limits.connect_properties)
+        body_at, end = found
+        connect = decode_connect(bytes(data), body_at, end, self._context.policy.limits.connect_properties)
         self._early = data[end:]
         return connect
 
@@ -201,8 +201,8 @@ class Opening:
             found = first_packet(early, CONNACK_MAX_BYTES, "the CONNACK is longer than any can be")
             if found is None:
                 return []
-            (body, end), data = found, bytes(early)
-            connack = decode_connack(data, body, end, version)
+            (body_at, end), data = found, bytes(early)
+            connack = decode_connack(data, body_at, end, version)
         except MqttError as error:
             return self._broken(error)
         if connack.code:

@@ -1,9 +1,10 @@
 """The way of each packet: cuts a stream into packets, and lets runs of allowed ones pass as they came.
 
-One relay a direction. It looks at the fixed header only, and compares: a packet that begins like the last
-allowed PUBLISH gets the same verdict (`gateway.connection.fast_path`, with an example), one on a topic whose
-verdict is known and plain passes by a look at its topic. All others go to `handle`, which the two directions
-define (`gateway.connection.upstream`, `gateway.connection.downstream`). What passes whole is not copied.
+One relay per direction. It looks at the fixed header only, and compares. A packet that begins like the last
+allowed PUBLISH gets the same verdict (`gateway.connection.fast_path`, with an example). A packet on a topic
+with a cached, unconditional verdict (`gateway.connection.verdict_cache`) is passed or sealed without being
+taken apart. All others go to `handle`, which the two directions define (`gateway.connection.upstream`,
+`gateway.connection.downstream`). What passes whole is not copied.
 
 It counts what it does, and stops after a slice (`gateway.connection.work_budgets`): the rest of the chunk
 waits until `go_on` is called.
@@ -17,25 +18,36 @@ from abc import ABC, abstractmethod
 
 from gateway.connection.fast_path import PUBACK, FastPath, end_of_acks
 from gateway.connection.verdict_cache import CachedVerdict
-from gateway.connection.work_budgets import KNOWN, RUN, SEALED, SLICE, TAKEN_APART, Meter
+from gateway.connection.work_budgets import (
+    EFFORT_CACHED,
+    EFFORT_SEALED,
+    EFFORT_TAKEN_APART,
+    RUN_PACKETS,
+    SLICE,
+    Meter,
+)
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import encode_length, read_length
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.connection_limits import ANY_SIZE
 
-# The first byte of each packet type, which has but one (MQTT 5, 2.1.3); a PUBLISH carries flags there.
 _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
-_UNSEEN_FLAGS = frozenset({0, 2, 15})
-"""Types for which Mosquitto 2.1 does not look at the flags: it refuses them first."""
-_NOT_KNOWN = b"not known"
-"""Compared by identity."""
+"""The only legal first byte of each packet type, indexed by type (MQTT 5, 2.1.3). Not for PUBLISH: its flags
+differ."""
+_REFUSED_BEFORE_FLAGS = frozenset({0, 2, 15})
+"""Types that Mosquitto 2.1 refuses before it checks flags."""
+_NOT_CACHED = b"not cached"
+"""No cached verdict decides about the packet. Compared by identity."""
 
 
-def rebuilt(data: bytes, pos: int, body: int, payload_at: int, payload: bytes) -> bytes:
-    """The PUBLISH at `pos` with a different payload; all other bytes are as they came."""
-    length = encode_length(payload_at - body + len(payload))
-    return b"".join((data[pos : pos + 1], length, data[body:payload_at], payload))
+def rebuilt(data: bytes, pos: int, body_at: int, payload_at: int, payload: bytes) -> bytes:
+    """The PUBLISH at `pos` with a different payload; all other bytes are as they came.
+
+    Its variable header begins at `body_at`, its old payload at `payload_at`.
+    """
+    length = encode_length(payload_at - body_at + len(payload))
+    return b"".join((data[pos : pos + 1], length, data[body_at:payload_at], payload))
 
 
 class Relay(FastPath, ABC):
@@ -54,7 +66,7 @@ class Relay(FastPath, ABC):
         "plain_size",
         "receiver_max_size",
         "rest",
-        "retained",
+        "retained_verdicts",
         "sealed",
         "stopped",
         "verdicts",
@@ -62,35 +74,47 @@ class Relay(FastPath, ABC):
     )
 
     def __init__(
-        self, version: Version, ledger: Ledger, returned: Ledger, max_size: int, meter: Meter
+        self, version: Version, ledger: Ledger, other_ledger: Ledger, max_size: int, meter: Meter
     ) -> None:
-        super().__init__(ledger, returned, meter)
+        super().__init__(ledger, other_ledger, meter)
         self.version = version
         self.max_size = max_size
-        """Longest packet, in bytes."""
+        """Longest packet that is taken, in bytes."""
         self.plain_size = max_size
-        """Longest packet that may pass as it came, in bytes."""
+        """Longest packet that may pass as it came, in bytes.
+
+        Downstream it is what the device takes; `max_size` is larger there, for a sealed message shrinks when
+        it is opened. Upstream the two are the same.
+        """
         self.receiver_max_size = ANY_SIZE
         """Longest packet the other side takes, in bytes."""
         self.sealed = 0
         """Payloads sealed since the counter was last read."""
         self.verdicts: dict[bytes, CachedVerdict] = {}
         """The verdicts on the topics seen so far."""
-        self.retained = self.verdicts
-        """Verdicts by which a retained message with a payload passes, too."""
+        self.retained_verdicts = self.verdicts
+        """The verdicts that also let a retained message with a payload pass."""
         self.out: list[bytes] = []
         """What goes on. Whoever takes it empties it."""
         self.answers: list[bytes] = []
         """What goes back to where it came from."""
         self.partial_packets = 0
-        """How many packets came in more than one chunk so far: a stuck one is the same from tick to tick."""
+        """How many packets came in more than one chunk so far.
+
+        Unchanged between two ticks while a packet is unfinished: it is stuck.
+        """
         self.stopped = False
         """The sender ended the connection: what follows is not looked at."""
         self._partial: bytearray | None = None
         self._need = 0
+        """Bytes that `_partial` must have before another look.
+
+        One more than now when the packet's length is still unknown.
+        """
         self._held = 0
         """Bytes of `_partial` that the budget counts."""
         self._skip = 0
+        """Bytes still to come of a packet that was too large."""
         self.rest: bytes | None = None
         """What waits for this connection's turn, from `_at` on: see `go_on`."""
         self._at = 0
@@ -106,24 +130,25 @@ class Relay(FastPath, ABC):
         return self._at_packet_start
 
     @abstractmethod
-    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
-        """Judge one whole packet: None lets it pass as it came, else what goes on in its place.
+    def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
+        """Decide about one whole packet: None lets it pass as it came, else what goes on in its place.
 
-        Raises MqttError.
+        `data[pos]` is its first byte. Its variable header begins at `body_at`, after the Remaining Length.
+        The next packet begins at `end`. Raises MqttError.
         """
 
     def check_beginning(self, first: int, size: int) -> None:
         """Refuse a packet by its first byte and remaining length, before the rest comes. Raises MqttError."""
 
-    def skip_oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:  # noqa: ARG002 - overridden
+    def skip_oversized(self, data: bytes, pos: int, body_at: int, end: int) -> bool:  # noqa: ARG002 - overridden
         """Whether to skip a packet over `max_size`, of which `data` may hold only the beginning.
 
-        False waits for more of it. Raises MqttError: it is not skipped but refused.
+        False: not decidable yet, keep the bytes and call again with more. Raises MqttError: it is refused.
         """
         raise PacketTooLarge(f"a packet that is longer than the {self.max_size:,} bytes allowed here")
 
     def feed(self, chunk: bytes) -> None:
-        """Take a chunk. Raises MqttError; what is in `out` and `answers` then was right all the same."""
+        """Take a chunk. Raises MqttError: what `out` and `answers` hold is valid and must still be sent."""
         if self.alike(chunk):
             self.out.append(chunk)
             return
@@ -138,7 +163,7 @@ class Relay(FastPath, ABC):
             self._run(chunk, 0)
 
     def go_on(self) -> None:
-        """It is this connection's turn: look at some of what waits. Raises MqttError, as `feed`."""
+        """Look at some of what waits, for it is this connection's turn. Raises MqttError, as `feed`."""
         rest = self.rest
         if rest is not None:
             self.rest = None
@@ -151,9 +176,9 @@ class Relay(FastPath, ABC):
         self._let_go()
 
     def _gather(self, chunk: bytes) -> bytes | None:
-        """What can be looked at now that this chunk is there; None for nothing."""
+        """What can be looked at now that this chunk is there; None if that is nothing."""
         if self.rest is not None:
-            # Reading pauses meanwhile: it is what was on its way.
+            # Reading is paused; this chunk was already in flight.
             self.rest = self.rest[self._at :] + chunk
             self._at = 0
             return None
@@ -178,14 +203,14 @@ class Relay(FastPath, ABC):
     def _run(self, chunk: bytes, pos: int) -> None:  # noqa: C901, PLR0912, PLR0915 - a call would cost as much as a packet
         end = len(chunk)
         start = pos
-        returned = self.returned
+        other_ledger = self.other_ledger
         meter = self.meter
         messages_before = meter.messages
         effort_before = meter.effort
         most = min(effort_before + SLICE, meter.effort_left)
         acknowledged = 0
         head, alike_size = self._head, self._size
-        stop = min(end, pos + alike_size * RUN) if alike_size else end
+        stop = min(end, pos + alike_size * RUN_PACKETS) if alike_size else end
         try:
             while pos < stop:
                 if chunk.startswith(head, pos) and pos + alike_size <= end:
@@ -197,12 +222,12 @@ class Relay(FastPath, ABC):
                             self.ledger.passed1 += passed
                         pos = nxt
                         continue
-                if chunk.startswith(PUBACK, pos) and not returned.held and pos + 4 <= end:
+                if chunk.startswith(PUBACK, pos) and not other_ledger.held and pos + 4 <= end:
                     # In its short form, and no answer of ours waits for it.
-                    if acknowledged == RUN:
+                    if acknowledged == RUN_PACKETS:
                         break
-                    nxt = end_of_acks(chunk, pos, min(end, pos + 4 * (RUN - acknowledged)))
-                    returned.acked1 += nxt - pos >> 2
+                    nxt = end_of_acks(chunk, pos, min(end, pos + 4 * (RUN_PACKETS - acknowledged)))
+                    other_ledger.acked1 += nxt - pos >> 2
                     acknowledged += nxt - pos >> 2
                     pos = nxt
                     continue
@@ -214,13 +239,13 @@ class Relay(FastPath, ABC):
                 if length is None:
                     self._keep(chunk, pos, end - pos + 1)
                     break
-                size, body = length
-                nxt = body + size
+                size, body_at = length
+                nxt = body_at + size
                 if nxt - pos > self.max_size:
-                    if not self.skip_oversized(chunk, pos, body, end):
+                    if not self.skip_oversized(chunk, pos, body_at, end):
                         self._keep(chunk, pos, end - pos + 1)
                         break
-                    meter.effort += TAKEN_APART
+                    meter.effort += EFFORT_TAKEN_APART
                     replacement: bytes | None = b""
                     if nxt > end:
                         self._skip = nxt - end
@@ -233,12 +258,13 @@ class Relay(FastPath, ABC):
                 elif meter.effort > most:
                     break
                 else:
-                    replacement = self._known(chunk, pos, body, nxt)
-                    if replacement is _NOT_KNOWN:
-                        meter.effort += TAKEN_APART + (nxt - pos >> 12)
-                        replacement = self.handle(chunk, pos, body, nxt)
+                    replacement = self._by_cached_verdict(chunk, pos, body_at, nxt)
+                    if replacement is _NOT_CACHED:
+                        # One more for every 4,096 bytes.
+                        meter.effort += EFFORT_TAKEN_APART + (nxt - pos >> 12)
+                        replacement = self.handle(chunk, pos, body_at, nxt)
                     head, alike_size = self._head, self._size
-                    stop = min(end, nxt + alike_size * RUN) if alike_size else end
+                    stop = min(end, nxt + alike_size * RUN_PACKETS) if alike_size else end
                 if replacement is not None:
                     if pos > start:
                         self.out.append(chunk[start:pos])
@@ -252,56 +278,61 @@ class Relay(FastPath, ABC):
             # Also when a packet after them is refused: these were allowed.
             if pos > start:
                 self.out.append(chunk[start:pos])
-            # An acknowledgement is no message, but uses up the device's second as one does.
+            # An acknowledgement is no message, but uses up the device's budget for this second as one does.
             meter.messages_left -= acknowledged
             passed = meter.messages - messages_before + acknowledged
+            # Beside the effort: one for every 8 packets that passed, and one for every 2,048 bytes of the
+            # chunk. All of it counts again after each `go_on`, so a long chunk gives way a little earlier.
+            # That is the turn's work alone, and not the device's.
             meter.work.add(meter.effort - effort_before + (passed >> 3) + (end >> 11))
         if pos < end and self._at_packet_start and not self.stopped:
             self._wait(chunk, pos)
 
-    def _known(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
-        """What `handle` would say of a PUBLISH of QoS 0 or 1 without properties, on a topic seen before.
+    def _by_cached_verdict(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
+        """What `handle` would answer to a PUBLISH on a topic seen before, without taking the packet apart.
 
-        Found without taking the packet apart. `_NOT_KNOWN` leaves it to `handle`.
+        Only for QoS 0 and 1 without properties. `_NOT_CACHED` leaves the packet to `handle`.
         """
         first = data[pos]
-        if first & 0xF5 == 0x30:
+        if first & 0xF5 == 0x30:  # a PUBLISH below QoS 2, not retained
             verdicts = self.verdicts
-        elif first & 0xF4 == 0x30:
-            verdicts = self.retained
+        elif first & 0xF4 == 0x30:  # the same, retained
+            verdicts = self.retained_verdicts
         else:
-            return _NOT_KNOWN
-        if end - body < 2 or end - pos > self.plain_size:
-            return _NOT_KNOWN
-        at = body + 2 + (data[body] << 8 | data[body + 1])
-        cached = verdicts.get(data[body + 2 : at])
+            return _NOT_CACHED
+        if end - body_at < 2 or end - pos > self.plain_size:
+            return _NOT_CACHED
+        at = body_at + 2 + (data[body_at] << 8 | data[body_at + 1])
+        cached = verdicts.get(data[body_at + 2 : at])
         if cached is None or cached.conditional or not (cached.plain or cached.sealer):
-            return _NOT_KNOWN
+            return _NOT_CACHED
         payload_at = at
         if first & 2:
             payload_at += 2
         if self.version == Version.V5:
             payload_at += 1
         if (
-            # An empty retained one clears its topic.
+            # An empty retained message clears its topic.
             (payload_at >= end and (payload_at > end or first & 1))
             or (first & 2 and not (data[at] or data[at + 1]))
             or (self.version == Version.V5 and data[payload_at - 1])
         ):
-            return _NOT_KNOWN
+            return _NOT_CACHED
         replacement: bytes | None = None
         if cached.sealer is not None:
             if payload_at == end:
-                return _NOT_KNOWN
-            replacement = rebuilt(data, pos, body, payload_at, cached.sealer.seal(data[payload_at:end]))
+                # Too rare for a way of its own: `handle` seals it, too.
+                return _NOT_CACHED
+            replacement = rebuilt(data, pos, body_at, payload_at, cached.sealer.seal(data[payload_at:end]))
             if len(replacement) > self.receiver_max_size:
-                return _NOT_KNOWN
+                return _NOT_CACHED
             self.sealed += 1
-            self.meter.effort += SEALED + (end - payload_at >> 8)
+            # One more for every 256 bytes.
+            self.meter.effort += EFFORT_SEALED + (end - payload_at >> 8)
         else:
             self._remember(data, pos, at, payload_at, end)
         self.meter.messages += 1
-        self.meter.effort += KNOWN
+        self.meter.effort += EFFORT_CACHED
         if first & 2:
             self.ledger.passed1 += 1
         return replacement
@@ -332,7 +363,7 @@ class Relay(FastPath, ABC):
 
     def acknowledged(self, data: bytes, pos: int, end: int, qos: int) -> bytes | None:
         """A PUBACK or PUBREC passes, and after it the answers of ours that waited for it."""
-        due = self.returned.acknowledged(qos)
+        due = self.other_ledger.acknowledged(qos)
         return data[pos:end] + due if due else None
 
 
@@ -340,7 +371,7 @@ def check_first_byte(first: int) -> int:
     """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
     kind = first >> 4
     if first != _FIRST_BYTES[kind]:
-        if kind in _UNSEEN_FLAGS:
+        if kind in _REFUSED_BEFORE_FLAGS:
             raise ProtocolError("a packet that may not come here")
         raise MalformedPacket("flags that this packet may not have")
     return kind

@@ -15,7 +15,7 @@ from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.limit_reports import too_many_filters
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.refusal_report_limit import Reports
-from gateway.connection.work_budgets import TAKEN_APART, Budget
+from gateway.connection.work_budgets import EFFORT_TAKEN_APART, Budget
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
 from gateway.mqtt.encode import (
@@ -111,10 +111,10 @@ class Subscriptions:
         return bool(self._subscribing or self._unsubscribes)
 
     def subscribe(
-        self, data: bytes, body: int, end: int, authorizer: Authorizer, answers: list[bytes]
+        self, data: bytes, body_at: int, end: int, authorizer: Authorizer, answers: list[bytes]
     ) -> bytes | None:
         """What of a SUBSCRIBE goes to the bus; None for all of it, as it came."""
-        packet = decode_subscribe(data, body, end, self._version, least=self._least)
+        packet = decode_subscribe(data, body_at, end, self._version, least=self._least)
         codes: list[int | None] = []
         granted: list[Subscription] = []
         changed = False
@@ -215,7 +215,7 @@ class Subscriptions:
     @property
     def effort(self) -> int:
         """What `identifiers` costs, as `gateway.connection.work_budgets` counts it."""
-        return self._own_size // _OWN_AT_ONCE * TAKEN_APART
+        return self._own_size // _OWN_AT_ONCE * EFFORT_TAKEN_APART
 
     def identifiers(self, topic: str) -> bytes:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
@@ -224,10 +224,10 @@ class Subscriptions:
         return b"".join([raw for own, raw in self._own.items() if raw and matches(own, topic)])
 
     def unsubscribe(
-        self, data: bytes, body: int, end: int, authorizer: Authorizer, answers: list[bytes]
+        self, data: bytes, body_at: int, end: int, authorizer: Authorizer, answers: list[bytes]
     ) -> bytes | None:
         """What of an UNSUBSCRIBE goes to the bus; None for all of it: it takes no right to hear less."""
-        packet = decode_unsubscribe(data, body, end, self._version, least=self._least)
+        packet = decode_unsubscribe(data, body_at, end, self._version, least=self._least)
         codes: list[int | None] = []
         kept: list[bytes] = []
         for one in packet.filters:
@@ -258,30 +258,30 @@ class Subscriptions:
         properties = encode_properties(packet.properties, self._version)
         return encode_unsubscribe(packet.packet_id, properties, kept)
 
-    def unsuback(self, data: bytes, body: int, end: int) -> bytes | None:
+    def unsuback(self, data: bytes, body_at: int, end: int) -> bytes | None:
         """The bus's UNSUBACK with our codes put in; None when there are none."""
         self._unsubscribes -= 1
         if not self._unsubscribing:
             return None
-        packet_id = decode_packet_id(data, body, end)
+        packet_id = decode_packet_id(data, body_at, end)
         codes, self._unsubscribing = _take(packet_id, self._unsubscribing)
         if codes is None:
             return None
-        return encode_unsuback(packet_id, *self._merged(data, body, end, codes))
+        return encode_unsuback(packet_id, *self._merged(data, body_at, end, codes))
 
-    def suback(self, data: bytes, body: int, end: int) -> bytes | None:
+    def suback(self, data: bytes, body_at: int, end: int) -> bytes | None:
         """The bus's SUBACK with our refusals put in; None when there are none."""
-        packet_id = decode_packet_id(data, body, end)
+        packet_id = decode_packet_id(data, body_at, end)
         codes, self._subscribing = _take(packet_id, self._subscribing)
         if codes is None:
             raise ProtocolError("a SUBACK nobody waits for")
         if not codes:
             return None
-        return encode_suback(packet_id, *self._merged(data, body, end, codes))
+        return encode_suback(packet_id, *self._merged(data, body_at, end, codes))
 
-    def _merged(self, data: bytes, body: int, end: int, codes: _Codes) -> tuple[bytes, bytes]:
+    def _merged(self, data: bytes, body_at: int, end: int, codes: _Codes) -> tuple[bytes, bytes]:
         """The properties of the bus's answer, and its codes where ours leave a gap."""
-        reader = Reader(data, body + 2, end)
+        reader = Reader(data, body_at + 2, end)
         properties = b""
         if self._version is Version.V5:
             properties = join(read_properties(reader, IN_ACKNOWLEDGEMENT))

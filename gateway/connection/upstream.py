@@ -20,7 +20,7 @@ from gateway.connection.relay import Relay, check_first_byte
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import SEALED, TAKEN_APART, Meter
+from gateway.connection.work_budgets import EFFORT_SEALED, EFFORT_TAKEN_APART, Meter
 from gateway.keys.payload_envelope import Sealer
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import read_length
@@ -83,17 +83,17 @@ class Upstream(Relay):
         holder: Holder,
         heartbeat: Heartbeat,
         ledger: Ledger,
-        returned: Ledger,
+        other_ledger: Ledger,
         meter: Meter,
     ) -> None:
-        super().__init__(terms.version, ledger, returned, authorizer.limits.packet_size, meter)
+        super().__init__(terms.version, ledger, other_ledger, authorizer.limits.packet_size, meter)
         self._context = context
         self._terms = terms
         self._authorizer = authorizer
         self._subscriptions = subscriptions
         self._holder = holder
         self._heartbeat = heartbeat
-        self.retained = {}  # of those whose topic counts: a retained message on a different one would not
+        self.retained_verdicts = {}  # only of topics that hold a place: for others ask `_may_stand`
         self._aliases: dict[int, bytes] = {}
         # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
@@ -129,7 +129,7 @@ class Upstream(Relay):
         self._authorizer = authorizer
         self.max_size = self.plain_size = min(authorizer.limits.packet_size, self._bus_max_size)
         self.verdicts.clear()
-        self.retained.clear()
+        self.retained_verdicts.clear()
         self.forget()
 
     def bound_by_bus(self, announced: int) -> None:
@@ -142,45 +142,45 @@ class Upstream(Relay):
         self._bus_max_size = longest_packet(announced)
         self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
 
-    def handle(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
+    def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Judge one packet of the device."""
         if data[pos] & 0xF0 == 0x30:
-            return self._publish(data, pos, body, end)
+            return self._publish(data, pos, body_at, end)
         if data[pos] >> 4 == PacketType.CONNECT:
             raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
-        if end - body != 2 or data[pos] >= 0xC0:
-            self.check_beginning(data[pos], end - body)
+        if end - body_at != 2 or data[pos] >= 0xC0:
+            self.check_beginning(data[pos], end - body_at)
         if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
             # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.
-            return self._pubrel(data, body, end)
+            return self._pubrel(data, body_at, end)
         kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
             return self.acknowledged(data, pos, end, 1)
         if kind == PacketType.PUBREC:
             return self.acknowledged(data, pos, end, 2)
         if kind == PacketType.PUBREL:
-            return self._pubrel(data, body, end)
+            return self._pubrel(data, body_at, end)
         if kind == PacketType.SUBSCRIBE:
             # Each filter costs as much as a packet.
             authorizer = self._authorizer
-            each = TAKEN_APART + authorizer.policy.filter_effort(authorizer.identity.roles)
-            self.meter.effort += (end - body) // _FILTER_LEAST * each
-            return self._subscriptions.subscribe(data, body, end, self._authorizer, self.answers)
+            each = EFFORT_TAKEN_APART + authorizer.policy.filter_effort(authorizer.identity.roles)
+            self.meter.effort += (end - body_at) // _FILTER_LEAST * each
+            return self._subscriptions.subscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
-            self.meter.effort += (end - body) // _FILTER_LEAST * TAKEN_APART
-            return self._subscriptions.unsubscribe(data, body, end, self._authorizer, self.answers)
+            self.meter.effort += (end - body_at) // _FILTER_LEAST * EFFORT_TAKEN_APART
+            return self._subscriptions.unsubscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.PINGREQ:
             self._heartbeat.ping()
             return None
         if kind == PacketType.PUBCOMP:
             return None
         if kind == PacketType.DISCONNECT:
-            if end - body > 2:
-                self._disconnect(data, body, end)
+            if end - body_at > 2:
+                self._disconnect(data, body_at, end)
             self.stopped = True
             return None
         if kind == PacketType.AUTH and self.renewable:
-            return self._auth(data, body, end)
+            return self._auth(data, body_at, end)
         # An AUTH without a method to go on with [MQTT-4.12.0-7]; the others only a server sends.
         raise ProtocolError("a packet that may not come here")
 
@@ -192,27 +192,27 @@ class Upstream(Relay):
         if not may_be_as_long(first, size, self.version):
             raise Unanswerable("a packet of a length that none of its type has")
 
-    def skip_oversized(self, data: bytes, pos: int, body: int, end: int) -> bool:
+    def skip_oversized(self, data: bytes, pos: int, body_at: int, end: int) -> bool:
         """The same, and what is longer than anything may be."""
-        if (length := read_length(data, pos + 1, body)) is None:
-            return super().skip_oversized(data, pos, body, end)
+        if (length := read_length(data, pos + 1, body_at)) is None:
+            return super().skip_oversized(data, pos, body_at, end)
         self.check_beginning(data[pos], length[0])
-        size = body + length[0] - pos
+        size = body_at + length[0] - pos
         raise refused_length(size, self.max_size, self.receiver_max_size, self._authorizer.limits)
 
-    def _auth(self, data: bytes, body: int, end: int) -> bytes:
+    def _auth(self, data: bytes, body_at: int, end: int) -> bytes:
         """Re-authentication with a new token (MQTT 5, 4.12.1): one AUTH each way."""
-        auth = decode_auth(data, body, end)
+        auth = decode_auth(data, body_at, end)
         if auth.code != Reason.REAUTHENTICATE or auth.method != TOKEN_METHOD:
             raise ProtocolError("an AUTH that is no re-authentication with the method of the CONNECT")
         self.meter.effort += _AUTH_EFFORT
         self.asked.append(Reauthenticate(auth.data))
         return b""
 
-    def _disconnect(self, data: bytes, body: int, end: int) -> None:
+    def _disconnect(self, data: bytes, body_at: int, end: int) -> None:
         """A DISCONNECT may say anew how long the session stays (MQTT 5, 3.14.2.2.2)."""
         try:
-            lifetime = decode_disconnect(data, body, end) if self.version is Version.V5 else None
+            lifetime = decode_disconnect(data, body_at, end) if self.version is Version.V5 else None
         except MqttError:
             return  # the bus is to judge it: the session counts for as long as it did
         if lifetime is not None:
@@ -220,8 +220,8 @@ class Upstream(Relay):
                 raise ProtocolError("a Session Expiry Interval where the CONNECT had none")
             self._holder.lifetime = lifetime
 
-    def _pubrel(self, data: bytes, body: int, end: int) -> bytes | None:
-        packet_id = decode_packet_id(data, body, end) if self._ended_here else 0
+    def _pubrel(self, data: bytes, body_at: int, end: int) -> bytes | None:
+        packet_id = decode_packet_id(data, body_at, end) if self._ended_here else 0
         if packet_id not in self._ended_here:
             self.ledger.released += 1
             return None
@@ -229,11 +229,11 @@ class Upstream(Relay):
         self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
         return b""
 
-    def _publish(self, data: bytes, pos: int, body: int, end: int) -> bytes | None:
-        packet = decode_publish(data, pos, body, end, self.version)
+    def _publish(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
+        packet = decode_publish(data, pos, body_at, end, self.version)
         meter = self.meter
         meter.messages += 1
-        header = packet.payload_at - body
+        header = packet.payload_at - body_at
         if header > _HEADER_FREE:
             meter.effort += header >> 4
         topic, alias = self._resolve(packet)
@@ -258,7 +258,7 @@ class Upstream(Relay):
         if not alias or self._bus_aliases.get(alias) == topic:
             # What clears a topic is looked at each time.
             if cached.plain and (size or not data[pos] & 1):
-                self.remember(packet, data, pos, body, end)
+                self.remember(packet, data, pos, body_at, end)
             return None
         self._bus_aliases[alias] = topic
         if packet.topic:
@@ -271,19 +271,19 @@ class Upstream(Relay):
     def _may_stand(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
         """Whether a retained message has a place on the bus: an empty one gives the topic's place back."""
         if not size:
-            self.meter.effort += self._holder.clear(topic) // _TOLD_AT_ONCE * TAKEN_APART
-        elif topic not in self.retained:
+            self.meter.effort += self._holder.clear(topic) // _TOLD_AT_ONCE * EFFORT_TAKEN_APART
+        elif topic not in self.retained_verdicts:
             if not self._holder.retain(topic, self._authorizer.limits.retained_topics, self):
                 return False
-            keep(self.retained, topic, cached)
+            keep(self.retained_verdicts, topic, cached)
         return True
 
     def uncount(self, topic: bytes | None) -> None:
         """A topic, or all of them, counts no more among what the device holds."""
         if topic is None:
-            self.retained.clear()
+            self.retained_verdicts.clear()
         else:
-            self.retained.pop(topic, None)
+            self.retained_verdicts.pop(topic, None)
         self.forget()
 
     def _resolve(self, packet: Publish) -> tuple[bytes, int]:
@@ -323,7 +323,7 @@ class Upstream(Relay):
         properties = join(packet.properties, without=_ALIAS) if self.version is Version.V5 else b""
         sealed = cached.sealer.seal(payload)
         changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
-        self.meter.effort += SEALED + (len(payload) >> 8)
+        self.meter.effort += EFFORT_SEALED + (len(payload) >> 8)
         if len(changed) > self.receiver_max_size:
             return self._too_long(packet, cached, len(changed))
         # Only now: what the bus does not take has no place there.

@@ -21,16 +21,16 @@ from gateway.policy.engine.connection_limits import Limits
 
 SLICE = 2_000
 """Effort after which a connection lets others go first."""
-RUN = 4_096
-"""Packets after which it does so though each costs next to nothing."""
+RUN_PACKETS = 4_096
+"""Packets after which a connection lets others go first, though each costs next to nothing."""
 TURN = 4_000
 """Effort of all connections in one turn of the event loop; above it what comes waits, device by device."""
-TAKEN_APART = 10
-"""A packet that is looked at as a whole, and judged."""
-KNOWN = 1
-"""One on a topic whose verdict is known."""
-SEALED = 4
-"""A payload that is sealed or opened, beside its length."""
+EFFORT_TAKEN_APART = 10
+"""For a packet that is looked at as a whole, and judged; beside that, one for every 4,096 bytes of it."""
+EFFORT_CACHED = 1
+"""For a PUBLISH on a topic whose verdict is cached."""
+EFFORT_SEALED = 4
+"""For a payload that is sealed or opened; beside that, one for every 256 bytes of it."""
 TLS = 100_000
 """Effort of undoing the TLS of one device in a second, where it yields nothing."""
 FREE = 65_536

@@ -266,17 +266,17 @@ def decode_connack(data: bytes, pos: int, end: int, version: Version) -> Connack
     return Connack(bool(flags), code, properties)
 
 
-def decode_publish(data: bytes, pos: int, body: int, end: int, version: Version) -> Publish:
-    """A PUBLISH (MQTT 5, 3.3) whose first byte is at `pos` and whose body starts at `body`."""
+def decode_publish(data: bytes, pos: int, body_at: int, end: int, version: Version) -> Publish:
+    """A PUBLISH (MQTT 5, 3.3) whose first byte is at `pos` and whose body starts at `body_at`."""
     first = data[pos]
     qos = first >> 1 & 3
     if qos == 3:
         raise MalformedPacket("QoS 3")  # [MQTT-3.3.1-4]
-    at = body + 2
+    at = body_at + 2
     if at > end:
         raise MalformedPacket("a PUBLISH without a topic")
-    at += data[body] << 8 | data[body + 1]
-    topic = data[body + 2 : at]
+    at += data[body_at] << 8 | data[body_at + 1]
+    topic = data[body_at + 2 : at]
     packet_id = 0
     if qos:
         at += 2

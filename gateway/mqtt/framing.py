@@ -1,7 +1,7 @@
 """Framing: where a packet begins and ends in a stream of bytes, by its fixed header (MQTT 5, 2.1).
 
     first byte | Remaining Length, 1 to 4 bytes | body
-    pos                                          body   end
+    pos                                          body_at end
 
 Knows no packet type. `gateway.connection.relay` has the same written out in its loop, where a call for each
 packet would be felt; a test holds the two together.
@@ -21,8 +21,8 @@ def packet_at(data: bytes | bytearray, pos: int) -> tuple[int, int] | None:
     length = read_length(data, pos + 1, len(data))
     if length is None:
         return None
-    size, body = length
-    return body, body + size
+    size, body_at = length
+    return body_at, body_at + size
 
 
 def first_packet(data: bytes | bytearray, most: int, too_long: str) -> tuple[int, int] | None:

@@ -252,7 +252,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                 self.waiting_for = self.plane.tasks.start(self._open_bus(connect))
             case asked.Established():
                 if (tls := tls_of(self.transport)) is not None and (meter := self.connection.meter):
-                    tls.peer_is_known(TlsBudget(meter, self.plane.turns))
+                    tls.peer_is_authenticated(TlsBudget(meter, self.plane.turns))
                 self.resume_reading(AUTHENTICATING)
                 self.since = self.plane.context.now()
                 identity = self.connection.identity

@@ -20,7 +20,7 @@ _READS_ON = SLICE // 2
 
 
 class PeerBudget(Protocol):
-    """What decrypting for one known peer may cost: `gateway.net.tls_decryption_cost.TlsBudget` is one."""
+    """What decrypting for one authenticated peer may cost, as `gateway.net.tls_decryption_cost.TlsBudget`."""
 
     @property
     def is_spent(self) -> bool:
@@ -37,7 +37,7 @@ class PeerBudget(Protocol):
 
 
 class TlsBudget:
-    """Of one connection whose device is known."""
+    """Of one connection whose device is authenticated."""
 
     __slots__ = ("_meter", "_turns")
 

@@ -1,6 +1,6 @@
 """Where TLS records end, how many there were, and how little they yielded: what a stranger's are judged by.
 
-Owns the count of a peer's records until it is known who it is. It reads the five bytes of a record's header
+Owns the count of a peer's records until it has shown who it is. It reads the five bytes of a record's header
 (RFC 8446, 5.1) and nothing else. Must not know how records are decrypted (`gateway.net.tls_record_limits`).
 """
 
@@ -16,9 +16,9 @@ _HEADER = 5
 _HANDSHAKE_RECORDS_MAX = 256
 """Until the handshake is done; what is in them OpenSSL bounds."""
 STRANGER_EMPTY_MAX = 16
-"""Records without data from a peer that is not known yet. Honest clients send none."""
+"""Records without data from a stranger. Honest clients send none."""
 STRANGER_OVERHEAD_MAX = 32_768
-"""Bytes that a peer not known yet may send beyond its data and an eighth of it: a CONNECT in records of one
+"""Bytes that a stranger may send beyond its data and an eighth of it: a CONNECT in records of one
 byte, a thousand and more of them, passes."""
 
 

@@ -1,4 +1,4 @@
-"""TLS whose work a peer pays for with data: bounds how much it can have decrypted without sending any.
+"""Limits the decryption work that a peer can cause without sending application data.
 
 Owns how much of what came from the socket OpenSSL sees at a time, the count of bytes that it took
 against those that it gave, and the end of a peer for whom these differ by too much. Must not know what
@@ -10,12 +10,12 @@ the gateway's contexts make TLS objects that give OpenSSL what came in portions:
 
 - to a stranger, who has not shown who it is, record by record: after so many empty ones, or so much
   overhead, it is out;
-- to a known peer in portions that grow while they yield, and shrink to the least when they do not; once one
-  was slow and yielded little, nobody's grow large for some seconds: sixty peers at once cost a little each;
+- to an authenticated peer in portions. They grow while they yield, and shrink to the least when they do not;
+  once one was slow and yielded little, all stay small for a while: sixty such peers cost a little each;
 - to no connection that is being closed: what still comes is dropped as it came.
 
-Too much for one turn waits in the buffer it came in, unread until the next, and the socket with it, so that
-a peer's end is never seen before its last bytes.
+What is too much for one turn waits until the next in the buffer it came in, and the socket is not read
+meanwhile, so that a peer's end is never seen before its last bytes.
 """
 
 from __future__ import annotations
@@ -27,79 +27,79 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gateway.net.tls_decryption_cost import PeerBudget
-from gateway.net.tls_portions import PORTION_LEAST, Caution
+from gateway.net.tls_portions import PORTION_LEAST, PortionCap
 from gateway.net.tls_record_counter import OVERHEAD, OVERHEAD_OLDER, RecordCounter, TooLittleData
 
 _RECORD_MAX = 16_640
-"""Data of one record, with room."""
+"""Bytes of data in one record at most, with room."""
 _HANDSHAKE_PORTION = 4_096
-"""A step of the handshake gets records up to this, in bytes: a flight of a client, most often."""
+"""Bytes of records that one step of the handshake gets: most often a whole flight of the client."""
 _STRANGER_RECORDS = 64
-"""Decrypted in one turn."""
+"""Records of a stranger that are decrypted in one turn."""
 
 IDLE_MAX = 24_576
-"""Bytes that yielded nothing from a known peer. More than one unfinished record, which looks like it."""
+"""Bytes that may yield no data. Must exceed one record, as an unfinished record also yields nothing yet."""
 _IDLE_PER_SECOND = 4_096
-"""Of those, forgiven: padded records, a KeyUpdate now and then."""
-_IDLE_SHARE = 4_096
-"""And one for so many bytes of data."""
-_CUT_SHARE = 4
-"""Bits: of what seems to be a record that is cut, a sixteenth counts for the turn. If all were KeyUpdates,
-four connections would hold it for 80 ms, and the device's second bounds them."""
-_KNOWN_RECORDS = 1_536
-"""Decrypted in one turn, when more than a portion waits."""
+"""Idle bytes that are forgiven each second: padded records, a KeyUpdate now and then."""
+_DATA_PER_IDLE = 4_096
+"""One idle byte is forgiven per 4,096 bytes of data."""
+_UNFINISHED_SHIFT = 4
+"""Right shift: only 1/16 of what may be an unfinished record counts against the turn. If all were KeyUpdates,
+four connections would hold the loop for 80 ms; their device's budget for the second bounds them."""
+_TURN_RECORDS = 1_536
+"""Records of an authenticated peer that are decrypted in one turn, when more than a portion waits."""
 _MANY_RECORDS = 256
-"""So many in one portion cost as much as a slice of messages, whatever they yield: after them others come
-first, and the next portions are small."""
+"""Records in one portion that cost as much as a slice of messages, whatever they yield: after them others
+come first, and the next portions are small."""
 
-_GOODBYE_MAX = 1_024
-"""Bytes in which a peer's own goodbye is looked for."""
+_CLOSE_NOTIFY_MAX = 1_024
+"""Bytes in which the peer's close_notify is looked for."""
 _DROPPED_MAX = 262_144
-"""What may come after our goodbye, in bytes."""
-_WAITING, _WAITING_LOW = 64, 16
-"""With so many bytes left over the socket is not read. Fewer can be a record's header, not whole."""
+"""Bytes that may come after our close_notify."""
+_READ_HIGH_WATER, _READ_LOW_WATER = 64, 16
+"""Bytes left over that stop reading of the socket, and resume it. Fewer can be an unfinished header."""
 
 
 class BoundedSSLObject(ssl.SSLObject):
     """The TLS of one peer. What a loop reads through it is bounded."""
 
-    def attach(self, incoming: ssl.MemoryBIO, caution: Caution) -> None:
+    def attach(self, incoming: ssl.MemoryBIO, cap: PortionCap) -> None:
         """Before the handshake: what arrives comes in here."""
         self._incoming = incoming
-        self._caution = caution
+        self._cap = cap
         self._budget: PeerBudget | None = None
         self._transport: asyncio.Transport | None = None
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
-        # What the loop calls and nothing here stands before: `SSLObject` has a function in Python for each.
+        # Bound directly to the C methods: we do not override these, and SSLObject's wrappers cost a call.
         self.write, self.pending = self._sslobj.write, self._sslobj.pending  # type: ignore[attr-defined, method-assign]
         self.getpeercert = self._sslobj.getpeercert  # type: ignore[attr-defined, method-assign]
         self._is_strict = True
-        """Whether `read` looks twice: the peer is not known, waits for its turn, or is being closed."""
+        """Whether `read` looks twice: the peer is a stranger, waits for its turn, or is being closed."""
         self._is_resting = False
         self._counter: RecordCounter | None = RecordCounter()
-        """Until it is known who the peer is."""
+        """Counts a stranger's records; None once the peer is authenticated."""
         self._dropped = self._idle = 0
-        self._since = 0.0
-        self._allowance = OVERHEAD_OLDER
+        self._idle_forgiven_at = 0.0
+        self._record_overhead = OVERHEAD_OLDER
         self._portion = PORTION_LEAST
         self._last: ssl.SSLError | bytes | None = None
         """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
 
     def handshake_done(self, transport: asyncio.Transport) -> None:
-        """The handshake is done. From now on there may be more than one turn takes."""
+        """The handshake is done. From now on more may arrive than one turn can process."""
         self._transport = transport
-        transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
+        transport.set_read_buffer_limits(_READ_HIGH_WATER, _READ_LOW_WATER)  # type: ignore[attr-defined]
 
-    def peer_is_known(self, budget: PeerBudget | None = None) -> None:
-        """It is known who the peer is, and what its TLS costs is set against its budget."""
+    def peer_is_authenticated(self, budget: PeerBudget | None = None) -> None:
+        """The peer has shown who it is. What its TLS costs is set against `budget` from now on."""
         self._counter = None
         self._budget = budget
-        self._allowance = OVERHEAD.get(self.version() or "", OVERHEAD_OLDER)
-        self._since = time.monotonic()
+        self._record_overhead = OVERHEAD.get(self.version() or "", OVERHEAD_OLDER)
+        self._idle_forgiven_at = time.monotonic()
         # What waits is read before the socket is, lest the peer's end overtake it.
         if not self._is_resting and not self._incoming.pending:
-            self._relax()
+            self._leave_strict_mode()
 
     def stop_decrypting(self) -> None:
         """It is being closed: nothing more is decrypted."""
@@ -117,7 +117,7 @@ class BoundedSSLObject(ssl.SSLObject):
         """The next step of the handshake. What comes after it stays: OpenSSL takes no more than it needs."""
         incoming, take_step = self._incoming, self._sslobj.do_handshake  # type: ignore[attr-defined]
         if not incoming.pending:
-            raise ssl.SSLWantReadError  # as the loop begins: OpenSSL takes a while to say so
+            raise ssl.SSLWantReadError  # the loop's first call comes without data: answering here is cheaper
         if (counter := self._counter) is None:
             take_step()
             return
@@ -129,7 +129,7 @@ class BoundedSSLObject(ssl.SSLObject):
                 try:
                     take_step()
                 except ssl.SSLWantReadError:
-                    if at in (begun, data.nbytes):
+                    if at in (begun, data.nbytes):  # no progress, or everything was given
                         raise
                 else:
                     counter.handshake_done()
@@ -139,7 +139,7 @@ class BoundedSSLObject(ssl.SSLObject):
                 incoming.write(data[at:])
 
     def read(self, size: int = _RECORD_MAX, buffer: Any = None) -> Any:  # noqa: ARG002, ANN401
-        """What the peer sent, `size` left aside. SSLWantReadError: there is no more, or not in this turn."""
+        """What the peer sent; `size` is ignored. SSLWantReadError: there is no more, or not in this turn."""
         if buffer is not None:
             raise ValueError("data is copied here, never read into a buffer of the caller's")
         if self._is_strict:
@@ -148,7 +148,7 @@ class BoundedSSLObject(ssl.SSLObject):
         arrived = incoming.pending
         if (
             arrived > self._portion
-            or arrived > self._caution.most
+            or arrived > self._cap.portion_max
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
             # Nor may they go on with a few bytes each once their device's second is spent.
             or (arrived + self._idle > PORTION_LEAST and budget is not None and budget.is_spent)
@@ -164,10 +164,10 @@ class BoundedSSLObject(ssl.SSLObject):
             raise
         if incoming.pending:
             return self._read_more(data, arrived)
-        spent = arrived - len(data) - self._allowance
-        return self._paid(data, spent) if spent > 0 or self._idle else data
+        unproductive = arrived - len(data) - self._record_overhead
+        return self._data_after_counting(data, unproductive) if unproductive > 0 or self._idle else data
 
-    # A known peer
+    # An authenticated peer
 
     def _read_more(self, data: bytes, arrived: int) -> bytes:
         """The records after the first, which gave `data`: `arrived` bytes in all, a portion at most.
@@ -189,56 +189,56 @@ class BoundedSSLObject(ssl.SSLObject):
             return self._ends_with(chunks[:-1], b"")
         given = b"".join(chunks)
         waits = incoming.pending
-        spent = arrived - waits - len(given) - len(chunks) * self._allowance
+        unproductive = arrived - waits - len(given) - len(chunks) * self._record_overhead
         if waits:
             self._portion = PORTION_LEAST
             if self._budget is not None:
-                self._budget.spend(len(chunks), len(chunks))
-            self._rest()
-        return self._paid(given, spent) if spent > 0 or self._idle else given
+                self._budget.spend(effort=len(chunks), in_this_turn=len(chunks))  # a record costs one unit
+            self._wait_for_turn()
+        return self._data_after_counting(given, unproductive) if unproductive > 0 or self._idle else given
 
-    def _paid(self, data: bytes, spent: int) -> bytes:
-        """The data, once it is counted what came with it and yielded nothing."""
+    def _data_after_counting(self, data: bytes, unproductive: int) -> bytes:
+        """`data`, once the bytes are counted that came with it and yielded nothing."""
         try:
-            self._count(spent, 0, mostly_data=spent <= len(data))
+            self._count(unproductive, 0, mostly_data=unproductive <= len(data))
         except TooLittleData as error:
             return self._ends_with([data], error)
         return data
 
     def _count(self, taken: int, given: int, *, mostly_data: bool) -> None:
-        """So many bytes were taken, overhead left out, and so many of data came of them.
+        """Count `taken` bytes, without the records' overhead, that yielded `given` bytes of data.
 
-        `mostly_data`: what came yielded more than it did not. The rest may be a record that is not whole, as
-        most that is read of a stream ends with, so that it fills the device's second and not yet the turn.
+        Or only those that yielded nothing, and 0. `mostly_data`: most of it was data, and the rest may be an
+        unfinished record. That counts fully against the budget, but only 1/16 against the turn.
         """
         before = self._idle
-        self._idle = max(0, before + taken - given - given // _IDLE_SHARE)
+        self._idle = max(0, before + taken - given - given // _DATA_PER_IDLE)
         if self._budget is not None and self._idle != before:
             more = self._idle - before
-            self._budget.spend(more, more >> _CUT_SHARE if mostly_data else more)
+            self._budget.spend(effort=more, in_this_turn=more >> _UNFINISHED_SHIFT if mostly_data else more)
         if self._idle > IDLE_MAX:
             now = time.monotonic()
-            forgiven = min(IDLE_MAX, int((now - self._since) * _IDLE_PER_SECOND))
+            forgiven = min(IDLE_MAX, int((now - self._idle_forgiven_at) * _IDLE_PER_SECOND))
             self._idle = max(0, self._idle - forgiven)
-            self._since = now
+            self._idle_forgiven_at = now
             if self._idle > IDLE_MAX:
-                self._caution.be_careful()
+                self._cap.be_careful()
                 raise TooLittleData("it sends TLS records that yield nothing")
 
     def _read_in_portions(self) -> bytes:
-        incoming, take, caution, budget = self._incoming, self._take, self._caution, self._budget
+        incoming, take, cap, budget = self._incoming, self._take, self._cap, self._budget
         if budget is not None and budget.is_spent:
-            self._rest()
+            self._wait_for_turn()
             raise ssl.SSLWantReadError
-        caution.relax()
+        cap.relax()
         data, at = memoryview(incoming.read()), 0
         chunks: list[bytes] = []
         try:
-            while at < data.nbytes and len(chunks) < _KNOWN_RECORDS:
+            while at < data.nbytes and len(chunks) < _TURN_RECORDS:
                 began = time.thread_time()
-                end = min(at + self._portion, at + caution.most, data.nbytes)
+                end = min(at + self._portion, at + cap.portion_max, data.nbytes)
                 incoming.write(data[at:end])
-                portion, at, records, given = end - at, end, len(chunks), 0
+                portion, at, before, given = end - at, end, len(chunks), 0
                 try:
                     while incoming.pending:
                         chunk = take(_RECORD_MAX)
@@ -249,19 +249,20 @@ class BoundedSSLObject(ssl.SSLObject):
                 except ssl.SSLWantReadError:
                     pass
                 mostly_data = 2 * given >= portion
-                taken = portion - (len(chunks) - records) * self._allowance
+                records = len(chunks) - before
+                taken = portion - records * self._record_overhead
                 self._count(taken, given, mostly_data=mostly_data)
                 if not mostly_data:
-                    caution.look(time.thread_time() - began)
-                if len(chunks) - records > _MANY_RECORDS:
+                    cap.portion_took(time.thread_time() - began)
+                if records > _MANY_RECORDS:
                     self._portion = PORTION_LEAST
                 elif given:
-                    self._portion = min(2 * self._portion, caution.most)
+                    self._portion = min(2 * self._portion, cap.portion_max)
                 elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
                     self._portion = PORTION_LEAST
                     break
                 if budget is not None:
-                    budget.spend(len(chunks) - records, len(chunks) - records)
+                    budget.spend(effort=records, in_this_turn=records)  # a record costs one unit
                     if budget.is_spent:
                         break
         except ssl.SSLError as error:
@@ -269,9 +270,9 @@ class BoundedSSLObject(ssl.SSLObject):
         finally:
             incoming.write(data[at:])
         if at < data.nbytes:
-            self._rest()
+            self._wait_for_turn()
         elif self._is_strict:
-            self._relax()
+            self._leave_strict_mode()
         return self._given(chunks)
 
     # A stranger, or one who waits, or goes
@@ -291,9 +292,9 @@ class BoundedSSLObject(ssl.SSLObject):
         """What a stranger sent, record by record."""
         incoming = self._incoming
         data, at, chunks = memoryview(incoming.read()), 0, list[bytes]()
-        turn = counter.records + _STRANGER_RECORDS
+        stop_at = counter.records + _STRANGER_RECORDS
         try:
-            while at < data.nbytes and counter.records < turn:
+            while at < data.nbytes and counter.records < stop_at:
                 end = counter.end_of_record(data, at)
                 if end == at:
                     break
@@ -312,20 +313,20 @@ class BoundedSSLObject(ssl.SSLObject):
             return self._ends_with(chunks, error)
         finally:
             incoming.write(data[at:])
-        if counter.records >= turn and at < data.nbytes:
-            self._rest()
+        if counter.records >= stop_at and at < data.nbytes:
+            self._wait_for_turn()
         return chunks[0] if len(chunks) == 1 else self._given(chunks)
 
     def _drop(self) -> NoReturn:
-        """What comes after our goodbye."""
+        """Drop what comes after our close_notify."""
         self._dropped += len(self._incoming.read())
         if self._dropped > _DROPPED_MAX:
-            raise TooLittleData("it goes on sending after the gateway's goodbye")
+            raise TooLittleData("it goes on sending after the gateway's close_notify")
         raise ssl.SSLWantReadError
 
     def unwrap(self) -> None:
-        """Say goodbye, and take the peer's, but nothing that it sends instead."""
-        if self._incoming.pending > _GOODBYE_MAX:
+        """Send close_notify, and take the peer's, but nothing that it sends instead."""
+        if self._incoming.pending > _CLOSE_NOTIFY_MAX:
             self._drop()
         super().unwrap()
 
@@ -352,12 +353,12 @@ class BoundedSSLObject(ssl.SSLObject):
                 del last  # its traceback holds this frame
         return last
 
-    def _rest(self) -> None:
-        """The others first: what is left is read in the next turn, and the socket when that is done."""
+    def _wait_for_turn(self) -> None:
+        """Others first: what is left is read in the next turn, and the socket when that is done."""
         if self._transport is None:
             return
         self._is_resting = self._is_strict = True
-        self._transport.set_read_buffer_limits(_WAITING, _WAITING_LOW)  # type: ignore[attr-defined]
+        self._transport.set_read_buffer_limits(_READ_HIGH_WATER, _READ_LOW_WATER)  # type: ignore[attr-defined]
         later = asyncio.get_running_loop().call_soon if self._budget is None else self._budget.wait
         later(self._go_on)
 
@@ -369,8 +370,8 @@ class BoundedSSLObject(ssl.SSLObject):
             transport.pause_reading()
             transport.resume_reading()
 
-    def _relax(self) -> None:
-        """Nothing waits of what a known peer sent."""
+    def _leave_strict_mode(self) -> None:
+        """Nothing of an authenticated peer waits: `read` needs no second look."""
         transport = self._transport
         if transport is not None and not transport.is_closing():
             self._is_strict = False
@@ -381,15 +382,15 @@ class BoundedSSLContext(ssl.SSLContext):
     """Its server-side connections are bounded. Each has to be given its transport, by `handshake_done`."""
 
     sslobject_class = BoundedSSLObject
-    _caution: Caution | None = None
+    _cap: PortionCap | None = None
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> BoundedSSLObject:  # noqa: ANN401
         """What a loop calls for each connection."""
         made = super().wrap_bio(incoming, *args, **kwargs)
         assert isinstance(made, BoundedSSLObject)  # noqa: S101 - for the type checker
-        if self._caution is None:
-            self._caution = Caution()
-        made.attach(incoming, self._caution)
+        if self._cap is None:
+            self._cap = PortionCap()
+        made.attach(incoming, self._cap)
         return made
 
 

@@ -1,12 +1,15 @@
 """Re-seals under the active key what the bus retains on sensitive topics, while everybody goes on.
 
-First it looks which topics there are, again until it finds no others: Mosquitto drops what a subscriber
-can't take at once. Then it takes them in batches that are small enough for that not to happen, for from
-here on not one message may be missed. What is retained is replaced by publishing it again, and somebody
-else may do so at the same moment: the newer message must win. A subscription shows in which order the bus
-took them: when another retained message came between the one that was read and our own, ours has
-overwritten it, and it is put back. All that is published here is marked, so that no gateway delivers to its
-subscribers, live, what they have heard before; see `gateway.keys.payload_envelope.Envelope.rewrapped`.
+It works in rounds until one finds nothing new, for Mosquitto drops what a subscriber can't take at once. Each
+round looks which topics there are, and re-seals those whose message is under an older key. It re-seals in
+batches that are small enough for the bus to drop nothing: here not one message may be missed. What is
+retained is replaced by publishing it again, and somebody else may do so at the same moment: the newer message
+must win. A subscription shows in which order the bus took them: when another retained message came between
+the one that was read and our own, ours has overwritten it, and it is put back.
+
+All that is published here is marked, so that no gateway delivers to its subscribers, live, what they have
+heard before. The mark's name on the wire is older than the word re-seal: see
+`gateway.keys.payload_envelope.Envelope.rewrapped`.
 """
 
 from __future__ import annotations
@@ -31,9 +34,13 @@ _AS_PUBLISHED = 0x08
 _BATCH = 200
 """Topics at a time: far below what Mosquitto queues for a subscriber before it drops (1,000)."""
 _AT_ONCE = 20
-_LOOKS = 12
+"""Topics of a batch that are re-sealed side by side."""
+_ROUNDS_MAX = 12
+"""Two do, if the bus shows all at once and nobody interferes: the second finds nothing new. The others are
+for what it dropped. The end is for a bus that drops something each time, or somebody who still publishes
+under an older key."""
 _PATIENCE = 10.0
-"""How long the bus may be silent while something of it is awaited, in seconds."""
+"""Seconds that the bus may be silent while something of it is awaited."""
 _NOT_KEPT = frozenset({PropertyId.SUBSCRIPTION_IDENTIFIER, PropertyId.TOPIC_ALIAS})
 
 Opener = Callable[[Handler], Awaitable[BusConnection]]
@@ -50,14 +57,14 @@ class Outcome:
     changed: int = 0
     """Were replaced by somebody else meanwhile; the newer message stands."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Why not, by topic: nobody can open these."""
+    """Reason, by topic, for messages nobody can open."""
     left: int = 0
-    """Are still under an older key, for the bus did not say in time what it did."""
+    """Are still under an older key: somebody published such a message after ours, in the last round."""
     complete: bool = False
     """Whether the bus has shown all that it retains."""
 
 
-class _End(Enum):
+class _Result(Enum):
     """What became of one topic."""
 
     RESEALED = auto()
@@ -67,39 +74,42 @@ class _End(Enum):
     LEFT = auto()
 
 
+_DONE_HERE = frozenset({_Result.RESEALED, _Result.CHANGED})
+
+
 async def reseal_retained(
     open_connection: Opener,
     ring: KeyRing,
     filters: Sequence[str],
     *,
-    marker: str,
+    end_topic: str,
     progress: Progress = lambda _done, _total: None,
 ) -> Outcome:
     """Re-seal what is retained on the topics of `filters`. Raises BusError, KeysUnavailable.
 
-    `marker` is a topic that nobody else uses, for messages of our own. `progress` hears how many of how
-    many are done.
+    `end_topic` is one that nobody else uses: our own message there shows that all before it was sent.
+    `progress` hears how many of how many are done.
     """
-    work = _Resealing(open_connection, ring, marker, progress)
+    work = _Resealing(open_connection, ring, end_topic, progress)
     complete = not filters
-    for _ in range(0 if complete else _LOOKS):
+    for _ in range(0 if complete else _ROUNDS_MAX):
         if complete := await work.round(filters):
             break
     return work.outcome(complete=complete)
 
 
 class _Resealing:
-    def __init__(self, open_connection: Opener, ring: KeyRing, marker: str, progress: Progress) -> None:
+    def __init__(self, open_connection: Opener, ring: KeyRing, end_topic: str, progress: Progress) -> None:
         self._open = open_connection
         self._ring = ring
-        self._marker = marker
+        self._end_topic = end_topic
         self._progress = progress
-        self._ends: dict[str, _End | str] = {}
-        """What became of each topic that was seen; why not, of those nobody can open."""
+        self._results: dict[str, _Result | str] = {}
+        """By topic what became of it, or the reason why nobody can open its message."""
 
     async def round(self, filters: Sequence[str]) -> bool:
-        """Look once, and re-seal what is found; whether nothing was found that was not known."""
-        known = set(self._ends)
+        """Look once, and re-seal what is found. Returns True when this round found nothing new."""
+        seen_before = set(self._results)
         found: dict[str, bool] = {}
 
         def note(delivery: Delivery) -> None:
@@ -110,35 +120,37 @@ class _Resealing:
             try:
                 await ear.hear_all(filters)
             except BusError:
-                # Some versions of Mosquitto send nothing more at all to whom they had to drop something.
+                # Some versions of Mosquitto send nothing more to a subscriber they dropped a message for.
                 if not found:
                     raise
                 whole = False
         # Cleared, or dropped by the bus just now? Asked for one by one, it sends what there is.
-        missed = [topic for topic in known - found.keys() if self._ends[topic] is not _End.CLEARED]
-        dropped = await self._treat(missed, report=False)
+        missed = [
+            topic for topic in seen_before - found.keys() if self._results[topic] is not _Result.CLEARED
+        ]
+        dropped = await self._treat(missed, show_progress=False)
         older = [topic for topic, is_older in found.items() if is_older]
-        await self._treat(older, report=True)
-        return whole and not dropped and not older and found.keys() <= known
+        await self._treat(older, show_progress=True)
+        return whole and not dropped and not older and found.keys() <= seen_before
 
     def _is_older(self, delivery: Delivery) -> bool:
-        """Whether there is something to re-seal; if not, what it is instead is noted."""
+        """Whether there is something to re-seal; if not, what became of the topic is noted."""
         topic = delivery.topic
         try:
             envelope = _envelope(topic, delivery)
         except OpenFailed as failed:
-            self._ends[topic] = str(failed)
+            self._results[topic] = str(failed)
             return False
-        before = self._ends.get(topic)
+        before = self._results.get(topic)
         if envelope is None:
-            self._ends[topic] = _End.CLEARED
+            self._results[topic] = _Result.CLEARED
         elif envelope.key_id != self._ring.active_id:
-            return not isinstance(before, str)
-        elif before in {None, _End.CLEARED}:
-            self._ends[topic] = _End.CURRENT
+            return not isinstance(before, str)  # unreadable topics are not retried
+        elif before in {None, _Result.CLEARED}:
+            self._results[topic] = _Result.CURRENT
         return False
 
-    async def _treat(self, topics: Sequence[str], *, report: bool) -> int:
+    async def _treat(self, topics: Sequence[str], *, show_progress: bool) -> int:
         """Re-seal what is under an older key on these; the answer is how many of them hold a message."""
         present = 0
         for start in range(0, len(topics), _BATCH):
@@ -147,16 +159,17 @@ class _Resealing:
                 await ear.hear_all(batch.slots)
                 present += batch.present
                 await batch.reseal(ear.connection)
-            for topic, end in batch.ends().items():
-                if end is not _End.CURRENT or self._ends.get(topic) not in {_End.RESEALED, _End.CHANGED}:
-                    self._ends[topic] = end
-            if report:
+            for topic, result in batch.results().items():
+                # `CURRENT` does not replace an earlier `RESEALED` or `CHANGED`.
+                if result is not _Result.CURRENT or self._results.get(topic) not in _DONE_HERE:
+                    self._results[topic] = result
+            if show_progress:
                 self._progress(min(start + _BATCH, len(topics)), len(topics))
         return present
 
     @contextlib.asynccontextmanager
     async def _listening(self, note: Callable[[Delivery], None]) -> AsyncIterator[_Ear]:
-        ear = _Ear(self._marker, note)
+        ear = _Ear(self._end_topic, note)
         ear.connection = await self._open(ear.take)
         try:
             if ear.connection.version is not Version.V5:
@@ -166,14 +179,14 @@ class _Resealing:
             ear.connection.close()
 
     def outcome(self, *, complete: bool) -> Outcome:
-        """What became of all."""
-        ends = Counter(self._ends.values())
+        """What became of all topics."""
+        results = Counter(self._results.values())
         return Outcome(
-            resealed=ends[_End.RESEALED],
-            current=ends[_End.CURRENT],
-            changed=ends[_End.CHANGED],
-            unreadable={topic: end for topic, end in self._ends.items() if isinstance(end, str)},
-            left=ends[_End.LEFT],
+            resealed=results[_Result.RESEALED],
+            current=results[_Result.CURRENT],
+            changed=results[_Result.CHANGED],
+            unreadable={topic: why for topic, why in self._results.items() if isinstance(why, str)},
+            left=results[_Result.LEFT],
             complete=complete,
         )
 
@@ -183,35 +196,35 @@ class _Ear:
 
     connection: BusConnection
 
-    def __init__(self, marker: str, note: Callable[[Delivery], None]) -> None:
-        self._marker = marker
+    def __init__(self, end_topic: str, note: Callable[[Delivery], None]) -> None:
+        self._end_topic = end_topic
         self._note = note
-        self._marked = asyncio.Event()
+        self._end_seen = asyncio.Event()
         self._heard = 0
 
     def take(self, _: BusConnection, delivery: Delivery) -> None:
         """A message from the bus."""
         self._heard += 1
-        if delivery.topic == self._marker:
-            self._marked.set()
+        if delivery.topic == self._end_topic:
+            self._end_seen.set()
         elif delivery.retain:
             self._note(delivery)
 
     async def hear_all(self, filters: Iterable[str]) -> None:
-        """Wait for what the bus retains: all of it is there when a message comes that we send last."""
+        """Wait for what the bus retains: all of it has come when our own message does, which is sent last."""
         wanted = [Subscription(one.encode(), _AS_PUBLISHED) for one in filters]
-        await self.connection.subscribe([*wanted, Subscription(self._marker.encode(), 0)])
-        await self.connection.publish(self._marker, b"", retain=False)
+        await self.connection.subscribe([*wanted, Subscription(self._end_topic.encode(), 0)])
+        await self.connection.publish(self._end_topic, b"", retain=False)
         heard = -1
         while heard < self._heard:
             heard = self._heard
-            if await _within(_PATIENCE, self._marked):
+            if await _within(_PATIENCE, self._end_seen):
                 return
         raise BusError("it does not send what it retains")
 
 
 class _Slot:
-    """What is known of one topic, by what the bus has sent of it."""
+    """One topic, by what the bus has sent of it."""
 
     __slots__ = ("changed", "echoed", "fault", "foreign", "latest", "sent")
 
@@ -223,9 +236,9 @@ class _Slot:
         self.sent: bytes | None = None
         """What we have published here last."""
         self.echoed: asyncio.Event | None = None
-        """While we wait for the bus to show that."""
+        """Set once the bus showed it; None before the first publish."""
         self.foreign: Delivery | None = None
-        """Somebody else's message that it showed before."""
+        """Somebody else's message that the bus showed before ours."""
         self.changed = False
         """Whether such a message was put back."""
 
@@ -241,7 +254,7 @@ class _Slot:
 
 
 class _Batch:
-    """Some topics, of which nothing is missed."""
+    """Topics subscribed together, few enough that Mosquitto drops none."""
 
     def __init__(self, ring: KeyRing, topics: Iterable[str]) -> None:
         self._ring = ring
@@ -288,7 +301,7 @@ class _Batch:
             payload, properties = reseal(self._ring, envelope), slot.latest.properties
             while (foreign := await self._replace(connection, topic, slot, payload, properties)) is not None:
                 slot.changed = True
-                payload, properties = _marked(foreign.payload), foreign.properties
+                payload, properties = _with_rewrapped_mark(foreign.payload), foreign.properties
         except OpenFailed as failed:
             slot.fault = str(failed)
         except PacketTooLarge:
@@ -311,21 +324,21 @@ class _Batch:
             raise BusError("it does not tell what it was sent")
         return slot.foreign
 
-    def ends(self) -> dict[str, _End | str]:
-        """What became of each of the topics."""
-        return {topic: self._end(topic, slot) for topic, slot in self.slots.items()}
+    def results(self) -> dict[str, _Result | str]:
+        """What became of each of the topics, or why nobody can open its message."""
+        return {topic: self._result_of(topic, slot) for topic, slot in self.slots.items()}
 
-    def _end(self, topic: str, slot: _Slot) -> _End | str:
+    def _result_of(self, topic: str, slot: _Slot) -> _Result | str:
         older = self._older(topic, slot)
         if slot.fault:
             return slot.fault
         if slot.changed:
-            return _End.CHANGED
+            return _Result.CHANGED
         if slot.latest is None or not slot.latest.payload:
-            return _End.CLEARED
+            return _Result.CLEARED
         if older is not None:
-            return _End.LEFT
-        return _End.RESEALED if slot.latest.payload == slot.sent else _End.CURRENT
+            return _Result.LEFT
+        return _Result.RESEALED if slot.latest.payload == slot.sent else _Result.CURRENT
 
 
 def _envelope(topic: str, delivery: Delivery) -> Envelope | None:
@@ -335,13 +348,13 @@ def _envelope(topic: str, delivery: Delivery) -> Envelope | None:
     return read_envelope(delivery.payload, topic=topic) if delivery.payload else None
 
 
-def _marked(payload: bytes) -> bytes:
-    """A message to be put back: as it was, but nobody shall hear it again."""
+def _with_rewrapped_mark(payload: bytes) -> bytes:
+    """A message to be put back: as it was, but marked so that nobody hears it again."""
     try:
-        again = read_envelope(payload).rewrapped
+        is_marked = read_envelope(payload).rewrapped
     except OpenFailed:
         return payload
-    return payload if again else payload.rstrip()[:-1] + b',"rewrapped":true}'
+    return payload if is_marked else payload.rstrip()[:-1] + b',"rewrapped":true}'
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -73,7 +73,7 @@ class Bench:
             self.open,
             with_ring or ring(),
             filters or ("private/#",),
-            marker="gateway/rewrap/test",
+            end_topic="gateway/rewrap/test",
             progress=lambda done, total: self.progress.append((done, total)),
         )
 
@@ -309,7 +309,7 @@ async def test_two_at_once_do_not_quarrel(bench):
         )
 
     outcomes = await asyncio.gather(
-        bench.reseal(), reseal_retained(other, ring(), ["private/#"], marker="gateway/rewrap/other")
+        bench.reseal(), reseal_retained(other, ring(), ["private/#"], end_topic="gateway/rewrap/other")
     )
     assert all(outcome.left == 0 for outcome in outcomes)
     found = await retained(bench)
@@ -321,11 +321,11 @@ async def test_a_bus_that_does_not_tell_retained_from_live(bench):
         return await connect(bench.bus, Account("/t", None, None), handler, max_size=1_000, v5=False)
 
     with pytest.raises(BusError, match=r"3\.1\.1"):
-        await reseal_retained(old, ring(), ["private/#"], marker="m")
+        await reseal_retained(old, ring(), ["private/#"], end_topic="m")
 
 
 async def test_nothing_sensitive_is_nothing_to_do(bench):
-    outcome = await reseal_retained(bench.open, ring(), [], marker="m")
+    outcome = await reseal_retained(bench.open, ring(), [], end_topic="m")
     assert outcome == Outcome(complete=True)
 
 

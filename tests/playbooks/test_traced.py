@@ -14,7 +14,7 @@ from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Kicked, Tick, Turn
 from gateway.connection.packet_tracing import READ_MOST, ConnectionTrace, TracedConnection
 from gateway.connection.state_table import State
-from gateway.connection.work_budgets import RUN
+from gateway.connection.work_budgets import RUN_PACKETS
 from gateway.mqtt.packet_summary import HEAD, PacketReader
 
 SECRET = b"nobody is to see this"
@@ -220,7 +220,7 @@ def test_of_a_flood_the_beginning_is_read_and_counts_as_effort(event, flood, rea
     alone = (its.upstream if event is DeviceBytes else its.downstream).meter.work.done
     book.connection.receive(event(flood))
     assert unread == [True]
-    assert READ_MOST <= len(read) <= 2 * READ_MOST + RUN
+    assert READ_MOST <= len(read) <= 2 * READ_MOST + RUN_PACKETS
     assert relay.meter.work.done >= alone + 2 * READ_MOST
     assert relay.meter.effort >= 2 * READ_MOST
 

@@ -53,7 +53,7 @@ REPLACED = {
     "telling": "reporting, logging",
     "tells": "reports, logs",
     "told": "reported, logged",
-    "trust": "peer is known",
+    "trust": "peer is authenticated",
     "upkeep": "background tasks, follower, saver",
 }
 """A word, and what is said instead (ARCHITECTURE.md, Glossary)."""

@@ -82,8 +82,8 @@ def _of_rule(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device] |
     if covers(f"{policy.reserved}/#", rule.topic):
         yield f"can never match: {_own(policy)}"
         return
-    template = split_filter(rule.topic)
-    if next(Witnesses([template], policy.limits).of(RoleHolder((role.name,)), (template,), 0), None) is None:
+    split = split_filter(rule.topic)
+    if next(Witnesses([split], policy.limits).of(RoleHolder((role.name,)), (split,), 0), None) is None:
         yield (
             "can never match: even with names of one letter for its placeholders it has more levels or bytes "
             "than limits.toml allows a topic. Shorten it, or raise topic_levels or topic_length there"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.witnesses import RoleHolder, Template, Witness, Witnesses, overlap
+from gateway.policy.analysis.witnesses import RoleHolder, SplitFilter, Witness, Witnesses, overlap
 from gateway.policy.engine.device_limits import KEYS
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
@@ -112,7 +112,7 @@ class _Pair(NamedTuple):
     """A rule as it is for somebody: of a device with several values of a label there is one for each."""
 
     rule: Rule
-    template: Template
+    split: SplitFilter
     topics: str
 
 
@@ -134,7 +134,7 @@ class _Side:
         }
         self.sensitive = [split_filter(topics) for topics in policy.sensitive_filters]
 
-    def templates(self) -> Iterator[Template]:
+    def filters(self) -> Iterator[SplitFilter]:
         yield from self._written.values()
         yield from self.sensitive
 
@@ -144,7 +144,7 @@ class _Side:
         return [
             _Pair(rule, self._written.get(topics) or split_filter(topics), topics)
             for rule in self.policy.rules_of(holder.roles)
-            for topics in holder.topics(rule.topic)
+            for topics in holder.filters(rule.topic)
         ]
 
     def of(self, holder: RoleHolder, action: Action, effect: Effect) -> _Rules:
@@ -165,16 +165,16 @@ class _Question:
         self.old_denies = old.of(holder, action, Effect.DENY)
         self.new_allows = new.of(holder, action, Effect.ALLOW)
         self.new_denies = new.of(holder, action, Effect.DENY)
-        escaped = (pair.template for pair in (*self.old_allows, *self.new_denies))
+        escaped = (pair.split for pair in (*self.old_allows, *self.new_denies))
         self.longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
 
 
 class _Comparison:
     def __init__(self, before: Policy, after: Policy) -> None:
         self._before, self._after = _Side(before), _Side(after)
-        templates = [*self._before.templates(), *self._after.templates(), split_filter(after.reserved)]
+        filters = [*self._before.filters(), *self._after.filters(), split_filter(after.reserved)]
         self._witnesses = {
-            side: Witnesses(templates, side.policy.limits) for side in (self._before, self._after)
+            side: Witnesses(filters, side.policy.limits) for side in (self._before, self._after)
         }
         named = [
             rule.max_payload or 0
@@ -207,33 +207,31 @@ class _Comparison:
         for pair in asked.new_allows:
             if only is not None and (asked.gained, asked.action, pair.rule) not in only:
                 continue
-            template, message = pair.template, self._most(pair.rule, asked.action)
+            split, message = pair.split, self._most(pair.rule, asked.action)
             known = [
                 one
                 for one in asked.old_allows
-                if not _objects(one.rule, message) and overlap((template, one.template), fixed)
+                if not _objects(one.rule, message) and overlap((split, one.split), fixed)
             ]
-            stays = [one.topics for one in asked.new_denies if overlap((template, one.template), fixed)]
+            stays = [one.topics for one in asked.new_denies if overlap((split, one.split), fixed)]
             allowed = [one.topics for one in known]
-            if found := self._gain(asked, message, [template], allowed):
+            if found := self._gain(asked, message, [split], allowed):
                 # Where the limits are what refused, the old side's rules allowed nothing.
                 beyond = asked.old.policy.limit_fault(found[0].topic)
                 yield _change(asked, pair, found, None, stays if beyond else [*allowed, *stays])
             for denying in asked.old_denies:
-                if not self._gain(asked, message, [template, denying.template]):
+                if not self._gain(asked, message, [split, denying.split]):
                     continue  # as with a deny that is on both sides
                 # Where the old side had no allow anyhow, the gain is shown already.
-                with_allow = (
-                    self._gain(asked, message, [template, denying.template, one.template]) for one in known
-                )
+                with_allow = (self._gain(asked, message, [split, denying.split, one.split]) for one in known)
                 if found := next(filter(None, with_allow), None):
                     yield _change(asked, pair, found, denying.topics, stays)
 
     def _gain(
-        self, asked: _Question, message: _Message, templates: Sequence[Template], without: Iterable[str] = ()
+        self, asked: _Question, message: _Message, filters: Sequence[SplitFilter], without: Iterable[str] = ()
     ) -> tuple[Witness, Decision] | None:
-        """A gain on topics of all these templates, and why the old side refuses it."""
-        for witness in self._witnesses[asked.new].of(asked.holder, templates, asked.longest):
+        """A gain on topics of all these filters, and why the old side refuses it."""
+        for witness in self._witnesses[asked.new].of(asked.holder, filters, asked.longest):
             refusal = asked.old.decide(asked.action, witness, message)
             if refusal.allowed or not asked.new.decide(asked.action, witness, message).allowed:
                 continue
@@ -260,10 +258,10 @@ class _Comparison:
         longest = max((len(levels) for levels, open_end in old.sensitive if not open_end), default=0)
         return tuple(
             topics
-            for topics, template in zip(new.policy.sensitive_filters, new.sensitive, strict=True)
+            for topics, split in zip(new.policy.sensitive_filters, new.sensitive, strict=True)
             if any(
                 not old.policy.sensitive(witness.topic)
-                for witness in self._witnesses[new].of(RoleHolder(()), (template,), longest)
+                for witness in self._witnesses[new].of(RoleHolder(()), (split,), longest)
             )
         )
 

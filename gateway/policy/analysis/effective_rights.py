@@ -29,13 +29,13 @@ class Right:
 def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
     """The rules that judge this action of the device: allows first, else in the order of its roles."""
     rules = [rule for rule in policy.rules_of(device.roles) if action in rule.actions]
-    templates = [split_filter(rule.topic) for rule in rules]
-    witnesses = Witnesses([*templates, split_filter(policy.reserved)], policy.limits)
-    longest = max((len(levels) for levels, open_end in templates if not open_end), default=0)
+    filters = [split_filter(rule.topic) for rule in rules]
+    witnesses = Witnesses([*filters, split_filter(policy.reserved)], policy.limits)
+    longest = max((len(levels) for levels, open_end in filters if not open_end), default=0)
     holder = RoleHolder.of(device)
     found = []
     for rule in sorted(rules, key=lambda rule: rule.effect is Effect.DENY):
-        meant = holder.topics(rule.topic)
+        meant = holder.filters(rule.topic)
         if not meant:
             missing = next(
                 level

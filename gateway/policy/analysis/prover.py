@@ -26,7 +26,7 @@ from itertools import product
 from gateway.mqtt.topics import split_filter
 from gateway.policy.analysis.assertions import ANY, Assertion, AssertionFault
 from gateway.policy.analysis.why import describe
-from gateway.policy.analysis.witnesses import RoleHolder, Template, Witness, Witnesses, overlap
+from gateway.policy.analysis.witnesses import RoleHolder, SplitFilter, Witness, Witnesses, overlap
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import is_group
@@ -91,8 +91,8 @@ class Prover:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         rules = [rule for role in policy.roles.values() for rule in role.rules]
-        self._templates: dict[str, Template] = {rule.topic: split_filter(rule.topic) for rule in rules}
-        every = self._templates.values()
+        self._split_filters: dict[str, SplitFilter] = {rule.topic: split_filter(rule.topic) for rule in rules}
+        every = self._split_filters.values()
         self._witnesses = Witnesses([*every, split_filter(policy.reserved)], policy.limits)
 
     def prove(self, assertion: Assertion, devices: Mapping[str, Device]) -> Proof:
@@ -131,25 +131,25 @@ class Prover:
     def _against(
         self, assertion: Assertion, asserted: _AssertedTopics, holder: RoleHolder, witnesses: Witnesses
     ) -> Counterexample | None:
-        allows: list[Template] = []
-        denies: list[tuple[Rule, Template]] = []
+        allows: list[SplitFilter] = []
+        denies: list[tuple[Rule, SplitFilter]] = []
         for rule in self._policy.rules_of(holder.roles):
             if assertion.action in rule.actions:
-                for template in self._templates_of(rule.topic, holder):
+                for split in self._filters_of(rule.topic, holder):
                     if rule.effect is Effect.ALLOW:
-                        allows.append(template)
+                        allows.append(split)
                     else:
-                        denies.append((rule, template))
-        asked = [one for topics in asserted.topics for one in self._templates_of(topics, holder)]
-        excepted = [one for topics in asserted.excepted for one in self._templates_of(topics, holder)]
-        escaped = [*excepted, *(template for _, template in denies)]
+                        denies.append((rule, split))
+        asked = [one for topics in asserted.topics for one in self._filters_of(topics, holder)]
+        excepted = [one for topics in asserted.excepted for one in self._filters_of(topics, holder)]
+        escaped = [*excepted, *(split for _, split in denies)]
         longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
-        for template, one in product(allows, asked):
-            for witness in witnesses.of(holder, (template, one), longest):
+        for split, one in product(allows, asked):
+            for witness in witnesses.of(holder, (split, one), longest):
                 grants = self._grants(assertion.action, asserted, witness)
                 if grants:
                     near = dict.fromkeys(
-                        rule for rule, other in denies if overlap((template, one, other), holder.fixed)
+                        rule for rule, other in denies if overlap((split, one, other), holder.fixed)
                     )
                     return Counterexample(
                         witness,
@@ -160,10 +160,10 @@ class Prover:
                     )
         return None
 
-    def _templates_of(self, topics: str, holder: RoleHolder) -> list[Template]:
-        """The topics of a rule for this holder: of a device one for each value of its labels."""
-        written = holder.topics(topics)
-        return [self._templates.get(one) or split_filter(one) for one in written]
+    def _filters_of(self, rule_filter: str, holder: RoleHolder) -> list[SplitFilter]:
+        """A rule filter as it is for this holder: of a device one for each value of its labels."""
+        written = holder.filters(rule_filter)
+        return [self._split_filters.get(one) or split_filter(one) for one in written]
 
     def _grants(self, action: Action, asserted: _AssertedTopics, witness: Witness) -> tuple[Rule, ...]:
         """The rules that allow what the assertion forbids; none if it isn't allowed, or not asserted."""

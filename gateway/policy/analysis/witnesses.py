@@ -1,19 +1,18 @@
-"""One identity and one topic that fit some topic templates and are otherwise like nothing in the policy.
+"""One identity and one topic that fit some rule filters and are otherwise like nothing in the policy.
 
-Knows templates (filters with placeholders) and the language of topics; what is allowed is judged by
+Knows rule filters (topic filters with placeholders) and the language of topics; what is allowed is judged by
 `gateway.policy.engine.policy`, which is asked about what is made here.
 
 Why one witness answers for all. All that a rule does with a level of a topic is to compare it with a word,
 or with what a placeholder stands for; `+` and `#` compare nothing. The witness equals nothing that it need
-not equal. So a rule that matches it matches every other identity and topic that fit the same templates with
-as many levels; and if any of those escapes some rules, this one does. "Is there anybody, and a topic, that
-these rules match and those do not?" takes one question for each number of levels, and beyond the longest
-rule one level more or less changes nothing.
+not equal. So a rule that matches it matches every other identity and topic that fit the same filters with as
+many levels; and if any of those escapes some rules, this one does. "Is there anybody, and a topic, that these
+rules match and those do not?" takes one question for each number of levels, and beyond the longest rule one
+level more or less changes nothing.
 
 A label may have several values, and within one rule it has one value at all its places. So the same label in
-two templates may stand for two words, where one person has both: each template's labels are of their own, and
-the witness has all the values that came of it. Equal where they need not be, they would only fit more
-denies.
+two filters may stand for two words, where one person has both: each filter's labels are of their own, and the
+witness has all the values that came of it. Giving both the same word would only make more deny rules match.
 
 A tight `topic_length` is kept too: then the names are as short as can be. (A name of one byte is one of the
 62 letters and digits; where the policy has all of them as levels, a name takes two bytes.)
@@ -33,14 +32,14 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Identity, is_device_id, is_label
 from gateway.policy.engine.placeholders import meanings, placeholder_values
 
-Template = tuple[Sequence[str], bool]
-"""A filter with placeholders, as from `split_filter`: its levels, and whether anything may follow them."""
+SplitFilter = tuple[Sequence[str], bool]
+"""A rule filter as from `split_filter`: its levels, and whether anything may follow them."""
 
 _DEVICE, _CLIENT, _LABEL = "{device}", "{client}", "{label."
-_WORD = "\0"
+_WORD_MARK = "\0"
 """Begins a level that is a word though it looks like a placeholder. No topic and no name has it."""
-_SHORT_MOST = 1_000
-"""Ways to choose which levels are empty that are tried for one question. All are tried, or none."""
+_COMBINATIONS_MAX = 1_000
+"""Choices of empty levels that are tried for one question: all of them, or Undecided if there are more."""
 
 
 class Undecided(ValueError):
@@ -53,7 +52,7 @@ class RoleHolder:
 
     roles: tuple[str, ...]
     device: Device | None = None
-    """`{client}` is left open for one device, too."""
+    """The client id stays free even when the device is given."""
 
     @classmethod
     def of(cls, device: Device) -> RoleHolder:
@@ -62,37 +61,37 @@ class RoleHolder:
 
     @property
     def fixed(self) -> Mapping[str, str] | None:
-        """What a placeholder stands for, when it is one device; labels are written out by `topics`."""
+        """What a placeholder stands for, when it is one device; labels are written out by `filters`."""
         return None if self.device is None else {_DEVICE: self.device.device_id}
 
-    def topics(self, topics: str) -> list[str]:
-        """The topics of a rule for this device, `{device}` and `{client}` as they are; for a role as written.
+    def filters(self, rule_filter: str) -> list[str]:
+        """A rule filter as it is for this device, `{device}` and `{client}` left in; for a role as written.
 
         One for each value of a label, and none where it has no value. A value that looks like a placeholder
         is marked as a word.
         """
-        if self.device is None or "{label." not in topics:
-            return [topics]
+        if self.device is None or "{label." not in rule_filter:
+            return [rule_filter]
         values = {
-            f"{{label.{name}}}": tuple(f"{_WORD}{one}" if one[:1] == "{" else one for one in some)
+            f"{{label.{name}}}": tuple(f"{_WORD_MARK}{one}" if one[:1] == "{" else one for one in some)
             for name, some in self.device.labels.items()
         }
-        return list(meanings(topics, {_DEVICE: (_DEVICE,), _CLIENT: (_CLIENT,), **values}))
+        return list(meanings(rule_filter, {_DEVICE: (_DEVICE,), _CLIENT: (_CLIENT,), **values}))
 
     @property
-    def names(self) -> set[str]:
-        """All that is a name of this device."""
+    def own_words(self) -> set[str]:
+        """The id of this device and the values of its labels; none for a role."""
         device = self.device
         if device is None:
             return set()
         return {device.device_id, *(value for some in device.labels.values() for value in some)}
 
-    def shown(self, topics: str) -> str:
-        """A topic of these as it is shown: with the id of the device."""
+    def shown(self, rule_filter: str) -> str:
+        """One of `filters` as it is shown: with the id of the device."""
         if self.device is None:
-            return topics
+            return rule_filter
         names = {_DEVICE: self.device.device_id}
-        return _unmarked("/".join(names.get(one, one) for one in topics.split("/")))
+        return _unmarked("/".join(names.get(one, one) for one in rule_filter.split("/")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +101,14 @@ class Witness:
     identity: Identity
     topic: str
 
-    def fits(self, topics: str) -> bool:
-        """Whether the topic of a rule matches it."""
-        meant = meanings(topics, placeholder_values(self.identity))
+    def fits(self, rule_filter: str) -> bool:
+        """Whether a rule filter matches it."""
+        meant = meanings(rule_filter, placeholder_values(self.identity))
         return any(matches(_unmarked(one), self.topic) for one in meant)
 
-    def named(self, topics: Iterable[str]) -> list[str]:
-        """What the placeholders in these topics of rules stand for, in words."""
-        used = {level for one in topics for level in one.split("/") if level[:1] == "{"}
+    def named(self, rule_filters: Iterable[str]) -> list[str]:
+        """What the placeholders in these rule filters stand for, in words."""
+        used = {level for one in rule_filters for level in one.split("/") if level[:1] == "{"}
         labels = sorted(self.identity.labels.items())
         return [
             *([f'id "{self.identity.device_id}"'] if _DEVICE in used else []),
@@ -120,56 +119,56 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class _Common:
-    """What some templates have in common."""
+    """What some filters have in common."""
 
     levels: list[str | None]
-    """A word, a placeholder, or None where any level is good. A label ends with its template's number."""
+    """A word, a placeholder, or None where any level is good. A label ends with its filter's number."""
     open_end: bool
     words: dict[str, str]
     """The placeholders that have to stand for a word."""
     groups: list[set[str]]
-    """The others: those of a group have to stand for the same."""
+    """The other placeholders: those of a group have to stand for the same."""
 
 
-def overlap(templates: Sequence[Template], fixed: Mapping[str, str] | None = None) -> bool:
+def overlap(filters: Sequence[SplitFilter], fixed: Mapping[str, str] | None = None) -> bool:
     """Whether some identity (or this one, see `RoleHolder.fixed`) and some topic fit them all."""
-    return _common(templates, fixed) is not None
+    return _common(filters, fixed) is not None
 
 
 class Witnesses:
-    """Makes witnesses that share a word with the given templates only where they must.
+    """Makes witnesses that share a word with the given filters only where they must.
 
-    All templates whose matching is asked about have to be given, those that `of` is called with too.
+    All filters whose matching is asked about have to be given, those that `of` is called with too.
     """
 
-    def __init__(self, templates: Iterable[Template], limits: Limits) -> None:
+    def __init__(self, filters: Iterable[SplitFilter], limits: Limits) -> None:
         self._taken: set[str] = set()
         self._empty: set[int] = set()
-        """Where a template has an empty level."""
+        """Numbers of the levels that are empty in some filter."""
         self._most_levels = limits.topic_levels
         self._most_bytes = min(limits.topic_length, MAX_BYTES)
-        self._take(templates)
+        self._take(filters)
 
-    def also(self, templates: Iterable[Template]) -> Witnesses:
-        """The same for these templates too."""
+    def also(self, filters: Iterable[SplitFilter]) -> Witnesses:
+        """The same for these filters too."""
         more = copy(self)
         more._taken, more._empty = self._taken.copy(), self._empty.copy()  # noqa: SLF001
-        more._take(templates)  # noqa: SLF001
+        more._take(filters)  # noqa: SLF001
         return more
 
-    def _take(self, templates: Iterable[Template]) -> None:
-        for levels, _ in templates:
+    def _take(self, filters: Iterable[SplitFilter]) -> None:
+        for levels, _ in filters:
             self._taken.update(levels)
             if "" in levels:
                 self._empty.update(number for number, level in enumerate(levels) if not level)
 
-    def of(self, holder: RoleHolder, templates: Sequence[Template], longest: int) -> Iterator[Witness]:
+    def of(self, holder: RoleHolder, filters: Sequence[SplitFilter], longest: int) -> Iterator[Witness]:
         """A witness for each number of levels that may matter, the fewest first; none if nothing fits all.
 
-        `longest` has the levels of the longest rule without `#` that the witness should escape. Raises
-        Undecided.
+        `longest` is the number of levels of the longest rule without `#` that the witness should escape.
+        Raises Undecided.
         """
-        common = _common(templates, holder.fixed)
+        common = _common(filters, holder.fixed)
         if common is None:
             return
         least = len(common.levels)
@@ -188,7 +187,7 @@ class Witnesses:
     def _names(self, common: _Common, holder: RoleHolder) -> dict[str, str]:
         """What each placeholder stands for, `{device}` and `{client}` in any case."""
         names = {**(holder.fixed or {}), **common.words}
-        used = {*names.values(), *holder.names}
+        used = {*names.values(), *holder.own_words}
         for group in (*common.groups, {_DEVICE}, {_CLIENT}):
             if group.isdisjoint(names):
                 base = _base(group)
@@ -202,10 +201,10 @@ class Witnesses:
         return names
 
     def _spare(self, holder: RoleHolder) -> str:
-        """A level that is nothing else; names of placeholders have a hyphen and a number."""
-        named = holder.names
+        """A word used nowhere. It cannot collide with those of `_names`, which end in -1, -2 and so on."""
+        own = holder.own_words
         words = (f"x{number or ''}" for number in count())
-        return next(word for word in words if word not in self._taken and word not in named)
+        return next(word for word in words if word not in self._taken and word not in own)
 
     def _short(self, common: _Common, levels: list[str | None], holder: RoleHolder) -> Iterator[Witness]:
         """The shortest names there are, where the usual ones are too long for a topic."""
@@ -215,7 +214,7 @@ class Witnesses:
             word
             for length in count(1)
             for word in map("".join, product(letters, repeat=length))
-            if word not in self._taken and word not in names.values() and word not in holder.names
+            if word not in self._taken and word not in names.values() and word not in holder.own_words
         )
         spare = next(words)
         for group in common.groups:
@@ -224,42 +223,44 @@ class Witnesses:
         room = self._most_bytes - len(_unmarked("/".join(short)).encode())
         if room < 0:
             return
-        # A level may be empty, which is as good as any name where no rule asks for an empty one.
-        asked = [
+        # A level may be empty, which is as good as any name where no rule wants an empty one. Of those that
+        # some rule wants empty fill as many as fit, and try every choice. A lone empty level would be an
+        # empty topic.
+        wanted_empty = [
             number
             for number, level in enumerate(levels)
             if level is None and (number in self._empty or len(levels) == 1)
         ]
         names = {**self._names(common, holder), **names}
-        most = min(len(asked), room // len(spare))
-        if comb(len(asked), most) > _SHORT_MOST:
+        fitting = min(len(wanted_empty), room // len(spare))
+        if comb(len(wanted_empty), fitting) > _COMBINATIONS_MAX:
             raise Undecided(
                 f"topics of {self._most_bytes} bytes may have so many empty levels that it can't be decided; "
                 "set topic_length higher in limits.toml, or topic_levels lower"
             )
-        for chosen in combinations(asked, most):
-            topic = "/".join([spare if number in chosen else level for number, level in enumerate(short)])
+        for filled in combinations(wanted_empty, fitting):
+            topic = "/".join([spare if number in filled else level for number, level in enumerate(short)])
             yield Witness(_identity(holder, names), _unmarked(topic))
 
 
-def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _Common | None:
+def _common(filters: Sequence[SplitFilter], fixed: Mapping[str, str] | None) -> _Common | None:
     """What all of them match; None when there is no such topic, whoever it is."""
-    first, *others = templates
+    first, *others = filters
     for other in others:
         if _apart(first[0], other[0]):
             return None
-    templates = [(_numbered(levels, number), open_end) for number, (levels, open_end) in enumerate(templates)]
-    least = max(len(levels) for levels, _ in templates)
-    if any(len(levels) < least and not open_end for levels, open_end in templates):
+    filters = [(_numbered(levels, number), open_end) for number, (levels, open_end) in enumerate(filters)]
+    least = max(len(levels) for levels, _ in filters)
+    if any(len(levels) < least and not open_end for levels, open_end in filters):
         return None
     joined: list[str | None] = []
     groups: list[set[str]] = []
     for number in range(least):
-        terms = {levels[number] for levels, _ in templates if number < len(levels)}
+        terms = {levels[number] for levels, _ in filters if number < len(levels)}
         wild = "+" in terms
         terms.discard("+")
         if not number and any(term[:1] == "$" for term in terms) and (wild or len(terms) > 1):
-            return None  # [MQTT-4.7.2-1]: a word alone reaches such topics
+            return None  # [MQTT-4.7.2-1]: a first level `$…` matches only literally
         if any(term[:1] == "{" for term in terms):
             # Terms that have to be equal. A word stands in a group as itself.
             touched = [group for group in groups if not group.isdisjoint(terms)]
@@ -267,13 +268,13 @@ def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _
             groups.append(terms.union(*touched))
         elif len(terms) > 1:
             return None
-        joined.append(min(terms, default=None))
+        joined.append(min(terms, default=None))  # any one: they have to be equal
     words: dict[str, str] = {}
     unnamed = []
     for group in groups:
         placeholders = {term for term in group if term[:1] == "{"}
         if fixed is not None and any(name not in fixed and name != _CLIENT for name in placeholders):
-            return None  # a label, which `RoleHolder.topics` writes out where the device has it
+            return None  # a label that `RoleHolder.filters` left here is one the device lacks
         meant = (group - placeholders) | {fixed[name] for name in placeholders if fixed and name in fixed}
         if len(meant) > 1 or any(not _may_be(name, word) for word in meant for name in placeholders):
             return None
@@ -281,24 +282,24 @@ def _common(templates: Sequence[Template], fixed: Mapping[str, str] | None) -> _
             words |= dict.fromkeys(placeholders, word)
         if not meant:
             unnamed.append(placeholders)
-    open_end = all(open_end for _, open_end in templates)
+    open_end = all(open_end for _, open_end in filters)
     return _Common(joined, open_end, words, unnamed)
 
 
 def _numbered(levels: Sequence[str], number: int) -> Sequence[str]:
-    """With the labels of one template told from those of others."""
+    """With the labels of one filter distinguished by a number from those of others."""
     if not any(level.startswith(_LABEL) for level in levels):
         return levels
     return [f"{level}{number}" if level.startswith(_LABEL) else level for level in levels]
 
 
 def _label_of(placeholder: str) -> str:
-    """The name of a label, whose template may be told by a number."""
+    """The name of a label, which may be followed by the number of its filter."""
     return placeholder[len(_LABEL) : placeholder.index("}")]
 
 
 def _apart(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether a word stands against a word: what tells most rules of a policy and a filter apart, quickly."""
+    """Whether two different literal levels face each other: the quick rejection of most pairs of filters."""
     for mine, its in zip(one, other, strict=False):
         if mine != its and mine != "+" != its and mine[:1] != "{" != its[:1]:
             return True
@@ -323,7 +324,7 @@ def _base(group: set[str]) -> str:
 
 
 def _unmarked(topic: str) -> str:
-    return topic.replace(_WORD, "")
+    return topic.replace(_WORD_MARK, "")
 
 
 def _quoted(words: Iterable[str]) -> str:

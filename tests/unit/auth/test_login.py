@@ -520,7 +520,7 @@ async def test_what_a_login_teaches(registry):
 async def test_a_right_login_that_cost_a_hash_makes_up_for_a_wrong_one(registry):
     def guesses():
         queue = registry.pool._queue
-        return queue._guesses_there.level(ADDRESS, asyncio.get_running_loop().time())
+        return queue._guesses_by_place.level(ADDRESS, asyncio.get_running_loop().time())
 
     await registry.refused(b"lamp-1", b"wrong")
     assert guesses()

@@ -28,7 +28,7 @@ class Queue:
         """One more arrives; who has to go."""
         login = Login(name, address, standing, size)
         self.queue.add(login)
-        return [gone.name for gone in self.queue.crowded(login.visitor, self.now)]
+        return [gone.name for gone in self.queue.evict_excess(login.visitor, self.now)]
 
     def wrong(self, address: str, times: int = 1) -> list[str]:
         visitor = Visitor(UNKNOWN, network_of(address), block_of(address))
@@ -193,7 +193,7 @@ def test_only_a_few_wait_from_where_there_is_nothing_but_guessing(queue):
         assert queue.come(f"guess-{number}", "10.0.1.1") == []
     gone = queue.wrong("10.0.1.1", 300)
     assert gone[0] == "guess-159", "the last first"
-    assert len(queue.queue) == login_queue._FEW
+    assert len(queue.queue) == login_queue._ROOM_LEAST
     assert queue.come("one more", "10.0.1.1") == ["one more"]
 
 
@@ -202,7 +202,7 @@ def test_nor_from_a_network_with_many_addresses(queue):
         address = f"2001:db8:1:{number:x}::1"
         queue.wrong(address, 2)
         queue.come(f"guess-{number}", address)
-    assert len(queue.queue) <= 4 * login_queue._FEW
+    assert len(queue.queue) <= 4 * login_queue._ROOM_LEAST
 
 
 def test_one_wrong_secret_among_many_right_ones_sends_nobody_away(queue):
@@ -228,7 +228,7 @@ def test_right_logins_make_up_for_wrong_ones_and_are_not_saved_up(queue):
     for _ in range(100):
         queue.right("10.0.1.1")
     queue.wrong("10.0.1.1", 300)
-    assert len(queue.queue) == login_queue._FEW
+    assert len(queue.queue) == login_queue._ROOM_LEAST
 
 
 def test_a_right_login_puts_nobody_further_forward(queue):

@@ -56,11 +56,11 @@ def test_what_passes(path, chunk, messages):
 
 def test_a_puback_passes_unless_an_answer_of_ours_waits(path):
     ack = bytes.fromhex("4002 0007")
-    path.returned.passed(1)
-    path.returned.passed(1)
+    path.other_ledger.passed(1)
+    path.other_ledger.passed(1)
     assert path.alike(ack)
-    assert path.returned.acked1 == 1
-    assert path.returned.answer(1, ack, 10) == b""
+    assert path.other_ledger.acked1 == 1
+    assert path.other_ledger.answer(1, ack, 10) == b""
     assert not path.alike(ack)
 
 

@@ -155,7 +155,7 @@ def test_however_it_is_cut_the_same_goes_out_and_is_counted(packets, cuts):
     assert relay.meter.messages == len(publishes)
     assert relay.ledger.passed1 == sum(packet[0] >> 1 & 3 == 1 for packet in passed)
     assert relay.ledger.passed2 == sum(packet[0] >> 1 & 3 == 2 for packet in passed)
-    assert relay.returned.acked1 == sum(packet[0] == 0x40 for packet in packets)
+    assert relay.other_ledger.acked1 == sum(packet[0] == 0x40 for packet in packets)
     assert not relay.has_partial_packet
 
 
@@ -309,9 +309,9 @@ def test_what_comes_behind_the_end_is_not_looked_at():
 
 def test_an_acknowledgement_brings_the_answers_that_waited_for_it():
     relay = Told()
-    relay.returned.passed(1)
-    relay.returned.passed(1)
-    assert relay.returned.answer(1, b"OURS", 10) == b""
+    relay.other_ledger.passed(1)
+    relay.other_ledger.passed(1)
+    assert relay.other_ledger.answer(1, b"OURS", 10) == b""
     ack = raw.ack(0x40, 1)
     relay.feed(ack * 3)
     assert said(relay) == ack * 2 + b"OURS" + ack

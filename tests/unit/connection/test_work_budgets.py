@@ -12,7 +12,7 @@ from gateway.connection.commands import AwaitTurn, Close, PauseBus, PauseDevice,
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
 from gateway.connection.process_counters import Counters
-from gateway.connection.work_budgets import RUN, SLICE, TAKEN_APART, TURN, Budgets
+from gateway.connection.work_budgets import EFFORT_TAKEN_APART, RUN_PACKETS, SLICE, TURN, Budgets
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.packets import PacketType
 from gateway.policy.engine.connection_limits import Limits
@@ -56,8 +56,8 @@ def test_no_chunk_costs_more_than_a_slice_whatever_it_holds(flood):
     commands = connection.receive(DeviceBytes(flood))
     assert commands[-1] in (AwaitTurn(), PauseDevice())
     # One packet may go over it, a SUBSCRIBE by its filters.
-    assert 0 < work.done < SLICE + 20 * TAKEN_APART * 3 + len(flood) // 2_048
-    assert work.done >= min(SLICE, RUN >> 3)
+    assert 0 < work.done < SLICE + 20 * EFFORT_TAKEN_APART * 3 + len(flood) // 2_048
+    assert work.done >= min(SLICE, RUN_PACKETS >> 3)
 
 
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
@@ -130,12 +130,12 @@ def test_connections_of_a_device_share_its_second():
     links = [established(world, keep_alive=0).connection for _ in range(20)]
     flood = DENIED * 20
     answered = sum(acknowledged(react(link, DeviceBytes(flood))) for link in links)
-    assert answered <= 100 // TAKEN_APART + 1
+    assert answered <= 100 // EFFORT_TAKEN_APART + 1
     other = established(world, keep_alive=0, device=_named("lamp-2")).connection
     assert acknowledged(react(other, DeviceBytes(flood))) > 5
     # A second later each Tick names the same second: they get one second's worth in all.
     again = sum(acknowledged(react(link, Tick(second=1))) for link in links)
-    assert 0 < again <= 100 // TAKEN_APART + 1
+    assert 0 < again <= 100 // EFFORT_TAKEN_APART + 1
 
 
 def test_leaving_and_coming_back_gains_nothing():
@@ -145,7 +145,7 @@ def test_leaving_and_coming_back_gains_nothing():
         link = established(world, keep_alive=0).connection
         answered += acknowledged(react(link, DeviceBytes(DENIED * 20)))
         assert link.receive(DeviceLost()) == [Close("the device closed the connection")]
-    assert answered <= 100 // TAKEN_APART + 1
+    assert answered <= 100 // EFFORT_TAKEN_APART + 1
 
 
 def test_acknowledgements_in_their_short_form_count_as_messages():

@@ -80,7 +80,7 @@ def read(server):
 def grow(side):
     """Have it known, and its portions as large as they get."""
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     for _ in range(8):
         incoming.write(b"".join(client.record(bytes(8_000)) for _ in range(8)))
         turns(server, 8)
@@ -113,9 +113,9 @@ async def test_an_honest_strangers_connect_passes_however_it_is_cut(side, size):
     assert found == connect
 
 
-async def test_a_known_peer_may_not_send_key_updates_for_ever(side):
+async def test_an_authenticated_peer_may_not_send_key_updates_for_ever(side):
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     sent = 0
 
     def flood():
@@ -131,10 +131,10 @@ async def test_a_known_peer_may_not_send_key_updates_for_ever(side):
     assert sent < 3 * tls_record_limits.IDLE_MAX
 
 
-async def test_a_known_peers_key_updates_are_not_undone_all_at_once(side):
+async def test_an_authenticated_peers_key_updates_are_not_undone_all_at_once(side):
     """A quarter of a megabyte of them was one call to OpenSSL, and a third of a second."""
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     incoming.write(b"".join(client.key_update() for _ in range(9_000)))
     before = incoming.pending
     assert read(server) == b""
@@ -145,10 +145,10 @@ async def test_a_known_peers_key_updates_are_not_undone_all_at_once(side):
 
 
 @pytest.mark.parametrize("size", [2, 20, 300, 16_000])
-async def test_a_known_peer_that_says_something_goes_on(side, size):
+async def test_an_authenticated_peer_that_says_something_goes_on(side, size):
     """One short packet a record, which is what small devices send; now and then a KeyUpdate."""
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     for number in range(2_000):
         incoming.write(client.record(bytes(size)))
         if number % 100 == 0:
@@ -158,7 +158,7 @@ async def test_a_known_peer_that_says_something_goes_on(side, size):
 
 async def test_openssl_is_not_asked_when_it_has_taken_all(side):
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     asked, take = [], server._take
 
     def counted(size):
@@ -199,9 +199,9 @@ async def test_half_a_record_is_not_taken_for_nothing_while_all_are_careful(side
     """With portions of half a record each cost its honest peer a turn, and a copy of all that waited."""
     server, client, incoming = side
     purse = Purse()
-    server.peer_is_known(purse)
-    server._caution.look(1.0)
-    assert server._caution.most == tls_portions.PORTION_CAREFUL
+    server.peer_is_authenticated(purse)
+    server._cap.portion_took(1.0)
+    assert server._cap.portion_max == tls_portions.PORTION_CAREFUL
     incoming.write(b"".join(client.record(bytes(16_000)) for _ in range(40)))
     found = 0
     while found < 40 * 16_000:
@@ -215,7 +215,7 @@ async def test_a_stream_that_is_read_in_pieces_of_any_size_leaves_the_turn_to_ot
     server, client, incoming = side
     grow(side)
     purse = Purse()
-    server.peer_is_known(purse)
+    server.peer_is_authenticated(purse)
     stream = b"".join(client.record(bytes(16_384)) for _ in range(200))
     found = 0
     for at in range(0, len(stream), 250_000):
@@ -231,7 +231,7 @@ async def test_what_yields_nothing_counts_for_the_turn_as_a_whole(side):
     server, client, incoming = side
     grow(side)
     purse = Purse()
-    server.peer_is_known(purse)
+    server.peer_is_authenticated(purse)
     incoming.write(b"".join(client.key_update() for _ in range(100)))
     assert read(server) == b""
     assert purse.spent >= 2_000
@@ -240,15 +240,15 @@ async def test_what_yields_nothing_counts_for_the_turn_as_a_whole(side):
 def test_after_one_that_was_slow_portions_grow_again_step_by_step(monkeypatch):
     now = [1_000.0]
     monkeypatch.setattr(tls_portions.time, "monotonic", lambda: now[0])
-    caution = tls_portions.Caution()
-    caution.look(0.002)
-    assert caution.most == tls_portions.PORTION_MOST
+    cap = tls_portions.PortionCap()
+    cap.portion_took(0.002)
+    assert cap.portion_max == tls_portions.PORTION_MOST
     found = []
-    caution.look(0.004)
+    cap.portion_took(0.004)
     for later in (0, 9, 2, 500, 101):
         now[0] += later
-        caution.relax()
-        found.append(caution.most)
+        cap.relax()
+        found.append(cap.portion_max)
     careful, usual = tls_portions.PORTION_CAREFUL, tls_portions.PORTION_USUAL
     assert found == [careful, careful, usual, usual, tls_portions.PORTION_MOST]
 
@@ -258,17 +258,17 @@ async def test_who_is_thrown_out_makes_all_careful(side, hours):
     """However long it has been quiet: what is forgiven has a bound."""
     server, client, incoming = side
     grow(side)
-    server._since -= hours * 3_600
+    server._idle_forgiven_at -= hours * 3_600
     incoming.write(b"".join(client.key_update() for _ in range(2_000)))
     with pytest.raises(TooLittleData):
         read(server)
-    assert server._caution.most == tls_portions.PORTION_CAREFUL
+    assert server._cap.portion_max == tls_portions.PORTION_CAREFUL
 
 
 async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
     """The process was not run for a while: that is no work of this peer's."""
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     clock = itertools.count()
     monkeypatch.setattr(tls_record_limits.time, "perf_counter", lambda: float(next(clock)))
     record = client.record(bytes(16_000))
@@ -276,12 +276,12 @@ async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
     assert read(server) == b""
     incoming.write(record[8_000:])
     turns(server, 5)
-    assert server._caution.most == tls_portions.PORTION_MOST
+    assert server._cap.portion_max == tls_portions.PORTION_MOST
 
 
 async def test_a_record_in_pieces_is_no_reason(side):
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     for _ in range(20):
         record = client.record(bytes(16_000))
         found = b""
@@ -293,7 +293,7 @@ async def test_a_record_in_pieces_is_no_reason(side):
 
 def test_after_our_goodbye_nothing_is_undone(side):
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     server.stop_decrypting()
     server._transport.closing = True
     records = b"".join(client.record(b"x" * 100) for _ in range(500))
@@ -316,7 +316,7 @@ def test_after_our_goodbye_nothing_is_undone(side):
 
 async def test_data_before_a_fault_is_not_lost(side):
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     records = b"".join(client.record(b"x" * 1_000) for _ in range(10))
     incoming.write(records + b"\x17\x03\x03\x00\x20" + bytes(32))
     assert server.read(1 << 18) == b"x" * 10_000
@@ -327,17 +327,17 @@ async def test_data_before_a_fault_is_not_lost(side):
 @pytest.mark.parametrize("behind", [b"", b"next"])
 async def test_data_before_too_little_data_is_not_lost(side, behind):
     server, client, incoming = side
-    server.peer_is_known()
+    server.peer_is_authenticated()
     incoming.write(client.record(b"first"))
     assert read(server) == b"first"
-    server._idle, server._since = IDLE_MAX - 10, time.monotonic() + 60  # nothing is forgiven
+    server._idle, server._idle_forgiven_at = IDLE_MAX - 10, time.monotonic() + 60  # nothing is forgiven
     incoming.write(client.key_update() + client.record(b"last") + (client.record(behind) if behind else b""))
     assert server.read(1 << 18) == b"last" + behind
     with pytest.raises(TooLittleData):
         server.read(1 << 18)
 
 
-async def test_a_known_peers_small_records_are_not_undone_all_at_once(side):
+async def test_an_authenticated_peers_small_records_are_not_undone_all_at_once(side):
     """Each yields a byte and is paid for, but thousands of them on each of sixty connections take long."""
     server, client, incoming = side
     grow(side)
@@ -377,7 +377,7 @@ async def test_connections_whose_portions_have_grown_take_turns_all_the_same(sid
     """What one of them spends, the next one that comes in the same turn finds spent."""
     server, client, incoming = side
     grow(side)
-    server.peer_is_known(Spent())
+    server.peer_is_authenticated(Spent())
     incoming.write(b"".join(client.key_update() for _ in range(500)))
     waiting = incoming.pending
     assert read(server) == b""
@@ -391,7 +391,7 @@ async def test_who_sent_what_yields_nothing_waits_with_a_few_bytes_too(side):
     grow(side)
     incoming.write(b"".join(client.key_update() for _ in range(200)))
     assert read(server) == b""
-    server.peer_is_known(Spent())
+    server.peer_is_authenticated(Spent())
     incoming.write(b"".join(client.key_update() for _ in range(10)))
     waiting = incoming.pending
     assert read(server) == b""
