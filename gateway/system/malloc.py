@@ -1,9 +1,10 @@
-"""Where large buffers live (glibc's mallopt(3)): each connection's outside of the heap, passing ones inside.
+"""Where large buffers live and when free pages go back (glibc's mallopt(3), malloc_trim(3)).
 
 uvloop gives each TLS connection a buffer of 256 KiB of which a few pages are ever used. In the heap it
 would inherit pages that others touched: 47 KiB a connection instead of 28. But it also asks for as much
 for a moment at each read, and to map and unmap that every time costs more than the message. So memory is
-mapped on its own while connections are made, and not otherwise. Other C libraries have no such dial.
+mapped on its own while connections are made, and not otherwise: each connection's outside of the heap,
+passing ones inside. Other C libraries have no such dial.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _SMALL, _LARGE = 131_072, 4_194_304
 _TRIM = 33_554_432
 
-_mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+_libc = ctypes.CDLL(None)
+_mallopt, _malloc_trim = getattr(_libc, "mallopt", None), getattr(_libc, "malloc_trim", None)
 if _mallopt is not None:
     # Giving memory back after each burst would cost as much again.
     _mallopt(_M_TRIM_THRESHOLD, _TRIM)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
-import logging
 from itertools import cycle
 
 import pytest
-import structlog
 from harness.beside import until
 from harness.mosquitto import Mosquitto
 
@@ -21,7 +17,6 @@ from gateway.bus_client.reconnecting_client import BusClient
 from gateway.mqtt.encode import encode_ack, encode_publish
 from gateway.mqtt.packets import PacketType, Subscription, Version
 from gateway.net.bus_endpoint import Bus
-from gateway.observe.logs import configure
 
 ACCOUNT = Account("/test/1", b"gate", b"way")
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
@@ -47,16 +42,6 @@ class Heard:
     async def wait(self, count, seconds=15.0):
         await until(lambda: len(self.deliveries) >= count, seconds)
         return self.deliveries
-
-
-@pytest.fixture
-def log():
-    stream, handlers = io.StringIO(), logging.getLogger().handlers[:]
-    configure("debug", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    logging.getLogger().handlers[:] = handlers
 
 
 @both

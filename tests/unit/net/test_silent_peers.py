@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from gateway.net.silent_peers import SilentPeers
 
+Pair: TypeAlias = tuple[socket.socket, socket.socket]
+
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair() -> Iterator[Pair]:
     here, there = socket.socketpair()
     with here, there:
         yield here, there
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    """Who was named."""
+    return []
+
+
+@pytest.fixture
+async def silent(heard: list[str]) -> AsyncIterator[SilentPeers[str]]:
+    one = SilentPeers(heard.append)
+    yield one
+    one.close()
 
 
 def descriptors() -> int:
@@ -28,9 +44,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_speaks_is_named_once(pair: tuple[socket.socket, socket.socket]) -> None:
-    heard: list[str] = []
-    silent = SilentPeers(heard.append)
+async def test_who_speaks_is_named_once(pair: Pair, silent: SilentPeers[str], heard: list[str]) -> None:
     here, there = pair
     silent.add(here.fileno(), "lamp")
     await turns()
@@ -40,23 +54,19 @@ async def test_who_speaks_is_named_once(pair: tuple[socket.socket, socket.socket
     there.send(b"again")
     await turns()
     assert heard == ["lamp"]
-    silent.close()
 
 
-async def test_who_leaves_is_named_too(pair: tuple[socket.socket, socket.socket]) -> None:
-    heard: list[str] = []
-    silent = SilentPeers(heard.append)
+async def test_who_leaves_is_named_too(pair: Pair, silent: SilentPeers[str], heard: list[str]) -> None:
     here, there = pair
     silent.add(here.fileno(), "lamp")
     there.close()
     await turns()
     assert heard == ["lamp"]
-    silent.close()
 
 
-async def test_who_is_not_waited_for_any_more_is_not_named(pair: tuple[socket.socket, socket.socket]) -> None:
-    heard: list[str] = []
-    silent = SilentPeers(heard.append)
+async def test_who_is_not_waited_for_any_more_is_not_named(
+    pair: Pair, silent: SilentPeers[str], heard: list[str]
+) -> None:
     here, there = pair
     silent.add(here.fileno(), "lamp")
     silent.remove(here.fileno())
@@ -64,10 +74,9 @@ async def test_who_is_not_waited_for_any_more_is_not_named(pair: tuple[socket.so
     there.send(b"hello")
     await turns()
     assert heard == []
-    silent.close()
 
 
-async def test_no_descriptor_is_left(pair: tuple[socket.socket, socket.socket]) -> None:
+async def test_no_descriptor_is_left(pair: Pair) -> None:
     before = descriptors()
     silent = SilentPeers(lambda _: None)
     silent.add(pair[0].fileno(), "lamp")

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import io
-import json
-import logging
 import weakref
 
 import pytest
-import structlog
 
 from gateway.net.tasks import Tasks
-from gateway.observe.logs import configure
-
-
-@pytest.fixture
-def log():
-    """What was logged so far."""
-    stream, handlers = io.StringIO(), logging.getLogger().handlers[:]
-    configure("debug", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    logging.getLogger().handlers[:] = handlers
 
 
 async def test_a_task_is_held_until_it_ends():
