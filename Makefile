@@ -44,7 +44,7 @@ demo: setup
 
 # BENCH holds its options: make bench BENCH="--against HEAD~1 --peers gateway,haproxy"
 bench: $(VENV)/.dev-installed
-	@sh tests/debian-packages.sh mosquitto haproxy
+	@sh tests/debian-packages.sh mosquitto haproxy nginx libnginx-mod-stream
 	$(BIN)/python -m bench $(BENCH)
 
 # Needs uv. Lock files name no registry: they serve any mirror.

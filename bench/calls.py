@@ -1,6 +1,6 @@
 """Rows about tokens and services: what it costs to come in with a token, to seal and to open on request.
 
-Only the gateway has them. HAProxy takes anything for a password, so it stands beside the connects.
+Only the gateway has them. HAProxy and nginx take anything for a password, so they stand beside the connects.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bench import accounts, load
 from bench.packets import payload_of, publish
-from bench.peers import Gateway, HAProxy
+from bench.peers import Gateway
 from bench.workloads import DEPTH, Connecting, Cost, Filled, NotMeasured, Round, Row, Session, again
 
 CALLERS = accounts.FLEET[:10]
@@ -46,7 +46,7 @@ class TokenConnecting(Connecting):
     """With a token as the password: each one new to the server (`first`), or seen before."""
 
     async def wanted(self, session: Session, most: int) -> list[tuple[str, str, str]]:
-        if isinstance(session.peer, HAProxy):
+        if session.peer.looks_at_nothing:
             return [(client, name, _STANDING_IN) for client, name in again(most)]
         if not isinstance(session.peer, Gateway):
             raise NotMeasured

@@ -56,6 +56,7 @@ class Peer:
     name = ""
     about = ""
     by_name = False  # whether it runs only when it is asked for
+    looks_at_nothing = False  # it ends TLS, and takes any bytes for a password
 
     def __init__(self, folder: Path, certificate: Certificate) -> None:
         folder.mkdir()
@@ -149,6 +150,7 @@ class Mosquitto(Peer):
 class HAProxy(Peer):
     name = "HAProxy"
     about = "TLS termination only, it looks at nothing; a plain Mosquitto behind"
+    looks_at_nothing = True
 
     def start(self) -> None:
         proxy = program("haproxy")
@@ -162,6 +164,30 @@ class HAProxy(Peer):
             f"  default_backend bus\nbackend bus\n  server mosquitto 127.0.0.1:{self.bus.port}\n",
         )
         self.run(proxy, "-db", "-f", str(config))
+
+
+class Nginx(Peer):
+    name = "nginx"
+    about = "TLS termination only, it looks at nothing (stream module, one worker); a plain Mosquitto behind"
+    looks_at_nothing = True
+
+    def start(self) -> None:
+        proxy, errors = program("nginx"), self.folder / "errors.log"
+        self.version = version([proxy, "-v"])
+        self.bus = Bus(self.folder)
+        module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")  # Debian's; elsewhere it is built in
+        config = self.write(
+            "nginx.conf",
+            f"{f'load_module {module};' if module.exists() else ''}\n"
+            f"{'user root;' if os.geteuid() == 0 else ''}\n"
+            f"daemon off;\npid {self.folder}/nginx.pid;\nerror_log {errors};\n"
+            "worker_processes 1;\nevents {\n  worker_connections 8192;\n}\n"
+            "stream {\n  proxy_connect_timeout 10s;\n  proxy_timeout 1h;\n  ssl_protocols TLSv1.3;\n"
+            f"  ssl_certificate {self.certificate.crt};\n  ssl_certificate_key {self.certificate.key};\n"
+            f"  server {{\n    listen 127.0.0.1:{self.port} ssl;\n"
+            f"    proxy_pass 127.0.0.1:{self.bus.port};\n  }}\n}}\n",
+        )
+        self.run(proxy, "-e", str(errors), "-c", str(config))
 
 
 class Aedes(Peer):

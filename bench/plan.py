@@ -6,7 +6,7 @@ from bench.calls import Calling, PacedCalling, TokenConnecting
 from bench.crowds import IdleCpu, PacedCrowd
 from bench.nagle import FirstAnswer
 from bench.observed import Observed, Unobserved
-from bench.peers import Aedes, Amqtt, Gateway, HAProxy, Mosquitto, Peer
+from bench.peers import Aedes, Amqtt, Gateway, HAProxy, Mosquitto, Nginx, Peer
 from bench.policy_change import PolicyChange
 from bench.workloads import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
 
@@ -59,5 +59,6 @@ ROWS: tuple[Row, ...] = (
 )
 
 PEERS: dict[str, type[Peer]] = {
-    peer.name.lower(): peer for peer in (Gateway, Observed, Unobserved, HAProxy, Mosquitto, Aedes, Amqtt)
+    peer.name.lower(): peer
+    for peer in (Gateway, Observed, Unobserved, HAProxy, Nginx, Mosquitto, Aedes, Amqtt)
 }
