@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup run test lint demo bench lock clean
+.PHONY: setup run test lint demo bench attacks lock clean
 
 setup: $(VENV)/.run-installed
 
@@ -46,6 +46,11 @@ demo: setup
 bench: $(VENV)/.dev-installed
 	@sh tests/debian-packages.sh mosquitto haproxy nginx libnginx-mod-stream
 	$(BIN)/python -m bench $(BENCH)
+
+# ATTACKS holds its options: make attacks ATTACKS="--only wrong-logins,nothing --json"
+attacks: $(VENV)/.dev-installed
+	@sh tests/debian-packages.sh mosquitto
+	@PYTHONPATH=tests:. $(BIN)/python -m attacks $(ATTACKS)
 
 # Needs uv. Lock files name no registry: they serve any mirror.
 lock:

@@ -69,13 +69,16 @@ class Gateway:
             self.env |= {"MQTT_BROKER": "127.0.0.1", "MQTT_PORT": str(bus_port)}
         self.env |= settings
 
-    def start(self, *, wait_ready: bool = True, cold: bool = False) -> Gateway:
-        """Start it as `warm.Process`, or `cold` as the command itself: for tests of what a process shows."""
+    def start(self, *, wait_ready: bool = True, cold: bool = False, stderr: int | None = None) -> Gateway:
+        """Start it as `warm.Process`, or `cold` as the command itself: for tests of what a process shows.
+
+        A cold one's errors, and its log with them, go to the file `stderr` if there is one.
+        """
         with self.log.open("ab") as log:
             if cold:
                 command = [str(BIN / "gateway"), "run"]
                 self._process = subprocess.Popen(
-                    command, cwd=self.folder, env=self.env, stdout=log, stderr=log
+                    command, cwd=self.folder, env=self.env, stdout=log, stderr=stderr or log
                 )
             else:
                 self._process = warm.Process(self.env, self.folder, log)

@@ -1,0 +1,263 @@
+"""What is attacked: a gateway as users start it, before a Mosquitto set up by the shipped file."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from harness.enrol import in_store
+from harness.gateway import BIN, ROOT, Gateway
+from harness.mosquitto import Mosquitto
+from harness.receivers import HttpReceiver
+
+from attacks.honest import Honest
+from attacks.target import Target
+from bench.ports import free_port
+from gateway.auth.passwords import hash_secret
+from gateway.store import Store
+
+GOOD = "good"
+"""The honest device."""
+KINDS = {
+    "shipped": "as shipped",
+    "debug": "with LOG_LEVEL=debug",
+    "unread": "with a stderr that nobody reads",
+    "proxy": "with the attackers' networks in GATEWAY_PROXY_FROM",
+    "webhook": "with alerts to a webhook that does not answer",
+}
+_MONITORING = """
+allow_private_addresses = true
+
+[[alert]]
+name = "wrong"
+condition = "rate(logins_failed_total) > 0"
+duration = "1s"
+severity = "warning"
+summary = "Wrong logins."
+
+[[channel]]
+name = "ops"
+kind = "webhook"
+url = "{url}"
+secret_file = "hook"
+"""
+
+
+class House:
+    """A bus, a gateway, the honest device and the devices of the rows. Stop it whatever happens."""
+
+    def __init__(self, folder: Path, kind: str, rows: Iterable[tuple[int, int]]) -> None:
+        """`rows`: of each its number, and how many newcomers it has."""
+        self.folder, self.kind = folder, kind
+        self._rows = dict(rows)
+        self._hook: HttpReceiver | None = None
+        self._pipe: int | None = None
+        self._honest: Honest | None = None
+        self.bus = _shipped_bus(folder / "bus")
+        self.gateway = Gateway(
+            folder / "gateway",
+            self.bus.port,
+            GATEWAY_HTTP_BIND=f"127.0.0.1:{free_port()}",
+            LOG_LEVEL="debug" if kind == "debug" else "info",
+            **self._settings(),
+        )
+        self.start_memory = 0
+        """What the gateway held before the first attack, in bytes."""
+
+    def _settings(self) -> dict[str, str]:
+        if self.kind == "proxy":
+            return {"GATEWAY_PROXY_FROM": "127.8.0.0/13,127.16.0.0/12,127.32.0.0/11,127.64.0.0/11"}
+        if self.kind != "webhook":
+            return {}
+        self._hook = HttpReceiver()
+        self._hook.hang.set()
+        key = base64.b64encode(secrets.token_bytes(32)).decode()
+        (self.folder / "hook").write_text(f"whsec_{key}")
+        (self.folder / "hook").chmod(0o600)
+        path = self.folder / "monitoring.toml"
+        path.write_text(_MONITORING.format(url=self._hook.url))
+        return {"MONITORING_PATH": str(path)}
+
+    def start(self) -> None:
+        self.bus.start()
+        if self.kind == "unread":
+            self._pipe, write = os.pipe()
+            self.gateway.start(cold=True, stderr=write)
+            os.close(write)
+        else:
+            self.gateway.start(cold=True)
+        self._enrol()
+        self._honest = Honest(self.gateway.port, str(self.gateway.ca), GOOD, self.gateway.secrets[GOOD])
+        time.sleep(1.0)
+        self.start_memory = self.gateway.memory()
+
+    @property
+    def honest(self) -> Honest:
+        assert self._honest is not None
+        return self._honest
+
+    def _enrol(self) -> None:
+        """One hash serves all devices: what a login costs does not depend on that."""
+        secret = secrets.token_urlsafe(32)
+        devices = {GOOD: "full"}
+        for number, newcomers in self._rows.items():
+            devices[f"bad-{number}"] = "full"
+            devices |= dict.fromkeys(_newcomers(number, newcomers), "sensor")
+
+        async def add(store: Store) -> None:
+            credential = hash_secret(secret.encode())
+            for device, role in devices.items():
+                await store.devices.add(device, credential=credential, roles=(role,), labels={})
+
+        in_store(self.gateway, add)
+        self.gateway.secrets |= dict.fromkeys(devices, secret)
+        self.gateway.wait_for_devices()
+
+    def target(self, number: int, seconds: float) -> Target:
+        """As the attacker of this row knows the house, for so many seconds."""
+        device, secret = f"bad-{number}", self.gateway.secrets[GOOD]
+        names = [device, *_newcomers(number, self._rows[number])]
+        return Target(
+            port=self.gateway.port,
+            api_port=int(self.gateway.env["GATEWAY_HTTP_BIND"].rpartition(":")[2]),
+            health_port=self.gateway.health_port,
+            ca=str(self.gateway.ca),
+            number=number,
+            device=device,
+            secrets=dict.fromkeys(names, secret),
+            good=GOOD,
+            until=time.monotonic() + seconds,
+        )
+
+    def reset_most_memory(self) -> None:
+        """Let `most_memory` begin anew (proc(5), clear_refs)."""
+        Path(f"/proc/{self.gateway.pid}/clear_refs").write_text("5")
+
+    def most_memory(self) -> int:
+        """What the gateway held at most since then, in bytes."""
+        status = Path(f"/proc/{self.gateway.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def loop_seconds(self) -> tuple[float, float]:
+        """How long the thread of the gateway's event loop ran, and could have run but had no core."""
+        schedstat = Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/schedstat")
+        ran, waited, _ = schedstat.read_text().split()
+        return int(ran) / 1e9, int(waited) / 1e9
+
+    def connections_of(self, device: str) -> Connections:
+        return Connections(self.bus, device)
+
+    def trace(self, device: str) -> subprocess.Popen[bytes]:
+        """Somebody looks at this device; nobody reads what is shown."""
+        return subprocess.Popen(
+            [str(BIN / "gateway-admin"), "device", "trace", device, "--json"],
+            cwd=self.gateway.folder,
+            env=self.gateway.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def stop(self) -> None:
+        if self._honest is not None:
+            self._honest.stop()
+        self.gateway.kill()
+        self.bus.kill()
+        if self._hook is not None:
+            self._hook.stop()
+        if self._pipe is not None:
+            os.close(self._pipe)
+
+
+def _newcomers(number: int, count: int) -> list[str]:
+    return [f"new-{number}-{one}" for one in range(count)]
+
+
+def _shipped_bus(folder: Path) -> Mosquitto:
+    bus = Mosquitto(folder, persistent=True)
+    shipped = (ROOT / "deploy" / "mosquitto.conf").read_text()
+    shipped = re.sub(r"(?m)^listener .*", f"listener {bus.port} 127.0.0.1", shipped)
+    shipped = re.sub(r"(?m)^persistence_location .*", f"persistence_location {folder}/", shipped)
+    (folder / "mosquitto.conf").write_text(shipped + ("user root\n" if os.geteuid() == 0 else ""))
+    return bus
+
+
+_CAME = re.compile(r"New client connected from 127\.0\.0\.1:(\d+) as (\S+) \(")
+_ESTABLISHED = "01"
+
+
+class Connections:
+    """Those of one device, as the kernel knows them between gateway and bus.
+
+    The bus's log says which are the device's; a connection of the gateway to the bus ends with the device's.
+    """
+
+    def __init__(self, bus: Mosquitto, device: str) -> None:
+        self._bus, self._device = bus, device
+        self._read = 0
+        self._ports: set[int] = set()
+
+    def alive(self) -> int:
+        """How many there are now."""
+        self._look()
+        self._ports &= self._established()
+        return len(self._ports)
+
+    def _look(self) -> None:
+        with self._bus.log.open("rb") as log:
+            log.seek(self._read)
+            whole, _, _ = log.read().rpartition(b"\n")
+        self._read += len(whole)
+        for port, client_id in _CAME.findall(whole.decode(errors="replace")):
+            if re.match(rf"{re.escape(self._device)}(?![\w-])", client_id):
+                self._ports.add(int(port))
+
+    def _established(self) -> set[int]:
+        """Local ports of connections to the bus."""
+        found = set()
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, state = line.split(maxsplit=4)[:4]
+            if state == _ESTABLISHED and int(remote.rpartition(":")[2], 16) == self._bus.port:
+                found.add(int(local.rpartition(":")[2], 16))
+        return found
+
+
+class HealthProbe:
+    """Asks `/health` again and again, as a container's runtime does, with its time-out."""
+
+    TIMEOUT = 5.0
+    """The HEALTHCHECK of the Dockerfile, in seconds."""
+    EVERY = 0.25
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._over = threading.Event()
+        self.longest = 0.0
+        self.failures: list[str] = []
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._over.wait(self.EVERY):
+            begin = time.monotonic()
+            try:
+                status, said = self._gateway.health("/health")
+                if status != 200:
+                    self.failures.append(f"{status}: {said[:200]}")
+            except OSError as error:
+                self.failures.append(str(error) or type(error).__name__)
+            self.longest = max(self.longest, time.monotonic() - begin)
