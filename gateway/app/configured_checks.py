@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from gateway.app.followers.monitoring import MonitoringFollower
@@ -33,9 +33,9 @@ class ServiceChecking:
     def put_in_force(self, monitoring: Monitoring) -> None:
         """Do these from now on, and no others. One that is as it was goes on."""
         before, after = {*self._checks}, {*monitoring.checks}
-        topics = [one.topic for one in monitoring.checks if isinstance(one, DeviceCheck) and one.topic]
-        if topics != [one.topic for one in self._checks if isinstance(one, DeviceCheck) and one.topic]:
-            self._listen(topics)
+        within = _within(monitoring.checks)
+        if within != _within(self._checks):
+            self._listen(within)
         for gone in before - after:
             self._health.remove(gone.name)
         for new in (one for one in monitoring.checks if one not in before):
@@ -50,12 +50,12 @@ class ServiceChecking:
             )
         self._checks = monitoring.checks
 
-    def _listen(self, topics: Sequence[str]) -> None:
+    def _listen(self, within: Mapping[str, int]) -> None:
         if self._listening is not None:
             self._listening.cancel()
             self._listening = self._listener = None
-        if topics:
-            self._listener = TopicListener(self._plane.bus, self._plane.context, topics)
+        if within:
+            self._listener = TopicListener(self._plane.bus, self._plane.context, within)
             self._listening = self._plane.tasks.start(self._listener.run())
 
     def _check(self, check: ServiceCheck) -> Check:
@@ -69,11 +69,19 @@ class ServiceChecking:
         connections = len(self._plane.registry.of_device(check.device_id))
         if check.topic is None or check.within is None or self._listener is None:
             return bool(connections), f"{check.device_id} is {'' if connections else 'not '}connected"
-        silent, heard = self._listener.silent(check.topic)
+        silent, heard = self._listener.silent(check.topic), self._listener.heard(check.topic)
         if silent > check.within:
-            since = f"for {silent:.0f} s" if heard else f"since it is listened for, {silent:.0f} s ago"
-            return False, f"nothing came on {check.topic} {since}"
-        return (
-            True,
-            f"heard {silent:.0f} s ago" if heard else f"listening for {silent:.0f} s, nothing came yet",
-        )
+            since = "since it is listened for, {:.0f} s ago" if heard is None else "for {:.0f} s"
+            return False, f"nothing came on {check.topic} {since.format(silent)}"
+        if heard is None:
+            return True, f"listening for {silent:.0f} s, nothing came yet"
+        return True, f"heard {heard:.0f} s ago"
+
+
+def _within(checks: Iterable[ServiceCheck]) -> dict[str, int]:
+    """The topic filters to listen for, and the shortest time in which each has to be heard."""
+    found: dict[str, int] = {}
+    for one in checks:
+        if isinstance(one, DeviceCheck) and one.topic and one.within:
+            found[one.topic] = min(one.within, found.get(one.topic, one.within))
+    return found

@@ -22,6 +22,7 @@ from gateway.mqtt.encode import (
     encode_properties,
     encode_publish,
     encode_subscribe,
+    encode_unsubscribe,
 )
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Connect, PacketType, Subscription, Version
@@ -147,6 +148,11 @@ class BusConnection(asyncio.Protocol):
         if len(body) > 2 and body[2] >= 0x80:
             raise BusError(f"it refuses what the gateway publishes to {topic}{of_answer(body[2])}")
 
+    def unsubscribe(self, filters: Sequence[bytes]) -> None:
+        """Hear no more of these, once the bus has read it. It can't refuse: nobody waits for the answer."""
+        packet_id = self._free_id()
+        self._write(encode_unsubscribe(packet_id, encode_properties([], self.version), list(filters)))
+
     def send(self, packet: bytes) -> None:
         """Write a packet whose answer nobody waits for. Raises PacketTooLarge: the bus would hang up."""
         if len(packet) > self.max_size:
@@ -254,20 +260,23 @@ class BusConnection(asyncio.Protocol):
         elif packet.kind == PacketType.DISCONNECT:
             code = packet.body[0] if packet.body else 0
             self._end(f"it disconnected the gateway with code {code}")
-        elif packet.kind != PacketType.PINGRESP:
+        elif packet.kind not in {PacketType.PINGRESP, PacketType.UNSUBACK}:
             raise ProtocolError("a packet that nobody asked for")
 
     async def _ask(self, packet_with: Callable[[int], bytes]) -> bytes:
         """Send a packet with an identifier that is free; the body of what the bus says to it."""
         if self.closed.done():
             raise BusError(self.closed.result())
-        packet_id = next(one for one in self._ids if one not in self._waiting)
+        packet_id = self._free_id()
         answered = self._waiting[packet_id] = self._loop.create_future()
         try:
             self.send(packet_with(packet_id))
             return await self._answer(answered)
         finally:
             del self._waiting[packet_id]
+
+    def _free_id(self) -> int:
+        return next(one for one in self._ids if one not in self._waiting)
 
     async def _answer(self, answered: asyncio.Future[_Value]) -> _Value:
         try:

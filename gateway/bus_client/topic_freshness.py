@@ -1,14 +1,20 @@
-"""Listens on the bus for checks that want to hear from a device: when something came last on each topic.
+"""Listens on the bus for checks that want to hear from a device: how long each topic has been silent.
 
 One connection of the gateway's own for all of them. What is retained was said some time ago: it counts not.
+
+A topic may carry 20,000 messages a second, and one is all that a check wants to know of. So a filter that
+was heard rests: it is unsubscribed, and subscribed again after a tenth of the time within which something
+has to come, in 1 to 10 seconds. What was said while it rested is not known, so silence is counted from the
+end of the rest: a topic on which something comes in time is never called silent, and one that fell silent
+is called so later by the length of a rest at most.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Mapping
 
-from gateway.bus_client.connection import Account, BusConnection
+from gateway.bus_client.connection import Account, BusConnection, BusError
 from gateway.bus_client.packet_reader import Delivery
 from gateway.bus_client.reconnecting_client import BusClient
 from gateway.connection.process_context import Context
@@ -18,19 +24,32 @@ from gateway.net.bus_endpoint import Bus
 
 _PACKET_MAX = 65_536
 """Bytes; of a longer message the head is enough."""
+_NOTHING_RETAINED = 2 << 4
+"""Options of a SUBSCRIBE: QoS 0, and what is retained is not sent [MQTT5 3.8.3.1]. In 3.1.1, which
+knows no such wish, it comes after each rest and is dropped."""
+_SHARE = 10
+_REST_LEAST, _REST_MOST = 1.0, 10.0
+"""Seconds that a filter rests after it was heard, and which share of its time that is between them."""
+_LOOK = 0.25
+"""Seconds between two looks at which rests are over."""
 
 
 class TopicListener:
-    """Hears the topics of `filters`, at QoS 0."""
+    """Hears the topics of some filters, at QoS 0, now and then."""
 
-    def __init__(self, bus: Bus, context: Context, filters: Collection[str]) -> None:
+    def __init__(self, bus: Bus, context: Context, within: Mapping[str, int]) -> None:
+        """`within`: by filter, the seconds in which something has to come."""
+        began = asyncio.get_running_loop().time()
+        self._rest = {one: min(max(most / _SHARE, _REST_LEAST), _REST_MOST) for one, most in within.items()}
         self._heard: dict[str, float] = {}
-        self._began = asyncio.get_running_loop().time()
-        self._filters = tuple(dict.fromkeys(filters))
+        """When something came last, as far as is known."""
+        self._silent_since = dict.fromkeys(within, began)
+        self._rests: dict[str, tuple[float, BusConnection]] = {}
+        """Until when, and where it was unsubscribed: a new connection begins with all filters."""
         self._client = BusClient(
             bus,
             lambda: Account(f"/checks/{context.new_client_id()}", context.bus_username, context.bus_password),
-            [Subscription(one.encode(), 0) for one in self._filters],
+            [_subscription(one) for one in within],
             self._take,
             max_size=lambda: _PACKET_MAX,
             v5=context.bus_speaks_v5,
@@ -38,18 +57,63 @@ class TopicListener:
 
     async def run(self) -> None:
         """Listen for ever."""
-        await self._client.run()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._client.run())
+            both.create_task(self._wake())
 
-    def silent(self, topic_filter: str) -> tuple[float, bool]:
-        """Seconds since something came on this topic, and whether anything did since it is listened for."""
+    def silent(self, topic_filter: str) -> float:
+        """Seconds for which it is known that nothing came on this topic."""
+        return asyncio.get_running_loop().time() - self._silent_since[topic_filter]
+
+    def heard(self, topic_filter: str) -> float | None:
+        """Seconds since something was heard on this topic; None: nothing yet."""
         heard = self._heard.get(topic_filter)
-        now = asyncio.get_running_loop().time()
-        return now - (self._began if heard is None else heard), heard is not None
+        return None if heard is None else asyncio.get_running_loop().time() - heard
 
-    def _take(self, _: BusConnection, delivery: Delivery) -> None:
+    def _take(self, connection: BusConnection, delivery: Delivery) -> None:
         if delivery.retain:
             return
+        news = [
+            one for one in self._rest if not self._resting(one, connection) and matches(one, delivery.topic)
+        ]
+        if news:
+            now = asyncio.get_running_loop().time()
+            for one in news:
+                self._heard[one] = self._silent_since[one] = now
+                self._rests[one] = now + self._rest[one], connection
+            connection.unsubscribe([one.encode() for one in news])
+
+    def _resting(self, topic_filter: str, connection: BusConnection) -> bool:
+        rest = self._rests.get(topic_filter)
+        return rest is not None and rest[1] is connection
+
+    async def _wake(self) -> None:
+        """Subscribe again to what has rested long enough. For ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK)
+            now = loop.time()
+            over: dict[BusConnection, list[str]] = {}
+            for one, (until, connection) in self._rests.items():
+                if until <= now:
+                    over.setdefault(connection, []).append(one)
+            for connection, filters in over.items():
+                # Before the SUBSCRIBE leaves: a message may come before the SUBACK [MQTT5 3.8.4].
+                for one in filters:
+                    del self._rests[one]
+                    self._silent_since[one] = now
+                await self._subscribe(connection, filters)
+
+    async def _subscribe(self, connection: BusConnection, filters: list[str]) -> None:
+        try:
+            await connection.subscribe([_subscription(one) for one in filters])
+        except BusError:
+            connection.close()  # the client connects anew, subscribes to all, and says why it can't
+            return
         now = asyncio.get_running_loop().time()
-        for one in self._filters:
-            if matches(one, delivery.topic):
-                self._heard[one] = now
+        for one in filters:
+            self._silent_since[one] = max(self._silent_since[one], now)
+
+
+def _subscription(topic_filter: str) -> Subscription:
+    return Subscription(topic_filter.encode(), _NOTHING_RETAINED)
