@@ -308,7 +308,7 @@ class Gateway:
         )
         login = open_login(settings, context, store, directory, tokens, parts=parts, saves=saves)
         auditing = await open_audit(
-            settings, context, store, saves, parts, refusals, self._refused_clients, self._listeners
+            settings, context, store, saves, parts, refusals, self._refused_clients, listeners=self._listeners
         )
         audit = auditing.audit
         if self._authority is not None:

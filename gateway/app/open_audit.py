@@ -22,6 +22,7 @@ from gateway.connection.audit_vocabulary import (
 )
 from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog, Consumer
+from gateway.observe.device_watchers import EventListeners
 from gateway.observe.save_failures import Saves
 from gateway.observe.trail_entry import entry_line
 from gateway.store import Store
@@ -44,7 +45,7 @@ class AuditParts:
 
     def begin(self, parts: RunningParts, settings: Settings, made: Sequence[str]) -> None:
         """Write from now on, first that the gateway starts, and what was `made` for it."""
-        parts.keep(self.trail.run())
+        parts.keep(self.trail.run(self.audit.hand_on_admissions))
         parts.keep(every(_REPORT_SECONDS, self.log.log_left_out))
         release = version("mqtt-security-gateway")
         self.report(changed_gateway(f"{release} starts as node {settings.gateway_node}"))
@@ -63,8 +64,9 @@ async def open_audit(
     saves: Saves,
     parts: RunningParts,
     *consumers: Consumer,
+    listeners: EventListeners,
 ) -> AuditParts:
-    """The audit with its trail open, if it can be; `consumers` get events too. Raises StartError."""
+    """The audit with its trail open, if it can be; the others get events too. Raises StartError."""
     # The name of a trail that begins here; one that is there keeps its own.
     origin = f"gateway-{secrets.token_hex(6)}/{settings.gateway_node}"
     trail = AuditTrail(
@@ -77,7 +79,7 @@ async def open_audit(
         saves=saves,
     )
     log = AuditLog(context.counters, context.now, keep=trail.keep)
-    audit = Audit(context.counters, log, *consumers)
+    audit = Audit(context.counters, log, *consumers, listeners, watched=listeners.of_device)
 
     def report(what: Report) -> None:
         audit.emit(AuditEvent.of(what, HOUSE, context.now()))

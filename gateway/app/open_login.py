@@ -72,4 +72,5 @@ def login_gate(login: Login, context: Context, directory: Directory, audit: Audi
         ClaimedNames(directory),
         context.counters,
         lambda report, origin: audit.emit(AuditEvent.of(report, origin, context.now())),
+        lambda method, device_id, origin: audit.admitted(method, device_id, origin, context.now()),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
-from gateway.connection.audit_vocabulary import Origin, Report, Source, done_login, refused_login
+from gateway.connection.audit_vocabulary import Origin, Report, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 
@@ -47,11 +47,14 @@ class LoginGate:
         names: ClaimedNames,
         counters: Counters,
         report: Callable[[Report, Origin], None],
+        admitted: Callable[[str, str, Origin], None],
     ) -> None:
+        """`report` is told who was refused, `admitted` by what method which device was let in, and whence."""
         self._login = login
         self._names = names
         self._counters = counters
         self._report = report
+        self._admitted = admitted
 
     def recognise(self, shown: Credentials, peer: Peer) -> Admission | None:
         """Who it is, if that shows at once. None: `verify` decides. Raises LoginRefused."""
@@ -102,15 +105,7 @@ class LoginGate:
     def _admit(self, admission: Admission, peer: Peer) -> None:
         self._counters.logins[admission.method, _ACCEPTED] += 1
         if peer.origin is not None:
-            claimed = peer.origin
-            origin = Origin(
-                source=Source.DEVICE,
-                device=admission.device.device_id,
-                address=claimed.address,
-                connection=claimed.connection,
-                request_id=claimed.request_id,
-            )
-            self._report(done_login(admission.method), origin)
+            self._admitted(admission.method, admission.device.device_id, peer.origin)
 
     def _refuse(self, refused: LoginRefused, peer: Peer, shown: Credentials) -> None:
         if refused.device_id is not None and not refused.vouched:

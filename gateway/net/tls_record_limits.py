@@ -63,28 +63,28 @@ _READ_HIGH_WATER, _READ_LOW_WATER = 64, 16
 class BoundedSSLObject(ssl.SSLObject):
     """The TLS of one peer. What a loop reads through it is bounded."""
 
+    _budget: PeerBudget | None = None
+    _transport: asyncio.Transport | None = None
+    _is_strict = True
+    """Whether `read` looks twice: the peer is a stranger, waits for its turn, or is being closed."""
+    _is_resting = False
+    _dropped = _idle = 0
+    _idle_forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory
+    _record_overhead = OVERHEAD_OLDER
+    _portion = PORTION_LEAST
+    _last: ssl.SSLError | bytes | None = None
+    """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
+
     def attach(self, incoming: ssl.MemoryBIO, cap: PortionCap) -> None:
         """Before the handshake: what arrives comes in here."""
-        self._incoming = incoming
-        self._cap = cap
-        self._budget: PeerBudget | None = None
-        self._transport: asyncio.Transport | None = None
+        self._incoming, self._cap = incoming, cap
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
         """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
-        # Bound directly to the C methods: we do not override these, and SSLObject's wrappers cost a call.
+        # Bound to the C methods themselves: SSLObject's wrappers cost a call.
         self.write, self.pending = self._sslobj.write, self._sslobj.pending  # type: ignore[attr-defined, method-assign]
         self.getpeercert = self._sslobj.getpeercert  # type: ignore[attr-defined, method-assign]
-        self._is_strict = True
-        """Whether `read` looks twice: the peer is a stranger, waits for its turn, or is being closed."""
-        self._is_resting = False
         self._counter: RecordCounter | None = RecordCounter()
         """Counts a stranger's records; None once the peer is authenticated."""
-        self._dropped = self._idle = 0
-        self._idle_forgiven_at = 0.0
-        self._record_overhead = OVERHEAD_OLDER
-        self._portion = PORTION_LEAST
-        self._last: ssl.SSLError | bytes | None = None
-        """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
 
     def handshake_done(self, transport: asyncio.Transport) -> None:
         """The handshake is done. From now on more may arrive than one turn can process."""
@@ -95,7 +95,7 @@ class BoundedSSLObject(ssl.SSLObject):
         """The peer has shown who it is. What its TLS costs is set against `budget` from now on."""
         self._counter = None
         self._budget = budget
-        self._record_overhead = OVERHEAD.get(self.version() or "", OVERHEAD_OLDER)
+        self._record_overhead = OVERHEAD.get(self._sslobj.version(), OVERHEAD_OLDER)  # type: ignore[attr-defined]
         self._idle_forgiven_at = time.monotonic()
         # What waits is read before the socket is, lest the peer's end overtake it.
         if not self._is_resting and not self._incoming.pending:

@@ -64,7 +64,7 @@ class World:
             limits=Limits(login_failures_per_minute=2),
             rehash=lambda *_: None,
         )
-        self.gate = LoginGate(login, ClaimedNames(self.devices), Counters(), lambda *_: None)
+        self.gate = LoginGate(login, ClaimedNames(self.devices), Counters(), lambda *_: None, lambda *_: None)
 
     async def refused(self, username=None, password=b"x", certificate_id=None, token=None) -> LoginRefused:
         name = None if username is None else username.encode()

@@ -13,7 +13,7 @@ from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
-from gateway.connection.audit_vocabulary import Origin, Source, done_login, refused_login
+from gateway.connection.audit_vocabulary import Origin, Source, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
@@ -44,7 +44,10 @@ class World:
         self.tokens = Tokens(SigningKeys.of_secret(bytes(32)), devices, now=lambda: 10**12, ttl=60)
         login = Login(devices, self.pool, Remembered(), self.tokens, limits=Limits(), rehash=lambda *_: None)
         names = ClaimedNames(devices)
-        self.gate = LoginGate(login, names, self.counters, lambda *told: self.told.append(told))
+        self.gate = LoginGate(login, names, self.counters, self.tell, self.tell)
+
+    def tell(self, *told: object) -> None:
+        self.told.append(told)
 
     @property
     def counted(self) -> tuple[int, int, int]:
@@ -70,8 +73,7 @@ async def test_each_login_is_counted_once_and_told_of_its_device(world):
     assert world.counted == (0, 1, 0)
     assert world.gate.recognise(shown(), PEER) == Admission(LAMP)
     assert world.counted == (1, 1, 0)
-    lamp = Origin(source=Source.DEVICE, device="lamp-1", address="192.0.2.7:1", connection="c1")
-    assert world.told == [(done_login("secret"), lamp)] * 2
+    assert world.told == [("secret", "lamp-1", PEER.origin)] * 2
     world.told.clear()
     world.gate.recognise(shown(), Peer(host="192.0.2.7", origin=None))
     assert world.told == [], "what it is part of is told"

@@ -81,6 +81,7 @@ class World:
             ClaimedNames(self.request_handler.devices),
             context.counters,
             lambda report, origin: audit.emit(AuditEvent.of(report, origin, context.now())),
+            lambda method, device_id, origin: audit.admitted(method, device_id, origin, context.now()),
         )
         self.api = Api(
             login=gate,

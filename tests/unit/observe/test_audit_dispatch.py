@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from gateway.connection.audit_vocabulary import Kind, Outcome, Source
+from gateway.connection.audit_vocabulary import Kind, Origin, Outcome, Source
 from gateway.connection.process_counters import Counters
-from gateway.observe.audit_dispatch import LEFT_OUT_LINES, Audit, AuditEvent, AuditLog
+from gateway.observe.audit_dispatch import _ADMISSIONS_MAX, LEFT_OUT_LINES, Audit, AuditEvent, AuditLog
 from gateway.observe.audit_rate_limit import FIRST, OF_A_DEVICE
 
 
@@ -81,6 +81,64 @@ def test_every_consumer_gets_every_event_and_it_is_counted():
         audit.emit(one)
     assert first == second == [refused, done, refused]
     assert counters.audit_events == {(Kind.PUBLISH, Outcome.REFUSED): 2, (Kind.LOGIN, Outcome.DONE): 1}
+
+
+HERE = Origin(source=Source.STRANGER, address="192.0.2.7:1", connection="c1", request_id="r1")
+
+
+def admissions_of(told):
+    return [(one.kind, one.device, one.time) for one in told]
+
+
+def test_an_admission_is_handed_on_when_the_trail_writes():
+    told, counters = [], Counters()
+    audit = Audit(counters, told.append)
+    audit.admitted("token", "lamp-1", HERE, 1_764_000_000_000)
+    assert told == []
+    audit.hand_on_admissions()
+    assert told == [
+        AuditEvent(
+            time=1_764_000_000_000,
+            kind=Kind.LOGIN,
+            outcome=Outcome.DONE,
+            reason="by token",
+            action="token",
+            device="lamp-1",
+            address="192.0.2.7:1",
+            connection="c1",
+            request_id="r1",
+            source=Source.DEVICE,
+        )
+    ]
+    assert counters.audit_events == {(Kind.LOGIN, Outcome.DONE): 1}
+    audit.hand_on_admissions()
+    assert len(told) == 1, "once"
+
+
+def test_an_admission_is_never_handed_on_after_what_came_after_it():
+    told = []
+    audit = Audit(Counters(), told.append)
+    audit.admitted("secret", "lamp-1", HERE, 1)
+    audit.admitted("secret", "lamp-2", HERE, 2)
+    audit.emit(event(time=3))
+    assert admissions_of(told) == [
+        (Kind.LOGIN, "lamp-1", 1),
+        (Kind.LOGIN, "lamp-2", 2),
+        (Kind.PUBLISH, "lamp-1", 3),
+    ]
+
+
+def test_no_more_admissions_are_held_back_than_a_few_and_none_of_a_device_that_is_watched():
+    told = []
+    audit = Audit(Counters(), told.append, watched={"lamp-2"})
+    for number in range(_ADMISSIONS_MAX - 1):
+        audit.admitted("secret", "lamp-1", HERE, number)
+    assert told == []
+    audit.admitted("secret", "lamp-1", HERE, _ADMISSIONS_MAX)
+    assert len(told) == _ADMISSIONS_MAX
+    audit.admitted("secret", "lamp-1", HERE, 100)
+    audit.admitted("secret", "lamp-2", HERE, 101)
+    assert admissions_of(told)[-2:] == [(Kind.LOGIN, "lamp-1", 100), (Kind.LOGIN, "lamp-2", 101)]
 
 
 def test_each_refusal_of_the_policy_has_an_id_that_stands_in_its_line(stream):

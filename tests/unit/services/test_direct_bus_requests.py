@@ -42,7 +42,9 @@ class House:
         )
         names, counters = ClaimedNames(counter.devices), counter.context.counters
         self.logins_told = []
-        self.login = LoginGate(login, names, counters, lambda *told: self.logins_told.append(told))
+        self.login = LoginGate(
+            login, names, counters, lambda *told: self.logins_told.append(told), lambda *_: None
+        )
         self.told = []
         self.answers: asyncio.Queue[tuple[str, dict]] = asyncio.Queue()
 
