@@ -50,6 +50,8 @@ class Selector:
 
     def fits(self, labels: Labels) -> bool:
         """Whether a series with these labels is meant."""
+        if not self.equal and not self.unequal:
+            return True
         has = dict(labels)
         return all(has.get(label, "") == value for label, value in self.equal) and all(
             has.get(label, "") != value for label, value in self.unequal
@@ -102,7 +104,13 @@ class Condition:
 
         `now` and `began`, when counting began at nothing, are Unix milliseconds. Never raises.
         """
-        found = _evaluated(self.node, _Moment(readings, now, began))
+        moment, node = _Moment(readings, now, began), self.node
+        if isinstance(node, Comparison) and isinstance(node.left, Selector) and isinstance(node.right, float):
+            # Most are of this shape, and there may be a series for each of ten thousand devices.
+            compare, bound = COMPARE[node.sign], node.right
+            numbers = _values(node.left, moment)
+            return {_merged(labels): value for labels, value in numbers if compare(value, bound)}
+        found = _evaluated(node, moment)
         return {one.labels: one.value for one in found.values() if one.true}
 
 

@@ -113,11 +113,12 @@ class DeviceReadings:
                 self._past.popleft()
 
     def news(self) -> int:
-        """A number that is the same while nothing is to be judged anew, but for windows that slide.
+        """A number that is the same while nothing is to be judged anew, but for what time alone changes.
 
-        A rule about silence is to be judged all the time.
+        That is windows that slide, and silence: it is known to ten seconds, and to judge all rules of some
+        thousand devices every second for it would cost a message more than anything else that is watched.
         """
-        return self._now() if SILENT_SECONDS in self._wanted and self._known else self._changes
+        return self._changes
 
     def latest(self, name: str) -> Mapping[Labels, float]:
         """The newest number of each device."""
