@@ -29,7 +29,7 @@ from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, is_device_id
-from gateway.system.addresses import block_of, network_of
+from gateway.system.addresses import network_of, place_of
 
 
 class LoginRefused(Exception):
@@ -153,7 +153,7 @@ class Login:
                 return None
             self._demand_method(device, "certificate")
             return Admission(device, method="certificate")
-        return self._by_remembered(claimed, secret, network_of(address))
+        return self._by_remembered(claimed, secret, place_of(address))
 
     async def verify(
         self, shown: Credentials, address: str, *, has_left: Callable[[], bool] = lambda: False
@@ -228,7 +228,7 @@ class Login:
 
     def _visitor(self, claimed: str | None, address: str, size: int) -> Visitor:
         """Where it has to wait. The store is not asked: it must not show whether there is such a device."""
-        place, network = network_of(address), block_of(address)
+        place, network = place_of(address), network_of(address)
         was_seen, was_here = self.known.look_up(claimed or "", place)
         standing = Standing.UNKNOWN
         if was_here:
@@ -272,7 +272,7 @@ class Login:
             device, grant = self._tokens.verify(raw)
         except TokenRefused as error:
             if error.device_id is None:
-                self._count_junk(claimed, network_of(address))
+                self._count_junk(claimed, place_of(address))
             signed = error.device_id is not None
             name = error.device_id if signed else claimed
             raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, name, vouched=signed) from None
@@ -311,7 +311,7 @@ class Login:
 
 
 class _Throttle:
-    """Wrong logins of the last minute, by device and place together and by place (`network_of`).
+    """Wrong logins of the last minute, by device and place together and by place (`place_of`).
 
     Never by device alone: anybody could lock a device out. And what unknown devices do at a place closes it
     for unknown ones: a device that is known there has a count of its own, of its own wrong logins only.

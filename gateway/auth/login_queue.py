@@ -4,8 +4,8 @@ Owns the order and its bounds. Decides without waiting, and is given the time; `
 runs the threads. Must not know secrets, sockets, or whether a device exists.
 
 Turns go between networks, and within a network between places. A place is an address as it is counted: an
-IPv4 address, an IPv6 /64 (`gateway.system.addresses.network_of`, in spite of its name). A network is the
-block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.addresses.block_of`). So many connections, or many
+IPv4 address, an IPv6 /64 (`gateway.system.addresses.place_of`). A network is the
+block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.addresses.network_of`). So many connections, or many
 addresses of one owner, give no more turns. Places with few wrong logins of late go before those with more; on
 a tie, the place in a network without wrong logins. Three standings share the turns:
 
@@ -66,9 +66,9 @@ class Visitor:
 
     standing: Standing
     place: str
-    """The address as it is counted (`gateway.system.addresses.network_of`)."""
+    """The address as it is counted (`gateway.system.addresses.place_of`)."""
     network: str
-    """The block round it (`gateway.system.addresses.block_of`)."""
+    """The block round it (`gateway.system.addresses.network_of`)."""
     size: int = 0
     """Bytes that are kept while it waits."""
 

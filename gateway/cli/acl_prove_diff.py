@@ -242,7 +242,7 @@ def _change_lines(change: Change) -> list[str]:
     example, refusal = change.example, change.refusal
     names = example.named([change.topics, change.within or "", *change.without])
     who = f" ({', '.join(names)})" if names else ""
-    by = f" ({refusal.place})" if refusal.rule else ""
+    by = f" ({refusal.rule_location})" if refusal.rule else ""
     return [
         f"{text}: {place(change.rule)}{narrowed}",
         f'    such as "{example.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',

@@ -293,8 +293,8 @@ def _change(one: Change) -> Mapping[str, object]:
         "recorded": "allowed" if seen.allowed else "refused",
         "now": one.effect.value,
         "reason": one.after.reason,
-        "rule": one.after.place or None,
-        "rule_before": one.before.place or None,
+        "rule": one.after.rule_location or None,
+        "rule_before": one.before.rule_location or None,
     }
 
 
@@ -303,7 +303,7 @@ def _change_line(one: Change) -> str:
 
     seen = one.record
     times = "once" if seen.count == 1 else f"{seen.count} times"
-    by = f" by {one.after.place}" if one.after.place else ""
+    by = f" by {one.after.rule_location}" if one.after.rule_location else ""
     what = {"allowed": "is allowed", "refused": "is refused", "conditions": "has other conditions"}
     topic = quoted(seen.template)
     return f"{seen.device_id} {seen.action} {topic} ({times}): {what[one.effect]}{by}"

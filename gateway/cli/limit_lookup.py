@@ -27,7 +27,7 @@ def limit_lines(policy: Policy, device: Device) -> list[str]:
     limits = policy.limits_of(device.roles)
     said = [key for key in KEYS if key in limits.said]
     width = max(map(len, said), default=0)
-    return [f"  {key:<{width}}  {getattr(limits, key):,}  {limits.place(key)}" for key in said]
+    return [f"  {key:<{width}}  {getattr(limits, key):,}  {limits.location(key)}" for key in said]
 
 
 def reached_limit_lines(policy: Policy, device: Device) -> list[str]:

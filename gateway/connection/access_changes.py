@@ -41,7 +41,7 @@ def will_refused(established: EstablishedConnection) -> Report | None:
         return None
     if not on_topic.with_message(will.qos, will.retain, will.size).allowed:
         authorizer.take_back(will)
-    return refused_will(decision.reason, will.topic, decision.place)
+    return refused_will(decision.reason, will.topic, decision.rule_location)
 
 
 def policy_changed(established: EstablishedConnection, event: PolicyChanged) -> Result:

@@ -124,7 +124,7 @@ def done_login(method: str) -> Report:
 
 
 def refused_session(why: str) -> Report:
-    """A device that was let in can't stay, or has no place for its session."""
+    """A device that was let in can't stay, or has no room for its session."""
     return Report(Kind.SESSION, Outcome.REFUSED, why)
 
 
@@ -166,9 +166,9 @@ def observed(why: str, action: Action, topic: str, rule: str) -> Report:
     return Report(Kind.OBSERVE, Outcome.DONE, f"Would be refused: {why}", action, topic, rule)
 
 
-def reached_limit(why: str, place: str) -> Report:
-    """A device reached a limit; `place` is where it stands, `file:line` if a role says it."""
-    return Report(Kind.LIMIT, Outcome.REFUSED, why, rule=place)
+def reached_limit(why: str, location: str) -> Report:
+    """A device reached a limit; `location` is where the limit stands, `file:line` if a role sets it."""
+    return Report(Kind.LIMIT, Outcome.REFUSED, why, rule=location)
 
 
 def left_out(kind: Kind, outcome: Outcome, count: int) -> Report:

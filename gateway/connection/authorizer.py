@@ -111,7 +111,7 @@ class Authorizer:
         if cached.first("refused"):
             self._note_message(action, cached, refusal)
             refused = refused_publish if action is Action.PUBLISH else refused_delivery
-            self._reports.add(refused(refusal.reason, cached.topic, refusal.place))
+            self._reports.add(refused(refusal.reason, cached.topic, refusal.rule_location))
 
     def too_long(self, cached: CachedVerdict, why: str) -> None:
         """A message on this topic is allowed, but the bus takes none so long: reported once per topic."""
@@ -137,4 +137,4 @@ class Authorizer:
             self.note(action, cached.topic, refusal)  # the topic is fine, this message was not
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
-        self._reports.add(observed(refusal.reason, action, topic, refusal.place))
+        self._reports.add(observed(refusal.reason, action, topic, refusal.rule_location))

@@ -113,7 +113,7 @@ class Holding:
         return len(self.publishers)
 
     def room_for_session(self, most: int, now: int) -> bool:
-        """Whether there is a place left, once those that are over have given up theirs."""
+        """Whether there is room left, once what is over has given up its own."""
         if len(self.sessions) >= most:
             for key in [key for key, kept in self.sessions.items() if kept.is_over(now)]:
                 self.drop_session(key)
@@ -237,7 +237,7 @@ class Holder:
     # The session
 
     def claim(self, client_id: bytes, lifetime: int, most: int, now: int) -> bool:
-        """Take a place for the session of this CONNECT if it outlives the connection; False: there is none.
+        """Count the session of this CONNECT if it outlives the connection; False: there is no room for it.
 
         `client_id` as the bus knows it.
         """

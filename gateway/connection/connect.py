@@ -196,7 +196,7 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
     if not decision.allowed:
         instead = _instead_of_refusing(authorizer, terms, context)
         words = f"{decision.reason} {instead}".rstrip()
-        report = refused_will(words, terms.topic, decision.place)
+        report = refused_will(words, terms.topic, decision.rule_location)
         if instead:
             raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
@@ -234,7 +234,7 @@ _NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
 def claim(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
     """What this connection adds to what its device holds on the bus, of which `connect` is the CONNECT.
 
-    Raises ConnectRefused when there is no place for the session, or for the message of a will.
+    Raises ConnectRefused when there is no room for the session, or for the message of a will.
     """
     limits = authorizer.limits
     holder = Holder(context.holdings, authorizer.identity.device_id)
@@ -244,7 +244,7 @@ def claim(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
         report = refused_session(_NO_ROOM_SESSION)
         raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
     will = connect.will
-    # An empty one takes no place, and gives none back: it may never be published.
+    # An empty one takes no room, and gives none back: it may never be published.
     if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
         holder.refused()
         context.counters.holdings_refused[Kind.RETAINED] += 1

@@ -229,9 +229,9 @@ class Downstream(Relay):
         if end - pos < _HEADER_MAX:
             return False
         limits = self._authorizer.limits
-        place, most = limits.place("packet_size"), limits.packet_size
+        location, limit = limits.location("packet_size"), limits.packet_size
         self._swallow_unread(
-            data, pos, body_at, end, f"the message is longer than packet_size = {most:,} ({place})"
+            data, pos, body_at, end, f"the message is longer than packet_size = {limit:,} ({location})"
         )
         return True
 

@@ -27,7 +27,7 @@ def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | Non
     if before is not None and budget.seconds - before <= _QUIET:
         return None
     return reached_limit(
-        f"{more}: it waits, and nothing is lost ({_named(limit, limits)}).", limits.place(limit)
+        f"{more}: it waits, and nothing is lost ({_named(limit, limits)}).", limits.location(limit)
     )
 
 
@@ -36,7 +36,7 @@ def too_long(limits: Limits, counters: Counters) -> Report:
     limit = Reached.PACKET_SIZE
     counters.limits_reached[limit] += 1
     why = f"It sent a longer packet than it may, and its connection ended ({_named(limit, limits)})."
-    return reached_limit(why, limits.place(limit))
+    return reached_limit(why, limits.location(limit))
 
 
 def refused_length(size: int, most: int, bus_takes: int, limits: Limits) -> PacketTooLarge:
@@ -44,12 +44,12 @@ def refused_length(size: int, most: int, bus_takes: int, limits: Limits) -> Pack
     words = f"a packet of {size:,} bytes, and"
     limit = Reached.PACKET_SIZE
     if most == limits.packet_size:
-        return PacketOverLimit(f"{words} {_named(limit, limits)} ({limits.place(limit)})")
+        return PacketOverLimit(f"{words} {_named(limit, limits)} ({limits.location(limit)})")
     return PacketTooLarge(f"{words} the bus takes {bus_takes:,} (its max_packet_size)")
 
 
 def too_many_filters(limits: Limits, counters: Counters) -> str:
-    """A device has no place for one more subscription: why, for the report of its SUBSCRIBE."""
+    """A device has no room for one more subscription: why, for the report of its SUBSCRIBE."""
     limit = Reached.SUBSCRIPTIONS
     counters.limits_reached[limit] += 1
     holder = "session" if limits.subscriptions_in_all is None else "device"
@@ -60,7 +60,7 @@ def too_many_connections(limits: Limits, counters: Counters) -> str:
     """A device has as many connections as it may: why one is refused, or ends."""
     limit = Reached.CONNECTIONS_PER_DEVICE
     counters.limits_reached[limit] += 1
-    return f"as many connections as the device may have ({_named(limit, limits)}, {limits.place(limit)})"
+    return f"as many connections as the device may have ({_named(limit, limits)}, {limits.location(limit)})"
 
 
 def _named(limit: Reached, limits: Limits) -> str:

@@ -5,7 +5,7 @@
 
 A packet that goes on as it came is one line, from one end to the other; one that is changed, answered or left
 out has a line for each side that sees it. Verdicts are asked of the connection's own authorizer, which
-changes nothing; what the rules do not decide (a place on the bus, a rate) shows in the code of the answer,
+changes nothing; what the rules do not decide (room on the bus, a rate) shows in the code of the answer,
 and in the audit events beside these lines. What it costs to look counts as the device's effort: of a flood
 only the beginning of a chunk is read, and nothing in a turn of the event loop that is full.
 
@@ -223,7 +223,7 @@ def _verdict(decision: Decision, *, observed: bool = False) -> Shown:
     if not decision.allowed:
         line["reason"] = decision.reason
     if decision.rule is not None:
-        line["rule"] = decision.place
+        line["rule"] = decision.rule_location
     if observed:
         line["observed"] = True
     return line

@@ -157,7 +157,7 @@ class Subscriptions:
         if not decision.allowed:
             if not authorizer.observes(unshared(text), decision):
                 self._context.counters.subscriptions_denied += 1
-                self._reports.add(refused_subscribe(decision.reason, text, decision.place))
+                self._reports.add(refused_subscribe(decision.reason, text, decision.rule_location))
                 return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
             authorizer.let_subscribe(text, decision)
         key = _key(one.filter)
@@ -188,7 +188,7 @@ class Subscriptions:
         return None, one
 
     def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
-        """Whether the device, over all its connections, has no place for a filter that is new to this one."""
+        """Whether the device, over all its connections, has no room for a filter that is new to this one."""
         most = limits.subscriptions_in_all
         if most is None or self._holder.has(topic_filter):
             return False

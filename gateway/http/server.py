@@ -34,7 +34,7 @@ from gateway.net.fault_containment import contained
 from gateway.net.handshakes import Newcomer
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import Address, IPNetwork, network_of
+from gateway.system.addresses import Address, IPNetwork, place_of
 
 HANDSHAKE_DEADLINE = 5.0
 """Seconds for TLS."""
@@ -154,13 +154,13 @@ class WebServer:
         await asyncio.gather(*answering, return_exceptions=True)
 
     def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer | None:
-        network = network_of(address.host)
-        if not self._has_room(network):
+        place = place_of(address.host)
+        if not self._has_room(place):
             return None
-        connection = _Connection(self._config, self._state, address, network, self._open)
+        connection = _Connection(self._config, self._state, address, place, self._open)
         connection.arriving = Newcomer(
             peer,
-            network,
+            place,
             since + HANDSHAKE_DEADLINE,
             begin=lambda: self._start(self._shake_hands(connection, peer)),
             turn_away=lambda _: connection.forget(),
@@ -168,10 +168,10 @@ class WebServer:
         connection.drop = self.acceptor.handshakes.drop
         return connection.arriving
 
-    def _has_room(self, network: str) -> bool:
+    def _has_room(self, place: str) -> bool:
         """Whether one more may come from there; if need be, somebody to whom no answer is owed makes room."""
-        if self._open.count(network) >= self._connections_per_address:
-            crowds = [self._open.of(network)]  # it has its share
+        if self._open.count(place) >= self._connections_per_address:
+            crowds = [self._open.of(place)]  # it has its share
         elif len(self._open) >= self._connections:
             crowds = [self._open.largest(), self._open]
         else:
@@ -247,13 +247,13 @@ class _Connection(H11Protocol):
         config: uvicorn.Config,
         state: ServerState,
         address: Address,
-        network: str,
+        place: str,
         register: Crowd[_Connection],
     ) -> None:
         super().__init__(config, state, {})
         self.conn = _Parser()
         self._address = address
-        self.network = network
+        self.place = place
         self.arriving: Newcomer | None = None
         """Until its handshake is done."""
         self.drop: Callable[[Newcomer], None] | None = None
@@ -261,7 +261,7 @@ class _Connection(H11Protocol):
         self._has_asked = False
         self._deadline: asyncio.TimerHandle | None = None
         self._register = register
-        register.add(self, network)
+        register.add(self, place)
 
     @property
     def is_owed_an_answer(self) -> bool:
@@ -297,7 +297,7 @@ class _Connection(H11Protocol):
 
     def fault(self, error: Exception) -> None:
         """A fault of ours: it ends this connection and no other."""
-        _log.error("internal error", network=self.network, exc_info=error)
+        _log.error("internal error", network=self.place, exc_info=error)
         self.end()
 
     def leave(self) -> None:

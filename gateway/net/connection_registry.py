@@ -1,6 +1,6 @@
 """Who is there: the live connections of a process, and whether there is room for one more.
 
-The one place that knows. Must not know what is reported of them (`gateway.net.connection_reports`), nor what
+Nobody else keeps that. Must not know what is reported of them (`gateway.net.connection_reports`), nor what
 changes for them (`gateway.net.live_updates`).
 """
 
@@ -18,7 +18,7 @@ from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.fair_queue import Crowd
 from gateway.policy.engine.connection_limits import Limits
-from gateway.system.addresses import network_of
+from gateway.system.addresses import place_of
 
 _NEWCOMERS_MAX = 512
 """Peers that may take their time over a CONNECT at once: with 220 KiB each, when it has its longest size, it
@@ -128,7 +128,7 @@ class ConnectionRegistry:
             self._newcomers.remove(crowded_out)
             crowded_out.turn_away("others wait, and it has not said who it is")
         self.live.add(connection)
-        self._newcomers.add(connection, network_of(connection.host))
+        self._newcomers.add(connection, place_of(connection.host))
 
     def introduced(self, connection: LiveConnection) -> None:
         """Its CONNECT is there."""
@@ -189,7 +189,7 @@ class ConnectionRegistry:
         return False
 
     def surplus(self, connection: LiveConnection, device_id: str) -> str:
-        """Why a lowered limit leaves no place for it: of those of its device the last that came have to go.
+        """Why a lowered limit leaves no room for it: of those of its device the last that came have to go.
 
         Empty when it may stay.
         """

@@ -59,7 +59,7 @@ class ConnectionReports:
         self._audit.emit(AuditEvent.of(report, self.origin(connection, proven=proven), self._now()))
 
     def turned_away(self, connection: Reported, why: str) -> None:
-        """Nobody was authenticated: reported unless the same was of the same network."""
+        """Nobody was authenticated: reported unless the same was reported of the same place."""
         if self.strangers.first(connection.host, why):
             self.report(connection, refused_login(why))
         else:

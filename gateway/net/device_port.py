@@ -20,7 +20,7 @@ from gateway.net.handshakes import Newcomer
 from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
-from gateway.system.addresses import Address, IPNetwork, network_of, plain, shown
+from gateway.system.addresses import Address, IPNetwork, place_of, plain, shown
 from gateway.system.aligned_timers import beat
 from gateway.system.malloc import map_large_blocks
 
@@ -69,7 +69,7 @@ class DevicePort:
         self._next_turn = side.turn = (self._next_turn + 1) % _SLICES
         return Newcomer(
             peer,
-            network_of(host),
+            place_of(host),
             deadline,
             begin=partial(self._begin, peer, side),
             turn_away=partial(self._turn_away, side),

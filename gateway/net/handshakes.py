@@ -52,7 +52,7 @@ class Newcomer:
     ) -> None:
         self.peer = peer
         self.place = place
-        """Its address as it is counted (`gateway.system.addresses.network_of`)."""
+        """Its address as it is counted (`gateway.system.addresses.place_of`)."""
         self.deadline = deadline
         """To begin, by the loop's clock."""
         self.begin = begin

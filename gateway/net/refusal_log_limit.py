@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import network_of
+from gateway.system.addresses import place_of
 
 _WINDOW = 60.0
 """Seconds for which is counted."""
@@ -27,7 +27,7 @@ class RefusedStrangers:
 
     def first(self, host: str, reason: str) -> bool:
         """Somebody at this address is refused for this reason."""
-        key = network_of(host), reason
+        key = place_of(host), reason
         if key not in self._seen and len(self._seen) >= _COUNTED_APART:
             self._seen["", ""] += 1
             return False
@@ -43,9 +43,9 @@ class RefusedStrangers:
     def log_rest(self) -> None:
         """Log how often, and begin anew."""
         seen, self._seen = self._seen, Counter()
-        for (network, reason), count in seen.items():
-            more = count - 1 if network or reason else count
+        for (place, reason), count in seen.items():
+            more = count - 1 if place or reason else count
             if more:
                 _log.warning(
-                    "turned away", network=network or None, reason=reason or None, not_logged_before=more
+                    "turned away", network=place or None, reason=reason or None, not_logged_before=more
                 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.observe.audit_event import AuditEvent
-from gateway.system.addresses import network_of
+from gateway.system.addresses import place_of
 
 FIRST = 5
 """Of each kind and outcome, written per device and minute, whatever there was before."""
@@ -178,4 +178,4 @@ def _is_known(event: AuditEvent) -> bool:
 
 def _network(event: AuditEvent) -> str:
     # Without the port.
-    return network_of((event.address or "").rpartition(":")[0])
+    return place_of((event.address or "").rpartition(":")[0])

@@ -14,7 +14,7 @@ from gateway.connection.audit_vocabulary import Outcome, Source, refused_login
 from gateway.observe.audit_event import AuditEvent
 from gateway.store import RefusedClient
 from gateway.store.refused_clients import KEPT_SECONDS
-from gateway.system.addresses import host_of, network_of
+from gateway.system.addresses import host_of, place_of
 
 OF_A_DEVICE = 50
 OF_A_NETWORK = 200
@@ -74,7 +74,7 @@ def key_of(entry: RefusedClient) -> Key:
 
 def group_of(entry: RefusedClient) -> str:
     """With whose entries it is counted."""
-    return entry.device_id if entry.proven else network_of(entry.host)
+    return entry.device_id if entry.proven else place_of(entry.host)
 
 
 class RefusedClients:

@@ -87,7 +87,9 @@ class _Caller:
             if _shown(topic):
                 self._recorder.note(self.identity, action, topic, decision)
         if not decision.allowed:
-            raise Refusal(Code.NOT_AUTHORIZED, decision.reason, topic=_shown(topic), rule=decision.place)
+            raise Refusal(
+                Code.NOT_AUTHORIZED, decision.reason, topic=_shown(topic), rule=decision.rule_location
+            )
 
 
 def _shown(topic: str) -> str:

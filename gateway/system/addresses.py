@@ -14,7 +14,7 @@ _REMEMBERED = 4_096
 
 
 @lru_cache(_REMEMBERED)
-def network_of(address: str) -> str:
+def place_of(address: str) -> str:
     """The address as it is counted: an IPv6 peer has a whole /64 to change its address in.
 
     What is no IP address is counted by itself.
@@ -49,7 +49,7 @@ def plain(host: str) -> str:
 
 
 @lru_cache(_REMEMBERED)
-def block_of(address: str) -> str:
+def network_of(address: str) -> str:
     """The addresses around it that one owner may well have all of: an IPv4 /24, an IPv6 /48 (65,536 of /64).
 
     What is no IP address is a block by itself.

@@ -260,7 +260,7 @@ def test_a_fault_at_one_that_comes(
 
 
 WEB: dict[str, tuple[Any, str]] = {
-    "accepting": (http_server, "network_of"),
+    "accepting": (http_server, "place_of"),
     "connection made": (http_server.H11Protocol, "connection_made"),
     "data received": (http_server.H11Protocol, "data_received"),
     "connection lost": (http_server.H11Protocol, "connection_lost"),

@@ -132,7 +132,7 @@ def above(limits_of: Callable[[str], Limits], held: Sequence[Held]) -> list[str]
             filters = max(sizes[one.device_id, "subscriptions"], len(one.keys) // 8)
             sizes[one.device_id, "subscriptions"] = filters
     return [
-        f"{device_id} holds {size} {name} on the bus, and {name} = {most} in {limits.place(name)}: "
+        f"{device_id} holds {size} {name} on the bus, and {name} = {most} in {limits.location(name)}: "
         "it gets no more until it gives some back (gateway-admin device held)"
         for (device_id, name), size in sorted(sizes.items())
         if size > (most := getattr(limits := limits_of(device_id), name))

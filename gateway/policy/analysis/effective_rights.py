@@ -68,7 +68,7 @@ def _refusal(policy: Policy, action: Action, witnesses: list[Witness]) -> str:
         if decision.allowed:
             return ""
         refusals.append(
-            f"denied by {decision.place}" if decision.rule else "a role of the device has no file"
+            f"denied by {decision.rule_location}" if decision.rule else "a role of the device has no file"
         )
     return ", ".join(dict.fromkeys(refusals)) or "no topic of it is within limits.toml"
 

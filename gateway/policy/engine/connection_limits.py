@@ -85,9 +85,9 @@ class Limits:
 
     @property
     def said(self) -> Mapping[str, str]:
-        """By key, the place of the line of a role that counts: `file:line`."""
+        """By key, where the line of a role stands that counts: `file:line`."""
         return {}
 
-    def place(self, key: str) -> str:  # noqa: ARG002 - for `DeviceLimits`
-        """Where the bound in force stands."""
+    def location(self, key: str) -> str:  # noqa: ARG002 - for `DeviceLimits`
+        """Where the bound in force stands: a file, or `file:line`."""
         return WHERE

@@ -63,7 +63,7 @@ class DeviceLimits(Limits):
     of_gateway: Limits = field(default_factory=Limits)
     """Those of limits.toml."""
     said: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
-    """By key, the place of the role's line that counts: `file:line`."""
+    """By key, where the role's line stands that counts: `file:line`."""
 
     @property
     def effort_per_second(self) -> int:
@@ -81,8 +81,8 @@ class DeviceLimits(Limits):
         """Over all connections of the device; that of limits.toml is of each session."""
         return self.subscriptions if "subscriptions" in self.said else None
 
-    def place(self, key: str) -> str:
-        """Where the bound in force stands."""
+    def location(self, key: str) -> str:
+        """Where the bound in force stands: a file, or `file:line`."""
         return self.said.get(key, WHERE)
 
 

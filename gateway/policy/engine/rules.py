@@ -129,7 +129,7 @@ class Decision:
     """Of a filter: no rule covers all of it, and it was granted for the part that is allowed."""
 
     @property
-    def place(self) -> str:
+    def rule_location(self) -> str:
         """`file:line` of the deciding rule; empty when none matched."""
         return f"{self.rule.file}:{self.rule.line}" if self.rule else ""
 

@@ -6,14 +6,14 @@ import pytest
 
 from gateway.auth import login_queue
 from gateway.auth.login_queue import LoginQueue, Standing, Ticket, Visitor, WrongLogins
-from gateway.system.addresses import block_of, network_of
+from gateway.system.addresses import network_of, place_of
 
 KNOWN, SEEN, UNKNOWN, LATER = Standing
 
 
 class Login(Ticket):
     def __init__(self, name: str, address: str, standing: Standing = UNKNOWN, size: int = 0) -> None:
-        super().__init__(Visitor(standing, network_of(address), block_of(address), size))
+        super().__init__(Visitor(standing, place_of(address), network_of(address), size))
         self.name = name
 
 
@@ -31,11 +31,11 @@ class Queue:
         return [gone.name for gone in self.queue.evict_excess(login.visitor, self.now)]
 
     def wrong(self, address: str, times: int = 1) -> list[str]:
-        visitor = Visitor(UNKNOWN, network_of(address), block_of(address))
+        visitor = Visitor(UNKNOWN, place_of(address), network_of(address))
         return [gone.name for _ in range(times) for gone in self.queue.wrong(visitor, self.now)]
 
     def right(self, address: str) -> None:
-        self.queue.right(Visitor(UNKNOWN, network_of(address), block_of(address)), self.now)
+        self.queue.right(Visitor(UNKNOWN, place_of(address), network_of(address)), self.now)
 
     def order(self, most: int = 1_000, *, later: bool = True) -> list[str]:
         served = []
@@ -235,7 +235,7 @@ def test_a_right_login_puts_nobody_further_forward(queue):
     """Whoever has a device of their own would guess with it between."""
     queue.wrong("10.0.1.1")
     queue.right("10.0.1.1")
-    assert not queue.queue.is_clean(network_of("10.0.1.1"), block_of("10.0.1.1"), queue.now)
+    assert not queue.queue.is_clean(place_of("10.0.1.1"), network_of("10.0.1.1"), queue.now)
 
 
 def test_known_devices_are_sent_away_by_nobodys_guesses(queue):

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.net import handshakes
 from gateway.net.handshakes import Handshakes, Newcomer
-from gateway.system.addresses import network_of
+from gateway.system.addresses import place_of
 
 TURNS = 60
 """More turns of the event loop than any of this takes."""
@@ -58,7 +58,7 @@ class Port:
         self.peers.append(there)
         newcomer = Newcomer(
             here,
-            network_of(host),
+            place_of(host),
             self.now + 10.0,
             begin=lambda: self.begin(newcomer),
             turn_away=lambda why: self.why.update({newcomer: why}),

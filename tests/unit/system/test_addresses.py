@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.system.addresses import network_of
+from gateway.system.addresses import place_of
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from gateway.system.addresses import network_of
     ],
 )
 def test_who_is_counted_together(address, network):
-    assert network_of(address) == network
+    assert place_of(address) == network

@@ -55,7 +55,7 @@ def test_the_largest_over_all_roles_counts_and_silence_takes_no_part(limits, inc
         assert getattr(found, key.name) == (min(max(said), most) if said else most)
         if said:
             assert (
-                found.place(key.name)
+                found.location(key.name)
                 == (
                     WHERE
                     if max(said) > most
@@ -68,7 +68,7 @@ def test_the_largest_over_all_roles_counts_and_silence_takes_no_part(limits, inc
                 or said.count(max(said)) > 1
             )
         else:
-            assert found.place(key.name) == WHERE
+            assert found.location(key.name) == WHERE
 
 
 def test_without_a_word_it_is_that_of_limits_toml_itself():

@@ -35,7 +35,7 @@ def test_a_role_says_its_limits(acl):
     made = load(acl)
     limits = made.limits_of(("lamp",))
     assert (limits.messages_per_second, limits.subscriptions_in_all, limits.in_flight) == (5, 2, 7)
-    assert limits.place("subscriptions") == f"{acl}/roles/lamp.toml:3"
+    assert limits.location("subscriptions") == f"{acl}/roles/lamp.toml:3"
     assert made.digest != load_without(acl, "lamp", "subscriptions = 2\n").digest
 
 
