@@ -36,7 +36,7 @@ def will_refused(established: EstablishedConnection) -> Report | None:
     if will is None:
         return None
     on_topic, decision = authorizer.will(will)
-    authorizer.note(Action.PUBLISH, will.topic, on_topic)
+    authorizer.record(Action.PUBLISH, will.topic, on_topic)
     if decision.allowed:
         return None
     if not on_topic.with_message(will.qos, will.retain, will.size).allowed:

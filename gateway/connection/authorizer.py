@@ -96,9 +96,9 @@ class Authorizer:
 
     # What was decided
 
-    def note(self, action: Action, topic: str, decision: Decision) -> None:
+    def record(self, action: Action, topic: str, decision: Decision) -> None:
         """Have it recorded: once a verdict, not once a message. A filter comes without `$share/<group>/`."""
-        self._context.recorder.note(self.identity, action, topic, decision)
+        self._context.recorder.record(self.identity, action, topic, decision)
         outcome = "allowed" if decision.allowed else "denied"
         self._context.counters.decisions[action, outcome, cause_of(decision)] += 1
 
@@ -108,14 +108,14 @@ class Authorizer:
 
     def refuse(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         """A message on this topic does not pass: reported once per topic."""
-        if cached.first("refused"):
-            self._note_message(action, cached, refusal)
+        if cached.first_report("refused"):
+            self._record_message(action, cached, refusal)
             refused = refused_publish if action is Action.PUBLISH else refused_delivery
             self._reports.add(refused(refusal.reason, cached.topic, refusal.rule_location))
 
     def too_long(self, cached: CachedVerdict, why: str) -> None:
         """A message on this topic is allowed, but the bus takes none so long: reported once per topic."""
-        if cached.first("too long"):
+        if cached.first_report("too long"):
             self._reports.add(refused_publish(why, cached.topic))
 
     def refuse_quota(self, topic: str, why: str) -> None:
@@ -124,17 +124,17 @@ class Authorizer:
 
     def let_pass(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         """A refused message on this topic passes, for its device is observed: reported once per topic."""
-        if cached.first("observe"):
-            self._note_message(action, cached, refusal)
+        if cached.first_report("observe"):
+            self._record_message(action, cached, refusal)
             self._observed(action, cached.topic, refusal)
 
     def let_subscribe(self, topic_filter: str, refusal: Decision) -> None:
         """The same of a SUBSCRIBE's filter, reported each time."""
         self._observed(Action.SUBSCRIBE, topic_filter, refusal)
 
-    def _note_message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
+    def _record_message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         if cached.decision.allowed:
-            self.note(action, cached.topic, refusal)  # the topic is fine, this message was not
+            self.record(action, cached.topic, refusal)  # the topic is fine, this message was not
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
         self._reports.add(observed(refusal.reason, action, topic, refusal.rule_location))

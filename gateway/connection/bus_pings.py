@@ -29,11 +29,11 @@ class Heartbeat:
         self._last = 0
         """The PINGRESP after which nothing is passed on; 0 for none."""
 
-    def ping(self) -> None:
+    def device_pinged(self) -> None:
         """A PINGREQ of the device goes to the bus."""
         self._asked += 1
 
-    def pong(self) -> bool:
+    def bus_ponged(self) -> bool:
         """A PINGRESP came from the bus: whether the device gets it, for it asked."""
         self._answered += 1
         if self.is_drained:

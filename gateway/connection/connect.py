@@ -192,7 +192,7 @@ class _WillDropped(Exception):
 def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context: Context) -> Will:
     identity = authorizer.identity
     on_topic, decision = authorizer.will(terms)
-    authorizer.note(Action.PUBLISH, terms.topic, on_topic)
+    authorizer.record(Action.PUBLISH, terms.topic, on_topic)
     if not decision.allowed:
         instead = _instead_of_refusing(authorizer, terms, context)
         words = f"{decision.reason} {instead}".rstrip()

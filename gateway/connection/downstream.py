@@ -78,7 +78,7 @@ class Downstream(Relay):
         self._authorizer = authorizer
         self.max_size = _bus_limit(authorizer)
         self.verdicts.clear()
-        self.forget()
+        self.forget_example()
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Judge one packet of the bus."""
@@ -99,9 +99,9 @@ class Downstream(Relay):
             self.other_ledger.completed += 1
             return None
         if kind == PacketType.PINGRESP:
-            asked = self._heartbeat.pong()
+            is_of_device = self._heartbeat.bus_ponged()
             self.stopped = self._heartbeat.is_drained
-            return None if asked else b""
+            return None if is_of_device else b""
         if kind == PacketType.DISCONNECT and self.version is Version.V5:
             self.stopped = True
             self.goodbye = data[body_at] if body_at < end else Reason.SUCCESS
@@ -169,7 +169,7 @@ class Downstream(Relay):
             return self._swallow(packet)
         self.ledger.passed(packet.qos)
         if cached.plain:
-            self.remember(packet, data, pos, body_at, end)
+            self.remember_example(packet, data, pos, body_at, end)
         if envelope is not None and may_open:
             self._context.counters.opened += 1
         return replacement
@@ -192,9 +192,9 @@ class Downstream(Relay):
     def _cached(self, topic: bytes) -> CachedVerdict:
         authorizer = self._authorizer
         cached = authorizer.receive(topic_text(topic))
-        authorizer.note(Action.SUBSCRIBE, cached.topic, cached.decision)
+        authorizer.record(Action.SUBSCRIBE, cached.topic, cached.decision)
         if cached.opening is not None:
-            authorizer.note(Action.DECRYPT, cached.topic, cached.opening)
+            authorizer.record(Action.DECRYPT, cached.topic, cached.opening)
         return keep(self.verdicts, topic, cached)
 
     def _refuse(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:

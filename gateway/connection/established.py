@@ -202,9 +202,9 @@ class EstablishedConnection:
             heartbeat.heard = True
         if upstream.answers:
             commands.append(SendToDevice(_taken(upstream.answers)))
-        if upstream.asked:
-            commands += upstream.asked
-            upstream.asked = []
+        if upstream.requests:
+            commands += upstream.requests
+            upstream.requests = []
         if self._reports.pending:
             self._take_reports(commands)
         if error is not None:
@@ -337,9 +337,11 @@ class EstablishedConnection:
         authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
         self.downstream.authorize_by(authorizer)
-        self._subscriptions.note_again(authorizer)
+        self._subscriptions.record_again(authorizer)
         if self.terms.will is not None:
-            authorizer.note(Action.PUBLISH, self.terms.will.topic, authorizer.will(self.terms.will).on_topic)
+            authorizer.record(
+                Action.PUBLISH, self.terms.will.topic, authorizer.will(self.terms.will).on_topic
+            )
 
     @property
     def tls(self) -> Meter:

@@ -21,9 +21,9 @@ the bus. A chunk of 26 bytes is compared at 0 and at 13. What begins with `32 0c
 taken apart, and remembered in the place of this one.
 
 The payload makes no difference: a verdict that depends on QoS, retain flag or size is not remembered (`plain`
-in `gateway.connection.verdict_cache`), and whatever changes verdicts calls `forget`. The other packet that
-comes once for each message is the PUBACK, `40 02` and the identifier: it passes unless an answer of ours
-waits for it.
+in `gateway.connection.verdict_cache`), and whatever changes verdicts calls `forget_example`. The other
+packet that comes once for each message is the PUBACK, `40 02` and the identifier: it passes unless an answer
+of ours waits for it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REMEMBERED_MAX = 1024
 
 PUBACK = b"\x40\x02"
 """How a PUBACK in its short form begins: four bytes, and all is well."""
-_FEW = 32
+_ALIKE_MAX = 32
 """Messages of one chunk that pass together without a look at whose turn it is."""
 
 
@@ -56,28 +56,28 @@ class FastPath:
         """Counts what is done here, with the device's other connections."""
         self._at_packet_start = True
         """Whether the next chunk begins a packet, and nothing waits before it."""
-        # As after `forget`: no bytes start with one of no heads.
+        # As after `forget_example`: no bytes start with one of no heads.
         self._head: bytes | tuple[()] = ()
         self._size = 0
         self._id_at = 0
         self._tail = b""
 
-    def forget(self) -> None:
+    def forget_example(self) -> None:
         """Drop the remembered verdict: the policy or the meaning of a topic alias changed."""
         self._head = ()
         self._size = 0
         self._id_at = 0
         self._tail = b""
 
-    def remember(self, packet: Publish, data: bytes, pos: int, body_at: int, end: int) -> None:
+    def remember_example(self, packet: Publish, data: bytes, pos: int, body_at: int, end: int) -> None:
         """Let packets pass that begin like this allowed one, up to its payload.
 
         QoS 2 is not remembered: its handshake costs more than its parsing.
         """
         if packet.qos != 2:
-            self._remember(data, pos, body_at + 2 + len(packet.topic), packet.payload_at, end)
+            self._keep_example(data, pos, body_at + 2 + len(packet.topic), packet.payload_at, end)
 
-    def _remember(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
+    def _keep_example(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
         if payload_at - pos > _REMEMBERED_MAX:
             return
         self._size = end - pos
@@ -100,7 +100,7 @@ class FastPath:
             count = 1
             if length != size:
                 count, rest = divmod(length, size)
-                if rest or count > _FEW or self._end_of_alike(chunk, size, length) != length:
+                if rest or count > _ALIKE_MAX or self._end_of_alike(chunk, size, length) != length:
                     return False
             if not self._at_packet_start or meter.messages + count > meter.messages_left:
                 return False
@@ -111,7 +111,7 @@ class FastPath:
                 self.ledger.passed1 += count
             meter.messages += count
             return True
-        if chunk.startswith(PUBACK) and length <= 4 * _FEW and not length & 3:
+        if chunk.startswith(PUBACK) and length <= 4 * _ALIKE_MAX and not length & 3:
             count, other = length >> 2, self.other_ledger
             if not self._at_packet_start or other.held or meter.messages + count > meter.messages_left:
                 return False

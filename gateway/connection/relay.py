@@ -330,7 +330,7 @@ class Relay(FastPath, ABC):
             # One more for every 256 bytes.
             self.meter.effort += EFFORT_SEALED + (end - payload_at >> 8)
         else:
-            self._remember(data, pos, at, payload_at, end)
+            self._keep_example(data, pos, at, payload_at, end)
         self.meter.messages += 1
         self.meter.effort += EFFORT_CACHED
         if first & 2:

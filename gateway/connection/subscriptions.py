@@ -152,7 +152,7 @@ class Subscriptions:
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
         v5 = self._version is Version.V5
         decision = authorizer.subscribe(text)
-        authorizer.note(Action.SUBSCRIBE, unshared(text), decision)
+        authorizer.record(Action.SUBSCRIBE, unshared(text), decision)
         most = decision.max_qos if decision.allowed else 2
         if not decision.allowed:
             if not authorizer.observes(unshared(text), decision):
@@ -205,12 +205,12 @@ class Subscriptions:
         self._budget.filters -= self._counted
         self._counted = 0
 
-    def note_again(self, authorizer: Authorizer) -> None:
+    def record_again(self, authorizer: Authorizer) -> None:
         """Have the filters recorded that are held still, for nobody asks for them again."""
         for key in self._filters:
             if not key.startswith(_DIGEST):
                 text = key.decode()
-                authorizer.note(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
+                authorizer.record(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
 
     @property
     def effort(self) -> int:

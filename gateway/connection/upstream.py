@@ -42,15 +42,15 @@ from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.policy import Action, Decision
 from gateway.policy.engine.rules import OnDeny
 
-_FILTER_LEAST = 6
-"""About how long a short topic filter is in its packet, in bytes: to reckon effort without counting."""
+_BYTES_PER_FILTER = 6
+"""Bytes that a topic filter is taken to have in its packet: effort is reckoned without counting filters."""
 _AUTH_EFFORT, _CALL_EFFORT = 1_000, 20
-"""What looking at a token may cost, and what the least request costs beyond its packet, in effort
-(`gateway.connection.work_budgets`); a thousand subscriptions to answers cost more."""
-_HEADER_FREE = 128
-"""Bytes of topic and properties that any packet may have: longer ones cost by their length."""
-_TOLD_AT_ONCE = 8
-"""Connections that hear of a cleared topic in the time that a packet takes."""
+"""What a look at a token may cost, and what the cheapest request costs beyond its packet, in effort
+(`gateway.connection.work_budgets`). Subscriptions to answers cost more: `Subscriptions.effort`."""
+_HEADER_BYTES_FREE = 128
+"""Bytes of topic and properties that cost nothing beyond the packet. A longer header costs by its length."""
+_TOLD_PER_PACKET = 8
+"""Connections of the device that can be told of a cleared topic for the effort of one packet."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -69,8 +69,8 @@ class Upstream(Relay):
         "_subscriptions",
         "_terms",
         "alias_max",
-        "asked",
         "renewable",
+        "requests",
     )
 
     def __init__(
@@ -86,6 +86,7 @@ class Upstream(Relay):
         other_ledger: Ledger,
         meter: Meter,
     ) -> None:
+        """`holder` counts what this connection leaves on the bus, `other_ledger` is that of `Downstream`."""
         super().__init__(terms.version, ledger, other_ledger, authorizer.limits.packet_size, meter)
         self._context = context
         self._terms = terms
@@ -93,20 +94,20 @@ class Upstream(Relay):
         self._subscriptions = subscriptions
         self._holder = holder
         self._heartbeat = heartbeat
-        self.retained_verdicts = {}  # only of topics that hold a place: for others ask `_may_stand`
+        self.retained_verdicts = {}  # of counted topics only: see `_count_retained`
         self._aliases: dict[int, bytes] = {}
-        # What the bus holds for an alias: not ours when the packet that set it was denied or sealed.
+        # What the bus takes an alias for. It lacks those of `_aliases` whose packet was denied or sealed.
         self._bus_aliases: dict[int, bytes] = {}
         # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
         self._ended_here: frozenset[int] = NONE
-        self.asked: list[Command] = []
-        """What the device asks of the gateway itself. Whoever takes it empties it."""
+        self.requests: list[Command] = []
+        """What the device wants of the gateway itself. Whoever takes them empties the list."""
         self.renewable = terms.enhanced
         """Whether the device may renew its token by AUTH."""
         self.alias_max = 0
         """Topic Alias Maximum of the bus."""
         self._bus_max_size = ANY_SIZE
-        """Longest packet that is worth sending to the bus, in bytes. See `bound_by_bus`."""
+        """What the bus announced, as a bound on `max_size`: see `bound_by_bus`. In bytes."""
 
     @property
     def unanswered(self) -> bool:
@@ -125,12 +126,12 @@ class Upstream(Relay):
         return self._aliases
 
     def authorize_by(self, authorizer: Authorizer) -> None:
-        """Other rules are in force, or all is to be judged anew."""
+        """Drop all verdicts: there are new rules, or the same are to be asked anew."""
         self._authorizer = authorizer
         self.max_size = self.plain_size = min(authorizer.limits.packet_size, self._bus_max_size)
         self.verdicts.clear()
         self.retained_verdicts.clear()
-        self.forget()
+        self.forget_example()
 
     def bound_by_bus(self, announced: int) -> None:
         """Take the bus's Maximum Packet Size for a limit of this connection's [MQTT-3.2.2-15].
@@ -143,15 +144,15 @@ class Upstream(Relay):
         self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
-        """Judge one packet of the device."""
+        """Judge one packet of the device. None: it goes on as it came; b"": nothing of it does."""
         if data[pos] & 0xF0 == 0x30:
             return self._publish(data, pos, body_at, end)
         if data[pos] >> 4 == PacketType.CONNECT:
             raise Unanswerable("a second CONNECT")  # [MQTT-3.1.0-2]
-        if end - body_at != 2 or data[pos] >= 0xC0:
+        if end - body_at != 2 or data[pos] >= 0xC0:  # two bytes, a packet id, are right for all below PINGREQ
             self.check_beginning(data[pos], end - body_at)
         if data[pos] & 0xF0 == 0x60 and self._terms.mqtt31:
-            # MQTT 3.1 sends it again with DUP (3.1, 3.6), and Mosquitto looks at no flags of it there.
+            # An MQTT 3.1 client sends a PUBREL again with DUP (3.1, 3.6): Mosquitto ignores its flags there.
             return self._pubrel(data, body_at, end)
         kind = check_first_byte(data[pos])
         if kind == PacketType.PUBACK:
@@ -161,16 +162,16 @@ class Upstream(Relay):
         if kind == PacketType.PUBREL:
             return self._pubrel(data, body_at, end)
         if kind == PacketType.SUBSCRIBE:
-            # Each filter costs as much as a packet.
+            # Each filter costs as much as a packet that is taken apart, and its search among the rules.
             authorizer = self._authorizer
             each = EFFORT_TAKEN_APART + authorizer.policy.filter_effort(authorizer.identity.roles)
-            self.meter.effort += (end - body_at) // _FILTER_LEAST * each
+            self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * each
             return self._subscriptions.subscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
-            self.meter.effort += (end - body_at) // _FILTER_LEAST * EFFORT_TAKEN_APART
+            self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * EFFORT_TAKEN_APART
             return self._subscriptions.unsubscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.PINGREQ:
-            self._heartbeat.ping()
+            self._heartbeat.device_pinged()
             return None
         if kind == PacketType.PUBCOMP:
             return None
@@ -185,15 +186,15 @@ class Upstream(Relay):
         raise ProtocolError("a packet that may not come here")
 
     def check_beginning(self, first: int, size: int) -> None:
-        """Refuse a packet whose remaining length is none that its type can have, before anything else of it.
+        """Refuse a packet whose type can't have this remaining length, before the rest of it has come.
 
-        From the header alone, whatever the flags, as on Mosquitto: what can't be right is not waited for.
+        From the header alone, whatever the flags, as on Mosquitto. Raises Unanswerable.
         """
         if not may_be_as_long(first, size, self.version):
             raise Unanswerable("a packet of a length that none of its type has")
 
     def skip_oversized(self, data: bytes, pos: int, body_at: int, end: int) -> bool:
-        """The same, and what is longer than anything may be."""
+        """Refuse a packet over `max_size`, if need be as longer than its type can be. Always raises."""
         if (length := read_length(data, pos + 1, body_at)) is None:
             return super().skip_oversized(data, pos, body_at, end)
         self.check_beginning(data[pos], length[0])
@@ -206,15 +207,15 @@ class Upstream(Relay):
         if auth.code != Reason.REAUTHENTICATE or auth.method != TOKEN_METHOD:
             raise ProtocolError("an AUTH that is no re-authentication with the method of the CONNECT")
         self.meter.effort += _AUTH_EFFORT
-        self.asked.append(Reauthenticate(auth.data))
+        self.requests.append(Reauthenticate(auth.data))
         return b""
 
     def _disconnect(self, data: bytes, body_at: int, end: int) -> None:
-        """A DISCONNECT may say anew how long the session stays (MQTT 5, 3.14.2.2.2)."""
+        """Take the session's lifetime in seconds from a DISCONNECT that has one (MQTT 5, 3.14.2.2.2)."""
         try:
             lifetime = decode_disconnect(data, body_at, end) if self.version is Version.V5 else None
         except MqttError:
-            return  # the bus is to judge it: the session counts for as long as it did
+            return  # the bus judges the packet: the session keeps the lifetime it had
         if lifetime is not None:
             if lifetime and not self._holder.lifetime:
                 raise ProtocolError("a Session Expiry Interval where the CONNECT had none")
@@ -234,10 +235,10 @@ class Upstream(Relay):
         meter = self.meter
         meter.messages += 1
         header = packet.payload_at - body_at
-        if header > _HEADER_FREE:
+        if header > _HEADER_BYTES_FREE:
             meter.effort += header >> 4
         topic, alias = self._resolve(packet)
-        cached = self.verdicts.get(topic) or self._cached(topic)
+        cached = self.verdicts.get(topic) or self._decide(topic)
         size = end - packet.payload_at
         if cached.service is not None:
             return self._ask(call_of(cached.service, packet, data[packet.payload_at : end]), packet)
@@ -250,15 +251,15 @@ class Upstream(Relay):
         # An empty retained message clears the topic: sealed it would fill it.
         if cached.sensitive and (size or not packet.retain):
             return self._seal(packet, cached, topic, data[packet.payload_at : end])
-        if data[pos] & 1 and not self._may_stand(cached, topic, size):
+        if data[pos] & 1 and not self._count_retained(cached, topic, size):
             return self._over_quota(packet, cached)
         self.ledger.passed(packet.qos)
         if self._ended_here:
             self._ended_here = self._ended_here - {packet.packet_id}
         if not alias or self._bus_aliases.get(alias) == topic:
-            # What clears a topic is looked at each time.
+            # No example of what clears a topic, for that changes a count, nor of what is not plain to pass.
             if cached.plain and (size or not data[pos] & 1):
-                self.remember(packet, data, pos, body_at, end)
+                self.remember_example(packet, data, pos, body_at, end)
             return None
         self._bus_aliases[alias] = topic
         if packet.topic:
@@ -268,10 +269,10 @@ class Upstream(Relay):
             packet.first_byte, topic, packet.packet_id, join(packet.properties), data[packet.payload_at : end]
         )
 
-    def _may_stand(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
-        """Whether a retained message has a place on the bus: an empty one gives the topic's place back."""
+    def _count_retained(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
+        """Count a retained topic, no longer if `size` is 0. False: the device may have no more of them."""
         if not size:
-            self.meter.effort += self._holder.clear(topic) // _TOLD_AT_ONCE * EFFORT_TAKEN_APART
+            self.meter.effort += self._holder.clear(topic) // _TOLD_PER_PACKET * EFFORT_TAKEN_APART
         elif topic not in self.retained_verdicts:
             if not self._holder.retain(topic, self._authorizer.limits.retained_topics, self):
                 return False
@@ -279,15 +280,15 @@ class Upstream(Relay):
         return True
 
     def uncount(self, topic: bytes | None) -> None:
-        """A topic, or all of them, counts no more among what the device holds."""
+        """The device no longer holds this retained topic; with None: none of its topics."""
         if topic is None:
             self.retained_verdicts.clear()
         else:
             self.retained_verdicts.pop(topic, None)
-        self.forget()
+        self.forget_example()
 
     def _resolve(self, packet: Publish) -> tuple[bytes, int]:
-        """The topic a packet is about, and its alias (MQTT 5, 3.3.2.3.4); 0 for none."""
+        """The topic of a packet, and its topic alias (MQTT 5, 3.3.2.3.4); 0 for none. Raises MqttError."""
         value = find(packet.properties, PropertyId.TOPIC_ALIAS) if packet.properties else None
         if value is None:
             if not packet.topic and self.version is Version.V5:
@@ -301,16 +302,16 @@ class Upstream(Relay):
         if packet.topic:
             if self._aliases.get(alias) != packet.topic:
                 self._aliases[alias] = packet.topic
-                self.forget()
+                self.forget_example()
             return packet.topic, alias
         topic = self._aliases.get(alias)
         if topic is None:
             raise ProtocolError("a topic alias that stands for nothing")
         return topic, alias
 
-    def _cached(self, topic: bytes) -> CachedVerdict:
+    def _decide(self, topic: bytes) -> CachedVerdict:
         cached = self._authorizer.publish(topic_text(topic))
-        self._authorizer.note(Action.PUBLISH, cached.topic, cached.decision)
+        self._authorizer.record(Action.PUBLISH, cached.topic, cached.decision)
         return keep(self.verdicts, topic, cached)
 
     def _seal(self, packet: Publish, cached: CachedVerdict, topic: bytes, payload: bytes) -> bytes:
@@ -319,15 +320,15 @@ class Upstream(Relay):
             cached.sealer = Sealer(
                 context.ring, context.now, topic=cached.topic, sender=self._authorizer.identity.device_id
             )
-        # Without the alias: what it stands for on the bus stays as it was.
+        # The alias is left out, so that the bus goes on taking it for what it did.
         properties = join(packet.properties, without=_ALIAS) if self.version is Version.V5 else b""
         sealed = cached.sealer.seal(payload)
         changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
         self.meter.effort += EFFORT_SEALED + (len(payload) >> 8)
         if len(changed) > self.receiver_max_size:
             return self._too_long(packet, cached, len(changed))
-        # Only now: what the bus does not take has no place there.
-        if packet.retain and not self._may_stand(cached, topic, len(payload)):
+        # Only now: a message that is too long for the bus is not retained there.
+        if packet.retain and not self._count_retained(cached, topic, len(payload)):
             return self._over_quota(packet, cached)
         self.sealed += 1
         self.ledger.passed(packet.qos)
@@ -338,14 +339,13 @@ class Upstream(Relay):
     def _ask(self, call: Call, packet: Publish) -> bytes:
         """A request to a service of ours: the bus never sees it."""
         if packet.qos < 2 or packet.packet_id not in self._ended_here:
-            # A byte of a request is looked at several times: as JSON, as base64, as what is sealed. 16 MiB
-            # take a tenth of a second, and the device has to wait for two.
+            # A byte is looked at as JSON, as base64, and as what is sealed: 16 MiB take a tenth of a second.
             self.meter.effort += _CALL_EFFORT + self._subscriptions.effort + (len(call.payload) >> 6)
-            self.asked.append(call)
-        return self._acknowledge(packet)
+            self.requests.append(call)
+        return self._end_here(packet)
 
     def _too_long(self, packet: Publish, cached: CachedVerdict, size: int) -> bytes:
-        """Answer a PUBLISH that the bus would end the connection for, sealed as it has to be.
+        """Answer a PUBLISH that has to be sealed, and for whose length the bus would then end the connection.
 
         Sent again after a reconnect it would be too long again. MQTT 5 has no nearer code for one message
         than Quota exceeded (3.4.2.1), 3.1.1 has none: as for a denied one, it is dropped and the log says so.
@@ -357,8 +357,8 @@ class Upstream(Relay):
         )
         self._authorizer.too_long(cached, why)
         if self.version is Version.V5:
-            return self._acknowledge(packet, Reason.QUOTA_EXCEEDED, self._terms.explanation(why))
-        return self._acknowledge(packet)
+            return self._end_here(packet, Reason.QUOTA_EXCEEDED, self._terms.explanation(why))
+        return self._end_here(packet)
 
     def _deny(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
         """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""
@@ -367,34 +367,34 @@ class Upstream(Relay):
         return self._refuse(packet, Reason.NOT_AUTHORIZED, decision.reason)
 
     def _over_quota(self, packet: Publish, cached: CachedVerdict) -> bytes:
-        """Answer a retained PUBLISH for which the device has no place left."""
+        """Answer a retained PUBLISH for which the device has no room left."""
         self._context.counters.holdings_refused[Kind.RETAINED] += 1
-        if cached.first("quota"):
+        if cached.first_report("quota"):
             self._authorizer.refuse_quota(cached.topic, NO_ROOM_RETAINED)
         return self._refuse(packet, Reason.QUOTA_EXCEEDED, NO_ROOM_RETAINED)
 
     def _refuse(self, packet: Publish, code: Reason, why: str) -> bytes:
         if self.version is Version.V5:
-            return self._acknowledge(packet, code, self._terms.explanation(why))
+            return self._end_here(packet, code, self._terms.explanation(why))
         if packet.qos and self._context.on_deny is OnDeny.DISCONNECT:
             self._context.counters.messages_ended[FROM_DEVICES] += 1
             raise Refused(why)
-        return self._acknowledge(packet)
+        return self._end_here(packet)
 
-    def _acknowledge(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:
-        """Answer a PUBLISH in the bus's stead, in its place among the bus's answers."""
+    def _end_here(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:
+        """Acknowledge a PUBLISH in the bus's stead, in the order that the bus's own answers keep."""
         self._context.counters.messages_ended[FROM_DEVICES] += 1
         if packet.qos == 0:
             return b""
         kind = PacketType.PUBACK if packet.qos == 1 else PacketType.PUBREC
-        most = self._authorizer.limits.in_flight
+        in_flight = self._authorizer.limits.in_flight
         if packet.qos == 2 and not code:
             # The handshake goes on, with us [MQTT-4.3.3-4].
-            if len(self._ended_here) >= most:
+            if len(self._ended_here) >= in_flight:
                 raise LimitExceeded("too many unfinished QoS 2 messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
             self._ended_here = self._ended_here | {packet.packet_id}
         answer = encode_ack(kind, packet.packet_id, code, explanation)
-        answer = self.ledger.answer(packet.qos, answer, most)
+        answer = self.ledger.answer(packet.qos, answer, in_flight)
         if answer:
             self.answers.append(answer)
         return b""

@@ -57,8 +57,8 @@ class CachedVerdict:
         self.reported = ""
         """What was reported of it last."""
 
-    def first(self, what: str) -> bool:
-        """Whether this is to be reported: it is not what was last. It counts as reported from now on."""
+    def first_report(self, what: str) -> bool:
+        """Take `what` for reported; whether it is news: the last report of this topic was a different one."""
         before, self.reported = self.reported, what
         return before != what
 

@@ -85,7 +85,7 @@ class _Caller:
         if decision is None:
             decision = _keep(known, topic, self.rights.decide(action, topic))
             if _shown(topic):
-                self._recorder.note(self.identity, action, topic, decision)
+                self._recorder.record(self.identity, action, topic, decision)
         if not decision.allowed:
             raise Refusal(
                 Code.NOT_AUTHORIZED, decision.reason, topic=_shown(topic), rule=decision.rule_location

@@ -59,7 +59,7 @@ class UsageRecorder:
         self._uses: dict[str, dict[bytes, int]] = {}
         self._different = 0
 
-    def note(self, identity: Identity, action: Action, topic: str, decision: Decision) -> None:
+    def record(self, identity: Identity, action: Action, topic: str, decision: Decision) -> None:
         """This was decided on a valid topic, or filter without its `$share/<group>/`."""
         if decision is RESERVED or decision is SERVICE:
             return  # no rule gives or takes that

@@ -40,7 +40,7 @@ def test_asking_records_nothing_and_noting_does():
         asked.will(will(topic))
         asked.observes(topic, asked.publish(topic).decision)
     assert recorded(world) == {}
-    asked.note(Action.PUBLISH, "ok", asked.publish("ok").decision)
+    asked.record(Action.PUBLISH, "ok", asked.publish("ok").decision)
     assert recorded(world) == {(Action.PUBLISH, "ok", True): 1}
 
 

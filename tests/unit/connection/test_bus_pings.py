@@ -26,18 +26,18 @@ def test_the_gateways_own_answers_are_kept_from_the_device():
     beat = Heartbeat(2)
     beat.heard = True
     assert beat.tick()
-    beat.ping()
+    beat.device_pinged()
     assert not beat.all_answered
-    assert [beat.pong(), beat.pong(), beat.all_answered] == [False, True, True]
+    assert [beat.bus_ponged(), beat.bus_ponged(), beat.all_answered] == [False, True, True]
 
 
 def test_drained_when_all_before_the_last_is_answered():
     beat = Heartbeat(0)
-    beat.ping()
+    beat.device_pinged()
     assert not beat.is_drained
     beat.drain()
-    assert beat.pong()
+    assert beat.bus_ponged()
     assert not beat.is_drained
-    assert not beat.pong()
+    assert not beat.bus_ponged()
     assert beat.is_drained
     assert beat.all_answered

@@ -18,7 +18,7 @@ FIRST = bytes.fromhex("320b 0003742f31 0007 32312e35")
 def path():
     made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).from_device)
     packet = decode_publish(FIRST, 0, 2, len(FIRST), Version.V311)
-    made.remember(packet, FIRST, 0, 2, len(FIRST))
+    made.remember_example(packet, FIRST, 0, 2, len(FIRST))
     return made
 
 
@@ -65,5 +65,5 @@ def test_a_puback_passes_unless_an_answer_of_ours_waits(path):
 
 
 def test_nothing_passes_once_it_is_forgotten(path):
-    path.forget()
+    path.forget_example()
     assert not path.alike(FIRST)

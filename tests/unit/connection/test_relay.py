@@ -52,7 +52,7 @@ class Told(Relay):
         if packet.topic == b"new":
             return raw.publish("newer", b"!")
         if packet.topic == b"yes":
-            self.remember(packet, data, pos, body, end)
+            self.remember_example(packet, data, pos, body, end)
         if packet.topic == b"known":
             self.verdicts[b"known"] = CachedVerdict("known", FINE, sensitive=False)
         return None
@@ -214,7 +214,7 @@ def test_a_remembered_packet_with_id_0_is_looked_at_again():
 def test_nothing_is_remembered_after_forgetting():
     packet = raw.publish("yes", b"x")
     relay = fed(packet)
-    relay.forget()
+    relay.forget_example()
     relay.feed(packet)
     assert relay.handled == [packet] * 2
 

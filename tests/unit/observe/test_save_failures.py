@@ -96,7 +96,7 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     world, saves = context(), Saves()
     world.ring.encrypt(b"x", b"")
     lamp = Identity("lamp-1", ("lamp",), {}, "c")
-    world.recorder.note(lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok"))
+    world.recorder.record(lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok"))
     refusals = RefusalsSaver(store, Counters(), saves)
     refusals._unsaved.append(object())
     assert Holder(world.holdings, "lamp-1").retain(b"t", 1)

@@ -31,7 +31,9 @@ async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
 
 def note(world, topic, device="lamp-1"):
     lamp = Identity(device, ("lamp",), {}, "c")
-    world.recorder.note(lamp, Action.PUBLISH, topic, world.policy.rights(lamp).decide(Action.PUBLISH, topic))
+    world.recorder.record(
+        lamp, Action.PUBLISH, topic, world.policy.rights(lamp).decide(Action.PUBLISH, topic)
+    )
 
 
 async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
@@ -52,7 +54,7 @@ async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
     world = context()
     for number in range(5):
         lamp = Identity(f"lamp-{number}", ("lamp",), {}, "c")
-        world.recorder.note(
+        world.recorder.record(
             lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok")
         )
     await UsageSaver(store, world, Saves()).save()

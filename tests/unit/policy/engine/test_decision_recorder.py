@@ -24,11 +24,11 @@ def taken(one, most=1_000):
 
 def test_what_was_decided_is_counted_by_device_action_template_and_answer():
     here = UsageRecorder()
-    here.note(LAMP, PUBLISH, "a/lamp-1", YES)
-    here.note(LAMP, PUBLISH, "a/lamp-1", YES)
-    here.note(LAMP, PUBLISH, "a/lamp-1", NO)
-    here.note(LAMP, SUBSCRIBE, "a/lamp-1", YES)
-    here.note(replace(LAMP, device_id="lamp-2"), PUBLISH, "a/lamp-1", YES)
+    here.record(LAMP, PUBLISH, "a/lamp-1", YES)
+    here.record(LAMP, PUBLISH, "a/lamp-1", YES)
+    here.record(LAMP, PUBLISH, "a/lamp-1", NO)
+    here.record(LAMP, SUBSCRIBE, "a/lamp-1", YES)
+    here.record(replace(LAMP, device_id="lamp-2"), PUBLISH, "a/lamp-1", YES)
     assert taken(here) == {
         ("lamp-1", PUBLISH, "a/{device}", True): 2,
         ("lamp-1", PUBLISH, "a/{device}", False): 1,
@@ -40,22 +40,22 @@ def test_what_was_decided_is_counted_by_device_action_template_and_answer():
 
 def test_the_time_is_that_of_the_taking():
     here = UsageRecorder()
-    here.note(LAMP, PUBLISH, "a", YES)
+    here.record(LAMP, PUBLISH, "a", YES)
     assert here.take(1, 99) == [UsageRecord("lamp-1", PUBLISH, "a", True, 1, 99, 99)]
 
 
 @pytest.mark.parametrize("decision", [RESERVED, SERVICE])
 def test_the_gateway_s_own_topics_are_nobody_s_rights(decision):
     here = UsageRecorder()
-    here.note(LAMP, PUBLISH, "gateway/auth", decision)
+    here.record(LAMP, PUBLISH, "gateway/auth", decision)
     assert taken(here) == {}
 
 
 def test_what_could_not_be_saved_is_added_to_what_came_since():
     here = UsageRecorder()
-    here.note(LAMP, PUBLISH, "a", YES)
+    here.record(LAMP, PUBLISH, "a", YES)
     unsaved = here.take(1, 1)
-    here.note(LAMP, PUBLISH, "a", YES)
+    here.record(LAMP, PUBLISH, "a", YES)
     here.put_back(unsaved)
     assert taken(here) == {("lamp-1", PUBLISH, "a", True): 2}
 
@@ -63,9 +63,9 @@ def test_what_could_not_be_saved_is_added_to_what_came_since():
 def test_who_waits_longest_is_taken_first():
     here = UsageRecorder()
     for number in range(5):
-        here.note(replace(LAMP, device_id=f"d{number}"), PUBLISH, "a", YES)
+        here.record(replace(LAMP, device_id=f"d{number}"), PUBLISH, "a", YES)
     assert [one.device_id for one in here.take(2, 1)] == ["d0", "d1"]
-    here.note(replace(LAMP, device_id="d0"), PUBLISH, "a", YES)
+    here.record(replace(LAMP, device_id="d0"), PUBLISH, "a", YES)
     assert [one.device_id for one in here.take(9, 1)] == ["d2", "d3", "d4", "d0"]
 
 
@@ -74,9 +74,9 @@ def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
     here = UsageRecorder()
     for _ in range(2):
         for number in range(5):
-            here.note(LAMP, PUBLISH, f"a/{number}", YES)
-    here.note(LAMP, SUBSCRIBE, "a", NO)
-    here.note(replace(LAMP, device_id="other"), PUBLISH, "b", YES)
+            here.record(LAMP, PUBLISH, f"a/{number}", YES)
+    here.record(LAMP, SUBSCRIBE, "a", NO)
+    here.record(replace(LAMP, device_id="other"), PUBLISH, "b", YES)
     assert taken(here) == {
         **{("lamp-1", PUBLISH, f"a/{number}", True): 2 for number in range(3)},
         ("lamp-1", PUBLISH, MORE, True): 4,
@@ -92,7 +92,7 @@ def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
 
     def note():
         for number in range(5):
-            here.note(replace(LAMP, device_id=f"d{number}"), PUBLISH, "a", YES)
+            here.record(replace(LAMP, device_id=f"d{number}"), PUBLISH, "a", YES)
 
     note()
     first = taken(here)
@@ -104,8 +104,8 @@ def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
 def test_three_hundred_decoys_leave_room_for_what_was_meant():
     here = UsageRecorder()
     for number in range(300):
-        here.note(LAMP, PUBLISH, f"decoy/{number}", NO)
-    here.note(LAMP, PUBLISH, "locks/front", NO)
+        here.record(LAMP, PUBLISH, f"decoy/{number}", NO)
+    here.record(LAMP, PUBLISH, "locks/front", NO)
     assert ("lamp-1", PUBLISH, "locks/front", False) in taken(here)
 
 
@@ -113,9 +113,9 @@ def test_a_device_that_fills_it_leaves_room_for_the_first_of_each_other(monkeypa
     monkeypatch.setattr(decision_recorder, "_IN_ALL", 10)
     here = UsageRecorder()
     for number in range(20):
-        here.note(LAMP, PUBLISH, f"decoy/{number}", NO)
+        here.record(LAMP, PUBLISH, f"decoy/{number}", NO)
     for topic in "abcde":
-        here.note(replace(LAMP, device_id="other"), PUBLISH, topic, NO)
+        here.record(replace(LAMP, device_id="other"), PUBLISH, topic, NO)
     found = [template for device, _, template, _ in taken(here) if device == "other"]
     assert found == [*"abcd", MORE]
 
@@ -123,7 +123,7 @@ def test_a_device_that_fills_it_leaves_room_for_the_first_of_each_other(monkeypa
 def test_so_much_is_taken_at_once_and_not_more():
     here = UsageRecorder()
     for number in range(7):
-        here.note(LAMP, PUBLISH, str(number), NO)
+        here.record(LAMP, PUBLISH, str(number), NO)
     assert [[one.template for one in here.take(3, 1)] for _ in range(4)] == [
         ["0", "1", "2"],
         ["3", "4", "5"],
@@ -135,7 +135,7 @@ def test_so_much_is_taken_at_once_and_not_more():
 @pytest.mark.parametrize("topic", ["x" * 513, "/" * 16, "é" * 513])
 def test_a_topic_without_end_is_counted_and_not_kept(topic):
     here = UsageRecorder()
-    here.note(LAMP, PUBLISH, topic, NO)
+    here.record(LAMP, PUBLISH, topic, NO)
     assert taken(here) == {("lamp-1", PUBLISH, MORE, False): 1}
 
 
@@ -151,8 +151,8 @@ def test_what_is_taken_is_what_was_put_back(action, topic):
 def test_a_label_that_makes_a_topic_longer_makes_none_without_end():
     here = UsageRecorder()
     named = replace(LAMP, labels={"a" * 32: ("k",)})
-    here.note(named, PUBLISH, "/".join("k" * 12), YES)
-    here.note(named, PUBLISH, "/".join("k" * 13), YES)
+    here.record(named, PUBLISH, "/".join("k" * 12), YES)
+    here.record(named, PUBLISH, "/".join("k" * 13), YES)
     assert taken(here) == {
         ("lamp-1", PUBLISH, "/".join([f"{{label.{'a' * 32}}}"] * 12), True): 1,
         ("lamp-1", PUBLISH, MORE, True): 1,
@@ -173,7 +173,7 @@ def test_all_that_waits_takes_as_much_memory_as_is_said(devices, topics, end):
         here = UsageRecorder()
         for identity in identities:
             for text in texts:
-                here.note(identity, PUBLISH, text, YES)
+                here.record(identity, PUBLISH, text, YES)
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

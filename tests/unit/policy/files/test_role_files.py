@@ -96,7 +96,7 @@ def test_who_has_a_role_has_what_it_includes(acl):
     role(acl, "top", 'include = ["mid", "sensor"]\n[[deny]]\nactions = ["publish"]\ntopics = ["mid"]\n')
     made = load(acl)
     lamp = made.rights(Identity("lamp-1", ("top",), {}, "c"))
-    assert lamp.decide(Action.PUBLISH, "base/lamp-1").place == f"{acl}/roles/base.toml:6"
+    assert lamp.decide(Action.PUBLISH, "base/lamp-1").rule_location == f"{acl}/roles/base.toml:6"
     assert not lamp.decide(Action.PUBLISH, "mid").allowed
     assert lamp.decide(Action.PUBLISH, "devices/lamp-1/telemetry").allowed
     assert made.grants_in_part(("top",))

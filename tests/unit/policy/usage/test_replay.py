@@ -36,7 +36,7 @@ def saw(template, action=PUBLISH, allowed=True, device_id="lamp-1"):
 
 def changes(before, after, *seen, devices=(LAMP,)):
     found = replay(before, after, seen, {one.device_id: one for one in devices})
-    return [(one.record.template, one.effect.value, one.after.place) for one in found.changes]
+    return [(one.record.template, one.effect.value, one.after.rule_location) for one in found.changes]
 
 
 def test_what_is_refused_or_allowed_now_is_told_with_the_rule():
