@@ -173,7 +173,7 @@ class Measuring:
             devices=lambda: parts.directory.states(context.now() / 1_000),
             devices_connected=lambda: plane.registry.devices_connected,
             unfinished_bytes=lambda: context.budgets.work.held,
-            unread_bytes=lambda: plane.unread.size,
+            unread_bytes=lambda: plane.untaken.size,
             device_round_trip_seconds=durations.device_round_trip,
             bus_reachable=lambda: plane.bus.reachable,
             bus_round_trip_seconds=durations.bus_round_trip,

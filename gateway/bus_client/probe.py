@@ -85,7 +85,7 @@ class BusProbe:
             self._v5 = False
             why = await self._fault(self._shaped)
         if why is None:
-            self._bus.answered()
+            self._bus.accepted()
             return
         self._v5 = self._shared.bus_speaks_v5  # what comes back may be a different bus
         if why == _SILENT:

@@ -34,7 +34,7 @@ class DeviceConnection:
         self.state: State
         self._rows: Mapping[type[Event], Row]
         self.established: EstablishedConnection | None
-        """While chunks may pass by its `passes` and `is_delivered` alone."""
+        """While chunks may pass by its `passes` and `passes_to_device` alone."""
         self._stage: Opening | EstablishedConnection = Opening(context)
         self._enter(State.AWAIT_CONNECT)
 

@@ -172,7 +172,7 @@ class EstablishedConnection:
         heartbeat.heard, heartbeat.silent = False, 0
         return True
 
-    def is_delivered(self, data: bytes) -> bool:
+    def passes_to_device(self, data: bytes) -> bool:
         """Whether a chunk from the bus goes to the device as it came. It is counted then, too."""
         passes = self.downstream.alike(data)
         if passes:

@@ -75,8 +75,8 @@ class Answer(msgspec.Struct):
 class BusUnavailable:
     """The bus could not be reached, or did not answer the CONNECT in time."""
 
-    asked: bool = False
-    """Whether it may have the CONNECT."""
+    connect_sent: bool = False
+    """Whether the bus may have the CONNECT."""
 
 
 @dataclass(slots=True)

@@ -232,7 +232,7 @@ class Opening:
 
     def bus_unavailable(self, event: BusUnavailable) -> Result:
         """There is no bus to answer."""
-        if not event.asked:
+        if not event.connect_sent:
             self.established.holder.refused()
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 

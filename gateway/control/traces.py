@@ -129,7 +129,7 @@ class _Look:
         self._put(event.connection or "", {name: value for name, value in said.items() if value is not None})
 
     def _room(self) -> bool:
-        second = int(self._plane.now())
+        second = int(self._plane.loop_time())
         if second != self._second:
             self._second, self._made = second, 0
         if self._made < _A_SECOND and len(self._waiting) < _WAITING_MAX:
@@ -151,7 +151,7 @@ class _Look:
 
     async def lines(self, seconds: int) -> Answer:
         """All that is to be shown, for so long."""
-        deadline = self._plane.now() + seconds
+        deadline = self._plane.loop_time() + seconds
         shown = 0
         while shown < _LINES_MAX:
             while self._waiting and shown < _LINES_MAX:

@@ -13,8 +13,8 @@ from gateway.connection.commands import Call, Command, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.net.data_plane_parts import DataPlane
 
-_TOGETHER = 16_384
-"""Bytes after which an answer waits for no other: what one TLS record holds."""
+_WRITE_BYTES = 16_384
+"""Bytes of answers that are enough for one write: what one TLS record holds."""
 
 
 class Calling(Protocol):
@@ -24,23 +24,24 @@ class Calling(Protocol):
     connection: DeviceConnection
 
 
-def answered(side: Calling, call: Call, after: Iterator[Command]) -> list[Command]:
-    """What is to be done for this call and those after it, and the first command that is none.
+def answer_calls(side: Calling, call: Call, rest: Iterator[Command]) -> list[Command]:
+    """Have this call and the calls right after it answered; the commands to carry out for them.
 
-    `after` gives the commands that came with the call. It is left where these end.
+    `rest` gives the commands that came after the call. The first of them that is no call is taken, too, and
+    stands last in the result.
     """
     connection, answers, size = side.connection, [], 0
     commands: list[Command] = []
     command: Command | None = call
     identity = connection.identity
     while isinstance(command, Call):
-        for said in connection.receive(side.plane.services(command, identity)) if identity else ():
-            if isinstance(said, SendToDevice):
-                answers.append(said.data)
-                size += len(said.data)
+        for answer in connection.receive(side.plane.services(command, identity)) if identity else ():
+            if isinstance(answer, SendToDevice):
+                answers.append(answer.data)
+                size += len(answer.data)
             else:
-                commands.append(said)
-        command = next(after, None) if size < _TOGETHER else None
+                commands.append(answer)
+        command = next(rest, None) if size < _WRITE_BYTES else None
     if answers:
         commands.insert(0, SendToDevice(b"".join(answers)))
     if command is not None:

@@ -1,4 +1,4 @@
-"""Where the bus is, how it is believed, and whether it answered when it was last asked."""
+"""Where the bus is, how its certificate is checked, and whether the last connection to it succeeded."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class Bus:
     tls: ssl.SSLContext | None = None
     reachable: bool = False
     detail: str = "not asked yet"
+    """Its address; after a failure also why."""
     losses: int = 0
     """Connections of devices that the bus ended, or that broke: when many do, it is worth asking it."""
 
-    def answered(self) -> None:
-        """It took a connection."""
+    def accepted(self) -> None:
+        """The bus accepted a connection."""
         self.reachable, self.detail = True, shown(self.host, self.port)
 
     def failed(self, why: str) -> None:
-        """It did not."""
+        """The bus did not accept one; `why` says how it failed."""
         self.reachable, self.detail = False, f"{shown(self.host, self.port)}: {why}"

@@ -41,7 +41,7 @@ async def census(registry: ConnectionRegistry) -> Census:
     for number, side in enumerate(list(registry.live), 1):
         if side.connection.state is State.ESTABLISHED:
             found.established[side.connection.protocol, side.method] += 1
-        paused = side.unread_for
+        paused = side.paused_for
         for bit, reason in _REASONS.items():
             if paused & bit:
                 found.paused[reason] += 1

@@ -39,15 +39,15 @@ class LiveConnection(Protocol):
     """Ties together what is logged of this connection."""
     claimed: str | None
     """The device that it named, and was not let in as."""
-    turn: int
-    """In which part of a second it gets its tick."""
+    tick_phase: int
+    """In which part of each second it gets its tick."""
     method: str
     """How it logged in; empty before."""
     since: int
     """When it was established, in Unix milliseconds; 0 before that."""
 
     @property
-    def unread_for(self) -> int:
+    def paused_for(self) -> int:
         """Why the device or the bus is not read, as `gateway.net.paused_reading` says; 0 for no reason."""
 
     @property
@@ -58,7 +58,7 @@ class LiveConnection(Protocol):
         """Give the connection an event and do what it says."""
 
     def tick(self, now: float, second: int) -> None:
-        """A second went by: the one of this number."""
+        """A second went by. `now` is the loop's clock; `second` counts from when the port opened."""
 
     def fault(self, error: Exception) -> None:
         """A fault of ours: it ends this connection and no other."""
@@ -130,7 +130,7 @@ class ConnectionRegistry:
         self.live.add(connection)
         self._newcomers.add(connection, place_of(connection.host))
 
-    def introduced(self, connection: LiveConnection) -> None:
+    def connect_arrived(self, connection: LiveConnection) -> None:
         """Its CONNECT is there."""
         self._newcomers.remove(connection)
 

@@ -18,7 +18,7 @@ from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
 from gateway.net.tasks import Tasks
 from gateway.net.turns import Turns
-from gateway.net.unread_answers import UnreadAnswers
+from gateway.net.untaken_answers import UntakenAnswers
 from gateway.policy.engine.identity import Identity
 
 
@@ -35,10 +35,10 @@ class DataPlane:
     reports: ConnectionReports
     tasks: Tasks
     turns: Turns = field(init=False)
-    now: Callable[[], float] = field(init=False)
-    """The loop's clock, in seconds."""
-    unread: UnreadAnswers = field(default_factory=UnreadAnswers)
+    loop_time: Callable[[], float] = field(init=False)
+    """The loop's clock, in seconds. `context.now` is the other one: Unix milliseconds."""
+    untaken: UntakenAnswers = field(default_factory=UntakenAnswers)
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.context.budgets.work)
-        self.now = asyncio.get_running_loop().time
+        self.loop_time = asyncio.get_running_loop().time

@@ -25,10 +25,10 @@ from gateway.system.aligned_timers import beat
 from gateway.system.malloc import map_large_blocks
 
 _BACKLOG = 1024
-_HANDSHAKE_LEAST = 0.5
-"""For a handshake that could not begin for long, in seconds."""
-_SLICES = 5
-"""Connections get their tick in this many turns per second, to spread the work."""
+_HANDSHAKE_SECONDS_MIN = 0.5
+"""Seconds that a handshake gets at least, however long it had to wait for its beginning."""
+_TICK_PHASES = 5
+"""Parts of a second: each connection gets its ticks in one of them, to spread the work."""
 _TICKED_TOGETHER = 64
 """Those that get their tick in one turn of the event loop: about a millisecond."""
 _SETTLE = 0.1
@@ -46,18 +46,18 @@ class DevicePort:
         self, plane: DataPlane, tls: ssl.SSLContext | None, proxies: Sequence[IPNetwork] = ()
     ) -> None:
         self._plane = plane
-        self._now = plane.now
+        self._now = plane.loop_time
         self.acceptor = Acceptor(
             self._welcome,
             tls,
             backlog=_BACKLOG,
             here_only=tls is None,
-            now=plane.now,
+            now=plane.loop_time,
             patience=CONNECT_DEADLINE,
             proxies=proxies,
         )
-        self._turn = 0
-        self._next_turn = 0
+        self._phase = 0
+        self._next_phase = 0
         self._newest = 0.0
         """When the last newcomer began, by the loop's clock."""
         self._is_settling = False
@@ -66,7 +66,7 @@ class DevicePort:
         host = plain(address.host)
         deadline = since + CONNECT_DEADLINE
         side = DeviceSide(self._plane, shown(host, address.port), os.urandom(6).hex(), deadline)
-        self._next_turn = side.turn = (self._next_turn + 1) % _SLICES
+        self._next_phase = side.tick_phase = (self._next_phase + 1) % _TICK_PHASES
         return Newcomer(
             peer,
             place_of(host),
@@ -88,7 +88,7 @@ class DevicePort:
         return self._plane.tasks.start(self._shake_hands(peer, side))
 
     async def _shake_hands(self, peer: socket.socket, side: DeviceSide) -> None:
-        left = max(side.deadline - self._now(), _HANDSHAKE_LEAST)
+        left = max(side.deadline - self._now(), _HANDSHAKE_SECONDS_MIN)
         try:
             await self.acceptor.shake_hands(peer, partial(self._with_mapped_buffer, side), left)
         except (Exception, asyncio.CancelledError) as error:
@@ -127,10 +127,10 @@ class DevicePort:
         """Give every connection a tick a second, for ever; some at a time, for messages come in between."""
         second = 0
         while True:
-            await beat(1 / _SLICES)
-            self._turn = (self._turn + 1) % _SLICES
-            second += self._turn == 0
-            due = [side for side in self._plane.registry.live if side.turn == self._turn]
+            await beat(1 / _TICK_PHASES)
+            self._phase = (self._phase + 1) % _TICK_PHASES
+            second += self._phase == 0
+            due = [side for side in self._plane.registry.live if side.tick_phase == self._phase]
             for number, side in enumerate(due, 1):
                 side.tick(self._now(), second)
                 if number % _TICKED_TOGETHER == 0:

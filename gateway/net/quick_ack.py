@@ -1,8 +1,8 @@
-"""Acknowledges at once what ends a TLS handshake.
+"""TCP's acknowledgement of what ends a TLS handshake, sent at once.
 
-With TLS 1.3 and no session ticket nothing is sent after the client's Finished, so that its acknowledgement
-would be delayed by 40 ms. A client that does not set TCP_NODELAY holds back its CONNECT that long (RFC 896).
-From any other the CONNECT comes right after the handshake, and our answer acknowledges both: whoever calls
+With TLS 1.3 and no session ticket nothing is sent after the client's Finished, so that TCP would
+acknowledge it 40 ms later. A client that does not set TCP_NODELAY holds back its CONNECT that long (RFC 896).
+From all others the CONNECT comes right after the handshake, and our answer acknowledges both: whoever calls
 this waits a moment for that first.
 """
 
@@ -12,8 +12,8 @@ import asyncio
 import socket
 from contextlib import suppress
 
-CONNECT_EXPECTED = 0.002
-"""For a CONNECT right after the handshake, in seconds: nothing is to be acknowledged early then."""
+CONNECT_EXPECTED_S = 0.002
+"""Seconds within which a CONNECT comes that is not held back: our answer to it acknowledges all."""
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux has it; elsewhere nothing is done."""
 _ONCE = 2
@@ -21,8 +21,8 @@ _ONCE = 2
 net/ipv4/tcp.c). With 1 each of the next packets is acknowledged by itself, which costs both sides CPU."""
 
 
-def acknowledge_at_once(transport: asyncio.BaseTransport) -> None:
-    """Send the acknowledgement that is due. Nothing is dearer later."""
+def send_tcp_ack(transport: asyncio.BaseTransport) -> None:
+    """Have TCP send the acknowledgement that is due. What comes later is acknowledged as ever."""
     connection = transport.get_extra_info("socket")
     if _QUICKACK is None or connection is None:
         return

@@ -115,8 +115,8 @@ def in_words(error: OSError) -> str | None:
     return None
 
 
-def of_session(error: ssl.SSLError) -> str:
-    """Why a session whose handshake was done ended with this."""
+def tls_session_failed(error: ssl.SSLError) -> str:
+    """Why TLS broke after its handshake, in words for the log."""
     if isinstance(error, TooLittleData):
         return str(error)
     said = in_words(error) if _ALERT in (error.reason or "") else None

@@ -108,7 +108,7 @@ def test_the_deadline(settings: Settings, monkeypatch: pytest.MonkeyPatch, bus: 
                 one.close()
             assert why in [line["reason"] for line in house.lines if line["event"] == "bus unavailable"]
             assert house.plane.context.counters.bus_connect_failures == 1
-            assert link._bus is None
+            assert link._bus_side is None
 
     uvloop.run(scenario())
 
@@ -151,7 +151,7 @@ def test_a_device_that_leaves_while_the_bus_is_waited_for_keeps_no_socket(
                 one.send(bytes(1_000))  # in front of its end, and not read either
                 one.close()
                 await until(lambda: not house.plane.registry.live)
-                await until(lambda: link._bus is None and link.waiting_for is None)
+                await until(lambda: link._bus_side is None and link.waiting_for is None)
 
     uvloop.run(scenario())
 
@@ -160,7 +160,7 @@ def test_an_early_acknowledgement_is_for_who_has_not_sent_a_connect(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(device_side, "acknowledge_at_once", asked.append)
+    monkeypatch.setattr(device_side, "send_tcp_ack", asked.append)
 
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house:

@@ -1,4 +1,4 @@
-"""What passes by `passes` or `is_delivered` alone leaves all as if each packet had been looked at."""
+"""What passes by `passes` or `passes_to_device` alone leaves all as if each packet had been looked at."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def short(connection: DeviceConnection, event: Event) -> list[Command]:
     if session is not None:
         if isinstance(event, DeviceBytes) and session.passes(event.data):
             return [SendToBus(event.data)]
-        if isinstance(event, BusBytes) and session.is_delivered(event.data):
+        if isinstance(event, BusBytes) and session.passes_to_device(event.data):
             return [SendToDevice(event.data)]
     return connection.receive(event)
 
@@ -122,7 +122,7 @@ def test_most_chunks_go_the_short_way(qos):
     assert not connection.established.passes(message)  # nothing was judged yet
     assert connection.receive(DeviceBytes(message)) == [SendToBus(message)]
     assert connection.established.passes(message)
-    assert connection.established.is_delivered(raw.ack(0x40, 7))
+    assert connection.established.passes_to_device(raw.ack(0x40, 7))
 
 
 @pytest.mark.parametrize("together", [1, 2])

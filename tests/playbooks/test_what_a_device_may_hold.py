@@ -369,7 +369,7 @@ def test_a_connect_that_never_came_to_the_bus_leaves_no_session(v5):
     refusal = connack(0x88 if v5 else 3, v5=v5)
     book = opening(on, "b", v5=v5, **stays(v5)) << OpenBus(ANY) >> BusBytes(refusal)
     assert book << SendToDevice(refusal) << Close(ANY)
-    book = opening(on, "c", v5=v5, **stays(v5)) << OpenBus(ANY) >> BusUnavailable(asked=True)
+    book = opening(on, "c", v5=v5, **stays(v5)) << OpenBus(ANY) >> BusUnavailable(connect_sent=True)
     assert book << SendToDevice(ANY) << Close(ANY)
     book = opening(on, "d", v5=v5, **stays(v5))
     assert book << Report("session", "refused", SESSION) << SendToDevice(ANY) << Close(SESSION)

@@ -92,7 +92,7 @@ async def leaves(house: House, bad: Device | None) -> None:
 
 async def loses_the_bus(house: House, bad: Device | None) -> None:
     house.plant_in_bridge(BusLost)
-    house.link()._bus.transport.abort()
+    house.link()._bus_side.transport.abort()
 
 
 async def has_its_second(house: House, bad: Device | None) -> None:
@@ -123,7 +123,7 @@ async def the_others_have_theirs(house: House) -> None:
 
 async def writing_pauses(house: House, bad: Device | None) -> None:
     link = house.link()
-    link._bus.transport = Broken(link._bus.transport)
+    link._bus_side.transport = Broken(link._bus_side.transport)
     house.planted += 1
     asyncio.get_running_loop().call_soon(link.pause_writing)
 
@@ -131,7 +131,7 @@ async def writing_pauses(house: House, bad: Device | None) -> None:
 async def writing_goes_on(house: House, bad: Device | None) -> None:
     link = house.link()
     link.pause_writing()
-    link._bus.transport = Broken(link._bus.transport)
+    link._bus_side.transport = Broken(link._bus_side.transport)
     house.planted += 1
     asyncio.get_running_loop().call_soon(link.resume_writing)
 
@@ -140,7 +140,7 @@ async def the_bus_is_full(house: House, bad: Device | None) -> None:
     link = house.link()
     link.transport = Broken(link.transport)
     house.planted += 1
-    asyncio.get_running_loop().call_soon(link._bus.pause_writing)
+    asyncio.get_running_loop().call_soon(link._bus_side.pause_writing)
 
 
 async def the_policy_changes(house: House, bad: Device | None) -> None:

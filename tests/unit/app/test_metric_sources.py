@@ -18,7 +18,7 @@ FIXED = {"build_info", "workers"}
 def parts(number: int) -> SimpleNamespace:
     """All that is measured, at a moment at which each of its numbers is this one, or made of it."""
     connection = SimpleNamespace(state=State.ESTABLISHED, protocol="5")
-    link = SimpleNamespace(connection=connection, method="secret", unread_for=BUS_FULL)
+    link = SimpleNamespace(connection=connection, method="secret", paused_for=BUS_FULL)
     finding = SimpleNamespace(
         state=Found.HEALTHY if number % 2 else Found.UNHEALTHY, duration_ms=number, checked_at=number
     )
@@ -34,7 +34,7 @@ def parts(number: int) -> SimpleNamespace:
         ),
         plane=SimpleNamespace(
             registry=SimpleNamespace(live=[link] * number, devices_connected=number),
-            unread=SimpleNamespace(size=number),
+            untaken=SimpleNamespace(size=number),
             bus=SimpleNamespace(reachable=number % 2),
         ),
         updates=SimpleNamespace(),

@@ -11,7 +11,7 @@ from harness.playbook import established
 from gateway.connection.audit_vocabulary import failed_service
 from gateway.connection.commands import Call, Close, SendToDevice
 from gateway.connection.events import Answer
-from gateway.net.answered_calls import answered
+from gateway.net.answered_calls import answer_calls
 from gateway.policy.engine.service_names import Service
 
 TOPIC = "gateway/encrypt_response"
@@ -38,7 +38,7 @@ def calls(*payloads):
 
 def test_the_calls_of_a_chunk_are_answered_at_once(link):
     first, *rest = calls(b"1", b"bad", b"3")
-    together, report = answered(link, first, iter(rest))
+    together, report = answer_calls(link, first, iter(rest))
     assert together == SendToDevice(b"".join(raw.publish(TOPIC, one) for one in (b"1", b"bad", b"3")))
     assert report.reason == "why"
 
@@ -46,7 +46,7 @@ def test_the_calls_of_a_chunk_are_answered_at_once(link):
 def test_what_comes_after_the_calls_is_done_after_their_answers(link):
     first, second = calls(b"1", b"2")
     after = iter([second, Close("why"), *calls(b"3")])
-    together, close = answered(link, first, after)
+    together, close = answer_calls(link, first, after)
     assert together == SendToDevice(raw.publish(TOPIC, b"1") + raw.publish(TOPIC, b"2"))
     assert close == Close("why")
     assert list(after) == calls(b"3")
@@ -55,7 +55,7 @@ def test_what_comes_after_the_calls_is_done_after_their_answers(link):
 def test_long_answers_are_not_gathered(link):
     first, *rest = calls(*(b"x" * 10_000 for _ in range(5)))
     after = iter(rest)
-    (together,) = answered(link, first, after)
+    (together,) = answer_calls(link, first, after)
     assert len(together.data) < 21_000
     assert len(link.asked) == 2
     assert len(list(after)) == 3
@@ -64,4 +64,4 @@ def test_long_answers_are_not_gathered(link):
 def test_nobody_is_answered_who_is_not_there(link):
     link.connection = SimpleNamespace(identity=None)
     first, *rest = calls(b"1", b"2")
-    assert answered(link, first, iter(rest)) == []
+    assert answer_calls(link, first, iter(rest)) == []

@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from gateway.net import tls_handshake_errors
-from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words, of_session
+from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words, tls_session_failed
 
 
 def of_openssl(reason):
@@ -41,7 +41,7 @@ def test_whatever_is_said_in_words_is_counted_by_one():
         assert fault_of(of_openssl(reason)) is not HandshakeFault.OTHER, reason
 
 
-@pytest.mark.parametrize("words", [in_words, of_session])
+@pytest.mark.parametrize("words", [in_words, tls_session_failed])
 @pytest.mark.parametrize("reason", ["UNEXPECTED_MESSAGE", "BAD_RECORD_TYPE", "SOMETHING_NEW"])
 def test_a_fault_that_openssl_names_and_nobody_knows_is_words_too(words, reason):
     text = words(of_openssl(reason))
@@ -50,10 +50,12 @@ def test_a_fault_that_openssl_names_and_nobody_knows_is_words_too(words, reason)
 
 
 def test_in_a_session_bytes_that_are_no_tls_are_no_plain_text_client():
-    text = of_session(of_openssl("WRONG_VERSION_NUMBER"))
+    text = tls_session_failed(of_openssl("WRONG_VERSION_NUMBER"))
     assert "can't be read" in text
     assert "plain-text" not in text
 
 
 def test_what_a_client_says_in_a_session_is_told_as_in_its_handshake():
-    assert "does not trust the gateway's certificate" in of_session(of_openssl("TLSV1_ALERT_UNKNOWN_CA"))
+    assert "does not trust the gateway's certificate" in tls_session_failed(
+        of_openssl("TLSV1_ALERT_UNKNOWN_CA")
+    )

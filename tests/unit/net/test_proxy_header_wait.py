@@ -160,7 +160,7 @@ async def test_the_end_leaves_no_socket_open(port):
 async def test_what_is_for_this_machine_alone_is_judged_by_the_tcp_peer(monkeypatch, peer, line, taken):
     here, there = socket.socketpair()
     tasks = Tasks()
-    plane = SimpleNamespace(tasks=tasks, now=lambda: 0.0, context=SimpleNamespace())
+    plane = SimpleNamespace(tasks=tasks, loop_time=lambda: 0.0, context=SimpleNamespace())
     proxies = [ipaddress.ip_network(peer)]
     acceptor = DevicePort(plane, None, proxies).acceptor
     met = []

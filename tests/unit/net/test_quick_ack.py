@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.net import quick_ack
-from gateway.net.quick_ack import acknowledge_at_once
+from gateway.net.quick_ack import send_tcp_ack
 
 
 class Connection:
@@ -27,7 +27,7 @@ def transport(connection):
 
 def test_what_is_due_is_acknowledged_and_what_comes_later_is_not():
     connection = Connection()
-    acknowledge_at_once(transport(connection))
+    send_tcp_ack(transport(connection))
     assert connection.set == [
         (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 2)
     ]  # 1 would hold for the next ones too
@@ -35,11 +35,11 @@ def test_what_is_due_is_acknowledged_and_what_comes_later_is_not():
 
 @pytest.mark.parametrize("connection", [Connection(gone=True), None])
 def test_a_peer_that_has_left_is_no_fault(connection):
-    acknowledge_at_once(transport(connection))
+    send_tcp_ack(transport(connection))
 
 
 def test_a_system_without_it_does_nothing(monkeypatch):
     monkeypatch.setattr(quick_ack, "_QUICKACK", None)
     connection = Connection()
-    acknowledge_at_once(transport(connection))
+    send_tcp_ack(transport(connection))
     assert connection.set == []

@@ -9,7 +9,7 @@ import pytest
 from gateway.connection.work_budgets import TURN, Budgets, Work
 from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.turns import Turns
-from gateway.net.unread_answers import UnreadAnswers
+from gateway.net.untaken_answers import UntakenAnswers
 from gateway.policy.engine.connection_limits import Limits
 
 
@@ -101,16 +101,16 @@ async def test_of_a_hundred_that_read_on_only_those_are_woken_that_a_turn_has_ro
 
 def test_answers_that_are_not_taken_are_bounded_for_a_device_over_its_connections():
     limits = Limits(packet_size=1_000_000)
-    unread = UnreadAnswers()
-    assert unread.add("one", 2_000_000, limits)
-    assert not unread.add("one", 2_000_000, limits)
-    assert unread.add("one", -4_000_000, limits)
-    assert unread.add("one", 3_000_000, limits)
-    assert unread.add("other", 3_000_000, limits)
+    untaken = UntakenAnswers()
+    assert untaken.add("one", 2_000_000, limits)
+    assert not untaken.add("one", 2_000_000, limits)
+    assert untaken.add("one", -4_000_000, limits)
+    assert untaken.add("one", 3_000_000, limits)
+    assert untaken.add("other", 3_000_000, limits)
 
 
 def test_answers_that_are_not_taken_are_bounded_for_all():
     limits = Limits(packet_size=1_000_000)
-    unread = UnreadAnswers()
-    assert all(unread.add(f"d{number}", 3_000_000, limits) for number in range(8))
-    assert not unread.add("one more", 3_000_000, limits)
+    untaken = UntakenAnswers()
+    assert all(untaken.add(f"d{number}", 3_000_000, limits) for number in range(8))
+    assert not untaken.add("one more", 3_000_000, limits)
