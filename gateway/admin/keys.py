@@ -52,7 +52,7 @@ def keys_of(settings: Settings, kind: KeyKind) -> list[Key]:
             "`keys import` brings back what is lost; or call this where the gateway runs (--config, "
             "GATEWAY_DATA_DIR)"
         )
-    read = key_files.read_key_file if kind is KeyKind.SEALING else key_files.read_signing_file
+    read = key_files.read_sealing_file if kind is KeyKind.SEALING else key_files.read_signing_file
     return read(path, settings.encryption_key)
 
 
@@ -102,8 +102,10 @@ async def destroy(opening: Opening, settings: Settings, key_id: str, *, actor: s
     if state is KeyState.DESTROYED:
         return None, ""
 
+    purpose = key_files.SIGNING if kind is KeyKind.SIGNING else key_files.SEALING
+
     def change() -> tuple[None, str]:
-        key_files.destroy(path_of(settings, kind), settings.encryption_key, key_id)
+        key_files.destroy(path_of(settings, kind), purpose, settings.encryption_key, key_id)
         return None, f"{kind} key {key_id} destroyed"
 
     return await _done_then_recorded(opening, change, actor, demand=demand_kept)

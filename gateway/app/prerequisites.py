@@ -19,10 +19,10 @@ from gateway.config.monitoring import MonitoringError, load_monitoring
 from gateway.keys.key_files import (
     KeyFileError,
     ensure_audit_file,
-    ensure_key_file,
+    ensure_sealing_file,
     ensure_signing_file,
     read_audit_seed,
-    read_key_file,
+    read_sealing_file,
     read_signing_file,
 )
 from gateway.keys.key_ring import Key
@@ -111,7 +111,7 @@ def key_problems(settings: Settings) -> list[str]:
     problems = []
     try:
         if os.access(settings.encryption_key_path, os.R_OK):  # else listed with the files
-            read_key_file(settings.encryption_key_path, settings.encryption_key)
+            read_sealing_file(settings.encryption_key_path, settings.encryption_key)
     except KeyFileError as error:
         problems.append(str(error))
     try:
@@ -159,7 +159,7 @@ async def prepare(settings: Settings, sans: Sequence[str], key_type: KeyType = K
             await store.close()
         if not had_store:
             made.append(str(settings.database_path))
-        if ensure_key_file(settings.encryption_key_path, wrapping):
+        if ensure_sealing_file(settings.encryption_key_path, wrapping):
             made.append(str(settings.encryption_key_path))
         if settings.jwt_secret is None and ensure_signing_file(settings.signing_key_path, wrapping):
             made.append(str(settings.signing_key_path))
@@ -173,7 +173,9 @@ async def prepare(settings: Settings, sans: Sequence[str], key_type: KeyType = K
 def read_keys(settings: Settings) -> tuple[list[Key], SigningKeys]:
     """The keys that seal and those that sign. Raises StartError."""
     try:
-        return read_key_file(settings.encryption_key_path, settings.encryption_key), signing_keys(settings)
+        return read_sealing_file(settings.encryption_key_path, settings.encryption_key), signing_keys(
+            settings
+        )
     except KeyFileError as error:
         raise StartError([str(error)]) from error
 

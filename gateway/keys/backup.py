@@ -24,12 +24,12 @@ from gateway.keys.key_files import (
     SIGNING,
     KeyFileError,
     Purpose,
-    entry,
+    empty_file,
     is_over,
-    new_file,
+    key_from_json,
+    key_to_json,
     now,
     read,
-    read_entry,
     write,
     writing,
 )
@@ -43,8 +43,8 @@ from gateway.keys.wrapping import (
     SALT_BYTES,
     Wrapping,
     passphrase_cipher,
-    seal,
-    unseal,
+    unwrap,
+    wrap,
 )
 
 _FORMAT = 1
@@ -76,14 +76,14 @@ def export_keys(
     if len(passphrase.decode(errors="replace")) < PASSPHRASE_MIN:
         raise KeyFileError(f"the passphrase of a backup has at least {PASSPHRASE_MIN} characters")
     keys = {
-        "sealing": [entry(key, None) for key in read(sealing_path, SEALING, wrapping).keys],
-        "signing": [entry(key, None) for key in read(signing_path, SIGNING, wrapping).keys]
+        "sealing": [key_to_json(key, None) for key in read(sealing_path, SEALING, wrapping).keys],
+        "signing": [key_to_json(key, None) for key in read(signing_path, SIGNING, wrapping).keys]
         if signing_path.exists()
         else [],
     }
     audit_path = sealing_path.with_name(AUDIT_FILE)
     if audit_path.exists():
-        keys["audit"] = [entry(key, None) for key in read(audit_path, AUDIT, wrapping).keys]
+        keys["audit"] = [key_to_json(key, None) for key in read(audit_path, AUDIT, wrapping).keys]
     salt = os.urandom(SALT_BYTES)
     document = {
         "about": "Keys of an MQTT security gateway: `gateway-admin keys import` brings them back",
@@ -91,7 +91,7 @@ def export_keys(
         "kdf": _KDF,
         "salt": base64.b64encode(salt).decode(),
         "cipher": "AES-256-GCM",
-        "data": base64.b64encode(seal(_cipher(passphrase, salt), json.dumps(keys).encode(), _BOUND)).decode(),
+        "data": base64.b64encode(wrap(_cipher(passphrase, salt), json.dumps(keys).encode(), _BOUND)).decode(),
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -136,7 +136,7 @@ class _Merged:
         self.left_out: list[str] = []
         there = path.exists()
         try:
-            self.like = read(path, purpose, wrapping) if there else new_file(wrapping)
+            self.like = read(path, purpose, wrapping) if there else empty_file(wrapping)
         except KeyFileError as error:
             raise KeyFileError(f"{error}; to have it made anew from a backup, move it away first") from None
         here = {key.key_id: key for key in self.like.keys}
@@ -182,11 +182,11 @@ def _opened(data: bytes, passphrase: bytes) -> dict[str, list[Key]]:
             raise KeyFileError("the backup was written by a newer gateway: upgrade this one")
         cipher = _cipher(passphrase, base64.b64decode(document["salt"], validate=True))
         sealed = base64.b64decode(document["data"], validate=True)
-        keys: dict[str, Any] = json.loads(unseal(cipher, sealed, _BOUND))
+        keys: dict[str, Any] = json.loads(unwrap(cipher, sealed, _BOUND))
         backup = {
-            "sealing": [read_entry(item, SEALING, None) for item in keys["sealing"]],
-            "signing": [read_entry(item, SIGNING, None) for item in keys["signing"]],
-            "audit": [read_entry(item, AUDIT, None) for item in keys.get("audit", [])],
+            "sealing": [key_from_json(item, SEALING, None) for item in keys["sealing"]],
+            "signing": [key_from_json(item, SIGNING, None) for item in keys["signing"]],
+            "audit": [key_from_json(item, AUDIT, None) for item in keys.get("audit", [])],
         }
     except InvalidTag:
         raise KeyFileError("the passphrase is not the backup's, or the backup is damaged") from None

@@ -1,8 +1,9 @@
-"""The files of the keys, side by side: those that seal payloads, and those that sign tokens.
+"""The key files, side by side: the keys that seal payloads, those that sign tokens, and the audit trail's.
 
-Made once, never remade over a loss: a missing file beside a store that has used keys, or a damaged one,
-refuses to start, for a silently made new key would leave every sealed message on the bus unreadable.
-Each change writes a whole new file in the place of the old one, under the lock of the folder.
+Each is made once. A damaged file is an error here; a file that is missing though its keys were used is one in
+`gateway.app.prerequisites`. Then the gateway does not start: a new key that nobody asked for would leave
+every sealed message on the bus unreadable. Each change writes a whole new file in the place of the old one,
+under the lock of the folder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.keys.key_ring import KEY_BYTES, Key, KeyState
-from gateway.keys.wrapping import Wrapping, seal, unseal
+from gateway.keys.wrapping import Wrapping, unwrap, wrap
 from gateway.system.atomic_files import locked, make_folder, put_file
 from gateway.system.file_errors import not_written, why
 
@@ -39,10 +40,10 @@ class Purpose:
     """What the keys of a file are for."""
 
     letter: str
-    """Their ids are this and a number, which is never given twice."""
+    """Their ids are this letter and a number, which is never given twice."""
     name: str
     retired: KeyState
-    """What the active key becomes when a new one takes its place."""
+    """State of a key that was active before a newer one."""
 
     def number(self, key_id: str) -> int:
         """The number in an id. Raises ValueError: no id of these keys."""
@@ -63,26 +64,26 @@ class KeyFile:
 
     keys: tuple[Key, ...]
     salt: bytes
-    """Of a passphrase; else empty."""
+    """Of the passphrase that ENCRYPTION_KEY is; empty when it is none."""
     cipher: AESGCM | None
-    """None: the keys lie open."""
+    """What wraps the keys; None: they are not wrapped."""
 
 
-def ensure_key_file(path: Path, wrapping: Wrapping | None = None) -> bool:
-    """Make the file of the sealing keys, with one active key `k1`, if there is none; whether it was made.
+def ensure_sealing_file(path: Path, wrapping: Wrapping | None = None) -> bool:
+    """Make the file of the sealing keys, with one active key `k1`, if there is no file; whether it was made.
 
-    `wrapping` (ENCRYPTION_KEY) seals the keys in the file. A crash leaves a whole file or none.
+    `wrapping` (ENCRYPTION_KEY) wraps the keys in the file. A crash leaves a whole file or none.
     Raises KeyFileError.
     """
     return _ensure(path, SEALING, wrapping)
 
 
 def ensure_signing_file(path: Path, wrapping: Wrapping | None = None) -> bool:
-    """Make the file of the signing keys, with one active key `s1`. Otherwise as `ensure_key_file`."""
+    """Make the file of the signing keys, with one active key `s1`. Otherwise as `ensure_sealing_file`."""
     return _ensure(path, SIGNING, wrapping)
 
 
-def read_key_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
+def read_sealing_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
     """All sealing keys, the destroyed ones too. Raises KeyFileError: what to do."""
     return list(read(path, SEALING, wrapping).keys)
 
@@ -93,7 +94,7 @@ def read_signing_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]
 
 
 def ensure_audit_file(path: Path, wrapping: Wrapping | None = None) -> bool:
-    """Make the file of the key that signs the audit trail. Otherwise as `ensure_key_file`."""
+    """Make the file of the key that signs the audit trail. Otherwise as `ensure_sealing_file`."""
     return _ensure(path, AUDIT, wrapping)
 
 
@@ -103,14 +104,14 @@ def read_audit_seed(path: Path, wrapping: Wrapping | None = None) -> bytes:
 
 
 def rotate_sealing(path: Path, wrapping: Wrapping | None) -> Key:
-    """Make a new key the active one; the one before it only opens from now on. Raises KeyFileError."""
+    """Make a new key the active one; the key that was active only opens from now on. Raises KeyFileError."""
     return _change(path, SEALING, wrapping, lambda keys: _rotated(keys, SEALING, None))
 
 
 def rotate_signing(path: Path, wrapping: Wrapping | None, overlap_s: int) -> Key:
-    """Make a new key the active one; the one before it verifies for `overlap_s` more seconds.
+    """Make a new key the active one; the key that was active verifies for `overlap_s` more seconds.
 
-    With less than JWT_TTL, tokens that are out end early. Keys whose time is over are taken out of the
+    If that is less than JWT_TTL, tokens end before their time. Keys whose time is over are taken out of the
     file. Makes the file if there is none. Raises KeyFileError.
     """
     if _ensure(path, SIGNING, wrapping):
@@ -118,13 +119,12 @@ def rotate_signing(path: Path, wrapping: Wrapping | None, overlap_s: int) -> Key
     return _change(path, SIGNING, wrapping, lambda keys: _rotated(keys, SIGNING, now() + overlap_s))
 
 
-def destroy(path: Path, wrapping: Wrapping | None, key_id: str) -> Key:
-    """Take the key out of the file for ever: what it sealed, or signed, opens and counts no more.
+def destroy(path: Path, purpose: Purpose, wrapping: Wrapping | None, key_id: str) -> Key:
+    """Take the key out of the file for ever: what it sealed can't be opened, what it signed is not accepted.
 
-    Its id stays, so that a backup can't bring it back. Raises KeyFileError; the active key is not
-    destroyed. What the disk keeps of the file before is out of reach here: wrapped keys are safe there.
+    Its id stays, so that a backup can't bring it back. Raises KeyFileError, also for the active key.
+    The disk may keep bytes of the old file, out of reach from here: wrapped keys are safe there.
     """
-    purpose = SIGNING if key_id.startswith(SIGNING.letter) else SEALING
 
     def change(keys: tuple[Key, ...]) -> tuple[tuple[Key, ...], Key]:
         found = next((key for key in keys if key.key_id == key_id), None)
@@ -145,7 +145,7 @@ def _ensure(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> bool:
         if path.exists():
             return False
         key = Key(f"{purpose.letter}1", os.urandom(KEY_BYTES), KeyState.ACTIVE, now())
-        write(path, [key], new_file(wrapping))
+        write(path, [key], empty_file(wrapping))
         return True
 
 
@@ -196,8 +196,8 @@ def writing(path: Path, purpose: Purpose) -> Iterator[None]:
         raise KeyFileError(f"{purpose.name}: {not_written(path, error)}") from None
 
 
-def new_file(wrapping: Wrapping | None) -> KeyFile:
-    """A file without keys yet, wrapped as today's settings say. Raises KeyFileError."""
+def empty_file(wrapping: Wrapping | None) -> KeyFile:
+    """What a file has before its first key: a new salt, and the cipher of `wrapping`. Raises KeyFileError."""
     if wrapping is None:
         return KeyFile((), b"", None)
     salt = wrapping.new_salt()
@@ -210,7 +210,7 @@ def write(path: Path, keys: Sequence[Key], like: KeyFile) -> None:
         "v": _FORMAT,
         "wrapped": like.cipher is not None,
         **({"salt": base64.b64encode(like.salt).decode()} if like.salt else {}),
-        "keys": [entry(key, like.cipher) for key in keys],
+        "keys": [key_to_json(key, like.cipher) for key in keys],
     }
     data = json.dumps(document, indent=1).encode()
     put_file(path, data, mode=0o600)
@@ -236,22 +236,23 @@ def read(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> KeyFile:
         if document["v"] != _FORMAT:
             raise KeyFileError(f"{what} were written by a newer gateway: upgrade this one")
         salt = base64.b64decode(document.get("salt", ""), validate=True)
-        cipher = _unwrapping(what, document["wrapped"], salt, wrapping)
-        keys = tuple(read_entry(item, purpose, cipher) for item in document["keys"])
+        cipher = _cipher_of_file(what, document["wrapped"], salt, wrapping)
+        keys = tuple(key_from_json(item, purpose, cipher) for item in document["keys"])
     except InvalidTag:
         raise KeyFileError(
             f"{what} are wrapped with a different ENCRYPTION_KEY from the one that is set"
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise KeyFileError(f"{what} are damaged: restore the file from a backup") from None
-    if [key.state for key in keys].count(KeyState.ACTIVE) != 1 or len({key.key_id for key in keys}) != len(
-        keys
-    ):
+    if len({key.key_id for key in keys}) != len(keys):
+        raise KeyFileError(f"{what} are damaged, two have the same id: restore the file from a backup")
+    if [key.state for key in keys].count(KeyState.ACTIVE) != 1:
         raise KeyFileError(f"{what} are damaged, not exactly one is active: restore the file from a backup")
     return KeyFile(keys, salt, cipher)
 
 
-def _unwrapping(what: str, wrapped: object, salt: bytes, wrapping: Wrapping | None) -> AESGCM | None:
+def _cipher_of_file(what: str, wrapped: object, salt: bytes, wrapping: Wrapping | None) -> AESGCM | None:
+    # Raises InvalidTag where the one is a passphrase and the other a key.
     if wrapped is not (wrapping is not None):
         if wrapping is None:
             raise KeyFileError(f"{what} are wrapped: set ENCRYPTION_KEY to what they were wrapped with")
@@ -277,11 +278,11 @@ def _cipher(wrapping: Wrapping, salt: bytes) -> AESGCM:
         ) from None
 
 
-def entry(key: Key, cipher: AESGCM | None) -> dict[str, Any]:
-    """The key as it stands in a file."""
+def key_to_json(key: Key, cipher: AESGCM | None) -> dict[str, Any]:
+    """The key as JSON, wrapped by `cipher` if there is one."""
     material = key.material
     if cipher is not None and key.state is not KeyState.DESTROYED:
-        material = seal(cipher, material, _bound(key.key_id))
+        material = wrap(cipher, material, _associated_data(key.key_id))
     times = {"created_at": key.created_at, "retired_at": key.retired_at, "until": key.until}
     return {
         "key_id": key.key_id,
@@ -291,8 +292,12 @@ def entry(key: Key, cipher: AESGCM | None) -> dict[str, Any]:
     }
 
 
-def read_entry(item: dict[str, Any], purpose: Purpose, cipher: AESGCM | None) -> Key:
-    """The key of an entry. Raises ValueError, TypeError, KeyError, AttributeError, InvalidTag: it is none."""
+def key_from_json(item: dict[str, Any], purpose: Purpose, cipher: AESGCM | None) -> Key:
+    """The key that `key_to_json` made this of.
+
+    Raises ValueError, TypeError, KeyError or AttributeError for what is no such key, and InvalidTag when
+    `cipher` did not wrap it.
+    """
     state = KeyState(item["state"])
     key_id, created_at = item["key_id"], item["created_at"]
     retired_at, until = item.get("retired_at"), item.get("until")
@@ -305,11 +310,12 @@ def read_entry(item: dict[str, Any], purpose: Purpose, cipher: AESGCM | None) ->
         raise ValueError("not a key")  # one without an end would verify for ever
     material = base64.b64decode(item["key"], validate=True)
     if cipher is not None and state is not KeyState.DESTROYED:
-        material = unseal(cipher, material, _bound(key_id))
+        material = unwrap(cipher, material, _associated_data(key_id))
     if len(material) != (0 if state is KeyState.DESTROYED else KEY_BYTES):
         raise ValueError("not a key")
     return Key(key_id, material, state, created_at, retired_at, until)
 
 
-def _bound(key_id: str) -> bytes:
+def _associated_data(key_id: str) -> bytes:
+    # So that no wrapped key passes for a different one.
     return f"gateway key {_FORMAT} {key_id}".encode()

@@ -1,6 +1,6 @@
-"""What seals keys where they lie: ENCRYPTION_KEY for the key files, a passphrase for their backup.
+"""What wraps keys where they lie: ENCRYPTION_KEY for the key files, a passphrase for their backup.
 
-Owns how 32 bytes come from what somebody gave. It must not know what is sealed with them.
+Owns how 32 bytes come from what somebody gave. It must not know what is wrapped with them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LANES = 4
 
 @dataclass(frozen=True, slots=True)
 class Wrapping:
-    """What somebody gave to seal keys with: a key of 32 bytes, used as it is, or a passphrase."""
+    """What somebody gave to wrap keys with: a key of 32 bytes, used as it is, or a passphrase."""
 
     secret: Secret
     is_passphrase: bool
@@ -81,15 +81,15 @@ def passphrase_cipher(passphrase: bytes, salt: bytes) -> AESGCM:
     return AESGCM(key)
 
 
-def seal(cipher: AESGCM, plaintext: bytes, bound: bytes) -> bytes:
-    """Nonce, ciphertext and tag. The nonce is random: one of these ciphers seals but a few times."""
+def wrap(cipher: AESGCM, plaintext: bytes, associated_data: bytes) -> bytes:
+    """Nonce, ciphertext and tag. The nonce is random: one of these ciphers wraps but a few times."""
     nonce = os.urandom(_NONCE_BYTES)
-    return nonce + cipher.encrypt(nonce, plaintext, bound)
+    return nonce + cipher.encrypt(nonce, plaintext, associated_data)
 
 
-def unseal(cipher: AESGCM, sealed: bytes, bound: bytes) -> bytes:
-    """What was sealed. Raises InvalidTag, or ValueError: it is cut off."""
-    return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)
+def unwrap(cipher: AESGCM, wrapped: bytes, associated_data: bytes) -> bytes:
+    """What `wrap` was given. Raises InvalidTag, or ValueError: bytes of it are missing."""
+    return cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], associated_data)
 
 
 def _base64(text: str) -> bytes:

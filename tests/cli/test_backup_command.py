@@ -16,7 +16,7 @@ import pytest
 
 from gateway.admin import restore
 from gateway.config import Settings
-from gateway.keys.key_files import read_key_file
+from gateway.keys.key_files import read_sealing_file
 from gateway.store import open_store
 from gateway.system.data_folder_lock import hold
 
@@ -43,7 +43,9 @@ def devices(place):
 
 
 def key_states(place):
-    return {key.key_id: str(key.state) for key in read_key_file(place.folder / "data/keys/encryption.key")}
+    return {
+        key.key_id: str(key.state) for key in read_sealing_file(place.folder / "data/keys/encryption.key")
+    }
 
 
 @pytest.fixture

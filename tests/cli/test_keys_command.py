@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from gateway.keys.key_files import read_key_file, read_signing_file
+from gateway.keys.key_files import read_sealing_file, read_signing_file
 from gateway.store import open_store
 
 PASSPHRASE = "planted horse battery staple"
@@ -27,7 +27,7 @@ def place(place):
 
 def keys(place):
     folder = place.folder / "data" / "keys"
-    return [*read_key_file(folder / "encryption.key"), *read_signing_file(folder / "signing.key")]
+    return [*read_sealing_file(folder / "encryption.key"), *read_signing_file(folder / "signing.key")]
 
 
 def states(place):

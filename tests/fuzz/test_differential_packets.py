@@ -44,7 +44,7 @@ from harness.packet_fuzz import (
     send,
 )
 
-from gateway.keys.key_files import read_key_file
+from gateway.keys.key_files import read_sealing_file
 from gateway.keys.key_ring import KeyRing, Nonces
 from gateway.keys.payload_envelope import OpenFailed, open_envelope, read_envelope
 
@@ -82,7 +82,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         gateway.start()
         enrol(gateway, **{DEVICE: "fuzz"})
         join(gateway, DEVICE).close()  # from now on its secret is remembered
-        keys = read_key_file(Path(gateway.env["GATEWAY_DATA_DIR"]) / "keys" / "encryption.key", None)
+        keys = read_sealing_file(Path(gateway.env["GATEWAY_DATA_DIR"]) / "keys" / "encryption.key", None)
         yield House(bus, alone, gateway, KeyRing(keys, Nonces(secrets.token_bytes), {}))
         faults = [line for line in gateway.log_lines() if line["event"] == "internal error"]
         assert faults == []

@@ -12,7 +12,7 @@ from harness import raw
 from harness.caller import Caller
 from harness.gateway import BIN, Gateway
 
-from gateway.keys.key_files import read_key_file
+from gateway.keys.key_files import read_sealing_file
 from gateway.keys.key_ring import KeyRing, Nonces
 from gateway.keys.payload_envelope import Sealer
 
@@ -31,7 +31,7 @@ def keep(port: int, topic: str, payload: bytes) -> None:
 
 def seal_as_the_gateway(admin: Gateway, payload: bytes, topic: str) -> bytes:
     """With the active key of its file."""
-    keys = read_key_file(admin.folder / "data" / "keys" / "encryption.key")
+    keys = read_sealing_file(admin.folder / "data" / "keys" / "encryption.key")
     ring = KeyRing(keys, Nonces(os.urandom), {})
     return Sealer(ring, lambda: 1_764_000_000_000, topic=topic, sender="lamp-1").seal(payload)
 

@@ -20,7 +20,7 @@ from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
 from gateway.auth.passwords import hash_secret
-from gateway.keys.key_files import destroy, read_signing_file, rotate_signing
+from gateway.keys.key_files import SIGNING, destroy, read_signing_file, rotate_signing
 from gateway.keys.key_ring import KeyState
 from gateway.store import Store
 
@@ -201,7 +201,7 @@ def test_a_destroyed_key_ends_what_its_tokens_opened_and_what_was_renewed_from_t
         assert token_kid(child) != old
         assert renewed.connect(client_id="renewed", username="", password=child, will=will)[3] == 0
         assert honest.connect(client_id="honest", username="", password=fresh)[3] == 0
-        destroy(path, None, old)
+        destroy(path, SIGNING, None, old)
         moment = time.monotonic()
         for link in (opened, renewed):
             last = link.ended()

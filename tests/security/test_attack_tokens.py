@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gateway.auth.login import LoginRefused
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import CHAIN_MAX, TOKEN_BYTES, ChainOver, TokenFault, TokenRefused, Tokens
-from gateway.keys.key_files import destroy, rotate_signing
+from gateway.keys.key_files import SIGNING, destroy, rotate_signing
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Device
 
@@ -290,7 +290,7 @@ async def test_a_token_whose_key_was_destroyed_or_is_over(gate: Gate) -> None:
     gate.keeps_out(token)
     gate.ahead = 0
     gate.enter(token)
-    destroy(gate.key_file, None, "s1")
+    destroy(gate.key_file, SIGNING, None, "s1")
     gate.tokens.use(gate.keys())
     gate.keeps_out(token)
 
@@ -304,7 +304,7 @@ async def test_a_stolen_key_whose_tokens_were_renewed_before_it_was_destroyed(ga
     grandchild = gate.issue(parent=child.grant)
     honest = gate.good()
     gate.enter(child.token.encode())
-    destroy(gate.key_file, None, "s1")
+    destroy(gate.key_file, SIGNING, None, "s1")
     gate.tokens.use(gate.keys())
     for one in (forged, child, grandchild):
         gate.keeps_out(one.token.encode())

@@ -22,7 +22,7 @@ from gateway.connection.audit_vocabulary import HOUSE, changed_key
 from gateway.connection.process_context import Context
 from gateway.keys.key_files import (
     KeyFileError,
-    read_key_file,
+    read_sealing_file,
     read_signing_file,
     rotate_sealing,
     rotate_signing,
@@ -103,7 +103,7 @@ class KeyFollower(Follower):
         self._sealing = _KeyFile(
             "sealing",
             path,
-            partial(read_key_file, path, wrapping),
+            partial(read_sealing_file, path, wrapping),
             partial(rotate_sealing, path, wrapping),
             self._seal_with,
             _fault,

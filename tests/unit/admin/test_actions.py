@@ -27,7 +27,7 @@ from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.bus_holdings import Held, Kind
-from gateway.keys.key_files import ensure_key_file, ensure_signing_file, read_key_file
+from gateway.keys.key_files import ensure_sealing_file, ensure_signing_file, read_sealing_file
 from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import KeyState
 from gateway.policy.files.loader import load_policy
@@ -74,7 +74,7 @@ class World:
         await self.store.devices.set_next_credential("two-secrets", "next", 60)
         await self.store.tokens.add([self.record])
         await self.store.holdings.save([Held("lamp-1", Kind.RETAINED, 0, 0, 0, b"12345678")])
-        ensure_key_file(self.settings.encryption_key_path)
+        ensure_sealing_file(self.settings.encryption_key_path)
         ensure_signing_file(self.settings.signing_key_path)
         await self.store.close()
 
@@ -102,7 +102,7 @@ class World:
             return [line for line in file.iterdump() if events or "admin_events" not in line]
 
     def sealing_keys(self):
-        return read_key_file(self.settings.encryption_key_path)
+        return read_sealing_file(self.settings.encryption_key_path)
 
 
 IN_ONE_TRANSACTION = {

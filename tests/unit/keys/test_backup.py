@@ -11,17 +11,19 @@ import pytest
 from gateway.keys import backup, key_files
 from gateway.keys.backup import export_keys, import_keys
 from gateway.keys.key_files import (
+    SEALING,
+    SIGNING,
     KeyFileError,
     destroy,
-    ensure_key_file,
+    ensure_sealing_file,
     ensure_signing_file,
-    read_key_file,
+    read_sealing_file,
     read_signing_file,
     rotate_sealing,
     rotate_signing,
 )
 from gateway.keys.secret_values import Secret
-from gateway.keys.wrapping import Wrapping, passphrase_cipher, seal, unseal
+from gateway.keys.wrapping import Wrapping, passphrase_cipher, unwrap, wrap
 
 WRAPPING = Wrapping(Secret(bytes(range(32))), is_passphrase=False)
 WORDS = b"correct horse battery staple"
@@ -44,7 +46,7 @@ class Keys:
         self.wrapping = wrapping
 
     def make(self) -> Keys:
-        ensure_key_file(self.sealing, self.wrapping)
+        ensure_sealing_file(self.sealing, self.wrapping)
         ensure_signing_file(self.signing, self.wrapping)
         return self
 
@@ -53,7 +55,8 @@ class Keys:
         rotate_signing(self.signing, self.wrapping, overlap_s)
 
     def destroy(self, key_id: str) -> None:
-        destroy(self.signing if key_id[0] == "s" else self.sealing, self.wrapping, key_id)
+        path, purpose = (self.signing, SIGNING) if key_id[0] == "s" else (self.sealing, SEALING)
+        destroy(path, purpose, self.wrapping, key_id)
 
     def export(self, passphrase: bytes = WORDS) -> bytes:
         return export_keys(self.sealing, self.signing, self.wrapping, passphrase)
@@ -63,7 +66,7 @@ class Keys:
 
     def all(self):
         return [
-            *read_key_file(self.sealing, self.wrapping),
+            *read_sealing_file(self.sealing, self.wrapping),
             *read_signing_file(self.signing, self.wrapping),
         ]
 
@@ -124,7 +127,7 @@ def test_a_short_passphrase_protects_nothing(keys, passphrase):
 
 def test_a_gateway_with_a_jwt_secret_has_no_signing_keys(tmp_path):
     keys = Keys(tmp_path / "keys")
-    ensure_key_file(keys.sealing)
+    ensure_sealing_file(keys.sealing)
     backup = keys.export()
     keys.sealing.unlink()
     assert keys.bring_in(backup).added == ("k1",)
@@ -286,9 +289,9 @@ def test_a_file_does_not_choose_how_much_work_it_is(keys, more):
 def test_a_backup_whose_content_is_none(keys, change):
     document = json.loads(keys.export())
     cipher = passphrase_cipher(WORDS, base64.b64decode(document["salt"]))
-    content = json.loads(unseal(cipher, base64.b64decode(document["data"]), backup._BOUND))
+    content = json.loads(unwrap(cipher, base64.b64decode(document["data"]), backup._BOUND))
     change(content)
-    sealed = seal(cipher, json.dumps(content).encode(), backup._BOUND)
+    sealed = wrap(cipher, json.dumps(content).encode(), backup._BOUND)
     keys.lose()
     with pytest.raises(KeyFileError):
         keys.bring_in(json.dumps(document | {"data": base64.b64encode(sealed).decode()}).encode())

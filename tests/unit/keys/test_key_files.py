@@ -15,11 +15,13 @@ import pytest
 
 from gateway.keys import key_files
 from gateway.keys.key_files import (
+    SEALING,
+    SIGNING,
     KeyFileError,
     destroy,
-    ensure_key_file,
+    ensure_sealing_file,
     ensure_signing_file,
-    read_key_file,
+    read_sealing_file,
     read_signing_file,
     rotate_sealing,
     rotate_signing,
@@ -40,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made(path: Path) -> Path:
-    assert ensure_key_file(path)
+    assert ensure_sealing_file(path)
     return path
 
 
@@ -53,7 +55,7 @@ def rewrite(path, change):
 def refused(path, wrapping=None):
     """Why the file is refused; the text never holds a key and always says which file it is."""
     with pytest.raises(KeyFileError) as caught:
-        read_key_file(path, wrapping)
+        read_sealing_file(path, wrapping)
     text = str(caught.value)
     assert str(path) in text
     # Nor does an error behind it, which would quote what was read.
@@ -64,10 +66,10 @@ def refused(path, wrapping=None):
 
 @pytest.mark.parametrize("wrapping", [None, WRAPPING], ids=["open", "wrapped"])
 def test_a_new_file_holds_one_active_key(path, wrapping):
-    assert ensure_key_file(path, wrapping)
+    assert ensure_sealing_file(path, wrapping)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    (key,) = read_key_file(path, wrapping)
+    (key,) = read_sealing_file(path, wrapping)
     assert (key.key_id, key.state, len(key.material)) == ("k1", KeyState.ACTIVE, 32)
     stored = base64.b64decode(json.loads(path.read_text())["keys"][0]["key"])
     assert (key.material in stored) == (wrapping is None)
@@ -76,26 +78,26 @@ def test_a_new_file_holds_one_active_key(path, wrapping):
 
 def test_a_file_that_is_there_is_left_as_it_is(made):
     before = made.read_bytes()
-    assert not ensure_key_file(made)
-    assert not ensure_key_file(made, WRAPPING)
+    assert not ensure_sealing_file(made)
+    assert not ensure_sealing_file(made, WRAPPING)
     assert made.read_bytes() == before
     made.write_text("damaged")
-    assert not ensure_key_file(made)
+    assert not ensure_sealing_file(made)
     assert made.read_text() == "damaged"
 
 
 def test_no_two_files_hold_the_same_key(tmp_path):
     keys = set()
     for name in "ab":
-        ensure_key_file(tmp_path / name)
-        keys.add(read_key_file(tmp_path / name)[0].material)
+        ensure_sealing_file(tmp_path / name)
+        keys.add(read_sealing_file(tmp_path / name)[0].material)
     assert len(keys) == 2
 
 
 def test_the_umask_does_not_matter(path):
     before = os.umask(0)
     try:
-        ensure_key_file(path)
+        ensure_sealing_file(path)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -104,8 +106,8 @@ def test_the_umask_does_not_matter(path):
 def test_what_a_killed_process_left_is_not_taken_for_the_file(path):
     path.parent.mkdir()
     (path.parent / f".{path.name}.new").write_text("half")
-    assert ensure_key_file(path)
-    assert read_key_file(path)
+    assert ensure_sealing_file(path)
+    assert read_sealing_file(path)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -113,7 +115,7 @@ def test_processes_that_start_together_make_one_file(path):
     program = (
         "import sys; from pathlib import Path; from gateway.keys.key_files import *;"
         "sys.stdin.readline(); path = Path(sys.argv[1]);"
-        "print(ensure_key_file(path), read_key_file(path)[0].material.hex())"
+        "print(ensure_sealing_file(path), read_sealing_file(path)[0].material.hex())"
     )
     running = [
         subprocess.Popen(
@@ -135,7 +137,7 @@ def test_processes_that_start_together_make_one_file(path):
 def test_where_no_file_can_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyFileError, match="can't be written"):
-        ensure_key_file(tmp_path / "file" / "encryption.key")
+        ensure_sealing_file(tmp_path / "file" / "encryption.key")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o644, 0o666])
@@ -146,7 +148,7 @@ def test_others_may_not_read_or_write_it(made, mode):
 
 def test_a_mode_that_is_stricter_is_fine(made):
     made.chmod(0o400)
-    assert read_key_file(made)
+    assert read_sealing_file(made)
 
 
 def test_a_file_that_is_not_there(path):
@@ -234,22 +236,22 @@ def with_keys(*states, same=False):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "text"),
     [
-        with_keys(),
-        with_keys("decrypt-only"),
-        with_keys("active", "active"),
-        with_keys("active", "decrypt-only", same=True),
+        (with_keys(), "not exactly one is active"),
+        (with_keys("decrypt-only"), "not exactly one is active"),
+        (with_keys("active", "active"), "not exactly one is active"),
+        (with_keys("active", "decrypt-only", same=True), "two have the same id"),
     ],
 )
-def test_there_is_exactly_one_active_key_and_no_name_twice(made, change):
+def test_there_is_exactly_one_active_key_and_no_name_twice(made, change, text):
     rewrite(made, change)
-    assert "not exactly one is active" in refused(made)
+    assert text in refused(made)
 
 
 def test_old_and_destroyed_keys(made):
     rewrite(made, with_keys("destroyed", "decrypt-only", "active"))
-    keys = read_key_file(made)
+    keys = read_sealing_file(made)
     assert [(key.key_id, key.state, len(key.material)) for key in keys] == [
         ("k0", "destroyed", 0),
         ("k1", "decrypt-only", 32),
@@ -263,7 +265,7 @@ def test_a_newer_format_is_not_guessed_at(made):
 
 
 def test_a_wrapped_file_needs_its_wrapping_key(path):
-    ensure_key_file(path, WRAPPING)
+    ensure_sealing_file(path, WRAPPING)
     assert "set ENCRYPTION_KEY" in refused(path)
     assert "a different ENCRYPTION_KEY" in refused(path, OTHER)
 
@@ -277,13 +279,13 @@ def test_an_open_file_takes_no_wrapping_key(made):
 
 
 def test_wrapped_keys_can_not_change_names(path):
-    ensure_key_file(path, WRAPPING)
+    ensure_sealing_file(path, WRAPPING)
     rewrite(path, lambda document: document["keys"][0].update(key_id="k2"))
     assert "a different ENCRYPTION_KEY" in refused(path, WRAPPING)
 
 
 def test_a_wrapped_key_that_is_cut_off(path):
-    ensure_key_file(path, WRAPPING)
+    ensure_sealing_file(path, WRAPPING)
     for content in ("", "AAAA", base64.b64encode(bytes(20)).decode()):
         rewrite(path, lambda document, content=content: document["keys"][0].update(key=content))
         refused(path, WRAPPING)
@@ -315,18 +317,18 @@ def shown(keys):
 
 @pytest.mark.parametrize("wrapping", [None, WRAPPING, PASSPHRASE], ids=["open", "key", "passphrase"])
 def test_another_key_takes_the_place_of_the_active_one(path, wrapping, clock):
-    ensure_key_file(path, wrapping)
-    (first,) = read_key_file(path, wrapping)
+    ensure_sealing_file(path, wrapping)
+    (first,) = read_sealing_file(path, wrapping)
     clock[0] += 10
     new = rotate_sealing(path, wrapping)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    old, active = read_key_file(path, wrapping)
+    old, active = read_sealing_file(path, wrapping)
     assert active == new
     assert shown([old, active]) == [("k1", "decrypt-only", clock[0], None), ("k2", "active", None, None)]
     assert (old.material, old.created_at, active.created_at) == (first.material, clock[0] - 10, clock[0])
     assert active.material != old.material
     assert [rotate_sealing(path, wrapping).key_id for _ in range(2)] == ["k3", "k4"]
-    assert [key.state for key in read_key_file(path, wrapping)] == [*["decrypt-only"] * 3, "active"]
+    assert [key.state for key in read_sealing_file(path, wrapping)] == [*["decrypt-only"] * 3, "active"]
 
 
 def test_a_signing_key_that_was_replaced_verifies_for_a_while(signing, clock):
@@ -362,40 +364,40 @@ def test_sealing_keys_are_not_made_by_rotating_them(path):
 
 @pytest.mark.parametrize("wrapping", [None, WRAPPING], ids=["open", "wrapped"])
 def test_a_destroyed_key_leaves_nothing_but_its_name(path, wrapping):
-    ensure_key_file(path, wrapping)
+    ensure_sealing_file(path, wrapping)
     old = json.loads(path.read_text())["keys"][0]["key"]
     rotate_sealing(path, wrapping)
-    gone = destroy(path, wrapping, "k1")
+    gone = destroy(path, SEALING, wrapping, "k1")
     assert (gone.state, gone.material) == ("destroyed", b"")
     assert old not in path.read_text()
-    assert [(key.state, len(key.material)) for key in read_key_file(path, wrapping)] == [
+    assert [(key.state, len(key.material)) for key in read_sealing_file(path, wrapping)] == [
         ("destroyed", 0),
         ("active", 32),
     ]
-    assert destroy(path, wrapping, "k1") == gone, "once more does no harm"
+    assert destroy(path, SEALING, wrapping, "k1") == gone, "once more does no harm"
     assert rotate_sealing(path, wrapping).key_id == "k3"
-    destroy(path, wrapping, "k2")
+    destroy(path, SEALING, wrapping, "k2")
     assert rotate_sealing(path, wrapping).key_id == "k4", "no id is given twice"
 
 
 def test_a_destroyed_signing_key(signing, clock):
     rotate_signing(signing, None, overlap_s=100)
-    assert destroy(signing, None, "s1").until is None
+    assert destroy(signing, SIGNING, None, "s1").until is None
     assert shown(read_signing_file(signing)) == [
         ("s1", "destroyed", clock[0], None),
         ("s2", "active", None, None),
     ]
 
 
-@pytest.mark.parametrize("name", ["k2", "k0", "", "K1", "k1 ", "k01", "s1", "../k1", "x"])
+@pytest.mark.parametrize("name", ["k2", "k0", "", "K1", "k1 ", "k01", "s1", "a1", "../k1", "x"])
 def test_only_a_key_that_is_there_is_destroyed(made, name):
     rotate_sealing(made, None)
     rotate_sealing(made, None)
-    destroy(made, None, "k2")
+    destroy(made, SEALING, None, "k2")
     before = made.read_bytes()
     if name != "k2":
-        with pytest.raises(KeyFileError):
-            destroy(made, None, name)
+        with pytest.raises(KeyFileError, match="there is no key of that name"):
+            destroy(made, SEALING, None, name)
     assert made.read_bytes() == before
 
 
@@ -404,12 +406,12 @@ def test_the_active_key_is_not_destroyed(made, signing, letter):
     file = made if letter == "k" else signing
     before = file.read_bytes()
     with pytest.raises(KeyFileError, match="rotate them first"):
-        destroy(file, None, f"{letter}1")
+        destroy(file, SEALING if letter == "k" else SIGNING, None, f"{letter}1")
     assert file.read_bytes() == before
 
 
 def test_the_files_are_not_taken_for_each_other(made, signing):
-    for read, file in ((read_key_file, signing), (read_signing_file, made)):
+    for read, file in ((read_sealing_file, signing), (read_signing_file, made)):
         with pytest.raises(KeyFileError, match="damaged"):
             read(file)
     for change in (lambda: rotate_sealing(signing, None), lambda: rotate_signing(made, None, 1)):
@@ -449,27 +451,27 @@ def test_an_active_key_has_no_end(signing):
 
 
 def test_a_passphrase_wraps_as_a_key_does(path):
-    ensure_key_file(path, PASSPHRASE)
+    ensure_sealing_file(path, PASSPHRASE)
     document = json.loads(path.read_text())
     assert len(base64.b64decode(document["salt"])) == 16
-    (key,) = read_key_file(path, PASSPHRASE)
+    (key,) = read_sealing_file(path, PASSPHRASE)
     assert key.material not in base64.b64decode(document["keys"][0]["key"])
     assert "set ENCRYPTION_KEY" in refused(path)
     for other in (WRAPPING, Wrapping(Secret(b"correct horse batterz"), is_passphrase=True)):
         assert "a different ENCRYPTION_KEY" in refused(path, other)
     rotate_sealing(path, PASSPHRASE)
     assert json.loads(path.read_text())["salt"] == document["salt"], "derived once, and kept"
-    assert read_key_file(path, PASSPHRASE)[0].material == key.material
+    assert read_sealing_file(path, PASSPHRASE)[0].material == key.material
 
 
 def test_a_passphrase_does_not_open_what_a_key_has_wrapped(path):
-    ensure_key_file(path, WRAPPING)
+    ensure_sealing_file(path, WRAPPING)
     assert "a different ENCRYPTION_KEY" in refused(path, PASSPHRASE)
 
 
 @pytest.mark.parametrize("salt", ["****", 5, "AAAA", [], None], ids=str)
 def test_a_damaged_salt(path, salt):
-    ensure_key_file(path, PASSPHRASE)
+    ensure_sealing_file(path, PASSPHRASE)
     rewrite(path, lambda document: document.update(salt=salt))
     text = refused(path, PASSPHRASE)
     assert "damaged" in text or "a different ENCRYPTION_KEY" in text
@@ -478,7 +480,7 @@ def test_a_damaged_salt(path, salt):
 def test_no_two_files_have_the_same_salt(tmp_path):
     salts = set()
     for name in "ab":
-        ensure_key_file(tmp_path / name, PASSPHRASE)
+        ensure_sealing_file(tmp_path / name, PASSPHRASE)
         salts.add(json.loads((tmp_path / name).read_text())["salt"])
     assert len(salts) == 2
 
@@ -497,7 +499,7 @@ def test_a_command_killed_at_any_moment_leaves_whole_files(made):
                 last = running.stdout.readline().decode().strip()
             running.send_signal(signal.SIGKILL)
             last = ([last, *running.stdout.read().decode().split("\n")[:-1]])[-1]
-        keys = read_key_file(made)
+        keys = read_sealing_file(made)
         assert [key.key_id for key in keys] == [f"k{number}" for number in range(1, len(keys) + 1)]
         assert int(last[1:]) <= len(keys) <= int(last[1:]) + 1
 
@@ -513,7 +515,7 @@ def test_commands_at_the_same_time_undo_nothing(made):
     for one in running:
         one.communicate(b"go\n")
     assert [one.returncode for one in running] == [0, 0, 0]
-    keys = read_key_file(made)
+    keys = read_sealing_file(made)
     assert [key.key_id for key in keys] == [f"k{number}" for number in range(1, 17)]
     assert len({key.material for key in keys}) == 16
 

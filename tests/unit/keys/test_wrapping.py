@@ -10,7 +10,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from gateway.keys import wrapping
-from gateway.keys.wrapping import Wrapping, passphrase_cipher, seal, unseal
+from gateway.keys.wrapping import Wrapping, passphrase_cipher, unwrap, wrap
 
 KEY = bytes(range(224, 256))
 
@@ -27,7 +27,7 @@ KEY = bytes(range(224, 256))
 def test_a_key_of_32_bytes_is_used_as_it_is(text):
     given = Wrapping.of_text(text)
     assert (given.secret.reveal(), given.is_passphrase, given.new_salt()) == (KEY, False, b"")
-    assert unseal(given.cipher(b""), seal(given.cipher(b""), b"x", b"bound"), b"bound") == b"x"
+    assert unwrap(given.cipher(b""), wrap(given.cipher(b""), b"x", b"bound"), b"bound") == b"x"
 
 
 @pytest.mark.parametrize("text", ["0" * 63, "sixteen letters.", "passphrase with umlauts äöü", "\udcff" * 16])
@@ -61,11 +61,11 @@ def test_a_passphrase_costs_what_rfc_9106_asks_for(monkeypatch):
 
 
 def test_passphrase_and_salt_both_count():
-    sealed = seal(passphrase_cipher(b"a" * 16, b"s" * 16), b"x", b"")
-    assert unseal(passphrase_cipher(b"a" * 16, b"s" * 16), sealed, b"") == b"x"
+    sealed = wrap(passphrase_cipher(b"a" * 16, b"s" * 16), b"x", b"")
+    assert unwrap(passphrase_cipher(b"a" * 16, b"s" * 16), sealed, b"") == b"x"
     for passphrase, salt in ((b"b" * 16, b"s" * 16), (b"a" * 16, b"t" * 16)):
         with pytest.raises(InvalidTag):
-            unseal(passphrase_cipher(passphrase, salt), sealed, b"")
+            unwrap(passphrase_cipher(passphrase, salt), sealed, b"")
 
 
 def test_no_memory_is_told_apart(monkeypatch):
@@ -81,13 +81,13 @@ def test_no_memory_is_told_apart(monkeypatch):
 
 def test_what_was_bound_can_not_be_changed_and_no_nonce_comes_twice():
     cipher = Wrapping.of_text(KEY.hex()).cipher(b"")
-    sealed = seal(cipher, b"x", b"bound")
+    sealed = wrap(cipher, b"x", b"bound")
     with pytest.raises(InvalidTag):
-        unseal(cipher, sealed, b"other")
+        unwrap(cipher, sealed, b"other")
     for size in range(len(sealed)):
         with pytest.raises((InvalidTag, ValueError)):
-            unseal(cipher, sealed[:size], b"bound")
-    assert len({seal(cipher, b"x", b"")[:12] for _ in range(100)}) == 100
+            unwrap(cipher, sealed[:size], b"bound")
+    assert len({wrap(cipher, b"x", b"")[:12] for _ in range(100)}) == 100
 
 
 def test_it_does_not_show():

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.full_disk import no_more_bytes
 
-from gateway.keys.key_files import KeyFileError, ensure_key_file, ensure_signing_file
+from gateway.keys.key_files import KeyFileError, ensure_sealing_file, ensure_signing_file
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 from gateway.system import atomic_files
 from gateway.system.atomic_files import draft_of, locked, make_folder, replace_file, write_new
@@ -262,7 +262,7 @@ def test_a_lock_is_given_back_after_an_error(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("ensure", [ensure_key_file, ensure_signing_file])
+@pytest.mark.parametrize("ensure", [ensure_sealing_file, ensure_signing_file])
 def test_keys_that_are_there_need_no_lock(tmp_path, ensure):
     """Their folder may be mounted read-only, and nothing is to be made."""
     ensure(tmp_path / "key")
@@ -307,7 +307,7 @@ def test_the_place_is_named_where_the_system_names_none(tmp_path, write):
 def test_each_file_that_is_made_at_the_start_is_named_when_it_can_not_be(tmp_path):
     with no_more_bytes(8):
         with pytest.raises(KeyFileError, match=rf"{tmp_path}/encryption.key can't be written \(File too"):
-            ensure_key_file(tmp_path / "encryption.key")
+            ensure_sealing_file(tmp_path / "encryption.key")
         with pytest.raises(KeyFileError, match=rf"{tmp_path}/signing.key can't be written \(File too"):
             ensure_signing_file(tmp_path / "signing.key")
         with pytest.raises(PkiError, match=rf"{tmp_path}/server.crt can't be written \(File too"):

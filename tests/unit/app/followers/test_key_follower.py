@@ -20,11 +20,13 @@ from gateway.connection.process_context import Context
 from gateway.connection.process_counters import Counters
 from gateway.keys.backup import export_keys, import_keys
 from gateway.keys.key_files import (
+    SEALING,
+    SIGNING,
     KeyFileError,
     destroy,
-    ensure_key_file,
+    ensure_sealing_file,
     ensure_signing_file,
-    read_key_file,
+    read_sealing_file,
     read_signing_file,
     rotate_sealing,
     rotate_signing,
@@ -69,11 +71,11 @@ class World:
         self.sealing, self.signing = self.settings.encryption_key_path, self.settings.signing_key_path
         self.later = 0
         """Seconds that this clock is ahead."""
-        ensure_key_file(self.sealing)
+        ensure_sealing_file(self.sealing)
         ensure_signing_file(self.signing)
         self.context = Context(
             policy=Policy([], sensitive=[], limits=Limits(), reserved="gateway"),
-            ring=KeyRing(read_key_file(self.sealing), Nonces(os.urandom), {}),
+            ring=KeyRing(read_sealing_file(self.sealing), Nonces(os.urandom), {}),
             now=self.now,
             new_client_id=str,
         )
@@ -171,8 +173,8 @@ async def test_a_destroyed_key_is_of_no_use_at_once(world):
     await world.follower.look()
     assert opens(world.ring, "k1", sealed)
     assert world.is_good(token)
-    destroy(world.sealing, None, "k1")
-    destroy(world.signing, None, "s1")
+    destroy(world.sealing, SEALING, None, "k1")
+    destroy(world.signing, SIGNING, None, "s1")
     await world.follower.look()
     assert world.ring.opener("k1") is None
     assert not world.is_good(token)
@@ -185,7 +187,7 @@ async def test_who_came_by_a_destroyed_key_is_told_and_what_was_renewed_from_it(
     await world.follower.look()
     world.good.open("renewed", before)
     world.good.open("after")
-    destroy(world.signing, None, "s1")
+    destroy(world.signing, SIGNING, None, "s1")
     await world.follower.look()
     assert list(world.good.live) == ["after"]
     with pytest.raises(TokenRefused):
@@ -197,7 +199,7 @@ async def test_who_came_by_a_key_that_was_taken_out_of_the_file_is_told(world):
     world.signing.unlink()
     ensure_signing_file(world.signing)
     rotate_signing(world.signing, None, 3600)
-    destroy(world.signing, None, "s1")
+    destroy(world.signing, SIGNING, None, "s1")
     await world.follower.look()
     assert world.good.live == {}
 
@@ -231,7 +233,7 @@ async def test_a_destroyed_key_is_of_no_use_though_the_store_fails(world, monkey
         raise StoreError("the disk is full")
 
     rotate_sealing(world.sealing, None)
-    destroy(world.sealing, None, "k1")
+    destroy(world.sealing, SEALING, None, "k1")
     monkeypatch.setattr(world.follower._store.key_uses, "read", fail)
     await world.follower.look()
     assert (world.ring.active_id, world.ring.opener("k1")) == ("k2", None)
@@ -242,7 +244,9 @@ async def test_an_imported_key_opens(world, tmp_path):
     other = tmp_path / "other"
     import_keys(backup, PASSPHRASE, other / "encryption.key", other / "signing.key", None)
     rotate_sealing(other / "encryption.key", None)
-    sealed = KeyRing(read_key_file(other / "encryption.key"), Nonces(os.urandom), {}).encrypt(b"open me", b"")
+    sealed = KeyRing(read_sealing_file(other / "encryption.key"), Nonces(os.urandom), {}).encrypt(
+        b"open me", b""
+    )
     backup = export_keys(other / "encryption.key", other / "signing.key", None, PASSPHRASE)
     import_keys(backup, PASSPHRASE, world.sealing, world.signing, None)
     await world.follower.look()
@@ -285,7 +289,7 @@ async def test_another_key_under_the_same_id_does_not_take_its_place(world):
     """What is sealed now would be lost with the one, or what was sealed before with the other."""
     sealed = world.ring.encrypt(b"open me", b"")
     world.sealing.unlink()
-    ensure_key_file(world.sealing)
+    ensure_sealing_file(world.sealing)
     await world.follower.look()
     assert not world.follower.check()[0]
     assert opens(world.ring, "k1", sealed)
@@ -315,13 +319,13 @@ async def test_a_destroyed_key_does_not_come_back_with_an_older_file(world, kind
     else:
         rotate_signing(path, None, 3_600)
     older = path.read_bytes()
-    destroy(path, None, "k1" if kind == "sealing" else "s1")
+    destroy(path, *((SEALING, None, "k1") if kind == "sealing" else (SIGNING, None, "s1")))
     await world.follower.look()
     path.write_bytes(older)
     await world.follower.look()
     assert not (opens(world.ring, "k1", sealed) if kind == "sealing" else world.is_good(token))
     assert not world.follower.check()[0]
-    destroy(path, None, "k1" if kind == "sealing" else "s1")
+    destroy(path, *((SEALING, None, "k1") if kind == "sealing" else (SIGNING, None, "s1")))
     await world.follower.look()
     assert world.follower.check()[0]
 
@@ -367,7 +371,7 @@ async def test_old_keys_are_replaced_without_being_asked(world):
     token = world.token()
     await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s2")
-    assert [key.key_id for key in read_key_file(world.sealing)] == ["k1", "k2"]
+    assert [key.key_id for key in read_sealing_file(world.sealing)] == ["k1", "k2"]
     assert opens(world.ring, "k1", sealed)
     assert "sealing key k2 is in force" in world.told
     assert "signing key s2 is in force" in world.told
@@ -391,7 +395,7 @@ async def test_a_key_that_was_used_too_often_is_replaced_though_others_used_it(w
 
 async def test_a_key_is_not_replaced_in_a_file_that_is_not_in_force(world):
     world.sealing.unlink()
-    ensure_key_file(world.sealing)
+    ensure_sealing_file(world.sealing)
     content = world.sealing.read_bytes()
     await world.follower.look()
     world.later = AGE_MOST
