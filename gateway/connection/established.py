@@ -29,7 +29,7 @@ from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reason_codes import Reason, why_ended
 from gateway.policy.engine.connection_limits import ANY_SIZE
-from gateway.policy.engine.decision_recorder import AGAIN
+from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Action
 
@@ -312,7 +312,7 @@ class EstablishedConnection:
         upstream, budget = self.upstream, self._budget
         self.begin_second(event.second)
         self._age += 1
-        if self._age >= AGAIN:
+        if self._age >= RECORD_AGAIN_SECONDS:
             self._record_again()
         self._reports.tick()
         self._take_reports(commands)

@@ -127,7 +127,7 @@ def _is_json(payload: bytes) -> bool:
     return True
 
 
-def put(body: bytes, service: Service, request: AnyRequest, *, prefix: str) -> bytes:
+def in_shape(body: bytes, service: Service, request: AnyRequest, *, prefix: str) -> bytes:
     """An answer as its request wants it: with its `request_id`, and in the common message if it came in one.
 
     `body` is a JSON object with at least one field; `prefix` that of the service topics.

@@ -167,18 +167,18 @@ class Request:
             self.fault = _twice(name)
         return found
 
-    def demand_read(self, service: Service, *, connected: bool) -> None:
+    def demand_no_unread(self, service: Service, *, over_bus: bool) -> None:
         """Raise Refusal for a member that this service would not read, or that is null.
 
-        `connected`: a connection of the gateway asks, which has shown who it is: no credentials are read.
+        Without `over_bus` a connection asks, whose login says who it is: no credentials are read.
 
         Null may mean none or all: a token for null permissions would be one for everything. `message` may be
         any JSON, and what stands in the common message beside the payload is others' to use.
         """
-        known = _KNOWN_CONNECTED[service] if connected else _OF_SERVICE[service]
+        known = _OF_SERVICE[service] if over_bus else _KNOWN_CONNECTED[service]
         if self._strange is not None:
             raise _not_read(self._strange, known)
-        if connected and self._inner.credentials:
+        if not over_bus and self._inner.credentials:
             words = '"credentials" are read on the bus alone: leave them out, the connection says who asks.'
             raise Refusal(Code.INVALID_REQUEST, words)
         # All at once: what is wrong is found by name below, and hardly ever there.
@@ -204,8 +204,8 @@ class Request:
         return b""
 
     @property
-    def said_id(self) -> RequestId | None:
-        """What `request_id` says, however it is spelt: 1.0 is 1."""
+    def decoded_request_id(self) -> RequestId | None:
+        """`request_id` as a value, however it is spelt: 1.0 is 1."""
         return said(self.request_id)
 
     @property
@@ -260,7 +260,7 @@ class Request:
         """A JSON value, to the byte as it was sent; empty when there is none."""
         return bytes(self._inner.message)
 
-    def demand_sealed_once(self) -> None:
+    def demand_no_member_twice(self) -> None:
         """Raise Refusal if the sealed object that `message` was found to be has a member twice."""
         message = self.message
         if message.count(b'"') > _SEALED_QUOTES and has_a_name_twice(_sealed.decode(message), message):

@@ -51,8 +51,8 @@ class _FastRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename=
         return bytes(self.raw_id)
 
     @property
-    def said_id(self) -> RequestId | None:
-        """What `request_id` says."""
+    def decoded_request_id(self) -> RequestId | None:
+        """`request_id` as a value."""
         return said(self.request_id)
 
 

@@ -1,9 +1,9 @@
 """The request handler: one request in, one answer out, without waiting for anything.
 
-Owns what each service grants to whom, and where its answer may go. It must not know connections or packets:
-`gateway.connection.service_calls` brings it what devices ask, `gateway.services.direct_bus_requests` what is
-asked on the bus. Whatever a request holds, there is an answer to it; no answer, report or error quotes a
-payload, a token or a secret.
+Owns what each service grants to whom, and which topic an answer may go to. It must not know connections or
+packets: `gateway.connection.service_calls` brings it requests of devices, and
+`gateway.services.direct_bus_requests` those on the bus. Whatever a request holds, there is an answer to it;
+no answer, report or error quotes a payload, a token or a secret.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gateway.connection.request_rates import Rates
 from gateway.keys.key_ring import KeysUnavailable
 from gateway.keys.payload_envelope import Envelope, OpenFailed, Sealer, open_envelope, read_envelope
 from gateway.mqtt.topics import depth_fault, name_fault
-from gateway.policy.engine.decision_recorder import AGAIN
+from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Decision
 from gateway.policy.engine.service_names import Service
-from gateway.services.answers import issued, opened, put, refused, valid
+from gateway.services.answers import in_shape, issued, opened, refused, valid
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
@@ -33,14 +33,16 @@ from gateway.services.request_fast_path import AnyRequest, DecryptRequest, Encry
 from gateway.services.requested_scope import read_wish
 from gateway.services.token_issuer import TokenIssuer
 
-_SHOWN = frozenset({Service.ENCRYPT, Service.DECRYPT})
-"""Whose requests carry a token over the bus."""
+_BY_TOKEN = frozenset({Service.ENCRYPT, Service.DECRYPT})
+"""Services that are asked with a token over the bus, and may be by a connection."""
 _CALLERS_KEPT = 1_024
 _TOPICS_KEPT = 32
-_TOPIC_KEPT_MAX = 256
-"""Longer topics are judged each time: with the two above it bounds what is remembered to some 25 MB."""
-_SECOND = 1_000
-_RECORDED_FOR = AGAIN * _SECOND
+"""Of each caller, in each of its caches."""
+_TOPIC_LENGTH_MAX = 256
+"""Characters of a topic that is kept: with the two above it bounds what is remembered to some 25 MB."""
+_SECOND_MS = 1_000
+_RECORDED_FOR_MS = RECORD_AGAIN_SECONDS * _SECOND_MS
+"""After that a caller's decisions are made anew, and thereby recorded."""
 _Kept = TypeVar("_Kept")
 _DOES_NOT_OPEN = (
     "The message does not open: it is no sealed message, it was changed or moved to another topic or "
@@ -49,71 +51,72 @@ _DOES_NOT_OPEN = (
 
 
 class _Caller:
-    """What is remembered of an identity under a policy: to judge a topic takes twice as long as to seal."""
+    """What is remembered of an identity under a policy: a decision takes twice as long as sealing."""
 
     __slots__ = (
         "_decrypting",
         "_encrypting",
         "_recorder",
         "identity",
-        "most",
+        "made_at",
         "policy",
-        "replies",
+        "rate",
+        "reply_faults",
         "rights",
         "sealers",
-        "since",
     )
 
     def __init__(self, identity: Identity, context: Context) -> None:
         self.identity = identity
         self.policy = context.policy
-        self.since = context.now()
+        self.made_at = context.now()
+        """Unix milliseconds."""
         self.rights = context.policy.rights(identity)
-        self.most = context.policy.limits_of(identity.roles).service_requests_per_second
+        self.rate = context.policy.limits_of(identity.roles).service_requests_per_second
         """Requests that it may make in a second."""
         self._recorder = context.recorder
         self._encrypting: dict[str, Decision] = {}
         self._decrypting: dict[str, Decision] = {}
         self.sealers: dict[str, Sealer] = {}
-        self.replies: dict[str, str] = {}
-        """Why no answer may go to a topic; empty when one may."""
+        self.reply_faults: dict[str, str] = {}
+        """By topic, why no answer may go there; empty when one may."""
 
     def demand(self, action: Action, topic: str) -> None:
         """Raise Refusal unless it may do this on that topic."""
-        known = self._decrypting if action is Action.DECRYPT else self._encrypting
-        decision = known.get(topic)
+        decisions = self._decrypting if action is Action.DECRYPT else self._encrypting
+        decision = decisions.get(topic)
         if decision is None:
-            decision = _keep(known, topic, self.rights.decide(action, topic))
-            if _shown(topic):
+            decision = _keep(decisions, topic, self.rights.decide(action, topic))
+            if _if_valid(topic):
                 self._recorder.record(self.identity, action, topic, decision)
         if not decision.allowed:
             raise Refusal(
-                Code.NOT_AUTHORIZED, decision.reason, topic=_shown(topic), rule=decision.rule_location
+                Code.NOT_AUTHORIZED, decision.reason, topic=_if_valid(topic), rule=decision.rule_location
             )
 
 
-def _shown(topic: str) -> str:
-    """A topic for the administrator: what is none may be as long as a packet."""
+def _if_valid(topic: str) -> str:
+    """The topic, for reports; empty for what is no topic name, and may be as long as a packet."""
     return "" if name_fault(topic) else topic
 
 
-def _keep(known: dict[str, _Kept], topic: str, value: _Kept) -> _Kept:
-    if len(topic) <= _TOPIC_KEPT_MAX:
-        if len(known) >= _TOPICS_KEPT:
-            known.clear()
-        known[topic] = value
+def _keep(cache: dict[str, _Kept], topic: str, value: _Kept) -> _Kept:
+    if len(topic) <= _TOPIC_LENGTH_MAX:
+        if len(cache) >= _TOPICS_KEPT:
+            cache.clear()
+        cache[topic] = value
     return value
 
 
 def reply_fault(topic: str) -> str | None:
-    """Why nobody may have an answer sent to this topic, as the end of a sentence; None when it is fit."""
+    """Why an answer may go to this topic for no caller, as the end of a sentence; None when it may."""
     if topic.startswith("$"):
         return "is the bus's own"  # $CONTROL/… is how Mosquitto takes commands
     return name_fault(topic) or depth_fault(topic)
 
 
-def _too_fast(most: int) -> Refusal:
-    words = f"More than {most:,} requests in a second: ask more slowly, or again."
+def _too_fast(rate: int) -> Refusal:
+    words = f"More than {rate:,} requests in a second: ask more slowly, or again."
     return Refusal(Code.RATE_LIMITED, words)
 
 
@@ -142,19 +145,23 @@ class RequestHandler:
         self._responses = {service: f"{prefix}/{service}_response" for service in Service}
         self._requests = frozenset(f"{prefix}/{service}" for service in Service)
         self._rates = Rates(context.now)
-        # By the identity's address, which is its own as long as it is kept here.
+        # By the identity's `id()`, which no other has as long as a _Caller keeps that identity.
         self._callers: OrderedDict[int, _Caller] = OrderedDict()
 
     def answer(self, call: Call, identity: Identity) -> Answer:
-        """The answer to a request of a connection, which has shown who it is."""
+        """The answer to a request that came on a connection of the gateway, by its identity."""
         return self.attend(call, read_request(call.service, call.payload), identity)
 
     def attend(
         self, call: Call, request: AnyRequest, identity: Identity, *, replays: Replays | None = None
     ) -> Answer:
-        """The answer to a request of this identity. With `replays`: once for each `request_id` of a token."""
+        """The answer to a request of this identity.
+
+        With `replays` it came over the bus, where anybody may repeat it: a `request_id` is answered once.
+        """
         caller = self._caller(identity)
         self._context.counters.service_requests[call.service] += 1
+        over_bus = replays is not None
         topic = self._responses[call.service]
         try:
             reply_to = call.response_topic if call.response_topic is not None else request.reply_to
@@ -163,24 +170,26 @@ class RequestHandler:
                 topic = reply_to
             if request.fault is not None:
                 return self.refuse(call, request, request.fault, topic)
-            if not self._rates.take(identity.device_id, caller.most, _SECOND):
-                return self.refuse(call, request, _too_fast(caller.most), topic)
+            if not self._rates.take(identity.device_id, caller.rate, _SECOND_MS):
+                return self.refuse(call, request, _too_fast(caller.rate), topic)
             if replays is not None:
                 self._demand_new(replays, request)
             if isinstance(request, Request):
-                request.demand_read(call.service, connected=replays is None)
-            if replays is None and call.service in _SHOWN and request.token is not None:
-                caller = self._shown(request.token, caller)
+                request.demand_no_unread(call.service, over_bus=over_bus)
+            if not over_bus and call.service in _BY_TOKEN and request.token is not None:
+                caller = self._caller_by_token(request.token, caller)
             body, report = self._serve(call.service, request, caller)
         except Refusal as refusal:
             return self.refuse(call, request, refusal, topic)
-        return Answer(topic, put(body, call.service, request, prefix=self._prefix), call.correlation, report)
+        return Answer(
+            topic, in_shape(body, call.service, request, prefix=self._prefix), call.correlation, report
+        )
 
     def refuse(self, call: Call, request: AnyRequest, refusal: Refusal, topic: str) -> Answer:
         """The answer to a request that is not granted, to go to `topic`."""
         self._context.counters.service_refusals[call.service, refusal.code] += 1
         body = refused(call.service, refusal, self._context.now())
-        payload = put(body, call.service, request, prefix=self._prefix)
+        payload = in_shape(body, call.service, request, prefix=self._prefix)
         return Answer(topic, payload, call.correlation, refusal.report(call.service))
 
     def response_topic(self, service: Service) -> str:
@@ -190,11 +199,11 @@ class RequestHandler:
     def _caller(self, identity: Identity) -> _Caller:
         key, context = id(identity), self._context
         caller = self._callers.get(key)
-        # Its topics are recorded when they are judged, and what goes on has to be recorded again.
+        # Decisions are recorded when they are made: what goes on for long has to be decided anew.
         if (
             caller is None
             or caller.policy is not context.policy
-            or context.now() - caller.since >= _RECORDED_FOR
+            or context.now() - caller.made_at >= _RECORDED_FOR_MS
         ):
             caller = self._callers[key] = _Caller(identity, context)
             if len(self._callers) > _CALLERS_KEPT:
@@ -203,15 +212,15 @@ class RequestHandler:
         return caller
 
     def _demand_reply(self, caller: _Caller, topic: str) -> None:
-        why = caller.replies.get(topic)
+        why = caller.reply_faults.get(topic)
         if why is None:
-            why = _keep(caller.replies, topic, self._reply_fault(caller, topic))
+            why = _keep(caller.reply_faults, topic, self._reply_fault(caller, topic))
         if why:
             raise Refusal(
                 Code.REPLY_NOT_ALLOWED,
                 "An answer goes only to a topic that its caller may subscribe to, and that is not sensitive.",
                 why=why,
-                topic=_shown(topic),
+                topic=_if_valid(topic),
             )
 
     def _reply_fault(self, caller: _Caller, topic: str) -> str:
@@ -225,14 +234,14 @@ class RequestHandler:
         return reply_fault(topic) or ""
 
     def _demand_new(self, replays: Replays, request: AnyRequest) -> None:
-        token, said = request.token, request.said_id
-        if token is not None and said is not None and replays.seen((token, said)):
+        token, request_id = request.token, request.decoded_request_id
+        if token is not None and request_id is not None and replays.seen((token, request_id)):
             raise Refusal(
                 Code.REPLAYED, 'This "request_id" was used within the last minute: give each request its own.'
             )
 
-    def _shown(self, token: str, caller: _Caller) -> _Caller:
-        """Through 8883 a token is not needed. Whoever shows one all the same is judged by it."""
+    def _caller_by_token(self, token: str, caller: _Caller) -> _Caller:
+        """The caller by the rights of this token, which a connection needs not show, but may."""
         bearer, _ = self._bearer_cache.identity(token, peer=caller.identity.device_id)
         if bearer.device_id != caller.identity.device_id:
             words = 'This "token" is another device\'s: leave it out, the connection says who asks.'
@@ -281,13 +290,13 @@ class RequestHandler:
             envelope = read_envelope(message)
         except OpenFailed as failed:
             raise _does_not_open(failed) from None
-        request.demand_sealed_once()
+        request.demand_no_member_twice()
         return self._open(envelope, caller)
 
     def _open(self, envelope: Envelope, caller: _Caller) -> bytes:
         topic = ""
         try:
-            # Before it is opened: who may not do that learns nothing, not even whether it is genuine.
+            # Decided before it is opened: whoever may not decrypt it must not learn whether it is genuine.
             caller.demand(Action.DECRYPT, envelope.topic)
             topic = envelope.topic
             return opened(envelope, open_envelope(self._context.ring, envelope))

@@ -24,7 +24,7 @@ from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import Authenticate, Close, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
-from gateway.policy.engine.decision_recorder import AGAIN
+from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.identity import OBSERVE_MOST, Grant
 from gateway.policy.engine.policy import Action
 
@@ -142,7 +142,7 @@ def test_what_goes_on_for_long_is_recorded_again(v5):
     for event in (DeviceBytes(message), DeviceBytes(asked), DeviceBytes(gone), BusBytes(heard)):
         book.connection.receive(event)
     assert len(recorded(world)) == 6
-    for _ in range(AGAIN - 1):
+    for _ in range(RECORD_AGAIN_SECONDS - 1):
         book.connection.receive(Tick())
     for event in (DeviceBytes(message), BusBytes(heard)):
         book.connection.receive(event)

@@ -14,7 +14,7 @@ from gateway.policy.engine.policy import RESERVED, SERVICE
 from gateway.policy.engine.rules import Action, Decision
 from gateway.policy.engine.topic_generalisation import template_of
 
-AGAIN = 600
+RECORD_AGAIN_SECONDS = 600
 """What goes on for long is recorded again after this many seconds, so that nobody takes it for over."""
 MORE = ""
 """The template of all that found no room."""

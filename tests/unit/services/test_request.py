@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.engine.service_names import Service
-from gateway.services.answers import put, refused
+from gateway.services.answers import in_shape, refused
 from gateway.services.refusal import Code, Refusal
 from gateway.services.request import ECHOED_MAX, Request
 
@@ -70,7 +70,7 @@ def test_any_bytes_are_a_request_or_a_fault(payload):
 def test_any_fields_are_a_request_or_a_fault(fields):
     one = request(**fields)
     read_everything(one)
-    answer = json.loads(put(b'{"success":true}', Service.AUTH, one, prefix="gateway"))
+    answer = json.loads(in_shape(b'{"success":true}', Service.AUTH, one, prefix="gateway"))
     assert (answer["payload"] if one.wrapped else answer)["success"] is True
 
 
@@ -91,7 +91,7 @@ def read_everything(one):
             assert name in str(value) or "credentials" in str(value)
         else:
             assert value is None or isinstance(value, bytes if name == "data" else str)
-    json.loads(put(b'{"a":1}', Service.ENCRYPT, one, prefix="gateway"))
+    json.loads(in_shape(b'{"a":1}', Service.ENCRYPT, one, prefix="gateway"))
 
 
 HOSTILE = {
@@ -234,20 +234,20 @@ _READ = {
 def test_null_is_no_wish_for_everything(service, name):
     for one in (request(**{name: None}), wrapped({name: None})):
         with pytest.raises(Refusal, match=f'"{name}" is null: give it a value, or leave it out') as refused:
-            one.demand_read(service, connected=False)
+            one.demand_no_unread(service, over_bus=True)
         assert refused.value.code is Code.INVALID_REQUEST
 
 
 def test_null_as_a_message_is_a_message_and_as_a_payload_none():
     one = request(message=None, topic="t")
-    one.demand_read(Service.ENCRYPT, connected=True)
+    one.demand_no_unread(Service.ENCRYPT, over_bus=False)
     assert one.message == b"null"
     for service in Service:
         with pytest.raises(Refusal, match='"payload" is null'):
-            wrapped(None).demand_read(service, connected=False)
+            wrapped(None).demand_no_unread(service, over_bus=True)
     # What stands round a payload is others' to use.
-    wrapped({"token": "x"}, token=None, topic=None, reply_to=None).demand_read(
-        Service.VALIDATE, connected=True
+    wrapped({"token": "x"}, token=None, topic=None, reply_to=None).demand_no_unread(
+        Service.VALIDATE, over_bus=False
     )
 
 
@@ -286,7 +286,7 @@ def test_data_is_base64_and_nothing_else(given):
 def test_a_request_id_comes_back_as_it_was(given):
     one = Request(b'{"request_id": %s}' % given)
     assert one.fault is None
-    assert put(b'{"a":1}', Service.ENCRYPT, one, prefix="g") == b'{"a":1,"request_id":%s}' % given
+    assert in_shape(b'{"a":1}', Service.ENCRYPT, one, prefix="g") == b'{"a":1,"request_id":%s}' % given
 
 
 @pytest.mark.parametrize(
@@ -297,13 +297,13 @@ def test_a_request_id_comes_back_as_it_was(given):
 def test_a_request_id_that_nobody_could_give_back_is_a_fault(given):
     one = Request(b'{"topic":"t","request_id":%s}' % given)
     assert "request_id" in str(one.fault)
-    assert put(b'{"a":1}', Service.ENCRYPT, one, prefix="g") == b'{"a":1}'
+    assert in_shape(b'{"a":1}', Service.ENCRYPT, one, prefix="g") == b'{"a":1}'
 
 
 def test_a_wrapped_request_is_answered_wrapped():
     one = wrapped({"topic": "t", "message": {"x": 1}, "request_id": "r-1", "token": "inner"}, token="outer")
     assert (one.topic, one.message, one.token) == ("t", b'{"x": 1}', "inner")
-    answer = json.loads(put(b'{"success":true}', Service.ENCRYPT, one, prefix="gateway"))
+    answer = json.loads(in_shape(b'{"success":true}', Service.ENCRYPT, one, prefix="gateway"))
     assert uuid.UUID(answer.pop("message_id")).version == 4
     assert answer == {
         "source": "gateway",
@@ -336,14 +336,14 @@ def test_a_payload_is_an_object_or_nothing(payload, fault):
     one = wrapped(payload)
     assert one.wrapped
     assert (one.fault is None) if fault is None else (fault in str(one.fault))
-    assert json.loads(put(b'{"a":1}', Service.AUTH, one, prefix="g"))["payload"] == {
+    assert json.loads(in_shape(b'{"a":1}', Service.AUTH, one, prefix="g"))["payload"] == {
         "a": 1,
         "request_id": "m-1",
     }
 
 
 def test_a_common_message_may_lack_what_only_its_sender_needs():
-    answer = json.loads(put(b'{"a":1}', Service.AUTH, request(message_type="auth"), prefix="g"))
+    answer = json.loads(in_shape(b'{"a":1}', Service.AUTH, request(message_type="auth"), prefix="g"))
     assert answer["destination"] == ""
     assert answer["payload"] == {"a": 1}
 
@@ -368,14 +368,14 @@ def test_no_repr_shows_what_a_request_holds():
 def test_a_member_that_nobody_reads_is_a_fault_and_named(service):
     one = request(request_id=7, ttl_seconds=60)
     with pytest.raises(Refusal, match='"ttl_seconds" is not known here') as refused:
-        one.demand_read(service, connected=False)
+        one.demand_no_unread(service, over_bus=True)
     assert refused.value.code is Code.INVALID_REQUEST
     assert "ttl_seconds" not in refused.value.why, "the log quotes nothing of a request"
     assert one.request_id == b"7", "and it is answered in its own shape"
     inner = wrapped({"request_id": 8, "permisions": {}}, anything=1)
     assert (inner.wrapped, inner.request_id) == (True, b"8")
     with pytest.raises(Refusal, match='"permisions" is not known here'):
-        inner.demand_read(service, connected=False)
+        inner.demand_no_unread(service, over_bus=True)
 
 
 @pytest.mark.parametrize(
@@ -390,20 +390,20 @@ def test_a_member_of_another_service_is_refused_there(service, name):
     for one in (request(**{name: "x"}), wrapped({name: "x"})):
         assert one.fault is None
         with pytest.raises(Refusal, match=f'"{name}" is not known here') as refused:
-            one.demand_read(service, connected=False)
+            one.demand_no_unread(service, over_bus=True)
         assert '"reply_to"' in str(refused.value), "what is known is named"
     with pytest.raises(Refusal, match=f'"{name}" is not known here'):
-        request(**{name: None}).demand_read(service, connected=False)
-    wrapped({}, **{name: "x"} if name in ("token", "topic") else {}).demand_read(service, connected=False)
+        request(**{name: None}).demand_no_unread(service, over_bus=True)
+    wrapped({}, **{name: "x"} if name in ("token", "topic") else {}).demand_no_unread(service, over_bus=True)
 
 
 def test_the_common_message_may_have_more():
     one = wrapped({"message": 1}, timestamp=5, priority="high", topic="x", headers={"a": 1})
     assert (one.fault, one.wrapped, one.message) == (None, True, b"1")
-    one.demand_read(Service.DECRYPT, connected=True)
+    one.demand_no_unread(Service.DECRYPT, over_bus=False)
 
 
 def test_a_name_that_is_endless_is_told_in_part():
     with pytest.raises(Refusal) as refused:
-        request(**{"x" * 60_000: 1}).demand_read(Service.AUTH, connected=True)
+        request(**{"x" * 60_000: 1}).demand_no_unread(Service.AUTH, over_bus=False)
     assert len(str(refused.value)) < 200

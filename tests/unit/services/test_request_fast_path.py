@@ -55,9 +55,9 @@ def joined(pairs, blank, *, escaped=False):
 def alike(one, whole, service):
     """Whether `Request` finds nothing wrong with the same bytes, and reads them so."""
     assert whole.fault is None
-    whole.demand_read(service, connected=True)
+    whole.demand_no_unread(service, over_bus=False)
     assert (one.token, one.reply_to) == (whole.token, whole.reply_to)
-    assert (one.request_id, one.said_id) == (whole.request_id, whole.said_id)
+    assert (one.request_id, one.decoded_request_id) == (whole.request_id, whole.decoded_request_id)
     assert (one.fault, one.wrapped, one.source) == (whole.fault, whole.wrapped, whole.source)
     return True
 
@@ -101,7 +101,7 @@ def test_a_request_to_decrypt(more, pairs, sealed, blank, escaped):
         assert len(within) == len(set(within))
         whole = Request(text)
         assert alike(one, whole, Service.DECRYPT)
-        whole.demand_sealed_once()
+        whole.demand_no_member_twice()
         assert one.message == read_envelope(whole.message)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.request_handler import Counter
 
-from gateway.policy.engine.decision_recorder import AGAIN
+from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.policy import Action
 
 
@@ -40,7 +40,7 @@ def test_what_is_no_topic_is_not_recorded():
 
 def test_what_goes_on_for_long_is_recorded_again():
     here = Counter()
-    for seconds, times in ((0, 1), (AGAIN - 1, 0), (1, 1), (1, 0)):
+    for seconds, times in ((0, 1), (RECORD_AGAIN_SECONDS - 1, 0), (1, 1), (1, 0)):
         here.now += seconds * 1_000
         here.ask("encrypt", topic="a", message=1)
         assert sum(recorded(here).values()) == times
