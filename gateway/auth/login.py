@@ -1,14 +1,14 @@
 """What a peer shows to be let in, and whether it is good: device secret, token, client certificate.
 
-Whoever asks learns yes or no; why, only our log does. Unknown device, wrong secret and disabled device
+The peer learns yes or no, and our log alone learns why. Unknown device, wrong secret and disabled device
 get the same answer for the same price. It must not know sockets, packets or the database, nor who counts and
 reports: `gateway.auth.login_gate` stands before it.
 
 How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. Only
 while others wait does the name it claims count: a device that logged in from this very place before comes
-first, so whoever shares an address with a device can see by the time that it does. From a network without
-wrong logins a device that logged in lately goes before one that did not: that gives away one name, for the
-wrong login that asked ends it.
+first: whoever shares an address with a device can tell from the time that it logs in there. From a network
+without wrong logins a device that logged in lately goes before one that did not. A guess that uses this
+tells of one name only: being wrong, it makes the network one with wrong logins.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from gateway.auth.device_lookup import Lookup
 from gateway.auth.known_devices import KnownDevices
-from gateway.auth.login_queue import Standing, Visitor
+from gateway.auth.login_queue import QueuedLogin, Standing
 from gateway.auth.passwords import Busy, PasswordPool, Remembered, needs_rehash
-from gateway.auth.secret_pairs import SecretPairs, Which
+from gateway.auth.secret_pairs import MatchedSecret, SecretPairs
 from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import Limits
@@ -33,10 +33,10 @@ from gateway.system.addresses import network_of, place_of
 
 
 class LoginRefused(Exception):
-    """`reason` is for the peer; `why` and `device_id` (None: no valid one was named) are for our log.
+    """`reason` is for the peer; `why` and `device_id` (None: no valid id was named) are for our log.
 
-    `vouched`: we or our CA signed that name. Any other may be a secret that somebody typed as a user name,
-    which is why `gateway.auth.login_gate` lets none out but a device's.
+    `vouched`: we or our CA signed that name. Any other name may be a secret that somebody typed as a user
+    name, which is why `gateway.auth.login_gate` lets only ids of devices out.
     """
 
     def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:
@@ -49,7 +49,7 @@ class LoginRefused(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Credentials:
-    """What a peer shows, whichever way it came."""
+    """What a peer shows, by MQTT, over HTTPS or in a request on the bus."""
 
     username: bytes | None = field(repr=False)
     password: bytes | None = field(repr=False)
@@ -121,19 +121,19 @@ class Login:
     ) -> None:
         """`rehash(device, secret)` is called when the verified hash has old parameters; it must not block.
 
-        It is called at each login until the hash is a new one. Without `known` nobody is known at the start.
+        It is called at each login until the hash is a new one. Without `known` no device is known at first.
         """
         self._lookup = lookup
-        self.passwords = self._passwords = passwords
+        self.passwords = passwords
         self._remembered = remembered
         self._tokens = tokens
         self._rehash = rehash
-        self.known = KnownDevices(lambda: 0) if known is None else known
+        self.known = KnownDevices(now=lambda: 0) if known is None else known
         self._pairs = SecretPairs() if pairs is None else pairs
         self._throttle = _Throttle(limits)
 
     def apply(self, limits: Limits) -> None:
-        """Put other limits in force. What changed is counted from zero."""
+        """Put other limits in force. What has a different limit now is counted from zero."""
         self._throttle.apply(limits)
 
     def recognise(self, shown: Credentials, address: str) -> Admission | None:
@@ -171,54 +171,56 @@ class Login:
             return self._by_certificate(claimed, shown)
         if not shown.username and shown.certificate_id is None:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "a password without a user name", None)
-        visitor = self._visitor(claimed, address, len(secret) + len(shown.username or b""))
-        self._demand_patience(claimed, visitor)
+        queued = self._queued(claimed, address, len(secret) + len(shown.username or b""))
+        self._refuse_if_throttled(claimed, queued)
         try:
-            async with self._passwords.turn(visitor) as turn:
+            async with self.passwords.slot(queued) as slot:
                 if has_left():
                     raise LoginRefused(Reason.SERVER_BUSY, "it left before its turn", claimed)
-                # Others were wrong while this one waited, or right: one secret may open many connections.
+                # While it waited, others from there may have been wrong, or have shown the same good secret.
                 self._demand_store(claimed)
-                admission = self._by_remembered(claimed, secret, visitor.place)
+                admission = self._by_remembered(claimed, secret, queued.place)
                 if admission is not None:
                     return admission
-                # Counted after the hash and looked at before it: what slips in between is what is at work.
-                self._demand_patience(claimed, visitor)
+                # Wrong logins are counted after their hash: those that are hashed now are not counted yet.
+                self._refuse_if_throttled(claimed, queued)
                 before = None if claimed is None else self._lookup.get(claimed)
-                which = await (
-                    turn.match(None, "", secret)
+                matched = await (
+                    slot.match(None, "", secret)
                     if before is None
-                    else turn.match(before.credential, before.next_credential, secret)
+                    else slot.match(before.credential, before.next_credential, secret)
                 )
         except Busy as error:
             raise LoginRefused(Reason.SERVER_BUSY, f"busy: {error}", claimed) from error
         self._demand_store(claimed)
         device = None if claimed is None else self._lookup.get(claimed)  # it may have changed while we hashed
-        if device is None or before is None or not self._is_good(which, device) or not device.enabled:
-            self._throttle.count(claimed, visitor.place)
-            self._passwords.wrong(visitor)
+        if device is None or before is None or not self._is_good(matched, device) or not device.enabled:
+            self._throttle.count(claimed, queued.place)
+            self.passwords.wrong(queued)
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed)
         if device.version != before.version:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
         self._demand_method(device, "secret")
-        if which is Which.NEXT:
+        if matched is MatchedSecret.NEXT:
             if device.next_credential != before.next_credential:
                 raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
             device = await self._pairs.used(device)
-            known = self._lookup.get(device.device_id)  # it may have changed while the store was waited for
-            if known is None or not known.enabled or not known.is_of_version(device.version):
+            now = self._lookup.get(device.device_id)  # it may have changed while the store was waited for
+            if now is None or not now.enabled or not now.is_of_version(device.version):
                 raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
             self._remembered.add(device, secret)
         elif device.credential == before.credential:
             self._remembered.add(device, secret)
             self._replace_if_old(device, secret)
-        self.known.add(device.device_id, visitor.place)
-        self._passwords.right(visitor)
+        self.known.add(device.device_id, queued.place)
+        self.passwords.right(queued)
         return Admission(device)
 
-    def _is_good(self, which: Which, device: Device) -> bool:
+    def _is_good(self, matched: MatchedSecret, device: Device) -> bool:
         """Whether this secret of the device opens anything now."""
-        return which is Which.NEXT or (which is Which.CURRENT and not self._pairs.has_ended(device))
+        return matched is MatchedSecret.NEXT or (
+            matched is MatchedSecret.CURRENT and not self._pairs.current_secret_ended(device)
+        )
 
     def _demand_method(self, device: Device, method: str) -> None:
         """Raises LoginRefused. Asked last: who has not shown who it is learns nothing of a device."""
@@ -226,28 +228,32 @@ class Login:
             why = f"the device may not log in by {method} (it may by {', '.join(device.methods)})"
             raise LoginRefused(Reason.NOT_AUTHORIZED, why, device.device_id)
 
-    def _visitor(self, claimed: str | None, address: str, size: int) -> Visitor:
-        """Where it has to wait. The store is not asked: it must not show whether there is such a device."""
+    def _queued(self, claimed: str | None, address: str, size: int) -> QueuedLogin:
+        """The login as it waits. The store is not asked: a wait must not show what is in it."""
         place, network = place_of(address), network_of(address)
         was_seen, was_here = self.known.look_up(claimed or "", place)
         standing = Standing.UNKNOWN
         if was_here:
             standing = Standing.KNOWN
-        elif was_seen and self._passwords.is_clean(place, network):
+        elif was_seen and self.passwords.is_clean(place, network):
             standing = Standing.SEEN
-        return Visitor(standing, place, network, size)
+        return QueuedLogin(standing, place, network, size)
 
-    def _demand_patience(self, claimed: str | None, visitor: Visitor) -> None:
-        known = visitor.standing is Standing.KNOWN
-        if self._throttle.is_closed(claimed, visitor.place, known=known):
+    def _refuse_if_throttled(self, claimed: str | None, queued: QueuedLogin) -> None:
+        known = queued.standing is Standing.KNOWN
+        if self._throttle.is_throttled(claimed, queued.place, known=known):
             raise LoginRefused(
                 Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many wrong logins", claimed
             )
 
     def _by_remembered(self, claimed: str | None, password: bytes, place: str) -> Admission | None:
         device = self._enabled(claimed)
-        # Asked for nobody too, for the time it takes.
-        if not self._remembered.matches(device, password) or device is None or self._pairs.has_ended(device):
+        # `matches` is called without a device, too: the time must not show whether there is one.
+        if (
+            not self._remembered.matches(device, password)
+            or device is None
+            or self._pairs.current_secret_ended(device)
+        ):
             return None
         self._demand_method(device, "secret")
         self.known.add(device.device_id, place)
@@ -255,7 +261,7 @@ class Login:
         return Admission(device)
 
     def _replace_if_old(self, device: Device, password: bytes) -> None:
-        # While there are two they stay hashed alike.
+        # A device that has two secrets keeps both hashed alike: one Argon2 judges both.
         if not device.next_credential and needs_rehash(device.credential):
             self._rehash(device, password)
 
@@ -290,7 +296,7 @@ class Login:
     def _count_junk(self, claimed: str | None, place: str) -> None:
         # Apart from the wrong secrets: it costs no hash, and whoever sends it must lock out nobody who has
         # a secret. A good token passes all the same.
-        if not self._throttle.takes_junk(place):
+        if not self._throttle.count_junk(place):
             raise LoginRefused(
                 Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many tokens that are none", claimed
             )
@@ -327,11 +333,11 @@ class _Throttle:
 
     def apply(self, limits: Limits) -> None:
         self._of_device = RateLimitItemPerMinute(limits.login_failures_per_minute, namespace="device")
-        most = limits.login_failures_per_minute_address
-        self._of_place = RateLimitItemPerMinute(most, namespace="address")
-        self._of_junk = RateLimitItemPerMinute(most, namespace="junk")
+        per_place = limits.login_failures_per_minute_address
+        self._of_place = RateLimitItemPerMinute(per_place, namespace="address")
+        self._of_junk = RateLimitItemPerMinute(per_place, namespace="junk")
 
-    def is_closed(self, claimed: str | None, place: str, *, known: bool) -> bool:
+    def is_throttled(self, claimed: str | None, place: str, *, known: bool) -> bool:
         return not (
             self._window.test(self._of_device, claimed or "", place)
             and (known or self._window.test(self._of_place, place))
@@ -341,8 +347,8 @@ class _Throttle:
         self._window.hit(self._of_device, claimed or "", place)
         self._window.hit(self._of_place, place)
 
-    def takes_junk(self, place: str) -> bool:
-        """Whether there may be more of it; it is counted."""
+    def count_junk(self, place: str) -> bool:
+        """Count a token that is none; whether as many are within the limit."""
         return self._window.hit(self._of_junk, place)
 
 

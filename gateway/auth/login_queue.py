@@ -3,18 +3,18 @@
 Owns the order and its bounds. Decides without waiting, and is given the time; `gateway.auth.passwords`
 runs the threads. Must not know secrets, sockets, or whether a device exists.
 
-Turns go between networks, and within a network between places. A place is an address as it is counted: an
-IPv4 address, an IPv6 /64 (`gateway.system.addresses.place_of`). A network is the
-block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.addresses.network_of`). So many connections, or many
-addresses of one owner, give no more turns. Places with few wrong logins of late go before those with more; on
-a tie, the place in a network without wrong logins. Three standings share the turns:
+Slots, each for one hash in a thread, go between networks, and within a network between places. A place is an
+address as it is counted: an IPv4 address, an IPv6 /64 (`gateway.system.addresses.place_of`). A network is
+the block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.addresses.network_of`). So many connections, or
+many addresses of one owner, give no more slots. Places with few wrong logins of late go before those with
+more; on a tie, the place in a network without wrong logins. Three standings share the slots:
 
-    KNOWN     this device logged in from this place before    every other turn, whatever others did there
-    SEEN      it logged in lately from elsewhere, and place   every fourth turn
+    KNOWN     this device logged in from this place before    every other slot, whatever others did there
+    SEEN      it logged in lately from elsewhere, and place   every fourth slot
               and network have no wrong login of late
-    UNKNOWN   all others                                      every fourth turn
+    UNKNOWN   all others                                      every fourth slot
 
-A turn that its standing doesn't need is KNOWN's, then SEEN's, then an UNKNOWN one's. None can keep another
+A slot that its standing doesn't need is KNOWN's, then SEEN's, then an UNKNOWN one's. None can keep another
 out: a storm of known devices after a restart leaves the unknown their quarter.
 
 For example, 10.0.1.1 and 10.0.2.1 guess, and lamp-9, which nobody has seen, comes from 10.0.3.1: its network
@@ -39,7 +39,7 @@ _FORBEARANCE = 5
 """Level of wrong logins, less the right ones, up to which the room is not reduced: fewer than 16 of late. Of
 400 devices that come at once from behind one address, some have a wrong password."""
 _BYTES_A_UNIT = 1_024
-"""A login weighs one unit, and one more for each of these many bytes that are kept until its turn."""
+"""A login weighs one unit, and one more for each of these many bytes that are kept until it has a slot."""
 
 
 class Standing(IntEnum):
@@ -61,7 +61,7 @@ _BY_WRONG_LOGINS = (Standing.UNKNOWN, Standing.SEEN)
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class QueuedLogin:
     """Who wants a hash, as far as the order goes."""
 
     standing: Standing
@@ -81,10 +81,10 @@ class Visitor:
 class Ticket:
     """One login in the queue."""
 
-    __slots__ = ("visitor",)
+    __slots__ = ("login",)
 
-    def __init__(self, visitor: Visitor) -> None:
-        self.visitor = visitor
+    def __init__(self, login: QueuedLogin) -> None:
+        self.login = login
 
 
 class _Group:
@@ -95,7 +95,7 @@ class _Group:
     def __init__(self) -> None:
         self.weight = [0] * len(Standing)
         self.order = [0] * len(Standing)
-        """A number from when it last had its turn, or came: the lowest is next."""
+        """A number from when it last had a slot, or came: the lowest is next."""
 
 
 class _Place(_Group):
@@ -154,7 +154,7 @@ class LoginQueue(Generic[_AnyTicket]):
         self._most = most
         self._networks: dict[str, _Network] = {}
         self._weight = [0] * len(Standing)
-        self._turns_given = 0
+        self._slots_given = 0
         """How far `_CYCLE` has gone."""
         self._last_order = 0
         self._wrong_by_place = WrongLogins()
@@ -177,39 +177,39 @@ class LoginQueue(Generic[_AnyTicket]):
 
     def add(self, ticket: _AnyTicket) -> None:
         """Let it wait. Call `evict_excess` afterwards."""
-        visitor = ticket.visitor
-        network = self._networks.setdefault(visitor.network, _Network())
-        place = network.places.setdefault(visitor.place, _Place())
+        login = ticket.login
+        network = self._networks.setdefault(login.network, _Network())
+        place = network.places.setdefault(login.place, _Place())
         for group in (network, place):
-            if not group.weight[visitor.standing]:
+            if not group.weight[login.standing]:
                 # A group that was empty starts at the end, not with its old number.
-                group.order[visitor.standing] = self._next_order()
-        place.lines[visitor.standing][ticket] = None
-        self._weigh(network, place, visitor, visitor.weight)
+                group.order[login.standing] = self._next_order()
+        place.lines[login.standing][ticket] = None
+        self._weigh(network, place, login, login.weight)
 
     def remove(self, ticket: _AnyTicket) -> None:
         """It waits no more; nothing happens if it did not."""
-        visitor = ticket.visitor
-        network = self._networks.get(visitor.network)
-        place = None if network is None else network.places.get(visitor.place)
-        if network is None or place is None or ticket not in place.lines[visitor.standing]:
+        login = ticket.login
+        network = self._networks.get(login.network)
+        place = None if network is None else network.places.get(login.place)
+        if network is None or place is None or ticket not in place.lines[login.standing]:
             return
-        del place.lines[visitor.standing][ticket]
-        self._weigh(network, place, visitor, -visitor.weight)
+        del place.lines[login.standing][ticket]
+        self._weigh(network, place, login, -login.weight)
         if not any(place.weight):
-            del network.places[visitor.place]
+            del network.places[login.place]
         if not network.places:
-            del self._networks[visitor.network]
+            del self._networks[login.network]
 
     def next(self, now: float, *, later: bool = True) -> _AnyTicket | None:
-        """Take out whose turn it is. Work of standing LATER only if `later`, and if no login waits."""
+        """Take out who is next. Work of standing LATER only if `later`, and if no login waits."""
         standing = self._standing_next(later=later)
         if standing is None:
             return None
         network = self._next_network(standing, now)
         place = self._next_place(network, standing, now)
         ticket: _AnyTicket = next(iter(place.lines[standing]))
-        self._turns_given += 1
+        self._slots_given += 1
         network.order[standing] = place.order[standing] = self._next_order()
         self.remove(ticket)
         return ticket
@@ -227,44 +227,44 @@ class LoginQueue(Generic[_AnyTicket]):
             self.remove(ticket)
         return waiting
 
-    def wrong(self, visitor: Visitor, now: float) -> list[_AnyTicket]:
+    def wrong(self, login: QueuedLogin, now: float) -> list[_AnyTicket]:
         """Its login was wrong. Returns who has to go, for fewer may wait from there now."""
-        self._wrong_by_place.count(visitor.place, now)
-        self._wrong_by_network.count(visitor.network, now)
-        self._guesses_by_place.count(visitor.place, now)
-        self._guesses_by_network.count(visitor.network, now)
-        return self.evict_excess(visitor, now)
+        self._wrong_by_place.count(login.place, now)
+        self._wrong_by_network.count(login.network, now)
+        self._guesses_by_place.count(login.place, now)
+        self._guesses_by_network.count(login.network, now)
+        return self.evict_excess(login, now)
 
-    def right(self, visitor: Visitor, now: float) -> None:
+    def right(self, login: QueuedLogin, now: float) -> None:
         """Its login was right, and cost a hash: a place with right logins too is probably not guessing."""
-        self._guesses_by_place.make_up(visitor.place, now)
-        self._guesses_by_network.make_up(visitor.network, now)
+        self._guesses_by_place.make_up(login.place, now)
+        self._guesses_by_network.make_up(login.network, now)
 
-    def evict_excess(self, visitor: Visitor, now: float) -> list[_AnyTicket]:
+    def evict_excess(self, login: QueuedLogin, now: float) -> list[_AnyTicket]:
         """Take out who is too many where this one came from, or in all, and return them.
 
         Of those who are too many the last to come goes first, of the place with the most wrong logins and
         the longest line, of a standing that has more than its share.
         """
         gone: list[_AnyTicket] = []
-        self._evict_around(visitor, now, gone)
+        self._evict_around(login, now, gone)
         while self._weight[Standing.LATER] > self._most:
             self._evict_worst(Standing.LATER, now, gone)
         while sum(self._weight[standing] for standing in _LOGINS) > self._most:
             self._evict_worst(self._standing_with_too_many(), now, gone)
         return gone
 
-    def _evict_around(self, visitor: Visitor, now: float, gone: list[_AnyTicket]) -> None:
-        network = self._networks.get(visitor.network)
+    def _evict_around(self, login: QueuedLogin, now: float, gone: list[_AnyTicket]) -> None:
+        network = self._networks.get(login.network)
         if network is None:
             return
-        place = network.places.get(visitor.place)
+        place = network.places.get(login.place)
         if place is not None:
-            room = self._room(self._guesses_by_place.level(visitor.place, now))
+            room = self._room(self._guesses_by_place.level(login.place, now))
             while sum(place.weight[standing] for standing in _BY_WRONG_LOGINS) > room:
                 standing = next(one for one in _BY_WRONG_LOGINS if place.weight[one])
                 self._evict_last(place, standing, gone)
-        room = 4 * self._room(self._guesses_by_network.level(visitor.network, now))
+        room = 4 * self._room(self._guesses_by_network.level(login.network, now))
         while sum(network.weight[standing] for standing in _BY_WRONG_LOGINS) > room:
             standing = next(one for one in _BY_WRONG_LOGINS if network.weight[one])
             worst = self._worst(network.places, self._wrong_by_place, standing, now)
@@ -285,7 +285,7 @@ class LoginQueue(Generic[_AnyTicket]):
         gone.append(ticket)
 
     def _standing_next(self, *, later: bool) -> Standing | None:
-        for standing in (_CYCLE[self._turns_given % len(_CYCLE)], *_LOGINS):
+        for standing in (_CYCLE[self._slots_given % len(_CYCLE)], *_LOGINS):
             if self._weight[standing]:
                 return standing
         return Standing.LATER if later and self._weight[Standing.LATER] else None
@@ -329,9 +329,9 @@ class LoginQueue(Generic[_AnyTicket]):
 
         return groups[max((name for name, group in groups.items() if group.weight[standing]), key=key)]
 
-    def _weigh(self, network: _Network, place: _Place, visitor: Visitor, change: int) -> None:
+    def _weigh(self, network: _Network, place: _Place, login: QueuedLogin, change: int) -> None:
         for weights in (self._weight, network.weight, place.weight):
-            weights[visitor.standing] += change
+            weights[login.standing] += change
 
     def _next_order(self) -> int:
         self._last_order += 1

@@ -26,8 +26,8 @@ from argon2 import Parameters, PasswordHasher, Type
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
 from gateway.auth.imported_hash_formats import MOSQUITTO, argon2id, is_imported, kind_of
-from gateway.auth.login_queue import LoginQueue, Standing, Ticket, Visitor
-from gateway.auth.secret_pairs import Which, match_both
+from gateway.auth.login_queue import LoginQueue, QueuedLogin, Standing, Ticket
+from gateway.auth.secret_pairs import MatchedSecret, match_both
 from gateway.policy.engine.identity import Device
 
 PROFILE = Parameters(
@@ -48,7 +48,7 @@ _MOSQUITTO_HASH = re.compile(
 )
 _NOBODY = Device("", (), {}, enabled=False, credential="", version=0, created_at=0, updated_at=0)
 """No device has its id, so that nothing is ever remembered for it."""
-_Answer = TypeVar("_Answer", str, bool, Which)
+_Answer = TypeVar("_Answer", str, bool, MatchedSecret)
 
 
 class Busy(Exception):
@@ -138,7 +138,7 @@ class PasswordPool:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._is_closed = False
         self.hashed: Callable[[float], None] = lambda _: None
-        """Called with the seconds that each took, without its wait."""
+        """Called with the seconds that each hash took, without its wait."""
         self._decoy = hash_secret(os.urandom(32))
 
     def is_clean(self, place: str, network: str) -> bool:
@@ -147,35 +147,35 @@ class PasswordPool:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a turn."""
+        """How many wait for a slot."""
         return len(self._queue)
 
     @property
     def at_work(self) -> int:
-        """How many have theirs."""
+        """How many have a slot."""
         return self._at_work
 
-    def wrong(self, visitor: Visitor) -> None:
+    def wrong(self, login: QueuedLogin) -> None:
         """Its login was wrong: others from there wait longer now, and those who are too many are refused."""
-        self._turn_away(self._queue.wrong(visitor, _now()))
+        self._turn_away(self._queue.wrong(login, _now()))
 
-    def right(self, visitor: Visitor) -> None:
+    def right(self, login: QueuedLogin) -> None:
         """Its login was right, and cost a hash."""
-        self._queue.right(visitor, _now())
+        self._queue.right(login, _now())
 
     @asynccontextmanager
-    async def turn(self, visitor: Visitor) -> AsyncIterator[Turn]:
-        """Wait for a turn, for one hash or none. Raises Busy. Whoever is cancelled before costs nothing."""
-        turn = await self._wait(visitor, self._patience)
+    async def slot(self, login: QueuedLogin) -> AsyncIterator[HashSlot]:
+        """Wait for a slot, for one hash or none. Raises Busy. Whoever is cancelled before costs nothing."""
+        slot = await self._wait(login, self._patience)
         try:
-            yield turn
+            yield slot
         finally:
-            turn.end()
+            slot.end()
 
     async def hash(self, secret: bytes) -> str:
         """The Argon2id hash of `secret` in PHC format, made when no login waits. Raises Busy."""
-        turn = await self._wait(Visitor(Standing.LATER, "", "", len(secret)), _LATER_PATIENCE)
-        return await turn.run(lambda: hash_secret(secret))
+        slot = await self._wait(QueuedLogin(Standing.LATER, "", "", len(secret)), _LATER_PATIENCE)
+        return await slot.run(lambda: hash_secret(secret))
 
     def close(self) -> None:
         """Take no more work, and refuse those who wait."""
@@ -184,7 +184,7 @@ class PasswordPool:
         self._turn_away(self._queue.clear())
 
     def check(self, credential: str | None, secret: bytes) -> bool:
-        """What `Turn.verify` answers. Blocks."""
+        """What `HashSlot.verify` answers. Blocks."""
         if credential is not None and is_imported(credential):
             self.check(None, secret)  # SHA-512 alone would answer in no time, and show that it was imported
             try:
@@ -201,44 +201,44 @@ class PasswordPool:
             # No hash of ours: somebody edited the store. It must look like a wrong secret.
             return self.check(None, secret)
 
-    def match(self, credential: str | None, next_credential: str, secret: bytes) -> Which:
-        """What `Turn.match` answers. Blocks."""
+    def match(self, credential: str | None, next_credential: str, secret: bytes) -> MatchedSecret:
+        """What `HashSlot.match` answers. Blocks."""
         if credential is not None and next_credential:
             with contextlib.suppress(ValueError):  # somebody edited the store
                 return match_both(secret, credential, next_credential)
-        return Which.CURRENT if self.check(credential, secret) else Which.NEITHER
+        return MatchedSecret.CURRENT if self.check(credential, secret) else MatchedSecret.NEITHER
 
     def submit(self, work: Callable[[], _Answer]) -> Future[_Answer]:
-        """Have a thread do it. Raises Busy. For whoever has a turn."""
+        """Have a thread do `work`. Raises Busy. For whoever has a slot."""
         try:
             return self._threads.submit(work)
         except RuntimeError:
             raise Busy(_CLOSING) from None
 
     def finished(self, standing: Standing) -> None:
-        """A turn is over: the next one's begins."""
+        """A slot is free again: whoever is next has it."""
         self._at_work -= 1
         self._later_at_work -= standing is Standing.LATER
         self._begin()
 
-    async def _wait(self, visitor: Visitor, patience: float) -> Turn:
+    async def _wait(self, login: QueuedLogin, patience: float) -> HashSlot:
         if self._is_closed:
             raise Busy(_CLOSING)
-        waiter = _Waiter(visitor)
+        waiter = _Waiter(login)
         self._queue.add(waiter)
         self._begin()
-        self._turn_away(self._queue.evict_excess(visitor, _now()))
+        self._turn_away(self._queue.evict_excess(login, _now()))
         try:
             async with asyncio.timeout(patience):
-                await waiter.its_turn
+                await waiter.slot_given
         except BaseException as error:
             self._queue.remove(waiter)
-            if waiter.has_had_its_turn:
-                self.finished(visitor.standing)  # it came just when the peer went
+            if waiter.has_slot:
+                self.finished(login.standing)  # the slot came just when the peer went
             if isinstance(error, TimeoutError):
                 raise Busy(f"no turn within {patience:g} s") from None
             raise
-        return Turn(self, visitor.standing)
+        return HashSlot(self, login.standing)
 
     def _begin(self) -> None:
         while self._at_work < self._most:
@@ -246,25 +246,25 @@ class PasswordPool:
             waiter = self._queue.next(_now(), later=not self._later_at_work)
             if waiter is None:
                 return
-            if waiter.its_turn.done():
+            if waiter.slot_given.done():
                 continue  # its peer has just gone
             self._at_work += 1
-            self._later_at_work += waiter.visitor.standing is Standing.LATER
-            waiter.its_turn.set_result(None)
+            self._later_at_work += waiter.login.standing is Standing.LATER
+            waiter.slot_given.set_result(None)
 
     def _turn_away(self, waiters: Iterable[Ticket]) -> None:
         for waiter in waiters:
-            if isinstance(waiter, _Waiter) and not waiter.its_turn.done():
-                waiter.its_turn.set_exception(
+            if isinstance(waiter, _Waiter) and not waiter.slot_given.done():
+                waiter.slot_given.set_exception(
                     Busy(_CLOSING if self._is_closed else "too many logins at once")
                 )
 
 
-class Turn:
-    """One turn at the threads of a pool.
+class HashSlot:
+    """A thread of the pool for one login.
 
-    It is over when the thread is done, not when the peer has lost patience: or a storm of logins begun and
-    dropped would put as many to work as it likes.
+    It is free again when the thread is done, not when the peer has lost patience: or a storm of logins
+    begun and dropped would put as many to work as it likes.
     """
 
     def __init__(self, pool: PasswordPool, standing: Standing) -> None:
@@ -280,7 +280,7 @@ class Turn:
         """
         return await self.run(lambda: self._pool.check(credential, secret))
 
-    async def match(self, credential: str | None, next_credential: str, secret: bytes) -> Which:
+    async def match(self, credential: str | None, next_credential: str, secret: bytes) -> MatchedSecret:
         """Which of a device's secrets it is. `next_credential` is empty if it has only one.
 
         For the same price, and as `verify`.
@@ -288,7 +288,7 @@ class Turn:
         return await self.run(lambda: self._pool.match(credential, next_credential, secret))
 
     async def run(self, work: Callable[[], _Answer]) -> _Answer:
-        """Do it in a thread. Raises Busy when there is no memory for a hash."""
+        """The answer of `work`, done in a thread. Raises Busy when there is no memory for a hash."""
         loop = asyncio.get_running_loop()
 
         def over(_: Future[_Answer]) -> None:
@@ -320,18 +320,18 @@ class Turn:
 
 
 class _Waiter(Ticket):
-    """A login in the queue, and what it hears when the wait is over."""
+    """A login in the queue, and the future that is done when it has a slot."""
 
-    __slots__ = ("its_turn",)
+    __slots__ = ("slot_given",)
 
-    def __init__(self, visitor: Visitor) -> None:
-        super().__init__(visitor)
-        self.its_turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, login: QueuedLogin) -> None:
+        super().__init__(login)
+        self.slot_given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
-    def has_had_its_turn(self) -> bool:
-        """And was not turned away, nor went before."""
-        future = self.its_turn
+    def has_slot(self) -> bool:
+        """Whether it has a slot: it was not turned away, and did not leave before."""
+        future = self.slot_given
         return future.done() and not future.cancelled() and future.exception() is None
 
 

@@ -18,11 +18,11 @@ from argon2.low_level import hash_secret
 
 from gateway.policy.engine.identity import Device
 
-OVERLAP_MOST = 30 * 86_400
+OVERLAP_SECONDS_MAX = 30 * 86_400
 """How long two secrets may be good, in seconds."""
 
 
-class Which(StrEnum):
+class MatchedSecret(StrEnum):
     """Which secret of a device it was."""
 
     NEITHER = ""
@@ -55,12 +55,12 @@ def hash_beside(secret: bytes, credential: str) -> str:
     return made.decode()
 
 
-def match_both(secret: bytes, credential: str, beside: str) -> Which:
+def match_both(secret: bytes, credential: str, beside: str) -> MatchedSecret:
     """Which of two hashes made alike is of this secret, by one Argon2. ValueError as for `hash_beside`."""
     made = hash_beside(secret, credential).encode()
     is_current = hmac.compare_digest(made, credential.encode())
     is_next = hmac.compare_digest(made, beside.encode())
-    return Which.CURRENT if is_current else Which.NEXT if is_next else Which.NEITHER
+    return MatchedSecret.CURRENT if is_current else MatchedSecret.NEXT if is_next else MatchedSecret.NEITHER
 
 
 class SecretPairs:
@@ -79,7 +79,7 @@ class SecretPairs:
         self._end = end
         self._used: dict[str, int] = {}
 
-    def has_ended(self, device: Device) -> bool:
+    def current_secret_ended(self, device: Device) -> bool:
         """Whether the secret in use is good no more: the next one was used, or the time is over."""
         if not device.next_credential:
             return False

@@ -272,10 +272,12 @@ async def _rotate(
     answer: Answer, settings: Settings, device_id: str, given: bytes | None, seconds: int
 ) -> None:
     from gateway.admin import devices, secret_rules
-    from gateway.auth.secret_pairs import OVERLAP_MOST
+    from gateway.auth.secret_pairs import OVERLAP_SECONDS_MAX
 
-    if seconds > OVERLAP_MOST:
-        raise wrong_usage(f"--overlap is {OVERLAP_MOST // 86_400}d at the most: the old secret is to end")
+    if seconds > OVERLAP_SECONDS_MAX:
+        raise wrong_usage(
+            f"--overlap is {OVERLAP_SECONDS_MAX // 86_400}d at the most: the old secret is to end"
+        )
     async with store_of(settings) as store:
         what = "has a new secret"
         if seconds:

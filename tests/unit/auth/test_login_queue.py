@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.auth import login_queue
-from gateway.auth.login_queue import LoginQueue, Standing, Ticket, Visitor, WrongLogins
+from gateway.auth.login_queue import LoginQueue, QueuedLogin, Standing, Ticket, WrongLogins
 from gateway.system.addresses import network_of, place_of
 
 KNOWN, SEEN, UNKNOWN, LATER = Standing
@@ -13,7 +13,7 @@ KNOWN, SEEN, UNKNOWN, LATER = Standing
 
 class Login(Ticket):
     def __init__(self, name: str, address: str, standing: Standing = UNKNOWN, size: int = 0) -> None:
-        super().__init__(Visitor(standing, place_of(address), network_of(address), size))
+        super().__init__(QueuedLogin(standing, place_of(address), network_of(address), size))
         self.name = name
 
 
@@ -28,14 +28,14 @@ class Queue:
         """One more arrives; who has to go."""
         login = Login(name, address, standing, size)
         self.queue.add(login)
-        return [gone.name for gone in self.queue.evict_excess(login.visitor, self.now)]
+        return [gone.name for gone in self.queue.evict_excess(login.login, self.now)]
 
     def wrong(self, address: str, times: int = 1) -> list[str]:
-        visitor = Visitor(UNKNOWN, place_of(address), network_of(address))
+        visitor = QueuedLogin(UNKNOWN, place_of(address), network_of(address))
         return [gone.name for _ in range(times) for gone in self.queue.wrong(visitor, self.now)]
 
     def right(self, address: str) -> None:
-        self.queue.right(Visitor(UNKNOWN, place_of(address), network_of(address)), self.now)
+        self.queue.right(QueuedLogin(UNKNOWN, place_of(address), network_of(address)), self.now)
 
     def order(self, most: int = 1_000, *, later: bool = True) -> list[str]:
         served = []

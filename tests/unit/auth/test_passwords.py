@@ -13,7 +13,7 @@ from argon2 import PasswordHasher, extract_parameters
 
 from gateway.auth import passwords
 from gateway.auth.imported_hash_formats import is_imported
-from gateway.auth.login_queue import Standing, Visitor
+from gateway.auth.login_queue import QueuedLogin, Standing
 from gateway.auth.passwords import (
     PROFILE,
     Busy,
@@ -48,12 +48,12 @@ DEVICE = Device(
 )
 
 
-NOBODY = Visitor(Standing.UNKNOWN, "192.0.2.1", "192.0.2.0/24")
+NOBODY = QueuedLogin(Standing.UNKNOWN, "192.0.2.1", "192.0.2.0/24")
 
 
 async def verify(pool: PasswordPool, credential: str | None, secret: bytes) -> bool:
-    async with pool.turn(NOBODY) as turn:
-        return await turn.verify(credential, secret)
+    async with pool.slot(NOBODY) as slot:
+        return await slot.verify(credential, secret)
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ async def idle(pool: PasswordPool) -> None:
 async def test_a_peer_that_goes_just_when_its_turn_comes_gives_it_back(pool):
     async with contextlib.AsyncExitStack() as at_work:
         for _ in range(2):
-            await at_work.enter_async_context(pool.turn(NOBODY))
+            await at_work.enter_async_context(pool.slot(NOBODY))
         waiting = asyncio.create_task(verify(pool, CREDENTIAL, SECRET))
         await asyncio.sleep(0)
         assert len(pool._queue) == 1
@@ -246,7 +246,7 @@ async def test_a_login_finds_a_thread_free_of_what_has_time(pool):
 async def test_a_turn_that_is_not_used_is_given_back(pool):
     for _ in range(5):
         with pytest.raises(LookupError):
-            async with pool.turn(NOBODY):
+            async with pool.slot(NOBODY):
                 raise LookupError
     assert pool._at_work == 0
 
