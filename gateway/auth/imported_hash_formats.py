@@ -12,11 +12,11 @@ import re
 MOSQUITTO = "$mosquitto"
 """Stands before a hash of Mosquitto's where a device has it as its credential."""
 
-_MEMORY_MOST = 131_072
+_MEMORY_KIB_MAX = 131_072
 """KiB of memory of an Argon2id hash that is taken over. Whoever guesses at one makes us spend that."""
-_WORK_MOST = 262_144
+_KIB_TIMES_PASSES_MAX = 262_144
 """KiB times passes; Mosquitto 2.1 writes 47,104, OWASP's and RFC 9106's sets have at most 196,608."""
-_LANES_MOST = 16
+_LANES_MAX = 16
 
 _ARGON2ID = re.compile(
     r"\$argon2id\$v=19\$m=(?P<memory>[1-9][0-9]{0,8}),t=(?P<passes>[1-9][0-9]{0,5}),p=(?P<lanes>[1-9][0-9]{0,3})"
@@ -62,7 +62,12 @@ def argon2id(hashed: str) -> str | None:
     if form is None:
         return None
     memory, passes, lanes = (int(form[name]) for name in ("memory", "passes", "lanes"))
-    if memory > _MEMORY_MOST or memory * passes > _WORK_MOST or lanes > _LANES_MOST or memory < 8 * lanes:
+    if (
+        memory > _MEMORY_KIB_MAX
+        or memory * passes > _KIB_TIMES_PASSES_MAX
+        or lanes > _LANES_MAX
+        or memory < 8 * lanes
+    ):
         raise ValueError(
             f"it is an Argon2id hash that costs more than a login may (m={memory}, t={passes}, p={lanes})"
         )

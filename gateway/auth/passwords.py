@@ -36,13 +36,14 @@ PROFILE = Parameters(
 """OWASP's 19 MiB set (Password Storage Cheat Sheet): 23 ms. Device secrets have 256 bits, it is enough."""
 
 PATIENCE = 18.0
-"""Longest that a login waits for its turn, in seconds: it has its answer before a peer's twenty are over."""
+"""Longest that a login waits for its slot, in seconds: it has its answer before a peer's twenty are over."""
 _LATER_PATIENCE = 300.0
+"""Longest that work waits that is no login, in seconds."""
 _CLOSING = "the gateway is shutting down"
 
 _HASHER = PasswordHasher.from_parameters(PROFILE)
-_ITERATIONS_MOST = 100_000
-"""Of Mosquitto's hash; its own default is 101. Wrong logins with more would keep the others waiting."""
+_ITERATIONS_MAX = 100_000
+"""Iterations of Mosquitto's hash; its default is 101. Wrong logins with more would keep others waiting."""
 _MOSQUITTO_HASH = re.compile(
     r"\$(?:6|7\$(?P<iterations>[1-9][0-9]{0,8}))\$(?P<salt>[A-Za-z0-9+/=]{1,88})\$(?P<digest>[A-Za-z0-9+/=]{88})"
 )
@@ -98,8 +99,8 @@ def _parse_mosquitto(hashed: str) -> tuple[int, bytes, bytes]:
     if form is None:
         raise ValueError(f"it is {kind_of(hashed)}")
     iterations = int(form["iterations"] or 0)
-    if iterations > _ITERATIONS_MOST:
-        raise ValueError(f"it has more than {_ITERATIONS_MOST:,} iterations")
+    if iterations > _ITERATIONS_MAX:
+        raise ValueError(f"it has more than {_ITERATIONS_MAX:,} iterations")
     try:
         salt, digest = (base64.b64decode(form[part], validate=True) for part in ("salt", "digest"))
     except ValueError:

@@ -26,9 +26,9 @@ TOKEN_BYTES = 32_768
 """Longest token that is issued, or looked at."""
 CHAIN_MAX = 30 * 86_400
 """JWT_CHAIN_MAX when nothing else is set, in seconds."""
-_KNOWN_MAX = 4_096
-_KNOWN_BYTES = 4_194_304
-"""Of tokens known to be genuine, in all: what they say takes a few times this in memory."""
+_GENUINE_MAX = 4_096
+_GENUINE_BYTES_MAX = 4_194_304
+"""Tokens remembered as genuine, and their bytes in all: their claims take a few times this in memory."""
 _LOOK = re.compile(rb"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 
 
@@ -225,7 +225,7 @@ class Tokens:
         known = self._check(token)
         self._known[digest] = known
         self._known_bytes += known.size
-        while len(self._known) > _KNOWN_MAX or self._known_bytes > _KNOWN_BYTES:
+        while len(self._known) > _GENUINE_MAX or self._known_bytes > _GENUINE_BYTES_MAX:
             self._known_bytes -= self._known.popitem(last=False)[1].size
         return known
 

@@ -35,14 +35,17 @@ _KEEP_ALIVE = 60
 _BEAT = 15.0
 """Between two PINGREQs, in seconds. A bus that has not answered one before the next is due is gone."""
 _IN_FLIGHT_MAX = 20
+"""Messages of QoS 1 that wait for their PUBACK."""
 BACKLOG = 16_777_216
 """Bytes of requests that are held while others are answered."""
-_AT_A_TIME = 64
-_TOGETHER = 65_536
-"""Bytes that are written at once, if so much is said at a time."""
-_UNREAD, _UNWRITTEN = 1, 2
-"""Why nothing is read from the bus: more has come than was looked at, or the bus does not read itself."""
+_PACKETS_AT_A_TIME = 64
+"""Packets looked at in one turn of the event loop."""
+_WRITE_BYTES = 65_536
+"""Bytes after which the packets of one turn are written, and not at its end."""
+_BACKLOG_FULL, _BUS_FULL = 1, 2
+"""Why nothing is read from the bus: too much of it is not looked at yet, or the bus does not read."""
 _ANY_SIZE = 268_435_455 + 5
+"""Bytes of the longest packet there can be (MQTT 5, 2.1.4)."""
 
 _log = get_logger()
 _Value = TypeVar("_Value")
@@ -174,18 +177,18 @@ class BusConnection(asyncio.Protocol):
         self._pinged = False
         self._reader.push(data)
         if self._reader.held > self._most:
-            self._pause(_UNREAD)
+            self._pause(_BACKLOG_FULL)
         if not self._working:
             self._working = True
             self._loop.call_soon(self._work)
 
     def pause_writing(self) -> None:
         """The bus reads slower than it asks: it is not read from, either."""
-        self._pause(_UNWRITTEN)
+        self._pause(_BUS_FULL)
 
     def resume_writing(self) -> None:
         """The bus caught up."""
-        self._resume(_UNWRITTEN)
+        self._resume(_BUS_FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
@@ -204,10 +207,10 @@ class BusConnection(asyncio.Protocol):
         self._working = False
         self._together, self._held = [], 0
         try:
-            for _ in range(_AT_A_TIME):
-                packet = None if self._paused & _UNWRITTEN or self.closed.done() else self._reader.pop()
+            for _ in range(_PACKETS_AT_A_TIME):
+                packet = None if self._paused & _BUS_FULL or self.closed.done() else self._reader.pop()
                 if packet is None:
-                    self._resume(_UNREAD)
+                    self._resume(_BACKLOG_FULL)
                     return
                 self._take(packet)
         except MqttError as error:
@@ -228,7 +231,7 @@ class BusConnection(asyncio.Protocol):
         before, self._paused = self._paused, self._paused & ~reason
         if before and not self._paused and self._transport is not None:
             self._transport.resume_reading()
-        if before & _UNWRITTEN and not self._working:
+        if before & _BUS_FULL and not self._working:
             self._working = True
             self._loop.call_soon(self._work)
 
@@ -300,7 +303,7 @@ class BusConnection(asyncio.Protocol):
         if self._together is not None:
             self._together.append(packet)
             self._held += len(packet)
-            if self._held > _TOGETHER:
+            if self._held > _WRITE_BYTES:
                 self._flush()
         elif self._transport is not None:
             self._transport.write(packet)

@@ -26,7 +26,8 @@ from gateway.system.file_errors import why
 _KINDS = ("email", "slack", "webhook", "apprise")
 _OF_ANY = ("name", "kind", "min_severity", "secret_file")
 _MAIL_ADDRESS = re.compile(r"[^\s@<>,;\x00-\x1f\x7f]+@[^\s@<>,;\x00-\x1f\x7f]+")
-_SECRETS_MOST = 2
+_SECRETS_MAX = 2
+"""Secrets of a channel: the one in use, and the next."""
 
 
 class ChannelReader:
@@ -144,7 +145,7 @@ class ChannelReader:
         return text
 
     def _secrets(
-        self, block: Block, convert: Callable[[str], object], missing: str, most: int = _SECRETS_MOST
+        self, block: Block, convert: Callable[[str], object], missing: str, most: int = _SECRETS_MAX
     ) -> tuple[Secret, ...]:
         """What stands in the file of `secret_file`, or in each of a list of them."""
         value = block.values.get("secret_file")

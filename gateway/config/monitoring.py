@@ -32,11 +32,12 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _TOP = ("allow_private_addresses", "metrics_of_devices", "check", "alert", "channel")
-_MOST = 200
-"""Checks, alerts and channels, each."""
-_DEVICES_MOST = 50
+_BLOCKS_MAX = 200
+"""Blocks of one kind: checks, alerts, or channels."""
+_DEVICES_MAX = 50
 """Devices with metrics of their own: each is a series of every one of these."""
-_SUMMARY_MOST = 500
+_SUMMARY_LENGTH_MAX = 500
+"""Characters of an alert's summary."""
 _KINDS_OF_CHECK = ("http", "tcp", "device")
 _OF_ALERT = ("name", "enabled", "condition", "duration", "severity", "summary")
 
@@ -128,8 +129,8 @@ class _Reader:
         """What `one` makes of each block, and of a name that is there twice a problem."""
         names: dict[str, int] = {}
         blocks = block.blocks(kind)
-        if len(blocks) > _MOST:
-            block.problem(f"there are {len(blocks)} [[{kind}]] blocks; {_MOST} is the most", key=kind)
+        if len(blocks) > _BLOCKS_MAX:
+            block.problem(f"there are {len(blocks)} [[{kind}]] blocks; {_BLOCKS_MAX} is the most", key=kind)
             return
         for inner in blocks:
             name = inner.text("name")
@@ -209,8 +210,10 @@ class _Reader:
         duration = seconds(block, "duration", shipped.duration if shipped else None, least=0)
         severity = severity_of(block, "severity", shipped.severity if shipped else None)
         summary = block.text("summary", shipped.summary if shipped else None)
-        if len(summary) > _SUMMARY_MOST or not summary.isprintable():
-            block.problem(f"the summary is one line of {_SUMMARY_MOST} characters at most", key="summary")
+        if len(summary) > _SUMMARY_LENGTH_MAX or not summary.isprintable():
+            block.problem(
+                f"the summary is one line of {_SUMMARY_LENGTH_MAX} characters at most", key="summary"
+            )
         if not text:
             return None
         try:
@@ -233,8 +236,8 @@ def _devices(block: Block) -> Iterator[str]:
             block.problem(f'"{device}" is there twice', line=line)
         seen.add(device)
         yield device
-    if len(seen) > _DEVICES_MOST:
-        block.problem(f"there are {len(seen)} devices; {_DEVICES_MOST} is the most", key=key)
+    if len(seen) > _DEVICES_MAX:
+        block.problem(f"there are {len(seen)} devices; {_DEVICES_MAX} is the most", key=key)
 
 
 def _heard(block: Block) -> tuple[str | None, int | None]:

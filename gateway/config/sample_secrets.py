@@ -41,14 +41,14 @@ _OF_A_PATTERN = re.compile(
     r"|(your|default|example|sample|dummy|alicia)(secret|password)?"
     r"|x{3,12}"
 )
-_LONGEST = 64
-"""Of a sample, without what `_plain` leaves out."""
+_SAMPLE_LENGTH_MAX = 64
+"""Characters of the longest sample, without those that `_plain` leaves out."""
 
 
 def is_sample(text: str) -> bool:
     """Whether this is a secret of an example: `changeme`, `your_jwt_secret_key`, `alicia_password_2024`."""
     plain = _plain(text)
-    if len(plain) > _LONGEST:
+    if len(plain) > _SAMPLE_LENGTH_MAX:
         return False
     return plain in _KNOWN or _OF_A_PATTERN.fullmatch(plain) is not None
 

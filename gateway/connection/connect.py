@@ -25,7 +25,8 @@ from gateway.policy.engine.rules import Action, OnDeniedWill
 
 TOKEN_METHOD = b"gateway-jwt"
 """The Authentication Method whose data is a token of ours (MQTT 5, 4.12)."""
-_STRING_MAX = 65_535
+_STRING_BYTES_MAX = 65_535
+"""Longest UTF-8 string there can be in MQTT (MQTT 5, 1.5.4)."""
 _BESIDE_REASON = 13
 """What a PUBACK, PUBREC or DISCONNECT holds beside its Reason String at most, in bytes."""
 
@@ -156,7 +157,7 @@ def bus_connect(
     identity = authorizer.identity
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
     client_id = f"{identity.namespace}/{identity.client_id}".encode()
-    if len(client_id) > _STRING_MAX:
+    if len(client_id) > _STRING_BYTES_MAX:
         raise ConnectRefused("the client id is too long", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     will = connect.will
     reports: list[Report] = []

@@ -301,7 +301,7 @@ class EstablishedConnection:
         self._passed.count()
 
     def bus_waits(self) -> list[Command]:
-        """What is to be done about what the bus sent and nobody looked at."""
+        """Commands for what the bus sent and is not looked at yet."""
         if self.downstream.rest is None:
             return []
         return [PauseBus() if self._budget.from_bus.is_spent else AwaitTurn()]
@@ -332,16 +332,14 @@ class EstablishedConnection:
         return commands
 
     def _record_again(self) -> None:
-        """What goes on as it has for long: its next message is judged, and recorded, once more."""
+        """Have what goes on for long judged, and thereby recorded, once more."""
         self._age = 0
         authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
         self.downstream.authorize_by(authorizer)
         self._subscriptions.record_again(authorizer)
-        if self.terms.will is not None:
-            authorizer.record(
-                Action.PUBLISH, self.terms.will.topic, authorizer.will(self.terms.will).on_topic
-            )
+        if (will := self.terms.will) is not None:
+            authorizer.record(Action.PUBLISH, will.topic, authorizer.will(will).on_topic)
 
     @property
     def tls(self) -> Meter:

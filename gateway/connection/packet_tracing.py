@@ -48,10 +48,11 @@ if TYPE_CHECKING:
     from gateway.connection.authorizer import Authorizer
 
 _FILTERS_MAX = 32
-READ_MOST = 1_000
+"""Topic filters of a packet that are shown."""
+PACKETS_READ_MAX = 1_000
 """Packets that are read of one chunk. A chunk may hold 30,000, each of two microseconds."""
-_READ = 2
-"""What one costs, in effort (`gateway.connection.work_budgets`)."""
+_EFFORT_READ = 2
+"""What reading a packet costs, in effort (`gateway.connection.work_budgets`)."""
 DEVICE, GATEWAY, BUS = "device", "gateway", "bus"
 
 
@@ -59,15 +60,15 @@ class ConnectionTrace:
     """What is shown of one connection."""
 
     def __init__(
-        self, put: Callable[[Shown], None], room: Callable[[], bool], unread: Callable[[], None]
+        self, put: Callable[[Shown], None], room: Callable[[], bool], missed: Callable[[], None]
     ) -> None:
         """`put` takes a line. `room` says whether one more may be made now; it counts if not.
 
-        `unread` hears that packets came which nobody counted.
+        `missed` is called when packets came that were neither shown nor counted.
         """
         self._put = put
         self._room = room
-        self._unread = unread
+        self._missed = missed
         self._from_device: PacketReader | None = None
         self._from_bus: PacketReader | None = None
         """None until the next packet begins: a look that begins in the middle of one leaves that out."""
@@ -102,14 +103,14 @@ class ConnectionTrace:
             return None
         meter = (stage.upstream if side == DEVICE else stage.downstream).meter
         if meter.work.full:
-            self._unread()
+            self._missed()
             return None
         for read, packet in enumerate(reader.feed(data)):
-            if read == READ_MOST:
-                self._unread()
+            if read == PACKETS_READ_MAX:
+                self._missed()
                 return None
-            meter.effort += _READ
-            meter.work.add(_READ)
+            meter.effort += _EFFORT_READ
+            meter.work.add(_EFFORT_READ)
             # The alias has to be learned though there is no room to show it.
             publish = (
                 self._publish(packet, stage.terms.version) if packet.kind == PacketType.PUBLISH else None
@@ -172,8 +173,8 @@ class ConnectionTrace:
         to_device = [packet for one in commands if type(one) is SendToDevice for packet in _packets(one.data)]
         if isinstance(stage, EstablishedConnection):
             for packets, relay in ((to_bus, stage.upstream), (to_device, stage.downstream)):
-                relay.meter.effort += _READ * len(packets)
-                relay.meter.work.add(_READ * len(packets))
+                relay.meter.effort += _EFFORT_READ * len(packets)
+                relay.meter.work.add(_EFFORT_READ * len(packets))
         passed = {
             DEVICE: Counter(packet.mark for packet in to_bus),
             BUS: Counter(packet.mark for packet in to_device),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_SWEEP_LEAST = 1_024
+_SWEEP_FROM = 1_024
+"""Callers from which on those are dropped whose rate is whole again."""
 
 
 class Rates:
@@ -24,7 +25,7 @@ class Rates:
         """`now` gives milliseconds. A clock that is set back makes nobody wait longer than two periods."""
         self._now = now
         self._whole_at: dict[str, float] = {}
-        self._sweep_at = _SWEEP_LEAST
+        self._sweep_at = _SWEEP_FROM
 
     def take(self, caller: str, most: int, period: int) -> bool:
         """Whether one more is within `most` in a `period` of milliseconds. It is counted if it is."""
@@ -46,4 +47,4 @@ class Rates:
     def _sweep(self, now: int) -> None:
         self._whole_at = {caller: whole_at for caller, whole_at in self._whole_at.items() if whole_at > now}
         # Twice what is left: each sweep is paid for by as many new callers.
-        self._sweep_at = max(_SWEEP_LEAST, 2 * len(self._whole_at))
+        self._sweep_at = max(_SWEEP_FROM, 2 * len(self._whole_at))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.connection.hash_set import key_of
 
-MOST = 16_384
+PAIRS_MAX = 16_384
 """Pairs of device and topic: twice as many as there are connections by default."""
 
 
@@ -25,7 +25,7 @@ class WillsTakenBack:
         key = _key(device_id, topic)
         self._keys.pop(key, None)
         self._keys[key] = None
-        if len(self._keys) > MOST:
+        if len(self._keys) > PAIRS_MAX:
             del self._keys[next(iter(self._keys))]
 
     def has(self, device_id: str, topic: str) -> bool:

@@ -42,12 +42,12 @@ from gateway.policy.engine.policy import Action
 
 _FAILURE_311 = 0x80
 _NO_LOCAL = 0x04
-_OWN_MAX = 131_072
-"""Filters for the gateway's own topics, in bytes: each is kept whole, for answers are matched with it."""
-_OWN_AT_ONCE = 64
-"""Bytes of them that are matched with a topic in the time that a packet takes."""
-_KEPT_MAX = 128
-"""Longest filter that is kept as it is, in bytes; of a longer one a digest is."""
+_OWN_BYTES_MAX = 131_072
+"""Bytes of filters for the gateway's own topics: each is kept whole, for answers are matched with it."""
+_OWN_BYTES_PER_PACKET = 64
+"""Bytes of these filters that are matched with a topic for the effort of one packet."""
+_KEPT_BYTES_MAX = 128
+"""Longest filter that is kept as it is, in bytes; of a longer one a digest is kept."""
 _DIGEST = b"\0"
 """How a digest begins, as no filter does [MQTT-4.7.3-2]."""
 
@@ -166,7 +166,9 @@ class Subscriptions:
             own_size = self._own_size + len(one.filter) if is_own else 0
             limits = authorizer.limits
             room = limits.subscriptions
-            full = len(self._filters) >= room or own_size > _OWN_MAX or self._is_full(one.filter, limits)
+            full = (
+                len(self._filters) >= room or own_size > _OWN_BYTES_MAX or self._is_full(one.filter, limits)
+            )
             if full or not (is_own or self._holder.subscribe(one.filter, room)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
                 reason = too_many_filters(limits, self._context.counters)
@@ -215,7 +217,7 @@ class Subscriptions:
     @property
     def effort(self) -> int:
         """What `identifiers` costs, as `gateway.connection.work_budgets` counts it."""
-        return self._own_size // _OWN_AT_ONCE * EFFORT_TAKEN_APART
+        return self._own_size // _OWN_BYTES_PER_PACKET * EFFORT_TAKEN_APART
 
     def identifiers(self, topic: str) -> bytes:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
@@ -301,7 +303,7 @@ def _take(packet_id: int, waiting: _Waiting) -> tuple[_Codes | None, _Waiting]:
 
 def _key(topic_filter: bytes) -> bytes:
     """What is kept of a filter, which may have 65,535 bytes: of a long one a digest, marked as one."""
-    if len(topic_filter) <= _KEPT_MAX:
+    if len(topic_filter) <= _KEPT_BYTES_MAX:
         return topic_filter
     return _DIGEST + blake2b(topic_filter, digest_size=16).digest()
 

@@ -10,8 +10,8 @@ from gateway.policy.engine.policy import Decision
 from gateway.policy.engine.service_names import Service
 
 _VERDICTS_MAX = 256
-_TOPIC_MAX = 1024
-"""Longest topic whose verdict is remembered, in bytes: with the above it bounds the memory."""
+_TOPIC_BYTES_MAX = 1024
+"""Longest topic whose verdict is remembered, in bytes: with the number of verdicts it bounds the memory."""
 
 
 class CachedVerdict:
@@ -74,7 +74,7 @@ def topic_text(topic: bytes) -> str:
 
 def keep(verdicts: dict[bytes, CachedVerdict], topic: bytes, cached: CachedVerdict) -> CachedVerdict:
     """Remember a verdict, within the bounds."""
-    if len(topic) <= _TOPIC_MAX:
+    if len(topic) <= _TOPIC_BYTES_MAX:
         if len(verdicts) >= _VERDICTS_MAX:
             verdicts.clear()
         verdicts[topic] = cached

@@ -37,7 +37,8 @@ FREE = 65_536
 """Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
 SILENT = -1
 _NO_BOUND = 2**62
-_SWEEP_LEAST = 1_024
+_SWEEP_FROM = 1_024
+"""Budgets from which on those are dropped that no longer matter."""
 
 
 class Work:
@@ -217,7 +218,7 @@ class Budgets:
     def __init__(self) -> None:
         self.work = Work()
         self._budgets: dict[str, Budget] = {}
-        self._sweep_at = _SWEEP_LEAST
+        self._sweep_at = _SWEEP_FROM
 
     def join(self, device_id: str, limits: Limits) -> Budget:
         """The budget of a device, of which one connection more lives."""
@@ -238,4 +239,4 @@ class Budgets:
     def _sweep(self) -> None:
         self._budgets = {name: one for name, one in self._budgets.items() if one.connections}
         # Twice what is left: each sweep is paid for by as many newcomers.
-        self._sweep_at = max(_SWEEP_LEAST, 2 * len(self._budgets))
+        self._sweep_at = max(_SWEEP_FROM, 2 * len(self._budgets))

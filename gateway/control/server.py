@@ -33,11 +33,12 @@ from gateway.observe.logs import get_logger
 from gateway.store import StoreError
 
 _CONNECTIONS_MAX = 16
+"""Requests that are answered at once."""
 _REQUEST_SECONDS = 5.0
-"""For a request to come."""
+"""Seconds for a request to come."""
 _READ_SECONDS = 30.0
-"""For a reader to take what was written for it."""
-_TOGETHER = 64
+"""Seconds for a reader to take what was written for it."""
+_ITEMS_TOGETHER = 64
 """Items made and written in one go: about a millisecond."""
 _BUFFER = 65_536
 """Bytes written ahead of a reader."""
@@ -166,8 +167,8 @@ async def _write(answer: Answer, writer: asyncio.StreamWriter) -> None:
             writer.write(item_line(item))
             await _taken(writer)
             items += 1
-            if items % _TOGETHER == 0:
-                await asyncio.sleep(0)  # to be taken may take no time
+            if items % _ITEMS_TOGETHER == 0:
+                await asyncio.sleep(0)  # a write that its reader takes at once does not yield
 
 
 async def _taken(writer: asyncio.StreamWriter) -> None:

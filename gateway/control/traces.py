@@ -24,12 +24,15 @@ from gateway.observe.device_watchers import EventListeners
 from gateway.store import Store
 
 SECONDS_MAX = 3_600
+"""How long a trace may take."""
 _LINES_MAX = 100_000
-_A_SECOND = 500
-"""Lines made in a second: about a hundredth of it."""
+"""Lines of a trace, after which it ends."""
+_LINES_PER_SECOND = 500
+"""Lines made in a second, which takes about a hundredth of it."""
 _WAITING_MAX = 1_000
 """Lines that wait to be read."""
 _TRACES_MAX = 4
+"""Traces that run at once."""
 
 
 class Traces:
@@ -132,7 +135,7 @@ class _Look:
         second = int(self._plane.loop_time())
         if second != self._second:
             self._second, self._made = second, 0
-        if self._made < _A_SECOND and len(self._waiting) < _WAITING_MAX:
+        if self._made < _LINES_PER_SECOND and len(self._waiting) < _WAITING_MAX:
             self._made += 1
             return True
         self._missed += 1

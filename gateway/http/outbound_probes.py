@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from gateway.system.addresses import Address
 
-_LINE_MOST = 4_096
+_LINE_BYTES_MAX = 4_096
 """Bytes of a status line that are read."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 _PORTS = {"http": 80, "https": 443}
@@ -28,7 +28,7 @@ async def ask_page(url: str) -> tuple[bool, str]:
     tls = await asyncio.to_thread(_system_cas) if parts.scheme == "https" else None
     try:
         reader, writer = await asyncio.open_connection(
-            host, parts.port or _PORTS[parts.scheme], ssl=tls, limit=_LINE_MOST
+            host, parts.port or _PORTS[parts.scheme], ssl=tls, limit=_LINE_BYTES_MAX
         )
     except OSError as error:
         return False, f"can't be reached: {_why(error)}"

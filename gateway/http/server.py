@@ -59,6 +59,7 @@ _TURNS_TO_BE_READ = 8
 """Turns of the loop in which as many may come as have room: one that asks at once is read before so many
 others have come that it would be the oldest."""
 _STOP_PATIENCE = 1.0
+"""Seconds for the last answers to leave when the gateway stops."""
 _BACKLOG = 256
 
 _HEADERS = [

@@ -51,7 +51,7 @@ _FORMAT = 1
 # Written down for other readers; another set is not followed: whoever gives us a file would choose our work.
 _KDF = {"name": "argon2id", "version": 19, "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
 _BOUND = b"gateway key backup 1"
-_LONGEST_TTL = 31_622_400
+_TTL_SECONDS_MAX = 31_622_400
 """JWT_TTL at most, in seconds."""
 
 
@@ -171,7 +171,7 @@ def _retired(key: Key, purpose: Purpose) -> Key:
     """The key of a backup beside an active one."""
     if key.state is not KeyState.ACTIVE:
         return key
-    until = now() + _LONGEST_TTL if purpose is SIGNING else None
+    until = now() + _TTL_SECONDS_MAX if purpose is SIGNING else None
     return replace(key, state=purpose.retired, retired_at=now(), until=until)
 
 

@@ -11,11 +11,12 @@ _BESIDE = 256
 the packet's header grows by."""
 _TOPIC_ROOM = 1_024
 """The topic stands in the envelope once more. Nearly all are shorter; for a longer one see the answer."""
-_LEAST = 64
+_PACKET_BYTES_MIN = 64
+"""What is announced however small the bus's limit is."""
 
 
 def announced(bus_packet_max: int, sender: str) -> int:
     """The Maximum Packet Size for a device that may publish what is sealed, in bytes."""
     topic = min(_TOPIC_ROOM, bus_packet_max // 8)
     room = (bus_packet_max - _BESIDE - len(sender) - topic) * 3 // 4  # base64
-    return min(bus_packet_max, max(room, _LEAST))
+    return min(bus_packet_max, max(room, _PACKET_BYTES_MIN))

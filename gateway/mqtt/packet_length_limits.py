@@ -21,8 +21,8 @@ _LONGEST: dict[int, int] = {
 }
 """Of types that say little, what Mosquitto takes."""
 _FILTERS = frozenset({PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE})
-_FILTERS_MAX = 100_000
-"""In MQTT 5. Older clients may list as many filters as fit the bus's max_packet_size."""
+_FILTERS_BYTES_MAX = 100_000
+"""Bytes of either in MQTT 5. Older clients may list as many filters as fit the bus's max_packet_size."""
 
 
 def may_be_as_long(first: int, size: int, version: Version) -> bool:
@@ -34,7 +34,7 @@ def may_be_as_long(first: int, size: int, version: Version) -> bool:
     if old and kind in _IDENTIFIER:
         return size == 2
     if kind in _FILTERS:
-        return old or size <= _FILTERS_MAX
+        return old or size <= _FILTERS_BYTES_MAX
     longest = _LONGEST.get(kind)
     return longest is None or size <= longest
 

@@ -97,14 +97,14 @@ class Property(NamedTuple):
     raw: bytes
 
 
-MOST = 4_096
+PROPERTIES_MAX = 4_096
 """Most properties of a packet. One costs 2 µs, and a packet of 16 MiB could bring three million."""
 
 
 def read_properties(
     reader: Reader,
     allowed: frozenset[int],
-    most: int = MOST,
+    most: int = PROPERTIES_MAX,
     check_text: Callable[[bytes], None] | None = None,
 ) -> list[Property]:
     """The property list at the reader's position, its length included.

@@ -22,7 +22,7 @@ from gateway.observe.logs import get_logger
 from gateway.system.addresses import Address, IPNetwork, is_loopback
 
 ACCEPTS_AT_ONCE = 32
-"""In one turn of the loop: each is some twenty microseconds."""
+"""Connections accepted in one turn of the loop: each takes some twenty microseconds."""
 _NO_SOCKET = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST = 1.0
 """Seconds without accepting when the system gives no socket."""

@@ -14,8 +14,8 @@ from gateway.connection.state_table import State
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.paused_reading import AUTHENTICATING, BUS_FULL, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE
 
-_TOGETHER = 500
-"""Counted in one turn of the event loop."""
+_COUNTED_TOGETHER = 500
+"""Connections that are counted in one turn of the event loop."""
 _REASONS = {
     AUTHENTICATING: "authenticating",
     OVER_RATE: "over_rate",
@@ -45,6 +45,6 @@ async def census(registry: ConnectionRegistry) -> Census:
         for bit, reason in _REASONS.items():
             if paused & bit:
                 found.paused[reason] += 1
-        if number % _TOGETHER == 0:
+        if number % _COUNTED_TOGETHER == 0:
             await asyncio.sleep(0)
     return found

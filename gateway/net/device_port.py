@@ -30,7 +30,7 @@ _HANDSHAKE_SECONDS_MIN = 0.5
 _TICK_PHASES = 5
 """Parts of a second: each connection gets its ticks in one of them, to spread the work."""
 _TICKED_TOGETHER = 64
-"""Those that get their tick in one turn of the event loop: about a millisecond."""
+"""Connections that get their tick in one turn of the event loop: about a millisecond."""
 _SETTLE = 0.1
 """After a newcomer, for its handshake and CONNECT, in seconds."""
 _STOP_PATIENCE = 3.0

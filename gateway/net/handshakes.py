@@ -26,10 +26,11 @@ from gateway.net.fair_queue import Crowd
 from gateway.net.silent_peers import SilentPeers
 
 _BEFORE_MAX = 1024
-"""Peers that have not begun."""
+"""Peers whose handshake has not begun."""
 _UNDER_WAY_MAX = 128
+"""Handshakes that are under way at once."""
 _BEGUN_AT_ONCE = 8
-"""In one turn of the loop: each is half a millisecond of handshake later."""
+"""Handshakes that begin in one turn of the loop: each will take half a millisecond of it."""
 _PATIENCE = 2.0
 """Seconds after which the oldest of the largest crowd makes room for one of a crowd that is no smaller."""
 _LOOK = 0.2

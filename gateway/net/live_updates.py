@@ -16,7 +16,7 @@ from gateway.net.connection_reports import ConnectionReports
 from gateway.net.tasks import Tasks
 from gateway.policy.engine.identity import Device, Grant
 
-_TOGETHER = 64
+_TOLD_TOGETHER = 64
 """Connections that hear of a change in one go: about a millisecond."""
 
 
@@ -127,5 +127,5 @@ async def _each(live: Sequence[LiveConnection], update: Callable[[LiveConnection
             update(one)
         except Exception as error:  # noqa: BLE001 - the others are to hear of the change all the same
             one.fault(error)
-        if number % _TOGETHER == 0:
+        if number % _TOLD_TOGETHER == 0:
             await asyncio.sleep(0)

@@ -45,7 +45,8 @@ _STRANGERS = ""
 """Who shows tokens that were not seen before: all of them together."""
 _SECRET_MAX = 65_535
 """As in a CONNECT, in bytes: a longer one would only cost."""
-_TOLD_MAX = 64
+_REQUEST_ID_SHOWN = 64
+"""Bytes of a `request_id` that an audit event holds."""
 _OPTIONS = 1 | 0x04 | 0x20
 """QoS 1; not what we publish ourselves; nothing retained, for it would be asked again at each reconnect."""
 
@@ -234,7 +235,7 @@ class BusServices:
         if report is None:
             return
         device_id, source = who
-        request_id = request.request_id[:_TOLD_MAX].decode("utf-8", "replace").strip('"')
+        request_id = request.request_id[:_REQUEST_ID_SHOWN].decode("utf-8", "replace").strip('"')
         origin = Origin(source=source, device=device_id, address=ADDRESS, request_id=request_id or None)
         self._audit.emit(AuditEvent.of(report, origin, self._context.now()))
 

@@ -15,10 +15,10 @@ from itertools import compress
 
 import msgspec
 
-BESIDE_MOST = 4_096
+BESIDE_BYTES_MAX = 4_096
 """Bytes of keys, blanks and members that nobody reads, which are taken apart to find a name twice."""
-_LEAST = len('"v":1,')
-"""What a second member takes: no name that is read is shorter."""
+_MEMBER_BYTES_MIN = len('"v":1,')
+"""Bytes of the shortest member: no name that is read is shorter."""
 
 
 class TooMuchBeside(Exception):
@@ -34,7 +34,7 @@ def has_a_name_twice(found: msgspec.Struct, given: bytes) -> bool:
     values = msgspec.structs.astuple(found)
     # Braces; of each member its key in quotes, a colon, its value, and of all but one a comma.
     least = 1 + sum(map(len, values)) + sum(compress(_beside_values(type(found)), values))
-    if len(given) - least < _LEAST:
+    if len(given) - least < _MEMBER_BYTES_MIN:
         return False
     # A key has two quotes however it is spelt, and those inside of values are counted there.
     return given.count(b'"') != 2 * sum(map(bool, values)) + b"".join(values).count(b'"')
@@ -51,12 +51,12 @@ def has_one_of_them_twice(names: Iterable[str], given: bytes, longest: bytes) ->
 
     `longest` is the longest of their values. Raises TooMuchBeside, and ValueError when `given` is no JSON.
     """
-    if len(given) > BESIDE_MOST:
+    if len(given) > BESIDE_BYTES_MAX:
         given = given.replace(longest, b"0", 1)
     known = frozenset(names)
     if b"\\" not in given and all(given.count(f'"{name}"'.encode()) < 2 for name in known):
         return False
-    if len(given) > BESIDE_MOST:
+    if len(given) > BESIDE_BYTES_MAX:
         raise TooMuchBeside
     outermost: list[str] = []
 

@@ -20,7 +20,7 @@ from msgspec import Raw
 from gateway.keys.payload_envelope import REQUEST_ID_MAX, RequestId
 from gateway.policy.engine.service_names import Service
 from gateway.services.duplicate_json_members import (
-    BESIDE_MOST,
+    BESIDE_BYTES_MAX,
     TooMuchBeside,
     has_a_name_twice,
     has_one_of_them_twice,
@@ -156,7 +156,7 @@ class Request:
                 # In any other request the strange member is refused.
                 twice = bool(found.payload or found.message_type) and _has_one_twice(found, given)
         except TooMuchBeside:
-            words = f"{name} may have {BESIDE_MOST:,} bytes of other members beside those that are read."
+            words = f"{name} may have {BESIDE_BYTES_MAX:,} bytes of other members beside those that are read."
             self.fault = Refusal(Code.INVALID_REQUEST, words)
             return _Fields()
         except (ValueError, RecursionError):

@@ -21,7 +21,7 @@ _HEAD = len('{"topic":""}')
 _MESSAGE, _DATA = len(',"message":'), len(',"data":""')
 _TOKEN, _REPLY_TO, _REQUEST_ID = len(',"token":""'), len(',"reply_to":""'), len(',"request_id":')
 """Bytes of each member beside its text, or its value."""
-_MEMBER_LEAST = _DATA
+_MEMBER_BYTES_MIN = _DATA
 """Bytes of the shortest member that may stand in a request to `encrypt`, null and empty ones included."""
 _SEALED_QUOTES = 26
 """Of a sealed object with what it must have: two for each of its eight names, two for each of five texts."""
@@ -84,7 +84,7 @@ class EncryptRequest(_FastRequest, kw_only=True):
                 return False
             left -= _REQUEST_ID + len(self.raw_id)
         # A text is never longer than what it is written as.
-        return left < _MEMBER_LEAST
+        return left < _MEMBER_BYTES_MIN
 
 
 class DecryptRequest(_FastRequest, kw_only=True):

@@ -13,7 +13,7 @@ from gateway.mqtt.topics import covers, filter_fault, unshared
 from gateway.policy.engine.rules import Action
 from gateway.services.refusal import Code, Refusal
 
-FILTERS_MOST = 64
+FILTERS_MAX = 64
 """Filters of one request, all actions together: each is compared with all that the device may do."""
 
 _TIME = re.compile(r"([1-9][0-9]{0,8})([smhd])")
@@ -74,8 +74,8 @@ def _permissions(given: object) -> Mapping[str, tuple[str, ...]]:
         if not isinstance(filters, list) or not all(isinstance(one, str) for one in filters):
             raise Refusal(Code.INVALID_REQUEST, _SHAPE)
         found[action.value] = tuple(dict.fromkeys(filters))
-    if sum(map(len, found.values())) > FILTERS_MOST:
-        raise Refusal(Code.INVALID_REQUEST, f'"permissions" may have {FILTERS_MOST} filters in all.')
+    if sum(map(len, found.values())) > FILTERS_MAX:
+        raise Refusal(Code.INVALID_REQUEST, f'"permissions" may have {FILTERS_MAX} filters in all.')
     for one in (one for filters in found.values() for one in filters):
         if fault := filter_fault(one):
             raise Refusal(Code.INVALID_REQUEST, f'A filter of "permissions" {fault}.')

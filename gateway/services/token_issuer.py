@@ -22,7 +22,7 @@ from gateway.store import IssuedToken
 _UNSAVED_MAX = 10_000
 """Records that wait for the store. Above it no token is issued: nobody could revoke it by its id."""
 _MINUTE = 60_000
-_RIGHTS_MOST = 64
+_RIGHTS_KEPT = 64
 """Rights that are remembered. To work out those of a device with a thousand filters takes a twentieth of a
 second, and it may ask for sixty tokens at once."""
 
@@ -102,7 +102,7 @@ class TokenIssuer:
         key = (device.device_id, device.roles, tuple(device.labels.items()), granted)
         found = self._rights.get(key)
         if found is None:
-            if len(self._rights) >= _RIGHTS_MOST:
+            if len(self._rights) >= _RIGHTS_KEPT:
                 del self._rights[next(iter(self._rights))]
             identity = Identity(device.device_id, device.roles, device.labels, client_id="", grant=parent)
             found = self._rights[key] = policy.rights(identity).permissions()

@@ -17,7 +17,8 @@ from pathlib import Path
 from gateway.system.atomic_files import make_folder, open_ours
 
 _NAME = ".gateway.running"
-_LONGEST = 1_024
+_HOLDER_BYTES_MAX = 1_024
+"""Bytes of the file that are read: it holds a process id and a host name."""
 
 
 class Held(Exception):
@@ -58,7 +59,9 @@ def _hold(path: Path, what: Path) -> Iterator[None]:
 
 
 def _holder(descriptor: int) -> str:
-    pid, _, host = os.pread(descriptor, _LONGEST, 0).decode("utf-8", "replace").strip().partition(" ")
+    pid, _, host = (
+        os.pread(descriptor, _HOLDER_BYTES_MAX, 0).decode("utf-8", "replace").strip().partition(" ")
+    )
     if not pid.isdecimal():
         return "another gateway"
     # In a container the number is that of its own process table.

@@ -38,7 +38,8 @@ _WRITTEN = _MODIFY | _ATTRIB | _CLOSE_WRITE
 _OF_A_FILE = _WRITTEN | _DELETE_SELF | _MOVE_SELF
 _OF_A_NAME = _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
 _EVENT = struct.Struct("iIII")
-_LINKS_MOST = 40
+_LINKS_MAX = 40
+"""Symbolic links that are followed on the way to a file, as many as Linux follows."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -183,7 +184,7 @@ def _way(path: Path) -> Iterator[tuple[Path, str]]:
             at /= name
             continue
         links += 1
-        if links > _LINKS_MOST:
+        if links > _LINKS_MAX:
             return
         if target.is_absolute():
             at = Path("/")

@@ -12,7 +12,7 @@ from harness.playbook import READER, context, established, react, seal
 from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Kicked, Tick, Turn
-from gateway.connection.packet_tracing import READ_MOST, ConnectionTrace, TracedConnection
+from gateway.connection.packet_tracing import PACKETS_READ_MAX, ConnectionTrace, TracedConnection
 from gateway.connection.state_table import State
 from gateway.connection.work_budgets import RUN_PACKETS
 from gateway.mqtt.packet_summary import HEAD, PacketReader
@@ -24,8 +24,8 @@ def unheard():
     """Nobody counts what is not read."""
 
 
-def traced(book, lines, room=lambda: True, unread=unheard):
-    book.connection = TracedConnection(book.connection, ConnectionTrace(lines.append, room, unread))
+def traced(book, lines, room=lambda: True, missed=unheard):
+    book.connection = TracedConnection(book.connection, ConnectionTrace(lines.append, room, missed))
     return book
 
 
@@ -210,8 +210,8 @@ FLOODS = {
 @pytest.mark.parametrize(("event", "flood"), FLOODS.values(), ids=FLOODS)
 def test_of_a_flood_the_beginning_is_read_and_counts_as_effort(event, flood, read):
     """The kind: sixty connections of a device that is looked at, with 30,000 packets in a chunk each."""
-    lines, unread = [], []
-    book = traced(established(device=READER), lines, unread=lambda: unread.append(True))
+    lines, missed = [], []
+    book = traced(established(device=READER), lines, missed=lambda: missed.append(True))
     stage = book.connection._stage
     relay = stage.upstream if event is DeviceBytes else stage.downstream
     plain = established(device=READER)
@@ -219,22 +219,22 @@ def test_of_a_flood_the_beginning_is_read_and_counts_as_effort(event, flood, rea
     plain.connection.receive(event(flood))
     alone = (its.upstream if event is DeviceBytes else its.downstream).meter.work.done
     book.connection.receive(event(flood))
-    assert unread == [True]
-    assert READ_MOST <= len(read) <= 2 * READ_MOST + RUN_PACKETS
-    assert relay.meter.work.done >= alone + 2 * READ_MOST
-    assert relay.meter.effort >= 2 * READ_MOST
+    assert missed == [True]
+    assert PACKETS_READ_MAX <= len(read) <= 2 * PACKETS_READ_MAX + RUN_PACKETS
+    assert relay.meter.work.done >= alone + 2 * PACKETS_READ_MAX
+    assert relay.meter.effort >= 2 * PACKETS_READ_MAX
 
 
 def test_in_a_turn_that_is_full_nothing_is_read_and_the_next_is_followed_again(read):
-    lines, unread = [], []
+    lines, missed = [], []
     book = established(v5=True, connack_props=b"\x22\0\x05")
-    traced(book, lines, unread=lambda: unread.append(True))
+    traced(book, lines, missed=lambda: missed.append(True))
     work = book.connection._stage.upstream.meter.work
     react(book.connection, DeviceBytes(raw.publish("ok", b"1", v5=True, props=b"\x23\x00\x01")))
     work.full = True
     lines.clear()
     book.connection.receive(DeviceBytes(raw.publish("ok/1", b"1", v5=True, props=b"\x23\x00\x01")))
-    assert (lines, unread) == ([], [True])
+    assert (lines, missed) == ([], [True])
     work.begin()
     react(book.connection, Turn())
     react(book.connection, DeviceBytes(raw.publish("", b"1", v5=True, props=b"\x23\x00\x01")))

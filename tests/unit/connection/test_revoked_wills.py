@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connection.revoked_wills import MOST, WillsTakenBack
+from gateway.connection.revoked_wills import PAIRS_MAX, WillsTakenBack
 
 
 def test_only_what_was_taken_back_is_known():
@@ -16,11 +16,11 @@ def test_only_what_was_taken_back_is_known():
 
 def test_it_is_bounded_and_the_oldest_go():
     kept = WillsTakenBack()
-    for number in range(MOST):
+    for number in range(PAIRS_MAX):
         kept.add(str(number), "a")
     kept.add("0", "a")  # as new as any now
     kept.add("one more", "a")
-    assert len(kept._keys) == MOST
+    assert len(kept._keys) == PAIRS_MAX
     assert kept.has("0", "a")
     assert not kept.has("1", "a")
     assert kept.has("one more", "a")
