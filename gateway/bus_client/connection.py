@@ -1,4 +1,4 @@
-"""A connection of the gateway to the bus, in its own name: subscribes, publishes and hands over what comes.
+"""A connection to the bus in the gateway's own name: subscribes, publishes, and hands messages over.
 
 Must not know what messages say. `gateway.bus_client.connect` makes one.
 """
@@ -31,9 +31,9 @@ from gateway.observe.logs import get_logger
 
 DEADLINE = 5.0
 """How long the bus may take to accept, to answer a SUBSCRIBE or a PUBLISH, in seconds."""
-_KEEP_ALIVE = 60
-_BEAT = 15.0
-"""Between two PINGREQs, in seconds. A bus that has not answered one before the next is due is gone."""
+_KEEP_ALIVE_SECONDS = 60
+_PING_SECONDS = 15.0
+"""Seconds between two PINGREQs. A bus that sends nothing from one to the next is gone."""
 _IN_FLIGHT_MAX = 20
 """Messages of QoS 1 that wait for their PUBACK."""
 BACKLOG = 16_777_216
@@ -65,7 +65,7 @@ class Account:
     """How the gateway introduces itself to the bus."""
 
     client_id: str
-    """Begins with a slash, and nobody else has it."""
+    """It begins with a slash, and no other client of the bus has it."""
     username: bytes | None
     password: bytes | None = field(repr=False)
 
@@ -77,19 +77,19 @@ class BusConnection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.version = version
         self.closed: asyncio.Future[str] = loop.create_future()
-        """Why it ended."""
+        """Done when the connection has ended; its result says why."""
         self.hung_up = False
-        """Whether it was the bus that ended it, without a word."""
+        """Whether the bus closed the connection without a DISCONNECT."""
         self.max_size = _ANY_SIZE
         """Longest packet that the bus takes, in bytes."""
         self._loop = loop
         self._handler = handler
         self._reader = BusReader(version, max_size)
-        self._most = max_size + backlog
+        self._held_max = max_size + backlog
         self._working = False
-        self._together: list[bytes] | None = None
-        """What is written when the packets at hand were looked at: a write costs more than most answers."""
-        self._held = 0
+        self._unwritten: list[bytes] | None = None
+        """Packets to be written once those that came are looked at: a write costs more than most answers."""
+        self._unwritten_bytes = 0
         self._paused = 0
         self._transport: asyncio.Transport | None = None
         self._connack: asyncio.Future[int] = loop.create_future()
@@ -97,17 +97,17 @@ class BusConnection(asyncio.Protocol):
         self._ids = cycle(range(1, 65_536))
         self._slots = asyncio.Semaphore(_IN_FLIGHT_MAX)
         self._beat: asyncio.TimerHandle | None = None
-        self._every = _BEAT
+        self._ping_seconds = _PING_SECONDS
         self._pinged = False
 
-    # What it is asked
+    # What the gateway has it do
 
     async def introduce(self, account: Account) -> int:
-        """Send the CONNECT. The answer is the CONNACK's code; it is 0, or the connection is of no use."""
+        """Send the CONNECT; the code of the CONNACK. With any but 0 the connection is of no use."""
         connect = Connect(
             version=self.version,
             clean_start=True,
-            keep_alive=_KEEP_ALIVE,
+            keep_alive=_KEEP_ALIVE_SECONDS,
             client_id=account.client_id.encode(),
             username=account.username,
             password=account.password,
@@ -117,13 +117,13 @@ class BusConnection(asyncio.Protocol):
         self._write(encode_connect(connect))
         code = await self._answer(self._connack)
         if code == 0:
-            self._beat = self._loop.call_later(self._every, self._ping)
+            self._beat = self._loop.call_later(self._ping_seconds, self._ping)
         return code
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Subscribe to all of these. Raises BusError: the bus takes one of them not, or no such packet.
+        """Subscribe to all of these. Raises BusError when the bus refuses one of them, or a packet that long.
 
-        In MQTT 3.1.1, which knows no more, of their options only the QoS is asked for.
+        In MQTT 3.1.1 the QoS is the only option of a filter: the others are left out.
         """
         if self.version is Version.V311:
             subscriptions = [Subscription(one.filter, one.qos) for one in subscriptions]
@@ -152,7 +152,7 @@ class BusConnection(asyncio.Protocol):
             raise BusError(f"it refuses what the gateway publishes to {topic}{of_answer(body[2])}")
 
     def unsubscribe(self, filters: Sequence[bytes]) -> None:
-        """Hear no more of these, once the bus has read it. It can't refuse: nobody waits for the answer."""
+        """Unsubscribe from these. The bus can't refuse that: nobody waits for its answer."""
         packet_id = self._free_id()
         self._write(encode_unsubscribe(packet_id, encode_properties([], self.version), list(filters)))
 
@@ -163,10 +163,10 @@ class BusConnection(asyncio.Protocol):
         self._write(packet)
 
     def close(self) -> None:
-        """Take leave."""
+        """Send a DISCONNECT and close."""
         self._end("closed", DISCONNECT)
 
-    # What happens to it
+    # What the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The bus accepted."""
@@ -176,14 +176,14 @@ class BusConnection(asyncio.Protocol):
         """A chunk from the bus."""
         self._pinged = False
         self._reader.push(data)
-        if self._reader.held > self._most:
+        if self._reader.held > self._held_max:
             self._pause(_BACKLOG_FULL)
         if not self._working:
             self._working = True
             self._loop.call_soon(self._work)
 
     def pause_writing(self) -> None:
-        """The bus reads slower than it asks: it is not read from, either."""
+        """The bus reads slower than it is answered: nothing is read from it until it has caught up."""
         self._pause(_BUS_FULL)
 
     def resume_writing(self) -> None:
@@ -203,9 +203,9 @@ class BusConnection(asyncio.Protocol):
             waiting.cancel()
 
     def _work(self) -> None:
-        """Look at some of what came. The next bytes come before the rest: the bus drops what is not read."""
+        """Look at some of what came. The socket is read before the rest: the bus drops what nobody reads."""
         self._working = False
-        self._together, self._held = [], 0
+        self._unwritten, self._unwritten_bytes = [], 0
         try:
             for _ in range(_PACKETS_AT_A_TIME):
                 packet = None if self._paused & _BUS_FULL or self.closed.done() else self._reader.pop()
@@ -220,7 +220,7 @@ class BusConnection(asyncio.Protocol):
             self._loop.call_soon(self._work)
         finally:
             self._flush()
-            self._together = None
+            self._unwritten = None
 
     def _pause(self, reason: int) -> None:
         self._paused |= reason
@@ -252,8 +252,8 @@ class BusConnection(asyncio.Protocol):
             self.max_size = find_number(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE, _ANY_SIZE)
             most = find_number(connack.properties, PropertyId.RECEIVE_MAXIMUM, _IN_FLIGHT_MAX)
             self._slots = asyncio.Semaphore(min(most, _IN_FLIGHT_MAX) or 1)
-            patience = find_number(connack.properties, PropertyId.SERVER_KEEP_ALIVE, _KEEP_ALIVE)
-            self._every = min(_BEAT, patience / 2) or _BEAT
+            keep_alive = find_number(connack.properties, PropertyId.SERVER_KEEP_ALIVE, _KEEP_ALIVE_SECONDS)
+            self._ping_seconds = min(_PING_SECONDS, keep_alive / 2) or _PING_SECONDS
             self._connack.set_result(connack.code)
         elif packet.kind in {PacketType.PUBACK, PacketType.SUBACK}:
             packet_id = decode_packet_id(packet.body, 0, len(packet.body))
@@ -267,14 +267,14 @@ class BusConnection(asyncio.Protocol):
             raise ProtocolError("a packet that nobody asked for")
 
     async def _ask(self, packet_with: Callable[[int], bytes]) -> bytes:
-        """Send a packet with an identifier that is free; the body of what the bus says to it."""
+        """Send a packet with a free packet identifier; the body of the bus's answer to it."""
         if self.closed.done():
             raise BusError(self.closed.result())
         packet_id = self._free_id()
-        answered = self._waiting[packet_id] = self._loop.create_future()
+        answer = self._waiting[packet_id] = self._loop.create_future()
         try:
             self.send(packet_with(packet_id))
-            return await self._answer(answered)
+            return await self._answer(answer)
         finally:
             del self._waiting[packet_id]
 
@@ -297,21 +297,21 @@ class BusConnection(asyncio.Protocol):
             return
         self._pinged = True
         self._write(PINGREQ)
-        self._beat = self._loop.call_later(self._every, self._ping)
+        self._beat = self._loop.call_later(self._ping_seconds, self._ping)
 
     def _write(self, packet: bytes) -> None:
-        if self._together is not None:
-            self._together.append(packet)
-            self._held += len(packet)
-            if self._held > _WRITE_BYTES:
+        if self._unwritten is not None:
+            self._unwritten.append(packet)
+            self._unwritten_bytes += len(packet)
+            if self._unwritten_bytes > _WRITE_BYTES:
                 self._flush()
         elif self._transport is not None:
             self._transport.write(packet)
 
     def _flush(self) -> None:
-        if self._together and self._transport is not None:
-            self._transport.write(b"".join(self._together))
-            self._together, self._held = [], 0
+        if self._unwritten and self._transport is not None:
+            self._transport.write(b"".join(self._unwritten))
+            self._unwritten, self._unwritten_bytes = [], 0
 
     def _end(self, why: str, last: bytes = b"") -> None:
         if not self.closed.done():

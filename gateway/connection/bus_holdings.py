@@ -20,8 +20,8 @@ from gateway.connection.hash_set import Keys, key_of
 
 FOREVER = 0xFFFF_FFFF
 """A Session Expiry Interval that never ends (MQTT 5, 3.1.2.11.2); any session of 3.1.1 that is not clean."""
-_SURELY = 60
-"""Seconds after its expiry in which the bus may still have a session: it looks only now and then."""
+_EXPIRY_LAG = 60
+"""Seconds for which the bus may still have a session that has expired: it looks only now and then."""
 
 
 class Kind(StrEnum):
@@ -39,22 +39,22 @@ class Held:
     device_id: str
     kind: Kind
     key: int
-    """Of the session's client id; 0 for retained topics."""
+    """The hash of the session's client id; 0 for retained topics."""
     lifetime: int
     """Seconds that the session outlives its connection."""
     since: int
-    """Unix seconds: when its connection ended. 0: it had not."""
+    """When the session's last connection ended, in Unix seconds; 0 while it has one, and for topics."""
     keys: bytes
     """The hashes of the topics or filters, eight bytes each, little-endian."""
     gone: bool = False
-    """It is held no more."""
+    """Whether nothing of it is held any more: the store forgets it."""
 
 
 class Publisher(Protocol):
-    """A connection that lets retained messages pass on topics it knows to be counted."""
+    """A connection that remembers which topics are counted, and lets retained messages on them pass."""
 
     def uncount(self, topic: bytes | None) -> None:
-        """This topic is counted no more; None for all topics."""
+        """Forget that this topic is counted; with None, that any is."""
 
 
 class KeptSession:
@@ -64,16 +64,18 @@ class KeptSession:
 
     def __init__(self, lifetime: int = 0, since: int = 0, filters: bytes = b"") -> None:
         self.lifetime = lifetime
+        """Seconds that it outlives its last connection."""
         self.since = since
+        """When that connection ended, in Unix seconds."""
         self.filters = Keys(filters)
         self.saved = False
-        """Whether there may be a row of it."""
+        """Whether the store may have a row of it."""
         self.users: set[Holder] = set()
         """Its connections: one, but for a moment while a new one takes it over."""
 
     def is_over(self, now: int) -> bool:
         """Whether the bus has surely dropped it. `now` in Unix seconds."""
-        return not self.users and self.lifetime < FOREVER and now > self.since + self.lifetime + _SURELY
+        return not self.users and self.lifetime < FOREVER and now > self.since + self.lifetime + _EXPIRY_LAG
 
 
 class Holding:
@@ -94,7 +96,7 @@ class Holding:
         self._changed[self.device_id, session] = self
 
     def retain(self, topic: bytes, most: int) -> bool:
-        """Whether a retained message may stand on this topic. It counts if it may."""
+        """Count a topic with a retained message; False: the device has `most` of them already."""
         key = key_of(topic)
         if key not in self.retained:
             if len(self.retained) >= most:
@@ -104,7 +106,7 @@ class Holding:
         return True
 
     def clear(self, topic: bytes) -> int:
-        """Nothing stands on this topic any more. The answer is how many connections had to hear of it."""
+        """Count a topic no longer, for its message was cleared; how many connections had to be told."""
         if not self.retained.discard(key_of(topic)):
             return 0
         self.changed()
@@ -120,19 +122,19 @@ class Holding:
         return len(self.sessions) < most
 
     def new_session(self, key: int) -> KeptSession:
-        """One takes its place."""
+        """Count one session more; `key` is the hash of its client id."""
         kept = self.sessions[key] = KeptSession()
-        # There was one of the same client id, whose row is still there.
+        # A session of the same client id was dropped, and its row is not deleted yet.
         kept.saved = (self.device_id, key) in self._changed
         return kept
 
     def drop_session(self, key: int) -> None:
-        """The bus has it no more."""
+        """Count a session no longer: the bus has dropped it."""
         kept = self.sessions.pop(key, None)
         if kept is not None and kept.saved:
             self.changed(key)
         elif kept is not None:
-            # Else whoever makes sessions and ends them faster than they are saved would fill the memory.
+            # Or a device that makes and ends sessions faster than they are saved would fill the memory.
             self._changed.pop((self.device_id, key), None)
 
     def forget(self) -> None:
@@ -178,13 +180,13 @@ class Holdings:
         return holding
 
     def load(self, saved: list[Held], now: int) -> None:
-        """Go on from what was saved. `now` in Unix seconds."""
+        """Count what an earlier process saved. `now` in Unix seconds."""
         for one in saved:
             holding = self.of(one.device_id)
             if one.kind is Kind.RETAINED:
                 holding.retained = Keys(one.keys)
                 continue
-            # Of a connection whose end was not recorded: it ended before now.
+            # Without `since` the end of its connection was not saved: it was not later than now.
             kept = KeptSession(one.lifetime, one.since or now, one.keys)
             kept.saved = True
             holding.sessions[one.key] = kept
@@ -194,18 +196,18 @@ class Holdings:
                 holding.changed(one.key)
 
     def take(self, most: int) -> list[Held]:
-        """What is to be saved, those that waited longest first."""
+        """At most `most` that are to be saved, those that waited longest first."""
         keys = list(islice(self._changed, most))
         return [self._changed.pop(key).saved_form(key[1]) for key in keys]
 
     def put_back(self, unsaved: list[Held]) -> None:
-        """These could not be saved."""
+        """Have these saved later: they could not be saved now."""
         for one in unsaved:
             if holding := self._devices.get(one.device_id):
                 holding.changed(one.key if one.kind is Kind.SESSION else None)
 
     def forget(self, device_id: str) -> None:
-        """An administrator says that the bus has it no more."""
+        """Count a device from nothing: an administrator says that the bus has none of it."""
         if holding := self._devices.get(device_id):
             holding.forget()
 
@@ -220,7 +222,16 @@ class Holdings:
 class Holder:
     """What one connection adds to what its device holds."""
 
-    __slots__ = ("_certain", "_device_id", "_established", "_holdings", "_kept", "_key", "_new", "lifetime")
+    __slots__ = (
+        "_certain",
+        "_device_id",
+        "_established",
+        "_holdings",
+        "_is_new",
+        "_kept",
+        "_key",
+        "lifetime",
+    )
 
     def __init__(self, holdings: Holdings, device_id: str) -> None:
         self._holdings = holdings
@@ -229,17 +240,17 @@ class Holder:
         """Seconds that the session outlives this connection."""
         self._key = 0
         self._kept: KeptSession | None = None
-        self._new = False
+        self._is_new = False
         self._established = False
         self._certain = False
-        """Whether it is this connection that the bus had last, so that what it says of the session is so."""
+        """Whether the bus surely had this connection of the session last: the session is then as it says."""
 
     # The session
 
-    def claim(self, client_id: bytes, lifetime: int, most: int, now: int) -> bool:
+    def count_session(self, client_id: bytes, lifetime: int, most: int, now: int) -> bool:
         """Count the session of this CONNECT if it outlives the connection; False: there is no room for it.
 
-        `client_id` as the bus knows it.
+        `client_id` is the one that the bus gets, `lifetime` in seconds, `now` in Unix seconds.
         """
         holding = self._holdings.find(self._device_id)
         if not lifetime and (holding is None or not holding.sessions):
@@ -253,8 +264,8 @@ class Holder:
             if not holding.room_for_session(most, now):
                 return False
             kept = holding.new_session(key)
-            self._new = True
-        # Two that open at once: which of them the bus takes for the later one can't be known.
+            self._is_new = True
+        # Of two connections that open at once nobody here knows which the bus takes for the later.
         self._certain = all(other._established for other in kept.users if other.lifetime)  # noqa: SLF001
         if lifetime:
             for other in kept.users:
@@ -266,7 +277,7 @@ class Holder:
         return True
 
     def established(self, *, session_present: bool, lifetime: int | None) -> None:
-        """The bus took the session; `lifetime` if it gave it one of its own (MQTT 5, 3.2.2.3.2)."""
+        """The bus accepted the CONNECT; `lifetime` in seconds if it chose one itself (MQTT 5, 3.2.2.3.2)."""
         kept = self._kept
         if kept is None:
             return
@@ -279,12 +290,12 @@ class Holder:
             self._changed(kept)
 
     def refused(self) -> None:
-        """The bus never took the session: it has what it had before."""
+        """The bus did not accept the CONNECT: the session is what it was before."""
         kept, self._kept = self._kept, None
         if kept is None:
             return
         kept.users.discard(self)
-        if self._new and not kept.users:
+        if self._is_new and not kept.users:
             self._drop(kept)
 
     def end(self, now: int) -> None:
@@ -293,23 +304,23 @@ class Holder:
         if kept is None:
             return
         kept.users.discard(self)
-        surely = self._certain and self._established
-        if surely and not self.lifetime:
+        is_certain = self._certain and self._established
+        if is_certain and not self.lifetime:
             self._drop(kept)
             return
-        kept.lifetime = self.lifetime if surely else max(kept.lifetime, self.lifetime)
+        kept.lifetime = self.lifetime if is_certain else max(kept.lifetime, self.lifetime)
         kept.since = now
         self._changed(kept)
 
     def _drop(self, kept: KeptSession) -> None:
-        if holding := self._still(kept):
+        if holding := self._holding_with(kept):
             holding.drop_session(self._key)
 
     def _changed(self, kept: KeptSession) -> None:
-        if holding := self._still(kept):
+        if holding := self._holding_with(kept):
             holding.changed(self._key)
 
-    def _still(self, kept: KeptSession) -> Holding | None:
+    def _holding_with(self, kept: KeptSession) -> Holding | None:
         """The holding, if it has this session, and not a different one of the same client id."""
         holding = self._holdings.find(self._device_id)
         return holding if holding and holding.sessions.get(self._key) is kept else None
@@ -332,7 +343,7 @@ class Holder:
         return sum(len(kept.filters) for kept in holding.sessions.values()) if holding else 0
 
     def subscribe(self, topic_filter: bytes, most: int) -> bool:
-        """Whether the session may have this filter. It counts if it may."""
+        """Count a filter of the session; False: it has `most` already."""
         kept = self._kept
         if kept is None:
             return True
@@ -353,9 +364,9 @@ class Holder:
     # Retained topics
 
     def retain(self, topic: bytes, most: int, publisher: Publisher | None = None) -> bool:
-        """Whether a retained message may stand on this topic. It counts if it may.
+        """Count a topic with a retained message; False: the device has `most` of them already.
 
-        `publisher` hears when it counts no more.
+        `publisher` is told when the topic is no longer counted.
         """
         holding = self._holdings.of(self._device_id)
         if not holding.retain(topic, most):
@@ -365,11 +376,11 @@ class Holder:
         return True
 
     def clear(self, topic: bytes) -> int:
-        """Nothing stands on this topic any more. The answer is how many connections had to hear of it."""
+        """Count a topic no longer, for its message was cleared; how many connections had to be told."""
         holding = self._holdings.find(self._device_id)
         return holding.clear(topic) if holding else 0
 
-    def part(self, publisher: Publisher) -> None:
-        """This publisher is over."""
+    def remove_publisher(self, publisher: Publisher) -> None:
+        """Tell this publisher nothing more: its connection is over."""
         if holding := self._holdings.find(self._device_id):
             holding.publishers.discard(publisher)

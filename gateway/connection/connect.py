@@ -52,13 +52,13 @@ class ConnectRefused(MqttError):
 
 
 def refused_connect(error: MqttError) -> Report:
-    """What the admins learn of a CONNECT that is refused for what it is, whoever sent it."""
+    """What the admins learn of a CONNECT that is refused whoever sent it."""
     return refused_login(str(error))
 
 
 TLS_HELLO = b"\x16\x03"
-"""How a TLS client begins; as the header of a CONNECT it would be none that anybody takes."""
-# By the first byte alone: no more is waited for, and a report may not depend on how the bytes were cut.
+"""How a TLS client begins. No CONNECT does."""
+# Told by the first byte: the rest is not waited for, and a report must not depend on how the bytes were cut.
 _OTHER_PROTOCOLS = {
     TLS_HELLO[0]: "TLS",
     **dict.fromkeys(b"GHOD", "HTTP"),
@@ -86,9 +86,9 @@ class Terms:
     explain: bool
     """Whether the device wants Reason Strings."""
     assigned: bytes | None
-    """The client id the gateway gave, without the prefix."""
+    """The client id that the gateway gave the device, without its namespace; None: it brought its own."""
     will: WillTerms | None
-    """What the bus was given for later."""
+    """The will that the bus was given; None for none."""
     enhanced: bool
     """Whether it is the CONNECT's Authentication Method that authenticates: `gateway-jwt`."""
     mqtt31: bool
@@ -104,12 +104,12 @@ class Terms:
 
         A reason must not make a packet too long for its receiver [MQTT-3.4.2-2, MQTT-3.14.2-3].
         """
-        wanted = self.explain and len(text.encode()) + _BESIDE_REASON <= self.device_max_size
-        return text if wanted else ""
+        fits = self.explain and len(text.encode()) + _BESIDE_REASON <= self.device_max_size
+        return text if fits else ""
 
 
 def check_connect(connect: Connect, context: Context) -> None:
-    """What is refused whoever it is. Raises ConnectRefused."""
+    """Raise ConnectRefused for what no device may ask for."""
     properties = connect.properties
     method = find(properties, PropertyId.AUTHENTICATION_METHOD) if properties else None
     if method and method != TOKEN_METHOD:  # an empty one is none, as on Mosquitto
@@ -119,7 +119,7 @@ def check_connect(connect: Connect, context: Context) -> None:
 
 
 def token_of(connect: Connect, terms: Terms) -> bytes | None:
-    """The Authentication Data of our method (MQTT 5, 3.1.2.11.10); empty when there is none of it."""
+    """Authentication Data of our method (MQTT 5, 3.1.2.11.10), empty for none; None without that method."""
     return (find(connect.properties, PropertyId.AUTHENTICATION_DATA) or b"") if terms.enhanced else None
 
 
@@ -143,7 +143,7 @@ def terms_of(connect: Connect, context: Context) -> Terms:
 
 
 def identity_of(device: Device, grant: Grant | None, client_id: str) -> Identity:
-    """Who speaks on the connection: by this its rules are chosen and filled in."""
+    """The identity of a connection: by it rules are chosen, and their placeholders filled in."""
     return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
 
 
@@ -152,7 +152,7 @@ def bus_connect(
 ) -> tuple[Connect, list[Report]]:
     """The CONNECT for the bus, and what the admins learn of it. Raises MqttError.
 
-    It is the device's own but for names, seal and secrets, and a will that is refused and dropped.
+    It is the device's own but for client id and credentials, a will that is sealed, and one that is dropped.
     """
     identity = authorizer.identity
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
@@ -195,7 +195,7 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
     on_topic, decision = authorizer.will(terms)
     authorizer.record(Action.PUBLISH, terms.topic, on_topic)
     if not decision.allowed:
-        instead = _instead_of_refusing(authorizer, terms, context)
+        instead = _refused_will_note(authorizer, terms, context)
         words = f"{decision.reason} {instead}".rstrip()
         report = refused_will(words, terms.topic, decision.rule_location)
         if instead:
@@ -208,8 +208,8 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
     raise ConnectRefused(why, reason, refused_will(why, terms.topic))
 
 
-def _instead_of_refusing(authorizer: Authorizer, terms: WillTerms, context: Context) -> str:
-    """What is done, in words, where a refused will does not refuse its CONNECT; empty where it does."""
+def _refused_will_note(authorizer: Authorizer, terms: WillTerms, context: Context) -> str:
+    """What becomes of a CONNECT whose will is refused, as a sentence; empty when the CONNECT is, too."""
     identity = authorizer.identity
     if authorizer.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP:
         return "The connection goes on without its will."
@@ -232,20 +232,20 @@ NO_ROOM_RETAINED = "The device has retained messages on as many topics as it may
 _NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
 
 
-def claim(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
-    """What this connection adds to what its device holds on the bus, of which `connect` is the CONNECT.
+def count_holdings(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
+    """Count what a connection with this CONNECT adds to what its device holds on the bus.
 
     Raises ConnectRefused when there is no room for the session, or for the message of a will.
     """
     limits = authorizer.limits
     holder = Holder(context.holdings, authorizer.identity.device_id)
     now = context.now() // 1_000
-    if not holder.claim(connect.client_id, session_lifetime(connect), limits.sessions, now):
+    if not holder.count_session(connect.client_id, session_lifetime(connect), limits.sessions, now):
         context.counters.holdings_refused[Kind.SESSION] += 1
         report = refused_session(_NO_ROOM_SESSION)
         raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
     will = connect.will
-    # An empty one takes no room, and gives none back: it may never be published.
+    # A will without a payload takes no room. Nor does it give any back: it may never be published.
     if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
         holder.refused()
         context.counters.holdings_refused[Kind.RETAINED] += 1
@@ -272,7 +272,7 @@ _BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_
 def connack_for(raw: bytes, connack: Connack, terms: Terms, *, seals_for: str = "") -> bytes:
     """The bus's CONNACK as it came, but for a client id that we gave, our method, and room to seal.
 
-    `seals_for` is the device, if it may publish what is sealed.
+    `seals_for` is the device's id if something it may publish is sealed; empty if nothing is.
     """
     bus_max = find(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE) if seals_for else None
     if terms.version is Version.V311 or not (terms.assigned or terms.enhanced or bus_max):
@@ -287,7 +287,7 @@ def connack_for(raw: bytes, connack: Connack, terms: Terms, *, seals_for: str = 
         assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER
         ours = Property(assigned, terms.assigned, string_property(assigned, terms.assigned.decode()))
         kept = [prop for prop in properties if prop.identifier != assigned]
-        # Where Mosquitto puts it.
+        # It stands where Mosquitto puts it.
         at = sum(prop.identifier in _BEFORE_ASSIGNED for prop in kept)
         properties = [*kept[:at], ours, *kept[at:]]
     if terms.enhanced:  # [MQTT-4.12.0-5]
@@ -295,22 +295,23 @@ def connack_for(raw: bytes, connack: Connack, terms: Terms, *, seals_for: str = 
     return encode_connack(replace(connack, properties=properties), terms.version)
 
 
-# What a refusal of the bus means for the device. Who may not enter the bus is the gateway, with the
-# credentials of its own: that is an outage, and no fault of the device.
-_OURS = frozenset({Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reason.BAD_AUTHENTICATION_METHOD})
-_OURS_311 = frozenset({ReturnCode.BAD_USER_NAME_OR_PASSWORD, ReturnCode.NOT_AUTHORIZED})
+# The bus refuses the gateway's own credentials by these: for the device that is an outage, not its fault.
+_CREDENTIALS_REFUSED = frozenset(
+    {Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reason.BAD_AUTHENTICATION_METHOD}
+)
+_CREDENTIALS_REFUSED_311 = frozenset({ReturnCode.BAD_USER_NAME_OR_PASSWORD, ReturnCode.NOT_AUTHORIZED})
 
 
 def refusal_of_bus(code: int, version: Version, *, for_its_will: bool = False) -> tuple[int, str]:
     """The CONNACK code for the device, and what the log says of it, when the bus refused with `code`.
 
-    `for_its_will`: the CONNECT has one, and the bus has taken the gateway's credentials before. In 3.1.1 it
-    has one code for these and for a will that is too long.
+    `for_its_will`: the CONNECT has a will, and the bus has accepted the gateway's credentials before. In
+    3.1.1 the bus has one code for bad credentials and for a will that is too long.
     """
     v5 = version is Version.V5
     if for_its_will and not v5 and code == ReturnCode.NOT_AUTHORIZED:
         return code, "the bus refused the will: it is longer than the bus's message_size_limit, most likely"
-    if code in (_OURS if v5 else _OURS_311):
+    if code in (_CREDENTIALS_REFUSED if v5 else _CREDENTIALS_REFUSED_311):
         unavailable = Reason.SERVER_UNAVAILABLE
         return (
             unavailable if v5 else return_code(unavailable),

@@ -40,7 +40,7 @@ _GOODBYE = Over([], "the device said goodbye")
 
 
 class EstablishedConnection:
-    """What passes between a device and the bus once both said yes."""
+    """What passes between a device and the bus once the gateway and the bus have accepted its CONNECT."""
 
     __slots__ = (
         "_age",
@@ -51,7 +51,7 @@ class EstablishedConnection:
         "_partial_packets_before",
         "_passed",
         "_reports",
-        "_stuck",
+        "_stuck_ticks",
         "_subscriptions",
         "authorizer",
         "device",
@@ -59,7 +59,7 @@ class EstablishedConnection:
         "from_bus_early",
         "holder",
         "last_words",
-        "leaving",
+        "leaving_ticks",
         "terms",
         "upstream",
     )
@@ -74,11 +74,11 @@ class EstablishedConnection:
         reports: Reports,
         holder: Holder,
     ) -> None:
-        """`reports` is where the authorizer puts its own."""
+        """`reports` is where `authorizer` puts its reports, too."""
         self._context = context
         self.terms = terms
         self.device = device
-        """As it was last heard of: from the store, and not by a token."""
+        """As the store has it: without the narrower rights of a token."""
         self.holder = holder
         self.from_bus_early = bytearray()
         """A CONNACK in pieces."""
@@ -117,28 +117,28 @@ class EstablishedConnection:
         )
         self.last_words = _GOODBYE
         """How it ends when the bus does not close it: after a fault, with what the device learns of that."""
-        self.leaving = 0
-        """Ticks since only the bus is waited for."""
-        self._partial_packets_before = self._stuck = 0
-        """What `partial_packets` was when the last one came, and the ticks that one has been incomplete."""
+        self.leaving_ticks = 0
+        """Ticks since the connection waits for the bus alone."""
+        self._partial_packets_before = self._stuck_ticks = 0
+        """`Relay.partial_packets` at the last tick, and for how many ticks the same packet is incomplete."""
         self._age = 0
-        """Ticks since all that goes on was recorded anew."""
+        """Ticks since the decisions on all that goes on were last recorded."""
         self._passed = PassedMessages(context.counters, self.upstream, self.downstream)
 
     @property
     def identity(self) -> Identity:
-        """Who is there."""
+        """Whom the rules are asked for: the device, with the rights of its token."""
         return self.authorizer.identity
 
     @property
     def seals_for(self) -> str:
-        """The device, if what it may publish is sealed in places; empty if not."""
+        """The device's id if something it may publish is sealed; empty if nothing is."""
         identity = self.identity
         seals = identity.observe_until or self.authorizer.policy.may_need_sealing(identity.roles)
         return identity.device_id if seals else ""
 
     def begin(self, connack: Connack) -> None:
-        """The bus took the session: what it said of itself."""
+        """The bus accepted the CONNECT: go by what its CONNACK says of it."""
         properties = connack.properties
         lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1) if properties else -1
         self.holder.established(
@@ -148,7 +148,7 @@ class EstablishedConnection:
         if self.terms.version is Version.V5:
             self._context.bus_packet_max = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
             self.upstream.bound_by_bus(self._context.bus_packet_max)
-        # In 3.1.1 the bus does not say it: what it said last in MQTT 5.
+        # In 3.1.1 the bus does not say how long a packet may be: what it said last in MQTT 5 holds.
         self.upstream.receiver_max_size = self._context.bus_packet_max
         heartbeat = self._heartbeat
         heartbeat.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, heartbeat.keep_alive)
@@ -284,7 +284,7 @@ class EstablishedConnection:
         return commands
 
     def take_device(self, device: Device) -> None:
-        """Go by what the device is now, and by the policy in force; its token is the one it was."""
+        """Go by what the device is now, by the policy in force, and by the same token as before."""
         self.device = device
         self.take_rules(device, self.identity.grant)
 
@@ -317,11 +317,11 @@ class EstablishedConnection:
         self._reports.tick()
         self._take_reports(commands)
         if upstream.has_partial_packet and upstream.partial_packets == self._partial_packets_before:
-            self._stuck += event.reading
-            if self._stuck > self.authorizer.limits.packet_seconds:
+            self._stuck_ticks += event.reading
+            if self._stuck_ticks > self.authorizer.limits.packet_seconds:
                 return self._failed(LimitExceeded("a packet took too long to come"), commands)
         else:
-            self._partial_packets_before, self._stuck = upstream.partial_packets, 0
+            self._partial_packets_before, self._stuck_ticks = upstream.partial_packets, 0
         if budget.from_device.is_spent:
             commands.append(PauseDevice())
         elif upstream.rest is not None:
@@ -355,7 +355,7 @@ class EstablishedConnection:
         self._subscriptions.release()
         self._passed.count()
         self.holder.end(self._context.now() // 1_000)
-        self.holder.part(self.upstream)
+        self.holder.remove_publisher(self.upstream)
         commands: list[Command] = []
         self._reports.tick()
         self._take_reports(commands)

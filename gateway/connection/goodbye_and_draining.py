@@ -25,14 +25,14 @@ from gateway.connection.events import (
 from gateway.connection.handler_outcomes import Over, Result
 from gateway.mqtt.reason_codes import Reason
 
-_TICKS = 5
-"""How long the bus may take to answer and to close, in seconds."""
+_LEAVING_TICKS_MAX = 5
+"""Ticks, one a second, that the bus may take to answer and to close."""
 
 
 def _tick(established: EstablishedConnection, event: Tick) -> Result:
     """A second went by: the bus is not waited for long."""
-    established.leaving += 1
-    if established.leaving > _TICKS:
+    established.leaving_ticks += 1
+    if established.leaving_ticks > _LEAVING_TICKS_MAX:
         return established.last_words
     established.begin_second(event.second)
     return established.bus_waits()

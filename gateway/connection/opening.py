@@ -24,8 +24,8 @@ from gateway.connection.connect import (
     bus_connect,
     check_connect,
     check_sealed_will,
-    claim,
     connack_for,
+    count_holdings,
     identity_of,
     not_mqtt,
     refusal_of_bus,
@@ -167,7 +167,7 @@ class Opening:
             packet, reports = bus_connect(connect, terms, authorizer, self._context)
             opening = encode_connect(packet)
             check_sealed_will(len(opening), terms, self._context)
-            holder = claim(packet, authorizer, self._context)
+            holder = count_holdings(packet, authorizer, self._context)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report or refused_connect(error))
         except MqttError as error:

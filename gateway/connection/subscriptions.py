@@ -1,8 +1,8 @@
 """SUBSCRIBE, judged filter by filter, and its SUBACK, put together again in order (MQTT 5, 3.8, 3.9).
 
 Owns which SUBSCRIBEs wait for the bus and how many filters a connection holds. Those for the gateway's
-own service topics stay here: the bus never hears of them. That a filter was allowed once is no right to
-be delivered: `gateway.connection.downstream` asks again.
+own service topics stay here: the bus never hears of them. That a filter was allowed is no right to what
+it matches: `gateway.connection.downstream` asks for each topic.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.policy import Action
 
 _FAILURE_311 = 0x80
+"""The code of a filter that is refused (MQTT 3.1.1, 3.9.3)."""
 _NO_LOCAL = 0x04
+"""The bit of a filter's options (MQTT 5, 3.8.3.1)."""
 _OWN_BYTES_MAX = 131_072
 """Bytes of filters for the gateway's own topics: each is kept whole, for answers are matched with it."""
 _OWN_BYTES_PER_PACKET = 64
@@ -52,9 +54,9 @@ _DIGEST = b"\0"
 """How a digest begins, as no filter does [MQTT-4.7.3-2]."""
 
 _Codes = tuple[int | None, ...]
-"""The codes of an answer: ours, and None where the bus gives one. Empty: the bus gives all."""
+"""The codes of an answer, one per filter: ours, or None where the bus gives it. Empty: the bus gives all."""
 _Waiting = tuple[tuple[int, _Codes], ...]
-"""Packet ids that the bus is to answer. In order, for one may come twice."""
+"""Packet ids that the bus is to answer, with these codes. In order, for a packet id may come twice."""
 
 
 class Subscriptions:
@@ -62,8 +64,8 @@ class Subscriptions:
 
     __slots__ = (
         "_budget",
+        "_budget_share",
         "_context",
-        "_counted",
         "_filters",
         "_holder",
         "_least",
@@ -88,8 +90,8 @@ class Subscriptions:
     ) -> None:
         """`least` topic filters have to stand in a packet."""
         self._budget = budget
-        # Filters of this connection in the budget of its device.
-        self._counted = 0
+        # Filters of this connection that its device's budget counts.
+        self._budget_share = 0
         self._least = least
         self._context = context
         self._holder = holder
@@ -123,7 +125,7 @@ class Subscriptions:
             b"",
         )
         for one in packet.subscriptions:
-            code, subscription = self._decided(one, authorizer, identifier)
+            code, subscription = self._decide(one, authorizer, identifier)
             codes.append(code)
             if subscription is None:
                 changed = True
@@ -143,17 +145,17 @@ class Subscriptions:
         properties = encode_properties(packet.properties, self._version)
         return encode_subscribe(packet.packet_id, properties, granted)
 
-    def _decided(
+    def _decide(
         self, one: Subscription, authorizer: Authorizer, identifier: bytes
     ) -> tuple[int | None, Subscription | None]:
-        """The code, if it is ours to give, and what the bus is asked for, if it is asked."""
+        """Our code for this filter, None if the bus gives it; and what goes to the bus, None for nothing."""
         text = _filter_text(one.filter)
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
         v5 = self._version is Version.V5
         decision = authorizer.subscribe(text)
         authorizer.record(Action.SUBSCRIBE, unshared(text), decision)
-        most = decision.max_qos if decision.allowed else 2
+        max_qos = decision.max_qos if decision.allowed else 2
         if not decision.allowed:
             if not authorizer.observes(unshared(text), decision):
                 self._context.counters.subscriptions_denied += 1
@@ -165,11 +167,13 @@ class Subscriptions:
             is_own = authorizer.policy.reserves(text)
             own_size = self._own_size + len(one.filter) if is_own else 0
             limits = authorizer.limits
-            room = limits.subscriptions
+            most_filters = limits.subscriptions
             full = (
-                len(self._filters) >= room or own_size > _OWN_BYTES_MAX or self._is_full(one.filter, limits)
+                len(self._filters) >= most_filters
+                or own_size > _OWN_BYTES_MAX
+                or self._is_full(one.filter, limits)
             )
-            if full or not (is_own or self._holder.subscribe(one.filter, room)):
+            if full or not (is_own or self._holder.subscribe(one.filter, most_filters)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
                 reason = too_many_filters(limits, self._context.counters)
                 self._reports.add(refused_subscribe(reason, text, limits.said.get("subscriptions", "")))
@@ -184,9 +188,9 @@ class Subscriptions:
             self._own[text] = identifier
             self._count()
             return one.qos, None
-        if one.qos > most:
+        if one.qos > max_qos:
             # A server may grant less than was asked for (MQTT 5, 3.8.4).
-            return None, Subscription(one.filter, one.options & ~3 | most)
+            return None, Subscription(one.filter, one.options & ~3 | max_qos)
         return None, one
 
     def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
@@ -197,18 +201,18 @@ class Subscriptions:
         return self._holder.filters_kept + self._budget.filters >= most
 
     def _count(self) -> None:
-        """Have the device's budget know of the filters here that are not counted where sessions are kept."""
-        now = len(self._own) if self._holder.keeps else len(self._filters)
-        self._budget.filters += now - self._counted
-        self._counted = now
+        """Have the device's budget count the filters that are not counted as those of a session."""
+        count = len(self._own) if self._holder.keeps else len(self._filters)
+        self._budget.filters += count - self._budget_share
+        self._budget_share = count
 
     def release(self) -> None:
-        """The connection ends, and what is not kept with it."""
-        self._budget.filters -= self._counted
-        self._counted = 0
+        """Give the budget its filters back: the connection ends."""
+        self._budget.filters -= self._budget_share
+        self._budget_share = 0
 
     def record_again(self, authorizer: Authorizer) -> None:
-        """Have the filters recorded that are held still, for nobody asks for them again."""
+        """Record the decisions on the filters that are held: nobody asks for them again."""
         for key in self._filters:
             if not key.startswith(_DIGEST):
                 text = key.decode()
@@ -216,7 +220,7 @@ class Subscriptions:
 
     @property
     def effort(self) -> int:
-        """What `identifiers` costs, as `gateway.connection.work_budgets` counts it."""
+        """What `identifiers` costs, in effort (`gateway.connection.work_budgets`)."""
         return self._own_size // _OWN_BYTES_PER_PACKET * EFFORT_TAKEN_APART
 
     def identifiers(self, topic: str) -> bytes:
@@ -228,7 +232,7 @@ class Subscriptions:
     def unsubscribe(
         self, data: bytes, body_at: int, end: int, authorizer: Authorizer, answers: list[bytes]
     ) -> bytes | None:
-        """What of an UNSUBSCRIBE goes to the bus; None for all of it: it takes no right to hear less."""
+        """What of an UNSUBSCRIBE goes to the bus; None for all of it. Nobody needs a right to hear less."""
         packet = decode_unsubscribe(data, body_at, end, self._version, least=self._least)
         codes: list[int | None] = []
         kept: list[bytes] = []

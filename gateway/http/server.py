@@ -37,19 +37,19 @@ from gateway.observe.logs import get_logger
 from gateway.system.addresses import Address, IPNetwork, place_of
 
 HANDSHAKE_DEADLINE = 5.0
-"""Seconds for TLS."""
+"""Seconds from accepting a peer until its TLS handshake is done."""
 REQUEST_DEADLINE = 10.0
-"""Seconds from then until the whole request is there (slow loris)."""
+"""Seconds from the handshake until the whole request is there (slow loris)."""
 ANSWER_DEADLINE = 30.0
-"""Seconds from then until the peer has the whole answer."""
+"""Seconds from the whole request until the peer has the whole answer."""
 HEAD_MAX = 16_384
 """Bytes of the request line and headers."""
 
 _EVENTS_MAX = 2_048
-"""Parts in which a request may come: what it is read in at a time, and chunks (RFC 9112, 7.1)."""
+"""Parts in which a request may come: each read of the socket makes one, and each chunk (RFC 9112, 7.1)."""
 _EVENTS_AT_ONCE = 128
-"""Of them in what is read at a time. A chunk of one byte costs as much as a long one, six microseconds, and
-a stranger can send 40,000 in one piece."""
+"""Parts in one read of the socket. A chunk of one byte costs as much as a long one, six microseconds, and
+a stranger can send 40,000 at once."""
 _HEAD_LINES = 128
 """Lines of a head: each costs two microseconds and more, and strangers can send theirs all at once."""
 _CHUNKED_LINES = 1_024
@@ -61,6 +61,7 @@ others have come that it would be the oldest."""
 _STOP_PATIENCE = 1.0
 """Seconds for the last answers to leave when the gateway stops."""
 _BACKLOG = 256
+"""Peers that the kernel holds until they are accepted."""
 
 _HEADERS = [
     (b"connection", b"close"),
@@ -131,7 +132,7 @@ class WebServer:
             accepts_at_once=max(1, min(ACCEPTS_AT_ONCE, connections // _TURNS_TO_BE_READ)),
         )
         self._start = start
-        self._connections = connections
+        self._connections_max = connections
         self._connections_per_address = connections_per_address
         self._open: Crowd[_Connection] = Crowd()
         self._config = _uvicorn(application)
@@ -156,10 +157,10 @@ class WebServer:
 
     def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer | None:
         place = place_of(address.host)
-        if not self._has_room(place):
+        if not self._make_room(place):
             return None
         connection = _Connection(self._config, self._state, address, place, self._open)
-        connection.arriving = Newcomer(
+        connection.newcomer = Newcomer(
             peer,
             place,
             since + HANDSHAKE_DEADLINE,
@@ -167,13 +168,13 @@ class WebServer:
             turn_away=lambda _: connection.forget(),
         )
         connection.drop = self.acceptor.handshakes.drop
-        return connection.arriving
+        return connection.newcomer
 
-    def _has_room(self, place: str) -> bool:
-        """Whether one more may come from there; if need be, somebody to whom no answer is owed makes room."""
+    def _make_room(self, place: str) -> bool:
+        """Whether there is room for one more from this place; one that is owed no answer may end for it."""
         if self._open.count(place) >= self._connections_per_address:
-            crowds = [self._open.of(place)]  # it has its share
-        elif len(self._open) >= self._connections:
+            crowds = [self._open.of(place)]  # whoever comes from there makes room for its own
+        elif len(self._open) >= self._connections_max:
             crowds = [self._open.largest(), self._open]
         else:
             return True
@@ -197,27 +198,27 @@ class _Parser(h11.Connection):
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, HEAD_MAX)
-        self._left = _EVENTS_MAX
-        self._left_at_once = _EVENTS_AT_ONCE
+        self._events_left = _EVENTS_MAX
+        self._events_left_at_once = _EVENTS_AT_ONCE
         self._head: bytearray | None = bytearray()
-        """What has come of it; None once it is whole."""
+        """What has come of the head; None once the head is whole."""
         self._lines = 0
         self._is_chunked = False
 
     def receive_data(self, data: bytes) -> None:
-        self._left_at_once = _EVENTS_AT_ONCE
+        self._events_left_at_once = _EVENTS_AT_ONCE
         self._lines += data.count(b"\n")
         if self._head is not None:
             self._head += data
         super().receive_data(data)
 
     def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
-        self._left -= 1
-        self._left_at_once -= 1
-        if self._left < 0 or self._left_at_once < 0:
+        self._events_left -= 1
+        self._events_left_at_once -= 1
+        if self._events_left < 0 or self._events_left_at_once < 0:
             raise h11.RemoteProtocolError("too many parts")
         if self._head is not None:
-            self._look_at_the_head(self._head)
+            self._demand_short_head(self._head)
         if self._is_chunked and self._lines > _CHUNKED_LINES:
             raise h11.RemoteProtocolError("too many lines")
         try:
@@ -229,8 +230,8 @@ class _Parser(h11.Connection):
             self._is_chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
         return event
 
-    def _look_at_the_head(self, head: bytearray) -> None:
-        """Raise RemoteProtocolError when the head is longer than it may be, whole or not."""
+    def _demand_short_head(self, head: bytearray) -> None:
+        """Raise RemoteProtocolError when the head, whole or not, is longer than it may be."""
         end = _HEAD_END.search(head, 0, HEAD_MAX)
         if end is None and len(head) > HEAD_MAX:
             raise h11.RemoteProtocolError("too long a head", error_status_hint=431)
@@ -255,11 +256,11 @@ class _Connection(H11Protocol):
         self.conn = _Parser()
         self._address = address
         self.place = place
-        self.arriving: Newcomer | None = None
-        """Until its handshake is done."""
+        self.newcomer: Newcomer | None = None
+        """What the acceptor has of it until its handshake is done; None after that."""
         self.drop: Callable[[Newcomer], None] | None = None
-        """Ends it until then."""
-        self._has_asked = False
+        """Ends `newcomer`; None after the handshake."""
+        self._answer_is_due = False
         self._deadline: asyncio.TimerHandle | None = None
         self._register = register
         register.add(self, place)
@@ -272,7 +273,7 @@ class _Connection(H11Protocol):
     @contained
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport  # first: `fault` ends it
-        self.arriving = self.drop = None
+        self.newcomer = self.drop = None
         super().connection_made(transport)
         self.client = self._address.host, self._address.port  # which behind a proxy is not the socket's peer
         if (tls := tls_of(transport)) is not None:
@@ -282,8 +283,8 @@ class _Connection(H11Protocol):
     @contained
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._deadline is not None and not self._has_asked and self.is_owed_an_answer:
-            self._has_asked = True
+        if self._deadline is not None and not self._answer_is_due and self.is_owed_an_answer:
+            self._answer_is_due = True
             self._deadline.cancel()
             self._deadline = self.loop.call_later(ANSWER_DEADLINE, self.transport.abort)
 
@@ -312,12 +313,12 @@ class _Connection(H11Protocol):
         """End it now."""
         if self.transport is not None:
             self.transport.abort()
-        elif self.arriving is not None and self.drop is not None:
+        elif self.newcomer is not None and self.drop is not None:
             self.forget()
-            self.drop(self.arriving)
+            self.drop(self.newcomer)
 
     def forget(self) -> None:
-        """It takes no room any more."""
+        """Count it no longer as one of the port's connections."""
         self._register.remove(self)
 
     def send_400_response(self, msg: str) -> None:
@@ -355,7 +356,7 @@ def _uvicorn(application: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         workers=1,
     )
-    # What a stranger sends to this port is worth no line of the log.
+    # uvicorn warns of each request that is no HTTP: strangers could fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config.load()
     return config

@@ -190,7 +190,7 @@ async def test_no_more_is_in_flight_than_the_bus_takes():
 
 
 async def test_the_bus_is_asked_whether_it_is_there(monkeypatch):
-    monkeypatch.setattr(connection_module, "_BEAT", 0.05)
+    monkeypatch.setattr(connection_module, "_PING_SECONDS", 0.05)
     pings = []
 
     def answer(packet):

@@ -24,7 +24,7 @@ class Relay:
 def opened(holdings, client="c", lifetime=FOREVER, *, most=16, present=False, now=NOW):
     """A connection that the bus took; None when it found no place."""
     holder = Holder(holdings, "lamp-1")
-    if not holder.claim(client.encode(), lifetime, most, now):
+    if not holder.count_session(client.encode(), lifetime, most, now):
         return None
     holder.established(session_present=present, lifetime=None)
     return holder
@@ -76,7 +76,7 @@ def test_a_cleared_topic_gives_its_place_back_and_every_connection_that_counted_
     assert [relay.told for relay in pumps] == [[b"t"], [b"t"], []]
     assert one.retain(b"u", 1, pumps[0])
     assert other.clear(b"t") == 0, "nothing stands there, and nobody is told again"
-    one.part(pumps[0])
+    one.remove_publisher(pumps[0])
     assert other.clear(b"u") == 1
     assert pumps[0].told == [b"t"]
 
@@ -133,7 +133,7 @@ def test_a_goodbye_may_say_longer_too():
 def test_the_bus_may_say_for_how_long():
     holdings = Holdings()
     one = Holder(holdings, "lamp-1")
-    assert one.claim(b"c", FOREVER, 1, NOW)
+    assert one.count_session(b"c", FOREVER, 1, NOW)
     one.established(session_present=False, lifetime=10)
     one.end(NOW)
     assert opened(holdings, "d", most=1, now=NOW + 10 + AFTER) is None
@@ -157,7 +157,7 @@ def test_what_is_connected_never_expires():
 def test_a_refusal_of_the_bus_gives_the_place_back():
     holdings = Holdings()
     one = Holder(holdings, "lamp-1")
-    assert one.claim(b"c", FOREVER, 1, NOW)
+    assert one.count_session(b"c", FOREVER, 1, NOW)
     one.refused()
     one.end(NOW)
     assert sessions(holdings) == 0
@@ -167,7 +167,7 @@ def test_a_refusal_of_the_bus_leaves_what_it_had():
     holdings = left(Holdings(), "c")
     for lifetime in (0, FOREVER):
         one = Holder(holdings, "lamp-1")
-        assert one.claim(b"c", lifetime, 16, NOW)
+        assert one.count_session(b"c", lifetime, 16, NOW)
         one.refused()
         one.end(NOW)
     assert sessions(holdings) == 1
@@ -176,11 +176,11 @@ def test_a_refusal_of_the_bus_leaves_what_it_had():
 def test_who_was_never_answered_may_have_left_a_session():
     holdings = Holdings()
     one = Holder(holdings, "lamp-1")
-    assert one.claim(b"c", FOREVER, 1, NOW)
+    assert one.count_session(b"c", FOREVER, 1, NOW)
     one.end(NOW)
     assert sessions(holdings) == 1
     again = Holder(holdings, "lamp-1")
-    assert again.claim(b"c", 0, 1, NOW)
+    assert again.count_session(b"c", 0, 1, NOW)
     again.end(NOW)
     assert sessions(holdings) == 1, "and who was never answered has ended none"
 
@@ -210,8 +210,8 @@ def test_whoever_opens_two_at_once_is_counted_by_what_either_may_have_left():
     for last_to_end in (0, 1):
         holdings = Holdings()
         ends, stays = Holder(holdings, "lamp-1"), Holder(holdings, "lamp-1")
-        assert stays.claim(b"c", FOREVER, 1, NOW)
-        assert ends.claim(b"c", 0, 1, NOW)
+        assert stays.count_session(b"c", FOREVER, 1, NOW)
+        assert ends.count_session(b"c", 0, 1, NOW)
         stays.established(session_present=False, lifetime=None)
         assert stays.subscribe(b"a", 1)
         ends.established(session_present=False, lifetime=None)
@@ -224,7 +224,7 @@ def test_whoever_opens_two_at_once_is_counted_by_what_either_may_have_left():
 def test_whoever_lowers_it_while_another_comes_is_counted_too():
     holdings = Holdings()
     old, new = opened(holdings), Holder(holdings, "lamp-1")
-    assert new.claim(b"c", FOREVER, 1, NOW)
+    assert new.count_session(b"c", FOREVER, 1, NOW)
     old.lifetime = 0
     old.end(NOW)
     assert sessions(holdings) == 1

@@ -40,13 +40,13 @@ def retain(world, device_id="lamp-1", topic=b"t", most=9):
 async def test_it_counts_on_after_a_restart(store):
     one, world, _ = await started(store)
     holder = Holder(world.holdings, "lamp-1")
-    assert holder.claim(b"lamp-1/c", FOREVER, 1, 0)
+    assert holder.count_session(b"lamp-1/c", FOREVER, 1, 0)
     assert retain(world)
     await one.save()
     _, again, _ = await started(store)
     assert not retain(again, topic=b"u", most=1)
-    assert not Holder(again.holdings, "lamp-1").claim(b"lamp-1/d", FOREVER, 1, 0)
-    assert Holder(again.holdings, "lamp-1").claim(b"lamp-1/c", FOREVER, 1, 0)
+    assert not Holder(again.holdings, "lamp-1").count_session(b"lamp-1/d", FOREVER, 1, 0)
+    assert Holder(again.holdings, "lamp-1").count_session(b"lamp-1/c", FOREVER, 1, 0)
 
 
 async def test_with_a_bus_that_forgets_it_counts_from_nothing(store):
