@@ -76,15 +76,15 @@ class KnownDevices:
 
     def add(self, device_id: str, place: str) -> None:
         """This device has shown its secret, coming from there."""
-        device, here = self._digests(device_id, place)
+        device, place_digest = self._digests(device_id, place)
         before = self._seen.get(device)
         today = self._today()
-        if before is not None and before.day == today and here in before.places:
+        if before is not None and before.day == today and place_digest in before.places:
             return
-        if before is not None and here not in before.places:
+        if before is not None and place_digest not in before.places:
             self.moved(device_id)
-        others = () if before is None else tuple(one for one in before.places if one != here)
-        self._seen[device] = _Seen(today, (*others, here)[-PLACES_MAX:])
+        others = () if before is None else tuple(one for one in before.places if one != place_digest)
+        self._seen[device] = _Seen(today, (*others, place_digest)[-PLACES_MAX:])
         self._seen.move_to_end(device)
         if len(self._seen) > DEVICES_MAX:
             self._seen.popitem(last=False)
@@ -93,10 +93,10 @@ class KnownDevices:
     def look_up(self, device_id: str, place: str) -> tuple[bool, bool]:
         """Whether this device logged in lately at all, and whether from there. The same work for any name."""
         seen = self._seen.get(self._digest(device_id))
-        here = self._digest(device_id, place)
+        place_digest = self._digest(device_id, place)
         if seen is None or self._today() - seen.day > DAYS:
             return False, False
-        return True, here in seen.places
+        return True, place_digest in seen.places
 
     def take_unsaved(self) -> Snapshot | None:
         """What is to be saved, if there is something new. It counts as saved from now on."""

@@ -151,7 +151,7 @@ class LoginQueue(Generic[_AnyTicket]):
 
     def __init__(self, most: int) -> None:
         """Logins of `most` units in all may wait, and as many units of work of standing LATER."""
-        self._most = most
+        self._units_max = most
         self._networks: dict[str, _Network] = {}
         self._weight = [0] * len(Standing)
         self._slots_given = 0
@@ -248,9 +248,9 @@ class LoginQueue(Generic[_AnyTicket]):
         """
         gone: list[_AnyTicket] = []
         self._evict_around(login, now, gone)
-        while self._weight[Standing.LATER] > self._most:
+        while self._weight[Standing.LATER] > self._units_max:
             self._evict_worst(Standing.LATER, now, gone)
-        while sum(self._weight[standing] for standing in _LOGINS) > self._most:
+        while sum(self._weight[standing] for standing in _LOGINS) > self._units_max:
             self._evict_worst(self._standing_with_too_many(), now, gone)
         return gone
 
@@ -272,7 +272,7 @@ class LoginQueue(Generic[_AnyTicket]):
 
     def _room(self, level: int) -> int:
         """Units that may wait there: all, divided by four per level above `_FORBEARANCE`; always a few."""
-        return max(_ROOM_LEAST, self._most >> max(0, 2 * (level - _FORBEARANCE)))
+        return max(_ROOM_LEAST, self._units_max >> max(0, 2 * (level - _FORBEARANCE)))
 
     def _evict_worst(self, standing: Standing, now: float, gone: list[_AnyTicket]) -> None:
         network = self._worst(self._networks, self._wrong_by_network, standing, now)
@@ -292,7 +292,7 @@ class LoginQueue(Generic[_AnyTicket]):
 
     def _standing_with_too_many(self) -> Standing:
         for standing in (Standing.UNKNOWN, Standing.SEEN):
-            if self._weight[standing] > self._most // 4:
+            if self._weight[standing] > self._units_max // 4:
                 return standing
         return Standing.KNOWN
 

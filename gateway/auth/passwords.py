@@ -131,7 +131,7 @@ class PasswordPool:
         A login takes 19 MiB only while at work. Who is next, and that a long secret takes the room of
         several, is said in `gateway.auth.login_queue`.
         """
-        self._most = threads
+        self._slots = threads
         self._at_work = 0
         self._later_at_work = 0
         self._patience = patience
@@ -242,7 +242,7 @@ class PasswordPool:
         return HashSlot(self, login.standing)
 
     def _begin(self) -> None:
-        while self._at_work < self._most:
+        while self._at_work < self._slots:
             # One LATER job at most is at work: a login that comes finds a thread free.
             waiter = self._queue.next(_now(), later=not self._later_at_work)
             if waiter is None:
@@ -364,8 +364,8 @@ class Remembered:
         """
         if device is None:
             device = _NOBODY
-        given = self._digest(device, secret)
-        return hmac.compare_digest(self._digests.get(device.device_id, b""), given)
+        digest = self._digest(device, secret)
+        return hmac.compare_digest(self._digests.get(device.device_id, b""), digest)
 
     def forget(self, device_id: str) -> None:
         """The device has changed, or is gone."""

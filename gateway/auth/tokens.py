@@ -105,8 +105,8 @@ class Tokens:
         self._now = now
         self._ttl = ttl
         self._chain_max = chain_max
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._known_bytes = 0
+        self._genuine: OrderedDict[bytes, _Known] = OrderedDict()
+        self._genuine_bytes = 0
 
     @property
     def keys(self) -> SigningKeys:
@@ -116,8 +116,8 @@ class Tokens:
     def use(self, keys: SigningKeys) -> None:
         """Put other keys in force: a token of a key that is not among them is no token any more."""
         self._keys = keys
-        self._known.clear()
-        self._known_bytes = 0
+        self._genuine.clear()
+        self._genuine_bytes = 0
 
     def issue(
         self,
@@ -168,24 +168,24 @@ class Tokens:
         """For how many seconds a token that is issued from this one may be good."""
         if why := self._keys.distrust(parent, now):
             raise TokenRefused(TokenFault.INVALID, why, device.device_id)
-        left = parent.chain_began + self._chain_max - now
-        if left <= 0:
+        chain_seconds_left = parent.chain_began + self._chain_max - now
+        if chain_seconds_left <= 0:
             raise ChainOver(
                 "Tokens were renewed from one another for as long as JWT_CHAIN_MAX allows: log in with the "
                 "secret or the certificate."
             )
         # Else a token of a minute would be one of a day for whoever asks.
-        return min(left, parent.expires_at - parent.issued_at)
+        return min(chain_seconds_left, parent.expires_at - parent.issued_at)
 
     def _keys_before(self, parent: Grant) -> tuple[str, ...]:
-        before = dict.fromkeys((*parent.prior_keys, parent.key_id))
-        before.pop(self._keys.active_id, None)
-        if len(before) > PRIOR_KIDS_MAX:
+        key_ids = dict.fromkeys((*parent.prior_keys, parent.key_id))
+        key_ids.pop(self._keys.active_id, None)
+        if len(key_ids) > PRIOR_KIDS_MAX:
             raise ChainOver(
                 f"Tokens were renewed from one another over {PRIOR_KIDS_MAX} rotations of the signing key: "
                 "log in with the secret or the certificate."
             )
-        return tuple(before)
+        return tuple(key_ids)
 
     def verify(self, token: bytes, digest: bytes | None = None) -> tuple[Device, Grant]:
         """The device of a token that is good at this moment, and what it grants. Raises TokenRefused.
@@ -193,12 +193,12 @@ class Tokens:
         A token seen before costs no second signature; time, device and revocations are looked at each time.
         `digest` is the token's SHA-256, of whoever has it at hand.
         """
-        known = self._read(token, digest)
-        device_id, grant = known.device_id, known.grant
+        genuine = self._read(token, digest)
+        device_id, grant = genuine.device_id, genuine.grant
         now = self._now() // 1000
         if why := self._keys.distrust(grant, now):
             raise TokenRefused(TokenFault.INVALID, why, device_id)
-        if now < known.begins:
+        if now < genuine.begins:
             raise TokenRefused(TokenFault.INVALID, "not valid yet", device_id)
         if now >= grant.expires_at:
             raise TokenRefused(TokenFault.EXPIRED, "expired token", device_id)
@@ -218,16 +218,16 @@ class Tokens:
             raise TokenRefused(TokenFault.INVALID, f"a token of more than {TOKEN_BYTES:,} bytes")
         # By digest, so that no token that could still be used lies about in memory.
         digest = digest or hashlib.sha256(token).digest()
-        known = self._known.get(digest)
-        if known is not None:
-            self._known.move_to_end(digest)
-            return known
-        known = self._check(token)
-        self._known[digest] = known
-        self._known_bytes += known.size
-        while len(self._known) > _GENUINE_MAX or self._known_bytes > _GENUINE_BYTES_MAX:
-            self._known_bytes -= self._known.popitem(last=False)[1].size
-        return known
+        genuine = self._genuine.get(digest)
+        if genuine is not None:
+            self._genuine.move_to_end(digest)
+            return genuine
+        genuine = self._check(token)
+        self._genuine[digest] = genuine
+        self._genuine_bytes += genuine.size
+        while len(self._genuine) > _GENUINE_MAX or self._genuine_bytes > _GENUINE_BYTES_MAX:
+            self._genuine_bytes -= self._genuine.popitem(last=False)[1].size
+        return genuine
 
     def _check(self, token: bytes) -> _Known:
         """What the token says, if it is one of ours.

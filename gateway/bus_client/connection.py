@@ -250,8 +250,8 @@ class BusConnection(asyncio.Protocol):
         if packet.kind == PacketType.CONNACK and not self._connack.done():
             connack = decode_connack(packet.body, 0, len(packet.body), self.version)
             self.max_size = find_number(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE, _ANY_SIZE)
-            most = find_number(connack.properties, PropertyId.RECEIVE_MAXIMUM, _IN_FLIGHT_MAX)
-            self._slots = asyncio.Semaphore(min(most, _IN_FLIGHT_MAX) or 1)
+            in_flight_max = find_number(connack.properties, PropertyId.RECEIVE_MAXIMUM, _IN_FLIGHT_MAX)
+            self._slots = asyncio.Semaphore(min(in_flight_max, _IN_FLIGHT_MAX) or 1)
             keep_alive = find_number(connack.properties, PropertyId.SERVER_KEEP_ALIVE, _KEEP_ALIVE_SECONDS)
             self._ping_seconds = min(_PING_SECONDS, keep_alive / 2) or _PING_SECONDS
             self._connack.set_result(connack.code)

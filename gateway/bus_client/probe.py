@@ -54,9 +54,9 @@ class BusProbe:
         self._plain = f"~gateway-{node}", f"gateway~check-{node}"
         self._topic = f"{prefix}{CHECKS}{node}"
         self._v5 = shared.bus_speaks_v5
-        self._asked = float("-inf")
-        self._told: tuple[bool, str] | None = None
-        """What the log has last."""
+        self._asked_at = float("-inf")
+        self._logged: tuple[bool, str] | None = None
+        """What the log was told last: reachable or not, and the detail."""
         self._lock = asyncio.Lock()
 
     def last(self) -> tuple[bool, str]:
@@ -66,12 +66,12 @@ class BusProbe:
     async def check(self) -> tuple[bool, str]:
         """Whether the bus serves, and how. Asks at most once a second, and logs what changes."""
         async with self._lock:
-            if asyncio.get_running_loop().time() - self._asked > _FRESH:
+            if asyncio.get_running_loop().time() - self._asked_at > _FRESH:
                 await self._ask()
-                self._asked = asyncio.get_running_loop().time()
+                self._asked_at = asyncio.get_running_loop().time()
         found = self.last()
-        if found != self._told:
-            self._told = found
+        if found != self._logged:
+            self._logged = found
             if self._bus.reachable:
                 _log.info("bus reachable", bus=self._bus.detail)
             else:
@@ -114,21 +114,21 @@ class BusProbe:
 
     async def _speak_to_itself(self, client_id: str, second: str) -> None:
         shared = self._shared
-        said = shared.new_client_id().encode()
-        heard = asyncio.Event()
+        marker = shared.new_client_id().encode()
+        marker_came = asyncio.Event()
 
         def listen(_: BusConnection, message: Delivery) -> None:
-            if message.payload == said:
-                heard.set()
+            if message.payload == marker:
+                marker_came.set()
 
         connection = await self._connect(client_id, listen)
         try:
             await connection.subscribe([Subscription(self._topic.encode(), 0)])
             began = asyncio.get_running_loop().time()
-            await connection.publish(self._topic, said, retain=False)
+            await connection.publish(self._topic, marker, retain=False)
             try:
                 async with asyncio.timeout(_ECHO_DEADLINE):
-                    await heard.wait()
+                    await marker_came.wait()
             except TimeoutError:
                 raise BusError(
                     f"it takes what the gateway publishes to {self._topic} and does not deliver it: "

@@ -23,13 +23,14 @@ from gateway.mqtt.topics import matches
 from gateway.net.bus_endpoint import Bus
 
 _PACKET_MAX = 65_536
-"""Bytes; of a longer message the head is enough."""
+"""Bytes of the longest message that is held whole; of a longer one the head is enough."""
 _NOTHING_RETAINED = 2 << 4
 """Options of a SUBSCRIBE: QoS 0, and what is retained is not sent [MQTT5 3.8.3.1]. In 3.1.1, which
 knows no such wish, it comes after each rest and is dropped."""
-_SHARE = 10
-_REST_LEAST, _REST_MOST = 1.0, 10.0
-"""Seconds that a filter rests after it was heard, and which share of its time that is between them."""
+_REST_SHARE = 10
+"""Within the bounds a filter rests for this part of the seconds in which something has to come: a tenth."""
+_REST_MIN, _REST_MAX = 1.0, 10.0
+"""Bounds, in seconds, for how long a filter rests after it was heard."""
 _LOOK = 0.25
 """Seconds between two looks at which rests are over."""
 
@@ -40,7 +41,9 @@ class TopicListener:
     def __init__(self, bus: Bus, context: Context, within: Mapping[str, int]) -> None:
         """`within`: by filter, the seconds in which something has to come."""
         began = asyncio.get_running_loop().time()
-        self._rest = {one: min(max(most / _SHARE, _REST_LEAST), _REST_MOST) for one, most in within.items()}
+        self._rest = {
+            one: min(max(seconds / _REST_SHARE, _REST_MIN), _REST_MAX) for one, seconds in within.items()
+        }
         self._heard: dict[str, float] = {}
         """When something came last, as far as is known."""
         self._silent_since = dict.fromkeys(within, began)

@@ -12,7 +12,7 @@ from __future__ import annotations
 class Heartbeat:
     """Counts the PINGREQs that went to the bus and the PINGRESPs that came from it."""
 
-    __slots__ = ("_answered", "_asked", "_last", "_own", "heard", "keep_alive", "silent")
+    __slots__ = ("_last", "_own", "_pings_answered", "_pings_sent", "heard", "keep_alive", "silent")
 
     def __init__(self, keep_alive: int) -> None:
         self.keep_alive = keep_alive
@@ -21,9 +21,9 @@ class Heartbeat:
         """The device spoke since the bus last heard of it."""
         self.silent = 0
         """Ticks since the bus was last sent something. Who sends something sets these two back."""
-        self._asked = 0
+        self._pings_sent = 0
         """PINGREQs that went to the bus, the gateway's own too."""
-        self._answered = 0
+        self._pings_answered = 0
         self._own = 0
         """PINGREQs of the gateway's own that are not answered."""
         self._last = 0
@@ -31,11 +31,11 @@ class Heartbeat:
 
     def device_pinged(self) -> None:
         """A PINGREQ of the device goes to the bus."""
-        self._asked += 1
+        self._pings_sent += 1
 
     def bus_ponged(self) -> bool:
         """A PINGRESP came from the bus: whether the device gets it, for it asked."""
-        self._answered += 1
+        self._pings_answered += 1
         if self.is_drained:
             return False
         own = self._own > 0
@@ -48,7 +48,7 @@ class Heartbeat:
         due = self.heard and self.keep_alive and self.silent * 2 >= self.keep_alive
         if due:
             self._own += 1
-            self._asked += 1
+            self._pings_sent += 1
             self.heard, self.silent = False, 0
         return bool(due)
 
@@ -62,15 +62,15 @@ class Heartbeat:
 
     def drain(self) -> None:
         """A last PINGREQ goes to the bus: see `is_drained`."""
-        self._asked += 1
-        self._last = self._asked
+        self._pings_sent += 1
+        self._last = self._pings_sent
 
     @property
     def all_answered(self) -> bool:
         """Whether the bus has no PINGREQ to answer."""
-        return self._asked == self._answered
+        return self._pings_sent == self._pings_answered
 
     @property
     def is_drained(self) -> bool:
         """Whether the bus has answered all that came before the last PINGREQ, and that itself."""
-        return 0 < self._last <= self._answered
+        return 0 < self._last <= self._pings_answered

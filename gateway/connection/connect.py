@@ -195,10 +195,10 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
     on_topic, decision = authorizer.will(terms)
     authorizer.record(Action.PUBLISH, terms.topic, on_topic)
     if not decision.allowed:
-        instead = _refused_will_note(authorizer, terms, context)
-        words = f"{decision.reason} {instead}".rstrip()
+        note = _refused_will_note(authorizer, terms, context)
+        words = f"{decision.reason} {note}".rstrip()
         report = refused_will(words, terms.topic, decision.rule_location)
-        if instead:
+        if note:
             raise _WillDropped(report)
         raise ConnectRefused(decision.reason, Reason.NOT_AUTHORIZED, report)
     sealed = sealed_will(will, terms, identity, context)
@@ -222,8 +222,8 @@ def check_sealed_will(size: int, terms: Terms, context: Context) -> None:
     """Refuse a CONNECT of `size` bytes if its sealed will makes it too long for the bus. ConnectRefused."""
     will = terms.will
     if will is not None and will.sealed and size > context.bus_packet_max:
-        most = f"the bus takes packets of {context.bus_packet_max:,} at most (its max_packet_size)"
-        why = f"With its will sealed the CONNECT has {size:,} bytes, and {most}."
+        limit = f"the bus takes packets of {context.bus_packet_max:,} at most (its max_packet_size)"
+        why = f"With its will sealed the CONNECT has {size:,} bytes, and {limit}."
         report = refused_will(why, will.topic)
         raise ConnectRefused(why, Reason.PACKET_TOO_LARGE, report)
 
@@ -280,8 +280,8 @@ def connack_for(raw: bytes, connack: Connack, terms: Terms, *, seals_for: str = 
     properties = connack.properties
     if bus_max:  # MQTT 5, 3.2.2.3.6
         identifier = PropertyId.MAXIMUM_PACKET_SIZE
-        least = announced(int.from_bytes(bus_max, "big"), seals_for).to_bytes(4, "big")
-        lowered = Property(identifier, least, bytes((identifier,)) + least)
+        lowered_max = announced(int.from_bytes(bus_max, "big"), seals_for).to_bytes(4, "big")
+        lowered = Property(identifier, lowered_max, bytes((identifier,)) + lowered_max)
         properties = [lowered if prop.identifier == identifier else prop for prop in properties]
     if terms.assigned is not None:  # MQTT 5, 3.2.2.3.7
         assigned = PropertyId.ASSIGNED_CLIENT_IDENTIFIER

@@ -155,8 +155,8 @@ class EstablishedConnection:
 
     def bus_lost(self, event: BusLost) -> Over:
         """The bus closed: in MQTT 3.1.1 it does not say why [MQTT-3.1.2-24, MQTT-3.1.4-2]."""
-        again = "the bus ended the session: the same client id connected again"
-        return Over([], again if event.taken_over else self._heartbeat.why_lost)
+        taken_over = "the bus ended the session: the same client id connected again"
+        return Over([], taken_over if event.taken_over else self._heartbeat.why_lost)
 
     def passes(self, data: bytes) -> bool:
         """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""

@@ -207,7 +207,7 @@ class Relay(FastPath, ABC):
         meter = self.meter
         messages_before = meter.messages
         effort_before = meter.effort
-        most = min(effort_before + SLICE, meter.effort_left)
+        effort_max = min(effort_before + SLICE, meter.effort_left)
         acknowledged = 0
         head, alike_size = self._head, self._size
         stop = min(end, pos + alike_size * RUN_PACKETS) if alike_size else end
@@ -255,7 +255,7 @@ class Relay(FastPath, ABC):
                     self.check_beginning(chunk[pos], size)
                     self._keep(chunk, pos, nxt - pos)
                     break
-                elif meter.effort > most:
+                elif meter.effort > effort_max:
                     break
                 else:
                     replacement = self._by_cached_verdict(chunk, pos, body_at, nxt)

@@ -138,8 +138,8 @@ class Subscriptions:
             return b""
         if len(self._subscribing) >= authorizer.limits.in_flight:
             raise LimitExceeded("too many unanswered SUBSCRIBE packets")
-        ours = any(code is not None for code in codes)
-        self._subscribing = (*self._subscribing, (packet.packet_id, tuple(codes) if ours else ()))
+        has_own_codes = any(code is not None for code in codes)
+        self._subscribing = (*self._subscribing, (packet.packet_id, tuple(codes) if has_own_codes else ()))
         if not changed:
             return None
         properties = encode_properties(packet.properties, self._version)
@@ -195,10 +195,10 @@ class Subscriptions:
 
     def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
         """Whether the device, over all its connections, has no room for a filter that is new to this one."""
-        most = limits.subscriptions_in_all
-        if most is None or self._holder.has(topic_filter):
+        most_filters = limits.subscriptions_in_all
+        if most_filters is None or self._holder.has(topic_filter):
             return False
-        return self._holder.filters_kept + self._budget.filters >= most
+        return self._holder.filters_kept + self._budget.filters >= most_filters
 
     def _count(self) -> None:
         """Have the device's budget count the filters that are not counted as those of a session."""
@@ -235,7 +235,7 @@ class Subscriptions:
         """What of an UNSUBSCRIBE goes to the bus; None for all of it. Nobody needs a right to hear less."""
         packet = decode_unsubscribe(data, body_at, end, self._version, least=self._least)
         codes: list[int | None] = []
-        kept: list[bytes] = []
+        for_the_bus: list[bytes] = []
         for one in packet.filters:
             text = _filter_text(one)
             if authorizer.policy.reserves(unshared(text)):
@@ -244,25 +244,25 @@ class Subscriptions:
                 codes.append(Reason.SUCCESS if existed else Reason.NO_SUBSCRIPTION_EXISTED)
             else:
                 codes.append(None)
-                kept.append(one)
+                for_the_bus.append(one)
                 self._holder.unsubscribe(one)
         if isinstance(self._filters, set):
             self._filters.difference_update(map(_key, packet.filters))
             self._count()
         v5 = self._version is Version.V5
-        if not kept:
+        if not for_the_bus:
             own = bytes(code or 0 for code in codes) if v5 else b""
             answers.append(encode_unsuback(packet.packet_id, encode_properties([], self._version), own))
             return b""
         self._unsubscribes += 1
-        if len(kept) == len(codes):
+        if len(for_the_bus) == len(codes):
             return None
         if v5:  # an UNSUBACK of 3.1.1 says nothing of single filters
             if len(self._unsubscribing) >= authorizer.limits.in_flight:
                 raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
             self._unsubscribing = (*self._unsubscribing, (packet.packet_id, tuple(codes)))
         properties = encode_properties(packet.properties, self._version)
-        return encode_unsubscribe(packet.packet_id, properties, kept)
+        return encode_unsubscribe(packet.packet_id, properties, for_the_bus)
 
     def unsuback(self, data: bytes, body_at: int, end: int) -> bytes | None:
         """The bus's UNSUBACK with our codes put in; None when there are none."""
@@ -293,8 +293,8 @@ class Subscriptions:
             properties = join(read_properties(reader, IN_ACKNOWLEDGEMENT))
         if reader.left != codes.count(None):
             raise ProtocolError("an answer of the bus has the wrong length")
-        theirs = iter(reader.raw(reader.left))
-        return properties, bytes(next(theirs) if code is None else code for code in codes)
+        bus_codes = iter(reader.raw(reader.left))
+        return properties, bytes(next(bus_codes) if code is None else code for code in codes)
 
 
 def _take(packet_id: int, waiting: _Waiting) -> tuple[_Codes | None, _Waiting]:

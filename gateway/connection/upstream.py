@@ -164,8 +164,8 @@ class Upstream(Relay):
         if kind == PacketType.SUBSCRIBE:
             # Each filter costs as much as a packet that is taken apart, and its search among the rules.
             authorizer = self._authorizer
-            each = EFFORT_TAKEN_APART + authorizer.policy.filter_effort(authorizer.identity.roles)
-            self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * each
+            per_filter = EFFORT_TAKEN_APART + authorizer.policy.filter_effort(authorizer.identity.roles)
+            self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * per_filter
             return self._subscriptions.subscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
             self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * EFFORT_TAKEN_APART

@@ -134,25 +134,25 @@ class _Merged:
         self.added: list[str] = []
         self.present: list[str] = []
         self.left_out: list[str] = []
-        there = path.exists()
+        file_exists = path.exists()
         try:
-            self.like = read(path, purpose, wrapping) if there else empty_file(wrapping)
+            self.like = read(path, purpose, wrapping) if file_exists else empty_file(wrapping)
         except KeyFileError as error:
             raise KeyFileError(f"{error}; to have it made anew from a backup, move it away first") from None
-        here = {key.key_id: key for key in self.like.keys}
-        newest = max((purpose.number(key_id) for key_id in here), default=-1)
-        keys = dict(here)
+        keys_here = {key.key_id: key for key in self.like.keys}
+        newest = max((purpose.number(key_id) for key_id in keys_here), default=-1)
+        keys = dict(keys_here)
         for key in backup:
-            mine = here.get(key.key_id)
-            if mine is not None:
-                _demand_same(path, mine, key)
+            key_here = keys_here.get(key.key_id)
+            if key_here is not None:
+                _demand_same(path, key_here, key)
                 self.present.append(key.key_id)
             elif purpose is SIGNING and (is_over(key) or purpose.number(key.key_id) < newest):
                 # Older than those that are here, and yet not among them: it was taken out, perhaps because
                 # somebody else had it. A backup must not make its tokens good again.
                 self.left_out.append(key.key_id)
             else:
-                keys[key.key_id] = _retired(key, purpose) if there else key
+                keys[key.key_id] = _retired(key, purpose) if file_exists else key
                 self.added.append(key.key_id)
         self.keys = sorted(keys.values(), key=lambda key: purpose.number(key.key_id))
 

@@ -132,8 +132,8 @@ def destroy(path: Path, purpose: Purpose, wrapping: Wrapping | None, key_id: str
             raise KeyFileError(f"{path}: there is no key of that name: `gateway-admin keys list` shows them")
         if found.state is KeyState.ACTIVE:
             raise KeyFileError(f"{key_id} is the active one of the {purpose.name}: rotate them first")
-        gone = replace(found, material=b"", state=KeyState.DESTROYED, until=None)
-        return tuple(gone if key is found else key for key in keys), gone
+        destroyed = replace(found, material=b"", state=KeyState.DESTROYED, until=None)
+        return tuple(destroyed if key is found else key for key in keys), destroyed
 
     return _change(path, purpose, wrapping, change)
 
@@ -156,9 +156,9 @@ def _change(
     change: Callable[[tuple[Key, ...]], tuple[Sequence[Key], Key]],
 ) -> Key:
     with writing(path, purpose):
-        before = read(path, purpose, wrapping)
-        keys, touched = change(before.keys)
-        write(path, keys, before)
+        file = read(path, purpose, wrapping)
+        keys, touched = change(file.keys)
+        write(path, keys, file)
         return touched
 
 

@@ -77,8 +77,8 @@ class DevicePort:
 
     def _turn_away(self, side: DeviceSide, why: str) -> None:
         """Its handshake has not begun."""
-        late = side.deadline <= self._now()
-        self._count_failure(HandshakeFault.DEADLINE if late else HandshakeFault.CROWDED_OUT)
+        is_late = side.deadline <= self._now()
+        self._count_failure(HandshakeFault.DEADLINE if is_late else HandshakeFault.CROWDED_OUT)
         side.turn_away(why)
 
     def _count_failure(self, fault: HandshakeFault) -> None:

@@ -42,16 +42,18 @@ class Certificate:
     """Which of those in its file it is, by what it is for and its subject; empty for the only one."""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where it stands."""
         return f"{self.path}: {self.which}" if self.which else str(self.path)
 
     def fault(self, now: float) -> str:
         """Why it is not good now; empty if it is."""
         if now >= self.end:
-            return f"{self.place} has expired ({utc_text(self.end)}): put a new one in its place"
+            return f"{self.location} has expired ({utc_text(self.end)}): put a new one in its place"
         if now < self.start:
-            return f"{self.place} is not valid before {utc_text(self.start)}: is this machine's clock right?"
+            return (
+                f"{self.location} is not valid before {utc_text(self.start)}: is this machine's clock right?"
+            )
         return ""
 
     def warning(self, now: float) -> str:
@@ -59,9 +61,8 @@ class Certificate:
         if now < self.end - (self.end - self.start) // _LAST_PART:
             return ""
         days = int(self.end - now) // 86_400
-        return (
-            f"{self.place} expires in {days} day{'' if days == 1 else 's'} ({utc_text(self.end)}): renew it"
-        )
+        rest = f"{days} day{'' if days == 1 else 's'}"
+        return f"{self.location} expires in {rest} ({utc_text(self.end)}): renew it"
 
 
 def files_of(server: Path | None, client_ca: Path | None, bus_ca: Path | None) -> list[Path]:

@@ -217,14 +217,14 @@ class BusServices:
 
     def _public(self, call: Call, request: AnyRequest) -> str:
         """Where an answer to a stranger may go: below our own prefix, whatever was asked for."""
-        asked = call.response_topic
-        if asked is None:
+        reply_to = call.response_topic
+        if reply_to is None:
             with contextlib.suppress(Refusal):
-                asked = request.reply_to
-        if asked is None or reply_fault(asked):
+                reply_to = request.reply_to
+        if reply_to is None or reply_fault(reply_to):
             return self._request_handler.response_topic(call.service)
-        if asked in self._responses or asked.startswith(f"{self._prefix}/reply/"):
-            return asked
+        if reply_to in self._responses or reply_to.startswith(f"{self._prefix}/reply/"):
+            return reply_to
         return self._request_handler.response_topic(call.service)
 
     def _send(self, connection: BusConnection, answer: Answer) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-_REMEMBERED = 60_000
-"""How long at least, in milliseconds; twice that at most."""
+_REMEMBERED_MS = 60_000
+"""For how long a request is remembered at least; twice that at most."""
 
 
 class Replays:
@@ -17,23 +17,23 @@ class Replays:
     Bounded by what callers may ask: `limits.service_requests_per_second`, for two minutes, each.
     """
 
-    __slots__ = ("_before", "_now", "_recent", "_turn_at")
+    __slots__ = ("_before", "_now", "_recent", "_swap_at")
 
     def __init__(self, now: Callable[[], int]) -> None:
         """`now` gives milliseconds."""
         self._now = now
         self._recent: set[int] = set()
         self._before: set[int] = set()
-        self._turn_at = 0
+        self._swap_at = 0
 
     def seen(self, request: Hashable) -> bool:
-        """Whether this came within the last minute. If not, it has come now."""
+        """Remember a request; whether it came within the last minute already."""
         now = self._now()
-        if not now < self._turn_at <= now + _REMEMBERED:
-            # After two turns at once nothing of before is left.
-            self._before = self._recent if now < self._turn_at + _REMEMBERED else set()
+        if not now < self._swap_at <= now + _REMEMBERED_MS:
+            # After two minutes without a request nothing of before counts any more.
+            self._before = self._recent if now < self._swap_at + _REMEMBERED_MS else set()
             self._recent = set()
-            self._turn_at = now + _REMEMBERED
+            self._swap_at = now + _REMEMBERED_MS
         key = hash(request)
         if key in self._recent or key in self._before:
             return True

@@ -70,21 +70,21 @@ class EncryptRequest(_FastRequest, kw_only=True):
         Example: of `{"topic":"a","topic":"b","message":1}` the last topic is found. Taken from it, 12 bytes
         are left, which no member that stands there once explains.
         """
-        left = len(payload) - _HEAD - len(self.topic)
+        unexplained = len(payload) - _HEAD - len(self.topic)
         if self.message:
-            left -= _MESSAGE + len(self.message)
+            unexplained -= _MESSAGE + len(self.message)
         if self.data is not None:
-            left -= _DATA + (len(self.data) + 2) // 3 * 4
+            unexplained -= _DATA + (len(self.data) + 2) // 3 * 4
         if self.token is not None:
-            left -= _TOKEN + len(self.token)
+            unexplained -= _TOKEN + len(self.token)
         if self.reply_to is not None:
-            left -= _REPLY_TO + len(self.reply_to)
+            unexplained -= _REPLY_TO + len(self.reply_to)
         if self.raw_id:
             if not can_be_echoed(self.request_id):
                 return False
-            left -= _REQUEST_ID + len(self.raw_id)
+            unexplained -= _REQUEST_ID + len(self.raw_id)
         # A text is never longer than what it is written as.
-        return left < _MEMBER_BYTES_MIN
+        return unexplained < _MEMBER_BYTES_MIN
 
 
 class DecryptRequest(_FastRequest, kw_only=True):
@@ -95,20 +95,20 @@ class DecryptRequest(_FastRequest, kw_only=True):
     def is_all_of(self, payload: bytes) -> bool:
         """Whether nothing stands in `payload` but what was found, once: any member has two quotes or more."""
         sealed = self.message
-        left = payload.count(b'"') - _NAME_QUOTES - _SEALED_QUOTES
+        unexplained = payload.count(b'"') - _NAME_QUOTES - _SEALED_QUOTES
         if sealed.rewrapped:
-            left -= _NAME_QUOTES
+            unexplained -= _NAME_QUOTES
         if sealed.request_id is not None:
-            left -= _TEXT_QUOTES if isinstance(sealed.request_id, str) else _NAME_QUOTES
+            unexplained -= _TEXT_QUOTES if isinstance(sealed.request_id, str) else _NAME_QUOTES
         if self.token is not None:
-            left -= _TEXT_QUOTES
+            unexplained -= _TEXT_QUOTES
         if self.reply_to is not None:
-            left -= _TEXT_QUOTES
+            unexplained -= _TEXT_QUOTES
         if self.raw_id:
             if not can_be_echoed(self.request_id):
                 return False
-            left -= _NAME_QUOTES + self.request_id.count(b'"')
-        return not left and is_known(sealed)
+            unexplained -= _NAME_QUOTES + self.request_id.count(b'"')
+        return not unexplained and is_known(sealed)
 
 
 AnyRequest = Request | EncryptRequest | DecryptRequest

@@ -19,7 +19,7 @@ both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
 @pytest.fixture
 def short_rests(monkeypatch):
-    monkeypatch.setattr(topic_freshness, "_REST_LEAST", 0.2)
+    monkeypatch.setattr(topic_freshness, "_REST_MIN", 0.2)
     monkeypatch.setattr(topic_freshness, "_LOOK", 0.02)
 
 
