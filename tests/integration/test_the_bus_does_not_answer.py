@@ -166,7 +166,7 @@ def test_an_early_acknowledgement_is_for_who_has_not_sent_a_connect(
         async with started(settings, monkeypatch) as house:
             one = await asyncio.to_thread(house.join, "good")
             asked.clear()
-            house.link("good")._acknowledge()
+            house.link("good")._send_tcp_ack()
             assert not asked
             slow = await asyncio.to_thread(house.dial)
             await until(lambda: asked)

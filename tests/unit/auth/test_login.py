@@ -267,7 +267,7 @@ async def test_an_old_hash_is_made_anew_after_a_login(registry):
 
 
 async def test_busy(registry, monkeypatch):
-    monkeypatch.setattr(registry.pool, "_most", 0)
+    monkeypatch.setattr(registry.pool, "_slots", 0)
     monkeypatch.setattr(registry.pool, "_patience", 0.01)
     refused = await registry.refused()
     assert (refused.reason, refused.device_id) == (Reason.SERVER_BUSY, "lamp-1")

@@ -333,10 +333,10 @@ def test_a_token_that_is_known_costs_no_second_signature(counted):
         # Another signature: its last characters are "AA" in one token of sixteen anyway.
         request_handler.fault(token[:-40] + (b"B" if token[-40:-39] == b"A" else b"A") + token[-39:])
     assert counting.asked == 3
-    assert len(request_handler.tokens._known) == 1, "a wrong one takes no room"
+    assert len(request_handler.tokens._genuine) == 1, "a wrong one takes no room"
 
 
-@pytest.mark.parametrize(("name", "value"), [("_KNOWN_MAX", 3), ("_KNOWN_BYTES", 2_000)])
+@pytest.mark.parametrize(("name", "value"), [("_GENUINE_MAX", 3), ("_GENUINE_BYTES_MAX", 2_000)])
 def test_what_is_known_is_bounded_and_the_oldest_goes_first(counted, monkeypatch, name, value):
     request_handler, counting = counted
     monkeypatch.setattr(module, name, value)
@@ -347,7 +347,7 @@ def test_what_is_known_is_bounded_and_the_oldest_goes_first(counted, monkeypatch
     request_handler.tokens.verify(issued[0])  # it is the newest now
     request_handler.tokens.verify(issued[3])
     assert counting.asked == 4
-    assert len(request_handler.tokens._known) == 3
+    assert len(request_handler.tokens._genuine) == 3
     request_handler.tokens.verify(issued[0])
     assert counting.asked == 4
     request_handler.tokens.verify(issued[1])
@@ -358,7 +358,7 @@ def test_no_token_lies_about_in_memory_or_shows():
     request_handler = RequestHandler()
     issued = request_handler.issue()
     request_handler.tokens.verify(issued.token.encode())
-    assert issued.token.encode() not in request_handler.tokens._known
+    assert issued.token.encode() not in request_handler.tokens._genuine
     assert issued.token not in repr(issued)
     assert SEEDS[1].hex() not in repr(vars(KEYS))
     assert "ssss" not in repr(vars(SECRET))

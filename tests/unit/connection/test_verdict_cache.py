@@ -38,7 +38,7 @@ def test_verdicts_are_bounded_in_number_and_in_size():
         assert keep(known, b"%d" % number, cached) is cached
         assert len(known) <= module._VERDICTS_MAX
     assert b"4999" in known
-    long = b"x" * (module._TOPIC_MAX + 1)
+    long = b"x" * (module._TOPIC_BYTES_MAX + 1)
     assert keep(known, long, cached) is cached
     assert long not in known
     assert keep(known, long[1:], cached) is known[long[1:]]

@@ -267,7 +267,7 @@ async def test_the_throttle_is_that_of_the_gate(started):
 
 async def test_a_full_pool_is_said_to_be_busy(started):
     world = await started(Pool(threads=1, patience=0.01))
-    world.pool._most = 0
+    world.pool._slots = 0
     answer = await world.log_in("svc")
     assert (answer.status, answer.json["error"], answer.headers["retry-after"]) == (503, "unavailable", "5")
     assert world.events[0].reason.startswith("busy")
@@ -284,7 +284,7 @@ async def test_without_the_store_nobody_gets_in(world):
 async def test_a_login_that_takes_for_ever_is_given_up(world, monkeypatch):
     monkeypatch.setattr(token_api, "_LOGIN_DEADLINE", 0.05)
 
-    world.pool._most = 0
+    world.pool._slots = 0
     answer = await world.log_in("svc")
     assert (answer.status, answer.json["error"]) == (503, "unavailable")
     assert world.events[0].reason == "no answer in time"

@@ -125,11 +125,11 @@ async def test_an_answer_that_the_bus_does_not_take(tmp_path):
 async def test_more_logins_than_can_be_looked_at(mosquitto, monkeypatch):
     monkeypatch.setattr(direct_bus_requests, "_LOGINS_MAX", 2)
     async with open_house(mosquitto.port) as house:
-        threads, house.pool._most = house.pool._most, 0
+        threads, house.pool._slots = house.pool._slots, 0
         for _ in range(3):
             await house.send("auth", device_id="svc", credentials={"secret": SECRET})
         assert (await house.hear())["error"] == "rate_limited"
-        house.pool._most = threads
+        house.pool._slots = threads
         house.pool._begin()
         assert [(await house.hear())["success"] for _ in range(2)] == [True, True]
         # Those are done, and there is room again.
@@ -147,7 +147,7 @@ async def test_why_nobody_can_log_in_now(mosquitto):
             assert (await house.log_in("svc", "wrong"))["error"] == "not_accepted"
         assert (await house.log_in("svc", "wrong"))["error"] == "rate_limited"
 
-        house.pool._most, house.pool._patience = 0, 0.01
+        house.pool._slots, house.pool._patience = 0, 0.01
         assert (await house.log_in("other", SECRET))["error"] == "unavailable"
         house.counter.devices.available = False
         assert (await house.log_in("other", SECRET))["error"] == "unavailable"
@@ -171,7 +171,7 @@ async def test_a_disabled_device_learns_nothing_more_than_a_wrong_secret(mosquit
 
 async def test_a_secret_longer_than_any_is_not_hashed(mosquitto, monkeypatch):
     async with open_house(mosquitto.port) as house:
-        monkeypatch.setattr(house.pool, "turn", None)
+        monkeypatch.setattr(house.pool, "slot", None)
         assert (await house.log_in("svc", "x" * 65_536))["error"] == "invalid_request"
         assert (await house.log_in("svc", "€" * 30_000))["error"] == "invalid_request"
 

@@ -176,8 +176,8 @@ def test_what_is_remembered_of_callers_is_bounded(monkeypatch):
     assert len(callers) == 3
     for caller in callers:
         assert len(caller.sealers) <= 4
-        assert len(caller.replies) <= 4
-        assert all(len(topic) <= 256 for topic in (*caller.sealers, *caller.replies))
+        assert len(caller.reply_faults) <= 4
+        assert all(len(topic) <= 256 for topic in (*caller.sealers, *caller.reply_faults))
 
 
 def test_a_request_of_a_token_is_answered_once_where_it_can_be_replayed(counter):
