@@ -25,6 +25,9 @@ _WATCHED = 4
 _LOOK_SECONDS = 1.0
 _PATIENCE = 5.0
 """Seconds after which an answer is not waited for any more: the gateway may have given it itself."""
+_CHUNKS_MOST = 20
+"""Chunks in which a device may ask nothing: one that speaks at QoS 0 alone is watched for no longer, for to
+hear one message a chunk costs a twentieth of passing it on."""
 _PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
 
 
@@ -87,6 +90,7 @@ class _Sample:
         self.asked_at = 0.0
         """By the loop's clock; 0 while the device has asked nothing."""
         self.over = False
+        self._unasked = 0
         self._device = Tap(ends[0], self._hear_device)
         self._bus: Tap | None = None
 
@@ -98,6 +102,10 @@ class _Sample:
             self._bus.leave()
 
     def _hear_device(self, data: bytes) -> None:
+        self._unasked += 1
+        if self._unasked > _CHUNKS_MOST:
+            self.end()
+            return
         upstream = self._established.upstream
         if upstream.has_partial_packet or upstream.rest is not None:
             return  # it does not begin a packet

@@ -58,3 +58,22 @@ async def test_a_connection_that_waits_for_an_answer_is_not_tapped_once_more():
         assert bus._real is ends[1].real
     ends[1].protocol.data_received(b"\x40\x02\x00\x01")
     assert (ends[0].protocol, ends[1].protocol) == (ends[0].real, ends[1].real)
+
+
+async def test_a_connection_that_asks_nothing_is_left_after_some_chunks():
+    ends, heard = (End(), End()), []
+    ends[0].real.data_received = heard.append
+    upstream = SimpleNamespace(has_partial_packet=False, rest=None)
+    connection = SimpleNamespace(established=SimpleNamespace(upstream=upstream))
+    samples = RoundTripSamples(
+        SimpleNamespace(live=[SimpleNamespace(ends=ends, connection=connection)]), lambda _: None
+    )
+    samples.look()
+    samples.look()
+    for _ in range(50):
+        assert isinstance(ends[0].protocol, Tap) == (len(heard) <= 20)
+        ends[0].protocol.data_received(raw.publish("t", b"", qos=0))
+    assert len(heard) == 50
+    samples.look()
+    samples.look()
+    assert isinstance(ends[0].protocol, Tap), "a second later"
