@@ -202,7 +202,7 @@ class Relay(FastPath, ABC):
 
     def _run(self, chunk: bytes, pos: int) -> None:  # noqa: C901, PLR0912, PLR0915 - a call would cost as much as a packet
         end = len(chunk)
-        start = pos
+        start = began = pos
         other_ledger = self.other_ledger
         meter = self.meter
         messages_before = meter.messages
@@ -281,10 +281,9 @@ class Relay(FastPath, ABC):
             # An acknowledgement is no message, but uses up the device's budget for this second as one does.
             meter.messages_left -= acknowledged
             passed = meter.messages - messages_before + acknowledged
-            # Beside the effort: one for every 8 packets that passed, and one for every 2,048 bytes of the
-            # chunk. All of it counts again after each `go_on`, so a long chunk gives way a little earlier.
+            # Beside the effort: one for every 8 packets that passed, and one for every 2,048 bytes looked at.
             # That is the turn's work alone, and not the device's.
-            meter.work.add(meter.effort - effort_before + (passed >> 3) + (end >> 11))
+            meter.work.add(meter.effort - effort_before + (passed >> 3) + (pos - began >> 11))
         if pos < end and self._at_packet_start and not self.stopped:
             self._wait(chunk, pos)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.net.handshakes import Handshakes, Newcomer
-from gateway.net.listening_sockets import close_if_cancelled, listen
+from gateway.net.listening_sockets import listen
 from gateway.net.proxy_header_wait import ProxiedPeers
 from gateway.observe.logs import get_logger
 from gateway.system.addresses import Address, IPNetwork, is_loopback
@@ -138,8 +138,7 @@ class Acceptor:
         if newcomer is None:
             peer.close()
         elif self.tls is None:
-            newcomer.task = newcomer.begin()
-            close_if_cancelled(peer, newcomer.task)
+            newcomer.start()
         else:
             self.handshakes.add(newcomer)
 

@@ -64,6 +64,16 @@ class Newcomer:
         self.begun = 0.0
         """When its handshake began, by the loop's clock."""
 
+    def start(self) -> asyncio.Task[None]:
+        """Let it begin. A task that is cancelled before its first step closes nothing: that is done here."""
+        self.task = self.begin()
+        self.task.add_done_callback(self._close_if_cancelled)
+        return self.task
+
+    def _close_if_cancelled(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self.peer.close()
+
 
 class Handshakes:
     """All of them, of one port. `now` is the loop's clock."""
@@ -109,8 +119,7 @@ class Handshakes:
             self._before.remove(newcomer)
             self._under_way.add(newcomer, place)
             newcomer.begun = self._now()
-            newcomer.task = newcomer.begin()
-            newcomer.task.add_done_callback(partial(self._ended, newcomer))
+            newcomer.start().add_done_callback(partial(self._ended, newcomer))
         self._schedule()
 
     def _take(self, place: str) -> Newcomer:
@@ -129,9 +138,7 @@ class Handshakes:
         self.drop(oldest)
         return True
 
-    def _ended(self, newcomer: Newcomer, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            newcomer.peer.close()  # before its first step, perhaps: see `close_if_cancelled`
+    def _ended(self, newcomer: Newcomer, _: asyncio.Task[None]) -> None:
         self._under_way.remove(newcomer)
         if self._waiting:
             self._schedule()

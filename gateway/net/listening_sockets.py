@@ -5,7 +5,6 @@ Must not know what is served on them, nor which setting names them.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
@@ -61,16 +60,6 @@ def listen(addresses: Sequence[Address], *, backlog: int) -> list[socket.socket]
             one.close()
         raise
     return opened
-
-
-def close_if_cancelled(peer: socket.socket, task: asyncio.Task[None]) -> None:
-    """Whoever is to serve this peer closes it, unless the task is cancelled before its first step."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            peer.close()
-
-    task.add_done_callback(ended)
 
 
 def _why(error: OSError) -> str:

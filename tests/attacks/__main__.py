@@ -58,6 +58,12 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--json", action="store_true", help="the figures as JSON, a line a row, in place of a table"
     )
     parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="a new folder: logs and data stay there",
+    )
+    parser.add_argument(
         "--seconds", type=float, default=_MOST, metavar="N",
         help=f"begin no row after so many seconds ({_MOST:.0f}); what was not tried did not hold",
     )  # fmt: skip
@@ -113,7 +119,9 @@ def _try_all(rows: list[tuple[int, Row]], arguments: argparse.Namespace, folder:
             continue
         if not arguments.json:
             print(f"\n== a gateway {meaning}")
-        house = House(_made(folder / kind), kind, [(number, row.newcomers) for number, row in chosen])
+        house = House(
+            _made(folder / kind), kind, {number: (row.role, row.newcomers) for number, row in chosen}
+        )
         try:
             house.start()
             for number, row in chosen:
@@ -143,7 +151,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if arguments.list:
         print("\n".join(key(row) for _, row in rows))
         return HELD
-    with tempfile.TemporaryDirectory(prefix="attacks-") as folder:
+    if arguments.keep:
+        return _try_all(rows, arguments, _made(arguments.keep.resolve()))
+    # In memory, if the system has that: who waits for the disk of a busy machine waits for no attacker.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="attacks-", dir=memory if memory.is_dir() else None) as folder:
         return _try_all(rows, arguments, Path(folder).resolve())
 
 

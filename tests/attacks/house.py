@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -54,10 +55,10 @@ secret_file = "hook"
 class House:
     """A bus, a gateway, the honest device and the devices of the rows. Stop it whatever happens."""
 
-    def __init__(self, folder: Path, kind: str, rows: Iterable[tuple[int, int]]) -> None:
-        """`rows`: of each its number, and how many newcomers it has."""
+    def __init__(self, folder: Path, kind: str, rows: Mapping[int, tuple[str, int]]) -> None:
+        """`rows`: by their numbers the attacker's role, and how many newcomers there are."""
         self.folder, self.kind = folder, kind
-        self._rows = dict(rows)
+        self._rows = rows
         self._hook: HttpReceiver | None = None
         self._pipe: int | None = None
         self._honest: Honest | None = None
@@ -108,8 +109,8 @@ class House:
         """One hash serves all devices: what a login costs does not depend on that."""
         secret = secrets.token_urlsafe(32)
         devices = {GOOD: "full"}
-        for number, newcomers in self._rows.items():
-            devices[f"bad-{number}"] = "full"
+        for number, (role, newcomers) in self._rows.items():
+            devices[f"bad-{number}"] = role
             devices |= dict.fromkeys(_newcomers(number, newcomers), "sensor")
 
         async def add(store: Store) -> None:
@@ -124,7 +125,7 @@ class House:
     def target(self, number: int, seconds: float) -> Target:
         """As the attacker of this row knows the house, for so many seconds."""
         device, secret = f"bad-{number}", self.gateway.secrets[GOOD]
-        names = [device, *_newcomers(number, self._rows[number])]
+        names = [device, *_newcomers(number, self._rows[number][1])]
         return Target(
             port=self.gateway.port,
             api_port=int(self.gateway.env["GATEWAY_HTTP_BIND"].rpartition(":")[2]),
@@ -151,9 +152,6 @@ class House:
         schedstat = Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/schedstat")
         ran, waited, _ = schedstat.read_text().split()
         return int(ran) / 1e9, int(waited) / 1e9
-
-    def connections_of(self, device: str) -> Connections:
-        return Connections(self.bus, device)
 
     def trace(self, device: str) -> subprocess.Popen[bytes]:
         """Somebody looks at this device; nobody reads what is shown."""
@@ -193,40 +191,53 @@ _CAME = re.compile(r"New client connected from 127\.0\.0\.1:(\d+) as (\S+) \(")
 _ESTABLISHED = "01"
 
 
-class Connections:
-    """Those of one device, as the kernel knows them between gateway and bus.
+def _to(port: int) -> Iterator[tuple[int, str]]:
+    """Of all established connections to this port: from which port, and that socket's inode (proc(5))."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == _ESTABLISHED and int(fields[2].rpartition(":")[2], 16) == port:
+            yield int(fields[1].rpartition(":")[2], 16), fields[9]
 
-    The bus's log says which are the device's; a connection of the gateway to the bus ends with the device's.
+
+class DeviceConnections:
+    """Those that a device has now, as the kernel knows them, on one or the other side of the gateway.
+
+    On the device's side they are those of the process that attacks; the bus says in its log which are the
+    device's. Either side may last without the other: TCP, until the peer has answered the goodbye; the way to
+    the bus, until the bus has taken what it was sent before.
     """
 
-    def __init__(self, bus: Mosquitto, device: str) -> None:
-        self._bus, self._device = bus, device
+    def __init__(self, gateway: Gateway, bus: Mosquitto, device: str, process: int) -> None:
+        """`process`: 0 if it attacks as a stranger."""
+        self._gateway, self._bus, self._device, self._process = gateway, bus, device, process
         self._read = 0
         self._ports: set[int] = set()
+        self._first = self._from_process()
 
-    def alive(self) -> int:
-        """How many there are now."""
-        self._look()
-        self._ports &= self._established()
-        return len(self._ports)
+    @property
+    def are_over(self) -> bool:
+        """Whether those that were there first are over on one side."""
+        if self._process and not self._first & self._from_process():
+            return True
+        self._read_log()
+        return not self._ports & {port for port, _ in _to(self._bus.port)}
 
-    def _look(self) -> None:
+    def _from_process(self) -> set[int]:
+        sockets = set()
+        if self._process:
+            for file in Path(f"/proc/{self._process}/fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    sockets.add(str(file.readlink())[len("socket:[") : -1])
+        return {port for port, inode in _to(self._gateway.port) if inode in sockets}
+
+    def _read_log(self) -> None:
         with self._bus.log.open("rb") as log:
             log.seek(self._read)
             whole, _, _ = log.read().rpartition(b"\n")
         self._read += len(whole)
         for port, client_id in _CAME.findall(whole.decode(errors="replace")):
-            if re.match(rf"{re.escape(self._device)}(?![\w-])", client_id):
-                self._ports.add(int(port))
-
-    def _established(self) -> set[int]:
-        """Local ports of connections to the bus."""
-        found = set()
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            _, local, remote, state = line.split(maxsplit=4)[:4]
-            if state == _ESTABLISHED and int(remote.rpartition(":")[2], 16) == self._bus.port:
-                found.add(int(local.rpartition(":")[2], 16))
-        return found
+            # A port may be another client's by now.
+            (self._ports.add if client_id.startswith(f"{self._device}/") else self._ports.discard)(int(port))
 
 
 class HealthProbe:

@@ -51,10 +51,11 @@ def _floods() -> list[Row]:
     ]:
         name = f"{packets}, {connections} connection{'s' * (connections > 1)}{', each a record' * each}"
         words = {"packets": packets, "connections": connections, "each": each}
-        rows.append(Row(name, devices.flood, words))
+        role = "full" if packets.startswith("service calls") else "sensor"
+        rows.append(Row(name, devices.flood, words, role=role, as_device=True))
     for packets in ("refused, to be answered", "pings"):
         words = {"packets": packets, "connections": 60, "reads": False}
-        rows.append(Row(f"{packets}, 60 connections that never read", devices.flood, words))
+        rows.append(Row(f"{packets}, 60 connections that never read", devices.flood, words, as_device=True))
     return rows
 
 
@@ -83,7 +84,8 @@ def _records() -> list[Row]:
     ]:
         name = f"{kind} {stage}, {connections} connection{'s' * (connections > 1)}"
         words = {"kind": kind, "stage": stage, "connections": connections}
-        rows.append(Row(name, records.flood, words))
+        as_device = stage in {"after login", "after bulk data"}
+        rows.append(Row(name, records.flood, words, as_device=as_device))
     words = {"kind": "KeyUpdates", "stage": "before CONNECT", "connections": 20, "port": "API"}
     rows.append(Row("KeyUpdates to the API, 20 connections", records.flood, words))
     return rows
@@ -203,12 +205,22 @@ def _holdings() -> list[Row]:
             "partial packets, 16 MiB on 60 connections",
             devices.partial,
             {"connections": 60, "size": 16 * MIB - 2_000},
+            as_device=True,
         ),
         Row(
-            "partial packets, 600 kB on 60 connections", devices.partial, {"connections": 60, "size": 600_000}
+            "partial packets, 600 kB on 60 connections",
+            devices.partial,
+            {"connections": 60, "size": 600_000},
+            as_device=True,
         ),
-        Row("retained topics", devices.retained, {"connections": 4, "size": 10}),
-        Row("retained topics of 20 kB", devices.retained, {"connections": 4, "size": 20_000}),
+        Row("retained topics", devices.retained, {"connections": 4, "size": 10}, role="full", as_device=True),
+        Row(
+            "retained topics of 20 kB",
+            devices.retained,
+            {"connections": 4, "size": 20_000},
+            role="full",
+            as_device=True,
+        ),
         Row("absent sessions", devices.absent, {"rate": 200.0, "v5": False}),
         Row("absent sessions, MQTT 5", devices.absent, {"rate": 200.0, "v5": True}),
         Row("subscriptions over reconnects", devices.resubscribed, {"rate": 50.0}),
@@ -218,23 +230,31 @@ def _holdings() -> list[Row]:
             "a subscriber that never reads",
             devices.fan_out,
             {"connections": 1, "filters": 1, "size": 10_000, "reads": False},
+            role="full",
+            as_device=True,
         ),
         Row(
             "60 subscribers that never read",
             devices.fan_out,
             {"connections": 60, "filters": 1, "size": 10_000, "reads": False},
+            role="full",
+            as_device=True,
         ),
         Row(
             "fan-out to 60 wide subscriptions",
             devices.fan_out,
             {"connections": 60, "filters": 1, "size": 50, "reads": True},
+            role="full",
+            as_device=True,
         ),
         Row(
             "fan-out to 1,000 filters on 20 connections",
             devices.fan_out,
             {"connections": 20, "filters": 1_000, "size": 50, "reads": True},
+            role="full",
+            as_device=True,
         ),
-        Row("as many connections as it gets", devices.crowd, {"connections": 600}),
+        Row("as many connections as it gets", devices.crowd, {"connections": 600}, as_device=True),
     ]
 
 
@@ -242,14 +262,21 @@ def _surroundings() -> list[Row]:
     """What was held up by where the gateway writes, or by who looks."""
     refused = {"packets": "refused", "connections": 20}
     return [
-        Row("refused, and traced", devices.flood, refused, traced=True),
-        Row("allowed, and traced", devices.flood, {"packets": "allowed", "connections": 20}, traced=True),
-        Row("refused, LOG_LEVEL=debug", devices.flood, refused, house="debug"),
+        Row("refused, and traced", devices.flood, refused, as_device=True, traced=True),
+        Row(
+            "allowed, and traced",
+            devices.flood,
+            {"packets": "allowed", "connections": 20},
+            as_device=True,
+            traced=True,
+        ),
+        Row("refused, LOG_LEVEL=debug", devices.flood, refused, as_device=True, house="debug"),
         Row("connects, LOG_LEVEL=debug", devices.storm, {"rate": 600.0, "orderly": True}, house="debug"),
         Row(
             "refused, stderr unread",
             devices.flood,
             {"packets": "refused, new topics", "connections": 20},
+            as_device=True,
             house="unread",
         ),
         Row("wrong logins, stderr unread", logins.wrong, {"networks": 40, "rate": 100.0}, house="unread"),
@@ -259,7 +286,7 @@ def _surroundings() -> list[Row]:
             {"networks": 40, "rate": 100.0},
             house="webhook",
         ),
-        Row("refused, a webhook that hangs", devices.flood, refused, house="webhook"),
+        Row("refused, a webhook that hangs", devices.flood, refused, as_device=True, house="webhook"),
     ]
 
 

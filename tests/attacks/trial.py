@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, field
 
 from harness.device import Device
 
-from attacks.house import HealthProbe, House
+from attacks.house import DeviceConnections, HealthProbe, House
 from attacks.target import Progress, Target
 
 MIB = 1 << 20
 P99_MOST, PING_MOST, DISABLE_MOST, LOGIN_MOST = 0.5, 2.0, 1.0, 5.0
 """Seconds."""
 MEMORY_MOST = 200 * MIB
-_BEGUN_WITHIN = 20.0
+_BEGUN_WITHIN = 30.0
 _AT_LEAST = 2.0
 """Seconds of attack before the attacker is disabled."""
 _ENDED_WITHIN = 10.0
@@ -43,6 +43,10 @@ class Row:
     newcomers: int = 3
     at_once: bool = False
     """Whether the newcomers come all together."""
+    role: str = "sensor"
+    """The attacker's: as shipped, but with all that limits.toml gives; `full` is everything on the bus."""
+    as_device: bool = False
+    """Whether the attacker's connections are its device's, and have to end when that is disabled."""
     traced: bool = False
     """Whether `device trace` looks at the attacker."""
 
@@ -101,7 +105,8 @@ def _run(row: Row, target: Target, progress: Progress) -> None:
 
 
 @contextmanager
-def _attack(row: Row, target: Target) -> Iterator[Progress]:
+def _attack(row: Row, target: Target) -> Iterator[tuple[Progress, int]]:
+    """Its progress and its process id, while it goes on."""
     progress = Progress()
     process = mp.get_context("spawn").Process(target=_run, args=(row, target, progress), daemon=True)
     process.start()
@@ -110,7 +115,7 @@ def _attack(row: Row, target: Target) -> Iterator[Progress]:
         while not progress.wait(0.1):
             if not process.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the attack did not begin")
-        yield progress
+        yield progress, process.pid or 0
         if not process.is_alive() and process.exitcode:
             raise RuntimeError(f"the attack ended with {process.exitcode}")
     finally:
@@ -150,14 +155,14 @@ class _Newcomers:
             thread.join()
 
 
-def _disable(house: House, target: Target, figures: Figures) -> None:
-    """From the command's return to the end of the last of the device's connections."""
-    connections = house.connections_of(target.device)
-    house.gateway.admin("device", "disable", target.device)
+def _disable(house: House, device: str, attacker: int) -> float:
+    """Seconds from the command's return to the end of the last of the device's connections."""
+    house.gateway.admin("device", "disable", device)
     decided = time.monotonic()
-    while connections.alive() and time.monotonic() - decided < _ENDED_WITHIN:
+    connections = DeviceConnections(house.gateway, house.bus, device, attacker)
+    while not connections.are_over and time.monotonic() - decided < _ENDED_WITHIN:
         time.sleep(0.01)
-    figures.disable = time.monotonic() - decided
+    return time.monotonic() - decided
 
 
 def try_row(house: House, row: Row, number: int) -> Figures:
@@ -183,7 +188,7 @@ def _measure(house: House, row: Row, target: Target, figures: Figures) -> None:
             stack.callback(tracing.wait)
             stack.callback(tracing.kill)
             time.sleep(1.5)
-        progress = stack.enter_context(_attack(row, target))
+        progress, attacker = stack.enter_context(_attack(row, target))
         house.honest.begin()
         begin, before = time.monotonic(), house.loop_seconds()
         until = time.monotonic() + _AT_LEAST
@@ -193,7 +198,7 @@ def _measure(house: House, row: Row, target: Target, figures: Figures) -> None:
                 time.sleep(max(0.0, until - time.monotonic()))
             finally:
                 newcomers.wait()
-            _disable(house, target, figures)
+            figures.disable = _disable(house, target.device, attacker if row.as_device else 0)
             noticed = house.honest.end()
         seconds, after = time.monotonic() - begin, house.loop_seconds()
         figures.loop_runs = (after[0] - before[0]) / seconds
@@ -209,6 +214,7 @@ def _measure(house: House, row: Row, target: Target, figures: Figures) -> None:
 
 @contextmanager
 def _bystander(house: House, target: Target) -> Iterator[None]:
+    """One silent connection of the attacker's device."""
     with Device(house.gateway, v5=True, timeout=15) as one:
         connack = one.connect(
             client_id="bystander", username=target.device, password=target.secrets[target.device]

@@ -180,6 +180,23 @@ def test_a_request_costs_by_its_size():
     assert world.budgets.work.done > 5_000
 
 
+def test_a_long_chunk_is_paid_for_once_however_many_turns_it_takes():
+    """A packet that came in pieces makes a chunk of megabytes; each slice of it was charged for all of it."""
+    world = context(policy(messages_per_second=10_000_000))
+    connection = established(world, keep_alive=0).connection
+    long = raw.publish("ok", bytes(8 << 20))
+    connection.receive(DeviceBytes(long[:-1]))
+    cost, turns = 0, 0
+    commands = [AwaitTurn()]
+    event = DeviceBytes(long[-1:] + DENIED * 2_000)
+    while commands and commands[-1] == AwaitTurn():
+        world.budgets.work.begin()
+        commands = connection.receive(event)
+        cost, turns, event = cost + world.budgets.work.done, turns + 1, Turn()
+    assert turns > 10
+    assert cost < (len(long) >> 11) + 2_000 * 2 * EFFORT_TAKEN_APART
+
+
 # Unfinished packets
 
 
