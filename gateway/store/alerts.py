@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from gateway.store import clock
@@ -85,10 +85,12 @@ class Alerts:
         """
         async with self._transactions.transaction(write=True) as connection:
             columns = alert_states.c
-            for rule, labels in gone:
-                await connection.execute(
-                    delete(alert_states).where(columns.rule == rule, columns.labels == labels)
-                )
+            # One statement for all, here and below: each costs turns of the event loop, and nobody else can
+            # write until the last is done.
+            if gone:
+                its = columns.rule == bindparam("its_rule"), columns.labels == bindparam("its_labels")
+                rows = [{"its_rule": rule, "its_labels": labels} for rule, labels in gone]
+                await connection.execute(delete(alert_states).where(*its), rows)
             if changed:
                 statement = sqlite.insert(alert_states)
                 keys = set(alert_states.primary_key)
@@ -97,11 +99,11 @@ class Alerts:
                     statement.on_conflict_do_update(index_elements=list(keys), set_=values),
                     [_values(one) for one in changed],
                 )
-            for message_id, channel in arrived:
+            if arrived:
                 of = alert_messages.c
-                await connection.execute(
-                    delete(alert_messages).where(of.message_id == message_id, of.channel == channel)
-                )
+                its = of.message_id == bindparam("its_id"), of.channel == bindparam("its_channel")
+                rows = [{"its_id": message_id, "its_channel": channel} for message_id, channel in arrived]
+                await connection.execute(delete(alert_messages).where(*its), rows)
             if messages:
                 await connection.execute(
                     sqlite.insert(alert_messages).on_conflict_do_nothing(), [_values(one) for one in messages]

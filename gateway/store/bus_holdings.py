@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select, true
+from sqlalchemy import bindparam, delete, select, true
 from sqlalchemy.dialects import sqlite
 
 from gateway.connection.bus_holdings import Held, Kind
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 _FORGET = "forget"
 _KINDS = frozenset(kind.value for kind in Kind)
+_DELETE = delete(holdings).where(
+    holdings.c.device_id == bindparam("its_device"),
+    holdings.c.kind == bindparam("its_kind"),
+    holdings.c.key == bindparam("its_key"),
+)
+"""For any number of `_key`s at once: nobody else can write until the event loop has had its turns for each
+statement of a transaction, and while others flood the gateway those are long."""
 
 
 class Holdings:
@@ -46,16 +53,9 @@ class Holdings:
                     statement.on_conflict_do_update(index_elements=list(holdings.primary_key), set_=values),
                     kept,
                 )
-            columns = holdings.c
-            for one in held:
-                if one.gone:
-                    await connection.execute(
-                        delete(holdings).where(
-                            columns.device_id == one.device_id,
-                            columns.kind == one.kind,
-                            columns.key == one.key,
-                        )
-                    )
+            gone = [_key(one.device_id, one.kind.value, one.key) for one in held if one.gone]
+            if gone:
+                await connection.execute(_DELETE, gone)
 
     async def read(self, device_id: str | None = None) -> list[Held]:
         """What was kept of what a device holds, or all devices, in a fixed order."""
@@ -91,14 +91,14 @@ class Holdings:
 
     async def forgotten(self, requests: Mapping[str, int]) -> None:
         """These requests are done; one that was made meanwhile has a different number, and waits."""
-        columns = holdings.c
-        async with self._transactions.transaction(write=True) as connection:
-            for device_id, number in requests.items():
-                await connection.execute(
-                    delete(holdings).where(
-                        columns.device_id == device_id, columns.kind == _FORGET, columns.key == number
-                    )
-                )
+        if requests:
+            done = [_key(device_id, _FORGET, number) for device_id, number in requests.items()]
+            async with self._transactions.transaction(write=True) as connection:
+                await connection.execute(_DELETE, done)
+
+
+def _key(device_id: str, kind: str, key: int) -> dict[str, object]:
+    return {"its_device": device_id, "its_kind": kind, "its_key": key}
 
 
 def _row(one: Held) -> dict[str, object]:

@@ -44,9 +44,28 @@ class Usage:
 
     async def add_records(self, seen: Sequence[UsageRecord]) -> None:
         """Add to what was seen of devices before."""
-        if seen:
-            async with self._transactions.transaction(write=True) as connection:
-                await _add_records(connection, seen)
+        if not seen:
+            return
+        async with self._transactions.transaction(write=True) as connection:
+            await _add_records(connection, seen)
+            many = await _with_too_many(connection, {one.device_id for one in seen})
+        for device_id in many:
+            await self._reduce(device_id)
+
+    async def _reduce(self, device_id: str) -> None:
+        """Make a device's usage records fewer.
+
+        That takes some milliseconds, and whoever names topics can make it a tenth of a second; so it is done
+        in a thread, and before the transaction: meanwhile others can write.
+        """
+        its = observations.c.device_id == device_id
+        async with self._transactions.transaction(write=False) as connection:
+            before = await _read_records(connection, 0, [device_id])
+        fewer = await asyncio.to_thread(_fewer, before)
+        async with self._transactions.transaction(write=True) as connection:
+            if await _read_records(connection, 0, [device_id]) == before:  # else at its next turn
+                await connection.execute(delete(observations).where(its))
+                await connection.execute(insert(observations), [asdict(one) for one in fewer])
 
     async def records(self, since: int, only: Collection[str] | None = None) -> list[UsageRecord]:
         """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
@@ -77,21 +96,21 @@ async def _add_records(connection: AsyncConnection, seen: Sequence[UsageRecord])
         ),
         [asdict(one) for one in seen],
     )
-    touched = {one.device_id for one in seen}
+
+
+async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) -> Sequence[str]:
+    """Some of the devices with more usage records than one may have."""
+    of = observations.c.device_id
     many = (
-        select(old.device_id)
-        .where(old.device_id.in_(touched))
-        .group_by(old.device_id)
+        select(of)
+        .where(of.in_(touched))
+        .group_by(of)
         .having(func.count() > _OF_A_DEVICE)
         # The others at their next turn: they can be no more than what is saved at once brings.
-        .order_by(func.count().desc(), old.device_id)
+        .order_by(func.count().desc(), of)
         .limit(_REDUCED_AT_ONCE)
     )
-    for device_id in (await connection.execute(many)).scalars().all():
-        # In a thread: it takes some milliseconds, and whoever names topics can make it a tenth of a second.
-        fewer = await asyncio.to_thread(_fewer, await _read_records(connection, 0, [device_id]))
-        await connection.execute(delete(observations).where(old.device_id == device_id))
-        await connection.execute(insert(observations), [asdict(one) for one in fewer])
+    return (await connection.execute(many)).scalars().all()
 
 
 def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
