@@ -391,7 +391,7 @@ class Gateway:
             self._settings,
             made,
             bus=self._bus_note,
-            role="sensor" if "sensor" in self._context.policy.roles else "ROLE",
+            policy=self._context.policy,
             mqtt=self.devices.acceptor.bound if self.devices else (),
             http=self._http_bound,
             health=self._health_bound,

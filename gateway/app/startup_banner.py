@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway.config import Address, Settings
+from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.policy import Policy, Rights
+from gateway.policy.engine.rules import Action
+
+_TOPIC = "devices/lamp-1/telemetry"
+_FILTER = "devices/#"
 
 
 def banner(
@@ -14,15 +20,15 @@ def banner(
     made: Sequence[str],
     *,
     bus: str,
-    role: str,
+    policy: Policy,
     mqtt: Sequence[Address],
     http: Sequence[Address],
     health: Sequence[Address],
     first_steps: bool,
 ) -> list[str]:
-    """The lines. `bus` says which one, `role` is one that exists; the addresses are those in use.
+    """The lines. `bus` says which one; the addresses are those in use.
 
-    `first_steps`: say what to type next.
+    `first_steps`: say what to type next, with roles of `policy` that may do it.
     """
     authority = settings.tls_cert_path.parent / "ca.crt"
     s = "s" if settings.tls_enabled else ""
@@ -40,7 +46,7 @@ def banner(
     if not all(bound.is_loopback for bound in (*mqtt, *http)):
         here = f"GATEWAY_MQTT_BIND=127.0.0.1:{mqtt[0].port} GATEWAY_HTTP_BIND=127.0.0.1:{http[0].port}"
         lines.append(f"           for this machine alone: {here}")
-    return [*lines, *_first_steps(settings, role, mqtt[0].port)] if first_steps else lines
+    return [*lines, *_first_steps(settings, policy, mqtt[0].port)] if first_steps else lines
 
 
 def _reach(bound: Address) -> str:
@@ -51,18 +57,41 @@ def _reach(bound: Address) -> str:
     return f"   open to {'every network of this machine' if every else 'the network'}"
 
 
-def _first_steps(settings: Settings, role: str, port: int) -> list[str]:
+def _first_steps(settings: Settings, policy: Policy, port: int) -> list[str]:
     """From no device to a message that somebody sees."""
     folder = Path(sys.argv[0]).parent
     admin = folder / "gateway-admin" if (folder / "gateway-admin").exists() else Path("gateway-admin")
+    reports = _role(policy, "sensor", "lamp-1", lambda role: role.decide(Action.PUBLISH, _TOPIC).allowed)
+    listens = _role(policy, "operator", "me", _may_listen)
+    if not reports or not listens:
+        roles = ", ".join(sorted(policy.roles)) or "write a role first"
+        return [
+            "",
+            "Next, in another terminal: add a device, which prints its secret, and see what it may do.",
+            "",
+            f"  {admin} device add ID --role ROLE   # {roles}",
+            f"  {admin} acl show ID",
+        ]
     authority = settings.tls_cert_path.parent / "ca.crt"
     to = f"{f'--cafile {authority} ' if settings.tls_enabled else ''}-h localhost -p {port}"
     return [
         "",
         "Next, in another terminal: add a device that reports and one that listens; each prints its secret.",
         "",
-        f"  {admin} device add lamp-1 --role {role}",
-        f"  {admin} device add me --role operator",
-        f"  mosquitto_sub {to} -u me -P SECRET-OF-ME -t 'devices/#' -v &",
-        f"  mosquitto_pub {to} -u lamp-1 -P SECRET-OF-LAMP -t devices/lamp-1/telemetry -m 21.5",
+        f"  {admin} device add lamp-1 --role {reports}",
+        f"  {admin} device add me --role {listens}",
+        f"  mosquitto_sub {to} -u me -P SECRET-OF-ME -t '{_FILTER}' -v &",
+        f"  mosquitto_pub {to} -u lamp-1 -P SECRET-OF-LAMP -t {_TOPIC} -m 21.5",
     ]
+
+
+def _may_listen(rights: Rights) -> bool:
+    return rights.decide_filter(_FILTER).allowed and rights.decide(Action.SUBSCRIBE, _TOPIC).allowed
+
+
+def _role(policy: Policy, rather: str, device: str, serves: Callable[[Rights], bool]) -> str:
+    """One by which this device has rights that serve, `rather` this one; empty when there is none."""
+    for role in sorted(policy.roles, key=lambda name: (name != rather, name)):
+        if serves(policy.rights(Identity(device, (role,), {}, device))):
+            return role
+    return ""

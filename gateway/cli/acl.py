@@ -28,18 +28,29 @@ if TYPE_CHECKING:
     from gateway.store import Refusal
 
 
-def check(as_json: Json = False, config: Config = None) -> None:
+Folder = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FOLDER", show_default=False, help="A policy's folder; that of ACL_PATH.", readable=False
+    ),
+]
+
+
+def check(folder: Folder = None, as_json: Json = False, config: Config = None) -> None:
     """Read all files of the policy and list every problem with file and line.
 
     Warns of rules that can never match: below the gateway's own topics, with a label that no device has,
-    longer than limits.toml allows, or denied as a whole. The policy is the folder of ACL_PATH:
-    ACL_PATH=/tmp/new-acl gateway-admin acl check reads another one. Exit code 1: there is a problem, which a
-    warning is not. A gateway would not start with it; a running one keeps the policy it has.
+    longer than limits.toml allows, or denied as a whole. Exit code 1: there is a problem, which a warning is
+    not. A gateway would not start with it; a running one keeps the policy it has.
+
+    For example, before it is put in force:
+
+        gateway-admin acl check acl.new
     """
     with answering(as_json=as_json) as answer:
         from gateway.policy.analysis.dead_rules import warnings
 
-        settings = settings_of(config)
+        settings = _with_policy_of(folder, config)
         policy = policy_of(settings)
         vain = warnings(policy, asyncio.run(devices_if_any(settings)))
         rules = sum(len(role.rules) for role in policy.roles.values())
@@ -59,7 +70,13 @@ def check(as_json: Json = False, config: Config = None) -> None:
         )
 
 
+def _with_policy_of(folder: Path | None, config: Path | None) -> Settings:
+    settings = settings_of(config)
+    return settings if folder is None else settings.model_copy(update={"acl_path": folder})
+
+
 def run_all_cases(
+    folder: Folder = None,
     junit: Annotated[
         Path | None,
         typer.Option(
@@ -75,13 +92,12 @@ def run_all_cases(
 ) -> None:
     """Ask the policy every case of its cases.toml, and prove every invariant of its invariants.toml.
 
-    The policy is the folder of ACL_PATH: ACL_PATH=/tmp/new-acl gateway-admin acl test asks another one.
     Exit code 1: a case fails (each is named with file, line and the deciding rule), an invariant does
     not hold, or there is nothing to ask.
 
     For example, in continuous integration:
 
-        gateway-admin acl test --junit report.xml
+        gateway-admin acl test acl.new --junit report.xml
     """
     with answering(as_json=as_json) as answer:
         from gateway.policy.files.invariants import check_invariants
@@ -89,7 +105,7 @@ def run_all_cases(
         from gateway.policy.files.loader import read_policy
         from gateway.policy.files.policy_tests import load_cases, run_cases
 
-        settings = settings_of(config)
+        settings = _with_policy_of(folder, config)
         path = settings.acl_path
         policy, invariants = read_policy(path, reserved=settings.service_topic_prefix)
         results = run_cases(policy, load_cases(path, policy))

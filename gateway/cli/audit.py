@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.output import Failure, Json, Nothing, answering, wrong_usage
+from gateway.cli.output import Failure, Json, Nothing, answering, shown_line, wrong_usage
 from gateway.cli.settings_policy_store import Config, settings_of
-from gateway.observe.printable import printable
 from gateway.system.file_errors import is_closed, who_may
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def tail(
             return
         with suppress(KeyboardInterrupt):
             for entry in _and_on(entries, follower, wanted):
-                print(json.dumps(entry) if as_json else printable(line_of(entry)), flush=True)
+                print(json.dumps(entry) if as_json else shown_line(line_of(entry)), flush=True)
 
 
 def search(

@@ -62,10 +62,12 @@ def init(
         present = [str(path) for path in wanted if path.exists()]
         made = asyncio.run(_make(settings, san or [], key_type))
         answer.give(
-            {"made": made, "present": present},
+            {"made": made, "present": present, "next": ["gateway check", "gateway run"] if made else []},
             *(f"made     {thing}" for thing in made),
             *(f"present  {thing}" for thing in present),
         )
+        if made:
+            remark("next: `gateway check`, then `gateway run`, or start the service; it says how to go on")
         if san and str(certificate) not in made:
             remark(
                 f"{certificate} was there and keeps its names; remove it and its key to have a new one made"

@@ -52,6 +52,11 @@ def remark(text: str) -> None:
     print(f"note: {printable(text)}", file=sys.stderr)
 
 
+def shown_line(line: str) -> str:
+    """One line as it is printed: its tabs part columns, and what a terminal would obey is escaped."""
+    return "\t".join(printable(column) for column in line.split("\t"))
+
+
 class Nothing(str):
     """The line that says that there is nothing: no part of the result, so a script's stdout stays empty."""
 
@@ -85,7 +90,7 @@ class Answer:
             if isinstance(line, Nothing) and not sys.stdout.isatty():
                 remark(line)
             elif isinstance(line, str):
-                print("\t".join(printable(column) for column in line.split("\t")))
+                print(shown_line(line))
             else:
                 _draw(line)
 

@@ -226,9 +226,7 @@ def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _malformed() from None
     if others:
-        words = f'"{others[0][:_NAME_SHOWN]}" is not known here: leave it out. Known are {", ".join(_KNOWN)}.'
-        # Half a surrogate pair can't be answered.
-        raise _Refused(400, Code.INVALID_REQUEST, words.encode("utf-8", "replace").decode())
+        raise _not_so(others[0], f"is not known here: leave it out. Known are {', '.join(_KNOWN)}.")
     if nulls := [name for name, value in said.items() if value is None]:
         raise _Refused(400, Code.INVALID_REQUEST, null_words(nulls[0]))
     try:
@@ -239,10 +237,18 @@ def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     # Of two members of one name each reader may see another one (RFC 8259, 4).
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name twice")
+    members: dict[str, object] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _not_so(name, "stands there twice: give it once.")
+        members[name] = value
     return members
+
+
+def _not_so(name: str, words: str) -> _Refused:
+    # Half a surrogate pair can't be answered.
+    said = f'"{name[:_NAME_SHOWN]}" {words}'.encode("utf-8", "replace").decode()
+    return _Refused(400, Code.INVALID_REQUEST, said)
 
 
 def _no_number(name: str) -> NoReturn:

@@ -211,3 +211,15 @@ def test_follow_gives_what_comes_and_ends_with_a_key(bare, trail):
         writing.close()
         assert json.loads(following.stdout.readline())["seq"] == 300
         following.terminate()
+
+
+def test_what_is_followed_looks_like_what_is_listed(bare, trail):
+    _, listed, _ = bare.shell("gateway-admin audit tail -n 2")
+    assert listed.count("\t") == 2 * 5
+    words = ["gateway-admin", "audit", "tail", "-n", "2", "--follow"]
+    with subprocess.Popen(
+        words, cwd=bare.folder, env=bare.environment, stdout=subprocess.PIPE, text=True
+    ) as follower:
+        followed = follower.stdout.readline() + follower.stdout.readline()
+        follower.terminate()
+    assert followed == listed

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from harness import warm
+from harness.device import join
+from harness.gateway import BIN, Gateway
+from harness.mosquitto import Mosquitto
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -29,3 +38,99 @@ def test_the_first_call_of_a_service(gateway, version):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.stdout.startswith("{'encrypted': True, 'algorithm': 'AES-256-GCM'"), done.stdout + done.stderr
+
+
+NOT_HERE = {
+    "restore": "with the gateway stopped: tests/cli/test_backup_command.py",
+    "alerts test": "needs a channel: tests/integration/test_alerts.py",
+    "audit tail --follow": "has no end: tests/cli/test_audit_command.py",
+}
+PASSPHRASE = "echo correct horse battery staple |"
+HERE = {
+    "keys export keys.backup": f"{PASSPHRASE} gateway-admin keys export keys.backup --passphrase-stdin",
+    "backup /backup/gateway-1": f"{PASSPHRASE} gateway-admin backup gateway-1 --passphrase-stdin",
+    "keys destroy k1": "gateway-admin keys destroy k1 --yes",
+    "device trace lamp-1": "gateway-admin device trace lamp-1 --for 1s",
+}
+"""What asks a person, writes elsewhere or takes minutes, as it is said to here."""
+REFUSES = "acl why "
+"""It answers with 1: what it asks about is denied."""
+
+
+def commands() -> Iterator[str]:
+    """All of `gateway-admin` in the blocks from Devices on, in order."""
+    _, _, after = README.read_text("utf-8").partition("\n## Devices\n")
+    for block in re.findall(r"```sh\n(.*?)```", after, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith(("gateway-admin ", "curl ")):
+                yield line
+
+
+@pytest.mark.timeout(300)
+def test_all_commands_from_devices_on(tmp_path: Path, bus: Mosquitto) -> None:
+    """One after the other, as somebody would who reads it with a gateway at hand."""
+    gateway = Gateway(tmp_path / "gateway", bus.port).start()
+    ran = 0
+    try:
+        for line in commands():
+            if any(line.startswith(f"gateway-admin {left_out}") for left_out in NOT_HERE):
+                continue
+            here = next((to for of, to in HERE.items() if line.startswith(f"gateway-admin {of}")), line)
+            with ExitStack() as meanwhile:
+                _prepare(gateway, line, meanwhile)
+                here = here.replace(":8443", f":{gateway.http_port}")
+                done = _shell(gateway, here.replace('"SECRET"', f'"{gateway.secrets.get("lamp-1", "")}"'))
+            assert done.returncode == int(REFUSES in line), f"{line}\n{done.stdout}{done.stderr}"
+            if found := re.search(r"secret +([\w-]{43})$", done.stdout, re.MULTILINE):
+                gateway.secrets["lamp-1"] = found[1]
+            ran += 1
+        assert "lamp-1" in (gateway.folder / "acl/roles/lamp.toml").read_text()
+        assert ran >= 43
+    finally:
+        gateway.kill()
+
+
+def _prepare(gateway: Gateway, line: str, meanwhile: ExitStack) -> None:
+    """What README takes for granted before this line."""
+    if "acl learn" in line:
+        who = "lamp-1" if "--device lamp-1" in line else "sensor-1"
+        if who not in gateway.secrets:
+            gateway.add_device(who, "sensor")
+        gateway.wait_for_devices()
+        with join(gateway, who) as device:
+            for topic in ("telemetry", "state"):
+                device.publish(f"devices/{who}/{topic}", b"21.5", qos=1)
+            device.barrier()
+        _wait(lambda: _shell(gateway, f"gateway-admin acl learn --device {who}").returncode == 0)
+    elif "acl diff" in line:
+        shutil.copytree(gateway.acl, gateway.folder / "acl.new")
+    elif "acl import" in line:
+        shutil.rmtree(gateway.folder / "acl.new")
+        (gateway.folder / "acl_file").write_text("user lamp\ntopic write home/lamp/#\n")
+        (gateway.folder / "password_file").write_text("lamp:$7$101$AAAA$AAAA\n")
+    elif "device kick" in line:
+        gateway.wait_for_devices()
+        meanwhile.enter_context(join(gateway, "lamp-1"))
+    elif "log.jsonl" in line:
+        _wait(lambda: '"audit checkpoint"' in gateway.log_text())
+        (gateway.folder / "log.jsonl").write_text(gateway.log_text())
+    elif "device disable" in line:
+        meanwhile.callback(_shell, gateway, "gateway-admin device enable lamp-1")
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not until():
+        assert time.monotonic() < deadline
+
+
+def _shell(gateway: Gateway, line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", line],
+        cwd=gateway.folder,
+        env={**gateway.env, "PATH": os.pathsep.join([warm.folder(), str(BIN), os.environ["PATH"]])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

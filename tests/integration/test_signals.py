@@ -158,10 +158,13 @@ def test_a_hangup_reads_the_ca_of_the_bus(
 
 
 def test_a_hangup_says_what_can_not_be_used(gateway: Gateway) -> None:
-    gateway.write_policy("roles/broken.toml", "[[allow]]\nactions = 5\n")
+    gateway.write_policy("roles/broken.toml", '[[allow]]\nactions = ["fly"]\ntopics = ["a"]\n')
     os.kill(gateway.pid, signal.SIGHUP)
     (line,) = logged(gateway, "reloaded")
-    assert "problem(s); what was before is in force" in str(line["found"])
+    said = f"a problem in {gateway.folder}/acl/roles/broken.toml:2: `gateway-admin acl check` tells"
+    assert said in str(line["found"])
+    # So says who is asked for the gateway's health.
+    assert said in gateway.admin("status", "--json").stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])

@@ -23,7 +23,6 @@ class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContex
 
     subject = "certificates"
     good = "as in the files"
-    problem = "the changed files can't be used; the certificates before them are in force"
 
     def __init__(self, settings: Settings) -> None:
         self._certificate, self._key = settings.tls_cert_path, settings.tls_key_path
@@ -74,7 +73,6 @@ class BusAuthority(WholeFilesFollower[ssl.SSLContext]):
 
     subject = "CA of the bus"
     good = "as in the file"
-    problem = "the changed CA of the bus can't be used; the one before it is in force"
 
     def __init__(self, path: Path) -> None:
         super().__init__([path])

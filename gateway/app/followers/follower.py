@@ -24,6 +24,15 @@ _log = get_logger()
 _Read = TypeVar("_Read")
 
 
+def place_and_command(problems: Sequence[str], command: str) -> str:
+    """What health says of changed files with these `problems` (`file:line: what`); `command` lists them.
+
+    Only where the first is: the words may quote the file, and more people see health than the files.
+    """
+    count = "a problem" if len(problems) == 1 else f"{len(problems)} problems, the first"
+    return f"{count} in {problems[0].partition(': ')[0]}: `{command}` tells; what was before is in force"
+
+
 class Follower(ABC):
     """Puts in force what some files say, every time they have changed, if it can be used."""
 
@@ -79,8 +88,6 @@ class WholeFilesFollower(Follower, Generic[_Read]):
     """As the log names it."""
     good: ClassVar[str]
     """What health says of files that are in force."""
-    problem: ClassVar[str]
-    """What it says of those that can't be used."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Before the files are read for the first time: what changes afterwards is a change."""
@@ -101,7 +108,7 @@ class WholeFilesFollower(Follower, Generic[_Read]):
 
     @abstractmethod
     def in_words(self, error: Exception) -> str:
-        """The reason in the log for this error."""
+        """The reason for this error, for log and health: which file, what is wrong, what is in force."""
 
     def check(self) -> tuple[bool, str]:
         """Whether the files are what is in force."""
@@ -117,12 +124,12 @@ class WholeFilesFollower(Follower, Generic[_Read]):
             read = await asyncio.to_thread(self.read)
         except (OSError, ssl.SSLError) as error:
             # Perhaps a key is only just being written: look again until they fit.
+            # It reads the files again, to say which of them.
+            words = await asyncio.to_thread(self.in_words, error)
             if not self._problem:
-                # It reads the files again, to say which of them.
-                words = await asyncio.to_thread(self.in_words, error)
                 _log.error(f"{self.subject} refused", reason=words)
                 self.report(failed_certificate(words))
-            self._problem = self.problem
+            self._problem = words
             return
         self.put_in_force(read)
         self._seen, self._problem = seen, ""

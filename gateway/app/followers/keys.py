@@ -127,7 +127,7 @@ class KeyFollower(Follower):
         """Whether the files are what is in force."""
         for file in self._files:
             if file.problem:
-                return False, f"the file of the {file.kind} keys can't be used; those before are in force"
+                return False, f"the {file.kind} keys: {file.problem}; those before are in force"
             if file.not_rotated:
                 return False, f"the {file.kind} key is due and can't be rotated: {file.not_rotated}"
         return True, f"sealing {self._context.ring.active_id}, signing {self._tokens.keys.active_id}"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.app.followers.follower import Follower
+from gateway.app.followers.follower import Follower, place_and_command
 from gateway.app.prerequisites import StartError
 from gateway.config import Settings
 from gateway.config.monitoring import Monitoring, MonitoringError, load_monitoring
@@ -44,8 +44,7 @@ class MonitoringFollower(Follower):
     def check(self) -> tuple[bool, str]:
         """Whether the file is what is in force."""
         if self._problems:
-            count = len(self._problems)
-            return False, f"the changed file has {count} problem(s); what was before is in force"
+            return False, place_and_command(self._problems, "gateway check")
         now = self.now
         return True, f"{len(now.checks)} checks, {len(now.rules)} alerts, {len(now.channels)} channels"
 

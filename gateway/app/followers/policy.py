@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.app.followers.follower import Follower
+from gateway.app.followers.follower import Follower, place_and_command
 from gateway.auth.login import Login
 from gateway.config import Settings
 from gateway.connection.audit_vocabulary import Report, put_policy_in_force, refused_policy
@@ -45,8 +45,7 @@ class PolicyFollower(Follower):
     def check(self) -> tuple[bool, str]:
         """Whether the files are what is in force."""
         if self._problems:
-            count = len(self._problems)
-            return False, f"the changed files have {count} problem(s); what was before is in force"
+            return False, place_and_command(self._problems, "gateway-admin acl check")
         return True, self._context.policy.digest[:12]
 
     async def follow(self, *, anyway: bool) -> None:

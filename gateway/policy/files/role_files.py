@@ -56,7 +56,9 @@ def _role(block: Block, name: str, groups: Groups, includes: list[_Include]) -> 
     block.only("description", "will", "subscribe", "include", "limits", "allow", "deny")
     blocks = [(effect, inner) for effect in Effect for inner in block.blocks(effect)]
     if not blocks and not includes:
-        block.problem("the role has no rule; write an [[allow]] block, or remove the file")
+        # The shell makes the file of a `>` before the command reads the policy.
+        empty = "" if block.values else " (`acl learn` writes it by --out, not by `>`)"
+        block.problem(f"the role has no rule; write an [[allow]] block, or remove the file{empty}")
     limits, places = _limits(block)
     return Role(
         name,

@@ -311,8 +311,6 @@ MALFORMED = {
     "null inside": b'{"device_id": "svc", "secret": null}',
     "credentials that are none": b'{"device_id": "svc", "credentials": "x"}',
     "no secret in them": b'{"device_id": "svc", "credentials": {}}',
-    "a name twice": b'{"device_id": "svc", "secret": "x", "device_id": "off"}',
-    "a name twice inside": b'{"device_id": "svc", "credentials": {"secret": "x", "secret": "y"}}',
     "not a number": b'{"device_id": "svc", "secret": "x", "n": NaN}',
     "infinity": b'{"device_id": "svc", "secret": "x", "n": -Infinity}',
     "deep": b'{"a":' * 10_000,
@@ -334,6 +332,23 @@ async def test_what_is_no_request_is_refused_before_anybody_is_asked(world, body
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
     assert '"device_id"' in answer.json["message"]
     assert (world.pool.hashes, world.events, lines) == (0, [], [])
+
+
+TWICE = {
+    "device_id": b'{"device_id": "svc", "secret": "x", "device_id": "off"}',
+    "secret": b'{"device_id": "svc", "credentials": {"secret": "x", "secret": "y"}}',
+    "publish": b'{"device_id": "svc", "secret": "x", "permissions": {"publish": ["a"], "publish": ["b"]}}',
+    "ttl": b'{"device_id": "svc", "secret": "x", "ttl": 60, "\\u0074tl": 61}',
+    "?": b'{"device_id": "svc", "secret": "x", "\\ud800": 1, "\\ud800": 2}',
+}
+
+
+@pytest.mark.parametrize(("name", "body"), TWICE.items(), ids=TWICE)
+async def test_a_member_that_stands_twice_is_named(world, name, body):
+    answer = await world.post(body)
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+    assert answer.json["message"] == f'"{name}" stands there twice: give it once.'
+    assert (world.pool.hashes, world.events) == (0, [])
 
 
 async def test_too_long_a_body_is_refused_from_its_head_alone(world):

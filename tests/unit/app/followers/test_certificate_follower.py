@@ -58,6 +58,7 @@ async def test_certificates_that_do_not_fit_leave_the_old_ones_in_force(certific
         assert listener.tls is before
         why = f"{key_to} is not the key of the first certificate in {to}; those before are in force"
         assert reported[0].reason == why
+        assert keeper.check() == (False, why)
         # The key comes a moment later.
         key.replace(key_to)
         await until(lambda: keeper.check()[0])
@@ -134,7 +135,9 @@ async def test_a_ca_of_the_bus_that_is_none_leaves_the_old_one_in_force(authorit
     if content is not None:
         path.write_text(content)
     async with beside(keeper.run()):
-        assert "the one before it is in force" in await keeper.reload()
+        said = await keeper.reload()
+        assert said.startswith(f"{path}: ")
+        assert said.endswith("; the one before is in force")
         assert bus.tls is before
         assert not keeper.check()[0]
         path.write_text(good)
