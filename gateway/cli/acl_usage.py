@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.policy.engine.decision_recorder import UsageRecord
     from gateway.policy.engine.identity import Device
     from gateway.policy.usage.replay import Change, Replay
-    from gateway.policy.usage.role_learner import Proposal
+    from gateway.policy.usage.role_proposal import Proposal
     from gateway.policy.usage.unused_rights import Unused
 
 _KEPT = "The gateway keeps what devices did for 14 days."
@@ -179,7 +179,7 @@ def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
             for action, topics in proposal.refused.items()
             for topic, evidence in topics.items()
         ],
-        "not_recorded": proposal.more,
+        "not_recorded": proposal.overflow,
         "role": text,
     }
 
@@ -199,7 +199,7 @@ def unused(
     """
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
-        from gateway.policy.engine.decision_recorder import MORE
+        from gateway.policy.engine.decision_recorder import OVERFLOW
         from gateway.policy.usage.unused_rights import unused as idle
 
         settings = settings_of(config)
@@ -211,7 +211,9 @@ def unused(
         first = utc_text(max(_since(seconds), min(one.first_at for one in records)))
         rules = sum(len(role.rules) for role in policy.roles.values())
         more = sum(
-            one.count for one in records if one.allowed and one.template == MORE and one.device_id in devices
+            one.count
+            for one in records
+            if one.allowed and one.template == OVERFLOW and one.device_id in devices
         )
         answer.give(
             {"recorded_since": first, "not_recorded": more, "unused": [_idle(one) for one in found]},
@@ -253,8 +255,8 @@ def replayed(
     value = {
         "judged": found.judged,
         "unknown": found.unknown,
-        "not_recorded": found.more,
-        "in_part": [_seen(one) for one in found.in_part],
+        "not_recorded": found.overflow,
+        "in_part": [_seen(one) for one in found.mixed],
         "changes": [_change(one) for one in found.changes],
     }
     return value, [
@@ -269,10 +271,10 @@ def _not_judged(found: Replay) -> Iterable[str]:
 
     if found.unknown:
         yield f"  not judged: {found.unknown} of devices or labels that are gone"
-    if found.more:
-        yield f"  not judged: {found.more} that found no room when they were recorded"
-    if found.in_part:
-        parts = f"{len(found.in_part)} of many topics each, that rules meet in part: {listed(found.in_part)}"
+    if found.overflow:
+        yield f"  not judged: {found.overflow} that found no room when they were recorded"
+    if found.mixed:
+        parts = f"{len(found.mixed)} of many topics each, that rules meet in part: {listed(found.mixed)}"
         yield f"  not judged: {parts}"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, delete, func, insert, select
 from sqlalchemy.dialects import sqlite
 
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import Effort, generalised
 from gateway.store import clock
@@ -121,15 +121,15 @@ def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
         refused = [one.template for one in seen if one.action is action and not one.allowed]
         for allowed in (True, False):
             mine = [one.template for one in seen if one.action is action and one.allowed is allowed]
-            named = [one for one in mine if one != MORE]
+            named = [one for one in mine if one != OVERFLOW]
             wider = generalised(named, refused if allowed else (), effort=effort)
             becomes |= {(action, allowed, old): new for old, new in wider.items()}
     by_age = sorted(seen, key=lambda one: (-one.last_at, one.template))
     merged: dict[tuple[Action, str, bool], UsageRecord] = {}
     for one in by_age:
-        template = becomes.get((one.action, one.allowed, one.template), MORE)
+        template = becomes.get((one.action, one.allowed, one.template), OVERFLOW)
         if (one.action, template, one.allowed) not in merged and len(merged) >= _OF_A_DEVICE // 2:
-            template = MORE
+            template = OVERFLOW
         known = merged.get((one.action, template, one.allowed))
         merged[one.action, template, one.allowed] = replace(
             one,

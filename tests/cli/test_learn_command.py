@@ -9,7 +9,7 @@ import pytest
 
 from gateway.cli import acl_usage
 from gateway.cli.settings_policy_store import settings_of
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.store import open_store
 
@@ -187,8 +187,8 @@ def test_rights_that_nobody_used(place, seen):
     assert out.startswith(f"recorded since {found['recorded_since']}; ")
     assert found["not_recorded"] == 0
     assert "not judged" not in out
-    seen("lamp-2", MORE, action=Action.SUBSCRIBE, count=3)
-    seen("lamp-2", MORE, allowed=False)
+    seen("lamp-2", OVERFLOW, action=Action.SUBSCRIBE, count=3)
+    seen("lamp-2", OVERFLOW, allowed=False)
     found = answer(place, "acl unused --for 2d")
     assert "wide" not in {one["role"] for one in found["unused"]}
     assert found["not_recorded"] == 3

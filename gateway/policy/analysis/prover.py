@@ -146,16 +146,16 @@ class Prover:
         longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
         for split, one in product(allows, asked):
             for witness in witnesses.of(holder, (split, one), longest):
-                grants = self._grants(assertion.action, asserted, witness)
-                if grants:
+                allow_rules = self._allow_rules(assertion.action, asserted, witness)
+                if allow_rules:
                     near = dict.fromkeys(
                         rule for rule, other in denies if overlap((split, one, other), holder.fixed)
                     )
                     return Counterexample(
                         witness,
                         assertion.action,
-                        _who(asserted, holder, witness, grants),
-                        grants,
+                        _who(asserted, holder, witness, allow_rules),
+                        allow_rules,
                         tuple(near)[:_MISSED_MAX],
                     )
         return None
@@ -165,17 +165,19 @@ class Prover:
         written = holder.filters(rule_filter)
         return [self._split_filters.get(one) or split_filter(one) for one in written]
 
-    def _grants(self, action: Action, asserted: _AssertedTopics, witness: Witness) -> tuple[Rule, ...]:
+    def _allow_rules(self, action: Action, asserted: _AssertedTopics, witness: Witness) -> tuple[Rule, ...]:
         """The rules that allow what the assertion forbids; none if it isn't allowed, or not asserted."""
         if self._policy.reserves(witness.topic):
             return ()
         decision = self._policy.rights(witness.identity).decide(action, witness.topic)
         said = any(map(witness.fits, asserted.topics)) and not any(map(witness.fits, asserted.excepted))
-        return decision.grants if decision.allowed and said else ()
+        return decision.allow_rules if decision.allowed and said else ()
 
 
-def _who(asserted: _AssertedTopics, holder: RoleHolder, witness: Witness, grants: tuple[Rule, ...]) -> str:
-    named = witness.named([*asserted.topics, *asserted.excepted, *(rule.topic for rule in grants)])
+def _who(
+    asserted: _AssertedTopics, holder: RoleHolder, witness: Witness, allow_rules: tuple[Rule, ...]
+) -> str:
+    named = witness.named([*asserted.topics, *asserted.excepted, *(rule.topic for rule in allow_rules)])
     if holder.device is not None:
         client = [one for one in named if one.startswith("client id")]  # the rest is as stored
         return f'device "{witness.identity.device_id}"' + "".join(f" with {one}" for one in client)

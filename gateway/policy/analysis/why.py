@@ -42,10 +42,10 @@ class Explanation:
         """All of it in a few lines."""
         verdict = "allowed" if self.decision.allowed else "denied"
         lines = [f"{verdict}: {self.identity.device_id} {self.action} {self.topic}", self.decision.reason]
-        if self.decision.rule and not self.decision.partly:
-            lines += [describe(rule) for rule in self.decision.grants or (self.decision.rule,)]
+        if self.decision.rule and not self.decision.is_partial:
+            lines += [describe(rule) for rule in self.decision.allow_rules or (self.decision.rule,)]
         lines += [f"held back on delivery: {describe(rule)}" for rule in self.held_back]
-        part = "delivered of it" if self.decision.partly else "allowed of it"
+        part = "delivered of it" if self.decision.is_partial else "allowed of it"
         lines += [f'{part}: "{topics}" by {rule.file}:{rule.line}' for topics, rule in self.parts]
         if self.nearest:
             lines.append(f"nearest: {describe(self.nearest)}")
@@ -62,7 +62,7 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
     if decision.allowed:
         inside = _inside(access.rules(), unshared(topic), Effect.DENY) if subscribes else []
         held_back = tuple(rule for _, rule in inside)
-        parts = _allowed_inside(policy, access, topic) if decision.partly else ()
+        parts = _allowed_inside(policy, access, topic) if decision.is_partial else ()
         return Explanation(identity, action, topic, decision, None, "", parts, held_back)
     if decision.rule:
         return Explanation(identity, action, topic, decision, None, _without(access.rules(), action, topic))

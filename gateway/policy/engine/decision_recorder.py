@@ -16,7 +16,7 @@ from gateway.policy.engine.topic_generalisation import template_of
 
 RECORD_AGAIN_SECONDS = 600
 """What goes on for long is recorded again after this many seconds, so that nobody takes it for over."""
-MORE = ""
+OVERFLOW = ""
 """The template of all that found no room."""
 _OF_A_DEVICE = 1_024
 _FIRST = 4
@@ -35,7 +35,7 @@ class UsageRecord:
     device_id: str
     action: Action
     template: str
-    """As `gateway.policy.engine.topic_generalisation` makes it; `MORE` for what found no room."""
+    """As `gateway.policy.engine.topic_generalisation` makes it; `OVERFLOW` for what found no room."""
     allowed: bool
     count: int
     """Decisions, not messages."""
@@ -63,9 +63,9 @@ class UsageRecorder:
         """This was decided on a valid topic, or filter without its `$share/<group>/`."""
         if decision is RESERVED or decision is SERVICE:
             return  # no rule gives or takes that
-        template = MORE
+        template = OVERFLOW
         if topic.count("/") < _LEVELS:
-            template = template_of(topic, identity, decision.grants)
+            template = template_of(topic, identity, decision.allow_rules)
         self._add(identity.device_id, action, template, 1, allowed=decision.allowed)
 
     def _add(self, device_id: str, action: Action, template: str, count: int, *, allowed: bool) -> None:
@@ -77,7 +77,7 @@ class UsageRecorder:
         if key not in uses:
             full = self._different >= _IN_ALL and len(uses) >= _FIRST
             if len(key) > _LONGEST or len(uses) >= _OF_A_DEVICE or full:
-                key = key[: len(action) + 1]  # the template is MORE
+                key = key[: len(action) + 1]  # the template is OVERFLOW
             self._different += key not in uses
         uses[key] = uses.get(key, 0) + count
 

@@ -71,7 +71,7 @@ SERVICE = Decision(
     allowed=True,
     reason="Every device may use the gateway's services.",
     rule=None,
-    grants=(Rule(Effect.ALLOW, frozenset({Action.PUBLISH, Action.SUBSCRIBE}), ""),),
+    allow_rules=(Rule(Effect.ALLOW, frozenset({Action.PUBLISH, Action.SUBSCRIBE}), ""),),
 )
 
 
@@ -294,7 +294,7 @@ class Rights:
         if not met:
             return None
         rule = max(met, key=lambda one: one.max_qos)
-        return Decision(allowed=True, reason=IN_PART, rule=rule, grants=(rule,), partly=True)
+        return Decision(allowed=True, reason=IN_PART, rule=rule, allow_rules=(rule,), is_partial=True)
 
     def rules(self) -> tuple[Rule, ...]:
         """Every rule that judges this identity, its topic resolved, in the order of its roles.
@@ -382,7 +382,7 @@ class Rights:
         if not rules:
             return NO_RULE[action]
         chosen = next((rule for rule in rules if rule.unconditional), rules[0])
-        return Decision(allowed=True, reason="A rule allows it.", rule=chosen, grants=tuple(rules))
+        return Decision(allowed=True, reason="A rule allows it.", rule=chosen, allow_rules=tuple(rules))
 
 
 def _plant(tree: TopicTree[str], topic_filter: str) -> None:

@@ -123,9 +123,9 @@ class Decision:
     """One sentence, fit for the peer."""
     rule: Rule | None
     """The rule that decided: a deny, or the most permissive allow; None when none matched."""
-    grants: tuple[Rule, ...] = ()
+    allow_rules: tuple[Rule, ...] = ()
     """Every allow rule that matched, when allowed."""
-    partly: bool = False
+    is_partial: bool = False
     """Of a filter: no rule covers all of it, and it was granted for the part that is allowed."""
 
     @property
@@ -135,31 +135,31 @@ class Decision:
 
     @property
     def unconditional(self) -> bool:
-        """Whether some grant admits every message. Ask once and keep the answer with the decision."""
-        return any(rule.unconditional for rule in self.grants)
+        """Whether some allow rule admits every message. Ask once and keep the answer with the decision."""
+        return any(rule.unconditional for rule in self.allow_rules)
 
     @property
     def max_qos(self) -> int:
-        """The highest QoS among the grants; 0 when there are none."""
-        return max((rule.max_qos for rule in self.grants), default=0)
+        """The highest QoS among the allow rules; 0 when there are none."""
+        return max((rule.max_qos for rule in self.allow_rules), default=0)
 
     def with_message(self, qos: int, retain: bool, size: int) -> Decision:  # noqa: FBT001 - the header's own order
-        """The decision for one message: denied when no single grant admits its QoS, retain flag and size.
+        """The decision for one message: denied when no allow rule admits its QoS, retain flag and size.
 
-        `size` is in bytes of payload as the device sent it. Of several grants the one with the fewest
+        `size` is in bytes of payload as the device sent it. Of several rules the one with the fewest
         objections says why.
         """
         if not self.allowed:
             return self
         nearest: Rule | None = None
         fewest: list[str] = []
-        for rule in self.grants:
+        for rule in self.allow_rules:
             objections = rule.objections(qos, size, retain=retain)
             if not objections:
                 return self
             if nearest is None or len(objections) < len(fewest):
                 nearest, fewest = rule, objections
-        # An allow without grants can't be: it would be denied here, not raise.
+        # An allow without rules can't be: it would be denied here, not raise.
         reason = fewest[0] if fewest else "No rule allows this message."
         return Decision(allowed=False, reason=reason, rule=nearest)
 

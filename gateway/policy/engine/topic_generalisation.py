@@ -28,11 +28,11 @@ _CLIENT = "{client}"
 _Levels = tuple[str, ...]
 
 
-def template_of(topic: str, identity: Identity, grants: Iterable[Rule] = ()) -> str:
-    """The template of a valid topic or filter, `$share/<group>/` taken off, that `grants` allow.
+def template_of(topic: str, identity: Identity, allow_rules: Iterable[Rule] = ()) -> str:
+    """The template of a valid topic or filter, `$share/<group>/` taken off, that `allow_rules` allow.
 
-    Whole levels alone are replaced. `{client}` only where a grant says so: devices choose their client id,
-    and one that calls itself `locks` would have `building/locks` taken for its own.
+    Whole levels alone are replaced. `{client}` only where one of these rules says so: devices choose their
+    client id, and one that calls itself `locks` would have `building/locks` taken for its own.
     """
     levels = topic.split("/")
     names = {identity.device_id: "{device}"}
@@ -44,7 +44,7 @@ def template_of(topic: str, identity: Identity, grants: Iterable[Rule] = ()) -> 
     replaced = [names.get(level, level) for level in levels]
     if several:
         _only_one_value_each(replaced, levels)
-    for rule in grants:
+    for rule in allow_rules:
         if _CLIENT in rule.topic:
             for at, level in enumerate(rule.topic.split("/")):
                 if level == _CLIENT and at < len(levels) and levels[at] == identity.client_id:

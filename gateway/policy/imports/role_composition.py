@@ -19,7 +19,7 @@ from gateway.policy.imports.intermediate_model import Finding, Source, Steps, Su
 from gateway.policy.imports.line_translation import with_device
 
 _NO_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
-_NAMED_MOST = 20
+_NAMES_SHOWN_MAX = 20
 _LOST = (
     "allows {topics} to user {user}, for it is asked before {deny}, which denies it; here a deny beats every "
     "allow, and the user may not"
@@ -46,7 +46,7 @@ _OLD_NAME = (
     ". Where a pattern has %u its rules have the old name ({}), and the device goes on with these topics: "
     "{{device}} would be its new one"
 )
-_NAMED_TOPICS_MOST = 3
+_TOPICS_SHOWN_MAX = 3
 _EVERYTHING = (
     "allows to publish everything: who has the password of one such user can speak for all devices. Better "
     "name what each user needs"
@@ -140,8 +140,8 @@ def _renamed(subject: Subject, roles: Sequence[str]) -> str:
         return f"{text}, and has no right: no device is made of it"
     text += _RENAMED.format(" ".join(f"--role {role}" for role in roles))
     if subject.named:
-        more = ", …" if len(subject.named) > _NAMED_TOPICS_MOST else ""
-        text += _OLD_NAME.format(", ".join(subject.named[:_NAMED_TOPICS_MOST]) + more)
+        more = ", …" if len(subject.named) > _TOPICS_SHOWN_MAX else ""
+        text += _OLD_NAME.format(", ".join(subject.named[:_TOPICS_SHOWN_MAX]) + more)
     return text
 
 
@@ -207,7 +207,9 @@ def _own(
     """The role of one user, or of several who have the same rights."""
     first = users[0]
     if len(users) > 1:
-        shown = ", ".join(map(str, users[:_NAMED_MOST])) + (", …" if len(users) > _NAMED_MOST else "")
+        shown = ", ".join(map(str, users[:_NAMES_SHOWN_MAX])) + (
+            ", …" if len(users) > _NAMES_SHOWN_MAX else ""
+        )
         return _draft(_free_name("shared", taken), f"Users {shown} of {file}, who may do the same.", rights)
     if first is None:
         return _draft(_free_name("anonymous", taken), f"Clients without a user name of {file}.", rights)

@@ -15,7 +15,7 @@ from gateway.policy.engine.rules import OnWideSubscribe, Role
 from gateway.policy.imports.intermediate_model import Finding, Source, Subject
 from gateway.policy.imports.role_composition import Composed
 
-_NAMED_MOST = 20
+_NAMES_SHOWN_MAX = 20
 _COSTS = (
     'subscribe = "filter" in the role{} {}: a SUBSCRIBE that is wider than what may be read is taken, as it '
     "was. It costs: the bus sends such a client all that its filter matches, and the gateway judges each "
@@ -43,7 +43,7 @@ def let_subscribe_wide(source: Source, composed: Composed) -> None:
         for draft in composed.drafts
     ]
     named = [name for name in roles if name in needed]
-    text = ", ".join(named[:_NAMED_MOST]) + (", …" if len(named) > _NAMED_MOST else "")
+    text = ", ".join(named[:_NAMES_SHOWN_MAX]) + (", …" if len(named) > _NAMES_SHOWN_MAX else "")
     composed.findings.append(
         Finding("note", source.file, _COSTS.format("" if len(named) == 1 else "s", text))
     )

@@ -1,8 +1,8 @@
-"""Which placeholder a level stands for, when more than one would do: seen from all devices that did the same.
+"""Which placeholder a level stands for, when more than one would do, judged by all devices that did the same.
 
 A level that equals both the id of a device and one of its labels, or that is a word of the topic and a label
-by chance, says nothing by itself. What explains most devices at once is taken; but where a rule that allows
-it says which it is, it is that.
+by chance, says nothing by itself. The reading that explains most devices at once is taken; but where a rule
+that allows the topic names the level, the rule's reading is.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gateway.policy.engine.placeholders import placeholder_values
 from gateway.policy.engine.rules import Action
 
 _CLIENT = "{client}"
-_READINGS_MOST = 64
-"""Of one template: above it, it is left as it was recorded, but for what the rule says."""
+_READINGS_MAX = 64
+"""Readings of one template; with more, it is left as it was recorded, but for what the rule says."""
 
 Use = tuple[Identity, Action, str, tuple[str, ...]]
 """What was recorded of a device: an action, a template, and the topics of the rules that allow all of it.
@@ -28,56 +28,57 @@ Without rules, each level may be anything.
 """
 
 
-def named(uses: Sequence[Use]) -> list[str]:
+def with_placeholders(uses: Sequence[Use]) -> list[str]:
     """The template of each use, chosen so that few templates say what many devices did."""
     users: defaultdict[tuple[Action, str], set[int]] = defaultdict(set)
     for number, (identity, action, template, rules) in enumerate(uses):
         for rule in rules or ("#",):
-            for reading in _readings(identity, template, rule):
-                users[action, reading].add(number)
+            for meaning in _readings(identity, template, rule):
+                users[action, meaning].add(number)
     recorded = {(action, template) for _, action, template, _ in uses}
 
-    def rank(one: tuple[Action, str]) -> tuple[int, bool, int, tuple[Action, str]]:
-        devices = {uses[number][0].device_id for number in users[one]}
-        return -len(devices), one not in recorded, -one[1].count("{"), one
+    def rank(reading: tuple[Action, str]) -> tuple[int, bool, int, tuple[Action, str]]:
+        devices = {uses[number][0].device_id for number in users[reading]}
+        return -len(devices), reading not in recorded, -reading[1].count("{"), reading
 
-    waiting = [rank(one) for one in users]
-    heapq.heapify(waiting)
+    queue = [rank(reading) for reading in users]
+    heapq.heapify(queue)
     chosen: dict[int, str] = {}
-    while waiting:
-        first = heapq.heappop(waiting)
-        one = first[3]
-        users[one] = {number for number in users[one] if number not in chosen}
-        if not users[one]:
+    while queue:
+        old_rank = heapq.heappop(queue)
+        reading = old_rank[3]
+        users[reading] = {number for number in users[reading] if number not in chosen}
+        if not users[reading]:
             continue
-        now = rank(one)
-        if now != first:  # another one has explained some of its devices
-            heapq.heappush(waiting, now)
+        new_rank = rank(reading)
+        if new_rank != old_rank:  # a different reading has explained some of its devices
+            heapq.heappush(queue, new_rank)
             continue
-        chosen |= dict.fromkeys(users[one], one[1])
+        chosen |= dict.fromkeys(users[reading], reading[1])
     return [chosen[number] for number in range(len(uses))]
 
 
 def _readings(identity: Identity, template: str, rule: str) -> Iterable[str]:
     """The templates within the rule that mean the same topic for this identity.
 
-    A word of the rule is a word, though a device be called so: as a placeholder it gave one to each device.
+    A word of the rule stays a word, even if a device has that name: as a placeholder it would give
+    a different word to each device.
     """
     # A label with several values stays what it is: as anything else the template would mean fewer topics.
-    values = {name: some[0] for name, some in placeholder_values(identity).items() if len(some) == 1}
-    said = [level for level in rule.split("/") if level != "#"]
-    plain, choices = [], []
+    values = {name: of_name[0] for name, of_name in placeholder_values(identity).items() if len(of_name) == 1}
+    rule_levels = [level for level in rule.split("/") if level != "#"]
+    default_levels, choices = [], []
     for at, level in enumerate(template.split("/")):
         value = values.get(level)
-        if at < len(said) and said[at] != "+":
-            same = [said[at]]
+        if at < len(rule_levels) and rule_levels[at] != "+":
+            equal = [rule_levels[at]]
         elif value is None or level == _CLIENT:
-            same = [level]
+            equal = [level]
         else:
-            same = [name for name, other in values.items() if other == value and name != _CLIENT]
+            equal = [name for name, other in values.items() if other == value and name != _CLIENT]
             # A value with a brace is no literal of a rule: it would be a placeholder, or none at all.
-            same += [] if "{" in value or "}" in value else [value]
-        plain.append(level if level in same else same[0])
-        choices.append(same)
+            equal += [] if "{" in value or "}" in value else [value]
+        default_levels.append(level if level in equal else equal[0])
+        choices.append(equal)
     count = prod(map(len, choices))
-    return map("/".join, product(*choices)) if count <= _READINGS_MOST else ["/".join(plain)]
+    return map("/".join, product(*choices)) if count <= _READINGS_MAX else ["/".join(default_levels)]

@@ -1,7 +1,7 @@
 """Recorded decisions judged anew: what a different policy would have changed for what devices really did.
 
-Works on templates, as they were recorded, and on the devices as they are now. What is changed for nobody who
-came is not found here: that is for `gateway.policy.analysis.diff`.
+Works on templates, as they were recorded, and on the devices as they are now. A change that
+affects nothing recorded is not found here: `gateway.policy.analysis.diff` finds it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.mqtt.topics import covers, intersection
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import Action, Decision, Rule
@@ -26,6 +26,7 @@ _VALUE = "any-value"
 Conditions = tuple[int, bool, int | None]
 """`max_qos`, `retain`, `max_payload` of a rule."""
 FREE: Conditions = (2, True, None)
+"""No condition: every message passes."""
 
 
 class Effect(StrEnum):
@@ -34,7 +35,7 @@ class Effect(StrEnum):
     ALLOWED = "allowed"
     REFUSED = "refused"
     CONDITIONS = "conditions"
-    """Allowed as before, for other messages."""
+    """Allowed as before, under different conditions on QoS, retain or size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of it."""
+    """What a replay found."""
 
     changes: tuple[Change, ...]
     judged: int
     """Usage records, changed or not."""
     unknown: int
     """Usage records of devices, or with labels, that are gone."""
-    more: int
-    """Decisions that found no room when they were recorded."""
-    in_part: tuple[UsageRecord, ...] = ()
-    """Many topics in one record, of which different rules meet some: which of them came is not known."""
+    overflow: int
+    """Decisions beyond the recorder's bound, counted without their topic."""
+    mixed: tuple[UsageRecord, ...] = ()
+    """Records of many topics each, of which different rules overlap some: which of them came is not known."""
 
 
 def as_identity(device: Device, *roles: str) -> Identity:
@@ -87,23 +88,23 @@ def decision_on(policy: Policy, identity: Identity, action: Action, template: st
     return found[0] if found and all(one == found[0] for one in found) else None
 
 
-def met(policy: Policy, identity: Identity, one: UsageRecord) -> Iterator[Rule]:
+def overlapping_rules(policy: Policy, identity: Identity, one: UsageRecord) -> Iterator[Rule]:
     """The rules, allows and denies, that may have decided something of what was recorded.
 
-    More than one topic may be in it: what many have in common, what found no room, what was called by a
-    label that is gone. A label of a rule that this identity lacks may have been there.
+    More than one topic may be in the record: a template with a `+`, the overflow, or a label that is gone. A
+    label of a rule that this identity lacks now may have been there.
     """
     topic = filter_of(one.template, identity)
     for rule in policy.rules_of(identity.roles):
         if one.action in rule.actions and (
-            one.template == MORE or intersection(filter_of(rule.topic, identity), topic) is not None
+            one.template == OVERFLOW or intersection(filter_of(rule.topic, identity), topic) is not None
         ):
             yield rule
 
 
-def conditions(grants: Iterable[Rule]) -> frozenset[Conditions]:
+def conditions(rules: Iterable[Rule]) -> frozenset[Conditions]:
     """What these allow rules ask of a message, each; just `FREE` when one of them asks nothing."""
-    asked = frozenset((rule.max_qos, rule.retain, rule.max_payload) for rule in grants)
+    asked = frozenset((rule.max_qos, rule.retain, rule.max_payload) for rule in rules)
     return frozenset({FREE}) if FREE in asked else asked
 
 
@@ -112,11 +113,11 @@ def replay(
 ) -> Replay:
     """Judge what was recorded by both policies. `devices` are those there are."""
     changes: list[Change] = []
-    in_part: list[UsageRecord] = []
-    judged = unknown = more = 0
+    mixed: list[UsageRecord] = []
+    judged = unknown = overflow = 0
     for one in records:
-        if one.template == MORE:
-            more += one.count
+        if one.template == OVERFLOW:
+            overflow += one.count
             continue
         device = devices.get(one.device_id)
         identity = as_identity(device) if device else None
@@ -128,43 +129,46 @@ def replay(
         old, new = olds[0], news[0]
         effects = {_effect(*pair) for pair in zip(olds, news, strict=True)}
         if len(effects) > 1:
-            in_part.append(one)
+            mixed.append(one)
             continue
-        # A filter that was granted in part, or topics that came by it: the record does not tell them apart.
-        in_parts = any(decision.partly for decision in (*olds, *news))
-        as_a_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed) and not in_parts
+        # A filter that was granted for a part of it, or topics that came by it: the record does not tell.
+        is_partial = any(decision.is_partial for decision in (*olds, *news))
+        as_a_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed) and not is_partial
         if "+" in one.template.split("/") and not as_a_filter:
-            rules, others = _deciding(before, identity, one), _deciding(after, identity, one)
-            if rules != others and not (_whole(rules, one, identity) and _whole(others, one, identity)):
-                in_part.append(one)
+            rules_before = _deciding(before, identity, one)
+            rules_after = _deciding(after, identity, one)
+            if rules_before != rules_after and not (
+                _decide_alike(rules_before, one, identity) and _decide_alike(rules_after, one, identity)
+            ):
+                mixed.append(one)
                 continue
         judged += 1
         effect = effects.pop()
         if effect is not None:
             changes.append(Change(one, effect, old, new))
-    return Replay(tuple(changes), judged, unknown, more, tuple(in_part))
+    return Replay(tuple(changes), judged, unknown, overflow, tuple(mixed))
 
 
 def _deciding(policy: Policy, identity: Identity, one: UsageRecord) -> frozenset[Rule]:
-    """The rules that say something of it, with their topics as they are for this identity."""
+    """The rules that overlap the record, with their topics as they are for this identity."""
     return frozenset(
         Rule(rule.effect, frozenset({one.action}), topic, rule.max_qos, rule.retain, rule.max_payload)
-        for rule in met(policy, identity, one)
+        for rule in overlapping_rules(policy, identity, one)
         for topic in topics_of(rule.topic, identity)
     )
 
 
-def _whole(rules: Collection[Rule], one: UsageRecord, identity: Identity) -> bool:
-    """Whether these rules say the same of each topic in it."""
+def _decide_alike(rules: Collection[Rule], one: UsageRecord, identity: Identity) -> bool:
+    """Whether these rules decide alike on each topic of the record."""
     topic = filter_of(one.template, identity)
-    wide = [rule for rule in rules if covers(rule.topic, topic)]
+    covering = [rule for rule in rules if covers(rule.topic, topic)]
     denies = [rule for rule in rules if rule.effect is RuleEffect.DENY]
     if denies:
-        return any(rule in wide for rule in denies)
-    return len(wide) == len(rules) or any(rule.unconditional for rule in wide)
+        return any(rule in covering for rule in denies)
+    return len(covering) == len(rules) or any(rule.unconditional for rule in covering)
 
 
 def _effect(old: Decision, new: Decision) -> Effect | None:
     if old.allowed != new.allowed:
         return Effect.ALLOWED if new.allowed else Effect.REFUSED
-    return Effect.CONDITIONS if conditions(old.grants) != conditions(new.grants) else None
+    return Effect.CONDITIONS if conditions(old.allow_rules) != conditions(new.allow_rules) else None

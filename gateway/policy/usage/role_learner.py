@@ -20,258 +20,225 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway.mqtt.topics import covers, intersection, split_filter
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.placeholders import rule_topic_fault
-from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
+from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
-from gateway.policy.usage.placeholder_inference import named
-from gateway.policy.usage.replay import FREE, Conditions, as_identity, conditions, decision_on, met
+from gateway.policy.usage.placeholder_inference import with_placeholders
+from gateway.policy.usage.replay import (
+    FREE,
+    Conditions,
+    as_identity,
+    conditions,
+    decision_on,
+    overlapping_rules,
+)
+from gateway.policy.usage.role_proposal import LEARNED_ROLE, Evidence, EvidenceByTemplate, Proposal
 
-_NAME = "learned"
-_ASKED_OF = {Action.PUBLISH: 3, Action.SUBSCRIBE: 1}
-"""How many of the conditions say something about an action."""
-
-
-@dataclass(slots=True)
-class Evidence:
-    """How often something was decided, when, and whose it was."""
-
-    count: int = 0
-    first_at: int = 0
-    last_at: int = 0
-    devices: set[str] = field(default_factory=set)
-    seen: set[str] = field(default_factory=set)
-    """The templates that it was made of."""
-
-    def add(self, other: Evidence) -> None:
-        """Count this too."""
-        self.first_at = min(self.first_at, other.first_at) if self.count else other.first_at
-        self.last_at = max(self.last_at, other.last_at)
-        self.count += other.count
-        self.devices |= other.devices
-        self.seen |= other.seen
-
-
-Topics = dict[str, Evidence]
+_CONDITIONS_OF = {
+    Action.PUBLISH: frozenset({"max_qos", "retain", "max_payload"}),
+    Action.SUBSCRIBE: frozenset({"max_qos"}),
+}
+"""The conditions of a rule that apply to an action; none to the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """What was recorded, or a part of it, and what today's rules say of it."""
+    """What was recorded, or a part of it, and which of today's rules allow that."""
 
-    seen: UsageRecord
-    recorded: str
-    """The template of all of it."""
+    record: UsageRecord
+    """With the template of the part, where it is a part."""
+    whole_template: str
+    """The template as it was recorded."""
     asked: Conditions
-    rules: tuple[str, ...]
-    """The topics of those that allow it under these conditions; none when they are gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What a role would have to say, and what it was made of."""
-
-    devices: tuple[str, ...]
-    """Those that something was seen of."""
-    allows: Mapping[tuple[Action, Conditions], Topics]
-    denies: tuple[Rule, ...]
-    """Taken over from today's roles."""
-    refused: Mapping[Action, Topics]
-    """And not allowed by this role."""
-    barred: Mapping[Action, Topics]
-    """Those of the refused that are not to be given: a deny of today meets them, they begin with a `$`, or
-    no rule can name them."""
-    at_times: Mapping[Action, Topics]
-    """Refused, and allowed and used too: it was about the message, or the rules were others."""
-    unwritable: Mapping[Action, Topics]
-    """Allowed, but no rule can name them: they have a brace in a level."""
-    elsewhere: int
-    """Decisions that were allowed by other roles of these devices."""
-    more: int
-    """Decisions that found no room when they were recorded."""
-    lost: tuple[UsageRecord, ...] = ()
-    """Allowed when it was recorded, and refused by this role: a deny that was made since then."""
-    won: tuple[UsageRecord, ...] = ()
-    """Refused when it was recorded, and allowed by this role."""
-    gone: tuple[UsageRecord, ...] = ()
-    """Allowed when it was recorded, and no rule of today says anything of it."""
-    in_part: tuple[UsageRecord, ...] = ()
-    """Many topics in one record, of which today's rules allow some: those are proposed, used or not."""
-    subscribe: OnWideSubscribe = OnWideSubscribe.COVER
-    """`filter` where a wide filter was granted in part: it needs no rule, only this word."""
-
-    def role(self) -> Role:
-        """As the policy reads it."""
-        rules = [
-            Rule(Effect.ALLOW, frozenset({action}), topic, *asked)
-            for (action, asked), topics in self.allows.items()
-            for topic in topics
-        ]
-        return Role(_NAME, "", (*rules, *self.denies), subscribe=self.subscribe)
+    rule_filters: tuple[str, ...]
+    """The topics of the rules that allow it under these conditions; none when those rules are gone."""
 
 
 def learn(
     policy: Policy, devices: Iterable[Device], records: Iterable[UsageRecord], role: str | None = None
 ) -> Proposal:
     """A role for what these devices did. With `role`: for what they did by that role."""
-    who = {device.device_id: as_identity(device) for device in devices}
-    seen = [one for one in records if one.device_id in who]
-    whole = [one for one in seen if one.template != MORE]
+    identities = {device.device_id: as_identity(device) for device in devices}
+    of_these = [record for record in records if record.device_id in identities]
+    with_template = [record for record in of_these if record.template != OVERFLOW]
     uses: list[_Use] = []
-    gone, in_part = [], []
-    elsewhere = 0
-    mine = None if role is None else frozenset(policy.expanded((role,)))
-    subscribe = OnWideSubscribe.COVER
-    for one in whole:
-        if one.allowed and _is_wide(policy, who[one.device_id], one):
-            subscribe = OnWideSubscribe.FILTER
-        elif one.allowed:
-            needed = _needed(policy, who[one.device_id], one, mine)
-            uses += needed
-            elsewhere += 0 if needed else one.count
-            if any(not use.rules for use in needed):
-                gone.append(one)
-            elif any(use.seen.template != use.recorded for use in needed):
-                in_part.append(one)
-    refused = [one for one in whole if not one.allowed]
-    written = [use for use in uses if rule_topic_fault(use.seen.template) is None]
-    allows = _allows(written, refused, who)
-    roles = mine or {name for identity in who.values() for name in policy.expanded(identity.roles)}
+    without_rule, allowed_for_some = [], []
+    by_other_roles = 0
+    learned_roles = None if role is None else frozenset(policy.expanded((role,)))
+    on_wide_subscribe = OnWideSubscribe.COVER
+    for record in with_template:
+        if record.allowed and _is_wide(policy, identities[record.device_id], record):
+            on_wide_subscribe = OnWideSubscribe.FILTER
+        elif record.allowed:
+            its_uses = _uses_of(policy, identities[record.device_id], record, learned_roles)
+            uses += its_uses
+            by_other_roles += 0 if its_uses else record.count
+            if any(not use.rule_filters for use in its_uses):
+                without_rule.append(record)
+            elif any(use.record.template != use.whole_template for use in its_uses):
+                allowed_for_some.append(record)
+    refused = [record for record in with_template if not record.allowed]
+    writable = [use for use in uses if rule_topic_fault(use.record.template) is None]
+    allows = _allows(writable, refused, identities)
+    roles = learned_roles or {
+        name for identity in identities.values() for name in policy.expanded(identity.roles)
+    }
     proposal = Proposal(
-        devices=tuple(sorted({one.device_id for one in seen})),
+        devices=tuple(sorted({record.device_id for record in of_these})),
         allows=allows,
         denies=_denies(policy, roles, allows),
         refused={},
         barred={},
-        at_times={},
-        unwritable=_together(use.seen for use in uses if rule_topic_fault(use.seen.template)),
-        elsewhere=elsewhere,
-        more=sum(one.count for one in seen if one.template == MORE),
-        gone=tuple(gone),
-        in_part=tuple(in_part),
-        subscribe=subscribe,
+        sometimes_refused={},
+        unwritable=_by_template(use.record for use in uses if rule_topic_fault(use.record.template)),
+        by_other_roles=by_other_roles,
+        overflow=sum(record.count for record in of_these if record.template == OVERFLOW),
+        without_rule=tuple(without_rule),
+        allowed_for_some=tuple(allowed_for_some),
+        on_wide_subscribe=on_wide_subscribe,
     )
-    return _checked(proposal, policy, written, refused, who)
+    return _checked(proposal, policy, writable, refused, identities)
 
 
-def _is_wide(policy: Policy, identity: Identity, one: UsageRecord) -> bool:
-    """Whether it is a filter that is granted in part: what was delivered by it is recorded by itself."""
-    if one.action is not Action.SUBSCRIBE or one.template[-1:] != "#":
+def _is_wide(policy: Policy, identity: Identity, record: UsageRecord) -> bool:
+    """Whether it is a filter granted for a part of it: the topics delivered have records of their own."""
+    if record.action is not Action.SUBSCRIBE or record.template[-1:] != "#":
         return False
-    decision = decision_on(policy, identity, one.action, one.template)
-    return decision is not None and decision.partly
+    decision = decision_on(policy, identity, record.action, record.template)
+    return decision is not None and decision.is_partial
 
 
-def _needed(
-    policy: Policy, identity: Identity, one: UsageRecord, roles: Collection[str] | None
+def _uses_of(
+    policy: Policy, identity: Identity, record: UsageRecord, roles: Collection[str] | None
 ) -> list[_Use]:
-    """What today's rules say of what was allowed; nothing at all if only other roles allow it."""
-    decision = decision_on(policy, identity, one.action, one.template)
-    if decision is not None and decision.partly:
+    """Which of today's rules allow what was allowed; empty if only other roles allow it."""
+    decision = decision_on(policy, identity, record.action, record.template)
+    if decision is not None and decision.is_partial:
         decision = None  # no rule is as wide: perhaps topics that were delivered by a wide filter
     allowed = decision is not None and decision.allowed
-    grants = decision.grants if decision is not None else ()
-    mine = [rule for rule in grants if roles is None or rule.role in roles]
-    if mine or (allowed and one.action is Action.SUBSCRIBE):
-        return _by_conditions(one, one.template, mine)
-    # Denied by now; or many topics in one, and no rule is as wide: then the part of it that each rule says,
-    # under the conditions of this rule. As a whole it had no conditions, and rights of other roles.
-    rules = [rule for rule in met(policy, identity, one) if rule.effect is Effect.ALLOW]
+    allow_rules = decision.allow_rules if decision is not None else ()
+    of_roles = [rule for rule in allow_rules if roles is None or rule.role in roles]
+    if of_roles or (allowed and record.action is Action.SUBSCRIBE):
+        return _by_conditions(record, record.template, of_roles)
+    # Denied by now; or the record is of many topics, and no rule covers all of them. Then each rule allows
+    # the part that it overlaps, under its own conditions: for the whole template there are no conditions to
+    # take, and it would include what other roles allow.
+    rules = [rule for rule in overlapping_rules(policy, identity, record) if rule.effect is Effect.ALLOW]
     if not rules:
-        return [_Use(one, one.template, FREE, ())]
-    parts: defaultdict[str, list[Rule]] = defaultdict(list)
+        return [_Use(record, record.template, FREE, ())]
+    rules_by_template: defaultdict[str, list[Rule]] = defaultdict(list)
     for rule in rules:
         if roles is None or rule.role in roles:
-            parts[_part(rule.topic, one.template, identity)].append(rule)
-    return [use for template, said in parts.items() for use in _by_conditions(one, template, said)]
-
-
-def _by_conditions(one: UsageRecord, template: str, rules: Sequence[Rule]) -> list[_Use]:
-    """This part of it, under each of the conditions that these rules ask of it."""
-    part = replace(one, template=template)
-    asked = {rule: next(iter(conditions([_about(one.action, rule)]))) for rule in rules}
+            rules_by_template[_common_template(rule.topic, record.template, identity)].append(rule)
     return [
-        _Use(part, one.template, each, tuple(rule.topic for rule in rules if asked[rule] == each))
-        for each in sorted(conditions(_about(one.action, rule) for rule in rules), key=_freest)
+        use
+        for template, its_rules in rules_by_template.items()
+        for use in _by_conditions(record, template, its_rules)
+    ]
+
+
+def _by_conditions(record: UsageRecord, template: str, rules: Sequence[Rule]) -> list[_Use]:
+    """The part of the record that `template` names, once for each of the conditions that these rules set."""
+    part = replace(record, template=template)
+    asked = {rule: next(iter(conditions([_about(record.action, rule)]))) for rule in rules}
+    return [
+        _Use(part, record.template, each, tuple(rule.topic for rule in rules if asked[rule] == each))
+        for each in sorted(conditions(_about(record.action, rule) for rule in rules), key=_freest)
     ]
 
 
 def _about(action: Action, rule: Rule) -> Rule:
-    """With those of its conditions that say something about this action."""
-    number = _ASKED_OF.get(action, 0)
+    """The rule without the conditions that don't apply to this action."""
+    applied = _CONDITIONS_OF.get(action, frozenset())
     return replace(
         rule,
-        max_qos=rule.max_qos if number else 2,
-        retain=rule.retain or number < 2,
-        max_payload=rule.max_payload if number > 2 else None,
+        max_qos=rule.max_qos if "max_qos" in applied else 2,
+        retain=rule.retain or "retain" not in applied,
+        max_payload=rule.max_payload if "max_payload" in applied else None,
     )
 
 
-def _part(rule: str, template: str, identity: Identity) -> str:
-    """What a rule and a template that meet have in common, in their words; in the rule's before others."""
-    both = intersection(filter_of(rule, identity), filter_of(template, identity)) or template
-    words = [rule.split("/"), template.split("/")]
+def _common_template(rule_filter: str, template: str, identity: Identity) -> str:
+    """What a rule and a template that overlap have in common.
+
+    Each level as the rule writes it, else as the template does, else `+`.
+    """
+    both = intersection(filter_of(rule_filter, identity), filter_of(template, identity)) or template
+    sources = [rule_filter.split("/"), template.split("/")]
     return "/".join(
         [
-            next((had[at] for had in words if at < len(had) and had[at] not in {"+", "#"}), level)
+            next(
+                (levels[at] for levels in sources if at < len(levels) and levels[at] not in {"+", "#"}), level
+            )
             for at, level in enumerate(both.split("/"))
         ]
     )
 
 
-def _evidence(one: UsageRecord, template: str) -> Evidence:
-    return Evidence(one.count, one.first_at, one.last_at, {one.device_id}, {template})
+def _evidence(record: UsageRecord, template: str) -> Evidence:
+    return Evidence(record.count, record.first_at, record.last_at, {record.device_id}, {template})
 
 
-def _together(records: Iterable[UsageRecord]) -> dict[Action, Topics]:
-    found: dict[Action, Topics] = {}
-    for one in records:
-        topics = found.setdefault(one.action, {})
-        topics.setdefault(one.template, Evidence()).add(_evidence(one, one.template))
+def _by_template(records: Iterable[UsageRecord]) -> dict[Action, EvidenceByTemplate]:
+    found: dict[Action, EvidenceByTemplate] = {}
+    for record in records:
+        topics = found.setdefault(record.action, {})
+        topics.setdefault(record.template, Evidence()).add(_evidence(record, record.template))
     return found
 
 
 def _allows(
     uses: Sequence[_Use],
     refused: Iterable[UsageRecord],
-    who: Mapping[str, Identity],
-) -> dict[tuple[Action, Conditions], Topics]:
-    names = named([(who[use.seen.device_id], use.seen.action, use.seen.template, use.rules) for use in uses])
-    grouped: defaultdict[tuple[Action, Conditions], Topics] = defaultdict(dict)
-    said: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
-    for use, template in zip(uses, names, strict=True):
-        topics = grouped[use.seen.action, use.asked]
-        topics.setdefault(template, Evidence()).add(_evidence(use.seen, template))
-        said[use.seen.action, use.asked].setdefault(template, set()).update(use.rules)
-    kept_out = defaultdict(list)
-    for one in refused:
-        kept_out[one.action].append(one.template)
+    identities: Mapping[str, Identity],
+) -> dict[tuple[Action, Conditions], EvidenceByTemplate]:
+    templates = with_placeholders(
+        [
+            (identities[use.record.device_id], use.record.action, use.record.template, use.rule_filters)
+            for use in uses
+        ]
+    )
+    grouped: defaultdict[tuple[Action, Conditions], EvidenceByTemplate] = defaultdict(dict)
+    rule_filters: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
+    for use, template in zip(uses, templates, strict=True):
+        topics = grouped[use.record.action, use.asked]
+        topics.setdefault(template, Evidence()).add(_evidence(use.record, template))
+        rule_filters[use.record.action, use.asked].setdefault(template, set()).update(use.rule_filters)
+    refused_templates = defaultdict(list)
+    for record in refused:
+        refused_templates[record.action].append(record.template)
     allows = {}
     for key, topics in sorted(grouped.items(), key=_order):
-        plain = _fewest(topics)
-        becomes = generalised(plain, kept_out[key[0]], partial(_within, said[key]))
-        wider: Topics = {}
-        for template, evidence in plain.items():
-            wider.setdefault(becomes[template], Evidence()).add(evidence)
-        allows[key] = _fewest(wider)
+        narrow = _fewest(topics)
+        generalised_to = generalised(narrow, refused_templates[key[0]], partial(_within, rule_filters[key]))
+        general: EvidenceByTemplate = {}
+        for template, evidence in narrow.items():
+            general.setdefault(generalised_to[template], Evidence()).add(evidence)
+        allows[key] = _fewest(general)
     return allows
 
 
-def _within(said: Mapping[str, Collection[str]], wide: str) -> bool:
-    """Whether a rule of today is as wide, or all are gone that allowed what it takes in."""
-    if any(covers(rule, wide) for rule in {rule for rules in said.values() for rule in rules}):
+def _within(rule_filters: Mapping[str, Collection[str]], general: str) -> bool:
+    """Whether a rule of today covers the general template, or no template that it covers has a rule left.
+
+    `rule_filters` are the topics of the rules that allow each template.
+    """
+    if any(covers(rule, general) for rules in rule_filters.values() for rule in rules):
         return True
-    return not all(said.values()) and not any(rules and covers(wide, topic) for topic, rules in said.items())
+    return not all(rule_filters.values()) and not any(
+        rules and covers(general, template) for template, rules in rule_filters.items()
+    )
 
 
-def _order(item: tuple[tuple[Action, Conditions], Topics]) -> tuple[int, tuple[int, bool, int]]:
+def _order(item: tuple[tuple[Action, Conditions], EvidenceByTemplate]) -> tuple[int, tuple[int, bool, int]]:
     (action, asked), _ = item
     return list(Action).index(action), _freest(asked)
 
@@ -281,52 +248,53 @@ def _freest(asked: Conditions) -> tuple[int, bool, int]:
     return -qos, not retain, -1 if size is None else size
 
 
-def _fewest(topics: Topics) -> Topics:
-    """Without those that are covered by the rest."""
+def _fewest(topics: EvidenceByTemplate) -> EvidenceByTemplate:
+    """Without the templates that others of them cover, whose evidence goes to the covering one."""
     tree: TopicTree[str] = TopicTree()
     for topic in topics:
         levels, open_end = split_filter(topic)
         tree.add(levels, topic, owner="", open_end=open_end)
-    covers = {topic: sorted(tree.find(topic, ("",), {})) for topic in topics}
-    kept: Topics = {}
+    covered_by = {topic: sorted(tree.find(topic, ("",), {})) for topic in topics}
+    fewest: EvidenceByTemplate = {}
     for topic, evidence in sorted(topics.items()):
-        # The widest that covers it is covered by the fewest.
-        widest = min(covers[topic], key=lambda one: len(covers[one]))
-        kept.setdefault(widest, Evidence()).add(evidence)
-    return kept
+        # Of the templates that cover it, the widest is covered by the fewest.
+        widest = min(covered_by[topic], key=lambda other: len(covered_by[other]))
+        fewest.setdefault(widest, Evidence()).add(evidence)
+    return fewest
 
 
 def _denies(
-    policy: Policy, roles: Collection[str], allows: Mapping[tuple[Action, Conditions], Topics]
+    policy: Policy, roles: Collection[str], allows: Mapping[tuple[Action, Conditions], EvidenceByTemplate]
 ) -> tuple[Rule, ...]:
-    """Today's denies that meet something that the proposal allows, for the actions where they do."""
+    """Today's denies that overlap something that the proposal allows, for the actions where they do."""
     found = []
     for rule in policy.rules_of(sorted(roles)):
         if rule.effect is not Effect.DENY:
             continue
-        wide = _anybody(rule.topic)
-        met = {
+        denied = _for_anybody(rule.topic)
+        overlaps = {
             action
             for (action, _), topics in allows.items()
             if action in rule.actions
-            and any(intersection(wide, _anybody(topic)) is not None for topic in topics)
+            and any(intersection(denied, _for_anybody(topic)) is not None for topic in topics)
         }
-        if met:
-            found.append(replace(rule, actions=frozenset(met)))
+        if overlaps:
+            found.append(replace(rule, actions=frozenset(overlaps)))
     return tuple(found)
 
 
-def _barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
+def _is_barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
     # A topic with a $ is the bus's own, its administration among them: a person writes it or nobody.
     if topic[:1] == "$" or rule_topic_fault(topic):
         return True
-    wide = _anybody(topic)
+    for_anybody = _for_anybody(topic)
     return any(
-        action in rule.actions and intersection(_anybody(rule.topic), wide) is not None for rule in denies
+        action in rule.actions and intersection(_for_anybody(rule.topic), for_anybody) is not None
+        for rule in denies
     )
 
 
-def _anybody(template: str) -> str:
+def _for_anybody(template: str) -> str:
     """A filter of all that the template may mean, whoever it is."""
     return "/".join(["+" if level[:1] == "{" else level for level in template.split("/")])
 
@@ -334,11 +302,11 @@ def _anybody(template: str) -> str:
 def _checked(
     proposal: Proposal,
     policy: Policy,
-    written: Sequence[_Use],
+    writable: Sequence[_Use],
     refused: Iterable[UsageRecord],
-    who: Mapping[str, Identity],
+    identities: Mapping[str, Identity],
 ) -> Proposal:
-    """With what the role, asked itself, decides otherwise than it was recorded."""
+    """Fills in where the proposed role, in force alone, would decide otherwise than was recorded."""
     alone = Policy(
         [proposal.role()],
         sensitive=policy.sensitive_filters,
@@ -346,33 +314,39 @@ def _checked(
         reserved=policy.reserved,
     )
 
-    def grant(one: UsageRecord) -> Rule | None:
-        identity = replace(who[one.device_id], roles=(_NAME,))
-        decision = decision_on(alone, identity, one.action, one.template)
+    def allowing_rule(record: UsageRecord) -> Rule | None:
+        identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))
+        decision = decision_on(alone, identity, record.action, record.template)
         return decision.rule if decision is not None and decision.allowed else None
 
-    used = {(use.seen.device_id, use.seen.action, use.recorded) for use in written}
-    kept_out, at_times, won = [], [], []
-    for one in refused:
-        rule = grant(one)
+    used = {(use.record.device_id, use.record.action, use.whole_template) for use in writable}
+    still_refused, sometimes_refused, newly_allowed = [], [], []
+    for record in refused:
+        rule = allowing_rule(record)
         if rule is None:
-            kept_out.append(one)
-        elif (one.device_id, one.action, one.template) in used:
-            at_times.append(replace(one, template=rule.topic))
+            still_refused.append(record)
+        elif (record.device_id, record.action, record.template) in used:
+            sometimes_refused.append(replace(record, template=rule.topic))
         else:
-            won.append(one)
-    names = named([(who[one.device_id], one.action, one.template, ()) for one in kept_out])
-    listed = _together(replace(one, template=name) for one, name in zip(kept_out, names, strict=True))
-    held = {name for identity in who.values() for name in identity.roles}
+            newly_allowed.append(record)
+    templates = with_placeholders(
+        [(identities[record.device_id], record.action, record.template, ()) for record in still_refused]
+    )
+    listed = _by_template(
+        replace(record, template=template) for record, template in zip(still_refused, templates, strict=True)
+    )
+    held = {name for identity in identities.values() for name in identity.roles}
     denies = [rule for rule in policy.rules_of(sorted(held)) if rule.effect is Effect.DENY]
     return replace(
         proposal,
         refused=listed,
         barred={
-            action: {topic: evidence for topic, evidence in topics.items() if _barred(action, topic, denies)}
+            action: {
+                topic: evidence for topic, evidence in topics.items() if _is_barred(action, topic, denies)
+            }
             for action, topics in listed.items()
         },
-        at_times=_together(at_times),
-        won=tuple(won),
-        lost=tuple(use.seen for use in written if grant(use.seen) is None),
+        sometimes_refused=_by_template(sometimes_refused),
+        newly_allowed=tuple(newly_allowed),
+        newly_refused=tuple(use.record for use in writable if allowing_rule(use.record) is None),
     )

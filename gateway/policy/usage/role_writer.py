@@ -1,6 +1,6 @@
 """A proposed role as the text of a file for `acl/roles/`, with comments that say what each line comes from.
 
-Topics are the devices' own words: whatever they hold, they stay in their string or comment.
+EvidenceByTemplate are the devices' own words: whatever they hold, they stay in their string or comment.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import is_marked
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.replay import Conditions
-from gateway.policy.usage.role_learner import Evidence, Proposal, Topics
+from gateway.policy.usage.role_proposal import Evidence, EvidenceByTemplate, Proposal
 from gateway.system.utc_text import utc_text
 
-_NAMED_MOST = 5
-_REFUSED_MOST = 200
-"""Lines: what is refused may be anything a device thought of."""
+_NAMES_SHOWN_MAX = 5
+_LINES_MAX = 200
+"""Lines of one list: what is refused may be anything a device thought of."""
 
 
 def role_file(proposal: Proposal, title: str, hours: str) -> str:
@@ -31,9 +31,9 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
         *(f"# {line}" for line in _warnings(proposal)),
         f"description = {quoted(f'{title}, learned from {_names(proposal.devices)}.')}",
     ]
-    if proposal.subscribe is OnWideSubscribe.FILTER:
+    if proposal.on_wide_subscribe is OnWideSubscribe.FILTER:
         lines.append(
-            f'subscribe = "{proposal.subscribe}"  # they subscribe to more than they may be delivered'
+            f'subscribe = "{proposal.on_wide_subscribe}"  # they subscribe to more than they may be delivered'
         )
     for (action, asked), topics in proposal.allows.items():
         lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(asked)]
@@ -43,7 +43,8 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
         "Allowed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
     )
     lines += _comments(
-        "Refused at times, for a single message or before there was a rule; allowed here.", proposal.at_times
+        "Refused at times, for a single message or before there was a rule; allowed here.",
+        proposal.sometimes_refused,
     )
     lines += _refused(proposal)
     lines += _comments(
@@ -56,22 +57,22 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
 def _warnings(proposal: Proposal) -> Iterator[str]:
     if not proposal.allows:
         yield "Nothing was allowed and used: there is no rule to write, and a file without one is no role."
-    if proposal.elsewhere:
-        yield f"Left out: {proposal.elsewhere} decisions that other roles of these devices allow."
-    if proposal.more:
-        yield f"Not complete: {proposal.more} decisions found no room, for the topics were too many."
-    if proposal.in_part:
-        some = listed(proposal.in_part)
+    if proposal.by_other_roles:
+        yield f"Left out: {proposal.by_other_roles} decisions that other roles of these devices allow."
+    if proposal.overflow:
+        yield f"Not complete: {proposal.overflow} decisions found no room, for the topics were too many."
+    if proposal.allowed_for_some:
+        some = listed(proposal.allowed_for_some)
         yield f"Careful: of these it allows the part that today's rules allow, used or not: {some}."
-    if proposal.gone:
-        yield f"Careful: it allows what no rule of today allows: {listed(proposal.gone)}."
-    if proposal.lost:
-        yield f"Careful: it refuses what was allowed when it was recorded: {listed(proposal.lost)}."
-    if proposal.won:
-        yield f"Careful: it allows what was refused when it was recorded: {listed(proposal.won)}."
+    if proposal.without_rule:
+        yield f"Careful: it allows what no rule of today allows: {listed(proposal.without_rule)}."
+    if proposal.newly_refused:
+        yield f"Careful: it refuses what was allowed when it was recorded: {listed(proposal.newly_refused)}."
+    if proposal.newly_allowed:
+        yield f"Careful: it allows what was refused when it was recorded: {listed(proposal.newly_allowed)}."
 
 
-def _topics(topics: Topics) -> Iterator[str]:
+def _topics(topics: EvidenceByTemplate) -> Iterator[str]:
     yield "topics = ["
     for topic, evidence in topics.items():
         varied = "".join(f"; {text}" for text in _values(topic, evidence))
@@ -80,11 +81,11 @@ def _topics(topics: Topics) -> Iterator[str]:
 
 
 def _values(topic: str, evidence: Evidence) -> Iterator[str]:
-    """What each `+` stands for, if it is ours and not the device's own."""
+    """What each `+` stands for, where the learner put it in and no device wrote it."""
     for at, level in enumerate(topic.split("/")):
         if level == "+":
             found = sorted(
-                {seen.split("/")[at] for seen in evidence.seen if seen.count("/") >= at} - {"+", "#"}
+                {one.split("/")[at] for one in evidence.templates if one.count("/") >= at} - {"+", "#"}
             )
             if found:
                 yield f"+ was {_some([quoted(value) for value in found])}"
@@ -109,32 +110,32 @@ def _deny(rule: Rule) -> Iterator[str]:
 
 def _refused(proposal: Proposal) -> Iterator[str]:
     """As blocks that can be uncommented line by line."""
-    left = _REFUSED_MOST
-    begun = False
+    lines_left = _LINES_MAX
+    has_heading = False
     for action, topics in sorted(proposal.refused.items()):
         barred = proposal.barred.get(action, {})
-        mine = [(topic, topics[topic]) for topic in sorted(topics) if topic not in barred]
-        if not mine:
+        to_show = [(topic, topics[topic]) for topic in sorted(topics) if topic not in barred]
+        if not to_show:
             continue
-        if not begun:
+        if not has_heading:
             yield ""
             yield "# Refused, and not allowed here. While a device is observed it passes: the record does"
             yield "# not tell them apart. Uncomment what is needed, and nothing else."
-            begun = True
+            has_heading = True
         yield "#"
         yield "# [[allow]]"
         yield f'# actions = ["{action}"]'
         yield "# topics = ["
-        shown = mine[: max(left, 1)]  # a list without topics were an error in the file
-        left -= len(shown)
+        shown = to_show[: max(lines_left, 1)]  # a list without topics would be an error in the file
+        lines_left -= len(shown)
         for topic, evidence in shown:
             yield f"#   {quoted(topic)},  # {_evidence(evidence)}"
-        if len(mine) > len(shown):
-            yield f"#   # and {len(mine) - len(shown)} more"
+        if len(to_show) > len(shown):
+            yield f"#   # and {len(to_show) - len(shown)} more"
         yield "# ]"
 
 
-def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
+def _comments(title: str, found: Mapping[Action, EvidenceByTemplate]) -> Iterator[str]:
     lines = [
         f"#   {action:<9}  {quoted(_plain(topic))}  {_evidence(evidence)}"
         for action, topics in sorted(found.items())
@@ -143,9 +144,9 @@ def _comments(title: str, found: Mapping[Action, Topics]) -> Iterator[str]:
     if lines:
         yield ""
         yield f"# {title}"
-        yield from lines[:_REFUSED_MOST]
-        if len(lines) > _REFUSED_MOST:
-            yield f"#   and {len(lines) - _REFUSED_MOST} more"
+        yield from lines[:_LINES_MAX]
+        if len(lines) > _LINES_MAX:
+            yield f"#   and {len(lines) - _LINES_MAX} more"
 
 
 def _plain(template: str) -> str:
@@ -171,6 +172,6 @@ def listed(records: Iterable[UsageRecord]) -> str:
 
 
 def _some(texts: Collection[str]) -> str:
-    shown = list(texts)[:_NAMED_MOST]
+    shown = list(texts)[:_NAMES_SHOWN_MAX]
     more = f" and {len(texts) - len(shown)} more" if len(texts) > len(shown) else ""
     return ", ".join(shown) + more

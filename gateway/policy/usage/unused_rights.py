@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import Decision
-from gateway.policy.usage.replay import as_identity, decision_on, met
+from gateway.policy.usage.replay import as_identity, decision_on, overlapping_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def unused(
     for one in records:
         device = devices.get(one.device_id)
         if one.allowed and device is not None:
-            used |= {(id(rule), one.action) for rule in _needed(policy, device, one)}
+            used |= {(id(rule), one.action) for rule in _rules_needed(policy, device, one)}
     held = {role for device in devices.values() for role in policy.expanded(device.roles)}
     return tuple(
         Unused(rule, tuple(idle), rule.role not in held)
@@ -47,18 +47,20 @@ def unused(
     )
 
 
-def _needed(policy: Policy, device: Device, one: UsageRecord) -> Iterable[Rule]:
+def _rules_needed(policy: Policy, device: Device, one: UsageRecord) -> Iterable[Rule]:
     decision = (
-        None if one.template == MORE else decision_on(policy, as_identity(device), one.action, one.template)
+        None
+        if one.template == OVERFLOW
+        else decision_on(policy, as_identity(device), one.action, one.template)
     )
-    if decision is not None and decision.partly and "+" not in one.template.split("/"):
-        return ()  # a wide filter needs no rule: what was delivered by it is recorded by itself
-    if decision is not None and ("+" not in one.template.split("/") or _covered(decision, one)):
-        return decision.grants
-    # What many topics have in common, what found no room, and labels that are gone: which of them needed
-    # which rule is not known any more.
-    return met(policy, as_identity(device), one)
+    if decision is not None and decision.is_partial and "+" not in one.template.split("/"):
+        return ()  # a wide filter needs no rule: the topics delivered have records of their own
+    if decision is not None and ("+" not in one.template.split("/") or _is_covered(decision, one)):
+        return decision.allow_rules
+    # A template with a `+`, the overflow, or a label that is gone: which of the topics needed which rule is
+    # not known any more.
+    return overlapping_rules(policy, as_identity(device), one)
 
 
-def _covered(decision: Decision, one: UsageRecord) -> bool:
-    return one.action is Action.SUBSCRIBE and decision.allowed and not decision.partly
+def _is_covered(decision: Decision, one: UsageRecord) -> bool:
+    return one.action is Action.SUBSCRIBE and decision.allowed and not decision.is_partial

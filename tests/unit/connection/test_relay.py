@@ -22,7 +22,7 @@ from gateway.policy.engine.policy import Decision, Rule
 from gateway.policy.engine.rules import Action, Effect
 
 GRANT = Rule(Effect.ALLOW, frozenset(Action), "#")
-FINE = Decision(allowed=True, reason="", rule=GRANT, grants=(GRANT,))
+FINE = Decision(allowed=True, reason="", rule=GRANT, allow_rules=(GRANT,))
 
 
 class Told(Relay):

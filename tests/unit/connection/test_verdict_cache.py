@@ -13,7 +13,7 @@ from gateway.policy.engine.rules import Action, Effect
 
 def decision(*, allowed=True, **conditions):
     grant = Rule(Effect.ALLOW, frozenset(Action), "#", **conditions)
-    return Decision(allowed=allowed, reason="", rule=grant, grants=(grant,) if allowed else ())
+    return Decision(allowed=allowed, reason="", rule=grant, allow_rules=(grant,) if allowed else ())
 
 
 def test_plain_is_what_needs_no_look_at_the_single_message():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import Effort
@@ -60,7 +60,7 @@ async def test_what_differs_in_anything_is_another_one(store):
         seen("a", action=SUBSCRIBE),
         seen("a", "lamp-2"),
         seen("b"),
-        seen(MORE),
+        seen(OVERFLOW),
     ]
     await store.usage.add_records(some)
     await store.usage.add_records(some)
@@ -119,9 +119,9 @@ async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monke
 async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is_counted(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     apart = [seen("/".join([str(number)] * (number + 1)), last_at=NOW - number) for number in range(12)]
-    await store.usage.add_records([*apart, seen(MORE, count=5, last_at=NOW - 20)])
+    await store.usage.add_records([*apart, seen(OVERFLOW, count=5, last_at=NOW - 20)])
     assert await store.usage.records(0) == [
-        seen(MORE, count=12, first_at=NOW, last_at=NOW - 5),
+        seen(OVERFLOW, count=12, first_at=NOW, last_at=NOW - 5),
         *apart[:5],
     ]
 

@@ -76,7 +76,7 @@ def test_what_is_proved_is_so_and_what_is_not_has_an_example(rules, asked, excep
     assert bool(found) is by_hand(rules, asked, excepted, most_levels, most_bytes), text
     for one in found:
         identity, topic = one.witness.identity, one.witness.topic
-        assert made.rights(identity).decide(PUBLISH, topic).grants == one.rules
+        assert made.rights(identity).decide(PUBLISH, topic).allow_rules == one.rules
         person = (identity.device_id, identity.client_id, identity.labels.get("room", ()))
         levels = tuple(topic.split("/"))
         assert any(fits(one, levels) for one in means(asked, person))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.policy.engine import decision_recorder
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord, UsageRecorder
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord, UsageRecorder
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE, Action, Decision
 
@@ -79,8 +79,8 @@ def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
     here.record(replace(LAMP, device_id="other"), PUBLISH, "b", YES)
     assert taken(here) == {
         **{("lamp-1", PUBLISH, f"a/{number}", True): 2 for number in range(3)},
-        ("lamp-1", PUBLISH, MORE, True): 4,
-        ("lamp-1", SUBSCRIBE, MORE, False): 1,
+        ("lamp-1", PUBLISH, OVERFLOW, True): 4,
+        ("lamp-1", SUBSCRIBE, OVERFLOW, False): 1,
         ("other", PUBLISH, "b", True): 1,
     }
 
@@ -96,7 +96,7 @@ def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
 
     note()
     first = taken(here)
-    assert [template for _, _, template, _ in first] == ["a", "a", "a", MORE, MORE]
+    assert [template for _, _, template, _ in first] == ["a", "a", "a", OVERFLOW, OVERFLOW]
     note()
     assert taken(here) == first
 
@@ -117,7 +117,7 @@ def test_a_device_that_fills_it_leaves_room_for_the_first_of_each_other(monkeypa
     for topic in "abcde":
         here.record(replace(LAMP, device_id="other"), PUBLISH, topic, NO)
     found = [template for device, _, template, _ in taken(here) if device == "other"]
-    assert found == [*"abcd", MORE]
+    assert found == [*"abcd", OVERFLOW]
 
 
 def test_so_much_is_taken_at_once_and_not_more():
@@ -136,7 +136,7 @@ def test_so_much_is_taken_at_once_and_not_more():
 def test_a_topic_without_end_is_counted_and_not_kept(topic):
     here = UsageRecorder()
     here.record(LAMP, PUBLISH, topic, NO)
-    assert taken(here) == {("lamp-1", PUBLISH, MORE, False): 1}
+    assert taken(here) == {("lamp-1", PUBLISH, OVERFLOW, False): 1}
 
 
 @pytest.mark.parametrize("action", Action)
@@ -155,7 +155,7 @@ def test_a_label_that_makes_a_topic_longer_makes_none_without_end():
     here.record(named, PUBLISH, "/".join("k" * 13), YES)
     assert taken(here) == {
         ("lamp-1", PUBLISH, "/".join([f"{{label.{'a' * 32}}}"] * 12), True): 1,
-        ("lamp-1", PUBLISH, MORE, True): 1,
+        ("lamp-1", PUBLISH, OVERFLOW, True): 1,
     }
 
 
@@ -177,5 +177,5 @@ def test_all_that_waits_takes_as_much_memory_as_is_said(devices, topics, end):
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert sum(1 for one in here.take(60_000, 1) if one.template != MORE) >= 50_000
+    assert sum(1 for one in here.take(60_000, 1) if one.template != OVERFLOW) >= 50_000
     assert used < 45_000_000

@@ -88,7 +88,7 @@ def test_a_deny_beats_every_allow_and_is_named():
     decision = lamp.decide(PUBLISH, "a/secret")
     assert not decision.allowed
     assert decision.rule.line == 7
-    assert decision.grants == ()
+    assert decision.allow_rules == ()
     assert lamp.decide(PUBLISH, "a/other").allowed
 
 
@@ -361,7 +361,7 @@ def test_one_rule_is_brute_force_over_a_small_alphabet():
             expected = resolved is not None and covers(resolved, one)
             decision = lamp.decide_filter(one)
             assert decision.allowed is expected, (template, one)
-            assert len(decision.grants) == expected
+            assert len(decision.allow_rules) == expected
 
 
 @given(_templates, _identities, _filters)

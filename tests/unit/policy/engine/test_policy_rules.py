@@ -13,8 +13,8 @@ def grant(**more):
     return Rule(Effect.ALLOW, frozenset({Action.PUBLISH}), "a", **more)
 
 
-def allowed(*grants):
-    return Decision(allowed=True, reason="A rule allows it.", rule=grants[0], grants=grants)
+def allowed(*rules):
+    return Decision(allowed=True, reason="A rule allows it.", rule=rules[0], allow_rules=rules)
 
 
 def test_a_grant_without_conditions_admits_everything():
@@ -40,8 +40,8 @@ def test_a_condition_refuses_with_its_reason(conditions, good, bad, says):
     refused = decision.with_message(*bad)
     assert not refused.allowed
     assert says in refused.reason
-    assert refused.rule == decision.grants[0]
-    assert refused.grants == ()
+    assert refused.rule == decision.allow_rules[0]
+    assert refused.allow_rules == ()
 
 
 def test_one_grant_has_to_admit_the_whole_message():

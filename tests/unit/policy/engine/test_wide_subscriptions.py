@@ -71,15 +71,15 @@ def test_a_filter_is_granted_in_part_where_some_allowed_topic_is_in_it(rules, as
     if asked[0] == "$" and "$share".startswith(asked.split("/", 1)[0]) and asked != "$":
         return
     if asked == "g" or asked.startswith("g/") or covered.allowed:
-        assert (decision.allowed, decision.partly) == (covered.allowed, False)
+        assert (decision.allowed, decision.is_partial) == (covered.allowed, False)
     elif any(
         one.effect is Effect.DENY and matched(one.topic, person) >= matched(asked, person) for one in made
     ):
-        assert not decision.allowed or decision.partly, (
+        assert not decision.allowed or decision.is_partial, (
             "a deny of all of it is found by its filter, not its topics"
         )
     elif met:
-        assert (decision.allowed, decision.partly, decision.max_qos) == (True, True, max(met))
+        assert (decision.allowed, decision.is_partial, decision.max_qos) == (True, True, max(met))
     else:
         assert not decision.allowed
 

@@ -182,7 +182,7 @@ def test_a_role_says_that_wide_filters_are_taken(acl):
     role(acl, "lamp", 'subscribe = "filter"\n[[allow]]\nactions = ["subscribe"]\ntopics = ["a/b"]\n')
     made = load(acl)
     assert made.roles["lamp"].subscribe is OnWideSubscribe.FILTER
-    assert made.rights(Identity("x", ("lamp",), {}, "c")).decide_filter("#").partly
+    assert made.rights(Identity("x", ("lamp",), {}, "c")).decide_filter("#").is_partial
     assert load_without(acl, "lamp", 'subscribe = "filter"\n').digest != made.digest
 
 

@@ -37,7 +37,7 @@ def test_an_acl_file_takes_every_subscribe_so_whoever_may_read_something_may_ask
     assert "It costs: the bus sends" in note.text
     policy = compiled(composed, reserved="gateway")
     hass = policy.rights(Identity("ha", composed.roles_of["ha"], {}, "ha"))
-    assert hass.decide_filter("#").partly
+    assert hass.decide_filter("#").is_partial
     assert not hass.decide(Action.SUBSCRIBE, "doors/front").allowed
     assert not hass.decide_filter("doors/#").allowed
     assert policy.rights(Identity("root", composed.roles_of["root"], {}, "c")).decide_filter("#").allowed

@@ -6,7 +6,7 @@ from harness.labels import labels_of
 
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
-from gateway.policy.usage.placeholder_inference import named
+from gateway.policy.usage.placeholder_inference import with_placeholders
 
 PUBLISH = Action.PUBLISH
 
@@ -16,7 +16,9 @@ def who(device_id, **labels):
 
 
 def names(*uses):
-    return named([(identity, PUBLISH, template, tuple(rules)) for identity, template, *rules in uses])
+    return with_placeholders(
+        [(identity, PUBLISH, template, tuple(rules)) for identity, template, *rules in uses]
+    )
 
 
 def test_what_was_recorded_is_kept_when_nothing_speaks_against_it():
@@ -58,7 +60,7 @@ def test_what_is_explained_already_speaks_for_nothing_more():
 def test_actions_are_apart():
     uses = [(who("hub"), PUBLISH, "{device}", ()), (who("a"), Action.SUBSCRIBE, "hub", ())]
     uses += [(who("b"), Action.SUBSCRIBE, "hub", ())]
-    assert named(uses) == ["{device}", "hub", "hub"]
+    assert with_placeholders(uses) == ["{device}", "hub", "hub"]
 
 
 def test_a_client_id_stays_what_a_rule_said_it_is():

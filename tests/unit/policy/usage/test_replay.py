@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.policy.engine.connection_limits import Limits
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.usage.replay import replay
@@ -109,17 +109,17 @@ def test_what_many_topics_have_in_common_is_judged_when_rules_say_the_same_of_al
         replayed = replay(policy(*before), policy(*after), [seen], {"lamp-1": LAMP})
         told = [one.effect.value for one in replayed.changes]
         assert told == ([] if found in {"same", "in part"} else [found])
-        assert replayed.in_part == ((seen,) if found == "in part" else ())
+        assert replayed.mixed == ((seen,) if found == "in part" else ())
         assert replayed.judged == (found != "in part")
 
 
 def test_a_filter_is_one_whatever_is_refused_below_it():
     seen = saw("a/+", SUBSCRIBE)
     found = replay(policy(allow("a/#")), policy(allow("a/#"), deny("a/b")), [seen], {"lamp-1": LAMP})
-    assert (found.judged, found.changes, found.in_part) == (1, (), ())
+    assert (found.judged, found.changes, found.mixed) == (1, (), ())
     # Deliveries of which one rule each knew: they may be many, and no filter.
     found = replay(policy(*NARROW), policy(allow("a/b")), [seen], {"lamp-1": LAMP})
-    assert (found.judged, found.in_part) == (0, (seen,))
+    assert (found.judged, found.mixed) == (0, (seen,))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_a_condition_beside_a_free_rule_is_none():
 
 
 def test_what_can_not_be_judged_is_counted():
-    seen = [saw("a", device_id="gone"), saw("a/{label.gone}"), saw(MORE), saw("a")]
+    seen = [saw("a", device_id="gone"), saw("a/{label.gone}"), saw(OVERFLOW), saw("a")]
     found = replay(policy(allow("a")), policy(allow("b")), seen, {"lamp-1": LAMP})
-    assert (len(found.changes), found.judged, found.unknown, found.more) == (1, 1, 2, 5)
+    assert (len(found.changes), found.judged, found.unknown, found.overflow) == (1, 1, 2, 5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.connection_limits import Limits
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.topic_generalisation import template_of
@@ -92,7 +92,7 @@ def test_devices_add_up_and_values_that_vary_among_them_become_a_plus():
     assert topics(found) == ["a/{device}", "b", "jobs/+/done", "two/1", "two/2"]
     everybody = found.allows[PUBLISH, FREE]["a/{device}"]
     assert (everybody.count, everybody.devices) == (6, {"d-1", "d-2", "d-3"})
-    assert found.allows[PUBLISH, FREE]["jobs/+/done"].seen == {f"jobs/d-{n}x/done" for n in (1, 2, 3)}
+    assert found.allows[PUBLISH, FREE]["jobs/+/done"].templates == {f"jobs/d-{n}x/done" for n in (1, 2, 3)}
 
 
 def test_no_plus_is_made_that_takes_in_what_was_refused():
@@ -198,8 +198,8 @@ def test_what_is_allowed_here_is_not_listed_as_refused():
     seen = [saw("asr", "a/{device}", n=3), saw("asr", "a/{device}", allowed=False)]
     seen.append(saw("asr", "b", allowed=False))
     found = learn(today, [asr, ONE], [*seen, saw("d-1", "a/asr", allowed=False)])
-    assert (list(found.refused[PUBLISH]), list(found.at_times[PUBLISH])) == (["b"], ["a/asr"])
-    assert [(one.device_id, one.template) for one in found.won] == [("d-1", "a/asr")]
+    assert (list(found.refused[PUBLISH]), list(found.sometimes_refused[PUBLISH])) == (["b"], ["a/asr"])
+    assert [(one.device_id, one.template) for one in found.newly_allowed] == [("d-1", "a/asr")]
 
 
 def test_what_many_topics_have_in_common_keeps_conditions_and_roles():
@@ -219,12 +219,12 @@ def test_what_many_topics_have_in_common_keeps_conditions_and_roles():
         (1, True, None): ["a/{device}"],
         FREE: ["a/e", "{label.room}/x"],
     }
-    assert [one.template for one in found.in_part] == ["a/+", "+/x"]
-    assert found.lost == found.gone == ()
+    assert [one.template for one in found.allowed_for_some] == ["a/+", "+/x"]
+    assert found.newly_refused == found.without_rule == ()
     found = learn(today, [both], used, "s")
-    assert (topics(found), found.elsewhere, len(found.allows)) == (["a/e"], 1, 1)
+    assert (topics(found), found.by_other_roles, len(found.allows)) == (["a/e"], 1, 1)
     # As long as a rule is as wide there is nothing to be told.
-    assert learn(policy(allow("a/#", max_qos=0)), [ONE], [saw("d-1", "a/+")]).in_part == ()
+    assert learn(policy(allow("a/#", max_qos=0)), [ONE], [saw("d-1", "a/+")]).allowed_for_some == ()
 
 
 def test_a_label_that_is_gone_loses_no_conditions():
@@ -238,7 +238,7 @@ def test_a_deny_of_today_loses_no_conditions():
     today = policy(allow("a/b", max_qos=0), deny("a/#"))
     found = learn(today, [ONE], [saw("d-1", "a/b")])
     assert topics(found, PUBLISH, (0, True, None)) == ["a/b"]
-    assert [one.template for one in found.lost] == ["a/b"]
+    assert [one.template for one in found.newly_refused] == ["a/b"]
 
 
 def test_the_denies_of_today_that_meet_what_is_allowed_are_kept():
@@ -260,14 +260,14 @@ def test_for_a_role_only_what_it_allows_itself_counts():
     used = [saw("d-1", "a/x"), saw("d-1", "b/x", n=3), saw("d-1", "c/both")]
     assert topics(learn(today, [both], used)) == ["a/x", "b/x", "c/both"]
     found = learn(today, [both], used, "r")
-    assert (topics(found), found.elsewhere) == (["a/x", "c/both"], 3)
+    assert (topics(found), found.by_other_roles) == (["a/x", "c/both"], 3)
     assert topics(learn(today, [both], used, "s"), PUBLISH, (0, True, None)) == ["c/both"]
 
 
 def test_what_was_allowed_by_rules_that_are_gone_is_allowed():
     found = learn(policy(allow("else")), [ONE], [saw("d-1", "a")])
     assert topics(found) == ["a"]
-    assert [one.template for one in found.gone] == ["a"]
+    assert [one.template for one in found.without_rule] == ["a"]
     assert topics(learn(policy(allow("else")), [ONE], [saw("d-1", "a/{label.gone}")], "r")) == [
         "a/{label.gone}"
     ]
@@ -275,8 +275,8 @@ def test_what_was_allowed_by_rules_that_are_gone_is_allowed():
 
 def test_a_deny_that_was_made_since_then_is_told():
     found = learn(policy(allow("#"), deny("a/b")), [ONE], [saw("d-1", "a/b"), saw("d-1", "a/c")])
-    assert [one.template for one in found.lost] == ["a/b"]
-    assert learn(WIDE, [ONE], [saw("d-1", "a/b")]).lost == ()
+    assert [one.template for one in found.newly_refused] == ["a/b"]
+    assert learn(WIDE, [ONE], [saw("d-1", "a/b")]).newly_refused == ()
 
 
 def test_what_the_proposal_would_allow_of_what_was_refused_is_told():
@@ -284,10 +284,10 @@ def test_what_the_proposal_would_allow_of_what_was_refused_is_told():
     kitchen = device("kitchen", room="hall")
     used = [saw(one.device_id, "rooms/{label.room}") for one in THREE]
     found = learn(WIDE, [*THREE, kitchen], [*used, saw("kitchen", "rooms/hall", allowed=False)])
-    assert [one.template for one in found.won] == ["rooms/hall"]
+    assert [one.template for one in found.newly_allowed] == ["rooms/hall"]
     # The same topic allowed at another time: that was about the message.
     low = [saw("d-1", "a"), saw("d-1", "a", allowed=False)]
-    assert learn(WIDE, [ONE], low).won == ()
+    assert learn(WIDE, [ONE], low).newly_allowed == ()
 
 
 def test_a_level_with_a_brace_can_not_be_written():
@@ -301,12 +301,12 @@ def test_a_label_with_a_brace_stays_a_label():
     odd = [device("d-1", room="{x}"), device("d-2", zone="{x}")]
     found = learn(WIDE, odd, [saw("d-1", "a/{label.room}"), saw("d-2", "a/{label.zone}")])
     assert topics(found) == ["a/{label.room}", "a/{label.zone}"]
-    assert found.lost == ()
+    assert found.newly_refused == ()
 
 
 def test_what_found_no_room_is_counted():
-    found = learn(WIDE, [ONE], [saw("d-1", MORE, n=5), saw("d-1", MORE, allowed=False, n=2)])
-    assert (found.more, found.allows, found.refused) == (7, {}, {})
+    found = learn(WIDE, [ONE], [saw("d-1", OVERFLOW, n=5), saw("d-1", OVERFLOW, allowed=False, n=2)])
+    assert (found.overflow, found.allows, found.refused) == (7, {}, {})
 
 
 LEVELS = st.sampled_from(["d-1", "d-2", "kitchen", "hall", "a", "b", "c", "x"])
@@ -331,17 +331,17 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
         decision = today.rights(identity).decide(action, topic)
         run.append((identity, action, topic, decision.allowed))
         seen.append(
-            saw(one.device_id, template_of(topic, identity, decision.grants), action, decision.allowed)
+            saw(one.device_id, template_of(topic, identity, decision.allow_rules), action, decision.allowed)
         )
     found = learn(today, THREE, seen)
-    assert found.lost == found.gone == found.in_part == ()
-    grants = [rule for rule in today.roles["r"].rules if rule.effect is Effect.ALLOW]
+    assert found.newly_refused == found.without_rule == found.allowed_for_some == ()
+    allowing = [rule for rule in today.roles["r"].rules if rule.effect is Effect.ALLOW]
     for each in found.allows.values():
         for evidence in each.values():
-            assert all(any(covers(rule.topic, one) for rule in grants) for one in evidence.seen)
+            assert all(any(covers(rule.topic, one) for rule in allowing) for one in evidence.templates)
         # Whoever the device is, all that is allowed is within a rule.
-        assert all(any(covers(rule.topic, one) for rule in grants) for one in each)
-    told = {(one.device_id, one.action, one.template) for one in found.won}
+        assert all(any(covers(rule.topic, one) for rule in allowing) for one in each)
+    told = {(one.device_id, one.action, one.template) for one in found.newly_allowed}
     if not found.allows:
         return
     alone = Policy([found.role()], sensitive=(), limits=Limits(), reserved="gateway")

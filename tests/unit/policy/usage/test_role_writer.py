@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.connection_limits import Limits
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
@@ -167,7 +167,7 @@ def test_what_was_refused_writes_no_line_of_its_own(tmp_path):
 
 def test_what_has_to_be_known_of_it_stands_at_its_head():
     assert "Nothing was allowed and used" in text_of(saw("a", allowed=False))
-    assert "Not complete: 3 decisions" in text_of(saw("a"), saw(MORE, n=3))
+    assert "Not complete: 3 decisions" in text_of(saw("a"), saw(OVERFLOW, n=3))
     denied = text_of(saw("a/{device}/no"))
     assert 'Careful: it refuses what was allowed when it was recorded: d-1 publish "a/{device}/no"' in denied
     admitted = text_of(saw("a/{label.room}"), saw("a/k", allowed=False))

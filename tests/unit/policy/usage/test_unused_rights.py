@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.policy.engine.connection_limits import Limits
-from gateway.policy.engine.decision_recorder import MORE, UsageRecord
+from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.usage.unused_rights import unused
@@ -38,8 +38,8 @@ def test_what_nobody_used_is_told_by_action():
 
 def test_what_was_refused_or_is_of_a_device_that_is_gone_is_no_use():
     rules = [rule("a"), rule("b"), rule("c")]
-    seen = [saw("a", allowed=False), saw("b", device_id="gone"), saw(MORE, allowed=False)]
-    seen += [saw(MORE, device_id="gone")]
+    seen = [saw("a", allowed=False), saw("b", device_id="gone"), saw(OVERFLOW, allowed=False)]
+    seen += [saw(OVERFLOW, device_id="gone")]
     assert [topic for topic, _ in idle(rules, *seen)] == ["a", "b", "c"]
 
 
@@ -65,7 +65,7 @@ def test_of_many_topics_in_one_any_may_have_needed_a_rule():
 def test_what_found_no_room_may_have_needed_any_rule_of_its_device_and_action():
     rules = [rule("a", PUBLISH, SUBSCRIBE), rule("{label.gone}"), rule("a", role="s")]
     devices = [device(), device("other", "s")]
-    assert idle(rules, saw(MORE), devices=devices) == [("a", [SUBSCRIBE]), ("a", [PUBLISH])]
+    assert idle(rules, saw(OVERFLOW), devices=devices) == [("a", [SUBSCRIBE]), ("a", [PUBLISH])]
 
 
 def test_a_label_that_is_gone_was_any_value():
