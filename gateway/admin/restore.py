@@ -2,16 +2,16 @@
 
 A backup is the past, and the past knows nothing of what was decided since. So:
 
-- **On the machine that went on** (its store has devices, or had some): what was removed stays removed, what
-  was disabled stays disabled, a device keeps the secret it has, a destroyed key stays destroyed. Roles and
-  labels, keys and certificates that are lost here, and the policy are those of the backup; what was added
-  since is taken away.
-- **Elsewhere**, and where the store is lost or new: everything is the backup's, and as nobody here knows what
-  was decided since, all devices are disabled unless whoever restores says otherwise.
-- Every token issued before is dead either way (`token_epoch`).
+- **Where the store is in use** (it has devices, had some, or counted uses of a key): what was removed stays
+  removed, what was disabled stays disabled, a device keeps the secret it has, a destroyed key stays
+  destroyed. Roles and labels, keys and certificates that are lost here, and the policy are those of the
+  backup; what was added since is taken away.
+- **On a different machine**, and where the store is lost or new: everything is the backup's, and as nobody
+  here knows what was decided since, all devices are disabled unless whoever restores says otherwise.
+- Every token issued before the restore is dead either way (`token_epoch`).
 
 All of it is read, judged and opened before anything is changed, and what is here is copied aside first. The
-gateway must not run meanwhile. Killed in the middle, it is run again.
+gateway must not run meanwhile. A restore that was killed in the middle is run again.
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ if TYPE_CHECKING:
     from gateway.store.restore_merge import Merged
 
 _DAMAGED = "the file is damaged: give another one"
-_COPY = 1_048_576
+_CHUNK_BYTES = 1_048_576
+"""How much is copied at a time."""
 
 
-class _Here(Enum):
+class _StoreState(Enum):
     """What is known of the store on this machine."""
 
     NONE = "there is none"
     DAMAGED = "it can't be opened, so that nobody knows what it knew"
-    NEW = "a first start made it, and no device was ever in it"
-    WENT_ON = "it has devices, or had some: what was decided since is known"
+    NEW = "a first start made it, and no device was ever in it, nor a key used"
+    IN_USE = "it has devices, had some, or counted uses of a key: what was decided since is known"
 
 
 @dataclass(slots=True)
@@ -75,20 +76,21 @@ class Restored:
     """When the backup was made, Unix seconds."""
     node: str
     """The host that it was made on."""
-    audit: str
+    audit_checkpoint: str
     """The head of the audit trail at that moment; empty where there was none."""
-    elsewhere: bool
-    """It was brought back where nobody knows what was decided since."""
+    history_unknown: bool
+    """Nobody knows what was decided since the backup: on a different machine, or with a lost or new store."""
     keys: Imported
     aside: Path | None
     """The copy of what was here; None where nothing was."""
     devices: list[str] = field(default_factory=list)
+    """Ids of the devices in the backup."""
     merged: Merged | None = None
-    """On the machine that went on."""
+    """What became of the devices of a store in use; None where the backup's store took its place."""
     kept_files: list[str] = field(default_factory=list)
     """Certificates that are here, and not those of the backup."""
-    policy: Path | None = None
-    """Where the policy of the backup is; None where it is the one that is here."""
+    policy_folder: Path | None = None
+    """Where the policy of the backup is; None where the policy here is the same."""
 
 
 class _Unpacked:
@@ -103,7 +105,7 @@ class _Unpacked:
             with tarfile.open(fileobj=reader, mode="r|gz") as archive:
                 for item in archive:
                     self._take(archive, item)
-            while reader.read(_COPY):
+            while reader.read(_CHUNK_BYTES):
                 pass
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise NotOpened(_DAMAGED) from error
@@ -114,7 +116,7 @@ class _Unpacked:
             if manifest["v"] != FORMAT:
                 raise Refused("the backup was written by a newer gateway: upgrade this one")
             self.at, self.node = int(manifest["at"]), str(manifest["node"])
-            self.audit = str(manifest["audit"])
+            self.audit_checkpoint = str(manifest["audit"])
         except (ValueError, TypeError, KeyError):
             raise NotOpened(_DAMAGED) from None
 
@@ -129,19 +131,19 @@ class _Unpacked:
 
     def _take(self, archive: tarfile.TarFile, item: tarfile.TarInfo) -> None:
         content = archive.extractfile(item) if item.isreg() else None
-        if content is None or not _is_plain(item.name) or len(self.files) > POLICY_FILES_MAX:
+        if content is None or not _is_safe_member_name(item.name) or len(self.files) > POLICY_FILES_MAX:
             raise NotOpened(_DAMAGED)
         if item.name == STORE:
             with self.store.open("xb") as file:
-                shutil.copyfileobj(content, file, _COPY)
+                shutil.copyfileobj(content, file, _CHUNK_BYTES)
         elif item.size > FILE_MAX:
             raise NotOpened(_DAMAGED)
         else:
             self.files[item.name] = content.read()
 
 
-def _is_plain(name: str) -> bool:
-    """A path below the folder that it is unpacked in, whoever wrote it."""
+def _is_safe_member_name(name: str) -> bool:
+    """Whether a member of the archive stays below the folder that it is unpacked in, whoever named it."""
     parts = name.split("/")
     return not name.startswith("/") and all(part and not part.startswith(".") for part in parts)
 
@@ -163,14 +165,14 @@ async def restore(
         policy = Path(scratch) / POLICY
         _write_files(policy, backup.below(POLICY))
         load_policy(policy, reserved=settings.service_topic_prefix)
-        then = open_blocking_store(f"sqlite:///{backup.store}")
+        backup_store = open_blocking_store(f"sqlite:///{backup.store}")
         try:
-            devices = await then.devices.read()
-            here = await _store_here(settings)
-            went_on = here is _Here.WENT_ON
-            aside = _copy_aside(settings, here)
-            if here is _Here.NEW:
-                _take_new_ones_away(settings)
+            devices = await backup_store.devices.read()
+            state = await _store_state(settings)
+            in_use = state is _StoreState.IN_USE
+            aside = _copy_aside(settings, state)
+            if state is _StoreState.NEW:
+                _remove_first_start_keys(settings)
             sealing, signing = settings.encryption_key_path, settings.signing_key_path
             for path in {sealing.parent, signing.parent}:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -178,15 +180,15 @@ async def restore(
             done = Restored(
                 backup.at,
                 backup.node,
-                elsewhere=not went_on,
+                history_unknown=not in_use,
                 keys=keys,
                 aside=aside,
                 devices=[device.device_id for device in devices],
-                audit=backup.audit,
+                audit_checkpoint=backup.audit_checkpoint,
             )
             done.kept_files = _bring_certificates(settings, backup.below(CERTIFICATES))
-            done.policy = _bring_policy(settings, backup.below(POLICY))
-            if went_on:
+            done.policy_folder = _bring_policy(settings, backup.below(POLICY))
+            if in_use:
                 store = open_blocking_store(settings.database_url)
                 try:
                     async with store.transaction() as tx:
@@ -195,25 +197,29 @@ async def restore(
                 finally:
                     await store.close()
             else:
-                async with then.transaction() as tx:
+                async with backup_store.transaction() as tx:
                     await tx.restored.begin_anew(enabled=enable_devices)
                     await record(tx, restored_all(_summary(done)), actor=actor)
         finally:
-            await then.close()
-        if not went_on:
+            await backup_store.close()
+        if not in_use:
             _put_in_place(backup.store, settings.database_path)
         _give_to_owner(settings, folder)
     return done
 
 
 def _summary(done: Restored) -> str:
-    where = "elsewhere" if done.elsewhere else "on the machine that it is of"
-    trail = f"; the audit trail was at {done.audit}" if done.audit else ""
+    where = (
+        "the changes since then are not known here"
+        if done.history_unknown
+        else "merged with the store in use"
+    )
+    trail = f"; the audit trail was at {done.audit_checkpoint}" if done.audit_checkpoint else ""
     return f"of {utc_text(done.at)}, made on {done.node}; {len(done.devices)} devices; {where}{trail}"
 
 
-async def _store_here(settings: Settings) -> _Here:
-    """What the store here knows of its devices. Raises StoreError where a restore would lose more."""
+async def _store_state(settings: Settings) -> _StoreState:
+    """What is known of the store on this machine. Raises StoreError where a restore would lose more."""
     from gateway.store import StoreError, open_blocking_store
 
     path = settings.database_path
@@ -224,19 +230,19 @@ async def _store_here(settings: Settings) -> _Here:
                 f"the database {path} is missing, but its log {log} is there: put the database back, or "
                 "take the log away too"
             )
-        return _Here.NONE
+        return _StoreState.NONE
     try:
         store = open_blocking_store(settings.database_url)
     except StoreError:
-        return _Here.DAMAGED
+        return _StoreState.DAMAGED
     try:
-        known = await store.changes.last() > 0 or bool(await store.key_uses.read())
-        return _Here.WENT_ON if known else _Here.NEW
+        was_used = await store.changes.last() > 0 or bool(await store.key_uses.read())
+        return _StoreState.IN_USE if was_used else _StoreState.NEW
     finally:
         await store.close()
 
 
-def _of_this_gateway(settings: Settings) -> dict[str, Path]:
+def _keys_and_certificates(settings: Settings) -> dict[str, Path]:
     keys = {
         "sealing.key": settings.encryption_key_path,
         "signing.key": settings.signing_key_path,
@@ -245,12 +251,12 @@ def _of_this_gateway(settings: Settings) -> dict[str, Path]:
     return {name: path for name, path in (keys | certificate_files(settings)).items() if path.exists()}
 
 
-def _copy_aside(settings: Settings, store: _Here) -> Path | None:
+def _copy_aside(settings: Settings, state: _StoreState) -> Path | None:
     """All that a restore may change, as it is now, in a folder of its own. As secret as what it copies."""
     from gateway.store.snapshot import copy_database
 
-    here = _of_this_gateway(settings)
-    if not here and store is _Here.NONE:
+    here = _keys_and_certificates(settings)
+    if not here and state is _StoreState.NONE:
         return None
     name = datetime.now(UTC).strftime("before-restore-%Y%m%dT%H%M%S.%fZ")
     aside = settings.gateway_data_dir / name
@@ -258,21 +264,22 @@ def _copy_aside(settings: Settings, store: _Here) -> Path | None:
     for file_name, path in here.items():
         _write_files(aside, {file_name: path.read_bytes()})
     _write_files(aside / POLICY, {name: path.read_bytes() for name, path in policy_files(settings.acl_path)})
-    if store is _Here.DAMAGED:
+    if state is _StoreState.DAMAGED:
         for suffix in ("", "-wal"):
             path = settings.database_path.with_name(f"{settings.database_path.name}{suffix}")
             if path.exists():
                 shutil.copyfile(path, aside / f"{STORE}{suffix}")
-    elif store is not _Here.NONE:
+    elif state is not _StoreState.NONE:
         copy_database(settings.database_path, aside / STORE)
     return aside
 
 
-def _take_new_ones_away(settings: Settings) -> None:
+def _remove_first_start_keys(settings: Settings) -> None:
     """Keys, and certificates of our own CA, that a first start here has made and nothing depends on yet."""
-    files = _of_this_gateway(settings)
+    files = _keys_and_certificates(settings)
     ours = {"sealing.key", "signing.key"}
-    if "ca.key" in files or "ca-rsa.key" in files:  # else they are the administrator's, of a CA elsewhere
+    # Without a CA key of ours the certificates are the administrator's, of a different CA.
+    if "ca.key" in files or "ca-rsa.key" in files:
         ours |= certificate_files(settings).keys()
     for name, path in files.items():
         if name in ours:
@@ -280,7 +287,7 @@ def _take_new_ones_away(settings: Settings) -> None:
 
 
 def _bring_certificates(settings: Settings, files: Mapping[str, bytes]) -> list[str]:
-    """Those that are not here; the answer is which are, and are others than those of the backup."""
+    """Write those that are missing here; returns the paths of those here that differ from the backup."""
     places = certificate_files(settings)
     kept = []
     for name, data in files.items():
@@ -297,7 +304,7 @@ def _bring_certificates(settings: Settings, files: Mapping[str, bytes]) -> list[
 
 
 def _bring_policy(settings: Settings, files: Mapping[str, bytes]) -> Path | None:
-    """Where the policy of the backup is from now on; None where nothing had to be done."""
+    """Write the policy of the backup; returns its folder, or None where the policy here is the same."""
     folder = settings.acl_path
     here = {name: path.read_bytes() for name, path in policy_files(folder)} if folder.is_dir() else {}
     if here == dict(files):
@@ -307,7 +314,7 @@ def _bring_policy(settings: Settings, files: Mapping[str, bytes]) -> Path | None
             raise PermissionError(f"{folder} has files of another user")  # before some of them are replaced
         _write_files(folder, files, mode=0o644)
     except OSError:
-        # Mounted read-only, as it ought to be, or somebody else's: whoever keeps it there puts it there.
+        # Mounted read-only, as it ought to be, or of a different user: its owner copies the policy there.
         folder = settings.gateway_data_dir / "restored-acl"
         shutil.rmtree(folder, ignore_errors=True)
         _write_files(folder, files, mode=0o644)
@@ -331,7 +338,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) ->
 
 
 def _put_in_place(store: Path, database: Path) -> None:
-    """The store of the backup becomes the one here; nobody has either open."""
+    """Move the store of the backup to the place of the database; nobody has either of them open."""
     for suffix in ("-wal", "-shm"):
         database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)
     descriptor = os.open(store, os.O_RDONLY)

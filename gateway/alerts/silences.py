@@ -26,7 +26,7 @@ class Silences:
         """Read them if the store has changed."""
         self._looks += 1
         try:
-            mark = self._store.mark()
+            mark = self._store.wal_stamp()
             if mark != self._mark or self._looks % _LOOKS == 0:
                 self._silences = await self._store.alerts.silences()
                 self._mark = mark

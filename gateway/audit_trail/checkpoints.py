@@ -75,7 +75,7 @@ class VerifierKey:
     def __str__(self) -> str:
         return f"{self.origin}+{self.id.hex()}+{base64.b64encode(_ED25519 + self.public).decode()}"
 
-    def opened(self, note: str) -> Checkpoint:
+    def verified(self, note: str) -> Checkpoint:
         """The checkpoint of a note that this key has signed. Raises BadCheckpoint."""
         found, signed, signatures = _parsed(note)
         if found.origin != self.origin:

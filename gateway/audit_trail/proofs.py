@@ -52,7 +52,7 @@ class Proof:
 
     def check(self, entry: bytes, key: VerifierKey) -> Checkpoint:
         """The checkpoint of the trail in which `entry` stands. Raises BadCheckpoint: it does not."""
-        checkpoint = key.opened(self.note)
+        checkpoint = key.verified(self.note)
         if not is_included(leaf_hash(entry), self.index, checkpoint.size, self.hashes, checkpoint.root):
             raise BadCheckpoint(f"this is not entry {self.index} of {checkpoint.origin}")
         return checkpoint

@@ -21,7 +21,7 @@ from gateway.audit_trail.tree_files import TreeFiles
 ENTRIES = "entries"
 TREE = "tree"
 CHECKPOINT = "checkpoint"
-KEY = "key.pub"
+PUBLIC_KEY = "key.pub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +51,17 @@ def newest_note(folder: Path, key: VerifierKey) -> tuple[Checkpoint, str] | None
     path = folder / CHECKPOINT
     try:
         note = path.read_text("utf-8")
-        return key.opened(note), note
+        return key.verified(note), note
     except FileNotFoundError:
         return None
     except (BadCheckpoint, UnicodeDecodeError) as error:
-        raise TrailDamaged(f"{path} does not count: {error}") from None
+        raise TrailDamaged(f"{path} is not valid: {error}") from None
 
 
-def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, most: int | None = None) -> Recovered:
+def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, entries_max: int | None = None) -> Recovered:
     """Look at all that came after the newest checkpoint, and put the tree in order.
 
-    `most`: how many entries there are at most; this process knows that what comes after them was not kept.
+    `entries_max`: how many entries there are at most; this process knows that no later one is durable.
     Raises TrailDamaged, OSError.
     """
     checkpoint = newest_checkpoint(folder, key)
@@ -69,8 +69,8 @@ def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, most: int | None
     if checkpoint is not None:
         _check_signed(folder, tree, checkpoint)
     segments = segments_of(folder / ENTRIES)
-    if most is not None:
-        segments = _without_later(segments, most)
+    if entries_max is not None:
+        segments = _without_later(segments, entries_max)
     if not segments:
         if signed:
             raise TrailDamaged(f"{folder / ENTRIES} is empty, and {signed} entries were signed")
@@ -81,15 +81,15 @@ def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, most: int | None
         raise TrailDamaged(
             f"entries {signed} to {unsigned[0].first - 1} are missing before {unsigned[0].path}"
         )
-    return _after(unsigned, tree, signed, most)
+    return _after(unsigned, tree, signed, entries_max)
 
 
-def _without_later(segments: Sequence[Segment], most: int) -> list[Segment]:
-    """Those that can have an entry below `most`; the others were begun in vain, and are taken away."""
+def _without_later(segments: Sequence[Segment], entries_max: int) -> list[Segment]:
+    """Those that can have an entry below `entries_max`; the others were begun in vain, and are taken away."""
     for segment in segments:
-        if segment.first > most:
+        if segment.first > entries_max:
             segment.path.unlink()
-    return [segment for segment in segments if segment.first <= most]
+    return [segment for segment in segments if segment.first <= entries_max]
 
 
 def _check_signed(folder: Path, tree: TreeFiles, checkpoint: Checkpoint) -> None:
@@ -101,7 +101,7 @@ def _check_signed(folder: Path, tree: TreeFiles, checkpoint: Checkpoint) -> None
         raise TrailDamaged(f"the hashes in {folder / TREE} are not those that were signed")
 
 
-def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int | None) -> Recovered:
+def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, entries_max: int | None) -> Recovered:
     """Go through the entries after the first `signed`."""
     size, repairs, leaves = segments[0].first, list[str](), list[bytes]()
     last, last_bytes, last_count = segments[0], 0, 0
@@ -110,7 +110,7 @@ def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int 
         if segment.first != size:
             raise TrailDamaged(f"entries {size} to {segment.first - 1} are missing before {segment.path}")
         lines, torn = segment.lines()
-        good = _good(lines, size, most)
+        good = _good(lines, size, entries_max)
         leaves += [leaf_hash(line) for number, line in enumerate(good, size) if number >= signed]
         last, last_count, last_bytes = segment, len(good), sum(map(len, good)) + len(good)
         size += len(good)
@@ -119,7 +119,7 @@ def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int 
                 f"{segment.path} ends after entry {size - 1}, and {signed} entries were signed"
             )
         if torn or len(good) < len(lines):
-            if most is None:
+            if entries_max is None:
                 cut = sum(map(len, lines[len(good) :])) + len(lines) - len(good) + len(torn)
                 repairs.append(f"{cut} bytes that were no whole entry are cut off after entry {size - 1}")
             if segment is not segments[-1]:
@@ -127,7 +127,7 @@ def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int 
     changed = [
         signed + at for at, (one, other) in enumerate(zip(before, leaves, strict=False)) if one != other
     ]
-    if changed and any(before[changed[0] - signed]) and most is None:
+    if changed and any(before[changed[0] - signed]) and entries_max is None:
         repairs.append(
             f"entry {changed[0]}, not signed yet, is not what was hashed: it was changed, or a disk failed"
         )
@@ -136,9 +136,9 @@ def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, most: int 
     return Recovered(size, last, last_bytes, last_count, signed, repairs)
 
 
-def _good(lines: Sequence[bytes], first: int, most: int | None) -> Sequence[bytes]:
+def _good(lines: Sequence[bytes], first: int, entries_max: int | None) -> Sequence[bytes]:
     """The lines that are the entries from `first` on, up to the first that is none."""
     for at, line in enumerate(lines):
-        if number_of(line) != first + at or (most is not None and first + at >= most):
+        if number_of(line) != first + at or (entries_max is not None and first + at >= entries_max):
             return lines[:at]
     return lines

@@ -1,7 +1,7 @@
 """The one writer of a trail. Blocks on the disk: it is called in a thread, one call at a time.
 
 The order of writes decides what a crash can leave behind (docs/adr/0016). Entries first, synced: now they
-count, and whoever waits for them may go on. Then their hashes, which can be made anew. A checkpoint is
+are durable, and whoever waits for them may go on. Then their hashes, which can be made anew. A checkpoint is
 signed over hashes that are synced, and takes the place of the one before it as a whole. What fails leaves
 the trail as it was: the next call begins with a look at the files, and cuts what this one left.
 """
@@ -18,18 +18,18 @@ from pathlib import Path
 from gateway.audit_trail.checkpoints import BadCheckpoint, SigningKey, VerifierKey, origin_of
 from gateway.audit_trail.errors import TrailDamaged, TrailError
 from gateway.audit_trail.merkle import leaf_hash, root
-from gateway.audit_trail.recovery import CHECKPOINT, ENTRIES, KEY, TREE, recover
-from gateway.audit_trail.segments import FULL, OpenSegment, Segment, segments_of
+from gateway.audit_trail.recovery import CHECKPOINT, ENTRIES, PUBLIC_KEY, TREE, recover
+from gateway.audit_trail.segments import SEGMENT_MAX_ENTRIES, OpenSegment, Segment, segments_of
 from gateway.audit_trail.tree_files import TreeFiles
 from gateway.system.atomic_files import make_folder, put_file, sync_folder, write_new
 from gateway.system.file_errors import not_written
 
 Event = Mapping[str, object]
 EntryLine = Callable[[int, Event, int], bytes]
-"""Makes the entry of its number, an event, and how many were dropped before it."""
+"""Makes the bytes of an entry from its number, the event, and how many events were lost before it."""
 _DAY_MS = 86_400_000
-_LEAST_SECONDS = 60.0
-"""For which a segment takes entries, unless it is full."""
+_SEGMENT_MIN_SECONDS = 60.0
+"""A segment takes entries for at least this long, unless it is full."""
 
 
 class Trail:
@@ -50,24 +50,26 @@ class Trail:
         self._key: SigningKey | None = None
         self._tree: TreeFiles | None = None
         self._segment: OpenSegment | None = None
-        self._day = 0
-        self._since = float("-inf")
-        """When the segment was begun, by the clock of the process."""
-        self._known: int | None = None
-        """How many entries this process knows to be kept."""
+        self._segment_day = 0
+        """The day of the segment, in days since 1970 (UTC)."""
+        self._segment_began_s = float("-inf")
+        """When the segment was begun, in seconds of the monotonic clock."""
+        self._durable: int | None = None
+        """How many entries are durable, as far as this process knows; None before the files were read."""
         self._damage: TrailDamaged | None = None
         self.signed = 0
         """How many entries the newest checkpoint covers."""
         self.is_new = False
         """Whether this process began it."""
         self._expected = ""
+        """See `expect`."""
         self.repairs: list[str] = []
         """What had to be repaired, until somebody reports it."""
 
     @property
     def size(self) -> int:
         """How many entries there are, as far as this process knows."""
-        return self._known or 0
+        return self._durable or 0
 
     @property
     def origin(self) -> str:
@@ -75,10 +77,10 @@ class Trail:
         return self._key.verifier.origin if self._key else self._new_origin
 
     def expect(self, note: str) -> None:
-        """The newest checkpoint that somebody else has of the trail of this node; empty: there is none.
+        """`note` is the newest checkpoint that the store has of the trail of this node; empty: it has none.
 
-        The trail has to agree with it. Where the files are gone a trail with another name begins: two of the
-        same name would be one that was forged.
+        The trail has to agree with it. Where the files are gone, a trail with a different name begins: a
+        second trail of the same name would look like a forgery of the first.
         """
         self._expected = note
         if note:
@@ -106,32 +108,32 @@ class Trail:
             self._release_files()
             raise self._explained(error) from error
 
-    def append(self, events: Sequence[Event], dropped: int = 0) -> None:
-        """Write entries, kept when this returns; the first says how many were `dropped` before it.
+    def append(self, events: Sequence[Event], lost_before: int = 0) -> None:
+        """Write entries, durable when this returns; the first says how many events were `lost_before` it.
 
-        Raises TrailError: none of them is kept.
+        Raises TrailError: none of them is durable.
         """
         self.open()
         try:
             done = 0
             while done < len(events):
                 segment, tree = self._writable()
-                part = events[done : done + FULL - segment.count]
+                part = events[done : done + SEGMENT_MAX_ENTRIES - segment.count]
                 lines = [
-                    self._entry_line(self.size + at, event, 0 if done or at else dropped)
+                    self._entry_line(self.size + at, event, 0 if done or at else lost_before)
                     for at, event in enumerate(part)
                 ]
                 segment.append(lines)
                 tree.grow([leaf_hash(line) for line in lines])
                 done += len(part)
-                self._known = self.size + len(part)
+                self._durable = self.size + len(part)
         except OSError as error:
-            self._known = self.size - done  # all or none: those before it are cut with it
+            self._durable = self.size - done  # all or none: the parts already written are cut with this one
             self._release_files()
             raise self._explained(error) from error
 
     def sign(self) -> str | None:
-        """Sign what came since the last checkpoint; the answer is its note. None: nothing came.
+        """Sign what came since the last checkpoint; returns the new note, or None when nothing came.
 
         Raises TrailError.
         """
@@ -161,18 +163,18 @@ class Trail:
             newest = segment.newest_time()
             if newest is None or newest >= before or following.first > self.signed:
                 break
-            if day is not None and _day(newest) != day:
+            if day is not None and _day_of(newest) != day:
                 break
-            day = _day(newest)
+            day = _day_of(newest)
             found.append(segment)
         return found
 
     def first_after(self, segments: Sequence[Segment]) -> int:
-        """The first entry that is kept when these are dropped."""
+        """The number of the first entry that is left when these segments are deleted."""
         return min(one.first for one in segments_of(self.folder / ENTRIES) if one > segments[-1])
 
-    def drop(self, segments: Sequence[Segment]) -> None:
-        """Take these away, the oldest; their hashes stay. Raises TrailError."""
+    def delete(self, segments: Sequence[Segment]) -> None:
+        """Delete these segments, the oldest; their hashes stay. Raises TrailError."""
         try:
             for segment in segments:
                 segment.path.unlink(missing_ok=True)
@@ -185,25 +187,25 @@ class Trail:
         self._release_files()
 
     def _open(self) -> None:
-        if self._known is None:
+        if self._durable is None:
             make_folder(self.folder)
             make_folder(self.folder / ENTRIES)
         elif not (self.folder / ENTRIES).is_dir():
             # Never made anew: whoever moved it away puts it back.
             raise TrailError(f"{self.folder / ENTRIES} was taken away while it was in use: put it back")
-        self._key = self._own_key()
+        self._key = self._signing_key()
         self._tree = TreeFiles(self.folder / TREE, writable=True)
-        found = recover(self.folder, self._key.verifier, self._tree, most=self._known)
-        if self._known is not None and found.size < self._known:
+        found = recover(self.folder, self._key.verifier, self._tree, entries_max=self._durable)
+        if self._durable is not None and found.size < self._durable:
             raise TrailDamaged(
-                f"{self.folder} lost entries {found.size} to {self._known - 1} while it was in use"
+                f"{self.folder} lost entries {found.size} to {self._durable - 1} while it was in use"
             )
         if found.last is not None:
             self._segment = OpenSegment(found.last, found.last_bytes, found.last_count)
-            self._day = _day(found.last.newest_time() or self._now())
+            self._segment_day = _day_of(found.last.newest_time() or self._now())
         self._check_expected(self._key.verifier, found.signed)
-        self.is_new = self._known is None and found.size == 0
-        self._known, self.signed = found.size, found.signed
+        self.is_new = self._durable is None and found.size == 0
+        self._durable, self.signed = found.size, found.signed
         self.repairs += found.repairs
 
     def _check_expected(self, key: VerifierKey, signed: int) -> None:
@@ -212,8 +214,8 @@ class Trail:
             return
         try:
             if not signed and origin_of(note) != key.origin:
-                return  # it has only just begun, after the other one
-            expected = key.opened(note)
+                return  # this trail has only just begun, after the one that the checkpoint is of
+            expected = key.verified(note)
         except BadCheckpoint as error:
             raise TrailDamaged(
                 f"the checkpoint that the store has is not of the trail in {self.folder}: {error}"
@@ -228,9 +230,9 @@ class Trail:
                 f"{self.folder} is a different trail from the one whose checkpoint the store has"
             )
 
-    def _own_key(self) -> SigningKey:
-        """The key with the name of this trail, which whoever verifies is given."""
-        path, checkpoint = self.folder / KEY, self.folder / CHECKPOINT
+    def _signing_key(self) -> SigningKey:
+        """The signing key under the name of this trail; its public half is written beside the trail."""
+        path, checkpoint = self.folder / PUBLIC_KEY, self.folder / CHECKPOINT
         try:
             if checkpoint.exists():
                 origin = origin_of(checkpoint.read_text("utf-8"))
@@ -240,7 +242,7 @@ class Trail:
                 )
         except (BadCheckpoint, UnicodeDecodeError) as error:
             raise TrailDamaged(
-                f"{checkpoint if checkpoint.exists() else path} does not count: {error}"
+                f"{checkpoint if checkpoint.exists() else path} is not valid: {error}"
             ) from None
         key = SigningKey(origin, self._seed)
         text = f"{key.verifier}\n".encode()
@@ -257,20 +259,20 @@ class Trail:
         """The segment that takes the next entry, and the tree."""
         if self._tree is None:
             raise TrailError("the trail is not open")
-        if self._segment is not None and self._is_over(self._segment):
+        if self._segment is not None and self._is_complete(self._segment):
             self._segment.close()
             self._segment = None
         if self._segment is None:
             self._segment = OpenSegment.new(self.folder / ENTRIES, self.size)
-            self._day, self._since = _day(self._now()), time.monotonic()
+            self._segment_day, self._segment_began_s = _day_of(self._now()), time.monotonic()
         return self._segment, self._tree
 
-    def _is_over(self, segment: OpenSegment) -> bool:
-        if segment.count >= FULL:
+    def _is_complete(self, segment: OpenSegment) -> bool:
+        if segment.count >= SEGMENT_MAX_ENTRIES:
             return True
         # A clock that jumps to and fro must not make a file for each entry.
-        old = time.monotonic() - self._since > _LEAST_SECONDS
-        return segment.count > 0 and old and _day(self._now()) != self._day
+        is_old = time.monotonic() - self._segment_began_s > _SEGMENT_MIN_SECONDS
+        return segment.count > 0 and is_old and _day_of(self._now()) != self._segment_day
 
     def _release_files(self) -> None:
         for file in (self._segment, self._tree):
@@ -286,7 +288,7 @@ class Trail:
         return TrailError(f"the audit trail: {not_written(path, error)}")
 
 
-def _day(unix_ms: int) -> int:
+def _day_of(unix_ms: int) -> int:
     return unix_ms // _DAY_MS
 
 

@@ -16,7 +16,7 @@ import typer
 
 from gateway.cli.output import Failure, Json, Nothing, answering, shown_line, wrong_usage
 from gateway.cli.settings_policy_store import Config, settings_of
-from gateway.system.file_errors import is_closed, who_may
+from gateway.system.file_errors import is_unreachable, who_may
 
 if TYPE_CHECKING:
     from gateway.audit_trail.reading import Follower, Wanted
@@ -121,7 +121,7 @@ def trail_of(settings: Settings) -> Path:
     from gateway.audit_trail.reading import lies_at
 
     folder = settings.audit_path
-    if is_closed(folder) or (folder.exists() and not lies_at(folder)):
+    if is_unreachable(folder) or (folder.exists() and not lies_at(folder)):
         raise Failure(f"the audit trail {folder.absolute()} can't be read: {who_may(folder)}")
     if not folder.exists():
         raise Failure(

@@ -203,14 +203,14 @@ def _proven(folder: Path, whose: VerifierKey, entry_id: str) -> tuple[int, bytes
 def _key(folder: Path, given: str | None) -> VerifierKey:
     """The key that the trail is known by. Raises Failure, BadCheckpoint, OSError."""
     from gateway.audit_trail.checkpoints import VerifierKey
-    from gateway.audit_trail.recovery import KEY
+    from gateway.audit_trail.recovery import PUBLIC_KEY
 
     if given is not None:
         return VerifierKey.parse(given)
     try:
-        return VerifierKey.parse((folder / KEY).read_text("utf-8", "replace"))
+        return VerifierKey.parse((folder / PUBLIC_KEY).read_text("utf-8", "replace"))
     except FileNotFoundError:
-        raise Failure(f"{folder / KEY} is missing: put it back, or give the key with --key") from None
+        raise Failure(f"{folder / PUBLIC_KEY} is missing: put it back, or give the key with --key") from None
 
 
 async def _known_to_store(settings: Settings) -> str:
@@ -234,7 +234,7 @@ def _at_hand(files: Sequence[str], known: str, whose: VerifierKey) -> tuple[list
     for name, notes in sources:
         for note in notes:
             try:
-                one = whose.opened(note)
+                one = whose.verified(note)
             except BadCheckpoint as error:
                 problems[f"the checkpoint of {name}: {error}"] = None
             else:

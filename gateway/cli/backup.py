@@ -151,16 +151,16 @@ def _as_json(done: Restored, *, enable_devices: bool) -> dict[str, object]:
     value: dict[str, object] = {
         "at": json_time(done.at),
         "node": done.node,
-        "elsewhere": done.elsewhere,
+        "elsewhere": done.history_unknown,
         "devices": done.devices,
-        "disabled": done.elsewhere and not enable_devices,
+        "disabled": done.history_unknown and not enable_devices,
         "keys": {
             "added": list(done.keys.added),
             "present": list(done.keys.present),
             "left_out": list(done.keys.left_out),
         },
         "kept_files": done.kept_files,
-        "policy": None if done.policy is None else str(done.policy),
+        "policy": None if done.policy_folder is None else str(done.policy_folder),
         "before": None if done.aside is None else str(done.aside),
     }
     if merged is not None:
@@ -201,8 +201,8 @@ def _as_text(done: Restored, *, enable_devices: bool) -> list[str]:
     )
     lines.append(f"keys      brought in: {_some(done.keys.added)}; were here: {_some(done.keys.present)}")
     lines += [f"kept      {path}, which is not the one of the backup" for path in done.kept_files]
-    if done.policy is not None:
-        lines.append(f"policy    that of the backup is in {done.policy}")
+    if done.policy_folder is not None:
+        lines.append(f"policy    that of the backup is in {done.policy_folder}")
     if done.aside is not None:
         lines.append(f"before    a copy of what was here is in {done.aside}: take it away when all is well")
     return [*lines, "", "Next: gateway check, and start the gateway."]

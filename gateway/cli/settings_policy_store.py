@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Failure
-from gateway.system.file_errors import is_closed, who_may
+from gateway.system.file_errors import is_unreachable, who_may
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -72,7 +72,7 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
     from gateway.control.client import poke
     from gateway.store import open_blocking_store
 
-    if is_closed(settings.database_path):
+    if is_unreachable(settings.database_path):
         why = who_may(settings.database_path)
         raise Failure(f"the store {settings.database_path.absolute()} can't be used: {why}")
     if not has_store(settings):
@@ -96,7 +96,7 @@ def _mark(store: Store) -> tuple[int, int] | None:
     from gateway.store import StoreError
 
     try:
-        return store.mark()
+        return store.wal_stamp()
     except StoreError:
         return None
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from gateway.config.settings import Settings
 from gateway.pki.certificate_key_types import rsa_twin
-from gateway.system.file_errors import is_closed, who_may
+from gateway.system.file_errors import is_unreachable, who_may
 
 
 def file_problems(settings: Settings) -> list[str]:
@@ -32,7 +32,7 @@ def file_problems(settings: Settings) -> list[str]:
 
 def _ours(name: str, path: Path, wanted: int) -> Iterator[str]:
     # `_writable` reports a closed folder.
-    if not is_closed(path) and path.exists() and not os.access(path, wanted):
+    if not is_unreachable(path) and path.exists() and not os.access(path, wanted):
         yield f"{name}: {path} can't be used: {who_may(path, wanted)}."
 
 
@@ -47,7 +47,7 @@ def _pair(certificate: Path, key: Path) -> Iterator[str]:
     closed = [
         f"{name}: {path} can't be used: {who_may(path)}."
         for name, path in (("TLS_CERT_PATH", certificate), ("TLS_KEY_PATH", key))
-        if is_closed(path) or (path.exists() and not os.access(path, os.R_OK))
+        if is_unreachable(path) or (path.exists() and not os.access(path, os.R_OK))
     ]
     if closed:
         yield from closed
@@ -81,15 +81,15 @@ def _authority(name: str, path: Path | None) -> Iterator[str]:
 
 
 def _policy(folder: Path) -> Iterator[str]:
-    if is_closed(folder) or not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
-        why = f" ({who_may(folder)})" if is_closed(folder) or folder.exists() else ""
+    if is_unreachable(folder) or not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        why = f" ({who_may(folder)})" if is_unreachable(folder) or folder.exists() else ""
         yield f"ACL_PATH: {folder} is not a readable folder{why}. Without a policy nobody may do anything."
 
 
 def _writable(name: str, folder: Path) -> Iterator[str]:
     """The folder may be made at the first start: then the nearest one that is there must let us."""
     there = folder
-    while (is_closed(there) or not there.exists()) and there != there.parent:
+    while (is_unreachable(there) or not there.exists()) and there != there.parent:
         there = there.parent
     if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
         yield f"{name}: nothing can be written in {there}: {who_may(there, os.R_OK | os.W_OK)}."

@@ -38,80 +38,83 @@ class _Ring:
     """When the samples of one resolution were taken; each series has its values at the same places."""
 
     size: int
-    times: array[int] = field(init=False)
-    taken: int = 0
-    """The number of the next sample: the newest stands at `(taken - 1) % size`."""
-    begin: int = 0
-    """The number of the first there ever was."""
+    times_ms: array[int] = field(init=False)
+    """Unix milliseconds, by place."""
+    next_number: int = 0
+    """The number of the next sample: the newest stands at `(next_number - 1) % size`."""
+    first_number: int = 0
+    """The number of the first sample since this process began, those from the store included."""
 
     def __post_init__(self) -> None:
-        self.times = array("q", bytes(8 * self.size))
+        self.times_ms = array("q", bytes(8 * self.size))
 
-    def advance(self, at: int) -> int:
-        """The place of a new sample, that of the oldest."""
-        place = self.taken % self.size
-        self.times[place] = at
-        self.taken += 1
+    def advance(self, at_ms: int) -> int:
+        """Add a sample; returns its place, which was that of the oldest."""
+        place = self.next_number % self.size
+        self.times_ms[place] = at_ms
+        self.next_number += 1
         return place
 
     @property
-    def first(self) -> int:
-        """The number of the oldest."""
-        return max(self.begin, self.taken - self.size)
+    def oldest_number(self) -> int:
+        """The number of the oldest sample."""
+        return max(self.first_number, self.next_number - self.size)
 
     @property
-    def newest(self) -> int:
-        """When the newest was taken; 0 when there is none."""
-        return self.times[(self.taken - 1) % self.size] if self.taken > self.begin else 0
+    def newest_ms(self) -> int:
+        """When the newest sample was taken, Unix ms; 0 when there is none."""
+        return (
+            self.times_ms[(self.next_number - 1) % self.size] if self.next_number > self.first_number else 0
+        )
 
     @property
-    def oldest(self) -> int:
-        """When the oldest was taken; 0 when there is none."""
-        return self.times[self.first % self.size] if self.taken > self.begin else 0
+    def oldest_ms(self) -> int:
+        """When the oldest sample was taken, Unix ms; 0 when there is none."""
+        return self.times_ms[self.oldest_number % self.size] if self.next_number > self.first_number else 0
 
-    def places(self, since: int, before: int | None = None) -> Iterator[int]:
-        """Where the samples from `since` on and earlier than `before` stand, oldest first."""
-        first = self.first
-        for number in range(self.taken - 1, first - 1, -1):
-            if self.times[number % self.size] < since:
+    def places(self, since_ms: int, before_ms: int | None = None) -> Iterator[int]:
+        """Where the samples from `since_ms` on and earlier than `before_ms` stand, oldest first."""
+        first = self.oldest_number
+        for number in range(self.next_number - 1, first - 1, -1):
+            if self.times_ms[number % self.size] < since_ms:
                 first = number + 1
                 break
-        for number in range(first, self.taken):
+        for number in range(first, self.next_number):
             place = number % self.size
-            if before is None or self.times[place] < before:
+            if before_ms is None or self.times_ms[place] < before_ms:
                 yield place
 
-    def go_to(self, number: int, at: int) -> int:
-        """The place of the sample of this number; those missing before it have the time of the last."""
-        if self.taken == self.begin:
-            self.begin = self.taken = number
-        last = self.newest
-        for missing in range(max(self.taken, number - self.size), number):
-            self.times[missing % self.size] = last
-        self.taken = number
-        return self.advance(at)
+    def add_numbered(self, number: int, at_ms: int) -> int:
+        """Add the sample of this number; returns its place. Skipped numbers get the time of the last one."""
+        if self.next_number == self.first_number:
+            self.first_number = self.next_number = number
+        last_ms = self.newest_ms
+        for missing in range(max(self.next_number, number - self.size), number):
+            self.times_ms[missing % self.size] = last_ms
+        self.next_number = number
+        return self.advance(at_ms)
 
-    def set_back(self, newest: int, step_ms: int) -> None:
-        """The newest is as old as `newest`: what is before keeps its order, and its distance up to a step."""
-        for number in range(self.taken - 1, self.first - 1, -1):
-            was = self.times[number % self.size]
-            if was <= newest:
+    def make_older(self, newest_ms: int, step_ms: int) -> None:
+        """Give the newest sample the time `newest_ms`; older ones keep order, and distance up to a step."""
+        for number in range(self.next_number - 1, self.oldest_number - 1, -1):
+            old_ms = self.times_ms[number % self.size]
+            if old_ms <= newest_ms:
                 return
-            self.times[number % self.size] = newest
-            if number > self.first:
-                newest -= min(step_ms, was - self.times[(number - 1) % self.size])
+            self.times_ms[number % self.size] = newest_ms
+            if number > self.oldest_number:
+                newest_ms -= min(step_ms, old_ms - self.times_ms[(number - 1) % self.size])
 
 
 class _Series:
     """The values of one series, at the places that the two rings give."""
 
-    __slots__ = ("fine", "labels", "minutes", "name", "seen", "series_id")
+    __slots__ = ("fine", "labels", "last_value_ms", "minutes", "name", "series_id")
 
-    def __init__(self, row: SeriesRow, seen: int) -> None:
+    def __init__(self, row: SeriesRow, last_value_ms: int) -> None:
         self.series_id = row.series_id
         self.name = row.name
         self.labels = row.labels
-        self.seen = seen
+        self.last_value_ms = last_value_ms
         """When it last had a value, Unix milliseconds."""
         self.fine = array("d", [_NOTHING]) * FINE_SLOTS
         self.minutes = array("d", [_NOTHING]) * MINUTE_SLOTS
@@ -126,7 +129,7 @@ class History:
         Of a minute its mean is kept, and of what only grows or names a state its last value: of the names in
         `last_of_minute`, and of those that end as Prometheus' counters do.
         """
-        self._known = frozenset(known)
+        self._names = frozenset(known)
         self._last_of_minute = frozenset(last_of_minute)
         self._fine = _Ring(FINE_SLOTS)
         self._minutes = _Ring(MINUTE_SLOTS)
@@ -135,9 +138,9 @@ class History:
         self._next_id = 1
         self._new: list[SeriesRow] = []
         self._ended: list[int] = []
-        self._marks = (0, 0)
-        """The first number that the store does not have, of each ring."""
-        self._moved = False
+        self._unsaved_from = (0, 0)
+        """The first number that the store does not have: of the fine ring, of the minutes."""
+        self._stored_times_changed = False
         """Whether times have changed that the store has."""
         self.left_out = 0
         """Series of the newest sample for which there was no room."""
@@ -150,17 +153,17 @@ class History:
     @property
     def newest(self) -> int:
         """When the newest sample was taken, in Unix milliseconds; 0 without any."""
-        return self._fine.newest
+        return self._fine.newest_ms
 
     def names(self) -> frozenset[str]:
         """All that may be asked for."""
-        return self._known | self._series.keys()
+        return self._names | self._series.keys()
 
     def latest(self, name: str) -> Mapping[Labels, float]:
         """The values of the newest sample; empty when it has none of this name."""
-        if not self._fine.newest:
+        if not self._fine.newest_ms:
             return {}
-        place = (self._fine.taken - 1) % FINE_SLOTS
+        place = (self._fine.next_number - 1) % FINE_SLOTS
         values = {labels: one.fine[place] for labels, one in self._series.get(name, {}).items()}
         return {labels: value for labels, value in values.items() if not math.isnan(value)}
 
@@ -170,15 +173,18 @@ class History:
         Counted back from the newest sample. Of the last hour it is every 10 s, of what was before every
         minute.
         """
-        first = self._fine.newest - int(seconds * 1_000)
+        first = self._fine.newest_ms - int(seconds * 1_000)
         fine, minutes = self._fine, self._minutes
         fine_places = list(fine.places(first))
-        # A minute stands at its end, so one that the fine ring begins to forget is known by its mean alone.
-        minute_places = list(minutes.places(first, before=fine.oldest)) if first < fine.oldest else []
+        # A minute has the time of its last sample. While the fine ring has that one, the minute is shown by
+        # what is left of its fine samples; afterwards by its one value.
+        minute_places = (
+            list(minutes.places(first, before_ms=fine.oldest_ms)) if first < fine.oldest_ms else []
+        )
         found: dict[Labels, Sequence[tuple[int, float]]] = {}
         for labels, one in self._series.get(name, {}).items():
-            points = [(minutes.times[place], one.minutes[place]) for place in minute_places]
-            points += [(fine.times[place], one.fine[place]) for place in fine_places]
+            points = [(minutes.times_ms[place], one.minutes[place]) for place in minute_places]
+            points += [(fine.times_ms[place], one.fine[place]) for place in fine_places]
             if points := [point for point in points if not math.isnan(point[1])]:
                 found[labels] = points
         return found
@@ -188,20 +194,20 @@ class History:
 
         After the clock was set back all that is here stays as old as it was: nothing is lost by it.
         """
-        if now_ms < self._fine.newest:
-            self._turn_back(now_ms)
-        newest = self._fine.newest
+        if now_ms < self._fine.newest_ms:
+            self._make_older(now_ms)
+        newest = self._fine.newest_ms
         if newest and now_ms - newest < _EARLY_MS:
-            place = (self._fine.taken - 1) % FINE_SLOTS
+            place = (self._fine.next_number - 1) % FINE_SLOTS
         else:
             if newest and now_ms // 60_000 != newest // 60_000:
                 self._end_minute(newest // 60_000)
             place = self._fine.advance(now_ms)
         self._put(place, now_ms, samples)
-        if not self._fine.taken % 6:
+        if not self._fine.next_number % 6:  # about once a minute
             self._drop_old(now_ms)
 
-    def _put(self, place: int, now: int, samples: Samples) -> None:
+    def _put(self, place: int, now_ms: int, samples: Samples) -> None:
         for of_name in self._series.values():
             for one in of_name.values():
                 one.fine[place] = _NOTHING
@@ -211,36 +217,36 @@ class History:
             for labels, value in values.items():
                 if not math.isfinite(value):
                     continue
-                known = of_name.get(labels) or self._added(name, labels, now)
+                known = of_name.get(labels) or self._added(name, labels, now_ms)
                 if known is None:
                     self.left_out += 1
                     continue
                 known.fine[place] = value
-                known.seen = now
+                known.last_value_ms = now_ms
             if not of_name:
                 del self._series[name]
 
-    def _added(self, name: str, labels: Labels, now: int) -> _Series | None:
+    def _added(self, name: str, labels: Labels, now_ms: int) -> _Series | None:
         if self._count >= SERIES_MAX:
             return None
         row = SeriesRow(self._next_id, name, labels)
         self._new.append(row)
-        return self._keep(row, now)
+        return self._new_series(row, now_ms)
 
-    def _keep(self, row: SeriesRow, seen: int) -> _Series:
+    def _new_series(self, row: SeriesRow, last_value_ms: int) -> _Series:
         self._next_id = max(self._next_id, row.series_id + 1)
         self._count += 1
-        one = _Series(row, seen)
+        one = _Series(row, last_value_ms)
         self._series.setdefault(row.name, {})[row.labels] = one
         return one
 
     def _end_minute(self, minute: int) -> None:
         """Keep one value of the minute for each series, at the time of its last sample."""
-        since = max(minute * 60_000, self._minutes.newest + 1)
+        since = max(minute * 60_000, self._minutes.newest_ms + 1)
         places = list(self._fine.places(since, (minute + 1) * 60_000))
         if not places:
             return
-        to = self._minutes.advance(self._fine.times[places[-1]])
+        to = self._minutes.advance(self._fine.times_ms[places[-1]])
         for name, of_name in self._series.items():
             last = name in self._last_of_minute or name.endswith(("_total", "_sum", "_count"))
             for one in of_name.values():
@@ -250,77 +256,77 @@ class History:
                 else:
                     one.minutes[to] = values[-1] if last else math.fsum(values) / len(values)
 
-    def _drop_old(self, now: int) -> None:
+    def _drop_old(self, now_ms: int) -> None:
         """Series without a value for a day make room."""
         for name, of_name in list(self._series.items()):
             for labels, one in list(of_name.items()):
-                if now - one.seen > _DAY_MS:
+                if now_ms - one.last_value_ms > _DAY_MS:
                     del of_name[labels]
                     self._count -= 1
                     self._ended.append(one.series_id)
             if not of_name:
                 del self._series[name]
 
-    def _turn_back(self, now: int) -> None:
+    def _make_older(self, now_ms: int) -> None:
         """The clock was set back to before the newest sample: make the samples as old as they were."""
-        newest = now - FINE_SECONDS * 1_000
-        behind = max(0, self._fine.newest - self._minutes.newest)
-        self._fine.set_back(newest, FINE_SECONDS * 1_000)
-        self._minutes.set_back(newest - behind, MINUTE_SECONDS * 1_000)
+        newest = now_ms - FINE_SECONDS * 1_000
+        behind = max(0, self._fine.newest_ms - self._minutes.newest_ms)
+        self._fine.make_older(newest, FINE_SECONDS * 1_000)
+        self._minutes.make_older(newest - behind, MINUTE_SECONDS * 1_000)
         for of_name in self._series.values():
             for one in of_name.values():
-                one.seen = min(one.seen, newest)
-        self._moved = True
+                one.last_value_ms = min(one.last_value_ms, newest)
+        self._stored_times_changed = True
 
     def unsaved(self) -> Unsaved | None:
         """Some of what the store does not have yet, the oldest first; None when it has all."""
-        fine = self._rows(self._fine, FINE_SECONDS, self._marks[0])
-        minutes = self._rows(self._minutes, MINUTE_SECONDS, self._marks[1])
+        fine = self._rows(self._fine, FINE_SECONDS, self._unsaved_from[0])
+        minutes = self._rows(self._minutes, MINUTE_SECONDS, self._unsaved_from[1])
         if fine:
             # A minute never without what it was made of: a killed gateway goes on after the last sample.
             minutes = [row for row in minutes if row.at <= fine[-1].at]
         if not (fine or minutes):
             return None
         moved: list[tuple[int, int, int]] = []
-        if self._moved:
-            moved += _times(self._fine, FINE_SECONDS, self._marks[0])
-            moved += _times(self._minutes, MINUTE_SECONDS, self._marks[1])
-            self._moved = False
+        if self._stored_times_changed:
+            moved += _times(self._fine, FINE_SECONDS, self._unsaved_from[0])
+            moved += _times(self._minutes, MINUTE_SECONDS, self._unsaved_from[1])
+            self._stored_times_changed = False
         return Unsaved(
             series=tuple(self._new),
             ended=tuple(self._ended),
             rows=(*fine, *minutes),
             moved=moved,
-            needed={FINE_SECONDS: self._fine.first, MINUTE_SECONDS: self._minutes.first},
+            needed={FINE_SECONDS: self._fine.oldest_number, MINUTE_SECONDS: self._minutes.oldest_number},
             marks=(
-                fine[-1].number + 1 if fine else self._marks[0],
-                minutes[-1].number + 1 if minutes else self._marks[1],
+                fine[-1].number + 1 if fine else self._unsaved_from[0],
+                minutes[-1].number + 1 if minutes else self._unsaved_from[1],
             ),
         )
 
     def saved(self, unsaved: Unsaved) -> None:
         """The store has this now."""
-        self._marks = unsaved.marks
+        self._unsaved_from = unsaved.marks
         del self._new[: len(unsaved.series)]
         del self._ended[: len(unsaved.ended)]
 
     def not_saved(self, unsaved: Unsaved) -> None:
         """The store has nothing of this."""
-        self._moved = self._moved or bool(unsaved.moved)
+        self._stored_times_changed = self._stored_times_changed or bool(unsaved.moved)
 
-    def _rows(self, ring: _Ring, step: int, mark: int) -> list[Row]:
-        first = max(mark, ring.first)
+    def _rows(self, ring: _Ring, resolution_s: int, mark: int) -> list[Row]:
+        first = max(mark, ring.oldest_number)
         rows: list[Row] = []
-        for number in range(first, min(ring.taken, first + _ROWS_AT_ONCE)):
+        for number in range(first, min(ring.next_number, first + _ROWS_AT_ONCE)):
             place = number % ring.size
             ids, values = array("I"), array("d")
             for of_name in self._series.values():
                 for one in of_name.values():
-                    value = (one.fine if step == FINE_SECONDS else one.minutes)[place]
+                    value = (one.fine if resolution_s == FINE_SECONDS else one.minutes)[place]
                     if not math.isnan(value):
                         ids.append(one.series_id)
                         values.append(value)
-            rows.append(Row(step, number, ring.times[place], packed(ids, values)))
+            rows.append(Row(resolution_s, number, ring.times_ms[place], packed(ids, values)))
         return rows
 
     def load(self, series: Sequence[SeriesRow], rows: Sequence[Row], now_ms: int) -> int:
@@ -330,28 +336,31 @@ class History:
         """
         by_id: dict[int, _Series] = {}
         for known in series[:SERIES_MAX]:
-            by_id[known.series_id] = self._keep(known, 0)
+            by_id[known.series_id] = self._new_series(known, 0)
         self._next_id = max([self._next_id, *(known.series_id + 1 for known in series)])
         damaged = 0
         for row in rows:
             ring = {FINE_SECONDS: self._fine, MINUTE_SECONDS: self._minutes}.get(row.step)
             values = unpacked(row.values, SERIES_MAX)
-            if ring is None or values is None or row.number < ring.taken or row.at < ring.newest:
+            if ring is None or values is None or row.number < ring.next_number or row.at < ring.newest_ms:
                 damaged += 1
                 continue
-            place = ring.go_to(row.number, row.at)
+            place = ring.add_numbered(row.number, row.at)
             for series_id, one in by_id.items():
                 held = one.fine if ring is self._fine else one.minutes
                 held[place] = values.get(series_id, _NOTHING)
                 if series_id in values:
-                    one.seen = max(one.seen, row.at)
-        self._marks = self._fine.taken, self._minutes.taken
-        if max(self._fine.newest, self._minutes.newest) > now_ms:
-            self._turn_back(now_ms)
+                    one.last_value_ms = max(one.last_value_ms, row.at)
+        self._unsaved_from = self._fine.next_number, self._minutes.next_number
+        if max(self._fine.newest_ms, self._minutes.newest_ms) > now_ms:
+            self._make_older(now_ms)
         self._ended += [known.series_id for known in series if known.series_id not in by_id]
         return damaged
 
 
-def _times(ring: _Ring, step: int, before: int) -> list[tuple[int, int, int]]:
-    """Step, number and time of each sample whose number is less."""
-    return [(step, number, ring.times[number % ring.size]) for number in range(ring.first, before)]
+def _times(ring: _Ring, resolution_s: int, end_number: int) -> list[tuple[int, int, int]]:
+    """Resolution (s), number and time (Unix ms) of each sample with a number below `end_number`."""
+    return [
+        (resolution_s, number, ring.times_ms[number % ring.size])
+        for number in range(ring.oldest_number, end_number)
+    ]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.store.engine import POOL, Database, behave, url_of
+from gateway.store.engine import POOL, Database, set_up_connections, url_of
 
 _T = TypeVar("_T")
 
@@ -110,5 +110,5 @@ def _engine(path: Path) -> AsyncEngine:
     engine = create_async_engine(
         url_of("sqlite+aiosqlite", path), connect_args={"isolation_level": None}, **POOL
     )
-    behave(engine.sync_engine)
+    set_up_connections(engine.sync_engine)
     return engine

@@ -14,20 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-Numbers: TypeAlias = dict[str, int]
-"""By table, the last number that was given."""
+LastIds: TypeAlias = dict[str, int]
+"""By table, the highest id that was given; any change that followers read raises one."""
 
 
 class ChangePulse:
     """The last numbers in one database. It blocks: a disk may hang, so it is asked in a thread."""
 
-    def __init__(self, path: Path, busy_milliseconds: int) -> None:
+    def __init__(self, path: Path, busy_ms: int) -> None:
         self._path = path
-        self._busy = busy_milliseconds
+        self._busy_ms = busy_ms
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
-    def read(self) -> Numbers:
+    def read(self) -> LastIds:
         """As the newest commit left them. Raises sqlite3.Error."""
         with self._lock:
             try:
@@ -50,7 +50,7 @@ class ChangePulse:
             self._connection = sqlite3.connect(
                 f"{self._path.as_uri()}?mode=rw",
                 uri=True,
-                timeout=self._busy / 1_000,
+                timeout=self._busy_ms / 1_000,
                 isolation_level=None,
                 check_same_thread=False,  # one thread at a time has it, by the lock
             )

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.policy.engine.identity import Device
-from gateway.store.change_pulse import Numbers
+from gateway.store.change_pulse import LastIds
 from gateway.store.errors import StoreError
 from gateway.store.store import Repositories, Store
 from gateway.system.aligned_timers import beat
@@ -31,7 +31,7 @@ _abandoned: set[asyncio.Task[None]] = set()
 class _News(NamedTuple):
     """What a look found."""
 
-    pulse: Numbers
+    pulse: LastIds
     written: float
     """Unix seconds."""
     seq: int
@@ -53,7 +53,7 @@ class Directory:
         self._devices: dict[str, Device] = {}
         self._seq = 0
         self._looking = asyncio.Lock()
-        self._pulse: Numbers | None = None
+        self._pulse: LastIds | None = None
         """What the store's numbers were when it was asked last."""
         self.changed_at = 0.0
         """When the newest change that is known was written, by the database's file: Unix seconds."""

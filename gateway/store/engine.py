@@ -1,9 +1,9 @@
 """Opens the database: the file, its migrations, and connections that behave the same everywhere.
 
 It decides what may be opened (never a damaged, foreign or newer file, and it never makes a second one
-in the place of one that is lost) and knows nothing of what the tables mean. Here all of it blocks, which is
-right for commands; who has an event loop to keep turning opens it by `gateway.store.async_engine`, whose
-imports take a tenth of a second.
+in the place of one that is lost) and knows nothing of what the tables mean. All of it blocks, which is right
+for commands; a process with an event loop opens it by `gateway.store.async_engine`, whose imports take a
+tenth of a second.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from gateway.store.change_pulse import ChangePulse, Numbers
+from gateway.store.change_pulse import ChangePulse, LastIds
 from gateway.store.errors import StoreError
 from gateway.system.atomic_files import draft_of, locked, make_folder, sync_folder
-from gateway.system.file_errors import is_closed, who_may
+from gateway.system.file_errors import is_unreachable, who_may
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,34 +32,34 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _SCHEME = "sqlite:///"
 HEAD = "0009"
-"""The newest step in `migrations/versions`: a database that is there needs none."""
-_BUSY_MILLISECONDS = 10_000
+"""The newest step in `migrations/versions`: a database with this revision needs no migration."""
+_BUSY_MS = 10_000
 POOL: Mapping[str, Any] = {
     "hide_parameters": True,  # an error's text would quote them, and a credential is one of them
-    "pool_size": 4,  # one for the follower, and few tasks write
+    "pool_size": 4,  # `store.device_directory` reads by one, and few tasks write at a time
     "max_overflow": 0,
-    "pool_timeout": _BUSY_MILLISECONDS / 1000,
+    "pool_timeout": _BUSY_MS / 1000,
 }
-"""Of an engine that lives as long as the process."""
+"""Arguments of an engine that lives as long as the process."""
 
 
 class Transactions(Protocol):
-    """Where a repository gets its connection: in its own transaction, or in one that was begun before."""
+    """Where a repository gets its connection: of a transaction of its own, or one that the caller has."""
 
     def transaction(self, *, write: bool) -> AbstractAsyncContextManager[AsyncConnection]:
         """The connection, for as long as the block takes."""
         ...
 
 
-class BegunTransaction:
-    """The transaction of somebody else, who ends it."""
+class GivenConnection:
+    """A connection that the caller opened, with its transaction if it has one; the caller ends both."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
     @asynccontextmanager
-    async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:  # noqa: ARG002 - it writes
-        """The connection of that transaction."""
+    async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:  # noqa: ARG002 - the caller has decided it
+        """The connection that was given."""
         yield self._connection
 
 
@@ -82,45 +82,45 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open `path`, make it if it was never there, migrate it. Blocks; raises StoreError."""
         self._path = path
-        self._log = _log_of(path)
-        self._file = _prepare(path, create=True)
+        self._wal = _wal_of(path)
+        self._opened_inode = _prepare(path, create=True)
         self._blocking = _blocking_engine(path)
-        self._pulse = ChangePulse(path, _BUSY_MILLISECONDS)
+        self._pulse = ChangePulse(path, _BUSY_MS)
 
     @asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
         """A connection. To write: a transaction, committed and synced at the end, rolled back on any error.
 
-        To read: each statement sees one state of the database, two of them may see two.
+        To read: each statement sees one state of the database; two statements may see different ones.
         """
         with self._explaining(), self._blocking.connect() as connection:
-            here = cast("AsyncConnection", _InThisThread(connection))
+            without_waiting = cast("AsyncConnection", _InThisThread(connection))
             if not write:
-                yield here
+                yield without_waiting
                 return
             connection.execution_options(write=True)
             with connection.begin():
-                yield here
+                yield without_waiting
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Make what fails in it a StoreError that says what to do."""
+        """Turn an error of the database in the block into a StoreError that says what to do."""
         self._refuse_another_file()
         try:
             yield
         except StoreError:
-            raise  # one that is a ValueError too
+            raise  # some of them are a ValueError too
         except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as error:
             raise _explained(self._path, error) from error
 
     def read(self, work: Callable[[Transactions], Coroutine[Any, Any, _T]]) -> _T:
         """What `work` reads, without an event loop: it blocks, and may wait for nothing but the database.
 
-        By `transaction` of the database that does not block, each statement takes several turns of the loop,
+        By `transaction` of `AsyncDatabase`, each statement takes several turns of the loop,
         and while somebody floods the gateway a turn may take a tenth of a second. Raises StoreError.
         """
         with self._explaining(), self._blocking.connect() as connection:
-            coroutine = work(BegunTransaction(cast("AsyncConnection", _InThisThread(connection))))
+            coroutine = work(GivenConnection(cast("AsyncConnection", _InThisThread(connection))))
             try:
                 coroutine.send(None)
             except StopIteration as done:
@@ -128,14 +128,15 @@ class Database:
             coroutine.close()
             raise RuntimeError("what reads in a thread waits for something else than the database")
 
-    def mark(self) -> tuple[int, int]:
-        """Changes with every commit of any process, but for two that share a tick of the file system's clock.
+    def wal_stamp(self) -> tuple[int, int]:
+        """When the -wal file was last written (Unix nanoseconds), and its size in bytes; zeros without one.
 
-        Costs one look at the folder. Raises StoreError when the file is no longer the one that was opened.
+        Changes with every commit of any process, but for two that share a tick of the file system's clock.
+        Costs two calls of `stat`. Raises StoreError when the file is no longer the one that was opened.
         """
         self._refuse_another_file()
         try:
-            status = self._log.stat()
+            status = self._wal.stat()
         except FileNotFoundError:
             return 0, 0
         except OSError as error:
@@ -143,31 +144,32 @@ class Database:
         return status.st_mtime_ns, status.st_size
 
     def files(self) -> list[Path]:
-        """The database and its log."""
-        return [self._path, self._log]
+        """The database and its -wal file."""
+        return [self._path, self._wal]
 
-    def pulse(self) -> tuple[Numbers, float]:
-        """The last numbers that were given, which each change that followers ask for moves.
+    def pulse(self) -> tuple[LastIds, float]:
+        """The highest id of each table that followers read; any new change raises one.
 
-        With them when the log of the file was written last, in Unix seconds. Blocks, for some tens of
-        microseconds; raises StoreError as `mark` does, and when the database can't be read.
+        With them when the -wal file was last written, in Unix seconds. Blocks, for some tens of microseconds;
+        raises StoreError as `wal_stamp` does, and when the database can't be read.
         """
-        written, _ = self.mark()
+        written_ns, _ = self.wal_stamp()
         try:
-            return self._pulse.read(), written / 1e9
+            return self._pulse.read(), written_ns / 1e9
         except sqlite3.Error as error:
             raise _explained(self._path, error) from error
 
     async def reopen(self) -> None:
         """Open the file that is now at the same path, checked like the first one but never made."""
         self._pulse.close()
-        self._pulse = ChangePulse(self._path, _BUSY_MILLISECONDS)  # a look may still hang in the one before
+        self._pulse = ChangePulse(self._path, _BUSY_MS)  # a read may still hang in the old one
         self._blocking.dispose()
-        self._file = await asyncio.to_thread(self._prepare_again)
+        self._opened_inode = await asyncio.to_thread(self._prepare_again)
 
     def _prepare_again(self) -> tuple[int, int] | None:
         if not self._path.parent.is_dir():
-            self._refuse_another_file()  # else the lock in its folder would be all that is missed
+            # Without this the error would be about the lock file in that folder, not about the database.
+            self._refuse_another_file()
         return _prepare(self._path, create=False)
 
     async def close(self) -> None:
@@ -177,10 +179,10 @@ class Database:
 
     def _refuse_another_file(self) -> None:
         # SQLite goes on reading a file that was deleted or replaced: revoked devices would live in there.
-        if _identity(self._path) != self._file:
+        if _inode_of(self._path) != self._opened_inode:
             raise StoreError(
                 f"the database {self._path} was replaced or taken away while it was in use; put it back, "
-                "or a backup without the -wal file of another"
+                "or put a backup there and remove the old -wal file first"
             )
 
 
@@ -206,16 +208,16 @@ def _prepare(path: Path, *, create: bool) -> tuple[int, int] | None:
             if create and not path.exists():
                 _make(path)
             _check_and_migrate(path)
-        return _identity(path)
+        return _inode_of(path)
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise _explained(path, error) from error
 
 
 def _make(path: Path) -> None:
     # Under a draft name until it is complete: an empty file at `path` is always a loss then, never a start.
-    if (log := _log_of(path)).exists():
+    if (wal := _wal_of(path)).exists():
         raise StoreError(
-            f"the database {path} is missing, but its log {log} is there; put the database back, or take the "
+            f"the database {path} is missing, but its log {wal} is there; put the database back, or take the "
             "log away and start with no devices"
         )
     draft = draft_of(path)
@@ -230,9 +232,7 @@ def _make(path: Path) -> None:
 def _check_and_migrate(path: Path) -> None:
     if not path.is_file():
         raise StoreError(f"the database {path} is missing; put it back from a backup")
-    with closing(
-        sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_MILLISECONDS / 1000)
-    ) as file:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_MS / 1000)) as file:
         if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
             raise StoreError(
                 f"{path} is empty or not a database of the gateway; put the right file back from a "
@@ -268,7 +268,7 @@ def _migrate(path: Path) -> None:
     config.set_main_option("script_location", "gateway.store:migrations")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     engine = create_engine(url_of("sqlite", path), connect_args={"isolation_level": None}, poolclass=NullPool)
-    behave(engine)
+    set_up_connections(engine)
     try:
         with engine.connect().execution_options(write=True) as connection, connection.begin():
             found = set(MigrationContext.configure(connection).get_current_heads())
@@ -289,10 +289,10 @@ def _blocking_engine(path: Path) -> Engine:
         connect_args={
             "isolation_level": None,
             "check_same_thread": False,
-        },  # each look has a thread of its own
+        },  # each read has a thread of its own
         **POOL,
     )
-    behave(engine)
+    set_up_connections(engine)
     return engine
 
 
@@ -304,12 +304,12 @@ def url_of(driver: str, path: Path) -> URL:
     return URL.create(driver, database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
-def behave(engine: Engine) -> None:
-    """Set what SQLite forgets with each connection, and begin transactions ourselves."""
+def set_up_connections(engine: Engine) -> None:
+    """Set what SQLite forgets with each connection, on each new one, and begin transactions ourselves."""
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged change survives a power cut
         cursor.close()
@@ -324,11 +324,11 @@ def behave(engine: Engine) -> None:
     event.listen(engine, "begin", on_begin)
 
 
-def _log_of(path: Path) -> Path:
+def _wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _inode_of(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:
@@ -344,7 +344,8 @@ def _explained(path: Path, error: Exception) -> StoreError:
     elif "locked" in text or isinstance(error, TimeoutError):
         remedy = "another process holds it; stop that one, or try again"
     elif isinstance(cause, PermissionError) or "unable to open" in text or "readonly" in text:
-        remedy = f"file and folder must be readable and writable for the user who runs this{_who(path)}"
+        whom = _permission_text(path)
+        remedy = f"file and folder must be readable and writable for the user who runs this{whom}"
     elif "full" in text:
         remedy = "make room on its disk"
     else:
@@ -352,9 +353,9 @@ def _explained(path: Path, error: Exception) -> StoreError:
     return StoreError(f"the database {path} failed ({text}): {remedy}")
 
 
-def _who(path: Path) -> str:
+def _permission_text(path: Path) -> str:
     wanted = os.R_OK | os.W_OK
-    for part in (path.parent, path, _log_of(path), path.with_name(f"{path.name}-shm")):
-        if is_closed(part) or (part.exists() and not os.access(part, wanted)):
-            return f"; {part}: {who_may(part, wanted)}"
+    for place in (path.parent, path, _wal_of(path), path.with_name(f"{path.name}-shm")):
+        if is_unreachable(place) or (place.exists() and not os.access(place, wanted)):
+            return f"; {place}: {who_may(place, wanted)}"
     return ""

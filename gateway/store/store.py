@@ -17,9 +17,9 @@ from gateway.store.alerts import Alerts
 from gateway.store.audit_trails import AuditTrails
 from gateway.store.bus_holdings import Holdings
 from gateway.store.change_log import ChangeLog
-from gateway.store.change_pulse import Numbers
+from gateway.store.change_pulse import LastIds
 from gateway.store.devices import Devices
-from gateway.store.engine import BegunTransaction, Database, Transactions, sqlite_path
+from gateway.store.engine import Database, GivenConnection, Transactions, sqlite_path
 from gateway.store.history import History
 from gateway.store.key_uses import KeyUses
 from gateway.store.refusals import Refusals
@@ -80,25 +80,25 @@ class Store(Repositories):
         It writes, so nobody else does meanwhile. An exception in the block undoes everything.
         """
         async with self._database.transaction(write=True) as connection:
-            yield Repositories(BegunTransaction(connection))
+            yield Repositories(GivenConnection(connection))
 
     def read(self, work: Callable[[Repositories], Coroutine[Any, Any, _T]]) -> _T:
         """What `work` reads of the repositories it is given. To be called in a thread. Raises StoreError."""
         return self._database.read(lambda transactions: work(Repositories(transactions)))
 
-    def mark(self) -> tuple[int, int]:
+    def wal_stamp(self) -> tuple[int, int]:
         """Something cheap that changes with every commit, but for two within one tick of the file clock.
 
         A hint for when to ask, not an answer. Raises StoreError when the database's file is gone.
         """
-        return self._database.mark()
+        return self._database.wal_stamp()
 
     def files(self) -> list[Path]:
         """The files in which a commit shows."""
         return self._database.files()
 
-    def pulse(self) -> tuple[Numbers, float]:
-        """Numbers that move with each change of a device and each event of an administrator.
+    def pulse(self) -> tuple[LastIds, float]:
+        """LastIds that move with each change of a device and each event of an administrator.
 
         With them when something was last written, in Unix seconds. To be called in a thread: it reads the
         database. Raises StoreError.

@@ -74,7 +74,7 @@ def _user(number: int) -> str:
         return f"user {number}"
 
 
-def is_closed(path: Path) -> bool:
+def is_unreachable(path: Path) -> bool:
     """Whether nobody can even say if `path` is there."""
     try:
         path.stat()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey
-from gateway.audit_trail.recovery import KEY
+from gateway.audit_trail.recovery import PUBLIC_KEY
 from gateway.audit_trail.verification import TrailFindings, verify
 from gateway.audit_trail.writer import Trail
 from gateway.observe.trail_entry import entry_line
@@ -55,11 +55,11 @@ def made(folder: Path, *sizes: int) -> list[str]:
 
 
 def key_of(folder: Path) -> VerifierKey:
-    return VerifierKey.parse((folder / KEY).read_text("utf-8", "replace"))
+    return VerifierKey.parse((folder / PUBLIC_KEY).read_text("utf-8", "replace"))
 
 
 def verified(folder: Path, *notes: str) -> TrailFindings:
     """What a look through it finds, with these checkpoints at hand."""
     key = key_of(folder)
-    at_hand: list[Checkpoint] = [key.opened(note) for note in notes]
+    at_hand: list[Checkpoint] = [key.verified(note) for note in notes]
     return verify(folder, key, at_hand)

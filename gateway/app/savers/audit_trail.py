@@ -277,7 +277,7 @@ class AuditTrail(Saver):
                 )
             )
             await self.durable()
-            await self._in_thread(lambda: self._trail.drop(old))
+            await self._in_thread(lambda: self._trail.delete(old))
 
     def _look_at_the_clock(self) -> None:
         """Report when it was set: times of entries before and after can't be compared."""

@@ -24,7 +24,7 @@ GO_NOTE = (
 
 
 def test_a_note_says_what_was_signed():
-    found = KEY.verifier.opened(NOTE)
+    found = KEY.verifier.verified(NOTE)
     assert (found.origin, found.size, found.root) == ("gateway-1/node", 20, bytes(32))
     assert NOTE.startswith(f"gateway-1/node\n20\n{base64.b64encode(bytes(32)).decode()}\n\n— gateway-1/node ")
     assert origin_of(NOTE) == "gateway-1/node"
@@ -44,8 +44,8 @@ def test_keys_and_signatures_are_those_of_go():
 
 def test_other_signatures_beside_it_do_not_matter():
     other = SigningKey("witness.example", bytes(32)).sign(20, bytes(32)).split("\n\n")[1]
-    assert KEY.verifier.opened(NOTE + other).size == 20
-    assert KEY.verifier.opened(NOTE.replace("\n\n", f"\n\n{other}")).size == 20
+    assert KEY.verifier.verified(NOTE + other).size == 20
+    assert KEY.verifier.verified(NOTE.replace("\n\n", f"\n\n{other}")).size == 20
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_other_signatures_beside_it_do_not_matter():
 )
 def test_what_does_not_count_says_why(note, says):
     with pytest.raises(BadCheckpoint, match=says):
-        KEY.verifier.opened(note)
+        KEY.verifier.verified(note)
 
 
 @given(st.integers(0, len(NOTE) - 1), st.characters())
@@ -75,7 +75,7 @@ def test_no_changed_character_counts(at, character):
     changed = NOTE[:at] + character + NOTE[at + 1 :]
     if changed != NOTE:
         with pytest.raises(BadCheckpoint):
-            KEY.verifier.opened(changed)
+            KEY.verifier.verified(changed)
 
 
 @pytest.mark.parametrize(

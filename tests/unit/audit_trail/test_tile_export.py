@@ -50,15 +50,15 @@ def test_the_tree_and_its_entries_can_be_read_again(tmp_path):
             leaves.append(sha256(b"\x00" + data[2 : 2 + length]).digest())
             data = data[2 + length :]
     assert b"".join(leaves[:256]) == (tiles / "0" / "000").read_bytes()
-    assert mth(leaves) == key.opened((tmp_path / "out" / "checkpoint").read_text()).root
+    assert mth(leaves) == key.verified((tmp_path / "out" / "checkpoint").read_text()).root
 
 
 def test_what_is_not_kept_any_more_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "FULL", 300)
+    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 300)
     trail = trail_in(tmp_path / "audit")
     trail.append([event(number) for number in range(900)])
     trail.sign()
-    trail.drop(list(trail.oldest_day(2**62))[:1])
+    trail.delete(list(trail.oldest_day(2**62))[:1])
     done = export(tmp_path / "audit", key_of(tmp_path / "audit"), tmp_path / "out")
     assert done.first == 512
     bundle = (tmp_path / "out" / "tile" / "entries" / "002").read_bytes()

@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
     """A trail of 700 entries in three segments, with checkpoints over 300 and all of them."""
     folder = tmp_path_factory.mktemp("trail")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer_module, "FULL", 256)
+        patch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 256)
         notes = made(folder, 300, SIZE)
     return folder, notes
 
@@ -191,7 +191,7 @@ def test_another_trail_of_the_same_name_is_found_by_a_checkpoint_at_hand(tmp_pat
         (lambda folder: os.truncate(folder / "tree" / "0", 32 * 600), "has 600"),
         (lambda folder: os.truncate(folder / "tree" / "1", 32), "too short: it has 1 hashes of 2"),
         (lambda folder: shutil.rmtree(folder / "tree"), "signed over 700 entries, and it has 0"),
-        (lambda folder: (folder / "checkpoint").write_text("x" * 100), "does not count: it is no checkpoint"),
+        (lambda folder: (folder / "checkpoint").write_text("x" * 100), "is not valid: it is no checkpoint"),
         (
             lambda folder: entries(folder)[1].rename(folder / "entries" / f"{255:016}.jsonl"),
             "begins with entry 255",

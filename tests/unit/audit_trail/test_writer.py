@@ -43,19 +43,19 @@ def test_checkpoints_are_signed_when_something_came(tmp_path):
     note = trail.sign()
     assert trail.sign() is None
     assert (tmp_path / "checkpoint").read_text() == note
-    found = key_of(tmp_path).opened(note)
+    found = key_of(tmp_path).verified(note)
     assert (found.origin, found.size) == (ORIGIN, 1)
 
 
 def test_what_was_dropped_is_counted_in_the_next_entry(tmp_path):
     trail = trail_in(tmp_path)
-    trail.append([event(0), event(1)], dropped=17)
+    trail.append([event(0), event(1)], lost_before=17)
     trail.append([event(2)])
     assert [line.get("dropped") for line in lines(tmp_path)] == [17, None, None]
 
 
 def test_a_segment_ends_when_it_is_full_and_with_the_day(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "FULL", 10)
+    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 10)
     clock = Clock()
     trail = trail_in(tmp_path, clock)
     trail.append([event(number) for number in range(25)])
@@ -65,7 +65,7 @@ def test_a_segment_ends_when_it_is_full_and_with_the_day(tmp_path, monkeypatch):
     clock.now += DAY
     trail.append([event(25)])
     assert len(list((tmp_path / "entries").iterdir())) == 3, "not at once: a clock may jump to and fro"
-    monkeypatch.setattr(writer_module, "_LEAST_SECONDS", 0)
+    monkeypatch.setattr(writer_module, "_SEGMENT_MIN_SECONDS", 0)
     trail.append([event(26, time=clock.now)])
     assert len(list((tmp_path / "entries").iterdir())) == 4
     trail.close()
@@ -160,9 +160,9 @@ def test_a_disk_that_is_full_leaves_the_trail_as_it_was(tmp_path):
     with no_more_bytes(path.stat().st_size + 50):
         for _ in range(2):
             with pytest.raises(TrailError, match=r"can't be written \(File too large\): raise the limit"):
-                trail.append([event(5), event(6)], dropped=3)
+                trail.append([event(5), event(6)], lost_before=3)
             assert trail.size == 5
-    trail.append([event(5), event(6)], dropped=3)
+    trail.append([event(5), event(6)], lost_before=3)
     trail.sign()
     assert [line["seq"] for line in lines(tmp_path)] == list(range(7))
     assert [line.get("dropped") for line in lines(tmp_path)][5:] == [3, None]
@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_leaves_the_trail_as_it_was(tmp_path):
 @pytest.mark.parametrize("fails", ["fsync", "pwrite"])
 @pytest.mark.parametrize("after", range(4))
 def test_wherever_a_write_fails_all_of_it_is_undone(tmp_path, monkeypatch, fails, after):
-    monkeypatch.setattr(writer_module, "FULL", 4)
+    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 4)
     made(tmp_path, 2)
     trail = trail_in(tmp_path)
     calls, real = 0, getattr(os, fails)
@@ -232,10 +232,10 @@ def test_files_that_were_taken_away_under_it_are_not_written_on(tmp_path):
         (lambda folder: (folder / "tree" / "0").write_bytes(bytes(300 * 32)), "not those that were signed"),
         (
             lambda folder: (folder / "checkpoint").write_text("nonsense"),
-            "does not count: it is no checkpoint",
+            "is not valid: it is no checkpoint",
         ),
         (lambda folder: (folder / "key.pub").write_text("nonsense"), "a different one"),
-        (lambda folder: (folder / "checkpoint").write_bytes(b"\xff"), "does not count"),
+        (lambda folder: (folder / "checkpoint").write_bytes(b"\xff"), "is not valid"),
     ],
 )
 def test_what_is_not_as_it_was_signed_is_never_written_on(tmp_path, break_it, says):
@@ -287,8 +287,8 @@ def test_a_trail_is_held_against_the_checkpoint_that_the_store_has(tmp_path):
 
 
 def test_old_days_are_dropped_one_at_a_time_and_their_hashes_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "_LEAST_SECONDS", 0)
-    monkeypatch.setattr(writer_module, "FULL", 2)
+    monkeypatch.setattr(writer_module, "_SEGMENT_MIN_SECONDS", 0)
+    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 2)
     clock = Clock()
     trail = trail_in(tmp_path, clock)
     for _ in range(3):
@@ -301,7 +301,7 @@ def test_old_days_are_dropped_one_at_a_time_and_their_hashes_stay(tmp_path, monk
     kept_from = trail.first_after(old)
     assert kept_from == 3
     trail.append([{**event(9), "kind": "audit", "kept_from": kept_from}])
-    trail.drop(old)
+    trail.delete(old)
     trail.sign()
     trail.close()
     verdict = verified(tmp_path)
@@ -319,4 +319,4 @@ def test_a_long_entry_fits_into_a_bundle(tmp_path):
 
 
 def test_full_segments_are_not_larger_than_they_say():
-    assert writer_module.FULL == segments_module.FULL == 65_536
+    assert writer_module.SEGMENT_MAX_ENTRIES == segments_module.SEGMENT_MAX_ENTRIES == 65_536

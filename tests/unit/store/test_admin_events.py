@@ -43,6 +43,6 @@ async def test_to_look_for_events_changes_nothing_on_disk(store):
     """A running gateway looks each second, and its followers go by what changes there."""
     await store.admin_events.add({"number": 1})
     await taken(store)
-    mark = store.mark()
+    mark = store.wal_stamp()
     assert await taken(store) == []
-    assert store.mark() == mark
+    assert store.wal_stamp() == mark

@@ -51,9 +51,9 @@ async def test_what_was_issued_is_kept_until_it_expires(store, path):
 
 
 async def test_nothing_issued_is_nothing_written(store):
-    mark = store.mark()
+    mark = store.wal_stamp()
     await store.tokens.add([])
-    assert store.mark() == mark
+    assert store.wal_stamp() == mark
 
 
 async def test_a_record_may_be_saved_again(store):

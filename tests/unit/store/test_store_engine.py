@@ -279,7 +279,7 @@ async def test_a_deleted_database_is_no_longer_read_or_written(path):
         with pytest.raises(StoreError, match="taken away"):
             await attempt
     with pytest.raises(StoreError, match="taken away"):
-        store.mark()
+        store.wal_stamp()
     with pytest.raises(StoreError, match="missing"):
         await store.reopen()
     assert not path.exists(), "nothing is made in its place"
@@ -316,12 +316,12 @@ async def test_a_replaced_database_is_refused_until_it_is_opened_and_checked(pat
 async def test_the_mark_changes_with_what_another_process_commits(path):
     store = await open_store(f"sqlite:///{path}")
     other = await open_store(f"sqlite:///{path}")
-    marks = [store.mark()]
+    marks = [store.wal_stamp()]
     for name in "abc":
         await other.devices.add(name, credential="c", roles=[], labels={})
-        marks.append(store.mark())
+        marks.append(store.wal_stamp())
     assert len(set(marks)) == 4
-    assert store.mark() == marks[-1]
+    assert store.wal_stamp() == marks[-1]
     await other.close()
     await store.close()
 

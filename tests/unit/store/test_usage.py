@@ -77,10 +77,10 @@ async def test_asked_for_a_time_and_for_some_devices(store):
 
 
 async def test_nothing_seen_is_nothing_written(store):
-    mark = store.mark()
+    mark = store.wal_stamp()
     await store.usage.add_records([])
     await store.refusals.add([])
-    assert store.mark() == mark
+    assert store.wal_stamp() == mark
 
 
 async def test_a_row_that_somebody_edited_is_left_out(store, path):

@@ -272,7 +272,7 @@ async def test_a_clock_that_was_set_is_told(world):
 async def test_what_is_too_old_is_dropped_after_it_was_said(world, monkeypatch):
     monkeypatch.setattr(module, "_DROP_SECONDS", 0.0)
     monkeypatch.setattr(module, "SIGN_SECONDS", 0.0)
-    monkeypatch.setattr(writer_module, "_LEAST_SECONDS", -1.0)
+    monkeypatch.setattr(writer_module, "_SEGMENT_MIN_SECONDS", -1.0)
     monkeypatch.setattr(module, "_JUMP_MS", 2**62)
     for number in range(3):
         world.trail.keep(fields(number, time=world.clock()), Source.DEVICE)
