@@ -88,6 +88,6 @@ def test_what_is_no_key_is_refused(text):
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_readers(text):
-    for read in (KEY.verifier.opened, VerifierKey.parse, Proof.parse):
+    for read in (KEY.verifier.verified, VerifierKey.parse, Proof.parse):
         with pytest.raises(BadCheckpoint):
             read(text)

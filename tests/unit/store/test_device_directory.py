@@ -117,7 +117,7 @@ async def test_many_changes_at_once(following, store):
 async def test_a_change_by_which_the_file_looks_the_same_is_found_all_the_same(following, store, monkeypatch):
     """The clock of files has ticks of some milliseconds."""
     directory, watch = following
-    monkeypatch.setattr(store._database, "mark", lambda: (0, 0))
+    monkeypatch.setattr(store._database, "wal_stamp", lambda: (0, 0))
     await watch.until(lambda: directory.available)
     await store.devices.set_enabled("lamp-1", enabled=False)
     await watch.until(lambda: not directory.get("lamp-1").enabled)
