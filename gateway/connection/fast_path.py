@@ -28,6 +28,9 @@ of ours waits for it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from struct import Struct
+
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.packets import Publish
@@ -40,6 +43,8 @@ PUBACK = b"\x40\x02"
 """How a PUBACK in its short form begins: four bytes, and all is well."""
 _ALIKE_MAX = 32
 """Messages of one chunk that pass together without a look at whose turn it is."""
+_TOGETHER = 16
+"""Messages of a long run that are compared at once: a quarter of what a comparison for each costs."""
 
 
 class FastPath:
@@ -129,7 +134,10 @@ class FastPath:
         """
         head, size, id_at, tail = self._head, self._size, self._id_at, self._tail
         starts = chunk.startswith
-        whole = range(pos, min(stop, len(chunk) - size + 1), size)
+        last = min(stop, len(chunk) - size + 1)
+        if last - pos > _TOGETHER * size and head:
+            pos = self._end_of_blocks(chunk, pos, last)
+        whole = range(pos, last, size)
         for at in whole:
             if not starts(head, at):
                 return at
@@ -138,6 +146,33 @@ class FastPath:
                 if not (chunk[id_pos] or chunk[id_pos + 1]) or (tail and not starts(tail, id_pos + 2)):
                     return at
         return pos + len(whole) * size
+
+    def _end_of_blocks(self, chunk: bytes, pos: int, last: int) -> int:
+        """As `_end_of_alike`, for whole blocks of messages: where the first ends that is not all alike.
+
+        The heads of a block are cut out and compared in one call each, where a comparison is a call for each
+        message.
+        """
+        head, tail = self._head, self._tail
+        cut = _cut(len(head), self._id_at, len(tail), self._size)
+        block = cut.size
+        heads, tails = (head,) * _TOGETHER, (tail,) * _TOGETHER
+        for at in range(pos, last - block + self._size, block):
+            found = cut.unpack_from(chunk, at)
+            if self._id_at:
+                if found[::3] != heads or 0 in found[1::3] or found[2::3] != tails:
+                    return at
+            elif found != heads:
+                return at
+            pos = at + block
+        return pos
+
+
+@lru_cache(maxsize=256)
+def _cut(head: int, id_at: int, tail: int, size: int) -> Struct:
+    """Cuts the heads out of a block of messages, and from QoS 1 on their identifiers and tails; all sizes in bytes."""
+    one = f"{head}sH{tail}s{size - head - 2 - tail}x" if id_at else f"{head}s{size - head}x"
+    return Struct(">" + one * _TOGETHER)
 
 
 def end_of_acks(chunk: bytes, pos: int, end: int) -> int:

@@ -67,3 +67,36 @@ def test_a_puback_passes_unless_an_answer_of_ours_waits(path):
 def test_nothing_passes_once_it_is_forgotten(path):
     path.forget_example()
     assert not path.alike(FIRST)
+
+
+def remembering(first: bytes, version: Version) -> FastPath:
+    made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).from_device)
+    packet = decode_publish(first, 0, 2, len(first), version)
+    made.remember(packet, first, 0, 2, len(first))
+    return made
+
+
+IN_VERSION_5 = bytes.fromhex("320e 0003742f31 0007 020101 32312e35")
+AT_QOS_0 = bytes.fromhex("3009 0003742f31 32312e35")
+KINDS = [(FIRST, Version.V311), (IN_VERSION_5, Version.V5), (AT_QOS_0, Version.V311)]
+
+
+@pytest.mark.parametrize(("first", "version"), KINDS, ids=["QoS 1", "with a property", "QoS 0"])
+@pytest.mark.parametrize("count", [16, 17, 33, 70])
+def test_a_long_run_ends_where_the_first_message_differs(first, version, count):
+    path = remembering(first, version)
+    run = first * count
+    assert path._end_of_alike(run + first[:5], 0, len(run) + 5) == len(run)
+    assert path._end_of_alike(run, 0, len(run) - len(first)) == len(run) - len(first)
+    payload_at = decode_publish(first, 0, 2, len(first), version).payload_at
+    for number in range(count):
+        at = number * len(first)
+        for byte in range(payload_at):
+            broken = bytearray(run)
+            broken[at + byte] ^= 0xFF
+            if path._id_at <= byte < path._id_at + 2 and path._id_at:
+                broken[at + path._id_at : at + path._id_at + 2] = bytes(2)
+            assert path._end_of_alike(bytes(broken), 0, len(run)) == at
+        other = bytearray(run)
+        other[at + payload_at] ^= 0xFF
+        assert path._end_of_alike(bytes(other), 0, len(run)) == len(run)
