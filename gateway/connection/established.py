@@ -22,6 +22,7 @@ from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.upstream import Upstream
 from gateway.connection.work_budgets import Meter
+from gateway.connection.writes import sent
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.encode import PINGREQ, encode_disconnect
 from gateway.mqtt.errors import LimitExceeded, MqttError, PacketOverLimit, Refused, Unanswerable
@@ -196,12 +197,12 @@ class EstablishedConnection:
             error = caught.with_traceback(None)
         commands: list[Command] = []
         if upstream.out:
-            commands.append(SendToBus(_taken(upstream.out)))
+            commands += sent(SendToBus, upstream.out)
             heartbeat.heard, heartbeat.silent = False, 0
         else:
             heartbeat.heard = True
         if upstream.answers:
-            commands.append(SendToDevice(_taken(upstream.answers)))
+            commands += sent(SendToDevice, upstream.answers)
         if upstream.requests:
             commands += upstream.requests
             upstream.requests = []
@@ -239,9 +240,9 @@ class EstablishedConnection:
             error = caught.with_traceback(None)  # as above
         commands: list[Command] = []
         if downstream.out:
-            commands.append(SendToDevice(_taken(downstream.out)))
+            commands += sent(SendToDevice, downstream.out)
         if downstream.answers:
-            commands.append(SendToBus(_taken(downstream.answers)))
+            commands += sent(SendToBus, downstream.answers)
         if self._reports.pending:
             self._take_reports(commands)
         if error is not None:
@@ -391,9 +392,3 @@ class EstablishedConnection:
     def _take_reports(self, commands: list[Command]) -> None:
         commands += self._reports.pending
         self._reports.pending = []
-
-
-def _taken(pieces: list[bytes]) -> bytes:
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    pieces.clear()
-    return data

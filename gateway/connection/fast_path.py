@@ -170,7 +170,7 @@ class FastPath:
 
 @lru_cache(maxsize=256)
 def _cut(head: int, id_at: int, tail: int, size: int) -> Struct:
-    """Cuts the heads out of a block of messages, and from QoS 1 on their identifiers and tails; all sizes in bytes."""
+    """Cuts the heads out of a block of messages, at QoS 1 their identifiers and tails too. Sizes in bytes."""
     one = f"{head}sH{tail}s{size - head - 2 - tail}x" if id_at else f"{head}s{size - head}x"
     return Struct(">" + one * _TOGETHER)
 

@@ -37,6 +37,8 @@ _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in ra
 differ."""
 _REFUSED_BEFORE_FLAGS = frozenset({0, 2, 15})
 """Types that Mosquitto 2.1 refuses before it checks flags."""
+_LONG = 8_192
+"""Bytes of a chunk that are worth a call to save a copy of them."""
 _NOT_CACHED = b"not cached"
 """No cached verdict decides about the packet. Compared by identity."""
 
@@ -152,15 +154,18 @@ class Relay(FastPath, ABC):
         if self.alike(chunk):
             self.out.append(chunk)
             return
+        pos = self._complete(chunk) if self._partial is not None and len(chunk) > _LONG else 0
+        if self.stopped:
+            return
         if not self._at_packet_start:
-            ready = self._gather(chunk)
+            ready = self._gather(chunk[pos:])
             if ready is None:
                 return
-            chunk = ready
+            chunk, pos = ready, 0
         if self.meter.work.full:
-            self._wait(chunk, 0)
+            self._wait(chunk, pos)
         else:
-            self._run(chunk, 0)
+            self._run(chunk, pos)
 
     def go_on(self) -> None:
         """Look at some of what waits, for it is this connection's turn. Raises MqttError, as `feed`."""
@@ -174,6 +179,23 @@ class Relay(FastPath, ABC):
         """Drop what is held here: the connection ends."""
         self._partial = self.rest = None
         self._let_go()
+
+    def _complete(self, chunk: bytes) -> int:
+        """Look at the packet whose end this long chunk brings: where the next begins; 0 if it brings none.
+
+        `_gather` would copy all of the chunk to the few bytes before it.
+        """
+        partial = self._partial or b""
+        missing = self._need - len(partial)
+        if missing > len(chunk):
+            return 0
+        self._hold(missing)
+        packet = b"".join((partial, chunk[:missing]))
+        self._partial = None
+        self._let_go()
+        self._at_packet_start = True
+        self._run(packet, 0)
+        return missing
 
     def _gather(self, chunk: bytes) -> bytes | None:
         """What can be looked at now that this chunk is there; None if that is nothing."""

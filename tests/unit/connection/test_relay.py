@@ -14,7 +14,7 @@ from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.work_budgets import Budgets
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_publish
-from gateway.mqtt.errors import MqttError, PacketTooLarge
+from gateway.mqtt.errors import LimitExceeded, MqttError, PacketTooLarge
 from gateway.mqtt.framing import packet_at
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.connection_limits import Limits
@@ -350,3 +350,61 @@ def test_why_a_packet_is_refused_does_not_depend_on_how_the_stream_is_cut(before
         with pytest.raises(MqttError, match="the reserved type"):
             feed_all(relay, [stream[at : at + size] for at in range(0, len(stream), size)])
         assert said(relay) == before
+
+
+LONG = raw.publish("yes", b"x" * 90, qos=1, packet_id=9) * 100
+SPLIT = {
+    "remembered": raw.publish("yes", b"x" * 90, qos=1, packet_id=8),
+    "other": raw.publish("other", b"x" * 300),
+    "dropped": raw.publish("no", b"x" * 30),
+    "replaced": raw.publish("new", b"x" * 30),
+    "answer": raw.ack(0x40, 5),
+}
+
+
+@pytest.mark.parametrize("kind", SPLIT)
+def test_a_packet_whose_end_comes_with_a_long_chunk(kind):
+    packet = SPLIT[kind]
+    whole = fed(LONG[:198] + packet + LONG)
+    for cut in range(1, len(packet)):
+        relay = fed(LONG[:198] + packet[:cut], packet[cut:] + LONG)
+        assert said(relay) == said(whole)
+        assert relay.meter.messages == whole.meter.messages
+        assert relay.ledger.passed1 == whole.ledger.passed1
+        assert (relay.meter.budget.held, relay.meter.work.held) == (0, 0)
+        assert not relay.has_partial_packet
+
+
+def test_a_long_chunk_is_copied_once_after_the_end_of_a_packet(monkeypatch):
+    packet = SPLIT["other"]
+    relay = fed(packet[:20])
+    monkeypatch.setattr(relay.__class__, "_gather", None)  # where it would be copied twice more
+    relay.feed(packet[20:] + LONG)
+    assert relay.out == [packet, LONG]
+
+
+def test_after_a_goodbye_in_two_pieces_a_long_chunk_is_not_looked_at():
+    goodbye = raw.packet(0xE0, bytes(20))
+    relay = fed(goodbye[:5], goodbye[5:] + LONG)
+    assert relay.stopped
+    assert said(relay) == goodbye
+
+
+def test_a_turn_that_ends_with_the_packet_has_the_long_chunk_wait():
+    packet = SPLIT["other"]
+    relay = fed(packet[:20])
+    relay.meter.effort = relay.meter.effort_left + 1
+    relay.feed(packet[20:] + LONG)
+    assert relay.out == []
+    assert relay.rest == packet + LONG
+    relay.meter.effort = 0
+    relay.go_on()
+    assert said(relay) == packet + LONG
+
+
+def test_a_packet_held_beyond_its_bound_is_refused_with_a_long_chunk_too():
+    packet = raw.publish("other", b"x" * 900)
+    relay = fed(packet[:20])
+    relay.meter.budget.held_most = 900
+    with pytest.raises(LimitExceeded):
+        relay.feed(packet[20:] + LONG)
