@@ -72,7 +72,7 @@ def test_nothing_passes_once_it_is_forgotten(path):
 def remembering(first: bytes, version: Version) -> FastPath:
     made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).from_device)
     packet = decode_publish(first, 0, 2, len(first), version)
-    made.remember(packet, first, 0, 2, len(first))
+    made.remember_example(packet, first, 0, 2, len(first))
     return made
 
 
