@@ -19,11 +19,11 @@ import uvloop
 
 from bench import table
 from bench.checkout import ROOT, Unusable, resolve, unpack
+from bench.interleaved_rounds import Run
 from bench.peers import Certificate, Gateway, Peer
 from bench.plan import PEERS, ROWS
 from bench.process import Unavailable
 from bench.ratios import LEAST_ROUNDS, Verdict
-from bench.run import Run
 
 ROUNDS = 9
 PASSED, FAILED = 0, 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.calls import Calling, PacedCalling, TokenConnecting
 from bench.crowds import IdleCpu, PacedCrowd
 from bench.nagle import FirstAnswer
-from bench.observed import Observed, Unobserved
+from bench.observability_overhead import Observed, Unobserved
 from bench.peers import Aedes, Amqtt, Gateway, HAProxy, Mosquitto, Nginx, Peer
 from bench.policy_change import PolicyChange
 from bench.workloads import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing

@@ -22,7 +22,7 @@ from pathlib import Path
 from gateway.config import Settings, load_settings
 from gateway.mqtt.encode import encode_connect, encode_publish
 from gateway.mqtt.packets import Connect, Version
-from gateway.system.addresses import is_within
+from gateway.system.ip_address_blocks import is_within
 
 _TIMEOUT = 10.0
 _FOLLOWS = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.connection.state_table import TABLE, State
+from gateway.connection.transition_table import TABLE, State
 
 PAGE = Path(__file__).resolve().parents[1] / "ARCHITECTURE.md"
 _BETWEEN = re.compile(r"(?<=<!-- docs/state_picture.py -->\n).*?(?=<!-- -->\n)", re.DOTALL)

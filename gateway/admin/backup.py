@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import saved_all
-from gateway.keys.backup import export_keys
+from gateway.keys.key_backup import export_keys
 from gateway.keys.sealed_stream import SealingWriter
-from gateway.pki.certificate_key_types import rsa_twin
+from gateway.pki.ecdsa_rsa_pairs import rsa_twin
 from gateway.system.file_change_marks import mark
 
 if TYPE_CHECKING:

@@ -189,7 +189,7 @@ async def set_next_secret(store: Store, device_id: str, secret: bytes, seconds: 
     Until then both are good; its connections and tokens end with the old one. It takes a login's time. Raises
     UnknownDevice; Refused where two can't be judged by one hash, or both are the same.
     """
-    from gateway.auth.secret_pairs import hash_beside
+    from gateway.auth.dual_secrets import hash_beside
 
     before = await store.devices.get(device_id)
     try:

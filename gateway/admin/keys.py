@@ -21,7 +21,7 @@ from gateway.admin.audit_events import demand_kept, record
 from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import changed_key
 from gateway.keys import key_files
-from gateway.keys.backup import Imported, export_keys, import_keys
+from gateway.keys.key_backup import Imported, export_keys, import_keys
 from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import Key, KeyState
 from gateway.store import EventNotKept, Repositories, Store, StoreError

@@ -45,7 +45,7 @@ from gateway.admin.backup import (
 )
 from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import restored_all
-from gateway.keys.backup import Imported, import_keys
+from gateway.keys.key_backup import Imported, import_keys
 from gateway.keys.sealed_stream import NotOpened, OpeningReader
 from gateway.system.atomic_files import put_file
 from gateway.system.utc_text import utc_text

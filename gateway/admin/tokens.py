@@ -19,7 +19,7 @@ from gateway.policy.engine.identity import Device, Identity
 from gateway.store import IssuedToken
 
 if TYPE_CHECKING:
-    from gateway.auth.device_lookup import Lookup
+    from gateway.auth.device_lookup_protocol import Lookup
     from gateway.policy.engine.policy import Policy
     from gateway.store import Store
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gateway.alerts.readings import Labels, Readings
+from gateway.alerts.readings_protocol import Labels, Readings
 from gateway.alerts.rules import Rule, Severity
 
 ALERTS_MOST = 10_000

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.alerts.readings import Labels, Readings
+from gateway.alerts.readings_protocol import Labels, Readings
 
 SPAN_MOST = 86_400
 """Seconds that `rate` and `increase` may look back: as long as the history is."""

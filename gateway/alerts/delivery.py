@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.alerts.catalogue import CHANNEL_WORDS
 from gateway.alerts.channels.channel import SECONDS_MOST, Channel, NotDelivered
 from gateway.alerts.channels.settings import ChannelSettings
 from gateway.alerts.notification_grouping import Listed, Message
-from gateway.alerts.readings import Labels
+from gateway.alerts.reading_catalogue import CHANNEL_WORDS
+from gateway.alerts.readings_protocol import Labels
 from gateway.alerts.shipped_rules import CHANNEL_RULE
 from gateway.observe.logs import get_logger
 

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from gateway.alerts.readings import Labels
+from gateway.alerts.readings_protocol import Labels
 from gateway.connection.audit_vocabulary import Kind, Outcome
 from gateway.observe.audit_event import AuditEvent
 

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.app.savers.audit_trail import AuditTrail
+from gateway.app.savers.audit_trail_thread import AuditTrail
 from gateway.connection.audit_vocabulary import Origin, Source, report_of_admin
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger

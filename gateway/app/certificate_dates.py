@@ -1,6 +1,7 @@
 """Looks at the dates of the certificates for as long as the gateway runs: for health, log and metrics.
 
-What is in force is `gateway.app.followers`'s to say, what the dates mean `gateway.pki.validity`'s.
+What is in force is `gateway.app.followers`'s to say, what the dates mean
+`gateway.pki.certificate_validity`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
-from gateway.pki.validity import Certificate, files_of, in_use, judged
+from gateway.pki.certificate_validity import Certificate, files_of, in_use, judged
 from gateway.system.aligned_timers import beat
 from gateway.system.file_change_marks import Mark, marks
 

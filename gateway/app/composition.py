@@ -1,7 +1,7 @@
 """The composition root: puts the parts together, and owns the order in which they are started and stopped.
 
 A start either has everything or ends with every problem listed; nothing listens before all of it is there
-(promise 1). `gateway.app.open_bus` and its like put together what is a subject of its own.
+(promise 1). `gateway.app.open_login` and its like put together what is a subject of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from gateway.app.admin_event_reporting import AdminEventReporter
+from gateway.app.build_data_plane import build_data_plane
 from gateway.app.certificate_dates import CertificateDates
-from gateway.app.configured_checks import ServiceChecking
+from gateway.app.check_registration import ServiceChecking
+from gateway.app.external_or_embedded_bus import bus_services, open_bus
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.follower import Follower
-from gateway.app.followers.keys import KeyFollower
+from gateway.app.followers.key_rotation import KeyFollower
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
@@ -28,19 +30,17 @@ from gateway.app.malloc_trimming import MallocTrimming
 from gateway.app.metric_sources import Durations, Measuring, Parts
 from gateway.app.open_alerts import open_alerts
 from gateway.app.open_audit import AuditParts, open_audit
-from gateway.app.open_bus import bus_services, open_bus
 from gateway.app.open_checks import open_checks
 from gateway.app.open_control import open_control
-from gateway.app.open_data_plane import open_data_plane
 from gateway.app.open_http_ports import open_api, open_health
 from gateway.app.open_login import login_gate, open_login
 from gateway.app.open_savers import open_savers
 from gateway.app.periodic import every
-from gateway.app.prerequisites import StartError, address_taken
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
+from gateway.app.startup_preparation import StartError, address_taken
 from gateway.app.vm_clone_detection import SnapshotWatch, random_bytes
 from gateway.auth.login import Login
 from gateway.auth.signing_keys import SigningKeys
@@ -55,10 +55,10 @@ from gateway.net.live_updates import LiveUpdates
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.device_watchers import EventListeners
-from gateway.observe.health_checks import Health
+from gateway.observe.health_check_scheduler import Health
 from gateway.observe.logs import get_logger
 from gateway.observe.loop_lag import LoopLag
-from gateway.observe.refused_clients import RefusedClients
+from gateway.observe.recent_refusals import RefusedClients
 from gateway.observe.save_failures import Saves
 from gateway.observe.system_load import SystemLoad
 from gateway.policy.engine.policy import Policy
@@ -320,7 +320,7 @@ class Gateway:
             context, bearer_cache, token_issuer, directory, prefix=settings.service_topic_prefix
         )
         gate = login_gate(login, context, directory, audit)
-        plane = open_data_plane(
+        plane = build_data_plane(
             context, bus, gate, handler, audit, find=directory.get, refused=self._refused_clients, parts=parts
         )
         updates = self.updates = self._follow_devices(plane, directory, held)

@@ -9,8 +9,8 @@ import uvloop
 
 from gateway.app.composition import Gateway
 from gateway.app.file_descriptors import allowed, ask_for, shortage
-from gateway.app.prerequisites import StartError, alone, check, prepare, read_keys
 from gateway.app.signals import Signals
+from gateway.app.startup_preparation import StartError, alone, check, prepare, read_keys
 from gateway.config import Settings
 from gateway.observe.logs import configure, get_logger
 from gateway.system.service_manager import notify, watchdog_seconds

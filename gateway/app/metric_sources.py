@@ -16,16 +16,16 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from gateway.app.certificate_dates import CertificateDates
-from gateway.app.followers.keys import KeyFollower
-from gateway.app.savers.audit_trail import AuditTrail
+from gateway.app.followers.key_rotation import KeyFollower
+from gateway.app.savers.audit_trail_thread import AuditTrail
 from gateway.auth.passwords import PasswordPool
 from gateway.connection.process_context import Context
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
-from gateway.net.connection_census import Census, census
+from gateway.net.connection_state_gauges import Census, census
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
-from gateway.net.round_trip_samples import RoundTripSamples
-from gateway.observe.health_checks import Health, State
+from gateway.net.puback_latency_samples import RoundTripSamples
+from gateway.observe.health_check_scheduler import Health, State
 from gateway.observe.history import FINE_SECONDS, History
 from gateway.observe.logs import dropped, get_logger
 from gateway.observe.loop_lag import LoopLag

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from gateway.alerts.alert_storage import AlertKeeper
-from gateway.alerts.alerting import Alerting, Clocks
+from gateway.alerts.alert_evaluation import Alerting, Clocks
+from gateway.alerts.alert_outbox import AlertKeeper
 from gateway.alerts.channels.channel_factory import channel_of
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.device_readings import NAMES, SILENT_SECONDS, DeviceReadings
-from gateway.alerts.live_readings import Live, LiveReadings
-from gateway.alerts.readings import Labels, Readings
+from gateway.alerts.history_and_live_readings import Live, LiveReadings
+from gateway.alerts.readings_protocol import Labels, Readings
 from gateway.alerts.rules import Rule
 from gateway.alerts.silences import Silences
 from gateway.app.followers.monitoring import MonitoringFollower
@@ -27,7 +27,7 @@ from gateway.net.bus_endpoint import Bus
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
-from gateway.observe.health_checks import Health
+from gateway.observe.health_check_scheduler import Health
 from gateway.observe.history import History
 from gateway.observe.metrics import Metrics
 from gateway.observe.save_failures import Saves

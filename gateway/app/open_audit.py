@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from gateway.app.periodic import every
-from gateway.app.prerequisites import audit_seed
 from gateway.app.running_parts import RunningParts
-from gateway.app.savers.audit_trail import AuditTrail
+from gateway.app.savers.audit_trail_thread import AuditTrail
+from gateway.app.startup_preparation import audit_seed
 from gateway.audit_trail.writer import Trail
 from gateway.config import Settings
 from gateway.connection.audit_vocabulary import (

@@ -10,11 +10,11 @@ from gateway.config import Settings
 from gateway.connection.audit_vocabulary import HOUSE, failed_health, restored_health
 from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent
-from gateway.observe.health_checks import Check, Finding, Health, State
+from gateway.observe.health_check_scheduler import Check, Finding, Health, State
 from gateway.system.folder_identity import folder_identity
 
 _VITAL = {"loop", "workers"}
-"""A restart mends what fails here: no full disk, so not the audit trail (docs/adr/0022)."""
+"""A restart mends what fails here: no full disk, so not the audit trail (docs/adr/0020)."""
 _NEEDED = {*_VITAL, "store", "validity", "bus", "listener"}
 """Without these nobody is served. A broken edit of the policy is shown: what was before serves."""
 

@@ -13,7 +13,7 @@ from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.device_watchers import EventListeners
 from gateway.observe.logs import get_logger
-from gateway.observe.refused_clients import RefusedClients
+from gateway.observe.recent_refusals import RefusedClients
 from gateway.store import Store
 
 _log = get_logger()

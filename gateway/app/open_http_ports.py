@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.app.prerequisites import address_taken
 from gateway.app.running_parts import RunningParts
+from gateway.app.startup_preparation import address_taken
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.http.health import serve
@@ -12,7 +12,7 @@ from gateway.http.token_api import Api, serve_api
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.tls_contexts import server_context
 from gateway.observe.audit_dispatch import Audit
-from gateway.observe.health_checks import Health
+from gateway.observe.health_check_scheduler import Health
 from gateway.observe.metrics import Metrics, collector_registry
 from gateway.services.token_issuer import TokenIssuer
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from gateway.app.password_rehashing import OldHashes
 from gateway.app.running_parts import RunningParts
-from gateway.app.savers.known_devices import KnownDevicesSaver
+from gateway.app.savers.known_devices_file import KnownDevicesSaver
 from gateway.app.secret_overlaps import SecretOverlaps
 from gateway.auth.claimed_name_redaction import ClaimedNames
+from gateway.auth.dual_secrets import SecretPairs
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
-from gateway.auth.login_gate import LoginGate
+from gateway.auth.login_entry_point import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
-from gateway.auth.secret_pairs import SecretPairs
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.connection.process_context import Context

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.app.prerequisites import StartError
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.savers.history import HistorySaver
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.app.savers.key_uses import KeyUsesSaver
-from gateway.app.savers.refusals import RefusalsSaver
-from gateway.app.savers.refused_clients import RefusedClientsSaver
+from gateway.app.savers.policy_denials import PolicyDenialsSaver
+from gateway.app.savers.recent_refusals import RecentRefusalsSaver
 from gateway.app.savers.usage import UsageSaver
+from gateway.app.startup_preparation import StartError
 from gateway.connection.process_context import Context
 from gateway.observe.history import History
-from gateway.observe.refused_clients import RefusedClients
+from gateway.observe.recent_refusals import RefusedClients
 from gateway.observe.save_failures import Saves
 from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError
@@ -31,7 +31,7 @@ async def open_savers(
     saves: Saves,
     history: History,
     bus_forgets: bool,
-) -> tuple[BusHoldingsSaver, RefusalsSaver]:
+) -> tuple[BusHoldingsSaver, PolicyDenialsSaver]:
     """All that save to the store; those that something else hands its news to. Raises StartError."""
     parts.keep_saving(KeyUsesSaver(store, context, saves))
     parts.keep_saving(IssuedTokensSaver(store, token_issuer, saves))
@@ -45,9 +45,9 @@ async def open_savers(
         raise StartError([str(error)]) from error
     parts.keep_saving(measured)
     parts.keep_saving(held)
-    refusals = RefusalsSaver(store, context.counters, saves)
+    refusals = PolicyDenialsSaver(store, context.counters, saves)
     parts.keep_saving(refusals)
-    clients = RefusedClientsSaver(store, refused_clients, saves)
+    clients = RecentRefusalsSaver(store, refused_clients, saves)
     await clients.load()
     parts.keep_saving(clients)
     return held, refusals

@@ -4,10 +4,11 @@ Owns the order and its bounds. Decides without waiting, and is given the time; `
 runs the threads. Must not know secrets, sockets, or whether a device exists.
 
 Slots, each for one hash in a thread, go between networks, and within a network between places. A place is an
-address as it is counted: an IPv4 address, an IPv6 /64 (`gateway.system.addresses.place_of`). A network is
-the block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.addresses.network_of`). So many connections, or
-many addresses of one owner, give no more slots. Places with few wrong logins of late go before those with
-more; on a tie, the place in a network without wrong logins. Three standings share the slots:
+address as it is counted: an IPv4 address, an IPv6 /64 (`gateway.system.ip_address_blocks.place_of`). A
+network is the block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.ip_address_blocks.network_of`). So
+many connections, or many addresses of one owner, give no more slots. Places with few wrong logins of late go
+before those with more; on a tie, the place in a network without wrong logins. Three standings share the
+slots:
 
     KNOWN     this device logged in from this place before    every other slot, whatever others did there
     SEEN      it logged in lately from elsewhere, and place   every fourth slot
@@ -66,9 +67,9 @@ class QueuedLogin:
 
     standing: Standing
     place: str
-    """The address as it is counted (`gateway.system.addresses.place_of`)."""
+    """The address as it is counted (`gateway.system.ip_address_blocks.place_of`)."""
     network: str
-    """The block round it (`gateway.system.addresses.network_of`)."""
+    """The block round it (`gateway.system.ip_address_blocks.network_of`)."""
     size: int = 0
     """Bytes that are kept while it waits."""
 

@@ -25,9 +25,9 @@ from typing import TypeVar
 from argon2 import Parameters, PasswordHasher, Type
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
-from gateway.auth.imported_hash_formats import MOSQUITTO, argon2id, is_imported, kind_of
+from gateway.auth.dual_secrets import MatchedSecret, match_both
 from gateway.auth.login_queue import LoginQueue, QueuedLogin, Standing, Ticket
-from gateway.auth.secret_pairs import MatchedSecret, match_both
+from gateway.auth.password_hash_identification import MOSQUITTO, argon2id, is_imported, kind_of
 from gateway.policy.engine.identity import Device
 
 PROFILE = Parameters(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gateway.auth.device_lookup import Lookup
+from gateway.auth.device_lookup_protocol import Lookup
 from gateway.auth.signing_keys import NotSigned, SigningKeys
 from gateway.auth.token_claims import ACTIONS, PRIOR_KIDS_MAX, NotClaims, claims_of, narrowed_to, read_claims
 from gateway.auth.token_header import begins_like_a_header

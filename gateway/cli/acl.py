@@ -21,8 +21,8 @@ from gateway.policy.engine.rules import Action
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.policy.analysis.decision_explanation import Explanation
     from gateway.policy.analysis.effective_rights import Right
-    from gateway.policy.analysis.why import Explanation
     from gateway.policy.engine.policy import Policy
     from gateway.policy.files.policy_tests import CaseResult
     from gateway.store import Refusal
@@ -236,7 +236,7 @@ def why(
 def _explanation_for(
     settings: Settings, device: Device, client_id: str | None, action: Action, topic: str
 ) -> Explanation:
-    from gateway.policy.analysis.why import explain
+    from gateway.policy.analysis.decision_explanation import explain
 
     identity = Identity(device.device_id, device.roles, device.labels, client_id or device.device_id)
     return explain(policy_of(settings), identity, action, topic)
@@ -337,7 +337,7 @@ def _head(device: Device, policy: Policy) -> list[str]:
 
 
 def _lines(action: Action, found: Sequence[Right]) -> list[str]:
-    from gateway.policy.analysis.why import conditions
+    from gateway.policy.analysis.decision_explanation import conditions
 
     width = max((len(one.topics) for one in found), default=0)
     lines = [action.value if found else f"{action.value}  nothing"]

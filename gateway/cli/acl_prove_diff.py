@@ -57,7 +57,7 @@ def prove(
         gateway-admin acl prove "no any publish devices/# except devices/{device}/#"
     """
     with answering(as_json=as_json) as answer:
-        from gateway.policy.analysis.assertions import AssertionFault, parse
+        from gateway.policy.analysis.assertion_syntax import AssertionFault, parse
         from gateway.policy.analysis.prover import Prover
         from gateway.policy.files.loader import read_policy
 
@@ -229,7 +229,7 @@ def _rules(changes: Sequence[Change]) -> tuple[tuple[object, ...], ...]:
 
 
 def _change_lines(change: Change) -> list[str]:
-    from gateway.policy.analysis.why import conditions
+    from gateway.policy.analysis.decision_explanation import conditions
 
     text = f'  {"gains" if change.gained else "loses"} {change.action} "{change.topics}"'
     if change.within is not None:

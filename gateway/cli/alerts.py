@@ -162,9 +162,9 @@ def unsilence(
 
 
 def _now() -> int:
-    from gateway.store import clock
+    from gateway.store import row_timestamps
 
-    return clock.now()
+    return row_timestamps.now()
 
 
 def _monitoring(settings: Settings) -> Monitoring:
@@ -233,7 +233,7 @@ def _labels(texts: list[str]) -> dict[str, str]:
 
 
 def _shown(row: AlertRow, silences: list[Silence]) -> dict[str, Any]:
-    from gateway.alerts.alert_storage import labels_of
+    from gateway.alerts.alert_outbox import labels_of
 
     labels = dict(labels_of(row.labels))
     return {

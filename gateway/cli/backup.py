@@ -133,7 +133,7 @@ def restore(
 
 def _restore(settings: Settings, file: Path, passphrase: bytes, *, enable_devices: bool) -> Restored:
     from gateway.admin.restore import restore as bring_back
-    from gateway.app.prerequisites import alone
+    from gateway.app.startup_preparation import alone
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(settings))

@@ -35,7 +35,7 @@ from gateway.cli.settings_policy_store import (
     store_of,
 )
 from gateway.cli.stdin import Yes, demand_yes, read_secret
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 from gateway.policy.engine.identity import OBSERVE_MOST, Device, Labels, written_labels
 from gateway.system.utc_text import utc_text
 
@@ -272,7 +272,7 @@ async def _rotate(
     answer: Answer, settings: Settings, device_id: str, given: bytes | None, seconds: int
 ) -> None:
     from gateway.admin import devices, secret_rules
-    from gateway.auth.secret_pairs import OVERLAP_SECONDS_MAX
+    from gateway.auth.dual_secrets import OVERLAP_SECONDS_MAX
 
     if seconds > OVERLAP_SECONDS_MAX:
         raise wrong_usage(

@@ -59,10 +59,10 @@ def held(
 
 
 async def _forget(answer: Answer, settings: Settings, device_id: str) -> None:
-    from gateway.admin import holdings_reset
+    from gateway.admin import bus_holdings_count_reset
 
     async with store_of(settings) as store:
-        forgotten = await holdings_reset.forget(store, device_id, actor=actor())
+        forgotten = await bus_holdings_count_reset.forget(store, device_id, actor=actor())
     answer.give(
         {"device_id": device_id, "forgotten": forgotten},
         f"What {device_id} holds on the bus is counted from nothing.",

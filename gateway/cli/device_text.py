@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.admin.devices import label_text, observed, state
-from gateway.auth.imported_hash_formats import is_imported
+from gateway.auth.password_hash_identification import is_imported
 from gateway.cli.device_connections import Here, column
 from gateway.cli.output import json_time
 from gateway.cli.tables import table

@@ -14,7 +14,7 @@ import typer
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, DeviceId, device_of, settings_of
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 
 _SECONDS_MAX = 3_600
 _TEXTS = ("topic", "client_id")

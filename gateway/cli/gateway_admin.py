@@ -83,7 +83,7 @@ def _token() -> Group:
 
 
 def _keys() -> Group:
-    from gateway.cli import keys, keys_backup, keys_rewrap
+    from gateway.cli import keys, keys_backup, keys_rewrap_retained_messages
 
     return Group(
         "Keys: list, rotate, re-seal, destroy, back up.",
@@ -91,7 +91,7 @@ def _keys() -> Group:
             "list": keys.list_keys,
             "rotate": keys.rotate,
             "destroy": keys.destroy,
-            "rewrap": keys_rewrap.rewrap,
+            "rewrap": keys_rewrap_retained_messages.rewrap,
             "export": keys_backup.export,
             "import": keys_backup.import_,
         },

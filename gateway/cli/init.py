@@ -11,7 +11,7 @@ import typer
 from gateway.cli.output import Json, answering, remark
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
 from gateway.keys.key_kinds import KeyKind
-from gateway.pki.certificate_key_types import KeyType, rsa_twin
+from gateway.pki.ecdsa_rsa_pairs import KeyType, rsa_twin
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -75,9 +75,9 @@ def init(
 
 
 async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
-    from gateway.admin.certificate_events import record_made
+    from gateway.admin.certificates_made_event import record_made
     from gateway.admin.keys import path_of, record_first_made
-    from gateway.app.prerequisites import prepare
+    from gateway.app.startup_preparation import prepare
 
     made = await prepare(settings, sans, key_type)
     async with store_of(settings) as store:

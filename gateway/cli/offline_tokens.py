@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.cli.output import Failure
 
 if TYPE_CHECKING:
-    from gateway.auth.device_lookup import Lookup
+    from gateway.auth.device_lookup_protocol import Lookup
     from gateway.auth.tokens import TokenRefused, Tokens
     from gateway.config import Settings
     from gateway.store import Store
@@ -23,7 +23,7 @@ async def tokens_of(
 
     Raises Failure, StoreError, KeyFileError.
     """
-    from gateway.app.prerequisites import signing_keys
+    from gateway.app.startup_preparation import signing_keys
     from gateway.auth.tokens import Tokens
     from gateway.store.device_directory import Directory
 

@@ -19,7 +19,7 @@ import typer
 
 from gateway.admin.errors import Refused
 from gateway.cli.standard_streams import Unwritten
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 from gateway.system.file_errors import FULL, not_written, who_may
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from gateway.cli.output import Failure, Json, answering
 from gateway.cli.settings_policy_store import Config, policy_of, store_of
 from gateway.cli.typer_app import Group, program
 from gateway.cli.typer_app import run as run_program
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -99,7 +99,7 @@ async def _warnings(settings: Settings) -> list[str]:
 
 
 async def _problems(settings: Settings) -> list[str]:
-    from gateway.app.prerequisites import key_problems, missing_bus, monitoring_problems
+    from gateway.app.startup_preparation import key_problems, missing_bus, monitoring_problems
     from gateway.config.file_checks import file_problems
 
     return [
@@ -115,7 +115,7 @@ async def _problems(settings: Settings) -> list[str]:
 def _validity(settings: Settings) -> tuple[list[str], list[str]]:
     """Certificates that are not good now, and those that are to be renewed."""
     from gateway.app.certificate_dates import certificates_of
-    from gateway.pki.validity import judged
+    from gateway.pki.certificate_validity import judged
 
     return judged(certificates_of(settings), datetime.now(UTC).timestamp())
 
@@ -132,7 +132,7 @@ def _policy_problems(settings: Settings) -> Iterator[str]:
 
 
 async def _store_problems(settings: Settings) -> list[str]:
-    from gateway.app.prerequisites import lost_keys
+    from gateway.app.startup_preparation import lost_keys
     from gateway.store import StoreError
 
     if not os.access(settings.database_path, os.R_OK | os.W_OK):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.cli.output import Nothing
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ starts anything; `gateway.config.file_checks` looks at the files that the settin
 
 from gateway.config.settings import LogLevel, Settings
 from gateway.config.settings_loader import ConfigError, load_settings, read_settings
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 __all__ = [
     "Address",

@@ -15,16 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.alerts.catalogue import catalogue
 from gateway.alerts.channels.settings import ChannelSettings
-from gateway.alerts.condition_reader import NoCondition, condition_of
-from gateway.alerts.readings import Catalogue
+from gateway.alerts.condition_parser import NoCondition, condition_of
+from gateway.alerts.reading_catalogue import catalogue
+from gateway.alerts.readings_protocol import Catalogue
 from gateway.alerts.rules import Rule
 from gateway.alerts.shipped_rules import SHIPPED, ShippedRule
 from gateway.config.alert_channels import ChannelReader
 from gateway.config.toml_values import DAY, cut, host_and_port, one_of, seconds, severity_of, url_fault
 from gateway.mqtt.topics import filter_fault
-from gateway.observe.configured_checks import OUR_CHECKS, DeviceCheck, HttpCheck, ServiceCheck, TcpCheck
+from gateway.observe.check_definitions import OUR_CHECKS, DeviceCheck, HttpCheck, ServiceCheck, TcpCheck
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.files.toml_document import Block, read
 

@@ -20,7 +20,7 @@ from gateway.keys.key_kinds import AUDIT_FILE
 from gateway.keys.secret_values import Secret
 from gateway.keys.wrapping import Wrapping
 from gateway.policy.engine.rules import OnDeniedWill, OnDeny
-from gateway.system.addresses import Address, IPNetwork
+from gateway.system.ip_address_blocks import Address, IPNetwork
 
 
 class LogLevel(StrEnum):

@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.alerts.rules import Severity
 from gateway.config.settings import HostAndPort, Seconds
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 from gateway.policy.files.toml_document import Block
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 DAY = 86_400
 """Seconds."""

@@ -2,7 +2,7 @@
 
     connection.receive(DeviceBytes(chunk)) -> [SendToBus(chunk)]
 
-Takes each event by the table of `gateway.connection.state_table`, and closes when that says so. Knows no
+Takes each event by the table of `gateway.connection.transition_table`, and closes when that says so. Knows no
 socket, clock or task, so a test reads as a trace of the protocol. What is refused is explained: to the
 device by reason code, to the admins by a Report.
 """
@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from gateway.connection.commands import Close, Command
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import Event
-from gateway.connection.handler_outcomes import Accepted, Outcome, Over
 from gateway.connection.opening import Opening
 from gateway.connection.process_context import Context
-from gateway.connection.state_table import TABLE, Row, State
+from gateway.connection.transition_outcomes import Accepted, Outcome, Over
+from gateway.connection.transition_table import TABLE, Row, State
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.identity import Device, Identity

@@ -12,10 +12,10 @@ from gateway.connection.audit_vocabulary import failed_delivery, failed_open
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.connect import Terms
+from gateway.connection.one_way_relay import Relay, check_first_byte, rebuilt
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
-from gateway.connection.relay import Relay, check_first_byte, rebuilt
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
 from gateway.connection.work_budgets import EFFORT_SEALED, Meter

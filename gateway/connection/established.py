@@ -1,7 +1,8 @@
 """An established connection: the two relays, their rate, and the heartbeat between.
 
 Owns what is measured in seconds, by ticks from outside. Must not know how the session came about
-(`gateway.connection.opening`), nor in which state it is: `gateway.connection.state_table` calls what fits.
+(`gateway.connection.opening`), nor in which state it is: `gateway.connection.transition_table` calls what
+fits.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from gateway.connection.commands import AwaitTurn, Command, PauseBus, PauseDevic
 from gateway.connection.connect import Terms, identity_of
 from gateway.connection.downstream import Downstream
 from gateway.connection.events import Answer, BusBytes, BusLost, DeviceBytes, Tick, Turn
-from gateway.connection.handler_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.limit_reports import too_fast, too_long
 from gateway.connection.passed_message_counts import PassedMessages
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
+from gateway.connection.transition_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.upstream import Upstream
 from gateway.connection.work_budgets import Meter
 from gateway.connection.writes import sent

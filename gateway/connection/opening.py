@@ -1,7 +1,7 @@
 """A connection before it is established: the CONNECT, who sent it, and the bus's CONNACK.
 
 Owns what comes in pieces or too early, and the CONNECT for as long as it is needed. Must not know in which
-state it is: `gateway.connection.state_table` calls what fits.
+state it is: `gateway.connection.transition_table` calls what fits.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from gateway.connection.events import (
     PolicyChanged,
     ShuttingDown,
 )
-from gateway.connection.handler_outcomes import Accepted, Over, Result
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
+from gateway.connection.transition_outcomes import Accepted, Over, Result
 from gateway.connection.work_budgets import Meter
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect

@@ -24,9 +24,9 @@ from gateway.connection.commands import Command, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import BusBytes, DeviceBytes, Event
-from gateway.connection.handler_outcomes import Outcome, Over
 from gateway.connection.opening import Opening
-from gateway.connection.state_table import State
+from gateway.connection.transition_outcomes import Outcome, Over
+from gateway.connection.transition_table import State
 from gateway.connection.verdict_cache import CachedVerdict, topic_text
 from gateway.mqtt.decode import decode_subscribe
 from gateway.mqtt.errors import MqttError

@@ -5,8 +5,8 @@ Reads what the two relays count for themselves. Must not know what was decided a
 
 from __future__ import annotations
 
+from gateway.connection.one_way_relay import Relay
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
-from gateway.connection.relay import Relay
 
 _BY_QOS = tuple((direction, qos) for direction in (FROM_DEVICES, TO_DEVICES) for qos in ("1", "2"))
 

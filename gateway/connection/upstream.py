@@ -14,9 +14,9 @@ from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.connection.limit_reports import refused_length
+from gateway.connection.one_way_relay import Relay, check_first_byte
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.process_counters import FROM_DEVICES
-from gateway.connection.relay import Relay, check_first_byte
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text

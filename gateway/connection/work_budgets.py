@@ -1,11 +1,12 @@
 """What connections may cost: in one turn of the event loop, and each device in one second (promise 7).
 
-Everything that costs is counted where it is done, by `gateway.connection.relay` and its two directions. Two
-bounds follow. A connection does a slice at a time and then awaits its turn, so that no chunk, however it is
-made up, holds the loop for longer than a few milliseconds. And a device has one budget for all its
-connections: sixty of them cost what one does. Nothing is dropped: what is over waits, unread.
+Everything that costs is counted where it is done, by `gateway.connection.one_way_relay` and its two
+directions. Two bounds follow. A connection does a slice at a time and then awaits its turn, so that no chunk,
+however it is made up, holds the loop for longer than a few milliseconds. And a device has one budget for all
+its connections: sixty of them cost what one does. Nothing is dropped: what is over waits, unread.
 
-Must not know clocks or tasks: `gateway.net.turns` says when a turn begins, ticks say when a second does.
+Must not know clocks or tasks: `gateway.net.device_round_robin` says when a turn begins, ticks say when a
+second does.
 
 Effort is counted in what the copy of a small packet costs, about a microsecond, so that one bound on it means
 time. An example: a chunk of 300 PUBLISH packets that are refused costs 300 times 12 or so. After 170 of them

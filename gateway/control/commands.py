@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 
 from gateway.admin.kick_trace_events import report_kick
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.connection.work_budgets import SILENT
 from gateway.control.messages import Request
 from gateway.control.server import Answer, Command, Peer
@@ -24,7 +24,7 @@ from gateway.control.traces import Traces
 from gateway.net.connection_registry import LiveConnection
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
-from gateway.observe.refused_clients import RefusedClients
+from gateway.observe.recent_refusals import RefusedClients
 from gateway.store import Store
 
 _LOOK_SECONDS = 0.8

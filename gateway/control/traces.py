@@ -13,7 +13,7 @@ from functools import partial
 from gateway.admin.errors import Refused
 from gateway.admin.kick_trace_events import report_trace
 from gateway.connection.packet_tracing import ConnectionTrace, TracedConnection
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.control.messages import Request
 from gateway.control.server import Answer, Peer
 from gateway.mqtt.packet_summary import Shown

@@ -20,8 +20,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.http import server as http_server
-from gateway.observe.health_checks import Finding, Health, Report
-from gateway.system.addresses import Address
+from gateway.observe.health_check_scheduler import Finding, Health, Report
+from gateway.system.ip_address_blocks import Address
 
 _CONNECTIONS = 64
 _SCRAPE_SECONDS = 1.0

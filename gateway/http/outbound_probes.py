@@ -13,7 +13,7 @@ import ssl
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 _LINE_BYTES_MAX = 4_096
 """Bytes of a status line that are read."""

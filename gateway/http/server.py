@@ -34,7 +34,7 @@ from gateway.net.fault_containment import contained
 from gateway.net.handshakes import Newcomer
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import Address, IPNetwork, place_of
+from gateway.system.ip_address_blocks import Address, IPNetwork, place_of
 
 HANDSHAKE_DEADLINE = 5.0
 """Seconds from accepting a peer until its TLS handshake is done."""

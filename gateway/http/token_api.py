@@ -1,8 +1,9 @@
 """The HTTPS API on GATEWAY_HTTP_BIND: the public keys, and tokens for devices that show their secret.
 
-Owns what a request may look like and which status says what. Who may log in is `gateway.auth.login_gate`'s
-decision, the same one as for a CONNECT, and what stands in a token that of `gateway.services.token_issuer`.
-Must not know how a connection is accepted, bounded or ended: that is `gateway.http.server`.
+Owns what a request may look like and which status says what. Who may log in is
+`gateway.auth.login_entry_point`'s decision, the same one as for a CONNECT, and what stands in a token that of
+`gateway.services.token_issuer`. Must not know how a connection is accepted, bounded or ended: that is
+`gateway.http.server`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
-from gateway.auth.login_gate import LoginGate, Peer
+from gateway.auth.login_entry_point import LoginGate, Peer
 from gateway.connection.audit_vocabulary import (
     Origin,
     Report,
@@ -38,9 +39,9 @@ from gateway.services import authentication_refusals
 from gateway.services.answers import issued
 from gateway.services.refusal import Code, Refusal
 from gateway.services.request import null_words
-from gateway.services.requested_scope import Wish, read_wish
 from gateway.services.token_issuer import TokenIssuer
-from gateway.system.addresses import Address, IPNetwork, plain, shown
+from gateway.services.token_request_parser import Wish, read_wish
+from gateway.system.ip_address_blocks import Address, IPNetwork, plain, shown
 
 BODY_MAX = 65_536
 """Bytes of a request's body."""

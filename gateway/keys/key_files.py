@@ -1,9 +1,9 @@
 """The key files, side by side: the keys that seal payloads, those that sign tokens, and the audit trail's.
 
 Each is made once. A damaged file is an error here; a file that is missing though its keys were used is one in
-`gateway.app.prerequisites`. Then the gateway does not start: a new key that nobody asked for would leave
-every sealed message on the bus unreadable. Each change writes a whole new file in the place of the old one,
-under the lock of the folder.
+`gateway.app.startup_preparation`. Then the gateway does not start: a new key that nobody asked for would
+leave every sealed message on the bus unreadable. Each change writes a whole new file in the place of the old
+one, under the lock of the folder.
 """
 
 from __future__ import annotations

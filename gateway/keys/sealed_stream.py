@@ -1,7 +1,7 @@
 """A stream of any length under a passphrase, in pieces: sealed as it is written, judged as it is read.
 
 Owns the form on disk. Must not know what is in it. The first line is JSON: what this is, and how the key
-comes from the passphrase, as in `gateway.keys.backup`. Behind it pieces of 1 MiB and a last, shorter one,
+comes from the passphrase, as in `gateway.keys.key_backup`. Behind it pieces of 1 MiB and a last, shorter one,
 each AES-256-GCM:
 
     nonce = 7 random bytes, the same in the file | the piece's number, 4 bytes | 1 for the last, else 0

@@ -1,7 +1,7 @@
 """The data representations of the standard (MQTT 5, 1.5): integers, strings, binary data.
 
 `Reader` walks one packet's body and turns every way of running past its end into MalformedPacket.
-The message path does not use it: see `gateway.connection.relay`.
+The message path does not use it: see `gateway.connection.one_way_relay`.
 """
 
 from __future__ import annotations

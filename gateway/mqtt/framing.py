@@ -3,8 +3,8 @@
     first byte | Remaining Length, 1 to 4 bytes | body
     pos                                          body_at end
 
-Knows no packet type. `gateway.connection.relay` has the same written out in its loop, where a call for each
-packet would be felt; a test holds the two together.
+Knows no packet type. `gateway.connection.one_way_relay` has the same written out in its loop, where a call
+for each packet would be felt; a test holds the two together.
 """
 
 from __future__ import annotations

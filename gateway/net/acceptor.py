@@ -19,7 +19,7 @@ from gateway.net.handshakes import Handshakes, Newcomer
 from gateway.net.listening_sockets import listen
 from gateway.net.proxy_header_wait import ProxiedPeers
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import Address, IPNetwork, is_loopback
+from gateway.system.ip_address_blocks import Address, IPNetwork, is_loopback
 
 ACCEPTS_AT_ONCE = 32
 """Connections accepted in one turn of the loop: each takes some twenty microseconds."""

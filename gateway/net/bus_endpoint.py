@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 
-from gateway.system.addresses import shown
+from gateway.system.ip_address_blocks import shown
 
 
 @dataclass(slots=True)

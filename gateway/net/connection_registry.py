@@ -18,7 +18,7 @@ from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.fair_queue import Crowd
 from gateway.policy.engine.connection_limits import Limits
-from gateway.system.addresses import place_of
+from gateway.system.ip_address_blocks import place_of
 
 _NEWCOMERS_MAX = 512
 """Peers that may take their time over a CONNECT at once: with 220 KiB each, when it has its longest size, it

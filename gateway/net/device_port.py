@@ -20,8 +20,8 @@ from gateway.net.handshakes import Newcomer
 from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
-from gateway.system.addresses import Address, IPNetwork, place_of, plain, shown
 from gateway.system.aligned_timers import beat
+from gateway.system.ip_address_blocks import Address, IPNetwork, place_of, plain, shown
 from gateway.system.malloc import map_large_blocks
 
 _BACKLOG = 1024

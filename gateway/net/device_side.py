@@ -25,9 +25,9 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.answered_calls import answer_calls
+from gateway.net.answer_batching import answer_calls
 from gateway.net.bus_side import BusSide, not_connected
 from gateway.net.connection_reports import named
 from gateway.net.data_plane_parts import DataPlane
@@ -40,7 +40,7 @@ from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.tls_handshake_errors import tls_session_failed
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import host_of
+from gateway.system.ip_address_blocks import host_of
 
 _LOGIN_DEADLINE, _BUS_DEADLINE, _CLOSE_DEADLINE = 20.0, 10.0, 5.0
 """Seconds for a login to be decided (more than it may wait for the password pool), for the bus to accept the

@@ -14,7 +14,7 @@ _One = TypeVar("_One")
 class Crowd(Generic[_One]):
     """Peers in the order they came, and how many of each place.
 
-    A place is an address as it is counted (`gateway.system.addresses.place_of`).
+    A place is an address as it is counted (`gateway.system.ip_address_blocks.place_of`).
     """
 
     __slots__ = ("_places", "all")

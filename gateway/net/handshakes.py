@@ -23,7 +23,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.net.fair_queue import Crowd
-from gateway.net.silent_peers import SilentPeers
+from gateway.net.first_byte_epoll import FirstByteEpoll
 
 _BEFORE_MAX = 1024
 """Peers whose handshake has not begun."""
@@ -53,7 +53,7 @@ class Newcomer:
     ) -> None:
         self.peer = peer
         self.place = place
-        """Its address as it is counted (`gateway.system.addresses.place_of`)."""
+        """Its address as it is counted (`gateway.system.ip_address_blocks.place_of`)."""
         self.deadline = deadline
         """To begin, by the loop's clock."""
         self.begin = begin
@@ -81,7 +81,7 @@ class Handshakes:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._before: Crowd[Newcomer] = Crowd()
-        self._silent = SilentPeers(self._speaks)
+        self._silent = FirstByteEpoll(self._speaks)
         self._waiting: OrderedDict[str, deque[Newcomer]] = OrderedDict()
         self._under_way: Crowd[Newcomer] = Crowd()
         self._is_scheduled = False

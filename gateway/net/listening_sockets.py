@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 
 class PeerSocket(socket.socket):

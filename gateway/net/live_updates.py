@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.connection.audit_vocabulary import refused_session
 from gateway.connection.events import AccessWithdrawn, Event, Kicked, PolicyChanged
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.net.connection_registry import ConnectionRegistry, LiveConnection
 from gateway.net.connection_reports import ConnectionReports
 from gateway.net.tasks import Tasks

@@ -17,7 +17,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 HEADER_MAX = 4_096
 """Bytes of a header. Addresses take 232 at most; proxies send a few hundred bytes of TLVs."""

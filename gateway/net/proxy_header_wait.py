@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.net.proxy_header import HEADER_MAX, BadHeader, read_header
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import Address, IPNetwork, is_within
+from gateway.system.ip_address_blocks import Address, IPNetwork, is_within
 
 _WAITING_MAX = 1_024
 """Proxies whose header is not there. They send it at once: the oldest of too many goes."""

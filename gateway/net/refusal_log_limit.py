@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 
 from gateway.observe.logs import get_logger
-from gateway.system.addresses import place_of
+from gateway.system.ip_address_blocks import place_of
 
 _WINDOW = 60.0
 """Seconds for which is counted."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.connection.work_budgets import SLICE, Meter
-from gateway.net.turns import Turns
+from gateway.net.device_round_robin import Turns
 
 _UNTIL_ITS_SECOND = 0.2
 """Seconds until a device that is over its second is looked at again."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.observe.audit_event import AuditEvent
-from gateway.system.addresses import place_of
+from gateway.system.ip_address_blocks import place_of
 
 FIRST = 5
 """Of each kind and outcome, written per device and minute, whatever there was before."""

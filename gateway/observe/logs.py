@@ -24,7 +24,7 @@ import msgspec
 import structlog
 
 from gateway.observe.log_writer import LogWriter
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """What LOG_LEVEL may say."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.observe.logs import safe
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 
 LONGEST = 65_535
 """Bytes: an entry has to fit into a bundle of C2SP's tlog-tiles."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.auth.tokens import TokenRefused, Tokens
-from gateway.connection.request_rates import Rates
+from gateway.connection.gcra_rate_limit import Rates
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.services import authentication_refusals
 from gateway.services.refusal import Code, Refusal

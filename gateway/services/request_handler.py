@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TypeVar
 
-from gateway.auth.device_lookup import Lookup
+from gateway.auth.device_lookup_protocol import Lookup
 from gateway.connection.audit_vocabulary import Report, issued_token
 from gateway.connection.commands import Call
 from gateway.connection.events import Answer
+from gateway.connection.gcra_rate_limit import Rates
 from gateway.connection.process_context import Context
-from gateway.connection.request_rates import Rates
 from gateway.keys.key_ring import KeysUnavailable
 from gateway.keys.payload_envelope import Envelope, OpenFailed, Sealer, open_envelope, read_envelope
 from gateway.mqtt.topics import depth_fault, name_fault
@@ -30,8 +30,8 @@ from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
 from gateway.services.request import Request
 from gateway.services.request_fast_path import AnyRequest, DecryptRequest, EncryptRequest, read_request
-from gateway.services.requested_scope import read_wish
 from gateway.services.token_issuer import TokenIssuer
+from gateway.services.token_request_parser import read_wish
 
 _BY_TOKEN = frozenset({Service.ENCRYPT, Service.DECRYPT})
 """Services that are asked with a token over the bus, and may be by a connection."""

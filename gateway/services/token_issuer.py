@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from gateway.auth.tokens import ChainOver, Issued, PermissionsTooLong, TokenRefused, Tokens
+from gateway.connection.gcra_rate_limit import Rates
 from gateway.connection.process_context import Context
-from gateway.connection.request_rates import Rates
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Policy
 from gateway.services import authentication_refusals
 from gateway.services.refusal import Code, Refusal
-from gateway.services.requested_scope import NOTHING_LESS, Wish, excess
+from gateway.services.token_request_parser import NOTHING_LESS, Wish, excess
 from gateway.store import IssuedToken
 
 _UNSAVED_MAX = 10_000

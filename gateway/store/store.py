@@ -22,8 +22,8 @@ from gateway.store.devices import Devices
 from gateway.store.engine import Database, GivenConnection, Transactions, sqlite_path
 from gateway.store.history import History
 from gateway.store.key_uses import KeyUses
-from gateway.store.refusals import Refusals
-from gateway.store.refused_clients import RefusedClientEntries
+from gateway.store.policy_denials import Refusals
+from gateway.store.recent_refusals import RefusedClientEntries
 from gateway.store.restore_merge import RestoredDevices
 from gateway.store.tokens import IssuedTokens
 from gateway.store.usage import Usage

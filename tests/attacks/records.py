@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from harness import raw
-from harness.records import Client, Records
+from harness.crafted_tls_records import Client, Records
 
 from attacks.pouring import Stream, pour
 from attacks.target import Progress, Target

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness import warm
+from harness import fork_server
 
 from gateway.store import open_store
 
@@ -37,7 +37,10 @@ class Place:
 
     def shell(self, command, *, stdin=b"", **options):
         """Run `command` by a shell; stdout and stderr as text. `gateway-admin` is warm."""
-        environment = {**self.environment, "PATH": f"{warm.folder()}{os.pathsep}{self.environment['PATH']}"}
+        environment = {
+            **self.environment,
+            "PATH": f"{fork_server.folder()}{os.pathsep}{self.environment['PATH']}",
+        }
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=self.folder, env=environment, input=stdin,
             capture_output=True, timeout=60, check=False, **options,

@@ -7,7 +7,7 @@ import socket
 from gateway.config import Address
 from gateway.http.health import serve
 from gateway.net.tasks import Tasks
-from gateway.observe.health_checks import Health
+from gateway.observe.health_check_scheduler import Health
 from gateway.system.folder_identity import folder_identity
 
 

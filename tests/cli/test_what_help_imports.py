@@ -4,7 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-SELDOM = ("rich.table", "http.client", "argon2", "alembic", "gateway.policy.analysis", "gateway.keys.backup")
+SELDOM = (
+    "rich.table",
+    "http.client",
+    "argon2",
+    "alembic",
+    "gateway.policy.analysis",
+    "gateway.keys.key_backup",
+)
 
 COMMAND = Path(sys.executable).with_name("gateway-admin")
 NOUNS = {"device", "acl", "token", "keys", "alerts", "audit", "backup", "init", "status"}

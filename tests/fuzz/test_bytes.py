@@ -1,21 +1,21 @@
-"""Arbitrary bytes, and sound packets that were damaged, on both sides of the bridge.
+"""Arbitrary bytes, and sound packets that were damaged, on both sides of the gateway.
 
 Whatever comes: nothing but commands goes out, the same commands however the bytes are cut, and none of
-them says what must not be said (`harness.twin`).
+them says what must not be said (`harness.split_chunk_twin`).
 
 `HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0` searches for long.
 """
 
 from __future__ import annotations
 
-from harness import peers, raw
+from harness import raw, reference_parser
 from harness.playbook import disconnect, seal, suback
-from harness.twin import PROFILE, SECRET, SENSITIVE, TOPICS, Twin
+from harness.split_chunk_twin import PROFILE, SECRET, SENSITIVE, TOPICS, Twin
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.connection.events import Tick
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 
 CUTS = st.lists(st.integers(0, 3000), max_size=6)
 # What is done to the bytes of sound packets: the place, how many bytes go, and what comes instead.
@@ -145,7 +145,7 @@ def test_a_connect_sound_or_damaged(connect, behind, damage, cuts):
     twin = Twin(v5=connect[8] == 5)
     said = twin.from_device(damaged(connect, damage) + behind, cuts)
     assert len(said.to_bus) + len(said.to_device) <= 1
-    assert all(packet.kind == peers.CONNACK and packet.body[1] for packet in said.to_device)
+    assert all(packet.kind == reference_parser.CONNACK and packet.body[1] for packet in said.to_device)
     assert (twin.state is State.OPENING_BUS) == bool(said.to_bus)
 
 

@@ -21,12 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from harness import peers, raw
+from harness import raw, reference_parser
 from harness.device import join
-from harness.enrol import enrol
-from harness.gateway import Gateway
-from harness.mosquitto import Mosquitto
-from harness.packet_fuzz import (
+from harness.differential_fuzz import (
     DEVICE,
     ENCRYPTION,
     FROM_THE_BUS,
@@ -43,6 +40,9 @@ from harness.packet_fuzz import (
     read_by_itself,
     send,
 )
+from harness.enrol import enrol
+from harness.gateway import Gateway
+from harness.mosquitto import Mosquitto
 
 from gateway.keys.key_files import read_sealing_file
 from gateway.keys.key_ring import KeyRing, Nonces
@@ -123,10 +123,10 @@ class Authorizer:
         return found
 
     def at_the_device(self, sequence: Sequence, got: list[bytes]) -> None:
-        peer = peers.Peer(v5=sequence.v5)
+        peer = reference_parser.Peer(v5=sequence.v5)
         for packet in got:
             for one in peer.feed(packet):
-                if one.kind != peers.PUBLISH or one.topic.startswith("gateway/"):
+                if one.kind != reference_parser.PUBLISH or one.topic.startswith("gateway/"):
                     continue  # what stands there is an answer of the gateway's own
                 fine = allowed(one.topic) and one.topic.split("/")[0] != "low"
                 assert fine, f"denied, and delivered: {one} in {described(sequence)}"
@@ -239,7 +239,7 @@ def test_after_a_swap_nothing_passes_that_it_denies(house: House) -> None:
                 ear.say("flip/a")
                 with contextlib.suppress(TimeoutError):
                     while packet := link.read(0.02):
-                        if packet[0] >> 4 == peers.PUBLISH:
+                        if packet[0] >> 4 == reference_parser.PUBLISH:
                             delivered.append(time.monotonic())
 
     def fuzz(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Packet sequences on both sides of the bridge, step by step, from a device and a bus that keep the standard.
+"""Packet sequences on both sides, step by step, from a device and a bus that keep the standard.
 
 The gateway has to be invisible to them: everything allowed arrives, in order and unchanged, everything
 is acknowledged once and in order, and nothing stays behind. What must never happen is held by `Twin`.
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 
-from harness import peers, raw
-from harness.peers import Packet, Peer
+from harness import raw, reference_parser
 from harness.playbook import seal, suback
-from harness.twin import ALIASES_MAX, PROFILE, SECRET, SENSITIVE, TOPICS, Said, Twin, allowed
+from harness.reference_parser import Packet, Peer
+from harness.split_chunk_twin import ALIASES_MAX, PROFILE, SECRET, SENSITIVE, TOPICS, Said, Twin, allowed
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -162,7 +162,7 @@ class Lawful(RuleBasedStateMachine):
         self.hear(self.twin.from_device(data, cuts))
 
     def expect(self, packet: Packet) -> None:
-        if packet.kind != peers.PUBLISH:
+        if packet.kind != reference_parser.PUBLISH:
             return
         if packet.qos:
             self.unacked[packet.qos].append(packet.packet_id)
@@ -267,54 +267,54 @@ class Lawful(RuleBasedStateMachine):
 
     def bus_hears(self, packet: Packet) -> None:
         ident = packet.packet_id
-        if packet.kind == peers.PUBLISH:
+        if packet.kind == reference_parser.PUBLISH:
             assert packet.key == self.to_bus.pop(0)
             if packet.qos:
                 self.bus_owes.append(raw.ack(0x40 if packet.qos == 1 else 0x50, ident))
-        elif packet.kind == peers.PUBACK:
+        elif packet.kind == reference_parser.PUBACK:
             assert self.bus_unacked[1].pop(0) == ident
-        elif packet.kind == peers.PUBREC:
+        elif packet.kind == reference_parser.PUBREC:
             assert self.bus_unacked[2].pop(0) == ident
             self.bus_half.add(ident)
             self.bus_owes.append(raw.ack(0x62, ident))
-        elif packet.kind == peers.PUBREL:
+        elif packet.kind == reference_parser.PUBREL:
             self.bus_owes.append(raw.ack(0x70, ident))
-        elif packet.kind == peers.PUBCOMP:
+        elif packet.kind == reference_parser.PUBCOMP:
             self.bus_half.remove(ident)
-        elif packet.kind == peers.SUBSCRIBE:
+        elif packet.kind == reference_parser.SUBSCRIBE:
             asked = packet.body.count(b"ok") + packet.body.count(b"low") + packet.body.count(b"private")
             self.bus_owes.append(suback(ident, *[1] * asked, v5=self.v5))
-        elif packet.kind == peers.UNSUBSCRIBE:
+        elif packet.kind == reference_parser.UNSUBSCRIBE:
             self.bus_owes.append(raw.packet(0xB0, packet.body[:2] + (b"\0\0" if self.v5 else b"")))
         else:
-            assert packet.kind == peers.PINGREQ
+            assert packet.kind == reference_parser.PINGREQ
             self.bus_owes.append(raw.PINGRESP)
 
     def device_hears(self, packet: Packet) -> None:
         ident = packet.packet_id
-        if packet.kind == peers.PUBLISH:
+        if packet.kind == reference_parser.PUBLISH:
             assert packet.key == self.to_device.pop(0)
             if packet.qos:
                 self.device_owes.append(raw.ack(0x40 if packet.qos == 1 else 0x50, ident))
-        elif packet.kind == peers.PUBACK:
+        elif packet.kind == reference_parser.PUBACK:
             assert self.unacked[1].pop(0) == ident
-        elif packet.kind == peers.PUBREC:
+        elif packet.kind == reference_parser.PUBREC:
             assert self.unacked[2].pop(0) == ident
             if packet.code < 0x80:
                 self.half.add(ident)
                 self.device_owes.append(raw.ack(0x62, ident))
-        elif packet.kind == peers.PUBREL:
+        elif packet.kind == reference_parser.PUBREL:
             self.device_owes.append(raw.ack(0x70, ident))
-        elif packet.kind == peers.PUBCOMP:
+        elif packet.kind == reference_parser.PUBCOMP:
             self.half.remove(ident)
-        elif packet.kind == peers.SUBACK:
+        elif packet.kind == reference_parser.SUBACK:
             codes = packet.body[3:] if self.v5 else packet.body[2:]
             assert self.asked.pop(ident) == len(codes)
-        elif packet.kind == peers.PINGRESP:
+        elif packet.kind == reference_parser.PINGRESP:
             self.pings -= 1
             assert self.pings >= 0
         else:
-            assert packet.kind == peers.UNSUBACK
+            assert packet.kind == reference_parser.UNSUBACK
 
     def teardown(self) -> None:
         if not hasattr(self, "twin") or not self.twin.sound:

@@ -1,4 +1,4 @@
-"""Packet sequences on both sides of the bridge, step by step: anything from anybody at any time.
+"""Packet sequences on both sides, step by step: anything from anybody at any time.
 
 What must never happen is held by `Twin`. `HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0`
 searches for long.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from harness import raw
 from harness.playbook import disconnect, suback
-from harness.twin import ALIASES_MAX, PROFILE, SECRET, SENSITIVE, TOPICS, Twin
+from harness.split_chunk_twin import ALIASES_MAX, PROFILE, SECRET, SENSITIVE, TOPICS, Twin
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from gateway.connection.events import AccessWithdrawn, ShuttingDown, Tick
 from gateway.connection.process_context import OnDeny
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 
 CUTS = st.lists(st.integers(0, 400), max_size=6)
 USER_PROPERTY = b"\x26" + raw.text("k") + raw.text("v")

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from bench.ports import free_port
-from harness import warm
+from harness import fork_server
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ class Gateway:
         self.log = folder / "gateway.log"
         self.ca = folder / "certs" / "ca.crt"
         self.secrets: dict[str, str] = {}
-        self._process: subprocess.Popen[bytes] | warm.Process | None = None
+        self._process: subprocess.Popen[bytes] | fork_server.Process | None = None
         self._asked_for = 0
         # Nothing of the surroundings: a variable with one of our prefixes would be an error or a setting.
         inherited = {
@@ -81,7 +81,7 @@ class Gateway:
                     command, cwd=self.folder, env=self.env, stdout=log, stderr=stderr or log
                 )
             else:
-                self._process = warm.Process(self.env, self.folder, log)
+                self._process = fork_server.Process(self.env, self.folder, log)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -135,7 +135,7 @@ class Gateway:
         self, *words: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [f"{warm.folder()}/{warm.NAME}", *words],
+            [f"{fork_server.folder()}/{fork_server.NAME}", *words],
             cwd=self.folder,
             env=self.env,
             input=stdin,

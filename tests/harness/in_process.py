@@ -16,12 +16,12 @@ import pytest
 import structlog
 
 from gateway.app.composition import Gateway
-from gateway.app.prerequisites import check, prepare, read_keys
 from gateway.app.signals import Signals
+from gateway.app.startup_preparation import check, prepare, read_keys
 from gateway.auth.passwords import hash_secret
 from gateway.config import Settings
 from gateway.connection.device_connection import DeviceConnection
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_side import DeviceSide
 from gateway.store import open_store
@@ -77,8 +77,8 @@ class House:
 
         self.patch.setattr(place, name, faulty)
 
-    def plant_in_bridge(self, event: type, holds: bytes = b"") -> None:
-        """Let the bridge of `bad` fail at an event of this kind."""
+    def plant_in_connection(self, event: type, holds: bytes = b"") -> None:
+        """Let the connection of `bad` fail at an event of this kind."""
 
         def is_it(connection: DeviceConnection, given: Any) -> bool:
             mine = connection.identity is not None and connection.identity.device_id == "bad"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from gateway.admin import devices
 from gateway.app.admin_event_reporting import AdminEventReporter
-from gateway.app.savers import audit_trail
-from gateway.app.savers.audit_trail import AuditTrail
+from gateway.app.savers import audit_trail_thread
+from gateway.app.savers.audit_trail_thread import AuditTrail
 from gateway.audit_trail.writer import Trail
 from gateway.connection.audit_vocabulary import HOUSE, Report, Source
 from gateway.connection.process_counters import Counters
@@ -74,7 +74,7 @@ def main() -> None:
     folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
     with Path(os.devnull).open("w") as nowhere:
         configure("error", nowhere)
-        audit_trail.SIGN_SECONDS = 0.05
+        audit_trail_thread.SIGN_SECONDS = 0.05
         dice = random.Random(rounds)
         for round_ in range(rounds):
             child = os.fork()

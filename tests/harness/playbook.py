@@ -1,4 +1,4 @@
-"""Playbooks: what a test does to a Bridge reads as the trace of a protocol.
+"""Playbooks: what a test does to a DeviceConnection reads as the trace of a protocol.
 
     assert (
         established()
@@ -6,7 +6,7 @@
         << SendToBus(raw.publish("ok", b"1"))
     )
 
-`>>` gives the bridge an event, `<<` names the next command it answered with; what was answered and
+`>>` gives the connection an event, `<<` names the next command it answered with; what was answered and
 not named fails the test, and the trace so far is shown. Packets are built by `harness.raw`, sealed
 payloads are opened here with `cryptography` alone: nothing in here repeats a fault of the gateway.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gateway.alerts.readings import Labels
+from gateway.alerts.readings_protocol import Labels
 
 NOW = 1_790_000_000_000
 

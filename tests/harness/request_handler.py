@@ -1,4 +1,4 @@
-"""A service desk with everything it needs, and the clock in the test's hands."""
+"""A request handler with everything it needs, and the clock in the test's hands."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Devices:
 
 
 class Counter:
-    """A desk, and who stands before it: `svc` may do nearly everything, `other` what is in its corner."""
+    """A request handler, and who asks it: `svc` may do nearly everything, `other` what is in its corner."""
 
     def __init__(self, **limits: int) -> None:
         self.now = NOW

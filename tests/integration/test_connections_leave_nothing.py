@@ -17,14 +17,14 @@ from functools import partial
 import pytest
 import uvloop
 from harness import raw
-from harness.beside import until
+from harness.background_tasks import until
 from harness.in_process import House, settle, started
 from harness.mosquitto import Mosquitto
 
 from gateway.config import Settings
-from gateway.net import round_trip_samples
+from gateway.net import puback_latency_samples
 from gateway.net.device_side import DeviceSide
-from gateway.net.round_trip_samples import RoundTripSamples
+from gateway.net.puback_latency_samples import RoundTripSamples
 from gateway.net.tls_record_limits import BoundedSSLObject
 
 
@@ -217,7 +217,7 @@ def test_whoever_ends(
 
 
 def test_whose_answers_were_timed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(round_trip_samples, "_LOOK_SECONDS", 3_600.0)  # of the gateway's own
+    monkeypatch.setattr(puback_latency_samples, "_LOOK_SECONDS", 3_600.0)  # of the gateway's own
 
     async def ends(house: House) -> None:
         took: list[float] = []

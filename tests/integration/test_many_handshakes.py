@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
-from harness.beside import until
+from harness.background_tasks import until
 from harness.in_process import House, settle, started
 from harness.mosquitto import Mosquitto
 

@@ -19,13 +19,13 @@ from harness.gateway import ROOT, Gateway
 from harness.mosquitto import Mosquitto
 from harness.promtool import promtool
 
-from gateway.observe.configured_checks import OUR_CHECKS
+from gateway.observe.check_definitions import OUR_CHECKS
 from gateway.observe.metric_catalogue import PREFIX, Kind, catalogue
 
 SENSITIVE = "devices/lamp/private/pin"
 MOVED_ELSEWHERE = {
     # By what takes thousands of events, a full disk or a bus that is gone: in these tests.
-    "audit_dropped": "unit/app/savers/test_audit_trail_saver.py",
+    "audit_dropped": "unit/app/savers/test_audit_trail_thread.py",
     "audit_suppressed": "unit/observe/test_audit_dispatch.py",
     "bus_connect_failures": "integration/test_the_bus_does_not_answer.py",
     "deliveries_denied": "playbooks/test_delivery.py",
@@ -33,7 +33,7 @@ MOVED_ELSEWHERE = {
     "holdings_refused": "playbooks/test_what_a_device_may_hold.py",
     "limits_reached": "playbooks/test_limits_of_roles.py",
     "log_lines_dropped": "integration/test_nobody_reads_the_log.py",
-    "refusals_not_kept": "unit/app/savers/test_refusals_saver.py",
+    "refusals_not_kept": "unit/app/savers/test_policy_denials_saver.py",
     "rewrapped_dropped": "playbooks/test_rewrapped.py",
     "store_write_failures": "unit/observe/test_save_failures.py",
 }

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import warm
+from harness import fork_server
 from harness.device import join
 from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
@@ -128,7 +128,7 @@ def _shell(gateway: Gateway, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", line],
         cwd=gateway.folder,
-        env={**gateway.env, "PATH": os.pathsep.join([warm.folder(), str(BIN), os.environ["PATH"]])},
+        env={**gateway.env, "PATH": os.pathsep.join([fork_server.folder(), str(BIN), os.environ["PATH"]])},
         capture_output=True,
         text=True,
         timeout=60,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from harness import raw
-from harness.caller import Caller, Heard
+from harness.bus_service_client import Caller, Heard
 from harness.mosquitto import Mosquitto
 
 from gateway.bus_client.connect import connect

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from harness import raw
-from harness.caller import Caller
+from harness.bus_service_client import Caller
 from harness.gateway import BIN, Gateway
 
 from gateway.keys.key_files import read_sealing_file

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.caller import Caller
+from harness.bus_service_client import Caller
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 

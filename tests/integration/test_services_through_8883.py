@@ -19,7 +19,7 @@ from harness import raw
 from harness.device import Device
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
-from harness.peers import properties
+from harness.reference_parser import properties
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties

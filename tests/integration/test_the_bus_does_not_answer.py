@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import uvloop
 from harness import raw
-from harness.beside import until
+from harness.background_tasks import until
 from harness.device import Device
 from harness.in_process import SECRET, House, settle, started
 from harness.mosquitto import Mosquitto
@@ -20,7 +20,7 @@ from harness.mosquitto import Mosquitto
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Settings
 from gateway.connection.commands import OpenBus
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.net import device_side
 from gateway.net.bus_endpoint import Bus
 from gateway.net.device_side import DeviceSide

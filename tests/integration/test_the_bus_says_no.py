@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from harness import playbook, raw
-from harness.beside import until
+from harness.background_tasks import until
 from harness.device import Device, join
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
-from harness.peers import properties
 from harness.raw import Raw
+from harness.reference_parser import properties
 
 from gateway.bus_client.probe import BusProbe
 from gateway.connection.process_context import Context

@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from harness.beside import until
+from harness.background_tasks import until
 from harness.device import Device, join
 from harness.gateway import Gateway
 

@@ -31,7 +31,7 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.connection_limits import CONNECT_MAX_BYTES
 
@@ -43,7 +43,7 @@ def begin(**settings):
 
 
 def asked(book, packet):
-    """A CONNECT came and the bridge asks whose it is."""
+    """A CONNECT came and the connection asks whose it is."""
     return book >> DeviceBytes(packet) << Authenticate(ANY, ANY)
 
 

@@ -13,7 +13,7 @@ from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Tick
 from gateway.connection.process_context import OnDeny
 from gateway.connection.refusal_report_limit import PER_SECOND
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 
 NO_RULE = "No rule allows the device to publish to this topic."
 DENIED = "A rule denies this to the device."

@@ -35,7 +35,7 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.keys.sealed_packet_size import announced
 from gateway.mqtt.reason_codes import Reason
 
@@ -435,7 +435,7 @@ def test_what_passed_before_the_end_is_counted():
     assert world.counters.connections_opened == 1
 
 
-def test_one_bridge_knows_nothing_of_another():
+def test_one_connection_knows_nothing_of_another():
     world = context()
     one, other = established(world), established(world)
     packet = raw.publish("ok", b"1")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.connection.commands import AwaitTurn, Command, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, DeviceBytes, Event, Tick, Turn
-from gateway.connection.relay import Relay
+from gateway.connection.one_way_relay import Relay
 
 DATA = (DeviceBytes, BusBytes)
 

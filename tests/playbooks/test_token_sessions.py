@@ -42,7 +42,7 @@ from gateway.connection.events import (
     ReauthenticationFailed,
     Tick,
 )
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.policy.engine.identity import Grant
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

@@ -13,7 +13,7 @@ from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Kicked, Tick, Turn
 from gateway.connection.packet_tracing import PACKETS_READ_MAX, ConnectionTrace, TracedConnection
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.connection.work_budgets import RUN_PACKETS
 from gateway.mqtt.packet_summary import HEAD, PacketReader
 

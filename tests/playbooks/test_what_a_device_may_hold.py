@@ -35,7 +35,7 @@ from gateway.connection.events import (
     Reauthenticated,
 )
 from gateway.connection.process_context import OnDeny
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.policy.engine.identity import Grant
 
 RETAINED = "The device has retained messages on as many topics as it may."

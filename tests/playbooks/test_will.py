@@ -33,7 +33,7 @@ both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
 
 def asked(packet, world=None):
-    """A CONNECT came and the bridge asks whose it is."""
+    """A CONNECT came and the connection asks whose it is."""
     return Playbook(DeviceConnection(world or context())) >> DeviceBytes(packet) << Authenticate(ANY, ANY)
 
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 
 import pytest
 from harness import raw
+from harness.crafted_tls_records import Records
 from harness.device import join
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
-from harness.records import Records
 
 AT_MOST = 2.0
 """For the answer to an honest message, in seconds, on two shared cores."""

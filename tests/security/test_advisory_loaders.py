@@ -21,7 +21,7 @@ from harness.gateway import ROOT
 
 from bench.ports import free_port
 from gateway.app.gateway_process import run
-from gateway.app.prerequisites import check, prepare
+from gateway.app.startup_preparation import check, prepare
 from gateway.config import ConfigError, load_settings
 from gateway.store import open_store
 

@@ -17,7 +17,7 @@ from gateway.net import acceptor as acceptor_module
 from gateway.net.device_port import DevicePort
 from gateway.net.device_side import DeviceSide
 from gateway.net.tasks import Tasks
-from gateway.system.addresses import Address, is_loopback, plain, shown
+from gateway.system.ip_address_blocks import Address, is_loopback, plain, shown
 
 PEERS = {
     "127.0.0.1": True,

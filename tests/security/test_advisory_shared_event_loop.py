@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 from harness import raw
-from harness.beside import until
+from harness.background_tasks import until
 from harness.device import Device
 from harness.in_process import SECRET, House, Planted, settle, started
 from harness.mosquitto import Mosquitto
@@ -66,12 +66,12 @@ async def in_thread(*work: Any) -> Any:
 
 
 async def says(house: House, bad: Device | None) -> None:
-    house.plant_in_bridge(DeviceBytes, b"FAULT")
+    house.plant_in_connection(DeviceBytes, b"FAULT")
     await in_thread(bad.send, raw.publish("a", b"FAULT", v5=True))
 
 
 async def hears(house: House, bad: Device | None) -> None:
-    house.plant_in_bridge(BusBytes, b"FAULT")
+    house.plant_in_connection(BusBytes, b"FAULT")
     await in_thread(bad.send, raw.publish("bad", b"FAULT", v5=True))
 
 
@@ -86,17 +86,17 @@ async def asks_a_service(house: House, bad: Device | None) -> None:
 
 
 async def leaves(house: House, bad: Device | None) -> None:
-    house.plant_in_bridge(DeviceLost)
+    house.plant_in_connection(DeviceLost)
     await in_thread(bad.close)
 
 
 async def loses_the_bus(house: House, bad: Device | None) -> None:
-    house.plant_in_bridge(BusLost)
+    house.plant_in_connection(BusLost)
     house.link()._bus_side.transport.abort()
 
 
 async def has_its_second(house: House, bad: Device | None) -> None:
-    house.plant_in_bridge(Tick)
+    house.plant_in_connection(Tick)
     await the_others_have_theirs(house)
 
 
@@ -144,7 +144,7 @@ async def the_bus_is_full(house: House, bad: Device | None) -> None:
 
 
 async def the_policy_changes(house: House, bad: Device | None) -> None:
-    house.plant_in_bridge(PolicyChanged)
+    house.plant_in_connection(PolicyChanged)
     await house.gateway.updates.policy_changed()
 
 

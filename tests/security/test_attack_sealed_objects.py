@@ -1,6 +1,6 @@
 """What somebody tries who holds sealed objects and may open others: to have them opened, or to forge one.
 
-At the desk itself, where every bit can be turned.
+At the request handler itself, where every bit can be turned.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def test_a_sealed_object_is_sealed_again_and_not_forged(counter, envelope):
 
 
 def test_oracles_are_refused_before_anything_is_opened(counter, envelope, monkeypatch):
-    """Who may not open a message can't use the desk to find out whether it is genuine."""
+    """Who may not open a message can't use the services to find out whether it is genuine."""
     from gateway.services import request_handler
 
     def never(*_: object) -> bytes:

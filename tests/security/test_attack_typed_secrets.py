@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import raw
-from harness.caller import Caller
+from harness.bus_service_client import Caller
 from harness.device import Device
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto

@@ -16,7 +16,7 @@ from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
 from gateway.alerts.channels.message_texts import lines_of, title_of
 from gateway.alerts.channels.settings import EmailSettings
 from gateway.alerts.notification_grouping import Message
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 
 _CLOSE_SECONDS = 1.0
 

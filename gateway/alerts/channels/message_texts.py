@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.alerts.notification_grouping import Listed, Message, State
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 from gateway.system.utc_text import utc_text
 
 _LINES_MOST = 25

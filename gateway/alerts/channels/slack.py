@@ -9,7 +9,7 @@ from gateway.alerts.channels.http_post import post
 from gateway.alerts.channels.message_texts import lines_of, title_of
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.notification_grouping import Message
-from gateway.observe.printable import printable
+from gateway.observe.terminal_escaping import printable
 
 
 class Slack:

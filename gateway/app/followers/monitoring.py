@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway.app.followers.follower import Follower, place_and_command
-from gateway.app.prerequisites import StartError
+from gateway.app.startup_preparation import StartError
 from gateway.config import Settings
 from gateway.config.monitoring import Monitoring, MonitoringError, load_monitoring
 from gateway.observe.logs import get_logger

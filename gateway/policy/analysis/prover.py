@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from gateway.mqtt.topics import split_filter
-from gateway.policy.analysis.assertions import ANY, Assertion, AssertionFault
-from gateway.policy.analysis.why import describe
+from gateway.policy.analysis.assertion_syntax import ANY, Assertion, AssertionFault
+from gateway.policy.analysis.decision_explanation import describe
 from gateway.policy.analysis.witnesses import RoleHolder, SplitFilter, Witness, Witnesses, overlap
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule

@@ -27,7 +27,7 @@ from gateway.policy.imports.intermediate_model import (
 )
 from gateway.policy.imports.line_translation import named_levels, plain_levels, step, with_device
 from gateway.policy.imports.located_json import Located, parse
-from gateway.policy.imports.mistaken_files import Form, demand_form
+from gateway.policy.imports.wrong_file_kind import Form, demand_form
 
 _SEND = "publishClientSend"
 _RECEIVE = "publishClientReceive"

@@ -26,7 +26,7 @@ from gateway.policy.imports.intermediate_model import (
     refuse_nul,
 )
 from gateway.policy.imports.line_translation import pattern_levels, plain_levels, step, with_device
-from gateway.policy.imports.mistaken_files import Form, demand_form
+from gateway.policy.imports.wrong_file_kind import Form, demand_form
 
 _BLANKS = " \t\n\v\f\r"
 _ACTIONS = (Action.PUBLISH, Action.SUBSCRIBE)

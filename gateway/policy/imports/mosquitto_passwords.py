@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.intermediate_model import Account, Finding, refuse_nul
-from gateway.policy.imports.mistaken_files import Form, demand_form
+from gateway.policy.imports.wrong_file_kind import Form, demand_form
 
 _BLANKS = " \t\n\v\f\r"
 

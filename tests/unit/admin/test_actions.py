@@ -18,10 +18,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from harness.stores import taken
+from harness.failing_store import taken
 
 from gateway import admin
-from gateway.admin import certificate_events, devices, holdings_reset, keys, tokens
+from gateway.admin import bus_holdings_count_reset, certificates_made_event, devices, keys, tokens
 from gateway.admin.audit_events import demand_kept
 from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
@@ -142,8 +142,8 @@ IN_ONE_TRANSACTION = {
     ),
     "devices.observe": (lambda at: devices.observe(at.store, "lamp-1", 60, actor=ME), "observed until 2"),
     "devices.remove": (lambda at: devices.remove(at.store, "lamp-1", actor=ME), "removed"),
-    "holdings_reset.forget": (
-        lambda at: holdings_reset.forget(at.store, "lamp-1", actor=ME),
+    "bus_holdings_count_reset.forget": (
+        lambda at: bus_holdings_count_reset.forget(at.store, "lamp-1", actor=ME),
         "what it holds on the bus is counted anew",
     ),
     "tokens.issue": (lambda at: at.issue("lamp-1"), "issued: "),
@@ -198,8 +198,8 @@ ONLY_RECORDED = {
         lambda at: keys.record_resealed(opening(at), 3, actor=ME),
         "3 retained messages sealed again",
     ),
-    "certificate_events.record_made": (
-        lambda at: certificate_events.record_made(at.store, "certs/ca.crt", actor=ME),
+    "certificates_made_event.record_made": (
+        lambda at: certificates_made_event.record_made(at.store, "certs/ca.crt", actor=ME),
         "certs/ca.crt made",
     ),
     "keys.record_first_made": (

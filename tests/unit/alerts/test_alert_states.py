@@ -7,8 +7,8 @@ from harness.readings import NOW, Measured, labels
 
 from gateway.alerts import alert_states
 from gateway.alerts.alert_states import Alert, AlertStates, Phase
-from gateway.alerts.catalogue import catalogue
-from gateway.alerts.condition_reader import condition_of
+from gateway.alerts.condition_parser import condition_of
+from gateway.alerts.reading_catalogue import catalogue
 from gateway.alerts.rules import Rule, Severity
 
 

@@ -9,9 +9,9 @@ from harness.readings import NOW, Measured, labels
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.alerts.catalogue import CHANNEL_WORDS as STATES
-from gateway.alerts.condition_reader import LENGTH_MOST, NoCondition, condition_of
-from gateway.alerts.readings import Series
+from gateway.alerts.condition_parser import LENGTH_MOST, NoCondition, condition_of
+from gateway.alerts.reading_catalogue import CHANNEL_WORDS as STATES
+from gateway.alerts.readings_protocol import Series
 
 CATALOGUE = {
     "cpu_percent": Series(),

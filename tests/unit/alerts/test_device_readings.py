@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from harness.readings import NOW
 
-from gateway.alerts.catalogue import catalogue
-from gateway.alerts.condition_reader import NoCondition, condition_of
+from gateway.alerts.condition_parser import NoCondition, condition_of
 from gateway.alerts.device_readings import NAMES, DeviceReadings
+from gateway.alerts.reading_catalogue import catalogue
 from gateway.alerts.shipped_rules import SHIPPED
 from gateway.connection.audit_vocabulary import Origin, Source, done_login, refused_login
 from gateway.observe.audit_event import AuditEvent

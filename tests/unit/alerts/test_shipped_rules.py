@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from harness.readings import NOW, Measured
 
-from gateway.alerts.catalogue import catalogue
-from gateway.alerts.condition_reader import condition_of
+from gateway.alerts.condition_parser import condition_of
+from gateway.alerts.reading_catalogue import catalogue
 from gateway.alerts.shipped_rules import SHIPPED
 from gateway.observe.metric_catalogue import readings
 

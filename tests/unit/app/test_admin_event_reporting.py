@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from harness.beside import beside, until
-from harness.stores import Failing
+from harness.background_tasks import beside, until
+from harness.failing_store import Failing
 
 from gateway.app import admin_event_reporting as module
 from gateway.app.admin_event_reporting import AdminEventReporter

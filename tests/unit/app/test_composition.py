@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from gateway.app.gateway_process import run
-from gateway.app.prerequisites import KEYS_GONE, StartError, prepare
+from gateway.app.startup_preparation import KEYS_GONE, StartError, prepare
 from gateway.config import Settings
 from gateway.store import open_store
 

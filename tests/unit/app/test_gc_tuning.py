@@ -7,7 +7,7 @@ import sys
 import weakref
 
 import pytest
-from harness.beside import beside, until
+from harness.background_tasks import beside, until
 
 from gateway.app import gc_tuning as module
 from gateway.app.gc_tuning import FullCollections

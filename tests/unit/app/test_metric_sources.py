@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from harness.playbook import context
 
 from gateway.app.metric_sources import Durations, Measuring
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.net.paused_reading import BUS_FULL
-from gateway.observe.health_checks import State as Found
+from gateway.observe.health_check_scheduler import State as Found
 from gateway.observe.metric_catalogue import Kind, catalogue
 
 FIXED = {"build_info", "workers"}

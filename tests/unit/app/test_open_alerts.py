@@ -7,7 +7,7 @@ import asyncio
 from gateway.app.open_alerts import ServiceStatus
 from gateway.net.bus_endpoint import Bus
 from gateway.net.tasks import Tasks
-from gateway.observe.health_checks import Health
+from gateway.observe.health_check_scheduler import Health
 
 
 async def test_a_lost_bus_is_asked_for_at_once_and_not_when_that_is_due():

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.auth import login_queue
 from gateway.auth.login_queue import LoginQueue, QueuedLogin, Standing, Ticket, WrongLogins
-from gateway.system.addresses import network_of, place_of
+from gateway.system.ip_address_blocks import network_of, place_of
 
 KNOWN, SEEN, UNKNOWN, LATER = Standing
 

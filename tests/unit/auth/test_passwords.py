@@ -12,8 +12,8 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 
 from gateway.auth import passwords
-from gateway.auth.imported_hash_formats import is_imported
 from gateway.auth.login_queue import QueuedLogin, Standing
+from gateway.auth.password_hash_identification import is_imported
 from gateway.auth.passwords import (
     PROFILE,
     Busy,

@@ -6,7 +6,7 @@ import asyncio
 from itertools import cycle
 
 import pytest
-from harness.beside import until
+from harness.background_tasks import until
 from harness.mosquitto import Mosquitto
 
 from bench.ports import free_port

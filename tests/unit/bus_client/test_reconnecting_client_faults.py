@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from harness import raw
-from harness.beside import until
+from harness.background_tasks import until
 
 from bench.ports import free_port
 from gateway.bus_client import connect as connect_module

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from harness.beside import beside, until
+from harness.background_tasks import beside, until
 from harness.playbook import context
 
 from gateway.bus_client import reconnecting_client, topic_freshness

@@ -17,7 +17,7 @@ SOURCES = [path for path in sorted((ROOT / "gateway").rglob("*.py")) if path != 
 READS = {
     "gateway/alerts/device_readings.py": {"Kind.LOGIN", "Outcome.DONE"},
     "gateway/observe/audit_dispatch.py": {"Outcome.DONE"},
-    "gateway/observe/refused_clients.py": {"Outcome.REFUSED"},
+    "gateway/observe/recent_refusals.py": {"Outcome.REFUSED"},
     "gateway/observe/audit_event.py": {"Kind.LIMIT", "Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
 }
 """Who looks at what was told, and at what of it."""

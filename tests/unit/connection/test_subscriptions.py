@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness import peers, raw
+from harness import raw, reference_parser
 from harness.playbook import LAMP, context, policy, suback
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +57,7 @@ def test_the_answer_of_the_bus_and_ours_are_put_together(asked, v5, granted):
     of_bus = iter(granted)
     answer = suback(7, *granted[: len(kept)], v5=v5)
     merged = held.suback(answer, body_of(answer), len(answer))
-    (seen,) = peers.Peer(v5=v5).feed(answer if merged is None else merged)
+    (seen,) = reference_parser.Peer(v5=v5).feed(answer if merged is None else merged)
     codes = seen.body[3 if v5 else 2 :]
     assert list(codes) == [no if name in DENIED else next(of_bus) for name, _ in asked]
     with pytest.raises(MqttError):

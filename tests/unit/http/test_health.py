@@ -14,7 +14,7 @@ from gateway.connection.process_counters import Counters
 from gateway.http import server as http_server
 from gateway.http.health import serve
 from gateway.net.tasks import Tasks
-from gateway.observe.health_checks import Health
+from gateway.observe.health_check_scheduler import Health
 from gateway.observe.metrics import Metrics, collector_registry
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bench.ports import free_port
 from gateway.http.outbound_probes import ask_page, ask_port
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 
 @pytest.fixture

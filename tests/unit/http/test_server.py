@@ -12,7 +12,7 @@ import pytest
 import structlog
 import trustme
 import uvloop
-from harness.beside import until
+from harness.background_tasks import until
 
 from gateway.config import Address
 from gateway.http import server as http_server

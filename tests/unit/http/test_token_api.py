@@ -14,7 +14,7 @@ from harness.request_handler import NOW, SECRET, Counter, allow
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login
-from gateway.auth.login_gate import LoginGate
+from gateway.auth.login_entry_point import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.signing_keys import SigningKeys
 from gateway.config import Address

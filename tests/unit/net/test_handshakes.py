@@ -16,7 +16,7 @@ import pytest
 
 from gateway.net import handshakes
 from gateway.net.handshakes import Handshakes, Newcomer
-from gateway.system.addresses import place_of
+from gateway.system.ip_address_blocks import place_of
 
 TURNS = 60
 """More turns of the event loop than any of this takes."""

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from gateway.net.listening_sockets import AddressTaken, listen
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 
 def refused(host: str, port: int) -> str:

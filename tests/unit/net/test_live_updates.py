@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.connection.events import AccessWithdrawn, PolicyChanged
-from gateway.connection.state_table import State
+from gateway.connection.transition_table import State
 from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
 from gateway.net.live_updates import LiveUpdates

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.net.proxy_header import HEADER_MAX, BadHeader, Header, read_header
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 HERE = bytes([192, 0, 2, 7, 10, 0, 0, 2]) + struct.pack(">HH", 51234, 8883)

@@ -16,7 +16,7 @@ from gateway.net import proxy_header_wait
 from gateway.net.device_port import DevicePort
 from gateway.net.proxy_header_wait import ProxiedPeers
 from gateway.net.tasks import Tasks
-from gateway.system.addresses import Address
+from gateway.system.ip_address_blocks import Address
 
 PROXY = Address("10.0.0.2", 40_000)
 LINE = b"PROXY TCP4 192.0.2.7 10.0.0.2 51234 8883\r\n"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import trustme
-from harness.records import client_records
+from harness.crafted_tls_records import client_records
 
 from gateway.connection.work_budgets import TURN
 from gateway.net import tls_portions, tls_record_limits

@@ -11,8 +11,8 @@ from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.app.savers.key_uses import KeyUsesSaver
-from gateway.app.savers.known_devices import KnownDevicesSaver
-from gateway.app.savers.refusals import RefusalsSaver
+from gateway.app.savers.known_devices_file import KnownDevicesSaver
+from gateway.app.savers.policy_denials import PolicyDenialsSaver
 from gateway.app.savers.usage import UsageSaver
 from gateway.auth.known_devices import KnownDevices
 from gateway.connection.bus_holdings import Holder
@@ -97,7 +97,7 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     world.ring.encrypt(b"x", b"")
     lamp = Identity("lamp-1", ("lamp",), {}, "c")
     world.recorder.record(lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok"))
-    refusals = RefusalsSaver(store, Counters(), saves)
+    refusals = PolicyDenialsSaver(store, Counters(), saves)
     refusals._unsaved.append(object())
     assert Holder(world.holdings, "lamp-1").retain(b"t", 1)
     forgetful = BusHoldingsSaver(store, world, lambda _: None, saves)
@@ -143,7 +143,7 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
         connection.cursor().execute("PRAGMA max_page_count = 1")
 
     saves = Saves()
-    refusals = RefusalsSaver(store, Counters(), saves)
+    refusals = PolicyDenialsSaver(store, Counters(), saves)
     long = [Refusal(f"r{one}", 1, "lamp", "publish", "t" * 4_000, "No.", "") for one in range(100)]
     refusals._unsaved.extend(long)
     engine = store._database._engine

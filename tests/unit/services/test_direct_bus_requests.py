@@ -13,7 +13,7 @@ from harness.request_handler import SECRET, Counter
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Login
-from gateway.auth.login_gate import LoginGate
+from gateway.auth.login_entry_point import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import Account
@@ -27,7 +27,7 @@ from gateway.services.direct_bus_requests import BusServices
 
 
 class House:
-    """A desk with its services on the bus, and somebody who asks."""
+    """A request handler with its services on the bus, and somebody who asks."""
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter

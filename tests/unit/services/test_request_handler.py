@@ -1,4 +1,4 @@
-"""The desk: what each service answers, to whom, where, and that there is always an answer."""
+"""The request handler: what each service answers, to whom, where, and that there is always an answer."""
 
 from __future__ import annotations
 

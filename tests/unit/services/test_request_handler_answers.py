@@ -1,4 +1,4 @@
-"""The desk: where its answers go, that there is always one, and what a caller can't have."""
+"""The request handler: where its answers go, that there is always one, and what a caller can't have."""
 
 from __future__ import annotations
 

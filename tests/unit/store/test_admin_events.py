@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness.stores import taken
+from harness.failing_store import taken
 
 from gateway.store import EventNotKept, open_store
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from harness.stores import taken
+from harness.failing_store import taken
 
 from gateway.store import InvalidValue, Repositories, open_store
 

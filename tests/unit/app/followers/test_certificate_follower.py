@@ -8,7 +8,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from harness.beside import beside, until
+from harness.background_tasks import beside, until
 
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.config import Settings

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.app.followers import monitoring
 from gateway.app.followers.monitoring import MonitoringFollower
-from gateway.app.prerequisites import StartError
+from gateway.app.startup_preparation import StartError
 from gateway.config import Settings
 
 GOOD = '[[alert]]\nname = "cpu_high"\ncondition = "cpu_percent > {}"\n'

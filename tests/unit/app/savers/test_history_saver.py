@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.stores import Failing
+from harness.failing_store import Failing
 
 from gateway.app.savers.history import HistorySaver
 from gateway.observe.history import History

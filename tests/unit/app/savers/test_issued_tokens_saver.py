@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from harness.beside import beside
-from harness.stores import Failing
+from harness.background_tasks import beside
+from harness.failing_store import Failing
 
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.observe.save_failures import Saves

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from harness.beside import beside
+from harness.background_tasks import beside
+from harness.failing_store import Failing
 from harness.playbook import context, ring
-from harness.stores import Failing
 
 from gateway.app.savers.key_uses import KeyUsesSaver
 from gateway.observe.save_failures import Saves

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from harness.beside import beside
+from harness.background_tasks import beside
+from harness.failing_store import Failing
 from harness.playbook import context
-from harness.stores import Failing
 
 from gateway.app.savers import usage as module
 from gateway.app.savers.usage import UsageSaver

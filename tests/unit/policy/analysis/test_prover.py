@@ -6,11 +6,11 @@ import re
 import time
 
 import pytest
-from harness.alphabet import PEOPLE, fits, lawful, means, templates, topics_of
+from harness.exhaustive_policy_oracle import PEOPLE, fits, lawful, means, templates, topics_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.analysis.assertions import AssertionFault, parse
+from gateway.policy.analysis.assertion_syntax import AssertionFault, parse
 from gateway.policy.analysis.prover import Prover
 from gateway.policy.analysis.witnesses import Undecided
 from gateway.policy.engine.connection_limits import Limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.alphabet import CLIENTS, LABELS, TOPICS, fits, means, templates
+from harness.exhaustive_policy_oracle import CLIENTS, LABELS, TOPICS, fits, means, templates
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

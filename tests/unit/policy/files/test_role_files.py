@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.policy.analysis.assertions import AssertionFault, parse
+from gateway.policy.analysis.assertion_syntax import AssertionFault, parse
 from gateway.policy.analysis.dead_rules import warnings
 from gateway.policy.analysis.prover import Prover
 from gateway.policy.engine.identity import Identity

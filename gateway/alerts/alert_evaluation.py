@@ -1,0 +1,212 @@
+"""The round of the alerts, once a second: look, record, group, keep, deliver.
+
+Owns the order of these. A message is kept first and then delivered, so that a SIGKILL at any moment neither
+loses it nor sends it under two ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.alerts.alert_outbox import AlertKeeper
+from gateway.alerts.alert_states import Alert, AlertStates, Changes, Key, Phase
+from gateway.alerts.delivery import Deliveries
+from gateway.alerts.notification_grouping import Grouping, Listed, Message, State, message_of
+from gateway.alerts.readings_protocol import Readings
+from gateway.alerts.rules import Rule
+from gateway.alerts.silences import Silences
+from gateway.connection.audit_vocabulary import HOUSE, Report, fired_alert, resolved_alert
+from gateway.observe.audit_dispatch import Audit, AuditEvent
+from gateway.observe.logs import get_logger
+from gateway.system.aligned_timers import beat
+
+_ROUND_SECONDS = 1.0
+_READS_SILENCES = 30
+"""Rounds after which silences are read though there is nothing to announce."""
+_ONE_BY_ONE = 20
+"""Alerts of a rule that begin, or end, together and have an audit event each; the rest has one."""
+_REMOVED = "(The rule is no more.)"
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """The times that alerts need."""
+
+    now: Callable[[], int]
+    """Unix milliseconds."""
+    steady: Callable[[], float]
+    """Seconds, of a clock that never goes back."""
+    is_measured: Callable[[], bool]
+    """Whether the readings are of this moment. While they are not, nothing is judged."""
+    news: Callable[[], object] | None = None
+    """The same answer as before says that no rule would be judged differently; None: that is not known."""
+
+
+class Alerting:
+    """One for a gateway."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        readings: Readings,
+        clocks: Clocks,
+        *,
+        silences: Silences,
+        deliveries: Deliveries,
+        keeper: AlertKeeper,
+        audit: Audit,
+        node: str,
+    ) -> None:
+        self._readings = readings
+        self._clocks = clocks
+        self._silences = silences
+        self._deliveries = deliveries
+        self._keeper = keeper
+        self._audit = audit
+        self._node = node
+        self._states = AlertStates(rules, clocks.now())
+        self._grouping = Grouping()
+        self._unannounced: set[Key] = set()
+        """Alerts that fire, and that nobody was told of yet."""
+        self._ended: dict[Key, Alert] = {}
+        """Alerts of which the end waits to be told: kept until then, though their rule is no more."""
+        self._last = clocks.steady()
+        self._seen: object = None
+        """The news at the last look."""
+        self._looks = 0
+        self._left_out = 0
+
+    def use(self, rules: Sequence[Rule]) -> None:
+        """These rules hold from now on."""
+        self._states.use(rules)
+
+    async def load(self, last_alive: int) -> Sequence[Alert]:
+        """Go on where the gateway before ended, which was there until `last_alive` (Unix milliseconds).
+
+        The answer is what fires.
+        """
+        alerts, messages = await self._keeper.load()
+        self._states.load(alerts, self._clocks.now(), last_alive)
+        self._unannounced = {one.key for one in alerts if one.phase is Phase.FIRING and not one.told}
+        for one in alerts:
+            if one.told and one.phase is not Phase.FIRING:
+                self._announce_end(one, int(self._clocks.steady() * 1_000))
+        for channel, message in messages:
+            self._deliveries.put(channel, message)
+        return [one for one in alerts if one.phase is Phase.FIRING]
+
+    async def run(self) -> None:
+        """A round every second, for ever."""
+        while True:
+            await self.round()
+            await beat(_ROUND_SECONDS)
+
+    async def round(self) -> None:
+        """Judge the rules, and see that people hear of what has changed."""
+        steady = self._clocks.steady()
+        if self._looks % _READS_SILENCES == 0:
+            await self._silences.look()  # so that there are some, should the store fail
+        self._looks += 1
+        elapsed, self._last = int((steady - self._last) * 1_000), steady
+        if self._clocks.is_measured():
+            changes = self._states.look(self._readings, self._clocks.now(), elapsed, news=self._is_news())
+            self._record(changes)
+            if changes.fired or self._unannounced:
+                await self._silences.look()
+            self._sort(changes, int(steady * 1_000))
+            for key in changes.changed:
+                self._keeper.note(key, self._states.find(key) or self._ended.get(key))
+        await self._send(int(steady * 1_000))
+
+    def _is_news(self) -> bool:
+        """Whether a rule may be judged differently than at the last look.
+
+        To judge all costs a millisecond, and there is a sample every ten seconds: in between only what is
+        known of the very second changes.
+        """
+        before, self._seen = self._seen, self._clocks.news() if self._clocks.news is not None else None
+        return self._seen is None or self._seen != before
+
+    def _sort(self, changes: Changes, steady: int) -> None:
+        """Group what people are to hear: of what has changed, and of what was silenced and is no longer."""
+        for alert in changes.fired:
+            if self._ended.pop(alert.key, None) is None:
+                self._unannounced.add(alert.key)
+            else:
+                # People know that it fires, and not that it was over for a moment.
+                self._grouping.drop(State.RESOLVED, alert.key)
+                alert.told = True
+        for alert in changes.resolved:
+            self._unannounced.discard(alert.key)
+            if alert.told or self._grouping.waits(State.FIRING, alert.key):
+                self._announce_end(alert, steady)
+        for key in self._unannounced:
+            fires = self._states.find(key)
+            if fires is None or self._silences.fit(fires.rule, dict(fires.labels)):
+                self._grouping.drop(State.FIRING, key)
+            else:
+                self._grouping.add(State.FIRING, fires, steady)
+
+    def _announce_end(self, alert: Alert, steady: int) -> None:
+        note = "" if self._states.has_rule(alert.rule) else _REMOVED
+        self._grouping.add(State.RESOLVED, alert, steady, note=note)
+        if self._grouping.waits(State.RESOLVED, alert.key):
+            self._ended[alert.key] = alert
+
+    async def _send(self, steady: int) -> None:
+        addressed: list[tuple[str, Message]] = []
+        for state, told in self._grouping.take(steady):
+            message = message_of(state, list(told.values()), node=self._node, at=self._clocks.now())
+            addressed += self._deliveries.addressed(message).items()
+            if state is State.FIRING:
+                self._mark_notified(told)
+            else:
+                self._mark_ended(told)
+        for channel, message in addressed:
+            self._keeper.add(channel, message)
+        await self._keeper.keep()
+        for channel, message in addressed:
+            self._deliveries.put(channel, message)
+
+    def _mark_notified(self, told: Mapping[Key, Listed]) -> None:
+        for key in told:
+            self._unannounced.discard(key)
+            alert = self._states.find(key)
+            if alert is not None:
+                alert.told = True
+                self._keeper.note(key, alert)
+
+    def _mark_ended(self, told: Mapping[Key, Listed]) -> None:
+        for key in told:
+            self._ended.pop(key).told = False
+            self._keeper.note(key, self._states.find(key))
+
+    def _record(self, changes: Changes) -> None:
+        """An audit event for what begins and what is over, which is its line in the log too."""
+        self._emit(changes.fired, fired_alert)
+        self._emit(changes.resolved, resolved_alert)
+        if self._states.left_out and not self._left_out:
+            _log.error("alerts left out", reason="there are too many at once", alerts=self._states.left_out)
+        self._left_out = self._states.left_out
+
+    def _emit(self, alerts: Iterable[Alert], report: Callable[[str, str, str], Report]) -> None:
+        by_rule: dict[str, list[Alert]] = {}
+        for alert in alerts:
+            by_rule.setdefault(alert.rule, []).append(alert)
+        now = self._clocks.now()
+        for of_rule in by_rule.values():
+            for alert in of_rule[:_ONE_BY_ONE]:
+                one = report(alert.rule, alert.severity, _words(alert))
+                self._audit.emit(AuditEvent.of(one, HOUSE, now))
+            if more := of_rule[_ONE_BY_ONE:]:
+                one = report(more[0].rule, more[0].severity, f"{more[0].summary} So for {len(more)} more.")
+                one.count = len(more)
+                self._audit.emit(AuditEvent.of(one, HOUSE, now))
+
+
+def _words(alert: Alert) -> str:
+    labels = "".join(f", {label} {value}" for label, value in alert.labels)
+    return f"{alert.summary} Value {alert.value:g}{labels}."

@@ -1,0 +1,40 @@
+"""The readings that conditions may use: those of the history, and what alerts themselves know besides.
+
+So a file is judged before anything was measured, and `gateway check` judges it without a gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.alerts.device_readings import (
+    BYTES,
+    CONNECTS,
+    MESSAGE_BYTES,
+    MESSAGES,
+    NEW_ADDRESSES,
+    SILENT_SECONDS,
+    SPAN_MOST,
+    WRONG_LOGINS,
+)
+from gateway.alerts.readings_protocol import Catalogue, Series
+from gateway.observe.metric_catalogue import SERVICE_WORDS, Kind, readings
+
+CHANNEL_WORDS: Mapping[str, float] = SERVICE_WORDS
+
+_COUNTED = Series(("device",), grows=True, span_most=SPAN_MOST)
+_OF_DEVICE = Series(("device",))
+_BESIDES: Catalogue = {
+    "channel_status": Series(("channel",), CHANNEL_WORDS),
+    **dict.fromkeys((WRONG_LOGINS, CONNECTS, MESSAGES, BYTES, NEW_ADDRESSES), _COUNTED),
+    **dict.fromkeys((MESSAGE_BYTES, SILENT_SECONDS), _OF_DEVICE),
+}
+
+
+def catalogue() -> Catalogue:
+    """All of them."""
+    measured = {
+        name: Series(metric.labels, metric.words, grows=metric.kind is not Kind.GAUGE)
+        for name, metric in readings().items()
+    }
+    return {**measured, **_BESIDES}

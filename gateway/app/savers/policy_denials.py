@@ -1,0 +1,66 @@
+"""Saves what the policy refused, by the id in the audit line, for `gateway-admin acl why` to explain it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gateway.app.savers.saver import Saver
+from gateway.connection.process_counters import Counters
+from gateway.observe.audit_dispatch import AuditEvent
+from gateway.observe.audit_rate_limit import AuditRateLimit
+from gateway.observe.save_failures import Saves
+from gateway.store import Refusal, Store
+
+_WAITING_MOST = 5_000
+"""That wait for the store."""
+_FIRST = 2
+"""Of a device that may wait whatever others have waiting."""
+_AT_ONCE = 500
+"""In one save: it takes the loop some 10 ms."""
+
+
+class PolicyDenialsSaver(Saver):
+    """A consumer of the audit.
+
+    It has the rate limit of the log: what stands there can be explained, and each device has its place.
+    """
+
+    subject = "refusals"
+
+    def __init__(self, store: Store, counters: Counters, saves: Saves) -> None:
+        super().__init__(saves)
+        self._store = store
+        self._counters = counters
+        self._rate_limit = AuditRateLimit()
+        self._unsaved: list[Refusal] = []
+        self._waiting: Counter[str] = Counter()
+
+    def __call__(self, event: AuditEvent) -> None:
+        """Keep a refusal until it is saved, within bounds: an attack must not fill the memory."""
+        if event.id is None or not event.explicable:
+            return
+        device_id = event.device or ""
+        full = len(self._unsaved) >= _WAITING_MOST and self._waiting[device_id] >= _FIRST
+        if full or not self._rate_limit.takes(event, event.time):
+            self._counters.refusals_not_kept += 1
+            return
+        self._waiting[device_id] += 1
+        self._unsaved.append(
+            Refusal(
+                event.id,
+                event.time // 1_000,
+                device_id,
+                event.action or "",
+                event.topic or "",
+                event.reason,
+                event.rule or "",
+            )
+        )
+
+    async def write(self) -> bool:
+        """The oldest of those that wait."""
+        oldest = tuple(self._unsaved[:_AT_ONCE])
+        await self._store.refusals.add(oldest)
+        del self._unsaved[: len(oldest)]
+        self._waiting -= Counter(one.device_id for one in oldest)
+        return bool(oldest)

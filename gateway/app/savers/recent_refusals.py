@@ -1,0 +1,49 @@
+"""Saves who was refused lately, so that a restart forgets nobody."""
+
+from __future__ import annotations
+
+from gateway.app.savers.saver import Saver
+from gateway.observe.recent_refusals import RefusedClients
+from gateway.observe.save_failures import Saves
+from gateway.store import Store, StoreError
+
+_MOST = 500
+"""In one save: it takes the loop some 10 ms."""
+_SAVES_TO_PRUNE = 720
+
+
+class RecentRefusalsSaver(Saver):
+    """Of the entries that changed, what they are now."""
+
+    subject = "refused clients"
+    seconds = 5.0
+
+    def __init__(self, store: Store, clients: RefusedClients, saves: Saves) -> None:
+        super().__init__(saves)
+        self._store = store
+        self._clients = clients
+        self._saved = 0
+
+    async def load(self) -> None:
+        """Go on from what is saved, if it can be read: nobody is refused for want of this."""
+        try:
+            await self._store.refused_clients.prune()
+            self._clients.load(await self._store.refused_clients.read())
+        except StoreError as error:
+            self._saves.failed(self.subject, error)
+
+    async def write(self) -> bool:
+        """Some of them; what is too old is dropped once an hour."""
+        entries = self._clients.take_unsaved(_MOST)
+        if not entries:
+            return False
+        try:
+            await self._store.refused_clients.save(entries)
+            if self._saved % _SAVES_TO_PRUNE == 0:
+                await self._store.refused_clients.prune()
+        except BaseException:
+            # When it is stopped meanwhile, too: the end of the gateway saves once more.
+            self._clients.put_back(entries)
+            raise
+        self._saved += 1
+        return True

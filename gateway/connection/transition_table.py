@@ -1,0 +1,172 @@
+"""The life of a connection as one table: (state, event) -> (handler, next state).
+
+A row holds the handler, and which state comes next after which outcome. A handler that returns plain
+commands leaves the state as it is; what else it may find out is in `gateway.connection.transition_outcomes`.
+No handler knows in which state it is called, nor enters one: `gateway.connection.device_connection` does
+that, by this table alone. A missing entry is a fault of ours, not of a peer.
+
+A device sends a message, breaks the protocol while the bus still owes it the PUBACK, and gets that first:
+
+    state        event                       the handler returns                       next state
+    ESTABLISHED  DeviceBytes(PUBLISH QoS 1)  [SendToBus(PUBLISH)]                      the same
+    ESTABLISHED  DeviceBytes(type 0)         Fault([SendToBus(PINGREQ)])               DRAINING
+    DRAINING     DeviceBytes(anything)       [], for it is not listened to any more    the same
+    DRAINING     BusBytes(PUBACK)            [SendToDevice(PUBACK)]                    the same
+    DRAINING     BusBytes(PINGRESP)          Over([SendToDevice(DISCONNECT)], why)     CLOSED
+    CLOSED       BusLost()                   []                                        the same, for ever
+
+The picture of it in ARCHITECTURE.md is made by `docs/state_picture.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import NamedTuple, get_args
+
+from gateway.connection import access_changes, awaiting_bus_answers
+from gateway.connection.commands import Command
+from gateway.connection.established import EstablishedConnection
+from gateway.connection.events import (
+    AccessWithdrawn,
+    Answer,
+    Authenticated,
+    AuthenticationFailed,
+    BusBytes,
+    BusLost,
+    BusUnavailable,
+    DeviceBytes,
+    DeviceLost,
+    Event,
+    Kicked,
+    PolicyChanged,
+    Reauthenticated,
+    ReauthenticationFailed,
+    ShuttingDown,
+    Tick,
+    Turn,
+)
+from gateway.connection.opening import Opening
+from gateway.connection.transition_outcomes import Accepted, Fault, Outcome, Over, Result, SaidGoodbye
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    __hash__ = object.__hash__
+    """By identity, as they are compared: Enum's own hashes the name, in Python."""
+
+    AWAIT_CONNECT = "await connect"
+    AUTHENTICATING = "authenticating"
+    OPENING_BUS = "opening bus"
+    ESTABLISHED = "established"
+    GOODBYE = "goodbye"
+    """The device sent its DISCONNECT; the bus's last words still pass."""
+    DRAINING = "draining"
+    """The device broke the protocol; the bus answers what came before."""
+    CLOSED = "closed"
+
+
+class Row(NamedTuple):
+    """What happens, and what comes after it."""
+
+    handler: Callable[..., Result]
+    """Takes what the connection is in this state, and the event."""
+    after: Mapping[type[Outcome], State]
+
+
+def _nothing(_: Opening | EstablishedConnection, __: Event) -> list[Command]:
+    return []
+
+
+def _device_left(_: Opening, __: DeviceLost) -> Over:
+    return Over([], "the device closed the connection")
+
+
+def _bus_left(_: Opening, __: BusLost) -> Over:
+    return Over([], "the bus closed the connection")
+
+
+def _stop(_: Opening, __: ShuttingDown) -> Over:
+    return Over([], "the gateway stops")
+
+
+_STAYS: dict[type[Outcome], State] = {}
+_CLOSES: dict[type[Outcome], State] = {Over: State.CLOSED}
+_LEAVES: dict[type[Outcome], State] = {
+    SaidGoodbye: State.GOODBYE,
+    Fault: State.DRAINING,
+    Over: State.CLOSED,
+}
+
+TABLE: dict[State, dict[type[Event], Row]] = {
+    State.AWAIT_CONNECT: {
+        DeviceBytes: Row(Opening.first_bytes, {Accepted: State.AUTHENTICATING, Over: State.CLOSED}),
+        DeviceLost: Row(_device_left, _CLOSES),
+        ShuttingDown: Row(_stop, _CLOSES),
+    },
+    State.AUTHENTICATING: {
+        DeviceBytes: Row(Opening.early_bytes, _CLOSES),
+        Authenticated: Row(Opening.authenticated, {Accepted: State.OPENING_BUS, Over: State.CLOSED}),
+        AuthenticationFailed: Row(Opening.authentication_failed, _CLOSES),
+        DeviceLost: Row(_device_left, _CLOSES),
+        ShuttingDown: Row(_stop, _CLOSES),
+    },
+    State.OPENING_BUS: {
+        DeviceBytes: Row(Opening.early_bytes, _CLOSES),
+        BusBytes: Row(Opening.connack_bytes, {Accepted: State.ESTABLISHED, Over: State.CLOSED}),
+        BusUnavailable: Row(Opening.bus_unavailable, _CLOSES),
+        PolicyChanged: Row(Opening.policy_changed, _CLOSES),
+        AccessWithdrawn: Row(Opening.withdrawn, _CLOSES),
+        Kicked: Row(Opening.kicked, _CLOSES),
+        DeviceLost: Row(_device_left, _CLOSES),
+        BusLost: Row(_bus_left, _CLOSES),
+        ShuttingDown: Row(Opening.stop, _CLOSES),
+    },
+    State.ESTABLISHED: {
+        DeviceBytes: Row(EstablishedConnection.device_bytes, _LEAVES),
+        BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
+        Answer: Row(EstablishedConnection.answer, _STAYS),
+        Reauthenticated: Row(access_changes.renewed, _CLOSES),
+        ReauthenticationFailed: Row(access_changes.withdrawn, _CLOSES),
+        PolicyChanged: Row(access_changes.policy_changed, _CLOSES),
+        AccessWithdrawn: Row(access_changes.withdrawn, _CLOSES),
+        Kicked: Row(access_changes.kicked, _CLOSES),
+        DeviceLost: Row(_device_left, _CLOSES),
+        BusLost: Row(EstablishedConnection.bus_lost, _CLOSES),
+        ShuttingDown: Row(access_changes.stop, _CLOSES),
+        Tick: Row(access_changes.tick, _CLOSES),
+        Turn: Row(EstablishedConnection.turn, _LEAVES),
+    },
+    State.GOODBYE: {
+        DeviceBytes: Row(_nothing, _STAYS),
+        BusBytes: Row(awaiting_bus_answers.bus_bytes, _CLOSES),
+        Answer: Row(EstablishedConnection.answer, _STAYS),
+        Reauthenticated: Row(_nothing, _STAYS),
+        ReauthenticationFailed: Row(awaiting_bus_answers.withdrawn, _CLOSES),
+        PolicyChanged: Row(awaiting_bus_answers.policy_changed, _STAYS),
+        AccessWithdrawn: Row(awaiting_bus_answers.withdrawn, _CLOSES),
+        Kicked: Row(access_changes.kicked, _CLOSES),
+        DeviceLost: Row(awaiting_bus_answers.lost, _CLOSES),
+        BusLost: Row(awaiting_bus_answers.lost, _CLOSES),
+        ShuttingDown: Row(awaiting_bus_answers.stop, _CLOSES),
+        Tick: Row(awaiting_bus_answers.tick_after_goodbye, _CLOSES),
+        Turn: Row(awaiting_bus_answers.turn_after_goodbye, _CLOSES),
+    },
+    State.DRAINING: {
+        DeviceBytes: Row(_nothing, _STAYS),
+        BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
+        Answer: Row(EstablishedConnection.answer, _STAYS),
+        Reauthenticated: Row(_nothing, _STAYS),
+        ReauthenticationFailed: Row(access_changes.withdrawn, _CLOSES),
+        PolicyChanged: Row(access_changes.policy_changed, _CLOSES),
+        AccessWithdrawn: Row(access_changes.withdrawn, _CLOSES),
+        Kicked: Row(access_changes.kicked, _CLOSES),
+        DeviceLost: Row(_device_left, _CLOSES),
+        BusLost: Row(EstablishedConnection.bus_lost, _CLOSES),
+        ShuttingDown: Row(awaiting_bus_answers.stop, _CLOSES),
+        Tick: Row(awaiting_bus_answers.tick_to_drain, _CLOSES),
+        Turn: Row(awaiting_bus_answers.turn_to_drain, _CLOSES),
+    },
+    State.CLOSED: dict.fromkeys(get_args(Event), Row(_nothing, _STAYS)),
+}

@@ -1,0 +1,50 @@
+"""How many connections there are of each kind, and how many wait for what: counted some at a time.
+
+Connections keep no such counts themselves: that would cost each of them, and this costs 10,000 of them some
+milliseconds every ten seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gateway.connection.transition_table import State
+from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.paused_reading import AUTHENTICATING, BUS_FULL, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE
+
+_COUNTED_TOGETHER = 500
+"""Connections that are counted in one turn of the event loop."""
+_REASONS = {
+    AUTHENTICATING: "authenticating",
+    OVER_RATE: "over_rate",
+    BUS_FULL: "bus_full",
+    NOT_ITS_TURN: "not_its_turn",
+    DEVICE_FULL: "device_full",
+}
+
+
+@dataclass(slots=True)
+class Census:
+    """What was counted."""
+
+    established: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By protocol and method of login."""
+    paused: Counter[str] = field(default_factory=Counter)
+    """By what they wait for."""
+
+
+async def census(registry: ConnectionRegistry) -> Census:
+    """Count all connections."""
+    found = Census(paused=Counter(dict.fromkeys(_REASONS.values(), 0)))
+    for number, side in enumerate(list(registry.live), 1):
+        if side.connection.state is State.ESTABLISHED:
+            found.established[side.connection.protocol, side.method] += 1
+        paused = side.paused_for
+        for bit, reason in _REASONS.items():
+            if paused & bit:
+                found.paused[reason] += 1
+        if number % _COUNTED_TOGETHER == 0:
+            await asyncio.sleep(0)
+    return found

@@ -1,0 +1,70 @@
+"""What monitoring.toml asks to have checked: other services, which the gateway needs or its people do.
+
+Owns what a check is; who runs it, and what becomes of the answer, is for health.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gateway.system.ip_address_blocks import Address
+
+OUR_CHECKS = frozenset(
+    {
+        "audit",
+        "bus",
+        "bus authority",
+        "certificates",
+        "disk",
+        "keys",
+        "listener",
+        "loop",
+        "monitoring",
+        "policy",
+        "saving",
+        "services",
+        "store",
+        "validity",
+        "workers",
+    }
+)
+"""What the gateway checks of itself: no check of monitoring.toml has one of these names."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCheck:
+    """Asks for a page: healthy is a status of 200 to 299."""
+
+    name: str
+    interval: int
+    """Seconds."""
+    timeout: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TcpCheck:
+    """Connects: healthy is what accepts."""
+
+    name: str
+    interval: int
+    timeout: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCheck:
+    """A device: healthy while it is connected, or was heard from on a topic within a time."""
+
+    name: str
+    interval: int
+    timeout: int
+    device_id: str
+    topic: str | None
+    """A topic filter; None: it is enough that it is connected."""
+    within: int | None
+    """Seconds; given together with `topic`."""
+
+
+ServiceCheck: TypeAlias = HttpCheck | TcpCheck | DeviceCheck

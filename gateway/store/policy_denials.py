@@ -1,0 +1,143 @@
+"""The rows of what devices were refused, as it was reported, for whoever asks why.
+
+Kept for two weeks; no device can push out others', nor, by decoys, its own that say most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import sqlite
+
+from gateway.store import row_timestamps
+from gateway.store.engine import Transactions
+from gateway.store.schema import refusals
+from gateway.store.usage import KEPT_SECONDS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_OF_A_DEVICE = 600
+"""The oldest third, the newest, and of those between them as different ones as there are."""
+_IN_ALL = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal as it was reported."""
+
+    refusal_id: str
+    at: int
+    """Unix seconds."""
+    device_id: str
+    action: str
+    topic: str
+    reason: str
+    rule: str
+    """`file:line` of the rule that decided; empty for none."""
+
+
+class Refusals:
+    """Refusals of devices."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def add(self, some: Sequence[Refusal]) -> None:
+        """Keep what was refused, for whoever asks why; of a device with too many what says most."""
+        if some:
+            async with self._transactions.transaction(write=True) as connection:
+                await _add(connection, some)
+
+    async def get(self, refusal_id: str) -> Refusal | None:
+        """The refusal of this id, if it is kept."""
+        query = select(refusals).where(refusals.c.refusal_id == refusal_id)
+        async with self._transactions.transaction(write=False) as connection:
+            row = (await connection.execute(query)).mappings().one_or_none()
+            return None if row is None else Refusal(**row)
+
+    async def prune(self) -> None:
+        """Drop what is too old, and of too many first those of who has most."""
+        async with self._transactions.transaction(write=True) as connection:
+            await connection.execute(
+                delete(refusals).where(refusals.c.at < row_timestamps.now() - KEPT_SECONDS)
+            )
+            await _even_out(connection)
+            last = select(refusals.c.at).order_by(refusals.c.at.desc()).offset(_IN_ALL).limit(1)
+            await connection.execute(delete(refusals).where(refusals.c.at <= last.scalar_subquery()))
+
+
+async def _add(connection: AsyncConnection, some: Sequence[Refusal]) -> None:
+    # Whoever saw a failure after the commit brings them once more.
+    again = sqlite.insert(refusals).on_conflict_do_nothing()
+    await connection.execute(again, [asdict(one) for one in some])
+    many = (
+        select(refusals.c.device_id)
+        .where(refusals.c.device_id.in_({one.device_id for one in some}))
+        .group_by(refusals.c.device_id)
+        .having(func.count() > _OF_A_DEVICE)
+    )
+    for device_id in (await connection.execute(many)).scalars().all():
+        its = refusals.c.device_id == device_id
+        rows = await connection.execute(
+            select(refusals).where(its).order_by(refusals.c.at, refusals.c.refusal_id)
+        )
+        kept = _worth_keeping([Refusal(**row) for row in rows.mappings()])
+        await connection.execute(delete(refusals).where(its, refusals.c.refusal_id.not_in(kept)))
+
+
+def _worth_keeping(rows: Sequence[Refusal]) -> list[str]:
+    """The ids of those to keep, of the refusals of one device from the oldest to the newest.
+
+    Whoever floods can push out neither its first refusals nor, from another part of the topic tree than its
+    decoys, what it did among them. Within a part chance decides (an id is random): nobody can choose.
+    """
+    third = max(1, _OF_A_DEVICE // 3)
+    between = sorted(rows[third:-third], key=lambda one: one.refusal_id)
+    alike: Counter[tuple[str, str, str]] = Counter()
+    ranked: list[tuple[int, str]] = []
+    for one in between:
+        part = (one.action, one.rule, one.topic.partition("/")[0])
+        ranked.append((alike[part], one.refusal_id))
+        alike[part] += 1
+    ends = [one.refusal_id for one in (*rows[:third], *rows[-third:])]
+    return ends + [refusal_id for _, refusal_id in sorted(ranked)[: _OF_A_DEVICE - len(ends)]]
+
+
+async def _even_out(connection: AsyncConnection) -> None:
+    """Leave as many refusals to each device as there is room for, its first and its newest."""
+    column = refusals.c
+    by_device = select(func.count()).select_from(refusals).group_by(column.device_id)
+    counts = sorted((await connection.execute(by_device)).scalars().all())
+    room = _IN_ALL
+    if sum(counts) <= room:
+        return
+    most = 1
+    for left, count in zip(range(len(counts), 0, -1), counts, strict=True):
+        most = max(1, room // left)
+        if count > most:
+            break
+        room -= count
+    numbered = select(
+        column.refusal_id,
+        func.row_number()
+        .over(partition_by=column.device_id, order_by=(column.at, column.refusal_id))
+        .label("from_first"),
+        func.row_number()
+        .over(partition_by=column.device_id, order_by=(column.at.desc(), column.refusal_id.desc()))
+        .label("from_last"),
+    ).subquery()
+    first = most // 2
+    over = select(numbered.c.refusal_id).where(
+        numbered.c.from_first > first, numbered.c.from_last > most - first
+    )
+    await connection.execute(delete(refusals).where(column.refusal_id.in_(over)))
+
+
+async def forget(connection: AsyncConnection, device_id: str) -> None:
+    """Drop what is kept of a device: a new one may get its id."""
+    await connection.execute(delete(refusals).where(refusals.c.device_id == device_id))

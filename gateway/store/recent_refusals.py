@@ -1,0 +1,82 @@
+"""Who was refused lately, as it is kept over restarts: three days, and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import sqlite
+
+from gateway.store import row_timestamps
+from gateway.store.engine import Transactions
+from gateway.store.schema import refused_clients
+
+KEPT_SECONDS = 3 * 86_400
+_KEPT = 5_000
+
+
+@dataclass(slots=True)
+class RefusedClient:
+    """Refusals that are alike, as one entry. Times are Unix seconds."""
+
+    device_id: str
+    """As it is shown; empty for nobody known. Of a stranger it is a claim."""
+    host: str
+    """The IP address; empty where none is known."""
+    kind: str
+    """What was refused, as in the audit."""
+    reason: str
+    proven: bool
+    """Whether the device has shown that it is that device."""
+    action: str
+    """Of the latest one, as the three below."""
+    topic: str
+    rule: str
+    refusal_id: str
+    """For `gateway-admin acl why`; empty for none."""
+    first_at: int
+    last_at: int
+    count: int
+
+
+class RefusedClientEntries:
+    """The entries."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def save(self, entries: Sequence[RefusedClient]) -> None:
+        """Put these in the place of what was saved of them before."""
+        if not entries:
+            return
+        statement = sqlite.insert(refused_clients)
+        key = list(refused_clients.primary_key)
+        changed = {
+            column.name: getattr(statement.excluded, column.name)
+            for column in refused_clients.columns
+            if not column.primary_key
+        }
+        async with self._transactions.transaction(write=True) as connection:
+            upsert = statement.on_conflict_do_update(index_elements=key, set_=changed)
+            await connection.execute(upsert, [asdict(one) for one in entries])
+
+    async def read(self) -> list[RefusedClient]:
+        """Those of the last three days, the newest first."""
+        at = refused_clients.c.last_at
+        query = (
+            select(refused_clients)
+            .where(at >= row_timestamps.now() - KEPT_SECONDS)
+            .order_by(at.desc(), *refused_clients.primary_key)
+            .limit(_KEPT)
+        )
+        async with self._transactions.transaction(write=False) as connection:
+            return [RefusedClient(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def prune(self) -> None:
+        """Drop what is too old, and of too many the oldest."""
+        at = refused_clients.c.last_at
+        last = select(at).order_by(at.desc()).offset(_KEPT).limit(1)
+        async with self._transactions.transaction(write=True) as connection:
+            await connection.execute(delete(refused_clients).where(at < row_timestamps.now() - KEPT_SECONDS))
+            await connection.execute(delete(refused_clients).where(at <= last.scalar_subquery()))
