@@ -45,7 +45,9 @@ class AuditParts:
 
     def begin(self, parts: RunningParts, settings: Settings, made: Sequence[str]) -> None:
         """Write from now on, first that the gateway starts, and what was `made` for it."""
-        parts.keep(self.trail.run(self.audit.hand_on_admissions))
+        parts.keep(self.trail.run())
+        # Not by the trail: its disk may hang.
+        parts.keep(every(AuditTrail.seconds, self.audit.hand_on_admissions))
         parts.keep(every(_REPORT_SECONDS, self.log.log_left_out))
         release = version("mqtt-security-gateway")
         self.report(changed_gateway(f"{release} starts as node {settings.gateway_node}"))
@@ -88,4 +90,5 @@ async def open_audit(
     parts.closing.push_async_callback(trail.close)
     parts.closing.callback(report, changed_gateway("stops"))
     parts.closing.callback(log.log_left_out, _ALL_LEFT_OUT)
+    parts.closing.callback(audit.hand_on_admissions)  # done first: what finds no line is counted next
     return AuditParts(audit, log, trail, report)

@@ -100,12 +100,15 @@ class TopicListener:
             for one, (until, connection) in self._rests.items():
                 if until <= now:
                     over.setdefault(connection, []).append(one)
-            for connection, filters in over.items():
+            for connection, rested in over.items():
+                # One that was heard on a newer connection, while an older one answered, rests anew.
+                filters = [one for one in rested if self._resting(one, connection)]
                 # Before the SUBSCRIBE leaves: a message may come before the SUBACK [MQTT5 3.8.4].
                 for one in filters:
                     del self._rests[one]
                     self._silent_since[one] = now
-                await self._subscribe(connection, filters)
+                if filters:
+                    await self._subscribe(connection, filters)
 
     async def _subscribe(self, connection: BusConnection, filters: list[str]) -> None:
         try:

@@ -65,9 +65,8 @@ def init(
             {"made": made, "present": present, "next": ["gateway check", "gateway run"] if made else []},
             *(f"made     {thing}" for thing in made),
             *(f"present  {thing}" for thing in present),
+            *(["next     `gateway check`, then `gateway run`, or start the service"] if made else []),
         )
-        if made:
-            remark("next: `gateway check`, then `gateway run`, or start the service; it says how to go on")
         if san and str(certificate) not in made:
             remark(
                 f"{certificate} was there and keeps its names; remove it and its key to have a new one made"

@@ -154,7 +154,9 @@ class Relay(FastPath, ABC):
         if self.alike(chunk):
             self.out.append(chunk)
             return
-        pos = self._complete(chunk) if self._partial is not None and len(chunk) > _LONG else 0
+        pos = 0
+        if self._partial is not None and len(chunk) > _LONG and not self.meter.work.full:
+            pos = self._complete(chunk)
         if self.stopped:
             return
         if not self._at_packet_start:

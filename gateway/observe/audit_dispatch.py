@@ -32,9 +32,9 @@ Keep = Callable[[Mapping[str, object], Source], None]
 class Audit:
     """Counts each event by kind and outcome and hands it to every consumer, in order.
 
-    A login that was let in is held back for a fraction of a second: until the audit trail writes next, or
-    there is another event. It is the one event of an honest device that comes, it falls between CONNECT and
-    CONNACK, and reports that are made together cost less than those that find all of this code cold.
+    A login that was let in is held back for a fifth of a second, or until there is another event. It is the
+    one event of an honest device that comes, it falls between CONNECT and CONNACK, and reports that are made
+    together cost less than those that find all of this code cold.
     """
 
     def __init__(

@@ -98,7 +98,7 @@ class Store(Repositories):
         return self._database.files()
 
     def pulse(self) -> tuple[LastIds, float]:
-        """LastIds that move with each change of a device and each event of an administrator.
+        """Numbers that move with each change of a device and each event of an administrator.
 
         With them when something was last written, in Unix seconds. To be called in a thread: it reads the
         database. Raises StoreError.

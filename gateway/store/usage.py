@@ -42,18 +42,16 @@ class Usage:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    async def add_records(self, seen: Sequence[UsageRecord]) -> None:
-        """Add to what was seen of devices before."""
+    async def add_records(self, seen: Sequence[UsageRecord]) -> list[str]:
+        """Add to what was seen of devices before; some devices that have too many now, for `reduce`."""
         if not seen:
-            return
+            return []
         async with self._transactions.transaction(write=True) as connection:
             await _add_records(connection, seen)
-            many = await _with_too_many(connection, {one.device_id for one in seen})
-        for device_id in many:
-            await self._reduce(device_id)
+            return list(await _with_too_many(connection, {one.device_id for one in seen}))
 
-    async def _reduce(self, device_id: str) -> None:
-        """Make a device's usage records fewer.
+    async def reduce(self, device_id: str) -> None:
+        """Make a device's usage records fewer, unless they change meanwhile.
 
         That takes some milliseconds, and whoever names topics can make it a tenth of a second; so it is done
         in a thread, and before the transaction: meanwhile others can write.
@@ -61,6 +59,8 @@ class Usage:
         its = observations.c.device_id == device_id
         async with self._transactions.transaction(write=False) as connection:
             before = await _read_records(connection, 0, [device_id])
+        if len(before) <= _OF_A_DEVICE:
+            return  # the device was removed, or somebody else was first
         fewer = await asyncio.to_thread(_fewer, before)
         async with self._transactions.transaction(write=True) as connection:
             if await _read_records(connection, 0, [device_id]) == before:  # else at its next turn

@@ -45,7 +45,7 @@ async def test_a_bus_that_is_silent_to_mqtt_5_is_asked_in_3_1_1(tmp_path: Path) 
             context = playbook.context(bus_username=None, bus_password=None)
             probe = BusProbe(Bus("127.0.0.1", port), context, "gateway")
             assert await probe.check() == (True, f"127.0.0.1:{port}")
-            probe._asked = float("-inf")
+            probe._asked_at = float("-inf")
             assert await probe.check() == (True, f"127.0.0.1:{port}")
             # Of each check that was answered there are two: the one that speaks, and its company.
             assert levels == [5, 4, 4, 4, 4], "what it does not speak is not tried again"

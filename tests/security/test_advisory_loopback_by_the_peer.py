@@ -40,7 +40,7 @@ async def test_without_tls_devices_come_from_this_machine_alone(
     assert is_loopback(peer) == PEERS[peer]
     here, there = socket.socketpair()
     tasks = Tasks()
-    registry = SimpleNamespace(tasks=tasks, now=lambda: 0.0, context=SimpleNamespace())
+    registry = SimpleNamespace(tasks=tasks, loop_time=lambda: 0.0, context=SimpleNamespace())
     acceptor = DevicePort(registry, None).acceptor
     arrivals = [(here, (peer, 7))]
 

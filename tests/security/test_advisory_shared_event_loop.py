@@ -192,7 +192,7 @@ async def is_admitted(house: House, _: Device | None) -> None:
 
 
 async def opens_the_bus(house: House, _: Device | None) -> None:
-    house.plant(Bus, "answered")
+    house.plant(Bus, "accepted")
 
 
 NEW: tuple[Attack, ...] = (arrives, shakes_hands, is_recognised, is_verified, is_admitted, opens_the_bus)

@@ -178,12 +178,11 @@ class AuditTrail(Saver):
             self._saves.done(self.subject)
         return some
 
-    async def run(self, hand_on: Callable[[], None] = lambda: None) -> None:
-        """Write for ever, and drop what is too old. `hand_on` is asked for what is held back, each time."""
+    async def run(self) -> None:
+        """Write for ever, and drop what is too old."""
         quiet_until = 0.0
         while True:
             due = await beat(self.seconds)
-            hand_on()
             if self._waiting or self._under_way or due >= quiet_until:
                 quiet_until = due + _QUIET_SECONDS
                 await self.save_some()

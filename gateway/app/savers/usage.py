@@ -29,11 +29,13 @@ class UsageSaver(Saver):
         recorder = self._context.recorder
         seen = recorder.take(_MOST, self._context.now() // 1_000)
         try:
-            await self._store.usage.add_records(seen)
+            too_many = await self._store.usage.add_records(seen)
         except BaseException:
             # When it is stopped meanwhile, too: the end of the gateway saves once more.
             recorder.put_back(seen)
             raise
+        for device_id in too_many:  # what was seen is stored by now: whatever fails here, it is not put back
+            await self._store.usage.reduce(device_id)
         return bool(seen)
 
     async def run(self) -> None:

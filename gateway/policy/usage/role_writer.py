@@ -1,6 +1,6 @@
 """A proposed role as the text of a file for `acl/roles/`, with comments that say what each line comes from.
 
-EvidenceByTemplate are the devices' own words: whatever they hold, they stay in their string or comment.
+Topics are the devices' own words: whatever they hold, they stay in their string or comment.
 """
 
 from __future__ import annotations

@@ -141,3 +141,23 @@ async def test_a_bus_that_was_away_during_a_rest_is_listened_to_again(mosquitto,
             await until(lambda: ours.heard("a") < 0.3)
             await until(lambda: ours.silent("a") > 0.3 and ours.heard("a") > 0.5)
         again.close()
+
+
+async def test_what_a_newer_connection_hears_while_an_older_rest_ends_rests_anew(mosquitto, monkeypatch):
+    monkeypatch.setattr(topic_freshness, "_LOOK", 0)
+    listens = listener(mosquitto, filters={"x": 60, "y": 60})
+    older, newer = object(), object()
+    listens._rests = {"y": (0.0, newer), "x": (0.0, older)}
+    subscribed = []
+
+    async def subscribe(connection, filters):
+        subscribed.append((connection, filters))
+        listens._rests["x"] = (float("inf"), newer)
+
+    monkeypatch.setattr(listens, "_subscribe", subscribe)
+    async with beside(listens._wake()):
+        await until(lambda: subscribed)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert subscribed == [(newer, ["y"])]
+    assert listens._rests == {"x": (float("inf"), newer)}

@@ -402,6 +402,15 @@ def test_a_turn_that_ends_with_the_packet_has_the_long_chunk_wait():
     assert said(relay) == packet + LONG
 
 
+def test_in_a_turn_that_is_full_not_even_the_packet_that_ends_is_looked_at():
+    packet = SPLIT["other"]
+    relay = fed(packet[:20])
+    relay.meter.work.full = True
+    relay.feed(packet[20:] + LONG)
+    assert relay.out == []
+    assert relay.rest == packet + LONG
+
+
 def test_a_packet_held_beyond_its_bound_is_refused_with_a_long_chunk_too():
     packet = raw.publish("other", b"x" * 900)
     relay = fed(packet[:20])

@@ -90,7 +90,7 @@ def admissions_of(told):
     return [(one.kind, one.device, one.time) for one in told]
 
 
-def test_an_admission_is_handed_on_when_the_trail_writes():
+def test_an_admission_is_handed_on_when_that_is_asked_for():
     told, counters = [], Counters()
     audit = Audit(counters, told.append)
     audit.admitted("token", "lamp-1", HERE, 1_764_000_000_000)

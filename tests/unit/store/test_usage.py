@@ -43,12 +43,18 @@ def seen(template: str, device_id: str = "lamp-1", **values) -> UsageRecord:
     return replace(one, **values)
 
 
+async def add_records(store, some):
+    """What a save does."""
+    for device_id in await store.usage.add_records(some):
+        await store.usage.reduce(device_id)
+
+
 async def test_observations_are_added_up(store):
     first = seen("a", first_at=NOW - 50, last_at=NOW - 40, count=3)
-    await store.usage.add_records([first, seen("b")])
-    await store.usage.add_records([seen("a", first_at=NOW - 45, last_at=NOW - 45, count=2)])
+    await add_records(store, [first, seen("b")])
+    await add_records(store, [seen("a", first_at=NOW - 45, last_at=NOW - 45, count=2)])
     assert (await store.usage.records(0))[0] == replace(first, count=5)
-    await store.usage.add_records([seen("a", first_at=NOW - 60, last_at=NOW)])
+    await add_records(store, [seen("a", first_at=NOW - 60, last_at=NOW)])
     found = seen("a", first_at=NOW - 60, last_at=NOW, count=6)
     assert await store.usage.records(0) == [found, seen("b")]
 
@@ -62,15 +68,15 @@ async def test_what_differs_in_anything_is_another_one(store):
         seen("b"),
         seen(OVERFLOW),
     ]
-    await store.usage.add_records(some)
-    await store.usage.add_records(some)
+    await add_records(store, some)
+    await add_records(store, some)
     found = await store.usage.records(0)
     assert {replace(one, count=1) for one in found} == set(some)
     assert {one.count for one in found} == {2}
 
 
 async def test_asked_for_a_time_and_for_some_devices(store):
-    await store.usage.add_records([seen("old", last_at=NOW - 9), seen("new"), seen("new", "lamp-2")])
+    await add_records(store, [seen("old", last_at=NOW - 9), seen("new"), seen("new", "lamp-2")])
     assert await store.usage.records(NOW - 8) == [seen("new"), seen("new", "lamp-2")]
     assert await store.usage.records(NOW - 9, ["lamp-1"]) == [seen("new"), seen("old", last_at=NOW - 9)]
     assert await store.usage.records(0, []) == []
@@ -78,13 +84,13 @@ async def test_asked_for_a_time_and_for_some_devices(store):
 
 async def test_nothing_seen_is_nothing_written(store):
     mark = store.wal_stamp()
-    await store.usage.add_records([])
+    await add_records(store, [])
     await store.refusals.add([])
     assert store.wal_stamp() == mark
 
 
 async def test_a_row_that_somebody_edited_is_left_out(store, path):
-    await store.usage.add_records([seen("a"), seen("b")])
+    await add_records(store, [seen("a"), seen("b")])
     sql(path, "UPDATE observations SET action = 'devour' WHERE template = 'a'")
     assert await store.usage.records(0) == [seen("b")]
 
@@ -92,16 +98,16 @@ async def test_a_row_that_somebody_edited_is_left_out(store, path):
 async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     others = [seen(f"jobs/{number}/done", "lamp-2") for number in range(10)]
-    await store.usage.add_records(others)
+    await add_records(store, others)
     jobs = [seen(f"jobs/{number}/done", first_at=NOW - number) for number in range(10)]
-    await store.usage.add_records([*jobs, seen("state", last_at=NOW - 99)])
+    await add_records(store, [*jobs, seen("state", last_at=NOW - 99)])
     assert await store.usage.records(0, ["lamp-1"]) == [
         seen("jobs/+/done", count=10, first_at=NOW - 9),
         seen("state", last_at=NOW - 99),
     ]
     assert len(await store.usage.records(0, ["lamp-2"])) == 10, "no more than there is room for"
     # What comes later is taken in again.
-    await store.usage.add_records([seen(f"jobs/{number}/done") for number in range(20, 29)])
+    await add_records(store, [seen(f"jobs/{number}/done") for number in range(20, 29)])
     assert {one.template: one.count for one in await store.usage.records(0, ["lamp-1"])} == {
         "jobs/+/done": 19,
         "state": 1,
@@ -111,7 +117,7 @@ async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(stor
 async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     allowed = [*(seen(f"a/{number}") for number in range(3)), *(seen(f"b/{number}") for number in range(7))]
-    await store.usage.add_records([seen("a/secret", allowed=False), *allowed])
+    await add_records(store, [seen("a/secret", allowed=False), *allowed])
     found = {(one.template, one.allowed) for one in await store.usage.records(0)}
     assert found == {("a/secret", False), ("a/0", True), ("a/1", True), ("a/2", True), ("b/+", True)}
 
@@ -119,7 +125,7 @@ async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monke
 async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is_counted(store, monkeypatch):
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
     apart = [seen("/".join([str(number)] * (number + 1)), last_at=NOW - number) for number in range(12)]
-    await store.usage.add_records([*apart, seen(OVERFLOW, count=5, last_at=NOW - 20)])
+    await add_records(store, [*apart, seen(OVERFLOW, count=5, last_at=NOW - 20)])
     assert await store.usage.records(0) == [
         seen(OVERFLOW, count=12, first_at=NOW, last_at=NOW - 5),
         *apart[:5],
@@ -140,12 +146,17 @@ async def test_whoever_names_topics_makes_no_more_work_than_one_may(store, monke
     deep = "/".join("tttttttttt")
     costly = [f"{'/'.join(levels)}/{deep}" for levels in product("abc", repeat=6)]
     refused = [seen(f"{'x/' * 15}{number}", allowed=False) for number in range(400)]
-    await store.usage.add_records([*map(seen, costly), *refused])
+    await add_records(store, [*map(seen, costly), *refused])
     assert 0 < sum(steps) < usage._EFFORT
     found = await store.usage.records(0)
     assert len(found) <= usage._OF_A_DEVICE
     assert sum(one.count for one in found if one.allowed) == len(costly)
     assert sum(one.count for one in found if not one.allowed) == len(refused)
+
+
+async def test_a_device_that_was_removed_before_its_records_were_made_fewer_stays_removed(store):
+    await store.usage.reduce("lamp-1")
+    assert await store.usage.records(0) == []
 
 
 async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch):
@@ -156,26 +167,26 @@ async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch)
         return Counter(one.device_id for one in await store.usage.records(0))
 
     devices = ("a", "b", "c")
-    await store.usage.add_records([seen(f"{device}/{n}", device) for device in devices for n in range(5)])
+    await add_records(store, [seen(f"{device}/{n}", device) for device in devices for n in range(5)])
     assert await counts() == {"a": 1, "b": 1, "c": 5}
-    await store.usage.add_records([seen("c/0", "c")])
+    await add_records(store, [seen("c/0", "c")])
     assert await counts() == {"a": 1, "b": 1, "c": 1}
 
 
 async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
     monkeypatch.setattr(usage, "_IN_ALL", 3)
     old = now() - usage.KEPT_SECONDS
-    await store.usage.add_records([seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
+    await add_records(store, [seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
     await store.usage.prune()
     assert [one.template for one in await store.usage.records(0)] == ["new"]
-    await store.usage.add_records([seen(str(number), last_at=NOW - number) for number in range(4)])
+    await add_records(store, [seen(str(number), last_at=NOW - number) for number in range(4)])
     await store.usage.prune()
     assert [one.template for one in await store.usage.records(0)] == ["0", "1", "2"]
 
 
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
     await add(store)
-    await store.usage.add_records([seen("a"), seen("a", "lamp-2")])
+    await add_records(store, [seen("a"), seen("a", "lamp-2")])
     await store.devices.remove("lamp-1")
     assert await store.usage.records(0) == [seen("a", "lamp-2")]
 

@@ -14,6 +14,8 @@ from gateway.observe.save_failures import Saves
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
+from gateway.store import StoreError
+from gateway.store import usage as usage_store
 
 
 async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
@@ -47,6 +49,22 @@ async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
     note(world, "ok/b")
     await saver.save()
     assert {one.template: one.count for one in await store.usage.records(0)} == {"ok/a": 3, "ok/b": 1}
+
+
+async def test_what_is_stored_is_not_counted_again_when_it_can_not_be_made_fewer(store, monkeypatch):
+    monkeypatch.setattr(usage_store, "_OF_A_DEVICE", 1)
+    world = context()
+    saver = UsageSaver(store, world, Saves())
+
+    async def fails(_: str) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(store.usage, "reduce", fails)
+    for topic in ("ok/a", "ok/b"):
+        note(world, topic)
+    for _ in range(3):
+        await saver.save()
+    assert {one.template: one.count for one in await store.usage.records(0)} == {"ok/a": 1, "ok/b": 1}
 
 
 async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
