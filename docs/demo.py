@@ -23,7 +23,7 @@ from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.encode import encode_connect, encode_publish, encode_subscribe
 from gateway.mqtt.packets import Connect, Subscription, Version
-from gateway.net.embedded_bus import EmbeddedBus
+from gateway.net.embedded_amqtt import EmbeddedBus
 from gateway.store import open_store
 
 BIN = Path(sys.executable).parent

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from gateway.alerts.alert_outbox import AlertKeeper
 from gateway.alerts.alert_states import Alert, AlertStates, Changes, Key, Phase
+from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.notification_grouping import Grouping, Listed, Message, State, message_of
 from gateway.alerts.readings_protocol import Readings
 from gateway.alerts.rules import Rule
-from gateway.alerts.silences import Silences
 from gateway.connection.audit_vocabulary import HOUSE, Report, fired_alert, resolved_alert
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger

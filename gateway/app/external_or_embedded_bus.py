@@ -49,7 +49,7 @@ async def open_bus(settings: Settings, context: Context, parts: RunningParts) ->
 
 
 async def _embedded(context: Context, parts: RunningParts) -> OpenedBus:
-    from gateway.net.embedded_bus import EmbeddedBus
+    from gateway.net.embedded_amqtt import EmbeddedBus
 
     embedded = EmbeddedBus()
     await embedded.start()

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from gateway.app.certificate_dates import CertificateDates
-from gateway.app.followers.key_rotation import KeyFollower
+from gateway.app.followers.key_reload_and_rotation import KeyFollower
 from gateway.app.savers.audit_trail_thread import AuditTrail
 from gateway.auth.passwords import PasswordPool
 from gateway.connection.process_context import Context

@@ -11,12 +11,12 @@ from typing import Protocol
 from gateway.alerts.alert_evaluation import Alerting, Clocks
 from gateway.alerts.alert_outbox import AlertKeeper
 from gateway.alerts.channels.channel_factory import channel_of
+from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.device_readings import NAMES, SILENT_SECONDS, DeviceReadings
 from gateway.alerts.history_and_live_readings import Live, LiveReadings
 from gateway.alerts.readings_protocol import Labels, Readings
 from gateway.alerts.rules import Rule
-from gateway.alerts.silences import Silences
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.metric_sources import STATUS
 from gateway.app.periodic import every

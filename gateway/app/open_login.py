@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.app.password_rehashing import OldHashes
 from gateway.app.running_parts import RunningParts
-from gateway.app.savers.known_devices_file import KnownDevicesSaver
+from gateway.app.savers.login_priority_file import KnownDevicesSaver
 from gateway.app.secret_overlaps import SecretOverlaps
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.dual_secrets import SecretPairs

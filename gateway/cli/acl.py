@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.admin.devices import label_text, observed
-from gateway.cli.limit_lookup import limit_lines, limits_value, reached_limit_lines
+from gateway.cli.device_limit_lines import limit_lines, limits_value, reached_limit_lines
 from gateway.cli.output import Answer, Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
 from gateway.cli.rule_locations import place_if_any

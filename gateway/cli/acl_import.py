@@ -115,7 +115,7 @@ def _carry_over(
 ) -> None:
     from gateway.policy.imports.policy_writer import SENSITIVE, ask, compiled, rehearse, write
     from gateway.policy.imports.role_composition import compose
-    from gateway.policy.imports.subscribe_filter_roles import let_subscribe_wide
+    from gateway.policy.imports.wide_subscribing_roles import let_subscribe_wide
 
     reserved = settings.service_topic_prefix
     composed = compose(source, reserved=reserved, sensitive=SENSITIVE)

@@ -162,9 +162,9 @@ def unsilence(
 
 
 def _now() -> int:
-    from gateway.store import row_timestamps
+    from gateway.store import store_clock
 
-    return row_timestamps.now()
+    return store_clock.now()
 
 
 def _monitoring(settings: Settings) -> Monitoring:

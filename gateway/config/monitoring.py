@@ -24,7 +24,13 @@ from gateway.alerts.shipped_rules import SHIPPED, ShippedRule
 from gateway.config.alert_channels import ChannelReader
 from gateway.config.toml_values import DAY, cut, host_and_port, one_of, seconds, severity_of, url_fault
 from gateway.mqtt.topics import filter_fault
-from gateway.observe.check_definitions import OUR_CHECKS, DeviceCheck, HttpCheck, ServiceCheck, TcpCheck
+from gateway.observe.outside_check_definitions import (
+    OUR_CHECKS,
+    DeviceCheck,
+    HttpCheck,
+    ServiceCheck,
+    TcpCheck,
+)
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.files.toml_document import Block, read
 

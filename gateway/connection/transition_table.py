@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import NamedTuple, get_args
 
-from gateway.connection import access_changes, awaiting_bus_answers
+from gateway.connection import access_changes, draining
 from gateway.connection.commands import Command
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
@@ -140,18 +140,18 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     },
     State.GOODBYE: {
         DeviceBytes: Row(_nothing, _STAYS),
-        BusBytes: Row(awaiting_bus_answers.bus_bytes, _CLOSES),
+        BusBytes: Row(draining.bus_bytes, _CLOSES),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(_nothing, _STAYS),
-        ReauthenticationFailed: Row(awaiting_bus_answers.withdrawn, _CLOSES),
-        PolicyChanged: Row(awaiting_bus_answers.policy_changed, _STAYS),
-        AccessWithdrawn: Row(awaiting_bus_answers.withdrawn, _CLOSES),
+        ReauthenticationFailed: Row(draining.withdrawn, _CLOSES),
+        PolicyChanged: Row(draining.policy_changed, _STAYS),
+        AccessWithdrawn: Row(draining.withdrawn, _CLOSES),
         Kicked: Row(access_changes.kicked, _CLOSES),
-        DeviceLost: Row(awaiting_bus_answers.lost, _CLOSES),
-        BusLost: Row(awaiting_bus_answers.lost, _CLOSES),
-        ShuttingDown: Row(awaiting_bus_answers.stop, _CLOSES),
-        Tick: Row(awaiting_bus_answers.tick_after_goodbye, _CLOSES),
-        Turn: Row(awaiting_bus_answers.turn_after_goodbye, _CLOSES),
+        DeviceLost: Row(draining.lost, _CLOSES),
+        BusLost: Row(draining.lost, _CLOSES),
+        ShuttingDown: Row(draining.stop, _CLOSES),
+        Tick: Row(draining.tick_after_goodbye, _CLOSES),
+        Turn: Row(draining.turn_after_goodbye, _CLOSES),
     },
     State.DRAINING: {
         DeviceBytes: Row(_nothing, _STAYS),
@@ -164,9 +164,9 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         Kicked: Row(access_changes.kicked, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
         BusLost: Row(EstablishedConnection.bus_lost, _CLOSES),
-        ShuttingDown: Row(awaiting_bus_answers.stop, _CLOSES),
-        Tick: Row(awaiting_bus_answers.tick_to_drain, _CLOSES),
-        Turn: Row(awaiting_bus_answers.turn_to_drain, _CLOSES),
+        ShuttingDown: Row(draining.stop, _CLOSES),
+        Tick: Row(draining.tick_to_drain, _CLOSES),
+        Turn: Row(draining.turn_to_drain, _CLOSES),
     },
     State.CLOSED: dict.fromkeys(get_args(Event), Row(_nothing, _STAYS)),
 }

@@ -35,7 +35,7 @@ from gateway.connection.audit_vocabulary import (
 from gateway.http import server as http_server
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
-from gateway.services import authentication_refusals
+from gateway.services import authentication_refusal_words
 from gateway.services.answers import issued
 from gateway.services.refusal import Code, Refusal
 from gateway.services.request import null_words
@@ -264,7 +264,7 @@ async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> 
     try:
         return api.login.recognise(shown, peer) or await api.login.verify(shown, peer)
     except LoginRefused as refused:
-        raise _refused(authentication_refusals.of_login(refused)) from None
+        raise _refused(authentication_refusal_words.of_login(refused)) from None
 
 
 def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gateway.auth.tokens import TokenRefused, Tokens
 from gateway.connection.gcra_rate_limit import Rates
 from gateway.policy.engine.identity import Device, Grant, Identity
-from gateway.services import authentication_refusals
+from gateway.services import authentication_refusal_words
 from gateway.services.refusal import Code, Refusal
 
 _NEW_PER_SECOND = 200
@@ -46,7 +46,7 @@ class BearerCache:
             device, grant = self._tokens.verify(raw, digest)
         except TokenRefused as refused:
             self._seen.pop(digest, None)
-            raise authentication_refusals.of_token(refused) from None
+            raise authentication_refusal_words.of_token(refused) from None
         if seen is None or seen[0] is not device:
             # Without a client id: a rule that names one matches nothing.
             seen = device, Identity(device.device_id, device.roles, device.labels, client_id="", grant=grant)

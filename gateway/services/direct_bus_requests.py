@@ -27,7 +27,7 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.service_names import Service
-from gateway.services import authentication_refusals
+from gateway.services import authentication_refusal_words
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
 from gateway.services.replayed_requests import Replays
@@ -177,7 +177,9 @@ class BusServices:
     def _turn_away(
         self, connection: BusConnection, call: Call, request: AnyRequest, refused: LoginRefused
     ) -> None:
-        self._refuse(connection, call, request, authentication_refusals.of_login(refused), refused.device_id)
+        self._refuse(
+            connection, call, request, authentication_refusal_words.of_login(refused), refused.device_id
+        )
 
     def _refuse(
         self,

@@ -14,7 +14,7 @@ from gateway.connection.gcra_rate_limit import Rates
 from gateway.connection.process_context import Context
 from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Policy
-from gateway.services import authentication_refusals
+from gateway.services import authentication_refusal_words
 from gateway.services.refusal import Code, Refusal
 from gateway.services.token_request_parser import NOTHING_LESS, Wish, excess
 from gateway.store import IssuedToken
@@ -86,7 +86,7 @@ class TokenIssuer:
         except ChainOver as error:
             raise Refusal(Code.TOKEN_EXPIRED, str(error)) from None
         except TokenRefused as error:
-            raise authentication_refusals.of_token(error) from None
+            raise authentication_refusal_words.of_token(error) from None
         life = issued.grant.expires_at - issued.grant.issued_at
         if wish.ttl is not None and life < wish.ttl:
             words = f'"ttl" is longer than a token may live for this device now: {life} seconds at most.'

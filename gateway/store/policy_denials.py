@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import sqlite
 
-from gateway.store import row_timestamps
+from gateway.store import store_clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import refusals
 from gateway.store.usage import KEPT_SECONDS
@@ -63,9 +63,7 @@ class Refusals:
     async def prune(self) -> None:
         """Drop what is too old, and of too many first those of who has most."""
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(
-                delete(refusals).where(refusals.c.at < row_timestamps.now() - KEPT_SECONDS)
-            )
+            await connection.execute(delete(refusals).where(refusals.c.at < store_clock.now() - KEPT_SECONDS))
             await _even_out(connection)
             last = select(refusals.c.at).order_by(refusals.c.at.desc()).offset(_IN_ALL).limit(1)
             await connection.execute(delete(refusals).where(refusals.c.at <= last.scalar_subquery()))

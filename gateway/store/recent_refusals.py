@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.dialects import sqlite
 
-from gateway.store import row_timestamps
+from gateway.store import store_clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import refused_clients
 
@@ -66,7 +66,7 @@ class RefusedClientEntries:
         at = refused_clients.c.last_at
         query = (
             select(refused_clients)
-            .where(at >= row_timestamps.now() - KEPT_SECONDS)
+            .where(at >= store_clock.now() - KEPT_SECONDS)
             .order_by(at.desc(), *refused_clients.primary_key)
             .limit(_KEPT)
         )
@@ -78,5 +78,5 @@ class RefusedClientEntries:
         at = refused_clients.c.last_at
         last = select(at).order_by(at.desc()).offset(_KEPT).limit(1)
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(refused_clients).where(at < row_timestamps.now() - KEPT_SECONDS))
+            await connection.execute(delete(refused_clients).where(at < store_clock.now() - KEPT_SECONDS))
             await connection.execute(delete(refused_clients).where(at <= last.scalar_subquery()))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from gateway.policy.engine.identity import Device, Grant, Revocation
-from gateway.store import row_timestamps
+from gateway.store import store_clock
 from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
 from gateway.store.errors import StoreError, UnknownDevice
@@ -88,7 +88,7 @@ class IssuedTokens:
             .offset(_KEPT_OF_A_DEVICE)
         )
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(tokens).where(tokens.c.expires_at <= row_timestamps.now()))
+            await connection.execute(delete(tokens).where(tokens.c.expires_at <= store_clock.now()))
             await connection.execute(again, [{"its_id": record.token_id} for record in records])
             await connection.execute(insert(tokens), [asdict(record) for record in records])
             await connection.execute(
@@ -98,7 +98,7 @@ class IssuedTokens:
 
     async def read(self, device_id: str | None = None) -> list[IssuedToken]:
         """What was issued and has not expired, oldest first: to one device, or to all."""
-        query = select(tokens).where(tokens.c.expires_at > row_timestamps.now())
+        query = select(tokens).where(tokens.c.expires_at > store_clock.now())
         if device_id is not None:
             query = query.where(tokens.c.device_id == device_id)
         query = query.order_by(tokens.c.issued_at, tokens.c.token_id)
@@ -107,7 +107,7 @@ class IssuedTokens:
 
     async def count(self) -> int:
         """How many were issued and have not expired."""
-        query = select(func.count()).select_from(tokens).where(tokens.c.expires_at > row_timestamps.now())
+        query = select(func.count()).select_from(tokens).where(tokens.c.expires_at > store_clock.now())
         async with self._transactions.transaction(write=False) as connection:
             return int((await connection.execute(query)).scalar_one())
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import Effort, generalised
-from gateway.store import row_timestamps
+from gateway.store import store_clock
 from gateway.store.engine import Transactions
 from gateway.store.schema import observations
 
@@ -76,7 +76,7 @@ class Usage:
         """Drop what is too old, and of too many the oldest."""
         at = observations.c.last_at
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(observations).where(at < row_timestamps.now() - KEPT_SECONDS))
+            await connection.execute(delete(observations).where(at < store_clock.now() - KEPT_SECONDS))
             last = select(at).order_by(at.desc()).offset(_IN_ALL).limit(1)
             await connection.execute(delete(observations).where(at <= last.scalar_subquery()))
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from gateway.auth.passwords import hash_secret
 from gateway.store import Store, open_store
-from harness.device_labels import labels_of
 from harness.gateway import Gateway
+from harness.label_notation import labels_of
 
 _Answer = TypeVar("_Answer")
 

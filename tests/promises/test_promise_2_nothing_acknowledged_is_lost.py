@@ -21,7 +21,7 @@ from harness.device import SESSION_FOREVER, Device, code_of, join
 from harness.enrol import enrol
 from harness.gateway import ROOT, Gateway
 from harness.mosquitto import Mosquitto
-from harness.resuming_clients import Faithful, Letter, Publisher, Subscriber
+from harness.mqtt_session_clients import Faithful, Letter, Publisher, Subscriber
 
 SPEAKER = """description = "Speaks in three places, of which one is sensitive, and not in the fourth."
 [[allow]]

@@ -15,11 +15,11 @@ from gateway.alerts.alert_evaluation import Alerting, Clocks
 from gateway.alerts.alert_outbox import AlertKeeper
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.condition_parser import condition_of
+from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.notification_grouping import Message
 from gateway.alerts.reading_catalogue import catalogue
 from gateway.alerts.rules import Rule, Severity
-from gateway.alerts.silences import Silences
 from gateway.connection.process_counters import Counters
 from gateway.keys.secret_values import Secret
 from gateway.net.tasks import Tasks
@@ -273,7 +273,7 @@ async def test_what_was_told_is_not_told_again_after_a_restart(house):
 
 
 async def test_a_silenced_alert_is_told_to_nobody_until_the_silence_is_over(house, monkeypatch):
-    monkeypatch.setattr("gateway.store.row_timestamps.now", lambda: house.now // 1_000)
+    monkeypatch.setattr("gateway.store.store_clock.now", lambda: house.now // 1_000)
     made = await admin.silence(
         house.store, rule="silent", labels={"device": "lamp"}, seconds=100_000, comment="", actor="me"
     )
@@ -288,7 +288,7 @@ async def test_a_silenced_alert_is_told_to_nobody_until_the_silence_is_over(hous
 
 
 async def test_what_was_told_is_told_when_it_is_over_though_it_is_silenced(house, monkeypatch):
-    monkeypatch.setattr("gateway.store.row_timestamps.now", lambda: house.now // 1_000)
+    monkeypatch.setattr("gateway.store.store_clock.now", lambda: house.now // 1_000)
     house.silent("lamp")
     await house.run(10)
     await admin.silence(house.store, rule="", labels={}, seconds=10**9, comment="", actor="me")
@@ -298,7 +298,7 @@ async def test_what_was_told_is_told_when_it_is_over_though_it_is_silenced(house
 
 
 async def test_what_began_and_ended_in_silence_is_never_told(house, monkeypatch):
-    monkeypatch.setattr("gateway.store.row_timestamps.now", lambda: house.now // 1_000)
+    monkeypatch.setattr("gateway.store.store_clock.now", lambda: house.now // 1_000)
     await admin.silence(house.store, rule="silent", labels={}, seconds=10**9, comment="", actor="me")
     house.silent("lamp")
     await house.run(10)

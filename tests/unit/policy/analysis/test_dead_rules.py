@@ -1,7 +1,7 @@
 """Rules that are in vain, each with what to do; and those that are not."""
 
 import pytest
-from harness.device_labels import labels_of
+from harness.label_notation import labels_of
 
 from gateway.policy.analysis.dead_rules import warnings
 from gateway.policy.engine.identity import Device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.device_labels import labels_of
+from harness.label_notation import labels_of
 
 from gateway.policy.analysis.decision_explanation import explain
 from gateway.policy.engine.identity import Identity

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from harness.device_labels import labels_of
 from harness.exhaustive_policy_oracle import LABELS, PEOPLE, lawful, templates, topics_of
+from harness.label_notation import labels_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

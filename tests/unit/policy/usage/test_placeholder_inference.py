@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.device_labels import labels_of
+from harness.label_notation import labels_of
 
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from harness.device_labels import labels_of
+from harness.label_notation import labels_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ import stat
 import pytest
 from harness.full_disk import no_more_bytes
 
-from gateway.app.savers.known_devices_file import FILE, KnownDevicesSaver
+from gateway.app.savers.login_priority_file import FILE, KnownDevicesSaver
 from gateway.auth.known_devices import KnownDevices
 from gateway.observe.save_failures import Saves
 

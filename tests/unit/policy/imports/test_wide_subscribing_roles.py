@@ -11,7 +11,7 @@ from gateway.policy.imports.dynsec import DynSec
 from gateway.policy.imports.mosquitto_acl import AclFile
 from gateway.policy.imports.policy_writer import compiled
 from gateway.policy.imports.role_composition import compose
-from gateway.policy.imports.subscribe_filter_roles import let_subscribe_wide
+from gateway.policy.imports.wide_subscribing_roles import let_subscribe_wide
 
 
 def imported(source):

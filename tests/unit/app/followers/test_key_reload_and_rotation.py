@@ -10,8 +10,8 @@ import time
 import pytest
 from harness.playbook import LAMP
 
-from gateway.app.followers import key_rotation as key_follower
-from gateway.app.followers.key_rotation import AGE_MOST, USES_MOST, KeyFollower
+from gateway.app.followers import key_reload_and_rotation as key_follower
+from gateway.app.followers.key_reload_and_rotation import AGE_MOST, USES_MOST, KeyFollower
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import TokenRefused, Tokens
 from gateway.config import Settings
