@@ -80,7 +80,8 @@ async def test_others_can_write_while_usage_records_are_made_fewer(store, path, 
 
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 4)
     monkeypatch.setattr(usage, "_fewer", watched)
-    await store.usage.add_records([record(number) for number in range(5)])
+    assert await store.usage.add_records([record(number) for number in range(5)]) == ["lamp"]
+    await store.usage.reduce("lamp")
     assert written == [5]
     assert len(await store.usage.records(0)) < 5
 
@@ -95,5 +96,6 @@ async def test_what_changes_while_usage_records_are_made_fewer_is_not_undone(sto
 
     monkeypatch.setattr(usage, "_OF_A_DEVICE", 4)
     monkeypatch.setattr(usage, "_fewer", meanwhile)
-    await store.usage.add_records([record(number) for number in range(5)])
+    assert await store.usage.add_records([record(number) for number in range(5)]) == ["lamp"]
+    await store.usage.reduce("lamp")
     assert await store.usage.records(0) == []
