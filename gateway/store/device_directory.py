@@ -117,6 +117,8 @@ class Directory:
             await self._follow()
         finally:
             self._set_available(available=False, reason="the store is no longer followed")
+            if self._notices is not None:
+                self._notices.close()
 
     async def _follow(self) -> None:
         wait = self._interval

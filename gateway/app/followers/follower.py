@@ -68,9 +68,17 @@ class Follower(ABC):
 
     async def run(self) -> None:
         """Look again and again, for ever."""
-        while True:
-            await self.look()
-            await self.rest()
+        try:
+            while True:
+                await self.look()
+                await self.rest()
+        finally:
+            self.stop_watching()
+
+    def stop_watching(self) -> None:
+        """No notice is waited for any more."""
+        if self._notices is not None:
+            self._notices.close()
 
     async def rest(self) -> None:
         """Until the next look."""

@@ -140,12 +140,15 @@ class KeyFollower(Follower):
     async def run(self) -> None:
         """Look at the files when they may have changed, and at the keys' age once a minute, for ever."""
         loop, retired = asyncio.get_running_loop(), float("-inf")
-        while True:
-            await self.look()
-            if loop.time() - retired >= _RETIRE_SECONDS:
-                retired = loop.time()
-                await self.retire()
-            await self.rest()
+        try:
+            while True:
+                await self.look()
+                if loop.time() - retired >= _RETIRE_SECONDS:
+                    retired = loop.time()
+                    await self.retire()
+                await self.rest()
+        finally:
+            self.stop_watching()
 
     async def rest(self) -> None:
         """Until the next look, which no file announces while a key is to end, or one could not be read."""

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from gateway.store import Store, StoreError, open_store
 from gateway.store.device_directory import Directory
 from gateway.store.schema import changes, devices
+from gateway.system.file_notices import FileNotices
 
 
 class Watch:
@@ -304,3 +305,13 @@ async def test_not_followed_is_not_available(store):
     with pytest.raises(LookupError):
         await directory.follow()
     assert not directory.available
+
+
+async def test_whoever_follows_no_more_waits_for_no_notice(store):
+    """The kernel gives a user 128 of them: a gateway that stopped must not keep its own."""
+    notices = FileNotices(store.files)
+    directory = Directory(store, interval=0.01, notices=notices)
+    await directory.load()
+    async with beside(directory.follow()):
+        await until(lambda: notices.come)
+    assert not notices.come
