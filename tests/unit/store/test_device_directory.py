@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from harness.background_tasks import until
+from harness.background_tasks import beside, until
 from sqlalchemy import text
 
 from gateway.store import Store, StoreError, open_store
