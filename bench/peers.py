@@ -334,7 +334,7 @@ class Gateway(Peer):
         devices = json.dumps({"secret": accounts.SECRET, "devices": accounts.ALL})
         for what, command, given in (
             ("init", self.tree.command("gateway-admin", "init"), ""),
-            ("enrolment", self.tree.module("bench.bulk_enrolment"), devices),
+            ("enrolment", self.tree.module("bench.enrol"), devices),
         ):
             done = subprocess.run(
                 command,

@@ -63,10 +63,8 @@ def test_against_head_starts_what_was_committed(tmp_path: Path) -> None:
     asked = executed(unpacked.command("gateway", "--version"), unpacked.environment, tmp_path)
     assert f"imported from {init}" in asked.stdout
     assert asked.returncode == 0, asked.stderr
-    enrol = executed(unpacked.module("bench.bulk_enrolment"), unpacked.environment, tmp_path)
-    assert (
-        f"{unpacked.path}/bench/bulk_enrolment.py" in enrol.stderr
-    )  # nothing on stdin: its traceback says where
+    enrol = executed(unpacked.module("bench.enrol"), unpacked.environment, tmp_path)
+    assert f"{unpacked.path}/bench/enrol.py" in enrol.stderr  # nothing on stdin: its traceback says where
 
 
 def test_an_older_commit_is_unpacked_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
