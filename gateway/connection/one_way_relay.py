@@ -26,6 +26,7 @@ from gateway.connection.work_budgets import (
     SLICE,
     Meter,
 )
+from gateway.connection.writes import LONG
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import encode_length, read_length
 from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
@@ -37,8 +38,6 @@ _FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in ra
 differ."""
 _REFUSED_BEFORE_FLAGS = frozenset({0, 2, 15})
 """Types that Mosquitto 2.1 refuses before it checks flags."""
-_LONG = 8_192
-"""Bytes of a chunk that are worth a call to save a copy of them."""
 _NOT_CACHED = b"not cached"
 """No cached verdict decides about the packet. Compared by identity."""
 
@@ -155,7 +154,7 @@ class Relay(FastPath, ABC):
             self.out.append(chunk)
             return
         pos = 0
-        if self._partial is not None and len(chunk) > _LONG and not self.meter.work.full:
+        if self._partial is not None and len(chunk) > LONG and not self.meter.work.full:
             pos = self._complete(chunk)
         if self.stopped:
             return
