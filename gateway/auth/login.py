@@ -198,10 +198,14 @@ class Login:
             self._throttle.count(claimed, queued.place)
             self.passwords.wrong(queued)
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed)
-        if device.version != before.version:
+        # The next secret may have taken the place of the one in use while we hashed: it is as good as before.
+        is_promoted = matched is MatchedSecret.NEXT and device.credential == before.next_credential
+        if device.version != before.version and not is_promoted:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
         self._demand_method(device, "secret")
-        if matched is MatchedSecret.NEXT:
+        if is_promoted:
+            self._remembered.add(device, secret)
+        elif matched is MatchedSecret.NEXT:
             if device.next_credential != before.next_credential:
                 raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
             device = await self._pairs.used(device)

@@ -12,6 +12,7 @@ from harness.device import Device, code_of, join
 from harness.enrol import disable, enrol, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
+from harness.one_minute import in_one_minute
 from harness.receivers import wait_until
 
 NARROW = """description = "A rule of each kind."
@@ -66,7 +67,7 @@ def told(gateway: Gateway, **fields: object) -> dict[str, object]:
         for line in gateway.log_lines():
             if line["event"] == "audit" and fields.items() <= line.items():
                 assert line["reason"]
-                assert str(line["address"]).startswith("127.0.0.1:")
+                assert str(line["address"]).startswith("127.0.0.")
                 return line
         assert time.monotonic() < deadline, f"no audit line with {fields}"
         time.sleep(0.02)
@@ -215,11 +216,15 @@ def test_a_refused_login(house: tuple[Mosquitto, Gateway], why_not: str) -> None
 
 def test_a_throttled_login_and_one_connection_too_many(house: tuple[Mosquitto, Gateway]) -> None:
     _, gateway = house
-    answers = []
-    for _ in range(5):
-        with Device(gateway, v5=True) as one:
-            answers.append(one.connect(username="guessed", password="wrong")[3])
-    assert answers == [0x87, 0x87, 0x87, 0x9F, 0x9F]
+
+    def guess(attempt: int) -> list[int]:
+        answers = []
+        for _ in range(5):
+            with Device(gateway, v5=True, source=f"127.0.0.{attempt + 7}") as one:
+                answers.append(one.connect(username="guessed", password="wrong")[3])
+        return answers
+
+    assert in_one_minute(guess) == [0x87, 0x87, 0x87, 0x9F, 0x9F]
     told(gateway, kind="login", reason="throttled after too many wrong logins")
     with join(gateway, "full", "1"), join(gateway, "full", "2"), Device(gateway, v5=True) as third:
         connack = third.connect(client_id="3", username="full", password=gateway.secrets["full"])

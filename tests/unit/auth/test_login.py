@@ -12,6 +12,7 @@ from unittest.mock import ANY
 import pytest
 
 from gateway.auth import passwords
+from gateway.auth.dual_secrets import hash_beside
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.login_queue import QueuedLogin, Standing
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
@@ -255,6 +256,25 @@ async def test_a_rehash_while_we_hash_refuses_nobody(registry):
     registry.pool.meanwhile = lambda: registry.devices.devices.update({"lamp-1": anew})
     assert await registry.verify() == anew
     assert not registry.remembered.matches(anew, SECRET), "this very hash was not verified"
+
+
+async def test_a_next_secret_that_takes_the_place_of_the_old_one_while_we_hash_is_good(registry):
+    """Its time was over, or another login used it: both are no reason to keep a right secret out."""
+    beside = hash_beside(b"the next one", CREDENTIAL)
+    pair = replace(LAMP, next_credential=beside, overlap_until=registry.now + 60)
+    ended = pair.with_next_secret
+    registry.devices.devices["lamp-1"] = pair
+    registry.pool.meanwhile = lambda: registry.devices.devices.update({"lamp-1": ended})
+    assert await registry.verify(password=b"the next one") == ended
+    assert registry.recognise(password=b"the next one") == ended
+    for wrong in (SECRET, b"neither"):
+        registry.devices.devices["lamp-1"] = pair
+        assert (await registry.refused(password=wrong)).reason is Reason.NOT_AUTHORIZED
+    registry.devices.devices["lamp-1"] = pair
+    registry.pool.meanwhile = lambda: registry.devices.devices.update(
+        {"lamp-1": replace(ended, enabled=False)}
+    )
+    assert (await registry.refused(password=b"the next one")).reason is Reason.NOT_AUTHORIZED
 
 
 async def test_an_old_hash_is_made_anew_after_a_login(registry):
