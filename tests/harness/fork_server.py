@@ -8,20 +8,23 @@ called. Run as a script this is the server; it ends with whoever started it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
-import json
 import os
+import resource
 import select
 import shutil
-import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,17 +44,25 @@ _NEEDED = (
     "gateway.app.gateway_process",
 )
 
+# Without the modules that a script usually has: they would take longer than most commands.
 _CLIENT = """#!{python} -IS
-import json, os, socket, sys
-os.umask(umask := os.umask(0))
-call = json.dumps([sys.argv, dict(os.environ), os.getcwd(), umask]).encode()
-server = socket.socket(socket.AF_UNIX)
+import _socket, posix, sys
+if {name!r} == "gateway" and sys.argv[1:2] != ["check"]:
+    posix.execv({cold!r}, sys.argv)  # it is sent signals
+posix.umask(umask := posix.umask(0))
+environment = [name + b"=" + value for name, value in posix.environ.items()]
+argv = [word.encode("utf-8", "surrogateescape") for word in sys.argv]
+call = b"\\0".join([posix.getcwdb(), b"%d" % umask, b"%d" % len(argv), *argv, *environment])
+server = _socket.socket(_socket.AF_UNIX)
 server.connect({address!r})
-socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
+streams = (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + (2).to_bytes(4, "little")
+server.sendmsg([len(call).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
 server.sendall(call)
-answer = server.makefile("r")
-code = (answer.readline(), answer.readline())[1]
-sys.exit(int(code) & 255 if code else "the fork server has ended")
+answer = b""
+while chunk := server.recv(100):
+    answer += chunk
+code = answer.split()[1:]
+posix._exit(int(code[0]) & 255 if code else sys.stderr.write("the fork server has ended\\n") and 1)
 """
 
 
@@ -60,12 +71,13 @@ class Process:
 
     def __init__(self, env: dict[str, str], cwd: Path, log: BinaryIO) -> None:
         os.umask(umask := os.umask(0))
-        call = json.dumps([["gateway", "run"], env, str(cwd), umask]).encode()
+        settings = (f"{name}={value}" for name, value in env.items())
+        call = "\0".join([str(cwd), str(umask), "2", "gateway", "run", *settings]).encode()
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(f"{folder()}/server")
         with Path("/dev/null").open("rb") as nothing:
-            files = [nothing.fileno(), log.fileno(), log.fileno()]
-            socket.send_fds(self._server, [len(call).to_bytes(4, "big")], files)
+            streams = [nothing.fileno(), log.fileno(), log.fileno()]
+            socket.send_fds(self._server, [len(call).to_bytes(4, "big")], streams)
         self._server.sendall(call)
         self._answer = self._server.makefile("r")
         self.pid = int(self._answer.readline())
@@ -94,12 +106,17 @@ class Process:
 
 @functools.cache
 def folder() -> str:
-    """Where a `gateway-admin` is that a fresh server answers, for the PATH. Both go with this process."""
+    """Where `gateway-admin` and `gateway check` are that a fresh server answers, for the PATH.
+
+    They go with this process.
+    """
     place = Path(tempfile.mkdtemp(prefix="fork-server-"))
     address = str(place / "server")
-    client = place / NAME
-    client.write_text(_CLIENT.format(python=sys.executable, address=address))
-    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    for name in (NAME, "gateway"):
+        client = place / name
+        cold = str(Path(sys.executable).parent / name)
+        client.write_text(_CLIENT.format(python=sys.executable, address=address, name=name, cold=cold))
+        client.chmod(client.stat().st_mode | stat.S_IXUSR)
     server = subprocess.Popen(
         # -P: beside this file stands another `gateway`.
         [sys.executable, "-P", "-W", "error", __file__, address],
@@ -134,42 +151,75 @@ def _serve(address: str) -> None:
         listener.listen(64)
         os.write(1, b"+")
         os.dup2(2, 1)  # nobody waits for more
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while 0 not in (ready := select.select([listener, 0], [], [])[0]):
+        calls: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of the process that answers
+        while 0 not in (ready := select.select([listener, 0, *calls], [], [])[0]):
+            for ended in calls.keys() & ready:
+                child, call = calls.pop(ended)
+                os.close(ended)
+                _tell(call, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                call.close()
             if listener in ready:
                 call, _ = listener.accept()
-                if os.fork() == 0:
+                if (child := os.fork()) == 0:
                     break
-                call.close()
+                calls[os.pidfd_open(child)] = child, call
+                _tell(call, child)
         else:
             return
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for others, (_, other) in calls.items():
+        os.close(others)
+        other.close()
     _prepare(call)
-    name = Path(sys.argv[0]).name
-    if child := os.fork():
-        call.sendall(f"{child}\n".encode())
-        _, status = os.waitpid(child, 0)
-        call.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-        os._exit(0)
     call.close()
-    if name == "gateway":
+    name = Path(sys.argv[0]).name
+    if name == "gateway" and sys.argv[1] == "run":
         warnings.simplefilter("ignore")  # as it runs for its users, more or less
-    mains[name]()
+    _run(mains[name])
+
+
+def _run(main: Callable[[], None]) -> None:
+    """Call it, and end the process by what it says.
+
+    Without taking apart all that the server had imported, which costs more than most commands do. What the
+    command itself left behind is looked for all the same, and threads of its own are waited for.
+    """
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise
+        code = end.code or 0
+    if threading.active_count() > 1:
+        sys.exit(code)
+    gc.collect()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 255)
+
+
+def _tell(call: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # whoever asked is gone: a test has killed it
+        call.sendall(f"{number}\n".encode())
 
 
 def _prepare(call: socket.socket) -> None:
     """Be the process that the caller wanted."""
-    header, files, _, _ = socket.recv_fds(call, 4, 3)
+    header, streams, _, _ = socket.recv_fds(call, 4, 3)
     with call.makefile("rb") as reader:
-        arguments, environment, place, umask = json.loads(reader.read(int.from_bytes(header, "big")))
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-        os.close(file)
+        place, umask, count, *words = reader.read(int.from_bytes(header, "big")).split(b"\0")
+    credentials = call.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    caller = struct.unpack("3i", credentials)[0]
+    resource.setrlimit(resource.RLIMIT_NOFILE, resource.prlimit(caller, resource.RLIMIT_NOFILE))
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     os.chdir(place)
-    os.umask(umask)
+    os.umask(int(umask))
     os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = arguments
+    os.environb.update(setting.split(b"=", 1) for setting in words[int(count) :])
+    sys.argv = [os.fsdecode(word) for word in words[: int(count)]]
 
 
 if __name__ == "__main__":
