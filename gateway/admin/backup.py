@@ -19,7 +19,6 @@ import asyncio
 import io
 import json
 import os
-import socket
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,7 +33,7 @@ from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import saved_all
 from gateway.keys.key_backup import export_keys
 from gateway.keys.sealed_stream import SealingWriter
-from gateway.pki.ecdsa_rsa_pairs import rsa_twin
+from gateway.pki.certificate_key_types import rsa_twin
 from gateway.system.file_change_marks import mark
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def _write(settings: Settings, passphrase: bytes, target: BinaryIO, devices: int
         manifest = {
             "v": FORMAT,
             "at": at,
-            "node": socket.gethostname(),
+            "node": settings.gateway_node,
             "version": version("mqtt-security-gateway"),
             "devices": devices,
             "audit": _audit_head(settings.audit_path / "checkpoint"),

@@ -19,6 +19,7 @@ from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.build_data_plane import build_data_plane
 from gateway.app.certificate_dates import CertificateDates
 from gateway.app.external_or_embedded_bus import bus_services, open_bus
+from gateway.app.external_service_checks import ServiceChecking
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.follower import Follower
 from gateway.app.followers.key_reload_and_rotation import KeyFollower
@@ -34,7 +35,6 @@ from gateway.app.open_control import open_control
 from gateway.app.open_http_ports import open_api, open_health
 from gateway.app.open_login import login_gate, open_login
 from gateway.app.open_savers import open_savers
-from gateway.app.outside_checks import ServiceChecking
 from gateway.app.periodic import every
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver

@@ -11,7 +11,7 @@ from gateway.connection.audit_vocabulary import HOUSE, failed_health, restored_h
 from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.health_check_scheduler import Check, Finding, Health, State
-from gateway.system.folder_digest import folder_identity
+from gateway.system.folder_identity import folder_identity
 
 _VITAL = {"loop", "workers"}
 """A restart mends what fails here: no full disk, so not the audit trail (docs/adr/0020)."""

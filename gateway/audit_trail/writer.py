@@ -77,7 +77,7 @@ class Trail:
         return self._key.verifier.origin if self._key else self._new_origin
 
     def expect(self, note: str) -> None:
-        """`note` is the newest checkpoint that the store has of the trail of this node; empty: it has none.
+        """`note` is the newest checkpoint of this node's trail that the store has; empty: it has none.
 
         The trail has to agree with it. Where the files are gone, a trail with a different name begins: a
         second trail of the same name would look like a forgery of the first.
@@ -293,6 +293,9 @@ def _day_of(unix_ms: int) -> int:
 
 
 def _next(origin: str) -> str:
-    """`installation/node` is followed by `installation/node/2`."""
+    """The name of the trail after `gateway-1a2b3c4d5e6f/attic` is `gateway-1a2b3c4d5e6f/attic/2`.
+
+    The digits are random, drawn when the first trail of the node `attic` began.
+    """
     base, _, number = origin.rpartition("/")
     return f"{base}/{int(number) + 1}" if number.isdecimal() and base.count("/") else f"{origin}/2"

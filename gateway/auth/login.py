@@ -192,6 +192,16 @@ class Login:
                 )
         except Busy as error:
             raise LoginRefused(Reason.SERVER_BUSY, f"busy: {error}", claimed) from error
+        admission = await self._by_hash(matched, before, shown, queued)
+        self.known.add(admission.device.device_id, queued.place)
+        self.passwords.right(queued)
+        return admission
+
+    async def _by_hash(
+        self, matched: MatchedSecret, before: Device | None, shown: Credentials, queued: QueuedLogin
+    ) -> Admission:
+        """Who it is, its secret being hashed for the device as it was `before`. Raises LoginRefused."""
+        claimed, secret = shown.claimed, shown.secret or b""
         self._demand_store(claimed)
         device = None if claimed is None else self._lookup.get(claimed)  # it may have changed while we hashed
         if device is None or before is None or not self._is_good(matched, device) or not device.enabled:
@@ -216,8 +226,6 @@ class Login:
         elif device.credential == before.credential:
             self._remembered.add(device, secret)
             self._replace_if_old(device, secret)
-        self.known.add(device.device_id, queued.place)
-        self.passwords.right(queued)
         return Admission(device)
 
     def _is_good(self, matched: MatchedSecret, device: Device) -> bool:

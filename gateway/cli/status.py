@@ -16,7 +16,7 @@ from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, all_devices, policy_of, settings_of
 from gateway.cli.status_refused import give_refused
-from gateway.system.folder_digest import folder_identity
+from gateway.system.folder_identity import folder_identity
 
 if TYPE_CHECKING:
     from gateway.config import Address, Settings

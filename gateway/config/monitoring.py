@@ -24,7 +24,7 @@ from gateway.alerts.shipped_rules import SHIPPED, ShippedRule
 from gateway.config.alert_channels import ChannelReader
 from gateway.config.toml_values import DAY, cut, host_and_port, one_of, seconds, severity_of, url_fault
 from gateway.mqtt.topics import filter_fault
-from gateway.observe.outside_check_definitions import (
+from gateway.observe.external_service_check_definitions import (
     OUR_CHECKS,
     DeviceCheck,
     HttpCheck,

@@ -25,7 +25,10 @@ _EXPIRY_LAG = 60
 
 
 class Kind(StrEnum):
-    """What a device holds."""
+    """What a device holds, and is refused more of.
+
+    Saved are RETAINED and SESSION. A SUBSCRIPTION is saved with its session, and only counted when refused.
+    """
 
     RETAINED = "retained"
     SESSION = "session"
@@ -223,11 +226,11 @@ class Holder:
     """What one connection adds to what its device holds."""
 
     __slots__ = (
-        "_certain",
         "_device_id",
         "_established",
         "_holdings",
         "_is_new",
+        "_is_surely_latest",
         "_kept",
         "_key",
         "lifetime",
@@ -242,8 +245,12 @@ class Holder:
         self._kept: KeptSession | None = None
         self._is_new = False
         self._established = False
-        self._certain = False
-        """Whether the bus surely had this connection of the session last: the session is then as it says."""
+        self._is_surely_latest = False
+        """Whether the bus surely accepted this connection after all others of its session.
+
+        Then what this one says of the session (its lifetime, that it is gone) replaces what was counted; else
+        the larger stays counted.
+        """
 
     # The session
 
@@ -266,10 +273,10 @@ class Holder:
             kept = holding.new_session(key)
             self._is_new = True
         # Of two connections that open at once nobody here knows which the bus takes for the later.
-        self._certain = all(other._established for other in kept.users if other.lifetime)  # noqa: SLF001
+        self._is_surely_latest = all(other._established for other in kept.users if other.lifetime)  # noqa: SLF001
         if lifetime:
             for other in kept.users:
-                other._certain = False  # noqa: SLF001
+                other._is_surely_latest = False  # noqa: SLF001
             kept.lifetime = max(kept.lifetime, lifetime)
             self._holdings.of(self._device_id).changed(key)
         kept.users.add(self)
@@ -285,7 +292,7 @@ class Holder:
         if lifetime is not None:
             self.lifetime = lifetime
             kept.lifetime = max(kept.lifetime, lifetime)
-        if self._certain and not session_present and kept.filters:
+        if self._is_surely_latest and not session_present and kept.filters:
             kept.filters = Keys()
             self._changed(kept)
 
@@ -304,11 +311,11 @@ class Holder:
         if kept is None:
             return
         kept.users.discard(self)
-        is_certain = self._certain and self._established
-        if is_certain and not self.lifetime:
+        is_latest = self._is_surely_latest and self._established
+        if is_latest and not self.lifetime:
             self._drop(kept)
             return
-        kept.lifetime = self.lifetime if is_certain else max(kept.lifetime, self.lifetime)
+        kept.lifetime = self.lifetime if is_latest else max(kept.lifetime, self.lifetime)
         kept.since = now
         self._changed(kept)
 

@@ -11,7 +11,7 @@ from typing import Never
 
 from gateway.connection.bus_holdings import Holdings
 from gateway.connection.process_counters import Counters
-from gateway.connection.revoked_wills import WillsTakenBack
+from gateway.connection.revoked_will_memory import WillsTakenBack
 from gateway.connection.work_budgets import Budgets
 from gateway.keys.key_ring import KeyRing
 from gateway.policy.engine.connection_limits import ANY_SIZE

@@ -239,5 +239,5 @@ class Budgets:
 
     def _sweep(self) -> None:
         self._budgets = {name: one for name, one in self._budgets.items() if one.connections}
-        # Twice what is left: each sweep is paid for by as many newcomers.
+        # Twice what is left: each sweep is paid for by as many new ones.
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self._budgets))

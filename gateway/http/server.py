@@ -29,9 +29,9 @@ from uvicorn.server import ServerState
 
 from gateway.http.lingering_answers import LingeringAnswers
 from gateway.net.acceptor import ACCEPTS_AT_ONCE, Acceptor
-from gateway.net.fair_queue import Crowd
 from gateway.net.fault_containment import contained
-from gateway.net.handshakes import Newcomer
+from gateway.net.handshakes import PendingHandshake
+from gateway.net.peers_by_place import PeersByPlace
 from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import Address, IPNetwork, place_of
@@ -56,8 +56,8 @@ _CHUNKED_LINES = 1_024
 """Line ends in a request whose body comes in chunks: of its head, its chunks, its trailer and its text."""
 _HEAD_END = re.compile(rb"\n\r?\n")
 _TURNS_TO_BE_READ = 8
-"""Turns of the loop in which as many may come as have room: one that asks at once is read before so many
-others have come that it would be the oldest."""
+"""To fill all the room takes at least so many turns of the loop: accepting is slowed for it. A peer that asks
+at once is read within them, before it could be the oldest and have to make room."""
 _STOP_PATIENCE = 1.0
 """Seconds for the last answers to leave when the gateway stops."""
 _BACKLOG = 256
@@ -134,7 +134,7 @@ class WebServer:
         self._start = start
         self._connections_max = connections
         self._connections_per_address = connections_per_address
-        self._open: Crowd[_Connection] = Crowd()
+        self._open: PeersByPlace[_Connection] = PeersByPlace()
         self._config = _uvicorn(application)
         self._state = ServerState()
         self._state.default_headers = _HEADERS
@@ -155,12 +155,12 @@ class WebServer:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
 
-    def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer | None:
+    def _welcome(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake | None:
         place = place_of(address.host)
         if not self._make_room(place):
             return None
         connection = _Connection(self._config, self._state, address, place, self._open)
-        connection.newcomer = Newcomer(
+        connection.pending_handshake = PendingHandshake(
             peer,
             place,
             since + HANDSHAKE_DEADLINE,
@@ -168,17 +168,17 @@ class WebServer:
             turn_away=lambda _: connection.forget(),
         )
         connection.drop = self.acceptor.handshakes.drop
-        return connection.newcomer
+        return connection.pending_handshake
 
     def _make_room(self, place: str) -> bool:
         """Whether there is room for one more from this place; one that is owed no answer may end for it."""
         if self._open.count(place) >= self._connections_per_address:
-            crowds = [self._open.of(place)]  # whoever comes from there makes room for its own
+            candidates = [self._open.of(place)]  # whoever comes from there makes room for its own
         elif len(self._open) >= self._connections_max:
-            crowds = [self._open.largest(), self._open]
+            candidates = [self._open.largest(), self._open]
         else:
             return True
-        oldest = next((one for crowd in crowds for one in crowd if not one.is_owed_an_answer), None)
+        oldest = next((one for some in candidates for one in some if not one.is_owed_an_answer), None)
         if oldest is not None:
             oldest.end()
             oldest.forget()
@@ -224,7 +224,8 @@ class _Parser(h11.Connection):
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
-            # h11 raises it in a method of its own: their frame, and so this connection, would be garbage.
+            # h11 raises it again from a method of the error itself: its traceback would hold a frame that
+            # holds it, a cycle that keeps this connection until the garbage collector comes.
             raise error.with_traceback(None)  # noqa: B904 - it is the same
         if isinstance(event, h11.Request):
             self._is_chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
@@ -250,16 +251,16 @@ class _Connection(H11Protocol):
         state: ServerState,
         address: Address,
         place: str,
-        register: Crowd[_Connection],
+        register: PeersByPlace[_Connection],
     ) -> None:
         super().__init__(config, state, {})
         self.conn = _Parser()
         self._address = address
         self.place = place
-        self.newcomer: Newcomer | None = None
-        """What the acceptor has of it until its handshake is done; None after that."""
-        self.drop: Callable[[Newcomer], None] | None = None
-        """Ends `newcomer`; None after the handshake."""
+        self.pending_handshake: PendingHandshake | None = None
+        """Its handshake, until that is done; None after that."""
+        self.drop: Callable[[PendingHandshake], None] | None = None
+        """Ends `pending_handshake`; None after the handshake."""
         self._answer_is_due = False
         self._deadline: asyncio.TimerHandle | None = None
         self._register = register
@@ -273,7 +274,7 @@ class _Connection(H11Protocol):
     @contained
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport  # first: `fault` ends it
-        self.newcomer = self.drop = None
+        self.pending_handshake = self.drop = None
         super().connection_made(transport)
         self.client = self._address.host, self._address.port  # which behind a proxy is not the socket's peer
         if (tls := tls_of(transport)) is not None:
@@ -313,9 +314,9 @@ class _Connection(H11Protocol):
         """End it now."""
         if self.transport is not None:
             self.transport.abort()
-        elif self.newcomer is not None and self.drop is not None:
+        elif self.pending_handshake is not None and self.drop is not None:
             self.forget()
-            self.drop(self.newcomer)
+            self.drop(self.pending_handshake)
 
     def forget(self) -> None:
         """Count it no longer as one of the port's connections."""

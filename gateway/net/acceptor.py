@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.net.handshakes import Handshakes, Newcomer
+from gateway.net.handshakes import Handshakes, PendingHandshake
 from gateway.net.listening_sockets import listen
 from gateway.net.proxy_header_wait import ProxiedPeers
 from gateway.observe.logs import get_logger
@@ -35,7 +35,7 @@ _log = get_logger()
 class Welcome(Protocol):
     """What becomes of a peer."""
 
-    def __call__(self, peer: socket.socket, address: Address, since: float, /) -> Newcomer | None:
+    def __call__(self, peer: socket.socket, address: Address, since: float, /) -> PendingHandshake | None:
         """Who it is to become; None when there is no room, and the peer is closed then.
 
         `since` is when it connected, by the loop's clock: its deadlines count from there.
@@ -134,13 +134,13 @@ class Acceptor:
             self._introduce(peer, address, self._now())
 
     def _introduce(self, peer: socket.socket, address: Address, since: float) -> None:
-        newcomer = self._welcome(peer, address, since)
-        if newcomer is None:
+        pending = self._welcome(peer, address, since)
+        if pending is None:
             peer.close()
         elif self.tls is None:
-            newcomer.start()
+            pending.start()
         else:
-            self.handshakes.add(newcomer)
+            self.handshakes.add(pending)
 
     async def shake_hands(
         self, peer: socket.socket, protocol: Callable[[], asyncio.Protocol], seconds: float

@@ -16,7 +16,7 @@ from gateway.connection.events import Event
 from gateway.connection.limit_reports import too_many_connections
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.fair_queue import Crowd
+from gateway.net.peers_by_place import PeersByPlace
 from gateway.policy.engine.connection_limits import Limits
 from gateway.system.ip_address_blocks import place_of
 
@@ -107,7 +107,7 @@ class ConnectionRegistry:
         self._counters = counters or Counters()
         self._may_connect = may_connect
         self._room = room
-        self._newcomers: Crowd[LiveConnection] = Crowd()
+        self._newcomers: PeersByPlace[LiveConnection] = PeersByPlace()
         """Those that have not said who they are."""
         self._admitted: dict[LiveConnection, str] = {}
         """Those that were let in, and the device of each."""

@@ -16,7 +16,7 @@ from gateway.connection.events import ShuttingDown
 from gateway.net.acceptor import Acceptor
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_side import DeviceSide
-from gateway.net.handshakes import Newcomer
+from gateway.net.handshakes import PendingHandshake
 from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
@@ -32,7 +32,7 @@ _TICK_PHASES = 5
 _TICKED_TOGETHER = 64
 """Connections that get their tick in one turn of the event loop: about a millisecond."""
 _SETTLE = 0.1
-"""After a newcomer, for its handshake and CONNECT, in seconds."""
+"""After a peer that came, for its handshake and CONNECT, in seconds."""
 _STOP_PATIENCE = 3.0
 """For the last bytes to leave when the gateway stops, in seconds."""
 
@@ -59,15 +59,15 @@ class DevicePort:
         self._phase = 0
         self._next_phase = 0
         self._newest = 0.0
-        """When the last newcomer began, by the loop's clock."""
+        """When the last handshake began, by the loop's clock."""
         self._is_settling = False
 
-    def _welcome(self, peer: socket.socket, address: Address, since: float) -> Newcomer:
+    def _welcome(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake:
         host = plain(address.host)
         deadline = since + CONNECT_DEADLINE
         side = DeviceSide(self._plane, shown(host, address.port), os.urandom(6).hex(), deadline)
         self._next_phase = side.tick_phase = (self._next_phase + 1) % _TICK_PHASES
-        return Newcomer(
+        return PendingHandshake(
             peer,
             place_of(host),
             deadline,

@@ -27,7 +27,6 @@ from gateway.connection.events import (
 )
 from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.answer_batching import answer_calls
 from gateway.net.bus_side import BusSide, not_connected
 from gateway.net.connection_reports import named
 from gateway.net.data_plane_parts import DataPlane
@@ -36,6 +35,7 @@ from gateway.net.fault_containment import contained
 from gateway.net.paused_reading import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, PausedReading
 from gateway.net.peer_disconnect_check import has_left
 from gateway.net.quick_ack import CONNECT_EXPECTED_S, send_tcp_ack
+from gateway.net.service_answer_batching import answer_calls
 from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.tls_handshake_errors import tls_session_failed
 from gateway.net.tls_record_limits import tls_of
@@ -43,7 +43,7 @@ from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import host_of
 
 _LOGIN_DEADLINE, _BUS_DEADLINE, _CLOSE_DEADLINE = 20.0, 10.0, 5.0
-"""Seconds for a login to be decided (more than it may wait for the password pool), for the bus to accept the
+"""Seconds for a login to be decided (more than it may wait for its hash), for the bus to accept the
 connection, and as many again to answer the CONNECT, and for the last bytes to leave."""
 
 _NOTHING_READ = {State.AUTHENTICATING, State.OPENING_BUS}  # so it has to be looked whether the device left
@@ -98,7 +98,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         """Its login, while that waits for a hash; then its connection to the bus, while that is made."""
         self._write_paused = False
         self._untaken = 0
-        """Bytes of answers that the device does not take, as they are counted with those of others."""
+        """This connection's bytes of answers that are not taken, as last added to `plane.untaken`."""
         self._end_reason = ""
         """Why it was cut off, by the gateway or by an error of TLS: what the log then gives as its reason."""
 
@@ -233,7 +233,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             self.abort("it does not read the answers to what it sends")
 
     def _count_untaken(self, size: int) -> bool:
-        """Count `size` bytes as what the device has not taken; whether it and all are within their bounds."""
+        """Count `size` bytes as not taken; whether those of its device, and of all, are few enough."""
         device = self.connection.device
         if size == self._untaken or device is None:
             return True
@@ -324,7 +324,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                 bus_side.transport.write(connect)
             else:
                 self._close_bus()
-        except Exception as error:  # noqa: BLE001 - as `contained` does, with one call less per step
+        except Exception as error:  # noqa: BLE001 - as `contain` does, without a coroutine more for each step
             self.fault(error)
 
     def _bus_failed(self, why: str, *, connect_sent: bool) -> None:

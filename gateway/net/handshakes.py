@@ -2,7 +2,7 @@
 
 Owns the bounds on what costs before anybody has said a word. A ClientHello is half a millisecond of work and
 a quarter of a mebibyte, so a thousand that come at once would hold everybody up for half a second. Must not
-know what a handshake is, nor what comes after it: a `Newcomer` brings both.
+know what a handshake is, nor what comes after it: a `PendingHandshake` brings both.
 
     silent ──its first bytes──► waiting ──its turn, and room──► under way ──► a connection
 
@@ -22,8 +22,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 
-from gateway.net.fair_queue import Crowd
 from gateway.net.first_byte_epoll import FirstByteEpoll
+from gateway.net.peers_by_place import PeersByPlace
 
 _BEFORE_MAX = 1024
 """Peers whose handshake has not begun."""
@@ -37,8 +37,8 @@ _LOOK = 0.2
 """Seconds between two looks at the deadlines, while somebody is there."""
 
 
-class Newcomer:
-    """A peer whose handshake is not done."""
+class PendingHandshake:
+    """The handshake of a peer, until it is done."""
 
     __slots__ = ("begin", "begun", "deadline", "peer", "place", "task", "turn_away")
 
@@ -80,25 +80,25 @@ class Handshakes:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._before: Crowd[Newcomer] = Crowd()
+        self._before: PeersByPlace[PendingHandshake] = PeersByPlace()
         self._silent = FirstByteEpoll(self._speaks)
-        self._waiting: OrderedDict[str, deque[Newcomer]] = OrderedDict()
-        self._under_way: Crowd[Newcomer] = Crowd()
+        self._waiting: OrderedDict[str, deque[PendingHandshake]] = OrderedDict()
+        self._under_way: PeersByPlace[PendingHandshake] = PeersByPlace()
         self._is_scheduled = False
         self._look: asyncio.TimerHandle | None = None
 
-    def add(self, newcomer: Newcomer) -> None:
+    def add(self, pending: PendingHandshake) -> None:
         """It may begin when it has said something."""
         if len(self._before.all) >= _BEFORE_MAX:
             crowded_out, _ = self._before.first_to_go()
             self._turn_away(crowded_out, "others wait, and it has not begun")
-        self._before.add(newcomer, newcomer.place)
-        self._silent.add(newcomer.peer.fileno(), newcomer)
+        self._before.add(pending, pending.place)
+        self._silent.add(pending.peer.fileno(), pending)
         if self._look is None:
             self._keep_looking()
 
-    def _speaks(self, newcomer: Newcomer) -> None:
-        self._waiting.setdefault(newcomer.place, deque()).append(newcomer)
+    def _speaks(self, pending: PendingHandshake) -> None:
+        self._waiting.setdefault(pending.place, deque()).append(pending)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -115,19 +115,19 @@ class Handshakes:
             place = min(waiting, key=self._under_way.count) if len(waiting) > 1 else next(iter(waiting))
             if not self._has_room(place):
                 return  # asked again when one has ended, and at each look
-            newcomer = self._take(place)
-            self._before.remove(newcomer)
-            self._under_way.add(newcomer, place)
-            newcomer.begun = self._now()
-            newcomer.start().add_done_callback(partial(self._ended, newcomer))
+            pending = self._take(place)
+            self._before.remove(pending)
+            self._under_way.add(pending, place)
+            pending.begun = self._now()
+            pending.start().add_done_callback(partial(self._ended, pending))
         self._schedule()
 
-    def _take(self, place: str) -> Newcomer:
+    def _take(self, place: str) -> PendingHandshake:
         line = self._waiting.pop(place)
-        newcomer = line.popleft()
+        pending = line.popleft()
         if line:
             self._waiting[place] = line  # after all the others
-        return newcomer
+        return pending
 
     def _has_room(self, place: str) -> bool:
         if len(self._under_way.all) < _UNDER_WAY_MAX:
@@ -138,8 +138,8 @@ class Handshakes:
         self.drop(oldest)
         return True
 
-    def _ended(self, newcomer: Newcomer, _: asyncio.Task[None]) -> None:
-        self._under_way.remove(newcomer)
+    def _ended(self, pending: PendingHandshake, _: asyncio.Task[None]) -> None:
+        self._under_way.remove(pending)
         if self._waiting:
             self._schedule()
 
@@ -155,25 +155,25 @@ class Handshakes:
         self._schedule()
         self._keep_looking()
 
-    def _turn_away(self, newcomer: Newcomer, why: str) -> None:
-        newcomer.turn_away(why)
-        self.drop(newcomer)
+    def _turn_away(self, pending: PendingHandshake, why: str) -> None:
+        pending.turn_away(why)
+        self.drop(pending)
 
-    def drop(self, newcomer: Newcomer) -> None:
+    def drop(self, pending: PendingHandshake) -> None:
         """It goes, wherever it is; nothing happens once its task has ended."""
-        if newcomer.task is not None:
-            self._under_way.remove(newcomer)
-            newcomer.task.cancel()
+        if pending.task is not None:
+            self._under_way.remove(pending)
+            pending.task.cancel()
             return
-        self._before.remove(newcomer)
-        line = self._waiting.get(newcomer.place)
-        if line is not None and newcomer in line:
-            line.remove(newcomer)
+        self._before.remove(pending)
+        line = self._waiting.get(pending.place)
+        if line is not None and pending in line:
+            line.remove(pending)
             if not line:
-                del self._waiting[newcomer.place]
+                del self._waiting[pending.place]
         else:
-            self._silent.remove(newcomer.peer.fileno())
-        newcomer.peer.close()
+            self._silent.remove(pending.peer.fileno())
+        pending.peer.close()
 
     def stop(self) -> None:
         """End them all."""

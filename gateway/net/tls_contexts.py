@@ -6,13 +6,13 @@ import ssl
 from pathlib import Path
 
 from gateway.net.tls_record_limits import BoundedSSLContext
-from gateway.pki.ecdsa_rsa_pairs import rsa_twin
+from gateway.pki.certificate_key_types import rsa_twin
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     """What devices connect to: TLS 1.2 and 1.3. With `client_ca` a device may show a certificate.
 
-    Beside the certificate there may be one for RSA (`pki.ecdsa_rsa_pairs`).
+    Beside the certificate there may be one for RSA (`pki.certificate_key_types`).
 
     Session tickets are off: each costs the handshake two more messages, and a resumed session would
     keep a client certificate alive that was replaced meanwhile.

@@ -138,7 +138,7 @@ class AuditLog:
         )
 
     def log_left_out(self, most: int = LEFT_OUT_LINES) -> None:
-        """Write how many events got no line since the last such line, by device or network and by kind."""
+        """Write how many events got no line since the last such line, by device or place and by kind."""
         now = self._now()
         for left_out, count in self._left_out.take(most):
             self._write(
@@ -148,7 +148,7 @@ class AuditLog:
                 outcome=left_out.outcome,
                 reason="more of these than are written one by one",
                 device=left_out.device,
-                network=left_out.network,
+                network=left_out.place,
                 suppressed=count,
             )
 

@@ -3,10 +3,10 @@
 Nobody can hide an attempt behind noise. Of each device the first events of each kind and outcome are
 written in every minute, whatever anybody does, and so is the first on each of some topic roots, so that a
 real attempt shows among decoys. What is left out is counted by device, kind and outcome. Strangers share an
-allowance of their own, counted by network, for a device id that is only claimed may be anybody's.
+allowance of their own, counted by place, for a device id that is only claimed may be anybody's.
 
 Memory is bounded by the number of devices, for only a device that has proven who it is counts here, and by a
-number of networks. Must not know what becomes of the events that are written. Time comes from outside.
+number of places. Must not know what becomes of the events that are written. Time comes from outside.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ROOTS = 20
 """Different pairs of deciding rule and first topic level written per device and minute beyond those."""
 OF_A_DEVICE = 500
 """Written per device and minute beyond those, as far as the share of all devices goes."""
-OF_A_NETWORK = 100
-"""Written of the strangers of one network per minute, as far as the share of all strangers goes."""
-NETWORKS = 1_000
-"""Networks that are counted one by one; the strangers of all others count as one network."""
+OF_A_PLACE = 100
+"""Written of the strangers of one place per minute, as far as the share of all strangers goes."""
+PLACES = 1_000
+"""Places that are counted one by one; the strangers of all others count as one place."""
 _MINUTE = 60_000
 
 
@@ -45,10 +45,10 @@ STRANGERS = Share(200, 50)
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Events that are counted together. `network` is that of strangers; empty for those beyond `NETWORKS`."""
+    """Events that are counted together. `place` is that of strangers; empty for those beyond `PLACES`."""
 
     device: str | None
-    network: str | None
+    place: str | None
     kind: Kind
     outcome: Outcome
 
@@ -77,7 +77,7 @@ class _TokenBucket:
 
 @dataclass(slots=True)
 class _Written:
-    """What was written of one device, or of the strangers of one network, in this minute."""
+    """What was written of one device, or of the strangers of one place, in this minute."""
 
     first: Counter[tuple[Kind, Outcome]] = field(default_factory=Counter)
     roots: set[tuple[str | None, str]] = field(default_factory=set)
@@ -93,7 +93,7 @@ class AuditRateLimit:
         self._kept_for_others = strangers.at_once // 2
         self._minute = -1
         self._of_device: dict[str, _Written] = {}
-        self._of_network: dict[str, _Written] = {}
+        self._of_place: dict[str, _Written] = {}
 
     def takes(self, event: AuditEvent, now: int) -> bool:
         """Whether it is written by itself. `now` in milliseconds."""
@@ -103,12 +103,12 @@ class AuditRateLimit:
         if minute != self._minute:
             self._minute = minute
             self._of_device.clear()
-            self._of_network.clear()
+            self._of_place.clear()
         if event.count > 1:
             return False  # it is a count of what was left out
         if event.device is not None and event.source is Source.DEVICE:
             return self._takes_device(event.device, event, now)
-        return self._takes_stranger(_network(event), now)
+        return self._takes_stranger(_place(event), now)
 
     def _takes_device(self, device: str, event: AuditEvent, now: int) -> bool:
         written = self._of_device.get(device)
@@ -130,13 +130,13 @@ class AuditRateLimit:
             return True
         return False
 
-    def _takes_stranger(self, network: str, now: int) -> bool:
-        if network not in self._of_network and len(self._of_network) >= NETWORKS:
-            network = ""
-        written = self._of_network.setdefault(network, _Written())
-        if written.more >= OF_A_NETWORK:
+    def _takes_stranger(self, place: str, now: int) -> bool:
+        if place not in self._of_place and len(self._of_place) >= PLACES:
+            place = ""
+        written = self._of_place.setdefault(place, _Written())
+        if written.more >= OF_A_PLACE:
             return False
-        # One network alone uses up half of it: the other half is for those of whom little was written.
+        # One place alone uses up half of it: the other half is for those of whom little was written.
         if not self._strangers.take(now, leave=0 if written.more < FIRST else self._kept_for_others):
             return False
         written.more += 1
@@ -148,17 +148,17 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: dict[LeftOut, int] = {}
-        self._networks = 0
+        self._places = 0
 
     def count(self, event: AuditEvent) -> None:
         """This is not written by itself."""
-        network = None if _is_known(event) else _network(event)
-        key = LeftOut(event.device if network is None else None, network, event.kind, event.outcome)
-        if network and key not in self._counts:
-            if self._networks >= NETWORKS:
+        place = None if _is_known(event) else _place(event)
+        key = LeftOut(event.device if place is None else None, place, event.kind, event.outcome)
+        if place and key not in self._counts:
+            if self._places >= PLACES:
                 key = LeftOut(None, "", event.kind, event.outcome)
             else:
-                self._networks += 1
+                self._places += 1
         self._counts[key] = self._counts.get(key, 0) + event.count
 
     def take(self, most: int) -> list[tuple[LeftOut, int]]:
@@ -167,8 +167,8 @@ class Tally:
         while self._counts and len(taken) < most:
             key = next(iter(self._counts))
             taken.append((key, self._counts.pop(key)))
-            if key.network:
-                self._networks -= 1
+            if key.place:
+                self._places -= 1
         return taken
 
 
@@ -176,6 +176,6 @@ def _is_known(event: AuditEvent) -> bool:
     return event.source is Source.DEVICE and event.device is not None
 
 
-def _network(event: AuditEvent) -> str:
+def _place(event: AuditEvent) -> str:
     # Without the port.
     return place_of((event.address or "").rpartition(":")[0])

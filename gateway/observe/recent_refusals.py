@@ -2,7 +2,7 @@
 
 Refusals that are alike are one entry: of the same device, place, kind and reason. Bounded so that nobody can
 push out what others were refused: a device that has proven who it is has entries of its own, strangers share
-those of their network, and the two kinds don't meet. Must not know where entries are saved.
+those of their place, and the two kinds don't meet. Must not know where entries are saved.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.store.recent_refusals import KEPT_SECONDS
 from gateway.system.ip_address_blocks import host_of, place_of
 
 OF_A_DEVICE = 50
-OF_A_NETWORK = 200
+OF_A_PLACE = 200
 OF_ALL = 2_500
 """Entries of all devices together, and as many of all strangers."""
 _REASON_MAX = 300
@@ -84,7 +84,7 @@ class RefusedClients:
         """`now` gives Unix milliseconds."""
         self._now = now
         self._devices = _Pool(OF_A_DEVICE)
-        self._strangers = _Pool(OF_A_NETWORK)
+        self._strangers = _Pool(OF_A_PLACE)
         self._unsaved: dict[Key, bool] = {}
         """The keys, and whether the device is proven."""
 

@@ -8,7 +8,7 @@ from gateway.config import Address
 from gateway.http.health import serve
 from gateway.net.tasks import Tasks
 from gateway.observe.health_check_scheduler import Health
-from gateway.system.folder_digest import folder_identity
+from gateway.system.folder_identity import folder_identity
 
 
 async def ask(place, checks, folder=""):

@@ -19,8 +19,8 @@ from harness.gateway import ROOT, Gateway
 from harness.mosquitto import Mosquitto
 from harness.promtool import promtool
 
+from gateway.observe.external_service_check_definitions import OUR_CHECKS
 from gateway.observe.metric_catalogue import PREFIX, Kind, catalogue
-from gateway.observe.outside_check_definitions import OUR_CHECKS
 
 SENSITIVE = "devices/lamp/private/pin"
 MOVED_ELSEWHERE = {

@@ -185,7 +185,7 @@ class Witnesses:
                 yield from self._short(common, levels, holder)
 
     def _names(self, common: _Common, holder: RoleHolder) -> dict[str, str]:
-        """What each placeholder stands for, `{device}` and `{client}` in any case."""
+        """What each placeholder stands for, `{device}` and `{client}` always."""
         names = {**(holder.fixed or {}), **common.words}
         used = {*names.values(), *holder.own_words}
         for group in (*common.groups, {_DEVICE}, {_CLIENT}):
@@ -274,7 +274,7 @@ def _common(filters: Sequence[SplitFilter], fixed: Mapping[str, str] | None) -> 
     for group in groups:
         placeholders = {term for term in group if term[:1] == "{"}
         if fixed is not None and any(name not in fixed and name != _CLIENT for name in placeholders):
-            return None  # a label that `RoleHolder.filters` left here is one the device lacks
+            return None  # a label, so it did not go through `RoleHolder.filters`: nobody knows what it is
         meant = (group - placeholders) | {fixed[name] for name in placeholders if fixed and name in fixed}
         if len(meant) > 1 or any(not _may_be(name, word) for word in meant for name in placeholders):
             return None

@@ -15,7 +15,7 @@ from gateway.alerts.rules import Severity
 from gateway.alerts.shipped_rules import SHIPPED
 from gateway.config.monitoring import MonitoringError, load_monitoring
 from gateway.keys.secret_values import Secret
-from gateway.observe.outside_check_definitions import DeviceCheck, HttpCheck, TcpCheck
+from gateway.observe.external_service_check_definitions import DeviceCheck, HttpCheck, TcpCheck
 from gateway.system.ip_address_blocks import Address
 
 KEY = bytes(range(32))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.net import handshakes
-from gateway.net.handshakes import Handshakes, Newcomer
+from gateway.net.handshakes import Handshakes, PendingHandshake
 from gateway.system.ip_address_blocks import place_of
 
 TURNS = 60
@@ -27,45 +27,45 @@ class Port:
     """Handshakes, with a clock of their own."""
 
     now: float = 0.0
-    begun: list[Newcomer] = field(default_factory=list)
-    cancelled: list[Newcomer] = field(default_factory=list)
+    begun: list[PendingHandshake] = field(default_factory=list)
+    cancelled: list[PendingHandshake] = field(default_factory=list)
     peers: list[socket.socket] = field(default_factory=list)
-    ends: dict[Newcomer, asyncio.Event] = field(default_factory=dict)
+    ends: dict[PendingHandshake, asyncio.Event] = field(default_factory=dict)
 
-    why: dict[Newcomer, str] = field(default_factory=dict)
+    why: dict[PendingHandshake, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.handshakes = Handshakes(lambda: self.now)
 
-    def begin(self, newcomer: Newcomer) -> asyncio.Task[None]:
-        self.begun.append(newcomer)
-        self.ends[newcomer] = asyncio.Event()
+    def begin(self, pending: PendingHandshake) -> asyncio.Task[None]:
+        self.begun.append(pending)
+        self.ends[pending] = asyncio.Event()
 
         async def shake_hands() -> None:
             try:
-                await self.ends[newcomer].wait()
+                await self.ends[pending].wait()
             except asyncio.CancelledError:
-                self.cancelled.append(newcomer)
+                self.cancelled.append(pending)
                 raise
             finally:
-                newcomer.peer.close()
+                pending.peer.close()
 
         return asyncio.ensure_future(shake_hands())
 
-    def come(self, host: str, *, says: bytes = b"hello") -> Newcomer:
+    def come(self, host: str, *, says: bytes = b"hello") -> PendingHandshake:
         here, there = socket.socketpair()
         here.setblocking(False)
         self.peers.append(there)
-        newcomer = Newcomer(
+        pending = PendingHandshake(
             here,
             place_of(host),
             self.now + 10.0,
-            begin=lambda: self.begin(newcomer),
-            turn_away=lambda why: self.why.update({newcomer: why}),
+            begin=lambda: self.begin(pending),
+            turn_away=lambda why: self.why.update({pending: why}),
         )
-        self.handshakes.add(newcomer)
+        self.handshakes.add(pending)
         there.sendall(says)
-        return newcomer
+        return pending
 
     def hosts(self) -> list[str]:
         return [one.place for one in self.begun]
@@ -128,8 +128,8 @@ async def test_no_more_are_under_way_than_there_is_room_for_and_the_others_wait(
             port.come("10.0.1.1")
         await turns()
         assert len(port.begun) == 6
-        for newcomer in port.begun[:2]:
-            port.ends[newcomer].set()
+        for pending in port.begun[:2]:
+            port.ends[pending].set()
         await turns()
         assert len(port.begun) == 8
         assert port.cancelled == []

@@ -8,9 +8,9 @@ from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.observe.audit_event import AuditEvent
 from gateway.observe.audit_rate_limit import (
     FIRST,
-    NETWORKS,
     OF_A_DEVICE,
-    OF_A_NETWORK,
+    OF_A_PLACE,
+    PLACES,
     ROOTS,
     STRANGERS,
     AuditRateLimit,
@@ -94,10 +94,10 @@ def test_the_share_of_all_fills_up_with_time():
     )
 
 
-def test_one_network_of_strangers_leaves_half_to_the_others():
+def test_one_place_of_strangers_leaves_half_to_the_others():
     rate_limit = AuditRateLimit()
     loud = sum(rate_limit.takes(stranger("10.0.0.1"), NOW) for _ in range(10_000))
-    assert loud == min(OF_A_NETWORK, STRANGERS.at_once // 2)
+    assert loud == min(OF_A_PLACE, STRANGERS.at_once // 2)
     others = sum(
         rate_limit.takes(stranger(f"10.1.0.{number}"), NOW) for number in range(STRANGERS.at_once // 2)
     )
@@ -110,7 +110,7 @@ def test_what_the_house_does_is_told_always():
     assert all(rate_limit.takes(done, NOW) for _ in range(10_000))
 
 
-def test_memory_is_bounded_by_the_devices_that_exist_and_by_so_many_networks():
+def test_memory_is_bounded_by_the_devices_that_exist_and_by_so_many_places():
     rate_limit, tally = AuditRateLimit(), Tally()
     for number in range(50_000):
         one = stranger(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
@@ -119,13 +119,13 @@ def test_memory_is_bounded_by_the_devices_that_exist_and_by_so_many_networks():
         claim = refusal(None, f"name-{number}", source=Source.STRANGER, kind=Kind.LOGIN)
         rate_limit.takes(claim, NOW)
         tally.count(claim)
-    assert len(rate_limit._of_network) <= NETWORKS + 1
+    assert len(rate_limit._of_place) <= PLACES + 1
     assert len(rate_limit._of_device) == 0, "a name is no device"
-    assert len(tally._counts) <= NETWORKS + 1
+    assert len(tally._counts) <= PLACES + 1
     assert sum(count for _, count in tally.take(sys.maxsize)) == 100_000
-    assert tally._networks == 0
+    assert tally._places == 0
     rate_limit.takes(refusal(), NOW + 60_000)
-    assert len(rate_limit._of_network) == 0
+    assert len(rate_limit._of_place) == 0
 
 
 def test_what_is_left_out_is_counted_by_device_and_kind():

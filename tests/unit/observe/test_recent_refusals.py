@@ -80,7 +80,7 @@ def test_a_crowd_of_strangers_pushes_out_no_device_and_no_other_network(clients)
         clients(refusal(2, reason=f"{number}"))
     reasons = {one.reason for one in clients.latest()}
     assert {"proven", "elsewhere"} <= reasons
-    assert len(reasons) == recent_refusals.OF_A_NETWORK + 2
+    assert len(reasons) == recent_refusals.OF_A_PLACE + 2
 
 
 def test_a_device_has_its_own_places(clients):

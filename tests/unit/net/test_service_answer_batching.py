@@ -11,7 +11,7 @@ from harness.playbook import established
 from gateway.connection.audit_vocabulary import failed_service
 from gateway.connection.commands import Call, Close, SendToDevice
 from gateway.connection.events import Answer
-from gateway.net.answer_batching import answer_calls
+from gateway.net.service_answer_batching import answer_calls
 from gateway.policy.engine.service_names import Service
 
 TOPIC = "gateway/encrypt_response"

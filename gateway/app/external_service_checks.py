@@ -11,8 +11,8 @@ from gateway.bus_client.topic_freshness import TopicListener
 from gateway.config.monitoring import Monitoring
 from gateway.http.outbound_probes import ask_page, ask_port
 from gateway.net.data_plane_parts import DataPlane
+from gateway.observe.external_service_check_definitions import DeviceCheck, HttpCheck, ServiceCheck
 from gateway.observe.health_check_scheduler import Check, Health
-from gateway.observe.outside_check_definitions import DeviceCheck, HttpCheck, ServiceCheck
 
 
 class ServiceChecking:

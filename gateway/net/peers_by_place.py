@@ -1,6 +1,6 @@
-"""Those who wait for the same, by the place they come from: a crowd of one place takes nobody else's room.
+"""Peers that share a bound, by the place they come from: a crowd of one place takes nobody else's room.
 
-Owns their order. Must not know what they wait for.
+Owns their order. Must not know what is bounded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 _One = TypeVar("_One")
 
 
-class Crowd(Generic[_One]):
+class PeersByPlace(Generic[_One]):
     """Peers in the order they came, and how many of each place.
 
     A place is an address as it is counted (`gateway.system.ip_address_blocks.place_of`).
@@ -33,7 +33,7 @@ class Crowd(Generic[_One]):
         self._places.setdefault(place, {})[one] = None
 
     def remove(self, one: _One) -> None:
-        """It waits no more; nothing happens if it did not."""
+        """It is not there any more; nothing happens if it was not."""
         place = self.all.pop(one, None)
         if place is None:
             return
