@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bench.calls import Calling, PacedCalling, TokenConnecting
-from bench.crowds import IdleCpu, PacedCrowd
+from bench.many_open_connections import IdleCpu, PacedCrowd
 from bench.nagle import FirstAnswer
 from bench.observability_overhead import Observed, Unobserved
 from bench.peers import Aedes, Amqtt, Gateway, HAProxy, Mosquitto, Nginx, Peer
 from bench.policy_change import PolicyChange
+from bench.token_and_service_costs import Calling, PacedCalling, TokenConnecting
 from bench.workloads import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
 
 ROWS: tuple[Row, ...] = (

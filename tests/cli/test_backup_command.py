@@ -69,7 +69,7 @@ def model(tmp_path_factory, place_in):
     run(made, "gateway-admin token issue stays --json")
     (made.folder / "data/audit").mkdir(exist_ok=True)
     (made.folder / "data/audit/checkpoint").write_text("gateway-0123/vm\n7\ncm9vdA==\n\nits signature\n")
-    answer = run(made, f"gateway-admin backup backup {WORDS}")
+    answer = run(made, f"GATEWAY_NODE=attic gateway-admin backup backup {WORDS}")
     assert answer["devices"] == 5
     assert stat.S_IMODE((made.folder / "backup").stat().st_mode) == 0o600
     return made.folder
@@ -101,6 +101,7 @@ def test_on_the_machine_that_went_on_later_decisions_win(saved):
     answer = run(saved, f"gateway-admin restore backup --yes {WORDS}")
 
     assert not answer["elsewhere"]
+    assert answer["node"] == "attic"
     assert answer["stay_removed"] == ["goes"]
     assert answer["stay_disabled"] == ["is-disabled"]
     assert answer["keep_secret"] == ["is-rotated"]
