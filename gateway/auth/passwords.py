@@ -61,6 +61,16 @@ def hash_secret(secret: bytes) -> str:
     return _HASHER.hash(secret)
 
 
+def _decoy() -> str:
+    """A credential that no secret fits; to find that out costs as much as with any other."""
+    salt, digest = (
+        base64.b64encode(os.urandom(size)).rstrip(b"=").decode()
+        for size in (PROFILE.salt_len, PROFILE.hash_len)
+    )
+    costs = f"m={PROFILE.memory_cost},t={PROFILE.time_cost},p={PROFILE.parallelism}"
+    return f"$argon2id$v={PROFILE.version}${costs}${salt}${digest}"
+
+
 def needs_rehash(credential: str) -> bool:
     """Whether the credential was made with other parameters than today's."""
     try:
@@ -140,7 +150,7 @@ class PasswordPool:
         self._is_closed = False
         self.hashed: Callable[[float], None] = lambda _: None
         """Called with the seconds that each hash took, without its wait."""
-        self._decoy = hash_secret(os.urandom(32))
+        self._decoy = _decoy()
 
     def is_clean(self, place: str, network: str) -> bool:
         """Whether neither the place nor the network had a wrong login of late."""

@@ -168,7 +168,7 @@ class Downstream(Relay):
             self._context.counters.deliveries_too_large += 1
             return self._swallow(packet)
         self.ledger.passed(packet.qos)
-        if cached.plain:
+        if cached.passes_always:
             self.remember_example(packet, data, pos, body_at, end)
         if envelope is not None and may_open:
             self._context.counters.opened += 1

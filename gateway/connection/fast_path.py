@@ -2,7 +2,8 @@
 
 A device sends the same kind of message over and over. Once one was allowed, its verdict holds for all that
 begin with the same bytes: type and flags, Remaining Length, topic, and in MQTT 5 the properties. So those are
-remembered, and compared. A sensor in MQTT 3.1.1 sends `21.5` to `t/1` at QoS 1, packet identifier 7:
+remembered, as the example that others are compared with. A sensor in MQTT 3.1.1 sends `21.5` to `t/1` at
+QoS 1, packet identifier 7:
 
     32 0b  00 03 74 2f 31  00 07  32 31 2e 35
     header topic           id     payload
@@ -20,10 +21,10 @@ verdict: it is counted as a message, and as one whose PUBACK is to come, and the
 the bus. A chunk of 26 bytes is compared at 0 and at 13. What begins with `32 0c` has a longer payload: it is
 taken apart, and remembered in the place of this one.
 
-The payload makes no difference: a verdict that depends on QoS, retain flag or size is not remembered (`plain`
-in `gateway.connection.verdict_cache`), and whatever changes verdicts calls `forget_example`. The other
-packet that comes once for each message is the PUBACK, `40 02` and the identifier: it passes unless an answer
-of ours waits for it.
+The payload makes no difference: a verdict that depends on QoS, retain flag or size is not remembered
+(`passes_always` in `gateway.connection.verdict_cache`), and whatever changes verdicts calls `forget_example`.
+The other packet that comes once for each message is the PUBACK, `40 02` and the identifier: it passes unless
+an answer of ours waits for it.
 """
 
 from __future__ import annotations

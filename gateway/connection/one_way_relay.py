@@ -326,7 +326,7 @@ class Relay(FastPath, ABC):
             return _NOT_CACHED
         at = body_at + 2 + (data[body_at] << 8 | data[body_at + 1])
         cached = verdicts.get(data[body_at + 2 : at])
-        if cached is None or cached.conditional or not (cached.plain or cached.sealer):
+        if cached is None or cached.conditional or not (cached.passes_always or cached.sealer):
             return _NOT_CACHED
         payload_at = at
         if first & 2:

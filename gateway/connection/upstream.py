@@ -45,8 +45,8 @@ from gateway.policy.engine.rules import OnDeny
 _BYTES_PER_FILTER = 6
 """Bytes that a topic filter is taken to have in its packet: effort is reckoned without counting filters."""
 _AUTH_EFFORT, _CALL_EFFORT = 1_000, 20
-"""What a look at a token may cost, and what the cheapest request costs beyond its packet, in effort
-(`gateway.connection.work_budgets`). Subscriptions to answers cost more: `Subscriptions.effort`."""
+"""What a look at a token may cost, and what a request costs beyond its packet, in effort. It costs more where
+its device subscribed to answers: each is matched with those filters (`Subscriptions.effort`)."""
 _HEADER_BYTES_FREE = 128
 """Bytes of topic and properties that cost nothing beyond the packet. A longer header costs by its length."""
 _TOLD_PER_PACKET = 8
@@ -234,10 +234,11 @@ class Upstream(Relay):
         packet = decode_publish(data, pos, body_at, end, self.version)
         meter = self.meter
         meter.messages += 1
-        header = packet.payload_at - body_at
+        topic, alias = self._resolve(packet)
+        # A topic costs as much when an alias stands for it.
+        header = packet.payload_at - body_at + (0 if packet.topic else len(topic))
         if header > _HEADER_BYTES_FREE:
             meter.effort += header >> 4
-        topic, alias = self._resolve(packet)
         cached = self.verdicts.get(topic) or self._decide(topic)
         size = end - packet.payload_at
         if cached.service is not None:
@@ -251,23 +252,24 @@ class Upstream(Relay):
         # An empty retained message clears the topic: sealed it would fill it.
         if cached.sensitive and (size or not packet.retain):
             return self._seal(packet, cached, topic, data[packet.payload_at : end])
+        replacement = None
+        is_learnt = bool(alias) and self._bus_aliases.get(alias) != topic
+        if is_learnt and not packet.topic:
+            # The bus never learnt what the alias stands for: the topic goes with it this time.
+            payload, properties = data[packet.payload_at : end], join(packet.properties)
+            replacement = encode_publish(packet.first_byte, topic, packet.packet_id, properties, payload)
+            if len(replacement) > self.receiver_max_size:
+                return self._too_long(packet, cached, "With its topic", len(replacement))
         if data[pos] & 1 and not self._count_retained(cached, topic, size):
             return self._over_quota(packet, cached)
         self.ledger.passed(packet.qos)
         if self._ended_here:
             self._ended_here = self._ended_here - {packet.packet_id}
-        if not alias or self._bus_aliases.get(alias) == topic:
-            # No example of what clears a topic, for that changes a count, nor of what is not plain to pass.
-            if cached.plain and (size or not data[pos] & 1):
-                self.remember_example(packet, data, pos, body_at, end)
-            return None
-        self._bus_aliases[alias] = topic
-        if packet.topic:
-            return None
-        # The bus never learnt what the alias stands for: the topic goes with it this time.
-        return encode_publish(
-            packet.first_byte, topic, packet.packet_id, join(packet.properties), data[packet.payload_at : end]
-        )
+        if is_learnt:
+            self._bus_aliases[alias] = topic
+        elif cached.passes_always and (size or not data[pos] & 1):  # what clears a topic changes a count
+            self.remember_example(packet, data, pos, body_at, end)
+        return replacement
 
     def _count_retained(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
         """Count a retained topic, no longer if `size` is 0. False: the device may have no more of them."""
@@ -326,7 +328,7 @@ class Upstream(Relay):
         changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
         self.meter.effort += EFFORT_SEALED + (len(payload) >> 8)
         if len(changed) > self.receiver_max_size:
-            return self._too_long(packet, cached, len(changed))
+            return self._too_long(packet, cached, "Sealed", len(changed))
         # Only now: a message that is too long for the bus is not retained there.
         if packet.retain and not self._count_retained(cached, topic, len(payload)):
             return self._over_quota(packet, cached)
@@ -344,21 +346,19 @@ class Upstream(Relay):
             self.requests.append(call)
         return self._end_here(packet)
 
-    def _too_long(self, packet: Publish, cached: CachedVerdict, size: int) -> bytes:
-        """Answer a PUBLISH that has to be sealed, and for whose length the bus would then end the connection.
+    def _too_long(self, packet: Publish, cached: CachedVerdict, how: str, size: int) -> bytes:
+        """Answer a PUBLISH that is longer on its way to the bus, which would end the connection for it.
 
         Sent again after a reconnect it would be too long again. MQTT 5 has no nearer code for one message
         than Quota exceeded (3.4.2.1), 3.1.1 has none: as for a denied one, it is dropped and the log says so.
         """
-        self._context.counters.publishes_denied += 1
         why = (
-            f"Sealed, the message has {size:,} bytes, and the bus takes packets of "
+            f"{how}, the message has {size:,} bytes, and the bus takes packets of "
             f"{self.receiver_max_size:,} at most (its max_packet_size)."
         )
         self._authorizer.too_long(cached, why)
-        if self.version is Version.V5:
-            return self._end_here(packet, Reason.QUOTA_EXCEEDED, self._terms.explanation(why))
-        return self._end_here(packet)
+        code = Reason.QUOTA_EXCEEDED if self.version is Version.V5 else 0
+        return self._end_here(packet, code, self._terms.explanation(why) if code else "")
 
     def _deny(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
         """Answer a denied PUBLISH as its version and QoS allow (MQTT 5, 3.4.2.1; 3.1.1, 3.3.5)."""

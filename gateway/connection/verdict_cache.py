@@ -22,7 +22,7 @@ class CachedVerdict:
         "decision",
         "may_open",
         "opening",
-        "plain",
+        "passes_always",
         "reported",
         "sealer",
         "sensitive",
@@ -52,7 +52,7 @@ class CachedVerdict:
         """Of a topic that was published to, if it is sensitive."""
         self.service = service
         """Whose requests end here, in the gateway."""
-        self.plain = not self.conditional and not sensitive and service is None
+        self.passes_always = not self.conditional and not sensitive and service is None
         """Every message passes as it came."""
         self.reported = ""
         """What was reported of it last."""

@@ -87,8 +87,12 @@ PACKETS: dict[str, Callable[[Target], list[bytes]]] = {
         raw.publish(f"elsewhere/{number}", v5=True, props=b"\x23" + (number % 9 + 1).to_bytes(2, "big"))
         for number in range(5_000)
     ],
+    "a long topic by its alias": lambda _: [
+        raw.publish("elsewhere/" + "t" * 60_000, v5=True, props=b"\x23\0\x01"),
+        *[raw.publish("", v5=True, props=b"\x23\0\x01")] * 5_000,
+    ],
 }
-_V5 = ("user properties", "topic aliases")
+_V5 = ("user properties", "topic aliases", "a long topic by its alias")
 
 
 def flood(

@@ -48,6 +48,7 @@ def _floods() -> list[Row]:
         ("calls for a token", 20, False),
         ("user properties", 60, False),
         ("topic aliases", 60, False),
+        ("a long topic by its alias", 60, False),
     ]:
         name = f"{packets}, {connections} connection{'s' * (connections > 1)}{', each a record' * each}"
         words = {"packets": packets, "connections": connections, "each": each}

@@ -42,6 +42,15 @@ _NEEDED = (
     "typer.rich_utils",
     "gateway.cli.run",
     "gateway.app.gateway_process",
+    # What is imported once it is needed.
+    "aiosqlite",
+    "alembic.command",
+    "cryptography.hazmat.backends.openssl.backend",
+    "encodings.idna",
+    "gateway.admin.secret_rules",
+    "gateway.control.client",
+    "gateway.pki.initial_certificates",
+    "uvicorn.lifespan.off",
 )
 
 # Without the modules that a script usually has: they would take longer than most commands.

@@ -1,4 +1,4 @@
-"""Messages that sealing makes too long for the bus: told in the device's own terms, and no disconnect."""
+"""Messages that we make too long for the bus: told in the device's own terms, and no disconnect."""
 
 from __future__ import annotations
 
@@ -180,3 +180,26 @@ def test_a_will_that_is_too_long_when_sealed_is_refused_at_once(v5):
         >> Authenticated(LAMP)
         << OpenBus(ANY)
     )
+
+
+def test_a_topic_that_takes_the_place_of_its_alias_makes_no_message_longer_than_the_bus_takes():
+    """The bus never learnt what the alias stands for: the packet that set it was denied."""
+    topic = "low/" + "t" * 900
+    alias = b"\x23\0\x01"
+    lowered = b"\x22\0\x05" + most(announced(LIMIT, "lamp-1"))
+    book = established(context(), v5=True, connack_props=b"\x22\0\x05" + most(LIMIT), passed_on=lowered)
+    book = book >> DeviceBytes(raw.publish(topic, b"x", v5=True, props=alias, retain=True))
+    book = book << refused("publish", topic)
+    more = alias + b"\x26" + raw.text("k") + raw.text("v" * 90)
+    book = book >> DeviceBytes(raw.publish("", b"x", qos=1, packet_id=5, v5=True, props=more))
+    (answer, report) = book._left
+    book._left = []
+    assert report == refused("publish", topic)
+    size = int(report.reason.split()[6].replace(",", ""))
+    assert size > LIMIT
+    why = explained(size).replace("Sealed", "With its topic")
+    assert answer == SendToDevice(told(0x40, 5, 0x97, why))
+    # A shorter one passes with the topic, and the bus has learnt the alias.
+    short = raw.publish("", b"x", v5=True, props=alias)
+    book = book >> DeviceBytes(short) << SendToBus(raw.publish(topic, b"x", v5=True, props=alias))
+    assert book >> DeviceBytes(short) << SendToBus(short)

@@ -150,3 +150,22 @@ def test_the_bus_is_asked_for_no_alias_and_may_use_none():
     # A delivery behind an alias could not be judged.
     book = established(v5=True, props=b"\x22\0\x05")
     assert book >> BusBytes(message("ok", props=alias(1))) << Ends()
+
+
+@pytest.mark.parametrize("topic", ["ok/", "other/", "private/", "low/"])
+def test_a_long_topic_costs_as_much_when_an_alias_stands_for_it(topic):
+    """It is judged, sealed and sent as one: of ten bytes alone a slice would take far too many."""
+    long = topic + "t" * 60_000
+    book = started(context(policy(packet_size=100_000)))
+    established_now = book.connection.established
+    assert established_now is not None
+    meter = established_now.upstream.meter
+
+    def cost(packet):
+        before = meter.effort
+        book.connection.receive(DeviceBytes(packet))
+        return meter.effort - before
+
+    whole = cost(message(long, props=alias(1), retain=True))
+    assert whole > 60_000 >> 4
+    assert cost(message("", props=alias(1), retain=True)) >= whole * 0.99

@@ -46,7 +46,7 @@ def test_asking_records_nothing_and_noting_does():
 
 def test_what_may_be_published_and_what_becomes_of_it():
     one = authorizer(context())
-    assert one.publish("ok").plain
+    assert one.publish("ok").passes_always
     assert not one.publish("other").decision.allowed
     assert one.publish("private/a").sensitive
     assert one.publish("gateway/encrypt").service is Service.ENCRYPT
@@ -95,5 +95,5 @@ def test_another_policy_in_force_changes_nothing():
     one, old = authorizer(world), world.policy
     world.policy = policy([])
     assert one.policy is old
-    assert one.publish("ok").plain
-    assert not authorizer(world).publish("ok").plain
+    assert one.publish("ok").passes_always
+    assert not authorizer(world).publish("ok").passes_always

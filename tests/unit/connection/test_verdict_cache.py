@@ -17,8 +17,8 @@ def decision(*, allowed=True, **conditions):
 
 
 def test_plain_is_what_needs_no_look_at_the_single_message():
-    assert CachedVerdict("t", decision(), sensitive=False).plain
-    assert not CachedVerdict("t", decision(), sensitive=True).plain
+    assert CachedVerdict("t", decision(), sensitive=False).passes_always
+    assert not CachedVerdict("t", decision(), sensitive=True).passes_always
     for doubt in (
         decision(allowed=False),
         decision(max_qos=1),
@@ -27,7 +27,7 @@ def test_plain_is_what_needs_no_look_at_the_single_message():
     ):
         cached = CachedVerdict("t", doubt, sensitive=False)
         assert cached.conditional
-        assert not cached.plain
+        assert not cached.passes_always
     assert not CachedVerdict("t", decision(), sensitive=True).conditional
 
 
