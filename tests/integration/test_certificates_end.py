@@ -10,7 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from harness.gateway import BIN, Gateway
+from harness import fork_server
+from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
 from gateway.pki import initial_certificates
@@ -30,7 +31,7 @@ def made(folder: Path, dates: tuple[timedelta, int]) -> None:
 
 def checked(gateway: Gateway) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(BIN / "gateway"), "check"],
+        [f"{fork_server.folder()}/gateway", "check"],
         cwd=gateway.folder, env=gateway.env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

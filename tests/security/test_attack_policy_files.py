@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.gateway import BIN, Gateway
+from harness import fork_server
+from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
 HARMLESS = '[[allow]]\nactions = ["publish"]\ntopics = ["{}"]\n'
@@ -88,7 +89,7 @@ def test_the_check_names_the_file(
     path.with_name("sound.toml").write_text(HARMLESS.format("a"))
     make(path)
     done = subprocess.run(
-        [str(BIN / "gateway"), "check", "--json"],
+        [f"{fork_server.folder()}/gateway", "check", "--json"],
         env={**world[1].env, "ACL_PATH": str(tmp_path / "acl")},
         cwd=tmp_path,
         capture_output=True,

@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from gateway.store import Refusal, StoreError, open_store
+from gateway.store import NewDevice, Refusal, StoreError, open_store
 from gateway.store.async_engine import AsyncDatabase
 from gateway.store.engine import HEAD, Database, url_of
 from gateway.store.schema import metadata
@@ -217,8 +217,7 @@ async def test_somebody_elses_database_is_refused(path):
 
 async def test_a_damaged_database_is_refused_and_left_alone(path):
     store = await open_store(f"sqlite:///{path}")
-    for number in range(200):
-        await store.devices.add(f"lamp-{number}", credential="c" * 100, roles=[], labels={})
+    await store.devices.add_all([NewDevice(f"lamp-{number}", "c" * 100, [], {}) for number in range(200)])
     await store.close()
     content = bytearray(path.read_bytes())
     page = int.from_bytes(content[16:18], "big")

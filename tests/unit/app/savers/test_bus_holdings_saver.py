@@ -9,7 +9,7 @@ from gateway.app.savers.bus_holdings import BusHoldingsSaver, above
 from gateway.connection.bus_holdings import FOREVER, Held, Holder, Kind
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.connection_limits import Limits
-from gateway.store import StoreError, open_store
+from gateway.store import NewDevice, StoreError, open_store
 from gateway.store.bus_holdings import Holdings
 from gateway.store.device_directory import Directory
 
@@ -17,8 +17,7 @@ from gateway.store.device_directory import Directory
 @pytest.fixture
 async def store(tmp_path):
     one = await open_store(f"sqlite:///{tmp_path}/gateway.db")
-    for number in range(150):
-        await one.devices.add(f"lamp-{number}", credential="c", roles=[], labels={})
+    await one.devices.add_all([NewDevice(f"lamp-{number}", "c", [], {}) for number in range(150)])
     yield one
     await one.close()
 
