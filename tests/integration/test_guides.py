@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from harness import fork_server
 from harness import mosquitto as bus
 from harness.device import Device
 from harness.gateway import BIN, Gateway
@@ -56,7 +57,8 @@ def test_links_lead_somewhere_and_settings_are_ones(guide):
 
 
 def shell(gateway: Gateway, line: str, **more: str) -> subprocess.CompletedProcess[str]:
-    path = f"{more.pop('path', '')}{BIN}{os.pathsep}{os.environ['PATH']}{os.pathsep}/usr/sbin"
+    found = [fork_server.folder(), str(BIN), os.environ["PATH"], "/usr/sbin"]
+    path = more.pop("path", "") + os.pathsep.join(found)
     return subprocess.run(
         ["sh", "-c", line],
         cwd=gateway.folder,
