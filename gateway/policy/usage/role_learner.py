@@ -38,6 +38,7 @@ from gateway.policy.usage.replay import (
     as_identity,
     conditions,
     decision_on,
+    decisions_on,
     overlapping_rules,
 )
 from gateway.policy.usage.role_proposal import LEARNED_ROLE, Evidence, EvidenceByTemplate, Proposal
@@ -70,21 +71,26 @@ def learn(
     of_these = [record for record in records if record.device_id in identities]
     with_template = [record for record in of_these if record.template != OVERFLOW]
     uses: list[_Use] = []
-    without_rule, allowed_for_some = [], []
+    without_rule, allowed_in_part, wide = [], [], []
     by_other_roles = 0
     learned_roles = None if role is None else frozenset(policy.expanded((role,)))
-    on_wide_subscribe = OnWideSubscribe.COVER
     for record in with_template:
-        if record.allowed and _is_wide(policy, identities[record.device_id], record):
-            on_wide_subscribe = OnWideSubscribe.FILTER
-        elif record.allowed:
-            its_uses = _uses_of(policy, identities[record.device_id], record, learned_roles)
-            uses += its_uses
-            by_other_roles += 0 if its_uses else record.count
-            if any(not use.rule_filters for use in its_uses):
-                without_rule.append(record)
-            elif any(use.record.template != use.whole_template for use in its_uses):
-                allowed_for_some.append(record)
+        if not record.allowed:
+            continue
+        its_uses = _uses_of(policy, identities[record.device_id], record, learned_roles)
+        in_part = _in_part(policy, identities[record.device_id], record)
+        if not its_uses:
+            by_other_roles += record.count
+            continue
+        if any(in_part):
+            wide.append(record)
+        if in_part and all(in_part) and record.template[-1:] == "#":
+            continue  # a filter for sure: the topics that it brought have records of their own
+        uses += its_uses
+        if any(not use.rule_filters for use in its_uses):
+            without_rule.append(record)
+        elif any(use.record.template != use.whole_template for use in its_uses):
+            allowed_in_part.append(record)
     refused = [record for record in with_template if not record.allowed]
     writable = [use for use in uses if rule_topic_fault(use.record.template) is None]
     allows = _allows(writable, refused, identities)
@@ -102,18 +108,20 @@ def learn(
         by_other_roles=by_other_roles,
         overflow=sum(record.count for record in of_these if record.template == OVERFLOW),
         without_rule=tuple(without_rule),
-        allowed_for_some=tuple(allowed_for_some),
-        on_wide_subscribe=on_wide_subscribe,
+        allowed_in_part=tuple(allowed_in_part),
+        on_wide_subscribe=OnWideSubscribe.FILTER if wide else OnWideSubscribe.COVER,
     )
-    return _checked(proposal, policy, writable, refused, identities)
+    return _checked(proposal, policy, writable, refused, identities, wide=wide)
 
 
-def _is_wide(policy: Policy, identity: Identity, record: UsageRecord) -> bool:
-    """Whether it is a filter granted for a part of it: the topics delivered have records of their own."""
-    if record.action is not Action.SUBSCRIBE or record.template[-1:] != "#":
-        return False
-    decision = decision_on(policy, identity, record.action, record.template)
-    return decision is not None and decision.is_partial
+def _in_part(policy: Policy, identity: Identity, record: UsageRecord) -> list[bool]:
+    """For each of its meanings, whether it is (or with a `+` may be) a filter that is granted in part.
+
+    Taking it for one costs nothing: each delivery is judged by the rules.
+    """
+    if record.action is not Action.SUBSCRIBE:
+        return []
+    return [one.is_partial for one in decisions_on(policy, identity, record.action, record.template)]
 
 
 def _uses_of(
@@ -122,15 +130,16 @@ def _uses_of(
     """Which of today's rules allow what was allowed; empty if only other roles allow it."""
     decision = decision_on(policy, identity, record.action, record.template)
     if decision is not None and decision.is_partial:
-        decision = None  # no rule is as wide: perhaps topics that were delivered by a wide filter
+        decision = None  # no rule is as wide: take the parts that the rules allow
     allowed = decision is not None and decision.allowed
     allow_rules = decision.allow_rules if decision is not None else ()
     of_roles = [rule for rule in allow_rules if roles is None or rule.role in roles]
     if of_roles or (allowed and record.action is Action.SUBSCRIBE):
         return _by_conditions(record, record.template, of_roles)
-    # Denied by now; or the record is of many topics, and no rule covers all of them. Then each rule allows
-    # the part that it overlaps, under its own conditions: for the whole template there are no conditions to
-    # take, and it would include what other roles allow.
+    # Denied by now; or no rule covers all of it, for a `+` in a record may be a filter that the device sent,
+    # or stand for many topics whose records were merged (`gateway.store.usage`, ADR 0011). Then each rule
+    # allows the part that it overlaps, under its own conditions: for the whole template there are no
+    # conditions to take, and it would include what other roles allow.
     rules = [rule for rule in overlapping_rules(policy, identity, record) if rule.effect is Effect.ALLOW]
     if not rules:
         return [_Use(record, record.template, FREE, ())]
@@ -305,6 +314,8 @@ def _checked(
     writable: Sequence[_Use],
     refused: Iterable[UsageRecord],
     identities: Mapping[str, Identity],
+    *,
+    wide: Iterable[UsageRecord],
 ) -> Proposal:
     """Fills in where the proposed role, in force alone, would decide otherwise than was recorded."""
     alone = Policy(
@@ -348,5 +359,19 @@ def _checked(
         },
         sometimes_refused=_by_template(sometimes_refused),
         newly_allowed=tuple(newly_allowed),
-        newly_refused=tuple(use.record for use in writable if allowing_rule(use.record) is None),
+        # Of a wide filter the whole, too: of none of its parts is it known that it was subscribed to.
+        newly_refused=_refused_by(alone, [*(use.record for use in writable), *wide], identities),
     )
+
+
+def _refused_by(
+    alone: Policy, records: Iterable[UsageRecord], identities: Mapping[str, Identity]
+) -> tuple[UsageRecord, ...]:
+    """Those that the proposed role refuses, in at least one of their meanings."""
+    found = []
+    for record in records:
+        identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))
+        decisions = decisions_on(alone, identity, record.action, record.template)
+        if not decisions or not all(decision.allowed for decision in decisions):
+            found.append(record)
+    return tuple(found)

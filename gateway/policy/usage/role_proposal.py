@@ -65,16 +65,18 @@ class Proposal:
     overflow: int
     """Decisions beyond the recorder's bound, counted without their topic."""
     newly_refused: tuple[UsageRecord, ...] = ()
-    """Allowed when it was recorded, and refused by this role: a deny that was made since then."""
+    """Allowed when it was recorded, and refused by this role: a deny was made since then, or of a wide filter
+    nothing was delivered that this role could allow."""
     newly_allowed: tuple[UsageRecord, ...] = ()
     """Refused when it was recorded, and allowed by this role."""
     without_rule: tuple[UsageRecord, ...] = ()
     """Allowed when it was recorded, and no rule of today overlaps it."""
-    allowed_for_some: tuple[UsageRecord, ...] = ()
-    """Records of many topics each, some of which today's rules allow: those are proposed, used or not."""
+    allowed_in_part: tuple[UsageRecord, ...] = ()
+    """Records with a `+` that no rule of today covers: the parts that rules allow are proposed, used or
+    not."""
     on_wide_subscribe: OnWideSubscribe = OnWideSubscribe.COVER
-    """`FILTER` where a wide filter was granted for a part of it: that needs no rule, only this setting of the
-    role."""
+    """`FILTER` where a wide filter was granted for a part of it, or may have been: this setting, and a rule
+    for what is delivered, is all that it needs."""
 
     def role(self) -> Role:
         """The proposed role, as the policy reads it."""

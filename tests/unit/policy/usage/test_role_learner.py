@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
+import pytest
 from harness.label_notation import labels_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
+from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import template_of
 from gateway.policy.usage.replay import FREE, as_identity
 from gateway.policy.usage.role_learner import learn
@@ -219,12 +221,66 @@ def test_what_many_topics_have_in_common_keeps_conditions_and_roles():
         (1, True, None): ["a/{device}"],
         FREE: ["a/e", "{label.room}/x"],
     }
-    assert [one.template for one in found.allowed_for_some] == ["a/+", "+/x"]
+    assert [one.template for one in found.allowed_in_part] == ["a/+", "+/x"]
     assert found.newly_refused == found.without_rule == ()
     found = learn(today, [both], used, "s")
     assert (topics(found), found.by_other_roles, len(found.allows)) == (["a/e"], 1, 1)
     # As long as a rule is as wide there is nothing to be told.
-    assert learn(policy(allow("a/#", max_qos=0)), [ONE], [saw("d-1", "a/+")]).allowed_for_some == ()
+    assert learn(policy(allow("a/#", max_qos=0)), [ONE], [saw("d-1", "a/+")]).allowed_in_part == ()
+
+
+def filtering(*rules, role="r"):
+    """A policy whose roles have wide filters granted in part, all in one."""
+    roles = {rule.role for rule in rules}
+    made = [
+        Role(
+            name,
+            "",
+            tuple(rule for rule in rules if rule.role == name),
+            subscribe=OnWideSubscribe.FILTER if name == role else OnWideSubscribe.COVER,
+        )
+        for name in sorted(roles)
+    ]
+    return Policy(made, sensitive=(), limits=Limits(), reserved="gateway")
+
+
+@pytest.mark.parametrize("wide", ["home/+/x", "+/a/x", "+/+/+"])
+def test_a_wide_filter_with_a_plus_is_granted_by_the_learned_role(wide):
+    today = filtering(allow("home/a/x", SUBSCRIBE))
+    found = learn(today, [ONE], [saw("d-1", wide, SUBSCRIBE)])
+    assert (found.on_wide_subscribe, topics(found, SUBSCRIBE)) == (OnWideSubscribe.FILTER, ["home/a/x"])
+    alone = Policy([found.role()], sensitive=(), limits=Limits(), reserved="gateway")
+    assert alone.rights(as_identity(ONE, "learned")).decide_filter(wide).is_partial
+    assert found.newly_refused == ()
+    # Where no filter is granted in part, it was many topics: nothing is to be set.
+    by_cover = learn(policy(allow("home/a/x", SUBSCRIBE)), [ONE], [saw("d-1", wide, SUBSCRIBE)])
+    assert by_cover.on_wide_subscribe is OnWideSubscribe.COVER
+
+
+def test_a_wide_filter_is_granted_for_each_value_of_a_label():
+    both = device("d-1", room=("hall", "attic"))
+    rules = [allow(topic, SUBSCRIBE) for topic in ("hall/a/x", "attic/b/x")]
+    found = learn(filtering(*rules), [both], [saw("d-1", "{label.room}/+/x", SUBSCRIBE)])
+    assert (found.on_wide_subscribe, found.newly_refused) == (OnWideSubscribe.FILTER, ())
+
+
+def test_a_wide_filter_of_which_nothing_was_delivered_is_told():
+    today = filtering(allow("home/a/x", SUBSCRIBE))
+    subscribed = saw("d-1", "home/#", SUBSCRIBE)
+    assert learn(today, [ONE], [subscribed]).newly_refused == (subscribed,)
+    found = learn(today, [ONE], [subscribed, saw("d-1", "home/a/x", SUBSCRIBE)])
+    assert (found.newly_refused, found.on_wide_subscribe) == ((), OnWideSubscribe.FILTER)
+
+
+@pytest.mark.parametrize("wide", ["home/#", "home/+/x"])
+def test_a_wide_filter_is_no_concern_of_a_role_that_allows_nothing_of_it(wide):
+    today = filtering(allow("home/a/x", SUBSCRIBE), allow("b", SUBSCRIBE, role="s"))
+    found = learn(today, [device("d-1", "r", "s")], [saw("d-1", wide, SUBSCRIBE, n=3)], "s")
+    assert (found.on_wide_subscribe, found.newly_refused, found.by_other_roles) == (
+        OnWideSubscribe.COVER,
+        (),
+        3,
+    )
 
 
 def test_a_label_that_is_gone_loses_no_conditions():
@@ -334,7 +390,7 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
             saw(one.device_id, template_of(topic, identity, decision.allow_rules), action, decision.allowed)
         )
     found = learn(today, THREE, seen)
-    assert found.newly_refused == found.without_rule == found.allowed_for_some == ()
+    assert found.newly_refused == found.without_rule == found.allowed_in_part == ()
     allowing = [rule for rule in today.roles["r"].rules if rule.effect is Effect.ALLOW]
     for each in found.allows.values():
         for evidence in each.values():
