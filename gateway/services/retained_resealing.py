@@ -7,8 +7,8 @@ retained is replaced by publishing it again, and somebody else may do so at the 
 must win. A subscription shows in which order the bus took them: when another retained message came between
 the one that was read and our own, ours has overwritten it, and it is put back.
 
-All that is published here is marked, so that no gateway delivers to its subscribers, live, what they have
-heard before. The mark's name on the wire is older than the word re-seal: see
+All that is published here is marked, so that no gateway delivers it to those subscribed already, who heard it
+before; whoever subscribes later gets it. The mark's name on the wire is older than the word re-seal: see
 `gateway.keys.payload_envelope.Envelope.rewrapped`.
 """
 
@@ -37,10 +37,11 @@ _AT_ONCE = 20
 """Topics of a batch that are re-sealed side by side."""
 _ROUNDS_MAX = 12
 """Two do, if the bus shows all at once and nobody interferes: the second finds nothing new. The others are
-for what it dropped. The end is for a bus that drops something each time, or somebody who still publishes
-under an older key."""
+for what it dropped. There is a bound because a bus may drop something each time, or somebody may go on
+publishing under an older key."""
 _PATIENCE = 10.0
 """Seconds that the bus may be silent while something of it is awaited."""
+_LOST = "longer than any message may be, and overwritten here by the older one: publish it again"
 _NOT_KEPT = frozenset({PropertyId.SUBSCRIPTION_IDENTIFIER, PropertyId.TOPIC_ALIAS})
 
 Opener = Callable[[Handler], Awaitable[BusConnection]]
@@ -57,7 +58,7 @@ class Outcome:
     changed: int = 0
     """Were replaced by somebody else meanwhile; the newer message stands."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Reason, by topic, for messages nobody can open."""
+    """Reason, by topic, for messages nobody can open, or too long to be re-sealed or put back."""
     left: int = 0
     """Are still under an older key: somebody published such a message after ours, in the last round."""
     complete: bool = False
@@ -106,6 +107,8 @@ class _Resealing:
         self._progress = progress
         self._results: dict[str, _Result | str] = {}
         """By topic what became of it, or the reason why nobody can open its message."""
+        self._given_up: dict[str, int] = {}
+        """By topic the hash of the message that was given up: it is not tried again, another one is."""
 
     async def round(self, filters: Sequence[str]) -> bool:
         """Look once, and re-seal what is found. Returns True when this round found nothing new."""
@@ -145,8 +148,10 @@ class _Resealing:
         if envelope is None:
             self._results[topic] = _Result.CLEARED
         elif envelope.key_id != self._ring.active_id:
-            return not isinstance(before, str)  # unreadable topics are not retried
-        elif before in {None, _Result.CLEARED}:
+            return not isinstance(before, str) or self._given_up.get(topic) != hash(delivery.payload)
+        elif before in {None, _Result.CLEARED} or (
+            isinstance(before, str) and self._given_up.get(topic) != hash(delivery.payload)
+        ):
             self._results[topic] = _Result.CURRENT
         return False
 
@@ -163,6 +168,7 @@ class _Resealing:
                 # `CURRENT` does not replace an earlier `RESEALED` or `CHANGED`.
                 if result is not _Result.CURRENT or self._results.get(topic) not in _DONE_HERE:
                     self._results[topic] = result
+                    self._given_up[topic] = batch.slots[topic].given_up
             if show_progress:
                 self._progress(min(start + _BATCH, len(topics)), len(topics))
         return present
@@ -226,13 +232,15 @@ class _Ear:
 class _Slot:
     """One topic, by what the bus has sent of it."""
 
-    __slots__ = ("changed", "echoed", "fault", "foreign", "latest", "sent")
+    __slots__ = ("changed", "echoed", "fault", "foreign", "given_up", "latest", "sent")
 
     def __init__(self) -> None:
         self.latest: Delivery | None = None
         """What is retained: the last retained message of this topic, whoever published it."""
         self.fault = ""
-        """Why nobody can open it."""
+        """Why nobody can open it, or what went wrong."""
+        self.given_up = 0
+        """The hash of the message that stood then."""
         self.sent: bytes | None = None
         """What we have published here last."""
         self.echoed: asyncio.Event | None = None
@@ -277,7 +285,7 @@ class _Batch:
         try:
             envelope = _envelope(topic, slot.latest)
         except OpenFailed as failed:
-            slot.fault = str(failed)
+            slot.fault, slot.given_up = str(failed), hash(slot.latest.payload)
             return None
         return None if envelope is None or envelope.key_id == self._ring.active_id else envelope
 
@@ -297,15 +305,31 @@ class _Batch:
         envelope = self._older(topic, slot)
         if envelope is None or slot.latest is None:
             return
+        slot.given_up = hash(slot.latest.payload)
         try:
             payload, properties = reseal(self._ring, envelope), slot.latest.properties
-            while (foreign := await self._replace(connection, topic, slot, payload, properties)) is not None:
-                slot.changed = True
-                payload, properties = _with_rewrapped_mark(foreign.payload), foreign.properties
+            foreign = await self._replace(connection, topic, slot, payload, properties)
         except OpenFailed as failed:
             slot.fault = str(failed)
+            return
         except PacketTooLarge:
             slot.fault = "longer than the bus takes, once it is marked as re-sealed"
+            return
+        while foreign is not None:
+            if not foreign.whole:
+                # Of its payload nothing is held, and an empty one would clear the topic.
+                slot.fault, slot.given_up = _LOST, hash(payload)
+                return
+            slot.changed, overwritten = True, foreign
+            payload = _with_rewrapped_mark(overwritten.payload)
+            try:
+                foreign = await self._replace(connection, topic, slot, payload, overwritten.properties)
+            except PacketTooLarge:
+                if slot.foreign is not None:
+                    return  # came after ours, and stands
+                # The mark made it so. Heard twice is better than overwritten by ours.
+                payload = overwritten.payload
+                foreign = await self._replace(connection, topic, slot, payload, overwritten.properties)
 
     async def _replace(
         self,

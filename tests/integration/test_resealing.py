@@ -15,6 +15,7 @@ from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import Account, BusConnection, BusError, Handler
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.keys.payload_envelope import Sealer, open_envelope, read_envelope
+from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.properties import Property
 from gateway.net.bus_endpoint import Bus
 from gateway.services.retained_resealing import Outcome, reseal_retained
@@ -251,6 +252,54 @@ async def test_a_newer_message_of_somebody_else_stands(bench, message, expected,
         envelope = read_envelope(found["private/a"].payload)
         assert (envelope.key_id, envelope.timestamp, envelope.rewrapped) == ("k2", THEN + 9, True)
         assert opened(found["private/a"].payload) == b"newer"
+
+
+async def interfered(bench, *messages, too_large=()):
+    """The outcome, when each of these comes before one more message of ours."""
+    somebody = await bench.client("somebody")
+    waiting = list(messages)
+
+    async def interfere(topic: str, payload: bytes) -> None:
+        if payload in too_large:
+            raise PacketTooLarge("longer than the bus takes")
+        if waiting:
+            await somebody.publish(topic, waiting.pop(0), retain=True)
+
+    bench.before_publish = interfere
+    outcome = await bench.reseal()
+    somebody.close()
+    return outcome
+
+
+async def test_a_newer_message_that_is_too_long_is_not_cleared_and_said_to_be_lost(bench):
+    await bench.retain(a=sealed(b"older", "private/a"))
+    outcome = await interfered(bench, sealed(b"x" * 800_000, "private/a", key=NEW))
+    assert (outcome.changed, outcome.complete) == (0, True)
+    assert "overwritten here" in outcome.unreadable["private/a"]
+    assert opened((await retained(bench))["private/a"].payload) == b"older"
+
+
+async def test_a_newer_message_that_its_mark_makes_too_long_is_put_back_without(bench):
+    await bench.retain(a=sealed(b"older", "private/a"))
+    newer = sealed(b"newer", "private/a", key=NEW)
+    outcome = await interfered(bench, newer, too_large={newer[:-1] + b',"rewrapped":true}'})
+    assert (outcome.changed, outcome.unreadable) == (1, {})
+    assert (await retained(bench))["private/a"].payload == newer
+
+
+async def test_what_replaces_an_unreadable_message_is_resealed(bench):
+    await bench.retain(a=b"plain", b=sealed(b"b", "private/b"))
+    somebody = await bench.client("somebody")
+
+    async def interfere(topic: str, payload: bytes) -> None:
+        if topic == "private/b":
+            await somebody.publish("private/a", sealed(b"now", "private/a"), retain=True)
+
+    bench.before_publish = interfere
+    outcome = await bench.reseal()
+    somebody.close()
+    assert outcome == Outcome(resealed=2, complete=True)
+    assert read_envelope((await retained(bench))["private/a"].payload).key_id == "k2"
 
 
 async def test_what_is_not_retained_is_not_made_so(bench):
