@@ -310,7 +310,9 @@ class Login:
         # a secret. A good token passes all the same.
         if not self._throttle.count_junk(place):
             raise LoginRefused(
-                Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many tokens that are none", claimed
+                Reason.CONNECTION_RATE_EXCEEDED,
+                "throttled after too many tokens that we never signed",
+                claimed,
             )
 
     def _by_certificate(self, claimed: str | None, shown: Credentials) -> Admission:
@@ -336,7 +338,8 @@ class _Throttle:
 
     Each count has cost a hash: that bounds how many there can be before they are forgotten, two minutes
     later. (The library's moving window in memory never forgets a name that was counted once: whoever invents
-    device ids would fill us up.) Tokens that are none cost nothing, and are counted by place alone.
+    device ids would fill us up.) Tokens that we never signed cost nothing, and are
+    counted by place alone.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -360,7 +363,7 @@ class _Throttle:
         self._window.hit(self._of_place, place)
 
     def count_junk(self, place: str) -> bool:
-        """Count a token that is none; whether as many are within the limit."""
+        """Count a token that we never signed; whether as many are within the limit."""
         return self._window.hit(self._of_junk, place)
 
 

@@ -43,7 +43,7 @@ class _Ring:
     next_number: int = 0
     """The number of the next sample: the newest stands at `(next_number - 1) % size`."""
     first_number: int = 0
-    """The number of the first sample since this process began, those from the store included."""
+    """The lowest number that this ring was ever given, from the store or measured."""
 
     def __post_init__(self) -> None:
         self.times_ms = array("q", bytes(8 * self.size))
