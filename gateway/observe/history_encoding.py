@@ -50,6 +50,7 @@ class Unsaved(NamedTuple):
     needed: Mapping[int, int]
     """By step the first number that is needed; the store drops what is before."""
     marks: tuple[int, int]
+    """Of the fine ring and of the minutes: the first number that the store lacks once this is saved."""
 
 
 def packed(ids: array[int], values: array[float]) -> bytes:
