@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from gateway.app.running_parts import RunningParts
 from gateway.config import Settings
-from gateway.control.commands import Pokes, RefusedLately, WhoIsHere, commands
+from gateway.control.commands import Look, Pokes, RefusedLately, WhoIsHere, commands
 from gateway.control.server import ControlServer
 from gateway.control.traces import Traces
 from gateway.net.data_plane_parts import DataPlane
@@ -27,7 +27,7 @@ async def open_control(
     *,
     refused: RefusedClients,
     listeners: EventListeners,
-    looks: Mapping[str, Callable[[], Awaitable[object]]],
+    looks: Mapping[str, Look],
     parts: RunningParts,
 ) -> None:
     """Listen, if a socket can be made: the gateway serves without, and finds out by itself what was changed.
@@ -35,8 +35,8 @@ async def open_control(
     `looks` are what a poke has done, by subject.
     """
     asked = commands(
-        Pokes(looks),
-        WhoIsHere(plane, updates, store),
+        Pokes(looks, parts.tasks.start),
+        WhoIsHere(plane, updates, store, parts.tasks.start),
         RefusedLately(refused),
         Traces(plane, store, listeners),
     )

@@ -18,7 +18,7 @@ from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import EFFORT_SEALED, Meter
+from gateway.connection.work_budgets import EFFORT_SEALED, EFFORT_TOO_MANY_PROPERTIES, Meter, header_effort
 from gateway.keys.payload_envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_packet_id, decode_publish
@@ -123,10 +123,12 @@ class Downstream(Relay):
             packet = decode_publish(data, pos, body_at, end, self.version)
         except LimitExceeded as error:
             # Whoever sent it must not be able to throw this receiver out, again at each redelivery.
+            self.meter.effort += EFFORT_TOO_MANY_PROPERTIES
             return self._swallow_unread(data, pos, body_at, end, str(error))
         if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
             raise ProtocolError("a topic alias that nobody asked for")
         self.meter.messages += 1
+        self.meter.effort += header_effort(len(packet.topic), packet.payload_at - body_at - len(packet.topic))
         cached = self.verdicts.get(packet.topic) or self._cached(packet.topic)
         size = end - packet.payload_at
         replacement: bytes | None = None

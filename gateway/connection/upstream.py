@@ -20,7 +20,7 @@ from gateway.connection.process_counters import FROM_DEVICES
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import EFFORT_SEALED, EFFORT_TAKEN_APART, Meter
+from gateway.connection.work_budgets import EFFORT_SEALED, EFFORT_TAKEN_APART, Meter, header_effort
 from gateway.keys.payload_envelope import Sealer
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import read_length
@@ -47,8 +47,6 @@ _BYTES_PER_FILTER = 6
 _AUTH_EFFORT, _CALL_EFFORT = 1_000, 20
 """What a look at a token may cost, and what a request costs beyond its packet, in effort. It costs more where
 its device subscribed to answers: each is matched with those filters (`Subscriptions.effort`)."""
-_HEADER_BYTES_FREE = 128
-"""Bytes of topic and properties that cost nothing beyond the packet. A longer header costs by its length."""
 _TOLD_PER_PACKET = 8
 """Connections of the device that can be told of a cleared topic for the effort of one packet."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
@@ -236,9 +234,7 @@ class Upstream(Relay):
         meter.messages += 1
         topic, alias = self._resolve(packet)
         # A topic costs as much when an alias stands for it.
-        header = packet.payload_at - body_at + (0 if packet.topic else len(topic))
-        if header > _HEADER_BYTES_FREE:
-            meter.effort += header >> 4
+        meter.effort += header_effort(len(topic), packet.payload_at - body_at - len(packet.topic))
         cached = self.verdicts.get(topic) or self._decide(topic)
         size = end - packet.payload_at
         if cached.service is not None:

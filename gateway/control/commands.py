@@ -12,8 +12,9 @@ Answers come from memory, a few items at a time, so that no message waits for te
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict
+from typing import Any, TypeAlias
 
 from gateway.admin.kick_trace_events import report_kick
 from gateway.connection.transition_table import State
@@ -25,18 +26,49 @@ from gateway.net.connection_registry import LiveConnection
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.recent_refusals import RefusedClients
-from gateway.store import Store
+from gateway.store import Store, StoreError
 
 _LOOK_SECONDS = 0.8
-"""For all looks of a poke: whoever waits for it has another second."""
+"""For all looks of a poke: whoever asked for it gives up after a second."""
+
+Look: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Puts in force what has changed of a subject."""
+Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Runs something beside everything else, to its end: `gateway.net.tasks.Tasks.start`."""
+
+
+class _Looks:
+    """The looks at one subject: one at a time, and each to its end, whatever becomes of who asked for it.
+
+    A look that ends half-way has seen a change that is not in force, or not for all connections: the next one
+    would find nothing new.
+    """
+
+    def __init__(self, look: Look, start: Start) -> None:
+        self._look = look
+        self._start = start
+        self._looking = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+        """A look that has not begun: it serves all who ask until it does."""
+
+    async def look(self) -> None:
+        """Wait for a look that begins from now on."""
+        if self._next is None:
+            self._next = self._start(self._run())
+        await asyncio.shield(self._next)
+
+    async def _run(self) -> None:
+        async with self._looking:
+            self._next = None
+            await self._look()
 
 
 class Pokes:
     """Has the followers look at once."""
 
-    def __init__(self, looks: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
-        """Each of `looks` puts in force what has changed of its subject."""
-        self._looks = looks
+    def __init__(self, looks: Mapping[str, Look], start: Start) -> None:
+        """`looks` by subject."""
+        self._looks = {name: _Looks(look, start) for name, look in looks.items()}
 
     async def poke(self, _request: Request, _peer: Peer) -> Answer:
         """Look at everything; an item for each subject that was looked at in time."""
@@ -44,7 +76,7 @@ class Pokes:
         for name, look in self._looks.items():
             try:
                 async with asyncio.timeout_at(deadline):
-                    await look()
+                    await look.look()
             except TimeoutError:
                 yield {"subject": name, "looked": False}
             else:
@@ -54,7 +86,8 @@ class Pokes:
 class WhoIsHere:
     """The live connections, and how they are ended."""
 
-    def __init__(self, plane: DataPlane, updates: LiveUpdates, store: Store) -> None:
+    def __init__(self, plane: DataPlane, updates: LiveUpdates, store: Store, start: Start) -> None:
+        self._start = start
         self._registry = plane.registry
         self._now = plane.context.now
         self._updates = updates
@@ -91,9 +124,20 @@ class WhoIsHere:
         device_id = request.text("device_id")
         count = len(self._registry.of_device(device_id))
         if count:
-            await report_kick(self._store, device_id, count, actor=peer.actor)
-            await self._updates.kick(device_id)
+            # To its end, though whoever asks may leave: what the event says has to be so.
+            failed: list[StoreError] = []
+            await asyncio.shield(self._start(self._kick(device_id, count, peer.actor, failed)))
+            if failed:
+                raise failed[0]
         yield {"device_id": device_id, "connections": count}
+
+    async def _kick(self, device_id: str, count: int, actor: str, failed: list[StoreError]) -> None:
+        try:
+            await report_kick(self._store, device_id, count, actor=actor)
+        except StoreError as error:
+            failed.append(error)
+            return
+        await self._updates.kick(device_id)
 
 
 class RefusedLately:

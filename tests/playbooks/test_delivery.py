@@ -258,3 +258,18 @@ def test_acknowledgements_that_wait_are_bounded():
     book = book >> BusBytes(raw.publish("other", b"", qos=1, packet_id=2)) << denied()
     book = book >> BusBytes(raw.publish("other", b"", qos=1, packet_id=3))
     assert book >> BusBytes(raw.publish("other", b"", qos=1, packet_id=4)) << Ends()
+
+
+@pytest.mark.parametrize(
+    ("topic", "properties", "least"),
+    [("ok/" + "t" * 60_000, 0, 60_000 >> 4), ("ok/a", 4_000, 5_000), ("ok/a", 5_000, 8_000)],
+    ids=["topic", "properties", "more properties than are read"],
+)
+def test_a_delivery_costs_by_its_topic_and_properties_as_a_publish_does(topic, properties, least):
+    """Who sends it pays once, and each receiver takes as long to serve."""
+    book = established(context(policy(packet_size=100_000)), v5=True)
+    assert book.connection.established is not None
+    meter = book.connection.established.downstream.meter
+    empty = b"\x26" + raw.text("") + raw.text("")
+    book.connection.receive(BusBytes(raw.publish(topic, b"x", v5=True, props=empty * properties)))
+    assert meter.effort >= least
