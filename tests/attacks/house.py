@@ -138,6 +138,10 @@ class House:
             until=time.monotonic() + seconds,
         )
 
+    def bus_log_bytes(self) -> int:
+        """How long the log of the bus is."""
+        return self.bus.log.stat().st_size
+
     def reset_most_memory(self) -> None:
         """Let `most_memory` begin anew (proc(5), clear_refs)."""
         Path(f"/proc/{self.gateway.pid}/clear_refs").write_text("5")
@@ -207,10 +211,13 @@ class DeviceConnections:
     the bus, until the bus has taken what it was sent before.
     """
 
-    def __init__(self, gateway: Gateway, bus: Mosquitto, device: str, process: int) -> None:
-        """`process`: 0 if it attacks as a stranger."""
+    def __init__(self, gateway: Gateway, bus: Mosquitto, device: str, process: int, *, log_from: int) -> None:
+        """`process`: 0 if it attacks as a stranger. `log_from`: bytes of the bus's log that are older.
+
+        To read those of all rows before took seconds, which the gateway was blamed for.
+        """
         self._gateway, self._bus, self._device, self._process = gateway, bus, device, process
-        self._read = 0
+        self._read = log_from
         self._ports: set[int] = set()
         self._first = self._from_process()
 

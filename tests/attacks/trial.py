@@ -155,11 +155,11 @@ class _Newcomers:
             thread.join()
 
 
-def _disable(house: House, device: str, attacker: int) -> float:
+def _disable(house: House, device: str, attacker: int, log_from: int) -> float:
     """Seconds from the command's return to the end of the last of the device's connections."""
     house.gateway.admin("device", "disable", device)
     decided = time.monotonic()
-    connections = DeviceConnections(house.gateway, house.bus, device, attacker)
+    connections = DeviceConnections(house.gateway, house.bus, device, attacker, log_from=log_from)
     while not connections.are_over and time.monotonic() - decided < _ENDED_WITHIN:
         time.sleep(0.01)
     return time.monotonic() - decided
@@ -180,6 +180,7 @@ def try_row(house: House, row: Row, number: int) -> Figures:
 def _measure(house: House, row: Row, target: Target, figures: Figures) -> None:
     figures.memory_before = house.gateway.memory()
     house.reset_most_memory()
+    log_from = house.bus_log_bytes()
     with contextlib.ExitStack() as stack:
         # So that there is one to be ended, whatever became of the attacker's own.
         stack.enter_context(_bystander(house, target))
@@ -198,7 +199,7 @@ def _measure(house: House, row: Row, target: Target, figures: Figures) -> None:
                 time.sleep(max(0.0, until - time.monotonic()))
             finally:
                 newcomers.wait()
-            figures.disable = _disable(house, target.device, attacker if row.as_device else 0)
+            figures.disable = _disable(house, target.device, attacker if row.as_device else 0, log_from)
             noticed = house.honest.end()
         seconds, after = time.monotonic() - begin, house.loop_seconds()
         figures.loop_runs = (after[0] - before[0]) / seconds
