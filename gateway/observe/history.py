@@ -35,11 +35,11 @@ _NOTHING = math.nan
 
 @dataclass(slots=True)
 class _Ring:
-    """When the samples of one resolution were taken; each series has its values at the same places."""
+    """When the samples of one resolution were taken; each series has its values at the same positions."""
 
     size: int
     times_ms: array[int] = field(init=False)
-    """Unix milliseconds, by place."""
+    """Unix milliseconds, by position."""
     next_number: int = 0
     """The number of the next sample: the newest stands at `(next_number - 1) % size`."""
     first_number: int = 0
@@ -49,11 +49,11 @@ class _Ring:
         self.times_ms = array("q", bytes(8 * self.size))
 
     def advance(self, at_ms: int) -> int:
-        """Add a sample; returns its place, which was that of the oldest."""
-        place = self.next_number % self.size
-        self.times_ms[place] = at_ms
+        """Add a sample; returns its position, which was that of the oldest."""
+        position = self.next_number % self.size
+        self.times_ms[position] = at_ms
         self.next_number += 1
-        return place
+        return position
 
     @property
     def oldest_number(self) -> int:
@@ -72,7 +72,7 @@ class _Ring:
         """When the oldest sample was taken, Unix ms; 0 when there is none."""
         return self.times_ms[self.oldest_number % self.size] if self.next_number > self.first_number else 0
 
-    def places(self, since_ms: int, before_ms: int | None = None) -> Iterator[int]:
+    def positions(self, since_ms: int, before_ms: int | None = None) -> Iterator[int]:
         """Where the samples from `since_ms` on and earlier than `before_ms` stand, oldest first."""
         first = self.oldest_number
         for number in range(self.next_number - 1, first - 1, -1):
@@ -80,12 +80,12 @@ class _Ring:
                 first = number + 1
                 break
         for number in range(first, self.next_number):
-            place = number % self.size
-            if before_ms is None or self.times_ms[place] < before_ms:
-                yield place
+            position = number % self.size
+            if before_ms is None or self.times_ms[position] < before_ms:
+                yield position
 
     def add_numbered(self, number: int, at_ms: int) -> int:
-        """Add the sample of this number; returns its place. Skipped numbers get the time of the last one."""
+        """Add the sample of this number; returns its position. Skipped ones get the time of the last one."""
         if self.next_number == self.first_number:
             self.first_number = self.next_number = number
         last_ms = self.newest_ms
@@ -106,7 +106,7 @@ class _Ring:
 
 
 class _Series:
-    """The values of one series, at the places that the two rings give."""
+    """The values of one series, at the positions that the two rings give."""
 
     __slots__ = ("fine", "labels", "last_value_ms", "minutes", "name", "series_id")
 
@@ -163,8 +163,8 @@ class History:
         """The values of the newest sample; empty when it has none of this name."""
         if not self._fine.newest_ms:
             return {}
-        place = (self._fine.next_number - 1) % FINE_SLOTS
-        values = {labels: one.fine[place] for labels, one in self._series.get(name, {}).items()}
+        position = (self._fine.next_number - 1) % FINE_SLOTS
+        values = {labels: one.fine[position] for labels, one in self._series.get(name, {}).items()}
         return {labels: value for labels, value in values.items() if not math.isnan(value)}
 
     def since(self, name: str, seconds: float) -> Mapping[Labels, Sequence[tuple[int, float]]]:
@@ -175,16 +175,16 @@ class History:
         """
         first = self._fine.newest_ms - int(seconds * 1_000)
         fine, minutes = self._fine, self._minutes
-        fine_places = list(fine.places(first))
+        fine_positions = list(fine.positions(first))
         # A minute has the time of its last sample. While the fine ring has that one, the minute is shown by
         # what is left of its fine samples; afterwards by its one value.
-        minute_places = (
-            list(minutes.places(first, before_ms=fine.oldest_ms)) if first < fine.oldest_ms else []
+        minute_positions = (
+            list(minutes.positions(first, before_ms=fine.oldest_ms)) if first < fine.oldest_ms else []
         )
         found: dict[Labels, Sequence[tuple[int, float]]] = {}
         for labels, one in self._series.get(name, {}).items():
-            points = [(minutes.times_ms[place], one.minutes[place]) for place in minute_places]
-            points += [(fine.times_ms[place], one.fine[place]) for place in fine_places]
+            points = [(minutes.times_ms[position], one.minutes[position]) for position in minute_positions]
+            points += [(fine.times_ms[position], one.fine[position]) for position in fine_positions]
             if points := [point for point in points if not math.isnan(point[1])]:
                 found[labels] = points
         return found
@@ -198,19 +198,19 @@ class History:
             self._make_older(now_ms)
         newest = self._fine.newest_ms
         if newest and now_ms - newest < _EARLY_MS:
-            place = (self._fine.next_number - 1) % FINE_SLOTS
+            position = (self._fine.next_number - 1) % FINE_SLOTS
         else:
             if newest and now_ms // 60_000 != newest // 60_000:
                 self._end_minute(newest // 60_000)
-            place = self._fine.advance(now_ms)
-        self._put(place, now_ms, samples)
+            position = self._fine.advance(now_ms)
+        self._put(position, now_ms, samples)
         if not self._fine.next_number % 6:  # about once a minute
             self._drop_old(now_ms)
 
-    def _put(self, place: int, now_ms: int, samples: Samples) -> None:
+    def _put(self, position: int, now_ms: int, samples: Samples) -> None:
         for of_name in self._series.values():
             for one in of_name.values():
-                one.fine[place] = _NOTHING
+                one.fine[position] = _NOTHING
         self.left_out = 0
         for name, values in samples.items():
             of_name = self._series.setdefault(name, {})
@@ -221,7 +221,7 @@ class History:
                 if known is None:
                     self.left_out += 1
                     continue
-                known.fine[place] = value
+                known.fine[position] = value
                 known.last_value_ms = now_ms
             if not of_name:
                 del self._series[name]
@@ -243,14 +243,14 @@ class History:
     def _end_minute(self, minute: int) -> None:
         """Keep one value of the minute for each series, at the time of its last sample."""
         since = max(minute * 60_000, self._minutes.newest_ms + 1)
-        places = list(self._fine.places(since, (minute + 1) * 60_000))
-        if not places:
+        positions = list(self._fine.positions(since, (minute + 1) * 60_000))
+        if not positions:
             return
-        to = self._minutes.advance(self._fine.times_ms[places[-1]])
+        to = self._minutes.advance(self._fine.times_ms[positions[-1]])
         for name, of_name in self._series.items():
             last = name in self._last_of_minute or name.endswith(("_total", "_sum", "_count"))
             for one in of_name.values():
-                values = [one.fine[place] for place in places if not math.isnan(one.fine[place])]
+                values = [one.fine[position] for position in positions if not math.isnan(one.fine[position])]
                 if not values:
                     one.minutes[to] = _NOTHING
                 else:
@@ -283,7 +283,7 @@ class History:
         fine = self._rows(self._fine, FINE_SECONDS, self._unsaved_from[0])
         minutes = self._rows(self._minutes, MINUTE_SECONDS, self._unsaved_from[1])
         if fine:
-            # A minute never without what it was made of: a killed gateway goes on after the last sample.
+            # No minute later than the last fine sample: that is where a killed gateway goes on.
             minutes = [row for row in minutes if row.at <= fine[-1].at]
         if not (fine or minutes):
             return None
@@ -318,15 +318,15 @@ class History:
         first = max(mark, ring.oldest_number)
         rows: list[Row] = []
         for number in range(first, min(ring.next_number, first + _ROWS_AT_ONCE)):
-            place = number % ring.size
+            position = number % ring.size
             ids, values = array("I"), array("d")
             for of_name in self._series.values():
                 for one in of_name.values():
-                    value = (one.fine if resolution_s == FINE_SECONDS else one.minutes)[place]
+                    value = (one.fine if resolution_s == FINE_SECONDS else one.minutes)[position]
                     if not math.isnan(value):
                         ids.append(one.series_id)
                         values.append(value)
-            rows.append(Row(resolution_s, number, ring.times_ms[place], packed(ids, values)))
+            rows.append(Row(resolution_s, number, ring.times_ms[position], packed(ids, values)))
         return rows
 
     def load(self, series: Sequence[SeriesRow], rows: Sequence[Row], now_ms: int) -> int:
@@ -345,10 +345,10 @@ class History:
             if ring is None or values is None or row.number < ring.next_number or row.at < ring.newest_ms:
                 damaged += 1
                 continue
-            place = ring.add_numbered(row.number, row.at)
+            position = ring.add_numbered(row.number, row.at)
             for series_id, one in by_id.items():
                 held = one.fine if ring is self._fine else one.minutes
-                held[place] = values.get(series_id, _NOTHING)
+                held[position] = values.get(series_id, _NOTHING)
                 if series_id in values:
                     one.last_value_ms = max(one.last_value_ms, row.at)
         self._unsaved_from = self._fine.next_number, self._minutes.next_number
