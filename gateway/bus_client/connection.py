@@ -188,6 +188,7 @@ class BusConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The bus caught up."""
+        self._pinged = False
         self._resume(_BUS_FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -208,7 +209,9 @@ class BusConnection(asyncio.Protocol):
         self._unwritten, self._unwritten_bytes = [], 0
         try:
             for _ in range(_PACKETS_AT_A_TIME):
-                packet = None if self._paused & _BUS_FULL or self.closed.done() else self._reader.pop()
+                if self._paused & _BUS_FULL or self.closed.done():
+                    return  # what is held stays, and with it its bound
+                packet = self._reader.pop()
                 if packet is None:
                     self._resume(_BACKLOG_FULL)
                     return
@@ -295,7 +298,8 @@ class BusConnection(asyncio.Protocol):
         if self._pinged:
             self._end("it does not answer")
             return
-        self._pinged = True
+        # Held back by our backlog alone the bus is not silent: we don't listen.
+        self._pinged = self._paused != _BACKLOG_FULL
         self._write(PINGREQ)
         self._beat = self._loop.call_later(self._ping_seconds, self._ping)
 
