@@ -191,7 +191,9 @@ def _shipped_bus(folder: Path) -> Mosquitto:
     return bus
 
 
-_CAME = re.compile(r"New client connected from 127\.0\.0\.1:(\d+) as (\S+) \(")
+_CAME_OR_LEFT = re.compile(
+    r": (?:New client connected from \S+ as (\S+) \(|Client (\S+) (?:disconnected|closed|has|already|been))"
+)
 _ESTABLISHED = "01"
 
 
@@ -218,16 +220,18 @@ class DeviceConnections:
         """
         self._gateway, self._bus, self._device, self._process = gateway, bus, device, process
         self._read = log_from
-        self._ports: set[int] = set()
+        self._on_bus: set[str] = set()
+        """Client ids."""
+        self._were_there = False
         self._first = self._from_process()
 
     @property
     def are_over(self) -> bool:
         """Whether those that were there first are over on one side."""
-        if self._process and not self._first & self._from_process():
-            return True
+        # The log first: the kernel's list holds all that ended within a minute, and takes up to seconds.
         self._read_log()
-        return not self._ports & {port for port, _ in _to(self._bus.port)}
+        assert self._were_there, f"{self._device} never had a connection: there is none to be ended"
+        return not self._on_bus or bool(self._process and not self._first & self._from_process())
 
     def _from_process(self) -> set[int]:
         sockets = set()
@@ -242,9 +246,11 @@ class DeviceConnections:
             log.seek(self._read)
             whole, _, _ = log.read().rpartition(b"\n")
         self._read += len(whole)
-        for port, client_id in _CAME.findall(whole.decode(errors="replace")):
-            # A port may be another client's by now.
-            (self._ports.add if client_id.startswith(f"{self._device}/") else self._ports.discard)(int(port))
+        for came, left in _CAME_OR_LEFT.findall(whole.decode(errors="replace")):
+            if came.startswith(f"{self._device}/"):
+                self._were_there = True
+                self._on_bus.add(came)
+            self._on_bus.discard(left)
 
 
 class HealthProbe:
