@@ -73,7 +73,6 @@ class Subscriptions:
         "_own_size",
         "_reports",
         "_subscribing",
-        "_unsubscribes",
         "_unsubscribing",
         "_version",
     )
@@ -88,7 +87,7 @@ class Subscriptions:
         *,
         least: int = 1,
     ) -> None:
-        """`least` topic filters have to stand in a packet."""
+        """`least`: how many topic filters a packet has to have at least."""
         self._budget = budget
         # Filters of this connection that its device's budget counts.
         self._budget_share = 0
@@ -101,16 +100,13 @@ class Subscriptions:
         # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
         self._own: dict[str, bytes] = {}
         self._own_size = 0
-        self._unsubscribes = 0
-        """UNSUBSCRIBEs that the bus has not answered."""
         self._subscribing: _Waiting = ()
         self._unsubscribing: _Waiting = ()
-        """Only those UNSUBSCRIBEs whose answer has a code of ours."""
 
     @property
     def unanswered(self) -> bool:
         """Whether the bus has a SUBSCRIBE or an UNSUBSCRIBE to answer."""
-        return bool(self._subscribing or self._unsubscribes)
+        return bool(self._subscribing or self._unsubscribing)
 
     def subscribe(
         self, data: bytes, body_at: int, end: int, authorizer: Authorizer, answers: list[bytes]
@@ -254,24 +250,22 @@ class Subscriptions:
             own = bytes(code or 0 for code in codes) if v5 else b""
             answers.append(encode_unsuback(packet.packet_id, encode_properties([], self._version), own))
             return b""
-        self._unsubscribes += 1
-        if len(for_the_bus) == len(codes):
+        if len(self._unsubscribing) >= authorizer.limits.in_flight:
+            raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
+        is_mixed = len(for_the_bus) < len(codes)
+        # An UNSUBACK of 3.1.1 says nothing of single filters.
+        own_codes = tuple(codes) if is_mixed and v5 else ()
+        self._unsubscribing = (*self._unsubscribing, (packet.packet_id, own_codes))
+        if not is_mixed:
             return None
-        if v5:  # an UNSUBACK of 3.1.1 says nothing of single filters
-            if len(self._unsubscribing) >= authorizer.limits.in_flight:
-                raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
-            self._unsubscribing = (*self._unsubscribing, (packet.packet_id, tuple(codes)))
         properties = encode_properties(packet.properties, self._version)
         return encode_unsubscribe(packet.packet_id, properties, for_the_bus)
 
     def unsuback(self, data: bytes, body_at: int, end: int) -> bytes | None:
         """The bus's UNSUBACK with our codes put in; None when there are none."""
-        self._unsubscribes -= 1
-        if not self._unsubscribing:
-            return None
         packet_id = decode_packet_id(data, body_at, end)
         codes, self._unsubscribing = _take(packet_id, self._unsubscribing)
-        if codes is None:
+        if not codes:
             return None
         return encode_unsuback(packet_id, *self._merged(data, body_at, end, codes))
 

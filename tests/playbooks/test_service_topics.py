@@ -231,6 +231,21 @@ def test_an_unsubscribe_that_is_all_the_bus_s_passes_beside_one_that_is_not():
     )
 
 
+def test_two_unsubscribes_with_one_packet_id_are_answered_in_order():
+    plain = raw.unsubscribe(5, "ok/a", "ok/b", v5=True)
+    mixed = raw.unsubscribe(5, "ok/c", "gateway/x", "ok/d", v5=True)
+    answer_of_bus = raw.packet(0xB0, b"\x00\x05\x00\x00\x00")
+    assert (
+        established(v5=True)
+        >> DeviceBytes(plain + mixed)
+        << SendToBus(plain + raw.unsubscribe(5, "ok/c", "ok/d", v5=True))
+        >> BusBytes(answer_of_bus)
+        << SendToDevice(answer_of_bus)
+        >> BusBytes(answer_of_bus)
+        << SendToDevice(raw.packet(0xB0, b"\x00\x05\x00\x00\x11\x00"))
+    )
+
+
 def test_an_answer_carries_the_subscription_identifiers():
     # [MQTT-3.3.4-3]
     assert (
