@@ -54,7 +54,7 @@ class Alert:
     changed_at: int
     """When it came into its phase, Unix milliseconds."""
     value: float
-    """The newest that made the condition true."""
+    """The last reading for which the condition held."""
     times: int = 0
     """How often it fired, each time soon after the last."""
     told: bool = False
@@ -144,8 +144,8 @@ class AlertStates:
                 self._waited[rule.name] = looks, gone_by
                 continue
             if rule.name in self._stale:
-                self._stale.remove(rule.name)
                 self._holds[rule.name] = rule.condition.holds(readings, now=now, began=self._began)
+                self._stale.remove(rule.name)  # afterwards: what raises is judged at the next look
             self._apply(rule, self._holds[rule.name], now, gone_by, changes)
         for name in self._by_rule.keys() - self._rules.keys():
             self._end_all(name, now, changes)
@@ -187,7 +187,7 @@ class AlertStates:
         if alert.phase is Phase.PENDING:
             changes.changed.add(alert.key)
             if alert.times:
-                alert.phase = Phase.OVER
+                alert.phase, alert.changed_at = Phase.OVER, now
             else:
                 self._remove(alert)
         elif alert.phase is Phase.FIRING and alert.calm >= _CALM[step]:

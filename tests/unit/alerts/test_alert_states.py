@@ -313,3 +313,33 @@ def test_rules_that_are_new_are_judged_without_news():
     assert len(states.look(measured, NOW, 1_000).fired) == 1
     states.use([rule("full", "memory_percent > 90", duration=0)])
     assert [one.rule for one in states.look(measured, NOW, 1_000, news=False).fired] == ["full"]
+
+
+def test_a_rule_that_could_not_be_judged_once_is_judged_at_the_next_look():
+    states = AlertStates([rule(duration=0)], NOW)
+
+    class Broken(Measured):
+        def latest(self, name):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        states.look(Broken(), NOW, 1_000)
+    assert len(states.look(Measured(cpu_percent=90.0), NOW, 1_000, news=False).fired) == 1
+
+
+def test_what_came_back_and_went_is_remembered_from_then_on():
+    watch = Watch(rule(duration=60))
+    watch.cpu(90.0)
+    watch.run(65)
+    watch.cpu(10.0)
+    watch.run(70)
+    watch.cpu(90.0)
+    watch.run(10)
+    watch.cpu(10.0)
+    watch.run(1)
+    (alert,) = watch.states
+    assert (alert.phase, alert.changed_at) == (Phase.OVER, watch.now)
+    after = again(watch, rule(duration=60), down_for=3_595)
+    assert [one.times for one in after.states] == [1]
+    after.run(1)
+    assert len(list(after.states)) == 1
