@@ -1,6 +1,6 @@
 """The rows of what devices did: usage records.
 
-No decision is made by these rows; they are kept for two weeks, and no device can push out others'.
+No decision is made by these rows; they are kept for two weeks, and no single device can push out others'.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, delete, func, insert, select
+from sqlalchemy import case, delete, func, insert, select, tuple_
 from sqlalchemy.dialects import sqlite
 
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
@@ -77,8 +77,9 @@ class Usage:
         at = observations.c.last_at
         async with self._transactions.transaction(write=True) as connection:
             await connection.execute(delete(observations).where(at < store_clock.now() - KEPT_SECONDS))
-            last = select(at).order_by(at.desc()).offset(_IN_ALL).limit(1)
-            await connection.execute(delete(observations).where(at <= last.scalar_subquery()))
+            key = list(observations.primary_key)
+            oldest = select(*key).order_by(at.desc()).offset(_IN_ALL)
+            await connection.execute(delete(observations).where(tuple_(*key).in_(oldest)))
 
 
 async def _add_records(connection: AsyncConnection, seen: Sequence[UsageRecord]) -> None:
@@ -106,7 +107,7 @@ async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) 
         .where(of.in_(touched))
         .group_by(of)
         .having(func.count() > _OF_A_DEVICE)
-        # The others at their next turn: they can be no more than what is saved at once brings.
+        # The others at their next turn: at most as many are too many as one save has devices.
         .order_by(func.count().desc(), of)
         .limit(_REDUCED_AT_ONCE)
     )

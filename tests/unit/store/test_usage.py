@@ -184,6 +184,14 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
     assert [one.template for one in await store.usage.records(0)] == ["0", "1", "2"]
 
 
+async def test_of_too_many_of_one_second_as_many_as_may_be_kept_are_kept(store, monkeypatch):
+    monkeypatch.setattr(usage, "_IN_ALL", 3)
+    await add_records(store, [seen("new", last_at=NOW + 1), *[seen(str(number)) for number in range(5)]])
+    await store.usage.prune()
+    kept = [one.template for one in await store.usage.records(0)]
+    assert (len(kept), "new" in kept) == (3, True)
+
+
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
     await add(store)
     await add_records(store, [seen("a"), seen("a", "lamp-2")])
