@@ -83,7 +83,7 @@ class EstablishedConnection:
         """As the store has it: without the narrower rights of a token."""
         self.holder = holder
         self.from_bus_early = bytearray()
-        """A CONNACK in pieces."""
+        """Used while opening: what came of the CONNACK so far."""
         self._reports = reports
         self.authorizer = authorizer
         budget = self._budget = context.budgets.join(device.device_id, authorizer.limits)

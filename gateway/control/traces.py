@@ -76,7 +76,7 @@ class _Look:
         self._more = asyncio.Event()
         self._missed = 0
         self._missed_more = False
-        """Than that number: packets came that nobody counted."""
+        """Whether more were missed than `_missed` says: packets came that nobody counted."""
         self._second = 0
         self._made = 0
         """Lines in this second."""
