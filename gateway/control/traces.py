@@ -157,7 +157,7 @@ class _Look:
         deadline = self._plane.loop_time() + seconds
         shown = 0
         while shown < _LINES_MAX:
-            while self._waiting and shown < _LINES_MAX:
+            while self._waiting and shown < _LINES_MAX and self._plane.loop_time() < deadline:
                 yield self._waiting.popleft()
                 shown += 1
             if self._missed or self._missed_more:
@@ -165,7 +165,7 @@ class _Look:
                 self._missed, self._missed_more = 0, False
                 yield {"at": self._plane.context.now()} | missed
             self._more.clear()
-            if self._waiting:
+            if self._waiting and self._plane.loop_time() < deadline:
                 continue
             try:
                 async with asyncio.timeout_at(deadline):
