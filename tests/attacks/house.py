@@ -39,7 +39,7 @@ allow_private_addresses = true
 
 [[alert]]
 name = "wrong"
-condition = "rate(logins_refused_total) > 0"
+condition = "rate(logins_refused_total, 1m) > 0"
 duration = "1s"
 severity = "warning"
 summary = "Wrong logins."
