@@ -200,9 +200,8 @@ class Gateway:
         settings, context, plane = self._settings, self._context, core.plane
         validity = CertificateDates(settings, lambda: context.now() / 1_000)
         durations, lag, system = Durations(), LoopLag(), SystemLoad(settings.gateway_data_dir)
-        probe = BusProbe(
-            plane.bus, context, settings.service_topic_prefix, heard=durations.bus_round_trip.observe
-        )
+        prefix, node = settings.service_topic_prefix, settings.gateway_node
+        probe = BusProbe(plane.bus, context, prefix, node, heard=durations.bus_round_trip.observe)
         health = open_checks(
             settings,
             context,
