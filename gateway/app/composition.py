@@ -165,6 +165,16 @@ class Gateway:
         self._http_bound = api.acceptor.bound
         health, measuring, watching = await self._watch(core, followers, keys)
         ServiceChecking(health, core.plane).follow(monitoring)
+        alerts = open_alerts(
+            monitoring,
+            self._history,
+            health,
+            core,
+            metrics=measuring.metrics,
+            saves=self._saves,
+            parts=self._parts,
+            node=settings.gateway_node,
+        )
         await open_control(
             settings,
             core.plane,
@@ -172,6 +182,7 @@ class Gateway:
             core.store,
             refused=self._refused_clients,
             listeners=self._listeners,
+            alerts=alerts.current,
             looks={"store": core.directory.look, "keys": keys.look, "policy": followers["policy"].look},
             parts=self._parts,
         )
@@ -182,16 +193,6 @@ class Gateway:
         if settings.tls_enabled:
             certificates.serve(core.devices.acceptor, api.acceptor)
         self._follow(followers, health)
-        open_alerts(
-            monitoring,
-            self._history,
-            health,
-            core,
-            metrics=measuring.metrics,
-            saves=self._saves,
-            parts=self._parts,
-            node=settings.gateway_node,
-        )
 
     async def _watch(
         self, core: _Core, followers: Mapping[str, Follower], keys: KeyFollower
