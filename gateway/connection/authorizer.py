@@ -17,11 +17,14 @@ from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms
+from gateway.connection.work_budgets import EFFORT_TAKEN_APART
 from gateway.policy.engine.decision_causes import cause_of
 from gateway.policy.engine.identity import Identity, is_observed
 from gateway.policy.engine.policy import RESERVED, observable
 from gateway.policy.engine.rules import Action, Decision
 
+_TOKEN_FILTERS_OF_AN_EFFORT = 2
+"""Filters of a token that are compared with a topic in a microsecond."""
 _BARE_WILL = "The topic of the will has become sensitive, and the bus has it in plain."
 
 
@@ -36,7 +39,7 @@ class WillVerdict(NamedTuple):
 class Authorizer:
     """For one identity under the policy in force when it is made."""
 
-    __slots__ = ("_context", "_reports", "_rights", "identity", "limits", "policy")
+    __slots__ = ("_context", "_reports", "_rights", "identity", "limits", "policy", "token_effort")
 
     def __init__(self, context: Context, identity: Identity, reports: Reports) -> None:
         self._context = context
@@ -47,6 +50,18 @@ class Authorizer:
         self.limits = self.policy.limits_of(identity.roles)
         """The bounds of its device, by its roles."""
         self._rights = self.policy.rights(identity)
+        grant = identity.grant
+        self.token_effort = 0 if grant is None else grant.most_filters // _TOKEN_FILTERS_OF_AN_EFFORT
+        """What it costs to ask the token about one topic, in effort: `gateway.connection.work_budgets`."""
+
+    @property
+    def filter_effort(self) -> int:
+        """What it costs to judge one filter of a SUBSCRIBE, in effort.
+
+        As much as a packet that is taken apart, and its search among the rules and in the token.
+        """
+        search = self.policy.filter_effort(self.identity.roles)
+        return EFFORT_TAKEN_APART + search + self.token_effort
 
     # What may be done
 

@@ -12,18 +12,26 @@ from gateway.connection.audit_vocabulary import failed_delivery, failed_open
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.connect import Terms
-from gateway.connection.one_way_relay import Relay, check_first_byte, rebuilt
+from gateway.connection.one_way_relay import Relay, rebuilt
+from gateway.connection.packet_ids import PacketIds, with_id, without_id
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import EFFORT_SEALED, EFFORT_TOO_MANY_PROPERTIES, Meter, header_effort
+from gateway.connection.work_budgets import (
+    EFFORT_SEALED,
+    EFFORT_TOO_MANY_PROPERTIES,
+    HEADER_BYTES_FREE,
+    Meter,
+    header_effort,
+)
 from gateway.keys.payload_envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_packet_id, decode_publish
 from gateway.mqtt.encode import encode_ack
 from gateway.mqtt.errors import LimitExceeded, ProtocolError
+from gateway.mqtt.framing import check_first_byte
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find
 from gateway.mqtt.reason_codes import Reason
@@ -68,7 +76,7 @@ class Downstream(Relay):
         self._reports = reports
         self._heartbeat = heartbeat
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
-        self._swallowed: frozenset[int] = NONE
+        self._swallowed: PacketIds = NONE
         self.goodbye: int = Reason.SUCCESS
         """The reason code of the bus's DISCONNECT, once it came."""
         self.plain_size = terms.delivered_max_size
@@ -114,11 +122,11 @@ class Downstream(Relay):
         packet_id = decode_packet_id(data, body_at, end)
         if packet_id not in self._swallowed:
             return None
-        self._swallowed = self._swallowed - {packet_id}
+        self._swallowed = without_id(self._swallowed, packet_id)
         self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
         return b""
 
-    def _publish(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
+    def _publish(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:  # noqa: C901 - one way, and no call for each step of it
         try:
             packet = decode_publish(data, pos, body_at, end, self.version)
         except LimitExceeded as error:
@@ -128,7 +136,9 @@ class Downstream(Relay):
         if packet.properties and find(packet.properties, PropertyId.TOPIC_ALIAS):
             raise ProtocolError("a topic alias that nobody asked for")
         self.meter.messages += 1
-        self.meter.effort += header_effort(len(packet.topic), packet.payload_at - body_at - len(packet.topic))
+        header = packet.payload_at - body_at
+        if header > HEADER_BYTES_FREE:
+            self.meter.effort += header_effort(len(packet.topic), header)
         cached = self.verdicts.get(packet.topic) or self._cached(packet.topic)
         size = end - packet.payload_at
         replacement: bytes | None = None
@@ -193,6 +203,7 @@ class Downstream(Relay):
 
     def _cached(self, topic: bytes) -> CachedVerdict:
         authorizer = self._authorizer
+        self.meter.effort += authorizer.token_effort
         cached = authorizer.receive(topic_text(topic))
         authorizer.record(Action.SUBSCRIBE, cached.topic, cached.decision)
         if cached.opening is not None:
@@ -218,7 +229,7 @@ class Downstream(Relay):
             kind = PacketType.PUBREC
             if len(self._swallowed) >= most:
                 raise LimitExceeded("too many unfinished QoS 2 messages")
-            self._swallowed = self._swallowed | {packet.packet_id}
+            self._swallowed = with_id(self._swallowed, packet.packet_id)
         answer = self.ledger.answer(packet.qos, encode_ack(kind, packet.packet_id), most)
         if answer:
             self.answers.append(answer)

@@ -146,7 +146,7 @@ class EstablishedConnection:
         self.holder.established(
             session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
         )
-        self.upstream.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
+        self.upstream.aliases.most = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         if self.terms.version is Version.V5:
             self._context.bus_packet_max = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
             self.upstream.bound_by_bus(self._context.bus_packet_max)
@@ -260,7 +260,9 @@ class EstablishedConnection:
     def turn(self, _: Turn) -> Result:
         """Others had their turn: a slice of what waits, in both directions."""
         commands: list[Command] = []
-        if self.upstream.rest is not None and not self._meter.is_over:
+        if self.upstream.rest is not None and self._meter.is_over:
+            commands.append(PauseDevice())  # else what waits grows by a chunk for each turn in vain
+        elif self.upstream.rest is not None:
             result = self.device_bytes(_REST_OF_DEVICE)
             if isinstance(result, SaidGoodbye | Fault) and self.downstream.rest is not None:
                 # The bus was sent the device's last packet: what it says is looked at in the next turn.
@@ -316,6 +318,7 @@ class EstablishedConnection:
         self._age += 1
         if self._age >= RECORD_AGAIN_SECONDS:
             self._record_again()
+        self._subscriptions.record_some(self.authorizer)
         self._reports.tick()
         self._take_reports(commands)
         if upstream.has_partial_packet and upstream.partial_packets == self._partial_packets_before:
@@ -339,7 +342,7 @@ class EstablishedConnection:
         authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
         self.downstream.authorize_by(authorizer)
-        self._subscriptions.record_again(authorizer)
+        self._subscriptions.begin_recording()
         if (will := self.terms.will) is not None:
             authorizer.record(Action.PUBLISH, will.topic, authorizer.will(will).on_topic)
 

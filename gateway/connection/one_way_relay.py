@@ -29,15 +29,12 @@ from gateway.connection.work_budgets import (
 from gateway.connection.writes import LONG
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import encode_length, read_length
-from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
+from gateway.mqtt.errors import PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.connection_limits import ANY_SIZE
 
-_FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
-"""The only legal first byte of each packet type, indexed by type (MQTT 5, 2.1.3). Not for PUBLISH: its flags
-differ."""
-_REFUSED_BEFORE_FLAGS = frozenset({0, 2, 15})
-"""Types that Mosquitto 2.1 refuses before it checks flags."""
+UNFINISHED = b"unfinished"
+"""What `handle` answers while a packet that costs more than a slice is not done. Compared by identity."""
 _NOT_CACHED = b"not cached"
 """No cached verdict decides about the packet. Compared by identity."""
 
@@ -113,7 +110,7 @@ class Relay(FastPath, ABC):
         One more than now when the packet's length is still unknown.
         """
         self._held = 0
-        """Bytes of `_partial` that the budget counts."""
+        """Bytes that the budget counts: of `_partial`, or of a packet that came in pieces and waits."""
         self._skip = 0
         """Bytes still to come of a packet that was too large."""
         self.rest: bytes | None = None
@@ -134,8 +131,9 @@ class Relay(FastPath, ABC):
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Decide about one whole packet: None lets it pass as it came, else what goes on in its place.
 
-        `data[pos]` is its first byte. Its variable header begins at `body_at`, after the Remaining Length.
-        The next packet begins at `end`. Raises MqttError.
+        UNFINISHED: call it again with the same packet, when it is the connection's turn again. `data[pos]` is
+        its first byte. Its variable header begins at `body_at`, after the Remaining Length. The next packet
+        begins at `end`. Raises MqttError.
         """
 
     def check_beginning(self, first: int, size: int) -> None:
@@ -193,7 +191,6 @@ class Relay(FastPath, ABC):
         self._hold(missing)
         packet = b"".join((partial, chunk[:missing]))
         self._partial = None
-        self._let_go()
         self._at_packet_start = True
         self._run(packet, 0)
         return missing
@@ -212,7 +209,6 @@ class Relay(FastPath, ABC):
                 return None
             chunk = bytes(self._partial)
             self._partial = None
-            self._let_go()
         elif self._skip:
             # The rest of a packet that was too large.
             skipped = min(self._skip, len(chunk))
@@ -286,6 +282,8 @@ class Relay(FastPath, ABC):
                         # One more for every 4,096 bytes.
                         meter.effort += EFFORT_TAKEN_APART + (nxt - pos >> 12)
                         replacement = self.handle(chunk, pos, body_at, nxt)
+                        if replacement is UNFINISHED:
+                            break
                     head, alike_size = self._head, self._size
                     stop = min(end, nxt + alike_size * RUN_PACKETS) if alike_size else end
                 if replacement is not None:
@@ -309,6 +307,8 @@ class Relay(FastPath, ABC):
             meter.work.add(meter.effort - effort_before + (passed >> 3) + (pos - began >> 11))
         if pos < end and self._at_packet_start and not self.stopped:
             self._wait(chunk, pos)
+        elif self._held and self._partial is None:
+            self._let_go()
 
     def _by_cached_verdict(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """What `handle` would answer to a PUBLISH on a topic seen before, without taking the packet apart.
@@ -364,6 +364,7 @@ class Relay(FastPath, ABC):
         self._at_packet_start = False
 
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
+        self._let_go()
         self._hold(len(chunk) - pos)
         self._partial = bytearray(chunk[pos:])
         self._need = need
@@ -387,13 +388,3 @@ class Relay(FastPath, ABC):
         """A PUBACK or PUBREC passes, and after it the answers of ours that waited for it."""
         due = self.other_ledger.acknowledged(qos)
         return data[pos:end] + due if due else None
-
-
-def check_first_byte(first: int) -> int:
-    """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
-    kind = first >> 4
-    if first != _FIRST_BYTES[kind]:
-        if kind in _REFUSED_BEFORE_FLAGS:
-            raise ProtocolError("a packet that may not come here")
-        raise MalformedPacket("flags that this packet may not have")
-    return kind

@@ -88,7 +88,7 @@ class ConnectionTrace:
         if isinstance(event, DeviceBytes):
             if self._from_device is None and stage.upstream.at_packet_start:
                 self._from_device = PacketReader()
-                self._aliases = dict(stage.upstream.aliases)
+                self._aliases = dict(stage.upstream.aliases.topics)
             self._from_device = self._read(DEVICE, self._from_device, event.data, stage)
         elif isinstance(event, BusBytes):
             if self._from_bus is None and stage.downstream.at_packet_start:

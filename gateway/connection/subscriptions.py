@@ -8,14 +8,16 @@ it matches: `gateway.connection.downstream` asks for each topic.
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import islice
 
 from gateway.connection.audit_vocabulary import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.limit_reports import too_many_filters
+from gateway.connection.one_way_relay import UNFINISHED
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.refusal_report_limit import Reports
-from gateway.connection.work_budgets import EFFORT_TAKEN_APART, Budget
+from gateway.connection.work_budgets import EFFORT_TAKEN_APART, SLICE, Budget
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
 from gateway.mqtt.encode import (
@@ -26,7 +28,7 @@ from gateway.mqtt.encode import (
     encode_unsubscribe,
 )
 from gateway.mqtt.errors import LimitExceeded, MalformedPacket, ProtocolError
-from gateway.mqtt.packets import Subscription, Version
+from gateway.mqtt.packets import Subscribe, Subscription, Version
 from gateway.mqtt.properties import IN_ACKNOWLEDGEMENT, PropertyId, join, read_properties
 from gateway.mqtt.reason_codes import Reason
 from gateway.mqtt.topics import (
@@ -38,6 +40,7 @@ from gateway.mqtt.topics import (
     unshared,
 )
 from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.policy import Action
 
 _FAILURE_311 = 0x80
@@ -50,13 +53,36 @@ _OWN_BYTES_PER_PACKET = 64
 """Bytes of these filters that are matched with a topic for the effort of one packet."""
 _KEPT_BYTES_MAX = 128
 """Longest filter that is kept as it is, in bytes; of a longer one a digest is kept."""
+_LENGTH_SHIFT = 4
+"""A filter costs one more for every 16 bytes, as the topic of a PUBLISH does."""
 _DIGEST = b"\0"
 """How a digest begins, as no filter does [MQTT-4.7.3-2]."""
 
-_Codes = tuple[int | None, ...]
-"""The codes of an answer, one per filter: ours, or None where the bus gives it. Empty: the bus gives all."""
-_Waiting = tuple[tuple[int, _Codes], ...]
-"""Packet ids that the bus is to answer, with these codes. In order, for a packet id may come twice."""
+_OF_BUS = 0xFF
+"""Where the bus gives the code: no reason code is this one (MQTT 5, 2.4)."""
+_KEPT_CODES_MAX = 65_536
+"""Codes of ours that wait for those of the bus, on one connection. A packet has 4,096 filters at most."""
+_Waiting = list[tuple[int, bytes]] | tuple[()]
+"""Packet ids that the bus is to answer, each with one code per filter: ours, or `_OF_BUS`; with none if it
+gives all. In order, for a packet id may come twice. Most connections wait for none, and share the tuple."""
+_NOTHING: tuple[()] = ()
+
+
+class _Judged:
+    """A SUBSCRIBE, as far as its filters are judged."""
+
+    __slots__ = ("changed", "codes", "granted", "identifier", "packet")
+
+    def __init__(self, packet: Subscribe) -> None:
+        self.packet = packet
+        self.codes = bytearray()
+        self.granted: list[Subscription] = []
+        self.changed = False
+        """Whether the bus gets less than what came."""
+        self.identifier = next(
+            (one.raw for one in packet.properties if one.identifier == PropertyId.SUBSCRIPTION_IDENTIFIER),
+            b"",
+        )
 
 
 class Subscriptions:
@@ -68,11 +94,14 @@ class Subscriptions:
         "_context",
         "_filters",
         "_holder",
+        "_judged",
+        "_kept_codes",
         "_least",
         "_own",
         "_own_size",
         "_reports",
         "_subscribing",
+        "_unrecorded",
         "_unsubscribing",
         "_version",
     )
@@ -100,8 +129,13 @@ class Subscriptions:
         # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
         self._own: dict[str, bytes] = {}
         self._own_size = 0
-        self._subscribing: _Waiting = ()
-        self._unsubscribing: _Waiting = ()
+        self._subscribing: _Waiting = _NOTHING
+        self._unsubscribing: _Waiting = _NOTHING
+        self._kept_codes = 0
+        # Of which a part is still to be judged.
+        self._judged: _Judged | None = None
+        # Those that are still to be recorded again.
+        self._unrecorded: list[bytes] | tuple[()] = _NOTHING
 
     @property
     def unanswered(self) -> bool:
@@ -111,40 +145,51 @@ class Subscriptions:
     def subscribe(
         self, data: bytes, body_at: int, end: int, authorizer: Authorizer, answers: list[bytes]
     ) -> bytes | None:
-        """What of a SUBSCRIBE goes to the bus; None for all of it, as it came."""
-        packet = decode_subscribe(data, body_at, end, self._version, least=self._least)
-        codes: list[int | None] = []
-        granted: list[Subscription] = []
-        changed = False
-        identifier = next(
-            (one.raw for one in packet.properties if one.identifier == PropertyId.SUBSCRIPTION_IDENTIFIER),
-            b"",
-        )
-        for one in packet.subscriptions:
-            code, subscription = self._decide(one, authorizer, identifier)
-            codes.append(code)
-            if subscription is None:
-                changed = True
-                continue
-            changed = changed or subscription is not one
-            granted.append(subscription)
+        """What of a SUBSCRIBE goes to the bus; None for all of it, as it came.
+
+        UNFINISHED after a slice of work: a packet of thousands of filters takes several. What it costs is
+        counted here, for each filter when it is judged.
+        """
+        judged = self._judged
+        if judged is None:
+            judged = _Judged(decode_subscribe(data, body_at, end, self._version, least=self._least))
+        packet, codes, granted = judged.packet, judged.codes, judged.granted
+        self._decide_some(judged, authorizer)
+        if len(codes) < len(packet.subscriptions):
+            self._judged = judged
+            return UNFINISHED
+        self._judged = None
         if not granted:
             properties = encode_properties([], self._version)
-            answers.append(encode_suback(packet.packet_id, properties, bytes(code or 0 for code in codes)))
+            answers.append(encode_suback(packet.packet_id, properties, bytes(codes)))
             return b""
-        if len(self._subscribing) >= authorizer.limits.in_flight:
-            raise LimitExceeded("too many unanswered SUBSCRIBE packets")
-        has_own_codes = any(code is not None for code in codes)
-        self._subscribing = (*self._subscribing, (packet.packet_id, tuple(codes) if has_own_codes else ()))
-        if not changed:
+        has_own_codes = codes.count(_OF_BUS) < len(codes)
+        self._subscribing = self._await_bus(
+            self._subscribing, packet.packet_id, codes if has_own_codes else b"", authorizer.limits.in_flight
+        )
+        if not judged.changed:
             return None
         properties = encode_properties(packet.properties, self._version)
         return encode_subscribe(packet.packet_id, properties, granted)
 
+    def _decide_some(self, judged: _Judged, authorizer: Authorizer) -> None:
+        """Judge the next filters of a SUBSCRIBE, as many as fit into a slice of work; one at least."""
+        meter, effort = self._budget.from_device, authorizer.filter_effort
+        most = meter.effort + SLICE
+        for one in islice(judged.packet.subscriptions, len(judged.codes), None):
+            meter.effort += effort + (len(one.filter) >> _LENGTH_SHIFT)
+            code, subscription = self._decide(one, authorizer, judged.identifier)
+            judged.codes.append(code)
+            judged.changed = judged.changed or subscription is not one
+            if subscription is not None:
+                judged.granted.append(subscription)
+            if meter.effort >= most:
+                return
+
     def _decide(
         self, one: Subscription, authorizer: Authorizer, identifier: bytes
-    ) -> tuple[int | None, Subscription | None]:
-        """Our code for this filter, None if the bus gives it; and what goes to the bus, None for nothing."""
+    ) -> tuple[int, Subscription | None]:
+        """Our code for this filter, or `_OF_BUS`; and what goes to the bus, None for nothing."""
         text = _filter_text(one.filter)
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
@@ -186,8 +231,8 @@ class Subscriptions:
             return one.qos, None
         if one.qos > max_qos:
             # A server may grant less than was asked for (MQTT 5, 3.8.4).
-            return None, Subscription(one.filter, one.options & ~3 | max_qos)
-        return None, one
+            return _OF_BUS, Subscription(one.filter, one.options & ~3 | max_qos)
+        return _OF_BUS, one
 
     def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
         """Whether the device, over all its connections, has no room for a filter that is new to this one."""
@@ -207,12 +252,24 @@ class Subscriptions:
         self._budget.filters -= self._budget_share
         self._budget_share = 0
 
-    def record_again(self, authorizer: Authorizer) -> None:
-        """Record the decisions on the filters that are held: nobody asks for them again."""
-        for key in self._filters:
-            if not key.startswith(_DIGEST):
-                text = key.decode()
-                authorizer.record(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
+    def begin_recording(self) -> None:
+        """Have the decisions on the filters that are held recorded again: nobody asks for them again."""
+        self._unrecorded = list(self._filters) or _NOTHING
+
+    def record_some(self, authorizer: Authorizer) -> None:
+        """Do that for a few of them each second: all at once would hold up the loop, for many have them."""
+        unrecorded = self._unrecorded
+        if isinstance(unrecorded, tuple):
+            return
+        few = unrecorded[-1 - len(self._filters) // RECORD_AGAIN_SECONDS :]
+        del unrecorded[-len(few) :]
+        if not unrecorded:
+            self._unrecorded = _NOTHING
+        held = [key.decode() for key in few if key in self._filters and not key.startswith(_DIGEST)]
+        # The turn's work alone: it is the gateway that wants it, and not the device.
+        self._budget.from_device.work.add(len(held) * authorizer.filter_effort)
+        for text in held:
+            authorizer.record(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
 
     @property
     def effort(self) -> int:
@@ -230,7 +287,7 @@ class Subscriptions:
     ) -> bytes | None:
         """What of an UNSUBSCRIBE goes to the bus; None for all of it. Nobody needs a right to hear less."""
         packet = decode_unsubscribe(data, body_at, end, self._version, least=self._least)
-        codes: list[int | None] = []
+        codes = bytearray()
         for_the_bus: list[bytes] = []
         for one in packet.filters:
             text = _filter_text(one)
@@ -239,7 +296,7 @@ class Subscriptions:
                 self._own_size -= len(one) if existed else 0
                 codes.append(Reason.SUCCESS if existed else Reason.NO_SUBSCRIPTION_EXISTED)
             else:
-                codes.append(None)
+                codes.append(_OF_BUS)
                 for_the_bus.append(one)
                 self._holder.unsubscribe(one)
         if isinstance(self._filters, set):
@@ -247,15 +304,15 @@ class Subscriptions:
             self._count()
         v5 = self._version is Version.V5
         if not for_the_bus:
-            own = bytes(code or 0 for code in codes) if v5 else b""
+            own = bytes(codes) if v5 else b""
             answers.append(encode_unsuback(packet.packet_id, encode_properties([], self._version), own))
             return b""
-        if len(self._unsubscribing) >= authorizer.limits.in_flight:
-            raise LimitExceeded("too many unanswered UNSUBSCRIBE packets")
         is_mixed = len(for_the_bus) < len(codes)
         # An UNSUBACK of 3.1.1 says nothing of single filters.
-        own_codes = tuple(codes) if is_mixed and v5 else ()
-        self._unsubscribing = (*self._unsubscribing, (packet.packet_id, own_codes))
+        own_codes = codes if is_mixed and v5 else b""
+        self._unsubscribing = self._await_bus(
+            self._unsubscribing, packet.packet_id, own_codes, authorizer.limits.in_flight
+        )
         if not is_mixed:
             return None
         properties = encode_properties(packet.properties, self._version)
@@ -264,7 +321,7 @@ class Subscriptions:
     def unsuback(self, data: bytes, body_at: int, end: int) -> bytes | None:
         """The bus's UNSUBACK with our codes put in; None when there are none."""
         packet_id = decode_packet_id(data, body_at, end)
-        codes, self._unsubscribing = _take(packet_id, self._unsubscribing)
+        codes, self._unsubscribing = self._take(packet_id, self._unsubscribing)
         if not codes:
             return None
         return encode_unsuback(packet_id, *self._merged(data, body_at, end, codes))
@@ -272,31 +329,43 @@ class Subscriptions:
     def suback(self, data: bytes, body_at: int, end: int) -> bytes | None:
         """The bus's SUBACK with our refusals put in; None when there are none."""
         packet_id = decode_packet_id(data, body_at, end)
-        codes, self._subscribing = _take(packet_id, self._subscribing)
+        codes, self._subscribing = self._take(packet_id, self._subscribing)
         if codes is None:
             raise ProtocolError("a SUBACK nobody waits for")
         if not codes:
             return None
         return encode_suback(packet_id, *self._merged(data, body_at, end, codes))
 
-    def _merged(self, data: bytes, body_at: int, end: int, codes: _Codes) -> tuple[bytes, bytes]:
+    def _await_bus(self, waiting: _Waiting, packet_id: int, codes: bytes | bytearray, most: int) -> _Waiting:
+        """Wait for the bus's answer to one packet more, of `most` packets. Raises LimitExceeded."""
+        if len(waiting) >= most:
+            raise LimitExceeded("too many unanswered SUBSCRIBE or UNSUBSCRIBE packets")
+        if self._kept_codes + len(codes) > _KEPT_CODES_MAX:
+            raise LimitExceeded("too many topic filters in unanswered SUBSCRIBE or UNSUBSCRIBE packets")
+        self._kept_codes += len(codes)
+        packets = list(waiting) if isinstance(waiting, tuple) else waiting
+        packets.append((packet_id, bytes(codes)))
+        return packets
+
+    def _take(self, packet_id: int, waiting: _Waiting) -> tuple[bytes | None, _Waiting]:
+        """Our codes for the oldest of this packet id, None if none waits; and what goes on waiting."""
+        for at, (waiting_id, codes) in enumerate(waiting):
+            if waiting_id == packet_id and isinstance(waiting, list):
+                del waiting[at]
+                self._kept_codes -= len(codes)
+                return codes, waiting or _NOTHING
+        return None, waiting
+
+    def _merged(self, data: bytes, body_at: int, end: int, codes: bytes) -> tuple[bytes, bytes]:
         """The properties of the bus's answer, and its codes where ours leave a gap."""
         reader = Reader(data, body_at + 2, end)
         properties = b""
         if self._version is Version.V5:
             properties = join(read_properties(reader, IN_ACKNOWLEDGEMENT))
-        if reader.left != codes.count(None):
+        if reader.left != codes.count(_OF_BUS):
             raise ProtocolError("an answer of the bus has the wrong length")
         bus_codes = iter(reader.raw(reader.left))
-        return properties, bytes(next(bus_codes) if code is None else code for code in codes)
-
-
-def _take(packet_id: int, waiting: _Waiting) -> tuple[_Codes | None, _Waiting]:
-    """Our codes for the oldest of this packet id, None if nobody waits for it; and what goes on waiting."""
-    for at, (waiting_id, codes) in enumerate(waiting):
-        if waiting_id == packet_id:
-            return codes, waiting[:at] + waiting[at + 1 :]
-    return None, waiting
+        return properties, bytes(next(bus_codes) if code == _OF_BUS else code for code in codes)
 
 
 def _key(topic_filter: bytes) -> bytes:

@@ -6,21 +6,27 @@ here: of what was denied, and of requests to our services. Of the other directio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.connection.limit_reports import refused_length
-from gateway.connection.one_way_relay import Relay, check_first_byte
+from gateway.connection.one_way_relay import Relay
+from gateway.connection.packet_ids import PacketIds, with_id, without_id
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.process_counters import FROM_DEVICES
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
+from gateway.connection.topic_aliases import TopicAliases
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import EFFORT_SEALED, EFFORT_TAKEN_APART, Meter, header_effort
+from gateway.connection.work_budgets import (
+    EFFORT_SEALED,
+    EFFORT_TAKEN_APART,
+    HEADER_BYTES_FREE,
+    Meter,
+    header_effort,
+)
 from gateway.keys.payload_envelope import Sealer
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import read_length
@@ -34,6 +40,7 @@ from gateway.mqtt.errors import (
     Refused,
     Unanswerable,
 )
+from gateway.mqtt.framing import check_first_byte
 from gateway.mqtt.packet_length_limits import longest_packet, may_be_as_long
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join
@@ -56,9 +63,7 @@ class Upstream(Relay):
     """The relay from the device to the bus."""
 
     __slots__ = (
-        "_aliases",
         "_authorizer",
-        "_bus_aliases",
         "_bus_max_size",
         "_context",
         "_ended_here",
@@ -66,7 +71,7 @@ class Upstream(Relay):
         "_holder",
         "_subscriptions",
         "_terms",
-        "alias_max",
+        "aliases",
         "renewable",
         "requests",
     )
@@ -93,17 +98,13 @@ class Upstream(Relay):
         self._holder = holder
         self._heartbeat = heartbeat
         self.retained_verdicts = {}  # of counted topics only: see `_count_retained`
-        self._aliases: dict[int, bytes] = {}
-        # What the bus takes an alias for. It lacks those of `_aliases` whose packet was denied or sealed.
-        self._bus_aliases: dict[int, bytes] = {}
+        self.aliases = TopicAliases()
         # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
-        self._ended_here: frozenset[int] = NONE
+        self._ended_here: PacketIds = NONE
         self.requests: list[Command] = []
         """What the device wants of the gateway itself. Whoever takes them empties the list."""
         self.renewable = terms.enhanced
         """Whether the device may renew its token by AUTH."""
-        self.alias_max = 0
-        """Topic Alias Maximum of the bus."""
         self._bus_max_size = ANY_SIZE
         """What the bus announced, as a bound on `max_size`: see `bound_by_bus`. In bytes."""
 
@@ -117,11 +118,6 @@ class Upstream(Relay):
             or ledger.completed < ledger.released
             or self._subscriptions.unanswered
         )
-
-    @property
-    def aliases(self) -> Mapping[int, bytes]:
-        """What each topic alias of the device stands for."""
-        return self._aliases
 
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Drop all verdicts: there are new rules, or the same are to be asked anew."""
@@ -160,10 +156,6 @@ class Upstream(Relay):
         if kind == PacketType.PUBREL:
             return self._pubrel(data, body_at, end)
         if kind == PacketType.SUBSCRIBE:
-            # Each filter costs as much as a packet that is taken apart, and its search among the rules.
-            authorizer = self._authorizer
-            per_filter = EFFORT_TAKEN_APART + authorizer.policy.filter_effort(authorizer.identity.roles)
-            self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * per_filter
             return self._subscriptions.subscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
             self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * EFFORT_TAKEN_APART
@@ -224,7 +216,7 @@ class Upstream(Relay):
         if packet_id not in self._ended_here:
             self.ledger.released += 1
             return None
-        self._ended_here = self._ended_here - {packet_id}
+        self._ended_here = without_id(self._ended_here, packet_id)
         self.answers.append(encode_ack(PacketType.PUBCOMP, packet_id))
         return b""
 
@@ -234,7 +226,9 @@ class Upstream(Relay):
         meter.messages += 1
         topic, alias = self._resolve(packet)
         # A topic costs as much when an alias stands for it.
-        meter.effort += header_effort(len(topic), packet.payload_at - body_at - len(packet.topic))
+        header = packet.payload_at - body_at + (0 if packet.topic else len(topic))
+        if header > HEADER_BYTES_FREE:
+            meter.effort += header_effort(len(topic), header)
         cached = self.verdicts.get(topic) or self._decide(topic)
         size = end - packet.payload_at
         if cached.service is not None:
@@ -249,7 +243,7 @@ class Upstream(Relay):
         if cached.sensitive and (size or not packet.retain):
             return self._seal(packet, cached, topic, data[packet.payload_at : end])
         replacement = None
-        is_learnt = bool(alias) and self._bus_aliases.get(alias) != topic
+        is_learnt = bool(alias) and self.aliases.bus.get(alias) != topic
         if is_learnt and not packet.topic:
             # The bus never learnt what the alias stands for: the topic goes with it this time.
             payload, properties = data[packet.payload_at : end], join(packet.properties)
@@ -260,9 +254,9 @@ class Upstream(Relay):
             return self._over_quota(packet, cached)
         self.ledger.passed(packet.qos)
         if self._ended_here:
-            self._ended_here = self._ended_here - {packet.packet_id}
+            self._ended_here = without_id(self._ended_here, packet.packet_id)
         if is_learnt:
-            self._bus_aliases[alias] = topic
+            self.aliases.bus[alias] = topic
         elif cached.passes_always and (size or not data[pos] & 1):  # what clears a topic changes a count
             self.remember_example(packet, data, pos, body_at, end)
         return replacement
@@ -293,21 +287,15 @@ class Upstream(Relay):
                 raise MalformedPacket("neither a topic nor a topic alias")
             return packet.topic, 0
         alias = int.from_bytes(value, "big")
-        if alias == 0:
-            raise ProtocolError("the topic alias 0")
-        if alias > self.alias_max:
-            raise ProtocolError("a topic alias out of range", Reason.TOPIC_ALIAS_INVALID)
-        if packet.topic:
-            if self._aliases.get(alias) != packet.topic:
-                self._aliases[alias] = packet.topic
-                self.forget_example()
-            return packet.topic, alias
-        topic = self._aliases.get(alias)
-        if topic is None:
-            raise ProtocolError("a topic alias that stands for nothing")
-        return topic, alias
+        self.aliases.check(alias)
+        if not packet.topic:
+            return self.aliases.topic(alias), alias
+        if self.aliases.learn(alias, packet.topic):
+            self.forget_example()
+        return packet.topic, alias
 
     def _decide(self, topic: bytes) -> CachedVerdict:
+        self.meter.effort += self._authorizer.token_effort
         cached = self._authorizer.publish(topic_text(topic))
         self._authorizer.record(Action.PUBLISH, cached.topic, cached.decision)
         return keep(self.verdicts, topic, cached)
@@ -331,7 +319,7 @@ class Upstream(Relay):
         self.sealed += 1
         self.ledger.passed(packet.qos)
         if self._ended_here:
-            self._ended_here = self._ended_here - {packet.packet_id}
+            self._ended_here = without_id(self._ended_here, packet.packet_id)
         return changed
 
     def _ask(self, call: Call, packet: Publish) -> bytes:
@@ -388,7 +376,7 @@ class Upstream(Relay):
             # The handshake goes on, with us [MQTT-4.3.3-4].
             if len(self._ended_here) >= in_flight:
                 raise LimitExceeded("too many unfinished QoS 2 messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
-            self._ended_here = self._ended_here | {packet.packet_id}
+            self._ended_here = with_id(self._ended_here, packet.packet_id)
         answer = encode_ack(kind, packet.packet_id, code, explanation)
         answer = self.ledger.answer(packet.qos, answer, in_flight)
         if answer:

@@ -10,8 +10,10 @@ from gateway.policy.engine.policy import Decision
 from gateway.policy.engine.service_names import Service
 
 _VERDICTS_MAX = 256
+_LONG, _LONG_VERDICTS_MAX = 128, 32
+"""Bytes above which a topic is a long one, and verdicts of any kind after which one of these begins anew."""
 _TOPIC_BYTES_MAX = 1024
-"""Longest topic whose verdict is remembered, in bytes: with the number of verdicts it bounds the memory."""
+"""Longest topic whose verdict is remembered, in bytes: with these numbers it bounds the memory."""
 
 
 class CachedVerdict:
@@ -74,8 +76,9 @@ def topic_text(topic: bytes) -> str:
 
 def keep(verdicts: dict[bytes, CachedVerdict], topic: bytes, cached: CachedVerdict) -> CachedVerdict:
     """Remember a verdict, within the bounds."""
-    if len(topic) <= _TOPIC_BYTES_MAX:
-        if len(verdicts) >= _VERDICTS_MAX:
+    size = len(topic)
+    if size <= _TOPIC_BYTES_MAX:
+        if len(verdicts) >= (_VERDICTS_MAX if size <= _LONG else _LONG_VERDICTS_MAX):
             verdicts.clear()
         verdicts[topic] = cached
     return cached

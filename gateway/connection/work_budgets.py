@@ -30,8 +30,8 @@ EFFORT_TAKEN_APART = 10
 """For a packet that is looked at as a whole, and judged; beside that, one for every 4,096 bytes of it."""
 EFFORT_TOO_MANY_PROPERTIES = 8_000
 """For a packet that has more properties than are read: as many were, in two microseconds each."""
-_HEADER_BYTES_FREE = 128
-"""Bytes of a PUBLISH's topic and properties that cost nothing beyond the packet."""
+HEADER_BYTES_FREE = 128
+"""Bytes of a PUBLISH's topic and properties that cost nothing beyond the packet: no `header_effort`."""
 EFFORT_CACHED = 1
 """For a PUBLISH on a topic whose verdict is cached."""
 EFFORT_SEALED = 4
@@ -46,14 +46,12 @@ _SWEEP_FROM = 1_024
 """Budgets from which on those are dropped that no longer matter."""
 
 
-def header_effort(topic: int, properties: int) -> int:
-    """What topic and properties of a PUBLISH cost beyond its packet; both in bytes, with what is before them.
+def header_effort(topic: int, header: int) -> int:
+    """What a long header of a PUBLISH costs beyond its packet: its bytes, and those of its topic among them.
 
     A property of five bytes takes two microseconds to read; a topic is searched as one string.
     """
-    if topic + properties <= _HEADER_BYTES_FREE:
-        return 0
-    return (topic >> 4) + (properties >> 2)
+    return (topic >> 4) + (header - topic >> 2)
 
 
 class Work:

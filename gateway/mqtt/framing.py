@@ -3,14 +3,20 @@
     first byte | Remaining Length, 1 to 4 bytes | body
     pos                                          body_at end
 
-Knows no packet type. `gateway.connection.one_way_relay` has the same written out in its loop, where a call
-for each packet would be felt; a test holds the two together.
+Of packet types it knows only which flags they have. `gateway.connection.one_way_relay` has the same written
+out in its loop, where a call for each packet would be felt; a test holds the two together.
 """
 
 from __future__ import annotations
 
 from gateway.mqtt.data_types import encode_length, read_length
-from gateway.mqtt.errors import PacketTooLarge
+from gateway.mqtt.errors import MalformedPacket, PacketTooLarge, ProtocolError
+
+_FIRST_BYTES = tuple(kind << 4 | (2 if kind in {6, 8, 10} else 0) for kind in range(16))
+"""The only legal first byte of each packet type, indexed by type (MQTT 5, 2.1.3). Not for PUBLISH: its flags
+differ."""
+_REFUSED_BEFORE_FLAGS = frozenset({0, 2, 15})
+"""Types that Mosquitto 2.1 refuses before it checks flags."""
 
 
 def packet_at(data: bytes | bytearray, pos: int) -> tuple[int, int] | None:
@@ -40,6 +46,16 @@ def first_packet(data: bytes | bytearray, most: int, too_long: str) -> tuple[int
     if end > most:
         raise PacketTooLarge(too_long)
     return found if end <= len(data) else None
+
+
+def check_first_byte(first: int) -> int:
+    """The packet type, if the flags beside it are the standard's [MQTT-2.1.3-1]. Not for PUBLISH."""
+    kind = first >> 4
+    if first != _FIRST_BYTES[kind]:
+        if kind in _REFUSED_BEFORE_FLAGS:
+            raise ProtocolError("a packet that may not come here")
+        raise MalformedPacket("flags that this packet may not have")
+    return kind
 
 
 def framed(first_byte: int, body: bytes) -> bytes:

@@ -8,6 +8,8 @@ expression (GHSA-2hjf-7455-w946: a filter as a regex bomb).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 MAX_BYTES = 65_535
 """Longest topic name or filter, in bytes of UTF-8 [MQTT-4.7.3-3]."""
 MAX_LEVELS = 201
@@ -101,8 +103,17 @@ def covers(rule_filter: str, topic_filter: str) -> bool:
 
     Exact. Level names are unbounded, so `+` is covered by `+` alone, and level by level is enough.
     """
-    rule, rule_open = split_filter(rule_filter)
+    return covers_any((rule_filter,), topic_filter)
+
+
+def covers_any(rule_filters: Iterable[str], topic_filter: str) -> bool:
+    """Whether one of these covers it by itself, as `covers` says: there may be a thousand."""
     asked, asked_open = split_filter(topic_filter)
+    return any(_covers(split_filter(one), asked, asked_open=asked_open) for one in rule_filters)
+
+
+def _covers(split: tuple[list[str], bool], asked: list[str], *, asked_open: bool) -> bool:
+    rule, rule_open = split
     if rule[0] == "+" and asked[0][:1] == "$":
         return False  # [MQTT-4.7.2-1]: no wildcard reaches $SYS
     if len(asked) < len(rule):

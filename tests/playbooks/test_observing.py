@@ -15,6 +15,7 @@ from harness.playbook import (
     context,
     established,
     policy,
+    react,
     refused,
     seal,
     suback,
@@ -147,11 +148,33 @@ def test_what_goes_on_for_long_is_recorded_again(v5):
     for event in (DeviceBytes(message), BusBytes(heard)):
         book.connection.receive(event)
     assert recorded(world) == {}
-    book.connection.receive(Tick())
+    for _ in range(2):
+        book.connection.receive(Tick())
     assert recorded(world) == {(Action.SUBSCRIBE, "ok/#", True): 1, (Action.PUBLISH, "ok/will", True): 1}
     assert book >> DeviceBytes(message) << SendToBus(message) >> DeviceBytes(message) << SendToBus(message)
     assert book >> BusBytes(heard) << SendToDevice(heard)
     assert recorded(world) == {(Action.PUBLISH, "ok/a", True): 1, (Action.SUBSCRIBE, "ok/heard", True): 1}
+
+
+def test_many_filters_are_recorded_again_a_few_a_second():
+    """Sixty connections that came together judged sixty thousand filters in one turn of the loop."""
+    world = context(policy(messages_per_second=10_000_000))
+    filters = [(f"ok/{number}", 0) for number in range(1_000)]
+    links = [established(world, keep_alive=0).connection for _ in range(4)]
+    for link in links:
+        react(link, DeviceBytes(raw.subscribe(1, *filters)))
+
+    def judged():
+        return sum(world.counters.decisions.values())
+
+    before, most = judged(), 0
+    for _ in range(2 * RECORD_AGAIN_SECONDS - 1):
+        at = judged()
+        for link in links:
+            link.receive(Tick())
+        most = max(most, judged() - at)
+    assert most <= 2 * len(links)
+    assert judged() - before == len(filters) * len(links), "and each of them once"
 
 
 # An observed device

@@ -9,9 +9,21 @@ from unittest.mock import ANY
 
 import pytest
 from harness import raw
-from harness.playbook import READER, Ends, Role, Sealed, context, established, policy, refused, rule, told
+from harness.playbook import (
+    READER,
+    Ends,
+    Role,
+    Sealed,
+    context,
+    established,
+    policy,
+    react,
+    refused,
+    rule,
+    told,
+)
 
-from gateway.connection.commands import SendToBus, SendToDevice
+from gateway.connection.commands import Close, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged
 
 USER = b"\x26" + raw.text("k") + raw.text("v")
@@ -169,3 +181,31 @@ def test_a_long_topic_costs_as_much_when_an_alias_stands_for_it(topic):
     whole = cost(message(long, props=alias(1), retain=True))
     assert whole > 60_000 >> 4
     assert cost(message("", props=alias(1), retain=True)) >= whole * 0.99
+
+
+def learn(topics):
+    """How many of these topics a device can have an alias stand for, each for its own."""
+    world = context(policy(messages_per_second=10_000_000))
+    connection = established(world, v5=True, connack_props=b"\x22\xff\xff").connection
+    for number, topic in enumerate(topics, 1):
+        packet = message(topic, props=alias(number))
+        commands = react(connection, DeviceBytes(packet))
+        if commands != [SendToBus(packet)]:
+            assert commands[0].data[2] == 0x97
+            assert isinstance(commands[-1], Close)
+            return number - 1
+    return len(topics)
+
+
+def test_aliases_are_bounded_by_the_bytes_of_their_topics():
+    """A bus that takes sixty thousand of them had the gateway keep gigabytes for one connection."""
+    assert learn([f"ok/{number}" + "x" * 60_000 for number in range(10)]) == 4
+    assert 1_000 < learn([f"ok/{number}" for number in range(5_000)]) < 2_500
+
+
+def test_an_alias_that_gets_a_different_topic_counts_once():
+    world = context(policy(messages_per_second=10_000_000))
+    connection = established(world, v5=True, connack_props=b"\x22\0\x05").connection
+    for number in range(50):
+        packet = message(f"ok/{number}" + "x" * 60_000, props=alias(1))
+        assert react(connection, DeviceBytes(packet)) == [SendToBus(packet)]

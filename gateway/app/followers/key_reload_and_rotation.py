@@ -196,7 +196,7 @@ class KeyFollower(Follower):
         file.looks += 1
         if seen == file.mark and not (file.problem and file.looks * self.seconds >= _AGAIN_SECONDS):
             return
-        file.mark, file.looks = seen, 0
+        file.looks = 0
         keys: Sequence[Key] = ()
         try:
             keys = await asyncio.to_thread(file.read)  # to unwrap them by a passphrase takes long
@@ -206,9 +206,11 @@ class KeyFollower(Follower):
         if problem:
             if problem != file.problem:
                 _log.error("keys refused", reason=f"{problem}; the {file.kind} keys before are in force")
-            file.problem = problem
+            file.problem, file.mark = problem, seen
             return
         await file.put_in_force(keys)
+        # Not before: a look that fails on the way is to be repeated.
+        file.mark = seen
         if file.problem:
             _log.info("keys in force", reason=f"the file of the {file.kind} keys can be used again")
         before, file.keys, file.problem = file.keys, keys, ""
@@ -244,9 +246,9 @@ class KeyFollower(Follower):
         now = self._context.now() // 1_000
         signing = SigningKeys.of_keys(keys, now)
         self._tokens.use(signing)
+        await self._signing_changed(lambda grant: signing.distrust(grant, now))
         ends = [key.until for key in keys if key.state is KeyState.VERIFY_ONLY and key.until is not None]
         self._over_at = min((end for end in ends if end > now), default=None)
-        await self._signing_changed(lambda grant: signing.distrust(grant, now))
 
     def _report(self, reasons: Iterator[str]) -> None:
         for reason in reasons:

@@ -62,26 +62,28 @@ class MonitoringFollower(Follower):
     def _look(self) -> dict[str, Mark]:
         return marks(self._files)
 
-    def _follow(self, files: Sequence[Path], looked: dict[str, Mark]) -> None:
-        """Look at these from now on, in which what was seen before they were read is not news."""
-        self._files = tuple(files)
-        self._seen = marks(files) | {path: seen for path, seen in looked.items() if Path(path) in files}
+    async def _marks(self, files: Sequence[Path], looked: dict[str, Mark]) -> dict[str, Mark]:
+        """Of these; of those that were looked at before they were read, as they were then."""
+        found = await asyncio.to_thread(marks, files)
+        return found | {path: seen for path, seen in looked.items() if Path(path) in files}
 
     async def _read(self, looked: dict[str, Mark]) -> None:
         try:
             now = await asyncio.to_thread(load_monitoring, self._path)
         except MonitoringError as error:
-            await asyncio.to_thread(self._follow, error.files, looked)
-            self._problems = error.problems
+            self._seen = await self._marks(error.files, looked)
+            self._files, self._problems = tuple(error.files), error.problems
             _log.error(
                 "monitoring refused",
                 reason=f"{self._path} has problems; what was before is in force",
                 problems=list(error.problems),
             )
             return
-        await asyncio.to_thread(self._follow, now.files, looked)
+        seen = await self._marks(now.files, looked)
         self._problems = ()
         self.now = now
         for callback in self._callbacks:
             callback(now)
+        # Not before: a look that fails on the way is to be repeated.
+        self._files, self._seen = tuple(now.files), seen
         _log.info("monitoring in force", reason=self.check()[1])

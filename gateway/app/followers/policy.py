@@ -54,7 +54,11 @@ class PolicyFollower(Follower):
         if isinstance(outcome, PolicyError):
             self._refuse(outcome)
         elif outcome is not None:
-            await self._put_in_force(outcome)
+            try:
+                await self._put_in_force(outcome)
+            except BaseException:
+                self._files.forget()  # or no later look would find that this is not in force everywhere
+                raise
 
     async def _put_in_force(self, policy: Policy) -> None:
         context = self._context

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from gateway.mqtt.topics import covers
+from gateway.mqtt.topics import covers_any
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -114,7 +114,12 @@ class Grant:
 
     def allows(self, action: str, topic_filter: str) -> bool:
         """Whether one of its filters covers this valid, unshared filter (or topic name)."""
-        return any(covers(granted, topic_filter) for granted in self.permissions.get(action, ()))
+        return covers_any(self.permissions.get(action, ()), topic_filter)
+
+    @property
+    def most_filters(self) -> int:
+        """How many filters `allows` looks at, at most."""
+        return max(map(len, self.permissions.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True)

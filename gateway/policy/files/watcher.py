@@ -34,7 +34,7 @@ class PolicyFiles:
         self._seen: dict[str, Mark] | None = None
         """The files as they were when they were last read whole; None before that."""
         self._digest = current.digest
-        """Of the policy that was last answered; empty after a problem."""
+        """Of the policy that was last answered; empty after a problem, or `forget`."""
 
     def paths(self) -> list[Path]:
         """The folders and the files that there are now. To be called in a thread: it looks at the disk."""
@@ -63,6 +63,10 @@ class PolicyFiles:
         looked = await asyncio.to_thread(_look, self._path)
         outcome = await asyncio.to_thread(_read, self._path, self._reserved)
         return self._answer(outcome, looked, same=self._seen in (None, looked))
+
+    def forget(self) -> None:
+        """Take what was answered last for unknown: the files are a change again, whatever they say."""
+        self._seen, self._digest = None, ""
 
     def _answer(
         self, outcome: Policy | PolicyError, looked: dict[str, Mark], *, same: bool

@@ -9,7 +9,7 @@ from harness import raw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.connection.one_way_relay import Relay, check_first_byte
+from gateway.connection.one_way_relay import Relay
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.work_budgets import Budgets
 from gateway.mqtt.acknowledgement_order import Ledger
@@ -315,16 +315,6 @@ def test_an_acknowledgement_brings_the_answers_that_waited_for_it():
     ack = raw.ack(0x40, 1)
     relay.feed(ack * 3)
     assert said(relay) == ack * 2 + b"OURS" + ack
-
-
-@pytest.mark.parametrize("kind", range(16))
-def test_flags_that_a_packet_may_not_have(kind):
-    right = 2 if kind in {6, 8, 10} else 0
-    assert check_first_byte(kind << 4 | right) == kind
-    for flags in set(range(16)) - {right}:
-        if kind != 3:
-            with pytest.raises(MqttError):
-                check_first_byte(kind << 4 | flags)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.connection import verdict_cache as module
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
@@ -42,6 +44,17 @@ def test_verdicts_are_bounded_in_number_and_in_size():
     assert keep(known, long, cached) is cached
     assert long not in known
     assert keep(known, long[1:], cached) is known[long[1:]]
+
+
+@given(st.lists(st.sampled_from([1, 100, 128, 129, 500, 1_024]), min_size=200, max_size=1_000))
+@settings(max_examples=20)
+def test_long_topics_are_bounded_by_their_bytes(sizes):
+    """256 of a kilobyte each, in three lists of each connection, and as text up to four times as long."""
+    known: dict[bytes, CachedVerdict] = {}
+    cached = CachedVerdict("t", decision(), sensitive=False)
+    for number, size in enumerate([1_024] * 200 + sizes):
+        keep(known, (b"%d" % number).ljust(size, b"x"), cached)
+        assert sum(map(len, known)) <= 65_536
 
 
 def test_topics_are_text():

@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import pytest
 from harness import raw
-from harness.playbook import LAMP, connack, context, established, limited, policy, react
+from harness.playbook import LAMP, NOW, connack, context, established, limited, policy, react
 
 from gateway.connection.commands import AwaitTurn, Close, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
 from gateway.connection.process_counters import Counters
 from gateway.connection.work_budgets import EFFORT_TAKEN_APART, RUN_PACKETS, SLICE, TURN, Budgets
+from gateway.connection.writes import LONG
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.packets import PacketType
 from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.identity import Grant
 
 DENIED = raw.publish("other", b"1", qos=1, packet_id=7)
 OK = raw.publish("ok", b"1")
@@ -55,8 +57,8 @@ def test_no_chunk_costs_more_than_a_slice_whatever_it_holds(flood):
     work.begin()
     commands = connection.receive(DeviceBytes(flood))
     assert commands[-1] in (AwaitTurn(), PauseDevice())
-    # One packet may go over it, a SUBSCRIBE by its filters.
-    assert 0 < work.done < SLICE + 20 * EFFORT_TAKEN_APART * 3 + len(flood) // 2_048
+    # One packet may go over it.
+    assert 0 < work.done < SLICE + 20 * EFFORT_TAKEN_APART + len(flood) // 2_048
     assert work.done >= min(SLICE, RUN_PACKETS >> 3)
 
 
@@ -73,6 +75,25 @@ def test_the_rest_has_its_turn_and_nothing_is_lost(flood):
             b"".join(one.data for one in commands if isinstance(one, kind)) for commands in (once, one_by_one)
         ]
         assert len(said[0]) == len(said[1])
+
+
+def test_a_subscribe_of_thousands_of_filters_is_judged_in_slices():
+    """4,096 filters took sixty milliseconds at once, and a second where many rules are searched for each."""
+    world = context(policy(messages_per_second=10_000_000, subscriptions=5_000))
+    connection = established(world, keep_alive=0).connection
+    filters = [(f"ok/{number}", 0) for number in range(4_000)]
+    work = world.budgets.work
+    work.begin()
+    commands = connection.receive(DeviceBytes(raw.subscribe(1, *filters, ("other", 0)) + OK))
+    turns, said = 0, []
+    while commands[-1] == AwaitTurn():
+        assert work.done < SLICE + 5 * EFFORT_TAKEN_APART + 4_000 * 10 // 2_048
+        work.begin()
+        turns, commands = turns + 1, connection.receive(Turn())
+        said += commands
+    assert turns >= 4_000 * EFFORT_TAKEN_APART // SLICE
+    to_bus = b"".join(one.data for one in said if isinstance(one, SendToBus))
+    assert to_bus == raw.subscribe(1, *filters) + OK
 
 
 @pytest.mark.parametrize("envelope", [b"{}", b"x" * 3_000])
@@ -172,6 +193,25 @@ def test_long_properties_cost_by_their_length():
     assert costs[1] > 5 * costs[0]
 
 
+def test_a_topic_costs_by_the_filters_of_the_token_that_it_is_compared_with():
+    """A token may have as many as its roles: a refused message took a millisecond for the price of ten."""
+    many = {action: tuple(f"ok/{number}/+" for number in range(1_000)) for action in ("publish", "subscribe")}
+    costs = []
+    for permissions in ({"publish": ("ok/#",), "subscribe": ("ok/#",)}, many):
+        world = context()
+        grant = Grant("t", "t", 0, 0, NOW, permissions)
+        connection = established(world, keep_alive=0, grant=grant).connection
+        for event in (
+            DeviceBytes(raw.publish("other", b"")),
+            DeviceBytes(raw.subscribe(1, ("other", 0))),
+            BusBytes(raw.publish("other", b"")),
+        ):
+            world.budgets.work.begin()
+            connection.receive(event)
+            costs.append(world.budgets.work.done)
+    assert all(dear - cheap > 400 for cheap, dear in zip(costs[:3], costs[3:], strict=True))
+
+
 def test_a_request_costs_by_its_size():
     world = context()
     connection = established(world, keep_alive=0).connection
@@ -216,6 +256,27 @@ def test_unfinished_packets_of_a_device_are_bounded_over_its_connections():
     react(links[0], DeviceLost())
     assert react(links[1], DeviceBytes(rest))[-1] == SendToBus(packet)
     assert world.budgets.work.held == 3_000
+
+
+@pytest.mark.parametrize("rest", [1_000, LONG + 1])
+def test_a_packet_that_came_in_pieces_counts_until_its_turn_comes(rest):
+    """A device that is over its second had each of its connections keep a whole packet beside the bound."""
+    packet = raw.publish("ok/long", b"x" * (3_000 + rest))
+    begun, rest = packet[:3_000], packet[3_000:]
+    world = context(policy(unfinished_bytes_per_device=9_100 + 2 * len(rest), messages_per_second=100))
+    links = [established(world, keep_alive=0).connection for _ in range(4)]
+    for link in links[:3]:
+        assert react(link, DeviceBytes(begun)) == []
+    assert react(links[3], DeviceBytes(DENIED * 20))[-1] == PauseDevice()
+    for number, link in enumerate(links[:2], 1):
+        assert react(link, DeviceBytes(rest))[-1] == PauseDevice()
+        assert world.budgets.work.held == 9_000 + number * len(rest)
+    assert isinstance(react(links[2], DeviceBytes(rest))[-1], Close)
+    for _ in range(4):
+        said = [one for link in links[:2] for one in react(link, Tick())]
+        if SendToBus(packet) in said:
+            break
+    assert world.budgets.work.held == 0
 
 
 def test_unfinished_packets_of_all_devices_are_bounded():
@@ -285,7 +346,20 @@ def test_a_turn_takes_nothing_of_a_device_that_is_over_its_second():
     connection = established(world, keep_alive=0).connection
     assert connection.receive(DeviceBytes(OK * 20_000))[-1] == PauseDevice()
     world.budgets.work.begin()
-    assert connection.receive(Turn()) == []
+    assert connection.receive(Turn()) == [PauseDevice()]
+
+
+def test_nothing_more_is_read_of_a_connection_whose_turn_was_in_vain():
+    """Its device was over its second by then: what waits grew by a chunk each second, for ever."""
+    world = context(policy(messages_per_second=100))
+    waits, other = (established(world, keep_alive=0).connection for _ in range(2))
+    world.budgets.work.add(TURN)
+    assert waits.receive(DeviceBytes(raw.publish("ok/a", b"1"))) == [AwaitTurn()]
+    assert react(other, DeviceBytes(DENIED * 20))[-1] == PauseDevice()
+    assert waits.receive(Turn()) == [PauseDevice()]
+    for _ in range(3):
+        commands = react(waits, Tick())
+    assert commands == []
 
 
 def test_what_the_bus_still_says_to_one_who_leaves_is_taken_second_by_second():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from harness import raw
 
-from gateway.mqtt.errors import PacketTooLarge, Unanswerable
-from gateway.mqtt.framing import first_packet, framed, packet_at
+from gateway.mqtt.errors import MqttError, PacketTooLarge, Unanswerable
+from gateway.mqtt.framing import check_first_byte, first_packet, framed, packet_at
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152])
@@ -31,3 +31,13 @@ def test_the_first_packet_is_waited_for_unless_it_is_too_long():
     assert first_packet(packet + b"more", 5, "") == (2, 5)
     with pytest.raises(PacketTooLarge, match="so long"):
         first_packet(packet[:2], 4, "so long")
+
+
+@pytest.mark.parametrize("kind", range(16))
+def test_flags_that_a_packet_may_not_have(kind):
+    right = 2 if kind in {6, 8, 10} else 0
+    assert check_first_byte(kind << 4 | right) == kind
+    for flags in set(range(16)) - {right}:
+        if kind != 3:
+            with pytest.raises(MqttError):
+                check_first_byte(kind << 4 | flags)

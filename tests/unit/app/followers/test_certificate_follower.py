@@ -169,3 +169,19 @@ async def test_a_look_and_a_reload_are_one_after_the_other_and_do_not_hold_up_th
     go_on.set()
     await both
     assert most == 1
+
+
+async def test_what_could_not_be_put_in_force_is_by_the_next_look(authority, monkeypatch):
+    path, keeper, bus = authority
+    before = bus.tls
+
+    def fail(*_):
+        raise RuntimeError("a fault")
+
+    path.write_text(path.read_text() + "\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(BusAuthority, "put_in_force", fail)
+        with pytest.raises(RuntimeError):
+            await keeper.reload()
+    await keeper.look()
+    assert bus.tls is not before

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from harness.playbook import LAMP
+from structlog.testing import capture_logs
 
 from gateway.app.followers import key_reload_and_rotation as key_follower
 from gateway.app.followers.key_reload_and_rotation import AGE_MOST, USES_MOST, KeyFollower
@@ -52,6 +53,7 @@ class Grants:
 
     def __init__(self, world):
         self.live = {}
+        self.fails = False
         self._world = world
 
     def open(self, name, parent=None):
@@ -60,6 +62,8 @@ class Grants:
         return issued.grant
 
     async def told(self, distrust):
+        if self.fails:
+            raise RuntimeError("a fault")
         self.live = {name: grant for name, grant in self.live.items() if not distrust(grant)}
 
 
@@ -202,6 +206,40 @@ async def test_who_came_by_a_key_that_was_taken_out_of_the_file_is_told(world):
     destroy(world.signing, SIGNING, None, "s1")
     await world.follower.look()
     assert world.good.live == {}
+
+
+@pytest.mark.parametrize("ask", ["look", "reload"])
+async def test_who_could_not_be_told_of_a_destroyed_key_is_by_the_next_look(world, ask):
+    world.good.open("before")
+    rotate_signing(world.signing, None, 3600)
+    destroy(world.signing, SIGNING, None, "s1")
+    world.good.fails = True
+    with pytest.raises(RuntimeError):
+        await getattr(world.follower, ask)()
+    world.good.fails = False
+    await world.follower.look()
+    assert world.good.live == {}
+    assert world.told[-1] == "signing key s2 is in force"
+
+
+async def test_who_could_not_be_told_that_a_keys_time_is_over_is_by_the_next_look(world):
+    world.good.open("before")
+    rotate_signing(world.signing, None, 3600)
+    await world.follower.look()
+    world.later, world.good.fails = 3601, True
+    with pytest.raises(RuntimeError):
+        await world.follower.look()
+    world.good.fails = False
+    await world.follower.look()
+    assert world.good.live == {}
+
+
+async def test_a_key_that_can_not_be_used_is_logged_once(world):
+    world.sealing.write_bytes(b"junk")
+    with capture_logs() as lines:
+        for _ in range(60):
+            await world.follower.look()
+    assert [line["event"] for line in lines] == ["keys refused"]
 
 
 async def test_who_came_by_a_key_whose_time_is_over_is_told_at_once(world):

@@ -126,3 +126,33 @@ async def test_files_that_stay_the_same_are_not_read_again(path, monkeypatch):
     monkeypatch.setattr(one, "_look", lambda: looks.append(1) or look())
     await until(one, lambda: len(looks) > 5)
     assert reads == []
+
+
+@pytest.mark.parametrize("ask", ["look", "reload"])
+async def test_what_could_not_be_put_in_force_is_by_the_next_look(path, ask):
+    path.write_text(GOOD.format(70))
+    one = follower(path)
+    told, fails = [], [True]
+
+    def tell(now):
+        if fails:
+            raise RuntimeError("a fault")
+        told.append(now)
+
+    one.on_change(tell)
+    path.write_text(GOOD.format(60))
+    with pytest.raises(RuntimeError):
+        await getattr(one, ask)()
+    fails.clear()
+    for _ in range(3):
+        await one.look()
+    assert told == [one.now]
+
+
+async def test_a_file_that_is_not_sound_is_logged_once(path):
+    one = follower(path)
+    path.write_text("x = 1")
+    with capture_logs() as lines:
+        for _ in range(3):
+            await one.look()
+    assert [line["event"] for line in lines] == ["monitoring refused"]
