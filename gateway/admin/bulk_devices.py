@@ -42,7 +42,7 @@ _SEPARATOR = ";"
 class Wanted:
     """A device as a file has it."""
 
-    place: str
+    location: str
     device_id: str
     roles: tuple[str, ...]
     labels: Labels
@@ -65,10 +65,12 @@ def read_devices(raw: bytes, name: str, roles: Collection[str]) -> list[Wanted]:
     found = list(_of_json(raw, name, problems) if name.endswith(".json") else _of_csv(text, name, problems))
     seen: dict[str, str] = {}
     for one in found:
-        problems += [f"{one.place}: {text}" for text in _faults(one, roles)]
+        problems += [f"{one.location}: {text}" for text in _faults(one, roles)]
         if one.device_id in seen:
-            problems.append(f"{one.place}: device {one.device_id} is named in {seen[one.device_id]} already")
-        seen.setdefault(one.device_id, one.place)
+            problems.append(
+                f"{one.location}: device {one.device_id} is named in {seen[one.device_id]} already"
+            )
+        seen.setdefault(one.device_id, one.location)
     if len(found) > DEVICES_MOST:
         problems.append(f"{name}: it has {len(found):,} devices, and {DEVICES_MOST:,} can be added at once")
     if not found and not problems:
@@ -92,18 +94,20 @@ def _of_csv(text: str, name: str, problems: list[str]) -> Iterator[Wanted]:
             return
         line = reader.line_num
         for row in reader:
-            place, line = f"{name}:{line + 1}", reader.line_num
+            location, line = f"{name}:{line + 1}", reader.line_num
             if not row:
                 continue
             if len(row) != len(heading):
-                problems.append(f"{place}: it has {len(row)} columns, and the first line has {len(heading)}")
+                problems.append(
+                    f"{location}: it has {len(row)} columns, and the first line has {len(heading)}"
+                )
                 continue
             values = dict(zip(heading, (cell.strip() for cell in row), strict=True))
             yield Wanted(
-                place,
+                location,
                 values["device_id"],
                 _split(values["roles"]),
-                _labels(_split(values.get("labels", "")), place, problems),
+                _labels(_split(values.get("labels", "")), location, problems),
                 _split(values.get("methods", "")) or METHODS,
                 values["secret"].encode() if values.get("secret") else None,
             )
@@ -115,12 +119,12 @@ def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(_SEPARATOR) if part.strip())
 
 
-def _labels(pairs: Sequence[str], place: str, problems: list[str]) -> Labels:
+def _labels(pairs: Sequence[str], location: str, problems: list[str]) -> Labels:
     found: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         label, equals, value = pair.partition("=")
         if not equals:
-            problems.append(f"{place}: the label {pair!r} has no value: write name=value")
+            problems.append(f"{location}: the label {pair!r} has no value: write name=value")
         else:
             found[label] = (*found.get(label, ()), value)
     return found
@@ -134,7 +138,7 @@ def _of_json(raw: bytes, name: str, problems: list[str]) -> Iterator[Wanted]:
         problems += error.problems
         return
     for key in whole.unknown("devices"):
-        problems.append(f'{whole.place}: unknown key "{key}"; known here: devices')
+        problems.append(f'{whole.location}: unknown key "{key}"; known here: devices')
     for one in whole.objects("devices"):
         for key in one.unknown(*COLUMNS, "enabled"):
             one.problem(f'unknown key "{key}"; known here: {", ".join(COLUMNS)}')
@@ -142,7 +146,7 @@ def _of_json(raw: bytes, name: str, problems: list[str]) -> Iterator[Wanted]:
         labels = one.object("labels")
         secret = one.text("secret", "")
         yield Wanted(
-            one.place,
+            one.location,
             one.text("device_id"),
             roles,
             {

@@ -19,7 +19,7 @@ from gateway.alerts.rules import Rule
 from gateway.connection.audit_vocabulary import HOUSE, Report, fired_alert, resolved_alert
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _ROUND_SECONDS = 1.0
 _READS_SILENCES = 30
@@ -102,7 +102,7 @@ class Alerting:
         """A round every second, for ever."""
         while True:
             await self.round()
-            await beat(_ROUND_SECONDS)
+            await until_next_multiple_of(_ROUND_SECONDS)
 
     async def round(self) -> None:
         """Judge the rules, and see that people hear of what has changed."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
 from gateway.pki.certificate_validity import Certificate, files_of, in_use, judged
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_change_marks import Mark, marks
 
 _LOOK_SECONDS = 2.0
@@ -89,7 +89,7 @@ class CertificateDates:
     async def run(self) -> None:
         """Look every two seconds, for ever: files change, and time goes by."""
         while True:
-            await beat(_LOOK_SECONDS)
+            await until_next_multiple_of(_LOOK_SECONDS)
             self._take(await asyncio.to_thread(self._read))
 
     def look(self) -> None:

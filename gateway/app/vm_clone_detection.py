@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.observe.logs import get_logger
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _LOOK = 0.2
 """Between two looks, in seconds: for so long, and what the loop is late, nonces may repeat."""
@@ -147,7 +147,7 @@ class SnapshotWatch:
     async def run(self) -> None:
         """Look five times a second, for ever."""
         while True:
-            await beat(_LOOK)
+            await until_next_multiple_of(_LOOK)
             if (why := self.look()) is not None:
                 _log.warning("nonces drawn anew", reason=why)
 

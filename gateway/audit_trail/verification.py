@@ -20,7 +20,7 @@ from gateway.audit_trail.segments import Segment, decoded, segments_of
 from gateway.audit_trail.tree_files import TILE, TreeFiles
 
 _PROBLEMS = 20
-"""That are listed; what is damaged in one place looks damaged in many."""
+"""Findings that are listed: damage at one point shows in many entries."""
 DROPPED = b'"kept_from":'
 """Stands in an entry that says which entries retention dropped."""
 

@@ -160,8 +160,8 @@ class Login:
     ) -> Admission:
         """The device that has shown who it is. Raises LoginRefused.
 
-        `address` is the peer's IP address, for the throttle. `has_left` is asked when its turn has come:
-        nothing is hashed for a peer that is gone.
+        `address` is the peer's IP address, by which wrong logins are counted. `has_left` is asked when its
+        turn has come: nothing is hashed for a peer that is gone.
         """
         if (raw := shown.any_token) is not None:
             return self._by_token(raw, shown, address)

@@ -1,7 +1,8 @@
 """The one entry point of every login: of devices, over HTTPS, and with the services on the bus.
 
-Judges by `gateway.auth.login`, which also throttles; counts each login, and reports it. Whoever
-asks has only to say yes or no in its own protocol. Must not know which that is, nor where reports go.
+Judges by `gateway.auth.login`, which also refuses whoever sent too many wrong logins (the throttle); counts
+each login, and reports it. Whoever asks has only to say yes or no in its own protocol. Must not know which
+that is, nor where reports go.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Peer:
     """Where a login comes from."""
 
     host: str
-    """The IP address, for the throttle."""
+    """The IP address, by which wrong logins are counted."""
     origin: Origin | None
     """Of whom a report speaks; without a device a refusal speaks of the one that is claimed.
 
@@ -33,13 +34,13 @@ class Peer:
     through: str = ""
     """The way it comes, as a report names it."""
     has_left: Callable[[], bool] = lambda: False
-    """Asked before anything is hashed."""
+    """Whether the peer is gone; asked before anything is hashed."""
     patience: float | None = None
     """Seconds it waits for `LoginGate.verify`. None: somebody else looks at the clock."""
 
 
 class LoginGate:
-    """The entry point, one for a process. What it raises is counted and reported."""
+    """The entry point of logins, one for a process. Each login and refusal is counted and reported."""
 
     def __init__(
         self,

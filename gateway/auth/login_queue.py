@@ -7,8 +7,8 @@ Slots, each for one hash in a thread, go between networks, and within a network 
 address as it is counted: an IPv4 address, an IPv6 /64 (`gateway.system.ip_address_blocks.place_of`). A
 network is the block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.ip_address_blocks.network_of`). So
 many connections, or many addresses of one owner, give no more slots. Places with few wrong logins of late go
-before those with more; on a tie, the place in a network without wrong logins. Three standings share the
-slots:
+before those with more; on a tie, the place in a network without wrong logins. A login has one of three
+standings (what is known of it before anything is hashed), which share the slots:
 
     KNOWN     this device logged in from this place before    every other slot, whatever others did there
     SEEN      it logged in lately from elsewhere, and place   every fourth slot
@@ -35,7 +35,7 @@ _HALF_LIFE = 30.0
 _REMEMBERED_MAX = 16_384
 """Places, and networks, whose wrong logins are remembered; that with the oldest is forgotten first."""
 _ROOM_LEAST = 8
-"""Units that may wait from a place that does nothing but guess; from a network four times as many."""
+"""Units of weight that may wait from a place that only guesses; from a network four times as many."""
 _FORBEARANCE = 5
 """Level of wrong logins, less the right ones, up to which the room is not reduced: fewer than 16 of late. Of
 400 devices that come at once from behind one address, some have a wrong password."""
@@ -58,7 +58,7 @@ class Standing(IntEnum):
 _CYCLE = (Standing.KNOWN, Standing.SEEN, Standing.KNOWN, Standing.UNKNOWN)
 _LOGINS = (Standing.KNOWN, Standing.SEEN, Standing.UNKNOWN)
 _BY_WRONG_LOGINS = (Standing.UNKNOWN, Standing.SEEN)
-"""Standings ordered by wrong logins, in order of eviction."""
+"""The standings whose places go by their wrong logins; the first is evicted first."""
 
 
 @dataclass(frozen=True, slots=True)

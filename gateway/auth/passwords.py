@@ -1,7 +1,7 @@
 """Device secrets against their Argon2id hashes: off the event loop, a few at a time, never without end.
 
 Every answer costs one hash, whether the device exists or not, so that time gives nothing away. It must not
-know devices beyond their credential, nor what becomes of the answer.
+know of devices more than their credential (the stored hash of the secret), nor what becomes of the answer.
 
 A device that was imported comes with Mosquitto's hash of its password, kept as `$mosquitto$6$salt$hash`
 or `$mosquitto$7$iterations$salt$hash` until its first login makes an Argon2id hash of it.
@@ -33,12 +33,14 @@ from gateway.policy.engine.identity import Device
 PROFILE = Parameters(
     type=Type.ID, version=19, salt_len=16, hash_len=32, time_cost=2, memory_cost=19_456, parallelism=1
 )
-"""OWASP's 19 MiB set (Password Storage Cheat Sheet): 23 ms. Device secrets have 256 bits, it is enough."""
+"""OWASP's 19 MiB set (Password Storage Cheat Sheet), 23 ms a hash. It is enough: device secrets have 256
+bits."""
 
 PATIENCE = 18.0
-"""Longest that a login waits for its slot, in seconds: it has its answer before a peer's twenty are over."""
+"""Longest that a login waits for its slot, in seconds: less than the 20 s after which the caller gives it
+up."""
 _LATER_PATIENCE = 300.0
-"""Longest that work waits that is no login, in seconds."""
+"""Longest that a hash waits for its slot which no login asks for, in seconds."""
 _CLOSING = "the gateway is shutting down"
 
 _HASHER = PasswordHasher.from_parameters(PROFILE)
@@ -48,7 +50,7 @@ _MOSQUITTO_HASH = re.compile(
     r"\$(?:6|7\$(?P<iterations>[1-9][0-9]{0,8}))\$(?P<salt>[A-Za-z0-9+/=]{1,88})\$(?P<digest>[A-Za-z0-9+/=]{88})"
 )
 _NOBODY = Device("", (), {}, enabled=False, credential="", version=0, created_at=0, updated_at=0)
-"""No device has its id, so that nothing is ever remembered for it."""
+"""Stands for a device that is not there. No device has its id, so that nothing is ever remembered for it."""
 _Answer = TypeVar("_Answer", str, bool, MatchedSecret)
 
 
@@ -84,9 +86,9 @@ def needs_rehash(credential: str) -> bool:
 
 @lru_cache(64)
 def _are_old(parameters: str, salt: int, digest: int) -> bool:
-    """The same for all credentials that begin like this, with a salt and a digest of so many letters.
+    """Whether credentials with these parameters, and so many letters of salt and digest, are old.
 
-    At each login one is looked at, and there are few kinds. ValueError for what is none.
+    Remembered, for each login asks and there are few kinds. ValueError for what is no credential.
     """
     return _HASHER.check_needs_rehash(f"{parameters}${'A' * salt}${'A' * digest}")
 
@@ -138,8 +140,8 @@ class PasswordPool:
     def __init__(self, *, threads: int = 2, waiting: int = 1_024, patience: float = PATIENCE) -> None:
         """At most `waiting` logins wait for `threads` at work, each for `patience` seconds at most.
 
-        A login takes 19 MiB only while at work. Who is next, and that a long secret takes the room of
-        several, is said in `gateway.auth.login_queue`.
+        A login takes 19 MiB only while at work. Who is next is said in `gateway.auth.login_queue`, and that a
+        login with a long secret counts as several of the `waiting`.
         """
         self._slots = threads
         self._at_work = 0
@@ -227,7 +229,7 @@ class PasswordPool:
             raise Busy(_CLOSING) from None
 
     def finished(self, standing: Standing) -> None:
-        """A slot is free again: whoever is next has it."""
+        """A slot is free again, that of a login of this priority: whoever is next has it."""
         self._at_work -= 1
         self._later_at_work -= standing is Standing.LATER
         self._begin()
@@ -331,7 +333,7 @@ class HashSlot:
 
 
 class _Waiter(Ticket):
-    """A login in the queue, and the future that is done when it has a slot."""
+    """A login in the queue, and the future that is done when it has a slot or was refused."""
 
     __slots__ = ("slot_given",)
 
@@ -354,8 +356,9 @@ class Remembered:
     """Secrets that were verified once, so that a reconnect costs no second Argon2. In memory only.
 
     Kept as a BLAKE2b digest under a key of this process alone: a dump of the store is no help, and one of
-    the memory gives no secret of 256 bits away. The digest binds the device's version and its
-    credential, so that nothing outlives a rotation, even one this process has not heard of.
+    the memory gives no secret of 256 bits away. The digest is over the device's credential too,
+    and over its version, which counts the changes that end its sessions: nothing outlives a change of its
+    secret, even one this process has not heard of.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from gateway.admin.devices import label_text, observed
 from gateway.cli.device_limit_lines import limit_lines, limits_value, reached_limit_lines
 from gateway.cli.output import Answer, Failure, Json, answering, json_time, wrong_usage
 from gateway.cli.refusal_lookup import PASSES_NOW, logged_refusal, refusal_of
-from gateway.cli.rule_locations import place_if_any
+from gateway.cli.rule_locations import location_if_any
 from gateway.cli.settings_policy_store import Config, device_of, devices_if_any, policy_of, settings_of
 from gateway.policy.engine.identity import Device, Identity, written_labels
 from gateway.policy.engine.rules import Action
@@ -61,7 +61,7 @@ def check(folder: Folder = None, as_json: Json = False, config: Config = None) -
                 "rules": rules,
                 "sensitive": sensitive,
                 "digest": policy.digest,
-                "warnings": [{"rule": one.place, "topics": one.topics, "text": one.text} for one in vain],
+                "warnings": [{"rule": one.location, "topics": one.topics, "text": one.text} for one in vain],
             },
             f"{settings.acl_path}: no problem.",
             *(f"warning: {one}" for one in vain),
@@ -287,7 +287,7 @@ def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> E
     objections = decision.rule.objections(qos, size, retain=retain)
     which = "that condition" if len(objections) == 1 else f"{len(objections)} conditions"
     more = f": {' '.join(objections)}" if len(objections) > 1 else "."
-    change = f"lift {which} of {place_if_any(decision.rule)}{more}"
+    change = f"lift {which} of {location_if_any(decision.rule)}{more}"
     return dataclasses.replace(found, decision=decision, change=change)
 
 
@@ -307,8 +307,8 @@ def _explained(found: Explanation) -> dict[str, object]:
         "action": found.action.value,
         "topic": found.topic,
         "reason": found.decision.reason,
-        "rule": place_if_any(found.decision.rule),
-        "nearest": place_if_any(found.nearest),
+        "rule": location_if_any(found.decision.rule),
+        "nearest": location_if_any(found.nearest),
         "change": found.change or None,
         **(_of_filter(found) if found.action is Action.SUBSCRIBE else {}),
     }
@@ -316,8 +316,8 @@ def _explained(found: Explanation) -> dict[str, object]:
 
 def _of_filter(found: Explanation) -> dict[str, object]:
     return {
-        "parts": [{"topics": topics, "rule": place_if_any(rule)} for topics, rule in found.parts],
-        "held_back": [place_if_any(rule) for rule in found.held_back],
+        "parts": [{"topics": topics, "rule": location_if_any(rule)} for topics, rule in found.parts],
+        "held_back": [location_if_any(rule) for rule in found.held_back],
     }
 
 
@@ -344,7 +344,7 @@ def _lines(action: Action, found: Sequence[Right]) -> list[str]:
     for one in found:
         narrowed = f" ({text})" if (text := conditions(one.rule)) else ""
         void = f": without effect, {one.void}" if one.void else ""
-        line = f"  {one.rule.effect:<5}  {one.topics:<{width}}  {place_if_any(one.rule)}{narrowed}{void}"
+        line = f"  {one.rule.effect:<5}  {one.topics:<{width}}  {location_if_any(one.rule)}{narrowed}{void}"
         lines.append(line)
     return lines
 
@@ -354,7 +354,7 @@ def _right(one: Right) -> dict[str, object]:
     return {
         "effect": rule.effect.value,
         "topics": one.topics,
-        "rule": place_if_any(rule),
+        "rule": location_if_any(rule),
         "max_qos": rule.max_qos,
         "retain": rule.retain,
         "max_payload": rule.max_payload,
@@ -372,5 +372,5 @@ def _case(result: CaseResult) -> dict[str, object]:
         "expected": "allow" if case.expected else "deny",
         "got": "allow" if result.decision.allowed else "deny",
         "reason": result.decision.reason,
-        "rule": place_if_any(result.decision.rule),
+        "rule": location_if_any(result.decision.rule),
     }

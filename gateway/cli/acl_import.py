@@ -18,7 +18,7 @@ from gateway.system.file_errors import why
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.policy.engine.policy import Role
-    from gateway.policy.imports.intermediate_model import Account, Finding, Source
+    from gateway.policy.imports.intermediate_model import Account, Finding, ImportSource
     from gateway.policy.imports.role_composition import Composed
 
 _NO_ACL_FILE = (
@@ -106,7 +106,7 @@ def mosquitto(
 def _carry_over(
     answer: Answer,
     settings: Settings,
-    source: Source,
+    source: ImportSource,
     accounts: Sequence[Account],
     findings: Sequence[Finding],
     *,
@@ -126,7 +126,7 @@ def _carry_over(
         raise Failure(
             f"{source.file} allows nobody anything: there is nothing to import",
             [
-                f"{one.place}: {one.text}"
+                f"{one.location}: {one.text}"
                 for kind in ("differs", "note")
                 for one in findings_of(composed, kind)
             ],
@@ -156,7 +156,7 @@ def _carry_over(
 
 def _read(
     acl: Path | None, passwords: Path | None, dynsec: Path | None
-) -> tuple[Source, Sequence[Account], list[Finding]]:
+) -> tuple[ImportSource, Sequence[Account], list[Finding]]:
     from gateway.policy.imports.dynsec import DynSec
     from gateway.policy.imports.intermediate_model import Finding
     from gateway.policy.imports.mosquitto_acl import AclFile
@@ -172,13 +172,13 @@ def _read(
     if passwords is None:
         return AclFile(_content(acl, "--acl"), str(acl)), (), []
     accounts, findings = read_passwords(_content(passwords, "--passwords"), str(passwords))
-    named = [(account.user, account.place) for account in accounts]
+    named = [(account.user, account.location) for account in accounts]
     source = AclFile(_content(acl, "--acl"), str(acl), named)
     known = {account.user for account in accounts}
     for subject in source.subjects:
         if subject.user is not None and subject.user not in known:
             text = f"user {subject.user!r} has no hash in {passwords}: no device is made of it"
-            findings = (*findings, Finding("note", subject.place, text, subject.user))
+            findings = (*findings, Finding("note", subject.location, text, subject.user))
     return source, accounts, list(findings)
 
 
@@ -214,7 +214,7 @@ def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candida
                 "it. Leave the file as it is: the password itself, or a new one, is given by "
                 "`gateway-admin device add NAME --role ROLE --secret-stdin`"
             )
-            composed.findings.append(Finding("differs", account.place, text, account.user))
+            composed.findings.append(Finding("differs", account.location, text, account.user))
     return [
         Candidate(user, roles, credentials.get(user))
         for user, roles in composed.roles_of.items()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from gateway.policy.engine.identity import is_device_id
 
 if TYPE_CHECKING:
-    from gateway.policy.imports.intermediate_model import Finding, Source
+    from gateway.policy.imports.intermediate_model import Finding, ImportSource
     from gateway.policy.imports.role_composition import Composed
 
 ADDED = "added"
-_PLACE = re.compile(r"(.*):(\d+)\b")
+_LOCATION = re.compile(r"(.*):(\d+)\b")
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Candidate:
             self.state = "not added: there is no hash of its password, or none that can be used"
 
     def is_there(self, roles: Sequence[str]) -> None:
-        """It is a device already, and has these roles."""
+        """Note that the user is a device already, and has these roles."""
         self.state = "is there already and was left as it is"
         if {*roles} != {*self.roles}:
             has, would = (", ".join(names) or "none" for names in (roles, self.roles))
@@ -49,7 +49,7 @@ class Candidate:
 class Report:
     """An import that has been made."""
 
-    source: Source
+    source: ImportSource
     composed: Composed
     candidates: Sequence[Candidate]
     questions: int
@@ -98,7 +98,7 @@ class Report:
         for kind, title in (("differs", "Not as in Mosquitto:"), ("note", "To know:")):
             if found := findings_of(self.composed, kind):
                 yield title
-                yield from (f"  {one.place}: {one.text}." for one in found)
+                yield from (f"  {one.location}: {one.text}." for one in found)
         have = "has" if self.questions == 1 else "have"
         yield f"{_counted(self.questions, 'question')} {have} the same answer as in Mosquitto."
         if self.out is None:
@@ -122,22 +122,22 @@ class Report:
 
 
 def findings_of(composed: Composed, kind: str) -> list[Finding]:
-    """The findings of this kind, by their place."""
-    return sorted((one for one in composed.findings if one.kind == kind), key=_by_place)
+    """The findings of this kind, by their location."""
+    return sorted((one for one in composed.findings if one.kind == kind), key=_by_location)
 
 
 def _device(user: str | None) -> str | None:
     return user if user is not None and is_device_id(user) else None
 
 
-def _by_place(one: Finding) -> tuple[str, int]:
-    found = _PLACE.match(one.place)
-    return (found[1], int(found[2])) if found else (one.place, 0)
+def _by_location(one: Finding) -> tuple[str, int]:
+    found = _LOCATION.match(one.location)
+    return (found[1], int(found[2])) if found else (one.location, 0)
 
 
 def _finding(one: Finding) -> dict[str, object]:
     return {
-        "place": one.place,
+        "place": one.location,
         "text": one.text,
         "user": one.user,
         "action": one.action,

@@ -14,7 +14,7 @@ from gateway.admin.devices import observed
 from gateway.cli.acl_usage import replayed
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.rule_locations import place
+from gateway.cli.rule_locations import location
 from gateway.cli.settings_policy_store import Config, all_devices, device_of, has_store, settings_of
 from gateway.policy.engine.identity import written_labels
 
@@ -186,8 +186,8 @@ def _counterexample(one: Counterexample) -> dict[str, object]:
         "client_id": identity.client_id,
         "action": one.action.value,
         "topic": one.witness.topic,
-        "rules": [place(rule) for rule in one.rules],
-        "missed": [place(rule) for rule in one.missed],
+        "rules": [location(rule) for rule in one.rules],
+        "missed": [location(rule) for rule in one.missed],
     }
 
 
@@ -244,7 +244,7 @@ def _change_lines(change: Change) -> list[str]:
     who = f" ({', '.join(names)})" if names else ""
     by = f" ({refusal.rule_location})" if refusal.rule else ""
     return [
-        f"{text}: {place(change.rule)}{narrowed}",
+        f"{text}: {location(change.rule)}{narrowed}",
         f'    such as "{example.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',
     ]
 
@@ -257,9 +257,9 @@ def _change(change: Change) -> dict[str, object]:
         "topics": change.topics,
         "within": change.within,
         "without": list(change.without),
-        "rule": place(change.rule),
+        "rule": location(change.rule),
         "refusal": change.refusal.reason,
-        "refused_by": place(change.refusal.rule) if change.refusal.rule else None,
+        "refused_by": location(change.refusal.rule) if change.refusal.rule else None,
         "example": {
             "device_id": identity.device_id,
             "labels": written_labels(identity.labels),

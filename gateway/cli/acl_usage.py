@@ -13,7 +13,7 @@ import typer
 from gateway.admin.devices import check_roles
 from gateway.cli.durations import seconds_of
 from gateway.cli.output import Failure, Json, answering, wrong_usage
-from gateway.cli.rule_locations import place
+from gateway.cli.rule_locations import location
 from gateway.cli.settings_policy_store import Config, policy_of, settings_of, store_of
 from gateway.policy.engine.policy import Policy
 from gateway.system.utc_text import utc_text
@@ -168,7 +168,7 @@ def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
             for (action, asked), topics in proposal.allows.items()
             for topic, evidence in topics.items()
         ],
-        "deny": [place(rule) for rule in proposal.denies],
+        "deny": [location(rule) for rule in proposal.denies],
         "refused": [
             {
                 "action": action.value,
@@ -229,7 +229,7 @@ def unused(
 
 def _idle(one: Unused) -> dict[str, object]:
     return {
-        "rule": place(one.rule),
+        "rule": location(one.rule),
         "role": one.rule.role,
         "topic": one.rule.topic,
         "unused": [action.value for action in one.actions],
@@ -241,7 +241,7 @@ def _idle(one: Unused) -> dict[str, object]:
 def _idle_line(one: Unused) -> str:
     actions = ", ".join(one.actions)
     nobody = f" (no device has the role {one.rule.role})" if one.without_device else ""
-    return f'{place(one.rule)}  {actions} on "{one.rule.topic}"{nobody}'
+    return f'{location(one.rule)}  {actions} on "{one.rule.topic}"{nobody}'
 
 
 def replayed(

@@ -95,7 +95,9 @@ async def _add(
     async with store_of(settings) as store:
         there = {one.device_id for one in await store.devices.read()}
         if problems := [
-            f"{one.place}: device {one.device_id} exists already" for one in wanted if one.device_id in there
+            f"{one.location}: device {one.device_id} exists already"
+            for one in wanted
+            if one.device_id in there
         ]:
             raise Refused("nothing was added", problems)
         with progress_bars() as bars:

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from gateway.policy.engine.rules import Rule
 
 
-def place(rule: Rule) -> str:
+def location(rule: Rule) -> str:
     """The file and the line of the rule."""
     return f"{Path(rule.file)}:{rule.line}"
 
 
-def place_if_any(rule: Rule | None) -> str | None:
+def location_if_any(rule: Rule | None) -> str | None:
     """The same, where there may be no rule."""
-    return None if rule is None else place(rule)
+    return None if rule is None else location(rule)

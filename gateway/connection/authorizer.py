@@ -4,8 +4,8 @@ It is asked for topics as they come, and answers with a verdict that the connect
 sensitive topics, services and limits are those of one policy, until a new authorizer takes its place: when
 the connection hears of a different policy, or its device changed.
 
-Asking changes nothing and is recorded nowhere. `note` records, and the rest reports to the admins: what is
-refused, and of what passes only because its device is observed.
+Asking changes nothing and is recorded nowhere. `record` does that, and the rest reports to the admins: what
+is refused, and of what passes only because its device is observed.
 """
 
 from __future__ import annotations

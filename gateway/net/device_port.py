@@ -20,7 +20,7 @@ from gateway.net.handshakes import PendingHandshake
 from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.ip_address_blocks import Address, IPNetwork, place_of, plain, shown
 from gateway.system.malloc import map_large_blocks
 
@@ -127,7 +127,7 @@ class DevicePort:
         """Give every connection a tick a second, for ever; some at a time, for messages come in between."""
         second = 0
         while True:
-            await beat(1 / _TICK_PHASES)
+            await until_next_multiple_of(1 / _TICK_PHASES)
             self._phase = (self._phase + 1) % _TICK_PHASES
             second += self._phase == 0
             due = [side for side in self._plane.registry.live if side.tick_phase == self._phase]

@@ -132,8 +132,8 @@ class Handshakes:
     def _has_room(self, place: str) -> bool:
         if len(self._under_way.all) < _UNDER_WAY_MAX:
             return True
-        oldest, crowd = self._under_way.first_to_go()
-        if crowd <= self._under_way.count(place) + 1 and self._now() - oldest.begun < _PATIENCE:
+        oldest, crowd_size = self._under_way.first_to_go()
+        if crowd_size <= self._under_way.count(place) + 1 and self._now() - oldest.begun < _PATIENCE:
             return False
         self.drop(oldest)
         return True
@@ -177,8 +177,8 @@ class Handshakes:
 
     def stop(self) -> None:
         """End them all."""
-        for crowd in (self._before, self._under_way):
-            while (oldest := crowd.oldest()) is not None:
+        for peers in (self._before, self._under_way):
+            while (oldest := peers.oldest()) is not None:
                 self.drop(oldest)
         self._silent.close()
         if self._look is not None:

@@ -18,7 +18,7 @@ from gateway.connection.established import EstablishedConnection
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.errors import MqttError
 from gateway.net.connection_registry import ConnectionRegistry, LiveConnection
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _WATCHED = 4
 """At a time, of those that have said nothing yet."""
@@ -161,7 +161,7 @@ class RoundTripSamples:
         try:
             while True:
                 self.look()
-                await beat(_LOOK_SECONDS)
+                await until_next_multiple_of(_LOOK_SECONDS)
         finally:
             for sample in self._samples:
                 sample.end()

@@ -29,6 +29,7 @@ _AGAIN = 2.0
 _EARLY = 1.0
 """Seconds for which an answer is new enough for whoever asks."""
 _LOOK = 1.0
+"""Seconds between two looks at which checks are due."""
 _FOLDER = 0.2
 """Seconds that a look at the folder may take: one that hangs in the disk holds nobody up."""
 _NOT_YET = "not checked yet"
@@ -112,7 +113,8 @@ class Health:
     ) -> None:
         """`now` gives Unix milliseconds. `changed` gets each change of a state, and a first not so well.
 
-        `folder` gives the mark of the data folder, by which `gateway-admin status` knows its own gateway. It
+        `folder` gives the identity of the data folder (a hash of its device and inode), by which
+        `gateway-admin status` knows its own gateway. It
         is asked each time, in a thread: one that was moved away has none, and its gateway is not that of the
         folder which has its path now.
         """
@@ -130,7 +132,7 @@ class Health:
         """How often what was found of a part became something different, or a part came or went."""
 
     async def folder(self) -> str:
-        """The mark of the data folder; empty when it has none. One that can't be looked at has the last."""
+        """The identity of the data folder, or "" without one; the last while it can't be looked at."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().run_in_executor(None, self._folder)
         await asyncio.wait({self._looking}, timeout=_FOLDER)
@@ -269,7 +271,7 @@ class Health:
             self._take(name, entry, answer, (ended - began) * 1_000)
 
     def _fault(self, name: str, error: Exception) -> CheckResult:
-        # Its text may say more than a reader of this page may know.
+        # Its text may say more than a reader of the health page may know.
         entry = self._entries.get(name)
         if entry is None or entry.found is None or entry.found.ok:
             _log.warning("health check failed", check=name, reason=error)

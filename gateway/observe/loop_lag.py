@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _LOOK_SECONDS = 0.2
 _LOOKS = 50
@@ -46,6 +46,6 @@ class LoopLag:
         loop = asyncio.get_running_loop()
         while True:
             for _ in range(_LOOKS):
-                due = await beat(_LOOK_SECONDS)
+                due = await until_next_multiple_of(_LOOK_SECONDS)
                 self._parts[-1] = max(self._parts[-1], loop.time() - due)
             self._parts.append(0.0)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.observe.logs import get_logger
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _CALM_SECONDS = 10.0
 """Between two lines about one part: what changes to and fro faster is logged when this is over."""
@@ -64,7 +64,7 @@ class Saves:
     async def run(self) -> None:
         """Log what was held back while it changed to and fro, for ever."""
         while True:
-            await beat(_LOOK_SECONDS)
+            await until_next_multiple_of(_LOOK_SECONDS)
             for name, part in self._parts.items():
                 self._log_change(name, part)
 

@@ -16,13 +16,15 @@ from gateway.services import authentication_refusal_words
 from gateway.services.refusal import Code, Refusal
 
 _NEW_PER_SECOND = 200
-"""Tokens not seen before that one peer may show: each costs a signature, some 100 µs."""
+"""Tokens not seen before that one peer may show in a second: each costs a signature, some 100 µs."""
 _KEPT = 4_096
+"""Tokens whose identities are remembered; the one not used for longest is forgotten first."""
 _SECOND = 1_000
+"""A second in milliseconds."""
 
 
 class BearerCache:
-    """One for a process."""
+    """Verified tokens and their identities. One for a process."""
 
     def __init__(self, tokens: Tokens, now: Callable[[], int]) -> None:
         """`now` gives milliseconds."""

@@ -1,8 +1,8 @@
-"""The service topics on the bus itself (GATEWAY_BUS_SERVICES): for services that are connected to Mosquitto.
+"""The service topics on the bus itself (GATEWAY_BUS_SERVICES), for programs that are connected to Mosquitto.
 
-Owns who is believed there, and where answers to strangers may go. Every request gets an answer, and the bus
-may be read by anybody: a request proves itself by a token, an answer goes only where its caller may listen.
-What is asked and granted is `gateway.services.request_handler`'s.
+Owns who is believed there, and where answers to a caller who has not shown who it is may go. Every request
+gets an answer, and the bus may be read by anybody: a request proves itself by a token, an answer goes only
+where its caller may listen. What is asked and granted is `gateway.services.request_handler`'s.
 """
 
 from __future__ import annotations
@@ -36,28 +36,30 @@ from gateway.services.request_fast_path import AnyRequest, read_request
 from gateway.services.request_handler import RequestHandler, reply_fault
 
 ADDRESS = "bus"
-"""What the throttle and the audit know of whoever calls from there."""
+"""The address of all callers on the bus, for the refusal of logins after wrong ones and for audit events."""
 _PEER = Peer(host=ADDRESS, origin=None)
-"""All that is refused here is reported as a call of a service, and so is a login: `_give` does it."""
+"""All callers on the bus, as the peer of a login. Without an origin: the gate reports nothing, `_give`
+does."""
 _LOGINS_MAX = 64
-"""Logins under way at once: the others have to try again."""
-_STRANGERS = ""
-"""Who shows tokens that were not seen before: all of them together."""
+"""Logins under way at once: further ones are answered that they have to try again."""
+_ALL_CALLERS = ""
+"""The peer for whose tokens the bearer cache counts: all callers on the bus share the bound of one device."""
 _SECRET_MAX = 65_535
-"""As in a CONNECT, in bytes: a longer one would only cost."""
+"""Longest secret, in bytes, as in a CONNECT: a longer one would only cost."""
 _REQUEST_ID_SHOWN = 64
 """Bytes of a `request_id` that an audit event holds."""
 _OPTIONS = 1 | 0x04 | 0x20
-"""QoS 1; not what we publish ourselves; nothing retained, for it would be asked again at each reconnect."""
+"""Subscription options (MQTT 5, 3.8.3.1): QoS 1; not what we publish ourselves; no retained messages, for a
+retained request would be asked again at each reconnect."""
 
 _Who = tuple[str | None, Source]
-"""A device, and whether it has shown that it is that one."""
+"""A device id, and whether the caller has shown to be that device or only claims to be it."""
 
 _log = get_logger()
 
 
 class BusServices:
-    """One for a process."""
+    """Answers the requests on the bus. One for a process."""
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class BusServices:
         return self._client.check()
 
     async def run(self) -> None:
-        """Answer for ever."""
+        """Answer requests until cancelled."""
         _log.warning(
             "services on the bus",
             reason="GATEWAY_BUS_SERVICES: whoever listens on the bus reads tokens, secrets and plaintext",
@@ -125,9 +127,9 @@ class BusServices:
     def _demand_bearer(
         self, connection: BusConnection, delivery: Delivery, call: Call, request: AnyRequest
     ) -> Identity | None:
-        """Who asks. None: a secret has to be hashed to know that, and the answer comes later.
+        """The identity that asks. None: a secret has to be hashed to know it, and the answer comes later.
 
-        Raises Refusal, and LoginRefused for credentials.
+        Raises Refusal, and LoginRefused when device id and secret are refused.
         """
         if not delivery.whole:
             most = self._context.policy.limits.packet_size
@@ -141,7 +143,7 @@ class BusServices:
         token = request.token
         if token is None:
             raise Refusal(Code.INVALID_TOKEN, 'Over the bus a request carries a "token": ask auth for one.')
-        return self._bearer_cache.identity(token, peer=_STRANGERS)[0]
+        return self._bearer_cache.identity(token, peer=_ALL_CALLERS)[0]
 
     def _log_in(self, connection: BusConnection, call: Call, request: Request) -> Identity | None:
         device_id, secret = request.device_id, request.secret
@@ -218,7 +220,7 @@ class BusServices:
                     break
 
     def _public(self, call: Call, request: AnyRequest) -> str:
-        """Where an answer to a stranger may go: below our own prefix, whatever was asked for."""
+        """The topic for an answer to a stranger: below our own prefix, whatever the request asked for."""
         reply_to = call.response_topic
         if reply_to is None:
             with contextlib.suppress(Refusal):
@@ -233,7 +235,7 @@ class BusServices:
         connection.send(answer_packet(answer, answer.payload, connection.version, b""))
 
     def _report(self, report: Report | None, who: _Who, request: AnyRequest) -> None:
-        """Tell the admins."""
+        """Have the report in the audit trail."""
         if report is None:
             return
         device_id, source = who

@@ -24,10 +24,11 @@ _TOKEN, _REPLY_TO, _REQUEST_ID = len(',"token":""'), len(',"reply_to":""'), len(
 _MEMBER_BYTES_MIN = _DATA
 """Bytes of the shortest member that may stand in a request to `encrypt`, null and empty ones included."""
 _SEALED_QUOTES = 26
-"""Of a sealed object with what it must have: two for each of its eight names, two for each of five texts."""
+"""Quotes in a sealed object with only what it must have: two for each of eight names and of five texts."""
 _TEXT_QUOTES = 4
-"""Of a member that is text, if no quote is inside."""
+"""Quotes of a member that is text, its name's included, if none is inside."""
 _NAME_QUOTES = 2
+"""Quotes of a member's name."""
 
 
 class _FastRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename={"raw_id": "request_id"}):

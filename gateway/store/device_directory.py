@@ -16,7 +16,7 @@ from gateway.policy.engine.identity import Device
 from gateway.store.change_pulse import LastIds
 from gateway.store.errors import StoreError
 from gateway.store.store import Repositories, Store
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_notices import FileNotices
 
 _RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
@@ -126,7 +126,7 @@ class Directory:
             if self._notices is not None and self.available:
                 await self._notices.wait(wait)
             else:
-                await beat(wait)
+                await until_next_multiple_of(wait)
             try:
                 async with self._looking:
                     if self.available:

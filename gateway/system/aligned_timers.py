@@ -1,4 +1,4 @@
-"""When what is done again and again is done: at moments that all share, so that an idle process sleeps.
+"""Waiting until something is due again: at moments that all share, so that an idle process sleeps.
 
 To wake up costs more than most looks do: with caches cold, some fifty microseconds. So nothing waits for a
 time of its own, but for the next multiple of its interval by the loop's clock, and intervals are multiples of
@@ -11,10 +11,12 @@ import asyncio
 from weakref import WeakKeyDictionary
 
 _NEAR = 0.1
-"""Part of an interval: whoever wakes so little before the moment was woken for it."""
+"""Share of the interval: whoever asks so shortly before a moment was woken for that one, and gets the
+next."""
 _Moments = dict[int, list[asyncio.Future[None]]]
 _moments: WeakKeyDictionary[asyncio.AbstractEventLoop, _Moments] = WeakKeyDictionary()
-"""Who waits in each loop, by the moment in milliseconds: computed from 0.2 and from 1 it differs a little."""
+"""Who waits in each loop, by the moment in whole milliseconds: in seconds, multiples of 0.2 and of 1 differ a
+little."""
 
 
 def next_moment(seconds: float, now: float) -> float:
@@ -23,8 +25,11 @@ def next_moment(seconds: float, now: float) -> float:
     return due + seconds if due - now < seconds * _NEAR else due
 
 
-async def beat(seconds: float) -> float:
-    """Wait for the next multiple of `seconds`; the answer is when that was due, by the loop's clock."""
+async def until_next_multiple_of(seconds: float) -> float:
+    """Wait for the next multiple of `seconds` by the loop's clock, in one timer with all who wait for it.
+
+    The answer is when it was due, by the loop's clock.
+    """
     loop = asyncio.get_running_loop()
     due = next_moment(seconds, loop.time())
     moments = _moments.get(loop)
@@ -34,14 +39,14 @@ async def beat(seconds: float) -> float:
     waiting = moments.get(key)
     if waiting is None:
         waiting = moments[key] = []
-        loop.call_at(due, _strike, moments, key)
+        loop.call_at(due, _wake, moments, key)
     turn = loop.create_future()
     waiting.append(turn)
     await turn
     return due
 
 
-def _strike(moments: _Moments, key: int) -> None:
+def _wake(moments: _Moments, key: int) -> None:
     for turn in moments.pop(key):
         if not turn.done():  # who was cancelled waits no more
             turn.set_result(None)

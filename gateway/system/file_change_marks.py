@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 Mark: TypeAlias = tuple[int, ...]
+"""Inode, size and two times of a file; it differs when the file has changed."""
 
 
 def mark(path: Path | os.DirEntry[str]) -> Mark:
-    """Of this file, links followed: of one that can't be looked at, why."""
+    """The mark of a file, links followed; of one that can't be looked at, the error number alone."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -21,5 +22,5 @@ def mark(path: Path | os.DirEntry[str]) -> Mark:
 
 
 def marks(paths: Iterable[Path]) -> dict[str, Mark]:
-    """Of each of them, by its path."""
+    """The mark of each file, by its path."""
     return {str(path): mark(path) for path in paths}

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from gateway.system.aligned_timers import beat, next_moment
+from gateway.system.aligned_timers import next_moment, until_next_multiple_of
 
 _SELDOM = 2.0
 """Seconds between two looks where notices come."""
@@ -70,10 +70,10 @@ class FileNotices:
             if self.come:
                 return  # what changed before it was watched is to be seen
         if not self.come:
-            await beat(often)
+            await until_next_multiple_of(often)
         elif self._soon:
             self._soon -= 1
-            await beat(often)
+            await until_next_multiple_of(often)
         else:
             await self._listen()
 

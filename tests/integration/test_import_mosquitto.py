@@ -77,11 +77,11 @@ def topics_of(source, seed, count):
     """Topics that the lines match, that they nearly match, and any others of the same words."""
     dice = random.Random(seed)
     filters = sorted({
-        step.there
+        line.as_matched
         for subject in source.subjects
-        for lists in subject.lists.values()
-        for steps in lists
-        for step in steps
+        for access_lists in subject.access_lists.values()
+        for access_list in access_lists
+        for line in access_list
     })  # fmt: skip
     words = sorted({level for one in filters for level in one.split("/") if not {"+", "#"} & {*level}})
     found = {}
@@ -137,7 +137,7 @@ def test_a_real_file_means_the_same_here(tmp_path, name, loses):
 def test_what_is_lost_is_told_with_both_lines(tmp_path):
     source = AclFile((FILES / "weaker_patterns.acl").read_bytes(), "weak.acl")
     lost = {
-        (one.user, one.topics, one.place, one.text.partition(", which")[0].rpartition(" ")[2])
+        (one.user, one.topics, one.location, one.text.partition(", which")[0].rpartition(" ")[2])
         for one in Import(source, tmp_path / "acl").composed.findings
         if one.user is not None
     }
@@ -227,7 +227,7 @@ def test_mosquitto_takes_every_subscribe_as_the_report_says(tmp_path):
         False,
         False,
     ]
-    assert [one.place for one in imported.composed.findings if "SUBSCRIBE" in one.text] == ["one.acl"]
+    assert [one.location for one in imported.composed.findings if "SUBSCRIBE" in one.text] == ["one.acl"]
 
 
 def test_what_is_shared_is_judged_by_the_topic_of_the_message_as_the_report_says(tmp_path):
@@ -249,7 +249,7 @@ topic read $share/g2/jobs/new
     for user, _ in identities:
         access = imported.policy.rights(Identity(user, imported.composed.roles_of[user], {}, user))
         assert access.decide_filter("$share/g/jobs/new").allowed is bool(delivered[user, user])
-    assert [one.place for one in imported.composed.findings if "names a shared" in one.text] == [
+    assert [one.location for one in imported.composed.findings if "names a shared" in one.text] == [
         "shared.acl:4", "shared.acl:6",
     ]  # fmt: skip
 

@@ -18,7 +18,7 @@ OK = raw.publish("ok", b"1")
 
 def lamp(**limits):
     return dataclasses.replace(
-        ROLES[0], limits=limits, places={key: f"roles/lamp.toml:{at}" for at, key in enumerate(limits, 1)}
+        ROLES[0], limits=limits, locations={key: f"roles/lamp.toml:{at}" for at, key in enumerate(limits, 1)}
     )
 
 
@@ -62,7 +62,7 @@ def test_a_lowered_limit_acts_on_a_live_connection():
 
 
 def test_a_device_that_gets_another_role_has_its_limits():
-    slow = Role("slow", "", (rule("slow", "publish"),), limits={"packet_size": 200}, places={})
+    slow = Role("slow", "", (rule("slow", "publish"),), limits={"packet_size": 200}, locations={})
     world = under(ROLES[0], slow)
     long = raw.publish("ok", b"x" * 500)
     book = established(world) >> DeviceBytes(long) << SendToBus(long)

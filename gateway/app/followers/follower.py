@@ -15,7 +15,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from gateway.connection.audit_vocabulary import Report, changed_certificate, failed_certificate
 from gateway.observe.logs import get_logger
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_change_marks import marks
 from gateway.system.file_notices import FileNotices
 
@@ -83,7 +83,7 @@ class Follower(ABC):
     async def rest(self) -> None:
         """Until the next look."""
         if self._notices is None:
-            await beat(self.seconds)
+            await until_next_multiple_of(self.seconds)
         else:
             await self._notices.wait(self.seconds)
 

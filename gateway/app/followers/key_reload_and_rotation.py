@@ -32,7 +32,7 @@ from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.identity import Grant
 from gateway.store import Store, StoreError
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_change_marks import Mark, mark, marks
 from gateway.system.file_notices import FileNotices
 
@@ -153,7 +153,7 @@ class KeyFollower(Follower):
     async def rest(self) -> None:
         """Until the next look, which no file announces while a key is to end, or one could not be read."""
         if self._over_at is not None or any(file.problem for file in self._files):
-            await beat(self.seconds)
+            await until_next_multiple_of(self.seconds)
         else:
             await super().rest()
 

@@ -26,7 +26,7 @@ from gateway.connection.process_counters import Counters
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import KnownTrail, Store, StoreError
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _QUIET_SECONDS = 1.0
 """Between two looks at what is due, and at the clock, while nothing waits."""
@@ -182,7 +182,7 @@ class AuditTrail(Saver):
         """Write for ever, and drop what is too old."""
         quiet_until = 0.0
         while True:
-            due = await beat(self.seconds)
+            due = await until_next_multiple_of(self.seconds)
             if self._waiting or self._under_way or due >= quiet_until:
                 quiet_until = due + _QUIET_SECONDS
                 await self.save_some()

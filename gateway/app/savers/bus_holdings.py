@@ -16,7 +16,7 @@ from gateway.observe.save_failures import Saves
 from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _MOST = 100
 """In one save: rows of up to 8 KB each with the limits that ship."""
@@ -74,7 +74,7 @@ class BusHoldingsSaver(Saver):
     async def run(self) -> None:
         """Save every two seconds, for ever."""
         while True:
-            await beat(self.seconds)
+            await until_next_multiple_of(self.seconds)
             saves = 1
             while await self.save_some() and saves < _SAVES:
                 saves += 1

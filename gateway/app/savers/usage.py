@@ -6,7 +6,7 @@ from gateway.app.savers.saver import Saver
 from gateway.connection.process_context import Context
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _MOST = 500
 """In one save: it takes the loop some 10 ms."""
@@ -45,7 +45,7 @@ class UsageSaver(Saver):
             if saves % _SAVES_TO_PRUNE == 0:
                 await self._prune()
             saves += 1
-            await beat(self.seconds)
+            await until_next_multiple_of(self.seconds)
             await self.save_some()
 
     async def _prune(self) -> None:

@@ -21,13 +21,13 @@ _LABEL = "{label."
 class Vain:
     """One rule, and why it is in vain."""
 
-    place: str
+    location: str
     """`file:line`; of a sensitive topic the name of its file."""
     topics: str
     text: str
 
     def __str__(self) -> str:
-        return f'{self.place}: "{self.topics}" {self.text}'
+        return f'{self.location}: "{self.topics}" {self.text}'
 
 
 def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[Vain, ...]:
@@ -55,7 +55,7 @@ def _of_limits(policy: Policy) -> Iterator[Vain]:
             most = getattr(policy.limits, key)
             if value > most:
                 text = f"is above {key} = {most} in limits.toml, which counts. Lower it, or raise that one"
-                yield Vain(role.places.get(key, role.name), f"{key} = {value}", text)
+                yield Vain(role.locations.get(key, role.name), f"{key} = {value}", text)
 
 
 def _of_groups(policy: Policy) -> Iterator[Vain]:

@@ -93,7 +93,7 @@ def limits_of(roles: Iterable[Role], whole: Limits) -> Limits:
     for role in roles:
         for key, value in role.limits.items():
             if value > most.get(key, 0):
-                most[key], said[key] = value, role.places.get(key, role.name)
+                most[key], said[key] = value, role.locations.get(key, role.name)
     if not most:
         return whole
     values = {key: min(value, getattr(whole, key)) for key, value in most.items()}

@@ -110,7 +110,7 @@ class Role:
     """Other roles: who has this one has what they say, too."""
     limits: Mapping[str, int] = field(default_factory=dict, hash=False)
     """Of `gateway.policy.engine.device_limits.KEYS`, those that it says something about."""
-    places: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    locations: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
     """Where each of them stands: `file:line`."""
 
 

@@ -59,7 +59,7 @@ def _role(block: Block, name: str, groups: Groups, includes: list[_Include]) -> 
         # The shell makes the file of a `>` before the command reads the policy.
         empty = "" if block.values else " (`acl learn` writes it by --out, not by `>`)"
         block.problem(f"the role has no rule; write an [[allow]] block, or remove the file{empty}")
-    limits, places = _limits(block)
+    limits, locations = _limits(block)
     return Role(
         name,
         block.text("description", ""),
@@ -68,7 +68,7 @@ def _role(block: Block, name: str, groups: Groups, includes: list[_Include]) -> 
         _word(block, "subscribe", OnWideSubscribe, _SUBSCRIBE) or OnWideSubscribe.COVER,
         tuple(one.name for one in includes),
         limits,
-        places,
+        locations,
     )
 
 
@@ -99,7 +99,7 @@ def _limits(block: Block) -> tuple[Mapping[str, int], Mapping[str, str]]:
         elif key not in KEYS:
             table.problem(f'unknown limit "{key}"; in a role: {", ".join(KEYS)}', key=key)
     said = [key for key in KEYS if key in table.values]
-    return {key: table.number(key, 1, least=1) for key in said}, {key: table.place(key) for key in said}
+    return {key: table.number(key, 1, least=1) for key in said}, {key: table.location(key) for key in said}
 
 
 def _includes(block: Block, known: Iterable[str]) -> Iterator[_Include]:

@@ -86,12 +86,12 @@ class Block:
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
             self.problem(f'"{name}" is written as a block of its own: [[{name}]]', key=name)
             return []
-        places = self._inner.get(name, [])
-        if len(places) != len(found):  # written inline, as allow = [{…}]
-            places = [_Lines(self.lines.keys.get(name, self.line))] * len(found)
+        locations = self._inner.get(name, [])
+        if len(locations) != len(found):  # written inline, as allow = [{…}]
+            locations = [_Lines(self.lines.keys.get(name, self.line))] * len(found)
         return [
-            Block(values, self.file, self.problems, place)
-            for values, place in zip(found, places, strict=True)
+            Block(values, self.file, self.problems, location)
+            for values, location in zip(found, locations, strict=True)
         ]
 
     def table(self, name: str) -> Block | None:
@@ -102,10 +102,10 @@ class Block:
         if not isinstance(found, dict):
             self.problem(f'"{name}" is written as a block of its own: [{name}]', key=name)
             return None
-        place = next(iter(self._inner.get(name, [])), _Lines(self.lines.keys.get(name, self.line)))
-        return Block(found, self.file, self.problems, place)
+        location = next(iter(self._inner.get(name, [])), _Lines(self.lines.keys.get(name, self.line)))
+        return Block(found, self.file, self.problems, location)
 
-    def place(self, key: str) -> str:
+    def location(self, key: str) -> str:
         """Where a key stands: `file:line`."""
         return f"{self.file}:{self.lines.keys.get(key, self.line)}"
 
@@ -123,10 +123,10 @@ class Block:
         if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
             self.problem(f'"{key}" has to be a list of one or more strings: {key} = ["…"]', key=key)
             return
-        places = self.lines.items.get(key, [])
-        if len(places) != len(value):
-            places = [self.lines.keys.get(key, self.line)] * len(value)
-        yield from zip(value, places, strict=True)
+        locations = self.lines.items.get(key, [])
+        if len(locations) != len(value):
+            locations = [self.lines.keys.get(key, self.line)] * len(value)
+        yield from zip(value, locations, strict=True)
 
     def number(self, key: str, default: int, *, least: int, most: int | None = None) -> int:
         """An integer within bounds; `default` when it is absent."""

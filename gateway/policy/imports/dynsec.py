@@ -1,10 +1,10 @@
 """The file of Mosquitto's dynamic security plugin (`dynamic-security.json`), as version 2.1 judges by it.
 
-A client's roles are asked by priority, then those of its groups, and in each role its rules by priority:
-the first that matches decides; else the default access does. Roles and groups of one priority go by
-name, rules by their place. A message is delivered when the subscription was allowed and its receipt is,
-and both lists have to allow what `subscribe` gives here. A level that is %u or %c is the user's name or the
-client id. What is not known here may take rights away there, so that it is listed as a difference.
+A client's roles are asked by priority, then those of its groups, and in each role its rules by priority: the
+first that matches decides; else the default access does. Roles and groups of one priority go by name, rules
+by their order in the file. A message is delivered when the subscription was allowed and its receipt is, so
+that both access lists have to allow what `subscribe` gives here. A level that is %u or %c is the user's name
+or the client id. What is not known here may take rights away there, so that it is listed as a difference.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.intermediate_model import (
     ANONYMOUS,
     DEFAULT_ACCESS,
+    AccessLine,
+    AccessList,
     Account,
+    CommonRole,
     Finding,
-    Part,
-    Step,
-    Steps,
     Subject,
 )
-from gateway.policy.imports.line_translation import named_levels, plain_levels, step, with_device
+from gateway.policy.imports.line_translation import access_line, named_levels, plain_levels, with_device
 from gateway.policy.imports.located_json import Located, parse
 from gateway.policy.imports.wrong_file_kind import Form, demand_form
 
@@ -35,7 +35,8 @@ _LITERAL = "subscribeLiteral"
 _PATTERN = "subscribePattern"
 _TYPES = (_SEND, _RECEIVE, _LITERAL, _PATTERN, "unsubscribeLiteral", "unsubscribePattern")
 _EVERYTHING = ("#", "$SYS/#")
-"""What a default covers, as far as filters can say it: none reaches all topics that begin with `$`."""
+"""The filters that a default access covers, as far as filters can say it: none reaches all topics that begin
+with `$`."""
 
 _SUBSCRIBING = (
     "Mosquitto looks up a SUBSCRIBE's filter as it is written, `$share/<group>/` and all; the gateway takes "
@@ -80,11 +81,15 @@ class _Rule:
     topic: str
     priority: int
     allow: bool
-    place: str
+    location: str
+    """`file:line`."""
 
 
-_Asked = tuple[Step | None, str]
-"""A step, and the filter if it is about that very filter alone. Without a step: the filter is refused."""
+_Asked = tuple[AccessLine | None, str]
+"""An access line, and the filter of a SUBSCRIBE if the line is about that very filter alone, else "".
+
+None stands for a line that refuses this filter: no rule can say it, but no later line may allow it.
+"""
 
 
 class DynSec:
@@ -107,24 +112,24 @@ class DynSec:
         groups = _by_name(whole.objects("groups"), "groupname")
         clients = _by_name(whole.objects("clients"), "username")
         self._rules_of_role = {name: self._read_role(name, role) for name, role in roles.items()}
-        self._steps_of_role: dict[tuple[str, str | None], dict[str, tuple[_Asked, ...]]] = {}
+        self._lines_of_role: dict[tuple[str, str | None], dict[str, tuple[_Asked, ...]]] = {}
         roles_of_group, groups_of = self._read_groups(groups, clients)
         subjects, accounts = [], []
         for user, client in clients.items():
-            chain = self._named(client, "roles", "rolename", roles)
+            in_order = self._named(client, "roles", "rolename", roles)
             for group in _in_order(groups_of[user]):
-                chain += roles_of_group[group]
-            subjects.append(self._subject(user, client.place, chain))
+                in_order += roles_of_group[group]
+            subjects.append(self._subject(user, client.location, in_order))
             accounts += self._read_account(user, client)
         anonymous = whole.text("anonymousGroup", "")
         if anonymous in groups:
-            place = groups[anonymous].place
-            subjects.append(self._subject(None, place, roles_of_group[anonymous]))
-            self._list(Finding("differs", place, ANONYMOUS))
+            location = groups[anonymous].location
+            subjects.append(self._subject(None, location, roles_of_group[anonymous]))
+            self._list(Finding("differs", location, ANONYMOUS))
         if problems:
             raise PolicyError(problems)
         self.subjects, self.accounts = tuple(subjects), tuple(accounts)
-        self.parts = tuple(self._part(name, role) for name, role in roles.items())
+        self.common_roles = tuple(self._common_role(name, role) for name, role in roles.items())
         self._list(Finding("differs", file, _SUBSCRIBING, action=Action.SUBSCRIBE))
 
     @property
@@ -138,26 +143,28 @@ class DynSec:
 
     def _list_unknown(self, block: Located, *known: str) -> None:
         for key in block.unknown(*known):
-            self._list(Finding("differs", block.place, _UNKNOWN.format(key)))
+            self._list(Finding("differs", block.location, _UNKNOWN.format(key)))
 
-    def _read_defaults(self, block: Located | None) -> dict[str, Steps]:
-        """The steps at the end of each list."""
+    def _read_defaults(self, block: Located | None) -> dict[str, AccessList]:
+        """The default access as the lines at the end of each access list."""
         if block is None:
             self._list(Finding("differs", self.file, _UNSUBSCRIBING))
             return {_SEND: (), _RECEIVE: (), "subscribe": ()}
         self._list_unknown(block, _SEND, _RECEIVE, "subscribe", "unsubscribe")
         if not block.flag("unsubscribe", default=False):
-            self._list(Finding("differs", f"{block.place} {DEFAULT_ACCESS}", _UNSUBSCRIBING))
-        found: dict[str, Steps] = {}
+            self._list(Finding("differs", f"{block.location} {DEFAULT_ACCESS}", _UNSUBSCRIBING))
+        found: dict[str, AccessList] = {}
         for key in (_SEND, _RECEIVE, "subscribe"):
             allowed = block.flag(key, default=False)
             topics = _EVERYTHING[:1] if key == _SEND else _EVERYTHING
-            place = f"{block.place} {DEFAULT_ACCESS}"
+            location = f"{block.location} {DEFAULT_ACCESS}"
             found[key] = tuple(
-                Step(allow=True, there=topic, topic=topic, place=place) for topic in topics if allowed
+                AccessLine(allow=True, as_matched=topic, topic=topic, location=location)
+                for topic in topics
+                if allowed
             )
             if allowed and key != _RECEIVE:
-                self._list(Finding("differs", place, f'"{key}" {_DOLLAR}'))
+                self._list(Finding("differs", location, f'"{key}" {_DOLLAR}'))
         return found
 
     def _read_role(self, name: str, role: Located) -> tuple[_Rule, ...]:
@@ -166,7 +173,7 @@ class DynSec:
         wildcards = role.flag("allowwildcardsubs", default=True)
         if not wildcards:
             text = _NO_WILDCARDS.format(name)
-            self._list(Finding("differs", role.place, text, action=Action.SUBSCRIBE))
+            self._list(Finding("differs", role.location, text, action=Action.SUBSCRIBE))
         rules = []
         for block in role.objects("acls"):
             self._list_unknown(block, "acltype", "topic", "priority", "allow")
@@ -176,68 +183,72 @@ class DynSec:
             if kind is None:
                 block.problem(f"the acltype is none of {', '.join(_TYPES)}")
             elif kind == _LITERAL and allow and not wildcards and ("+" in topic or "#" in topic):
-                self._list(Finding("note", block.place, _NEVER_GRANTED))
+                self._list(Finding("note", block.location, _NEVER_GRANTED))
             elif topic:
-                rules.append(_Rule(kind, topic, block.number("priority", 0), allow, block.place))
+                rules.append(_Rule(kind, topic, block.number("priority", 0), allow, block.location))
         return tuple(sorted(rules, key=lambda rule: -rule.priority))
 
-    def _steps_of(self, role: str, user: str | None) -> dict[str, tuple[_Asked, ...]]:
-        """The steps of a role for each of the three questions; None for `user`: whoever it may be."""
+    def _lines_of(self, role: str, user: str | None) -> dict[str, tuple[_Asked, ...]]:
+        """The lines of a role by key of the default access; None for `user`: whoever it may be."""
         rules = self._rules_of_role[role]
-        # Of a role without names all users have the same steps.
+        # Of a role without names all users have the same lines.
         key = (role, user if any(_is_named(rule) for rule in rules) else None)
-        if key not in self._steps_of_role:
-            self._steps_of_role[key] = self._made_steps(rules, user)
-        return self._steps_of_role[key]
+        if key not in self._lines_of_role:
+            self._lines_of_role[key] = self._made_lines(rules, user)
+        return self._lines_of_role[key]
 
-    def _made_steps(self, rules: Iterable[_Rule], user: str | None) -> dict[str, tuple[_Asked, ...]]:
+    def _made_lines(self, rules: Iterable[_Rule], user: str | None) -> dict[str, tuple[_Asked, ...]]:
         found: dict[str, list[_Asked]] = {_SEND: [], _RECEIVE: [], "subscribe": []}
         for rule in rules:
             if "%u" in rule.topic or "%c" in rule.topic:
                 text = _NAMES if _is_named(rule) else _PART_OF_A_LEVEL
-                self._list(Finding("note", rule.place, text))
+                self._list(Finding("note", rule.location, text))
             if rule.kind == _SEND:
-                found[_SEND].append((self._step(rule, rule.topic, Action.PUBLISH, user), ""))
+                found[_SEND].append((self._line(rule, rule.topic, Action.PUBLISH, user), ""))
             elif rule.kind == _RECEIVE:
-                found[_RECEIVE].append((self._step(rule, rule.topic, Action.SUBSCRIBE, user), ""))
+                found[_RECEIVE].append((self._line(rule, rule.topic, Action.SUBSCRIBE, user), ""))
             elif rule.kind not in {_LITERAL, _PATTERN} and not rule.allow:
-                self._list(Finding("differs", rule.place, _UNSUBSCRIBING))
+                self._list(Finding("differs", rule.location, _UNSUBSCRIBING))
         for kind in (_LITERAL, _PATTERN):  # Mosquitto looks for the very filter first
             found["subscribe"] += [
-                made for rule in rules if rule.kind == kind for made in self._subscribe_steps(rule, user)
+                made for rule in rules if rule.kind == kind for made in self._subscribe_lines(rule, user)
             ]
-        return {key: tuple(steps) for key, steps in found.items()}
+        return {key: tuple(lines) for key, lines in found.items()}
 
-    def _subscribe_steps(self, rule: _Rule, user: str | None) -> list[_Asked]:
+    def _subscribe_lines(self, rule: _Rule, user: str | None) -> list[_Asked]:
         """What may be subscribed, as what can be delivered by it."""
         shared = rule.topic.startswith("$share/") and rule.topic.count("/") > 1
         topic = rule.topic.split("/", 2)[2] if shared else rule.topic
         if rule.allow:
             literal = topic if rule.kind == _LITERAL else ""
-            steps: list[_Asked] = [(self._step(rule, topic, Action.SUBSCRIBE, user), literal)]
+            lines: list[_Asked] = [(self._line(rule, topic, Action.SUBSCRIBE, user), literal)]
             if rule.topic == "#" and rule.kind == _PATTERN:
-                steps.append((Step(allow=True, there="$SYS/#", topic="$SYS/#", place=rule.place), ""))
-                self._list(Finding("differs", rule.place, f'"{_PATTERN}" {_DOLLAR}'))
-            return steps
+                lines.append(
+                    (AccessLine(allow=True, as_matched="$SYS/#", topic="$SYS/#", location=rule.location), "")
+                )
+                self._list(Finding("differs", rule.location, f'"{_PATTERN}" {_DOLLAR}'))
+            return lines
         if shared:
-            self._list(Finding("differs", rule.place, _DENIED_GROUP.format(topic)))
+            self._list(Finding("differs", rule.location, _DENIED_GROUP.format(topic)))
             return []
         if rule.kind == _LITERAL and ("+" in topic or "#" in topic):
-            self._list(Finding("differs", rule.place, _DENIED_WILDCARD.format(topic)))
+            self._list(Finding("differs", rule.location, _DENIED_WILDCARD.format(topic)))
             return [(None, topic)]
-        step = self._step(rule, topic, Action.SUBSCRIBE, user)
-        topics = topic if step.topic is None else step.topic
+        line = self._line(rule, topic, Action.SUBSCRIBE, user)
+        topics = topic if line.topic is None else line.topic
         text = _DENIED_FILTER.format(topic)
-        self._list(Finding("differs", rule.place, text, action=Action.SUBSCRIBE, topics=topics))
-        return [(step, "")]
+        self._list(Finding("differs", rule.location, text, action=Action.SUBSCRIBE, topics=topics))
+        return [(line, "")]
 
-    def _step(self, rule: _Rule, topic: str, action: Action, user: str | None) -> Step:
-        there, levels = topic, plain_levels(topic)
+    def _line(self, rule: _Rule, topic: str, action: Action, user: str | None) -> AccessLine:
+        as_matched, levels = topic, plain_levels(topic)
         if _is_named(rule):
             levels = named_levels(topic, user)
             names = {"%u": "+" if user is None else user, "%c": _client_of(user)}
-            there = "/".join(names.get(level, level) for level in topic.split("/"))
-        made, finding = step(levels, there=there, allow=rule.allow, action=action, place=rule.place)
+            as_matched = "/".join(names.get(level, level) for level in topic.split("/"))
+        made, finding = access_line(
+            levels, as_matched=as_matched, allow=rule.allow, action=action, location=rule.location
+        )
         if finding and finding.topics and user is not None:  # listed once for all users
             finding = replace(finding, topics=with_device(finding.topics, user))
         self._list(finding)
@@ -257,13 +268,13 @@ class DynSec:
                 if user in clients:
                     groups_of[user].setdefault(name, priority)
                 else:
-                    self._list(Finding("note", member.place, f"there is no client {user!r}; left out"))
+                    self._list(Finding("note", member.location, f"there is no client {user!r}; left out"))
         for user, client in clients.items():
             for group in client.objects("groups"):
                 name = group.text("groupname")
                 if name not in groups_of[user]:
                     text = f"Mosquitto goes by the clients of group {name!r}, and {user!r} is none; left out"
-                    self._list(Finding("note", group.place, text))
+                    self._list(Finding("note", group.location, text))
         return roles_of, groups_of
 
     def _named(self, block: Located, key: str, name_key: str, known: Iterable[str]) -> list[str]:
@@ -274,31 +285,35 @@ class DynSec:
             if name in known:
                 found.setdefault(name, priority)
             else:
-                self._list(Finding("note", reference.place, f"there is no role {name!r}; left out"))
+                self._list(Finding("note", reference.location, f"there is no role {name!r}; left out"))
         return _in_order(found)
 
-    def _subject(self, user: str | None, place: str, roles: list[str]) -> Subject:
+    def _subject(self, user: str | None, location: str, roles: list[str]) -> Subject:
         return Subject(
-            user, _client_of(user), place, self._lists(roles, user or ""), tuple(dict.fromkeys(roles))
+            user,
+            _client_of(user),
+            location,
+            self._access_lists(roles, user or ""),
+            tuple(dict.fromkeys(roles)),
         )
 
-    def _part(self, name: str, role: Located) -> Part:
+    def _common_role(self, name: str, role: Located) -> CommonRole:
         text = role.text("textname", "") or role.text("textdescription", "")
         description = f"{text}: role {name} of {self.file}." if text else f"Role {name} of {self.file}."
-        return Part(name, description, self._lists([name], None))
+        return CommonRole(name, description, self._access_lists([name], None))
 
-    def _lists(self, roles: Iterable[str], user: str | None) -> dict[Action, tuple[Steps, ...]]:
-        steps: dict[str, Steps] = {}
+    def _access_lists(self, roles: Iterable[str], user: str | None) -> dict[Action, tuple[AccessList, ...]]:
+        lines: dict[str, AccessList] = {}
         for key, default in self._defaults.items():
-            asked: list[Step] = []
+            asked: list[AccessLine] = []
             refused: set[str] = set()
-            for one, literal in (one for role in roles for one in self._steps_of(role, user)[key]):
+            for one, literal in (one for role in roles for one in self._lines_of(role, user)[key]):
                 if one is None:
                     refused.add(literal)
                 elif literal not in refused:
                     asked.append(one)
-            steps[key] = (*asked, *default)
-        return {Action.PUBLISH: (steps[_SEND],), Action.SUBSCRIBE: (steps[_RECEIVE], steps["subscribe"])}
+            lines[key] = (*asked, *default)
+        return {Action.PUBLISH: (lines[_SEND],), Action.SUBSCRIBE: (lines[_RECEIVE], lines["subscribe"])}
 
     def _read_account(self, user: str, client: Located) -> list[Account]:
         self._list_unknown(
@@ -307,18 +322,18 @@ class DynSec:
         )  # fmt: skip
         if client.has("clientid"):
             text = f"user {user!r} may come with one client id only; here with any"
-            self._list(Finding("differs", client.place, text, user))
+            self._list(Finding("differs", client.location, text, user))
         if client.flag("disabled", default=False):
             text = f"user {user!r} is disabled: no device is made of it"
-            self._list(Finding("note", client.place, text, user))
+            self._list(Finding("note", client.location, text, user))
             return []
         if client.has("encoded_password"):
-            return [Account(user, client.text("encoded_password"), client.place)]
+            return [Account(user, client.text("encoded_password"), client.location)]
         if client.has("password") and client.has("salt"):
             salt, hashed = client.text("salt"), client.text("password")
-            return [Account(user, f"$7${client.number('iterations', 0)}${salt}${hashed}", client.place)]
+            return [Account(user, f"$7${client.number('iterations', 0)}${salt}${hashed}", client.location)]
         text = f"user {user!r} has no password, and Mosquitto lets nobody in by it: no device is made of it"
-        self._list(Finding("note", client.place, text, user))
+        self._list(Finding("note", client.location, text, user))
         return []
 
 

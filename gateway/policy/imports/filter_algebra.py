@@ -9,14 +9,14 @@ from __future__ import annotations
 from gateway.mqtt.topics import join_filter, split_filter
 
 _PIECES_MOST = 8
-"""Into how many filters a difference may fall; more would be no rules that anybody reads."""
+"""Into how many filters a difference may fall apart; nobody would read more as rules."""
 
 
-def meet(one: str, other: str) -> str | None:
+def intersection(one: str, other: str) -> str | None:
     """A filter of the topics that both match; None when there can be none.
 
     Exact, but where a placeholder meets a word: whether they are the same shows only later, and the level
-    of `one` is taken. So it never matches more than `one`.
+    of `one` is taken. So the filter never matches more than `one`.
     """
     mine, mine_open = split_filter(one)
     theirs, theirs_open = split_filter(other)
@@ -32,12 +32,12 @@ def meet(one: str, other: str) -> str | None:
     return join_filter(levels, open_end=mine_open and theirs_open)
 
 
-def without(one: str, other: str) -> list[str] | None:
+def difference(one: str, other: str) -> list[str] | None:
     """Filters of the topics that `one` matches and `other` doesn't; None when filters can't say that.
 
     They can when `other` takes away whole depths: `a/#` without `a/+` is `a` and `a/+/+/#`.
     """
-    if meet(one, other) is None:
+    if intersection(one, other) is None:
         return [one]
     mine, mine_open = split_filter(one)
     theirs, theirs_open = split_filter(other)
@@ -47,7 +47,7 @@ def without(one: str, other: str) -> list[str] | None:
             return None
     deeper = len(theirs) - len(mine)
     if not mine_open or deeper < 0:
-        return []  # they meet, so that `other` reaches all depths of `one`
+        return []  # they have topics in common, so that `other` reaches all depths of `one`
     if deeper + 1 > _PIECES_MOST:
         return None
     left = [join_filter([*mine, *["+"] * depth], open_end=False) for depth in range(deeper)]

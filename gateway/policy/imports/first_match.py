@@ -1,4 +1,4 @@
-"""Lists in which the first match decides, made into allows and denies where a deny beats every allow.
+"""Access lists, in which the first match decides, made into allows and denies where a deny beats every allow.
 
 An allow that stands above a deny is stronger there and would be weaker here. So a deny is kept as it is
 only where nothing above it allows any of its topics. Else it is cut down to what it takes from the
@@ -12,103 +12,107 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.mqtt.topics import covers
-from gateway.policy.imports.filter_algebra import meet, without
-from gateway.policy.imports.intermediate_model import DEFAULT_ACCESS, Step
+from gateway.policy.imports.filter_algebra import difference, intersection
+from gateway.policy.imports.intermediate_model import DEFAULT_ACCESS, AccessLine
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a line allows there and no rule allows here."""
+    """Topics that a line allows in Mosquitto and no rule allows in the gateway."""
 
     topics: str
+    """A filter, perhaps with placeholders."""
     allow: str
-    """Place of the line that allows it there."""
+    """Location of the line that allows them in Mosquitto."""
     deny: str
-    """Place of the line below it that denies it here, or that has to allow it too and may not."""
+    """Location of the line that takes them in the gateway: one below that denies, or one of a second access
+    list that may not allow the same."""
 
 
 @dataclass(slots=True)
-class Settled:
-    """Allows and denies, each topic with the place of the line it comes from."""
+class UnorderedRights:
+    """Allows and denies of one action; a deny beats every allow, as in a role of ours."""
 
     allows: dict[str, str] = field(default_factory=dict)
+    """By topic the location of the line that it comes from, `file:line`."""
     denies: dict[str, str] = field(default_factory=dict)
+    """By topic the location of the line that it comes from, `file:line`."""
     losses: list[Loss] = field(default_factory=list)
 
 
-def settle(steps: Sequence[Step]) -> Settled:
-    """The same rights, without an order. Steps that no rule can say are passed over."""
-    settled = Settled()
-    lines = [(step.allow, step.topic, step.place) for step in steps if step.topic is not None]
+def without_order(access_list: Sequence[AccessLine]) -> UnorderedRights:
+    """The rights that an access list gives, without an order. Lines that no rule can say are passed over."""
+    unordered = UnorderedRights()
+    lines = [(line.allow, line.topic, line.location) for line in access_list if line.topic is not None]
     # What each line still allows; a deny above it may cut it down.
     gives = [[topic] if allow else [] for allow, topic, _ in lines]
-    for number, (allow, topic, place) in enumerate(lines):
-        if allow or _covered(topic, settled.denies):
+    for number, (allow, topic, location) in enumerate(lines):
+        if allow or _covered(topic, unordered.denies):
             continue
         above = [(stronger, lines[other][2]) for other in range(number) for stronger in gives[other]]
-        if all(meet(topic, stronger) is None for stronger, _ in above):
-            settled.denies[topic] = place
+        if all(intersection(topic, stronger) is None for stronger, _ in above):
+            unordered.denies[topic] = location
             continue
         for other in range(number + 1, len(lines)):
-            gives[other] = _cut(topic, place, gives[other], above, settled)
-    for (_, _, place), topics in zip(lines, gives, strict=True):
+            gives[other] = _cut(topic, location, gives[other], above, unordered)
+    for (_, _, location), topics in zip(lines, gives, strict=True):
         for topic in topics:
-            settled.allows.setdefault(topic, place)
-    return settled
+            unordered.allows.setdefault(topic, location)
+    return unordered
 
 
-def both(one: Settled, other: Settled) -> Settled:
-    """What both allow and neither denies.
+def allowed_by_both(one: UnorderedRights, other: UnorderedRights) -> UnorderedRights:
+    """What two access lists both allow and neither denies.
 
-    Where a placeholder meets a word, or another placeholder, nobody knows yet whether both allow the same:
-    that is lost.
+    Where one allows a placeholder at a level, and the other a word or another placeholder, nobody knows yet
+    whether both allow the same: that is lost.
     """
-    found = Settled(denies={**other.denies, **one.denies}, losses=[*one.losses, *other.losses])
+    found = UnorderedRights(denies={**other.denies, **one.denies}, losses=[*one.losses, *other.losses])
     pairs: dict[str, str] = {}
-    for mine, place in one.allows.items():
-        for theirs, their_place in other.allows.items():
-            topic = meet(mine, theirs)
+    for mine, location in one.allows.items():
+        for theirs, their_location in other.allows.items():
+            topic = intersection(mine, theirs)
             if topic is None:
                 continue
-            if topic == meet(theirs, mine):  # else each has its own level there
-                narrow = _is_carried_by(theirs, their_place, mine, place)
-                pairs[topic] = their_place if narrow else place
+            if topic == intersection(theirs, mine):  # else each has its own level there
+                narrow = _is_carried_by(theirs, their_location, mine, location)
+                pairs[topic] = their_location if narrow else location
             else:
-                found.losses.append(Loss(topic, place, their_place))
-    # `#` and `a/#` meet twice when both lists have both.
+                found.losses.append(Loss(topic, location, their_location))
+    # When both lists allow `#` and `a/#`, their intersections name `a/#` beside `#`.
     found.allows = {
-        topic: place
-        for topic, place in pairs.items()
+        topic: location
+        for topic, location in pairs.items()
         if not any(wider != topic and covers(wider, topic) for wider in pairs)
     }
     return found
 
 
-def _is_carried_by(one: str, place: str, other: str, other_place: str) -> bool:
-    """Whether the first of two lines is the one to look at for what both allow: what `other` allows is wider.
+def _is_carried_by(one: str, location: str, other: str, other_location: str) -> bool:
+    """Whether the line that allows `one` is the one to name for what two lines both allow: `other` is wider.
 
-    Of two that allow the same it is the one that somebody wrote, and not the default.
+    Of two that allow the same it is the one that somebody wrote, and not the default access.
     """
     if one == other:
-        return other_place.endswith(DEFAULT_ACCESS) and not place.endswith(DEFAULT_ACCESS)
+        return other_location.endswith(DEFAULT_ACCESS) and not location.endswith(DEFAULT_ACCESS)
     return covers(other, one)
 
 
 def _cut(
-    deny: str, place: str, topics: list[str], above: list[tuple[str, str]], settled: Settled
+    deny: str, location: str, topics: list[str], above: list[tuple[str, str]], unordered: UnorderedRights
 ) -> list[str]:
     """What a deny leaves of the topics below it; denies for what it takes and filters can't cut out."""
     left: list[str] = []
     for topic in topics:
-        rest = without(topic, deny)
+        rest = difference(topic, deny)
         if rest is not None:
             left += rest
             continue
         left.append(topic)
-        taken = meet(deny, topic)
+        taken = intersection(deny, topic)
         for piece in _spared([] if taken is None else [taken], (stronger for stronger, _ in above)):
-            if not _covered(piece, settled.denies):
-                _deny(piece, place, above, settled)
+            if not _covered(piece, unordered.denies):
+                _deny(piece, location, above, unordered)
     return left
 
 
@@ -117,18 +121,18 @@ def _spared(pieces: list[str], stronger: Iterable[str]) -> list[str]:
     for topic in stronger:
         cut = []
         for piece in pieces:
-            rest = without(piece, topic)
+            rest = difference(piece, topic)
             cut += [piece] if rest is None else rest
         pieces = cut
     return pieces
 
 
-def _deny(piece: str, place: str, above: list[tuple[str, str]], settled: Settled) -> None:
+def _deny(piece: str, location: str, above: list[tuple[str, str]], unordered: UnorderedRights) -> None:
     for topic, allow in above:
-        lost = meet(piece, topic)
-        if lost is not None and not _covered(lost, settled.denies):
-            settled.losses.append(Loss(lost, allow, place))
-    settled.denies[piece] = place
+        lost = intersection(piece, topic)
+        if lost is not None and not _covered(lost, unordered.denies):
+            unordered.losses.append(Loss(lost, allow, location))
+    unordered.denies[piece] = location
 
 
 def _covered(topic: str, denies: Iterable[str]) -> bool:

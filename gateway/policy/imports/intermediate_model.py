@@ -1,6 +1,7 @@
-"""What every source says in the same words: who there is, which lines are asked, and what is lost.
+"""What every import source says in the same words: its users, their access lists, and what is lost.
 
-Plain values. A source knows its own file format and nothing of roles.
+Plain values. An import source is what was read of the files of one Mosquitto; it knows their format and
+nothing of roles of ours.
 """
 
 from __future__ import annotations
@@ -22,32 +23,40 @@ ANONYMOUS = (
 )
 
 DEFAULT_ACCESS = "(default access)"
-"""Ends a place where no line of rights stands."""
+"""The end of the location of a default access: `file:line (default access)`, where no line of rights
+stands."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One line of a list that is asked from its beginning: the first that matches decides."""
+class AccessLine:
+    """One line of an access list: it allows or denies an action on the topics that it matches."""
 
     allow: bool
-    there: str
-    """The filter as Mosquitto matches it for the user and the client id of the subject."""
+    as_matched: str
+    """The filter as Mosquitto matches it, with the user's name and client id put in for %u and %c."""
     topic: str | None
-    """The same as the topic of a rule of ours; None when no rule can say it."""
-    place: str
+    """What a rule of ours has as its topic to match as much, with placeholders; None when no rule can say
+    it."""
+    location: str
     """`file:line`, and what stands there if that is no line of rights: `file:line (default access)`."""
 
 
-Steps = tuple[Step, ...]
+AccessList = tuple[AccessLine, ...]
+"""Lines that are asked from the first on for one action: the first that matches the topic decides."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Lines that several users have in common: Mosquitto's patterns, a role of its dynamic security."""
+class CommonRole:
+    """What several users of a source have in common: Mosquitto's patterns, or a role of dynamic security.
+
+    It becomes a role of ours, which each user gets for whom it allows and denies no more than the source
+    does.
+    """
 
     name: str
     description: str
-    lists: Mapping[Action, tuple[Steps, ...]]
+    access_lists: Mapping[Action, tuple[AccessList, ...]]
+    """For each action the lists that have to allow it, all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +67,34 @@ class Subject:
     """None: whoever comes without a user name."""
     client: str
     """The client id that is asked about: its user name, if that is a device id."""
-    place: str
-    lists: Mapping[Action, tuple[Steps, ...]]
+    location: str
+    """`file:line` where the user is named first."""
+    access_lists: Mapping[Action, tuple[AccessList, ...]]
     """For each action the lists that have to allow it, all of them."""
-    parts: tuple[str, ...]
-    """Names of the parts that its lists contain."""
-    named: tuple[str, ...] = ()
-    """Topics in which its name was put."""
+    common_roles: tuple[str, ...]
+    """Names of the common roles whose lines its access lists contain."""
+    topics_with_name: tuple[str, ...] = ()
+    """Topics in which the user's name was put for %u."""
 
-    def allowed_there(self, action: Action, topic: str) -> bool:
+    def allowed_in_mosquitto(self, action: Action, topic: str) -> bool:
         """What Mosquitto answers about a topic name."""
         if topic.startswith("$share"):
             return False  # before it looks at any rule
         if action is Action.PUBLISH and topic.startswith("$SYS") and not matches(BRIDGE_STATE, topic):
             return False
-        return all(step is not None and step.allow for step in self._asked(action, topic))
+        return all(line is not None and line.allow for line in self._asked(action, topic))
 
-    def decided_by(self, action: Action, topic: str) -> str:
-        """The place of the line that decides there: one that denies, else one that somebody wrote."""
-        found = [step for step in self._asked(action, topic) if step]
-        found.sort(key=lambda step: (step.allow, step.place.endswith(DEFAULT_ACCESS)))
-        return found[0].place if found else self.place
+    def deciding_location(self, action: Action, topic: str) -> str:
+        """Where the line stands by which Mosquitto decides: one that denies, else one that somebody wrote."""
+        found = [line for line in self._asked(action, topic) if line]
+        found.sort(key=lambda line: (line.allow, line.location.endswith(DEFAULT_ACCESS)))
+        return found[0].location if found else self.location
 
-    def _asked(self, action: Action, topic: str) -> list[Step | None]:
+    def _asked(self, action: Action, topic: str) -> list[AccessLine | None]:
         """The first line that matches, of each list."""
         return [
-            next((step for step in steps if matches(step.there, topic)), None) for steps in self.lists[action]
+            next((line for line in access_list if matches(line.as_matched, topic)), None)
+            for access_list in self.access_lists[action]
         ]
 
 
@@ -92,8 +103,9 @@ class Finding:
     """Something that is not as it was, or that whoever imports has to know."""
 
     kind: Literal["differs", "note"]
-    """`differs`: some question gets a different answer here than there."""
-    place: str
+    """`differs`: some question gets a different answer from the gateway than from Mosquitto; `note`: none
+    does."""
+    location: str
     """`file:line`, or the file for what holds throughout."""
     text: str
     user: str | None = None
@@ -103,7 +115,7 @@ class Finding:
     """A filter, perhaps with placeholders, of all topics with a different answer; None: no filter does."""
 
     def explains(self, user: str | None, client: str, action: Action, topic: str) -> bool:
-        """Whether it says that this question may get a different answer here."""
+        """Whether it says that the gateway may answer this question differently than Mosquitto."""
         if self.kind != "differs" or self.topics is None or self.user not in {None, user}:
             return False
         resolved = self.topics.replace("{device}", user or "+").replace("{client}", client)
@@ -117,14 +129,15 @@ class Account:
     user: str
     hashed: str
     """As it stands in the file; whether it is a hash shows later. Never shown."""
-    place: str
+    location: str
+    """`file:line`."""
 
     def __repr__(self) -> str:
-        return f"Account({self.user!r}, {self.place!r})"
+        return f"Account({self.user!r}, {self.location!r})"
 
 
-class Source(Protocol):
-    """What was read."""
+class ImportSource(Protocol):
+    """What was read of Mosquitto's files."""
 
     @property
     def file(self) -> str:
@@ -135,16 +148,16 @@ class Source(Protocol):
         """Whether every SUBSCRIBE is granted, whatever may be delivered."""
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        """What several subjects have in common."""
+    def common_roles(self) -> tuple[CommonRole, ...]:
+        """What several of its users have in common."""
 
     @property
     def subjects(self) -> tuple[Subject, ...]:
-        """Everybody it knows."""
+        """Its users, and who comes without a user name if a line is about them."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the source itself knows of that can't be as it was."""
+        """What can't be as it was by its form alone, whatever becomes of its rights."""
 
 
 def refuse_nul(text: str, file: str) -> None:

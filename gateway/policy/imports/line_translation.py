@@ -1,4 +1,4 @@
-"""One line of Mosquitto's as a step that rules can say, or as near to it as they come.
+"""One line of Mosquitto's files as an access line that rules of ours can say, or as near to it as they come.
 
 Rules have no words for a level with braces, nor for a client id that is only a part of a level. An
 allow that can't be said is left out; a deny is widened to the whole level instead, for left out it
@@ -12,12 +12,12 @@ from enum import Enum
 
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.rules import Action
-from gateway.policy.imports.filter_algebra import meet
-from gateway.policy.imports.intermediate_model import BRIDGE_STATE, Finding, Step
+from gateway.policy.imports.filter_algebra import intersection
+from gateway.policy.imports.intermediate_model import BRIDGE_STATE, AccessLine, Finding
 
 
 class Unsaid(Enum):
-    """A level that rules have no words for, and why."""
+    """A level that a rule has no words for, and why."""
 
     BRACES = "a level has braces, which in a rule only placeholders have"
     CLIENT_ID = "%c is only a part of a level, and a rule's {client} is a whole one"
@@ -26,6 +26,7 @@ class Unsaid(Enum):
 
 
 Levels = Sequence[str | Unsaid]
+"""The levels of the topic of a rule: words, wildcards, placeholders, and those that no rule can say."""
 
 _UNSAID = "the line is left out, so that it allows nothing here"
 _WIDENED = "the line denies every value of this level here"
@@ -38,32 +39,32 @@ _SHARED = (
 _SHARE = "Mosquitto itself refuses every topic that begins with $share; left out"
 
 
-def step(
-    levels: Levels, *, there: str, allow: bool, action: Action, place: str
-) -> tuple[Step, Finding | None]:
-    """The step, and what has to be said of it.
+def access_line(
+    levels: Levels, *, as_matched: str, allow: bool, action: Action, location: str
+) -> tuple[AccessLine, Finding | None]:
+    """The access line, and what has to be said of it.
 
-    `there` is the filter as Mosquitto matches it.
+    `as_matched` is the filter as Mosquitto matches it.
     """
     whole = "/".join("+" if isinstance(level, Unsaid) else level for level in levels)
     if fault := filter_fault(whole):
-        note = Finding("note", place, f"the topic {fault}: no message can match it; left out")
-        return Step(allow, there, None, place), note
-    if there.startswith("$share"):
-        text = _SHARED if there.startswith("$share/") and there.count("/") > 1 else _SHARE
-        return Step(allow, there, None, place), Finding("note", place, text)
+        note = Finding("note", location, f"the topic {fault}: no message can match it; left out")
+        return AccessLine(allow, as_matched, None, location), note
+    if as_matched.startswith("$share"):
+        text = _SHARED if as_matched.startswith("$share/") and as_matched.count("/") > 1 else _SHARE
+        return AccessLine(allow, as_matched, None, location), Finding("note", location, text)
     topic: str | None = whole
     finding = None
     if why := dict.fromkeys(level.value for level in levels if isinstance(level, Unsaid)):
         text = f"{'; '.join(why)}: {_UNSAID if allow else _WIDENED}"
-        finding = Finding("differs", place, text, topics=topic)
+        finding = Finding("differs", location, text, topics=topic)
         topic = None if allow else topic
-    elif allow and action is Action.PUBLISH and there.startswith("$SYS"):
-        topic = meet(BRIDGE_STATE, whole)
+    elif allow and action is Action.PUBLISH and as_matched.startswith("$SYS"):
+        topic = intersection(BRIDGE_STATE, whole)
         if topic != whole:
             text = f"Mosquitto itself lets no client publish below $SYS but to {BRIDGE_STATE}; left out"
-            finding = Finding("note", place, text)
-    return Step(allow, there, topic, place), finding
+            finding = Finding("note", location, text)
+    return AccessLine(allow, as_matched, topic, location), finding
 
 
 def plain_levels(topic: str) -> Levels:

@@ -17,11 +17,11 @@ _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\n]', re.DOTALL)
 class Located:
     """One object: its values, and where it begins. A value that is not of the type asked for is a problem."""
 
-    def __init__(self, values: dict[str, object], place: str, problems: list[str]) -> None:
+    def __init__(self, values: dict[str, object], location: str, problems: list[str]) -> None:
         self._values = values
         self._problems = problems
-        self.place = place
-        """`file:line`."""
+        self.location = location
+        """Where the object begins, as `file:line`."""
 
     @property
     def values(self) -> Mapping[str, object]:
@@ -30,7 +30,7 @@ class Located:
 
     def problem(self, text: str) -> None:
         """Report one."""
-        self._problems.append(f"{self.place}: {text}")
+        self._problems.append(f"{self.location}: {text}")
 
     def unknown(self, *known: str) -> list[str]:
         """The keys that are none of these."""

@@ -18,14 +18,14 @@ from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.intermediate_model import (
     ANONYMOUS,
+    AccessLine,
+    AccessList,
+    CommonRole,
     Finding,
-    Part,
-    Step,
-    Steps,
     Subject,
     refuse_nul,
 )
-from gateway.policy.imports.line_translation import pattern_levels, plain_levels, step, with_device
+from gateway.policy.imports.line_translation import access_line, pattern_levels, plain_levels, with_device
 from gateway.policy.imports.wrong_file_kind import Form, demand_form
 
 _BLANKS = " \t\n\v\f\r"
@@ -77,7 +77,8 @@ class _Entry:
     actions: frozenset[Action]
     topic: str
     """As written."""
-    place: str
+    location: str
+    """`file:line`."""
     is_pattern: bool
 
 
@@ -89,7 +90,7 @@ class AclFile:
     def __init__(self, raw: bytes, file: str, others: Iterable[tuple[str, str]] = ()) -> None:
         """Read it. Raises PolicyError with all lines that Mosquitto would not start with.
 
-        `others` are further users, each with the place where it is named.
+        `others` are further users, each with the location (`file:line`) where it is named.
         """
         self.file = file
         self._patterns: list[_Entry] = []
@@ -101,10 +102,10 @@ class AclFile:
         self._read(raw.decode("utf-8", "surrogateescape"), problems)
         if problems:
             raise PolicyError(problems)
-        for user, place in others:
-            self._named.setdefault(user, place)
-        self.parts = (self._everyone(),) if self._patterns else ()
-        self.subjects = tuple(self._subject(user, place) for user, place in self._named.items())
+        for user, location in others:
+            self._named.setdefault(user, location)
+        self.common_roles = (self._everyone(),) if self._patterns else ()
+        self.subjects = tuple(self._subject(user, location) for user, location in self._named.items())
         self._list_what_holds_throughout()
 
     @property
@@ -120,23 +121,23 @@ class AclFile:
             line = raw_line.rstrip(_BLANKS)
             word, _, rest = line.lstrip(" ").partition(" ")
             rest = rest.lstrip(" ")  # a tab is a part of the word after it, there too
-            place = f"{self.file}:{number}"
+            location = f"{self.file}:{number}"
             fault = None
             if line[:1] == "#" or not word:
                 continue
             if word in {"topic", "pattern"}:
-                fault = self._add_entry(rest, place, user, is_pattern=word == "pattern")
+                fault = self._add_entry(rest, location, user, is_pattern=word == "pattern")
             elif word == "user":
                 user = rest.lstrip(_BLANKS)
                 fault = None if user else "the name is missing"
-                self._named.setdefault(user, place)
+                self._named.setdefault(user, location)
             else:
                 # Never shown: whoever names the wrong file may have secrets in it.
                 fault = "begins with none of topic, pattern and user (a comment begins in the first column)"
             if fault:
-                problems.append(f"{place}: {fault}; Mosquitto does not start with this line: correct it")
+                problems.append(f"{location}: {fault}; Mosquitto does not start with this line: correct it")
 
-    def _add_entry(self, text: str, place: str, user: str | None, *, is_pattern: bool) -> str | None:
+    def _add_entry(self, text: str, location: str, user: str | None, *, is_pattern: bool) -> str | None:
         if not text:
             return "the topic is missing"
         access, _, topic = text.partition(" ")
@@ -147,54 +148,60 @@ class AclFile:
             return f'"{access}" is none of {", ".join(_ACCESS)}'
         if fault := _fault(topic):
             return fault
-        entry = _Entry(access != "deny", _ACCESS[access], topic, place, is_pattern)
+        entry = _Entry(access != "deny", _ACCESS[access], topic, location, is_pattern)
         if is_pattern:
             self._patterns.append(entry)
         else:
             self._own.setdefault(user, []).append(entry)
-            self._named.setdefault(user, place)
+            self._named.setdefault(user, location)
         return None
 
-    def _everyone(self) -> Part:
-        """The patterns for a user of whom nothing else is known."""
-        lists: dict[Action, tuple[Steps, ...]] = {}
+    def _everyone(self) -> CommonRole:
+        """The patterns, for a user of whom nothing else is known."""
+        access_lists: dict[Action, tuple[AccessList, ...]] = {}
         for action in _ACTIONS:
             found = []
             for entry in _sorted(self._patterns, action):
                 levels = pattern_levels(entry.topic, None)
-                made, finding = step(
-                    levels, there=entry.topic, allow=entry.allow, action=action, place=entry.place
+                made, finding = access_line(
+                    levels, as_matched=entry.topic, allow=entry.allow, action=action, location=entry.location
                 )
                 if any("%u" in level and level != "%u" for level in entry.topic.split("/")):
-                    finding = Finding("differs", entry.place, _PART_OF_A_LEVEL)
+                    finding = Finding("differs", entry.location, _PART_OF_A_LEVEL)
                 self._list(finding)
                 found.append(made)
-            lists[action] = (tuple(found),)
-        return Part(_EVERYONE, f"What every user may do: the patterns of {self.file}.", lists)
+            access_lists[action] = (tuple(found),)
+        return CommonRole(_EVERYONE, f"What every user may do: the patterns of {self.file}.", access_lists)
 
-    def _subject(self, user: str | None, place: str) -> Subject:
+    def _subject(self, user: str | None, location: str) -> Subject:
         patterns = self._patterns
         if user is None:
             patterns = [entry for entry in patterns if "%u" not in entry.topic]
         elif "+" in user or "#" in user:
             patterns = []  # Mosquitto then refuses by every pattern, for CVE-2017-7650
         client = user if user is not None and is_device_id(user) else "client"
-        lists: dict[Action, tuple[Steps, ...]] = {}
+        access_lists: dict[Action, tuple[AccessList, ...]] = {}
         for action in _ACTIONS:
             entries = _sorted(self._own.get(user, []), action) + _sorted(patterns, action)
-            lists[action] = (tuple(self._step(entry, action, user or "", client) for entry in entries),)
+            access_lists[action] = (
+                tuple(self._line(entry, action, user or "", client) for entry in entries),
+            )
         putting_in = [entry for entry in patterns if user is not None and "%u" in entry.topic]
-        named = tuple(dict.fromkeys(entry.topic.replace("%u", user or "") for entry in putting_in))
+        with_name = tuple(dict.fromkeys(entry.topic.replace("%u", user or "") for entry in putting_in))
         for entry in putting_in if user is not None and "/" in user else ():
-            self._list(Finding("differs", entry.place, _LEVELS_IN_A_NAME, user=user))
-        return Subject(user, client, place, lists, tuple(part.name for part in self.parts), named)
+            self._list(Finding("differs", entry.location, _LEVELS_IN_A_NAME, user=user))
+        return Subject(
+            user, client, location, access_lists, tuple(role.name for role in self.common_roles), with_name
+        )
 
-    def _step(self, entry: _Entry, action: Action, user: str, client: str) -> Step:
-        there, levels = entry.topic, plain_levels(entry.topic)
+    def _line(self, entry: _Entry, action: Action, user: str, client: str) -> AccessLine:
+        as_matched, levels = entry.topic, plain_levels(entry.topic)
         if entry.is_pattern:
-            there = _NAMES.sub(lambda name: user if name[0] == "%u" else client, there)
+            as_matched = _NAMES.sub(lambda name: user if name[0] == "%u" else client, as_matched)
             levels = pattern_levels(entry.topic, user)
-        found, finding = step(levels, there=there, allow=entry.allow, action=action, place=entry.place)
+        found, finding = access_line(
+            levels, as_matched=as_matched, allow=entry.allow, action=action, location=entry.location
+        )
         if finding and finding.topics and entry.is_pattern:  # listed once for all users
             finding = replace(finding, topics=with_device(finding.topics, user))
         self._list(finding)
@@ -208,14 +215,14 @@ class AclFile:
         self._list(Finding("differs", self.file, _SUBSCRIBING, action=Action.SUBSCRIBE))
         for entry in (entry for entries in self._own.values() for entry in entries):
             if _NAMES.search(entry.topic):
-                self._list(Finding("note", entry.place, _LITERALLY))
+                self._list(Finding("note", entry.location, _LITERALLY))
         for entry in self._own.get(None, []):
-            self._list(Finding("differs", entry.place, ANONYMOUS))
+            self._list(Finding("differs", entry.location, ANONYMOUS))
         if self._patterns:
-            self._list(Finding("differs", self._patterns[0].place, _DANGEROUS_CLIENT_IDS))
+            self._list(Finding("differs", self._patterns[0].location, _DANGEROUS_CLIENT_IDS))
         for entry in self._patterns:
             if "%c" in entry.topic:
-                self._list(Finding("differs", entry.place, _CLIENT_IDS))
+                self._list(Finding("differs", entry.location, _CLIENT_IDS))
 
 
 def _sorted(entries: list[_Entry], action: Action) -> list[_Entry]:

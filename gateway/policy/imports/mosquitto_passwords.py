@@ -24,19 +24,21 @@ def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Fi
     refuse_nul(text, file)
     demand_form(Form.PASSWORDS, text, file)
     for number, line in enumerate(text.split("\n"), start=1):
-        place = f"{file}:{number}"
+        location = f"{file}:{number}"
         if line[:1] == "#" or not line.strip(_BLANKS):
             continue
         # As strtok does: colons at the beginning count for nothing.
         fields = [field.strip(_BLANKS) for field in line.split(":") if field]
         if ":" not in line or len(fields) < 2 or not fields[0] or not fields[1]:
-            findings.append(Finding("note", place, "is not `name:hash`; Mosquitto lets nobody in by it"))
+            findings.append(Finding("note", location, "is not `name:hash`; Mosquitto lets nobody in by it"))
             continue
         user, hashed = fields[:2]
         if user in accounts:
-            findings.append(Finding("note", accounts[user].place, f"user {user!r} is there again in {place}"))
+            findings.append(
+                Finding("note", accounts[user].location, f"user {user!r} is there again in {location}")
+            )
         accounts.pop(user, None)
-        accounts[user] = Account(user, hashed, place)
+        accounts[user] = Account(user, hashed, location)
     if findings and not accounts:
         raise PolicyError(
             [f"{file}: no line is `name:hash`, so that this is no password_file: give its path"]

@@ -22,17 +22,17 @@ from gateway.policy.files.loader import load_policy
 from gateway.policy.files.policy_tests import load_cases, run_cases
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.files.toml_strings import quoted
-from gateway.policy.imports.intermediate_model import Finding, Source, Step, Subject
+from gateway.policy.imports.intermediate_model import AccessLine, Finding, ImportSource, Subject
 from gateway.policy.imports.role_composition import Composed, Draft
 
 SENSITIVE = ("devices/+/private/#",)
-"""What is sealed by the encryption.toml that ships."""
+"""Filters of what is sealed by the encryption.toml that ships."""
 _WORDS = ("x1", "y2", "z3", "x4", "y5")
-"""For levels that may be anything."""
+"""Words for the levels of a topic that may be anything."""
 _QUESTIONS_MOST = 40
-"""About one user; half of them about topics of others, for denials matter most."""
+"""Topics that are asked about for one user; half of them are topics of others, for denials matter most."""
 _CASES_MOST = 2_000
-"""Every look at the policy reads them, a third of a millisecond each."""
+"""Cases in one cases.toml: every look at the policy reads all of them, a third of a millisecond each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Question:
     action: Action
     topic: str
     allowed: bool
-    place: str
-    """The line that decides it there."""
+    location: str
+    """`file:line` of the line by which Mosquitto decides it."""
 
 
 def compiled(composed: Composed, *, reserved: str) -> Policy:
@@ -53,11 +53,11 @@ def compiled(composed: Composed, *, reserved: str) -> Policy:
     return Policy(roles, sensitive=SENSITIVE, limits=Limits(), reserved=reserved)
 
 
-def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Question], list[Finding]]:
-    """Questions about every user that both answer alike, and a finding for each that they don't.
+def ask(source: ImportSource, composed: Composed, policy: Policy) -> tuple[list[Question], list[Finding]]:
+    """Questions about every user with the same answer from both, and a finding for each that has two.
 
-    A question whose answer is listed to differ is in neither. Raises PolicyError with those that are allowed
-    here and not there: such a policy is put nowhere.
+    Both are the gateway and Mosquitto. A question whose answer is listed to differ is in neither. Raises
+    PolicyError with those that the gateway would allow and Mosquitto denies: such a policy is put nowhere.
     """
     questions: list[Question] = []
     faults: list[Finding] = []
@@ -69,7 +69,7 @@ def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Questi
         if one.kind == "differs" and one.topics is not None
     }
     most = min(_QUESTIONS_MOST, max(2, _CASES_MOST // (2 * len(subjects) or 1)))
-    common = _spread(_examples(step for _, subject in subjects for step in _steps(subject)), most)
+    common = _spread(_examples(line for _, subject in subjects for line in _lines_of(subject)), most)
     for user, subject in subjects:
         roles = composed.roles_of[user]
         # One that can be no device is asked about by the name of the role with its rules.
@@ -77,26 +77,29 @@ def ask(source: Source, composed: Composed, policy: Policy) -> tuple[list[Questi
         identity = Identity(device, roles, {}, subject.client)
         access = policy.rights(identity)
         findings = [one for one in listed.values() if one.user in {None, user}]
-        own = _spread(_examples(_steps(subject)), most // 2)
+        own = _spread(_examples(_lines_of(subject)), most // 2)
         for topic in list(dict.fromkeys([*own, *common]))[:most]:
-            for action in subject.lists:
+            for action in subject.access_lists:
                 if any(one.explains(user, subject.client, action, topic) for one in findings):
                     continue
-                allowed, place = subject.allowed_there(action, topic), subject.decided_by(action, topic)
-                question = Question(identity, action, topic, allowed, place)
+                allowed, location = (
+                    subject.allowed_in_mosquitto(action, topic),
+                    subject.deciding_location(action, topic),
+                )
+                question = Question(identity, action, topic, allowed, location)
                 if _check(access, question) is allowed:
                     questions.append(question)
                 elif allowed:
-                    faults.append(Finding("differs", place, _disagrees(question), user, action, topic))
+                    faults.append(Finding("differs", location, _disagrees(question), user, action, topic))
                 else:
-                    given_away.append(f"{place}: {_disagrees(question)}")
+                    given_away.append(f"{location}: {_disagrees(question)}")
     if given_away:
         raise PolicyError(given_away)
     return questions, faults
 
 
 def write(
-    folder: Path, source: Source, composed: Composed, questions: Sequence[Question], *, reserved: str
+    folder: Path, source: ImportSource, composed: Composed, questions: Sequence[Question], *, reserved: str
 ) -> None:
     """Write the policy into a new or an empty folder, and try it there before it gets its name.
 
@@ -115,16 +118,18 @@ def write(
         raise
 
 
-def rehearse(source: Source, composed: Composed, questions: Sequence[Question], *, reserved: str) -> None:
+def rehearse(
+    source: ImportSource, composed: Composed, questions: Sequence[Question], *, reserved: str
+) -> None:
     """All that `write` does, in a folder that is gone afterwards. Raises what `write` would raise."""
     with tempfile.TemporaryDirectory() as folder:
         _try(Path(folder), source, composed, questions, reserved)
 
 
 def _try(
-    folder: Path, source: Source, composed: Composed, questions: Sequence[Question], reserved: str
+    folder: Path, source: ImportSource, composed: Composed, questions: Sequence[Question], reserved: str
 ) -> None:
-    """Write the files and ask them what they are for. The problems name the source: the files go."""
+    """Write the files and run their cases. Problems name lines of the source: the files will be gone."""
     _fill(folder, source, composed, questions)
     try:
         policy = load_policy(folder, reserved=reserved)
@@ -132,7 +137,7 @@ def _try(
     except PolicyError as error:
         raise PolicyError(_traced(one, folder, source.file) for one in error.problems) from None
     failed = [
-        f"{question.place}: {_disagrees(question)}"
+        f"{question.location}: {_disagrees(question)}"
         for question, result in zip(questions, run_cases(policy, cases), strict=True)
         if not result.passed
     ]
@@ -141,7 +146,7 @@ def _try(
 
 
 def _check(access: Rights, question: Question) -> bool:
-    """The answer here, asked as `cases.toml` asks it."""
+    """The gateway's answer, asked as `cases.toml` asks it."""
     if question.action is Action.SUBSCRIBE:
         return access.decide_filter(question.topic).allowed
     return access.decide(question.action, question.topic).allowed
@@ -157,7 +162,7 @@ def _disagrees(question: Question) -> str:
 
 
 def _traced(problem: str, folder: Path, file: str) -> str:
-    """A problem of a file in the folder, with the place of the line that it comes from."""
+    """A problem of a file in the folder, with the location of the line that it comes from."""
     found = re.match(rf"{re.escape(str(folder))}/([^:]+):(\d+): (.*)", problem, re.DOTALL)
     if found is None:
         return f"{file}: {problem.replace(f'{folder}/', '')}"
@@ -167,7 +172,7 @@ def _traced(problem: str, folder: Path, file: str) -> str:
     return f"{origin[1] if origin else file}: the {name} that would come of it can't be used: {text}"
 
 
-def _fill(folder: Path, source: Source, composed: Composed, questions: Sequence[Question]) -> None:
+def _fill(folder: Path, source: ImportSource, composed: Composed, questions: Sequence[Question]) -> None:
     (folder / "roles").mkdir()
     origin = f"# From {_plain(source.file)}, by `gateway-admin acl import mosquitto`.\n"
     for one in composed.drafts:
@@ -178,17 +183,22 @@ def _fill(folder: Path, source: Source, composed: Composed, questions: Sequence[
         (folder / "cases.toml").write_text(origin + _cases(questions), "utf-8")
 
 
-def _steps(subject: Subject) -> Iterable[Step]:
-    return (step for lists in subject.lists.values() for steps in lists for step in steps)
+def _lines_of(subject: Subject) -> Iterable[AccessLine]:
+    return (
+        line
+        for access_lists in subject.access_lists.values()
+        for access_list in access_lists
+        for line in access_list
+    )
 
 
-def _examples(steps: Iterable[Step]) -> list[str]:
+def _examples(lines: Iterable[AccessLine]) -> list[str]:
     """Topics that these lines match."""
     found: dict[str, None] = {}
-    for step in steps:
+    for line in lines:
         levels = [
             _WORDS[number % len(_WORDS)] if level == "+" else level
-            for number, level in enumerate(step.there.split("/"))
+            for number, level in enumerate(line.as_matched.split("/"))
         ]
         ends: tuple[list[str], ...] = ([],)
         if levels[-1] == "#":
@@ -222,7 +232,7 @@ def _role(draft: Draft) -> str:
     for (effect, actions), rules in sorted(blocks.items(), key=lambda block: block[0][0]):
         lines += ["", f"[[{effect}]]", f"actions = {_list(sorted(actions))}", "topics = ["]
         for rule in rules:
-            lines.append(f"  {_quoted(rule.topic)},  # {_plain(', '.join(draft.places[rule]))}")
+            lines.append(f"  {_quoted(rule.topic)},  # {_plain(', '.join(draft.locations[rule]))}")
         lines.append("]")
     return "\n".join([*lines, ""])
 

@@ -1,6 +1,7 @@
-"""Subjects made into roles: parts become roles that many have, and what users have alike is shared.
+"""Roles of ours made of an import source: of its common roles, and of what each user has beside them.
 
-Owns the names of roles and who gets which. Knows no file format, neither the source's nor ours.
+Users with the same remaining rights share a role. Owns the names of roles and who gets which. Knows no file
+format, neither the source's nor ours.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from gateway.mqtt.topics import covers
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.policy import Action, Effect, Role, Rule
 from gateway.policy.engine.rules import OnDeniedWill
-from gateway.policy.imports.filter_algebra import meet
-from gateway.policy.imports.first_match import both, settle
-from gateway.policy.imports.intermediate_model import Finding, Source, Steps, Subject
+from gateway.policy.imports.filter_algebra import intersection
+from gateway.policy.imports.first_match import allowed_by_both, without_order
+from gateway.policy.imports.intermediate_model import AccessList, Finding, ImportSource, Subject
 from gateway.policy.imports.line_translation import with_device
 
-_NO_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
+_NOT_IN_A_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
+"""Characters that can't be in the name of a role, or not at its beginning."""
 _NAMES_SHOWN_MAX = 20
+"""Users that a role's description names."""
 _LOST = (
     "allows {topics} to user {user}, for it is asked before {deny}, which denies it; here a deny beats every "
     "allow, and the user may not"
@@ -47,6 +50,7 @@ _OLD_NAME = (
     "{{device}} would be its new one"
 )
 _TOPICS_SHOWN_MAX = 3
+"""Topics with the old name of a user that a finding shows."""
 _EVERYTHING = (
     "allows to publish everything: who has the password of one such user can speak for all devices. Better "
     "name what each user needs"
@@ -59,22 +63,26 @@ _EVADED = (
 
 @dataclass(frozen=True, slots=True)
 class _Right:
+    """What one rule says of one action."""
+
     effect: Effect
     action: Action
     topic: str
 
 
-_NOBODY = _Right(Effect.DENY, Action.PUBLISH, "")
+_NAMELESS = _Right(Effect.DENY, Action.PUBLISH, "")
+"""Set beside the rights of clients without a user name, so that no user has the same rights."""
 _Rights = dict[_Right, tuple[str, str]]
-"""Each with the place of the line that it comes from, and the topic without `{device}`."""
+"""By right the location of the line that it comes from (`file:line`), and its topic as written, without
+`{device}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A role, and for each of its rules the places of the lines that it comes from."""
+    """A role, and for each of its rules the locations (`file:line`) of the lines that it comes from."""
 
     role: Role
-    places: Mapping[Rule, tuple[str, ...]]
+    locations: Mapping[Rule, tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -87,49 +95,49 @@ class Composed:
     findings: list[Finding] = field(default_factory=list)
 
 
-def compose(source: Source, *, reserved: str, sensitive: Iterable[str]) -> Composed:
+def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) -> Composed:
     """Roles that give each user what the source gives it, or less where a finding says so.
 
     `reserved` is the prefix of the service topics, `sensitive` the filters of what is sealed.
     """
     composed = Composed(findings=list(source.findings))
     taken: set[str] = set()
-    parts: dict[str, tuple[str, _Rights]] = {}
-    for part in source.parts:
-        if rights := _rights(part.lists, None, []):
-            name = _free_name(part.name, taken)
-            parts[part.name] = (name, rights)
-            composed.drafts.append(_draft(name, part.description, rights))
+    common: dict[str, tuple[str, _Rights]] = {}
+    for role in source.common_roles:
+        if rights := _rights(role.access_lists, None, []):
+            name = _free_name(role.name, taken)
+            common[role.name] = (name, rights)
+            composed.drafts.append(_draft(name, role.description, rights))
     alike: dict[frozenset[_Right], list[Subject]] = {}
     own_of: dict[str | None, _Rights] = {}
     for subject in source.subjects:
-        rights = _rights(subject.lists, subject.user, composed.findings)
-        given, own = _share(subject, rights, parts)
+        rights = _rights(subject.access_lists, subject.user, composed.findings)
+        given, own = _share(subject, rights, common)
         composed.roles_of[subject.user] = given
         own_of[subject.user] = own
         if own:
             # Who comes without a name becomes no device by itself, so that nobody shares a role with it.
-            key = frozenset(own) | ({_NOBODY} if subject.user is None else set())
+            key = frozenset(own) | ({_NAMELESS} if subject.user is None else set())
             alike.setdefault(key, []).append(subject)
-    with_placeholder = {
-        step.place
-        for part in source.parts
-        for lists in part.lists.values()
-        for steps in lists
-        for step in steps
-        if "{device}" in (step.topic or "")
+    placeholder_lines = {
+        line.location
+        for role in source.common_roles
+        for access_lists in role.access_lists.values()
+        for access_list in access_lists
+        for line in access_list
+        if "{device}" in (line.topic or "")
     }
     for subjects in alike.values():
         users = [subject.user for subject in subjects]
-        draft = _own(users, own_of[users[0]], with_placeholder, source.file, taken)
+        draft = _own_role(users, own_of[users[0]], placeholder_lines, source.file, taken)
         composed.drafts.append(draft)
         for user in users:
             composed.roles_of[user] = (draft.role.name, *composed.roles_of[user])
     for subject in source.subjects:
         if subject.user is not None and not is_device_id(subject.user):
             text = _renamed(subject, composed.roles_of[subject.user])
-            composed.findings.append(Finding("differs", subject.place, text, subject.user))
-    _list_topics(composed, reserved, sensitive)
+            composed.findings.append(Finding("differs", subject.location, text, subject.user))
+    _list_special_topics(composed, reserved, sensitive)
     return composed
 
 
@@ -139,22 +147,24 @@ def _renamed(subject: Subject, roles: Sequence[str]) -> str:
     if not roles:
         return f"{text}, and has no right: no device is made of it"
     text += _RENAMED.format(" ".join(f"--role {role}" for role in roles))
-    if subject.named:
-        more = ", …" if len(subject.named) > _TOPICS_SHOWN_MAX else ""
-        text += _OLD_NAME.format(", ".join(subject.named[:_TOPICS_SHOWN_MAX]) + more)
+    if subject.topics_with_name:
+        more = ", …" if len(subject.topics_with_name) > _TOPICS_SHOWN_MAX else ""
+        text += _OLD_NAME.format(", ".join(subject.topics_with_name[:_TOPICS_SHOWN_MAX]) + more)
     return text
 
 
-def _rights(lists: Mapping[Action, tuple[Steps, ...]], user: str | None, findings: list[Finding]) -> _Rights:
-    """The rights that lists give; what a user loses is added to `findings`."""
+def _rights(
+    access_lists: Mapping[Action, tuple[AccessList, ...]], user: str | None, findings: list[Finding]
+) -> _Rights:
+    """The rights that access lists give; what the user loses is added to `findings`."""
     found: _Rights = {}
-    for action, all_steps in lists.items():
-        settled = settle(all_steps[0])
-        for steps in all_steps[1:]:
-            settled = both(settled, settle(steps))
-        for effect, topics in ((Effect.ALLOW, settled.allows), (Effect.DENY, settled.denies)):
-            for topic, place in topics.items():
-                found[_Right(effect, action, _general(topic, user))] = (place, topic)
+    for action, (first, *others) in access_lists.items():
+        unordered = without_order(first)
+        for other in others:
+            unordered = allowed_by_both(unordered, without_order(other))
+        for effect, topics in ((Effect.ALLOW, unordered.allows), (Effect.DENY, unordered.denies)):
+            for topic, location in topics.items():
+                found[_Right(effect, action, _with_placeholder(topic, user))] = (location, topic)
         findings += [
             Finding(
                 "differs",
@@ -164,45 +174,50 @@ def _rights(lists: Mapping[Action, tuple[Steps, ...]], user: str | None, finding
                 action,
                 loss.topics,
             )
-            for loss in settled.losses
+            for loss in unordered.losses
         ]
     # A deny without an allow takes nothing away.
     return found if any(right.effect is Effect.ALLOW for right in found) else {}
 
 
-def _general(topic: str, user: str | None) -> str:
+def _with_placeholder(topic: str, user: str | None) -> str:
+    """The topic with `{device}` for the user's name, if that can be a device id."""
     return with_device(topic, user) if user is not None and is_device_id(user) else topic
 
 
 def _share(
-    subject: Subject, rights: _Rights, parts: Mapping[str, tuple[str, _Rights]]
+    subject: Subject, rights: _Rights, common: Mapping[str, tuple[str, _Rights]]
 ) -> tuple[tuple[str, ...], _Rights]:
-    """The roles of parts that the subject can have, and what is left for a role of its own.
+    """The names of the common roles that the subject can have, and the rights left for a role of its own.
 
-    It can have a part that allows no more than it has, and denies nothing that it has.
+    It can have a role that allows no more than the source allows it, and denies nothing that the source
+    allows it.
     """
     given: list[str] = []
     own = dict(rights)
-    for part in subject.parts if subject.user is not None else ():
-        if part not in parts:
+    for role in subject.common_roles if subject.user is not None else ():
+        if role not in common:
             continue
-        name, theirs = parts[part]
-        general = [_Right(one.effect, one.action, _general(one.topic, subject.user)) for one in theirs]
-        if all(_within(right, rights) for right in general):
+        name, its_rights = common[role]
+        theirs = [
+            _Right(one.effect, one.action, _with_placeholder(one.topic, subject.user)) for one in its_rights
+        ]
+        if all(_within(right, rights) for right in theirs):
             given.append(name)
-            own = {right: place for right, place in own.items() if not _within(right, general)}
+            own = {right: origin for right, origin in own.items() if not _within(right, theirs)}
     return tuple(given), own
 
 
 def _within(right: _Right, others: Iterable[_Right]) -> bool:
+    """Whether one of the others says the same of all topics of this right."""
     return any(
         other.effect is right.effect and other.action is right.action and covers(other.topic, right.topic)
         for other in others
     )
 
 
-def _own(
-    users: Sequence[str | None], rights: _Rights, with_placeholder: set[str], file: str, taken: set[str]
+def _own_role(
+    users: Sequence[str | None], rights: _Rights, placeholder_lines: set[str], file: str, taken: set[str]
 ) -> Draft:
     """The role of one user, or of several who have the same rights."""
     first = users[0]
@@ -215,21 +230,24 @@ def _own(
         return _draft(_free_name("anonymous", taken), f"Clients without a user name of {file}.", rights)
     # Written out as the line is, but for lines that say themselves that they mean the user's name.
     rights = {
-        right if place in with_placeholder else _Right(right.effect, right.action, topic): (place, topic)
-        for right, (place, topic) in rights.items()
+        right if location in placeholder_lines else _Right(right.effect, right.action, topic): (
+            location,
+            topic,
+        )
+        for right, (location, topic) in rights.items()
     }
     return _draft(_free_name(first, taken), f"User {first} of {file}.", rights)
 
 
 def _draft(name: str, description: str, rights: _Rights) -> Draft:
     actions: dict[tuple[Effect, str], set[Action]] = {}
-    places: dict[tuple[Effect, str], dict[str, None]] = {}
-    for right, (place, _) in rights.items():
+    locations: dict[tuple[Effect, str], dict[str, None]] = {}
+    for right, (location, _) in rights.items():
         key = (right.effect, right.topic)
         actions.setdefault(key, set()).add(right.action)
-        places.setdefault(key, {})[place] = None
+        locations.setdefault(key, {})[location] = None
     rules = {
-        Rule(effect, frozenset(found), topic, role=name): tuple(places[effect, topic])
+        Rule(effect, frozenset(found), topic, role=name): tuple(locations[effect, topic])
         for (effect, topic), found in actions.items()
     }
     # Mosquitto looks at a will when it is due: nobody is kept out by one there.
@@ -238,7 +256,7 @@ def _draft(name: str, description: str, rights: _Rights) -> Draft:
 
 def _free_name(wanted: str, taken: set[str]) -> str:
     """A role's name that is like `wanted` and not taken yet."""
-    stem = _NO_NAME.sub(lambda found: "-" if found.start() else "", wanted)[:60].strip("-") or "user"
+    stem = _NOT_IN_A_NAME.sub(lambda found: "-" if found.start() else "", wanted)[:60].strip("-") or "user"
     name, number = stem, 1
     while name in taken:
         number += 1
@@ -247,24 +265,24 @@ def _free_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
-def _list_topics(composed: Composed, reserved: str, sensitive: Iterable[str]) -> None:
-    """What holds of some topics, whatever a rule says."""
+def _list_special_topics(composed: Composed, reserved: str, sensitive: Iterable[str]) -> None:
+    """List rules about topics that the gateway treats in its own way, and rules that are dangerous."""
     listed: dict[Finding, None] = {}
     evaded: list[str] = []
     for draft in composed.drafts:
-        for rule, places in draft.places.items():
+        for rule, locations in draft.locations.items():
             if rule.effect is Effect.DENY and "{client}" in rule.topic.split("/"):
-                evaded += places
+                evaded += locations
             if (rule.effect, rule.topic) == (Effect.ALLOW, "#") and Action.PUBLISH in rule.actions:
-                listed |= {Finding("note", place, _EVERYTHING): None for place in places}
-            for place in places:
-                if meet(f"{reserved}/#", rule.topic) is not None:
+                listed |= {Finding("note", location, _EVERYTHING): None for location in locations}
+            for location in locations:
+                if intersection(f"{reserved}/#", rule.topic) is not None:
                     text = _NEVER if covers(f"{reserved}/#", rule.topic) else _RESERVED
                     text = text.format(reserved)
-                    listed[Finding("differs", place, text, topics=f"{reserved}/#")] = None
+                    listed[Finding("differs", location, text, topics=f"{reserved}/#")] = None
                 for topics in sensitive:
-                    if rule.effect is Effect.ALLOW and meet(topics, rule.topic) is not None:
-                        listed[Finding("note", place, _SENSITIVE.format(topics))] = None
+                    if rule.effect is Effect.ALLOW and intersection(topics, rule.topic) is not None:
+                        listed[Finding("note", location, _SENSITIVE.format(topics))] = None
     if evaded:
         listed[Finding("note", evaded[0], _EVADED)] = None
     composed.findings += listed

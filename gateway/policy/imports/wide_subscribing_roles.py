@@ -12,7 +12,7 @@ import dataclasses
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.policy import Action, Effect
 from gateway.policy.engine.rules import OnWideSubscribe, Role
-from gateway.policy.imports.intermediate_model import Finding, Source, Subject
+from gateway.policy.imports.intermediate_model import Finding, ImportSource, Subject
 from gateway.policy.imports.role_composition import Composed
 
 _NAMES_SHOWN_MAX = 20
@@ -24,7 +24,7 @@ _COSTS = (
 )
 
 
-def let_subscribe_wide(source: Source, composed: Composed) -> None:
+def let_subscribe_wide(source: ImportSource, composed: Composed) -> None:
     """Say so in the roles that need it, and what it costs."""
     needed: set[str] = set()
     roles = {draft.role.name: draft.role for draft in composed.drafts}
@@ -62,14 +62,14 @@ def _heard(role: Role) -> set[str]:
 
 
 def _asks_for_more(subject: Subject, roles: list[Role]) -> bool:
-    """Whether the source grants filters by a list of its own, one of them wider than what may be heard."""
-    lists = subject.lists[Action.SUBSCRIBE]
+    """Whether an access list of their own grants filters, one of them wider than what may be heard."""
+    access_lists = subject.access_lists[Action.SUBSCRIBE]
     heard = {
         "/".join((subject.user or "+") if level == "{device}" else level for level in topic.split("/"))
         for role in roles
         for topic in _heard(role)
     }
-    return len(lists) > 1 and any(
-        step.allow and step.topic is not None and not any(covers(one, step.topic) for one in heard)
-        for step in lists[-1]
+    return len(access_lists) > 1 and any(
+        line.allow and line.topic is not None and not any(covers(one, line.topic) for one in heard)
+        for line in access_lists[-1]
     )

@@ -8,23 +8,23 @@ import math
 import uvloop
 
 from gateway.system import aligned_timers
-from gateway.system.aligned_timers import beat, next_moment
+from gateway.system.aligned_timers import next_moment, until_next_multiple_of
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 async def test_a_beat_is_a_multiple_of_its_interval_by_the_loops_clock():
     loop = asyncio.get_running_loop()
-    before, due = loop.time(), await beat(0.05)
+    before, due = loop.time(), await until_next_multiple_of(0.05)
     assert math.isclose(due / 0.05, round(due / 0.05), abs_tol=1e-6)
     assert due - 0.06 <= before < due
     assert loop.time() >= due - 0.002
 
 
 async def test_all_that_have_the_same_interval_come_together():
-    dues = await asyncio.gather(*(beat(0.1) for _ in range(5)))
+    dues = await asyncio.gather(*(until_next_multiple_of(0.1) for _ in range(5)))
     assert len(set(dues)) == 1
-    longer = await asyncio.gather(beat(0.1), beat(0.1))
+    longer = await asyncio.gather(until_next_multiple_of(0.1), until_next_multiple_of(0.1))
     assert longer[0] > dues[0]
 
 
@@ -51,12 +51,19 @@ async def test_intervals_of_which_one_is_a_multiple_of_the_other_share_a_timer(m
     monkeypatch.setattr(aligned_timers.asyncio, "get_running_loop", lambda: counting)
     start = (loop.time() // 0.2 + 1) * 0.2
     monkeypatch.setattr(counting, "time", lambda: start - 0.1, raising=False)
-    await asyncio.gather(beat(0.2), beat(0.2), beat(0.4) if round(start / 0.2) % 2 == 0 else beat(0.2))
+    await asyncio.gather(
+        until_next_multiple_of(0.2),
+        until_next_multiple_of(0.2),
+        until_next_multiple_of(0.4) if round(start / 0.2) % 2 == 0 else until_next_multiple_of(0.2),
+    )
     assert len(timers) == 1
 
 
 async def test_who_is_cancelled_takes_nobody_along():
-    gone, stays = asyncio.ensure_future(beat(0.1)), asyncio.ensure_future(beat(0.1))
+    gone, stays = (
+        asyncio.ensure_future(until_next_multiple_of(0.1)),
+        asyncio.ensure_future(until_next_multiple_of(0.1)),
+    )
     await asyncio.sleep(0)
     gone.cancel()
     assert await stays > 0

@@ -92,7 +92,7 @@ def test_an_allow_that_is_denied_as_a_whole(acl):
 def test_a_sensitive_topic_below_the_prefix(acl):
     (acl / "encryption.toml").write_text('[[sensitive]]\ntopics = ["gateway/x/#", "a/#"]\n')
     found = warnings(load_policy(acl, reserved="gateway"), None)
-    assert [(one.place, one.topics) for one in found] == [("encryption.toml", "gateway/x/#")]
+    assert [(one.location, one.topics) for one in found] == [("encryption.toml", "gateway/x/#")]
 
 
 def test_the_policy_that_ships_is_not_in_vain(request):

@@ -23,7 +23,7 @@ def policy(limits, includes=None, **whole):
             (),
             includes=tuple((includes or {}).get(name, ())),
             limits=said,
-            places={key: f"{name}:{key}" for key in said},
+            locations={key: f"{name}:{key}" for key in said},
         )
         for name, said in limits.items()
     ]

@@ -31,7 +31,9 @@ def read(**parts):
 
 def asked(source, user, action):
     subject = next(one for one in source.subjects if one.user == user)
-    return [[f"{'' if one.allow else '-'}{one.topic}" for one in steps] for steps in subject.lists[action]]
+    return [
+        [f"{'' if one.allow else '-'}{one.topic}" for one in lines] for lines in subject.access_lists[action]
+    ]
 
 
 def one_role(*acls, **more):
@@ -90,10 +92,10 @@ def test_defaults_come_last():
     assert asked(source, "u", Action.PUBLISH) == [["-a", "#"]]
     assert asked(source, "u", Action.SUBSCRIBE) == [["#", "$SYS/#"], ["#", "$SYS/#"]]
     assert sum("begin with $" in text for text in told(source)) == 2
-    (steps,) = source.subjects[0].lists[Action.PUBLISH]
-    assert [one.place for one in steps] == ["d.json:3", "d.json:8 (default access)"]
-    places = [one.place for one in source.findings if "begin with $" in one.text]
-    assert places == ["d.json:8 (default access)"] * 2
+    (lines,) = source.subjects[0].access_lists[Action.PUBLISH]
+    assert [one.location for one in lines] == ["d.json:3", "d.json:8 (default access)"]
+    locations = [one.location for one in source.findings if "begin with $" in one.text]
+    assert locations == ["d.json:8 (default access)"] * 2
 
 
 def test_denied_subscriptions():
@@ -121,7 +123,7 @@ def test_accounts():
             {"username": "no device", **hashed},
         ]
     )
-    assert [(one.user, one.hashed, one.place) for one in source.accounts] == [
+    assert [(one.user, one.hashed, one.location) for one in source.accounts] == [
         ("old", "$7$101$salt$hash", "d.json:3"),
         ("new", "$7$1000$salt$hash", "d.json:4"),
         ("bound", "$7$101$salt$hash", "d.json:7"),
@@ -176,7 +178,7 @@ def test_what_leads_nowhere_is_told():
 
 
 def test_roles_are_parts_and_keep_their_names():
-    (part,) = read(roles=[{"rolename": "r", "textname": "Readers", "acls": [acl(SEND, "a")]}]).parts
+    (part,) = read(roles=[{"rolename": "r", "textname": "Readers", "acls": [acl(SEND, "a")]}]).common_roles
     assert (part.name, part.description) == ("r", "Readers: role r of d.json.")
 
 
@@ -202,7 +204,7 @@ def test_what_is_not_of_its_form_is_refused(parts, problem):
 
 
 @pytest.mark.parametrize(
-    ("where", "place"),
+    ("where", "location"),
     [
         ({"roles": [{"rolename": "r", "allowpublish": False}]}, "d.json:3"),
         ({"roles": [{"rolename": "r", "acls": [{**acl(SEND, "a"), "maxqos": 0}]}]}, "d.json:3"),
@@ -212,10 +214,10 @@ def test_what_is_not_of_its_form_is_refused(parts, problem):
         ({"denylist": ["u"]}, "d.json:1"),
     ],
 )
-def test_a_key_that_nobody_knows_is_a_difference_wherever_it_stands(where, place):
+def test_a_key_that_nobody_knows_is_a_difference_wherever_it_stands(where, location):
     """It may take a right away there; a mere note would be overlooked."""
     (finding,) = [one for one in read(**where).findings if "is not known" in one.text]
-    assert (finding.kind, finding.place) == ("differs", place)
+    assert (finding.kind, finding.location) == ("differs", location)
 
 
 def test_keys_that_take_nothing_away_are_not_told():
@@ -233,7 +235,7 @@ def test_a_role_without_wildcard_subscriptions_is_a_difference():
     clients = [{"username": "u", "roles": [{"rolename": "reader"}]}]
     source = read(roles=[{**narrow, "acls": rules}], clients=clients)
     (finding,) = [one for one in source.findings if "'reader'" in one.text]
-    assert (finding.kind, finding.place, finding.action) == ("differs", "d.json:3", Action.SUBSCRIBE)
+    assert (finding.kind, finding.location, finding.action) == ("differs", "d.json:3", Action.SUBSCRIBE)
     assert asked(source, "u", Action.SUBSCRIBE)[1] == ["x", "plant/#"], "gone/# grants nothing there"
 
 
@@ -263,9 +265,11 @@ def test_a_deny_with_a_name_that_is_no_level_takes_the_whole_level():
 
 def test_roles_of_names_say_them_as_placeholders():
     rules = [{"rolename": "r", "acls": [acl(SEND, "a/%u/%c"), acl(LITERAL, "b/%u")]}]
-    (part,) = read(roles=rules).parts
-    assert [one.topic for one in part.lists[Action.PUBLISH][0]] == ["a/{device}/{client}"]
-    assert [one.topic for one in part.lists[Action.SUBSCRIBE][1]] == ["b/%u"], "looked up as it is written"
+    (part,) = read(roles=rules).common_roles
+    assert [one.topic for one in part.access_lists[Action.PUBLISH][0]] == ["a/{device}/{client}"]
+    assert [one.topic for one in part.access_lists[Action.SUBSCRIBE][1]] == ["b/%u"], (
+        "looked up as it is written"
+    )
 
 
 DEFAULTS = {SEND: False, RECEIVE: True, "subscribe": False, "unsubscribe": True}
@@ -288,21 +292,21 @@ def test_a_right_is_told_at_the_line_of_the_role_that_gives_it_and_not_at_the_de
     found = compose(
         one_role(line, defaultACLAccess=defaults), reserved="gateway", sensitive=["devices/+/private/#"]
     )
-    assert [one.place for one in found.findings if "payloads are sealed" in one.text] == ["d.json:3"]
+    assert [one.location for one in found.findings if "payloads are sealed" in one.text] == ["d.json:3"]
     (draft,) = found.drafts
-    allowed = {rule.topic: places for rule, places in draft.places.items() if rule.topic != "$SYS/#"}
+    allowed = {rule.topic: locations for rule, locations in draft.locations.items() if rule.topic != "$SYS/#"}
     assert allowed == {line["topic"]: ("d.json:3",)}
 
 
 def test_a_question_names_the_line_of_the_role_that_answers_it():
     (subject,) = one_role(acl(PATTERN, "a/#"), defaultACLAccess=DEFAULTS).subjects
-    assert subject.allowed_there(Action.SUBSCRIBE, "a/b")
-    assert subject.decided_by(Action.SUBSCRIBE, "a/b") == "d.json:3"
-    assert subject.decided_by(Action.SUBSCRIBE, "b") == "d.json:8 (default access)"
+    assert subject.allowed_in_mosquitto(Action.SUBSCRIBE, "a/b")
+    assert subject.deciding_location(Action.SUBSCRIBE, "a/b") == "d.json:3"
+    assert subject.deciding_location(Action.SUBSCRIBE, "b") == "d.json:8 (default access)"
 
 
 def test_what_nobody_wrote_is_told_at_the_default():
     everything = DEFAULTS | {"subscribe": True}
     found = compose(one_role(defaultACLAccess=everything), reserved="gateway", sensitive=["a/#"])
-    places = {one.place for one in found.findings if "payloads are sealed" in one.text}
-    assert places == {"d.json:8 (default access)"}
+    locations = {one.location for one in found.findings if "payloads are sealed" in one.text}
+    assert locations == {"d.json:8 (default access)"}

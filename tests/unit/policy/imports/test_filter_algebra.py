@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import filter_fault, matches
-from gateway.policy.imports.filter_algebra import meet, without
+from gateway.policy.imports.filter_algebra import difference, intersection
 
 WORDS = ("a", "b", "$x", "")
 TOPICS = [
@@ -29,13 +29,13 @@ def those(topic_filter):
 
 @given(FILTERS, FILTERS)
 def test_they_meet_where_both_match(one, other):
-    found = meet(one, other)
+    found = intersection(one, other)
     assert (those(found) if found else set()) == those(one) & those(other)
 
 
 @given(FILTERS, FILTERS)
 def test_what_is_left_is_what_only_the_first_matches(one, other):
-    left = without(one, other)
+    left = difference(one, other)
     if left is not None:
         assert set().union(*map(those, left)) == those(one) - those(other)
 
@@ -60,7 +60,7 @@ def test_what_is_left_is_what_only_the_first_matches(one, other):
     ],
 )
 def test_what_is_left(one, other, left):
-    assert without(one, other) == left
+    assert difference(one, other) == left
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_what_is_left(one, other, left):
     ],
 )
 def test_a_placeholder_may_be_any_word(one, other, both):
-    assert meet(one, other) == both
+    assert intersection(one, other) == both

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import matches
-from gateway.policy.imports.first_match import both, settle
-from gateway.policy.imports.intermediate_model import Step
+from gateway.policy.imports.first_match import allowed_by_both, without_order
+from gateway.policy.imports.intermediate_model import AccessLine
 
 TOPICS = ["/".join(levels) for size in (1, 2, 3, 4) for levels in itertools.product("abc", repeat=size)]
 FILTERS = st.builds(
@@ -20,10 +20,10 @@ LISTS = st.lists(st.tuples(st.booleans(), FILTERS), max_size=8)
 CLIENTS = st.sampled_from(["a", "b", "c"])
 
 
-def steps(*lines):
+def access_list(*lines):
     """`(allow, filter)`; the place is the number of the line."""
     return [
-        Step(allow=allow, there=topic, topic=topic, place=str(number))
+        AccessLine(allow=allow, as_matched=topic, topic=topic, location=str(number))
         for number, (allow, topic) in enumerate(lines, start=1)
     ]
 
@@ -36,31 +36,31 @@ def there(lines, topic, client):
     return next((allow for allow, one in lines if hit([one], topic, client)), False)
 
 
-def here(settled, topic, client):
-    return hit(settled.allows, topic, client) and not hit(settled.denies, topic, client)
+def here(unordered, topic, client):
+    return hit(unordered.allows, topic, client) and not hit(unordered.denies, topic, client)
 
 
-def lost(settled, topic, client):
-    return hit([loss.topics for loss in settled.losses], topic, client)
+def lost(unordered, topic, client):
+    return hit([loss.topics for loss in unordered.losses], topic, client)
 
 
 @given(LISTS, CLIENTS)
 def test_it_means_the_same_or_less_and_says_where(lines, client):
-    settled = settle(steps(*lines))
+    unordered = without_order(access_list(*lines))
     for topic in TOPICS:
-        if here(settled, topic, client) != there(lines, topic, client):
+        if here(unordered, topic, client) != there(lines, topic, client):
             assert there(lines, topic, client), "it never gives more"
-            assert lost(settled, topic, client), topic
+            assert lost(unordered, topic, client), topic
 
 
 @given(LISTS, LISTS, CLIENTS)
 def test_two_lists_that_both_have_to_allow(one, other, client):
-    settled = both(settle(steps(*one)), settle(steps(*other)))
+    unordered = allowed_by_both(without_order(access_list(*one)), without_order(access_list(*other)))
     for topic in TOPICS:
         expected = there(one, topic, client) and there(other, topic, client)
-        if here(settled, topic, client) != expected:
+        if here(unordered, topic, client) != expected:
             assert expected, "it never gives more"
-            assert lost(settled, topic, client), topic
+            assert lost(unordered, topic, client), topic
 
 
 @pytest.mark.parametrize(
@@ -68,55 +68,59 @@ def test_two_lists_that_both_have_to_allow(one, other, client):
 )
 def test_a_placeholder_and_a_word_that_both_have_to_allow_allow_nothing(one, other):
     """Whether they are the same shows only later, and no rule can ask for it."""
-    settled = both(settle(steps((True, one))), settle(steps((True, other))))
-    assert settled.allows == {}
-    assert [(loss.topics, loss.allow, loss.deny) for loss in settled.losses] == [(one, "1", "1")]
-    same = both(settle(steps((True, "+/{client}"))), settle(steps((True, "a/{client}/#"))))
+    unordered = allowed_by_both(
+        without_order(access_list((True, one))), without_order(access_list((True, other)))
+    )
+    assert unordered.allows == {}
+    assert [(loss.topics, loss.allow, loss.deny) for loss in unordered.losses] == [(one, "1", "1")]
+    same = allowed_by_both(
+        without_order(access_list((True, "+/{client}"))), without_order(access_list((True, "a/{client}/#")))
+    )
     assert list(same.allows) == ["a/{client}"]
 
 
 def test_denies_on_top_stay_as_they_are():
-    settled = settle(steps((False, "a/b"), (False, "c"), (True, "a/#"), (True, "b")))
-    assert list(settled.denies) == ["a/b", "c"]
-    assert list(settled.allows) == ["a/#", "b"]
-    assert settled.losses == []
+    unordered = without_order(access_list((False, "a/b"), (False, "c"), (True, "a/#"), (True, "b")))
+    assert list(unordered.denies) == ["a/b", "c"]
+    assert list(unordered.allows) == ["a/#", "b"]
+    assert unordered.losses == []
 
 
 def test_a_deny_below_that_touches_nothing_stays_too():
-    settled = settle(steps((True, "a"), (False, "b/#"), (True, "#")))
-    assert (list(settled.allows), list(settled.denies)) == (["a", "#"], ["b/#"])
+    unordered = without_order(access_list((True, "a"), (False, "b/#"), (True, "#")))
+    assert (list(unordered.allows), list(unordered.denies)) == (["a", "#"], ["b/#"])
 
 
 def test_a_deny_of_what_is_allowed_above_is_gone():
-    settled = settle(steps((True, "a/#"), (False, "a/b"), (True, "+/b")))
-    assert (list(settled.allows), list(settled.denies), settled.losses) == (["a/#", "+/b"], [], [])
+    unordered = without_order(access_list((True, "a/#"), (False, "a/b"), (True, "+/b")))
+    assert (list(unordered.allows), list(unordered.denies), unordered.losses) == (["a/#", "+/b"], [], [])
 
 
 def test_an_allow_below_is_cut_down_rather_than_denied():
-    settled = settle(steps((True, "a/b"), (False, "a/+"), (True, "a/#")))
-    assert (list(settled.allows), list(settled.denies)) == (["a/b", "a", "a/+/+/#"], [])
+    unordered = without_order(access_list((True, "a/b"), (False, "a/+"), (True, "a/#")))
+    assert (list(unordered.allows), list(unordered.denies)) == (["a/b", "a", "a/+/+/#"], [])
 
 
 def test_a_deny_is_cut_down_to_what_it_takes():
-    settled = settle(steps((True, "a/+"), (False, "+/#"), (True, "a/+/c"), (True, "b/c")))
-    assert (list(settled.allows), list(settled.denies)) == (["a/+"], [])
-    settled = settle(steps((True, "a/b"), (False, "+/b"), (True, "a/#"), (True, "c/+")))
-    assert list(settled.denies) == ["c/b"]
-    assert settled.losses == []
+    unordered = without_order(access_list((True, "a/+"), (False, "+/#"), (True, "a/+/c"), (True, "b/c")))
+    assert (list(unordered.allows), list(unordered.denies)) == (["a/+"], [])
+    unordered = without_order(access_list((True, "a/b"), (False, "+/b"), (True, "a/#"), (True, "c/+")))
+    assert list(unordered.denies) == ["c/b"]
+    assert unordered.losses == []
 
 
 def test_a_loss_names_both_lines():
-    settled = settle(steps((True, "a/+/c"), (False, "a/b/#"), (True, "a/#")))
-    assert list(settled.denies) == ["a/b/#"]
-    assert [(loss.topics, loss.allow, loss.deny) for loss in settled.losses] == [("a/b/c", "1", "2")]
+    unordered = without_order(access_list((True, "a/+/c"), (False, "a/b/#"), (True, "a/#")))
+    assert list(unordered.denies) == ["a/b/#"]
+    assert [(loss.topics, loss.allow, loss.deny) for loss in unordered.losses] == [("a/b/c", "1", "2")]
 
 
 def test_a_client_id_may_be_any_word():
-    settled = settle(steps((True, "a/b"), (False, "a/{client}"), (True, "a/#")))
-    assert list(settled.denies) == ["a/{client}"]
-    assert [loss.topics for loss in settled.losses] == ["a/{client}"]
+    unordered = without_order(access_list((True, "a/b"), (False, "a/{client}"), (True, "a/#")))
+    assert list(unordered.denies) == ["a/{client}"]
+    assert [loss.topics for loss in unordered.losses] == ["a/{client}"]
 
 
 def test_what_no_rule_can_say_is_passed_over():
-    unsaid = Step(allow=False, there="a", topic=None, place="1")
-    assert list(settle([unsaid, *steps((True, "#"))]).allows) == ["#"]
+    unsaid = AccessLine(allow=False, as_matched="a", topic=None, location="1")
+    assert list(without_order([unsaid, *access_list((True, "#"))]).allows) == ["#"]

@@ -21,10 +21,10 @@ def test_objects_know_their_lines():
     whole = parse(TEXT, "f.json", [])
     inner = whole.object("inner")
     first, second = inner.objects("list")
-    places = [
-        one.place for one in (whole, inner, first, second, second.object("deep"), whole.object("after"))
+    locations = [
+        one.location for one in (whole, inner, first, second, second.object("deep"), whole.object("after"))
     ]
-    assert places == ["f.json:1", "f.json:3", "f.json:4", "f.json:6", "f.json:6", "f.json:9"]
+    assert locations == ["f.json:1", "f.json:3", "f.json:4", "f.json:6", "f.json:6", "f.json:9"]
     assert (whole.text("name"), second.number("Number", 0)) == ('a } { " b', 2)
     assert second.object("deep").flag("flag", default=False)
 

@@ -30,17 +30,19 @@ def read(text, *others):
 def asked(source, user, action):
     """The lines of a user: `-` denies, and each with its number."""
     subject = next(one for one in source.subjects if one.user == user)
-    (steps,) = subject.lists[action]
-    return [f"{'' if one.allow else '-'}{one.topic} {one.place.partition(':')[2]}" for one in steps]
+    (lines,) = subject.access_lists[action]
+    return [f"{'' if one.allow else '-'}{one.topic} {one.location.partition(':')[2]}" for one in lines]
 
 
 def told(source, kind="differs"):
-    return {(one.place, one.topics) for one in source.findings if one.kind == kind and one.place != "acl"}
+    return {
+        (one.location, one.topics) for one in source.findings if one.kind == kind and one.location != "acl"
+    }
 
 
 def test_lines_are_asked_in_mosquittos_order():
     source = read(FILE)
-    assert [(one.user, one.place) for one in source.subjects] == [
+    assert [(one.user, one.location) for one in source.subjects] == [
         (None, "acl:2"),
         ("anna", "acl:5"),
         ("ben", "acl:10"),
@@ -76,15 +78,15 @@ def test_who_comes_without_a_name_has_no_pattern_with_a_name():
 
 
 def test_patterns_are_a_part_for_whoever_it_may_be():
-    (part,) = read(FILE).parts
-    (steps,) = part.lists[Action.SUBSCRIBE]
-    assert [one.topic for one in steps] == ["people/{device}/pay", "people/{device}/#"]
-    assert read("topic a").parts == ()
+    (part,) = read(FILE).common_roles
+    (lines,) = part.access_lists[Action.SUBSCRIBE]
+    assert [one.topic for one in lines] == ["people/{device}/pay", "people/{device}/#"]
+    assert read("topic a").common_roles == ()
 
 
 def test_users_of_a_password_file_have_the_patterns():
     source = read(FILE, ("carla", "passwd:1"), ("anna", "passwd:2"))
-    assert [(one.user, one.place) for one in source.subjects][3:] == [("carla", "passwd:1")]
+    assert [(one.user, one.location) for one in source.subjects][3:] == [("carla", "passwd:1")]
     assert asked(source, "carla", Action.SUBSCRIBE) == ["-people/carla/pay 11", "people/carla/# 12"]
 
 
@@ -92,7 +94,7 @@ def test_users_of_a_password_file_have_the_patterns():
 def test_a_user_that_can_be_no_device_is_written_out(user):
     source = read(f"user {user}\ntopic own\npattern x/%u/%c")
     assert asked(source, user, Action.PUBLISH)[0] == "own 2"
-    assert source.subjects[0].named == (f"x/{user}/%c",), "told with what becomes of it"
+    assert source.subjects[0].topics_with_name == (f"x/{user}/%c",), "told with what becomes of it"
     if user.isprintable():
         assert asked(source, user, Action.PUBLISH)[1:] == [f"x/{user}/{{client}} 3"]
 
@@ -107,13 +109,13 @@ def test_a_part_of_a_level_is_written_out_for_who_is_known():
     source = read("user anna\npattern log-%u/x\npattern deny %u-%u/#")
     assert asked(source, "anna", Action.PUBLISH) == ["-anna-anna/# 3", "log-anna/x 2"]
     assert {("acl:2", None), ("acl:3", None)} <= told(source)
-    (steps,) = source.parts[0].lists[Action.PUBLISH]
-    assert [(one.allow, one.topic) for one in steps] == [(False, "+/#"), (True, None)], "others get no more"
+    (lines,) = source.common_roles[0].access_lists[Action.PUBLISH]
+    assert [(one.allow, one.topic) for one in lines] == [(False, "+/#"), (True, None)], "others get no more"
 
 
 def test_what_mosquitto_2_1_reads_otherwise_is_told_with_what_to_do():
     source = read("user anna\ntopic a\npattern log-%u/x\npattern deny %u-/#\npattern b/%u")
-    texts = {one.place: one.text for one in source.findings if "Mosquitto 2.1" in one.text}
+    texts = {one.location: one.text for one in source.findings if "Mosquitto 2.1" in one.text}
     assert {*texts} == {"acl:3", "acl:4"}, "and not the line whose %u is a whole level"
     assert all(text.endswith("if yours is 2.1, remove it before the import") for text in texts.values())
 
@@ -121,7 +123,7 @@ def test_what_mosquitto_2_1_reads_otherwise_is_told_with_what_to_do():
 def test_a_name_of_several_levels_is_told_of_once_a_line_that_puts_it_in():
     source = read("user lock/front\ntopic own\npattern x/%u\npattern y/%c\nuser anna\ntopic own")
     found = [one for one in source.findings if "more than one level" in one.text]
-    assert [(one.kind, one.place, one.user) for one in found] == [("differs", "acl:3", "lock/front")]
+    assert [(one.kind, one.location, one.user) for one in found] == [("differs", "acl:3", "lock/front")]
 
 
 def test_what_no_rule_can_say_allows_nothing_and_denies_more():
@@ -130,7 +132,7 @@ def test_what_no_rule_can_say_allows_nothing_and_denies_more():
     assert {("acl:2", "a/+"), ("acl:3", "b/+/c"), ("acl:4", "+/{device}"), ("acl:5", "+/{device}")} <= told(
         source
     )
-    why = {one.place: one.text.partition(":")[0] for one in source.findings if one.topics}
+    why = {one.location: one.text.partition(":")[0] for one in source.findings if one.topics}
     assert why == {
         "acl:2": "a level has braces, which in a rule only placeholders have",
         "acl:3": "a level has braces, which in a rule only placeholders have",
@@ -153,9 +155,9 @@ def test_what_mosquitto_itself_refuses_is_left_out_with_a_note():
     assert asked(source, "anna", Action.SUBSCRIBE) == ["$SYS/# 2", "None 4", "$home/# 5"]
     assert told(source, "note") == {("acl:2", None), ("acl:3", None), ("acl:4", None)}
     anna = source.subjects[0]
-    assert anna.allowed_there(Action.SUBSCRIBE, "$SYS/x")
-    assert not anna.allowed_there(Action.PUBLISH, "$SYS/x")
-    assert not anna.allowed_there(Action.SUBSCRIBE, "$share/g/a")
+    assert anna.allowed_in_mosquitto(Action.SUBSCRIBE, "$SYS/x")
+    assert not anna.allowed_in_mosquitto(Action.PUBLISH, "$SYS/x")
+    assert not anna.allowed_in_mosquitto(Action.SUBSCRIBE, "$share/g/a")
 
 
 def test_names_outside_of_patterns_are_literal_and_told():

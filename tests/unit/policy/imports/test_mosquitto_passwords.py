@@ -22,7 +22,7 @@ last:$6$x$y"""
 
 def test_accounts_are_read_as_mosquitto_reads_them():
     accounts, _ = read_passwords(FILE, "passwd")
-    assert [(one.user, one.hashed, one.place) for one in accounts] == [
+    assert [(one.user, one.hashed, one.location) for one in accounts] == [
         ("anna", "$6$salt$hash", "passwd:2"),
         ("ben", "$7$101$salt$hash", "passwd:3"),
         ("odd", "$7$1$a$b", "passwd:6"),
@@ -42,7 +42,7 @@ def test_a_nul_refuses_the_file():
 
 def test_what_makes_no_account_is_told():
     _, findings = read_passwords(FILE, "passwd")
-    assert [(one.kind, one.place, one.user) for one in findings] == [
+    assert [(one.kind, one.location, one.user) for one in findings] == [
         ("note", "passwd:4", None),
         ("note", "passwd:5", None),
         ("note", "passwd:9", None),

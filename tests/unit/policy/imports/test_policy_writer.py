@@ -91,7 +91,7 @@ def test_an_answer_that_differs_for_no_reason_is_told():
     source, composed, _, _ = imported("user u\ntopic a")
     composed.drafts.clear()
     _, faults = ask(source, composed, compiled(composed, reserved="gateway"))
-    assert [(one.place, one.user, one.topics) for one in faults] == [("m.acl:2", "u", "a")] * 2
+    assert [(one.location, one.user, one.topics) for one in faults] == [("m.acl:2", "u", "a")] * 2
 
 
 SHARED = "user bob\ntopic read jobs/#\ntopic read $share/workers/jobs/new\ntopic deny $share/g/jobs/old"
@@ -101,7 +101,7 @@ def test_a_shared_subscription_is_asked_of_neither(tmp_path):
     """As a filter it would ask here for what follows it, and no message has such a topic."""
     source, _, questions, _ = imported(SHARED)
     assert not any("$share" in one.topic for one in questions)
-    assert {(one.place, "follows $share/<group>/" in one.text) for one in source.findings[:2]} == {
+    assert {(one.location, "follows $share/<group>/" in one.text) for one in source.findings[:2]} == {
         ("m.acl:3", True), ("m.acl:4", True),
     }  # fmt: skip
     put(tmp_path / "new", SHARED)
@@ -121,7 +121,7 @@ def test_a_question_is_asked_as_a_case_is(monkeypatch):
 
 def test_a_question_knows_the_line_that_decides_it():
     questions = imported("user u\ntopic a/#\ntopic deny a/b\npattern c")[2]
-    assert {(one.topic, one.place) for one in questions} >= {("a/b", "m.acl:3"), ("a/x1", "m.acl:2")}
+    assert {(one.topic, one.location) for one in questions} >= {("a/b", "m.acl:3"), ("a/x1", "m.acl:2")}
 
 
 @pytest.mark.parametrize("try_it", [write, lambda _, *given, **named: rehearse(*given, **named)])

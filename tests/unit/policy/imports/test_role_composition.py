@@ -89,8 +89,8 @@ def test_topics_with_an_owner_are_told_of():
         "topic deny gateway/#",
         "topic gateways/a",
     )
-    assert {one.place for one in found.findings if one.topics == "gateway/#"} == {"acl:2", "acl:4"}
-    assert {one.place for one in found.findings if one.kind == "note"} == {"acl:2", "acl:3"}
+    assert {one.location for one in found.findings if one.topics == "gateway/#"} == {"acl:2", "acl:4"}
+    assert {one.location for one in found.findings if one.kind == "note"} == {"acl:2", "acl:3"}
 
 
 def test_a_deny_that_a_client_id_evades_is_told_of_once():
@@ -98,7 +98,7 @@ def test_a_deny_that_a_client_id_evades_is_told_of_once():
         "pattern read a/#", "pattern deny a/%c", "pattern deny a/b/%c", "user anna", "topic write c"
     )
     notes = [one for one in found.findings if one.kind == "note"]
-    assert [(one.place, "with another one it is not denied" in one.text) for one in notes] == [
+    assert [(one.location, "with another one it is not denied" in one.text) for one in notes] == [
         ("acl:2", True)
     ]
     assert not any(
@@ -108,7 +108,7 @@ def test_a_deny_that_a_client_id_evades_is_told_of_once():
 
 def test_who_may_publish_everything_is_told_of():
     found = composed("pattern readwrite #", "user anna", "topic read #", "topic write +/#", "topic deny #")
-    assert [one.place for one in found.findings if "publish everything" in one.text] == ["acl:1"]
+    assert [one.location for one in found.findings if "publish everything" in one.text] == ["acl:1"]
 
 
 def test_a_user_that_can_be_no_device_is_told_what_to_do():
@@ -116,10 +116,10 @@ def test_a_user_that_can_be_no_device_is_told_what_to_do():
         "pattern devices/%u/#", "pattern read log", "user lock/front", "topic a", "user plain",
         others=[("lamp kitchen", "pw:1"), ("+", "pw:2")],
     )  # fmt: skip
-    told = {one.user: (one.place, one.text) for one in found.findings if "no device id" in one.text}
+    told = {one.user: (one.location, one.text) for one in found.findings if "no device id" in one.text}
     assert told.keys() == {"lock/front", "lamp kitchen", "+"}
-    place, text = told["lock/front"]
-    assert place == "acl:3"
+    location, text = told["lock/front"]
+    assert location == "acl:3"
     assert "`gateway-admin device add NAME --role lock-front --secret-stdin`" in text
     assert "old name (devices/lock/front/#)" in text
     assert told["lamp kitchen"][0] == "pw:1"
@@ -128,4 +128,4 @@ def test_a_user_that_can_be_no_device_is_told_what_to_do():
 
 def test_rules_keep_the_places_of_their_lines():
     (draft,) = composed("user anna", "topic read a", "topic write a").drafts
-    assert list(draft.places.values()) == [("acl:3", "acl:2")]
+    assert list(draft.locations.values()) == [("acl:3", "acl:2")]
