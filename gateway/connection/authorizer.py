@@ -17,7 +17,7 @@ from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms
-from gateway.connection.work_budgets import EFFORT_TAKEN_APART
+from gateway.connection.work_budgets import EFFORT_FILTER
 from gateway.policy.engine.decision_causes import cause_of
 from gateway.policy.engine.identity import Identity, is_observed
 from gateway.policy.engine.policy import RESERVED, observable
@@ -56,12 +56,8 @@ class Authorizer:
 
     @property
     def filter_effort(self) -> int:
-        """What it costs to judge one filter of a SUBSCRIBE, in effort.
-
-        As much as a packet that is taken apart, and its search among the rules and in the token.
-        """
-        search = self.policy.filter_effort(self.identity.roles)
-        return EFFORT_TAKEN_APART + search + self.token_effort
+        """What one filter of a SUBSCRIBE costs, its search among the rules and in the token included."""
+        return EFFORT_FILTER + self.policy.filter_effort(self.identity.roles) + self.token_effort
 
     # What may be done
 

@@ -28,6 +28,8 @@ TURN = 4_000
 """Effort of all connections in one turn of the event loop; above it what comes waits, device by device."""
 EFFORT_TAKEN_APART = 10
 """For a packet that is looked at as a whole, and judged; beside that, one for every 4,096 bytes of it."""
+EFFORT_FILTER = 30
+"""For each filter of a SUBSCRIBE: it is asked of the rules, counted and recorded, and perhaps reported."""
 EFFORT_TOO_MANY_PROPERTIES = 8_000
 """For a packet that has more properties than are read: as many were, in two microseconds each."""
 HEADER_BYTES_FREE = 128

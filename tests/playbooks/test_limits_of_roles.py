@@ -5,7 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 from harness import raw
-from harness.playbook import LAMP, ROLES, Ends, context, established, limited, policy, refused, rule, suback
+from harness.playbook import (
+    LAMP,
+    ROLES,
+    Ends,
+    context,
+    established,
+    limited,
+    policy,
+    react,
+    refused,
+    rule,
+    suback,
+)
 
 from gateway.connection.commands import PauseDevice, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
@@ -48,7 +60,8 @@ def test_bytes_of_a_role_too():
 def test_a_device_of_few_messages_may_still_subscribe_to_many_filters():
     """The work of a packet is bounded apart: a second of one message is not a hundredth of a SUBSCRIBE."""
     asked = raw.subscribe(1, *((f"ok/{number}", 0) for number in range(200)))
-    assert established(under(lamp(messages_per_second=1))) >> DeviceBytes(asked) << SendToBus(asked)
+    connection = established(under(lamp(messages_per_second=1))).connection
+    assert react(connection, DeviceBytes(asked)) == [SendToBus(asked)]
 
 
 def test_a_lowered_limit_acts_on_a_live_connection():

@@ -12,7 +12,14 @@ from gateway.connection.commands import AwaitTurn, Close, PauseBus, PauseDevice,
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
 from gateway.connection.process_counters import Counters
-from gateway.connection.work_budgets import EFFORT_TAKEN_APART, RUN_PACKETS, SLICE, TURN, Budgets
+from gateway.connection.work_budgets import (
+    EFFORT_FILTER,
+    EFFORT_TAKEN_APART,
+    RUN_PACKETS,
+    SLICE,
+    TURN,
+    Budgets,
+)
 from gateway.connection.writes import LONG
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.packets import PacketType
@@ -58,7 +65,7 @@ def test_no_chunk_costs_more_than_a_slice_whatever_it_holds(flood):
     commands = connection.receive(DeviceBytes(flood))
     assert commands[-1] in (AwaitTurn(), PauseDevice())
     # One packet may go over it.
-    assert 0 < work.done < SLICE + 20 * EFFORT_TAKEN_APART + len(flood) // 2_048
+    assert 0 < work.done < SLICE + 20 * EFFORT_FILTER + EFFORT_TAKEN_APART + len(flood) // 2_048
     assert work.done >= min(SLICE, RUN_PACKETS >> 3)
 
 
@@ -87,11 +94,11 @@ def test_a_subscribe_of_thousands_of_filters_is_judged_in_slices():
     commands = connection.receive(DeviceBytes(raw.subscribe(1, *filters, ("other", 0)) + OK))
     turns, said = 0, []
     while commands[-1] == AwaitTurn():
-        assert work.done < SLICE + 5 * EFFORT_TAKEN_APART + 4_000 * 10 // 2_048
+        assert work.done < SLICE + 2 * EFFORT_FILTER + 4_000 * 10 // 2_048
         work.begin()
         turns, commands = turns + 1, connection.receive(Turn())
         said += commands
-    assert turns >= 4_000 * EFFORT_TAKEN_APART // SLICE
+    assert turns + 1 >= 4_000 * EFFORT_FILTER // SLICE
     to_bus = b"".join(one.data for one in said if isinstance(one, SendToBus))
     assert to_bus == raw.subscribe(1, *filters) + OK
 
@@ -210,6 +217,17 @@ def test_a_topic_costs_by_the_filters_of_the_token_that_it_is_compared_with():
             connection.receive(event)
             costs.append(world.budgets.work.done)
     assert all(dear - cheap > 400 for cheap, dear in zip(costs[:3], costs[3:], strict=True))
+
+
+def test_a_subscribe_costs_by_its_filters_however_short_they_are():
+    world = context()
+    connection = established(world, keep_alive=0).connection
+    costs = []
+    for count in (1, 40):
+        world.budgets.work.begin()
+        connection.receive(DeviceBytes(raw.subscribe(1, *[("a", 0)] * count)))
+        costs.append(world.budgets.work.done)
+    assert costs[1] - costs[0] >= 39 * EFFORT_FILTER
 
 
 def test_a_request_costs_by_its_size():
