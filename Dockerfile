@@ -21,12 +21,13 @@ RUN pip --python /opt/gateway/bin/python install --no-cache-dir --no-deps --no-b
 COPY --chmod=0555 deploy/healthcheck.py /opt/gateway/bin/healthcheck
 
 FROM python:${PYTHON}
-# Nothing here installs anything any more: it is taken away.
-RUN rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* \
+COPY acl /etc/gateway/acl
+# Nothing here installs anything any more: it is taken away. A clone may hide its files from other users.
+RUN chmod -R a+rX /etc/gateway \
+ && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* \
  && useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/gateway gateway \
  && install -d -o 10001 -g 10001 -m 0700 /var/lib/gateway
 COPY --from=build /opt/gateway /opt/gateway
-COPY acl /etc/gateway/acl
 # By number: an orchestrator that forbids root can see that this is not root.
 USER 10001:10001
 WORKDIR /var/lib/gateway

@@ -7,14 +7,15 @@ usage() {
 Set up the gateway and a Mosquitto behind it with Docker, on this host.
 
   deploy/deploy.sh [--host NAME] [--prod] [--watch]    set it up; run again it changes nothing
-  deploy/deploy.sh --upgrade [--prod] [--watch]        build this version and go over to it; data is kept
-  deploy/deploy.sh --rollback [--prod] [--watch]       back to what was before the last --upgrade
+  deploy/deploy.sh --upgrade                           build this version and go over to it; data is kept
+  deploy/deploy.sh --rollback                          back to what was before the last --upgrade
   deploy/deploy.sh --check                             add a device, let it publish, remove it: does it work?
 
   --host NAME   the name that devices connect to, for the certificate (this host's name)
   --prod        nginx in front, logs that rotate (compose.prod.yaml)
   --watch       with --prod: Prometheus and Grafana, too
 
+What was said once counts from then on: it is kept in .env, which `docker compose` reads, too.
 An upgrade that does not become healthy goes back by itself. Exit codes: 0 done, 1 not, and the last lines say
 what to do; 2 wrong usage.
 USAGE
@@ -48,7 +49,24 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+# What .env says of a name; the last counts, as for compose.
+known() { [ ! -f .env ] || sed -n "s/^$1=//p" .env | tail -n 1; }
+
+# The files and profiles of before, which may be more than ours, and what is said now.
+COMPOSE_FILE=$(known COMPOSE_FILE)
+COMPOSE_PROFILES=$(known COMPOSE_PROFILES)
+case :$COMPOSE_FILE: in
+    *:compose.prod.yaml:*) prod=1 ;;
+    *) [ -z "$prod" ] || COMPOSE_FILE=${COMPOSE_FILE:-compose.yaml}:compose.prod.yaml ;;
+esac
 [ -z "$watch" ] || [ -n "$prod" ] || { echo "deploy: --watch goes with --prod" >&2; exit 2; }
+case ,$COMPOSE_PROFILES, in
+    *,watch,*) watch=1 ;;
+    *) [ -z "$watch" ] || COMPOSE_PROFILES=${COMPOSE_PROFILES:+$COMPOSE_PROFILES,}watch ;;
+esac
+if [ -n "$COMPOSE_FILE" ]; then export COMPOSE_FILE; else unset COMPOSE_FILE; fi
+if [ -n "$COMPOSE_PROFILES" ]; then export COMPOSE_PROFILES; else unset COMPOSE_PROFILES; fi
 
 say() { printf '%s\n' "$*"; }
 # What is wrong, and what to do about it.
@@ -59,21 +77,27 @@ fail() {
     exit 1
 }
 
-compose() {
-    local files=(-f compose.yaml)
-    [ -z "$prod" ] || files+=(-f compose.prod.yaml)
-    [ -z "$watch" ] || files+=(--profile watch)
-    docker compose "${files[@]}" "$@"
-}
+compose() { docker compose "$@"; }
 
 # The gateway's container, running or not; empty when there is none.
 container() { compose ps --all --quiet gateway 2>/dev/null | head -n 1; }
 
+# The worst of all containers: none, unhealthy, stopped, starting, healthy. `secrets` is to have ended.
 health() {
-    local id
-    id=$(container)
-    [ -n "$id" ] || { echo none; return; }
-    docker inspect --format '{{if .State.Running}}{{.State.Health.Status}}{{else}}stopped{{end}}' "$id"
+    local id service state worst=healthy
+    local format='{{index .Config.Labels "com.docker.compose.service"}} '
+    format+='{{if not .State.Running}}stopped{{else if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}'
+    [ -n "$(container)" ] || { echo none; return; }
+    for id in $(compose ps --all --quiet); do
+        read -r service state < <(docker inspect --format "$format" "$id")
+        [ "$service" != secrets ] || continue
+        case $state in
+            healthy) ;;
+            starting) [ "$worst" != healthy ] || worst=starting ;;
+            *) worst=$state ;;
+        esac
+    done
+    echo "$worst"
 }
 
 check_docker() {
@@ -82,8 +106,7 @@ check_docker() {
     docker info >/dev/null 2>&1 ||
         fail "the Docker engine does not answer" \
             "Start it (systemctl start docker), or let this user in: usermod -aG docker \"$(id -un)\", and log in again."
-    local version needed=2.20
-    [ -z "$prod" ] || needed=2.24
+    local version needed=2.24
     version=$(docker compose version --short 2>/dev/null) ||
         fail "docker has no compose plugin" "Install it: on Debian and Ubuntu apt-get install docker-compose-plugin (or docker-compose-v2)."
     version=${version#v}
@@ -123,27 +146,49 @@ port_is_taken() {
 
 check_ports() {
     local port
-    for port in 8883 8443; do
+    for port in 8883 8443 ${watch:+3000}; do
         ! port_is_taken "$port" ||
             fail "port $port is taken by another program" \
                 "See which: ss -ltnp 'sport = :$port'. Stop it, or move its port; a gateway of \`make run\` is one, too."
     done
 }
 
-# What compose reads by itself; kept, for the certificate is made for this name.
-remember_host() {
-    local known=
-    [ ! -f .env ] || known=$(sed -n 's/^PUBLIC_HOST=//p' .env | tail -n 1)
-    [ -n "$host" ] || host=${known:-$(hostname -f 2>/dev/null || hostname)}
+# The containers' users are others than who cloned this.
+check_files() {
+    local hidden
+    hidden=$(find acl deploy -path 'deploy/compose/monitoring/*' -prune -o \
+        \( -type d ! -perm -o=rx -o -type f ! -perm -o=r \) -print -quit)
+    [ -z "$hidden" ] ||
+        fail "the users in the containers can't read $hidden" "None of these files is one to hide: chmod -R o+rX acl deploy"
+}
+
+# Whether all that was said is known from before.
+nothing_new() {
+    [ "${COMPOSE_FILE:-}" = "$(known COMPOSE_FILE)" ] && [ "${COMPOSE_PROFILES:-}" = "$(known COMPOSE_PROFILES)" ] &&
+        [ "${host:-$(known PUBLIC_HOST)}" = "$(known PUBLIC_HOST)" ]
+}
+
+keep() {
+    [ "$(known "$1")" != "$2" ] || return 0
+    { [ ! -f .env ] || grep -v "^$1=" .env || true; echo "$1=$2"; } >.env.new
+    [ ! -f .env ] || chmod --reference=.env .env.new
+    mv .env.new .env
+    say "made     .env, with $1=$2"
+}
+
+# In .env, which compose reads by itself: the certificate is made for this name, and `docker compose` by hand
+# is to mean the same containers.
+remember() {
+    local before
+    before=$(known PUBLIC_HOST)
+    [ -n "$host" ] || host=${before:-$(hostname -f 2>/dev/null || hostname)}
     [[ $host =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] ||
         fail "$host is no host name" "Give the one that devices connect to: deploy/deploy.sh --host mqtt.example.org"
-    if [ "$known" != "$host" ]; then
-        [ -z "$known" ] ||
-            say "deploy: note: it was set up as $known; the certificate keeps that name (certs/README.md says how to make another)"
-        { [ ! -f .env ] || grep -v '^PUBLIC_HOST=' .env || true; echo "PUBLIC_HOST=$host"; } >.env.new
-        mv .env.new .env
-        say "made     .env, with PUBLIC_HOST=$host"
-    fi
+    [ "${before:-$host}" = "$host" ] ||
+        say "deploy: note: it was set up as $before; the certificate keeps that name (docs/operating.md, Rotate, makes another)"
+    keep PUBLIC_HOST "$host"
+    keep COMPOSE_FILE "${COMPOSE_FILE:-}"
+    keep COMPOSE_PROFILES "${COMPOSE_PROFILES:-}"
     export PUBLIC_HOST=$host
 }
 
@@ -153,7 +198,7 @@ build() {
 }
 
 start() {
-    say "starting ..."
+    say "starting; certificates, keys and secrets are made where they are missing ..."
     compose up --detach --remove-orphans || {
         tell_logs
         fail "the containers did not start" "What docker said stands above, and each container's last lines."
@@ -176,7 +221,7 @@ wait_for_health() {
 }
 
 tell_logs() {
-    compose logs --no-color --tail 20 gateway bus >&2 || true
+    compose logs --no-color --tail 20 >&2 || true
 }
 
 self_check() {
@@ -190,20 +235,18 @@ copy_volume() {
 }
 
 say_next() {
-    local with=
-    [ -z "$prod" ] || with=" -f compose.yaml -f compose.prod.yaml"
     cat <<NEXT
 
 The gateway is up at ${host:-this host}: devices at mqtts://${host:-localhost}:8883, the API at https://${host:-localhost}:8443.
 
   docker compose cp gateway:/var/lib/gateway/certs/ca.crt .      # for your devices
-  docker compose$with exec gateway gateway-admin device add lamp-1 --role sensor
-  docker compose$with exec gateway gateway-admin status
-  docker compose$with exec gateway gateway-admin backup /var/lib/gateway/backup      # then copy it elsewhere: docs/operating.md
+  docker compose exec gateway gateway-admin device add lamp-1 --role sensor
+  docker compose exec gateway gateway-admin status
+  docker compose exec gateway gateway-admin backup /var/lib/gateway/backup      # then copy it elsewhere: docs/operating.md
 NEXT
     [ -z "$watch" ] || cat <<'NEXT'
   Grafana is at http://127.0.0.1:3000, user admin; its password:
-  docker compose -f compose.yaml -f compose.prod.yaml --profile watch exec grafana cat /run/grafana/password
+  docker compose exec grafana cat /run/grafana/password
 NEXT
 }
 
@@ -211,19 +254,17 @@ set_up() {
     local state
     check_docker
     state=$(health)
-    if [ "$state" = healthy ]; then
+    if [ "$state" = healthy ] && nothing_new; then
         say "The gateway runs and is healthy: nothing was changed."
         say "deploy/deploy.sh --upgrade goes over to the version that is here, --check tries it with a device."
         return
     fi
     check_disk
     check_clock
+    check_files
     [ "$state" != none ] || check_ports
-    remember_host
+    remember
     build
-    say "making certificates, keys and secrets where they are missing ..."
-    compose run --rm --no-deps --entrypoint gateway-admin gateway init --san "$host" ||
-        fail "what the gateway needs could not be made" "What it said stands above."
     start || fail "the gateway is not healthy after $PATIENCE s" \
         "Its last lines stand above. Nothing is lost by running this again."
     self_check || fail "it runs, but not as it has to" "See gateway-admin status and the log: docker compose logs gateway"
@@ -235,7 +276,8 @@ upgrade() {
     [ -n "$(container)" ] || fail "there is nothing to upgrade" "Set it up first: deploy/deploy.sh"
     check_disk
     check_clock
-    remember_host
+    check_files
+    remember
     docker image tag "$IMAGE:latest" "$IMAGE:before" ||
         fail "the image that runs now can't be kept" "See docker image ls; deploy/deploy.sh without words builds one."
     build --pull
@@ -269,7 +311,7 @@ go_back() {
 
 rollback() {
     check_docker
-    remember_host
+    remember
     go_back
     self_check || fail "the version before runs, but not as it has to" "See the log: docker compose logs gateway"
     say "Back at the version before, with the data of then."

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install the gateway as a systemd service, on a host without containers; or bring it to a newer version.
 set -euo pipefail
+umask 022 # the gateway's user is to read it, also where root keeps its files to itself
 
 usage() {
     cat <<'USAGE'
@@ -64,7 +65,7 @@ check() {
         fail "$host is no host name" "Give the one that devices connect to: deploy/install.sh --host mqtt.example.org"
     command -v "$PYTHON" >/dev/null || fail "there is no $PYTHON" "On Debian: apt-get install python3 python3-venv"
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "$PYTHON is older than Python 3.11" "Name another one: PYTHON=python3.13 deploy/install.sh"
+        fail "$PYTHON is older than Python 3.11" "Name another one: sudo PYTHON=python3.13 deploy/install.sh"
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$PYTHON has no venv module" "On Debian: apt-get install python3-venv"
     [ -n "$DESTDIR" ] || command -v systemctl >/dev/null ||
@@ -102,7 +103,7 @@ install_code() {
     # The paths in its commands are those of where it was made.
     grep -rlIF "$fresh" "$fresh/bin" "$fresh/pyvenv.cfg" | xargs -r sed -i "s|$fresh|$CODE|g"
     install -d -m 0755 "$fresh/doc"
-    cp -r docs/*.md "$fresh/doc/"
+    install -m 0644 docs/*.md "$fresh/doc/"
     install -m 0644 deploy/self_check.py "$fresh/self_check.py"
     rm -rf "$CODE.before"
     [ ! -d "$CODE" ] || mv "$CODE" "$CODE.before"
@@ -112,10 +113,12 @@ install_code() {
 write_settings() {
     if [ ! -d "$SETTINGS/acl" ]; then
         cp -r acl "$SETTINGS/acl"
+        chmod -R a+rX "$SETTINGS/acl"
         say "made     /etc/mqtt-gateway/acl, the policy"
     fi
     [ ! -f "$SETTINGS/settings" ] || return 0
-    cat >"$SETTINGS/settings" <<'SETTINGS'
+    # systemd and gateway-admin read it as root: nobody else needs the secrets that may stand there one day.
+    (umask 077 && cat >"$SETTINGS/settings") <<'SETTINGS'
 # The settings of the gateway (README.md lists all), NAME=value. After a change: systemctl restart mqtt-gateway
 MQTT_BROKER=127.0.0.1
 GATEWAY_DATA_DIR=/var/lib/mqtt-gateway/data

@@ -45,7 +45,7 @@ from gateway.admin.backup import (
 )
 from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import restored_all
-from gateway.keys.key_backup import Imported, import_keys
+from gateway.keys.key_backup import Imported, import_keys, is_of_another_gateway
 from gateway.keys.sealed_stream import NotOpened, OpeningReader
 from gateway.system.atomic_files import put_file
 from gateway.system.utc_text import utc_text
@@ -64,7 +64,7 @@ class _StoreState(Enum):
 
     NONE = "there is none"
     DAMAGED = "it can't be opened, so that nobody knows what it knew"
-    NEW = "a first start made it, and no device was ever in it, nor a key used"
+    NEW = "a first start made it, and no device was in it but such as a check of the set-up adds and removes"
     IN_USE = "it has devices, had some, or counted uses of a key: what was decided since is known"
 
 
@@ -168,7 +168,7 @@ async def restore(
         backup_store = open_blocking_store(f"sqlite:///{backup.store}")
         try:
             devices = await backup_store.devices.read()
-            state = await _store_state(settings)
+            state = await _store_state(settings, backup.files[KEYS], passphrase)
             in_use = state is _StoreState.IN_USE
             aside = _copy_aside(settings, state)
             if state is _StoreState.NEW:
@@ -218,8 +218,11 @@ def _summary(done: Restored) -> str:
     return f"of {utc_text(done.at)}, made on {done.node}; {len(done.devices)} devices; {where}{trail}"
 
 
-async def _store_state(settings: Settings) -> _StoreState:
-    """What is known of the store on this machine. Raises StoreError where a restore would lose more."""
+async def _store_state(settings: Settings, keys: bytes, passphrase: bytes) -> _StoreState:
+    """What is known of the store on this machine, beside the keys of the backup.
+
+    Raises StoreError where a restore would lose more, KeyFileError.
+    """
     from gateway.store import StoreError, open_blocking_store
 
     path = settings.database_path
@@ -236,8 +239,13 @@ async def _store_state(settings: Settings) -> _StoreState:
     except StoreError:
         return _StoreState.DAMAGED
     try:
-        was_used = await store.changes.last() > 0 or bool(await store.key_uses.read())
-        return _StoreState.IN_USE if was_used else _StoreState.NEW
+        if await store.devices.read() or await store.key_uses.read():
+            return _StoreState.IN_USE
+        if await store.changes.last() == 0:
+            return _StoreState.NEW
+        # Devices were here. Where the keys are not those of the backup they were no devices of its gateway.
+        other = is_of_another_gateway(keys, passphrase, settings.encryption_key_path, settings.encryption_key)
+        return _StoreState.NEW if other else _StoreState.IN_USE
     finally:
         await store.close()
 

@@ -83,6 +83,10 @@ class Alerting:
         """These rules hold from now on."""
         self._states.use(rules)
 
+    def current(self) -> list[Alert]:
+        """All there are, also those that are over and remembered."""
+        return list(self._states)
+
     async def load(self, last_alive: int) -> Sequence[Alert]:
         """Go on where the gateway before ended, which was there until `last_alive` (Unix milliseconds).
 

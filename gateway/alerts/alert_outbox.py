@@ -44,7 +44,7 @@ class AlertKeeper:
 
     def note(self, key: Key, alert: Alert | None) -> None:
         """This alert has changed; None: it is no more."""
-        self._rows[key] = None if alert is None else _row(alert)
+        self._rows[key] = None if alert is None else row_of(alert)
 
     def add(self, channel: str, message: Message) -> None:
         """This message is to arrive through this channel."""
@@ -117,7 +117,8 @@ class AlertKeeper:
         ]
 
 
-def _row(alert: Alert) -> AlertRow:
+def row_of(alert: Alert) -> AlertRow:
+    """The alert as the store keeps it."""
     return AlertRow(
         rule=alert.rule,
         labels=_text(alert.labels),

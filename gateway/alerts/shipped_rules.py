@@ -27,8 +27,8 @@ class ShippedRule:
     """Whether it holds though no file names it."""
 
 
-_ELSEWHERE = ("bus", "validity", "disk", "loop", "audit")
-"""Checks of health with a rule of their own: one thing that goes wrong is one alert."""
+_OTHERS = ", ".join(f'service!="{one}"' for one in ("bus", "validity", "disk", "loop", "audit"))
+"""All checks of health but those with a rule of their own: one thing that goes wrong is one alert."""
 
 SHIPPED: tuple[ShippedRule, ...] = (
     ShippedRule("cpu_high", "cpu_percent > 80", 300, Severity.WARNING, "The gateway's machine is busy."),
@@ -44,10 +44,18 @@ SHIPPED: tuple[ShippedRule, ...] = (
     ),
     ShippedRule(
         "service_down",
-        f"""service_status{{{", ".join(f'service!="{one}"' for one in _ELSEWHERE)}}} == "down\"""",
+        f'service_status{{{_OTHERS}}} == "down"',
         60,
         Severity.CRITICAL,
         "A check of health fails: `gateway-admin status` says why.",
+    ),
+    ShippedRule(
+        "service_degraded",
+        # What is served over the bus (the check `services`) can't be while there is none.
+        f'service_status{{{_OTHERS}}} == "degraded" and not service_status{{service="bus"}} == "down"',
+        900,
+        Severity.WARNING,
+        "A check of health fails, and devices are served all the same: `gateway-admin status` says why.",
     ),
     ShippedRule(
         "bus_down",

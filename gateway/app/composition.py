@@ -165,6 +165,16 @@ class Gateway:
         self._http_bound = api.acceptor.bound
         health, measuring, watching = await self._watch(core, followers, keys)
         ServiceChecking(health, core.plane).follow(monitoring)
+        alerts = open_alerts(
+            monitoring,
+            self._history,
+            health,
+            core,
+            metrics=measuring.metrics,
+            saves=self._saves,
+            parts=self._parts,
+            node=settings.gateway_node,
+        )
         await open_control(
             settings,
             core.plane,
@@ -172,6 +182,7 @@ class Gateway:
             core.store,
             refused=self._refused_clients,
             listeners=self._listeners,
+            alerts=alerts.current,
             looks={"store": core.directory.look, "keys": keys.look, "policy": followers["policy"].look},
             parts=self._parts,
         )
@@ -182,16 +193,6 @@ class Gateway:
         if settings.tls_enabled:
             certificates.serve(core.devices.acceptor, api.acceptor)
         self._follow(followers, health)
-        open_alerts(
-            monitoring,
-            self._history,
-            health,
-            core,
-            metrics=measuring.metrics,
-            saves=self._saves,
-            parts=self._parts,
-            node=settings.gateway_node,
-        )
 
     async def _watch(
         self, core: _Core, followers: Mapping[str, Follower], keys: KeyFollower
@@ -200,9 +201,8 @@ class Gateway:
         settings, context, plane = self._settings, self._context, core.plane
         validity = CertificateDates(settings, lambda: context.now() / 1_000)
         durations, lag, system = Durations(), LoopLag(), SystemLoad(settings.gateway_data_dir)
-        probe = BusProbe(
-            plane.bus, context, settings.service_topic_prefix, heard=durations.bus_round_trip.observe
-        )
+        prefix, node = settings.service_topic_prefix, settings.gateway_node
+        probe = BusProbe(plane.bus, context, prefix, node, heard=durations.bus_round_trip.observe)
         health = open_checks(
             settings,
             context,

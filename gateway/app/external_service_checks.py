@@ -72,7 +72,9 @@ class ServiceChecking:
         silent, heard = self._listener.silent(check.topic), self._listener.heard(check.topic)
         if silent > check.within:
             since = "since it is listened for, {:.0f} s ago" if heard is None else "for {:.0f} s"
-            return False, f"nothing came on {check.topic} {since.format(silent)}"
+            fault = self._listener.fault()
+            why = f": the gateway can't listen ({fault})" if fault else ""
+            return False, f"nothing came on {check.topic} {since.format(silent)}{why}"
         if heard is None:
             return True, f"listening for {silent:.0f} s, nothing came yet"
         return True, f"heard {heard:.0f} s ago"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.alerts.alert_evaluation import Alerting, Clocks
-from gateway.alerts.alert_outbox import AlertKeeper
+from gateway.alerts.alert_outbox import AlertKeeper, row_of
 from gateway.alerts.channels.channel_factory import channel_of
 from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries
@@ -32,6 +32,7 @@ from gateway.observe.history import History
 from gateway.observe.metrics import Metrics
 from gateway.observe.save_failures import Saves
 from gateway.store import Store
+from gateway.store.alerts import AlertRow
 from gateway.store.device_directory import Directory
 
 _STALE = 60_000
@@ -164,6 +165,10 @@ class Alerts:
                 self._watched.devices.last_heard(device, one.changed_at - int(one.value * 1_000))
         await self._alerting.run()
 
+    def current(self) -> list[AlertRow]:
+        """The alerts as the store is to keep them, whether it can or not."""
+        return [row_of(one) for one in self._alerting.current()]
+
     async def save(self) -> None:
         """Keep what is not kept yet: for a gateway that stops."""
         await self._keeper.save()
@@ -184,7 +189,7 @@ def open_alerts(
     saves: Saves,
     parts: RunningParts,
     node: str,
-) -> None:
+) -> Alerts:
     """Look at the rules for as long as the gateway runs. The history has what was saved, and no more yet."""
     context, bus, began = core.plane.context, core.plane.bus, history.newest
     devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
@@ -215,3 +220,4 @@ def open_alerts(
     parts.closing.push_async_callback(alerts.save)
     parts.keep(alerts.run())
     parts.keep(every(_SAMPLE_SECONDS, devices.sample))
+    return alerts

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.app.running_parts import RunningParts
 from gateway.config import Settings
-from gateway.control.commands import Look, Pokes, RefusedLately, WhoIsHere, commands
+from gateway.control.commands import AlertsNow, Look, Pokes, RefusedLately, WhoIsHere, commands
 from gateway.control.server import ControlServer
 from gateway.control.traces import Traces
 from gateway.net.data_plane_parts import DataPlane
@@ -15,6 +15,7 @@ from gateway.observe.device_watchers import EventListeners
 from gateway.observe.logs import get_logger
 from gateway.observe.recent_refusals import RefusedClients
 from gateway.store import Store
+from gateway.store.alerts import AlertRow
 
 _log = get_logger()
 
@@ -27,6 +28,7 @@ async def open_control(
     *,
     refused: RefusedClients,
     listeners: EventListeners,
+    alerts: Callable[[], Sequence[AlertRow]],
     looks: Mapping[str, Look],
     parts: RunningParts,
 ) -> None:
@@ -38,6 +40,7 @@ async def open_control(
         Pokes(looks, parts.tasks.start),
         WhoIsHere(plane, updates, store, parts.tasks.start),
         RefusedLately(refused),
+        AlertsNow(alerts),
         Traces(plane, store, listeners),
     )
     control = ControlServer(settings.gateway_data_dir, asked, start=parts.tasks.start)

@@ -8,8 +8,6 @@ the bus says of itself on the way (its longest packet) is noted for those who ca
 from __future__ import annotations
 
 import asyncio
-import re
-import socket
 from collections.abc import Callable
 
 from gateway.bus_client.connect import connect
@@ -38,16 +36,22 @@ class BusProbe:
     """Connects as nobody's device, speaks to itself, and leaves."""
 
     def __init__(
-        self, bus: Bus, shared: Context, prefix: str, *, heard: Callable[[float], None] = lambda _: None
+        self,
+        bus: Bus,
+        shared: Context,
+        prefix: str,
+        node: str,
+        *,
+        heard: Callable[[float], None] = lambda _: None,
     ) -> None:
         """`prefix` is that of the service topics, below which no device says or hears anything on the bus.
 
+        `node` is the name of this gateway (GATEWAY_NODE): two on one host must not take each other's session.
         `heard` gets how many seconds a message took to the bus and back.
         """
         self._heard = heard
         self._bus = bus
         self._shared = shared
-        node = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "gateway"
         # No device id has a tilde, and after it stands a digest, so the sessions are nobody's (promise 4).
         # They have the slash of all, and the second begins with a letter, as most devices' do.
         self._shaped = f"~gateway/{node}", f"gateway~check/{node}"

@@ -21,6 +21,7 @@ from gateway.connection.process_context import Context
 from gateway.mqtt.packets import Subscription
 from gateway.mqtt.topics import matches
 from gateway.net.bus_endpoint import Bus
+from gateway.system.aligned_timers import beat
 
 _PACKET_MAX = 65_536
 """Bytes of the longest message that is held whole; of a longer one the head is enough."""
@@ -31,8 +32,8 @@ _REST_SHARE = 10
 """Within the bounds a filter rests for this part of the seconds in which something has to come: a tenth."""
 _REST_MIN, _REST_MAX = 1.0, 10.0
 """Bounds, in seconds, for how long a filter rests after it was heard."""
-_LOOK = 0.25
-"""Seconds between two looks at which rests are over."""
+_LOOK = 0.2
+"""Seconds between two looks at which rests are over, at moments at which the process is awake anyway."""
 
 
 class TopicListener:
@@ -73,6 +74,11 @@ class TopicListener:
         heard = self._heard.get(topic_filter)
         return None if heard is None else asyncio.get_running_loop().time() - heard
 
+    def fault(self) -> str:
+        """Why nothing can be heard; empty while it listens."""
+        listens, why = self._client.check()
+        return "" if listens else why
+
     def _take(self, connection: BusConnection, delivery: Delivery) -> None:
         if delivery.retain:
             return
@@ -94,7 +100,7 @@ class TopicListener:
         """Subscribe again to what has rested long enough. For ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_LOOK)
+            await beat(_LOOK)
             now = loop.time()
             over: dict[BusConnection, list[str]] = {}
             for one, (until, connection) in self._rests.items():

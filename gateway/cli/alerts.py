@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.durations import seconds_of
-from gateway.cli.output import Failure, Json, answering, json_time, wrong_usage
+from gateway.cli.output import Failure, Json, answering, json_time, remark, wrong_usage
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any, store_of
 from gateway.cli.tables import table
 from gateway.system.utc_text import utc_text
@@ -28,8 +28,8 @@ _LONGEST = "7d"
 def list_alerts(as_json: Json = False, config: Config = None) -> None:
     """List what fires or is about to, all rules that are in force, the channels, and the silences.
 
-    What fires is as the running gateway has kept it, a second ago at most; `ok` is a rule of which nothing
-    fires. A rule fires once for each thing that it finds, as for each service that is down.
+    What fires is as the running gateway knows it, or as one that is stopped has saved it; `ok` is a rule of
+    which nothing fires. A rule fires once for each thing that it finds, as for each service that is down.
 
     For example:
 
@@ -40,7 +40,9 @@ def list_alerts(as_json: Json = False, config: Config = None) -> None:
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
         monitoring = _monitoring(settings)
-        states, silences = asyncio.run(_kept(settings))
+        saved, silences = asyncio.run(_kept(settings))
+        known = _known(settings)
+        states = saved if known is None else known
         active = [one for one in silences if one.until > _now()]
         alerts = [_shown(one, active) for one in states if one.phase != "over"]
         answer.give(
@@ -171,6 +173,20 @@ def _monitoring(settings: Settings) -> Monitoring:
     from gateway.config.monitoring import load_monitoring
 
     return load_monitoring(settings.monitoring_path)
+
+
+def _known(settings: Settings) -> list[AlertRow] | None:
+    """The alerts as the running gateway knows them; None: none answers."""
+    from gateway.control.client import NotAnswered, NotRunning, ask
+    from gateway.store.alerts import AlertRow
+
+    try:
+        return [AlertRow(**item) for item in ask(settings.gateway_data_dir, "alerts")]  # type: ignore[arg-type]
+    except NotRunning:
+        return None
+    except (NotAnswered, TypeError) as error:
+        remark(f"{error}; this is what was saved, a second ago at most")
+        return None
 
 
 async def _kept(settings: Settings) -> tuple[list[AlertRow], list[Silence]]:

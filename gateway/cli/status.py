@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _DAY = 86_400
 _DEADLINE = 5.0
-_LONGEST_ANSWER = 65_536
+_LONGEST_ANSWER = 4 * 1024 * 1024
+"""Bytes: there may be 200 checks of other services, and a topic in the message of each."""
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask when it listens everywhere
 
 

@@ -4,6 +4,7 @@
     connections  who is here; of one device, or of all
     kick         end a device's connections
     refused      who was refused lately
+    alerts       what fires, or is about to
     trace        one device's packets and decisions, as they happen
 
 Answers come from memory, a few items at a time, so that no message waits for ten thousand of them.
@@ -12,7 +13,7 @@ Answers come from memory, a few items at a time, so that no message waits for te
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -27,6 +28,7 @@ from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.recent_refusals import RefusedClients
 from gateway.store import Store, StoreError
+from gateway.store.alerts import AlertRow
 
 _LOOK_SECONDS = 0.8
 """For all looks of a poke: whoever asked for it gives up after a second."""
@@ -152,12 +154,27 @@ class RefusedLately:
             yield asdict(entry)
 
 
-def commands(pokes: Pokes, who: WhoIsHere, refused: RefusedLately, traces: Traces) -> Mapping[str, Command]:
+class AlertsNow:
+    """The alerts of the running gateway, which knows them also while the store can't be written."""
+
+    def __init__(self, current: Callable[[], Sequence[AlertRow]]) -> None:
+        self._current = current
+
+    async def alerts(self, _request: Request, _peer: Peer) -> Answer:
+        """An item for each."""
+        for row in self._current():
+            yield asdict(row)
+
+
+def commands(
+    pokes: Pokes, who: WhoIsHere, refused: RefusedLately, alerts: AlertsNow, traces: Traces
+) -> Mapping[str, Command]:
     """What can be asked, by name."""
     return {
         "poke": pokes.poke,
         "connections": who.connections,
         "kick": who.kick,
         "refused": refused.refused,
+        "alerts": alerts.alerts,
         "trace": traces.trace,
     }

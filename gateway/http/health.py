@@ -104,8 +104,9 @@ def _answer(report: Report, *, ok: bool, folder: str) -> Response:
 def _check(found: Finding) -> dict[str, object]:
     return {
         "ok": found.ok,
-        "detail": found.message,
         "state": found.state,
+        "message": found.message,
+        "detail": found.message,  # what `message` was called first
         "since": found.since,
         "checked_at": found.checked_at,
         "duration_ms": found.duration_ms,

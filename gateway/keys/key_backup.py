@@ -124,6 +124,17 @@ def import_keys(
     )
 
 
+def is_of_another_gateway(
+    data: bytes, passphrase: bytes, sealing_path: Path, wrapping: Wrapping | None
+) -> bool:
+    """Whether a sealing key here has the id of a different one in the backup. Raises KeyFileError."""
+    if not sealing_path.exists():
+        return False
+    then = {key.key_id: key for key in _opened(data, passphrase)["sealing"]}
+    keys_here = read(sealing_path, SEALING, wrapping).keys
+    return any(key.key_id in then and not _is_same(key, then[key.key_id]) for key in keys_here)
+
+
 class _Merged:
     """The keys of one file with those of the backup."""
 
@@ -157,13 +168,19 @@ class _Merged:
         self.keys = sorted(keys.values(), key=lambda key: purpose.number(key.key_id))
 
 
-def _demand_same(path: Path, mine: Key, other: Key) -> None:
+def _is_same(mine: Key, other: Key) -> bool:
+    """Of two with one id; nobody knows what a destroyed one was."""
     if KeyState.DESTROYED in {mine.state, other.state}:
-        return
-    if not hmac.compare_digest(mine.material, other.material):
+        return True
+    return hmac.compare_digest(mine.material, other.material)
+
+
+def _demand_same(path: Path, mine: Key, other: Key) -> None:
+    if not _is_same(mine, other):
         raise KeyFileError(
             f"{path}: {mine.key_id} is a different key from {mine.key_id} of the backup, which is of another "
-            "gateway, or of this one before its keys were made anew: to go back, move the key files away"
+            "gateway (to take its place, move data folder and certificates away), or of this one before its "
+            "keys were made anew (to go back, move the key files away)"
         )
 
 

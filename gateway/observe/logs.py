@@ -152,7 +152,7 @@ def _shape(_: object, method: str, event: MutableMapping[str, Any]) -> Mapping[s
         if name == "exception":
             line[name] = _text(str(value), _TRACEBACK_LENGTH)
         elif value is not None:
-            line.setdefault(name, _safe(name, value, _DEPTH))
+            line.setdefault(name, safe(name, value))
     return line
 
 

@@ -54,7 +54,7 @@ class SystemLoad:
         """None before the first look, and while the disk does not answer."""
 
     def look(self) -> None:
-        """Look at processors and memory."""
+        """Look at processors and memory, and ask the disk, whose answer comes by itself."""
         memory = psutil.virtual_memory()
         self.load = Load(
             cpu=psutil.cpu_percent(None) / 100,
@@ -62,15 +62,23 @@ class SystemLoad:
             memory_used=memory.percent / 100,
             memory_available=memory.available,
         )
+        self._ask_disk()
 
-    async def check(self) -> tuple[bool, str]:
-        """Whether the disk has room: for health. Whoever gives up has no second thread wait for it."""
+    def _ask_disk(self) -> asyncio.Future[Disk]:
+        """What it answers, some time: of one that hangs nobody waits in a second thread."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(asyncio.to_thread(_disk, self._folder))  # noqa: TID251 - held here
+            self._looking.add_done_callback(self._take_disk)
+        return self._looking
+
+    def _take_disk(self, looked: asyncio.Future[Disk]) -> None:
+        self.disk = None if looked.cancelled() or looked.exception() is not None else looked.result()
+
+    async def check(self) -> tuple[bool, str]:
+        """Whether the disk has room: for health."""
         try:
-            disk = self.disk = await asyncio.shield(self._looking)
+            disk = await asyncio.shield(self._ask_disk())
         except OSError as error:
-            self.disk = None
             return False, f"the disk of {self._folder} can't be asked: {error.strerror or error}"
         except asyncio.CancelledError:
             self.disk = None

@@ -137,11 +137,15 @@ def test_roles_and_labels_are_those_of_then(saved):
     assert devices(saved)["stays"].labels == {"room": ("hall",)}
 
 
-@pytest.mark.parametrize("how", ["nothing there", "a first start there"])
+@pytest.mark.parametrize("how", ["nothing there", "a first start there", "a set-up that was tried there"])
 def test_elsewhere_all_comes_back_and_nobody_is_let_in(saved, there, how):
-    if how == "a first start there":
+    """`deploy.sh` and `install.sh` try what they set up with a device, which they remove."""
+    if how != "nothing there":
         shutil.copytree(ACL, there.folder / "acl", dirs_exist_ok=True)
         run(there, "gateway-admin init --json")
+    if how == "a set-up that was tried there":
+        run(there, "gateway-admin device add deploy-check-0 --role sensor --json")
+        run(there, "gateway-admin device remove deploy-check-0 --yes --json")
     before = devices(saved)
     answer = run(there, f"gateway-admin restore backup --yes {WORDS}")
     assert answer["elsewhere"]
@@ -172,6 +176,16 @@ def test_it_says_that_all_are_disabled(saved, there):
     text = run(there, "gateway-admin restore backup --yes --passphrase-stdin")
     assert "ALL DISABLED" in text
     assert "can't be known here" in text
+
+
+def test_where_all_devices_were_removed_none_comes_back(saved):
+    """It is the store that they are from: that nobody is in it is not that it is new."""
+    for name in devices(saved):
+        run(saved, f"gateway-admin device remove {name} --yes --json")
+    answer = run(saved, f"gateway-admin restore backup --yes {WORDS}")
+    assert not answer["elsewhere"]
+    assert len(answer["stay_removed"]) == 5
+    assert devices(saved) == {}
 
 
 @pytest.mark.parametrize("loss", ["damaged", "lost"])

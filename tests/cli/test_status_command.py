@@ -56,6 +56,12 @@ async def test_a_gateway_that_is_not_ready(place):
     assert "  FAILED bus: forged\\u000a\\u001b[2J" in text
 
 
+async def test_many_checks_that_say_much_are_shown(place):
+    said = "nothing came on " + "t/" * 500
+    code, out, _ = await ask(place, {f"device-{number}": (True, said) for number in range(200)})
+    assert (code, out["running"], len(out["checks"])) == (0, True, 200)
+
+
 async def test_what_is_wrong_on_disk_is_told_beside_the_health(bare):
     (bare.folder / "acl" / "limits.toml").write_text("typo = 1\n")
     code, out, _ = await ask(bare, {"bus": (True, "reachable")})

@@ -24,19 +24,20 @@ def main(words):
 def answer(state, words):
     behaviour = state["behaviour"]
     if words[:1] == ["compose"]:
-        rest = words[1:]
-        while rest[:1] in (["-f"], ["--profile"]):
-            rest = rest[2:]
-        return compose(state, rest, behaviour)
+        state["files"] = os.environ.get("COMPOSE_FILE", "compose.yaml")
+        state["profiles"] = os.environ.get("COMPOSE_PROFILES", "")
+        return compose(state, words[1:], behaviour)
     match words:
         case ["info", "--format", _]:
             print("/")
         case ["info", *_]:
             return 1 if behaviour == "engine down" else 0
-        case ["inspect", "--format", _, _]:
+        case ["inspect", "--format", _, "gateway"]:
             container = state["container"]
             sick = container["image"] in state["sick"]
-            print("stopped" if not container["running"] else "unhealthy" if sick else "healthy")
+            print("gateway", "stopped" if not container["running"] else "unhealthy" if sick else "healthy")
+        case ["inspect", "--format", _, name]:
+            print(name, {"secrets": "stopped"}.get(name) or state["others"][name])
         case ["image", "tag", source, target]:
             state["images"][target.split(":")[1]] = state["images"][source.split(":")[1]]
         case ["image", "inspect", name]:
@@ -73,15 +74,16 @@ def compose(state, words, behaviour):
             print(state["compose"])
         case ["ps", "--all", "--quiet", "gateway"]:
             if state["container"]:
-                print("c0ffee")
+                print("gateway")
+        case ["ps", "--all", "--quiet"]:
+            print("secrets", "gateway", *state["others"], sep="\n")
         case ["build", *_]:
             if behaviour == "build fails":
                 return 1
             state["images"]["latest"] = state["sources"]
-        case ["run", "--rm", "--no-deps", "--entrypoint", "gateway-admin", "gateway", "init", "--san", _]:
-            state["volumes"].setdefault("mqtt-gateway_gateway-data", f"of {state['images']['latest']}")
         case ["up", "--detach", "--remove-orphans"]:
             image = state["images"]["latest"]
+            state["volumes"].setdefault("mqtt-gateway_gateway-data", f"of {image}")
             state["container"] = {"image": image, "running": True}
             # What it makes of the store can't be undone.
             state["volumes"]["mqtt-gateway_gateway-data"] += f", migrated by {image}"

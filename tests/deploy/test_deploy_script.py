@@ -22,8 +22,10 @@ class Host:
         self.clone = folder / "clone"
         self.clone.mkdir()
         shutil.copytree(ROOT / "deploy", self.clone / "deploy")
+        shutil.copytree(ROOT / "acl", self.clone / "acl")
         for name in ("Dockerfile", "compose.yaml", "compose.prod.yaml"):
             shutil.copy(ROOT / name, self.clone / name)
+        subprocess.run(["chmod", "-R", "o+rX", self.clone], check=True)
         self.programs = folder / "programs"
         self.programs.mkdir()
         self.file = folder / "state.json"
@@ -36,6 +38,7 @@ class Host:
             "sick": [],
             "volumes": {},
             "container": None,
+            "others": {"bus": "healthy"},
         }
         self.program("docker", f'exec {sys.executable} -S -E {ROOT}/tests/deploy/fake_docker.py "$@"')
         self.program("ss", "")
@@ -71,7 +74,7 @@ class Host:
         """What was done to the engine, one or two words each."""
         found = []
         for call in self.state["calls"]:
-            words = [word for word in call.split() if not word.startswith("-") and ".yaml" not in word]
+            words = [word for word in call.split() if not word.startswith("-")]
             words = words[1:] if words[0] == "compose" else words
             name = " ".join(words[:2]) if words[0] == "image" else words[0]
             if name in CHANGES:
@@ -86,8 +89,7 @@ def host(tmp_path: Path) -> Host:
 
 def test_it_sets_up_and_run_again_changes_nothing(host):
     said = host.deploy("--host", "mqtt.example.org")
-    assert host.changes() == ["build", "run", "up", "exec"]
-    assert any(call.endswith("init --san mqtt.example.org") for call in host.state["calls"])
+    assert host.changes() == ["build", "up", "exec"]
     assert (host.clone / ".env").read_text() == "PUBLIC_HOST=mqtt.example.org\n"
     assert "gateway-admin device add lamp-1 --role sensor" in said
     files = {path: path.stat().st_mtime_ns for path in host.clone.rglob("*")}
@@ -101,16 +103,69 @@ def test_what_stands_in_env_stays_and_the_name_is_remembered(host):
     (host.clone / ".env").write_text("MQTT_BROKER=localhost\nPUBLIC_HOST=old.example.org")
     host.deploy()
     assert (host.clone / ".env").read_text() == "MQTT_BROKER=localhost\nPUBLIC_HOST=old.example.org"
-    assert any(call.endswith("init --san old.example.org") for call in host.state["calls"])
+    (host.clone / ".env").chmod(0o600)
+    host.deploy("--prod")
+    assert (host.clone / ".env").read_text().splitlines() == [
+        "MQTT_BROKER=localhost",
+        "PUBLIC_HOST=old.example.org",
+        "COMPOSE_FILE=compose.yaml:compose.prod.yaml",
+    ]
+    assert (host.clone / ".env").stat().st_mode & 0o777 == 0o600
 
 
-def test_production_has_its_files_and_the_profile(host):
+PRODUCTION = ("compose.yaml:compose.prod.yaml", "watch")
+
+
+def test_production_has_its_files_and_the_profile_from_then_on(host):
     said = host.deploy("--prod", "--watch")
-    assert (
-        "compose -f compose.yaml -f compose.prod.yaml --profile watch up --detach --remove-orphans"
-        in (host.state["calls"])
-    )
+    assert (host.state["files"], host.state["profiles"]) == PRODUCTION
     assert "Grafana" in said
+    assert "nothing was changed" in host.deploy("--watch")
+    host.deploy("--upgrade")
+    assert (host.state["files"], host.state["profiles"]) == PRODUCTION
+
+
+def test_what_is_said_later_is_done_then(host):
+    host.deploy()
+    assert host.state["files"] == "compose.yaml"
+    host.deploy("--prod")
+    assert host.changes() == ["build", "up", "exec"]
+    assert (host.state["files"], host.state["profiles"]) == (PRODUCTION[0], "")
+    said = host.deploy("--host", "other.example.org")
+    assert "the certificate keeps that name" in said
+    assert host.changes() == ["build", "up", "exec"]
+
+
+def test_files_and_profiles_of_the_administrator_stay(host):
+    (host.clone / ".env").write_text("COMPOSE_FILE=compose.yaml:mine.yaml\nCOMPOSE_PROFILES=mine\n")
+    host.deploy("--prod", "--watch")
+    assert (host.state["files"], host.state["profiles"]) == (
+        "compose.yaml:mine.yaml:compose.prod.yaml",
+        "mine,watch",
+    )
+
+
+@pytest.mark.parametrize("state", ["unhealthy", "stopped"])
+def test_a_container_beside_the_gateway_counts(host, state):
+    host.deploy()
+    host.state["others"]["bus"] = state
+    assert "not healthy" in host.deploy(expected=1)
+    assert host.changes() == ["build", "up"]
+    host.state["others"]["bus"] = "healthy"
+    assert "nothing was changed" in host.deploy()
+
+
+def test_files_that_the_containers_can_not_read(host):
+    hidden = host.clone / "acl/roles/sensor.toml"
+    hidden.chmod(0o600)
+    said = host.deploy(expected=1)
+    assert "can't read acl/roles/sensor.toml" in said
+    assert "chmod -R o+rX acl deploy" in said
+    assert host.changes() == []
+    hidden.chmod(0o644)
+    (host.clone / "deploy/compose/monitoring/hook").write_text("whsec_")
+    (host.clone / "deploy/compose/monitoring/hook").chmod(0o400)
+    host.deploy()
 
 
 def test_an_upgrade_keeps_the_data_and_can_go_back(host):
@@ -171,10 +226,8 @@ def test_each_failure_says_what_to_do(host, behaviour, remedy):
 
 
 def test_compose_must_not_be_old(host):
-    host.state["compose"] = "v2.19.0"
-    assert "2.20 is needed" in host.deploy(expected=1)
-    host.state["compose"] = "2.23.3"
-    assert "2.24 is needed" in host.deploy("--prod", expected=1)
+    host.state["compose"] = "v2.23.3"
+    assert "2.24 is needed" in host.deploy(expected=1)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,16 @@ def test_everybody_waits_for_whom_it_needs():
     assert services["bus"]["depends_on"] == {"secrets": {"condition": "service_completed_successfully"}}
 
 
+def test_the_gateway_is_stopped_before_what_its_devices_come_through():
+    """Compose stops what needs another before that one; a proxy that went first would cut off all devices."""
+    production = FILES["compose.prod.yaml"]["services"]
+    proxy, gateway = production["proxy"], production["gateway"]
+    assert gateway["depends_on"] == {"proxy": {"condition": "service_started"}}
+    assert "depends_on" not in proxy
+    assert proxy["extra_hosts"] == [f"gateway:{gateway['networks']['front']['ipv4_address']}"]
+    assert "proxy_pass gateway:8883;" in (ROOT / "deploy/nginx/nginx.conf").read_text()
+
+
 def test_production_puts_the_proxy_in_front_and_believes_it_alone():
     production = FILES["compose.prod.yaml"]
     proxy, gateway = production["services"]["proxy"], production["services"]["gateway"]
@@ -174,6 +184,7 @@ def test_the_image_has_no_installer_and_no_root():
     assert "HEALTHCHECK --interval=" in last
     assert 'CMD ["/opt/gateway/bin/python", "-I", "/opt/gateway/bin/healthcheck"]' in last
     assert 'ENTRYPOINT ["gateway"]' in last
+    assert "chmod -R a+rX /etc/gateway" in last, "a clone may keep its files to itself"
 
 
 @pytest.mark.parametrize("name", ["deploy/deploy.sh", "deploy/install.sh", "deploy/systemd/gateway-admin"])

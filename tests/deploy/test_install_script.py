@@ -47,9 +47,24 @@ exec {sys.executable} "$@"
         "PYTHON": str(python),
         "LC_ALL": "C.UTF-8",
     }
-    words = [ROOT / "deploy/install.sh", "--mosquitto", "--host", "mqtt.example.org"]
+    words = ["deploy/install.sh", "--mosquitto", "--host", "mqtt.example.org"]
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("acl", "deploy", "docs", "requirements"):
+        shutil.copytree(ROOT / name, clone / name)
+    # As under root's umask on many servers.
+    subprocess.run(["chmod", "-R", "go-rwx", clone], check=True)
     for _ in range(2):
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            words,
+            cwd=clone,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            umask=0o077,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         with (root / "etc/mqtt-gateway/settings").open("a") as settings:
             settings.write("# the administrator's\n")
@@ -87,8 +102,20 @@ def test_everything_has_its_place_and_what_was_there_stays(installed):
     assert (
         installed / "opt/mqtt-gateway/bin/gateway"
     ).read_text() == f"#!{installed}/opt/mqtt-gateway/bin/python\n"
-    for name in ("etc/mqtt-gateway/bus-password", "etc/mosquitto/gateway.passwd"):
-        assert (installed / name).stat().st_mode & 0o077 == 0, name
+    secrets = {
+        installed / name
+        for name in (
+            "etc/mqtt-gateway/settings",
+            "etc/mqtt-gateway/bus-password",
+            "etc/mosquitto/gateway.passwd",
+            "var/lib/mqtt-gateway",
+        )
+    }
+    for path in installed.rglob("*"):
+        if path in secrets:
+            assert path.stat().st_mode & 0o077 == 0, path
+        elif not path.is_relative_to(installed / "etc/mosquitto"):
+            assert path.stat().st_mode & 0o004, f"{path}: the gateway's user can't read it"
     password = (installed / "etc/mqtt-gateway/bus-password").read_text()
     assert password not in (installed / "etc/mosquitto/gateway.passwd").read_text()
 

@@ -116,6 +116,19 @@ def test_a_lost_bus_is_told_once_through_every_channel_though_the_gateway_is_kil
     assert not [secret for secret in ("PLANTED", receivers.mail.password, KEY) if secret in text]
 
 
+def test_what_fires_is_listed_though_the_store_can_not_be_written(
+    receivers: Receivers, mosquitto: Mosquitto, start_gateway, tmp_path: Path
+):
+    gateway = watched(start_gateway, mosquitto, tmp_path)
+    path = gateway.folder / "data" / "gateway.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as store:
+        store.execute("BEGIN IMMEDIATE")
+        mosquitto.stop()
+        wait_until(lambda: "firing\tcritical\tbus_down" in gateway.admin("alerts", "list").stdout)
+        assert store.execute("SELECT COUNT(*) FROM alert_states WHERE phase = 'firing'").fetchone() == (0,)
+        store.execute("ROLLBACK")
+
+
 def test_the_channels_are_tried_from_the_command_line(
     receivers: Receivers, mosquitto: Mosquitto, start_gateway, tmp_path: Path
 ):

@@ -43,7 +43,7 @@ async def test_a_bus_that_is_silent_to_mqtt_5_is_asked_in_3_1_1(tmp_path: Path) 
         async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             context = playbook.context(bus_username=None, bus_password=None)
-            probe = BusProbe(Bus("127.0.0.1", port), context, "gateway")
+            probe = BusProbe(Bus("127.0.0.1", port), context, "gateway", "node")
             assert await probe.check() == (True, f"127.0.0.1:{port}")
             probe._asked_at = float("-inf")
             assert await probe.check() == (True, f"127.0.0.1:{port}")

@@ -185,7 +185,7 @@ def test_a_bus_that_ends_the_connection_in_the_tls_handshake(
     async def scenario() -> None:
         async with started(settings, monkeypatch) as house, hangs_up() as bus:
             if asked_by == "check":
-                found = await BusProbe(bus, house.plane.context, "gateway").check()
+                found = await BusProbe(bus, house.plane.context, "gateway", "node").check()
                 assert found == (False, f"127.0.0.1:{bus.port}: {HUNG_UP}")
                 return
             house.plane.bus = bus

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from harness.device import Device, join
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 from harness.raw import Raw
+from harness.receivers import wait_until
 from harness.reference_parser import properties
 
 from gateway.bus_client.probe import BusProbe
@@ -32,7 +32,7 @@ def context() -> Context:
 
 
 async def asked(port: int, context: Context) -> tuple[bool, str]:
-    return await BusProbe(Bus("127.0.0.1", port), context, "gateway").check()
+    return await BusProbe(Bus("127.0.0.1", port), context, "gateway", "attic").check()
 
 
 @pytest.mark.parametrize("v5", [False, True])
@@ -63,12 +63,11 @@ async def test_the_check_learns_the_longest_packet_of_the_bus(tmp_path: Path, co
 
 
 async def test_a_bus_that_takes_hardly_anything_is_told_of_and_ends_nothing(
-    tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, context: Context
 ) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "vm")  # it stands in the CONNECT, which has to fit
     bus = Mosquitto(tmp_path / "bus", settings="max_packet_size 30").start()
     try:
-        probe = BusProbe(Bus("127.0.0.1", bus.port), context, "a-prefix-of-some-length")
+        probe = BusProbe(Bus("127.0.0.1", bus.port), context, "a-prefix-of-some-length", "vm")
         reachable, why = await probe.check()
         assert not reachable
         assert "max_packet_size" in why
@@ -86,6 +85,17 @@ async def test_a_bus_as_it_comes(mosquitto: Mosquitto, context: Context) -> None
     assert " as ~gateway/" in mosquitto.log.read_text()
 
 
+def test_gateways_of_one_host_ask_the_bus_under_the_names_of_their_nodes(
+    mosquitto: Mosquitto, start_gateway: Callable[..., Gateway]
+) -> None:
+    """Under one name each would end the other's check, and call the bus unavailable."""
+    for node in ("east", "west"):
+        start_gateway(mosquitto.port, GATEWAY_NODE=node)
+    log = mosquitto.log.read_text()
+    for client_id in ("~gateway/east", "gateway~check/east", "~gateway/west", "gateway~check/west"):
+        assert f" as {client_id} " in log
+
+
 @pytest.mark.parametrize("v5", [False, True])
 @pytest.mark.parametrize("allowed", ["topic read gateway/#", "topic write gateway/#", "topic devices/#"])
 async def test_a_bus_that_lets_the_gateway_not_speak_or_not_hear(
@@ -99,10 +109,28 @@ async def test_a_bus_that_lets_the_gateway_not_speak_or_not_hear(
         reachable, detail = await asked(bus.port, context)
         assert not reachable
         assert "check its access list" in detail
-        assert f"gateway/check/{socket.gethostname()}" in detail
+        assert "gateway/check/attic" in detail
         assert "auth_plugin_deny_special_chars" not in detail
     finally:
         bus.kill()
+
+
+def test_a_device_is_not_blamed_for_a_bus_that_is_gone(
+    tmp_path: Path, mosquitto: Mosquitto, start_gateway: Callable[..., Gateway]
+) -> None:
+    (tmp_path / "monitoring.toml").write_text(
+        '[[check]]\nname = "door"\nkind = "device"\ntarget = "door"\ntopic = "devices/door/#"\n'
+        'within = "1s"\ninterval = "1s"\ntimeout = "1s"\n'
+    )
+    gateway = start_gateway(mosquitto.port, MONITORING_PATH=str(tmp_path / "monitoring.toml"))
+
+    def said() -> str:
+        return str(json.loads(gateway.health("/health")[1])["checks"]["door"]["message"])
+
+    wait_until(lambda: "nothing came on devices/door/#" in said())
+    assert "can't listen" not in said()
+    mosquitto.stop()
+    wait_until(lambda: "the gateway can't listen (" in said())
 
 
 @pytest.mark.parametrize("v5", [False, True])
@@ -114,7 +142,7 @@ async def test_what_the_bus_refuses_by_client_id_is_not_told_as_credentials_alon
     try:
         reachable, detail = await asked(bus.port, context)
         assert not reachable
-        for named in (f"the client id ~gateway/{socket.gethostname()}", "clientid_prefixes", "MQTT_USERNAME"):
+        for named in ("the client id ~gateway/attic", "clientid_prefixes", "MQTT_USERNAME"):
             assert named in detail
     finally:
         bus.kill()
@@ -144,7 +172,7 @@ async def test_a_bus_that_serves_the_check_alone(tmp_path: Path, context: Contex
     try:
         reachable, detail = await asked(bus.port, context)
         assert not reachable
-        assert f"it refuses the client id gateway~check/{socket.gethostname()}" in detail
+        assert "it refuses the client id gateway~check/attic" in detail
         assert detail.endswith("leave its clientid_prefixes off")
     finally:
         bus.kill()

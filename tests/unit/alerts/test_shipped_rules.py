@@ -21,8 +21,8 @@ def fire(measured: Measured) -> set[str]:
     }
 
 
-def service(name: str, state: float = 0.0) -> Measured:
-    others = {(("service", one),): 1.0 for one in ("store", "keys", "bus", "disk")}
+def service(name: str, state: float = 0.0, *, bus: float = 1.0) -> Measured:
+    others = {(("service", one),): 1.0 for one in ("store", "keys", "disk")} | {(("service", "bus"),): bus}
     return Measured(service_status={**others, (("service", name),): state})
 
 
@@ -41,9 +41,13 @@ def service(name: str, state: float = 0.0) -> Measured:
         (service("audit"), {"audit_not_written"}),
         (service("store"), {"service_down"}),
         (service("ai_service"), {"service_down"}),
-        (service("ai_service", 0.5), set()),
+        (service("saving", 0.5), {"service_degraded"}),
+        (service("policy", 0.5), {"service_degraded"}),
+        (service("services", 0.5, bus=0.0), {"bus_down"}),
         # These have rules of their own, on what they measure.
         (service("disk"), set()),
+        (service("disk", 0.5), set()),
+        (service("audit", 0.5), {"audit_not_written"}),
         (service("loop"), set()),
         (service("validity"), set()),
         (Measured(certificate_life_left={(("certificate", "server"),): 0.34}), set()),

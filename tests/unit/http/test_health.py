@@ -68,6 +68,7 @@ async def test_all_well(server):
     store = body["checks"]["store"]
     assert (status, body["status"], body["ready"]) == (200, "ok", True)
     assert (store["ok"], store["detail"], store["state"]) == (True, "3 devices", "healthy")
+    assert store["message"] == store["detail"]
     assert store["since"] <= store["checked_at"]
     assert store["duration_ms"] == 0
     assert body["checks"]["bus"]["state"] == "degraded"

@@ -5,12 +5,13 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from harness.background_tasks import until
 
 from gateway.observe import system_load as module
 from gateway.observe.system_load import SystemLoad
 
 
-def test_processors_and_memory(tmp_path):
+async def test_processors_and_memory(tmp_path):
     system = SystemLoad(tmp_path)
     assert system.load is None
     system.look()
@@ -31,6 +32,18 @@ async def test_a_disk(tmp_path, monkeypatch, free, well, said):
     assert found is well
     assert said in detail
     assert system.disk.share == pytest.approx(free / 100)
+
+
+async def test_each_look_asks_the_disk_however_seldom_health_does(tmp_path, monkeypatch):
+    usage = SimpleNamespace(free=5, used=95)
+    monkeypatch.setattr(module.psutil, "disk_usage", lambda _: usage)
+    system = SystemLoad(tmp_path)
+    system.look()
+    await until(lambda: system.disk is not None)
+    assert system.disk.share == pytest.approx(0.05)
+    usage.free = 0
+    system.look()
+    await until(lambda: system.disk.free == 0)
 
 
 async def test_a_disk_that_is_gone(tmp_path):
