@@ -82,15 +82,16 @@ compose() { docker compose "$@"; }
 # The gateway's container, running or not; empty when there is none.
 container() { compose ps --all --quiet gateway 2>/dev/null | head -n 1; }
 
-# The worst of all containers: none, unhealthy, stopped, starting, healthy. `secrets` is to have ended.
+# The worst of all that there are to be: none, missing, unhealthy, stopped, starting, healthy. `secrets` has ended.
 health() {
     local id service state worst=healthy
-    local format='{{index .Config.Labels "com.docker.compose.service"}} '
-    format+='{{if not .State.Running}}stopped{{else if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}'
+    local format='{{if not .State.Running}}stopped{{else if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}'
     [ -n "$(container)" ] || { echo none; return; }
-    for id in $(compose ps --all --quiet); do
-        read -r service state < <(docker inspect --format "$format" "$id")
+    for service in $(compose config --services); do
         [ "$service" != secrets ] || continue
+        id=$(compose ps --all --quiet "$service" | head -n 1)
+        state=missing
+        [ -z "$id" ] || state=$(docker inspect --format "$format" "$id")
         case $state in
             healthy) ;;
             starting) [ "$worst" != healthy ] || worst=starting ;;
@@ -212,7 +213,7 @@ wait_for_health() {
         state=$(health)
         case $state in
             healthy) return ;;
-            unhealthy | stopped | none) break ;;
+            unhealthy | stopped | missing | none) break ;;
         esac
         sleep 1
     done

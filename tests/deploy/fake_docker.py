@@ -35,9 +35,9 @@ def answer(state, words):
         case ["inspect", "--format", _, "gateway"]:
             container = state["container"]
             sick = container["image"] in state["sick"]
-            print("gateway", "stopped" if not container["running"] else "unhealthy" if sick else "healthy")
+            print("stopped" if not container["running"] else "unhealthy" if sick else "healthy")
         case ["inspect", "--format", _, name]:
-            print(name, {"secrets": "stopped"}.get(name) or state["others"][name])
+            print(state["others"][name])
         case ["image", "tag", source, target]:
             state["images"][target.split(":")[1]] = state["images"][source.split(":")[1]]
         case ["image", "inspect", name]:
@@ -75,7 +75,10 @@ def compose(state, words, behaviour):
         case ["ps", "--all", "--quiet", "gateway"]:
             if state["container"]:
                 print("gateway")
-        case ["ps", "--all", "--quiet"]:
+        case ["ps", "--all", "--quiet", name]:
+            if state["others"][name] != "missing":
+                print(name)
+        case ["config", "--services"]:
             print("secrets", "gateway", *state["others"], sep="\n")
         case ["build", *_]:
             if behaviour == "build fails":

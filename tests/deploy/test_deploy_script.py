@@ -145,7 +145,7 @@ def test_files_and_profiles_of_the_administrator_stay(host):
     )
 
 
-@pytest.mark.parametrize("state", ["unhealthy", "stopped"])
+@pytest.mark.parametrize("state", ["unhealthy", "stopped", "missing"])
 def test_a_container_beside_the_gateway_counts(host, state):
     host.deploy()
     host.state["others"]["bus"] = state

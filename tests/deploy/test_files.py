@@ -99,6 +99,13 @@ def test_production_puts_the_proxy_in_front_and_believes_it_alone():
     assert production["services"]["grafana"]["ports"] == ["127.0.0.1:3000:3000"]
 
 
+def test_a_set_up_goes_over_to_production():
+    """Compose gives no addresses to a network that is there already, so it has to be another."""
+    front = FILES["compose.prod.yaml"]["networks"]["front"]
+    assert front["name"] != "mqtt-gateway_front"
+    assert front["ipam"]["config"]
+
+
 def seconds(text: str) -> int:
     return int(text.removesuffix("s"))
 
