@@ -47,7 +47,7 @@ class DeviceReadings:
         self._labelled: tuple[str, ...] = ()
         self._known: frozenset[str] = frozenset()
         self._counts: dict[str, Counter[str]] = {}
-        self._past: deque[tuple[int, Mapping[str, Mapping[str, int]]]] = deque()
+        self._past: deque[tuple[int, Mapping[str, dict[str, int]]]] = deque()
         self._before: Passed = {}
         self._sizes: dict[str, float] = {}
         self._heard: dict[str, int] = {}
@@ -63,22 +63,40 @@ class DeviceReadings:
             self._began, self._before = self._now(), self._passed()
             self._known = frozenset(self._devices())
         elif not wanted:
-            self._counts, self._sizes, self._before = {}, {}, {}
+            self._counts, self._sizes, self._before, self._heard = {}, {}, {}, {}
             self._past.clear()
         self._wanted = wanted
 
     def last_heard(self, device: str, at: int) -> None:
         """This device was silent since then when the gateway before ended; Unix milliseconds."""
-        self._heard[device] = at
+        if device in self._known:
+            self._heard[device] = at
+
+    def devices_changed(self, touched: frozenset[str]) -> None:
+        """These were added, changed or removed."""
+        if not self._wanted:
+            return
+        self._changes += 1
+        there = touched.intersection(self._devices())
+        for device in touched - there:  # a new one may get its id
+            self._forget(device)
+        # Not silent since the gateway began, but since it may connect.
+        self._heard |= dict.fromkeys(there - self._known, self._now())
+        self._known = self._known - touched | there
+
+    def _forget(self, device: str) -> None:
+        self._heard.pop(device, None)
+        self._sizes.pop(device, None)
+        for counts in (self._counts, *(past for _, past in self._past)):
+            for by_device in counts.values():
+                by_device.pop(device, None)
 
     def __call__(self, event: AuditEvent) -> None:
         """A consumer of the audit: counts logins."""
         if not self._wanted or event.kind is not Kind.LOGIN or event.device is None:
             return
-        if event.outcome is Outcome.DONE:
-            self._count(CONNECTS, event.device, event.count)
-        elif event.device in self._known:  # anybody may claim any name
-            self._count(WRONG_LOGINS, event.device, event.count)
+        name = CONNECTS if event.outcome is Outcome.DONE else WRONG_LOGINS
+        self._count(name, event.device, event.count)
 
     def moved(self, device: str) -> None:
         """It logged in from an address that it was not seen at before."""
@@ -86,8 +104,9 @@ class DeviceReadings:
             self._count(NEW_ADDRESSES, device, 1)
 
     def _count(self, name: str, device: str, count: int) -> None:
-        self._changes += 1
-        self._counts.setdefault(name, Counter())[device] += count
+        if device in self._known:  # anybody may claim any name
+            self._changes += 1
+            self._counts.setdefault(name, Counter())[device] += count
 
     def sample(self) -> None:
         """Read what has passed since the last time."""
@@ -95,9 +114,10 @@ class DeviceReadings:
             return
         now, passed = self._now(), self._passed()
         self._changes += 1
-        self._known = frozenset(self._devices())
         self._sizes = {}
         for device, (messages, size) in passed.items():
+            if device not in self._known:
+                continue
             before = self._before.get(device, (0, 0))
             if messages < before[0]:  # its budget was made anew
                 before = (0, 0)

@@ -34,10 +34,9 @@ from gateway.app.open_checks import open_checks
 from gateway.app.open_control import open_control
 from gateway.app.open_http_ports import open_api, open_health
 from gateway.app.open_login import login_gate, open_login
-from gateway.app.open_savers import open_savers
+from gateway.app.open_savers import DevicesChanged, open_savers
 from gateway.app.periodic import every
 from gateway.app.running_parts import RunningParts
-from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.startup_preparation import StartError, address_taken
@@ -295,7 +294,7 @@ class Gateway:
             raise StartError([str(error)]) from error
         tokens = self._tokens(directory)
         token_issuer, bearer_cache = TokenIssuer(context, tokens), BearerCache(tokens, context.now)
-        held, refusals = await open_savers(
+        savers, refusals = await open_savers(
             context,
             store,
             directory,
@@ -323,7 +322,7 @@ class Gateway:
         plane = build_data_plane(
             context, bus, gate, handler, audit, find=directory.get, refused=self._refused_clients, parts=parts
         )
-        updates = self.updates = self._follow_devices(plane, directory, held)
+        updates = self.updates = self._follow_devices(plane, directory, savers)
         devices = self.devices = DevicePort(plane, tls, settings.gateway_proxy_from)
         parts.closing.push_async_callback(devices.stop)
         return _Core(
@@ -341,10 +340,10 @@ class Gateway:
             devices,
         )
 
-    def _follow_devices(self, plane: DataPlane, directory: Directory, held: BusHoldingsSaver) -> LiveUpdates:
+    def _follow_devices(self, plane: DataPlane, directory: Directory, savers: DevicesChanged) -> LiveUpdates:
         updates = LiveUpdates(plane.registry, plane.reports, self._parts.tasks, directory.get)
         directory.on_change(updates.devices_changed)
-        directory.on_change(held.devices_changed)  # after the connections, which end if they are not to go on
+        directory.on_change(savers)  # after the connections, which end if they are not to go on
         directory.on_availability(self._log_availability)
         return updates
 

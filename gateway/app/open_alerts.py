@@ -195,6 +195,7 @@ def open_alerts(
     devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
     metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})
     core.audit.add(devices)
+    core.directory.on_change(devices.devices_changed)
     core.login.known.moved = devices.moved
 
     def is_measured() -> bool:

@@ -43,6 +43,8 @@ def open_login(
     def forget(touched: frozenset[str]) -> None:
         for device_id in touched:
             remembered.forget(device_id)
+            if directory.get(device_id) is None:
+                known.forget(device_id)
 
     directory.on_change(forget)
 

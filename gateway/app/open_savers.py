@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
 from gateway.app.savers.history import HistorySaver
@@ -19,6 +22,9 @@ from gateway.services.token_issuer import TokenIssuer
 from gateway.store import Store, StoreError
 from gateway.store.device_directory import Directory
 
+DevicesChanged: TypeAlias = Callable[[frozenset[str]], None]
+"""Is told the ids of those that were added, changed or removed."""
+
 
 async def open_savers(
     context: Context,
@@ -31,11 +37,15 @@ async def open_savers(
     saves: Saves,
     history: History,
     bus_forgets: bool,
-) -> tuple[BusHoldingsSaver, PolicyDenialsSaver]:
-    """All that save to the store; those that something else hands its news to. Raises StartError."""
+) -> tuple[DevicesChanged, PolicyDenialsSaver]:
+    """All that save to the store; how they hear of devices, and the one that hears of refusals.
+
+    Raises StartError.
+    """
     parts.keep_saving(KeyUsesSaver(store, context, saves))
     parts.keep_saving(IssuedTokensSaver(store, token_issuer, saves))
-    parts.keep_saving(UsageSaver(store, context, saves))
+    usage = UsageSaver(store, context, directory.get, saves)
+    parts.keep_saving(usage)
     measured = HistorySaver(store, history, saves)
     held = BusHoldingsSaver(store, context, directory.get, saves)
     try:
@@ -50,4 +60,9 @@ async def open_savers(
     clients = RecentRefusalsSaver(store, refused_clients, saves)
     await clients.load()
     parts.keep_saving(clients)
-    return held, refusals
+
+    def devices_changed(touched: frozenset[str]) -> None:
+        held.devices_changed(touched)
+        usage.devices_changed(touched)
+
+    return devices_changed, refusals

@@ -90,6 +90,11 @@ class KnownDevices:
             self._seen.popitem(last=False)
         self._is_saved = False
 
+    def forget(self, device_id: str) -> None:
+        """The device was removed: a new one may get its id, and was nowhere yet."""
+        if self._seen.pop(self._digest(device_id), None) is not None:
+            self._is_saved = False
+
     def look_up(self, device_id: str, place: str) -> tuple[bool, bool]:
         """Whether this device logged in lately at all, and whether from there. The same work for any name."""
         seen = self._seen.get(self._digest(device_id))

@@ -16,7 +16,8 @@ from sqlalchemy.dialects import sqlite
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
-from gateway.store.schema import devices, holdings
+from gateway.store.existing_devices import existing
+from gateway.store.schema import holdings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -42,10 +43,9 @@ class Holdings:
         """Keep these in the place of what was kept; nothing of a removed device."""
         if not held:
             return
-        there = select(devices.c.device_id).where(devices.c.device_id.in_({one.device_id for one in held}))
         async with self._transactions.transaction(write=True) as connection:
-            known = set((await connection.execute(there)).scalars())
-            kept = [_row(one) for one in held if not one.gone and one.device_id in known]
+            there = await existing(connection, {one.device_id for one in held})
+            kept = [_row(one) for one in held if not one.gone and one.device_id in there]
             if kept:
                 statement = sqlite.insert(holdings)
                 values = {name: statement.excluded[name] for name in ("lifetime", "since", "keys")}

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import sqlite
 
 from gateway.store import store_clock
 from gateway.store.engine import Transactions
+from gateway.store.existing_devices import existing
 from gateway.store.schema import refusals
 from gateway.store.usage import KEPT_SECONDS
 
@@ -48,10 +49,15 @@ class Refusals:
         self._transactions = transactions
 
     async def add(self, some: Sequence[Refusal]) -> None:
-        """Keep what was refused, for whoever asks why; of a device with too many what says most."""
+        """Keep what was refused, for whoever asks why; of a device with too many what says most.
+
+        Nothing of a removed device.
+        """
         if some:
             async with self._transactions.transaction(write=True) as connection:
-                await _add(connection, some)
+                there = await existing(connection, {one.device_id for one in some})
+                if kept := [one for one in some if one.device_id in there]:
+                    await _add(connection, kept)
 
     async def get(self, refusal_id: str) -> Refusal | None:
         """The refusal of this id, if it is kept."""
@@ -65,8 +71,9 @@ class Refusals:
         async with self._transactions.transaction(write=True) as connection:
             await connection.execute(delete(refusals).where(refusals.c.at < store_clock.now() - KEPT_SECONDS))
             await _even_out(connection)
-            last = select(refusals.c.at).order_by(refusals.c.at.desc()).offset(_IN_ALL).limit(1)
-            await connection.execute(delete(refusals).where(refusals.c.at <= last.scalar_subquery()))
+            newest_first = refusals.c.at.desc(), refusals.c.refusal_id
+            too_many = select(refusals.c.refusal_id).order_by(*newest_first).offset(_IN_ALL)
+            await connection.execute(delete(refusals).where(refusals.c.refusal_id.in_(too_many)))
 
 
 async def _add(connection: AsyncConnection, some: Sequence[Refusal]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects import sqlite
 
 from gateway.store import store_clock
@@ -75,8 +75,8 @@ class RefusedClientEntries:
 
     async def prune(self) -> None:
         """Drop what is too old, and of too many the oldest."""
-        at = refused_clients.c.last_at
-        last = select(at).order_by(at.desc()).offset(_KEPT).limit(1)
+        at, key = refused_clients.c.last_at, list(refused_clients.primary_key)
+        too_many = select(*key).order_by(at.desc(), *key).offset(_KEPT)
         async with self._transactions.transaction(write=True) as connection:
             await connection.execute(delete(refused_clients).where(at < store_clock.now() - KEPT_SECONDS))
-            await connection.execute(delete(refused_clients).where(at <= last.scalar_subquery()))
+            await connection.execute(delete(refused_clients).where(tuple_(*key).in_(too_many)))

@@ -19,6 +19,7 @@ from gateway.store import store_clock
 from gateway.store.change_log import log_change
 from gateway.store.engine import Transactions
 from gateway.store.errors import StoreError, UnknownDevice
+from gateway.store.existing_devices import existing
 from gateway.store.schema import devices, token_revocations, tokens
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ class IssuedTokens:
         self._transactions = transactions
 
     async def add(self, records: Sequence[IssuedToken]) -> None:
-        """Keep what was issued, and drop what has expired; records that are there already are replaced."""
+        """Keep what was issued, and drop what has expired; records that are there already are replaced.
+
+        Nothing of a removed device.
+        """
         if not records:
             return
         # Whoever saw a failure after the commit brings them once more.
@@ -89,11 +93,15 @@ class IssuedTokens:
         )
         async with self._transactions.transaction(write=True) as connection:
             await connection.execute(delete(tokens).where(tokens.c.expires_at <= store_clock.now()))
-            await connection.execute(again, [{"its_id": record.token_id} for record in records])
-            await connection.execute(insert(tokens), [asdict(record) for record in records])
+            there = await existing(connection, {record.device_id for record in records})
+            kept = [record for record in records if record.device_id in there]
+            if not kept:
+                return
+            await connection.execute(again, [{"its_id": record.token_id} for record in kept])
+            await connection.execute(insert(tokens), [asdict(record) for record in kept])
             await connection.execute(
                 delete(tokens).where(tokens.c.token_id.in_(too_old.scalar_subquery())),
-                [{"its_device": device_id} for device_id in {record.device_id for record in records}],
+                [{"its_device": device_id} for device_id in there],
             )
 
     async def read(self, device_id: str | None = None) -> list[IssuedToken]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, delete, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, case, delete, func, insert, select, tuple_
 from sqlalchemy.dialects import sqlite
 
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
@@ -18,6 +18,7 @@ from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import Effort, generalised
 from gateway.store import store_clock
 from gateway.store.engine import Transactions
+from gateway.store.existing_devices import existing
 from gateway.store.schema import observations
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ _EFFORT = 60_000
 that does its work."""
 _IN_ALL = 500_000
 
-_ACTIONS = frozenset(action.value for action in Action)
+_VALID = observations.c.action.in_([action.value for action in Action])
+"""Rows as they are written here. What somebody made of one is no record: neither read nor counted."""
 
 
 class Usage:
@@ -43,12 +45,19 @@ class Usage:
         self._transactions = transactions
 
     async def add_records(self, seen: Sequence[UsageRecord]) -> list[str]:
-        """Add to what was seen of devices before; some devices that have too many now, for `reduce`."""
+        """Add to what was seen of devices before; some devices that have too many now, for `reduce`.
+
+        Nothing of a removed device.
+        """
         if not seen:
             return []
         async with self._transactions.transaction(write=True) as connection:
-            await _add_records(connection, seen)
-            return list(await _with_too_many(connection, {one.device_id for one in seen}))
+            there = await existing(connection, {one.device_id for one in seen})
+            kept = [one for one in seen if one.device_id in there]
+            if not kept:
+                return []
+            await _add_records(connection, kept)
+            return list(await _with_too_many(connection, there))
 
     async def reduce(self, device_id: str) -> None:
         """Make a device's usage records fewer, unless they change meanwhile.
@@ -58,19 +67,22 @@ class Usage:
         """
         its = observations.c.device_id == device_id
         async with self._transactions.transaction(write=False) as connection:
-            before = await _read_records(connection, 0, [device_id])
+            before = await _read_records(connection, its)
         if len(before) <= _OF_A_DEVICE:
             return  # the device was removed, or somebody else was first
         fewer = await asyncio.to_thread(_fewer, before)
         async with self._transactions.transaction(write=True) as connection:
-            if await _read_records(connection, 0, [device_id]) == before:  # else at its next turn
-                await connection.execute(delete(observations).where(its))
+            if await _read_records(connection, its) == before:  # else at its next turn
+                await connection.execute(delete(observations).where(its, _VALID))
                 await connection.execute(insert(observations), [asdict(one) for one in fewer])
 
     async def records(self, since: int, only: Collection[str] | None = None) -> list[UsageRecord]:
         """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
+        wanted = observations.c.last_at >= since
+        if only is not None:
+            wanted &= observations.c.device_id.in_(only)
         async with self._transactions.transaction(write=False) as connection:
-            return await _read_records(connection, since, only)
+            return await _read_records(connection, wanted)
 
     async def prune(self) -> None:
         """Drop what is too old, and of too many the oldest."""
@@ -104,7 +116,7 @@ async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) 
     of = observations.c.device_id
     many = (
         select(of)
-        .where(of.in_(touched))
+        .where(of.in_(touched), _VALID)
         .group_by(of)
         .having(func.count() > _OF_A_DEVICE)
         # The others at their next turn: at most as many are too many as one save has devices.
@@ -142,17 +154,11 @@ def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
     return list(merged.values())
 
 
-async def _read_records(
-    connection: AsyncConnection, since: int, only: Collection[str] | None
-) -> list[UsageRecord]:
-    columns = observations.c
-    query = select(observations).where(columns.last_at >= since).order_by(*observations.primary_key)
-    if only is not None:
-        query = query.where(columns.device_id.in_(only))
+async def _read_records(connection: AsyncConnection, wanted: ColumnElement[bool]) -> list[UsageRecord]:
+    query = select(observations).where(wanted, _VALID).order_by(*observations.primary_key)
     return [
         UsageRecord(**{**row, "action": Action(row["action"])})
         for row in (await connection.execute(query)).mappings()
-        if row["action"] in _ACTIONS
     ]
 
 

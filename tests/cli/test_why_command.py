@@ -71,7 +71,7 @@ def test_a_filter_is_explained_as_one(place, logged):
     [
         ("nothing", 1, "no refusal 'nothing' is kept"),
         ("lamp-1 publish", 2, "give DEVICE, ACTION and TOPIC, or alone the id"),
-        ("gone", 1, "there is no device 'lamp-9'"),
+        ("gone", 1, "no refusal 'gone' is kept"),
     ],
 )
 def test_what_can_not_be_explained(place, logged, words, code, says):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.app.savers.saver import Saver
 from gateway.connection.process_context import Context
 from gateway.observe.save_failures import Saves
+from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
@@ -19,10 +22,20 @@ class UsageSaver(Saver):
     subject = "observations"
     seconds = 2.0
 
-    def __init__(self, store: Store, context: Context, saves: Saves) -> None:
+    def __init__(
+        self, store: Store, context: Context, find: Callable[[str], Device | None], saves: Saves
+    ) -> None:
+        """`find` gives the device of an id, as the store has it now."""
         super().__init__(saves)
         self._store = store
         self._context = context
+        self._find = find
+
+    def devices_changed(self, touched: frozenset[str]) -> None:
+        """These were added, changed or removed."""
+        for device_id in touched:
+            if self._find(device_id) is None:
+                self._context.recorder.forget(device_id)
 
     async def write(self) -> bool:
         """Some that are new, or have changed."""

@@ -97,6 +97,10 @@ class UsageRecorder:
                 del self._uses[device_id]
         return taken
 
+    def forget(self, device_id: str) -> None:
+        """Drop what waits of this device: a new one may get its id before that is saved."""
+        self._different -= len(self._uses.pop(device_id, ()))
+
     def put_back(self, records: list[UsageRecord]) -> None:
         """These could not be saved."""
         for one in records:

@@ -23,6 +23,12 @@ class Fleet:
         self.readings = DeviceReadings(lambda: self.now, lambda: dict(self.passed), lambda: self.devices)
         self.readings.use(names)
 
+    def become(self, *devices: str) -> None:
+        """These may connect now, and no others."""
+        touched = frozenset(devices).symmetric_difference(self.devices)
+        self.devices = list(devices)
+        self.readings.devices_changed(touched)
+
     def run(self, seconds: int) -> None:
         for _ in range(seconds // 10):
             self.now += 10_000
@@ -115,14 +121,63 @@ def test_a_device_is_silent_from_its_last_message_on_connected_or_not():
     fleet.passed = {"lamp": (1, 10)}
     fleet.run(20)
     assert fleet.holds("device_silent_seconds > 1h") == {"pump": 3_610.0}
-    fleet.devices = ["lamp"]  # the other one was removed
+    fleet.become("lamp")
     fleet.run(3_600)
     assert fleet.holds("device_silent_seconds >= 1h") == {"lamp": 3_610.0}
+
+
+def test_a_device_is_silent_from_when_it_may_connect_on():
+    fleet = Fleet("device_silent_seconds")
+    fleet.run(3_600)
+    fleet.become("lamp", "pump", "new")
+    assert fleet.holds("device_silent_seconds > 0") == {"lamp": 3_600.0, "pump": 3_600.0}
+    fleet.run(50)
+    fleet.become("lamp")
+    fleet.passed = {"pump": (1, 10)}  # its last words
+    fleet.run(50)
+    fleet.become("lamp", "pump")
+    fleet.run(10)
+    assert fleet.holds("device_silent_seconds > 0") == {"lamp": 3_710.0, "pump": 10.0}
+
+
+def test_silence_is_not_counted_from_what_was_heard_before_nobody_asked():
+    fleet = Fleet("device_silent_seconds")
+    fleet.passed = {"lamp": (1, 10)}
+    fleet.run(10)
+    fleet.readings.use([])
+    fleet.run(3_600)
+    fleet.readings.use(["device_silent_seconds"])
+    fleet.run(10)
+    assert fleet.holds("device_silent_seconds > 0") == {"lamp": 10.0, "pump": 10.0}
+
+
+def test_a_new_device_with_the_id_of_a_removed_one_has_done_nothing_yet():
+    fleet = Fleet(*NAMES)
+    fleet.run(60)
+    for device in ("lamp", "pump"):
+        fleet.login(device, good=True, times=5)
+        fleet.login(device, good=False, times=5)
+        fleet.readings.moved(device)
+    fleet.passed = {"lamp": (7, 70), "pump": (7, 70)}
+    fleet.run(60)
+    before = fleet.readings.news()
+    fleet.become("lamp")
+    assert fleet.readings.news() != before
+    fleet.passed = {"lamp": (7, 70), "pump": (9, 90)}  # what it said before its connection ended
+    fleet.run(10)
+    fleet.become("lamp", "pump")
+    fleet.login("pump", good=True)
+    fleet.run(10)
+    for name in sorted(NAMES - {"device_message_bytes", "device_silent_seconds", "device_connects_total"}):
+        assert fleet.holds(f"increase({name}, 15m) > 0").keys() == {"lamp"}, name
+    assert fleet.holds("increase(device_connects_total, 15m) > 0") == {"lamp": 5.0, "pump": 1.0}
+    assert fleet.holds("device_message_bytes > 0") == {}
 
 
 def test_what_was_silent_before_a_restart_still_is():
     fleet = Fleet("device_silent_seconds")
     fleet.readings.last_heard("lamp", NOW - 7_200_000)
+    fleet.readings.last_heard("removed", NOW - 7_200_000)
     assert fleet.holds("device_silent_seconds > 1h") == {"lamp": 7_200.0}
 
 

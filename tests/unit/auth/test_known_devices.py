@@ -143,3 +143,21 @@ def test_a_device_that_moves_is_told_and_one_that_comes_for_the_first_time_is_no
     known.add("lamp", "192.0.2.2")
     known.add("lamp", "192.0.2.2")
     assert moved == ["lamp"]
+
+
+def test_of_a_removed_device_nothing_is_known_and_so_it_is_after_a_restart(known, clock):
+    moved = []
+    known.moved = moved.append
+    for name in ("lamp-1", "lamp-2"):
+        known.add(name, "a")
+    saved(known)
+    known.forget("lamp-9")
+    assert known.take_unsaved() is None, "nobody was known by that name"
+    known.forget("lamp-1")
+    again = KnownDevices(clock)
+    again.load(saved(known))
+    for one in (known, again):
+        assert one.look_up("lamp-1", "a") == (False, False)
+        assert one.look_up("lamp-2", "a") == (True, True)
+    known.add("lamp-1", "b")
+    assert moved == [], "a new device with its id comes for the first time"

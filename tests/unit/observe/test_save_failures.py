@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog
 from harness.playbook import context
+from harness.stored_devices import add_devices
 from sqlalchemy import event
 
 from gateway.app.admin_event_reporting import AdminEventReporter
@@ -108,7 +109,7 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     parts = [
         KeyUsesSaver(store, world, saves),
         IssuedTokensSaver(store, Office(), saves),
-        UsageSaver(store, world, saves),
+        UsageSaver(store, world, lambda _: None, saves),
         refusals,
         AdminEventReporter(store, Audit(world.counters, AuditLog(world.counters, world.now)), saves),
         BusHoldingsSaver(store, world, lambda _: None, saves),
@@ -142,6 +143,7 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
     def full(connection, _record):
         connection.cursor().execute("PRAGMA max_page_count = 1")
 
+    await add_devices(store, "lamp")
     saves = Saves()
     refusals = PolicyDenialsSaver(store, Counters(), saves)
     long = [Refusal(f"r{one}", 1, "lamp", "publish", "t" * 4_000, "No.", "") for one in range(100)]

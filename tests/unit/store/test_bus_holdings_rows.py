@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from harness.stored_devices import add_devices
 
 from gateway.connection.bus_holdings import FOREVER, Held, Kind
 from gateway.store import open_store
@@ -14,8 +15,7 @@ from gateway.store import open_store
 @pytest.fixture
 async def store(tmp_path):
     one = await open_store(f"sqlite:///{tmp_path}/gateway.db")
-    for device_id in ("lamp-1", "lamp-2"):
-        await one.devices.add(device_id, credential="c", roles=[], labels={})
+    await add_devices(one, "lamp-1", "lamp-2")
     yield one
     await one.close()
 
@@ -48,7 +48,7 @@ async def test_a_removed_device_takes_its_rows_along_and_none_come_back(store):
     await store.holdings.save([retained("lamp-1", 1), retained("lamp-2", 2)])
     assert await store.holdings.read() == [retained("lamp-2", 2)]
     assert list(await store.holdings.to_forget()) == ["lamp-1"]
-    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
+    await add_devices(store, "lamp-1")
     assert await store.holdings.read("lamp-1") == []
 
 

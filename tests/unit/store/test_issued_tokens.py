@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from harness.stored_devices import add_devices
 
 from gateway.policy.engine.identity import Grant, Revocation
 from gateway.store import IssuedToken, Store, StoreError, UnknownDevice, open_store
@@ -39,6 +40,7 @@ def record(token_id: str, device_id: str = "lamp-1", **values) -> IssuedToken:
 
 
 async def test_what_was_issued_is_kept_until_it_expires(store, path):
+    await add_devices(store, "lamp-1", "lamp-2")
     first, second = record("t1"), record("t2", "lamp-2", root="t1", issued_at=NOW + 5, source="admin")
     await store.tokens.add([second, first])
     assert await store.tokens.read() == [first, second]
@@ -58,6 +60,7 @@ async def test_nothing_issued_is_nothing_written(store):
 
 async def test_a_record_may_be_saved_again(store):
     """Whoever was told of a failure after the commit brings it once more, beside others."""
+    await add_devices(store, "lamp-1")
     await store.tokens.add([record("t1")])
     await store.tokens.add([record("t1"), record("t2")])
     assert [one.token_id for one in await store.tokens.read()] == ["t1", "t2"]
@@ -65,6 +68,7 @@ async def test_a_record_may_be_saved_again(store):
 
 async def test_a_device_that_asks_without_end_pushes_out_its_own_records(store, monkeypatch):
     monkeypatch.setattr(rows, "_KEPT_OF_A_DEVICE", 3)
+    await add_devices(store, "lamp-1", "lamp-2")
     await store.tokens.add([record("other", "lamp-2", issued_at=NOW - 99)])
     await store.tokens.add([record(f"t{number}", issued_at=NOW + number) for number in range(5)])
     assert [one.token_id for one in await store.tokens.read()] == ["other", "t2", "t3", "t4"]
@@ -188,7 +192,13 @@ async def test_a_device_added_again_does_not_take_the_tokens_of_its_predecessor(
     await store.devices.remove("lamp-1")
     assert await store.tokens.read() == []
     assert sql(path, "SELECT count(*) FROM token_revocations") == [(0,)]
+    # What a gateway had issued before it heard of that.
+    other = record("t3", "lamp-2")
+    await add_devices(store, "lamp-2")
+    await store.tokens.add([record("t2"), other])
+    await store.tokens.add([record("t2")])
     assert (await add(store)).has_revoked(grant(device))
+    assert await store.tokens.read() == [other]
 
 
 async def test_whether_a_record_is_revoked(store):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from harness.stored_devices import add_devices
 
 from gateway.store import Refusal, policy_denials
 from gateway.store.usage import KEPT_SECONDS
@@ -20,6 +21,12 @@ def now() -> int:
 
 NOW = now()
 """When this file was read, which may be minutes before its tests."""
+
+
+@pytest.fixture
+async def store(store):
+    await add_devices(store, "lamp-1", "lamp-2", "quiet", "loud", "louder")
+    return store
 
 
 def sql(path: Path, statement: str) -> list[tuple]:
@@ -105,8 +112,25 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
     assert kept == ["0", "new"], "the newest and the first"
 
 
+async def test_of_too_many_of_one_second_as_many_as_may_be_kept_are_kept(store, path, monkeypatch):
+    monkeypatch.setattr(policy_denials, "_IN_ALL", 3)
+    one = Refusal("", NOW, "", "publish", "a", "r", "")
+    # A device each: none of them has more than its share.
+    some = [replace(one, refusal_id=of, device_id=of) for of in ("lamp-1", "lamp-2", "quiet", "loud")]
+    await store.refusals.add([*some, replace(one, refusal_id="new", at=NOW + 1, device_id="louder")])
+    await store.refusals.prune()
+    kept = [refusal_id for (refusal_id,) in sql(path, "SELECT refusal_id FROM refusals")]
+    assert (len(kept), "new" in kept) == (3, True)
+
+
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
-    await store.devices.add("lamp-1", credential="c", roles=[], labels={})
-    await store.refusals.add([Refusal("x", NOW, "lamp-1", "publish", "a", "r", "")])
+    one = Refusal("x", NOW, "lamp-1", "publish", "a", "r", "")
+    await store.refusals.add([one])
     await store.devices.remove("lamp-1")
     assert await store.refusals.get("x") is None
+    # What a gateway refused it before it heard of that.
+    late, other = replace(one, refusal_id="late"), replace(one, refusal_id="other", device_id="lamp-2")
+    await store.refusals.add([late, other])
+    await store.refusals.add([late])
+    await add_devices(store, "lamp-1")
+    assert (await store.refusals.get("late"), await store.refusals.get("other")) == (None, other)

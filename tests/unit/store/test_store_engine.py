@@ -328,7 +328,8 @@ async def test_the_mark_changes_with_what_another_process_commits(path):
 async def test_who_is_cancelled_in_a_transaction_leaves_no_lock(path):
     """A stop cancels those that save, and what they have not saved is saved after them."""
     store = await open_store(f"sqlite:///{path}")
-    many = [Refusal(f"{number:010}", 1, "lamp-1", "publish", "t", "no rule", "") for number in range(500)]
+    await store.devices.add("lamp", credential="c", roles=[], labels={})
+    many = [Refusal(f"{number:010}", 1, "lamp", "publish", "t", "no rule", "") for number in range(500)]
     for moment in range(30):
         task = asyncio.ensure_future(store.refusals.add(many))
         await asyncio.sleep(moment * 0.001)
@@ -337,7 +338,7 @@ async def test_who_is_cancelled_in_a_transaction_leaves_no_lock(path):
             await task
         # Waits for ten seconds and fails if something holds the database.
         await store.devices.add(f"lamp-{moment}", credential="c", roles=[], labels={})
-    assert len(await store.devices.read()) == 30
+    assert len(await store.devices.read()) == 31
     await store.close()
 
 

@@ -11,12 +11,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from harness.stored_devices import add_devices
 
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import Effort
-from gateway.store import Store, UnknownDevice, usage
+from gateway.store import UnknownDevice, usage
 from gateway.store.device_directory import Directory
 
 
@@ -34,8 +35,10 @@ def sql(path: Path, statement: str, *values: object) -> list[tuple]:
         return connection.execute(statement, values).fetchall()
 
 
-async def add(store: Store, device_id: str = "lamp-1"):
-    return await store.devices.add(device_id, credential="c", roles=[], labels={})
+@pytest.fixture
+async def store(store):
+    await add_devices(store, "lamp-1", "lamp-2", "a", "b", "c")
+    return store
 
 
 def seen(template: str, device_id: str = "lamp-1", **values) -> UsageRecord:
@@ -93,6 +96,19 @@ async def test_a_row_that_somebody_edited_is_left_out(store, path):
     await add_records(store, [seen("a"), seen("b")])
     sql(path, "UPDATE observations SET action = 'devour' WHERE template = 'a'")
     assert await store.usage.records(0) == [seen("b")]
+
+
+async def test_what_is_left_out_is_not_counted_among_what_is_too_much(store, path, monkeypatch):
+    """Else every save would have what is no more than one may have made fewer, in vain."""
+    monkeypatch.setattr(usage, "_OF_A_DEVICE", 4)
+    edited = [seen("x"), seen("y", last_at=-1)]
+    assert await store.usage.add_records([*edited, *map(seen, "abc")]) == ["lamp-1"]
+    sql(path, "UPDATE observations SET action = 'devour' WHERE template = 'x'")
+    assert await store.usage.add_records([seen("a")]) == []
+    assert await store.usage.add_records([seen("d")]) == ["lamp-1"]
+    await store.usage.reduce("lamp-1")
+    assert await store.usage.add_records([seen("d")]) == []
+    assert sql(path, "SELECT count(*) FROM observations WHERE action = 'devour'") == [(1,)]
 
 
 async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(store, monkeypatch):
@@ -193,14 +209,18 @@ async def test_of_too_many_of_one_second_as_many_as_may_be_kept_are_kept(store, 
 
 
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
-    await add(store)
     await add_records(store, [seen("a"), seen("a", "lamp-2")])
     await store.devices.remove("lamp-1")
     assert await store.usage.records(0) == [seen("a", "lamp-2")]
+    # What a gateway had seen of it before it heard of that.
+    assert await store.usage.add_records([seen("b"), seen("b", "lamp-2")]) == []
+    assert await store.usage.add_records([seen("b")]) == []
+    await add_devices(store, "lamp-1")
+    assert await store.usage.records(0) == [seen("a", "lamp-2"), seen("b", "lamp-2")]
 
 
 async def test_a_device_is_observed_for_a_time_and_whoever_follows_learns_of_it(store):
-    before = await add(store)
+    before = await store.devices.get("lamp-1")
     directory = Directory(store)
     await directory.load()
     changed = []
@@ -218,7 +238,7 @@ async def test_a_device_is_observed_for_a_time_and_whoever_follows_learns_of_it(
 
 @pytest.mark.parametrize("seconds", [-1, OBSERVE_MOST + 1])
 async def test_nobody_is_observed_for_ever(store, seconds):
-    before = await add(store)
+    before = await store.devices.get("lamp-1")
     with pytest.raises(ValueError, match="between"):
         await store.devices.observe("lamp-1", seconds)
     assert await store.devices.find("lamp-1") == before

@@ -10,13 +10,26 @@ import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
+from harness.stored_devices import add_devices
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.rules import Action
-from gateway.store import usage
+from gateway.store import IssuedToken, Refusal, usage
+
+
+@pytest.fixture
+async def store(store):
+    await add_devices(store, "lamp")
+    return store
+
+
+def record(number: int) -> UsageRecord:
+    return UsageRecord(
+        "lamp", Action.PUBLISH, f"{number}/x", allowed=True, count=1, first_at=1, last_at=number
+    )
 
 
 @contextmanager
@@ -36,6 +49,13 @@ def statements():
 
 
 SAVES = {
+    "usage records": lambda store, many: store.usage.add_records([record(number) for number in range(many)]),
+    "refusals": lambda store, many: store.refusals.add(
+        [Refusal(f"{many}-{number}", 1, "lamp", "publish", "t", "", "") for number in range(many)]
+    ),
+    "tokens": lambda store, many: store.tokens.add(
+        [IssuedToken(f"{number}", "lamp", f"{number}", 1, 1, 2**40, "auth") for number in range(many)]
+    ),
     "holdings that are gone": lambda store, many: store.holdings.save(
         [Held("lamp", Kind.SESSION, number, 0, 0, b"", gone=True) for number in range(many)]
     ),
@@ -59,12 +79,6 @@ async def test_a_save_is_as_many_statements_however_much_there_is(store, save):
             await save(store, many)
         counts.append(len(sent))
     assert 0 < counts[0] == counts[1]
-
-
-def record(number: int) -> UsageRecord:
-    return UsageRecord(
-        "lamp", Action.PUBLISH, f"{number}/x", allowed=True, count=1, first_at=1, last_at=number
-    )
 
 
 async def test_others_can_write_while_usage_records_are_made_fewer(store, path, monkeypatch):

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from harness.background_tasks import beside
 from harness.failing_store import Failing
+from harness.stored_devices import add_devices
 
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.observe.save_failures import Saves
 from gateway.store import IssuedToken
+
+
+@pytest.fixture
+async def store(store):
+    await add_devices(store, "lamp-1")
+    return store
 
 
 def record(number):

@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 from harness.background_tasks import beside
 from harness.failing_store import Failing
+from harness.stored_devices import add_devices
 
 from gateway.app.savers import policy_denials as module
 from gateway.app.savers.policy_denials import PolicyDenialsSaver
@@ -28,6 +30,12 @@ REFUSED = AuditEvent(
     rule="acl/roles/lamp.toml:7",
     id="0a1b2c",
 )
+
+
+@pytest.fixture
+async def store(store):
+    await add_devices(store, "lamp-1")
+    return store
 
 
 async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():

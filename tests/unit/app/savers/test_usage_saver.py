@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from harness.background_tasks import beside
 from harness.failing_store import Failing
 from harness.playbook import context
+from harness.stored_devices import add_devices
 
 from gateway.app.savers import usage as module
 from gateway.app.savers.usage import UsageSaver
@@ -16,12 +18,23 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
 from gateway.store import StoreError
 from gateway.store import usage as usage_store
+from gateway.store.device_directory import Directory
+
+
+@pytest.fixture
+async def store(store):
+    await add_devices(store, *(f"lamp-{number}" for number in range(5)))
+    return store
+
+
+def saver_of(store, world, find=lambda _: None):
+    return UsageSaver(store, world, find, Saves())
 
 
 async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
     monkeypatch.setattr(UsageSaver, "seconds", 0.01)
     world = context()
-    async with beside(UsageSaver(store, world, Saves()).run()), asyncio.timeout(20):
+    async with beside(saver_of(store, world).run()), asyncio.timeout(20):
         for number in range(1, 4):
             note(world, "ok/a")
             while sum([one.count for one in await store.usage.records(0)]) != number:  # noqa: ASYNC110
@@ -40,7 +53,7 @@ def note(world, topic, device="lamp-1"):
 
 async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
     world, failing = context(), Failing(store)
-    saver = UsageSaver(failing, world, Saves())
+    saver = saver_of(failing, world)
     for _ in range(3):
         note(world, "ok/a")
         await saver.save()
@@ -54,7 +67,7 @@ async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
 async def test_what_is_stored_is_not_counted_again_when_it_can_not_be_made_fewer(store, monkeypatch):
     monkeypatch.setattr(usage_store, "_OF_A_DEVICE", 1)
     world = context()
-    saver = UsageSaver(store, world, Saves())
+    saver = saver_of(store, world)
 
     async def fails(_: str) -> None:
         raise StoreError("the disk is full")
@@ -75,13 +88,33 @@ async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
         world.recorder.record(
             lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok")
         )
-    await UsageSaver(store, world, Saves()).save()
+    await saver_of(store, world).save()
     assert len(await store.usage.records(0)) == 5
 
 
 async def test_what_is_too_old_is_dropped(store, monkeypatch):
     old = UsageRecord("lamp-1", Action.PUBLISH, "ok", allowed=True, count=1, first_at=1, last_at=1)
     await store.usage.add_records([old])
-    async with beside(UsageSaver(store, context(), Saves()).run()), asyncio.timeout(20):
+    async with beside(saver_of(store, context()).run()), asyncio.timeout(20):
         while await store.usage.records(0):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_what_waits_of_a_removed_device_is_not_saved_for_a_new_one_with_its_id(store):
+    directory, world = Directory(store), context()
+    await directory.load()
+    saver = saver_of(store, world, directory.get)
+    directory.on_change(saver.devices_changed)
+    for device in ("lamp-1", "lamp-2"):
+        note(world, "ok/a", device)
+    await store.devices.remove("lamp-1")
+    await directory._catch_up()
+    await add_devices(store, "lamp-1")
+    await store.devices.set_enabled("lamp-2", enabled=False)
+    await directory._catch_up()
+    note(world, "ok/b")
+    await saver.save()
+    assert {(one.device_id, one.template) for one in await store.usage.records(0)} == {
+        ("lamp-1", "ok/b"),
+        ("lamp-2", "ok/a"),
+    }

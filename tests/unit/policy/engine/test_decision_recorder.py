@@ -139,6 +139,18 @@ def test_a_topic_without_end_is_counted_and_not_kept(topic):
     assert taken(here) == {("lamp-1", PUBLISH, OVERFLOW, False): 1}
 
 
+def test_what_waits_of_a_removed_device_is_dropped_and_takes_no_room(monkeypatch):
+    monkeypatch.setattr(decision_recorder, "_IN_ALL", 8)
+    here, other = UsageRecorder(), replace(LAMP, device_id="lamp-2")
+    for number in range(8):
+        here.record(LAMP, PUBLISH, f"a/{number}", YES)
+    here.forget("lamp-1")
+    here.forget("lamp-9")
+    for number in range(8):
+        here.record(other, PUBLISH, f"a/{number}", YES)
+    assert taken(here) == {("lamp-2", PUBLISH, f"a/{number}", True): 1 for number in range(8)}
+
+
 @pytest.mark.parametrize("action", Action)
 @pytest.mark.parametrize("topic", ["a+b", "-", "+{device}", "日本/😀", ""])
 def test_what_is_taken_is_what_was_put_back(action, topic):
