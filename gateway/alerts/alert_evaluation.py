@@ -77,7 +77,8 @@ class Alerting:
         self._seen: object = None
         """The news at the last look."""
         self._looks = 0
-        self._left_out = 0
+        self._left_out: frozenset[str] = frozenset()
+        """Rules of which alerts were left out at the last look."""
 
     def use(self, rules: Sequence[Rule]) -> None:
         """These rules hold from now on."""
@@ -192,9 +193,11 @@ class Alerting:
         """An audit event for what begins and what is over, which is its line in the log too."""
         self._emit(changes.fired, fired_alert)
         self._emit(changes.resolved, resolved_alert)
-        if self._states.left_out and not self._left_out:
-            _log.error("alerts left out", reason="there are too many at once", alerts=self._states.left_out)
-        self._left_out = self._states.left_out
+        left_out = self._states.left_out
+        for rule in sorted(left_out.keys() - self._left_out):
+            reason = "this rule has as many at once as others leave it room for"
+            _log.error("alerts left out", reason=reason, rule=rule, alerts=left_out[rule])
+        self._left_out = frozenset(left_out)
 
     def _emit(self, alerts: Iterable[Alert], report: Callable[[str, str, str], Report]) -> None:
         by_rule: dict[str, list[Alert]] = {}

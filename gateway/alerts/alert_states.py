@@ -19,7 +19,8 @@ from gateway.alerts.readings_protocol import Labels, Readings
 from gateway.alerts.rules import Rule, Severity
 
 ALERTS_MOST = 10_000
-"""Alerts at once, over all rules: some 10 MB."""
+"""Alerts at once, over all rules: some 10 MB. Of one half each rule has its share, whatever others have; the
+other half is for whichever comes first."""
 _CALM = (60_000, 300_000, 900_000, 3_600_000)
 """Milliseconds without the condition until an alert is over that came once, twice, three times, more."""
 _REMEMBERED = (3_600_000, 3_600_000, 3_600_000, 14_400_000)
@@ -88,15 +89,14 @@ class AlertStates:
         self._rules = {rule.name: rule for rule in rules}
         self._began = began
         self._by_rule: dict[str, dict[Labels, Alert]] = {}
-        self._count = 0
         self._waited: dict[str, tuple[int, int]] = {}
         """Of rules that are not judged in each look: looks and milliseconds since the last time."""
         self._stale = set(self._rules)
         """Rules to be judged anew when it is their turn."""
         self._holds: dict[str, Mapping[Labels, float]] = {}
         """For which labels the condition of each rule holds, as it was last judged."""
-        self.left_out = 0
-        """Alerts for which the last look had no room."""
+        self.left_out: dict[str, int] = {}
+        """By rule the alerts for which there was no room at its last look; of others nothing."""
 
     def __iter__(self) -> Iterator[Alert]:
         for of_rule in self._by_rule.values():
@@ -109,7 +109,7 @@ class AlertStates:
     def use(self, rules: Sequence[Rule]) -> None:
         """These rules hold from now on; alerts of others are over at the next look."""
         self._rules = {rule.name: rule for rule in rules}
-        self._holds, self._stale = {}, set(self._rules)
+        self._holds, self._stale, self.left_out = {}, set(self._rules), {}
 
     def has_rule(self, name: str) -> bool:
         """Whether a rule of this name holds."""
@@ -136,7 +136,8 @@ class AlertStates:
             self._stale.update(self._rules)
         elif not self._stale and not self._by_rule:
             return changes  # nothing fires, and nothing grows older
-        self.left_out = 0
+        for name in self._by_rule.keys() - self._rules.keys():
+            self._end_all(name, now, changes)
         for rule in self._rules.values():
             waited = self._waited.pop(rule.name, (0, 0))
             looks, gone_by = waited[0] + 1, waited[1] + elapsed
@@ -147,18 +148,17 @@ class AlertStates:
                 self._holds[rule.name] = rule.condition.holds(readings, now=now, began=self._began)
                 self._stale.remove(rule.name)  # afterwards: what raises is judged at the next look
             self._apply(rule, self._holds[rule.name], now, gone_by, changes)
-        for name in self._by_rule.keys() - self._rules.keys():
-            self._end_all(name, now, changes)
         return changes
 
     def _apply(
         self, rule: Rule, holds: Mapping[Labels, float], now: int, elapsed: int, changes: Changes
     ) -> None:
+        room, left_out = self._room(rule.name), 0
         for labels, value in holds.items():
             alert = self.find((rule.name, labels))
             if alert is None:
-                if self._count >= ALERTS_MOST:
-                    self.left_out += 1
+                if len(self._by_rule.get(rule.name, ())) >= room:
+                    left_out += 1
                     continue
                 alert = self._add(
                     Alert(rule.name, labels, rule.severity, rule.summary, Phase.PENDING, now, now, value)
@@ -176,9 +176,19 @@ class AlertStates:
                 alert.times += 1
                 changes.fired.append(alert)
                 changes.changed.add(alert.key)
+        self.left_out.pop(rule.name, None)
+        if left_out:
+            self.left_out[rule.name] = left_out
         for labels, alert in list(self._by_rule.get(rule.name, {}).items()):
             if labels not in holds:
                 self._calm(alert, now, elapsed, changes)
+
+    def _room(self, name: str) -> int:
+        """How many alerts this rule may have: its share, and what others leave of the other half."""
+        share = ALERTS_MOST // (2 * len(self._rules))
+        beyond = sum(max(0, len(of) - share) for other, of in self._by_rule.items() if other != name)
+        # A change of the rules changes the shares, and ends none of the alerts that there are.
+        return max(share, ALERTS_MOST - share * (len(self._rules) - 1) - beyond)
 
     def _calm(self, alert: Alert, now: int, elapsed: int, changes: Changes) -> None:
         """The condition does not hold now."""
@@ -211,12 +221,10 @@ class AlertStates:
 
     def _add(self, alert: Alert) -> Alert:
         self._by_rule.setdefault(alert.rule, {})[alert.labels] = alert
-        self._count += 1
         return alert
 
     def _remove(self, alert: Alert) -> None:
         of_rule = self._by_rule[alert.rule]
         del of_rule[alert.labels]
-        self._count -= 1
         if not of_rule:
             del self._by_rule[alert.rule]

@@ -375,3 +375,16 @@ async def test_labels_of_any_kind_come_back_from_the_store(house):
     await after.run(10)
     assert told(after) == []
     await after.tasks.stop()
+
+
+async def test_what_finds_no_room_is_told_once_with_its_rule(house, log, monkeypatch):
+    monkeypatch.setattr("gateway.alerts.alert_states.ALERTS_MOST", 10)
+    house.silent(*(f"d{number}" for number in range(25)))
+    await house.run(10)
+    (line,) = [line for line in log() if line["event"] == "alerts left out"]
+    assert (line["rule"], line["alerts"]) == ("silent", 15)
+    house.silent("d0")
+    await house.run(10)
+    house.silent(*(f"d{number}" for number in range(25)))
+    await house.run(10)
+    assert len([line for line in log() if line["event"] == "alerts left out"]) == 2

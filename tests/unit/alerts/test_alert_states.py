@@ -257,10 +257,60 @@ def test_there_are_never_more_than_so_many(monkeypatch: pytest.MonkeyPatch):
     watch = Watch(rule("down", 'service_status == "down"', 0))
     watch.set("service_status", **{f"s{n}": 0.0 for n in range(25)})
     assert len(watch.run(1)) == 10
-    assert watch.states.left_out == 15
+    assert watch.states.left_out == {"down": 15}
     watch.set("service_status", **{f"s{n}": 0.0 for n in range(5)})
     watch.run(1)
-    assert watch.states.left_out == 0
+    assert watch.states.left_out == {}
+
+
+def loud(devices: int, *rules: Rule) -> Watch:
+    """A rule of single devices that holds for so many, and others."""
+    watch = Watch(rule("loud", "device_message_bytes > 9", 0), *rules)
+    watch.measured.numbers["device_message_bytes"] = {
+        labels(device=str(number)): 10.0 for number in range(devices)
+    }
+    return watch
+
+
+def test_a_rule_that_holds_for_all_devices_leaves_room_for_the_alerts_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(alert_states, "ALERTS_MOST", 24)
+    watch = loud(100, rule("down", 'service_status == "down"', 0), rule(duration=0))
+    watch.run(3)
+    assert (len(list(watch.states)), watch.states.left_out) == (24 - 2 * 4, {"loud": 84})
+    watch.cpu(90.0)
+    watch.set("service_status", **{f"s{n}": 0.0 for n in range(9)})
+    assert watch.run(1) == [(1, "fires", "down")] * 4 + [(1, "fires", "busy")]
+    assert watch.states.left_out == {"loud": 84, "down": 5}
+    assert len(list(watch.states)) <= 24
+    watch.measured.numbers["device_message_bytes"] = {}
+    watch.run(70)
+    assert watch.states.left_out == {"down": 5}, "what was loud is remembered for a while"
+    watch.run(3_600)
+    assert watch.states.left_out == {}
+
+
+def test_what_a_rule_that_is_no_more_had_is_room_for_others_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(alert_states, "ALERTS_MOST", 24)
+    watch = loud(100, rule("down", 'service_status == "down"', 0))
+    watch.run(3)
+    watch.set("service_status", **{f"s{n}": 0.0 for n in range(24)})
+    watch.states.use([rule("down", 'service_status == "down"', 0)])
+    watch.run(1)
+    assert ({one.rule for one in watch.states}, watch.states.left_out) == ({"down"}, {})
+
+
+def test_a_rule_that_is_not_judged_in_each_look_has_left_out_what_it_had_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(alert_states, "ALERTS_MOST", 10)
+    watch = loud(100)
+    found = []
+    for _ in range(7):
+        watch.run(1)
+        found.append(watch.states.left_out.copy())
+    assert found == [{}, {}] + [{"loud": 90}] * 5
 
 
 class Counted(Measured):
