@@ -31,8 +31,8 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
     before. Needs a bus that speaks MQTT 5. What nobody can open is listed and left as it is. Messages that
     wait in the bus for devices that are away are not reached: they open until their key is destroyed.
 
-    Exit code 1: the bus is not there, does not show all that it retains, or something is left under an
-    older key.
+    Exit code 1: the bus is not there, does not show all that it retains, something is left under an older
+    key, or something that was published meanwhile was overwritten and is too long to be put back.
 
     For example:
 
@@ -52,6 +52,7 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
                 "current": outcome.current,
                 "changed": outcome.changed,
                 "left": outcome.left,
+                "lost": outcome.lost,
                 "complete": outcome.complete,
                 "unreadable": unreadable,
             },
@@ -64,12 +65,17 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
         )
         if outcome.left:
             remark(f"{outcome.left} are still under an older key: run this again before one is destroyed")
+        if outcome.lost:
+            remark(
+                f"{outcome.lost} that came meanwhile were overwritten by an older message, and are too long "
+                "to be put back: publish them again"
+            )
         if not outcome.complete:
             remark(
                 "the bus did not show all that it retains, for it drops what it can't send at once: raise "
                 "max_queued_messages in its configuration (see deploy/mosquitto.conf) and run this again"
             )
-        if outcome.left or not outcome.complete:
+        if outcome.left or outcome.lost or not outcome.complete:
             raise typer.Exit(1)
 
 

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from harness import raw
+from harness.background_tasks import beside
 from harness.bus_service_client import Caller, Heard
 from harness.mosquitto import Mosquitto
 
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import Account, BusConnection, BusError, Handler
+from gateway.bus_client.packet_reader import Delivery
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.keys.payload_envelope import Sealer, open_envelope, read_envelope
 from gateway.mqtt.errors import PacketTooLarge
@@ -48,14 +50,20 @@ class Bench:
         self.before_publish: Callable[[str, bytes], Awaitable[None]] | None = None
         """Called just before each retained message of ours goes out."""
         self.progress: list[tuple[int, int]] = []
+        self.on_delivery: Callable[[Delivery], list[Delivery]] = lambda one: [one]
+        """What the re-sealing is given of a message of the bus, in this order."""
 
     async def client(self, name: str, *, v5: bool = True) -> BusConnection:
         account = Account(f"/test/{name}", None, None)
         return await connect(self.bus, account, lambda *_: None, max_size=1_000, v5=v5)
 
     async def open(self, handler: Handler) -> BusConnection:
+        def hear(connection: BusConnection, delivery: Delivery) -> None:
+            for one in self.on_delivery(delivery):
+                handler(connection, one)
+
         connection = await connect(
-            self.bus, Account("/test/rewrap", None, None), handler, max_size=1_000_000, backlog=1 << 40
+            self.bus, Account("/test/rewrap", None, None), hear, max_size=1_000_000, backlog=1 << 40
         )
         publish = connection.publish
 
@@ -254,15 +262,18 @@ async def test_a_newer_message_of_somebody_else_stands(bench, message, expected,
         assert opened(found["private/a"].payload) == b"newer"
 
 
-async def interfered(bench, *messages, too_large=()):
-    """The outcome, when each of these comes before one more message of ours."""
+async def interfered(bench, *messages, of="", too_large=()):
+    """The outcome, when each of these comes before one more message of ours, on any topic or `of` one.
+
+    `too_large` are payloads, or topics, that the bus does not take from us.
+    """
     somebody = await bench.client("somebody")
     waiting = list(messages)
 
     async def interfere(topic: str, payload: bytes) -> None:
-        if payload in too_large:
+        if payload in too_large or topic in too_large:
             raise PacketTooLarge("longer than the bus takes")
-        if waiting:
+        if waiting and topic.startswith(of):
             await somebody.publish(topic, waiting.pop(0), retain=True)
 
     bench.before_publish = interfere
@@ -274,9 +285,91 @@ async def interfered(bench, *messages, too_large=()):
 async def test_a_newer_message_that_is_too_long_is_not_cleared_and_said_to_be_lost(bench):
     await bench.retain(a=sealed(b"older", "private/a"))
     outcome = await interfered(bench, sealed(b"x" * 800_000, "private/a", key=NEW))
-    assert (outcome.changed, outcome.complete) == (0, True)
+    assert (outcome.changed, outcome.left, outcome.lost, outcome.complete) == (0, 0, 1, True)
     assert "overwritten here" in outcome.unreadable["private/a"]
     assert opened((await retained(bench))["private/a"].payload) == b"older"
+
+
+async def test_a_newer_message_that_the_bus_does_not_take_from_us_is_said_to_be_lost(bench):
+    """Of an MQTT 3.1.1 publisher: in MQTT 5 its packet is a byte longer."""
+    await bench.retain(a=sealed(b"older", "private/a"), b=sealed(b"b", "private/b"))
+    newer = sealed(b"newer", "private/a", key=NEW)
+    outcome = await interfered(
+        bench, newer, of="private/a", too_large={newer, newer[:-1] + b',"rewrapped":true}'}
+    )
+    assert (outcome.resealed, outcome.changed, outcome.lost, outcome.complete) == (1, 0, 1, True)
+    assert opened((await retained(bench))["private/a"].payload) == b"older"
+
+
+async def test_a_message_that_is_too_long_to_be_resealed_is_left_under_its_older_key(bench):
+    await bench.retain(a=sealed(b"a", "private/a"), b=sealed(b"b", "private/b"))
+    outcome = await interfered(bench, too_large={"private/a"})
+    assert (outcome.resealed, outcome.left, outcome.lost, outcome.complete) == (1, 1, 0, True)
+    assert "raise max_packet_size" in outcome.unreadable["private/a"]
+    assert read_envelope((await retained(bench))["private/a"].payload).key_id == "k1"
+
+
+async def test_what_came_while_a_message_could_not_be_put_back_stands(bench):
+    """Sent only after a wait, it may find that one more message came meanwhile."""
+    await bench.retain(a=sealed(b"older", "private/a"))
+    newer, newest = (sealed(one, "private/a", key=NEW) for one in (b"newer", b"newest"))
+    somebody = await bench.client("somebody")
+    shown = asyncio.Event()
+
+    def see(delivery: Delivery) -> list[Delivery]:
+        if delivery.payload == newest:
+            shown.set()
+        return [delivery]
+
+    bench.on_delivery = see
+    count = 0
+
+    async def interfere(topic: str, payload: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            await somebody.publish(topic, newer, retain=True)
+        elif count == 2:
+            await somebody.publish(topic, newest, retain=True)
+            await shown.wait()
+            raise PacketTooLarge("longer than the bus takes")
+
+    bench.before_publish = interfere
+    outcome = await bench.reseal()
+    somebody.close()
+    assert (outcome, count) == (Outcome(changed=1, complete=True), 2)
+    assert (await retained(bench))["private/a"].payload == newest
+
+
+async def test_what_came_right_after_ours_is_not_overwritten_by_what_came_before_it(bench):
+    await bench.retain(a=sealed(b"older", "private/a"))
+    newer, newest = (sealed(one, "private/a", key=NEW) for one in (b"newer", b"newest"))
+    somebody, ours, held = await bench.client("somebody"), [], []
+    echoed = asyncio.Event()
+
+    def see(delivery: Delivery) -> list[Delivery]:
+        """Ours and the newest come in one read."""
+        if ours and delivery.payload == ours[0]:
+            held.append(delivery)
+            echoed.set()
+            return []
+        return [*held, delivery] if delivery.payload == newest else [delivery]
+
+    async def publish_the_newest() -> None:
+        await echoed.wait()
+        await somebody.publish("private/a", newest, retain=True)
+
+    async def interfere(topic: str, payload: bytes) -> None:
+        if not ours:
+            ours.append(payload)
+            await somebody.publish(topic, newer, retain=True)
+
+    bench.before_publish, bench.on_delivery = interfere, see
+    async with beside(publish_the_newest()):
+        outcome = await bench.reseal()
+    somebody.close()
+    assert outcome == Outcome(changed=1, complete=True)
+    assert (await retained(bench))["private/a"].payload == newest
 
 
 async def test_a_newer_message_that_its_mark_makes_too_long_is_put_back_without(bench):

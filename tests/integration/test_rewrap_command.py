@@ -8,10 +8,13 @@ import pty
 import subprocess
 
 import pytest
+import typer
 from harness import raw
 from harness.bus_service_client import Caller
 from harness.gateway import BIN, Gateway
 
+from gateway.bus_client.connection import BusConnection
+from gateway.cli.keys_rewrap_retained_messages import rewrap
 from gateway.keys.key_files import read_sealing_file
 from gateway.keys.key_ring import KeyRing, Nonces
 from gateway.keys.payload_envelope import Sealer
@@ -62,6 +65,7 @@ def test_the_command_after_a_rotation(admin, mosquitto):
         "current": 1,
         "changed": 0,
         "left": 0,
+        "lost": 0,
         "complete": True,
         "unreadable": [{"topic": "devices/lamp-2/private/pin", "reason": "not a sealed message"}],
     }
@@ -88,6 +92,41 @@ def test_the_command_shows_how_far_it_is_on_a_terminal_alone(admin, mosquitto):
     assert "re-sealing" in shown
     assert "30/30" in shown
     assert done.stdout.decode().splitlines()[0] == "re-sealed    30"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_newer_message_that_was_lost_is_said_and_no_success(admin, mosquitto, monkeypatch, capsys, as_json):
+    """In this process, so that it comes at the right moment."""
+    topic = "devices/lamp-1/private/pin"
+    keep(mosquitto.port, topic, seal_as_the_gateway(admin, b"4711", topic))
+    admin.admin("keys", "rotate")
+    limits = admin.folder / "acl" / "limits.toml"
+    limits.write_text(limits.read_text().replace("packet_size = 16_777_216", "packet_size = 100_000"))
+    publish, long = BusConnection.publish, [b"x" * 300_000]
+
+    async def after_another(self, topic, payload, *, retain, properties=()):
+        if retain and long:
+            keep(mosquitto.port, topic, long.pop())
+        await publish(self, topic, payload, retain=retain, properties=properties)
+
+    monkeypatch.setattr(BusConnection, "publish", after_another)
+    monkeypatch.chdir(admin.folder)
+    for name, value in admin.env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(typer.Exit) as ended:
+        rewrap(as_json=as_json)
+    assert (ended.value.exit_code, long) == (1, [])
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == (
+        "note: 1 that came meanwhile were overwritten by an older message, and are too long to be put back: "
+        "publish them again"
+    )
+    if as_json:
+        assert (json.loads(out)["lost"], json.loads(out)["unreadable"][0]["topic"]) == (1, topic)
+    else:
+        assert out.splitlines()[-1].startswith(f"  {topic}: too long to be put back")
+    with Caller(mosquitto.port, topic) as caller:
+        assert caller.hear().fields["key_id"] == "k2"
 
 
 def test_the_command_without_a_bus(tmp_path):
