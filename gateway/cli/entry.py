@@ -9,7 +9,7 @@ from gateway.system.early_signals import until_the_loop_runs
 
 def main() -> None:
     """Entry point."""
-    if sys.argv[1:2] == ["run"]:
+    if "run" in sys.argv[1:4]:  # --config FILE may come first
         until_the_loop_runs()
     from gateway.cli.run import main as command
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import typer
 
+from gateway.cli.leading_options import after_the_verb
 from gateway.cli.typer_app import Command, Group, program, run
 
 _COLLECT_AFTER = 200_000
@@ -150,7 +151,7 @@ _HELP = (
     "Reads the same settings as `gateway run` and works while it runs: the gateway follows within a "
     "second.\n\n"
     'With --json each command prints one JSON object to stdout; an error is {"error", "problems"} '
-    "there, and text on stderr.\n\n"
+    "there, and text on stderr. --json and --config FILE may stand before the noun, too.\n\n"
     "Exit codes: 0 done, 1 refused or not found, 2 wrong usage."
 )
 _NOUNS: Mapping[str, Callable[[], Command | Group]] = {
@@ -180,4 +181,5 @@ def main() -> None:
     # fourth is the look through all that was imported when Python ends: not at what is frozen then.
     gc.set_threshold(_COLLECT_AFTER)
     atexit.register(gc.freeze)
+    sys.argv[1:] = after_the_verb(sys.argv[1:], lambda word: _NOUNS[word]() if word in _NOUNS else None)
     run(app(sys.argv[1:]))

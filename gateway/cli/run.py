@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gateway.cli.leading_options import after_the_verb
 from gateway.cli.output import Failure, Json, answering
 from gateway.cli.settings_policy_store import Config, policy_of, store_of
 from gateway.cli.typer_app import Group, program
@@ -144,17 +145,16 @@ async def _store_problems(settings: Settings) -> list[str]:
         return [str(error)]
 
 
-app = program(
-    "gateway",
-    Group(
-        "The MQTT security gateway.\n\n"
-        "Exit codes: 0 done, 1 it can't start or the check found a problem, 2 wrong usage, or a start "
-        "without a bus.",
-        {"run": run, "check": check},
-    ),
+_COMMANDS = Group(
+    "The MQTT security gateway.\n\n"
+    "Exit codes: 0 done, 1 it can't start or the check found a problem, 2 wrong usage, or a start "
+    "without a bus.",
+    {"run": run, "check": check},
 )
+app = program("gateway", _COMMANDS)
 
 
 def main() -> None:
     """Entry point."""
+    sys.argv[1:] = after_the_verb(sys.argv[1:], _COMMANDS.commands.get)
     run_program(app)
