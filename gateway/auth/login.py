@@ -290,7 +290,7 @@ class Login:
             device, grant = self._tokens.verify(raw)
         except TokenRefused as error:
             if error.device_id is None:
-                self._count_junk(claimed, place_of(address))
+                self._count_foreign_token(claimed, place_of(address))
             signed = error.device_id is not None
             name = error.device_id if signed else claimed
             raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, name, vouched=signed) from None
@@ -305,10 +305,10 @@ class Login:
         self._demand_method(device, "token")
         return Admission(device, grant, "token")
 
-    def _count_junk(self, claimed: str | None, place: str) -> None:
+    def _count_foreign_token(self, claimed: str | None, place: str) -> None:
         # Apart from the wrong secrets: it costs no hash, and whoever sends it must lock out nobody who has
         # a secret. A good token passes all the same.
-        if not self._throttle.count_junk(place):
+        if not self._throttle.count_foreign_token(place):
             raise LoginRefused(
                 Reason.CONNECTION_RATE_EXCEEDED,
                 "throttled after too many tokens that we never signed",
@@ -350,7 +350,7 @@ class _Throttle:
         self._of_device = RateLimitItemPerMinute(limits.login_failures_per_minute, namespace="device")
         per_place = limits.login_failures_per_minute_address
         self._of_place = RateLimitItemPerMinute(per_place, namespace="address")
-        self._of_junk = RateLimitItemPerMinute(per_place, namespace="junk")
+        self._of_foreign_tokens = RateLimitItemPerMinute(per_place, namespace="foreign token")
 
     def is_throttled(self, claimed: str | None, place: str, *, known: bool) -> bool:
         return not (
@@ -362,9 +362,9 @@ class _Throttle:
         self._window.hit(self._of_device, claimed or "", place)
         self._window.hit(self._of_place, place)
 
-    def count_junk(self, place: str) -> bool:
+    def count_foreign_token(self, place: str) -> bool:
         """Count a token that we never signed; whether as many are within the limit."""
-        return self._window.hit(self._of_junk, place)
+        return self._window.hit(self._of_foreign_tokens, place)
 
 
 def _why(device: Device | None, shown: Credentials) -> str:

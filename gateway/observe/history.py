@@ -35,9 +35,11 @@ _NOTHING = math.nan
 
 @dataclass(slots=True)
 class _Ring:
-    """When the samples of one resolution were taken; each series has its values at the same positions."""
+    """When the samples of one step were taken; each series has its values at the same positions."""
 
     size: int
+    step_s: int
+    """Seconds from one sample to the next."""
     times_ms: array[int] = field(init=False)
     """Unix milliseconds, by position."""
     next_number: int = 0
@@ -94,7 +96,7 @@ class _Ring:
         self.next_number = number
         return self.advance(at_ms)
 
-    def make_older(self, newest_ms: int, step_ms: int) -> None:
+    def make_older(self, newest_ms: int) -> None:
         """Give the newest sample the time `newest_ms`; older ones keep order, and distance up to a step."""
         for number in range(self.next_number - 1, self.oldest_number - 1, -1):
             old_ms = self.times_ms[number % self.size]
@@ -102,7 +104,8 @@ class _Ring:
                 return
             self.times_ms[number % self.size] = newest_ms
             if number > self.oldest_number:
-                newest_ms -= min(step_ms, old_ms - self.times_ms[(number - 1) % self.size])
+                before_ms = self.times_ms[(number - 1) % self.size]
+                newest_ms -= min(self.step_s * 1_000, old_ms - before_ms)
 
 
 class _Series:
@@ -131,8 +134,8 @@ class History:
         """
         self._names = frozenset(known)
         self._last_of_minute = frozenset(last_of_minute)
-        self._fine = _Ring(FINE_SLOTS)
-        self._minutes = _Ring(MINUTE_SLOTS)
+        self._fine = _Ring(FINE_SLOTS, FINE_SECONDS)
+        self._minutes = _Ring(MINUTE_SLOTS, MINUTE_SECONDS)
         self._series: dict[str, dict[Labels, _Series]] = {}
         self._count = 0
         self._next_id = 1
@@ -271,8 +274,8 @@ class History:
         """The clock was set back to before the newest sample: make the samples as old as they were."""
         newest = now_ms - FINE_SECONDS * 1_000
         behind = max(0, self._fine.newest_ms - self._minutes.newest_ms)
-        self._fine.make_older(newest, FINE_SECONDS * 1_000)
-        self._minutes.make_older(newest - behind, MINUTE_SECONDS * 1_000)
+        self._fine.make_older(newest)
+        self._minutes.make_older(newest - behind)
         for of_name in self._series.values():
             for one in of_name.values():
                 one.last_value_ms = min(one.last_value_ms, newest)
@@ -280,8 +283,8 @@ class History:
 
     def unsaved(self) -> Unsaved | None:
         """Some of what the store does not have yet, the oldest first; None when it has all."""
-        fine = self._rows(self._fine, FINE_SECONDS, self._unsaved_from[0])
-        minutes = self._rows(self._minutes, MINUTE_SECONDS, self._unsaved_from[1])
+        fine = self._rows(self._fine, self._unsaved_from[0])
+        minutes = self._rows(self._minutes, self._unsaved_from[1])
         if fine:
             # No minute later than the last fine sample: that is where a killed gateway goes on.
             minutes = [row for row in minutes if row.at <= fine[-1].at]
@@ -289,15 +292,15 @@ class History:
             return None
         moved: list[tuple[int, int, int]] = []
         if self._stored_times_changed:
-            moved += _times(self._fine, FINE_SECONDS, self._unsaved_from[0])
-            moved += _times(self._minutes, MINUTE_SECONDS, self._unsaved_from[1])
+            moved += _times(self._fine, self._unsaved_from[0])
+            moved += _times(self._minutes, self._unsaved_from[1])
             self._stored_times_changed = False
         return Unsaved(
             series=tuple(self._new),
             ended=tuple(self._ended),
             rows=(*fine, *minutes),
             moved=moved,
-            needed={FINE_SECONDS: self._fine.oldest_number, MINUTE_SECONDS: self._minutes.oldest_number},
+            needed={ring.step_s: ring.oldest_number for ring in (self._fine, self._minutes)},
             marks=(
                 fine[-1].number + 1 if fine else self._unsaved_from[0],
                 minutes[-1].number + 1 if minutes else self._unsaved_from[1],
@@ -314,7 +317,7 @@ class History:
         """The store has nothing of this."""
         self._stored_times_changed = self._stored_times_changed or bool(unsaved.moved)
 
-    def _rows(self, ring: _Ring, resolution_s: int, mark: int) -> list[Row]:
+    def _rows(self, ring: _Ring, mark: int) -> list[Row]:
         first = max(mark, ring.oldest_number)
         rows: list[Row] = []
         for number in range(first, min(ring.next_number, first + _ROWS_AT_ONCE)):
@@ -322,11 +325,11 @@ class History:
             ids, values = array("I"), array("d")
             for of_name in self._series.values():
                 for one in of_name.values():
-                    value = (one.fine if resolution_s == FINE_SECONDS else one.minutes)[position]
+                    value = (one.fine if ring is self._fine else one.minutes)[position]
                     if not math.isnan(value):
                         ids.append(one.series_id)
                         values.append(value)
-            rows.append(Row(resolution_s, number, ring.times_ms[position], packed(ids, values)))
+            rows.append(Row(ring.step_s, number, ring.times_ms[position], packed(ids, values)))
         return rows
 
     def load(self, series: Sequence[SeriesRow], rows: Sequence[Row], now_ms: int) -> int:
@@ -340,7 +343,7 @@ class History:
         self._next_id = max([self._next_id, *(known.series_id + 1 for known in series)])
         damaged = 0
         for row in rows:
-            ring = {FINE_SECONDS: self._fine, MINUTE_SECONDS: self._minutes}.get(row.step)
+            ring = {one.step_s: one for one in (self._fine, self._minutes)}.get(row.step_s)
             values = unpacked(row.values, SERIES_MAX)
             if ring is None or values is None or row.number < ring.next_number or row.at < ring.newest_ms:
                 damaged += 1
@@ -358,9 +361,9 @@ class History:
         return damaged
 
 
-def _times(ring: _Ring, resolution_s: int, end_number: int) -> list[tuple[int, int, int]]:
-    """Resolution (s), number and time (Unix ms) of each sample with a number below `end_number`."""
+def _times(ring: _Ring, end_number: int) -> list[tuple[int, int, int]]:
+    """Step (s), number and time (Unix ms) of each sample with a number below `end_number`."""
     return [
-        (resolution_s, number, ring.times_ms[number % ring.size])
+        (ring.step_s, number, ring.times_ms[number % ring.size])
         for number in range(ring.oldest_number, end_number)
     ]

@@ -29,7 +29,7 @@ class SeriesRow(NamedTuple):
 class Row(NamedTuple):
     """All values of one moment."""
 
-    step: int
+    step_s: int
     """Seconds that it stands for."""
     number: int
     """Counts the moments of this step; never given twice."""

@@ -77,7 +77,7 @@ PACKETS: dict[str, Callable[[Target], list[bytes]]] = {
     "service calls, nested": lambda one: [
         raw.publish("gateway/encrypt", b'{"topic": "x", "message": ' + b"[" * MIB + b"]" * MIB + b"}")
     ],
-    "junk tokens to validate": lambda _: [
+    "foreign tokens to validate": lambda _: [
         raw.publish("gateway/validate", json.dumps({"token": f"a.b{number}.c"}).encode())
         for number in range(2_000)
     ],

@@ -23,7 +23,7 @@ def _names(target: Target, names: str) -> list[str]:
     }[names]
 
 
-def _junk_token(number: int) -> str:
+def _foreign_token(number: int) -> str:
     return f"eyJhbGciOiJIUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJ4In0.{number:043d}"
 
 
@@ -40,7 +40,7 @@ async def _guess(target: Target, tls: ssl.SSLContext, source: str, said: bytes, 
 
 
 def _said(name: str, number: int, *, size: int, tokens: bool, port: str) -> bytes:
-    password = _junk_token(number) if tokens else "w" * max(5, size)
+    password = _foreign_token(number) if tokens else "w" * max(5, size)
     if port == "devices":
         return raw.connect(f"g{number}", username=name, password=password)
     body = json.dumps({"device_id": name, "credentials": {"secret": password}}).encode()
@@ -61,7 +61,7 @@ def wrong(
     tokens: bool = False,
     port: str = "devices",
 ) -> None:
-    """`rate` a second in all, each from the next network; passwords of `size` bytes, or junk `tokens`."""
+    """`rate` a second in all, each from the next network; passwords of `size` bytes, or foreign `tokens`."""
     many_files()
     asyncio.run(_wrong(target, progress, networks, rate, _names(target, names), size, tokens, port))
 

@@ -44,7 +44,7 @@ def _floods() -> list[Row]:
         ("service calls, 16 MiB", 20, False),
         ("service calls, 16 MiB of members", 20, False),
         ("service calls, nested", 20, False),
-        ("junk tokens to validate", 60, False),
+        ("foreign tokens to validate", 60, False),
         ("calls for a token", 20, False),
         ("user properties", 60, False),
         ("topic aliases", 60, False),
@@ -193,8 +193,8 @@ def _logins() -> list[Row]:
             **many,
         ),
         Row("wrong logins, 40 networks, 40 newcomers", wrong, {"networks": 40, "rate": 100.0}, **many),
-        Row("junk tokens, 1 network", wrong, {"networks": 1, "rate": 200.0, "tokens": True}),
-        Row("junk tokens, 40 networks", wrong, {"networks": 40, "rate": 300.0, "tokens": True}),
+        Row("foreign tokens, 1 network", wrong, {"networks": 1, "rate": 200.0, "tokens": True}),
+        Row("foreign tokens, 40 networks", wrong, {"networks": 40, "rate": 300.0, "tokens": True}),
         Row("wrong logins by HTTPS, 40 networks", wrong, {"networks": 40, "rate": 100.0, "port": "API"}),
     ]
 

@@ -95,7 +95,7 @@ def test_what_is_a_secret_stays_one_byte_for_byte(secret: bytes) -> None:
     assert jwt.decode(token, secret, algorithms=["HS256"], options={"enforce_minimum_key_length": False})
 
 
-JUNK = (
+ADDED = (
     b"=",
     b"==",
     b"====",
@@ -114,16 +114,16 @@ JUNK = (
 )
 
 
-async def test_padding_and_junk_behind_before_and_inside_a_signature(gate: Gate) -> None:
+async def test_padding_and_other_bytes_behind_before_and_inside_a_signature(gate: Gate) -> None:
     """One signature has one spelling: also where the decoder of Base64 would skip what it does not know."""
     good = gate.good()
     head, _, signature = good.rpartition(b".")
-    for junk in JUNK:
+    for added in ADDED:
         for other in (
-            signature + junk,
-            junk + signature,
-            signature[:40] + junk + signature[40:],
-            signature[:-1] + junk + signature[-1:],
+            signature + added,
+            added + signature,
+            signature[:40] + added + signature[40:],
+            signature[:-1] + added + signature[-1:],
         ):
             gate.keeps_out(head + b"." + other)
     gate.keeps_out(head + b"." + base64.b64encode(base64.urlsafe_b64decode(signature + b"==")))

@@ -393,7 +393,7 @@ async def test_every_bit_counts(gate: Gate) -> None:
 
 @settings(max_examples=300)
 @given(
-    junk=st.one_of(
+    token=st.one_of(
         st.binary(max_size=200),
         st.binary(max_size=100).map(lambda data: b"eyJ" + data + b"." + data + b"." + data),
         st.lists(st.binary(max_size=60), max_size=5).map(b".".join),
@@ -403,9 +403,9 @@ async def test_every_bit_counts(gate: Gate) -> None:
         ).map(lambda value: b".".join((part(HEADER), part(value), encoded(bytes(64))))),
     )
 )
-def test_no_bytes_whatever_are_taken_or_break_anything(junk: bytes) -> None:
+def test_no_bytes_whatever_are_taken_or_break_anything(token: bytes) -> None:
     with pytest.raises(TokenRefused):
-        BARE.verify(junk)
+        BARE.verify(token)
 
 
 class Nobody:

@@ -83,7 +83,7 @@ async def test_a_refusal_is_counted_and_told_of_the_device_it_claims(world):
     with pytest.raises(LoginRefused):
         await world.gate.verify(shown(password=b"x"), PEER)
     with pytest.raises(LoginRefused):
-        world.gate.recognise(shown(token=b"junk", password=None), PEER)
+        world.gate.recognise(shown(token=b"foreign", password=None), PEER)
     assert world.counted == (0, 0, 2)
     claim = Origin(source=Source.STRANGER, device="lamp-1", address="192.0.2.7:1", connection="c1")
     assert world.told == [(refused_login("wrong secret"), claim), (refused_login(ANY), claim)]

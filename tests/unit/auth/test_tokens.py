@@ -654,7 +654,7 @@ def test_a_pem_given_as_a_secret_is_refused(kind, form):
 
 @pytest.mark.parametrize("keys", [KEYS, SECRET], ids=["EdDSA", "HS256"])
 @pytest.mark.parametrize("behind", [b"==", b"=", b"A", b"AAAA", b".", b".x", b"\n", b" ", b"%3D%3D", b"\0"])
-def test_padding_and_junk_behind_a_signature_are_refused(keys, behind):
+def test_padding_and_other_bytes_behind_a_signature_are_refused(keys, behind):
     request_handler = RequestHandler(keys)
     token = request_handler.issue().token.encode()
     assert request_handler.tokens.verify(token)[0] == LAMP

@@ -44,7 +44,7 @@ class Store:
             self.series.pop(series_id, None)
         for step, number, at in unsaved.moved:
             self.rows[step, number] = self.rows[step, number]._replace(at=at)
-        self.rows |= {(row.step, row.number): row for row in unsaved.rows}
+        self.rows |= {(row.step_s, row.number): row for row in unsaved.rows}
         self.rows = {key: row for key, row in self.rows.items() if key[1] >= unsaved.needed.get(key[0], 0)}
 
     def load(self, now, history=None):
@@ -181,7 +181,7 @@ def test_killed_between_two_saves_what_was_saved_is_whole(samples, saved):
     history = filled(range(samples))
     store.take(history, saved)
     fine, minutes = (
-        max((row.at for row in store.rows.values() if row.step == step), default=0) for step in (10, 60)
+        max((row.at for row in store.rows.values() if row.step_s == step), default=0) for step in (10, 60)
     )
     assert minutes <= fine
     again, damaged = store.load(START + 3_000 * 10_000)
@@ -200,7 +200,7 @@ def test_what_could_not_be_saved_waits_and_is_bounded():
     unsaved = history.unsaved()
     history.not_saved(unsaved)
     store.take(history)
-    assert [row.number for row in store.rows.values() if row.step == 10] == list(range(640, 1_000))
+    assert [row.number for row in store.rows.values() if row.step_s == 10] == list(range(640, 1_000))
 
 
 @pytest.mark.parametrize("back", [11, 30, 600, 5_000, 86_400, 400 * 86_400])
