@@ -21,7 +21,7 @@ from gateway.connection.process_context import Context
 from gateway.mqtt.packets import Subscription
 from gateway.mqtt.topics import matches
 from gateway.net.bus_endpoint import Bus
-from gateway.system.aligned_timers import beat
+from gateway.system.aligned_timers import until_next_multiple_of
 
 _PACKET_MAX = 65_536
 """Bytes of the longest message that is held whole; of a longer one the head is enough."""
@@ -100,7 +100,7 @@ class TopicListener:
         """Subscribe again to what has rested long enough. For ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await beat(_LOOK)
+            await until_next_multiple_of(_LOOK)
             now = loop.time()
             over: dict[BusConnection, list[str]] = {}
             for one, (until, connection) in self._rests.items():
