@@ -25,6 +25,7 @@ from gateway.policy.engine.rules import Action, Decision
 
 _TOKEN_FILTERS_OF_AN_EFFORT = 2
 """Filters of a token that are compared with a topic in a microsecond."""
+_NO_END = 2**62
 _BARE_WILL = "The topic of the will has become sensitive, and the bus has it in plain."
 
 
@@ -96,6 +97,12 @@ class Authorizer:
         """Whether the token it came with, or the one that renewed it, has come to its end."""
         grant = self.identity.grant
         return grant is not None and self._context.now() >= grant.expires_at * 1_000
+
+    @property
+    def seconds_left(self) -> int:
+        """Seconds until its token has come to its end, rounded up; a very long time without one."""
+        grant = self.identity.grant
+        return _NO_END if grant is None else grant.expires_at - self._context.now() // 1_000
 
     def observes(self, topic: str, refusal: Decision) -> bool:
         """Whether what is refused passes, for its device is observed.

@@ -8,6 +8,9 @@ as ticks of a second.
 
 from __future__ import annotations
 
+REST_MAX = 60
+"""Seconds that a connection goes without a tick at most."""
+
 
 class Heartbeat:
     """Counts the PINGREQs that went to the bus and the PINGRESPs that came from it."""
@@ -20,7 +23,7 @@ class Heartbeat:
         self.heard = False
         """The device spoke since the bus last heard of it."""
         self.silent = 0
-        """Ticks since the bus was last sent something. Who sends something sets these two back."""
+        """Seconds since the bus was last sent something. Who sends something sets these two back."""
         self._pings_sent = 0
         """PINGREQs that went to the bus, the gateway's own too."""
         self._pings_answered = 0
@@ -42,15 +45,31 @@ class Heartbeat:
         self._own -= own
         return not own
 
-    def tick(self) -> bool:
-        """A second went by: whether the gateway has to send a PINGREQ. It counts as sent."""
-        self.silent += 1
+    def tick(self, seconds: int = 1) -> bool:
+        """So many seconds went by: whether the gateway has to send a PINGREQ. It counts as sent.
+
+        More than one after a rest. What ends a rest is followed by a tick within a second: if that went to
+        the bus, the bus was silent for no longer.
+        """
+        self.silent += seconds if self.silent else 1
         due = self.heard and self.keep_alive and self.silent * 2 >= self.keep_alive
         if due:
             self._own += 1
             self._pings_sent += 1
             self.heard, self.silent = False, 0
         return bool(due)
+
+    @property
+    def seconds_of_rest(self) -> int:
+        """After how many seconds a tick matters again, if nothing comes: for a PINGREQ, or for `why_lost`."""
+        if not self.keep_alive:
+            return REST_MAX
+        if not self.silent:
+            return 1  # `tick` takes 0 for what ended a rest
+        if self.heard:
+            return (self.keep_alive + 1) // 2 - self.silent
+        taken_for_gone = (3 * self.keep_alive + 1) // 2 - 1 - self.silent
+        return taken_for_gone if taken_for_gone > 0 else REST_MAX
 
     @property
     def why_lost(self) -> str:

@@ -45,23 +45,24 @@ class EstablishedConnection:
     """What passes between a device and the bus once the gateway and the bus have accepted its CONNECT."""
 
     __slots__ = (
-        "_age",
         "_budget",
         "_context",
-        "_heartbeat",
         "_meter",
         "_partial_packets_before",
         "_passed",
         "_reports",
+        "_second",
         "_stuck_ticks",
-        "_subscriptions",
         "authorizer",
         "device",
         "downstream",
         "from_bus_early",
+        "heartbeat",
         "holder",
         "last_words",
         "leaving_ticks",
+        "seconds_since_recorded",
+        "subscriptions",
         "terms",
         "upstream",
     )
@@ -83,23 +84,23 @@ class EstablishedConnection:
         """As the store has it: without the narrower rights of a token."""
         self.holder = holder
         self.from_bus_early = bytearray()
-        """Used while opening: what came of the CONNACK so far."""
+        """While opening: what came of the CONNACK so far."""
         self._reports = reports
         self.authorizer = authorizer
         budget = self._budget = context.budgets.join(device.device_id, authorizer.limits)
-        subscriptions = self._subscriptions = Subscriptions(
+        subscriptions = self.subscriptions = Subscriptions(
             context, terms.version, reports, holder, budget, least=0 if terms.mqtt31 else 1
         )
         self._meter = budget.from_device
         from_device, from_bus = Ledger(), Ledger()
-        self._heartbeat = Heartbeat(terms.keep_alive)
+        self.heartbeat = Heartbeat(terms.keep_alive)
         self.upstream = Upstream(
             context,
             terms,
             authorizer=authorizer,
             subscriptions=subscriptions,
             holder=holder,
-            heartbeat=self._heartbeat,
+            heartbeat=self.heartbeat,
             ledger=from_device,
             other_ledger=from_bus,
             meter=budget.from_device,
@@ -112,7 +113,7 @@ class EstablishedConnection:
             authorizer=authorizer,
             subscriptions=subscriptions,
             reports=reports,
-            heartbeat=self._heartbeat,
+            heartbeat=self.heartbeat,
             ledger=from_bus,
             other_ledger=from_device,
             meter=budget.from_bus,
@@ -123,8 +124,8 @@ class EstablishedConnection:
         """Ticks since the connection waits for the bus alone."""
         self._partial_packets_before = self._stuck_ticks = 0
         """`Relay.partial_packets` at the last tick, and for how many ticks the same packet is incomplete."""
-        self._age = 0
-        """Ticks since the decisions on all that goes on were last recorded."""
+        self._second, self.seconds_since_recorded = -1, 0
+        """Number of the last tick's second, -1 for none; seconds since what goes on was last recorded."""
         self._passed = PassedMessages(context.counters, self.upstream, self.downstream)
 
     @property
@@ -152,13 +153,13 @@ class EstablishedConnection:
             self.upstream.bound_by_bus(self._context.bus_packet_max)
         # In 3.1.1 the bus does not say how long a packet may be: what it said last in MQTT 5 holds.
         self.upstream.receiver_max_size = self._context.bus_packet_max
-        heartbeat = self._heartbeat
+        heartbeat = self.heartbeat
         heartbeat.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, heartbeat.keep_alive)
 
     def bus_lost(self, event: BusLost) -> Over:
         """The bus closed: in MQTT 3.1.1 it does not say why [MQTT-3.1.2-24, MQTT-3.1.4-2]."""
         taken_over = "the bus ended the session: the same client id connected again"
-        return Over([], taken_over if event.taken_over else self._heartbeat.why_lost)
+        return Over([], taken_over if event.taken_over else self.heartbeat.why_lost)
 
     def passes(self, data: bytes) -> bool:
         """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""
@@ -170,7 +171,7 @@ class EstablishedConnection:
         ):
             return False
         meter.bytes += len(data)
-        heartbeat = self._heartbeat
+        heartbeat = self.heartbeat
         heartbeat.heard, heartbeat.silent = False, 0
         return True
 
@@ -184,7 +185,7 @@ class EstablishedConnection:
     def device_bytes(self, event: DeviceBytes) -> Result:
         """A chunk from the device; an empty one for what waits for its turn."""
         data = event.data
-        upstream, heartbeat = self.upstream, self._heartbeat
+        upstream, heartbeat = self.upstream, self.heartbeat
         meter = self._meter
         error: MqttError | None = None
         meter.bytes += len(data)
@@ -250,7 +251,7 @@ class EstablishedConnection:
             return self._failed(error, commands)
         if downstream.stopped:
             # Not after a DISCONNECT of the bus's own: a device gets one.
-            if self._heartbeat.is_drained:
+            if self.heartbeat.is_drained:
                 return Over(commands + self.last_words.commands, self.last_words.why)
             return Over(commands, f"the bus ended the session: {why_ended(downstream.goodbye)}")
         if downstream.rest is not None:
@@ -279,7 +280,7 @@ class EstablishedConnection:
 
     def answer(self, answer: Answer) -> list[Command]:
         """What a service answers to a request of this connection: for this device alone."""
-        identifiers = self._subscriptions.identifiers(answer.topic)
+        identifiers = self.subscriptions.identifiers(answer.topic)
         packet = answer_within(self.terms.device_max_size, answer, self.terms.version, identifiers)
         commands: list[Command] = [SendToDevice(packet)] if packet else []
         if answer.report is not None:
@@ -311,14 +312,16 @@ class EstablishedConnection:
         return [PauseBus() if self._budget.from_bus.is_spent else AwaitTurn()]
 
     def tick(self, event: Tick) -> Result:
-        """A second went by: rates, patience, heartbeat."""
+        """A second went by, or several of rest: rates, patience, heartbeat."""
         commands: list[Command] = []
         upstream, budget = self.upstream, self._budget
+        before, self._second = self._second, event.second
+        seconds = event.second - before if 0 <= before < event.second else 1
         self.begin_second(event.second)
-        self._age += 1
-        if self._age >= RECORD_AGAIN_SECONDS:
+        self.seconds_since_recorded += seconds
+        if self.seconds_since_recorded >= RECORD_AGAIN_SECONDS:
             self._record_again()
-        self._subscriptions.record_some(self.authorizer)
+        self.subscriptions.record_some(self.authorizer)
         self._reports.tick()
         self._take_reports(commands)
         if upstream.has_partial_packet and upstream.partial_packets == self._partial_packets_before:
@@ -332,17 +335,17 @@ class EstablishedConnection:
         elif upstream.rest is not None:
             commands.append(AwaitTurn())
         commands += self.bus_waits()
-        if self._heartbeat.tick():
+        if self.heartbeat.tick(seconds):
             commands.append(SendToBus(PINGREQ))
         return commands
 
     def _record_again(self) -> None:
         """Have what goes on for long judged, and thereby recorded, once more."""
-        self._age = 0
+        self.seconds_since_recorded = 0
         authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
         self.downstream.authorize_by(authorizer)
-        self._subscriptions.begin_recording()
+        self.subscriptions.begin_recording()
         if (will := self.terms.will) is not None:
             authorizer.record(Action.PUBLISH, will.topic, authorizer.will(will).on_topic)
 
@@ -357,14 +360,12 @@ class EstablishedConnection:
         self.downstream.release()
         self._budget.settle(self._context.counters)
         self._budget.connections -= 1
-        self._subscriptions.release()
+        self.subscriptions.release()
         self._passed.count()
         self.holder.end(self._context.now() // 1_000)
         self.holder.remove_publisher(self.upstream)
-        commands: list[Command] = []
         self._reports.tick()
-        self._take_reports(commands)
-        return commands
+        return [*self._reports.pending]
 
     def farewell(self, reason: Reason, why: str, *before: Command) -> Over:
         """End it and say why, as the device's version can."""
@@ -375,12 +376,11 @@ class EstablishedConnection:
 
     def _fault(self, error: MqttError, commands: list[Command]) -> Fault | Over:
         """A fault of the device: what the bus still has to answer goes first, as on Mosquitto."""
-        heartbeat = self._heartbeat
-        answered = heartbeat.all_answered and not self.upstream.unanswered
+        answered = self.heartbeat.all_answered and not self.upstream.unanswered
         if answered or isinstance(error, LimitExceeded):
             return self._failed(error, commands)
         self.last_words = self._failed(error, [])
-        heartbeat.drain()
+        self.heartbeat.drain()
         return Fault([*commands, SendToBus(PINGREQ)])
 
     def _failed(self, error: MqttError, commands: list[Command]) -> Over:

@@ -125,7 +125,8 @@ class Tick:
     reading: bool = True
     """Whether the device was read from in it."""
     second: int = -1
-    """Its number: Ticks of one second count once for a device with several connections. -1: each counts."""
+    """Its number, counted since the port opened: ticks with one number count once for a device with several
+    connections. -1: the next one, whichever that is."""
 
 
 @dataclass(slots=True)

@@ -23,8 +23,9 @@ def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | Non
     if meter.bytes > meter.bytes_left:
         limit, more = Reached.BYTES_PER_SECOND, "It sends more bytes than it may"
     counters.limits_reached[limit] += 1
-    before, budget.over_at = budget.over_at, budget.seconds
-    if before is not None and budget.seconds - before <= _QUIET:
+    now = budget.seconds_now
+    before, budget.over_at = budget.over_at, now
+    if before is not None and now - before <= _QUIET:
         return None
     return reached_limit(
         f"{more}: it waits, and nothing is lost ({_named(limit, limits)}).", limits.location(limit)

@@ -256,6 +256,11 @@ class Subscriptions:
         """Have the decisions on the filters that are held recorded again: nobody asks for them again."""
         self._unrecorded = list(self._filters) or _NOTHING
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether `record_some` has more to do."""
+        return bool(self._unrecorded)
+
     def record_some(self, authorizer: Authorizer) -> None:
         """Do that for a few of them each second: all at once would hold up the loop, for many have them."""
         unrecorded = self._unrecorded

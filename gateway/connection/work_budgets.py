@@ -59,7 +59,7 @@ def header_effort(topic: int, header: int) -> int:
 class Work:
     """What all connections of a process did in this turn of the event loop, and hold."""
 
-    __slots__ = ("done", "full", "held", "held_most")
+    __slots__ = ("done", "full", "held", "held_most", "second")
 
     def __init__(self) -> None:
         self.done = 0
@@ -69,6 +69,8 @@ class Work:
         self.held = 0
         """Bytes of packets that have begun and not ended."""
         self.held_most = Limits().unfinished_bytes
+        self.second = 0
+        """The number of this second: `gateway.net.device_port` counts them."""
 
     def add(self, effort: int) -> None:
         """This was done."""
@@ -119,6 +121,11 @@ class Meter:
         """Whether not even this second has anything left, for what was too much before."""
         return self.messages_left <= 0 or self.bytes_left <= 0 or self.effort_left < 0
 
+    @property
+    def is_used(self) -> bool:
+        """Whether something passed since it was settled."""
+        return bool(self.messages or self.bytes or self.effort)
+
     def settle(self) -> None:
         """Take what passed from what is left."""
         self.messages_left -= self.messages
@@ -140,10 +147,12 @@ class Budget:
         "held_most",
         "messages",
         "over_at",
+        "owed",
         "quiet",
         "second",
         "seconds",
         "tls",
+        "used",
     )
 
     def __init__(self, limits: Limits, work: Work) -> None:
@@ -161,18 +170,29 @@ class Budget:
         self.filters = 0
         """Of sessions that end with their connection: the others are counted where they are kept."""
         self.second = -1
+        """The number of the last one that began for it; -1 before that."""
+        self.owed = False
+        """Whether this second had less than a whole one, for what was too much before."""
+        self.used = False
+        """Whether anything had passed when it was last settled."""
         self.quiet = SILENT
-        """Seconds since a message came from it, SILENT if none did."""
+        """Seconds from its last message to `second`, SILENT if none came."""
         self.seconds = 0
-        """How many began, by its own count."""
+        """How many went by to `second`, by its own count."""
         self.over_at: int | None = None
-        """In which of them it was last over what it may send."""
+        """`seconds_now` when it was last over what it may send."""
         self.fill(limits)
 
     def fill(self, limits: Limits) -> None:
         """A new second begins: what was too much in the last is carried on, what was left over is not."""
-        self.seconds += 1
         from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
+        self.owed = (
+            from_device.messages_left < 0
+            or from_device.bytes_left < 0
+            or from_device.effort_left < 0
+            or from_bus.effort_left < 0
+            or tls.effort_left < 0
+        )
         from_device.messages_left = limits.messages_per_second + _debt(from_device.messages_left)
         from_device.bytes_left = limits.bytes_per_second + _debt(from_device.bytes_left)
         from_device.effort_left = limits.effort_per_second + _debt(from_device.effort_left)
@@ -184,28 +204,58 @@ class Budget:
     def settle(self, counters: Counters) -> None:
         """Add up what passed since the last time."""
         from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
+        self.used = False
         # Most have nothing to settle in most seconds, and there may be thousands of them.
-        if from_device.messages or from_device.bytes or from_device.effort:
+        if from_device.messages or from_device.bytes or from_device.effort:  # `is_used`, without the call
             counters.messages_from_devices += from_device.messages
             counters.bytes_from_devices += from_device.bytes
             self.messages += from_device.messages
             self.bytes += from_device.bytes
             if from_device.messages:
                 self.quiet = 0
+            self.used = True
             from_device.settle()
         if from_bus.messages or from_bus.bytes or from_bus.effort:
             counters.messages_to_devices += from_bus.messages
+            self.used = True
             from_bus.settle()
         if tls.effort:
+            self.used = True
             tls.settle()
 
     def tick(self, second: int, limits: Limits, counters: Counters) -> None:
-        """A connection's second went by; -1: one of its own, else the same one as for the device's others."""
+        """A connection's tick: `Tick.second` says its number, which its device's others may have begun."""
         self.settle(counters)
         if second < 0 or second != self.second:
+            passed = second - self.second if self.second >= 0 and second >= 0 else 1
             self.second = second
-            self.quiet += self.quiet != SILENT
+            self.seconds += passed
+            if self.quiet != SILENT:
+                self.quiet += passed
             self.fill(limits)
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether the next seconds change nothing in it: nothing passed in the last, and nothing is owed."""
+        meters = (self.from_device, self.from_bus, self.tls)
+        return not self.used and not self.owed and not any(one.is_used or one.is_spent for one in meters)
+
+    @property
+    def seconds_since_message(self) -> int:
+        """Seconds since a message came from it, SILENT if none did."""
+        if self.from_device.messages:
+            return 0
+        return self.quiet if self.quiet == SILENT else self.quiet + self._rested
+
+    @property
+    def seconds_now(self) -> int:
+        """Seconds that went by, those of a rest included."""
+        return self.seconds + self._rested
+
+    @property
+    def _rested(self) -> int:
+        """Seconds since the last one that began for it."""
+        return max(0, self.from_device.work.second - self.second) if self.second >= 0 else 0
 
     def hold(self, size: int, work: Work) -> None:
         """Keep `size` bytes more of a packet that has not ended. Raises LimitExceeded: there is no room."""

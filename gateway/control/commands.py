@@ -109,7 +109,7 @@ class WhoIsHere:
         if identity is None or meter is None or not side.since or connection.state is State.CLOSED:
             return None
         now, budget = self._now(), meter.budget
-        quiet = 0 if budget.from_device.messages else budget.quiet
+        quiet = budget.seconds_since_message
         return {
             "device_id": identity.device_id,
             "client_id": identity.client_id,

@@ -40,9 +40,11 @@ class LiveConnection(Protocol):
     claimed: str | None
     """The device that it named, and was not let in as."""
     tick_phase: int
-    """In which part of each second it gets its tick."""
+    """In which part of each second it gets its tick: `gateway.net.device_port` counts them."""
+    rests_until: int
+    """The number of the second before which its ticks find nothing to do. Whatever comes makes it 0."""
     method: str
-    """How it logged in; empty before."""
+    """How it logged in: `secret`, `token` or `certificate`; empty before."""
     since: int
     """When it was established, in Unix milliseconds; 0 before that."""
 
@@ -111,8 +113,8 @@ class ConnectionRegistry:
         """Those that have not said who they are."""
         self._admitted: dict[LiveConnection, str] = {}
         """Those that were let in, and the device of each."""
-        self._by_device: dict[str, dict[LiveConnection, None]] = {}
-        """Those of each device, in the order in which they were let in."""
+        self._by_device: dict[str, tuple[LiveConnection, ...]] = {}
+        """Those of each device in the order in which they were let in. Mostly one: a tuple is smallest."""
         self.watched: dict[str, Callable[[LiveConnection], None]] = {}
         """Who is shown the next connections of a device, right after their login."""
 
@@ -144,7 +146,7 @@ class ConnectionRegistry:
             return NoRoom(Reason.QUOTA_EXCEEDED, too_many_connections(own, self._counters))
         if len(self._admitted) >= min(self._limits().connections, self._room):
             return NoRoom(Reason.QUOTA_EXCEEDED, "as many connections as acl/limits.toml allows")
-        self._by_device.setdefault(device_id, {})[connection] = None
+        self._by_device[device_id] = (*self._by_device.get(device_id, ()), connection)
         self._admitted[connection] = device_id
         if self.watched and (show := self.watched.get(device_id)) is not None:
             show(connection)
@@ -159,9 +161,10 @@ class ConnectionRegistry:
         device_id = self._admitted.pop(connection, None)
         if device_id is None:
             return
-        same = self._by_device[device_id]
-        same.pop(connection, None)
-        if not same:
+        others = tuple(one for one in self._by_device[device_id] if one is not connection)
+        if others:
+            self._by_device[device_id] = others
+        else:
             del self._by_device[device_id]
 
     def admitted(self) -> list[LiveConnection]:
@@ -177,7 +180,7 @@ class ConnectionRegistry:
         identity = connection.connection.identity
         if identity is None:
             return False
-        later = reversed(self._by_device.get(identity.device_id, {}))
+        later = reversed(self._by_device.get(identity.device_id, ()))
         for other in takewhile(lambda other: other is not connection, islice(later, _LOOKED_AT)):
             of_other = other.connection.identity
             if (
@@ -193,7 +196,7 @@ class ConnectionRegistry:
 
         Empty when it may stay.
         """
-        same = self._by_device.get(device_id, {})
+        same = self._by_device.get(device_id, ())
         limits = self._limits_of(device_id)
         most = limits.connections_per_device
         if len(same) <= most or connection in islice(same, most):

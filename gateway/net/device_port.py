@@ -31,6 +31,8 @@ _TICK_PHASES = 5
 """Parts of a second: each connection gets its ticks in one of them, to spread the work."""
 _TICKED_TOGETHER = 64
 """Connections that get their tick in one turn of the event loop: about a millisecond."""
+_CLOCK_JUMP_MS = 500
+"""Milliseconds by which the clock has to differ from the loop's, to have been set or the machine asleep."""
 _SETTLE = 0.1
 """After a peer that came, for its handshake and CONNECT, in seconds."""
 _STOP_PATIENCE = 3.0
@@ -58,6 +60,8 @@ class DevicePort:
         )
         self._phase = 0
         self._next_phase = 0
+        self._clock_ahead = 0
+        """Milliseconds from the loop's clock to the one of the day."""
         self._newest = 0.0
         """When the last handshake began, by the loop's clock."""
         self._is_settling = False
@@ -124,17 +128,30 @@ class DevicePort:
         return self.acceptor.is_open, f"port {self.acceptor.port}"
 
     async def tick(self) -> None:
-        """Give every connection a tick a second, for ever; some at a time, for messages come in between."""
-        second = 0
+        """Give every connection a tick a second, for ever; some at a time, for messages come in between.
+
+        Those that rest take it as a comparison.
+        """
+        second, work = 0, self._plane.context.budgets.work
         while True:
             await until_next_multiple_of(1 / _TICK_PHASES)
             self._phase = (self._phase + 1) % _TICK_PHASES
             second += self._phase == 0
+            work.second = second
+            self._look_at_clock()
             due = [side for side in self._plane.registry.live if side.tick_phase == self._phase]
             for number, side in enumerate(due, 1):
                 side.tick(self._now(), second)
                 if number % _TICKED_TOGETHER == 0:
                     await asyncio.sleep(0)
+
+    def _look_at_clock(self) -> None:
+        """Let nobody rest when the clock was set, for a token may have come to its end."""
+        ahead = self._plane.context.now() - round(self._now() * 1_000)
+        if abs(ahead - self._clock_ahead) > _CLOCK_JUMP_MS:
+            for side in self._plane.registry.live:
+                side.rests_until = 0
+        self._clock_ahead = ahead
 
     async def stop(self) -> None:
         """End all connections, politely for a few seconds."""

@@ -11,20 +11,12 @@ import ssl
 from typing import cast
 
 from gateway.connection import commands as kinds
+from gateway.connection import events
 from gateway.connection.audit_vocabulary import Report, refused_session
 from gateway.connection.commands import Call, Command, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
-from gateway.connection.events import (
-    AuthenticationFailed,
-    BusBytes,
-    BusLost,
-    BusUnavailable,
-    DeviceBytes,
-    DeviceLost,
-    Event,
-    Tick,
-    Turn,
-)
+from gateway.connection.events import BusBytes, DeviceBytes, Event, Tick, Turn
+from gateway.connection.tick_rests import seconds_of_rest
 from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.bus_side import BusSide, not_connected
@@ -69,6 +61,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         "host",
         "method",
         "plane",
+        "rests_until",
         "since",
         "tick_phase",
         "waiting_for",
@@ -78,19 +71,15 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         super().__init__()
         self.plane = plane
         self.connection = DeviceConnection(plane.context)
+        # What these are is said by `LiveConnection`.
         self.address = address
-        """Of the peer, `host:port`."""
         self.host = host_of(address)
         self.connection_id = connection_id
-        """Ties together what is logged of this connection."""
         self.claimed: str | None = None
-        """The device that it named, and was not let in as."""
         self.method = ""
-        """How it logged in: `secret`, `token` or `certificate`."""
         self.since = 0
-        """When it was established, in Unix milliseconds."""
         self.tick_phase = 0
-        """In which part of each second it gets its tick: `gateway.net.device_port` counts them."""
+        self.rests_until = 0
         self.deadline = deadline
         """When it waits no longer for what it waits for now, in seconds by the loop's clock."""
         self._bus_side: BusSide | None = None
@@ -119,6 +108,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A chunk from the device."""
+        self.rests_until = 0
         try:
             established, bus_side = self.connection.established, self._bus_side
             if (
@@ -135,6 +125,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     def bus_bytes(self, data: bytes) -> None:
         """A chunk from the bus."""
+        self.rests_until = 0
         try:
             established, transport = self.connection.established, self.transport
             if (
@@ -164,7 +155,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         if self.waiting_for is not None:
             self.waiting_for.cancel()  # so that a login gives up its room in the queue
             self.waiting_for = None
-        self.receive(DeviceLost())
+        self.receive(events.DeviceLost())
         self._close_bus()
         bus_transport = self._bus_side.transport if self._bus_side is not None else None
         if bus_transport is not None and bus_transport.get_write_buffer_size():
@@ -180,7 +171,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.plane.bus.losses += was_established
         if exc is not None and self.connection.state is not State.CLOSED:
             _log.warning("bus connection lost", device=named(self), address=self.address, reason=str(exc))
-        self.receive(BusLost(taken_over=was_established and self.plane.registry.came_again(self)))
+        self.receive(events.BusLost(taken_over=was_established and self.plane.registry.came_again(self)))
 
     @contained
     def pause_writing(self) -> None:
@@ -199,6 +190,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     def receive(self, event: Event) -> None:
         """Give the connection an event and do what it says."""
+        self.rests_until = 0
         try:
             self._carry_out(self.connection.receive(event))
         except Exception as error:  # noqa: BLE001 - as above
@@ -332,7 +324,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.plane.bus.failed(why)
         self.plane.context.counters.bus_connect_failures += 1
         _log.error("bus unavailable", device=named(self), address=self.address, reason=why)
-        self.receive(BusUnavailable(connect_sent=connect_sent))
+        self.receive(events.BusUnavailable(connect_sent=connect_sent))
 
     def _close_bus(self) -> None:
         if self._bus_side is not None and self._bus_side.transport is not None:
@@ -343,11 +335,17 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         """A second went by. `now` is the loop's clock; `second` counts from when the port opened."""
         state = self.connection.state
         if state in _TICKED:
+            established = self.connection.established
+            if second < self.rests_until and established is not None and not established.tls.effort:
+                return
             paused_before, self.paused = self.paused, self.paused & ~OVER_RATE
             if self._bus_side is not None and self._bus_side.paused:
                 self._bus_side.resume_reading(OVER_RATE)
             self.receive(Tick(reading=not paused_before, second=second))
             self.read_again(paused_before)
+            established = self.connection.established
+            if established is not None and not self.paused_for:
+                self.rests_until = second + seconds_of_rest(established)
         elif state in _NOTHING_READ and has_left(self.transport):
             self.abort("it left before it was let in")
         elif now < self.deadline:
@@ -355,7 +353,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         elif state is State.AWAIT_CONNECT:
             self.turn_away("no whole CONNECT within the deadline")
         elif state is State.AUTHENTICATING:
-            self.receive(AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
+            self.receive(events.AuthenticationFailed(Reason.SERVER_UNAVAILABLE))
         elif state is State.OPENING_BUS:
             if self.waiting_for is not None:
                 self.waiting_for.cancel()

@@ -11,8 +11,7 @@ number of places. Must not know what becomes of the events that are written. Tim
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.observe.audit_event import AuditEvent
@@ -77,11 +76,17 @@ class _TokenBucket:
 
 @dataclass(slots=True)
 class _Written:
-    """What was written of one device, or of the strangers of one place, in this minute."""
+    """What was written of one device, or of the strangers of one place, in this minute.
 
-    first: Counter[tuple[Kind, Outcome]] = field(default_factory=Counter)
-    roots: set[tuple[str | None, str]] = field(default_factory=set)
+    Of thousands of devices, most of which only came: so no container is made before it is needed.
+    """
+
+    first: tuple[tuple[Kind, Outcome], ...] = ()
+    """Kind and outcome of each of the first events."""
+    roots: tuple[tuple[str | None, str], ...] = ()
+    """Rule and first level of the topic, of what was written for its topic."""
     more: int = 0
+    """All others."""
 
 
 class AuditRateLimit:
@@ -115,14 +120,14 @@ class AuditRateLimit:
         if written is None:
             written = self._of_device[device] = _Written()
         what = event.kind, event.outcome
-        if written.first[what] < FIRST:
-            written.first[what] += 1
+        if written.first.count(what) < FIRST:
+            written.first += (what,)
             self._devices.take(now)
             return True
         if event.topic is not None and len(written.roots) < ROOTS:
             root = event.rule, event.topic.partition("/")[0]
             if root not in written.roots:
-                written.roots.add(root)
+                written.roots += (root,)
                 self._devices.take(now)
                 return True
         if written.more < OF_A_DEVICE and self._devices.take(now):

@@ -60,7 +60,7 @@ def trace(way, version, limits, events):
     both = session.upstream.ledger, session.upstream.other_ledger
     ledgers = [(one.passed1, one.acked1, one.held) for one in both]
     sent = on.counters.bytes_to_devices, on.counters.messages_from_devices, on.counters.messages_to_devices
-    return told, counted, ledgers, sent, (session._heartbeat.heard, session._heartbeat.silent)
+    return told, counted, ledgers, sent, (session.heartbeat.heard, session.heartbeat.silent)
 
 
 def pieces(v5):
