@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import raw
 from harness.playbook import LAMP, established, react
 
-from gateway.connection.commands import Call, Command, PauseDevice
+from gateway.connection.commands import Call, Command, PauseDevice, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import DeviceBytes, Tick
 from gateway.mqtt.reason_codes import Reason
@@ -24,7 +24,8 @@ def subscribe(connection: DeviceConnection, count: int, length: int) -> bytes:
     for begin in range(0, count, AT_ONCE):
         some = filters[begin : begin + AT_ONCE]
         commands = react(connection, DeviceBytes(raw.subscribe(7, *some, v5=True, props=IDENTIFIER)))
-        codes += commands[0].data[-len(some) :]  # type: ignore[union-attr]
+        (answer,) = [one.data for one in commands if isinstance(one, SendToDevice)]
+        codes += answer[-len(some) :]
         for _ in range(20):  # to take that many apart has its price too
             react(connection, Tick())
     return codes
