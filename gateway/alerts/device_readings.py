@@ -154,11 +154,15 @@ class DeviceReadings:
         there = [device for device in self._labelled if device in self._known]
         if not there:
             return {}
-        if name in {MESSAGE_BYTES, SILENT_SECONDS}:
-            found = self.latest(name)
-            return {device: found[_labels(device)] for device in there if _labels(device) in found}
+        if name == MESSAGE_BYTES:
+            return {device: self._sizes[device] for device in there if device in self._sizes}
+        if name == SILENT_SECONDS:
+            return {device: self._silent(device) for device in there}
         counts = self._counts.get(name, Counter())
         return {device: float(counts[device]) for device in there}
+
+    def _silent(self, device: str) -> float:
+        return (self._now() - self._heard.get(device, self._began)) / 1_000
 
     def since(self, name: str, seconds: int) -> Mapping[Labels, Sequence[tuple[int, float]]]:
         """The count of each device at the beginning of the time asked for, and now."""

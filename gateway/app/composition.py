@@ -169,7 +169,7 @@ class Gateway:
             self._history,
             health,
             core,
-            metrics=measuring.metrics,
+            measuring=measuring,
             saves=self._saves,
             parts=self._parts,
             node=settings.gateway_node,

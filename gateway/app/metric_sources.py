@@ -114,6 +114,8 @@ class Measuring:
         self._policy, self._policy_since = parts.context.policy, parts.context.now()
         self._full = False
         self._looks = 0
+        self.sample_too: list[Callable[[], None]] = []
+        """What else is sampled with each look: at one moment, so that rules are judged once for all of it."""
         self.metrics = Metrics(parts.context.counters)
         self._tie()
         parts.passwords.hashed = durations.argon2.observe
@@ -144,6 +146,8 @@ class Measuring:
         if self._looks % _LOOKS_TO_COUNT == 0:
             await self._count_tokens()
         self._looks += 1
+        for sample in self.sample_too:
+            sample()
         self._history.add(parts.context.now(), self.metrics.samples())
         if self._history.left_out and not self._full:
             more = f"{self._history.left_out} more are left out"

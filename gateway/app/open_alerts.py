@@ -18,8 +18,7 @@ from gateway.alerts.history_and_live_readings import Live, LiveReadings
 from gateway.alerts.readings_protocol import Labels, Readings
 from gateway.alerts.rules import Rule
 from gateway.app.followers.monitoring import MonitoringFollower
-from gateway.app.metric_sources import STATUS
-from gateway.app.periodic import every
+from gateway.app.metric_sources import STATUS, Measuring
 from gateway.app.running_parts import RunningParts
 from gateway.auth.login import Login
 from gateway.config.monitoring import Monitoring
@@ -29,7 +28,6 @@ from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.health_check_scheduler import Health
 from gateway.observe.history import History
-from gateway.observe.metrics import Metrics
 from gateway.observe.save_failures import Saves
 from gateway.store import Store
 from gateway.store.alerts import AlertRow
@@ -37,8 +35,6 @@ from gateway.store.device_directory import Directory
 
 _STALE = 60_000
 """Milliseconds after which the newest sample says nothing of this moment."""
-
-_SAMPLE_SECONDS = 10.0
 
 
 class Served(Protocol):
@@ -91,13 +87,20 @@ class ServiceStatus:
         self._health = health
         self._bus = bus
         self._losses = bus.losses
+        self._found: Mapping[Labels, float] = {}
+        self._changes: int | None = None
+        """How often something had changed when it was found."""
 
     def __call__(self) -> Mapping[Labels, float]:
-        """By the name of the check."""
+        """By the name of the check. Some rules ask in each round, and health looks at itself each second."""
         if self._bus.losses != self._losses:
             self._losses = self._bus.losses
             self._health.report()  # whoever asks has it look again
-        return {(("service", name),): STATUS[one.state] for name, one in self._health.findings().items()}
+        if self._health.changes != self._changes:
+            found = self._health.findings()
+            self._found = {(("service", name),): STATUS[one.state] for name, one in found.items()}
+            self._changes = self._health.changes
+        return self._found
 
 
 class Alerts:
@@ -185,7 +188,7 @@ def open_alerts(
     health: Health,
     core: Served,
     *,
-    metrics: Metrics,
+    measuring: Measuring,
     saves: Saves,
     parts: RunningParts,
     node: str,
@@ -193,7 +196,7 @@ def open_alerts(
     """Look at the rules for as long as the gateway runs. The history has what was saved, and no more yet."""
     context, bus, began = core.plane.context, core.plane.bus, history.newest
     devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
-    metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})
+    measuring.metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})
     core.audit.add(devices)
     core.directory.on_change(devices.devices_changed)
     core.login.known.moved = devices.moved
@@ -220,5 +223,5 @@ def open_alerts(
     )
     parts.closing.push_async_callback(alerts.save)
     parts.keep(alerts.run())
-    parts.keep(every(_SAMPLE_SECONDS, devices.sample))
+    measuring.sample_too.append(devices.sample)
     return alerts

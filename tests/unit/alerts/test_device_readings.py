@@ -74,6 +74,14 @@ def test_the_devices_that_the_metrics_name_are_counted_without_a_rule_and_no_oth
     assert fleet.readings.labelled("device_messages_total") == {}
 
 
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_what_the_metrics_name_is_not_looked_for_among_all_devices(name, monkeypatch):
+    fleet = Fleet()
+    fleet.readings.use([], ["lamp"])
+    monkeypatch.setattr(fleet.readings, "latest", None)  # it answers for all
+    assert fleet.readings.labelled(name).keys() <= {"lamp"}
+
+
 def test_wrong_logins_are_counted_of_devices_that_exist():
     fleet = Fleet("device_wrong_logins_total")
     fleet.run(600)

@@ -74,6 +74,15 @@ async def gauges(number: int) -> dict[str, object]:
     return {metric.name: values for metric, values in measuring.metrics.found() if metric.kind is Kind.GAUGE}
 
 
+async def test_what_else_is_sampled_is_so_right_before_the_look_is_kept():
+    done: list[str] = []
+    history = SimpleNamespace(series=1, left_out=0, add=lambda *_: done.append("kept"))
+    measuring = Measuring(parts(1), Durations(), history)
+    measuring.sample_too.append(lambda: done.append("sampled"))
+    await measuring.look()
+    assert done == ["sampled", "kept"]
+
+
 async def test_every_gauge_moves_with_what_it_is_of():
     first, second = await gauges(3), await gauges(4)
     # Those of devices come from `gateway.alerts.device_readings`.

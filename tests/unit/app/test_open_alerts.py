@@ -10,6 +10,23 @@ from gateway.net.tasks import Tasks
 from gateway.observe.health_check_scheduler import Health
 
 
+async def test_health_is_asked_once_for_all_rules_until_something_is_different():
+    asked, answers = [], [True]
+
+    def check() -> tuple[bool, str]:
+        asked.append(1)
+        return answers[0], "the disk"
+
+    health = Health(now=lambda: 1)
+    health.add("disk", check, vital=False)
+    status = ServiceStatus(health, Bus("127.0.0.1", 1))
+    assert [status() for _ in range(5)] == [{(("service", "disk"),): 1.0}] * 5
+    assert len(asked) == 1
+    answers[0] = False
+    health.findings()  # as health itself does each second
+    assert status() == {(("service", "disk"),): 0.0}
+
+
 async def test_a_lost_bus_is_asked_for_at_once_and_not_when_that_is_due():
     answers, asked = [True], []
 
