@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench import background_cpu
-from bench.delivery_check import Broken, check
+from bench.carries_messages_check import Broken, check
 from bench.peers import Peer
 from bench.workloads import NotMeasured, Round, Row, Session
 

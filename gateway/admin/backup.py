@@ -33,7 +33,7 @@ from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import saved_all
 from gateway.keys.key_backup import export_keys
 from gateway.keys.sealed_stream import SealingWriter
-from gateway.pki.certificate_key_types import rsa_twin
+from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 from gateway.system.file_change_marks import mark
 
 if TYPE_CHECKING:

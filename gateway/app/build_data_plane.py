@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from gateway.app.file_descriptors import allowed, connections_that_fit
 from gateway.app.running_parts import RunningParts
-from gateway.auth.login_entry_point import LoginGate
+from gateway.auth.login_gate import LoginGate
 from gateway.connection.gcra_rate_limit import Rates
 from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
-from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
 from gateway.net.data_plane_parts import DataPlane
+from gateway.net.live_connections import ConnectionRegistry
 from gateway.observe.audit_dispatch import Audit
 from gateway.observe.recent_refusals import RefusedClients
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.services.request_handler import RequestHandler
 
 

@@ -19,7 +19,6 @@ from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.build_data_plane import build_data_plane
 from gateway.app.certificate_dates import CertificateDates
 from gateway.app.external_or_embedded_bus import bus_services, open_bus
-from gateway.app.external_service_checks import ServiceChecking
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.follower import Follower
 from gateway.app.followers.key_reload_and_rotation import KeyFollower
@@ -28,6 +27,7 @@ from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
 from gateway.app.malloc_trimming import MallocTrimming
 from gateway.app.metric_sources import Durations, Measuring, Parts
+from gateway.app.monitoring_toml_checks import ServiceChecking
 from gateway.app.open_alerts import open_alerts
 from gateway.app.open_audit import AuditParts, open_audit
 from gateway.app.open_checks import open_checks
@@ -57,9 +57,9 @@ from gateway.observe.device_watchers import EventListeners
 from gateway.observe.health_check_scheduler import Health
 from gateway.observe.logs import get_logger
 from gateway.observe.loop_lag import LoopLag
+from gateway.observe.machine_load import SystemLoad
 from gateway.observe.recent_refusals import RefusedClients
 from gateway.observe.save_failures import Saves
-from gateway.observe.system_load import SystemLoad
 from gateway.policy.engine.policy import Policy
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.request_handler import RequestHandler

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import resource
 
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 
 _OF_A_CONNECTION = 2
 _BESIDE = 2_400

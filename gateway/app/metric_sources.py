@@ -29,9 +29,9 @@ from gateway.observe.health_check_scheduler import Health, State
 from gateway.observe.history import FINE_SECONDS, History
 from gateway.observe.logs import dropped, get_logger
 from gateway.observe.loop_lag import LoopLag
+from gateway.observe.machine_load import SystemLoad
 from gateway.observe.metric_catalogue import SERVICE_WORDS, readings
 from gateway.observe.metrics import Histogram, Metrics, Read
-from gateway.observe.system_load import SystemLoad
 from gateway.store import Store, StoreError
 from gateway.store.device_directory import Directory
 

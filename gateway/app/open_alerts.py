@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from gateway.alerts.alert_evaluation import Alerting, Clocks
-from gateway.alerts.alert_outbox import AlertKeeper, row_of
+from gateway.alerts.alert_persistence import AlertKeeper, row_of
+from gateway.alerts.alert_round import Alerting, Clocks
 from gateway.alerts.channels.channel_factory import channel_of
 from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries

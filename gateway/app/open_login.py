@@ -10,7 +10,7 @@ from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.dual_secrets import SecretPairs
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
-from gateway.auth.login_entry_point import LoginGate
+from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings

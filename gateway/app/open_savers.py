@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from gateway.app.running_parts import RunningParts
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
+from gateway.app.savers.denial_explanations import PolicyDenialsSaver
 from gateway.app.savers.history import HistorySaver
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.app.savers.key_uses import KeyUsesSaver
-from gateway.app.savers.policy_denials import PolicyDenialsSaver
 from gateway.app.savers.recent_refusals import RecentRefusalsSaver
 from gateway.app.savers.usage import UsageSaver
 from gateway.app.startup_preparation import StartError

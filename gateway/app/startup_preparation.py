@@ -26,7 +26,7 @@ from gateway.keys.key_files import (
     read_signing_file,
 )
 from gateway.keys.key_ring import Key
-from gateway.pki.certificate_key_types import KeyType
+from gateway.pki.ecdsa_and_rsa_choice import KeyType
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError, load_policy

@@ -2,7 +2,7 @@
 
 The peer learns yes or no, and our log alone learns why. Unknown device, wrong secret and disabled device
 get the same answer for the same price. It must not know sockets, packets or the database, nor who counts and
-reports: `gateway.auth.login_entry_point` stands before it.
+reports: `gateway.auth.login_gate` stands before it.
 
 How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. Only
 while others wait does the name it claims count: a device that logged in from this very place before comes
@@ -27,8 +27,8 @@ from gateway.auth.login_queue import QueuedLogin, Standing
 from gateway.auth.passwords import Busy, PasswordPool, Remembered, needs_rehash
 from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, is_device_id
+from gateway.policy.engine.limits import Limits
 from gateway.system.ip_address_blocks import network_of, place_of
 
 
@@ -36,7 +36,7 @@ class LoginRefused(Exception):
     """`reason` is for the peer; `why` and `device_id` (None: no valid id was named) are for our log.
 
     `vouched`: we or our CA signed that name. Any other name may be a secret that somebody typed as a user
-    name, which is why `gateway.auth.login_entry_point` lets only ids of devices out.
+    name, which is why `gateway.auth.login_gate` lets only ids of devices out.
     """
 
     def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:

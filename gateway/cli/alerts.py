@@ -164,9 +164,9 @@ def unsilence(
 
 
 def _now() -> int:
-    from gateway.store import store_clock
+    from gateway.store import wall_clock
 
-    return store_clock.now()
+    return wall_clock.now()
 
 
 def _monitoring(settings: Settings) -> Monitoring:
@@ -249,7 +249,7 @@ def _labels(texts: list[str]) -> dict[str, str]:
 
 
 def _shown(row: AlertRow, silences: list[Silence]) -> dict[str, Any]:
-    from gateway.alerts.alert_outbox import labels_of
+    from gateway.alerts.alert_persistence import labels_of
 
     labels = dict(labels_of(row.labels))
     return {

@@ -19,7 +19,7 @@ from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.policy.engine.connection_limits import Limits
+    from gateway.policy.engine.limits import Limits
 
 _OF_A_KEY = 8
 """Bytes of a hash."""

@@ -11,7 +11,7 @@ import typer
 from gateway.cli.output import Json, answering, remark
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
 from gateway.keys.key_kinds import KeyKind
-from gateway.pki.certificate_key_types import KeyType, rsa_twin
+from gateway.pki.ecdsa_and_rsa_choice import KeyType, rsa_twin
 
 if TYPE_CHECKING:
     from gateway.config import Settings

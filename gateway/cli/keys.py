@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.key_change_runner import make_change
 from gateway.cli.output import Json, answering, json_time, remark
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any
 from gateway.cli.stdin import Yes, demand_yes
 from gateway.cli.tables import table
+from gateway.cli.unrecorded_key_changes import make_change
 from gateway.keys.key_kinds import KeyKind
 from gateway.system.utc_text import utc_text
 

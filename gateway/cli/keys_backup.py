@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.key_change_runner import make_change
 from gateway.cli.output import Failure, Json, answering
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any
 from gateway.cli.stdin import read_passphrase
+from gateway.cli.unrecorded_key_changes import make_change
 from gateway.keys.key_kinds import KeyKind
 from gateway.system.bounded_read import read_at_most
 from gateway.system.file_errors import why

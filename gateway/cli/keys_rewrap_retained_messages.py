@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gateway.cli.key_change_runner import make_change
 from gateway.cli.output import Failure, Json, answering, remark
 from gateway.cli.progress_bars import progress_bars
 from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_if_any, store_of
+from gateway.cli.unrecorded_key_changes import make_change
 from gateway.keys.key_kinds import KeyKind
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.admin.errors import Refused
-from gateway.cli.standard_streams import Unwritten
+from gateway.cli.closed_standard_streams import Unwritten
 from gateway.observe.terminal_escaping import printable
 from gateway.system.file_errors import FULL, not_written, who_may
 

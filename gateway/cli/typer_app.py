@@ -16,7 +16,7 @@ from typer.core import TyperOption
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from gateway.cli.standard_streams import discard_output, open_those_closed
+from gateway.cli.closed_standard_streams import discard_output, open_those_closed
 
 _LOOKS: dict[str, Any] = {
     "no_args_is_help": True,

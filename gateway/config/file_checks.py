@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from gateway.config.settings import Settings
-from gateway.pki.certificate_key_types import rsa_twin
+from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 from gateway.system.file_errors import is_unreachable, who_may
 
 

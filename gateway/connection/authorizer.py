@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.connection.audit_vocabulary import observed, refused_delivery, refused_publish
+from gateway.connection.device_budgets import EFFORT_FILTER
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms
-from gateway.connection.work_budgets import EFFORT_FILTER
 from gateway.policy.engine.decision_causes import cause_of
 from gateway.policy.engine.identity import Identity, is_observed
 from gateway.policy.engine.policy import RESERVED, observable
@@ -53,7 +53,7 @@ class Authorizer:
         self._rights = self.policy.rights(identity)
         grant = identity.grant
         self.token_effort = 0 if grant is None else grant.most_filters // _TOKEN_FILTERS_OF_AN_EFFORT
-        """What it costs to ask the token about one topic, in effort: `gateway.connection.work_budgets`."""
+        """What it costs to ask the token about one topic, in effort: `gateway.connection.device_budgets`."""
 
     @property
     def filter_effort(self) -> int:

@@ -19,8 +19,8 @@ from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Connack, Connect, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number, string_property
 from gateway.mqtt.reason_codes import Reason, ReturnCode, return_code
-from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.rules import Action, OnDeniedWill
 
 TOKEN_METHOD = b"gateway-jwt"

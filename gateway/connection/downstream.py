@@ -12,6 +12,13 @@ from gateway.connection.audit_vocabulary import failed_delivery, failed_open
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.connect import Terms
+from gateway.connection.device_budgets import (
+    EFFORT_SEALED,
+    EFFORT_TOO_MANY_PROPERTIES,
+    HEADER_BYTES_FREE,
+    Meter,
+    header_effort,
+)
 from gateway.connection.one_way_relay import Relay, rebuilt
 from gateway.connection.packet_ids import PacketIds, with_id, without_id
 from gateway.connection.process_context import NONE, Context
@@ -19,13 +26,6 @@ from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import (
-    EFFORT_SEALED,
-    EFFORT_TOO_MANY_PROPERTIES,
-    HEADER_BYTES_FREE,
-    Meter,
-    header_effort,
-)
 from gateway.keys.payload_envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_packet_id, decode_publish

@@ -12,6 +12,7 @@ from gateway.connection.bus_holdings import Holder
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import AwaitTurn, Command, PauseBus, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.connect import Terms, identity_of
+from gateway.connection.device_budgets import Meter
 from gateway.connection.downstream import Downstream
 from gateway.connection.events import Answer, BusBytes, BusLost, DeviceBytes, Tick, Turn
 from gateway.connection.limit_reports import too_fast, too_long
@@ -22,7 +23,6 @@ from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.transition_outcomes import Fault, Over, Result, SaidGoodbye
 from gateway.connection.upstream import Upstream
-from gateway.connection.work_budgets import Meter
 from gateway.connection.writes import sent
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.encode import PINGREQ, encode_disconnect
@@ -30,9 +30,9 @@ from gateway.mqtt.errors import LimitExceeded, MqttError, PacketOverLimit, Refus
 from gateway.mqtt.packets import Connack, Version
 from gateway.mqtt.properties import PropertyId, find_number
 from gateway.mqtt.reason_codes import Reason, why_ended
-from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Action
 
 _REST_OF_DEVICE = DeviceBytes(b"")

@@ -32,7 +32,7 @@ from __future__ import annotations
 from functools import lru_cache
 from struct import Struct
 
-from gateway.connection.work_budgets import Meter
+from gateway.connection.device_budgets import Meter
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.packets import Publish
 

@@ -6,11 +6,11 @@ Nothing is decided here: reading pauses, or a packet is refused, where it is cou
 from __future__ import annotations
 
 from gateway.connection.audit_vocabulary import Report, reached_limit
+from gateway.connection.device_budgets import Budget
 from gateway.connection.process_counters import Counters
-from gateway.connection.work_budgets import Budget
 from gateway.mqtt.errors import PacketOverLimit, PacketTooLarge
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.device_limits import Reached
+from gateway.policy.engine.limits import Limits
 
 _QUIET = 60
 """Seconds below all limits, after which it is reported again."""

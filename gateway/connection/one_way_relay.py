@@ -6,7 +6,7 @@ with a cached, unconditional verdict (`gateway.connection.verdict_cache`) is pas
 taken apart. All others go to `handle`, which the two directions define (`gateway.connection.upstream`,
 `gateway.connection.downstream`). What passes whole is not copied.
 
-It counts what it does, and stops after a slice (`gateway.connection.work_budgets`): the rest of the chunk
+It counts what it does, and stops after a slice (`gateway.connection.device_budgets`): the rest of the chunk
 waits until `go_on` is called.
 
 Must not know what is allowed, nor who is on the other end.
@@ -16,9 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from gateway.connection.fast_path import PUBACK, FastPath, end_of_acks
-from gateway.connection.verdict_cache import CachedVerdict
-from gateway.connection.work_budgets import (
+from gateway.connection.device_budgets import (
     EFFORT_CACHED,
     EFFORT_SEALED,
     EFFORT_TAKEN_APART,
@@ -26,12 +24,14 @@ from gateway.connection.work_budgets import (
     SLICE,
     Meter,
 )
+from gateway.connection.fast_path import PUBACK, FastPath, end_of_acks
+from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.writes import LONG
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import encode_length, read_length
 from gateway.mqtt.errors import PacketTooLarge, ProtocolError
 from gateway.mqtt.packets import Version
-from gateway.policy.engine.connection_limits import ANY_SIZE
+from gateway.policy.engine.limits import ANY_SIZE
 
 UNFINISHED = b"unfinished"
 """What `handle` answers while a packet that costs more than a slice is not done. Compared by identity."""

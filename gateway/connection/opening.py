@@ -33,6 +33,7 @@ from gateway.connection.connect import (
     terms_of,
     token_of,
 )
+from gateway.connection.device_budgets import Meter
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
     AccessWithdrawn,
@@ -48,15 +49,14 @@ from gateway.connection.events import (
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.transition_outcomes import Accepted, Over, Result
-from gateway.connection.work_budgets import Meter
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
 from gateway.mqtt.framing import first_packet
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reason_codes import Reason, return_code
-from gateway.policy.engine.connection_limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 from gateway.policy.engine.identity import Device, Identity
+from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 
 
 class Opening:

@@ -52,7 +52,7 @@ _FILTERS_MAX = 32
 PACKETS_READ_MAX = 1_000
 """Packets that are read of one chunk. A chunk may hold 30,000, each of two microseconds."""
 _EFFORT_READ = 2
-"""What reading a packet costs, in effort (`gateway.connection.work_budgets`)."""
+"""What reading a packet costs, in effort (`gateway.connection.device_budgets`)."""
 DEVICE, GATEWAY, BUS = "device", "gateway", "bus"
 
 

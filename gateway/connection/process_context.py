@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Never
 
 from gateway.connection.bus_holdings import Holdings
+from gateway.connection.connects_without_revoked_will import WillsTakenBack
+from gateway.connection.device_budgets import Budgets
 from gateway.connection.process_counters import Counters
-from gateway.connection.revoked_will_memory import WillsTakenBack
-from gateway.connection.work_budgets import Budgets
 from gateway.keys.key_ring import KeyRing
-from gateway.policy.engine.connection_limits import ANY_SIZE
 from gateway.policy.engine.decision_recorder import UsageRecorder
+from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import OnDeniedWill, OnDeny
 

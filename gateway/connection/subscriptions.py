@@ -13,11 +13,11 @@ from itertools import islice
 from gateway.connection.audit_vocabulary import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder, Kind
+from gateway.connection.device_budgets import EFFORT_TAKEN_APART, SLICE, Budget
 from gateway.connection.limit_reports import too_many_filters
 from gateway.connection.one_way_relay import UNFINISHED
 from gateway.connection.process_context import NONE, Context
 from gateway.connection.refusal_report_limit import Reports
-from gateway.connection.work_budgets import EFFORT_TAKEN_APART, SLICE, Budget
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
 from gateway.mqtt.encode import (
@@ -39,8 +39,8 @@ from gateway.mqtt.topics import (
     matches,
     unshared,
 )
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action
 
 _FAILURE_311 = 0x80
@@ -278,7 +278,7 @@ class Subscriptions:
 
     @property
     def effort(self) -> int:
-        """What `identifiers` costs, in effort (`gateway.connection.work_budgets`)."""
+        """What `identifiers` costs, in effort (`gateway.connection.device_budgets`)."""
         return self._own_size // _OWN_BYTES_PER_PACKET * EFFORT_TAKEN_APART
 
     def identifiers(self, topic: str) -> bytes:

@@ -11,6 +11,13 @@ from gateway.connection.bus_holdings import Holder, Kind
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
+from gateway.connection.device_budgets import (
+    EFFORT_SEALED,
+    EFFORT_TAKEN_APART,
+    HEADER_BYTES_FREE,
+    Meter,
+    header_effort,
+)
 from gateway.connection.limit_reports import refused_length
 from gateway.connection.one_way_relay import Relay
 from gateway.connection.packet_ids import PacketIds, with_id, without_id
@@ -20,13 +27,6 @@ from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.topic_aliases import TopicAliases
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
-from gateway.connection.work_budgets import (
-    EFFORT_SEALED,
-    EFFORT_TAKEN_APART,
-    HEADER_BYTES_FREE,
-    Meter,
-    header_effort,
-)
 from gateway.keys.payload_envelope import Sealer
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import read_length
@@ -45,7 +45,7 @@ from gateway.mqtt.packet_length_limits import longest_packet, may_be_as_long
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find, join
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.connection_limits import ANY_SIZE
+from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Action, Decision
 from gateway.policy.engine.rules import OnDeny
 

@@ -18,13 +18,13 @@ from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from gateway.admin.kick_trace_events import report_kick
+from gateway.connection.device_budgets import SILENT
 from gateway.connection.transition_table import State
-from gateway.connection.work_budgets import SILENT
 from gateway.control.messages import Request
 from gateway.control.server import Answer, Command, Peer
 from gateway.control.traces import Traces
-from gateway.net.connection_registry import LiveConnection
 from gateway.net.data_plane_parts import DataPlane
+from gateway.net.live_connections import LiveConnection
 from gateway.net.live_updates import LiveUpdates
 from gateway.observe.recent_refusals import RefusedClients
 from gateway.store import Store, StoreError

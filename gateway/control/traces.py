@@ -17,8 +17,8 @@ from gateway.connection.transition_table import State
 from gateway.control.messages import Request
 from gateway.control.server import Answer, Peer
 from gateway.mqtt.packet_summary import Shown
-from gateway.net.connection_registry import LiveConnection
 from gateway.net.data_plane_parts import DataPlane
+from gateway.net.live_connections import LiveConnection
 from gateway.observe.audit_event import AuditEvent
 from gateway.observe.device_watchers import EventListeners
 from gateway.store import Store

@@ -29,10 +29,10 @@ from uvicorn.server import ServerState
 
 from gateway.http.lingering_answers import LingeringAnswers
 from gateway.net.acceptor import ACCEPTS_AT_ONCE, Acceptor
+from gateway.net.eviction_by_place import PeersByPlace
 from gateway.net.fault_containment import contained
+from gateway.net.fruitless_tls import tls_of
 from gateway.net.handshakes import PendingHandshake
-from gateway.net.peers_by_place import PeersByPlace
-from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import Address, IPNetwork, place_of
 

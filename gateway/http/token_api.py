@@ -1,7 +1,7 @@
 """The HTTPS API on GATEWAY_HTTP_BIND: the public keys, and tokens for devices that show their secret.
 
 Owns what a request may look like and which status says what. Who may log in is
-`gateway.auth.login_entry_point`'s decision, the same one as for a CONNECT, and what stands in a token that of
+`gateway.auth.login_gate`'s decision, the same one as for a CONNECT, and what stands in a token that of
 `gateway.services.token_issuer`. Must not know how a connection is accepted, bounded or ended: that is
 `gateway.http.server`.
 """
@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
-from gateway.auth.login_entry_point import LoginGate, Peer
+from gateway.auth.login_gate import LoginGate, Peer
 from gateway.connection.audit_vocabulary import (
     Origin,
     Report,

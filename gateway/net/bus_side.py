@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from gateway.net.bus_endpoint import Bus
 from gateway.net.fault_containment import contained
-from gateway.net.paused_reading import BUS_FULL, PausedReading
+from gateway.net.pause_reasons import BUS_FULL, PausedReading
 
 
 class Owner(Protocol):

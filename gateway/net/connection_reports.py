@@ -1,6 +1,6 @@
 """What is reported of connections: their audit events and their log lines, within bounds.
 
-Must not know who is there (`gateway.net.connection_registry`) nor why a connection is refused.
+Must not know who is there (`gateway.net.live_connections`) nor why a connection is refused.
 """
 
 from __future__ import annotations

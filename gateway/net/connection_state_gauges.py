@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gateway.connection.transition_table import State
-from gateway.net.connection_registry import ConnectionRegistry
-from gateway.net.paused_reading import AUTHENTICATING, BUS_FULL, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE
+from gateway.net.live_connections import ConnectionRegistry
+from gateway.net.pause_reasons import AUTHENTICATING, BUS_FULL, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE
 
 _COUNTED_TOGETHER = 500
 """Connections that are counted in one turn of the event loop."""

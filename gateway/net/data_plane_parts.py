@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.auth.login_entry_point import LoginGate
+from gateway.auth.login_gate import LoginGate
 from gateway.connection.commands import Call
 from gateway.connection.events import Answer
 from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
-from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
 from gateway.net.device_round_robin import Turns
+from gateway.net.live_connections import ConnectionRegistry
 from gateway.net.tasks import Tasks
 from gateway.net.untaken_answers import UntakenAnswers
 from gateway.policy.engine.identity import Identity

@@ -1,6 +1,6 @@
 """The login of one connection: what the device showed goes to the gate, and its answer to the connection.
 
-Stands between `gateway.net.device_side` and `gateway.auth.login_entry_point`. Decides nothing: the gate says
+Stands between `gateway.net.device_side` and `gateway.auth.login_gate`. Decides nothing: the gate says
 who is there, the registry whether there is room.
 """
 
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
-from gateway.auth.login_entry_point import Peer
+from gateway.auth.login_gate import Peer
 from gateway.connection.audit_vocabulary import Origin
 from gateway.connection.commands import Authenticate
 from gateway.connection.events import (
@@ -21,9 +21,9 @@ from gateway.connection.events import (
     ReauthenticationFailed,
 )
 from gateway.connection.transition_table import State
-from gateway.net.connection_registry import LiveConnection
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.fault_containment import contain
+from gateway.net.live_connections import LiveConnection
 from gateway.net.peer_disconnect_check import has_left
 from gateway.net.tls_contexts import certificate_name
 

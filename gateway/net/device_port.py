@@ -19,7 +19,7 @@ from gateway.net.device_side import DeviceSide
 from gateway.net.handshakes import PendingHandshake
 from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
-from gateway.policy.engine.connection_limits import CONNECT_DEADLINE
+from gateway.policy.engine.limits import CONNECT_DEADLINE
 from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.ip_address_blocks import Address, IPNetwork, place_of, plain, shown
 from gateway.system.malloc import map_large_blocks

@@ -5,7 +5,7 @@ Devices take turns, not connections: one with sixty of them waits sixty times as
 else does. Between two turns the loop looks at all sockets, timers and tasks, so that nobody waits for longer
 than two turns and a slice of each device before it.
 
-Must not know what is done in a turn: `gateway.connection.work_budgets` counts it.
+Must not know what is done in a turn: `gateway.connection.device_budgets` counts it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 
-from gateway.connection.work_budgets import TURN, Work
+from gateway.connection.device_budgets import TURN, Work
 
 Take = Callable[[], None]
 """Does one slice, or lets it begin. Must not raise: the others wait."""

@@ -24,13 +24,13 @@ from gateway.net.connection_reports import named
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_login import authenticate, reauthenticate
 from gateway.net.fault_containment import contained
-from gateway.net.paused_reading import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, PausedReading
+from gateway.net.fruitless_tls import tls_of
+from gateway.net.pause_reasons import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, PausedReading
 from gateway.net.peer_disconnect_check import has_left
 from gateway.net.quick_ack import CONNECT_EXPECTED_S, send_tcp_ack
 from gateway.net.service_answer_batching import answer_calls
 from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.tls_handshake_errors import tls_session_failed
-from gateway.net.tls_record_limits import tls_of
 from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import host_of
 
@@ -290,7 +290,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     @property
     def paused_for(self) -> int:
-        """Why the device or the bus is not read, as `gateway.net.paused_reading` says; 0 for no reason."""
+        """Why the device or the bus is not read, as `gateway.net.pause_reasons` says; 0 for no reason."""
         return self.paused | (self._bus_side.paused if self._bus_side is not None else 0)
 
     @property

@@ -22,8 +22,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 
+from gateway.net.eviction_by_place import PeersByPlace
 from gateway.net.first_byte_epoll import FirstByteEpoll
-from gateway.net.peers_by_place import PeersByPlace
 
 _BEFORE_MAX = 1024
 """Peers whose handshake has not begun."""

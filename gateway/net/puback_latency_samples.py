@@ -17,7 +17,7 @@ from typing import cast
 from gateway.connection.established import EstablishedConnection
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.errors import MqttError
-from gateway.net.connection_registry import ConnectionRegistry, LiveConnection
+from gateway.net.live_connections import ConnectionRegistry, LiveConnection
 from gateway.system.aligned_timers import until_next_multiple_of
 
 _WATCHED = 4

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from gateway.net.tls_record_limits import BoundedSSLContext
-from gateway.pki.certificate_key_types import rsa_twin
+from gateway.net.fruitless_tls import BoundedSSLContext
+from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     """What devices connect to: TLS 1.2 and 1.3. With `client_ca` a device may show a certificate.
 
-    Beside the certificate there may be one for RSA (`pki.certificate_key_types`).
+    Beside the certificate there may be one for RSA (`pki.ecdsa_and_rsa_choice`).
 
     Session tickets are off: each costs the handshake two more messages, and a resumed session would
     keep a client certificate alive that was replaced meanwhile.

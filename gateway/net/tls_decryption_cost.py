@@ -1,4 +1,4 @@
-"""What decrypting a device's TLS costs, set against its own budget (`gateway.connection.work_budgets`).
+"""What decrypting a device's TLS costs, set against its own budget (`gateway.connection.device_budgets`).
 
 A byte that yields nothing costs as much as a message: a KeyUpdate has 27 of them and takes 35 µs. So sixty
 connections that send nothing else cost the device's second, and wait for its turn like all else of it.
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.connection.work_budgets import SLICE, Meter
+from gateway.connection.device_budgets import SLICE, Meter
 from gateway.net.device_round_robin import Turns
 
 _UNTIL_ITS_SECOND = 0.2

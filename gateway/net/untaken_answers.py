@@ -6,8 +6,8 @@ own (PUBACKs to what is refused, answers of services) are made as long as the de
 
 from __future__ import annotations
 
-from gateway.connection.work_budgets import FREE
-from gateway.policy.engine.connection_limits import Limits
+from gateway.connection.device_budgets import FREE
+from gateway.policy.engine.limits import Limits
 
 _BYTES_PER_DEVICE = 1_048_576
 """Bytes that may wait for one device beyond two of the longest packets."""

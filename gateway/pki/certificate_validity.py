@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from gateway.pki.certificate_key_types import rsa_twin
+from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 from gateway.system.utc_text import utc_text
 
 _LAST_PART = 3

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gateway.pki.certificate_key_types import KeyType, rsa_twin
+from gateway.pki.ecdsa_and_rsa_choice import KeyType, rsa_twin
 from gateway.system.atomic_files import locked, write_new
 from gateway.system.file_errors import not_written
 

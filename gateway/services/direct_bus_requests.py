@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
-from gateway.auth.login_entry_point import LoginGate, Peer
+from gateway.auth.login_gate import LoginGate, Peer
 from gateway.bus_client.connection import Account, BusConnection
 from gateway.bus_client.packet_reader import Delivery
 from gateway.bus_client.reconnecting_client import BusClient

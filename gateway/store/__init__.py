@@ -5,9 +5,9 @@ SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
 """
 
 from gateway.store.audit_trails import KnownTrail
+from gateway.store.denial_explanations import Refusal
 from gateway.store.devices import NewDevice
 from gateway.store.errors import DeviceExists, EventNotKept, InvalidValue, StoreError, UnknownDevice
-from gateway.store.policy_denials import Refusal
 from gateway.store.recent_refusals import RefusedClient
 from gateway.store.store import Repositories, Store, open_blocking_store, open_store
 from gateway.store.tokens import IssuedToken

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from sqlalchemy import delete, func, insert, select
 
-from gateway.store import store_clock
-from gateway.store.engine import Transactions
+from gateway.store import wall_clock
+from gateway.store.database import Transactions
 from gateway.store.errors import EventNotKept
 from gateway.store.schema import admin_events
 
@@ -28,7 +28,7 @@ class AdminEvents:
         """
         async with self._transactions.transaction(write=True) as connection:
             await self.demand_room()
-            await connection.execute(insert(admin_events).values(at=store_clock.now(), event=dict(event)))
+            await connection.execute(insert(admin_events).values(at=wall_clock.now(), event=dict(event)))
 
     async def demand_room(self) -> None:
         """Raises EventNotKept: no event more can be added."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.dialects import sqlite
 
-from gateway.store import store_clock
-from gateway.store.engine import Transactions
+from gateway.store import wall_clock
+from gateway.store.database import Transactions
 from gateway.store.schema import alert_messages, alert_states, silences
 
 _KEPT_SECONDS = 86_400
@@ -125,7 +125,7 @@ class Alerts:
         """Begin one. Those that were over a day ago are forgotten."""
         async with self._transactions.transaction(write=True) as connection:
             await connection.execute(
-                delete(silences).where(silences.c.until < store_clock.now() - _KEPT_SECONDS)
+                delete(silences).where(silences.c.until < wall_clock.now() - _KEPT_SECONDS)
             )
             values = {**_values(silence), "labels": json.dumps(dict(sorted(silence.labels.items())))}
             await connection.execute(insert(silences).values(**values))
@@ -139,7 +139,7 @@ class Alerts:
 
     async def end_silence(self, silence_id: str) -> bool:
         """End one now; whether there was one that was not over."""
-        now = store_clock.now()
+        now = wall_clock.now()
         async with self._transactions.transaction(write=True) as connection:
             ended = await connection.execute(
                 update(silences)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.store.engine import POOL, Database, set_up_connections, url_of
+from gateway.store.database import POOL, Database, set_up_connections, url_of
 
 _T = TypeVar("_T")
 

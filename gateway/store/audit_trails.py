@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, select, update
 
-from gateway.store import store_clock
-from gateway.store.engine import Transactions
+from gateway.store import wall_clock
+from gateway.store.database import Transactions
 from gateway.store.schema import audit_trails
 
 FRESH = 60
@@ -51,12 +51,12 @@ class AuditTrails:
 
     async def set_fault(self, node: str, reason: str) -> None:
         """It can't be written, for this reason; empty when it can again. To be said anew within FRESH."""
-        await self._set(node, fault=reason, fault_at=store_clock.now())
+        await self._set(node, fault=reason, fault_at=wall_clock.now())
 
     async def fault(self) -> str:
         """Why one of them can't be written now; empty when all can."""
         query = select(audit_trails.c.fault).where(
-            audit_trails.c.fault != "", audit_trails.c.fault_at > store_clock.now() - FRESH
+            audit_trails.c.fault != "", audit_trails.c.fault_at > wall_clock.now() - FRESH
         )
         async with self._transactions.transaction(write=False) as connection:
             return str((await connection.execute(query.limit(1))).scalar_one_or_none() or "")

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import sqlite
 
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.store.change_log import log_change
-from gateway.store.engine import Transactions
+from gateway.store.database import Transactions
 from gateway.store.existing_devices import existing
 from gateway.store.schema import holdings
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, select
 
-from gateway.store import store_clock
-from gateway.store.engine import Transactions
+from gateway.store import wall_clock
+from gateway.store.database import Transactions
 from gateway.store.schema import changes
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _KEPT_SECONDS = 86_400
 
 async def log_change(connection: AsyncConnection, device_id: str) -> tuple[int, int]:
     """Tell the followers, in the transaction of the change; the answer is its number and its time."""
-    now = store_clock.now()
+    now = wall_clock.now()
     await connection.execute(delete(changes).where(changes.c.at < now - _KEPT_SECONDS))
     result = await connection.execute(
         insert(changes).values(device_id=device_id, at=now).returning(changes.c.seq)
@@ -31,7 +31,7 @@ async def log_change(connection: AsyncConnection, device_id: str) -> tuple[int, 
 
 async def log_changes(connection: AsyncConnection, device_ids: Sequence[str]) -> tuple[dict[str, int], int]:
     """The same for many devices at once, each once: the number of each, and the time."""
-    now = store_clock.now()
+    now = wall_clock.now()
     await connection.execute(delete(changes).where(changes.c.at < now - _KEPT_SECONDS))
     numbers: dict[str, int] = {}
     for at in range(0, len(device_ids), _AT_ONCE):

@@ -21,9 +21,9 @@ from gateway.policy.engine.identity import (
     labels_of,
     written_labels,
 )
-from gateway.store import bus_holdings, policy_denials, tokens, usage
+from gateway.store import bus_holdings, denial_explanations, tokens, usage
 from gateway.store.change_log import log_change, log_changes
-from gateway.store.engine import Transactions
+from gateway.store.database import Transactions
 from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
 from gateway.store.schema import devices
 
@@ -238,7 +238,7 @@ class Devices:
             await log_change(connection, device_id)
             await tokens.forget(connection, device_id, records=True)
             await usage.forget(connection, device_id)
-            await policy_denials.forget(connection, device_id)
+            await denial_explanations.forget(connection, device_id)
             await bus_holdings.forget(connection, [device_id])
             result = await connection.execute(delete(devices).where(devices.c.device_id == device_id))
             if result.rowcount == 0:

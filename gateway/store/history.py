@@ -11,7 +11,7 @@ from typing import TypeAlias
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects import sqlite
 
-from gateway.store.engine import Transactions
+from gateway.store.database import Transactions
 from gateway.store.schema import history, history_series
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]

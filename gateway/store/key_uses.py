@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import insert, select, update
 
-from gateway.store.engine import Transactions
+from gateway.store.database import Transactions
 from gateway.store.schema import key_uses
 
 

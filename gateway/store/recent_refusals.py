@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects import sqlite
 
-from gateway.store import store_clock
-from gateway.store.engine import Transactions
+from gateway.store import wall_clock
+from gateway.store.database import Transactions
 from gateway.store.schema import refused_clients
 
 KEPT_SECONDS = 3 * 86_400
@@ -66,7 +66,7 @@ class RefusedClientEntries:
         at = refused_clients.c.last_at
         query = (
             select(refused_clients)
-            .where(at >= store_clock.now() - KEPT_SECONDS)
+            .where(at >= wall_clock.now() - KEPT_SECONDS)
             .order_by(at.desc(), *refused_clients.primary_key)
             .limit(_KEPT)
         )
@@ -78,5 +78,5 @@ class RefusedClientEntries:
         at, key = refused_clients.c.last_at, list(refused_clients.primary_key)
         too_many = select(*key).order_by(at.desc(), *key).offset(_KEPT)
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(refused_clients).where(at < store_clock.now() - KEPT_SECONDS))
+            await connection.execute(delete(refused_clients).where(at < wall_clock.now() - KEPT_SECONDS))
             await connection.execute(delete(refused_clients).where(tuple_(*key).in_(too_many)))

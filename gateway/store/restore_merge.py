@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select, update
 
 from gateway.policy.engine.identity import Device, written_labels
-from gateway.store import bus_holdings, policy_denials, tokens, usage
+from gateway.store import bus_holdings, denial_explanations, tokens, usage
 from gateway.store.change_log import log_change
-from gateway.store.engine import Transactions
+from gateway.store.database import Transactions
 from gateway.store.schema import devices
 from gateway.store.schema import tokens as tokens_table
 
@@ -110,6 +110,6 @@ async def _take_away(connection: AsyncConnection, device_id: str) -> None:
     await log_change(connection, device_id)
     await tokens.forget(connection, device_id, records=True)
     await usage.forget(connection, device_id)
-    await policy_denials.forget(connection, device_id)
+    await denial_explanations.forget(connection, device_id)
     await bus_holdings.forget(connection, [device_id])
     await connection.execute(delete(devices).where(devices.c.device_id == device_id))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from gateway.policy.engine.identity import Device, Grant, Revocation
-from gateway.store import store_clock
+from gateway.store import wall_clock
 from gateway.store.change_log import log_change
-from gateway.store.engine import Transactions
+from gateway.store.database import Transactions
 from gateway.store.errors import StoreError, UnknownDevice
 from gateway.store.existing_devices import existing
 from gateway.store.schema import devices, token_revocations, tokens
@@ -92,7 +92,7 @@ class IssuedTokens:
             .offset(_KEPT_OF_A_DEVICE)
         )
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(tokens).where(tokens.c.expires_at <= store_clock.now()))
+            await connection.execute(delete(tokens).where(tokens.c.expires_at <= wall_clock.now()))
             there = await existing(connection, {record.device_id for record in records})
             kept = [record for record in records if record.device_id in there]
             if not kept:
@@ -106,7 +106,7 @@ class IssuedTokens:
 
     async def read(self, device_id: str | None = None) -> list[IssuedToken]:
         """What was issued and has not expired, oldest first: to one device, or to all."""
-        query = select(tokens).where(tokens.c.expires_at > store_clock.now())
+        query = select(tokens).where(tokens.c.expires_at > wall_clock.now())
         if device_id is not None:
             query = query.where(tokens.c.device_id == device_id)
         query = query.order_by(tokens.c.issued_at, tokens.c.token_id)
@@ -115,7 +115,7 @@ class IssuedTokens:
 
     async def count(self) -> int:
         """How many were issued and have not expired."""
-        query = select(func.count()).select_from(tokens).where(tokens.c.expires_at > store_clock.now())
+        query = select(func.count()).select_from(tokens).where(tokens.c.expires_at > wall_clock.now())
         async with self._transactions.transaction(write=False) as connection:
             return int((await connection.execute(query)).scalar_one())
 

@@ -16,8 +16,8 @@ from sqlalchemy.dialects import sqlite
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import Effort, generalised
-from gateway.store import store_clock
-from gateway.store.engine import Transactions
+from gateway.store import wall_clock
+from gateway.store.database import Transactions
 from gateway.store.existing_devices import existing
 from gateway.store.schema import observations
 
@@ -88,7 +88,7 @@ class Usage:
         """Drop what is too old, and of too many the oldest."""
         at = observations.c.last_at
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(observations).where(at < store_clock.now() - KEPT_SECONDS))
+            await connection.execute(delete(observations).where(at < wall_clock.now() - KEPT_SECONDS))
             key = list(observations.primary_key)
             oldest = select(*key).order_by(at.desc()).offset(_IN_ALL)
             await connection.execute(delete(observations).where(tuple_(*key).in_(oldest)))

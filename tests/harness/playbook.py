@@ -36,8 +36,8 @@ from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, Event, Turn
 from gateway.connection.process_context import Context
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from harness import raw
 

@@ -13,8 +13,8 @@ from gateway.connection.commands import Call
 from gateway.connection.events import Answer
 from gateway.connection.process_context import Context
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.service_names import Service
 from gateway.services.bearer_cache import BearerCache

@@ -24,8 +24,8 @@ from harness.mosquitto import Mosquitto
 from gateway.config import Settings
 from gateway.net import puback_latency_samples
 from gateway.net.device_side import DeviceSide
+from gateway.net.fruitless_tls import BoundedSSLObject
 from gateway.net.puback_latency_samples import RoundTripSamples
-from gateway.net.tls_record_limits import BoundedSSLObject
 
 
 @pytest.fixture(scope="module")

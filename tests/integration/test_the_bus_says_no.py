@@ -21,7 +21,7 @@ from harness.reference_parser import properties
 from gateway.bus_client.probe import BusProbe
 from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
-from gateway.policy.engine.connection_limits import ANY_SIZE
+from gateway.policy.engine.limits import ANY_SIZE
 
 TOPIC = "devices/lamp/private/pin"
 

@@ -10,7 +10,7 @@ from harness.playbook import LAMP, READER, ROLES, Sealed, context, established, 
 
 from gateway.connection.commands import Call, Report, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.service_names import Service
 

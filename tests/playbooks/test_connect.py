@@ -33,7 +33,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.connection_limits import CONNECT_MAX_BYTES
+from gateway.policy.engine.limits import CONNECT_MAX_BYTES
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 

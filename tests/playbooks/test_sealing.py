@@ -30,7 +30,7 @@ from gateway.connection.audit_vocabulary import Report
 from gateway.connection.commands import SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

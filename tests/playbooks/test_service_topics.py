@@ -14,7 +14,7 @@ from gateway.connection.commands import Call, SendToBus, SendToDevice
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick
 from gateway.connection.refusal_report_limit import PER_SECOND
 from gateway.connection.service_calls import TOO_LARGE
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.service_names import Service
 

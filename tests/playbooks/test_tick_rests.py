@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.connection.commands import Command, PauseDevice, SendToBus
+from gateway.connection.device_budgets import SILENT
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, BusLost, DeviceBytes, Event, Tick
 from gateway.connection.process_context import Context
 from gateway.connection.tick_rests import seconds_of_rest
-from gateway.connection.work_budgets import SILENT
 from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.identity import Grant
 

@@ -13,7 +13,7 @@ from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
 from gateway.connection.process_context import OnDeny
 from gateway.keys.sealed_packet_size import announced
-from gateway.policy.engine.connection_limits import ANY_SIZE
+from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Role
 
 TOPIC = "private/pin"

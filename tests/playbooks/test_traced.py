@@ -10,11 +10,11 @@ from harness import raw
 from harness.playbook import READER, context, established, react, seal
 
 from gateway.connection.commands import Close, SendToBus, SendToDevice
+from gateway.connection.device_budgets import RUN_PACKETS
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Kicked, Tick, Turn
 from gateway.connection.packet_tracing import PACKETS_READ_MAX, ConnectionTrace, TracedConnection
 from gateway.connection.transition_table import State
-from gateway.connection.work_budgets import RUN_PACKETS
 from gateway.mqtt.packet_summary import HEAD, PacketReader
 
 SECRET = b"nobody is to see this"

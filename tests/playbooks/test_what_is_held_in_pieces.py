@@ -17,7 +17,7 @@ from gateway.connection.events import Authenticated, BusBytes, DeviceBytes
 from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.framing import first_packet
-from gateway.policy.engine.connection_limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
+from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 LONG = 8_000

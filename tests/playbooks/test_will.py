@@ -25,7 +25,7 @@ from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus,
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged
 from gateway.keys.key_ring import USES_MAX, Key, KeyRing, KeyState, Nonces
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy, Role
 from gateway.policy.engine.rules import OnDeniedWill
 

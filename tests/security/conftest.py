@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.login_entry_point import Gate
+from harness.login_gate import Gate
 
 from gateway.store import open_store
 

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway as product
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity, is_device_id, is_label
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.files.loader import PolicyError, load_policy
 

@@ -27,10 +27,10 @@ from gateway.config import Settings
 from gateway.connection.events import BusBytes, BusLost, DeviceBytes, DeviceLost, PolicyChanged, Tick
 from gateway.http import server as http_server
 from gateway.net.bus_endpoint import Bus
-from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports, named
 from gateway.net.device_port import DevicePort
 from gateway.net.device_side import DeviceSide
+from gateway.net.live_connections import ConnectionRegistry
 from gateway.net.live_updates import LiveUpdates
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from harness.login_entry_point import HEADER, Gate, encoded, signed
+from harness.login_gate import HEADER, Gate, encoded, signed
 
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import TokenFault

@@ -14,7 +14,7 @@ import socket
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from harness.login_entry_point import HEADER, Gate, encoded, part, signed
+from harness.login_gate import HEADER, Gate, encoded, part, signed
 
 from gateway.auth.signing_keys import SigningKeys
 

@@ -14,8 +14,8 @@ from gateway.auth.login import Credentials, Login
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 
 SECRET = b"s" * 65_000
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.login_entry_point import HEADER, PERMISSIONS, Gate, decoded, encoded, part, signed
+from harness.login_gate import HEADER, PERMISSIONS, Gate, decoded, encoded, part, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -334,7 +334,7 @@ async def test_a_token_that_was_revoked_while_the_clock_ran_ahead(
     first, second = gate.issue(), gate.issue()
     for one in (first, second):
         with monkeypatch.context() as patched:
-            patched.setattr("gateway.store.store_clock.now", lambda: gate.now() // 1000 + ahead)
+            patched.setattr("gateway.store.wall_clock.now", lambda: gate.now() // 1000 + ahead)
             await gate.store.tokens.revoke(
                 device_id="lamp-1", root=one.grant.root, since=one.grant.issued_at, until=one.grant.expires_at
             )

@@ -14,7 +14,7 @@ from gateway.config import Settings
 from gateway.net.acceptor import Acceptor
 from gateway.net.bus_endpoint import Bus
 from gateway.net.tls_contexts import bus_context, server_context
-from gateway.pki.certificate_key_types import rsa_twin
+from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 from gateway.pki.pem_faults import why_no_authority, why_no_pair
 
 

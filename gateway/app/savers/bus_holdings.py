@@ -13,8 +13,8 @@ from gateway.connection.bus_holdings import Held, Kind
 from gateway.connection.process_context import Context
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.witnesses import RoleHolder, Witnesses
+from gateway.policy.analysis.representative_cases import RoleHolder, Witnesses
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Effect, Policy, Role, Rule
 

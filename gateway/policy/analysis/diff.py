@@ -1,9 +1,10 @@
 """Who gains and who loses what when one policy takes the place of another: exactly, and by example.
 
-Both are asked about the same witnesses (`gateway.policy.analysis.witnesses`). Somebody gains a message when a
-rule of the new policy admits it and the old policy refused it: either because none of its rules admitted it,
-and then the most general message of the new rule was refused too; or because of a deny, and then the most
-general message that both rules match was. A loss is a gain with the two policies exchanged.
+Both are asked about the same witnesses (`gateway.policy.analysis.representative_cases`). Somebody gains a
+message when a rule of the new policy admits it and the old policy refused it: either because none of its
+rules admitted it, and then the most general message of the new rule was refused too; or because of a deny,
+and then the most general message that both rules match was. A loss is a gain with the two policies
+exchanged.
 
 Messages count, not only topics: an allow for QoS 1 that becomes one for QoS 2 gives something. The message
 asked about is the most that the rule admits; a policy that admits this one admits lesser ones too.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.witnesses import RoleHolder, SplitFilter, Witness, Witnesses, overlap
+from gateway.policy.analysis.representative_cases import RoleHolder, SplitFilter, Witness, Witnesses, overlap
 from gateway.policy.engine.device_limits import KEYS
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule

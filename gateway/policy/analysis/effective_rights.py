@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import split_filter
-from gateway.policy.analysis.witnesses import RoleHolder, Witness, Witnesses
+from gateway.policy.analysis.representative_cases import RoleHolder, Witness, Witnesses
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.service_names import Service

@@ -1,7 +1,7 @@
 """Whether an assertion holds for a policy, whoever comes: decided, not tried out.
 
-For each allow rule that meets the filter of the assertion, `gateway.policy.analysis.witnesses` gives the
-identities and topics that stand for all others, and the decision of the data path,
+For each allow rule that meets the filter of the assertion, `gateway.policy.analysis.representative_cases`
+gives the identities and topics that stand for all others, and the decision of the data path,
 `gateway.policy.engine.policy`, is asked about them. So what is shown as a counterexample is allowed indeed,
 and what is not found is not there.
 
@@ -26,7 +26,7 @@ from itertools import product
 from gateway.mqtt.topics import split_filter
 from gateway.policy.analysis.assertion_syntax import ANY, Assertion, AssertionFault
 from gateway.policy.analysis.decision_explanation import describe
-from gateway.policy.analysis.witnesses import RoleHolder, SplitFilter, Witness, Witnesses, overlap
+from gateway.policy.analysis.representative_cases import RoleHolder, SplitFilter, Witness, Witnesses, overlap
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import is_group

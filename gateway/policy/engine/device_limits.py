@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 
-from gateway.policy.engine.connection_limits import WHERE, Limits
+from gateway.policy.engine.limits import WHERE, Limits
 from gateway.policy.engine.rules import Role
 
 

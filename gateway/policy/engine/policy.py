@@ -27,8 +27,8 @@ from gateway.mqtt.topics import (
     split_filter,
     unshared,
 )
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import (
     has_one_value_each,
     meanings,

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from gateway.mqtt.topics import covers
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.device_limits import limits_of
+from gateway.policy.engine.filter_overlap_tree import PartialFilters
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import meanings, placeholder_values
 from gateway.policy.engine.rules import Action, Effect, OnDeniedWill, OnWideSubscribe, Role, Rule
-from gateway.policy.engine.wide_subscriptions import PartialFilters
 
 SETS_OF_ROLES_KEPT = 1_024
 """Different sets of roles of which it is remembered what all of them say."""

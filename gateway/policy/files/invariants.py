@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway.policy.analysis.assertion_syntax import ANY, Assertion, AssertionFault, parse
 from gateway.policy.analysis.decision_explanation import describe
 from gateway.policy.analysis.prover import Prover
-from gateway.policy.analysis.witnesses import Undecided
+from gateway.policy.analysis.representative_cases import Undecided
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.toml_document import Block, read
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.mqtt.topics import filter_fault
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy, Role
 from gateway.policy.files.invariants import Invariant, check_invariants, read_invariants
 from gateway.policy.files.policy_tests import read_cases

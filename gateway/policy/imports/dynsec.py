@@ -25,8 +25,13 @@ from gateway.policy.imports.intermediate_model import (
     Finding,
     Subject,
 )
-from gateway.policy.imports.line_translation import access_line, named_levels, plain_levels, with_device
 from gateway.policy.imports.located_json import Located, parse
+from gateway.policy.imports.mosquitto_line_translation import (
+    access_line,
+    named_levels,
+    plain_levels,
+    with_device,
+)
 from gateway.policy.imports.wrong_file_kind import Form, demand_form
 
 _SEND = "publishClientSend"

@@ -25,7 +25,12 @@ from gateway.policy.imports.intermediate_model import (
     Subject,
     refuse_nul,
 )
-from gateway.policy.imports.line_translation import access_line, pattern_levels, plain_levels, with_device
+from gateway.policy.imports.mosquitto_line_translation import (
+    access_line,
+    pattern_levels,
+    plain_levels,
+    with_device,
+)
 from gateway.policy.imports.wrong_file_kind import Form, demand_form
 
 _BLANKS = " \t\n\v\f\r"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.mqtt.topics import name_fault
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity, is_device_id
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Rights
 from gateway.policy.engine.rules import OnWideSubscribe, Rule
 from gateway.policy.files.loader import load_policy

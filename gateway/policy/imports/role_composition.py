@@ -17,7 +17,7 @@ from gateway.policy.engine.rules import OnDeniedWill
 from gateway.policy.imports.filter_algebra import intersection
 from gateway.policy.imports.first_match import allowed_by_both, without_order
 from gateway.policy.imports.intermediate_model import AccessList, Finding, ImportSource, Subject
-from gateway.policy.imports.line_translation import with_device
+from gateway.policy.imports.mosquitto_line_translation import with_device
 
 _NOT_IN_A_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
 """Characters that can't be in the name of a role, or not at its beginning."""

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.app import file_descriptors
 from gateway.app.file_descriptors import allowed, ask_for, connections_that_fit, needed, shortage
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 
 
 def test_what_ships_needs_less_than_most_systems_give():

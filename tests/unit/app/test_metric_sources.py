@@ -8,7 +8,7 @@ from harness.playbook import context
 
 from gateway.app.metric_sources import Durations, Measuring
 from gateway.connection.transition_table import State
-from gateway.net.paused_reading import BUS_FULL
+from gateway.net.pause_reasons import BUS_FULL
 from gateway.observe.health_check_scheduler import State as Found
 from gateway.observe.metric_catalogue import Kind, catalogue
 

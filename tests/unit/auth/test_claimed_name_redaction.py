@@ -9,13 +9,13 @@ import pytest
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login, LoginRefused
-from gateway.auth.login_entry_point import LoginGate, Peer
+from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import Busy, PasswordPool, Remembered
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.process_counters import Counters
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 
 LAMP = Device(
     device_id="lamp-1",

@@ -19,8 +19,8 @@ from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 
 SECRET = b"correct horse"
 CREDENTIAL = hash_secret(SECRET)

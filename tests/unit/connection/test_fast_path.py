@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.connection.device_budgets import Budgets
 from gateway.connection.fast_path import FastPath
-from gateway.connection.work_budgets import Budgets
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.packets import Version
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 
 FIRST = bytes.fromhex("320b 0003742f31 0007 32312e35")
 

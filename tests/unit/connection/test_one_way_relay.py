@@ -9,15 +9,15 @@ from harness import raw
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.connection.device_budgets import Budgets
 from gateway.connection.one_way_relay import Relay
 from gateway.connection.verdict_cache import CachedVerdict
-from gateway.connection.work_budgets import Budgets
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_publish
 from gateway.mqtt.errors import LimitExceeded, MqttError, PacketTooLarge
 from gateway.mqtt.framing import packet_at
 from gateway.mqtt.packets import Version
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Decision, Rule
 from gateway.policy.engine.rules import Action, Effect
 

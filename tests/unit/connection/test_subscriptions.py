@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from gateway.connection import subscriptions as module
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
+from gateway.connection.device_budgets import Budget, Work
 from gateway.connection.one_way_relay import UNFINISHED
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
-from gateway.connection.work_budgets import Budget, Work
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.errors import LimitExceeded, MqttError
 from gateway.mqtt.packets import Version
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.limits import Limits
 
 FINE, LOW, DENIED = (
     ("ok/a", "ok/+/b", "$share/g/ok/#"),

@@ -18,10 +18,10 @@ from gateway.connection.transition_table import State
 from gateway.control.commands import WhoIsHere
 from gateway.control.messages import Request
 from gateway.control.server import Peer
-from gateway.net.connection_registry import ConnectionRegistry
+from gateway.net.live_connections import ConnectionRegistry
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tasks import Tasks
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.store import open_store
 
 CONNECTIONS = 300

@@ -14,7 +14,7 @@ from harness.request_handler import NOW, SECRET, Counter, allow
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login
-from gateway.auth.login_entry_point import LoginGate
+from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.auth.signing_keys import SigningKeys
 from gateway.config import Address
@@ -24,7 +24,7 @@ from gateway.http.token_api import Api, serve_api
 from gateway.keys.key_ring import Key, KeyState
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit, AuditEvent
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy, Role
 
 FULL = ("#", "$SYS/#")

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from gateway.connection.work_budgets import TURN, Budgets, Work
+from gateway.connection.device_budgets import TURN, Budgets, Work
 from gateway.net.device_round_robin import Turns
 from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.untaken_answers import UntakenAnswers
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 
 
 class Busy:

@@ -10,12 +10,12 @@ import pytest
 
 from gateway.connection.events import AccessWithdrawn, PolicyChanged
 from gateway.connection.transition_table import State
-from gateway.net.connection_registry import ConnectionRegistry
 from gateway.net.connection_reports import ConnectionReports
+from gateway.net.live_connections import ConnectionRegistry
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tasks import Tasks
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Grant, Identity
+from gateway.policy.engine.limits import Limits
 
 LAMP = Device("lamp-1", (), {}, enabled=True, credential="", version=1, created_at=0, updated_at=0)
 LIMITS = Limits(connections=1_000, connections_per_device=1_000)

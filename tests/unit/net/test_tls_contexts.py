@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from harness.gateway import ROOT
 
 from gateway.net.tls_contexts import bus_context, certificate_name, server_context
-from gateway.pki.certificate_key_types import KeyType
+from gateway.pki.ecdsa_and_rsa_choice import KeyType
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 
 

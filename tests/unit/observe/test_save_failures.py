@@ -10,10 +10,10 @@ from sqlalchemy import event
 
 from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.savers.bus_holdings import BusHoldingsSaver
+from gateway.app.savers.denial_explanations import PolicyDenialsSaver
 from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.app.savers.key_uses import KeyUsesSaver
 from gateway.app.savers.login_priority_file import KnownDevicesSaver
-from gateway.app.savers.policy_denials import PolicyDenialsSaver
 from gateway.app.savers.usage import UsageSaver
 from gateway.auth.known_devices import KnownDevices
 from gateway.connection.bus_holdings import Holder

@@ -11,8 +11,8 @@ from cryptography.x509.oid import NameOID
 from harness.authority import Authority, pem
 
 from gateway.pki import initial_certificates
-from gateway.pki.certificate_key_types import KeyType, rsa_twin
 from gateway.pki.certificate_validity import Certificate, in_use, judged
+from gateway.pki.ecdsa_and_rsa_choice import KeyType, rsa_twin
 from gateway.pki.initial_certificates import ensure_server_certificate
 
 DAY = 86_400

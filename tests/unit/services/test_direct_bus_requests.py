@@ -13,7 +13,7 @@ from harness.request_handler import SECRET, Counter
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Login
-from gateway.auth.login_entry_point import LoginGate
+from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, Remembered
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import Account
@@ -21,7 +21,7 @@ from gateway.mqtt.packets import Subscription
 from gateway.net.bus_endpoint import Bus
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.services import direct_bus_requests
 from gateway.services.direct_bus_requests import BusServices
 

@@ -115,7 +115,7 @@ async def test_no_clock_undoes_a_revocation(store, monkeypatch, years):
     device = await add(store)
     await store.tokens.revoke(device_id="lamp-1", root="t1", since=NOW, until=LATER)
     with monkeypatch.context() as patched:
-        patched.setattr("gateway.store.store_clock.now", lambda: NOW + years * 31_536_000)
+        patched.setattr("gateway.store.wall_clock.now", lambda: NOW + years * 31_536_000)
         await store.tokens.revoke(device_id="lamp-1", root="t2", since=NOW, until=LATER)
         assert len((await store.devices.find("lamp-1")).revocations) == 2
         await store.devices.set_enabled("lamp-1", enabled=False)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.store import NewDevice, Refusal, StoreError, open_store
 from gateway.store.async_engine import AsyncDatabase
-from gateway.store.engine import HEAD, Database, url_of
+from gateway.store.database import HEAD, Database, url_of
 from gateway.store.schema import metadata
 
 BOTH = pytest.mark.parametrize("kind", [Database, AsyncDatabase])

@@ -34,7 +34,7 @@ from gateway.keys.key_files import (
 )
 from gateway.keys.key_ring import KeyRing, Nonces
 from gateway.observe.audit_dispatch import Audit
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Policy
 from gateway.store import StoreError, open_store
 

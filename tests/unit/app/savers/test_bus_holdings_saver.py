@@ -8,7 +8,7 @@ from harness.playbook import context
 from gateway.app.savers.bus_holdings import BusHoldingsSaver, above
 from gateway.connection.bus_holdings import FOREVER, Held, Holder, Kind
 from gateway.observe.save_failures import Saves
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.store import NewDevice, StoreError, open_store
 from gateway.store.bus_holdings import Holdings
 from gateway.store.device_directory import Directory

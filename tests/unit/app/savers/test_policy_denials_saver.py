@@ -11,8 +11,8 @@ from harness.background_tasks import beside
 from harness.failing_store import Failing
 from harness.stored_devices import add_devices
 
-from gateway.app.savers import policy_denials as module
-from gateway.app.savers.policy_denials import PolicyDenialsSaver
+from gateway.app.savers import denial_explanations as module
+from gateway.app.savers.denial_explanations import PolicyDenialsSaver
 from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.analysis.diff import compare
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gateway.policy.analysis.assertion_syntax import AssertionFault, parse
 from gateway.policy.analysis.prover import Prover
-from gateway.policy.analysis.witnesses import Undecided
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.analysis.representative_cases import Undecided
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 
 PUBLISH = Action.PUBLISH

@@ -7,8 +7,8 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.engine.connection_limits import WHERE, Limits
 from gateway.policy.engine.device_limits import KEYS, NOT_IN_ROLES
+from gateway.policy.engine.limits import WHERE, Limits
 from gateway.policy.engine.policy import Policy, Role
 
 ROLES = ("a", "b", "c", "d")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import filter_fault, intersection, matches
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Grant, Identity
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 
 LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "c")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import covers, matches, name_fault
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import placeholder_values, resolve
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule, observable
 

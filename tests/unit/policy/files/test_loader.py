@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Identity
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action
 from gateway.policy.engine.rules import OnDeniedWill
 from gateway.policy.files.loader import PolicyError, load_policy

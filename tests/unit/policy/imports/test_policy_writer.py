@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.observe.terminal_escaping import printable
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.policy_tests import load_cases, run_cases
 from gateway.policy.files.toml_document import PolicyError

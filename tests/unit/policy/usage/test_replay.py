@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.usage.replay import replay
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.usage.unused_rights import unused
 

@@ -9,15 +9,15 @@ import pytest
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
-from gateway.auth.login_entry_point import LoginGate, Peer
+from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.audit_vocabulary import Origin, Source, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 
 SECRET = b"correct horse"
 LAMP = Device(

@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 from pathlib import Path
 
-from gateway.policy.engine.connection_limits import CONNECT_DEADLINE, CONNECT_MAX_BYTES, Limits
+from gateway.policy.engine.limits import CONNECT_DEADLINE, CONNECT_MAX_BYTES, Limits
 
 SHIPPED = tomllib.loads((Path(__file__).parents[4] / "acl" / "limits.toml").read_text("utf-8"))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.connection_registry import ConnectionRegistry
-from gateway.policy.engine.connection_limits import Limits
+from gateway.net.live_connections import ConnectionRegistry
 from gateway.policy.engine.identity import Grant, Identity
+from gateway.policy.engine.limits import Limits
 
 LAMP = "lamp-1"
 

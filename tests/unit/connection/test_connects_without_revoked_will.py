@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connection.revoked_will_memory import PAIRS_MAX, WillsTakenBack
+from gateway.connection.connects_without_revoked_will import PAIRS_MAX, WillsTakenBack
 
 
 def test_only_what_was_taken_back_is_known():

@@ -28,8 +28,8 @@ from itertools import combinations, count, product
 from math import comb
 
 from gateway.mqtt.topics import MAX_BYTES, matches
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device, Identity, is_device_id, is_label
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import meanings, placeholder_values
 
 SplitFilter = tuple[Sequence[str], bool]

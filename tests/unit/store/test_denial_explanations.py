@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness.stored_devices import add_devices
 
-from gateway.store import Refusal, policy_denials
+from gateway.store import Refusal, denial_explanations
 from gateway.store.usage import KEPT_SECONDS
 
 
@@ -46,7 +46,7 @@ async def test_refusals_are_found_by_id_and_saved_once(store):
 async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_its_first(
     store, path, monkeypatch
 ):
-    monkeypatch.setattr(policy_denials, "_OF_A_DEVICE", 3)
+    monkeypatch.setattr(denial_explanations, "_OF_A_DEVICE", 3)
     first = Refusal("x", NOW - 99, "lamp-2", "publish", "a", "r", "")
     await store.refusals.add([first])
     for number in range(9):
@@ -83,7 +83,7 @@ async def test_decoys_push_out_neither_the_first_refusals_nor_what_was_done_amon
 
 
 async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
-    monkeypatch.setattr(policy_denials, "_IN_ALL", 10)
+    monkeypatch.setattr(denial_explanations, "_IN_ALL", 10)
     one = Refusal("", NOW, "", "publish", "a", "r", "")
     for device, count, at in (("quiet", 2, NOW - 99), ("loud", 9, NOW), ("louder", 20, NOW)):
         many = [
@@ -100,7 +100,7 @@ async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
 
 
 async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
-    monkeypatch.setattr(policy_denials, "_IN_ALL", 2)
+    monkeypatch.setattr(denial_explanations, "_IN_ALL", 2)
     old = now() - KEPT_SECONDS
     refusal = Refusal("old", old - 9, "lamp-1", "publish", "a", "r", "")
     await store.refusals.add([refusal, replace(refusal, refusal_id="new", at=old + 99)])
@@ -113,7 +113,7 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
 
 
 async def test_of_too_many_of_one_second_as_many_as_may_be_kept_are_kept(store, path, monkeypatch):
-    monkeypatch.setattr(policy_denials, "_IN_ALL", 3)
+    monkeypatch.setattr(denial_explanations, "_IN_ALL", 3)
     one = Refusal("", NOW, "", "publish", "a", "r", "")
     # A device each: none of them has more than its share.
     some = [replace(one, refusal_id=of, device_id=of) for of in ("lamp-1", "lamp-2", "quiet", "loud")]

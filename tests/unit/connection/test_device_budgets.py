@@ -9,10 +9,7 @@ from harness import raw
 from harness.playbook import LAMP, NOW, connack, context, established, limited, policy, react
 
 from gateway.connection.commands import AwaitTurn, Close, PauseBus, PauseDevice, SendToBus, SendToDevice
-from gateway.connection.device_connection import DeviceConnection
-from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
-from gateway.connection.process_counters import Counters
-from gateway.connection.work_budgets import (
+from gateway.connection.device_budgets import (
     EFFORT_FILTER,
     EFFORT_TAKEN_APART,
     RUN_PACKETS,
@@ -20,11 +17,14 @@ from gateway.connection.work_budgets import (
     TURN,
     Budgets,
 )
+from gateway.connection.device_connection import DeviceConnection
+from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
+from gateway.connection.process_counters import Counters
 from gateway.connection.writes import LONG
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.packets import PacketType
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Grant
+from gateway.policy.engine.limits import Limits
 
 DENIED = raw.publish("other", b"1", qos=1, packet_id=7)
 OK = raw.publish("ok", b"1")

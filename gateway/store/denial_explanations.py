@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import sqlite
 
-from gateway.store import store_clock
-from gateway.store.engine import Transactions
+from gateway.store import wall_clock
+from gateway.store.database import Transactions
 from gateway.store.existing_devices import existing
 from gateway.store.schema import refusals
 from gateway.store.usage import KEPT_SECONDS
@@ -69,7 +69,7 @@ class Refusals:
     async def prune(self) -> None:
         """Drop what is too old, and of too many first those of who has most."""
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(refusals).where(refusals.c.at < store_clock.now() - KEPT_SECONDS))
+            await connection.execute(delete(refusals).where(refusals.c.at < wall_clock.now() - KEPT_SECONDS))
             await _even_out(connection)
             newest_first = refusals.c.at.desc(), refusals.c.refusal_id
             too_many = select(refusals.c.refusal_id).order_by(*newest_first).offset(_IN_ALL)

@@ -10,10 +10,10 @@ import pytest
 import trustme
 from harness.crafted_tls_records import client_records
 
-from gateway.connection.work_budgets import TURN
-from gateway.net import tls_portions, tls_record_limits
+from gateway.connection.device_budgets import TURN
+from gateway.net import fruitless_tls, tls_portions
+from gateway.net.fruitless_tls import IDLE_MAX, BoundedSSLContext
 from gateway.net.tls_record_counter import TooLittleData
-from gateway.net.tls_record_limits import IDLE_MAX, BoundedSSLContext
 
 CA = trustme.CA()
 SERVER = CA.issue_cert("localhost")
@@ -128,7 +128,7 @@ async def test_an_authenticated_peer_may_not_send_key_updates_for_ever(side):
 
     with pytest.raises(TooLittleData):
         flood()
-    assert sent < 3 * tls_record_limits.IDLE_MAX
+    assert sent < 3 * fruitless_tls.IDLE_MAX
 
 
 async def test_an_authenticated_peers_key_updates_are_not_undone_all_at_once(side):
@@ -138,10 +138,10 @@ async def test_an_authenticated_peers_key_updates_are_not_undone_all_at_once(sid
     incoming.write(b"".join(client.key_update() for _ in range(9_000)))
     before = incoming.pending
     assert read(server) == b""
-    assert before - incoming.pending < tls_record_limits.IDLE_MAX, "more than a turn's worth"
+    assert before - incoming.pending < fruitless_tls.IDLE_MAX, "more than a turn's worth"
     with pytest.raises(TooLittleData):
         turns(server)
-    assert before - incoming.pending < 2 * tls_record_limits.IDLE_MAX
+    assert before - incoming.pending < 2 * fruitless_tls.IDLE_MAX
 
 
 @pytest.mark.parametrize("size", [2, 20, 300, 16_000])
@@ -177,7 +177,7 @@ async def test_openssl_is_not_asked_when_it_has_taken_all(side):
 
 
 class Purse:
-    """Pays a turn's worth (`gateway.connection.work_budgets`), and counts the turns."""
+    """Pays a turn's worth (`gateway.connection.device_budgets`), and counts the turns."""
 
     def __init__(self):
         self.effort = self.spent = self.turns = 0
@@ -270,7 +270,7 @@ async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
     server, client, incoming = side
     server.peer_is_authenticated()
     clock = itertools.count()
-    monkeypatch.setattr(tls_record_limits.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(fruitless_tls.time, "perf_counter", lambda: float(next(clock)))
     record = client.record(bytes(16_000))
     incoming.write(record[:8_000])
     assert read(server) == b""

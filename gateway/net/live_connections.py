@@ -16,8 +16,8 @@ from gateway.connection.events import Event
 from gateway.connection.limit_reports import too_many_connections
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.peers_by_place import PeersByPlace
-from gateway.policy.engine.connection_limits import Limits
+from gateway.net.eviction_by_place import PeersByPlace
+from gateway.policy.engine.limits import Limits
 from gateway.system.ip_address_blocks import place_of
 
 _NEWCOMERS_MAX = 512
@@ -50,7 +50,7 @@ class LiveConnection(Protocol):
 
     @property
     def paused_for(self) -> int:
-        """Why the device or the bus is not read, as `gateway.net.paused_reading` says; 0 for no reason."""
+        """Why the device or the bus is not read, as `gateway.net.pause_reasons` says; 0 for no reason."""
 
     @property
     def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:

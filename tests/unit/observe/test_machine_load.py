@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from harness.background_tasks import until
 
-from gateway.observe import system_load as module
-from gateway.observe.system_load import SystemLoad
+from gateway.observe import machine_load as module
+from gateway.observe.machine_load import SystemLoad
 
 
 async def test_processors_and_memory(tmp_path):

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import intersection
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.filter_overlap_tree import PartialFilters
 from gateway.policy.engine.identity import Grant, Identity
+from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
-from gateway.policy.engine.wide_subscriptions import PartialFilters
 
 LEVELS = st.sampled_from(["a", "b", "", "+", "$", "d", "x"])
 FILTERS = st.builds(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.alerts.alert_outbox import AlertKeeper
+from gateway.alerts.alert_persistence import AlertKeeper
 from gateway.alerts.alert_states import Alert, AlertStates, Changes, Key, Phase
 from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries

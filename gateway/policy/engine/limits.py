@@ -70,7 +70,7 @@ class Limits:
 
     @property
     def effort_per_second(self) -> int:
-        """What the packets of one device may cost, as `gateway.connection.work_budgets` counts it."""
+        """What the packets of one device may cost, as `gateway.connection.device_budgets` counts it."""
         return self.messages_per_second
 
     @property

@@ -21,8 +21,8 @@ from gateway.auth.tokens import TokenFault, TokenRefused, Tokens, looks_like_tok
 from gateway.keys.key_files import ensure_signing_file, read_signing_file
 from gateway.keys.key_ring import KeyState
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.connection_limits import Limits
 from gateway.policy.engine.identity import Device
+from gateway.policy.engine.limits import Limits
 from gateway.store import Store
 
 PERMISSIONS = {"publish": ["devices/lamp-1/telemetry"], "subscribe": [], "encrypt": [], "decrypt": []}

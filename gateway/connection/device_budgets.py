@@ -18,7 +18,7 @@ from __future__ import annotations
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.connection_limits import Limits
+from gateway.policy.engine.limits import Limits
 
 SLICE = 2_000
 """Effort after which a connection lets others go first."""

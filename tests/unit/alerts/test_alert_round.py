@@ -11,8 +11,8 @@ import pytest
 from harness.readings import NOW, Measured
 
 from gateway.admin import alert_silences as admin
-from gateway.alerts.alert_evaluation import Alerting, Clocks
-from gateway.alerts.alert_outbox import AlertKeeper
+from gateway.alerts.alert_persistence import AlertKeeper
+from gateway.alerts.alert_round import Alerting, Clocks
 from gateway.alerts.channels.settings import SlackSettings
 from gateway.alerts.condition_parser import condition_of
 from gateway.alerts.current_silences import Silences
@@ -273,7 +273,7 @@ async def test_what_was_told_is_not_told_again_after_a_restart(house):
 
 
 async def test_a_silenced_alert_is_told_to_nobody_until_the_silence_is_over(house, monkeypatch):
-    monkeypatch.setattr("gateway.store.store_clock.now", lambda: house.now // 1_000)
+    monkeypatch.setattr("gateway.store.wall_clock.now", lambda: house.now // 1_000)
     made = await admin.silence(
         house.store, rule="silent", labels={"device": "lamp"}, seconds=100_000, comment="", actor="me"
     )
@@ -288,7 +288,7 @@ async def test_a_silenced_alert_is_told_to_nobody_until_the_silence_is_over(hous
 
 
 async def test_what_was_told_is_told_when_it_is_over_though_it_is_silenced(house, monkeypatch):
-    monkeypatch.setattr("gateway.store.store_clock.now", lambda: house.now // 1_000)
+    monkeypatch.setattr("gateway.store.wall_clock.now", lambda: house.now // 1_000)
     house.silent("lamp")
     await house.run(10)
     await admin.silence(house.store, rule="", labels={}, seconds=10**9, comment="", actor="me")
@@ -298,7 +298,7 @@ async def test_what_was_told_is_told_when_it_is_over_though_it_is_silenced(house
 
 
 async def test_what_began_and_ended_in_silence_is_never_told(house, monkeypatch):
-    monkeypatch.setattr("gateway.store.store_clock.now", lambda: house.now // 1_000)
+    monkeypatch.setattr("gateway.store.wall_clock.now", lambda: house.now // 1_000)
     await admin.silence(house.store, rule="silent", labels={}, seconds=10**9, comment="", actor="me")
     house.silent("lamp")
     await house.run(10)
@@ -335,7 +335,7 @@ async def test_a_store_that_fails_keeps_no_alert_from_people(house, monkeypatch)
 
 
 async def test_a_store_that_hangs_holds_a_message_up_for_two_seconds_once(house, monkeypatch):
-    monkeypatch.setattr("gateway.alerts.alert_outbox._SECONDS_MOST", 0.05)
+    monkeypatch.setattr("gateway.alerts.alert_persistence._SECONDS_MOST", 0.05)
     never = asyncio.Event()
 
     async def hang(*_: object) -> None:
@@ -354,7 +354,7 @@ async def test_what_was_being_kept_when_the_gateway_stopped_is_kept(house, monke
     async def hang(*_: object) -> None:
         await never.wait()
 
-    monkeypatch.setattr("gateway.alerts.alert_outbox._SECONDS_MOST", 0.05)
+    monkeypatch.setattr("gateway.alerts.alert_persistence._SECONDS_MOST", 0.05)
     monkeypatch.setattr(house.store.alerts, "save", hang)
     house.silent("lamp")
     await house.run(10)
