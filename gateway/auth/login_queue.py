@@ -80,7 +80,7 @@ class QueuedLogin:
 
 
 class Ticket:
-    """One login in the queue."""
+    """The place of one login in the queue. `login` is what the order needs to know of it."""
 
     __slots__ = ("login",)
 

@@ -23,7 +23,8 @@ from gateway.policy.engine.limits import Limits
 SLICE = 2_000
 """Effort after which a connection lets others go first."""
 RUN_PACKETS = 4_096
-"""Packets after which a connection lets others go first, though each costs next to nothing."""
+"""Packets of a run after which a connection lets others go first. A run is packets in a row that are alike,
+or short PUBACKs: they pass without being taken apart, and each costs next to nothing."""
 TURN = 4_000
 """Effort of all connections in one turn of the event loop; above it what comes waits, device by device."""
 EFFORT_TAKEN_APART = 10
@@ -39,7 +40,7 @@ EFFORT_CACHED = 1
 EFFORT_SEALED = 4
 """For a payload that is sealed or opened; beside that, one for every 256 bytes of it."""
 TLS = 100_000
-"""Effort of undoing the TLS of one device in a second, where it yields nothing."""
+"""Effort of decrypting the TLS of one device in a second, as far as no application data comes of it."""
 FREE = 65_536
 """Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
 SILENT = -1

@@ -1,8 +1,8 @@
 """The checks of health: when each is done, what it found, and since when. Answers come from memory.
 
 Owns the schedule: every `interval` seconds each check is done, side by side, with a time-out of its own; one
-that has just failed is done again soon, and one of ours is done early when somebody asks. A check that raises
-or takes too long has failed. Must not know what is checked, nor who asks.
+that has just failed is done again soon, and one of the gateway itself is done early when somebody asks. A
+check that raises or takes too long has failed. Must not know what is checked, nor who asks.
 
 A check that reads memory alone is no coroutine, and is asked each time: what it says is never old. One that
 takes time may have a passive check beside it, which says from memory that the part has failed since.
@@ -25,7 +25,7 @@ from gateway.system.aligned_timers import next_moment
 DEADLINE = 5.0
 """Seconds that a check may take."""
 _AGAIN = 2.0
-"""Seconds after which a check of ours that failed is done again."""
+"""Seconds after which a check of the gateway itself that failed is done again."""
 _EARLY = 1.0
 """Seconds for which an answer is new enough for whoever asks."""
 _LOOK = 1.0
@@ -40,7 +40,7 @@ _log = get_logger()
 
 
 class State(StrEnum):
-    """How a part is."""
+    """How the part of the gateway is, or the service, that a check is about."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -82,6 +82,8 @@ class Report:
 
 @dataclass(slots=True, kw_only=True)
 class _Entry:
+    """One check, its schedule, and what it found."""
+
     ask: Check
     vital: bool
     needed: bool

@@ -1,4 +1,4 @@
-"""The service topics on the bus itself (GATEWAY_BUS_SERVICES), for programs that are connected to Mosquitto.
+"""The gateway's service topics on the bus itself (GATEWAY_BUS_SERVICES), for programs that use Mosquitto.
 
 Owns who is believed there, and where answers to a caller who has not shown who it is may go. Every request
 gets an answer, and the bus may be read by anybody: a request proves itself by a token, an answer goes only
@@ -43,7 +43,7 @@ does."""
 _LOGINS_MAX = 64
 """Logins under way at once: further ones are answered that they have to try again."""
 _ALL_CALLERS = ""
-"""The peer for whose tokens the bearer cache counts: all callers on the bus share the bound of one device."""
+"""The peer for whose tokens the bearer cache counts: all callers on the bus share the bound of one peer."""
 _SECRET_MAX = 65_535
 """Longest secret, in bytes, as in a CONNECT: a longer one would only cost."""
 _REQUEST_ID_SHOWN = 64

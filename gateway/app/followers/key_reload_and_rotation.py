@@ -37,7 +37,8 @@ from gateway.system.file_change_marks import Mark, mark, marks
 from gateway.system.file_notices import FileNotices
 
 _AGAIN_SECONDS = 10
-"""A file that can't be used is read again then, though it looks the same: the disk may have failed once."""
+"""Seconds after which a file that can't be used is read again, though its `Mark` (inode, size, times) is the
+same: the disk may have failed once."""
 _RETIRE_SECONDS = 60.0
 AGE_MOST = 90 * 86_400
 """Seconds that a key is active before a new one takes its place."""
@@ -122,6 +123,7 @@ class KeyFollower(Follower):
                 )
             )
         self._over_at: int | None = None
+        """When the next signing key that was replaced stops verifying, in Unix seconds; None: no such key."""
 
     def check(self) -> tuple[bool, str]:
         """Whether the files are what is in force."""
@@ -290,7 +292,7 @@ def _changes(kind: str, before: Sequence[Key], after: Sequence[Key]) -> Iterator
             yield f"{kind} key {key.key_id} is destroyed"
         elif state is KeyState.ACTIVE:
             yield f"{kind} key {key.key_id} is retired, and {key.state} from now on"
-        else:
+        else:  # it was not in the file before: `gateway-admin keys import` or a restore put it there
             yield f"{kind} key {key.key_id} was brought in, and is {key.state}"
     for key_id in sorted(known.keys() - {key.key_id for key in after}):
         yield f"{kind} key {key_id} is gone"
