@@ -52,7 +52,9 @@ _Value = TypeVar("_Value")
 
 Handler = Callable[["BusConnection", Delivery], None]
 
-TOO_SHORT = "it takes no packet as long as those that the gateway has to send: raise its max_packet_size"
+PACKET_MAX_TOO_SMALL = (
+    "it takes no packet as long as those that the gateway has to send: raise its max_packet_size"
+)
 """What is wrong with a bus whose Maximum Packet Size leaves no room for a SUBSCRIBE of ours."""
 
 
@@ -131,7 +133,7 @@ class BusConnection(asyncio.Protocol):
         try:
             body = await self._ask(lambda packet_id: encode_subscribe(packet_id, properties, wanted))
         except PacketTooLarge:
-            raise BusError(TOO_SHORT) from None
+            raise BusError(PACKET_MAX_TOO_SMALL) from None
         codes = body[-len(wanted) :]
         refused = [(one.filter.decode(), code) for one, code in zip(wanted, codes, strict=False) if code > 2]
         if refused:

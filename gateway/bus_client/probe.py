@@ -2,7 +2,8 @@
 
 It does what devices do: connects with a client id of their shape, subscribes, publishes, and hears what it
 said; then a second client comes, with a client id that begins as theirs do, and the first has to stay. What
-the bus says of itself on the way (its longest packet) is noted for those who can't ask.
+the bus says of itself on the way (its longest packet) is noted for connections in MQTT 3.1.1, which are not
+told.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.bus_client.connect import connect
-from gateway.bus_client.connection import TOO_SHORT, Account, BusConnection, BusError, Handler
+from gateway.bus_client.connection import PACKET_MAX_TOO_SMALL, Account, BusConnection, BusError, Handler
 from gateway.bus_client.packet_reader import Delivery
 from gateway.connection.process_context import Context
 from gateway.mqtt.errors import PacketTooLarge
@@ -52,7 +53,9 @@ class BusProbe:
         self._heard = heard
         self._bus = bus
         self._shared = shared
-        # No device id has a tilde, and after it stands a digest, so the sessions are nobody's (promise 4).
+        # No device id has a tilde. In a device's client ids on the bus one stands before the digest of a
+        # narrowed token's rights, and a digest never is "gateway" or "check": these sessions are nobody's
+        # (promise 4).
         # They have the slash of all, and the second begins with a letter, as most devices' do.
         self._shaped = f"~gateway/{node}", f"gateway~check/{node}"
         self._plain = f"~gateway-{node}", f"gateway~check-{node}"
@@ -113,7 +116,7 @@ class BusProbe:
         except BusError as error:
             return str(error)
         except PacketTooLarge:
-            return TOO_SHORT
+            return PACKET_MAX_TOO_SMALL
         return None
 
     async def _speak_to_itself(self, client_id: str, second: str) -> None:

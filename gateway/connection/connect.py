@@ -269,18 +269,18 @@ METHOD_PROPERTY = Property(
 _BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_KEEP_ALIVE})
 
 
-def connack_for(raw: bytes, connack: Connack, terms: Terms, *, seals_for: str = "") -> bytes:
+def connack_for(raw: bytes, connack: Connack, terms: Terms, *, sealing_device_id: str = "") -> bytes:
     """The bus's CONNACK as it came, but for a client id that we gave, our method, and room to seal.
 
-    `seals_for` is the device's id if something it may publish is sealed; empty if nothing is.
+    `sealing_device_id` is the device's id if something it may publish is sealed; empty if nothing is.
     """
-    bus_max = find(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE) if seals_for else None
+    bus_max = find(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE) if sealing_device_id else None
     if terms.version is Version.V311 or not (terms.assigned or terms.enhanced or bus_max):
         return raw
     properties = connack.properties
     if bus_max:  # MQTT 5, 3.2.2.3.6
         identifier = PropertyId.MAXIMUM_PACKET_SIZE
-        lowered_max = announced(int.from_bytes(bus_max, "big"), seals_for).to_bytes(4, "big")
+        lowered_max = announced(int.from_bytes(bus_max, "big"), sealing_device_id).to_bytes(4, "big")
         lowered = Property(identifier, lowered_max, bytes((identifier,)) + lowered_max)
         properties = [lowered if prop.identifier == identifier else prop for prop in properties]
     if terms.assigned is not None:  # MQTT 5, 3.2.2.3.7

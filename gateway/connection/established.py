@@ -134,7 +134,7 @@ class EstablishedConnection:
         return self.authorizer.identity
 
     @property
-    def seals_for(self) -> str:
+    def sealing_device_id(self) -> str:
         """The device's id if something it may publish is sealed; empty if nothing is."""
         identity = self.identity
         seals = identity.observe_until or self.authorizer.policy.may_need_sealing(identity.roles)

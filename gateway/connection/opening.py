@@ -207,7 +207,9 @@ class Opening:
             return self._broken(error)
         if connack.code:
             return self._refused_by_bus(connack, data[:end])
-        answer = connack_for(data[:end], connack, established.terms, seals_for=established.seals_for)
+        # Sealed, a message is longer, by its device's id too: a lower longest packet is announced.
+        sealing = established.sealing_device_id
+        answer = connack_for(data[:end], connack, established.terms, sealing_device_id=sealing)
         if len(answer) > established.terms.delivered_max_size:
             return Over([], "the CONNACK is longer than the device takes")
         established.begin(connack)

@@ -44,15 +44,15 @@ class Result(Enum):
 class _Slot:
     """One topic, by what the bus has sent of it."""
 
-    __slots__ = ("changed", "echoed", "fault", "foreign", "given_up", "latest", "sent")
+    __slots__ = ("changed", "echoed", "fault", "foreign", "latest", "sent", "tried")
 
     def __init__(self) -> None:
         self.latest: Delivery | None = None
         """What is retained: the last retained message of this topic, whoever published it."""
         self.fault = ""
         """Why nobody can open it, or what went wrong."""
-        self.given_up = 0
-        """The hash of the message that stood then."""
+        self.tried = 0
+        """The hash of the message that was tried last: it is not tried again, another one is."""
         self.sent: bytes | None = None
         """What we have published here last."""
         self.echoed: asyncio.Event | None = None
@@ -102,7 +102,7 @@ class Batch:
         try:
             envelope = envelope_of(topic, slot.latest)
         except OpenFailed as failed:
-            slot.fault, slot.given_up = str(failed), hash(slot.latest.payload)
+            slot.fault, slot.tried = str(failed), hash(slot.latest.payload)
             return None
         return None if envelope is None or envelope.key_id == self._ring.active_id else envelope
 
@@ -122,7 +122,7 @@ class Batch:
         envelope = self._older(topic, slot)
         if envelope is None or slot.latest is None:
             return
-        slot.given_up = hash(slot.latest.payload)
+        slot.tried = hash(slot.latest.payload)
         try:
             payload, properties = reseal(self._ring, envelope), slot.latest.properties
             foreign = await self._replace(connection, topic, slot, payload, properties)
@@ -137,7 +137,7 @@ class Batch:
             try:
                 foreign = await self._put_back(connection, topic, slot, foreign)
             except PacketTooLarge:
-                slot.fault, slot.given_up = LOST, hash(standing)
+                slot.fault, slot.tried = LOST, hash(standing)
                 return
 
     async def _put_back(
@@ -150,7 +150,8 @@ class Batch:
         if not overwritten.whole:
             # Of its payload nothing is held, and an empty one would clear the topic.
             raise PacketTooLarge("longer than any message may be")
-        # The mark may make it too long. Heard twice is better than overwritten by ours.
+        # `rewrapped` (sealed again, nothing new is said) may make it too long. Heard twice is better than
+        # overwritten by ours.
         for payload in (_with_rewrapped_mark(overwritten.payload), overwritten.payload):
             try:
                 return await self._replace(connection, topic, slot, payload, overwritten.properties)

@@ -147,7 +147,7 @@ class _Resealing:
                 # `CURRENT` does not replace an earlier `RESEALED` or `CHANGED`.
                 if result is not Result.CURRENT or self._results.get(topic) not in _DONE_HERE:
                     self._results[topic] = result
-                    self._given_up[topic] = batch.slots[topic].given_up
+                    self._given_up[topic] = batch.slots[topic].tried
             if show_progress:
                 self._progress(min(start + _BATCH, len(topics)), len(topics))
         return present

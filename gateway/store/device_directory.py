@@ -54,7 +54,7 @@ class Directory:
         self._seq = 0
         self._looking = asyncio.Lock()
         self._pulse: LastIds | None = None
-        """What the store's numbers were when it was asked last."""
+        """The last ids given in the store's tables, as of the last look: others mean that it was written."""
         self.changed_at = 0.0
         """When the newest change that is known was written, by the database's file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []

@@ -99,7 +99,7 @@ class Prover:
         """Decide it. `devices` has those that the assertion names, as they are stored.
 
         Raises AssertionFault for a role that isn't there: a spelling mistake would prove everything. Raises
-        Undecided.
+        `representative_cases.Undecided`: there are too many cases to ask about.
         """
         policy = self._policy
         for name in assertion.roles:
@@ -142,6 +142,8 @@ class Prover:
                         denies.append((rule, split))
         asked = [one for topics in asserted.topics for one in self._filters_of(topics, holder)]
         excepted = [one for topics in asserted.excepted for one in self._filters_of(topics, holder)]
+        # What a case has to lie outside of, to be allowed and asserted. A topic with more levels than
+        # `longest` does by itself.
         escaped = [*excepted, *(split for _, split in denies)]
         longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
         for split, one in product(allows, asked):

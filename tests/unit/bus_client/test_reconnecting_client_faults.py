@@ -16,7 +16,7 @@ from gateway.bus_client import connect as connect_module
 from gateway.bus_client import connection as connection_module
 from gateway.bus_client import reconnecting_client
 from gateway.bus_client.connect import connect
-from gateway.bus_client.connection import TOO_SHORT, Account, BusError
+from gateway.bus_client.connection import PACKET_MAX_TOO_SMALL, Account, BusError
 from gateway.bus_client.reconnecting_client import BusClient
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription, Version
@@ -338,7 +338,7 @@ async def test_a_bus_that_takes_no_subscribe_of_ours_is_told_of_and_asked_again(
         await until(lambda: client.check()[1] != "not connected yet")
         assert not running.done()
         running.cancel()
-    assert client.check() == (False, TOO_SHORT)
+    assert client.check() == (False, PACKET_MAX_TOO_SMALL)
 
 
 @pytest.mark.parametrize(
