@@ -8,14 +8,17 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 from dataclasses import replace
 
 import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.auth import tokens as module
 from gateway.auth.signing_keys import SigningKeys
-from gateway.auth.token_header import base64url
+from gateway.auth.token_header import base64url, begins_like_a_header
 from gateway.auth.tokens import (
     TOKEN_BYTES,
     Issued,
@@ -413,6 +416,17 @@ def test_what_looks_like_a_token(password):
 )
 def test_what_does_not(password):
     assert not looks_like_token(password)
+
+
+@given(
+    st.lists(st.sampled_from(list(b"eyJ.A-_= \n\xff")), max_size=12).map(bytes),
+    st.sampled_from([b"", b"eyJ"]),
+)
+def test_it_is_told_as_by_the_form_of_a_jwt(rest, beginning):
+    """Three parts of base64url (RFC 7515, 3.1), as an expression says: that takes milliseconds for 64 KiB."""
+    password = beginning + rest
+    form = re.fullmatch(rb"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", password)
+    assert looks_like_token(password) is (form is not None and begins_like_a_header(form[1]))
 
 
 def test_our_tokens_look_like_tokens(request_handler):
