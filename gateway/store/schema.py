@@ -1,4 +1,6 @@
-"""The tables, as SQLAlchemy Core sees them. `migrations/` is what makes them; a test compares both.
+"""The tables, as SQLAlchemy Core sees them: a new database has them at once, an older one by `migrations/`.
+
+A test compares both.
 
 Types are kept to those that SQLite and PostgreSQL share, times are Unix seconds.
 """

@@ -3,7 +3,6 @@
 import inspect
 import os
 import pwd
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def closed(place):
 
 
 def told(place, command):
-    code, out, err = place.shell(f"{BARE}{sysconfig.get_path('scripts')}/{command}")
+    code, out, err = place.shell(f"{BARE}{command}")
     assert code == 1
     assert "Errno" not in out + err
     return out + err
@@ -74,7 +73,7 @@ def test_a_folder_where_nothing_can_be_written(closed, command):
 
 def test_keys_are_saved_though_the_store_is_closed(closed):
     (closed.folder / "data" / "gateway.db").chmod(0)
-    command = f"{sysconfig.get_path('scripts')}/gateway-admin keys export backup.json --passphrase-stdin"
+    command = "gateway-admin keys export backup.json --passphrase-stdin"
     code, out, err = closed.shell(f"{BARE}{command}", stdin=b"planted horse battery staple")
     assert code == 0, err
     assert "All keys are in backup.json" in out

@@ -7,6 +7,7 @@ values of a label, a client and a level of their own. The prefix of the service 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import combinations, product
 
@@ -68,6 +69,16 @@ def means(template: str, person: Person) -> list[Levels]:
 @lru_cache(100_000)
 def _matched(levels: Levels) -> frozenset[Levels]:
     return frozenset(topic for topic in TOPICS if fits(levels, topic))
+
+
+def people_for(filters: Iterable[str], people: Iterable[Person] = PEOPLE) -> list[Person]:
+    """One of each group among them for whom these filters mean the same: who differ in what none names."""
+    named = " ".join(filters)
+    seen = [placeholder in named for placeholder in PLACEHOLDERS]
+    groups = {
+        tuple(name for name, is_named in zip(one, seen, strict=True) if is_named): one for one in people
+    }
+    return list(groups.values())
 
 
 def topics_of(filters: list[str], person: Person) -> set[Levels]:

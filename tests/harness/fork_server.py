@@ -1,14 +1,16 @@
 """`gateway` and `gateway-admin` without the second of imports: a server that forks for each.
 
 What runs is what a user runs, as a process of its own with its own arguments, environment, folder and
-files; only the interpreter is there already. A terminal can't be handed over: there the command itself is
-called. Run as a script this is the server; it ends with whoever started it.
+files; only the interpreter is there already. What a terminal sends to the processes it controls does not
+reach it, nor does a signal to its caller: there the command itself is called. Run as a script this is the
+server; it ends with whoever started it.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -24,9 +26,10 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import IO
 
 NAME = "gateway-admin"
 _NEEDED = (
@@ -75,19 +78,43 @@ posix._exit(int(code[0]) & 255 if code else sys.stderr.write("the fork server ha
 """
 
 
-class Process:
-    """`gateway run` with this environment, in this folder. Used as a subprocess.Popen."""
+def run(
+    words: Sequence[str], env: Mapping[str, str], cwd: Path, stdin: bytes = b""
+) -> tuple[int, bytes, bytes]:
+    """Call a command as `subprocess.run` does: its exit code, stdout and stderr."""
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        code = Process(env, cwd, out, words=words, stdin=given, stderr=err).wait(60)
+        out.seek(0)
+        err.seek(0)
+        return code, out.read(), err.read()
 
-    def __init__(self, env: dict[str, str], cwd: Path, log: BinaryIO) -> None:
+
+class Process:
+    """`gateway run`, or other words, with this environment, in this folder. Used as a subprocess.Popen."""
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: IO[bytes],
+        *,
+        words: Sequence[str] = ("gateway", "run"),
+        stdin: IO[bytes] | None = None,
+        stderr: IO[bytes] | None = None,
+    ) -> None:
+        """`log` takes what goes to stdout, and to stderr if that has no file of its own."""
         os.umask(umask := os.umask(0))
         settings = (f"{name}={value}" for name, value in env.items())
-        call = "\0".join([str(cwd), str(umask), "2", "gateway", "run", *settings]).encode()
+        call = "\0".join([str(cwd), str(umask), str(len(words)), *words, *settings])
+        data = call.encode("utf-8", "surrogateescape")
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(f"{folder()}/server")
         with Path("/dev/null").open("rb") as nothing:
-            streams = [nothing.fileno(), log.fileno(), log.fileno()]
-            socket.send_fds(self._server, [len(call).to_bytes(4, "big")], streams)
-        self._server.sendall(call)
+            streams = [one.fileno() for one in (stdin or nothing, log, stderr or log)]
+            socket.send_fds(self._server, [len(data).to_bytes(4, "big")], streams)
+        self._server.sendall(data)
         self._answer = self._server.makefile("r")
         self.pid = int(self._answer.readline())
         self._code: int | None = None
@@ -102,7 +129,7 @@ class Process:
     def wait(self, timeout: float) -> int:
         code = self._ended(timeout)
         if code is None:
-            raise subprocess.TimeoutExpired("gateway run", timeout)
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
         return code
 
     def _ended(self, seconds: float) -> int | None:
@@ -220,7 +247,9 @@ def _prepare(call: socket.socket) -> None:
         place, umask, count, *words = reader.read(int.from_bytes(header, "big")).split(b"\0")
     credentials = call.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     caller = struct.unpack("3i", credentials)[0]
-    resource.setrlimit(resource.RLIMIT_NOFILE, resource.prlimit(caller, resource.RLIMIT_NOFILE))
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, resource.prlimit(caller, limit))
+    _give_up_what_it_may_not(caller)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -229,6 +258,31 @@ def _prepare(call: socket.socket) -> None:
     os.environ.clear()
     os.environb.update(setting.split(b"=", 1) for setting in words[int(count) :])
     sys.argv = [os.fsdecode(word) for word in words[: int(count)]]
+
+
+def _give_up_what_it_may_not(caller: int) -> None:
+    """Root without some capabilities is a user like others, if `setpriv` called the caller."""
+    theirs, ours = _capabilities(caller), _capabilities(os.getpid())
+    if theirs == ours:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number in range(64):
+        if ours["CapBnd"] & ~theirs["CapBnd"] & 1 << number:
+            assert libc.prctl(24, number, 0, 0, 0) == 0, "PR_CAPBSET_DROP"
+    # _LINUX_CAPABILITY_VERSION_3, this process; then effective, permitted and inheritable, twice 32 bits.
+    header = struct.pack("Ii", 0x2008_0522, 0)
+    sets = [theirs[name] for name in ("CapEff", "CapPrm", "CapInh")]
+    words = [one >> shift & 0xFFFF_FFFF for shift in (0, 32) for one in sets]
+    assert libc.capset(header, struct.pack("6I", *words)) == 0, "capset"
+
+
+def _capabilities(process: int) -> dict[str, int]:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return {
+        name: int(value, 16)
+        for name, _, value in (line.partition(":\t") for line in lines)
+        if name[:3] == "Cap"
+    }
 
 
 if __name__ == "__main__":

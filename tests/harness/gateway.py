@@ -134,16 +134,9 @@ class Gateway:
     def admin(
         self, *words: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [f"{fork_server.folder()}/{fork_server.NAME}", *words],
-            cwd=self.folder,
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        called = (fork_server.NAME, *words)
+        code, out, err = fork_server.run(called, self.env, self.folder, (stdin or "").encode())
+        done = subprocess.CompletedProcess(called, code, out.decode(), err.decode())
         if check and done.returncode:
             raise RuntimeError(f"gateway-admin {' '.join(words)}: {done.stdout}{done.stderr}")
         return done

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
+from functools import cache
 from itertools import pairwise
 
 from hypothesis import HealthCheck, settings
@@ -25,7 +26,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.process_context import OnDeny
 from gateway.connection.transition_table import State
-from gateway.policy.engine.policy import Effect, Role
+from gateway.policy.engine.policy import Effect, Policy, Role
 from harness import raw, reference_parser
 from harness.playbook import BOTH, LAMP, READER, ROLES, connack, context, policy, react, rule, unseal
 from harness.reference_parser import Packet, Peer
@@ -62,6 +63,12 @@ _FLIPPED = [
     Role("lamp", "", (*ROLES[0].rules, rule("flip", *BOTH), rule("ok/a", *BOTH, effect=Effect.DENY))),
     ROLES[1],
 ]
+
+
+@cache
+def _policies(**limits: int) -> tuple[Policy, Policy]:
+    """The one that a connection begins with, and the one that `Twin.flip` puts in its place."""
+    return policy(packet_size=4096, **limits), policy(_FLIPPED, packet_size=4096, **limits)
 
 
 def allowed(topic: str, *, qos: int, retain: bool, size: int, flipped: bool) -> bool:
@@ -108,7 +115,7 @@ class Twin:
         self.garbled = False
         """The device said what are no packets: bytes it meant for one may now stand in another."""
         self.device = READER if reader else LAMP
-        self._policies = (policy(packet_size=4096, **limits), policy(_FLIPPED, packet_size=4096, **limits))
+        self._policies = _policies(**limits)
         self._shareds = [context(self._policies[0], on_deny=on_deny) for _ in range(2)]
         self._connections = [DeviceConnection(one) for one in self._shareds]
         self._bus = Peer(v5=v5, aliases_max=ALIASES_MAX)

@@ -17,7 +17,7 @@ from harness import mosquitto as bus
 from harness.device import Device
 from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
-from harness.receivers import wait_until
+from harness.stored_rows import wait_for_row
 
 from bench.ports import free_port
 
@@ -275,7 +275,7 @@ def test_the_commands_of_operating(world):
         if words.startswith("gateway-admin backup"):
             words = f"echo correct horse battery | {words} --passphrase-stdin"
         if "--history" in words:  # its first sample is saved some seconds after the start
-            wait_until(lambda words=words: shell(gateway, words).returncode == 0)
+            wait_for_row(gateway, "SELECT 1 FROM history")
         done = shell(gateway, words.replace("--for 5m", "--for 1s"))
         assert done.returncode == 0, words + done.stdout + done.stderr
         ran += 1

@@ -135,6 +135,7 @@ def wait_for(gateway: Gateway, true, seconds: float = 20.0) -> dict[str, float]:
     deadline = time.monotonic() + seconds
     while not true(samples := scrape(gateway)):
         assert time.monotonic() < deadline, samples
+        time.sleep(0.05)
     return samples
 
 

@@ -7,8 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from harness import fork_server
 from harness.device import join
 from harness.gateway import BIN, Gateway
 from harness.mosquitto import Mosquitto
+from harness.receivers import wait_until
+from harness.stored_rows import wait_for_row
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -101,7 +102,7 @@ def _prepare(gateway: Gateway, line: str, meanwhile: ExitStack) -> None:
             for topic in ("telemetry", "state"):
                 device.publish(f"devices/{who}/{topic}", b"21.5", qos=1)
             device.barrier()
-        _wait(lambda: _shell(gateway, f"gateway-admin acl learn --device {who}").returncode == 0)
+        wait_for_row(gateway, "SELECT 1 FROM observations WHERE device_id = ? AND allowed", who)
     elif "acl diff" in line:
         shutil.copytree(gateway.acl, gateway.folder / "acl.new")
     elif "acl import" in line:
@@ -112,16 +113,10 @@ def _prepare(gateway: Gateway, line: str, meanwhile: ExitStack) -> None:
         gateway.wait_for_devices()
         meanwhile.enter_context(join(gateway, "lamp-1"))
     elif "log.jsonl" in line:
-        _wait(lambda: '"audit checkpoint"' in gateway.log_text())
+        wait_until(lambda: '"audit checkpoint"' in gateway.log.read_text())
         (gateway.folder / "log.jsonl").write_text(gateway.log_text())
     elif "device disable" in line:
         meanwhile.callback(_shell, gateway, "gateway-admin device enable lamp-1")
-
-
-def _wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not until():
-        assert time.monotonic() < deadline
 
 
 def _shell(gateway: Gateway, line: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from harness.enrol import enrol, in_store
 from harness.gateway import ROOT, Gateway
 from harness.mosquitto import Mosquitto
 from harness.raw import publish
+from harness.stored_rows import wait_for_refusal
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +178,10 @@ def test_a_limit_that_is_reached_is_said_once_and_explained(gateway):
             "(messages_per_second = 100)."
         )
     ]
-    wait_for(lambda: gateway.admin("acl", "why", lines[0]["id"], check=False).stdout.startswith("refused at"))
+    wait_for_refusal(gateway, lines[0]["id"])
     why = gateway.admin("acl", "why", lines[0]["id"], check=False)
     assert why.returncode == 1
+    assert why.stdout.startswith("refused at")
     assert "messages_per_second" in why.stdout
     assert f"{gateway.acl}/roles/sensor.toml:5" in why.stdout
     assert "device set" in why.stdout

@@ -11,6 +11,7 @@ import pytest
 from harness.device import Device, join, spy
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
+from harness.stored_rows import wait_for_refusal
 
 ACL = """user lamp-1
 topic write devices/lamp-1/telemetry
@@ -71,12 +72,8 @@ def test_the_log_and_why_say_what_became_of_the_will(migrated: tuple[Mosquitto, 
         assert lamp.connect(**words, will=("lamps/gone", b"lamp-1", 1, True))[3] == 0
     line = dropped(gateway, "lamp-1")
     assert "goes on without its will" in str(line["reason"])
-    deadline = time.monotonic() + 15
-    while True:
-        answer = json.loads(gateway.admin("acl", "why", str(line["id"]), "--json", check=False).stdout)
-        if "error" not in answer:
-            break
-        assert time.monotonic() < deadline, answer
+    wait_for_refusal(gateway, line["id"])
+    answer = json.loads(gateway.admin("acl", "why", str(line["id"]), "--json", check=False).stdout)
     assert answer["refusal"]["reason"] == line["reason"]
     assert (answer["action"], answer["topic"], answer["allowed"]) == ("publish", "lamps/gone", False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from unittest.mock import patch
 
 import pytest
@@ -18,6 +19,9 @@ from gateway.connection.one_way_relay import Relay
 DATA = (DeviceBytes, BusBytes)
 
 
+limited = cache(policy)
+
+
 def short(connection: DeviceConnection, event: Event) -> list[Command]:
     """As `DeviceSide` does it."""
     session = connection.established
@@ -30,14 +34,13 @@ def short(connection: DeviceConnection, event: Event) -> list[Command]:
 
 
 def long(connection: DeviceConnection, event: Event) -> list[Command]:
-    """Nothing is like the last message."""
-    with patch.object(Relay, "alike", lambda *_: False):
-        return connection.receive(event)
+    """All of it, and nothing is like the last message: to be called so."""
+    return connection.receive(event)
 
 
 def trace(way, version, limits, events):
     """What came of each event, and what was counted at the end."""
-    on = context(policy(**limits))
+    on = context(limited(**limits))
     connection = established(on, v5=version, keep_alive=6).connection
     told = []
     paused = False
@@ -63,6 +66,7 @@ def trace(way, version, limits, events):
     return told, counted, ledgers, sent, (session.heartbeat.heard, session.heartbeat.silent)
 
 
+@cache
 def pieces(v5):
     messages = [
         raw.publish(topic, payload, qos=qos, packet_id=packet_id, v5=v5)
@@ -74,44 +78,59 @@ def pieces(v5):
     return [*messages, *messages[:6], *acks, raw.PINGREQ, b"".join(messages[:4])]
 
 
-@st.composite
-def histories(draw, v5):
-    known = pieces(v5)
-    # What the bus says: what it delivers of the allowed, and acknowledgements.
-    heard = [one for one in known if one != raw.PINGREQ]
-    events = []
-    for _ in range(draw(st.integers(1, 40))):
-        kind = draw(st.integers(0, 9))
-        if kind == 0:
-            events.append(Tick())
-            continue
-        event, given_pieces = (DeviceBytes, known) if kind < 6 else (BusBytes, heard)
-        chunk = draw(st.sampled_from(given_pieces))
-        times = draw(st.integers(1, 4))
-        cut = draw(st.sampled_from([0, 0, 0, 1, 5]))
-        together = draw(st.sampled_from([0, 0, 2, 3, 31, 32, 33, 40]))
-        if together:
-            # Some of the same kind in one chunk, one of which may be another.
-            several = [chunk] * together
-            if draw(st.booleans()):
-                several[draw(st.integers(0, together - 1))] = draw(st.sampled_from(given_pieces))
-            events.append(event(b"".join(several)))
-        elif cut:
-            chunk = chunk * times
-            events += [event(chunk[:cut]), event(chunk[cut:])] if len(chunk) > cut else [event(chunk)]
-        else:
-            events += [event(chunk)] * times
-    return events
+KINDS = (Tick, *[DeviceBytes] * 5, *[BusBytes] * 4)
+PLACES = (*range(12), 16, *range(-12, 0))
+"""Of the one in a chunk that differs: near its beginning, near its end, and between."""
+NUMBERS = st.integers(0, len(KINDS) * 60 * 8 * 2 * len(PLACES) * 60 - 1)
+"""Each stands for something that happens: one draw for all that is chosen, for draws are what takes long."""
+
+
+def happening(number, v5):
+    """The events that a number stands for."""
+
+    def choose(some):
+        nonlocal number
+        number, which = divmod(number, len(some))
+        return some[which]
+
+    event, known = choose(KINDS), pieces(v5)
+    if event is Tick:
+        return [Tick()]
+    if event is BusBytes:
+        # What the bus says: what it delivers of the allowed, and acknowledgements.
+        known = [one for one in known if one != raw.PINGREQ]
+    chunk, together = choose(known), choose((0, 0, 2, 3, 31, 32, 33, 40))
+    if together:
+        # Some of the same kind in one chunk, one of which may be another.
+        several = [chunk] * together
+        if choose((False, True)):
+            place, other = choose(PLACES), choose(known)
+            several[place % together] = other
+        return [event(b"".join(several))]
+    times, cut = choose((1, 2, 3, 4)), choose((0, 0, 0, 1, 5))
+    if cut:
+        chunk = chunk * times
+        return [event(chunk[:cut]), event(chunk[cut:])] if len(chunk) > cut else [event(chunk)]
+    return [event(chunk)] * times
 
 
 @pytest.mark.parametrize("v5", [False, True])
 @settings(max_examples=500)
-@given(data=st.data())
-def test_the_short_way_and_the_long_one_give_and_count_the_same(v5, data):
-    events = data.draw(histories(v5))
-    few = [{"messages_per_second": 5}, {"messages_per_second": 35}, {"bytes_per_second": 60}]
-    limits = data.draw(st.sampled_from([{}, *few]))
-    assert trace(short, v5, limits, events) == trace(long, v5, limits, events)
+@given(
+    numbers=st.integers(1, 40).flatmap(lambda count: st.lists(NUMBERS, min_size=count, max_size=count)),
+    limits=st.sampled_from(
+        [{}, {"messages_per_second": 5}, {"messages_per_second": 35}, {"bytes_per_second": 60}]
+    ),
+)
+def test_the_short_way_and_the_long_one_give_and_count_the_same(v5, numbers, limits):
+    events = [event for number in numbers for event in happening(number, v5)]
+    told = trace(short, v5, limits, events)
+    with patch.object(Relay, "alike", lambda *_: False):
+        assert told == trace(long, v5, limits, events)
+
+
+def test_there_are_as_many_pieces_as_a_number_tells_apart():
+    assert [len(pieces(v5)) for v5 in (False, True)] == [60, 60]
 
 
 @pytest.mark.parametrize("qos", [0, 1])

@@ -14,6 +14,7 @@ from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 from harness.one_minute import in_one_minute
 from harness.receivers import wait_until
+from harness.stored_rows import wait_for_refusal
 
 NARROW = """description = "A rule of each kind."
 [[allow]]
@@ -95,13 +96,9 @@ def why(gateway: Gateway, *words: str) -> dict[str, object]:
 
 def why_logged(gateway: Gateway, line: dict[str, object]) -> dict[str, object]:
     """What `acl why` answers to the id in an audit line, once that is saved."""
-    deadline = time.monotonic() + 15
-    while True:
-        done = gateway.admin("acl", "why", str(line["id"]), "--json", check=False)
-        answer: dict[str, object] = json.loads(done.stdout)
-        if "error" not in answer:
-            break
-        assert time.monotonic() < deadline, answer
+    wait_for_refusal(gateway, line["id"])
+    done = gateway.admin("acl", "why", str(line["id"]), "--json", check=False)
+    answer: dict[str, object] = json.loads(done.stdout)
     logged = answer["refusal"]
     assert isinstance(logged, dict)
     assert logged["id"] == line["id"]

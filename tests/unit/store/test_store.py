@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import subprocess
 import sys
 
@@ -48,30 +47,38 @@ async def test_what_may_not_be_stored_is_no_failure_of_the_database(store):
             await add(tx, "a/b")
 
 
-def _write(url: str, writer: int, count: int) -> None:
-    async def work() -> None:
-        store = await open_store(url)
-        try:
-            for number in range(count):
-                device = await store.devices.add(f"d-{writer}-{number}", credential="c", roles=[], labels={})
-                await store.devices.set_enabled(device.device_id, enabled=False)
-                await store.key_uses.add("k1", 1)
-        finally:
-            await store.close()
+EIGHT_WRITERS = """if True:
+    import asyncio, os, sys
+    import aiosqlite, gateway.store.async_engine
+    from gateway.store import open_store
 
-    asyncio.run(work())
+    async def write(writer):
+        store = await open_store(sys.argv[1])
+        for number in range(20):
+            device = await store.devices.add(f"d-{writer}-{number}", credential="c", roles=[], labels={})
+            await store.devices.set_enabled(device.device_id, enabled=False)
+            await store.key_uses.add("k1", 1)
+        await store.close()
+
+    all_are_there, parent = os.pipe()
+    children = []
+    for writer in range(8):
+        children.append(os.fork())
+        if not children[-1]:
+            os.close(parent)
+            os.read(all_are_there, 1)
+            asyncio.run(write(writer))
+            os._exit(0)
+    os.close(parent)
+    sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+"""
 
 
 async def test_eight_processes_make_one_database_and_lose_nothing(path):
     """All open it for the first time at once, and write at once: none meets a locked database."""
     url = f"sqlite:///{path}"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(url, writer, 20)) for writer in range(8)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0] * 8
+    words = [sys.executable, "-c", EIGHT_WRITERS, url]
+    assert (await asyncio.to_thread(subprocess.run, words, check=False)).returncode == 0
     store = await open_store(url)
     devices = await store.devices.read()
     assert len(devices) == 160

@@ -113,28 +113,65 @@ async def test_an_error_rolls_everything_back(path, kind):
     await database.close()
 
 
-async def test_the_migrations_make_what_the_schema_says(path):
-    await make(path)
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-        assert MigrationContext.configure(connection).get_current_heads() == (HEAD,)
-        made = connection.execute(text("SELECT sql FROM sqlite_master WHERE name = 'changes'")).scalar_one()
-        assert "AUTOINCREMENT" in made
-    engine.dispose()
-
-
-async def test_a_database_of_the_first_version_keeps_its_devices(path):
+def migrate(path: Path, revision: str, *statements: str) -> None:
+    """A database as the migrations make it up to this one, and what is done to it then."""
     path.parent.mkdir()
     config = Config()
     config.set_main_option("script_location", "gateway.store:migrations")
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.execute(text("INSERT INTO devices VALUES ('lamp-1', '[\"a\"]', '{}', 1, 'c', 7, 1, 2)"))
-        connection.execute(text("INSERT INTO changes VALUES (7, 'lamp-1', 2)"))
+        command.upgrade(config, revision)
+        for statement in statements:
+            connection.execute(text(statement))
     engine.dispose()
+
+
+async def test_the_migrations_make_what_the_schema_says(path):
+    migrate(path, "head")
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert MigrationContext.configure(connection).get_current_heads() == (HEAD,)
+    engine.dispose()
+
+
+def described(path: Path) -> dict[str, object]:
+    """Every table: columns in their order, keys, indices, and whether it gives a number twice."""
+    tables = [name for (name,) in sql(path, "SELECT name FROM sqlite_master WHERE type = 'table'")]
+    assert len(tables) > len(metadata.tables)
+    found: dict[str, object] = {}
+    for table in tables:
+        indices = {
+            index: (rest, sql(path, f"PRAGMA index_xinfo({index})"))
+            for _, index, *rest in sql(path, f"PRAGMA index_list({table})")
+        }
+        ((made,),) = sql(path, f"SELECT sql FROM sqlite_master WHERE type = 'table' AND name = '{table}'")
+        marks = [word for word in ("AUTOINCREMENT", "CHECK", "COLLATE", "WITHOUT", "STRICT") if word in made]
+        columns, keys = (
+            sql(path, f"PRAGMA table_xinfo({table})"),
+            sql(path, f"PRAGMA foreign_key_list({table})"),
+        )
+        found[table] = columns, keys, indices, marks
+    return found
+
+
+async def test_a_new_database_is_as_one_that_went_through_all_migrations(path, tmp_path):
+    await (await open_store(f"sqlite:///{path}")).close()
+    migrate(tmp_path / "old" / "gateway.db", "head")
+    new = described(path)
+    assert new == described(tmp_path / "old" / "gateway.db")
+    assert "AUTOINCREMENT" in new["changes"][-1]
+    assert sql(path, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+async def test_a_database_of_the_first_version_keeps_its_devices(path):
+    migrate(
+        path,
+        "0001",
+        "INSERT INTO devices VALUES ('lamp-1', '[\"a\"]', '{}', 1, 'c', 7, 1, 2)",
+        "INSERT INTO changes VALUES (7, 'lamp-1', 2)",
+    )
     store = await open_store(f"sqlite:///{path}")
     (device,) = await store.devices.read()
     assert (device.roles, device.credential, device.version) == (("a",), "c", 7)

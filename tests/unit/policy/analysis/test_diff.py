@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.exhaustive_policy_oracle import LABELS, PEOPLE, lawful, templates, topics_of
+from harness.exhaustive_policy_oracle import LABELS, PEOPLE, lawful, people_for, templates, topics_of
 from harness.label_notation import labels_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +61,8 @@ def told(changes, person, qos, *, gained):
 
 def check(changes, old, new, people):
     """They tell exactly what changes for these people."""
+    told_of = [topic for one in changes for topic in (one.topics, one.within or "", *one.without)]
+    people = people_for([*(one.topic for one in (*old, *new)), *told_of], people)
     for person in people:
         for gained, before, after in ((True, old, new), (False, new, old)):
             changed = {qos: may(after, person, qos) - may(before, person, qos) for qos in (1, 2)}
