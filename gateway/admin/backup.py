@@ -1,16 +1,14 @@
 """The backup of a whole gateway in one file: store, keys, certificates, policy, under a passphrase.
 
-Owns what is in it and under which names. What becomes of it again is `gateway.admin.restore`. The order is
-that of what leans on what: the store first and the keys after it, so that no key is missing that the store
-speaks of.
+Owns what is in it and under which names; `gateway.admin.restore` brings it back. What depends on something is
+written before it: the store first and the keys after it, so that no key is missing that the store names.
 
 A tar, compressed, in a `gateway.keys.sealed_stream`:
 
-    backup.json             what this is: format, time, node, version, and the head of the audit trail
-    gateway.db              the store, as it was at one moment
-    keys.json               as `keys export` writes it, under the same passphrase
-    certificates/NAME       ca.crt, ca.key, server.crt, server.key and their RSA twins; those that are there
-    acl/…                   the policy
+    backup.json             what this is: format, time, node, version, and the last checkpoint of the audit
+    trail gateway.db              the store, as it was at one moment keys.json               as `keys export`
+    writes it, under the same passphrase certificates/NAME       ca.crt, ca.key, server.crt, server.key and
+    their RSA twins; those that are there acl/…                   the policy
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ FILE_MAX = 16_777_216
 """Bytes of a file of the policy or a certificate."""
 _CHECKPOINT_MAX = 4_096
 _TRIES = 5
-"""For files that change while they are read, together."""
+"""How often certificates, or the files of the policy, are read again because one changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Saved:
     """What a backup holds."""
 
     at: int
-    """Of which moment the store is, Unix seconds."""
+    """Unix seconds: the moment of which the store is."""
     devices: int
     files: int
     """Certificates and files of the policy."""
@@ -107,7 +105,7 @@ def _write(settings: Settings, passphrase: bytes, target: BinaryIO, devices: int
             "node": settings.gateway_node,
             "version": version("mqtt-security-gateway"),
             "devices": devices,
-            "audit": _audit_head(settings.audit_path / "checkpoint"),
+            "audit": _audit_checkpoint(settings.audit_path / "checkpoint"),
         }
         with tarfile.open(fileobj=sealed, mode="w|gz", format=tarfile.PAX_FORMAT) as archive:
             _add(archive, MANIFEST, json.dumps(manifest).encode())
@@ -121,8 +119,8 @@ def _write(settings: Settings, passphrase: bytes, target: BinaryIO, devices: int
     return Saved(at, devices, len(certificates) + len(policy))
 
 
-def _audit_head(checkpoint: Path) -> str:
-    """Which trail there was, its size and root, as last signed; empty for none."""
+def _audit_checkpoint(checkpoint: Path) -> str:
+    """The last checkpoint of the trail (its name, size and root); empty for none."""
     try:
         with checkpoint.open(encoding="utf-8") as file:
             return " ".join(file.read(_CHECKPOINT_MAX).splitlines()[:3])

@@ -4,14 +4,16 @@ A backup is the past, and the past knows nothing of what was decided since. So:
 
 - **Where the store is in use** (it has devices, had some, or counted uses of a key): what was removed stays
   removed, what was disabled stays disabled, a device keeps the secret it has, a destroyed key stays
-  destroyed. Roles and labels, keys and certificates that are lost here, and the policy are those of the
-  backup; what was added since is taken away.
-- **On a different machine**, and where the store is lost or new: everything is the backup's, and as nobody
-  here knows what was decided since, all devices are disabled unless whoever restores says otherwise.
-- Every token issued before the restore is dead either way (`token_epoch`).
+  destroyed. Roles and labels, keys and certificates that this machine has lost, and the policy are those of
+  the backup; what was added since is taken away.
+- **On a different machine**, and where the store is lost or new: everything is the backup's, and as this
+  machine does not know what was decided since, all devices are disabled unless whoever restores says
+  otherwise.
+- Every token issued before the restore is revoked either way (`token_epoch`).
 
-All of it is read, judged and opened before anything is changed, and what is here is copied aside first. The
-gateway must not run meanwhile. A restore that was killed in the middle is run again.
+All of it is read, checked and opened before anything is changed, and what this machine has is copied to a
+folder beside it first. The gateway must not run meanwhile. A restore that was killed in the middle is run
+again.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from gateway.admin.backup import (
 from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import restored_all
 from gateway.keys.key_backup import Imported, import_keys, is_of_another_gateway
-from gateway.keys.sealed_stream import NotOpened, OpeningReader
+from gateway.keys.sealed_stream import OpeningReader, StreamNotOpened
 from gateway.system.atomic_files import put_file
 from gateway.system.utc_text import utc_text
 
@@ -77,27 +79,27 @@ class Restored:
     node: str
     """The host that it was made on."""
     audit_checkpoint: str
-    """The head of the audit trail at that moment; empty where there was none."""
+    """The last checkpoint of the audit trail at that moment; empty where there was none."""
     history_unknown: bool
     """Nobody knows what was decided since the backup: on a different machine, or with a lost or new store."""
     keys: Imported
     aside: Path | None
-    """The copy of what was here; None where nothing was."""
+    """The folder with the copy of what this machine had; None where it had nothing."""
     devices: list[str] = field(default_factory=list)
     """Ids of the devices in the backup."""
     merged: Merged | None = None
     """What became of the devices of a store in use; None where the backup's store took its place."""
     kept_files: list[str] = field(default_factory=list)
-    """Certificates that are here, and not those of the backup."""
+    """Certificates of this machine that stay, and are not those of the backup."""
     policy_folder: Path | None = None
-    """Where the policy of the backup is; None where the policy here is the same."""
+    """Where the policy of the backup was written to; None where this machine's is the same."""
 
 
 class _Unpacked:
     """A backup, opened in a folder and known to be whole."""
 
     def __init__(self, source: BinaryIO, passphrase: bytes, folder: Path) -> None:
-        """Raises NotOpened, Refused, OSError."""
+        """Raises StreamNotOpened, Refused, OSError."""
         self.folder = folder
         self.files: dict[str, bytes] = {}
         reader = OpeningReader(source, passphrase)
@@ -108,9 +110,9 @@ class _Unpacked:
             while reader.read(_CHUNK_BYTES):
                 pass
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise NotOpened(_DAMAGED) from error
+            raise StreamNotOpened(_DAMAGED) from error
         if not reader.is_over or not {MANIFEST, KEYS} <= self.files.keys() or not self.store.exists():
-            raise NotOpened(_DAMAGED)
+            raise StreamNotOpened(_DAMAGED)
         try:
             manifest = json.loads(self.files[MANIFEST])
             if manifest["v"] != FORMAT:
@@ -118,7 +120,7 @@ class _Unpacked:
             self.at, self.node = int(manifest["at"]), str(manifest["node"])
             self.audit_checkpoint = str(manifest["audit"])
         except (ValueError, TypeError, KeyError):
-            raise NotOpened(_DAMAGED) from None
+            raise StreamNotOpened(_DAMAGED) from None
 
     @property
     def store(self) -> Path:
@@ -132,12 +134,12 @@ class _Unpacked:
     def _take(self, archive: tarfile.TarFile, item: tarfile.TarInfo) -> None:
         content = archive.extractfile(item) if item.isreg() else None
         if content is None or not _is_safe_member_name(item.name) or len(self.files) > POLICY_FILES_MAX:
-            raise NotOpened(_DAMAGED)
+            raise StreamNotOpened(_DAMAGED)
         if item.name == STORE:
             with self.store.open("xb") as file:
                 shutil.copyfileobj(content, file, _CHUNK_BYTES)
         elif item.size > FILE_MAX:
-            raise NotOpened(_DAMAGED)
+            raise StreamNotOpened(_DAMAGED)
         else:
             self.files[item.name] = content.read()
 
@@ -153,8 +155,8 @@ async def restore(
 ) -> Restored:
     """Bring back what `source` holds. Whoever calls holds the folder (`gateway.system.data_folder_lock`).
 
-    Raises NotOpened, Refused, KeyFileError, PolicyError, StoreError, OSError; nothing is changed then, but
-    for the last two when the disk fails in the middle.
+    Raises StreamNotOpened, Refused, KeyFileError, PolicyError, StoreError, OSError; nothing is changed then,
+    but for the last two when the disk fails in the middle.
     """
     from gateway.policy.files.loader import load_policy
     from gateway.store import open_blocking_store
@@ -186,8 +188,8 @@ async def restore(
                 devices=[device.device_id for device in devices],
                 audit_checkpoint=backup.audit_checkpoint,
             )
-            done.kept_files = _bring_certificates(settings, backup.below(CERTIFICATES))
-            done.policy_folder = _bring_policy(settings, backup.below(POLICY))
+            done.kept_files = _restore_certificates(settings, backup.below(CERTIFICATES))
+            done.policy_folder = _restore_policy(settings, backup.below(POLICY))
             if in_use:
                 store = open_blocking_store(settings.database_url)
                 try:
@@ -283,7 +285,7 @@ def _copy_aside(settings: Settings, state: _StoreState) -> Path | None:
 
 
 def _remove_first_start_keys(settings: Settings) -> None:
-    """Keys, and certificates of our own CA, that a first start here has made and nothing depends on yet."""
+    """Keys, and certificates of our own CA, that a first start has made and nothing depends on yet."""
     files = _keys_and_certificates(settings)
     ours = {"sealing.key", "signing.key"}
     # Without a CA key of ours the certificates are the administrator's, of a different CA.
@@ -294,12 +296,12 @@ def _remove_first_start_keys(settings: Settings) -> None:
             path.unlink()
 
 
-def _bring_certificates(settings: Settings, files: Mapping[str, bytes]) -> list[str]:
-    """Write those that are missing here; returns the paths of those here that differ from the backup."""
-    places = certificate_files(settings)
+def _restore_certificates(settings: Settings, files: Mapping[str, bytes]) -> list[str]:
+    """Write those that this machine lacks; returns the paths of those that it has, and that differ."""
+    paths = certificate_files(settings)
     kept = []
     for name, data in files.items():
-        path = places.get(name)
+        path = paths.get(name)
         if path is None:
             continue
         if path.exists():
@@ -311,8 +313,8 @@ def _bring_certificates(settings: Settings, files: Mapping[str, bytes]) -> list[
     return kept
 
 
-def _bring_policy(settings: Settings, files: Mapping[str, bytes]) -> Path | None:
-    """Write the policy of the backup; returns its folder, or None where the policy here is the same."""
+def _restore_policy(settings: Settings, files: Mapping[str, bytes]) -> Path | None:
+    """Write the policy of the backup; returns its folder, or None where this machine's is the same."""
     folder = settings.acl_path
     here = {name: path.read_bytes() for name, path in policy_files(folder)} if folder.is_dir() else {}
     if here == dict(files):

@@ -118,7 +118,7 @@ class Measuring:
         """What else is sampled with each look: at one moment, so that rules are judged once for all of it."""
         self.metrics = Metrics(parts.context.counters)
         self._tie()
-        parts.passwords.hashed = durations.argon2.observe
+        parts.passwords.on_hashed = durations.argon2.observe
         parts.updates.done = self._revoked
 
     @staticmethod

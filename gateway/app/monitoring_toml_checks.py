@@ -44,7 +44,7 @@ class ServiceChecking:
                 self._check(new),
                 vital=False,
                 needed=False,
-                foreign=True,
+                external=True,
                 interval=new.interval,
                 deadline=new.timeout,
             )

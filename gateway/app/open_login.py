@@ -11,7 +11,7 @@ from gateway.auth.dual_secrets import SecretPairs
 from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate
-from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.connection.process_context import Context
@@ -38,7 +38,7 @@ def open_login(
     parts.keep_saving(known_file)
     passwords = PasswordPool()
     parts.closing.callback(passwords.close)
-    remembered = Remembered()
+    remembered = VerifiedSecrets()
 
     def forget(touched: frozenset[str]) -> None:
         for device_id in touched:

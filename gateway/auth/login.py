@@ -23,8 +23,8 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from gateway.auth.device_lookup_protocol import Lookup
 from gateway.auth.dual_secrets import MatchedSecret, SecretPairs
 from gateway.auth.known_devices import KnownDevices
-from gateway.auth.login_queue import QueuedLogin, Standing
-from gateway.auth.passwords import Busy, PasswordPool, Remembered, needs_rehash
+from gateway.auth.login_queue import HashRequest, Standing
+from gateway.auth.passwords import Busy, PasswordPool, VerifiedSecrets, needs_rehash
 from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Device, Grant, is_device_id
@@ -111,7 +111,7 @@ class Login:
         self,
         lookup: Lookup,
         passwords: PasswordPool,
-        remembered: Remembered,
+        remembered: VerifiedSecrets,
         tokens: Tokens,
         *,
         limits: Limits,
@@ -171,19 +171,19 @@ class Login:
             return self._by_certificate(claimed, shown)
         if not shown.username and shown.certificate_id is None:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "a password without a user name", None)
-        queued = self._queued(claimed, address, len(secret) + len(shown.username or b""))
-        self._refuse_if_throttled(claimed, queued)
+        hash_request = self._hash_request(claimed, address, len(secret) + len(shown.username or b""))
+        self._refuse_if_throttled(claimed, hash_request)
         try:
-            async with self.passwords.slot(queued) as slot:
+            async with self.passwords.slot(hash_request) as slot:
                 if has_left():
                     raise LoginRefused(Reason.SERVER_BUSY, "it left before its turn", claimed)
                 # While it waited, others from there may have been wrong, or have shown the same good secret.
                 self._demand_store(claimed)
-                admission = self._by_remembered(claimed, secret, queued.place)
+                admission = self._by_remembered(claimed, secret, hash_request.place)
                 if admission is not None:
                     return admission
                 # Wrong logins are counted after their hash: those that are hashed now are not counted yet.
-                self._refuse_if_throttled(claimed, queued)
+                self._refuse_if_throttled(claimed, hash_request)
                 before = None if claimed is None else self._lookup.get(claimed)
                 matched = await (
                     slot.match(None, "", secret)
@@ -192,21 +192,21 @@ class Login:
                 )
         except Busy as error:
             raise LoginRefused(Reason.SERVER_BUSY, f"busy: {error}", claimed) from error
-        admission = await self._by_hash(matched, before, shown, queued)
-        self.known.add(admission.device.device_id, queued.place)
-        self.passwords.right(queued)
+        admission = await self._by_hash(matched, before, shown, hash_request)
+        self.known.add(admission.device.device_id, hash_request.place)
+        self.passwords.count_right(hash_request)
         return admission
 
     async def _by_hash(
-        self, matched: MatchedSecret, before: Device | None, shown: Credentials, queued: QueuedLogin
+        self, matched: MatchedSecret, before: Device | None, shown: Credentials, hash_request: HashRequest
     ) -> Admission:
         """Who it is, its secret being hashed for the device as it was `before`. Raises LoginRefused."""
         claimed, secret = shown.claimed, shown.secret or b""
         self._demand_store(claimed)
         device = None if claimed is None else self._lookup.get(claimed)  # it may have changed while we hashed
         if device is None or before is None or not self._is_good(matched, device) or not device.enabled:
-            self._throttle.count(claimed, queued.place)
-            self.passwords.wrong(queued)
+            self._throttle.count(claimed, hash_request.place)
+            self.passwords.count_wrong(hash_request)
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed)
         # The next secret may have taken the place of the one in use while we hashed: it is as good as before.
         is_promoted = matched is MatchedSecret.NEXT and device.credential == before.next_credential
@@ -240,7 +240,7 @@ class Login:
             why = f"the device may not log in by {method} (it may by {', '.join(device.methods)})"
             raise LoginRefused(Reason.NOT_AUTHORIZED, why, device.device_id)
 
-    def _queued(self, claimed: str | None, address: str, size: int) -> QueuedLogin:
+    def _hash_request(self, claimed: str | None, address: str, size: int) -> HashRequest:
         """The login as it waits. The store is not asked: a wait must not show what is in it."""
         place, network = place_of(address), network_of(address)
         was_seen, was_here = self.known.look_up(claimed or "", place)
@@ -249,11 +249,11 @@ class Login:
             standing = Standing.KNOWN
         elif was_seen and self.passwords.is_clean(place, network):
             standing = Standing.SEEN
-        return QueuedLogin(standing, place, network, size)
+        return HashRequest(standing, place, network, size)
 
-    def _refuse_if_throttled(self, claimed: str | None, queued: QueuedLogin) -> None:
-        known = queued.standing is Standing.KNOWN
-        if self._throttle.is_throttled(claimed, queued.place, known=known):
+    def _refuse_if_throttled(self, claimed: str | None, hash_request: HashRequest) -> None:
+        known = hash_request.standing is Standing.KNOWN
+        if self._throttle.is_throttled(claimed, hash_request.place, known=known):
             raise LoginRefused(
                 Reason.CONNECTION_RATE_EXCEEDED, "throttled after too many wrong logins", claimed
             )

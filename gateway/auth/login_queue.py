@@ -1,7 +1,8 @@
 """Who waits for a hash, and who is next: so that whoever guesses waits longer than those who don't.
 
 Owns the order and its bounds. Decides without waiting, and is given the time; `gateway.auth.passwords`
-runs the threads. Must not know secrets, sockets, or whether a device exists.
+runs the threads. Must not know secrets, sockets, or whether a device exists. Each login that needs a hash is
+one hash request; the few that are of no login have a standing of their own, BACKGROUND, and come last.
 
 Slots, each for one hash in a thread, go between networks, and within a network between places. A place is an
 address as it is counted: an IPv4 address, an IPv6 /64 (`gateway.system.ip_address_blocks.place_of`). A
@@ -34,25 +35,27 @@ _HALF_LIFE = 30.0
 """Seconds after which a wrong login counts half."""
 _REMEMBERED_MAX = 16_384
 """Places, and networks, whose wrong logins are remembered; that with the oldest is forgotten first."""
-_ROOM_LEAST = 8
-"""Units of weight that may wait from a place that only guesses; from a network four times as many."""
-_FORBEARANCE = 5
-"""Level of wrong logins, less the right ones, up to which the room is not reduced: fewer than 16 of late. Of
-400 devices that come at once from behind one address, some have a wrong password."""
-_BYTES_A_UNIT = 1_024
-"""A login weighs one unit, and one more for each of these many bytes that are kept until it has a slot."""
+_UNITS_MIN = 8
+"""Units that may wait from a place that only guesses; from a network four times as many."""
+_TOLERATED_LEVEL = 5
+"""Level of wrong logins, less the right ones, up to which no fewer may wait: fewer than 16 of late. Of 400
+devices that come at once through one NAT, some have a wrong password."""
+_BYTES_PER_UNIT = 1_024
+"""A hash request counts as one unit, and one more for each of these many bytes that are kept while it
+waits."""
 
 
 class Standing(IntEnum):
-    """What is known of a login before anything is hashed."""
+    """What is known of a hash request before anything is hashed."""
 
     KNOWN = 0
     """Its device logged in from this place before."""
     SEEN = 1
     """Its device logged in lately from elsewhere, and neither place nor network had a wrong login of late."""
     UNKNOWN = 2
-    LATER = 3
-    """No login: work that waits until no login does."""
+    """Neither."""
+    BACKGROUND = 3
+    """It is of no login, and waits until no login does."""
 
 
 _CYCLE = (Standing.KNOWN, Standing.SEEN, Standing.KNOWN, Standing.UNKNOWN)
@@ -62,8 +65,8 @@ _BY_WRONG_LOGINS = (Standing.UNKNOWN, Standing.SEEN)
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedLogin:
-    """Who wants a hash, as far as the order goes."""
+class HashRequest:
+    """Who wants a hash, as much of it as the order depends on."""
 
     standing: Standing
     place: str
@@ -74,40 +77,42 @@ class QueuedLogin:
     """Bytes that are kept while it waits."""
 
     @property
-    def weight(self) -> int:
-        """Units of room that it takes."""
-        return 1 + self.size // _BYTES_A_UNIT
+    def units(self) -> int:
+        """As how many it counts where those who wait are bounded."""
+        return 1 + self.size // _BYTES_PER_UNIT
 
 
-class Ticket:
-    """The place of one login in the queue. `login` is what the order needs to know of it."""
+class Waiter:
+    """One who waits in the queue. Subclasses know how to tell it that it has a slot."""
 
-    __slots__ = ("login",)
+    __slots__ = ("request",)
 
-    def __init__(self, login: QueuedLogin) -> None:
-        self.login = login
+    def __init__(self, request: HashRequest) -> None:
+        self.request = request
 
 
-class _Group:
-    """What waits from one place or one network, by standing."""
+class _PlaceOrNetwork:
+    """Who waits from one place or one network, by standing."""
 
-    __slots__ = ("order", "weight")
+    __slots__ = ("last_served", "units")
 
     def __init__(self) -> None:
-        self.weight = [0] * len(Standing)
-        self.order = [0] * len(Standing)
-        """A number from when it last had a slot, or came: the lowest is next."""
+        self.units = [0] * len(Standing)
+        """Of all its waiters."""
+        self.last_served = [0] * len(Standing)
+        """A serial number of when it last had a slot, or came: the lowest is next."""
 
 
-class _Place(_Group):
-    __slots__ = ("lines",)
+class _Place(_PlaceOrNetwork):
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: tuple[dict[Any, None], ...] = tuple({} for _ in Standing)
+        self.waiting: tuple[dict[Any, None], ...] = tuple({} for _ in Standing)
+        """Its waiters, in the order in which they came."""
 
 
-class _Network(_Group):
+class _Network(_PlaceOrNetwork):
     __slots__ = ("places",)
 
     def __init__(self) -> None:
@@ -115,8 +120,8 @@ class _Network(_Group):
         self.places: dict[str, _Place] = {}
 
 
-_AnyTicket = TypeVar("_AnyTicket", bound=Ticket)
-_AnyGroup = TypeVar("_AnyGroup", _Place, _Network)
+_AnyWaiter = TypeVar("_AnyWaiter", bound=Waiter)
+_AnyPlaceOrNetwork = TypeVar("_AnyPlaceOrNetwork", _Place, _Network)
 
 
 class WrongLogins:
@@ -132,8 +137,8 @@ class WrongLogins:
         if len(self._counts) > _REMEMBERED_MAX:
             self._counts.popitem(last=False)
 
-    def make_up(self, name: str, now: float) -> None:
-        """One less, if there is one: none is saved up."""
+    def offset_one(self, name: str, now: float) -> None:
+        """One less, if there is one: right logins before wrong ones offset nothing."""
         if name in self._counts:
             self._counts[name] = (max(0.0, self._of(name, now) - 1), now)
 
@@ -147,17 +152,17 @@ class WrongLogins:
         return float(count * 0.5 ** ((now - since) / _HALF_LIFE))
 
 
-class LoginQueue(Generic[_AnyTicket]):
+class LoginQueue(Generic[_AnyWaiter]):
     """The order of those who wait. `now` is of any clock that only goes forward, in seconds."""
 
-    def __init__(self, most: int) -> None:
-        """Logins of `most` units in all may wait, and as many units of work of standing LATER."""
-        self._units_max = most
+    def __init__(self, units_max: int) -> None:
+        """Logins of `units_max` units in all may wait, and as many units of standing BACKGROUND."""
+        self._units_max = units_max
         self._networks: dict[str, _Network] = {}
-        self._weight = [0] * len(Standing)
+        self._units = [0] * len(Standing)
         self._slots_given = 0
         """How far `_CYCLE` has gone."""
-        self._last_order = 0
+        self._last_serial = 0
         self._wrong_by_place = WrongLogins()
         self._wrong_by_network = WrongLogins()
         self._guesses_by_place = WrongLogins()
@@ -166,134 +171,134 @@ class LoginQueue(Generic[_AnyTicket]):
 
     def __len__(self) -> int:
         return sum(
-            len(line)
+            len(waiters)
             for network in self._networks.values()
             for place in network.places.values()
-            for line in place.lines
+            for waiters in place.waiting
         )
 
     def is_clean(self, place: str, network: str, now: float) -> bool:
         """Whether neither the place nor the network had a wrong login of late."""
         return not (self._wrong_by_place.level(place, now) or self._wrong_by_network.level(network, now))
 
-    def add(self, ticket: _AnyTicket) -> None:
-        """Let it wait. Call `evict_excess` afterwards."""
-        login = ticket.login
-        network = self._networks.setdefault(login.network, _Network())
-        place = network.places.setdefault(login.place, _Place())
-        for group in (network, place):
-            if not group.weight[login.standing]:
-                # A group that was empty starts at the end, not with its old number.
-                group.order[login.standing] = self._next_order()
-        place.lines[login.standing][ticket] = None
-        self._weigh(network, place, login, login.weight)
+    def add(self, waiter: _AnyWaiter) -> None:
+        """Let this one wait. Call `evict_excess` afterwards."""
+        request = waiter.request
+        network = self._networks.setdefault(request.network, _Network())
+        place = network.places.setdefault(request.place, _Place())
+        for counted in (network, place):
+            if not counted.units[request.standing]:
+                # One that had no waiter of this standing starts at the end, not with its old number.
+                counted.last_served[request.standing] = self._next_serial()
+        place.waiting[request.standing][waiter] = None
+        self._add_units(network, place, request, request.units)
 
-    def remove(self, ticket: _AnyTicket) -> None:
-        """It waits no more; nothing happens if it did not."""
-        login = ticket.login
-        network = self._networks.get(login.network)
-        place = None if network is None else network.places.get(login.place)
-        if network is None or place is None or ticket not in place.lines[login.standing]:
+    def remove(self, waiter: _AnyWaiter) -> None:
+        """This one waits no more; nothing happens if it did not."""
+        request = waiter.request
+        network = self._networks.get(request.network)
+        place = None if network is None else network.places.get(request.place)
+        if network is None or place is None or waiter not in place.waiting[request.standing]:
             return
-        del place.lines[login.standing][ticket]
-        self._weigh(network, place, login, -login.weight)
-        if not any(place.weight):
-            del network.places[login.place]
+        del place.waiting[request.standing][waiter]
+        self._add_units(network, place, request, -request.units)
+        if not any(place.units):
+            del network.places[request.place]
         if not network.places:
-            del self._networks[login.network]
+            del self._networks[request.network]
 
-    def next(self, now: float, *, later: bool = True) -> _AnyTicket | None:
-        """Take out who is next. Work of standing LATER only if `later`, and if no login waits."""
-        standing = self._standing_next(later=later)
+    def next(self, now: float, *, background: bool = True) -> _AnyWaiter | None:
+        """Take out who is next. Those of standing BACKGROUND only if `background`, and if no login waits."""
+        standing = self._standing_next(background=background)
         if standing is None:
             return None
         network = self._next_network(standing, now)
         place = self._next_place(network, standing, now)
-        ticket: _AnyTicket = next(iter(place.lines[standing]))
+        waiter: _AnyWaiter = next(iter(place.waiting[standing]))
         self._slots_given += 1
-        network.order[standing] = place.order[standing] = self._next_order()
-        self.remove(ticket)
-        return ticket
+        network.last_served[standing] = place.last_served[standing] = self._next_serial()
+        self.remove(waiter)
+        return waiter
 
-    def clear(self) -> list[_AnyTicket]:
+    def clear(self) -> list[_AnyWaiter]:
         """Take out all who wait, in no order."""
         waiting = [
-            ticket
+            waiter
             for network in self._networks.values()
             for place in network.places.values()
-            for line in place.lines
-            for ticket in line
+            for waiters in place.waiting
+            for waiter in waiters
         ]
-        for ticket in waiting:
-            self.remove(ticket)
+        for waiter in waiting:
+            self.remove(waiter)
         return waiting
 
-    def wrong(self, login: QueuedLogin, now: float) -> list[_AnyTicket]:
-        """Its login was wrong. Returns who has to go, for fewer may wait from there now."""
-        self._wrong_by_place.count(login.place, now)
-        self._wrong_by_network.count(login.network, now)
-        self._guesses_by_place.count(login.place, now)
-        self._guesses_by_network.count(login.network, now)
-        return self.evict_excess(login, now)
+    def count_wrong(self, request: HashRequest, now: float) -> list[_AnyWaiter]:
+        """Its login was wrong. Returns whom this evicts, for fewer may wait from its place now."""
+        self._wrong_by_place.count(request.place, now)
+        self._wrong_by_network.count(request.network, now)
+        self._guesses_by_place.count(request.place, now)
+        self._guesses_by_network.count(request.network, now)
+        return self.evict_excess(request, now)
 
-    def right(self, login: QueuedLogin, now: float) -> None:
+    def count_right(self, request: HashRequest, now: float) -> None:
         """Its login was right, and cost a hash: a place with right logins too is probably not guessing."""
-        self._guesses_by_place.make_up(login.place, now)
-        self._guesses_by_network.make_up(login.network, now)
+        self._guesses_by_place.offset_one(request.place, now)
+        self._guesses_by_network.offset_one(request.network, now)
 
-    def evict_excess(self, login: QueuedLogin, now: float) -> list[_AnyTicket]:
+    def evict_excess(self, request: HashRequest, now: float) -> list[_AnyWaiter]:
         """Take out who is too many where this one came from, or in all, and return them.
 
-        Of those who are too many the last to come goes first, of the place with the most wrong logins and
-        the longest line, of a standing that has more than its share.
+        Of those who are too many the last to come goes first, of the place with the most wrong logins, on a
+        tie with the most units, of a standing that has more than its share of the slots.
         """
-        gone: list[_AnyTicket] = []
-        self._evict_around(login, now, gone)
-        while self._weight[Standing.LATER] > self._units_max:
-            self._evict_worst(Standing.LATER, now, gone)
-        while sum(self._weight[standing] for standing in _LOGINS) > self._units_max:
-            self._evict_worst(self._standing_with_too_many(), now, gone)
-        return gone
+        evicted: list[_AnyWaiter] = []
+        self._evict_around(request, now, evicted)
+        while self._units[Standing.BACKGROUND] > self._units_max:
+            self._evict_worst(Standing.BACKGROUND, now, evicted)
+        while sum(self._units[standing] for standing in _LOGINS) > self._units_max:
+            self._evict_worst(self._standing_with_too_many(), now, evicted)
+        return evicted
 
-    def _evict_around(self, login: QueuedLogin, now: float, gone: list[_AnyTicket]) -> None:
-        network = self._networks.get(login.network)
+    def _evict_around(self, request: HashRequest, now: float, evicted: list[_AnyWaiter]) -> None:
+        network = self._networks.get(request.network)
         if network is None:
             return
-        place = network.places.get(login.place)
+        place = network.places.get(request.place)
         if place is not None:
-            room = self._room(self._guesses_by_place.level(login.place, now))
-            while sum(place.weight[standing] for standing in _BY_WRONG_LOGINS) > room:
-                standing = next(one for one in _BY_WRONG_LOGINS if place.weight[one])
-                self._evict_last(place, standing, gone)
-        room = 4 * self._room(self._guesses_by_network.level(login.network, now))
-        while sum(network.weight[standing] for standing in _BY_WRONG_LOGINS) > room:
-            standing = next(one for one in _BY_WRONG_LOGINS if network.weight[one])
+            allowed = self._units_allowed(self._guesses_by_place.level(request.place, now))
+            while sum(place.units[standing] for standing in _BY_WRONG_LOGINS) > allowed:
+                standing = next(one for one in _BY_WRONG_LOGINS if place.units[one])
+                self._evict_last(place, standing, evicted)
+        allowed = 4 * self._units_allowed(self._guesses_by_network.level(request.network, now))
+        while sum(network.units[standing] for standing in _BY_WRONG_LOGINS) > allowed:
+            standing = next(one for one in _BY_WRONG_LOGINS if network.units[one])
             worst = self._worst(network.places, self._wrong_by_place, standing, now)
-            self._evict_last(worst, standing, gone)
+            self._evict_last(worst, standing, evicted)
 
-    def _room(self, level: int) -> int:
-        """Units that may wait there: all, divided by four per level above `_FORBEARANCE`; always a few."""
-        return max(_ROOM_LEAST, self._units_max >> max(0, 2 * (level - _FORBEARANCE)))
+    def _units_allowed(self, level: int) -> int:
+        """Units that may wait at this level: all, and a quarter of that per level above the tolerated one."""
+        return max(_UNITS_MIN, self._units_max >> max(0, 2 * (level - _TOLERATED_LEVEL)))
 
-    def _evict_worst(self, standing: Standing, now: float, gone: list[_AnyTicket]) -> None:
+    def _evict_worst(self, standing: Standing, now: float, evicted: list[_AnyWaiter]) -> None:
         network = self._worst(self._networks, self._wrong_by_network, standing, now)
         worst = self._worst(network.places, self._wrong_by_place, standing, now)
-        self._evict_last(worst, standing, gone)
+        self._evict_last(worst, standing, evicted)
 
-    def _evict_last(self, place: _Place, standing: Standing, gone: list[_AnyTicket]) -> None:
-        ticket = next(reversed(place.lines[standing]))
-        self.remove(ticket)
-        gone.append(ticket)
+    def _evict_last(self, place: _Place, standing: Standing, evicted: list[_AnyWaiter]) -> None:
+        waiter = next(reversed(place.waiting[standing]))
+        self.remove(waiter)
+        evicted.append(waiter)
 
-    def _standing_next(self, *, later: bool) -> Standing | None:
+    def _standing_next(self, *, background: bool) -> Standing | None:
         for standing in (_CYCLE[self._slots_given % len(_CYCLE)], *_LOGINS):
-            if self._weight[standing]:
+            if self._units[standing]:
                 return standing
-        return Standing.LATER if later and self._weight[Standing.LATER] else None
+        return Standing.BACKGROUND if background and self._units[Standing.BACKGROUND] else None
 
     def _standing_with_too_many(self) -> Standing:
         for standing in (Standing.UNKNOWN, Standing.SEEN):
-            if self._weight[standing] > self._units_max // 4:
+            if self._units[standing] > self._units_max // 4:
                 return standing
         return Standing.KNOWN
 
@@ -302,38 +307,40 @@ class LoginQueue(Generic[_AnyTicket]):
             name, network = named
             if standing is Standing.KNOWN:
                 # Whatever unknown devices do at a place, it costs the devices that are known there nothing.
-                return 0, network.order[standing]
+                return 0, network.last_served[standing]
             # By the best of its places: a neighbour that guesses costs little. Not nothing: an owner of many
             # places may guess from one after the other.
             best = min(
                 self._wrong_by_place.level(place, now)
-                for place, group in network.places.items()
-                if group.weight[standing]
+                for place, waiting in network.places.items()
+                if waiting.units[standing]
             )
-            return best + (self._wrong_by_network.level(name, now) > 0), network.order[standing]
+            return best + (self._wrong_by_network.level(name, now) > 0), network.last_served[standing]
 
-        return min((one for one in self._networks.items() if one[1].weight[standing]), key=key)[1]
+        return min((one for one in self._networks.items() if one[1].units[standing]), key=key)[1]
 
     def _next_place(self, network: _Network, standing: Standing, now: float) -> _Place:
         def key(named: tuple[str, _Place]) -> tuple[int, int]:
             name, place = named
             level = 0 if standing is Standing.KNOWN else self._wrong_by_place.level(name, now)
-            return level, place.order[standing]
+            return level, place.last_served[standing]
 
-        return min((one for one in network.places.items() if one[1].weight[standing]), key=key)[1]
+        return min((one for one in network.places.items() if one[1].units[standing]), key=key)[1]
 
     def _worst(
-        self, groups: Mapping[str, _AnyGroup], wrong: WrongLogins, standing: Standing, now: float
-    ) -> _AnyGroup:
+        self, candidates: Mapping[str, _AnyPlaceOrNetwork], wrong: WrongLogins, standing: Standing, now: float
+    ) -> _AnyPlaceOrNetwork:
         def key(name: str) -> tuple[int, int]:
-            return wrong.level(name, now), groups[name].weight[standing]
+            return wrong.level(name, now), candidates[name].units[standing]
 
-        return groups[max((name for name, group in groups.items() if group.weight[standing]), key=key)]
+        return candidates[
+            max((name for name, waiting in candidates.items() if waiting.units[standing]), key=key)
+        ]
 
-    def _weigh(self, network: _Network, place: _Place, login: QueuedLogin, change: int) -> None:
-        for weights in (self._weight, network.weight, place.weight):
-            weights[login.standing] += change
+    def _add_units(self, network: _Network, place: _Place, request: HashRequest, change: int) -> None:
+        for units in (self._units, network.units, place.units):
+            units[request.standing] += change
 
-    def _next_order(self) -> int:
-        self._last_order += 1
-        return self._last_order
+    def _next_serial(self) -> int:
+        self._last_serial += 1
+        return self._last_serial

@@ -26,7 +26,7 @@ from argon2 import Parameters, PasswordHasher, Type
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
 from gateway.auth.dual_secrets import MatchedSecret, match_both
-from gateway.auth.login_queue import LoginQueue, QueuedLogin, Standing, Ticket
+from gateway.auth.login_queue import HashRequest, LoginQueue, Standing, Waiter
 from gateway.auth.password_hash_identification import MOSQUITTO, argon2id, is_imported, kind_of
 from gateway.policy.engine.identity import Device
 
@@ -39,8 +39,8 @@ bits."""
 PATIENCE = 18.0
 """Longest that a login waits for its slot, in seconds: less than the 20 s after which the caller gives it
 up."""
-_LATER_PATIENCE = 300.0
-"""Longest that a hash waits for its slot which no login asks for, in seconds."""
+_BACKGROUND_PATIENCE = 300.0
+"""Longest that a hash request of standing BACKGROUND waits for its slot, in seconds."""
 _CLOSING = "the gateway is shutting down"
 
 _HASHER = PasswordHasher.from_parameters(PROFILE)
@@ -88,7 +88,7 @@ def needs_rehash(credential: str) -> bool:
 def _are_old(parameters: str, salt: int, digest: int) -> bool:
     """Whether credentials with these parameters, and so many letters of salt and digest, are old.
 
-    Remembered, for each login asks and there are few kinds. ValueError for what is no credential.
+    VerifiedSecrets, for each login asks and there are few kinds. ValueError for what is no credential.
     """
     return _HASHER.check_needs_rehash(f"{parameters}${'A' * salt}${'A' * digest}")
 
@@ -122,7 +122,7 @@ def _parse_mosquitto(hashed: str) -> tuple[int, bytes, bytes]:
     return iterations, salt, digest
 
 
-def _is_mosquittos(credential: str, secret: bytes) -> bool:
+def _matches_mosquitto_hash(credential: str, secret: bytes) -> bool:
     """Whether Mosquitto's hash in the credential is of `secret`."""
     if not secret:
         return False  # nobody gets in by an empty password, there neither
@@ -145,12 +145,12 @@ class PasswordPool:
         """
         self._slots = threads
         self._at_work = 0
-        self._later_at_work = 0
+        self._background_at_work = 0
         self._patience = patience
-        self._queue: LoginQueue[_Waiter] = LoginQueue(waiting)
+        self._queue: LoginQueue[_SlotWaiter] = LoginQueue(waiting)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._is_closed = False
-        self.hashed: Callable[[float], None] = lambda _: None
+        self.on_hashed: Callable[[float], None] = lambda _: None
         """Called with the seconds that each hash took, without its wait."""
         self._decoy = _decoy()
 
@@ -168,18 +168,18 @@ class PasswordPool:
         """How many have a slot."""
         return self._at_work
 
-    def wrong(self, login: QueuedLogin) -> None:
-        """Its login was wrong: others from there wait longer now, and those who are too many are refused."""
-        self._turn_away(self._queue.wrong(login, _now()))
+    def count_wrong(self, request: HashRequest) -> None:
+        """Its login was wrong: others from its place wait longer now, those who are too many are refused."""
+        self._turn_away(self._queue.count_wrong(request, _now()))
 
-    def right(self, login: QueuedLogin) -> None:
+    def count_right(self, request: HashRequest) -> None:
         """Its login was right, and cost a hash."""
-        self._queue.right(login, _now())
+        self._queue.count_right(request, _now())
 
     @asynccontextmanager
-    async def slot(self, login: QueuedLogin) -> AsyncIterator[HashSlot]:
+    async def slot(self, request: HashRequest) -> AsyncIterator[HashSlot]:
         """Wait for a slot, for one hash or none. Raises Busy. Whoever is cancelled before costs nothing."""
-        slot = await self._wait(login, self._patience)
+        slot = await self._wait(request, self._patience)
         try:
             yield slot
         finally:
@@ -187,7 +187,7 @@ class PasswordPool:
 
     async def hash(self, secret: bytes) -> str:
         """The Argon2id hash of `secret` in PHC format, made when no login waits. Raises Busy."""
-        slot = await self._wait(QueuedLogin(Standing.LATER, "", "", len(secret)), _LATER_PATIENCE)
+        slot = await self._wait(HashRequest(Standing.BACKGROUND, "", "", len(secret)), _BACKGROUND_PATIENCE)
         return await slot.run(lambda: hash_secret(secret))
 
     def close(self) -> None:
@@ -201,7 +201,7 @@ class PasswordPool:
         if credential is not None and is_imported(credential):
             self.check(None, secret)  # SHA-512 alone would answer in no time, and show that it was imported
             try:
-                return _is_mosquittos(credential, secret)
+                return _matches_mosquitto_hash(credential, secret)
             except ValueError:
                 return False  # somebody edited the store
         try:
@@ -228,46 +228,46 @@ class PasswordPool:
         except RuntimeError:
             raise Busy(_CLOSING) from None
 
-    def finished(self, standing: Standing) -> None:
-        """A slot is free again, that of a login of this priority: whoever is next has it."""
+    def free_slot(self, standing: Standing) -> None:
+        """A slot is free again, that of a hash request of this standing: whoever is next has it."""
         self._at_work -= 1
-        self._later_at_work -= standing is Standing.LATER
-        self._begin()
+        self._background_at_work -= standing is Standing.BACKGROUND
+        self._give_slots()
 
-    async def _wait(self, login: QueuedLogin, patience: float) -> HashSlot:
+    async def _wait(self, request: HashRequest, patience: float) -> HashSlot:
         if self._is_closed:
             raise Busy(_CLOSING)
-        waiter = _Waiter(login)
+        waiter = _SlotWaiter(request)
         self._queue.add(waiter)
-        self._begin()
-        self._turn_away(self._queue.evict_excess(login, _now()))
+        self._give_slots()
+        self._turn_away(self._queue.evict_excess(request, _now()))
         try:
             async with asyncio.timeout(patience):
                 await waiter.slot_given
         except BaseException as error:
             self._queue.remove(waiter)
             if waiter.has_slot:
-                self.finished(login.standing)  # the slot came just when the peer went
+                self.free_slot(request.standing)  # the slot came just when the peer went
             if isinstance(error, TimeoutError):
                 raise Busy(f"no turn within {patience:g} s") from None
             raise
-        return HashSlot(self, login.standing)
+        return HashSlot(self, request.standing)
 
-    def _begin(self) -> None:
+    def _give_slots(self) -> None:
         while self._at_work < self._slots:
-            # One LATER job at most is at work: a login that comes finds a thread free.
-            waiter = self._queue.next(_now(), later=not self._later_at_work)
+            # At most one of standing BACKGROUND is at work: a login that comes finds a thread free.
+            waiter = self._queue.next(_now(), background=not self._background_at_work)
             if waiter is None:
                 return
             if waiter.slot_given.done():
                 continue  # its peer has just gone
             self._at_work += 1
-            self._later_at_work += waiter.login.standing is Standing.LATER
+            self._background_at_work += waiter.request.standing is Standing.BACKGROUND
             waiter.slot_given.set_result(None)
 
-    def _turn_away(self, waiters: Iterable[Ticket]) -> None:
+    def _turn_away(self, waiters: Iterable[Waiter]) -> None:
         for waiter in waiters:
-            if isinstance(waiter, _Waiter) and not waiter.slot_given.done():
+            if isinstance(waiter, _SlotWaiter) and not waiter.slot_given.done():
                 waiter.slot_given.set_exception(
                     Busy(_CLOSING if self._is_closed else "too many logins at once")
                 )
@@ -306,14 +306,14 @@ class HashSlot:
 
         def over(_: Future[_Answer]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
-                loop.call_soon_threadsafe(self._pool.finished, self._standing)
+                loop.call_soon_threadsafe(self._pool.free_slot, self._standing)
 
         self._is_used = True
         began = loop.time()
         try:
             job = self._pool.submit(work)
         except Busy:
-            self._pool.finished(self._standing)
+            self._pool.free_slot(self._standing)
             raise
         answer = asyncio.wrap_future(job)
         # After the answer: whoever is next sees what became of this one.
@@ -322,23 +322,23 @@ class HashSlot:
             found = await answer
         except (VerificationError, HashingError) as error:
             raise Busy(f"Argon2 failed: {error}") from error
-        self._pool.hashed(loop.time() - began)
+        self._pool.on_hashed(loop.time() - began)
         return found
 
     def end(self) -> None:
         """Give it back if it was not used."""
         if not self._is_used:
             self._is_used = True
-            self._pool.finished(self._standing)
+            self._pool.free_slot(self._standing)
 
 
-class _Waiter(Ticket):
-    """A login in the queue, and the future that is done when it has a slot or was refused."""
+class _SlotWaiter(Waiter):
+    """A hash request in the queue, and the future that is done when it has a slot or was refused."""
 
     __slots__ = ("slot_given",)
 
-    def __init__(self, login: QueuedLogin) -> None:
-        super().__init__(login)
+    def __init__(self, request: HashRequest) -> None:
+        super().__init__(request)
         self.slot_given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -352,7 +352,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Remembered:
+class VerifiedSecrets:
     """Secrets that were verified once, so that a reconnect costs no second Argon2. In memory only.
 
     Kept as a BLAKE2b digest under a key of this process alone: a dump of the store is no help, and one of

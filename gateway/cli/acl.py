@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.policy.analysis.effective_rights import Right
     from gateway.policy.engine.policy import Policy
     from gateway.policy.files.policy_tests import CaseResult
-    from gateway.store import Refusal
+    from gateway.store import StoredRefusal
 
 
 Folder = Annotated[
@@ -271,7 +271,7 @@ def _answer_why(
         raise typer.Exit(1)
 
 
-def _explain_limit(answer: Answer, settings: Settings, refusal: Refusal) -> None:
+def _explain_limit(answer: Answer, settings: Settings, refusal: StoredRefusal) -> None:
     """What a limit was that a device reached: no rule is asked about it."""
     device, policy = asyncio.run(device_of(settings, refusal.device_id)), policy_of(settings)
     logged, head = logged_refusal(refusal)
@@ -294,11 +294,11 @@ def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> E
 def _passes_observed(device: Device, found: Explanation) -> bool:
     """Whether it passes although it is refused."""
     from gateway.mqtt.topics import unshared
-    from gateway.policy.engine.policy import observable
+    from gateway.policy.engine.policy import passes_when_observed
 
     if found.decision.allowed or found.action in {Action.ENCRYPT, Action.DECRYPT} or not observed(device):
         return False
-    return observable(unshared(found.topic), found.decision)
+    return passes_when_observed(unshared(found.topic), found.decision)
 
 
 def _explained(found: Explanation) -> dict[str, object]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.policy.engine.policy import Role
     from gateway.policy.imports.intermediate_model import Account, Finding, ImportSource
-    from gateway.policy.imports.role_composition import Composed
+    from gateway.policy.imports.role_composition import ComposedRoles
 
 _NO_ACL_FILE = (
     "--passwords FILE needs --acl FILE. If this Mosquitto has no acl_file, every user may do everything "
@@ -131,8 +131,8 @@ def _carry_over(
                 for one in findings_of(composed, kind)
             ],
         )
-    questions, faults = ask(source, composed, compiled(composed, reserved=reserved))
-    composed.findings += faults
+    questions, newly_denied = ask(source, composed, compiled(composed, reserved=reserved))
+    composed.findings += newly_denied
 
     def put() -> None:
         if out is None:
@@ -175,10 +175,10 @@ def _read(
     named = [(account.user, account.location) for account in accounts]
     source = AclFile(_content(acl, "--acl"), str(acl), named)
     known = {account.user for account in accounts}
-    for subject in source.subjects:
-        if subject.user is not None and subject.user not in known:
-            text = f"user {subject.user!r} has no hash in {passwords}: no device is made of it"
-            findings = (*findings, Finding("note", subject.location, text, subject.user))
+    for source_user in source.users:
+        if source_user.user is not None and source_user.user not in known:
+            text = f"user {source_user.user!r} has no hash in {passwords}: no device is made of it"
+            findings = (*findings, Finding("note", source_user.location, text, source_user.user))
     return source, accounts, list(findings)
 
 
@@ -199,7 +199,7 @@ def _content(path: Path, option: str) -> bytes:
     return raw
 
 
-def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candidate]:
+def _candidates(composed: ComposedRoles, accounts: Sequence[Account]) -> list[Candidate]:
     """What can be made of the users, if there are accounts; whose password can't be used is a finding."""
     from gateway.auth.passwords import imported_credential
     from gateway.policy.imports.intermediate_model import Finding
@@ -223,7 +223,7 @@ def _candidates(composed: Composed, accounts: Sequence[Account]) -> list[Candida
 
 
 def _check_roles(
-    settings: Settings, composed: Composed, candidates: Sequence[Candidate], out: Path | None
+    settings: Settings, composed: ComposedRoles, candidates: Sequence[Candidate], out: Path | None
 ) -> list[str]:
     """The roles that devices get now and the policy in force lacks, because `out` is not in force yet.
 

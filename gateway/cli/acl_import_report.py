@@ -15,7 +15,7 @@ from gateway.policy.engine.identity import is_device_id
 
 if TYPE_CHECKING:
     from gateway.policy.imports.intermediate_model import Finding, ImportSource
-    from gateway.policy.imports.role_composition import Composed
+    from gateway.policy.imports.role_composition import ComposedRoles
 
 ADDED = "added"
 _LOCATION = re.compile(r"(.*):(\d+)\b")
@@ -50,7 +50,7 @@ class Report:
     """An import that has been made."""
 
     source: ImportSource
-    composed: Composed
+    composed: ComposedRoles
     candidates: Sequence[Candidate]
     questions: int
     out: Path | None
@@ -121,7 +121,7 @@ class Report:
             )
 
 
-def findings_of(composed: Composed, kind: str) -> list[Finding]:
+def findings_of(composed: ComposedRoles, kind: str) -> list[Finding]:
     """The findings of this kind, by their location."""
     return sorted((one for one in composed.findings if one.kind == kind), key=_by_location)
 

@@ -157,8 +157,8 @@ def _difference(found: Difference, *, with_devices: bool) -> dict[str, object]:
     return {
         "roles": changes(found.roles),
         "devices": changes(found.devices) if with_devices else None,
-        "sealed": list(found.sealed),
-        "unsealed": list(found.unsealed),
+        "sealed": list(found.newly_sensitive),
+        "unsealed": list(found.no_longer_sensitive),
         "limits": {name: list(values) for name, values in found.limits.items()},
         "role_limits": {
             role: {name: list(values) for name, values in limits.items()}
@@ -187,7 +187,7 @@ def _counterexample(one: Counterexample) -> dict[str, object]:
         "action": one.action.value,
         "topic": one.witness.topic,
         "rules": [location(rule) for rule in one.rules],
-        "missed": [location(rule) for rule in one.missed],
+        "missed": [location(rule) for rule in one.near_misses],
     }
 
 
@@ -212,8 +212,8 @@ def _difference_lines(found: Difference, devices: Mapping[str, Device]) -> list[
         head = "device" if len(names) == 1 else "devices"
         lines.append(f"{head} {', '.join(names[:_NAMED_MAX])}{more} ({roles})")
         lines += [line for change in found.devices[names[0]] for line in _change_lines(change)]
-    lines += [f'sealed now: "{topics}"' for topics in found.sealed]
-    lines += [f'no longer sealed: "{topics}"' for topics in found.unsealed]
+    lines += [f'sealed now: "{topics}"' for topics in found.newly_sensitive]
+    lines += [f'no longer sealed: "{topics}"' for topics in found.no_longer_sensitive]
     lines += [f"limit {name}: {old}, now {new}" for name, (old, new) in found.limits.items()]
     for role, limits in found.role_limits.items():
         told = (

@@ -253,14 +253,14 @@ def replayed(
     devices, records = asyncio.run(_recorded(settings, seconds))
     found = replay(before, after, records, devices)
     value = {
-        "judged": found.judged,
-        "unknown": found.unknown,
+        "judged": found.replayed,
+        "unknown": found.gone,
         "not_recorded": found.overflow,
         "in_part": [_seen(one) for one in found.mixed],
         "changes": [_change(one) for one in found.changes],
     }
     return value, [
-        f"replay: {len(found.changes)} of {found.judged} recorded decisions change",
+        f"replay: {len(found.changes)} of {found.replayed} recorded decisions change",
         *(f"  {_change_line(one)}" for one in found.changes),
         *_not_judged(found),
     ]
@@ -269,8 +269,8 @@ def replayed(
 def _not_judged(found: Replay) -> Iterable[str]:
     from gateway.policy.usage.role_writer import listed
 
-    if found.unknown:
-        yield f"  not judged: {found.unknown} of devices or labels that are gone"
+    if found.gone:
+        yield f"  not judged: {found.gone} of devices or labels that are gone"
     if found.overflow:
         yield f"  not judged: {found.overflow} that found no room when they were recorded"
     if found.mixed:
@@ -293,7 +293,7 @@ def _change(one: Change) -> Mapping[str, object]:
         **_seen(seen),
         "last_at": seen.last_at,
         "recorded": "allowed" if seen.allowed else "refused",
-        "now": one.effect.value,
+        "now": one.kind.value,
         "reason": one.after.reason,
         "rule": one.after.rule_location or None,
         "rule_before": one.before.rule_location or None,
@@ -308,4 +308,4 @@ def _change_line(one: Change) -> str:
     by = f" by {one.after.rule_location}" if one.after.rule_location else ""
     what = {"allowed": "is allowed", "refused": "is refused", "conditions": "has other conditions"}
     topic = quoted(seen.template)
-    return f"{seen.device_id} {seen.action} {topic} ({times}): {what[one.effect]}{by}"
+    return f"{seen.device_id} {seen.action} {topic} ({times}): {what[one.kind]}{by}"

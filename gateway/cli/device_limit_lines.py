@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.policy.engine.device_limits import KEYS
+from gateway.policy.engine.device_limits import ROLE_LIMIT_NAMES
 
 if TYPE_CHECKING:
     from gateway.policy.engine.identity import Device
@@ -19,13 +19,16 @@ _RAISE = (
 def limits_value(policy: Policy, device: Device) -> dict[str, object]:
     """What it may take, by key, for a script: the bound, and the line of the role that says so."""
     limits = policy.limits_of(device.roles)
-    return {key: {"most": getattr(limits, key), "said_by": limits.said.get(key)} for key in KEYS}
+    return {
+        key: {"most": getattr(limits, key), "said_by": limits.role_locations.get(key)}
+        for key in ROLE_LIMIT_NAMES
+    }
 
 
 def limit_lines(policy: Policy, device: Device) -> list[str]:
     """What the roles of a device say, a line each; nothing where they say nothing."""
     limits = policy.limits_of(device.roles)
-    said = [key for key in KEYS if key in limits.said]
+    said = [key for key in ROLE_LIMIT_NAMES if key in limits.role_locations]
     width = max(map(len, said), default=0)
     return [f"  {key:<{width}}  {getattr(limits, key):,}  {limits.location(key)}" for key in said]
 

@@ -16,7 +16,7 @@ from gateway.keys.key_kinds import KeyKind
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.services.retained_resealing import Outcome
+    from gateway.services.retained_resealing import ResealingOutcome
 
 _UNREADABLE_SHOWN = 20
 _ENVELOPE_ROOM = 2
@@ -79,7 +79,7 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
             raise typer.Exit(1)
 
 
-async def _reseal(settings: Settings) -> Outcome:
+async def _reseal(settings: Settings) -> ResealingOutcome:
     from gateway.admin.keys import keys_of
     from gateway.app.vm_clone_detection import SnapshotWatch, random_bytes
     from gateway.bus_client.connect import connect

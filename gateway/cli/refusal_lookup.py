@@ -10,7 +10,7 @@ from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.store import Refusal
+    from gateway.store import StoredRefusal
 
 PASSES_NOW = (
     "It would pass now: the policy or the device has changed since then, or it was refused for the single "
@@ -18,7 +18,7 @@ PASSES_NOW = (
 )
 
 
-async def refusal_of(settings: Settings, refusal_id: str) -> Refusal:
+async def refusal_of(settings: Settings, refusal_id: str) -> StoredRefusal:
     """The refusal of this id. Raises Failure."""
     async with store_of(settings) as store:
         refusal = await store.refusals.get(refusal_id)
@@ -30,7 +30,7 @@ async def refusal_of(settings: Settings, refusal_id: str) -> Refusal:
     return refusal
 
 
-def logged_refusal(refusal: Refusal) -> tuple[dict[str, object], list[str]]:
+def logged_refusal(refusal: StoredRefusal) -> tuple[dict[str, object], list[str]]:
     """What was logged, for a script, and as lines."""
     at = utc_text(refusal.at)
     by = f" ({refusal.rule})" if refusal.rule else ""

@@ -20,7 +20,7 @@ from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms
 from gateway.policy.engine.decision_causes import cause_of
 from gateway.policy.engine.identity import Identity, is_observed
-from gateway.policy.engine.policy import RESERVED, observable
+from gateway.policy.engine.policy import RESERVED, passes_when_observed
 from gateway.policy.engine.rules import Action, Decision
 
 _TOKEN_FILTERS_OF_AN_EFFORT = 2
@@ -110,7 +110,11 @@ class Authorizer:
         Until when it is, is looked at for each message, so that nothing passes afterwards.
         """
         until = self.identity.observe_until
-        return bool(until) and is_observed(until, self._context.now() / 1_000) and observable(topic, refusal)
+        return (
+            bool(until)
+            and is_observed(until, self._context.now() / 1_000)
+            and passes_when_observed(topic, refusal)
+        )
 
     # What was decided
 

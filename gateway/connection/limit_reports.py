@@ -9,7 +9,7 @@ from gateway.connection.audit_vocabulary import Report, reached_limit
 from gateway.connection.device_budgets import Budget
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.errors import PacketOverLimit, PacketTooLarge
-from gateway.policy.engine.device_limits import Reached
+from gateway.policy.engine.device_limits import CountedLimit
 from gateway.policy.engine.limits import Limits
 
 _QUIET = 60
@@ -19,9 +19,12 @@ _QUIET = 60
 def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | None:
     """A device is over its second, and is not read until the next one. None: that is known."""
     meter = budget.from_device
-    limit, more = Reached.MESSAGES_PER_SECOND, "It sends more messages, or such that cost more, than it may"
+    limit, more = (
+        CountedLimit.MESSAGES_PER_SECOND,
+        "It sends more messages, or such that cost more, than it may",
+    )
     if meter.bytes > meter.bytes_left:
-        limit, more = Reached.BYTES_PER_SECOND, "It sends more bytes than it may"
+        limit, more = CountedLimit.BYTES_PER_SECOND, "It sends more bytes than it may"
     counters.limits_reached[limit] += 1
     now = budget.seconds_now
     before, budget.over_at = budget.over_at, now
@@ -34,7 +37,7 @@ def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | Non
 
 def too_long(limits: Limits, counters: Counters) -> Report:
     """A device sent a longer packet than it may, and its connection ends."""
-    limit = Reached.PACKET_SIZE
+    limit = CountedLimit.PACKET_SIZE
     counters.limits_reached[limit] += 1
     why = f"It sent a longer packet than it may, and its connection ended ({_named(limit, limits)})."
     return reached_limit(why, limits.location(limit))
@@ -43,7 +46,7 @@ def too_long(limits: Limits, counters: Counters) -> Report:
 def refused_length(size: int, most: int, bus_takes: int, limits: Limits) -> PacketTooLarge:
     """The error of a packet of `size` bytes where `most` pass: those of packet_size, or of the bus."""
     words = f"a packet of {size:,} bytes, and"
-    limit = Reached.PACKET_SIZE
+    limit = CountedLimit.PACKET_SIZE
     if most == limits.packet_size:
         return PacketOverLimit(f"{words} {_named(limit, limits)} ({limits.location(limit)})")
     return PacketTooLarge(f"{words} the bus takes {bus_takes:,} (its max_packet_size)")
@@ -51,7 +54,7 @@ def refused_length(size: int, most: int, bus_takes: int, limits: Limits) -> Pack
 
 def too_many_filters(limits: Limits, counters: Counters) -> str:
     """A device has no room for one more subscription: why, for the report of its SUBSCRIBE."""
-    limit = Reached.SUBSCRIPTIONS
+    limit = CountedLimit.SUBSCRIPTIONS
     counters.limits_reached[limit] += 1
     holder = "session" if limits.subscriptions_in_all is None else "device"
     return f"The {holder} holds as many subscriptions as it may ({_named(limit, limits)})."
@@ -59,10 +62,10 @@ def too_many_filters(limits: Limits, counters: Counters) -> str:
 
 def too_many_connections(limits: Limits, counters: Counters) -> str:
     """A device has as many connections as it may: why one is refused, or ends."""
-    limit = Reached.CONNECTIONS_PER_DEVICE
+    limit = CountedLimit.CONNECTIONS_PER_DEVICE
     counters.limits_reached[limit] += 1
     return f"as many connections as the device may have ({_named(limit, limits)}, {limits.location(limit)})"
 
 
-def _named(limit: Reached, limits: Limits) -> str:
+def _named(limit: CountedLimit, limits: Limits) -> str:
     return f"{limit} = {getattr(limits, limit):,}"

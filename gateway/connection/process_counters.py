@@ -8,7 +8,7 @@ from enum import Enum
 
 from gateway.connection.bus_holdings import Kind
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.device_limits import Reached
+from gateway.policy.engine.device_limits import CountedLimit
 from gateway.policy.engine.service_names import Service
 
 FROM_DEVICES, TO_DEVICES = "from_devices", "to_devices"
@@ -113,12 +113,12 @@ class Counters:
             "values": tuple(Kind),
         },
     )
-    limits_reached: Counter[Reached] = field(
+    limits_reached: Counter[CountedLimit] = field(
         default_factory=Counter,
         metadata={
             "help": "Times that a device reached one of its limits.",
             "labels": ("limit",),
-            "values": tuple(Reached),
+            "values": tuple(CountedLimit),
         },
     )
     audit_events: Counter[tuple[Enum, Enum]] = field(

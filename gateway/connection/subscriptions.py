@@ -217,7 +217,9 @@ class Subscriptions:
             if full or not (is_own or self._holder.subscribe(one.filter, most_filters)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
                 reason = too_many_filters(limits, self._context.counters)
-                self._reports.add(refused_subscribe(reason, text, limits.said.get("subscriptions", "")))
+                self._reports.add(
+                    refused_subscribe(reason, text, limits.role_locations.get("subscriptions", ""))
+                )
                 return (Reason.QUOTA_EXCEEDED if v5 else _FAILURE_311), None
             if isinstance(self._filters, frozenset):
                 self._filters = set()

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.http import server as http_server
-from gateway.observe.health_check_scheduler import Finding, Health, Report
+from gateway.observe.health_check_scheduler import Finding, Health, HealthReport
 from gateway.system.ip_address_blocks import Address
 
 _CONNECTIONS = 64
@@ -90,7 +90,7 @@ def _scraper(registry: CollectorRegistry) -> Callable[[], bytes]:
     return scrape
 
 
-def _answer(report: Report, *, ok: bool, folder: str) -> Response:
+def _answer(report: HealthReport, *, ok: bool, folder: str) -> Response:
     body: dict[str, object] = {
         "status": "ok" if ok else "failing",
         "ready": report.ready,

@@ -40,7 +40,7 @@ from gateway.services.answers import issued
 from gateway.services.refusal import Code, Refusal
 from gateway.services.request import null_words
 from gateway.services.token_issuer import TokenIssuer
-from gateway.services.token_request_parser import Wish, read_wish
+from gateway.services.token_request_parser import TokenRequest, read_token_request
 from gateway.system.ip_address_blocks import Address, IPNetwork, plain, shown
 
 BODY_MAX = 65_536
@@ -134,9 +134,9 @@ def _application(api: Api) -> Starlette:
     async def token(request: Request, caller: _Caller) -> Response:
         if request.url.query:
             raise _Refused(400, Code.INVALID_REQUEST, "Everything that is asked for stands in the body.")
-        device_id, secret, wish = _asked(await _body(request))
+        device_id, secret, requested = _asked(await _body(request))
         admission = await _admit(api, device_id, secret, caller)
-        return _json(200, _issue(api, admission, caller, wish))
+        return _json(200, _issue(api, admission, caller, requested))
 
     async def not_served(request: Request, error: Exception) -> Response:
         async def refuse(_: Request, __: _Caller) -> Response:
@@ -208,7 +208,7 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
+def _asked(body: bytes) -> tuple[bytes, bytes, TokenRequest]:
     """Device id, secret and what is wanted. Raises _Refused when it is not one JSON object that says the two.
 
     What is not known is refused: whoever wrote it wants something, and would think to have it.
@@ -231,7 +231,7 @@ def _asked(body: bytes) -> tuple[bytes, bytes, Wish]:
     if nulls := [name for name, value in said.items() if value is None]:
         raise _Refused(400, Code.INVALID_REQUEST, null_words(nulls[0]))
     try:
-        return device_id, secret, read_wish(said.get("ttl"), said.get("permissions"))
+        return device_id, secret, read_token_request(said.get("ttl"), said.get("permissions"))
     except Refusal as refusal:
         raise _Refused(400, refusal.code, str(refusal)) from None
 
@@ -267,11 +267,13 @@ async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> 
         raise _refused(authentication_refusal_words.of_login(refused)) from None
 
 
-def _issue(api: Api, admission: Admission, caller: _Caller, wish: Wish) -> bytes:
+def _issue(api: Api, admission: Admission, caller: _Caller, requested: TokenRequest) -> bytes:
     """The answer with the token. Raises _Refused."""
     device_id = admission.device.device_id
     try:
-        token = api.token_issuer.issue(admission.device, source=_ISSUED_AS, parent=admission.grant, wish=wish)
+        token = api.token_issuer.issue(
+            admission.device, source=_ISSUED_AS, parent=admission.grant, requested=requested
+        )
     except Refusal as refusal:
         _report(api, caller, refused_token(refusal.why, through=_ISSUED_AS), device_id)
         raise _refused(refusal) from None

@@ -1,7 +1,7 @@
 """The backup of the keys: all of them in one document, under a passphrase of its own.
 
-Owns the form of the document, and what becomes of the keys that are there already when it is brought
-back. It must not know where the document is kept.
+Owns the format of the document, and what becomes of the gateway's keys when it is imported. It must not know
+where the document is kept.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Imported:
 
     added: tuple[str, ...]
     present: tuple[str, ...]
-    """Were here already, or are destroyed here and stay so."""
+    """The gateway had them already, or has destroyed them, which stays so."""
     left_out: tuple[str, ...]
-    """Signing keys whose time is over, or that were taken out here."""
+    """Signing keys that have expired, or that were taken out of this gateway's file."""
 
 
 def export_keys(
@@ -116,7 +116,7 @@ def import_keys(
             merged.append(_Merged(audit_path, AUDIT, backup["audit"], wrapping))
         for one in merged:
             if one.added:
-                write(one.path, one.keys, one.like)
+                write(one.path, one.keys, one.present_file)
     return Imported(
         tuple(key_id for one in merged for key_id in one.added),
         tuple(key_id for one in merged for key_id in one.present),
@@ -127,12 +127,12 @@ def import_keys(
 def is_of_another_gateway(
     data: bytes, passphrase: bytes, sealing_path: Path, wrapping: Wrapping | None
 ) -> bool:
-    """Whether a sealing key here has the id of a different one in the backup. Raises KeyFileError."""
+    """Whether a sealing key of ours has the id of a different one in the backup. Raises KeyFileError."""
     if not sealing_path.exists():
         return False
-    then = {key.key_id: key for key in _opened(data, passphrase)["sealing"]}
+    backup = {key.key_id: key for key in _opened(data, passphrase)["sealing"]}
     keys_here = read(sealing_path, SEALING, wrapping).keys
-    return any(key.key_id in then and not _is_same(key, then[key.key_id]) for key in keys_here)
+    return any(key.key_id in backup and not _is_same(key, backup[key.key_id]) for key in keys_here)
 
 
 class _Merged:
@@ -147,10 +147,10 @@ class _Merged:
         self.left_out: list[str] = []
         file_exists = path.exists()
         try:
-            self.like = read(path, purpose, wrapping) if file_exists else empty_file(wrapping)
+            self.present_file = read(path, purpose, wrapping) if file_exists else empty_file(wrapping)
         except KeyFileError as error:
             raise KeyFileError(f"{error}; to have it made anew from a backup, move it away first") from None
-        keys_here = {key.key_id: key for key in self.like.keys}
+        keys_here = {key.key_id: key for key in self.present_file.keys}
         newest = max((purpose.number(key_id) for key_id in keys_here), default=-1)
         keys = dict(keys_here)
         for key in backup:
@@ -159,8 +159,8 @@ class _Merged:
                 _demand_same(path, key_here, key)
                 self.present.append(key.key_id)
             elif purpose is SIGNING and (is_over(key) or purpose.number(key.key_id) < newest):
-                # Older than those that are here, and yet not among them: it was taken out, perhaps because
-                # somebody else had it. A backup must not make its tokens good again.
+                # Older than those in the file, and yet not among them: it was taken out, perhaps because
+                # somebody else had it. A backup must not make its tokens valid again.
                 self.left_out.append(key.key_id)
             else:
                 keys[key.key_id] = _retired(key, purpose) if file_exists else key

@@ -1,4 +1,4 @@
-"""The gateway's keys as they are held in memory, the ring of those that seal payloads, and their nonces.
+"""The gateway's keys in memory, the ring of those that seal payloads, and their nonces.
 
 Owns which key seals and which keys open. Must not know files: `gateway.keys.key_files` reads and
 writes them.
@@ -123,16 +123,16 @@ class KeyRing:
         self._opening = opening
         self._cipher = opening[key_id]
         self.active_id = key_id
-        # What is being saved just now is in neither count; but what was counted here was counted.
+        # What is being saved just now is in neither number of the sum; `before` still has it.
         self._uses = max(before, uses.get(key_id, 0) + self._earlier.get(key_id, 0))
 
     @property
     def uses(self) -> int:
-        """How often the active key has sealed, as far as it is known here."""
+        """How often the active key has sealed, as far as this process knows."""
         return self._uses
 
     def state_of(self, key_id: str) -> KeyState | None:
-        """The state of a version; None when there never was one, as far as it is known here."""
+        """The state of a version; None when there never was one, as far as this process knows."""
         return self._states.get(key_id)
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
@@ -149,7 +149,7 @@ class KeyRing:
         self._nonces.renew()
 
     def opener(self, key_id: str) -> AESGCM | None:
-        """The cipher of a version that may still open."""
+        """The cipher of a version that may still open; None for any other."""
         return self._opening.get(key_id)
 
     def take_unsaved_uses(self) -> dict[str, int]:

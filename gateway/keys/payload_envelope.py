@@ -11,7 +11,7 @@ and may be published as it is.
 
 One envelope can be written in many ways, and what JSON leaves open (spaces, a member twice, a
 `request_id`, the spare bits of base64) would say something in plain. So whoever may not open it gets it in
-the one way of `canonical`, in which every byte is bound but for the mark `rewrapped`.
+the one way of `canonical`, in which every byte is authenticated but for the flag `rewrapped`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, g
     algorithm: str
     key_id: str
     data: str
-    """Nonce (12 bytes), ciphertext, tag (16 bytes), in base64. Not looked at until it is opened: that was
-    more than half of what a long one cost."""
+    """Nonce (12 bytes), ciphertext, tag (16 bytes), in base64. Not checked until it is opened: to check a
+    long one costs more than all else that is done with an envelope before."""
     timestamp: int
     """Unix milliseconds of sealing."""
     v: int
@@ -55,28 +55,28 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, g
     rewrapped: bool = False
     """Sealed again under a different key, with the time of the first sealing: nothing new is said by it.
 
-    It is not bound. Whoever adds or removes it can make a message be ignored or be heard again, which
+    It is not authenticated. Whoever adds or removes it can have a message ignored or delivered again, which
     whoever writes to the bus can in any case. So it stays when the rest is made canonical.
     """
     request_id: RequestId | None = None
-    """Of the request that it was the answer to. It says nothing here."""
+    """Of the request that it was the answer to. Nothing depends on it."""
 
 
-_BOUND = f"{VERSION}\0{ALGORITHM}\0"
+_AAD_HEAD = f"{VERSION}\0{ALGORITHM}\0"
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
 
 
 def _associated_data(key_id: str, timestamp: int, topic: str, sender: str) -> bytes:
-    return f"{_BOUND}{key_id}\0{timestamp}\0{topic}\0{sender}".encode()
+    return f"{_AAD_HEAD}{key_id}\0{timestamp}\0{topic}\0{sender}".encode()
 
 
 class Sealer:
     """Seals one sender's payloads for one topic. What does not change from one to the next is made once."""
 
     __slots__ = (
-        "_bound_head",
-        "_bound_tail",
+        "_aad_head",
+        "_aad_tail",
         "_head",
         "_key_id",
         "_now",
@@ -106,8 +106,8 @@ class Sealer:
             _encoder.encode(self._topic),
             _encoder.encode(self._sender),
         )
-        self._bound_head = f"{VERSION}\0{ALGORITHM}\0{key_id}\0".encode()
-        self._bound_tail = f"\0{self._topic}\0{self._sender}".encode()
+        self._aad_head = f"{VERSION}\0{ALGORITHM}\0{key_id}\0".encode()
+        self._aad_tail = f"\0{self._topic}\0{self._sender}".encode()
 
     def seal(self, payload: bytes) -> bytes:
         """The envelope of `payload`. Raises KeysUnavailable when the active key is used up."""
@@ -115,14 +115,14 @@ class Sealer:
         if ring.active_id != self._key_id:
             self._prepare(ring.active_id)
         timestamp = b"%d" % self._now()
-        data = ring.encrypt(payload, self._bound_head + timestamp + self._bound_tail)
+        data = ring.encrypt(payload, self._aad_head + timestamp + self._aad_tail)
         return b"".join((self._head, pybase64.b64encode(data), b'","timestamp":', timestamp, self._tail))
 
 
 def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
-    """The envelope that a payload is, not opened yet: what it says is not proven. Raises OpenFailed.
+    """The envelope that a payload is, not opened yet: what it says is not authenticated. Raises OpenFailed.
 
-    With `topic`, where it stands: one that says a different one is none.
+    With `topic`, the one that it was published to: also when the envelope says a different one.
     """
     try:
         envelope = _decoder.decode(message)
@@ -151,7 +151,7 @@ def canonical(envelope: Envelope) -> bytes:
 
 
 def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
-    """The payload, which proves topic, sender and timestamp of the envelope. Raises OpenFailed."""
+    """The payload; topic, sender and timestamp of the envelope are authenticated then. Raises OpenFailed."""
     try:
         # By position: names are half of what the call costs.
         data = pybase64.b64decode(envelope.data, None, True)  # noqa: FBT003 - validate
@@ -165,20 +165,20 @@ def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
         destroyed = ring.state_of(key_id) is KeyState.DESTROYED
         why = "a key that was destroyed" if destroyed else "a key that is not here"
         raise OpenFailed(f"sealed under {why}")
-    bound = _associated_data(key_id, envelope.timestamp, envelope.topic, envelope.sender)
+    aad = _associated_data(key_id, envelope.timestamp, envelope.topic, envelope.sender)
     try:
-        return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound)
+        return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], aad)
     except InvalidTag:
         raise OpenFailed("the message does not authenticate") from None
 
 
-def unseal(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
-    """The payload of an envelope that arrived on `topic`. Raises OpenFailed."""
+def open_payload(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
+    """The plaintext of a payload that arrived on `topic`, which is an envelope. Raises OpenFailed."""
     return open_envelope(ring, read_envelope(message, topic=topic))
 
 
 def reseal(ring: KeyRing, envelope: Envelope) -> bytes:
-    """The envelope again, under the active key, and marked so: same payload, topic, sender and timestamp.
+    """The envelope again, under the active key, with `rewrapped`: same payload, topic, sender and timestamp.
 
     Raises OpenFailed, and KeysUnavailable when the active key is used up.
     """

@@ -1,14 +1,14 @@
-"""A stream of any length under a passphrase, in pieces: sealed as it is written, judged as it is read.
+"""A stream of any length under a passphrase, in pieces: sealed as it is written, authenticated as it is read.
 
-Owns the form on disk. Must not know what is in it. The first line is JSON: what this is, and how the key
-comes from the passphrase, as in `gateway.keys.key_backup`. Behind it pieces of 1 MiB and a last, shorter one,
-each AES-256-GCM:
+Owns the format on disk. Must not know what is in it. The first line is JSON: what this is, and how the key
+is derived from the passphrase, as in `gateway.keys.key_backup`. After it come pieces of 1 MiB and a last,
+shorter one, each AES-256-GCM:
 
     nonce = 7 random bytes, the same in the file | the piece's number, 4 bytes | 1 for the last, else 0
 
 So pieces can't change places, be left out, or be cut off at the end (the STREAM construction of Hoang,
-Reyhanitabar, Rogaway and Vizár, as age and Tink have it). The first line is bound to each. Nothing of a piece
-is given out before it is known to be genuine, and whoever reads to the end knows that this was all.
+Reyhanitabar, Rogaway and Vizár, as age and Tink have it). The first line is associated data of each. Nothing
+of a piece is given out before it is authenticated, and whoever reads to the end knows that this was all.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _FORMAT = 1
 _KDF = {"name": "argon2id", "version": 19, "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
 
 
-class NotOpened(Exception):
+class StreamNotOpened(Exception):
     """The stream can't be read: another passphrase, damage, or no such stream at all. The text says which."""
 
 
 def new_head(about: str) -> tuple[bytes, bytes]:
-    """The first line of a new stream, and its salt."""
+    """The first line of a new stream, and its salt. `about` tells a reader of the file what this is."""
     salt = os.urandom(SALT_BYTES)
     head = {
         "about": about,
@@ -56,7 +56,7 @@ def new_head(about: str) -> tuple[bytes, bytes]:
 
 
 class SealingWriter(io.RawIOBase):
-    """Seals what is written to it into `target`. Without `close` the stream has no end, and nobody takes it.
+    """Seals what is written to it into `target`. Without `finish` the stream has no end, and nobody takes it.
 
     Takes some 150 ms to begin. Raises MemoryError where there are no 64 MiB, and what `target` raises.
     """
@@ -97,16 +97,16 @@ class SealingWriter(io.RawIOBase):
 
 
 class OpeningReader(io.RawIOBase):
-    """Gives out what was sealed. Raises NotOpened at the beginning, or at the piece that is not genuine."""
+    """Gives out what was sealed. Raises StreamNotOpened at the beginning, or at a piece that was changed."""
 
     def __init__(self, source: BinaryIO, passphrase: bytes) -> None:
         super().__init__()
         self._source = source
         self._head = source.readline(_HEAD_MAX)
-        said = _read_head(self._head)
-        self._nonce = said["nonce"]
-        self._cipher: AESGCM = passphrase_cipher(passphrase, said["salt"])
-        self._ahead = source.read(PIECE + _TAG)
+        head = _read_head(self._head)
+        self._nonce = head["nonce"]
+        self._cipher: AESGCM = passphrase_cipher(passphrase, head["salt"])
+        self._next_piece = source.read(PIECE + _TAG)
         self._number = 0
         self._ready = memoryview(b"")
         self.is_over = False
@@ -127,14 +127,14 @@ class OpeningReader(io.RawIOBase):
         return count
 
     def _next(self) -> None:
-        piece, self._ahead = self._ahead, self._source.read(PIECE + _TAG)
-        last = not self._ahead
+        piece, self._next_piece = self._next_piece, self._source.read(PIECE + _TAG)
+        last = not self._next_piece
         try:
             opened = self._cipher.decrypt(_nonce(self._nonce, self._number, last=last), piece, self._head)
         except (InvalidTag, ValueError):
             if self._number == 0:
-                raise NotOpened("the passphrase is not this file's, or the file is damaged") from None
-            raise NotOpened("the file is damaged or cut off: give another one") from None
+                raise StreamNotOpened("the passphrase is not this file's, or the file is damaged") from None
+            raise StreamNotOpened("the file is damaged or cut off: give another one") from None
         self._ready = memoryview(opened)
         self._number += 1
         self.is_over = last
@@ -148,11 +148,11 @@ def _read_head(line: bytes) -> Mapping[str, bytes]:
     try:
         head = json.loads(line)
         if head["v"] != _FORMAT or head["kdf"] != _KDF or head["piece"] != PIECE:
-            raise NotOpened("the file was written by a newer gateway: upgrade this one")
+            raise StreamNotOpened("the file was written by a newer gateway: upgrade this one")
         nonce = base64.b64decode(head["nonce"], validate=True)
         salt = base64.b64decode(head["salt"], validate=True)
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise NotOpened("this is no backup of a gateway, or it is damaged: give another one") from None
+        raise StreamNotOpened("this is no backup of a gateway, or it is damaged: give another one") from None
     if len(nonce) != _PREFIX or len(salt) != SALT_BYTES:
-        raise NotOpened("this is no backup of a gateway, or it is damaged: give another one")
+        raise StreamNotOpened("this is no backup of a gateway, or it is damaged: give another one")
     return {"nonce": nonce, "salt": salt}

@@ -14,10 +14,10 @@ from dataclasses import replace
 from gateway.connection.audit_vocabulary import Origin, Outcome, Source, done_login
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_event import ADMISSION, AuditEvent
-from gateway.observe.audit_rate_limit import AuditRateLimit, Tally
+from gateway.observe.audit_rate_limit import AuditRateLimit, LeftOutCounts
 from gateway.observe.logs import get_logger
 
-__all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer", "Keep"]
+__all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer", "KeepInTrail"]
 
 _ADMISSIONS_MAX = 64
 """Logins that are held back to be handed on together."""
@@ -25,7 +25,7 @@ LEFT_OUT_LINES = 50
 """Lines a second for what got none; what finds no room there has its line in the next."""
 
 Consumer = Callable[[AuditEvent], None]
-Keep = Callable[[Mapping[str, object], Source], None]
+KeepInTrail = Callable[[Mapping[str, object], Source], None]
 """Puts into the audit trail what a line says, of an event that has this source."""
 
 
@@ -97,7 +97,7 @@ class AuditLog:
         counters: Counters,
         now: Callable[[], int],
         rate_limit: AuditRateLimit | None = None,
-        keep: Keep = lambda *_: None,
+        keep: KeepInTrail = lambda *_: None,
     ) -> None:
         self._keep = keep
         self._counters = counters
@@ -105,7 +105,7 @@ class AuditLog:
         self._rate_limit = rate_limit or AuditRateLimit()
         # Apart: a thousand devices that come back must not use up the lines of those that are refused.
         self._of_logins = AuditRateLimit()
-        self._left_out = Tally()
+        self._left_out = LeftOutCounts()
         self._second = 0
         self._log = get_logger()
 
@@ -116,7 +116,7 @@ class AuditLog:
             self._second = now // 1_000
             self.log_left_out()
         rate_limit = self._of_logins if (event.kind, event.outcome) == ADMISSION else self._rate_limit
-        if not rate_limit.takes(event, now):
+        if not rate_limit.admits(event, now):
             self._left_out.count(event)
             self._counters.audit_suppressed += event.count
             return

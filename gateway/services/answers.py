@@ -16,7 +16,7 @@ from gateway.keys.payload_envelope import Envelope
 from gateway.policy.engine.identity import Grant
 from gateway.policy.engine.service_names import Service
 from gateway.services.refusal import Code, Refusal
-from gateway.services.request_fast_path import AnyRequest
+from gateway.services.request_fast_path import Request
 
 _any = msgspec.json.Decoder(Raw)
 _encoder = msgspec.json.Encoder()
@@ -127,14 +127,14 @@ def _is_json(payload: bytes) -> bool:
     return True
 
 
-def in_shape(body: bytes, service: Service, request: AnyRequest, *, prefix: str) -> bytes:
+def in_shape(body: bytes, service: Service, request: Request, *, prefix: str) -> bytes:
     """An answer as its request wants it: with its `request_id`, and in the common message if it came in one.
 
     `body` is a JSON object with at least one field; `prefix` that of the service topics.
     """
     if request.request_id:
         body = b'%s,"request_id":%s}' % (body[:-1], request.request_id)
-    if not request.wrapped:
+    if not request.in_common_message:
         return body
     return _encoder.encode(
         _Common(

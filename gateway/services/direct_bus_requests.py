@@ -1,8 +1,8 @@
 """The gateway's service topics on the bus itself (GATEWAY_BUS_SERVICES), for programs that use Mosquitto.
 
-Owns who is believed there, and where answers to a caller who has not shown who it is may go. Every request
-gets an answer, and the bus may be read by anybody: a request proves itself by a token, an answer goes only
-where its caller may listen. What is asked and granted is `gateway.services.request_handler`'s.
+Owns who counts as authenticated there, and where answers to a stranger may go. Every request gets an answer,
+and the bus may be read by anybody: a request is authenticated by its token, an answer goes only to a topic
+that its caller may subscribe to. What is asked and granted is `gateway.services.request_handler`'s.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from gateway.policy.engine.service_names import Service
 from gateway.services import authentication_refusal_words
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
-from gateway.services.replayed_requests import Replays
-from gateway.services.request import Request
-from gateway.services.request_fast_path import AnyRequest, read_request
+from gateway.services.replayed_requests import SeenRequests
+from gateway.services.request import GeneralRequest
+from gateway.services.request_fast_path import Request, read_request
 from gateway.services.request_handler import RequestHandler, reply_fault
 
 ADDRESS = "bus"
 """The address of all callers on the bus, for the refusal of logins after wrong ones and for audit events."""
 _PEER = Peer(host=ADDRESS, origin=None)
-"""All callers on the bus, as the peer of a login. Without an origin: the gate reports nothing, `_give`
-does."""
+"""All callers on the bus, as the peer of a login. Without an origin: the gate reports nothing,
+`_send_or_refuse` does."""
 _LOGINS_MAX = 64
 """Logins under way at once: further ones are answered that they have to try again."""
 _ALL_CALLERS = ""
@@ -83,7 +83,7 @@ class BusServices:
         self._prefix = prefix
         self._services = {f"{prefix}/{service}": service for service in Service}
         self._responses = frozenset(request_handler.response_topic(service) for service in Service)
-        self._replays = Replays(context.now)
+        self._seen_requests = SeenRequests(context.now)
         self._logins = 0
         self._client = BusClient(
             bus,
@@ -97,7 +97,7 @@ class BusServices:
         )
 
     def check(self) -> tuple[bool, str]:
-        """Whether requests on the bus are heard, and how."""
+        """Whether requests on the bus are received, and over what."""
         return self._client.check()
 
     async def run(self) -> None:
@@ -115,7 +115,7 @@ class BusServices:
         call = Call(service, delivery.payload, delivery.response_topic, delivery.correlation)
         request = read_request(service, call.payload)
         try:
-            identity = self._demand_bearer(connection, delivery, call, request)
+            identity = self._caller_identity(connection, delivery, call, request)
         except Refusal as refusal:
             self._refuse(connection, call, request, refusal, None)
         except LoginRefused as refused:
@@ -124,8 +124,8 @@ class BusServices:
             if identity is not None:
                 self._attend(connection, call, request, identity)
 
-    def _demand_bearer(
-        self, connection: BusConnection, delivery: Delivery, call: Call, request: AnyRequest
+    def _caller_identity(
+        self, connection: BusConnection, delivery: Delivery, call: Call, request: Request
     ) -> Identity | None:
         """The identity that asks. None: a secret has to be hashed to know it, and the answer comes later.
 
@@ -138,33 +138,33 @@ class BusServices:
         if (fault := request.fault) is not None:
             # A new one: that of the request would be a cycle with its traceback, and hold all frames below.
             raise Refusal(fault.code, str(fault), why=fault.why)
-        if isinstance(request, Request) and call.service is Service.AUTH:
+        if isinstance(request, GeneralRequest) and call.service is Service.AUTH:
             return self._log_in(connection, call, request)
         token = request.token
         if token is None:
             raise Refusal(Code.INVALID_TOKEN, 'Over the bus a request carries a "token": ask auth for one.')
         return self._bearer_cache.identity(token, peer=_ALL_CALLERS)[0]
 
-    def _log_in(self, connection: BusConnection, call: Call, request: Request) -> Identity | None:
+    def _log_in(self, connection: BusConnection, call: Call, request: GeneralRequest) -> Identity | None:
         device_id, secret = request.device_id, request.secret
         if device_id is None or secret is None or len(secret.encode()) > _SECRET_MAX:
             words = 'Give "device_id", and its secret as "credentials": {"secret": "…"}.'
             raise Refusal(Code.INVALID_REQUEST, words)
         if self._logins >= _LOGINS_MAX:
             raise Refusal(Code.RATE_LIMITED, "Too many ask for a token at once: try again.")
-        shown = Credentials(username=device_id.encode(), password=secret.encode())
-        admission = self._login.recognise(shown, _PEER)
+        credentials = Credentials(username=device_id.encode(), password=secret.encode())
+        admission = self._login.recognise(credentials, _PEER)
         if admission is not None:
             return _identity_of(admission)
         self._logins += 1
-        self._tasks.start(self._verify(connection, call, request, shown))
+        self._tasks.start(self._verify(connection, call, request, credentials))
         return None
 
     async def _verify(
-        self, connection: BusConnection, call: Call, request: AnyRequest, shown: Credentials
+        self, connection: BusConnection, call: Call, request: Request, credentials: Credentials
     ) -> None:
         try:
-            admission = await self._login.verify(shown, _PEER)
+            admission = await self._login.verify(credentials, _PEER)
         except LoginRefused as refused:
             self._turn_away(connection, call, request, refused)
         else:
@@ -172,12 +172,14 @@ class BusServices:
         finally:
             self._logins -= 1
 
-    def _attend(self, connection: BusConnection, call: Call, request: AnyRequest, identity: Identity) -> None:
-        answer = self._request_handler.attend(call, request, identity, replays=self._replays)
-        self._give(connection, call, request, answer, (identity.device_id, Source.DEVICE))
+    def _attend(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
+        answer = self._request_handler.answer_request(
+            call, request, identity, seen_requests=self._seen_requests
+        )
+        self._send_or_refuse(connection, call, request, answer, (identity.device_id, Source.DEVICE))
 
     def _turn_away(
-        self, connection: BusConnection, call: Call, request: AnyRequest, refused: LoginRefused
+        self, connection: BusConnection, call: Call, request: Request, refused: LoginRefused
     ) -> None:
         self._refuse(
             connection, call, request, authentication_refusal_words.of_login(refused), refused.device_id
@@ -187,20 +189,20 @@ class BusServices:
         self,
         connection: BusConnection,
         call: Call,
-        request: AnyRequest,
+        request: Request,
         refusal: Refusal,
         claimed: str | None,
     ) -> None:
         """Answer somebody who has not shown who it is; `claimed` is who it says it is."""
         self._context.counters.service_requests[call.service] += 1
-        answer = self._request_handler.refuse(call, request, refusal, self._public(call, request))
-        self._give(connection, call, request, answer, (claimed, Source.STRANGER))
+        answer = self._request_handler.refuse(call, request, refusal, self._topic_for_stranger(call, request))
+        self._send_or_refuse(connection, call, request, answer, (claimed, Source.STRANGER))
 
-    def _give(
+    def _send_or_refuse(
         self,
         connection: BusConnection,
         call: Call,
-        request: AnyRequest,
+        request: Request,
         answer: Answer,
         who: _Who,
     ) -> None:
@@ -219,7 +221,7 @@ class BusServices:
                     self._send(connection, shorter)
                     break
 
-    def _public(self, call: Call, request: AnyRequest) -> str:
+    def _topic_for_stranger(self, call: Call, request: Request) -> str:
         """The topic for an answer to a stranger: below our own prefix, whatever the request asked for."""
         reply_to = call.response_topic
         if reply_to is None:
@@ -234,7 +236,7 @@ class BusServices:
     def _send(self, connection: BusConnection, answer: Answer) -> None:
         connection.send(answer_packet(answer, answer.payload, connection.version, b""))
 
-    def _report(self, report: Report | None, who: _Who, request: AnyRequest) -> None:
+    def _report(self, report: Report | None, who: _Who, request: Request) -> None:
         """Have the report in the audit trail."""
         if report is None:
             return

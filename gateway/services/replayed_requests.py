@@ -11,8 +11,8 @@ _REMEMBERED_MS = 60_000
 """For how long a request is remembered at least; twice that at most."""
 
 
-class Replays:
-    """Remembers requests for a minute, as 64 bits each, under a key that is this process's own.
+class SeenRequests:
+    """Remembers requests for a minute, as 64 bits each: Python's hash, whose key is this process's own.
 
     Bounded by what callers may ask: `limits.service_requests_per_second`, for two minutes, each.
     """
@@ -26,8 +26,8 @@ class Replays:
         self._before: set[int] = set()
         self._swap_at = 0
 
-    def seen(self, request: Hashable) -> bool:
-        """Remember a request; whether it came within the last minute already."""
+    def is_repeated(self, request: Hashable) -> bool:
+        """Whether this request came within the last minute already; it is remembered from now on."""
         now = self._now()
         if not now < self._swap_at <= now + _REMEMBERED_MS:
             # After two minutes without a request nothing of before counts any more.

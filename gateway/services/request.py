@@ -1,10 +1,13 @@
-"""A request to a service topic as JSON, plain or in the bus's common message.
+"""A request to a service topic as JSON, plain or in the common message.
+
+The common message is a JSON object round a request, as programs on such a bus often send it: `payload` is the
+request, and `message_type`, `message_id` and `source` stand beside it. Its answer comes in one too.
 
 Owns what may stand where. Must not know whether a request is granted. Every part of a request is read
 when it is asked for: so a request can be answered in its own shape and with its own `request_id`, whatever
 else is wrong with it. A member that nobody would read is a fault, for whoever wrote it wants something; only
-the common message may have more of them. One that stands there twice is a fault, too. What is inside
-`message` is never decoded at all.
+the common message may have members that nobody reads. One that stands there twice is a fault, too. What is
+inside `message` is never decoded at all.
 """
 
 from __future__ import annotations
@@ -52,8 +55,8 @@ class _Fields(msgspec.Struct, gc=False):
     source: Raw = Raw()
 
 
-class _Only(_Fields, forbid_unknown_fields=True, gc=False):
-    """The same, and nothing else."""
+class _NoOtherFields(_Fields, forbid_unknown_fields=True, gc=False):
+    """The same; its decoder refuses an object with any other member."""
 
 
 class _Credentials(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -89,15 +92,16 @@ _OF_SERVICE = {
     Service.ENCRYPT: ("token", "topic", "message", "data", *_ANYWHERE),
     Service.DECRYPT: ("token", "message", *_ANYWHERE),
 }
-"""What a request may have."""
+"""The members that a request to each service may have."""
 _KNOWN_CONNECTED = {
     service: tuple(name for name in known if name != "credentials") for service, known in _OF_SERVICE.items()
 }
-"""The same of a connection, which has shown who it is."""
-_IS_OTHERS = {
+"""The same for a connection, which has shown who it is."""
+_NOT_OF_SERVICE = {
     service: tuple(name not in known for name in _Fields.__struct_fields__)
     for service, known in _OF_SERVICE.items()
 }
+"""For each field of `_Fields`, whether a request to this service may not have it."""
 _SEALED_QUOTES = 26
 """In a sealed object with each of the members that it must have once, and no others: two for each of its
 eight names, two for each of five texts. A member more, or a name twice, has two more at least."""
@@ -105,7 +109,7 @@ _UNKNOWN = re.compile("unknown field `(.*)`", re.DOTALL)
 _NAME_SHOWN = 64
 
 _fields = msgspec.json.Decoder(_Fields)
-_only = msgspec.json.Decoder(_Only)
+_only = msgspec.json.Decoder(_NoOtherFields)
 _credentials = msgspec.json.Decoder(_Credentials)
 _permissions = msgspec.json.Decoder(_Permissions)
 _sealed = msgspec.json.Decoder(_Sealed)
@@ -114,28 +118,32 @@ _echoed: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(RequestId)
 _base64 = msgspec.json.Decoder(bytes)
 
 
-class Request:
-    """One request in either shape. Its properties raise Refusal for a value that is not what it must be."""
+class GeneralRequest:
+    """Any request, plain or in the common message, whatever is wrong with it.
 
-    __slots__ = ("_inner", "_outer", "_strange", "fault", "request_id", "source", "wrapped")
+    Its properties raise Refusal for a value that is not what it must be. Nearly all requests to `encrypt` and
+    `decrypt` are read faster (`gateway.services.request_fast_path`).
+    """
+
+    __slots__ = ("_inner", "_outer", "_unread_member", "fault", "in_common_message", "request_id", "source")
 
     def __init__(self, payload: bytes) -> None:
         """Any bytes."""
         self.fault: Refusal | None = None
         """What is wrong with it as a whole: for whoever answers."""
-        self._strange: str | None = None
-        """The first member that nobody reads."""
+        self._unread_member: str | None = None
+        """The name of the first member that nobody reads; None for none."""
         outer = self._outer = self._inner = self._read(payload, "A request")
-        self.wrapped = bool(outer.payload or outer.message_type)
+        self.in_common_message = bool(outer.payload or outer.message_type)
         """Whether it came in the common message."""
-        if self.wrapped:
-            self._strange = None
+        if self.in_common_message:
+            self._unread_member = None
             self._inner = self._read(_given(outer.payload), '"payload"')
         self.request_id = self._echo(self._inner.request_id or outer.request_id, "request_id")
         """To be given back, as JSON; empty for none."""
         self.source = b'""'
         """Of a common message: whom its answer is for, as JSON."""
-        if self.wrapped:
+        if self.in_common_message:
             self.request_id = self.request_id or self._echo(outer.message_id, "message_id")
             self.source = self._echo(outer.source, "source") or self.source
 
@@ -151,9 +159,9 @@ class Request:
                 twice = has_a_name_twice(found, given)
             except msgspec.ValidationError as error:
                 found = _fields.decode(given)
-                strange = _UNKNOWN.search(str(error))
-                self._strange = strange[1] if strange else ""
-                # In any other request the strange member is refused.
+                unread = _UNKNOWN.search(str(error))
+                self._unread_member = unread[1] if unread else ""
+                # In any other request the unread member is refused.
                 twice = bool(found.payload or found.message_type) and _has_one_twice(found, given)
         except TooMuchBeside:
             words = f"{name} may have {BESIDE_BYTES_MAX:,} bytes of other members beside those that are read."
@@ -176,17 +184,17 @@ class Request:
         any JSON, and what stands in the common message beside the payload is others' to use.
         """
         known = _OF_SERVICE[service] if over_bus else _KNOWN_CONNECTED[service]
-        if self._strange is not None:
-            raise _not_read(self._strange, known)
+        if self._unread_member is not None:
+            raise _not_read(self._unread_member, known)
         if not over_bus and self._inner.credentials:
             words = '"credentials" are read on the bus alone: leave them out, the connection says who asks.'
             raise Refusal(Code.INVALID_REQUEST, words)
         # All at once: what is wrong is found by name below, and hardly ever there.
         values = msgspec.structs.astuple(self._inner)
-        if any(compress(values, _IS_OTHERS[service])):
+        if any(compress(values, _NOT_OF_SERVICE[service])):
             there = compress(_Fields.__struct_fields__, values)
             raise _not_read(next(name for name in there if name not in _OF_SERVICE[service]), known)
-        if self.wrapped:
+        if self.in_common_message:
             _demand_value("payload", self._outer.payload)
         if _RAW_NULL in values:
             for name in _OF_SERVICE[service]:
@@ -206,7 +214,7 @@ class Request:
     @property
     def decoded_request_id(self) -> RequestId | None:
         """`request_id` as a value, however it is spelt: 1.0 is 1."""
-        return said(self.request_id)
+        return decoded_echo(self.request_id)
 
     @property
     def reply_to(self) -> str | None:
@@ -242,18 +250,18 @@ class Request:
 
     @property
     def ttl(self) -> object:
-        """How long a token shall be good, as it was said."""
-        return _said(self._inner.ttl)
+        """How long a token shall be valid, as JSON has it."""
+        return _decoded(self._inner.ttl)
 
     @property
     def permissions(self) -> object:
-        """What a token shall allow, as it was said."""
+        """What a token shall allow, as JSON has it."""
         given = _given(self._inner.permissions)
-        # What are no permissions at all is told by whoever reads them.
+        # What are no permissions at all is refused by whoever reads them.
         with contextlib.suppress(ValueError, RecursionError):
             if given and has_a_name_twice(_permissions.decode(given), given):
                 raise _twice('"permissions"')
-        return _said(self._inner.permissions)
+        return _decoded(self._inner.permissions)
 
     @property
     def message(self) -> bytes:
@@ -287,8 +295,8 @@ def can_be_echoed(value: bytes) -> bool:
     return False
 
 
-def said(echoed: bytes) -> RequestId | None:
-    """What such JSON says, however it is spelt: 1.0 is 1. None for none."""
+def decoded_echo(echoed: bytes) -> RequestId | None:
+    """The value of a `request_id` that can be echoed, however it is spelt: 1.0 is 1. None for none."""
     return _echoed.decode(echoed) if echoed else None
 
 
@@ -317,7 +325,7 @@ def _has_one_twice(found: _Fields, given: bytes) -> bool:
     return has_one_of_them_twice(_Fields.__struct_fields__, given, bytes(max(values, key=len)))
 
 
-def _said(raw: Raw) -> object:
+def _decoded(raw: Raw) -> object:
     given = _given(raw)
     try:
         return msgspec.json.decode(given) if given else None

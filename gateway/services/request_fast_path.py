@@ -1,9 +1,9 @@
 """Requests to `encrypt` and `decrypt` as nearly all of them are, read by one decoder in one go.
 
 Owns which those are: an object with the members of its service, each of the right type, once, and not null.
-Whether that is so is seen by what is left when all that was found is taken from what was sent. Anything else
-is left to `gateway.services.request`, which says what is wrong, and reads requests in the common message.
-What both let through they read alike. Must not know whether a request is granted.
+Whether that is so shows in how many bytes of the request the members that were found don't explain. Anything
+else is left to `gateway.services.request`, which says what is wrong, and reads requests in the common
+message. What both accept they read alike. Must not know whether a request is granted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from gateway.keys.payload_envelope import Envelope, RequestId, is_known
 from gateway.policy.engine.service_names import Service
-from gateway.services.request import Request, can_be_echoed, said
+from gateway.services.request import GeneralRequest, can_be_echoed, decoded_echo
 
 _HEAD = len('{"topic":""}')
 _MESSAGE, _DATA = len(',"message":'), len(',"data":""')
@@ -32,10 +32,10 @@ _NAME_QUOTES = 2
 
 
 class _FastRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename={"raw_id": "request_id"}):
-    """What a request may have, whatever it asks. It has the properties of `Request` that are asked for."""
+    """The members that both services' requests may have, and the properties of `GeneralRequest` for them."""
 
     fault: ClassVar[None] = None
-    wrapped: ClassVar[bool] = False
+    in_common_message: ClassVar[bool] = False
     source: ClassVar[bytes] = b'""'
 
     token: str | None = None
@@ -54,7 +54,7 @@ class _FastRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename=
     @property
     def decoded_request_id(self) -> RequestId | None:
         """`request_id` as a value."""
-        return said(self.request_id)
+        return decoded_echo(self.request_id)
 
 
 class EncryptRequest(_FastRequest, kw_only=True):
@@ -112,13 +112,14 @@ class DecryptRequest(_FastRequest, kw_only=True):
         return not unexplained and is_known(sealed)
 
 
-AnyRequest = Request | EncryptRequest | DecryptRequest
+Request = GeneralRequest | EncryptRequest | DecryptRequest
+"""A request as it was read: by the general reader or by a fast one."""
 
 _encrypt = msgspec.json.Decoder(EncryptRequest)
 _decrypt = msgspec.json.Decoder(DecryptRequest)
 
 
-def read_request(service: Service, payload: bytes) -> AnyRequest:
+def read_request(service: Service, payload: bytes) -> Request:
     """The request that any bytes are; what is wrong with it, it says itself."""
     try:
         # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
@@ -130,9 +131,9 @@ def read_request(service: Service, payload: bytes) -> AnyRequest:
         elif service is Service.DECRYPT:
             found = _decrypt.decode(payload)
         else:
-            return Request(payload)
+            return GeneralRequest(payload)
         if found.is_all_of(payload):
             return found
     except (ValueError, RecursionError):
         pass  # as below
-    return Request(payload)
+    return GeneralRequest(payload)

@@ -27,23 +27,24 @@ from gateway.policy.engine.service_names import Service
 from gateway.services.answers import in_shape, issued, opened, refused, valid
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
-from gateway.services.replayed_requests import Replays
-from gateway.services.request import Request
-from gateway.services.request_fast_path import AnyRequest, DecryptRequest, EncryptRequest, read_request
+from gateway.services.replayed_requests import SeenRequests
+from gateway.services.request import GeneralRequest
+from gateway.services.request_fast_path import DecryptRequest, EncryptRequest, Request, read_request
 from gateway.services.token_issuer import TokenIssuer
-from gateway.services.token_request_parser import read_wish
+from gateway.services.token_request_parser import read_token_request
 
 _BY_TOKEN = frozenset({Service.ENCRYPT, Service.DECRYPT})
 """Services that are asked with a token over the bus, and may be by a connection."""
-_CALLERS_KEPT = 1_024
-_TOPICS_KEPT = 32
+_CALLERS_MAX = 1_024
+"""Callers that are remembered."""
+_TOPICS_MAX = 32
 """Of each caller, in each of its caches."""
 _TOPIC_LENGTH_MAX = 256
-"""Characters of a topic that is kept: with the two above it bounds what is remembered to some 25 MB."""
+"""Characters of a topic that is cached: with the two above it bounds what is remembered to some 25 MB."""
 _SECOND_MS = 1_000
 _RECORDED_FOR_MS = RECORD_AGAIN_SECONDS * _SECOND_MS
 """After that a caller's decisions are made anew, and thereby recorded."""
-_Kept = TypeVar("_Kept")
+_Cached = TypeVar("_Cached")
 _DOES_NOT_OPEN = (
     "The message does not open: it is no sealed message, it was changed or moved to another topic or "
     "sender, or its key is gone."
@@ -100,9 +101,9 @@ def _if_valid(topic: str) -> str:
     return "" if name_fault(topic) else topic
 
 
-def _keep(cache: dict[str, _Kept], topic: str, value: _Kept) -> _Kept:
+def _keep(cache: dict[str, _Cached], topic: str, value: _Cached) -> _Cached:
     if len(topic) <= _TOPIC_LENGTH_MAX:
-        if len(cache) >= _TOPICS_KEPT:
+        if len(cache) >= _TOPICS_MAX:
             cache.clear()
         cache[topic] = value
     return value
@@ -150,18 +151,19 @@ class RequestHandler:
 
     def answer(self, call: Call, identity: Identity) -> Answer:
         """The answer to a request that came on a connection of the gateway, by its identity."""
-        return self.attend(call, read_request(call.service, call.payload), identity)
+        return self.answer_request(call, read_request(call.service, call.payload), identity)
 
-    def attend(
-        self, call: Call, request: AnyRequest, identity: Identity, *, replays: Replays | None = None
+    def answer_request(
+        self, call: Call, request: Request, identity: Identity, *, seen_requests: SeenRequests | None = None
     ) -> Answer:
         """The answer to a request of this identity.
 
-        With `replays` it came over the bus, where anybody may repeat it: a `request_id` is answered once.
+        With `seen_requests` it came over the bus, where anybody may send it again: a `request_id` is
+        answered once.
         """
         caller = self._caller(identity)
         self._context.counters.service_requests[call.service] += 1
-        over_bus = replays is not None
+        over_bus = seen_requests is not None
         topic = self._responses[call.service]
         try:
             reply_to = call.response_topic if call.response_topic is not None else request.reply_to
@@ -172,9 +174,9 @@ class RequestHandler:
                 return self.refuse(call, request, request.fault, topic)
             if not self._rates.take(identity.device_id, caller.rate, _SECOND_MS):
                 return self.refuse(call, request, _too_fast(caller.rate), topic)
-            if replays is not None:
-                self._demand_new(replays, request)
-            if isinstance(request, Request):
+            if seen_requests is not None:
+                self._demand_new(seen_requests, request)
+            if isinstance(request, GeneralRequest):
                 request.demand_no_unread(call.service, over_bus=over_bus)
             if not over_bus and call.service in _BY_TOKEN and request.token is not None:
                 caller = self._caller_by_token(request.token, caller)
@@ -185,7 +187,7 @@ class RequestHandler:
             topic, in_shape(body, call.service, request, prefix=self._prefix), call.correlation, report
         )
 
-    def refuse(self, call: Call, request: AnyRequest, refusal: Refusal, topic: str) -> Answer:
+    def refuse(self, call: Call, request: Request, refusal: Refusal, topic: str) -> Answer:
         """The answer to a request that is not granted, to go to `topic`."""
         self._context.counters.service_refusals[call.service, refusal.code] += 1
         body = refused(call.service, refusal, self._context.now())
@@ -206,7 +208,7 @@ class RequestHandler:
             or context.now() - caller.made_at >= _RECORDED_FOR_MS
         ):
             caller = self._callers[key] = _Caller(identity, context)
-            if len(self._callers) > _CALLERS_KEPT:
+            if len(self._callers) > _CALLERS_MAX:
                 self._callers.popitem(last=False)
         self._callers.move_to_end(key)
         return caller
@@ -233,9 +235,9 @@ class RequestHandler:
             return "no plaintext goes to a sensitive topic"
         return reply_fault(topic) or ""
 
-    def _demand_new(self, replays: Replays, request: AnyRequest) -> None:
+    def _demand_new(self, seen_requests: SeenRequests, request: Request) -> None:
         token, request_id = request.token, request.decoded_request_id
-        if token is not None and request_id is not None and replays.seen((token, request_id)):
+        if token is not None and request_id is not None and seen_requests.is_repeated((token, request_id)):
             raise Refusal(
                 Code.REPLAYED, 'This "request_id" was used within the last minute: give each request its own.'
             )
@@ -248,7 +250,7 @@ class RequestHandler:
             raise Refusal(Code.NOT_AUTHORIZED, words)
         return self._caller(bearer)
 
-    def _serve(self, service: Service, request: AnyRequest, caller: _Caller) -> tuple[bytes, Report | None]:
+    def _serve(self, service: Service, request: Request, caller: _Caller) -> tuple[bytes, Report | None]:
         if isinstance(request, DecryptRequest):
             return self._open(request.message, caller), None
         if isinstance(request, EncryptRequest) or service is Service.ENCRYPT:
@@ -262,7 +264,7 @@ class RequestHandler:
             raise Refusal(Code.NOT_AUTHORIZED, words)
         return self._auth(request, caller.identity)
 
-    def _encrypt(self, request: Request | EncryptRequest, caller: _Caller) -> bytes:
+    def _encrypt(self, request: GeneralRequest | EncryptRequest, caller: _Caller) -> bytes:
         message, data, topic = request.message, request.data, request.topic
         if topic is None or bool(message) == (data is not None):
             words = 'Give "topic", and either "message" (any JSON) or "data" (base64).'
@@ -282,7 +284,7 @@ class RequestHandler:
             words = "Nothing can be sealed at the moment: ask the administrator."
             raise Refusal(Code.UNAVAILABLE, words, why=str(error)) from None
 
-    def _decrypt(self, request: Request, caller: _Caller) -> bytes:
+    def _decrypt(self, request: GeneralRequest, caller: _Caller) -> bytes:
         message = request.message
         if message[:1] != b"{":
             raise Refusal(Code.INVALID_REQUEST, 'Give the sealed object itself as "message", not as text.')
@@ -303,15 +305,15 @@ class RequestHandler:
         except OpenFailed as failed:
             raise _does_not_open(failed, topic) from None
 
-    def _validate(self, request: Request, caller: _Caller) -> bytes:
+    def _validate(self, request: GeneralRequest, caller: _Caller) -> bytes:
         token = request.token
         if token is None:
             raise Refusal(Code.INVALID_REQUEST, 'Give the token as "token".')
         bearer, grant = self._bearer_cache.identity(token, peer=caller.identity.device_id)
         return valid(bearer.device_id, grant, self._context.now())
 
-    def _auth(self, request: Request, identity: Identity) -> tuple[bytes, Report]:
-        wish = read_wish(request.ttl, request.permissions)
+    def _auth(self, request: GeneralRequest, identity: Identity) -> tuple[bytes, Report]:
+        requested = read_token_request(request.ttl, request.permissions)
         device = self._lookup.get(identity.device_id) if self._lookup.available else None
         grant = identity.grant
         if not self._lookup.available:
@@ -322,6 +324,6 @@ class RequestHandler:
             raise Refusal(Code.NOT_ACCEPTED, "The device is not accepted now: ask the administrator.")
         if grant is not None and self._context.now() >= grant.expires_at * 1_000:
             raise Refusal(Code.TOKEN_EXPIRED, "The token that was shown has expired.")
-        token = self._token_issuer.issue(device, source="auth", parent=grant, wish=wish)
+        token = self._token_issuer.issue(device, source="auth", parent=grant, requested=requested)
         report = issued_token(token.grant.token_id, through=Service.AUTH)
         return issued(token, self._context.now()), report

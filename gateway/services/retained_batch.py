@@ -1,8 +1,9 @@
-"""Replaces some retained messages by themselves under the active key, and the newer message always wins.
+"""Re-seals some retained messages under the active key; a newer message of somebody else always wins.
 
-What is retained is replaced by publishing it again, and somebody else may do so at the same moment. A
-subscription shows in which order the bus took them: when another retained message came between the one that
-was read and our own, ours has overwritten it, and it is put back.
+What is retained is replaced by publishing it again, sealed under the active key, and somebody else may
+publish at the same moment. A subscription shows in which order the bus took the messages: when a retained
+message of somebody else came between the one that was read and our own, ours has overwritten it, and it is
+put back.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from gateway.mqtt.properties import Property, PropertyId
 PATIENCE = 10.0
 """Seconds that the bus may be silent while something of it is awaited."""
 LOST = "too long to be put back, and overwritten here by the older one: publish it again"
-"""What became of a newer message, as TOO_LONG of one that was to be re-sealed."""
+"""What became of somebody else's newer message."""
 TOO_LONG = (
     "longer than the bus takes once it is re-sealed, and still under an older key: raise max_packet_size in "
     "the configuration of the bus"
 )
+"""What became of a message that was to be re-sealed."""
 _AT_ONCE = 20
 """Topics of a batch that are re-sealed side by side."""
-_NOT_KEPT = frozenset({PropertyId.SUBSCRIPTION_IDENTIFIER, PropertyId.TOPIC_ALIAS})
+_NOT_OF_THE_MESSAGE = frozenset({PropertyId.SUBSCRIPTION_IDENTIFIER, PropertyId.TOPIC_ALIAS})
+"""Properties of a delivery that are not published again."""
 
 
 class Result(Enum):
@@ -36,15 +39,19 @@ class Result(Enum):
 
     RESEALED = auto()
     CURRENT = auto()
+    """Its message was under the active key already."""
     CHANGED = auto()
+    """Somebody else published a newer message, which stands."""
     CLEARED = auto()
+    """Nothing is retained there any more."""
     LEFT = auto()
+    """Its message is still under an older key: somebody published it after ours."""
 
 
-class _Slot:
+class _RetainedTopic:
     """One topic, by what the bus has sent of it."""
 
-    __slots__ = ("changed", "echoed", "fault", "foreign", "latest", "sent", "tried")
+    __slots__ = ("changed", "echoed", "fault", "latest", "overwritten", "sent", "tried")
 
     def __init__(self) -> None:
         self.latest: Delivery | None = None
@@ -52,19 +59,19 @@ class _Slot:
         self.fault = ""
         """Why nobody can open it, or what went wrong."""
         self.tried = 0
-        """The hash of the message that was tried last: it is not tried again, another one is."""
+        """The hash of the message that was tried last: it is not tried again, a different one is."""
         self.sent: bytes | None = None
-        """What we have published here last."""
+        """What we have published to this topic last."""
         self.echoed: asyncio.Event | None = None
-        """Set once the bus showed it; None before the first publish."""
-        self.foreign: Delivery | None = None
-        """Somebody else's message that the bus showed before ours."""
+        """Set once the bus has delivered it to us; None before the first publish."""
+        self.overwritten: Delivery | None = None
+        """Somebody else's message that the bus delivered before that one: ours has overwritten it."""
         self.changed = False
         """Whether such a message was put back."""
 
     @property
     def has_ours(self) -> bool:
-        """Whether what the bus showed last is what we published: nothing of others came after it."""
+        """Whether what the bus delivered last is what we published: nothing of others came after it."""
         return self.latest is not None and self.latest.payload == self.sent
 
     def note(self, delivery: Delivery) -> None:
@@ -75,7 +82,7 @@ class _Slot:
             self.latest = delivery
             self.echoed.set()
         else:
-            self.foreign = delivery
+            self.overwritten = delivery
 
 
 class Batch:
@@ -83,65 +90,68 @@ class Batch:
 
     def __init__(self, ring: KeyRing, topics: Iterable[str]) -> None:
         self._ring = ring
-        self.slots = {topic: _Slot() for topic in topics}
+        self.by_topic = {topic: _RetainedTopic() for topic in topics}
 
     def take(self, delivery: Delivery) -> None:
         """A retained message."""
-        if slot := self.slots.get(delivery.topic):
-            slot.note(delivery)
+        if retained := self.by_topic.get(delivery.topic):
+            retained.note(delivery)
 
     @property
     def present(self) -> int:
         """On how many of the topics there is a message."""
-        return sum(slot.latest is not None and bool(slot.latest.payload) for slot in self.slots.values())
+        return sum(
+            retained.latest is not None and bool(retained.latest.payload)
+            for retained in self.by_topic.values()
+        )
 
-    def _older(self, topic: str, slot: _Slot) -> Envelope | None:
+    def _older(self, topic: str, retained: _RetainedTopic) -> Envelope | None:
         """What is to be re-sealed on this topic; None for nothing."""
-        if slot.latest is None or slot.fault:
+        if retained.latest is None or retained.fault:
             return None
         try:
-            envelope = envelope_of(topic, slot.latest)
+            envelope = envelope_of(topic, retained.latest)
         except OpenFailed as failed:
-            slot.fault, slot.tried = str(failed), hash(slot.latest.payload)
+            retained.fault, retained.tried = str(failed), hash(retained.latest.payload)
             return None
         return None if envelope is None or envelope.key_id == self._ring.active_id else envelope
 
     async def reseal(self, connection: BusConnection) -> None:
         """Re-seal what is under an older key, some at a time."""
-        waiting = iter(self.slots.items())
+        waiting = iter(self.by_topic.items())
 
         async def work() -> None:
-            for topic, slot in waiting:
-                await self._reseal(connection, topic, slot)
+            for topic, retained in waiting:
+                await self._reseal(connection, topic, retained)
 
         for outcome in await asyncio.gather(*(work() for _ in range(_AT_ONCE)), return_exceptions=True):
             if outcome is not None:
                 raise outcome
 
-    async def _reseal(self, connection: BusConnection, topic: str, slot: _Slot) -> None:
-        envelope = self._older(topic, slot)
-        if envelope is None or slot.latest is None:
+    async def _reseal(self, connection: BusConnection, topic: str, retained: _RetainedTopic) -> None:
+        envelope = self._older(topic, retained)
+        if envelope is None or retained.latest is None:
             return
-        slot.tried = hash(slot.latest.payload)
+        retained.tried = hash(retained.latest.payload)
         try:
-            payload, properties = reseal(self._ring, envelope), slot.latest.properties
-            foreign = await self._replace(connection, topic, slot, payload, properties)
+            payload, properties = reseal(self._ring, envelope), retained.latest.properties
+            overwritten = await self._replace(connection, topic, retained, payload, properties)
         except OpenFailed as failed:
-            slot.fault = str(failed)
+            retained.fault = str(failed)
             return
         except PacketTooLarge:
-            slot.fault = TOO_LONG
+            retained.fault = TOO_LONG
             return
-        while foreign is not None and slot.has_ours:
-            slot.changed, standing = True, slot.sent
+        while overwritten is not None and retained.has_ours:
+            retained.changed, ours = True, retained.sent
             try:
-                foreign = await self._put_back(connection, topic, slot, foreign)
+                overwritten = await self._put_back(connection, topic, retained, overwritten)
             except PacketTooLarge:
-                slot.fault, slot.tried = LOST, hash(standing)
+                retained.fault, retained.tried = LOST, hash(ours)
                 return
 
     async def _put_back(
-        self, connection: BusConnection, topic: str, slot: _Slot, overwritten: Delivery
+        self, connection: BusConnection, topic: str, retained: _RetainedTopic, overwritten: Delivery
     ) -> Delivery | None:
         """Publish again what ours has overwritten; the answer is what this has overwritten in turn.
 
@@ -150,13 +160,13 @@ class Batch:
         if not overwritten.whole:
             # Of its payload nothing is held, and an empty one would clear the topic.
             raise PacketTooLarge("longer than any message may be")
-        # `rewrapped` (sealed again, nothing new is said) may make it too long. Heard twice is better than
-        # overwritten by ours.
-        for payload in (_with_rewrapped_mark(overwritten.payload), overwritten.payload):
+        # `rewrapped` (sealed again, nothing new is said) may make it too long. That subscribers get it twice
+        # is better than that ours stands in its place.
+        for payload in (_flagged_as_resealed(overwritten.payload), overwritten.payload):
             try:
-                return await self._replace(connection, topic, slot, payload, overwritten.properties)
+                return await self._replace(connection, topic, retained, payload, overwritten.properties)
             except PacketTooLarge:
-                if slot.foreign is not None:
+                if retained.overwritten is not None:
                     return None  # came after ours, and stands
         raise PacketTooLarge("longer than the bus takes")
 
@@ -164,36 +174,36 @@ class Batch:
         self,
         connection: BusConnection,
         topic: str,
-        slot: _Slot,
+        retained: _RetainedTopic,
         payload: bytes,
         properties: Sequence[Property],
     ) -> Delivery | None:
         """Publish a retained message; the answer is what it has overwritten and should not have."""
-        slot.sent, slot.foreign = payload, None
-        slot.echoed = asyncio.Event()
-        kept = [one for one in properties if one.identifier not in _NOT_KEPT]
+        retained.sent, retained.overwritten = payload, None
+        retained.echoed = asyncio.Event()
+        kept = [one for one in properties if one.identifier not in _NOT_OF_THE_MESSAGE]
         await connection.publish(topic, payload, retain=True, properties=kept)
-        if not await within(PATIENCE, slot.echoed):
-            raise BusError("it does not tell what it was sent")
-        return slot.foreign
+        if not await is_set_within(PATIENCE, retained.echoed):
+            raise BusError("it does not deliver what it was sent")
+        return retained.overwritten
 
     def results(self) -> dict[str, Result | str]:
         """What became of each of the topics, or why nobody can open its message."""
-        return {topic: self._result_of(topic, slot) for topic, slot in self.slots.items()}
+        return {topic: self._result_of(topic, retained) for topic, retained in self.by_topic.items()}
 
-    def _result_of(self, topic: str, slot: _Slot) -> Result | str:
-        older = self._older(topic, slot)
-        if slot.fault:
-            return slot.fault
+    def _result_of(self, topic: str, retained: _RetainedTopic) -> Result | str:
+        older = self._older(topic, retained)
+        if retained.fault:
+            return retained.fault
         if older is not None:
             return Result.LEFT
-        if slot.changed:
+        if retained.changed:
             return Result.CHANGED
-        if slot.latest is None or not slot.latest.payload:
+        if retained.latest is None or not retained.latest.payload:
             return Result.CLEARED
-        if slot.sent is None:
+        if retained.sent is None:
             return Result.CURRENT
-        return Result.RESEALED if slot.has_ours else Result.CHANGED
+        return Result.RESEALED if retained.has_ours else Result.CHANGED
 
 
 def envelope_of(topic: str, delivery: Delivery) -> Envelope | None:
@@ -203,17 +213,17 @@ def envelope_of(topic: str, delivery: Delivery) -> Envelope | None:
     return read_envelope(delivery.payload, topic=topic) if delivery.payload else None
 
 
-def _with_rewrapped_mark(payload: bytes) -> bytes:
-    """A message to be put back: as it was, but marked so that nobody hears it again."""
+def _flagged_as_resealed(payload: bytes) -> bytes:
+    """A message to be put back: as it was, but with `rewrapped`, so that no gateway delivers it once more."""
     try:
-        is_marked = read_envelope(payload).rewrapped
+        is_flagged = read_envelope(payload).rewrapped
     except OpenFailed:
         return payload
-    return payload if is_marked else payload.rstrip()[:-1] + b',"rewrapped":true}'
+    return payload if is_flagged else payload.rstrip()[:-1] + b',"rewrapped":true}'
 
 
-async def within(seconds: float, event: asyncio.Event) -> bool:
-    """Whether it is set in that time."""
+async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether the event is set in that time."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -2,12 +2,12 @@
 
 It works in rounds until one finds nothing new, for Mosquitto drops what a subscriber can't take at once. Each
 round looks which topics there are, and re-seals those whose message is under an older key. It re-seals in
-batches that are small enough for the bus to drop nothing: here not one message may be missed, for somebody
-else may publish at the same moment (`gateway.services.retained_batch`).
+batches that are small enough for the bus to drop nothing: of a batch not one message may be missed, for
+somebody else may publish at the same moment (`gateway.services.retained_batch`).
 
-All that is published here is marked, so that no gateway delivers it to those subscribed already, who heard it
-before; whoever subscribes later gets it. The mark's name on the wire is older than the word re-seal: see
-`gateway.keys.payload_envelope.Envelope.rewrapped`.
+All that it publishes has the flag `rewrapped`, so that no gateway delivers it to those subscribed already,
+who got the message before; whoever subscribes later gets it. The flag's name on the wire is older than the
+word re-seal: see `gateway.keys.payload_envelope.Envelope.rewrapped`.
 """
 
 from __future__ import annotations
@@ -23,31 +23,39 @@ from gateway.bus_client.packet_reader import Delivery
 from gateway.keys.key_ring import KeyRing
 from gateway.keys.payload_envelope import OpenFailed
 from gateway.mqtt.packets import Subscription, Version
-from gateway.services.retained_batch import LOST, PATIENCE, TOO_LONG, Batch, Result, envelope_of, within
+from gateway.services.retained_batch import (
+    LOST,
+    PATIENCE,
+    TOO_LONG,
+    Batch,
+    Result,
+    envelope_of,
+    is_set_within,
+)
 
 _AS_PUBLISHED = 0x08
-"""Retain As Published, and QoS 0, for which Mosquitto has one queue: what it took first is heard first."""
+"""Retain As Published, and QoS 0, for which Mosquitto has one queue: what it took first it delivers first."""
 _BATCH = 200
 """Topics at a time: far below what Mosquitto queues for a subscriber before it drops (1,000)."""
 _ROUNDS_MAX = 12
 """Two do, if the bus shows all at once and nobody interferes: the second finds nothing new. The others are
 for what it dropped. There is a bound because a bus may drop something each time, or somebody may go on
 publishing under an older key."""
-_DONE_HERE = frozenset({Result.RESEALED, Result.CHANGED})
+_PUBLISHED_BY_US = frozenset({Result.RESEALED, Result.CHANGED})
 
 Opener = Callable[[Handler], Awaitable[BusConnection]]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class Outcome:
+class ResealingOutcome:
     """What became of the retained messages on sensitive topics."""
 
     resealed: int = 0
     current: int = 0
     """Were under the active key already."""
     changed: int = 0
-    """Were replaced by somebody else meanwhile; the newer message stands."""
+    """Were replaced by somebody else meanwhile; the newer message is retained."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason, by topic, for messages nobody can open, or too long to be re-sealed or put back."""
     left: int = 0
@@ -66,11 +74,11 @@ async def reseal_retained(
     *,
     end_topic: str,
     progress: Progress = lambda _done, _total: None,
-) -> Outcome:
+) -> ResealingOutcome:
     """Re-seal what is retained on the topics of `filters`. Raises BusError, KeysUnavailable.
 
     `end_topic` is one that nobody else uses: our own message there shows that all before it was sent.
-    `progress` hears how many of how many are done.
+    `progress` is called with how many topics are done, and of how many.
     """
     work = _Resealing(open_connection, ring, end_topic, progress)
     complete = not filters
@@ -89,7 +97,7 @@ class _Resealing:
         self._results: dict[str, Result | str] = {}
         """By topic what became of it, or the reason why nobody can open its message."""
         self._given_up: dict[str, int] = {}
-        """By topic the hash of the message that was given up: it is not tried again, another one is."""
+        """By topic the hash of the message that was given up: it is not tried again, a different one is."""
 
     async def round(self, filters: Sequence[str]) -> bool:
         """Look once, and re-seal what is found. Returns True when this round found nothing new."""
@@ -100,9 +108,9 @@ class _Resealing:
             found[delivery.topic] = self._is_older(delivery)
 
         whole = True
-        async with self._listening(note) as ear:
+        async with self._reading(note) as reader:
             try:
-                await ear.hear_all(filters)
+                await reader.read_all(filters)
             except BusError:
                 # Some versions of Mosquitto send nothing more to a subscriber they dropped a message for.
                 if not found:
@@ -110,9 +118,9 @@ class _Resealing:
                 whole = False
         # Cleared, or dropped by the bus just now? Asked for one by one, it sends what there is.
         missed = [topic for topic in seen_before - found.keys() if self._results[topic] is not Result.CLEARED]
-        dropped = await self._treat(missed, show_progress=False)
+        dropped = await self._reseal_older(missed, show_progress=False)
         older = [topic for topic, is_older in found.items() if is_older]
-        await self._treat(older, show_progress=True)
+        await self._reseal_older(older, show_progress=True)
         return whole and not dropped and not older and found.keys() <= seen_before
 
     def _is_older(self, delivery: Delivery) -> bool:
@@ -134,39 +142,39 @@ class _Resealing:
             self._results[topic] = Result.CURRENT
         return False
 
-    async def _treat(self, topics: Sequence[str], *, show_progress: bool) -> int:
+    async def _reseal_older(self, topics: Sequence[str], *, show_progress: bool) -> int:
         """Re-seal what is under an older key on these; the answer is how many of them hold a message."""
         present = 0
         for start in range(0, len(topics), _BATCH):
             batch = Batch(self._ring, topics[start : start + _BATCH])
-            async with self._listening(batch.take) as ear:
-                await ear.hear_all(batch.slots)
+            async with self._reading(batch.take) as reader:
+                await reader.read_all(batch.by_topic)
                 present += batch.present
-                await batch.reseal(ear.connection)
+                await batch.reseal(reader.connection)
             for topic, result in batch.results().items():
                 # `CURRENT` does not replace an earlier `RESEALED` or `CHANGED`.
-                if result is not Result.CURRENT or self._results.get(topic) not in _DONE_HERE:
+                if result is not Result.CURRENT or self._results.get(topic) not in _PUBLISHED_BY_US:
                     self._results[topic] = result
-                    self._given_up[topic] = batch.slots[topic].tried
+                    self._given_up[topic] = batch.by_topic[topic].tried
             if show_progress:
                 self._progress(min(start + _BATCH, len(topics)), len(topics))
         return present
 
     @contextlib.asynccontextmanager
-    async def _listening(self, note: Callable[[Delivery], None]) -> AsyncIterator[_Ear]:
-        ear = _Ear(self._end_topic, note)
-        ear.connection = await self._open(ear.take)
+    async def _reading(self, note: Callable[[Delivery], None]) -> AsyncIterator[_RetainedReader]:
+        reader = _RetainedReader(self._end_topic, note)
+        reader.connection = await self._open(reader.take)
         try:
-            if ear.connection.version is not Version.V5:
+            if reader.connection.version is not Version.V5:
                 raise BusError("it speaks MQTT 3.1.1 only, which does not tell retained messages from others")
-            yield ear
+            yield reader
         finally:
-            ear.connection.close()
+            reader.connection.close()
 
-    def outcome(self, *, complete: bool) -> Outcome:
+    def outcome(self, *, complete: bool) -> ResealingOutcome:
         """What became of all topics."""
         results = Counter(self._results.values())
-        return Outcome(
+        return ResealingOutcome(
             resealed=results[Result.RESEALED],
             current=results[Result.CURRENT],
             changed=results[Result.CHANGED],
@@ -177,8 +185,8 @@ class _Resealing:
         )
 
 
-class _Ear:
-    """Hears the retained messages of some filters, in the bus's order."""
+class _RetainedReader:
+    """Subscribes to some filters, and gives out their retained messages in the order of the bus."""
 
     connection: BusConnection
 
@@ -186,24 +194,27 @@ class _Ear:
         self._end_topic = end_topic
         self._note = note
         self._end_seen = asyncio.Event()
-        self._heard = 0
+        self._read_count = 0
 
     def take(self, _: BusConnection, delivery: Delivery) -> None:
         """A message from the bus."""
-        self._heard += 1
+        self._read_count += 1
         if delivery.topic == self._end_topic:
             self._end_seen.set()
         elif delivery.retain:
             self._note(delivery)
 
-    async def hear_all(self, filters: Iterable[str]) -> None:
-        """Wait for what the bus retains: all of it has come when our own message does, which is sent last."""
+    async def read_all(self, filters: Iterable[str]) -> None:
+        """Subscribe, and wait for all that the bus retains: it has come when our own message does, sent last.
+
+        Raises BusError when nothing comes for `PATIENCE` seconds.
+        """
         wanted = [Subscription(one.encode(), _AS_PUBLISHED) for one in filters]
         await self.connection.subscribe([*wanted, Subscription(self._end_topic.encode(), 0)])
         await self.connection.publish(self._end_topic, b"", retain=False)
-        heard = -1
-        while heard < self._heard:
-            heard = self._heard
-            if await within(PATIENCE, self._end_seen):
+        read_count = -1
+        while read_count < self._read_count:
+            read_count = self._read_count
+            if await is_set_within(PATIENCE, self._end_seen):
                 return
         raise BusError("it does not send what it retains")

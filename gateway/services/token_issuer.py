@@ -1,7 +1,7 @@
 """Where tokens are issued: for the service topic `auth` and for the HTTPS API.
 
 Owns how often, with which rights, and what has to be recorded of each. Must not know who asks, nor how
-they have shown who they are.
+they were authenticated.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.policy import Policy
 from gateway.services import authentication_refusal_words
 from gateway.services.refusal import Code, Refusal
-from gateway.services.token_request_parser import NOTHING_LESS, Wish, excess
+from gateway.services.token_request_parser import ALL_RIGHTS, TokenRequest, excess
 from gateway.store import IssuedToken
 
 _UNSAVED_MAX = 10_000
 """Records that wait for the store. Above it no token is issued: nobody could revoke it by its id."""
 _MINUTE = 60_000
-_RIGHTS_KEPT = 64
-"""Rights that are remembered. To work out those of a device with a thousand filters takes a twentieth of a
-second, and it may ask for sixty tokens at once."""
+_RIGHTS_REMEMBERED_MAX = 64
+"""Devices whose rights are remembered. To work out those of one with a thousand filters takes a twentieth of
+a second, and it may ask for sixty tokens at once."""
 
 _Permissions: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -38,19 +38,58 @@ class TokenIssuer:
         self._rates = Rates(context.now)
         self._unsaved: list[IssuedToken] = []
         self._rights: dict[object, _Permissions] = {}
-        self._rights_of: Policy | None = None
+        self._policy_of_rights: Policy | None = None
         """The policy that gives what is remembered."""
 
     def issue(
-        self, device: Device, *, source: str, parent: Grant | None = None, wish: Wish = NOTHING_LESS
+        self,
+        device: Device,
+        *,
+        source: str,
+        parent: Grant | None = None,
+        requested: TokenRequest = ALL_RIGHTS,
     ) -> Issued:
-        """A token for a device that has shown who it is, with all that the policy allows it now, or less.
+        """A token for an authenticated device, with all that the policy allows it now, or less.
 
-        `source` is `auth` or `api`, for the record. With a token (`parent`) one gets no more than that one
-        grants, and it is revoked with it; renewing it in turn has an end (JWT_CHAIN_MAX). `wish` is granted
-        to the letter or not at all. Raises Refusal.
+        `source` is `auth` or `api`, for the record. A device that came with a token (`parent`) gets no more
+        than that one grants, and the new one is revoked with it; a chain of such tokens has an end
+        (JWT_CHAIN_MAX). `requested` is granted to the letter or not at all. Raises Refusal.
         """
         policy = self._context.policy
+        self._demand_one_more(policy, device)
+        permissions = self._permissions(policy, device, parent)
+        if requested.permissions is not None:
+            if more := excess(requested.permissions, permissions):
+                words = f'"permissions" asks for more than the device may have: {more}.'
+                raise Refusal(
+                    Code.NOT_AUTHORIZED, words, why="a token was to allow more than its device may do"
+                )
+            permissions = requested.permissions
+        try:
+            issued = self._tokens.issue(
+                device,
+                permissions,
+                ttl=requested.ttl,
+                parent=parent,
+                narrowed=requested.permissions is not None,
+            )
+        except PermissionsTooLong as error:
+            words = "This device's rights do not fit into a token: its roles need fewer rules."
+            raise Refusal(Code.TOO_LARGE, words, why=str(error)) from None
+        except ChainOver as error:
+            raise Refusal(Code.TOKEN_EXPIRED, str(error)) from None
+        except TokenRefused as error:
+            raise authentication_refusal_words.of_token(error) from None
+        life = issued.grant.expires_at - issued.grant.issued_at
+        if requested.ttl is not None and life < requested.ttl:
+            words = f'"ttl" is longer than a token may live for this device now: {life} seconds at most.'
+            raise Refusal(Code.NOT_AUTHORIZED, words)
+        self._context.counters.tokens_issued += 1
+        self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
+        return issued
+
+    def _demand_one_more(self, policy: Policy, device: Device) -> None:
+        """Raise Refusal unless this device may be issued a token, and one more now."""
         if "token" not in device.methods:
             raise Refusal(
                 Code.NOT_AUTHORIZED,
@@ -68,41 +107,15 @@ class TokenIssuer:
                 "No token can be issued at the moment: try again in a minute.",
                 why="the store does not take the records of issued tokens",
             )
-        permissions = self._permissions(policy, device, parent)
-        if wish.permissions is not None:
-            if more := excess(wish.permissions, permissions):
-                words = f'"permissions" asks for more than the device may have: {more}.'
-                raise Refusal(
-                    Code.NOT_AUTHORIZED, words, why="a token was to allow more than its device may do"
-                )
-            permissions = wish.permissions
-        try:
-            issued = self._tokens.issue(
-                device, permissions, ttl=wish.ttl, parent=parent, narrowed=wish.permissions is not None
-            )
-        except PermissionsTooLong as error:
-            words = "This device's rights do not fit into a token: its roles need fewer rules."
-            raise Refusal(Code.TOO_LARGE, words, why=str(error)) from None
-        except ChainOver as error:
-            raise Refusal(Code.TOKEN_EXPIRED, str(error)) from None
-        except TokenRefused as error:
-            raise authentication_refusal_words.of_token(error) from None
-        life = issued.grant.expires_at - issued.grant.issued_at
-        if wish.ttl is not None and life < wish.ttl:
-            words = f'"ttl" is longer than a token may live for this device now: {life} seconds at most.'
-            raise Refusal(Code.NOT_AUTHORIZED, words)
-        self._context.counters.tokens_issued += 1
-        self._unsaved.append(IssuedToken.of(device.device_id, issued.grant, source))
-        return issued
 
     def _permissions(self, policy: Policy, device: Device, parent: Grant | None) -> _Permissions:
-        if policy is not self._rights_of:
-            self._rights, self._rights_of = {}, policy
+        if policy is not self._policy_of_rights:
+            self._rights, self._policy_of_rights = {}, policy
         granted = None if parent is None else tuple(parent.permissions.items())
         key = (device.device_id, device.roles, tuple(device.labels.items()), granted)
         found = self._rights.get(key)
         if found is None:
-            if len(self._rights) >= _RIGHTS_KEPT:
+            if len(self._rights) >= _RIGHTS_REMEMBERED_MAX:
                 del self._rights[next(iter(self._rights))]
             identity = Identity(device.device_id, device.roles, device.labels, client_id="", grant=parent)
             found = self._rights[key] = policy.rights(identity).permissions()

@@ -26,30 +26,30 @@ _SHAPE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What somebody wants of a token. None: whatever there is."""
+class TokenRequest:
+    """How a token shall be narrower than its device's rights. None: not narrower."""
 
     ttl: int | None = None
     """Seconds."""
     permissions: Mapping[str, tuple[str, ...]] | None = None
 
 
-NOTHING_LESS = Wish()
+ALL_RIGHTS = TokenRequest()
 
 
-def read_wish(ttl: object, permissions: object) -> Wish:
+def read_token_request(ttl: object, permissions: object) -> TokenRequest:
     """Both as JSON says them; None for what is not there. Raises Refusal."""
-    return Wish(
+    return TokenRequest(
         None if ttl is None else _seconds(ttl), None if permissions is None else _permissions(permissions)
     )
 
 
-def excess(wished: Mapping[str, Sequence[str]], allowed: Mapping[str, Sequence[str]]) -> str:
+def excess(requested: Mapping[str, Sequence[str]], allowed: Mapping[str, Sequence[str]]) -> str:
     """The first filter that is asked for and not covered by what is allowed; empty when all are."""
     return next(
         (
             f"{action} {one}"
-            for action, filters in wished.items()
+            for action, filters in requested.items()
             for one in filters
             if not any(covers(granted, one) for granted in allowed[action])
         ),
@@ -80,6 +80,6 @@ def _permissions(given: object) -> Mapping[str, tuple[str, ...]]:
         if fault := filter_fault(one):
             raise Refusal(Code.INVALID_REQUEST, f'A filter of "permissions" {fault}.')
         if unshared(one) != one:
-            words = 'Name the filter behind $share/<group>/ in "permissions": it may be shared then too.'
+            words = 'Name the filter after $share/<group>/ in "permissions": it may be shared then too.'
             raise Refusal(Code.INVALID_REQUEST, words)
     return found

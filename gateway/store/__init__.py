@@ -5,7 +5,7 @@ SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
 """
 
 from gateway.store.audit_trails import KnownTrail
-from gateway.store.denial_explanations import Refusal
+from gateway.store.denial_explanations import StoredRefusal
 from gateway.store.devices import NewDevice
 from gateway.store.errors import DeviceExists, EventNotKept, InvalidValue, StoreError, UnknownDevice
 from gateway.store.recent_refusals import RefusedClient
@@ -19,11 +19,11 @@ __all__ = [
     "IssuedToken",
     "KnownTrail",
     "NewDevice",
-    "Refusal",
     "RefusedClient",
     "Repositories",
     "Store",
     "StoreError",
+    "StoredRefusal",
     "UnknownDevice",
     "open_blocking_store",
     "open_store",

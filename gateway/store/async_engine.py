@@ -1,7 +1,8 @@
-"""The database for who has an event loop to keep turning: each connection has a thread of its own.
+"""The database for whoever must not block an event loop: each connection has a thread of its own.
 
-Whoever is cancelled in the middle is so when the statement under way is done. One that nobody awaits any more
-goes on in its thread, and its transaction with it: nobody could write until that connection is forgotten.
+A task that is cancelled while a statement runs is cancelled once the statement is done. A statement that
+nobody awaits would go on in its thread, and its transaction with it: nobody could write until that connection
+is garbage.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 
 
 class AsyncDatabase(Database):
-    """One SQLite file, whose transactions let the loop turn. Opening it blocks."""
+    """One SQLite file, whose transactions don't block the event loop. Opening it does."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -33,13 +34,13 @@ class AsyncDatabase(Database):
 
     @asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        """As of any database."""
+        """As `Database` has it."""
         with self._explaining():
             beginning = self._begun(write=write)
             connection = await _to_its_end(beginning, unwanted=AsyncConnection.close)
             done = False
             try:
-                yield cast("AsyncConnection", _ToItsEnd(connection))
+                yield cast("AsyncConnection", _UncancelledConnection(connection))
                 done = True
             finally:
                 await _to_its_end(_end(connection, commit=write and done))
@@ -56,18 +57,18 @@ class AsyncDatabase(Database):
         return connection
 
     async def reopen(self) -> None:
-        """As of any database."""
+        """As `Database` has it."""
         await self._engine.dispose()
         await super().reopen()
 
     async def close(self) -> None:
-        """As of any database."""
+        """As `Database` has it."""
         await super().close()
         await self._engine.dispose()
 
 
-class _ToItsEnd:
-    """A connection each of whose statements comes to its end, whatever becomes of who waits for it."""
+class _UncancelledConnection:
+    """A connection whose statements each run to their end, even when who awaits one is cancelled."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -88,9 +89,10 @@ async def _end(connection: AsyncConnection, *, commit: bool) -> None:
 async def _to_its_end(
     work: Coroutine[Any, Any, _T], *, unwanted: Callable[[_T], Coroutine[Any, Any, None]] | None = None
 ) -> _T:
-    """What `work` answers. Raises CancelledError when it is done, if somebody wanted that meanwhile.
+    """The result of `work`.
 
-    Its answer goes to `unwanted` then.
+    If this task is cancelled meanwhile, CancelledError is raised once `work` is done, and its result goes to
+    `unwanted`.
     """
     task = asyncio.ensure_future(work)  # noqa: TID251 - held here until it is done
     cancelled: asyncio.CancelledError | None = None

@@ -22,14 +22,16 @@ from gateway.store.usage import KEPT_SECONDS
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-_OF_A_DEVICE = 600
-"""The oldest third, the newest, and of those between them as different ones as there are."""
-_IN_ALL = 20_000
+_PER_DEVICE_MAX = 600
+"""Refusals that are kept of a device: the oldest third, the newest third, and of those between them as
+different ones as there are."""
+_ALL_MAX = 20_000
+"""Refusals of all devices together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A refusal as it was reported."""
+class StoredRefusal:
+    """A refusal as it was reported to admins."""
 
     refusal_id: str
     at: int
@@ -48,23 +50,23 @@ class Refusals:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    async def add(self, some: Sequence[Refusal]) -> None:
+    async def add(self, some: Sequence[StoredRefusal]) -> None:
         """Keep what was refused, for whoever asks why; of a device with too many what says most.
 
         Nothing of a removed device.
         """
         if some:
             async with self._transactions.transaction(write=True) as connection:
-                there = await existing(connection, {one.device_id for one in some})
-                if kept := [one for one in some if one.device_id in there]:
+                devices = await existing(connection, {one.device_id for one in some})
+                if kept := [one for one in some if one.device_id in devices]:
                     await _add(connection, kept)
 
-    async def get(self, refusal_id: str) -> Refusal | None:
+    async def get(self, refusal_id: str) -> StoredRefusal | None:
         """The refusal of this id, if it is kept."""
         query = select(refusals).where(refusals.c.refusal_id == refusal_id)
         async with self._transactions.transaction(write=False) as connection:
             row = (await connection.execute(query)).mappings().one_or_none()
-            return None if row is None else Refusal(**row)
+            return None if row is None else StoredRefusal(**row)
 
     async def prune(self) -> None:
         """Drop what is too old, and of too many first those of who has most."""
@@ -72,11 +74,11 @@ class Refusals:
             await connection.execute(delete(refusals).where(refusals.c.at < wall_clock.now() - KEPT_SECONDS))
             await _even_out(connection)
             newest_first = refusals.c.at.desc(), refusals.c.refusal_id
-            too_many = select(refusals.c.refusal_id).order_by(*newest_first).offset(_IN_ALL)
+            too_many = select(refusals.c.refusal_id).order_by(*newest_first).offset(_ALL_MAX)
             await connection.execute(delete(refusals).where(refusals.c.refusal_id.in_(too_many)))
 
 
-async def _add(connection: AsyncConnection, some: Sequence[Refusal]) -> None:
+async def _add(connection: AsyncConnection, some: Sequence[StoredRefusal]) -> None:
     # Whoever saw a failure after the commit brings them once more.
     again = sqlite.insert(refusals).on_conflict_do_nothing()
     await connection.execute(again, [asdict(one) for one in some])
@@ -84,24 +86,25 @@ async def _add(connection: AsyncConnection, some: Sequence[Refusal]) -> None:
         select(refusals.c.device_id)
         .where(refusals.c.device_id.in_({one.device_id for one in some}))
         .group_by(refusals.c.device_id)
-        .having(func.count() > _OF_A_DEVICE)
+        .having(func.count() > _PER_DEVICE_MAX)
     )
     for device_id in (await connection.execute(many)).scalars().all():
         its = refusals.c.device_id == device_id
         rows = await connection.execute(
             select(refusals).where(its).order_by(refusals.c.at, refusals.c.refusal_id)
         )
-        kept = _worth_keeping([Refusal(**row) for row in rows.mappings()])
+        kept = _worth_keeping([StoredRefusal(**row) for row in rows.mappings()])
         await connection.execute(delete(refusals).where(its, refusals.c.refusal_id.not_in(kept)))
 
 
-def _worth_keeping(rows: Sequence[Refusal]) -> list[str]:
+def _worth_keeping(rows: Sequence[StoredRefusal]) -> list[str]:
     """The ids of those to keep, of the refusals of one device from the oldest to the newest.
 
-    Whoever floods can push out neither its first refusals nor, from another part of the topic tree than its
-    decoys, what it did among them. Within a part chance decides (an id is random): nobody can choose.
+    Whoever floods can push out neither its first refusals nor, from a different part of the topic tree than
+    its decoys (refusals that it causes to hide others), what it did among them. Within a part chance decides
+    (an id is random): nobody can choose.
     """
-    third = max(1, _OF_A_DEVICE // 3)
+    third = max(1, _PER_DEVICE_MAX // 3)
     between = sorted(rows[third:-third], key=lambda one: one.refusal_id)
     alike: Counter[tuple[str, str, str]] = Counter()
     ranked: list[tuple[int, str]] = []
@@ -110,7 +113,7 @@ def _worth_keeping(rows: Sequence[Refusal]) -> list[str]:
         ranked.append((alike[part], one.refusal_id))
         alike[part] += 1
     ends = [one.refusal_id for one in (*rows[:third], *rows[-third:])]
-    return ends + [refusal_id for _, refusal_id in sorted(ranked)[: _OF_A_DEVICE - len(ends)]]
+    return ends + [refusal_id for _, refusal_id in sorted(ranked)[: _PER_DEVICE_MAX - len(ends)]]
 
 
 async def _even_out(connection: AsyncConnection) -> None:
@@ -118,7 +121,7 @@ async def _even_out(connection: AsyncConnection) -> None:
     column = refusals.c
     by_device = select(func.count()).select_from(refusals).group_by(column.device_id)
     counts = sorted((await connection.execute(by_device)).scalars().all())
-    room = _IN_ALL
+    room = _ALL_MAX
     if sum(counts) <= room:
         return
     most = 1

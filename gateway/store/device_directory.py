@@ -20,23 +20,24 @@ from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_notices import FileNotices
 
 _RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
-_RETRY_SECONDS_MOST = 1.0
+_RETRY_SECONDS_MAX = 1.0
 _ANSWER_SECONDS = 5.0
-_ANSWER_STEPS = 50
+_ANSWER_WAITS = 50
 _CANCEL_SECONDS = 1.0
 _abandoned: set[asyncio.Task[None]] = set()
 """The loop alone keeps only weak references to tasks."""
 
 
-class _News(NamedTuple):
-    """What a look found."""
+class _LookResult(NamedTuple):
+    """What a look at the store found."""
 
-    pulse: LastIds
+    last_ids: LastIds
     written: float
-    """Unix seconds."""
+    """Unix seconds: when the database's file was written last."""
     seq: int
+    """The number of the newest change in the change log."""
     touched: frozenset[str] | None
-    """None: `devices` are all there are."""
+    """Ids of the devices that changed; None: `devices` are all there are."""
     devices: list[Device]
 
 
@@ -53,8 +54,8 @@ class Directory:
         self._devices: dict[str, Device] = {}
         self._seq = 0
         self._looking = asyncio.Lock()
-        self._pulse: LastIds | None = None
-        """The last ids given in the store's tables, as of the last look: others mean that it was written."""
+        self._last_ids: LastIds | None = None
+        """The last ids given in the store's tables, as of the last look: different ones mean a change."""
         self.changed_at = 0.0
         """When the newest change that is known was written, by the database's file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
@@ -109,7 +110,7 @@ class Directory:
         async with self._looking:
             if self.available:
                 with contextlib.suppress(TimeoutError, StoreError):  # `follow` meets it too, and says so
-                    await _patiently(self._catch_up())
+                    await _within_answer_seconds(self._catch_up())
 
     async def follow(self) -> None:
         """Keep the devices true, for ever. Once it ends, for whatever reason, they are unavailable."""
@@ -130,7 +131,7 @@ class Directory:
             try:
                 async with self._looking:
                     if self.available:
-                        await _patiently(self._catch_up())  # a disk may hang instead of failing
+                        await _within_answer_seconds(self._catch_up())  # a disk may hang instead of failing
                     else:
                         await self._store.reopen()
                         await self.load()
@@ -142,32 +143,32 @@ class Directory:
                 )
             except StoreError as error:
                 self._set_available(available=False, reason=str(error))
-                wait = min(wait * 2, _RETRY_SECONDS_MOST)
+                wait = min(wait * 2, _RETRY_SECONDS_MAX)
 
     async def _catch_up(self) -> None:
         # All in one call of a thread: a disk that hangs must not hold up messages, and while messages hold up
         # the loop a change must not wait for many of its turns.
-        news = await asyncio.to_thread(self._read_if_changed)
-        if news is not None:
+        result = await asyncio.to_thread(self._read_if_changed)
+        if result is not None:
             for callback in self._on_commit:
                 callback()
-            self._take(news)
+            self._take(result)
 
-    def _read_if_changed(self) -> _News | None:
+    def _read_if_changed(self) -> _LookResult | None:
         """In a thread. The numbers first: what changes meanwhile is read twice, not missed."""
-        pulse, written = self._store.pulse()
-        if pulse == self._pulse:
+        last_ids, written = self._store.pulse()
+        if last_ids == self._last_ids:
             return None
-        return _News(pulse, written, *self._store.read(partial(_changes, self._seq)))
+        return _LookResult(last_ids, written, *self._store.read(partial(_changes, self._seq)))
 
-    def _read_all(self) -> _News:
+    def _read_all(self) -> _LookResult:
         """In a thread; the numbers first, as above."""
-        pulse, written = self._store.pulse()
-        return _News(pulse, written, *self._store.read(partial(_changes, None)))
+        last_ids, written = self._store.pulse()
+        return _LookResult(last_ids, written, *self._store.read(partial(_changes, None)))
 
-    def _take(self, news: _News) -> None:
-        found = {device.device_id: device for device in news.devices}
-        touched = news.touched
+    def _take(self, result: _LookResult) -> None:
+        found = {device.device_id: device for device in result.devices}
+        touched = result.touched
         if touched is None:
             before, self._devices = self._devices, found
             touched = frozenset(
@@ -177,11 +178,11 @@ class Directory:
             for name in touched - found.keys():
                 self._devices.pop(name, None)
             self._devices.update(found)
-        self._seq = news.seq
-        if touched or news.touched is None:
-            self.changed_at = news.written
+        self._seq = result.seq
+        if touched or result.touched is None:
+            self.changed_at = result.written
         self._call_back(touched)
-        self._pulse = news.pulse
+        self._last_ids = result.last_ids
 
     def _call_back(self, touched: frozenset[str]) -> None:
         if touched:
@@ -206,16 +207,16 @@ async def _changes(since: int | None, store: Repositories) -> tuple[int, frozens
     return seq, None, await store.devices.read()
 
 
-async def _patiently(work: Coroutine[Any, Any, None]) -> None:
+async def _within_answer_seconds(work: Coroutine[Any, Any, None]) -> None:
     """Wait for an answer of the store. Raises TimeoutError when it takes `_ANSWER_SECONDS`.
 
-    Counted in steps of the event loop's own: one that stalls for seconds has lost one step by that. A stalled
-    loop must not be taken for a hung disk, for then nobody is let in.
+    Counted in short waits of the event loop: a loop that stalls for seconds has lost one of them by that. It
+    must not be taken for a hung disk, for then nobody is let in.
     """
     task = asyncio.create_task(work)  # noqa: TID251 - held here until it ends
     try:
-        for _ in range(_ANSWER_STEPS):
-            done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS / _ANSWER_STEPS)
+        for _ in range(_ANSWER_WAITS):
+            done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS / _ANSWER_WAITS)
             if done:
                 return await task
         raise TimeoutError

@@ -29,13 +29,13 @@ class Merged:
     restored: list[str] = field(default_factory=list)
     """Have the roles and labels of the backup."""
     stay_removed: list[str] = field(default_factory=list)
-    """Were removed here since."""
+    """Were removed since the backup."""
     stay_disabled: list[str] = field(default_factory=list)
-    """Were disabled here since."""
+    """Were disabled since the backup."""
     keep_secret: list[str] = field(default_factory=list)
-    """Were given another secret here since, which they keep."""
+    """Were given a different secret since the backup, which they keep."""
     taken_away: list[str] = field(default_factory=list)
-    """Were added here since."""
+    """Were added since the backup, and removed again by the restore."""
 
 
 class RestoredDevices:
@@ -45,18 +45,19 @@ class RestoredDevices:
         self._transactions = transactions
 
     async def merge(self, backup: Sequence[Device]) -> Merged:
-        """Go back to the devices of a backup, in the store that they are from and that went on since.
+        """Go back to the devices of a backup, in the store that it was made of and that has changed since.
 
-        A device's secret is never one of the past: an old one may be why it was changed.
+        A device's secret stays what it is: the one in the backup may be known to others, and changed for
+        that.
         """
         merged = Merged()
-        then = {device.device_id: device for device in backup}
+        backed_up = {device.device_id: device for device in backup}
         async with self._transactions.transaction(write=True) as connection:
             rows = (await connection.execute(select(devices).order_by(devices.c.device_id))).all()
-            here = {row.device_id: row for row in rows}
-            merged.stay_removed = sorted(then.keys() - here.keys())
-            for device_id, row in here.items():
-                device = then.get(device_id)
+            stored = {row.device_id: row for row in rows}
+            merged.stay_removed = sorted(backed_up.keys() - stored.keys())
+            for device_id, row in stored.items():
+                device = backed_up.get(device_id)
                 if device is None:
                     await _take_away(connection, device_id)
                     merged.taken_away.append(device_id)
@@ -83,9 +84,9 @@ class RestoredDevices:
         return merged
 
     async def begin_anew(self, *, enabled: bool) -> list[str]:
-        """Make of a backup's store the one of this machine; the answer has the ids of its devices.
+        """Make of a backup's store the one of this machine; returns the ids of its devices.
 
-        Without `enabled` all are disabled: what was decided after the backup is not known here.
+        Without `enabled` all are disabled: which of them were disabled after the backup is not known.
         """
         async with self._transactions.transaction(write=True) as connection:
             rows = (await connection.execute(select(devices.c.device_id, devices.c.enabled))).all()

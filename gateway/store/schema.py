@@ -108,8 +108,9 @@ audit_trails = Table(
     Column("fault_at", BigInteger, nullable=False, server_default="0"),
 )
 
-# What devices did and were refused, by topic template. No decision is made by it.
-observations = Table(
+# What devices did and were refused, by topic template. No decision is made by it. The table's name is older
+# than the word usage, and has nothing to do with the observe mode of a device.
+usage_records = Table(
     "observations",
     metadata,
     Column("device_id", String(64), primary_key=True),

@@ -63,7 +63,7 @@ class IssuedToken:
         )
 
     def is_revoked_by(self, device: Device | None) -> bool:
-        """Whether it is good no more, by what is known of its device; None: there is none any more."""
+        """Whether it is no longer valid, by what is known of its device; None: the device was removed."""
         if device is None:
             return True
         grant = Grant(self.token_id, self.root, self.epoch, self.issued_at, self.expires_at, {})

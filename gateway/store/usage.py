@@ -15,27 +15,27 @@ from sqlalchemy.dialects import sqlite
 
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.topic_generalisation import Effort, generalised
+from gateway.policy.engine.topic_generalisation import EffortLeft, generalised
 from gateway.store import wall_clock
 from gateway.store.database import Transactions
 from gateway.store.existing_devices import existing
-from gateway.store.schema import observations
+from gateway.store.schema import usage_records
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 KEPT_SECONDS = 14 * 86_400
-_OF_A_DEVICE = 1_000
-"""Usage records; with more of them what varies is written as `+`, and the oldest of the rest are counted."""
+_RECORDS_PER_DEVICE_MAX = 1_000
+"""With more of them, levels that vary become `+`, and the oldest of the rest are counted as `OVERFLOW`."""
 _REDUCED_AT_ONCE = 4
 """Devices whose usage records are made fewer in one save."""
-_EFFORT = 60_000
-"""Steps of `gateway.policy.engine.topic_generalisation` for one of them: several times what a device takes
-that does its work."""
-_IN_ALL = 500_000
+_REDUCING_EFFORT = 60_000
+"""Units of effort for one of them: several times what an ordinary device's records take."""
+_RECORDS_MAX = 500_000
+"""Of all devices together."""
 
-_VALID = observations.c.action.in_([action.value for action in Action])
-"""Rows as they are written here. What somebody made of one is no record: neither read nor counted."""
+_VALID = usage_records.c.action.in_([action.value for action in Action])
+"""Rows as this module writes them. One that somebody changed by hand is neither read nor counted."""
 
 
 class Usage:
@@ -52,12 +52,12 @@ class Usage:
         if not seen:
             return []
         async with self._transactions.transaction(write=True) as connection:
-            there = await existing(connection, {one.device_id for one in seen})
-            kept = [one for one in seen if one.device_id in there]
+            devices = await existing(connection, {one.device_id for one in seen})
+            kept = [one for one in seen if one.device_id in devices]
             if not kept:
                 return []
             await _add_records(connection, kept)
-            return list(await _with_too_many(connection, there))
+            return list(await _with_too_many(connection, devices))
 
     async def reduce(self, device_id: str) -> None:
         """Make a device's usage records fewer, unless they change meanwhile.
@@ -65,41 +65,41 @@ class Usage:
         That takes some milliseconds, and whoever names topics can make it a tenth of a second; so it is done
         in a thread, and before the transaction: meanwhile others can write.
         """
-        its = observations.c.device_id == device_id
+        its = usage_records.c.device_id == device_id
         async with self._transactions.transaction(write=False) as connection:
             before = await _read_records(connection, its)
-        if len(before) <= _OF_A_DEVICE:
+        if len(before) <= _RECORDS_PER_DEVICE_MAX:
             return  # the device was removed, or somebody else was first
         fewer = await asyncio.to_thread(_fewer, before)
         async with self._transactions.transaction(write=True) as connection:
             if await _read_records(connection, its) == before:  # else at its next turn
-                await connection.execute(delete(observations).where(its, _VALID))
-                await connection.execute(insert(observations), [asdict(one) for one in fewer])
+                await connection.execute(delete(usage_records).where(its, _VALID))
+                await connection.execute(insert(usage_records), [asdict(one) for one in fewer])
 
     async def records(self, since: int, only: Collection[str] | None = None) -> list[UsageRecord]:
         """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
-        wanted = observations.c.last_at >= since
+        wanted = usage_records.c.last_at >= since
         if only is not None:
-            wanted &= observations.c.device_id.in_(only)
+            wanted &= usage_records.c.device_id.in_(only)
         async with self._transactions.transaction(write=False) as connection:
             return await _read_records(connection, wanted)
 
     async def prune(self) -> None:
         """Drop what is too old, and of too many the oldest."""
-        at = observations.c.last_at
+        at = usage_records.c.last_at
         async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(observations).where(at < wall_clock.now() - KEPT_SECONDS))
-            key = list(observations.primary_key)
-            oldest = select(*key).order_by(at.desc()).offset(_IN_ALL)
-            await connection.execute(delete(observations).where(tuple_(*key).in_(oldest)))
+            await connection.execute(delete(usage_records).where(at < wall_clock.now() - KEPT_SECONDS))
+            key = list(usage_records.primary_key)
+            oldest = select(*key).order_by(at.desc()).offset(_RECORDS_MAX)
+            await connection.execute(delete(usage_records).where(tuple_(*key).in_(oldest)))
 
 
 async def _add_records(connection: AsyncConnection, seen: Sequence[UsageRecord]) -> None:
-    statement = sqlite.insert(observations)
-    new, old = statement.excluded, observations.c
+    statement = sqlite.insert(usage_records)
+    new, old = statement.excluded, usage_records.c
     await connection.execute(
         statement.on_conflict_do_update(
-            index_elements=list(observations.primary_key),
+            index_elements=list(usage_records.primary_key),
             set_={
                 "count": old.count + new.count,
                 # As CASE, for the function has a different name in each database.
@@ -113,12 +113,12 @@ async def _add_records(connection: AsyncConnection, seen: Sequence[UsageRecord])
 
 async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) -> Sequence[str]:
     """Some of the devices with more usage records than one may have."""
-    of = observations.c.device_id
+    of = usage_records.c.device_id
     many = (
         select(of)
         .where(of.in_(touched), _VALID)
         .group_by(of)
-        .having(func.count() > _OF_A_DEVICE)
+        .having(func.count() > _RECORDS_PER_DEVICE_MAX)
         # The others at their next turn: at most as many are too many as one save has devices.
         .order_by(func.count().desc(), of)
         .limit(_REDUCED_AT_ONCE)
@@ -129,7 +129,7 @@ async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) 
 def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
     """At most half as many as may be kept: what varies as `+`, then the newest."""
     becomes: dict[tuple[Action, bool, str], str] = {}
-    effort = Effort(_EFFORT)
+    effort = EffortLeft(_REDUCING_EFFORT)
     for action in Action:
         refused = [one.template for one in seen if one.action is action and not one.allowed]
         for allowed in (True, False):
@@ -141,7 +141,7 @@ def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
     merged: dict[tuple[Action, str, bool], UsageRecord] = {}
     for one in by_age:
         template = becomes.get((one.action, one.allowed, one.template), OVERFLOW)
-        if (one.action, template, one.allowed) not in merged and len(merged) >= _OF_A_DEVICE // 2:
+        if (one.action, template, one.allowed) not in merged and len(merged) >= _RECORDS_PER_DEVICE_MAX // 2:
             template = OVERFLOW
         known = merged.get((one.action, template, one.allowed))
         merged[one.action, template, one.allowed] = replace(
@@ -155,7 +155,7 @@ def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
 
 
 async def _read_records(connection: AsyncConnection, wanted: ColumnElement[bool]) -> list[UsageRecord]:
-    query = select(observations).where(wanted, _VALID).order_by(*observations.primary_key)
+    query = select(usage_records).where(wanted, _VALID).order_by(*usage_records.primary_key)
     return [
         UsageRecord(**{**row, "action": Action(row["action"])})
         for row in (await connection.execute(query)).mappings()
@@ -164,4 +164,4 @@ async def _read_records(connection: AsyncConnection, wanted: ColumnElement[bool]
 
 async def forget(connection: AsyncConnection, device_id: str) -> None:
     """Drop what is kept of a device: a new one may get its id."""
-    await connection.execute(delete(observations).where(observations.c.device_id == device_id))
+    await connection.execute(delete(usage_records).where(usage_records.c.device_id == device_id))

@@ -1,9 +1,9 @@
 """Notices of the kernel that files may have changed (inotify(7)): whoever follows them sleeps until then.
 
-They are a reason to look, and never an answer. A notice is lost where files are changed by another machine or
-another kernel (network file systems, shares of a host, layers of a container), so there, and wherever notices
-can't be had, it is looked as often as without them. Where they come it is looked all the same, but seldom:
-that is the net below mistakes. Must not know what the files say.
+They are a reason to look at the files, and never an answer. A notice is lost where files are changed by a
+different machine or kernel (network file systems, shares of a host, layers of a container), so there, and
+wherever notices can't be had, the caller looks as often as without them. Where they come it looks all the
+same, but seldom, in case one was missed for a mistake of ours. Must not know what the files say.
 
 What is watched is all that decides which file a path leads to: each folder on its way, links followed, for
 the one name that is looked up there; and the file itself. For example, of `/etc/gw/acl -> ..data/acl`, as
@@ -22,12 +22,12 @@ from pathlib import Path
 
 from gateway.system.aligned_timers import next_moment, until_next_multiple_of
 
-_SELDOM = 2.0
-"""Seconds between two looks where notices come."""
-_SOON = 3
-"""Looks as often as without notices, after one: a commit is to be seen only once it was synced, and the clock
-of files may not tell two changes apart. Also, what is written without end makes no more looks than that."""
-_WAITS_TO_TRY = 150
+_SECONDS_WITH_NOTICES = 2.0
+"""Between two looks where notices come."""
+_LOOKS_AFTER_A_NOTICE = 3
+"""So many looks after a notice are as often as without notices: a commit can be read only once it was synced,
+and the clock of files may not tell two changes apart. A file that is written all the time makes no more."""
+_WAITS_UNTIL_RETRY = 150
 """Where no notice comes, it is tried again after so many: a file may have been missing for a moment."""
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0xF2F52010, 0x2FC12FC1}
 """What statfs(2) says of ext2 to ext4, XFS, Btrfs, tmpfs, F2FS and ZFS: all that changes there is noticed."""
@@ -54,25 +54,25 @@ class FileNotices:
         self._names: dict[int, set[bytes]] = {}
         """Of each folder on a way the names that matter; of all other watches everything does."""
         self._noticed = asyncio.Event()
-        self._soon = 0
+        self._looks_left = 0
         self._waits = 0
         self._is_new = True
-        """Whether it is to be seen anew what is to be watched."""
-        self.come = False
-        """Whether all that changes is noticed."""
+        """Whether what to watch has to be found out anew."""
+        self.are_complete = False
+        """Whether every change of the files is noticed."""
 
     async def wait(self, often: float) -> None:
         """Until there may be something to see: at most `often` seconds where no notice comes."""
         self._waits += 1
-        if self._is_new or (not self.come and self._waits % _WAITS_TO_TRY == 0):
+        if self._is_new or (not self.are_complete and self._waits % _WAITS_UNTIL_RETRY == 0):
             self._is_new = False
             await self._watch()
-            if self.come:
-                return  # what changed before it was watched is to be seen
-        if not self.come:
+            if self.are_complete:
+                return  # to look at what changed before it was watched
+        if not self.are_complete:
             await until_next_multiple_of(often)
-        elif self._soon:
-            self._soon -= 1
+        elif self._looks_left:
+            self._looks_left -= 1
             await until_next_multiple_of(often)
         else:
             await self._listen()
@@ -82,9 +82,9 @@ class FileNotices:
         self._noticed.clear()
         loop.add_reader(descriptor, self._read)
         try:
-            async with asyncio.timeout_at(next_moment(_SELDOM, loop.time())):
+            async with asyncio.timeout_at(next_moment(_SECONDS_WITH_NOTICES, loop.time())):
                 await self._noticed.wait()
-            self._soon = _SOON
+            self._looks_left = _LOOKS_AFTER_A_NOTICE
         except TimeoutError:
             pass
         finally:
@@ -102,7 +102,8 @@ class FileNotices:
             at += _EVENT.size + length
             if name and watch in self._names and name not in self._names[watch]:
                 continue
-            # Of other kinds is one that says that too many came, too.
+            # Any other kind, that of a queue that overflowed among them: which files to watch may have
+            # changed.
             self._is_new = self._is_new or bool(mask & ~_WRITTEN)
             self._noticed.set()
 
@@ -112,11 +113,11 @@ class FileNotices:
         made = await asyncio.to_thread(_watched, self._paths)
         if made is not None:
             self._descriptor, self._names = made
-            self.come = True
+            self.are_complete = True
 
     def close(self) -> None:
         """No notice comes from now on."""
-        descriptor, self._descriptor, self.come = self._descriptor, -1, False
+        descriptor, self._descriptor, self.are_complete = self._descriptor, -1, False
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -160,11 +161,11 @@ def _add(descriptor: int, path: Path, mask: int) -> int | None:
 def _is_local(path: Path) -> bool:
     """Whether all that changes this file, or makes it where it is missing, is noticed."""
     kind = ctypes.create_string_buffer(256)
-    for place in (path, path.parent):
-        if _libc.statfs(os.fsencode(place), kind) == 0:
+    for path_or_parent in (path, path.parent):
+        if _libc.statfs(os.fsencode(path_or_parent), kind) == 0:
             if int.from_bytes(kind.raw[: ctypes.sizeof(ctypes.c_long)], "little") not in _LOCAL:
                 return False
-        elif place != path:
+        elif path_or_parent != path:
             return False
     return True
 

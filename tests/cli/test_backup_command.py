@@ -232,7 +232,7 @@ def test_a_policy_of_another_user_stays_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(restore.os, "geteuid", lambda: mine + 1)
     settings = Settings(acl_path=acl, gateway_data_dir=tmp_path)
     new = {"new.toml": b"", "limits.toml": b"# new\n", "encryption.toml": b"# new\n"}
-    assert restore._bring_policy(settings, new) == tmp_path / "restored-acl"
+    assert restore._restore_policy(settings, new) == tmp_path / "restored-acl"
     assert {path.name: path.read_bytes() for path in acl.iterdir()} == dict.fromkeys(
         list(new)[1:], b"# theirs\n"
     )

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.store import Refusal, open_store
+from gateway.store import StoredRefusal, open_store
 
 NOW = int(datetime.now(UTC).timestamp())
-FIRST = Refusal("1f0c9a77e2", NOW, "lamp-1", "publish", "devices/lamp-2/state", "No rule allows it.", "")
+FIRST = StoredRefusal(
+    "1f0c9a77e2", NOW, "lamp-1", "publish", "devices/lamp-2/state", "No rule allows it.", ""
+)
 
 
 @pytest.fixture
@@ -50,7 +52,9 @@ def test_a_refusal_is_explained_by_the_policy_as_it_is_now(place, logged):
 def test_what_would_pass_now_says_so(place, logged):
     rule = "acl/roles/sensor.toml:9"
     logged(
-        Refusal("aa", NOW, "lamp-1", "publish", "devices/lamp-1/state", "QoS 2 is above the 1 allowed.", rule)
+        StoredRefusal(
+            "aa", NOW, "lamp-1", "publish", "devices/lamp-1/state", "QoS 2 is above the 1 allowed.", rule
+        )
     )
     code, out, _ = place.shell("gateway-admin acl why aa")
     assert code == 0
@@ -60,7 +64,7 @@ def test_what_would_pass_now_says_so(place, logged):
 
 
 def test_a_filter_is_explained_as_one(place, logged):
-    logged(Refusal("bb", NOW, "lamp-1", "subscribe", "$share/g/rooms/+/x", "No rule allows it.", ""))
+    logged(StoredRefusal("bb", NOW, "lamp-1", "subscribe", "$share/g/rooms/+/x", "No rule allows it.", ""))
     code, out, err = place.shell("gateway-admin acl why bb")
     assert (code, err) == (1, "")
     assert "denied: lamp-1 subscribe $share/g/rooms/+/x" in out
@@ -75,7 +79,7 @@ def test_a_filter_is_explained_as_one(place, logged):
     ],
 )
 def test_what_can_not_be_explained(place, logged, words, code, says):
-    logged(Refusal("gone", NOW, "lamp-9", "publish", "a", "r", ""))
+    logged(StoredRefusal("gone", NOW, "lamp-9", "publish", "a", "r", ""))
     ended, _, err = place.shell(f"gateway-admin acl why {words}")
     assert ended == code
     assert says in err

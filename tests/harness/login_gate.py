@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
-from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import TokenFault, TokenRefused, Tokens, looks_like_token
 from gateway.keys.key_files import ensure_signing_file, read_signing_file
@@ -52,7 +52,7 @@ class Gate:
         ensure_signing_file(self.key_file)
         self.tokens = Tokens(self.keys(), self, now=self.now, ttl=3600)
         self.login = Login(
-            self, NoHashes(), Remembered(), self.tokens, limits=Limits(), rehash=lambda *_: None
+            self, NoHashes(), VerifiedSecrets(), self.tokens, limits=Limits(), rehash=lambda *_: None
         )
 
     def now(self) -> int:

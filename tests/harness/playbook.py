@@ -120,7 +120,7 @@ def seal(plaintext: bytes, topic: str, *, sender: str = "lamp-2", nonce: bytes =
     return json.dumps(envelope, separators=(",", ":")).encode()
 
 
-def unseal(envelope: bytes, topic: str) -> tuple[bytes, str]:
+def open_payload(envelope: bytes, topic: str) -> tuple[bytes, str]:
     """Payload and sender. Raises whatever goes wrong."""
     fields = json.loads(envelope)
     assert list(fields) == ["encrypted", "algorithm", "key_id", "data", "timestamp", "v", "topic", "sender"]
@@ -143,7 +143,7 @@ class Sealed:
             return False
         envelope = other[other.index(b'{"encrypted":true') :]
         return (
-            unseal(envelope, self._topic) == (self._payload, "lamp-1")
+            open_payload(envelope, self._topic) == (self._payload, "lamp-1")
             and raw.publish(self._topic, envelope, **self._publish) == other  # type: ignore[arg-type]
         )
 

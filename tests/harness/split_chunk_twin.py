@@ -28,7 +28,7 @@ from gateway.connection.process_context import OnDeny
 from gateway.connection.transition_table import State
 from gateway.policy.engine.policy import Effect, Policy, Role
 from harness import raw, reference_parser
-from harness.playbook import BOTH, LAMP, READER, ROLES, connack, context, policy, react, rule, unseal
+from harness.playbook import BOTH, LAMP, READER, ROLES, connack, context, open_payload, policy, react, rule
 from harness.reference_parser import Packet, Peer
 
 # `HYPOTHESIS_PROFILE=long pytest tests/fuzz --timeout=0` looks for half an hour, and elsewhere each time.
@@ -207,7 +207,7 @@ class Twin:
             return
         size = len(packet.payload)
         if packet.topic.startswith(SENSITIVE) and not (packet.retain and not packet.payload):
-            plain, sender = unseal(packet.payload, packet.topic)
+            plain, sender = open_payload(packet.payload, packet.topic)
             assert sender == "lamp-1"
             assert plain or not packet.retain, "sealed, what clears the topic"
             packet.payload, size = plain, len(plain)
@@ -223,7 +223,7 @@ class Twin:
             assert packet.payload or packet.retain, "nobody vouches for it"
         if packet.topic.startswith(SENSITIVE) and packet.payload and not self.reader:
             assert SECRET not in packet.payload
-            size = len(unseal(packet.payload, packet.topic)[0])
+            size = len(open_payload(packet.payload, packet.topic)[0])
         fine = allowed(packet.topic, qos=0, retain=packet.retain, size=size, flipped=self.flipped)
         assert fine, f"denied, and delivered: {packet}"
 

@@ -73,7 +73,7 @@ HOME = {
 def ask_both(tmp_path, config, seed):
     source = DynSec(json.dumps(config).encode(), "dynsec.json")
     imported = Import(source, tmp_path / "acl")
-    users = [subject.user for subject in source.subjects if subject.user is not None]
+    users = [source_user.user for source_user in source.users if source_user.user is not None]
     identities = [(user, user if is_device_id(user) else "client") for user in users]
     topics = topics_of(source, seed, 80)
     # Whoever may subscribe to something shall have tried: wide filters, those of the file, and each topic.

@@ -78,8 +78,8 @@ def topics_of(source, seed, count):
     dice = random.Random(seed)
     filters = sorted({
         line.as_matched
-        for subject in source.subjects
-        for access_lists in subject.access_lists.values()
+        for source_user in source.users
+        for access_lists in source_user.access_lists.values()
         for access_list in access_lists
         for line in access_list
     })  # fmt: skip
@@ -114,7 +114,7 @@ def ask_both(tmp_path, text, identities, topics):
 
 def identities_of(source):
     """Every user with its name as client id, some with others too, and one that the file does not name."""
-    users = [subject.user for subject in source.subjects if subject.user is not None]
+    users = [source_user.user for source_user in source.users if source_user.user is not None]
     known = [(user, user if is_device_id(user) else "client") for user in users]
     return [*known, (NEW_USER, NEW_USER), (users[0], "another"), (users[-1], "x.y")]
 
@@ -313,7 +313,7 @@ def test_users_log_in_with_their_passwords_and_may_do_what_they_might(tmp_path, 
     """The same questions, asked of a running gateway whose devices are Mosquitto's users."""
     text = (FILES / "voice_home.acl").read_text("utf-8")
     source = AclFile(text.encode(), "home")
-    users = [subject.user for subject in source.subjects if subject.user is not None]
+    users = [source_user.user for source_user in source.users if source_user.user is not None]
     topics = topics_of(source, "through", 40)
     with Broker.of_acl(tmp_path / "bus", text, [(user, user) for user in users]) as broker:
         published, delivered = broker.published(topics), broker.delivered(topics)

@@ -20,7 +20,7 @@ from gateway.keys.payload_envelope import Sealer, open_envelope, read_envelope
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.properties import Property
 from gateway.net.bus_endpoint import Bus
-from gateway.services.retained_resealing import Outcome, reseal_retained
+from gateway.services.retained_resealing import ResealingOutcome, reseal_retained
 
 THEN = 1_764_000_000_000
 OLD = Key("k1", b"1" * 32, KeyState.ACTIVE, 0)
@@ -77,7 +77,7 @@ class Bench:
         connection.publish = slowly
         return connection
 
-    async def reseal(self, *filters: str, with_ring: KeyRing | None = None) -> Outcome:
+    async def reseal(self, *filters: str, with_ring: KeyRing | None = None) -> ResealingOutcome:
         return await reseal_retained(
             self.open,
             with_ring or ring(),
@@ -128,7 +128,7 @@ async def test_many_messages_of_older_keys(bench):
         }
     )
     outcome = await bench.reseal()
-    assert outcome == Outcome(resealed=count, complete=True)
+    assert outcome == ResealingOutcome(resealed=count, complete=True)
     assert bench.progress == [(done, count) for done in range(200, count + 1, 200)]
     found = await retained(bench)
     assert len(found) == count
@@ -220,15 +220,15 @@ UNREADABLE = {"private/a": "not a sealed message"}
 FOREIGN = {
     "a sealed one": (
         sealed(b"newer", "private/a", key=NEW, then=THEN + 9),
-        Outcome(resealed=1, changed=1, complete=True),
+        ResealingOutcome(resealed=1, changed=1, complete=True),
     ),
     # Put back, and re-sealed as itself then.
     "one of an older key": (
         sealed(b"newer", "private/a", then=THEN + 9),
-        Outcome(resealed=2, complete=True),
+        ResealingOutcome(resealed=2, complete=True),
     ),
-    "a plain one": (b"newer", Outcome(resealed=1, unreadable=UNREADABLE, complete=True)),
-    "the topic is cleared": (b"", Outcome(resealed=1, complete=True)),
+    "a plain one": (b"newer", ResealingOutcome(resealed=1, unreadable=UNREADABLE, complete=True)),
+    "the topic is cleared": (b"", ResealingOutcome(resealed=1, complete=True)),
 }
 
 
@@ -337,7 +337,7 @@ async def test_what_came_while_a_message_could_not_be_put_back_stands(bench):
     bench.before_publish = interfere
     outcome = await bench.reseal()
     somebody.close()
-    assert (outcome, count) == (Outcome(changed=1, complete=True), 2)
+    assert (outcome, count) == (ResealingOutcome(changed=1, complete=True), 2)
     assert (await retained(bench))["private/a"].payload == newest
 
 
@@ -368,7 +368,7 @@ async def test_what_came_right_after_ours_is_not_overwritten_by_what_came_before
     async with beside(publish_the_newest()):
         outcome = await bench.reseal()
     somebody.close()
-    assert outcome == Outcome(changed=1, complete=True)
+    assert outcome == ResealingOutcome(changed=1, complete=True)
     assert (await retained(bench))["private/a"].payload == newest
 
 
@@ -391,7 +391,7 @@ async def test_what_replaces_an_unreadable_message_is_resealed(bench):
     bench.before_publish = interfere
     outcome = await bench.reseal()
     somebody.close()
-    assert outcome == Outcome(resealed=2, complete=True)
+    assert outcome == ResealingOutcome(resealed=2, complete=True)
     assert read_envelope((await retained(bench))["private/a"].payload).key_id == "k2"
 
 
@@ -468,7 +468,7 @@ async def test_a_bus_that_does_not_tell_retained_from_live(bench):
 
 async def test_nothing_sensitive_is_nothing_to_do(bench):
     outcome = await reseal_retained(bench.open, ring(), [], end_topic="m")
-    assert outcome == Outcome(complete=True)
+    assert outcome == ResealingOutcome(complete=True)
 
 
 async def test_the_bus_goes_away(bench, mosquitto):

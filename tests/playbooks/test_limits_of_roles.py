@@ -22,7 +22,7 @@ from harness.playbook import (
 from gateway.connection.commands import PauseDevice, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
-from gateway.policy.engine.device_limits import Reached
+from gateway.policy.engine.device_limits import CountedLimit
 from gateway.policy.engine.policy import Role
 
 OK = raw.publish("ok", b"1")
@@ -43,7 +43,7 @@ def test_messages_of_a_role_pause_the_device_and_are_told_once():
     book = established(world, keep_alive=0) >> DeviceBytes(OK * 4) << SendToBus(OK * 4)
     book = book << limited("roles/lamp.toml:1") << PauseDevice()
     book = book >> Tick() >> DeviceBytes(OK * 3) << SendToBus(OK * 3) << PauseDevice()
-    assert world.counters.limits_reached == {Reached.MESSAGES_PER_SECOND: 2}, "each time is counted"
+    assert world.counters.limits_reached == {CountedLimit.MESSAGES_PER_SECOND: 2}, "each time is counted"
     for _ in range(61):
         book = book >> Tick()
     assert book >> DeviceBytes(OK * 4) << SendToBus(OK * 4) << limited("roles/lamp.toml:1") << PauseDevice()
@@ -54,7 +54,7 @@ def test_bytes_of_a_role_too():
     world = under(lamp(bytes_per_second=1_500))
     book = established(world, keep_alive=0) >> DeviceBytes(big) << SendToBus(big) >> DeviceBytes(big)
     assert book << SendToBus(big) << limited("roles/lamp.toml:1") << PauseDevice()
-    assert world.counters.limits_reached == {Reached.BYTES_PER_SECOND: 1}
+    assert world.counters.limits_reached == {CountedLimit.BYTES_PER_SECOND: 1}
 
 
 def test_a_device_of_few_messages_may_still_subscribe_to_many_filters():
@@ -101,7 +101,7 @@ def test_subscriptions_of_a_role_are_of_all_connections_of_the_device_together()
     assert not taken(one, 3, "ok/3")
     assert not taken(other, 2, "ok/4")
     assert taken(one, 4, "ok/1"), "the same again takes no place"
-    assert world.counters.limits_reached == {Reached.SUBSCRIPTIONS: 2}
+    assert world.counters.limits_reached == {CountedLimit.SUBSCRIPTIONS: 2}
     other.receive(DeviceBytes(raw.packet(0xA2, b"\0\x09" + raw.text("ok/1"))))
     assert taken(one, 5, "ok/3"), "and an UNSUBSCRIBE gives one back"
 

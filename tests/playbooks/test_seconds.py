@@ -8,7 +8,7 @@ from harness.playbook import LAMP, Ends, context, established, limited, policy, 
 
 from gateway.connection.commands import PauseDevice, SendToBus, SendToDevice
 from gateway.connection.events import BusBytes, DeviceBytes, PolicyChanged, Tick
-from gateway.policy.engine.device_limits import Reached
+from gateway.policy.engine.device_limits import CountedLimit
 
 OK = raw.publish("ok", b"1")
 DENIED = raw.publish("other", b"1")
@@ -194,7 +194,7 @@ def test_other_limits_take_effect_at_once():
     world.policy = policy(packet_size=100)
     book = book >> PolicyChanged(LAMP) >> DeviceBytes(OK) << SendToBus(OK)
     assert book >> DeviceBytes(long) << limited() << Ends()
-    assert world.counters.limits_reached == {Reached.PACKET_SIZE: 1}
+    assert world.counters.limits_reached == {CountedLimit.PACKET_SIZE: 1}
 
 
 @pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])

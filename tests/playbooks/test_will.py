@@ -15,10 +15,10 @@ from harness.playbook import (
     connack,
     context,
     established,
+    open_payload,
     policy,
     refused,
     seal,
-    unseal,
 )
 
 from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
@@ -82,7 +82,7 @@ class Will:
     def __eq__(self, other):
         start, end = other.index(b'{"encrypted"'), other.index(b"}") + 1
         envelope = other[start:end]
-        assert unseal(envelope, self.topic) == (self.payload, "lamp-1")
+        assert open_payload(envelope, self.topic) == (self.payload, "lamp-1")
         will = (self.topic, envelope, 1, False)
         return other == raw.connect("lamp-1/c", v5=self.v5, username="gate", password="way", will=will)
 

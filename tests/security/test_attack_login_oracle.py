@@ -11,7 +11,7 @@ import pytest
 
 from gateway.auth import passwords
 from gateway.auth.login import Credentials, Login
-from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.policy.engine.identity import Device
@@ -46,7 +46,7 @@ class Devices:
 def test_every_guess_is_digested_once(monkeypatch: pytest.MonkeyPatch, name: bytes | None) -> None:
     devices = Devices()
     pool = PasswordPool()
-    remembered = Remembered()
+    remembered = VerifiedSecrets()
     remembered.add(devices.known["remembered"], SECRET)
     tokens = Tokens(SigningKeys.of_secret(bytes(32)), devices, now=lambda: 0, ttl=60)
     login = Login(devices, pool, remembered, tokens, limits=Limits(), rehash=lambda *_: None)

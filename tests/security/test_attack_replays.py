@@ -9,18 +9,20 @@ from harness.request_handler import Counter
 
 from gateway.connection.commands import Call
 from gateway.policy.engine.service_names import Service
-from gateway.services.replayed_requests import Replays
+from gateway.services.replayed_requests import SeenRequests
 from gateway.services.request import Request
 
 
 @pytest.mark.parametrize("spellings", [('"a1"', '"\\u00611"', '"a\\u0031"'), ("1", "1.0", "1e0", "10e-1")])
 def test_a_request_whose_id_is_spelt_otherwise(spellings):
     counter = Counter()
-    replays, token = Replays(counter.context.now), counter.token()
+    seen_requests, token = SeenRequests(counter.context.now), counter.token()
     errors = []
     for spelling in spellings:
         body = f'{{"token":"{token}","topic":"corner/x","message":1,"request_id":{spelling}}}'.encode()
         call, request = Call(Service.ENCRYPT, body), Request(body)
-        answer = counter.request_handler.attend(call, request, counter.identity("svc"), replays=replays)
+        answer = counter.request_handler.answer_request(
+            call, request, counter.identity("svc"), seen_requests=seen_requests
+        )
         errors.append(json.loads(answer.payload).get("error"))
     assert errors == [None] + ["replayed"] * (len(spellings) - 1)

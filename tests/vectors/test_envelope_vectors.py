@@ -12,7 +12,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from gateway.keys.key_ring import Key, KeyRing, KeyState
-from gateway.keys.payload_envelope import OpenFailed, Sealer, unseal
+from gateway.keys.payload_envelope import OpenFailed, Sealer, open_payload
 
 VECTORS = json.loads(Path(__file__).with_name("envelope.json").read_text("utf-8"))
 KEYS = {key_id: bytes.fromhex(key) for key_id, key in VECTORS["keys"].items()}
@@ -48,7 +48,7 @@ def opener():
 
 @opens
 def test_the_gateway_opens_it(vector):
-    payload = unseal(ring(), vector["envelope"].encode(), topic=vector["topic"])
+    payload = open_payload(ring(), vector["envelope"].encode(), topic=vector["topic"])
     assert payload.hex() == vector["payload"]
 
 
@@ -63,13 +63,13 @@ def test_the_gateway_makes_it(vector):
 
 @reads
 def test_the_gateway_reads_it(vector):
-    assert unseal(ring(), vector["message"].encode(), topic=vector["topic"]).hex() == vector["payload"]
+    assert open_payload(ring(), vector["message"].encode(), topic=vector["topic"]).hex() == vector["payload"]
 
 
 @fails
 def test_the_gateway_opens_nothing_else(vector):
     with pytest.raises(OpenFailed) as caught:
-        unseal(ring(), vector["message"].encode(), topic=vector["topic"])
+        open_payload(ring(), vector["message"].encode(), topic=vector["topic"])
     assert "4711" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent
 from gateway.observe.audit_rate_limit import AuditRateLimit
 from gateway.observe.save_failures import Saves
-from gateway.store import Refusal, Store
+from gateway.store import Store, StoredRefusal
 
 _WAITING_MOST = 5_000
 """That wait for the store."""
@@ -32,21 +32,21 @@ class PolicyDenialsSaver(Saver):
         self._store = store
         self._counters = counters
         self._rate_limit = AuditRateLimit()
-        self._unsaved: list[Refusal] = []
+        self._unsaved: list[StoredRefusal] = []
         self._waiting: Counter[str] = Counter()
 
     def __call__(self, event: AuditEvent) -> None:
-        """Keep a refusal until it is saved, within bounds: an attack must not fill the memory."""
+        """KeepInTrail a refusal until it is saved, within bounds: an attack must not fill the memory."""
         if event.id is None or not event.explicable:
             return
         device_id = event.device or ""
         full = len(self._unsaved) >= _WAITING_MOST and self._waiting[device_id] >= _FIRST
-        if full or not self._rate_limit.takes(event, event.time):
+        if full or not self._rate_limit.admits(event, event.time):
             self._counters.refusals_not_kept += 1
             return
         self._waiting[device_id] += 1
         self._unsaved.append(
-            Refusal(
+            StoredRefusal(
                 event.id,
                 event.time // 1_000,
                 device_id,

@@ -1,6 +1,6 @@
 """What can be claimed of a policy: `no role:guest subscribe locks/#`.
 
-Owns the form of a statement. Whether one holds is for `gateway.policy.analysis.prover`.
+Owns the syntax of an assertion. Whether one holds is for `gateway.policy.analysis.prover`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HOW = (
 
 
 class AssertionFault(ValueError):
-    """This is no statement, or none that could be true or false. The text says what to write."""
+    """This is no assertion, or none that could be true or false. The text says what to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Assertion:
     topics: str
     """The filter. A placeholder in it stands for the same as in the rules."""
     excepted: tuple[str, ...]
-    """Filters of topics that are not spoken of."""
+    """Filters of topics that it says nothing about."""
 
 
 def parse(text: str) -> Assertion:

@@ -1,7 +1,7 @@
 """Rules that can never match, or give nothing when they do, each with its remedy: `gateway-admin acl check`.
 
-They are no problems: the policy is sound, and denies what its author thinks is allowed. Judges nothing, and
-knows devices only as those there are now; one that is added tomorrow may make a warning go away.
+They are warnings, not problems: the policy can be used, and denies what its author thinks is allowed. Decides
+nothing itself, and knows only the devices there are now; one that is added tomorrow may end a warning.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.representative_cases import RoleHolder, Witnesses
+from gateway.policy.analysis.representative_cases import Principal, Witnesses
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Effect, Policy, Role, Rule
 
@@ -18,8 +18,8 @@ _LABEL = "{label."
 
 
 @dataclass(frozen=True, slots=True)
-class Vain:
-    """One rule, and why it is in vain."""
+class PolicyWarning:
+    """One rule (or limit, group, sensitive topic) without effect, and why it has none."""
 
     location: str
     """`file:line`; of a sensitive topic the name of its file."""
@@ -30,10 +30,10 @@ class Vain:
         return f'{self.location}: "{self.topics}" {self.text}'
 
 
-def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[Vain, ...]:
-    """What is in vain, by role and line. `devices`: those of the store; None when there is none to ask."""
+def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[PolicyWarning, ...]:
+    """What has no effect, by role and line. `devices`: those of the store; None without a store."""
     found = [
-        Vain(f"{rule.file}:{rule.line}", rule.topic, text)
+        PolicyWarning(f"{rule.file}:{rule.line}", rule.topic, text)
         for role in policy.roles.values()
         for rule in role.rules
         for text in _of_rule(policy, role, rule, devices)
@@ -41,28 +41,28 @@ def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[Vain, ..
     found += [*_of_limits(policy), *_of_groups(policy)]
     own = _own(policy)
     found += [
-        Vain("encryption.toml", topics, f"can never match: {own}")
+        PolicyWarning("encryption.toml", topics, f"can never match: {own}")
         for topics in policy.sensitive_filters
         if covers(f"{policy.reserved}/#", topics)
     ]
     return tuple(found)
 
 
-def _of_limits(policy: Policy) -> Iterator[Vain]:
+def _of_limits(policy: Policy) -> Iterator[PolicyWarning]:
     """Limits of roles that are above those of limits.toml, which count then."""
     for role in policy.roles.values():
         for key, value in role.limits.items():
             most = getattr(policy.limits, key)
             if value > most:
                 text = f"is above {key} = {most} in limits.toml, which counts. Lower it, or raise that one"
-                yield Vain(role.locations.get(key, role.name), f"{key} = {value}", text)
+                yield PolicyWarning(role.locations.get(key, role.name), f"{key} = {value}", text)
 
 
-def _of_groups(policy: Policy) -> Iterator[Vain]:
+def _of_groups(policy: Policy) -> Iterator[PolicyWarning]:
     used = {rule.group for role in policy.roles.values() for rule in role.rules}
     for name in policy.groups:
         if name not in used:
-            yield Vain("topics.toml", f"@{name}", "is used by no rule. Remove it, or name it in one")
+            yield PolicyWarning("topics.toml", f"@{name}", "is used by no rule. Remove it, or name it in one")
 
 
 def own_prefix(policy: Policy) -> str:
@@ -78,12 +78,12 @@ def _own(policy: Policy) -> str:
 
 
 def _of_rule(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device] | None) -> Iterator[str]:
-    """Why the rule is in vain: the first reason is enough."""
+    """Why the rule has no effect: the first reason is enough."""
     if covers(f"{policy.reserved}/#", rule.topic):
         yield f"can never match: {_own(policy)}"
         return
     split = split_filter(rule.topic)
-    if next(Witnesses([split], policy.limits).of(RoleHolder((role.name,)), (split,), 0), None) is None:
+    if next(Witnesses([split], policy.limits).of(Principal((role.name,)), (split,), 0), None) is None:
         yield (
             "can never match: even with names of one letter for its placeholders it has more levels or bytes "
             "than limits.toml allows a topic. Shorten it, or raise topic_levels or topic_length there"
@@ -104,13 +104,13 @@ def _without_label(policy: Policy, role: Role, rule: Rule, devices: Sequence[Dev
     labels = {level[len(_LABEL) : -1]: None for level in rule.topic.split("/") if level.startswith(_LABEL)}
     if not labels:
         return ""
-    holders = [device for device in devices if role.name in policy.expanded(device.roles)]
+    principals = [device for device in devices if role.name in policy.expanded(device.roles)]
     # Of a role that nobody has yet nothing can be said, but when its label is nowhere at all.
-    asked = holders or devices
+    asked = principals or devices
     if any(labels.keys() <= device.labels.keys() for device in asked):
         return ""
     lacking = [name for name in labels if not any(name in device.labels for device in asked)] or [*labels]
-    who = f'no device with the role "{role.name}" has' if holders else "no device has"
+    who = f'no device with the role "{role.name}" has' if principals else "no device has"
     named = " and ".join(f'the label "{name}"' for name in lacking)
     given = " ".join(f"--label {name}=VALUE" for name in labels)
     return f"matches nothing: {who} {named}. A device gets it by `gateway-admin device set ID {given}`"

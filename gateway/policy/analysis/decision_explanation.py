@@ -1,7 +1,7 @@
 """Why a decision is what it is, and what would have to change: `gateway-admin acl why`.
 
 For admins: unlike `Decision.reason` it names rules, files and roles of others, so it is never sent to
-a peer. Judges with the same `Policy` as the data path and then looks at every rule once, which is
+a peer. Decides with the same `Policy` as the data path and then looks at every rule once, which is
 slow and need not be otherwise.
 """
 
@@ -16,13 +16,14 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.placeholders import placeholder_values
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rights, Rule
 
-_OWN_RULE = 5
-"""What a rule more costs, where a change of one level costs 2 and another role 3 and more."""
+_NEW_RULE_COST = 5
+"""How far a change is thought to go that adds a rule: one of a single level is 2, a further role 3 or
+more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision with its ground."""
+    """A decision, why it was made, and what would change it."""
 
     identity: Identity
     action: Action
@@ -40,8 +41,8 @@ class Explanation:
     @property
     def text(self) -> str:
         """All of it in a few lines."""
-        verdict = "allowed" if self.decision.allowed else "denied"
-        lines = [f"{verdict}: {self.identity.device_id} {self.action} {self.topic}", self.decision.reason]
+        outcome = "allowed" if self.decision.allowed else "denied"
+        lines = [f"{outcome}: {self.identity.device_id} {self.action} {self.topic}", self.decision.reason]
         if self.decision.rule and not self.decision.is_partial:
             lines += [describe(rule) for rule in self.decision.allow_rules or (self.decision.rule,)]
         lines += [f"held back on delivery: {describe(rule)}" for rule in self.held_back]
@@ -86,7 +87,7 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
 
 
 def _vain(rules: tuple[Rule, ...], action: Action, asked: str) -> str:
-    """The rules that say it all the same, in words."""
+    """The rules that name these topics all the same, in words."""
     found = [
         f"{rule.file}:{rule.line}" for rule in rules if action in rule.actions and covers(rule.topic, asked)
     ]
@@ -119,10 +120,10 @@ def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[s
 
 def _without(rules: tuple[Rule, ...], action: Action, topic: str) -> str:
     asked = unshared(topic)
-    judging = [rule for rule in rules if action in rule.actions and covers(rule.topic, asked)]
-    denies = [f"{rule.file}:{rule.line}" for rule in judging if rule.effect is Effect.DENY]
+    matching = [rule for rule in rules if action in rule.actions and covers(rule.topic, asked)]
+    denies = [f"{rule.file}:{rule.line}" for rule in matching if rule.effect is Effect.DENY]
     change = f"narrow or remove {' and '.join(denies)}, for a deny beats every allow"
-    if len(denies) == len(judging):
+    if len(denies) == len(matching):
         change += "; and write an allow, for there is none"
     return change + "."
 
@@ -135,7 +136,7 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
     several = placeholder_values(identity)
     roles = policy.expanded(identity.roles)
     nearest: tuple[tuple[int, int], Rule | None] = ((1_000_000, 0), None)
-    best = (_OWN_RULE, [_own_rule(policy, identity, action, asked)])
+    best = (_NEW_RULE_COST, [_new_rule(policy, identity, action, asked)])
     for role in policy.roles.values():
         for rule in role.rules:
             if rule.effect is not Effect.ALLOW:
@@ -147,7 +148,7 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
             cost = 2 * len(changes)
             if role.name not in roles:
                 # A role brings all its other rights. One whose rule names nothing of the topic is for admins.
-                cost += 3 if _names(rule, asked, values) else 6
+                cost += 3 if _shares_a_word(rule, asked, values) else 6
                 if not changes:
                     gives = [f'give the device the role "{role.name}", with all its rights']
                     best = min(best, (cost, gives), key=lambda one: one[0])
@@ -157,7 +158,7 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
     return nearest[1], best[1]
 
 
-def _own_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
+def _new_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
     file = next((rule.file for rule in policy.rules_of(identity.roles)), "")
     where = f" in {file}" if file else " in a role of its own"
     return f'write an [[allow]] with actions = ["{action}"] and topics = ["{asked}"]{where}'
@@ -172,8 +173,8 @@ def _chosen(rule: Rule, asked: str, several: Mapping[str, tuple[str, ...]]) -> d
     return {**{name: " or ".join(some) for name, some in several.items()}, **chosen}
 
 
-def _names(rule: Rule, asked: str, values: dict[str, str]) -> bool:
-    """Whether some level of the topic is the rule's own word."""
+def _shares_a_word(rule: Rule, asked: str, values: dict[str, str]) -> bool:
+    """Whether the rule names some level of the topic, by a word or a placeholder that stands for it."""
     levels = zip(rule.topic.split("/"), asked.split("/"), strict=False)
     return any(values.get(level, level) == other for level, other in levels)
 
@@ -205,7 +206,7 @@ def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list
 
 
 def describe(rule: Rule) -> str:
-    """A rule in words, with its place: `acl/roles/lamp.toml:9 allows publish on "a/#" (up to QoS 1)`."""
+    """A rule in words, with its location: `acl/roles/lamp.toml:9 allows publish on "a/#" (up to QoS 1)`."""
     verb = "allows" if rule.effect is Effect.ALLOW else "denies"
     actions = ", ".join(sorted(rule.actions))
     narrowed = f" ({text})" if (text := conditions(rule)) else ""
@@ -214,7 +215,7 @@ def describe(rule: Rule) -> str:
 
 
 def conditions(rule: Rule) -> str:
-    """What a rule asks of a message, in words; empty for nothing."""
+    """The conditions that a rule sets for a message, in words; empty for none."""
     asked = []
     if rule.max_qos < 2:
         asked.append(f"up to QoS {rule.max_qos}")

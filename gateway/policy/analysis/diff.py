@@ -1,15 +1,17 @@
 """Who gains and who loses what when one policy takes the place of another: exactly, and by example.
 
-Both are asked about the same witnesses (`gateway.policy.analysis.representative_cases`). Somebody gains a
+Both policies decide on the same witnesses (`gateway.policy.analysis.representative_cases`). Somebody gains a
 message when a rule of the new policy admits it and the old policy refused it: either because none of its
 rules admitted it, and then the most general message of the new rule was refused too; or because of a deny,
 and then the most general message that both rules match was. A loss is a gain with the two policies
 exchanged.
 
 Messages count, not only topics: an allow for QoS 1 that becomes one for QoS 2 gives something. The message
-asked about is the most that the rule admits; a policy that admits this one admits lesser ones too.
+asked about has the highest QoS, the retain flag and the most bytes that the rule admits; a policy that admits
+this one admits lesser ones too.
 
-What changed bounds for topics take away from a rule that ends in `#` is shown only as a changed limit.
+What lower limits for the levels and the length of topics take away from a rule that ends in `#` is shown only
+as a changed limit.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.representative_cases import RoleHolder, SplitFilter, Witness, Witnesses, overlap
-from gateway.policy.engine.device_limits import KEYS
+from gateway.policy.analysis.representative_cases import Principal, SplitFilter, Witness, Witnesses, overlap
+from gateway.policy.engine.device_limits import ROLE_LIMIT_NAMES
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
@@ -51,13 +53,14 @@ class Difference:
 
     roles: Mapping[str, tuple[Change, ...]]
     devices: Mapping[str, tuple[Change, ...]]
-    sealed: tuple[str, ...]
+    newly_sensitive: tuple[str, ...]
     """Filters with topics that are sensitive now and were not before."""
-    unsealed: tuple[str, ...]
+    no_longer_sensitive: tuple[str, ...]
     limits: Mapping[str, tuple[int, int]]
     """Before and after."""
     role_limits: Mapping[str, Mapping[str, tuple[int | None, int | None]]]
-    """By role, those that it says or includes and that are different; None for nothing said."""
+    """By role, the limits that it or a role that it includes sets, and that are different; None: sets
+    none."""
     wide: Mapping[str, OnWideSubscribe]
     """Roles that take a SUBSCRIBE which no rule covers and did not, or the other way round: as it is now."""
 
@@ -65,21 +68,21 @@ class Difference:
 def compare(before: Policy, after: Policy, devices: Iterable[Device]) -> Difference:
     """What changes for each role, and for these devices."""
     comparison = _Comparison(before, after)
-    roles = {name: comparison.changes(RoleHolder((name,))) for name in sorted({*before.roles, *after.roles})}
+    roles = {name: comparison.changes(Principal((name,))) for name in sorted({*before.roles, *after.roles})}
     # A rule that changes nothing for any device with these roles changes nothing for this one.
-    rules: dict[tuple[str, ...], frozenset[_Giver]] = {}
+    rules: dict[tuple[str, ...], frozenset[_GainingRule]] = {}
     by_device = {}
     for device in devices:
         if device.roles not in rules:
-            rules[device.roles] = comparison.givers(RoleHolder(device.roles))
+            rules[device.roles] = comparison.gaining_rules(Principal(device.roles))
         if rules[device.roles]:
-            by_device[device.device_id] = comparison.changes(RoleHolder.of(device), rules[device.roles])
+            by_device[device.device_id] = comparison.changes(Principal.of(device), rules[device.roles])
     old, new = before.limits, after.limits
     return Difference(
         {name: changes for name, changes in roles.items() if changes},
         {name: changes for name, changes in by_device.items() if changes},
-        comparison.sealed(),
-        comparison.unsealed(),
+        comparison.newly_sensitive(),
+        comparison.no_longer_sensitive(),
         {
             one.name: (getattr(old, one.name), getattr(new, one.name))
             for one in fields(old)
@@ -97,30 +100,30 @@ def compare(before: Policy, after: Policy, devices: Iterable[Device]) -> Differe
 def _role_limits(before: Policy, after: Policy) -> Mapping[str, Mapping[str, tuple[int | None, int | None]]]:
     found = {}
     for name in sorted({*before.roles, *after.roles}):
-        old, new = ({} if name not in one.roles else _said(one, name) for one in (before, after))
-        keys = [key for key in KEYS if old.get(key) != new.get(key)]
+        old, new = ({} if name not in one.roles else _limits_set_by(one, name) for one in (before, after))
+        keys = [key for key in ROLE_LIMIT_NAMES if old.get(key) != new.get(key)]
         if keys:
             found[name] = {key: (old.get(key), new.get(key)) for key in keys}
     return found
 
 
-def _said(policy: Policy, name: str) -> Mapping[str, int]:
+def _limits_set_by(policy: Policy, name: str) -> Mapping[str, int]:
     limits = policy.limits_of((name,))
-    return {key: getattr(limits, key) for key in limits.said}
+    return {key: getattr(limits, key) for key in limits.role_locations}
 
 
-class _Pair(NamedTuple):
-    """A rule as it is for somebody: of a device with several values of a label there is one for each."""
+class _ResolvedRule(NamedTuple):
+    """A rule as it is for a principal: of a device with several values of a label there is one for each."""
 
     rule: Rule
     split: SplitFilter
     topics: str
 
 
-_Rules = Sequence[_Pair]
+_Rules = Sequence[_ResolvedRule]
 _Message = tuple[int, bool, int]
 """QoS, retained, bytes of payload."""
-_Giver = tuple[bool, Action, Rule]
+_GainingRule = tuple[bool, Action, Rule]
 """Whether it is a gain, of what, and the rule that allows it."""
 
 
@@ -139,35 +142,37 @@ class _Side:
         yield from self._written.values()
         yield from self.sensitive
 
-    def rules(self, holder: RoleHolder) -> _Rules:
-        if self.policy.missing(holder.roles):
+    def rules(self, principal: Principal) -> _Rules:
+        if self.policy.missing(principal.roles):
             return []
         return [
-            _Pair(rule, self._written.get(topics) or split_filter(topics), topics)
-            for rule in self.policy.rules_of(holder.roles)
-            for topics in holder.filters(rule.topic)
+            _ResolvedRule(rule, self._written.get(topics) or split_filter(topics), topics)
+            for rule in self.policy.rules_of(principal.roles)
+            for topics in principal.filters(rule.topic)
         ]
 
-    def of(self, holder: RoleHolder, action: Action, effect: Effect) -> _Rules:
+    def of(self, principal: Principal, action: Action, effect: Effect) -> _Rules:
         return [
-            pair for pair in self.rules(holder) if pair.rule.effect is effect and action in pair.rule.actions
+            resolved
+            for resolved in self.rules(principal)
+            if resolved.rule.effect is effect and action in resolved.rule.actions
         ]
 
     def decide(self, action: Action, witness: Witness, message: _Message) -> Decision:
         return self.policy.rights(witness.identity).decide(action, witness.topic).with_message(*message)
 
 
-class _Question:
-    """What this holder gains from one side to the other, for one action."""
+class _GainQuery:
+    """What this principal gains from one side to the other, for one action."""
 
-    def __init__(self, holder: RoleHolder, action: Action, old: _Side, new: _Side, *, gained: bool) -> None:
-        self.holder, self.action, self.old, self.new, self.gained = holder, action, old, new, gained
-        self.old_allows = old.of(holder, action, Effect.ALLOW)
-        self.old_denies = old.of(holder, action, Effect.DENY)
-        self.new_allows = new.of(holder, action, Effect.ALLOW)
-        self.new_denies = new.of(holder, action, Effect.DENY)
-        escaped = (pair.split for pair in (*self.old_allows, *self.new_denies))
-        self.longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
+    def __init__(self, principal: Principal, action: Action, old: _Side, new: _Side, *, gained: bool) -> None:
+        self.principal, self.action, self.old, self.new, self.gained = principal, action, old, new, gained
+        self.old_allows = old.of(principal, action, Effect.ALLOW)
+        self.old_denies = old.of(principal, action, Effect.DENY)
+        self.new_allows = new.of(principal, action, Effect.ALLOW)
+        self.new_denies = new.of(principal, action, Effect.DENY)
+        to_avoid = (resolved.split for resolved in (*self.old_allows, *self.new_denies))
+        self.longest = max((len(levels) for levels, open_end in to_avoid if not open_end), default=0)
 
 
 class _Comparison:
@@ -183,111 +188,123 @@ class _Comparison:
             for role in policy.roles.values()
             for rule in role.rules
         ]
-        self._long = max(named, default=0) + 1
+        self._unbounded_size = max(named, default=0) + 1
         """Bytes of a payload that only a rule without a bound admits."""
 
-    def changes(self, holder: RoleHolder, only: frozenset[_Giver] | None = None) -> tuple[Change, ...]:
+    def changes(
+        self, principal: Principal, only: frozenset[_GainingRule] | None = None
+    ) -> tuple[Change, ...]:
         """What this role, or this device, gains and loses; by these rules only, if they are given."""
-        return tuple({_shown_by(change): change for change in self._all(holder, only)}.values())
+        return tuple({_shown_by(change): change for change in self._all(principal, only)}.values())
 
-    def givers(self, holder: RoleHolder) -> frozenset[_Giver]:
+    def gaining_rules(self, principal: Principal) -> frozenset[_GainingRule]:
         """The rules by which somebody with these roles gains or loses."""
-        return frozenset((one.gained, one.action, one.rule) for one in self._all(holder, None))
+        return frozenset((one.gained, one.action, one.rule) for one in self._all(principal, None))
 
-    def _all(self, holder: RoleHolder, only: frozenset[_Giver] | None) -> Iterator[Change]:
+    def _all(self, principal: Principal, only: frozenset[_GainingRule] | None) -> Iterator[Change]:
         before, after = self._before, self._after
-        if before.limits == after.limits and _content(before.rules(holder)) == _content(after.rules(holder)):
+        if before.limits == after.limits and _content(before.rules(principal)) == _content(
+            after.rules(principal)
+        ):
             return
         for action in Action:
             for old, new in ((before, after), (after, before)):
-                yield from self._gains(_Question(holder, action, old, new, gained=new is after), only)
+                yield from self._gains(_GainQuery(principal, action, old, new, gained=new is after), only)
 
-    def _gains(self, asked: _Question, only: frozenset[_Giver] | None) -> Iterator[Change]:
+    def _gains(self, query: _GainQuery, only: frozenset[_GainingRule] | None) -> Iterator[Change]:
         """What the new side allows and the old one does not."""
-        fixed = asked.holder.fixed
-        for pair in asked.new_allows:
-            if only is not None and (asked.gained, asked.action, pair.rule) not in only:
+        fixed = query.principal.fixed
+        for resolved in query.new_allows:
+            if only is not None and (query.gained, query.action, resolved.rule) not in only:
                 continue
-            split, message = pair.split, self._most(pair.rule, asked.action)
-            known = [
+            split, message = resolved.split, self._greatest_message(resolved.rule, query.action)
+            admitting = [
                 one
-                for one in asked.old_allows
+                for one in query.old_allows
                 if not _objects(one.rule, message) and overlap((split, one.split), fixed)
             ]
-            stays = [one.topics for one in asked.new_denies if overlap((split, one.split), fixed)]
-            allowed = [one.topics for one in known]
-            if found := self._gain(asked, message, [split], allowed):
+            still_denied = [one.topics for one in query.new_denies if overlap((split, one.split), fixed)]
+            allowed = [one.topics for one in admitting]
+            if found := self._gain(query, message, [split], allowed):
                 # Where the limits are what refused, the old side's rules allowed nothing.
-                beyond = asked.old.policy.limit_fault(found[0].topic)
-                yield _change(asked, pair, found, None, stays if beyond else [*allowed, *stays])
-            for denying in asked.old_denies:
-                if not self._gain(asked, message, [split, denying.split]):
+                beyond = query.old.policy.limit_fault(found[0].topic)
+                yield _change(
+                    query, resolved, found, None, still_denied if beyond else [*allowed, *still_denied]
+                )
+            for denying in query.old_denies:
+                if not self._gain(query, message, [split, denying.split]):
                     continue  # as with a deny that is on both sides
                 # Where the old side had no allow anyhow, the gain is shown already.
-                with_allow = (self._gain(asked, message, [split, denying.split, one.split]) for one in known)
+                with_allow = (
+                    self._gain(query, message, [split, denying.split, one.split]) for one in admitting
+                )
                 if found := next(filter(None, with_allow), None):
-                    yield _change(asked, pair, found, denying.topics, stays)
+                    yield _change(query, resolved, found, denying.topics, still_denied)
 
     def _gain(
-        self, asked: _Question, message: _Message, filters: Sequence[SplitFilter], without: Iterable[str] = ()
+        self,
+        query: _GainQuery,
+        message: _Message,
+        filters: Sequence[SplitFilter],
+        without: Iterable[str] = (),
     ) -> tuple[Witness, Decision] | None:
         """A gain on topics of all these filters, and why the old side refuses it."""
-        for witness in self._witnesses[asked.new].of(asked.holder, filters, asked.longest):
-            refusal = asked.old.decide(asked.action, witness, message)
-            if refusal.allowed or not asked.new.decide(asked.action, witness, message).allowed:
+        for witness in self._witnesses[query.new].of(query.principal, filters, query.longest):
+            refusal = query.old.decide(query.action, witness, message)
+            if refusal.allowed or not query.new.decide(query.action, witness, message).allowed:
                 continue
-            if asked.old.policy.limit_fault(witness.topic) or not any(map(witness.fits, without)):
+            if query.old.policy.limit_fault(witness.topic) or not any(map(witness.fits, without)):
                 return witness, refusal
         return None
 
-    def _most(self, rule: Rule, action: Action) -> _Message:
-        """The message that a rule just admits."""
+    def _greatest_message(self, rule: Rule, action: Action) -> _Message:
+        """The message with the highest QoS, the retain flag and the most bytes that a rule admits."""
         if action is Action.PUBLISH:
-            size = self._long if rule.max_payload is None else rule.max_payload
+            size = self._unbounded_size if rule.max_payload is None else rule.max_payload
             return rule.max_qos, rule.retain, size
         return (rule.max_qos if action is Action.SUBSCRIBE else 0), False, 0
 
-    def sealed(self) -> tuple[str, ...]:
+    def newly_sensitive(self) -> tuple[str, ...]:
         """Sensitive filters of the new policy with a topic that was not sensitive before."""
-        return self._newly_sealed(self._before, self._after)
+        return self._sensitive_only_in(self._before, self._after)
 
-    def unsealed(self) -> tuple[str, ...]:
+    def no_longer_sensitive(self) -> tuple[str, ...]:
         """Sensitive filters of the old policy with a topic that is not sensitive any more."""
-        return self._newly_sealed(self._after, self._before)
+        return self._sensitive_only_in(self._after, self._before)
 
-    def _newly_sealed(self, old: _Side, new: _Side) -> tuple[str, ...]:
+    def _sensitive_only_in(self, old: _Side, new: _Side) -> tuple[str, ...]:
         longest = max((len(levels) for levels, open_end in old.sensitive if not open_end), default=0)
         return tuple(
             topics
             for topics, split in zip(new.policy.sensitive_filters, new.sensitive, strict=True)
             if any(
                 not old.policy.sensitive(witness.topic)
-                for witness in self._witnesses[new].of(RoleHolder(()), (split,), longest)
+                for witness in self._witnesses[new].of(Principal(()), (split,), longest)
             )
         )
 
 
 def _change(
-    asked: _Question,
-    pair: _Pair,
+    query: _GainQuery,
+    resolved: _ResolvedRule,
     found: tuple[Witness, Decision],
     within: str | None,
     without: Iterable[str],
 ) -> Change:
-    topics = pair.topics
+    topics = resolved.topics
     if within is not None and covers(within, topics):
         within = None
     elif within is not None and covers(topics, within):
         topics, within = within, None
     example, refusal = found
-    shown = asked.holder.shown
+    shown = query.principal.shown
     return Change(
-        asked.gained,
-        asked.action,
+        query.gained,
+        query.action,
         shown(topics),
         None if within is None else shown(within),
         tuple(dict.fromkeys(map(shown, without))),
-        pair.rule,
+        resolved.rule,
         refusal,
         example,
     )

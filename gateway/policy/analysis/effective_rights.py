@@ -1,7 +1,7 @@
 """Everything one device may do, rule by rule: `gateway-admin acl show`.
 
-The rules of its roles with the device's own names put in. A rule that gives nothing is there too, with the
-reason: it is what somebody wrote and thinks to be in force.
+The rules of its roles with the device's id and labels put in. A rule without effect is among them, with the
+reason: somebody wrote it and thinks it to be in force.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import split_filter
-from gateway.policy.analysis.representative_cases import RoleHolder, Witness, Witnesses
+from gateway.policy.analysis.representative_cases import Principal, Witness, Witnesses
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.service_names import Service
@@ -23,19 +23,19 @@ class Right:
     topics: str
     """As they are for this device; `{client}` stands for the client id of a connection."""
     void: str
-    """Why it gives or takes nothing; "" when it does."""
+    """Why it has no effect; "" when it has."""
 
 
 def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
-    """The rules that judge this action of the device: allows first, else in the order of its roles."""
+    """The rules for this action of the device: allows first, else in the order of its roles."""
     rules = [rule for rule in policy.rules_of(device.roles) if action in rule.actions]
     filters = [split_filter(rule.topic) for rule in rules]
     witnesses = Witnesses([*filters, split_filter(policy.reserved)], policy.limits)
     longest = max((len(levels) for levels, open_end in filters if not open_end), default=0)
-    holder = RoleHolder.of(device)
+    principal = Principal.of(device)
     found = []
     for rule in sorted(rules, key=lambda rule: rule.effect is Effect.DENY):
-        meant = holder.filters(rule.topic)
+        meant = principal.filters(rule.topic)
         if not meant:
             missing = next(
                 level
@@ -45,7 +45,7 @@ def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
             found.append(Right(rule, rule.topic, f"the device has no {missing}"))
         for topics in meant:
             if rule.effect is Effect.ALLOW:
-                made = list(witnesses.of(holder, (split_filter(topics),), longest))
+                made = list(witnesses.of(principal, (split_filter(topics),), longest))
                 void = _refusal(policy, action, made)
             else:
                 void = (
@@ -53,7 +53,7 @@ def rights(policy: Policy, device: Device, action: Action) -> tuple[Right, ...]:
                     if "{client}" in rule.topic
                     else ""
                 )
-            found.append(Right(rule, holder.shown(topics), void))
+            found.append(Right(rule, principal.shown(topics), void))
     return tuple(found)
 
 

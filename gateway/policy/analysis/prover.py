@@ -1,11 +1,11 @@
-"""Whether an assertion holds for a policy, whoever comes: decided, not tried out.
+"""Whether an assertion holds for a policy, for all identities and topics: decided, not tried on some.
 
 For each allow rule that meets the filter of the assertion, `gateway.policy.analysis.representative_cases`
 gives the identities and topics that stand for all others, and the decision of the data path,
 `gateway.policy.engine.policy`, is asked about them. So what is shown as a counterexample is allowed indeed,
 and what is not found is not there.
 
-A role is judged by its own rules and those of the roles that it includes. A second role of a device can only
+A role is decided by its own rules and those of the roles that it includes. A second role of a device can only
 take rights away by a deny, or add rights of its own; so what holds for each role holds for a device with any
 of them. A rule with conditions still admits some messages, so it counts. A token only narrows, so tokens are
 left out.
@@ -26,12 +26,12 @@ from itertools import product
 from gateway.mqtt.topics import split_filter
 from gateway.policy.analysis.assertion_syntax import ANY, Assertion, AssertionFault
 from gateway.policy.analysis.decision_explanation import describe
-from gateway.policy.analysis.representative_cases import RoleHolder, SplitFilter, Witness, Witnesses, overlap
+from gateway.policy.analysis.representative_cases import Principal, SplitFilter, Witness, Witnesses, overlap
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import is_group
 
-_MISSED_MAX = 3
+_NEAR_MISSES_MAX = 3
 _MAY = {
     Action.PUBLISH: 'may publish to "{}"',
     Action.SUBSCRIBE: 'may receive "{}"',
@@ -42,7 +42,7 @@ _MAY = {
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """Somebody who may do what the assertion says nobody may."""
+    """An identity that may do what the assertion says none may."""
 
     witness: Witness
     action: Action
@@ -50,8 +50,8 @@ class Counterexample:
     """In words."""
     rules: tuple[Rule, ...]
     """The allow rules that admit it."""
-    missed: tuple[Rule, ...]
-    """Deny rules that come near, but don't match it: some of them."""
+    near_misses: tuple[Rule, ...]
+    """Deny rules that overlap the allow rule, but don't match the witness: some of them."""
 
     def __str__(self) -> str:
         return f"{self.who} {_MAY[self.action].format(self.witness.topic)}"
@@ -60,7 +60,7 @@ class Counterexample:
         """The rules, a line each."""
         for rule in self.rules:
             yield describe(rule)
-        for rule in self.missed:
+        for rule in self.near_misses:
             yield f"{describe(rule)}, which does not match it"
 
 
@@ -79,7 +79,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class _AssertedTopics:
-    """The topics that an assertion is about, its groups written out."""
+    """The filters of the topics that an assertion is about, with those of its groups in place of `@name`."""
 
     topics: tuple[str, ...]
     excepted: tuple[str, ...]
@@ -112,76 +112,83 @@ class Prover:
             )
         named = policy.roles.keys() if ANY in assertion.roles else dict.fromkeys(assertion.roles)
         roles = [name for name in policy.roles if name not in named] if assertion.only else list(named)
-        holders = [RoleHolder((name,)) for name in roles]
-        holders += [RoleHolder.of(devices[device_id]) for device_id in dict.fromkeys(assertion.devices)]
-        asserted = _AssertedTopics(self._written(assertion.topics), self._written(*assertion.excepted))
+        principals = [Principal((name,)) for name in roles]
+        principals += [Principal.of(devices[device_id]) for device_id in dict.fromkeys(assertion.devices)]
+        asserted = _AssertedTopics(
+            self._groups_expanded(assertion.topics), self._groups_expanded(*assertion.excepted)
+        )
         witnesses = self._witnesses.also(map(split_filter, (*asserted.topics, *asserted.excepted)))
-        found = (self._against(assertion, asserted, holder, witnesses) for holder in holders)
+        found = (self._against(assertion, asserted, principal, witnesses) for principal in principals)
         return Proof(assertion, tuple(one for one in found if one is not None))
 
-    def _written(self, *topics: str) -> tuple[str, ...]:
-        """These filters, and for `@name` those of the group. Raises AssertionFault: a proof of nothing."""
+    def _groups_expanded(self, *topics: str) -> tuple[str, ...]:
+        """These filters, and for `@name` those of the group.
+
+        Raises AssertionFault for a group that isn't there: it would prove anything.
+        """
         groups = self._policy.groups
         for one in topics:
             if is_group(one) and one[1:] not in groups:
                 known = ", ".join(f"@{name}" for name in sorted(groups)) or "there are none"
                 raise AssertionFault(f'there is no group "{one}" in topics.toml; known: {known}')
-        return tuple(written for one in topics for written in (groups[one[1:]] if is_group(one) else (one,)))
+        return tuple(each for one in topics for each in (groups[one[1:]] if is_group(one) else (one,)))
 
     def _against(
-        self, assertion: Assertion, asserted: _AssertedTopics, holder: RoleHolder, witnesses: Witnesses
+        self, assertion: Assertion, asserted: _AssertedTopics, principal: Principal, witnesses: Witnesses
     ) -> Counterexample | None:
         allows: list[SplitFilter] = []
         denies: list[tuple[Rule, SplitFilter]] = []
-        for rule in self._policy.rules_of(holder.roles):
+        for rule in self._policy.rules_of(principal.roles):
             if assertion.action in rule.actions:
-                for split in self._filters_of(rule.topic, holder):
+                for split in self._filters_of(rule.topic, principal):
                     if rule.effect is Effect.ALLOW:
                         allows.append(split)
                     else:
                         denies.append((rule, split))
-        asked = [one for topics in asserted.topics for one in self._filters_of(topics, holder)]
-        excepted = [one for topics in asserted.excepted for one in self._filters_of(topics, holder)]
-        # What a case has to lie outside of, to be allowed and asserted. A topic with more levels than
-        # `longest` does by itself.
-        escaped = [*excepted, *(split for _, split in denies)]
-        longest = max((len(levels) for levels, open_end in escaped if not open_end), default=0)
-        for split, one in product(allows, asked):
-            for witness in witnesses.of(holder, (split, one), longest):
+        asserted_filters = [one for topics in asserted.topics for one in self._filters_of(topics, principal)]
+        excepted = [one for topics in asserted.excepted for one in self._filters_of(topics, principal)]
+        # What a witness must not fit, to be allowed and asserted. One with more levels than `longest` does
+        # not.
+        to_avoid = [*excepted, *(split for _, split in denies)]
+        longest = max((len(levels) for levels, open_end in to_avoid if not open_end), default=0)
+        for split, one in product(allows, asserted_filters):
+            for witness in witnesses.of(principal, (split, one), longest):
                 allow_rules = self._allow_rules(assertion.action, asserted, witness)
                 if allow_rules:
                     near = dict.fromkeys(
-                        rule for rule, other in denies if overlap((split, one, other), holder.fixed)
+                        rule for rule, other in denies if overlap((split, one, other), principal.fixed)
                     )
                     return Counterexample(
                         witness,
                         assertion.action,
-                        _who(asserted, holder, witness, allow_rules),
+                        _who(asserted, principal, witness, allow_rules),
                         allow_rules,
-                        tuple(near)[:_MISSED_MAX],
+                        tuple(near)[:_NEAR_MISSES_MAX],
                     )
         return None
 
-    def _filters_of(self, rule_filter: str, holder: RoleHolder) -> list[SplitFilter]:
-        """A rule filter as it is for this holder: of a device one for each value of its labels."""
-        written = holder.filters(rule_filter)
-        return [self._split_filters.get(one) or split_filter(one) for one in written]
+    def _filters_of(self, rule_filter: str, principal: Principal) -> list[SplitFilter]:
+        """A rule filter as it is for this principal: of a device one for each value of its labels."""
+        filters = principal.filters(rule_filter)
+        return [self._split_filters.get(one) or split_filter(one) for one in filters]
 
     def _allow_rules(self, action: Action, asserted: _AssertedTopics, witness: Witness) -> tuple[Rule, ...]:
         """The rules that allow what the assertion forbids; none if it isn't allowed, or not asserted."""
         if self._policy.reserves(witness.topic):
             return ()
         decision = self._policy.rights(witness.identity).decide(action, witness.topic)
-        said = any(map(witness.fits, asserted.topics)) and not any(map(witness.fits, asserted.excepted))
-        return decision.allow_rules if decision.allowed and said else ()
+        is_asserted = any(map(witness.fits, asserted.topics)) and not any(
+            map(witness.fits, asserted.excepted)
+        )
+        return decision.allow_rules if decision.allowed and is_asserted else ()
 
 
 def _who(
-    asserted: _AssertedTopics, holder: RoleHolder, witness: Witness, allow_rules: tuple[Rule, ...]
+    asserted: _AssertedTopics, principal: Principal, witness: Witness, allow_rules: tuple[Rule, ...]
 ) -> str:
     named = witness.named([*asserted.topics, *asserted.excepted, *(rule.topic for rule in allow_rules)])
-    if holder.device is not None:
+    if principal.device is not None:
         client = [one for one in named if one.startswith("client id")]  # the rest is as stored
         return f'device "{witness.identity.device_id}"' + "".join(f" with {one}" for one in client)
-    role = f'device with the role "{holder.roles[0]}"'
+    role = f'device with the role "{principal.roles[0]}"'
     return f"a {role} ({', '.join(named)})" if named else f"any {role}"

@@ -1,18 +1,20 @@
 """One identity and one topic that fit some rule filters and are otherwise like nothing in the policy.
 
-Knows rule filters (topic filters with placeholders) and the language of topics; what is allowed is judged by
-`gateway.policy.engine.policy`, which is asked about what is made here.
+Knows rule filters (topic filters with placeholders) and the syntax of topics; what is allowed is decided by
+`gateway.policy.engine.policy`, which is asked about the witnesses of this module. An identity and a topic fit
+a rule filter that matches the topic when its placeholders stand for the identity's names.
 
 Why one witness answers for all. All that a rule does with a level of a topic is to compare it with a word,
 or with what a placeholder stands for; `+` and `#` compare nothing. The witness equals nothing that it need
 not equal. So a rule that matches it matches every other identity and topic that fit the same filters with as
-many levels; and if any of those escapes some rules, this one does. "Is there anybody, and a topic, that these
-rules match and those do not?" takes one question for each number of levels, and beyond the longest rule one
-level more or less changes nothing.
+many levels; and if any of those fits none of some other rules, this one does not either. "Is there an
+identity, and a topic, that these rules match and those do not?" takes one question for each number of levels,
+and beyond the longest rule one level more or less changes nothing.
 
 A label may have several values, and within one rule it has one value at all its places. So the same label in
-two filters may stand for two words, where one person has both: each filter's labels are of their own, and the
-witness has all the values that came of it. Giving both the same word would only make more deny rules match.
+two filters may stand for two words, where one device has both: the labels of each filter are named apart, and
+the witness has all the values that came of it. Giving both the same word would only make more deny rules
+match.
 
 A tight `topic_length` is kept too: then the names are as short as can be. (A name of one byte is one of the
 62 letters and digits; where the policy has all of them as levels, a name takes two bytes.)
@@ -39,7 +41,7 @@ _DEVICE, _CLIENT, _LABEL = "{device}", "{client}", "{label."
 _WORD_MARK = "\0"
 """Begins a level that is a word though it looks like a placeholder. No topic and no name has it."""
 _COMBINATIONS_MAX = 1_000
-"""Choices of empty levels that are tried for one question: all of them, or Undecided if there are more."""
+"""Choices of empty levels that are tried for one question; Undecided if there are more."""
 
 
 class Undecided(ValueError):
@@ -47,15 +49,15 @@ class Undecided(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class RoleHolder:
-    """Who is asked about: any device that has just these roles, or one as it is stored."""
+class Principal:
+    """Whose rights are in question: any device that has just these roles, or one as it is stored."""
 
     roles: tuple[str, ...]
     device: Device | None = None
     """The client id stays free even when the device is given."""
 
     @classmethod
-    def of(cls, device: Device) -> RoleHolder:
+    def of(cls, device: Device) -> Principal:
         """A device as it is stored."""
         return cls(device.roles, device)
 
@@ -96,13 +98,13 @@ class RoleHolder:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Somebody, and a topic name."""
+    """An identity, and a topic name."""
 
     identity: Identity
     topic: str
 
     def fits(self, rule_filter: str) -> bool:
-        """Whether a rule filter matches it."""
+        """Whether a rule filter matches its topic for its identity."""
         meant = meanings(rule_filter, placeholder_values(self.identity))
         return any(matches(_unmarked(one), self.topic) for one in meant)
 
@@ -131,7 +133,7 @@ class _Common:
 
 
 def overlap(filters: Sequence[SplitFilter], fixed: Mapping[str, str] | None = None) -> bool:
-    """Whether some identity (or this one, see `RoleHolder.fixed`) and some topic fit them all."""
+    """Whether some identity (or this one, see `Principal.fixed`) and some topic fit them all."""
     return _common(filters, fixed) is not None
 
 
@@ -162,32 +164,32 @@ class Witnesses:
             if "" in levels:
                 self._empty.update(number for number, level in enumerate(levels) if not level)
 
-    def of(self, holder: RoleHolder, filters: Sequence[SplitFilter], longest: int) -> Iterator[Witness]:
+    def of(self, principal: Principal, filters: Sequence[SplitFilter], longest: int) -> Iterator[Witness]:
         """A witness for each number of levels that may matter, the fewest first; none if nothing fits all.
 
-        `longest` is the number of levels of the longest rule without `#` that the witness should escape.
-        Raises Undecided.
+        `longest` is the number of levels of the longest rule filter without `#` that the witness should not
+        fit. Raises Undecided.
         """
-        common = _common(filters, holder.fixed)
+        common = _common(filters, principal.fixed)
         if common is None:
             return
         least = len(common.levels)
         most = max(least, longest + 1) if common.open_end else least
-        names = self._names(common, holder)
-        identity = _identity(holder, names)
-        spare = self._spare(holder)
+        names = self._names(common, principal)
+        identity = _identity(principal, names)
+        spare = self._spare(principal)
         for length in range(least, min(most, self._most_levels) + 1):
             levels = [*common.levels, *[None] * (length - least)]
             topic = "/".join([spare if level is None else names.get(level, level) for level in levels])
             if len(_unmarked(topic).encode()) <= self._most_bytes:
                 yield Witness(identity, _unmarked(topic))
             else:
-                yield from self._short(common, levels, holder)
+                yield from self._short(common, levels, principal)
 
-    def _names(self, common: _Common, holder: RoleHolder) -> dict[str, str]:
+    def _names(self, common: _Common, principal: Principal) -> dict[str, str]:
         """What each placeholder stands for, `{device}` and `{client}` always."""
-        names = {**(holder.fixed or {}), **common.words}
-        used = {*names.values(), *holder.own_words}
+        names = {**(principal.fixed or {}), **common.words}
+        used = {*names.values(), *principal.own_words}
         for group in (*common.groups, {_DEVICE}, {_CLIENT}):
             if group.isdisjoint(names):
                 base = _base(group)
@@ -200,21 +202,21 @@ class Witnesses:
                 names |= dict.fromkeys(group, word)
         return names
 
-    def _spare(self, holder: RoleHolder) -> str:
+    def _spare(self, principal: Principal) -> str:
         """A word used nowhere. It cannot collide with those of `_names`, which end in -1, -2 and so on."""
-        own = holder.own_words
+        own = principal.own_words
         words = (f"x{number or ''}" for number in count())
         return next(word for word in words if word not in self._taken and word not in own)
 
-    def _short(self, common: _Common, levels: list[str | None], holder: RoleHolder) -> Iterator[Witness]:
+    def _short(self, common: _Common, levels: list[str | None], principal: Principal) -> Iterator[Witness]:
         """The shortest names there are, where the usual ones are too long for a topic."""
-        names = {**(holder.fixed or {}), **common.words}
+        names = {**(principal.fixed or {}), **common.words}
         letters = string.ascii_lowercase + string.digits + string.ascii_uppercase
         words = (
             word
             for length in count(1)
             for word in map("".join, product(letters, repeat=length))
-            if word not in self._taken and word not in names.values() and word not in holder.own_words
+            if word not in self._taken and word not in names.values() and word not in principal.own_words
         )
         spare = next(words)
         for group in common.groups:
@@ -231,7 +233,7 @@ class Witnesses:
             for number, level in enumerate(levels)
             if level is None and (number in self._empty or len(levels) == 1)
         ]
-        names = {**self._names(common, holder), **names}
+        names = {**self._names(common, principal), **names}
         fitting = min(len(wanted_empty), room // len(spare))
         if comb(len(wanted_empty), fitting) > _COMBINATIONS_MAX:
             raise Undecided(
@@ -240,7 +242,7 @@ class Witnesses:
             )
         for filled in combinations(wanted_empty, fitting):
             topic = "/".join([spare if number in filled else level for number, level in enumerate(short)])
-            yield Witness(_identity(holder, names), _unmarked(topic))
+            yield Witness(_identity(principal, names), _unmarked(topic))
 
 
 def _common(filters: Sequence[SplitFilter], fixed: Mapping[str, str] | None) -> _Common | None:
@@ -274,7 +276,7 @@ def _common(filters: Sequence[SplitFilter], fixed: Mapping[str, str] | None) -> 
     for group in groups:
         placeholders = {term for term in group if term[:1] == "{"}
         if fixed is not None and any(name not in fixed and name != _CLIENT for name in placeholders):
-            return None  # a label, so it did not go through `RoleHolder.filters`: nobody knows what it is
+            return None  # a label, so it did not go through `Principal.filters`: nobody knows what it is
         meant = (group - placeholders) | {fixed[name] for name in placeholders if fixed and name in fixed}
         if len(meant) > 1 or any(not _may_be(name, word) for word in meant for name in placeholders):
             return None
@@ -331,13 +333,13 @@ def _quoted(words: Iterable[str]) -> str:
     return " and ".join(f'"{word}"' for word in words)
 
 
-def _identity(holder: RoleHolder, names: Mapping[str, str]) -> Identity:
+def _identity(principal: Principal, names: Mapping[str, str]) -> Identity:
     client_id = _unmarked(names[_CLIENT])
-    if holder.device is not None:
-        return Identity(names[_DEVICE], holder.roles, holder.device.labels, client_id)
+    if principal.device is not None:
+        return Identity(names[_DEVICE], principal.roles, principal.device.labels, client_id)
     labels: dict[str, tuple[str, ...]] = {}
     for name, word in names.items():
         if name not in {_DEVICE, _CLIENT}:
             some = labels.get(_label_of(name), ())
             labels[_label_of(name)] = some if word in some else (*some, word)
-    return Identity(names[_DEVICE], holder.roles, labels, client_id)
+    return Identity(names[_DEVICE], principal.roles, labels, client_id)

@@ -1,7 +1,7 @@
 """The bounds of one device: those of its roles (`[limits]` in a role file), never above `acl/limits.toml`.
 
-Of the roles of a device that say something about a key the largest counts; roles that say nothing do not take
-part. Only what counts after the login may stand in a role: before it nobody knows whose limits they are.
+Of the roles of a device that set a limit the largest counts; roles that don't set it have no part in it. Only
+what counts after the login may stand in a role: before it nobody knows whose limits they are.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 
-from gateway.policy.engine.limits import WHERE, Limits
+from gateway.policy.engine.limits import LIMITS_FILE, Limits
 from gateway.policy.engine.rules import Role
 
 
-class Reached(StrEnum):
-    """The limits that devices meet in everyday life, and that are counted."""
+class CountedLimit(StrEnum):
+    """The limits that devices reach in everyday life: how often each was reached is counted."""
 
     MESSAGES_PER_SECOND = auto()
     BYTES_PER_SECOND = auto()
@@ -24,7 +24,7 @@ class Reached(StrEnum):
     CONNECTIONS_PER_DEVICE = auto()
 
 
-KEYS = (
+ROLE_LIMIT_NAMES = (
     "messages_per_second",
     "bytes_per_second",
     "packet_size",
@@ -39,7 +39,7 @@ KEYS = (
     "service_requests_per_second",
     "tokens_per_minute",
 )
-"""What may stand in a role."""
+"""The limits that a role may set."""
 NOT_IN_ROLES = {
     "unfinished_bytes": "it is of the whole gateway",
     "connections": "it is of the whole gateway; of one device it is connections_per_device",
@@ -49,7 +49,7 @@ NOT_IN_ROLES = {
     "topic_levels": "it holds for all rules and proofs of the policy",
     "topic_length": "it holds for all rules and proofs of the policy",
 }
-"""Those of limits.toml that may not, and why."""
+"""Those of limits.toml that no role may set, and why."""
 
 _EFFORT_OF_A_MESSAGE = 10
 _EFFORT_LEAST = 10_000
@@ -58,12 +58,12 @@ _EFFORT_LEAST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DeviceLimits(Limits):
-    """What one device may take, where its roles say so."""
+    """The limits of a device, at least one of which a role sets."""
 
     of_gateway: Limits = field(default_factory=Limits)
     """Those of limits.toml."""
-    said: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
-    """By key, where the role's line stands that counts: `file:line`."""
+    role_locations: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    """By name of a limit that a role sets, the location of the line that counts: `file:line`."""
 
     @property
     def effort_per_second(self) -> int:
@@ -78,26 +78,29 @@ class DeviceLimits(Limits):
 
     @property
     def subscriptions_in_all(self) -> int | None:
-        """Over all connections of the device; that of limits.toml is of each session."""
-        return self.subscriptions if "subscriptions" in self.said else None
+        """Subscriptions over all connections of the device, where a role sets it.
+
+        That of limits.toml is of each session.
+        """
+        return self.subscriptions if "subscriptions" in self.role_locations else None
 
     def location(self, key: str) -> str:
-        """Where the bound in force stands: a file, or `file:line`."""
-        return self.said.get(key, WHERE)
+        """The location of the bound in force: a file, or `file:line`."""
+        return self.role_locations.get(key, LIMITS_FILE)
 
 
 def limits_of(roles: Iterable[Role], whole: Limits) -> Limits:
     """The bounds of a device with just these roles, included ones among them."""
     most: dict[str, int] = {}
-    said: dict[str, str] = {}
+    role_locations: dict[str, str] = {}
     for role in roles:
         for key, value in role.limits.items():
             if value > most.get(key, 0):
-                most[key], said[key] = value, role.locations.get(key, role.name)
+                most[key], role_locations[key] = value, role.locations.get(key, role.name)
     if not most:
         return whole
     values = {key: min(value, getattr(whole, key)) for key, value in most.items()}
-    said |= {key: WHERE for key, value in most.items() if value > values[key]}
+    role_locations |= {key: LIMITS_FILE for key, value in most.items() if value > values[key]}
     bounded = replace(whole, **values)
     plain = {name: getattr(bounded, name) for name in Limits.__slots__}
-    return DeviceLimits(**plain, of_gateway=whole, said=said)
+    return DeviceLimits(**plain, of_gateway=whole, role_locations=role_locations)

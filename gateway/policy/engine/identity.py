@@ -72,7 +72,7 @@ def written_labels(labels: Labels) -> dict[str, str | list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Tokens of one chain that are good no more: a token, and all that were issued from it."""
+    """Tokens of one chain that are no longer valid: a token, and all that were renewed from it."""
 
     root: str
     """`jti` of the first token of the chain."""
@@ -89,7 +89,7 @@ class Grant:
     token_id: str
     """`jti` (RFC 7519, 4.1.7)."""
     root: str
-    """`jti` of the token that this one was issued from, at the beginning of the chain; else its own."""
+    """`jti` of the first token of the chain; its own if it is the first."""
     epoch: int | None
     """The device's `token_epoch` when it was issued. None: a different issuer, which has JWT_SECRET too."""
     issued_at: int
@@ -99,11 +99,12 @@ class Grant:
     permissions: Mapping[str, tuple[str, ...]]
     """Topic filters by action. An action that is not named is not granted."""
     key_id: str = ""
-    """Of the key that signed it (`kid`); empty for a record of it."""
+    """Of the key that signed it (`kid`); empty where the token itself is not at hand, only its record."""
     prior_keys: tuple[str, ...] = ()
     """Ids of other keys, which signed the tokens before it in its chain."""
     narrowed: str = ""
-    """Names the sessions on the bus that it may open, where it was narrowed; empty: those of its device."""
+    """Begins the client ids of the sessions on the bus that it may open, where it was narrowed; empty: those
+    of its device (`Identity.namespace`)."""
     root_issued_at: int | None = None
     """`issued_at` of the first token of its chain. None: it is the first."""
 
@@ -126,7 +127,7 @@ class Grant:
 class Device:
     """A device as stored. `credential` is an Argon2id hash (PHC format), or an imported one; never shown.
 
-    `version` counts what ends a session: each change of the secret or of `enabled`.
+    `version` counts what ends its connections: each change of the secret or of `enabled`.
     """
 
     device_id: str
@@ -140,7 +141,7 @@ class Device:
     updated_at: int
     """Unix seconds."""
     token_epoch: int = 0
-    """Tokens of any other are revoked: it changes with the secret, and when all are revoked."""
+    """Tokens of any other epoch are revoked: it changes with the secret, and when all are revoked."""
     revocations: tuple[Revocation, ...] = ()
     """Those of its tokens, since its epoch is what it is."""
     observe_until: int = 0
@@ -154,7 +155,7 @@ class Device:
 
     @property
     def with_next_secret(self) -> Device:
-        """As it is once its next secret was used: what the session that did so goes by."""
+        """As it is once its next secret was used: the device of the connection that used it."""
         return replace(
             self,
             credential=self.next_credential,
@@ -164,11 +165,11 @@ class Device:
         )
 
     def is_of_version(self, version: int) -> bool:
-        """Whether a session of this version of the device may go on: no secret that opened it has ended."""
+        """Whether a connection of this version of the device may go on: its secret is still valid."""
         return version == self.version or (bool(self.next_credential) and version == self.version + 1)
 
     def has_revoked(self, grant: Grant) -> bool:
-        """Whether a token of this device is good no more."""
+        """Whether a token of this device is no longer valid."""
         # Without an epoch whatever changes the device ends it.
         if grant.epoch is None and grant.issued_at < self.updated_at:
             return True
@@ -196,7 +197,7 @@ class Identity:
 
     @property
     def namespace(self) -> str:
-        """What its client id on the bus begins with: no other device's does, nor another narrow token's.
+        """What its client id on the bus begins with: no other device's does, nor another narrowed token's.
 
         A tilde can't stand in a device id. Else a token for one topic, with the client id of its device,
         would take over the device's session and swallow what is queued there.

@@ -15,7 +15,7 @@ CONNECT_MAX_BYTES = 65_536
 CONNACK_MAX_BYTES = 262_144
 """Of the bus's answer to a CONNECT, in bytes: room for its longest strings (an assigned client id, a reason,
 a server reference). For more nobody waits."""
-WHERE = "acl/limits.toml"
+LIMITS_FILE = "acl/limits.toml"
 CONNECT_DEADLINE = 10.0
 """How long it may take for that, in seconds, the TLS handshake included."""
 
@@ -84,10 +84,10 @@ class Limits:
         return None
 
     @property
-    def said(self) -> Mapping[str, str]:
+    def role_locations(self) -> Mapping[str, str]:
         """By key, where the line of a role stands that counts: `file:line`."""
         return {}
 
     def location(self, key: str) -> str:  # noqa: ARG002 - for `DeviceLimits`
         """Where the bound in force stands: a file, or `file:line`."""
-        return WHERE
+        return LIMITS_FILE

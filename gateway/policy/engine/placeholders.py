@@ -11,15 +11,15 @@ from itertools import islice, product
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.identity import Identity, is_label
 
-_MEANINGS_MOST = 1_000
-"""Topics that one rule is written out as for one device, where it is written out."""
+_MEANINGS_MAX = 1_000
+"""Topics that `meanings` gives of one rule, for one device."""
 
 
 def rule_topic_fault(topic: str) -> str | None:
     """What is wrong with the topic of a rule, as the end of a sentence; None when it is valid.
 
     A placeholder stands for one whole level. `$share/…` is not written in rules: a shared
-    subscription is judged by the filter after it.
+    subscription is decided by the filter after it.
     """
     for level in topic.split("/"):
         if ("{" in level or "}" in level) and not _is_placeholder(level):
@@ -42,7 +42,7 @@ def tree_keys(levels: list[str]) -> list[str]:
 
 
 def placeholder_values(identity: Identity) -> dict[str, tuple[str, ...]]:
-    """What each placeholder stands for in rules that judge this identity: of a label, each of its values.
+    """What each placeholder stands for in the rules for this identity: of a label, each of its values.
 
     A value that is no single level (empty, or with `/ + #` or NUL) is left out: a rule that needs it
     matches nothing. Client ids come from the device and may be any string (CVE-2017-7650).
@@ -53,35 +53,35 @@ def placeholder_values(identity: Identity) -> dict[str, tuple[str, ...]]:
     }
     for name, some in identity.labels.items():
         values[f"{{label.{name}}}"] = some
-    lawful = {name: tuple(filter(_is_one_level, some)) for name, some in values.items()}
-    return {name: some for name, some in lawful.items() if some}
+    usable = {name: tuple(filter(_is_one_level, some)) for name, some in values.items()}
+    return {name: some for name, some in usable.items() if some}
 
 
 def meanings(topic: str, values: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     """The topics that a rule's topic stands for; none where a placeholder has no value.
 
     A placeholder has one value at all its places: `{label.room}/to/{label.room}` of a device in two rooms
-    means two topics, not four. Of very many combinations only the first `_MEANINGS_MOST` are given.
+    means two topics, not four. Of very many combinations only the first `_MEANINGS_MAX` are given.
     """
     if "{" not in topic:
         yield topic
         return
     names = list(dict.fromkeys(level for level in topic.split("/") if level[:1] == "{"))
-    for chosen in islice(product(*(values.get(name, ()) for name in names)), _MEANINGS_MOST):
+    for chosen in islice(product(*(values.get(name, ()) for name in names)), _MEANINGS_MAX):
         resolved = resolve(topic, dict(zip(names, chosen, strict=True)))
         if resolved is not None:
             yield resolved
 
 
-def has_one_value_each(topic: str, asked: str) -> bool:
-    """Whether each label in a rule's topic stands for one value in `asked`, which it fits level by level."""
-    if topic.count("{label.") < 2:
+def has_one_value_each(rule_topic: str, topic: str) -> bool:
+    """Whether each label in a rule's topic stands for one value in `topic`, which the rule matches."""
+    if rule_topic.count("{label.") < 2:
         return True
-    levels = topic.split("/")
+    levels = rule_topic.split("/")
     seen: dict[str, str] = {}
     return all(
         seen.setdefault(level, other) == other
-        for level, other in zip(levels, asked.split("/", len(levels)), strict=False)
+        for level, other in zip(levels, topic.split("/", len(levels)), strict=False)
         if level.startswith("{label.")
     )
 

@@ -63,9 +63,10 @@ NOT_IN_TOKEN = {
     Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
 }
 IN_PART = "No rule allows all of it: each message is judged by its topic."
+"""The reason of a filter that is granted for a part of it."""
 _BY_RULES = (NO_ROLE, LOST_ROLE, *NO_RULE.values())
 CHECKS = "/check/"
-"""Below the service prefix: what the gateway says to itself on the bus."""
+"""Begins, after the service prefix, the topics on which the gateway tells itself something over the bus."""
 RESERVED = _refused("This topic belongs to the gateway itself.")
 SERVICE = Decision(
     allowed=True,
@@ -75,12 +76,12 @@ SERVICE = Decision(
 )
 
 
-def observable(topic: str, refusal: Decision) -> bool:
+def passes_when_observed(topic: str, refusal: Decision) -> bool:
     """Whether a message or a filter that is refused passes while its device is observed.
 
-    It does where a rule refuses it, or none allows it; not for a limit, a token, or the owner of the topic.
-    As if there were a role with all rights on `#`, which is no right on $CONTROL, the bus's own
-    administration [MQTT-4.7.2-1].
+    It does where a rule refuses it, or none allows it; not where a limit, a token, or the prefix of the
+    service topics does. As if the device had a role with all rights on `#`, which is no right on $CONTROL,
+    the bus's own administration [MQTT-4.7.2-1].
     """
     by_rules = refusal.rule is not None or any(refusal is one for one in _BY_RULES)
     return by_rules and topic[0] != "$"
@@ -91,8 +92,8 @@ class Policy(RoleSet):
 
     __slots__ = (
         "_responses",
-        "_sealed",
-        "_sealed_roles",
+        "_role_needs_sealing",
+        "_roles_need_sealing",
         "_sensitive",
         "_services",
         "_trees",
@@ -122,8 +123,9 @@ class Policy(RoleSet):
         self.sensitive_filters = tuple(sensitive)
         self.groups = groups
         self.reserved = reserved
-        self._sealed_roles: dict[str, bool] = {}
-        self._sealed: dict[tuple[str, ...], bool] = {}
+        self._role_needs_sealing: dict[str, bool] = {}
+        self._roles_need_sealing: dict[tuple[str, ...], bool] = {}
+        """Answers of `may_need_sealing` that are remembered; above those for single roles."""
         self._services = {f"{reserved}/{service}": service for service in Service}
         self._responses = frozenset(f"{topic}_response" for topic in self._services)
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
@@ -154,16 +156,16 @@ class Policy(RoleSet):
 
     def may_need_sealing(self, roles: tuple[str, ...]) -> bool:
         """Whether one of these roles has a rule that may allow to publish on a sensitive topic."""
-        found = self._sealed.get(roles)
+        found = self._roles_need_sealing.get(roles)
         if found is None:
             found = any(self._touches_sensitive(name) for name in self.expanded(roles))
-            if len(self._sealed) >= SETS_OF_ROLES_KEPT:
-                self._sealed.clear()
-            self._sealed[roles] = found
+            if len(self._roles_need_sealing) >= SETS_OF_ROLES_KEPT:
+                self._roles_need_sealing.clear()
+            self._roles_need_sealing[roles] = found
         return found
 
     def _touches_sensitive(self, name: str) -> bool:
-        found = self._sealed_roles.get(name)
+        found = self._role_needs_sealing.get(name)
         if found is None:
             rules = self.roles[name].rules if name in self.roles else ()
             # A placeholder stands for a whole level, whichever it is.
@@ -172,7 +174,7 @@ class Policy(RoleSet):
                 for rule in rules
                 if rule.effect is Effect.ALLOW and Action.PUBLISH in rule.actions
             }
-            found = self._sealed_roles[name] = any(
+            found = self._role_needs_sealing[name] = any(
                 intersection(one, other) is not None for one in filters for other in self.sensitive_filters
             )
         return found
@@ -187,17 +189,25 @@ class Policy(RoleSet):
 
     def service_right(self, action: Action, topic_filter: str, device_id: str) -> Decision:
         """What every device may do at or below the service prefix, without a rule."""
-        asks = action is Action.PUBLISH and topic_filter in self._services
-        hears = action is Action.SUBSCRIBE and (
+        is_request = action is Action.PUBLISH and topic_filter in self._services
+        is_for_answers = action is Action.SUBSCRIBE and (
             topic_filter in self._responses or covers(f"{self.reserved}/reply/{device_id}/#", topic_filter)
         )
-        return SERVICE if asks or hears else RESERVED
+        return SERVICE if is_request or is_for_answers else RESERVED
 
     def matching(
-        self, action: Action, topic_filter: str, roles: Iterable[str], specials: Mapping[str, tuple[str, ...]]
+        self,
+        action: Action,
+        topic_filter: str,
+        roles: Iterable[str],
+        placeholder_keys: Mapping[str, tuple[str, ...]],
     ) -> list[Rule]:
-        """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name)."""
-        return self._trees[action].find(topic_filter, roles, specials)
+        """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name).
+
+        `placeholder_keys` has, for a level of the topic, the keys of placeholders that stand for it
+        (`tree_keys`).
+        """
+        return self._trees[action].find(topic_filter, roles, placeholder_keys)
 
     def limit_fault(self, topic: str) -> str | None:
         """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
@@ -248,7 +258,7 @@ class Rights:
         self._identity = identity
 
     def decide(self, action: Action, topic: str) -> Decision:
-        """Judge an action on one topic name. An invalid name is denied.
+        """Decide on an action on one topic name. An invalid name is denied.
 
         For `publish` the answer may depend on the message: see `Decision.with_message`.
         """
@@ -257,10 +267,10 @@ class Rights:
         return self._decide(action, topic)
 
     def decide_filter(self, topic_filter: str) -> Decision:
-        """Judge a SUBSCRIBE's filter, `$share/<group>/` taken off. An invalid filter is denied.
+        """Decide on a SUBSCRIBE's filter, `$share/<group>/` taken off. An invalid filter is denied.
 
         One allow rule has to cover all of it, and no deny may. A filter that is denied in part is
-        allowed: each delivery is judged again by its topic.
+        allowed: each delivery is decided again by its topic.
         """
         if fault := filter_fault(topic_filter) or self._policy.limit_fault(topic_filter):
             return _refused(f"The topic filter {fault}.")
@@ -269,7 +279,7 @@ class Rights:
             return RESERVED  # answers go to one connection: there is nothing to share
         decision = self._decide(Action.SUBSCRIBE, asked)
         if decision.allowed or decision.rule is not None or asked != topic_filter:
-            # Never for $share: such a member would be dealt messages of others and swallow them.
+            # Never for $share: such a member would get messages in the place of others and lose them.
             return decision
         if decision is NO_RULE[Action.SUBSCRIBE] or decision is NOT_IN_TOKEN[Action.SUBSCRIBE]:
             return self._decide_in_part(asked) or decision
@@ -290,17 +300,17 @@ class Rights:
         # No rule gives anything at or below the service prefix.
         filters = policy.partial_filters(identity, f"{policy.reserved}/#")
         asked_of_rules = [one for one in wanted if not policy.reserves(one)]
-        met = [rule for one in asked_of_rules if (rule := filters.meets(one)) is not None]
-        if not met:
+        overlapping = [rule for one in asked_of_rules if (rule := filters.meets(one)) is not None]
+        if not overlapping:
             return None
-        rule = max(met, key=lambda one: one.max_qos)
+        rule = max(overlapping, key=lambda one: one.max_qos)
         return Decision(allowed=True, reason=IN_PART, rule=rule, allow_rules=(rule,), is_partial=True)
 
     def rules(self) -> tuple[Rule, ...]:
-        """Every rule that judges this identity, its topic resolved, in the order of its roles.
+        """Every rule for this identity, its topic resolved, in the order of its roles.
 
-        A rule with a label that has several values is there for each. Rules with a placeholder that has no
-        value for this identity match nothing and are left out.
+        A rule with a label that has several values is given once for each. Rules with a placeholder that has
+        no value for this identity match nothing and are left out.
         """
         values = placeholder_values(self._identity)
         return tuple(
@@ -312,9 +322,9 @@ class Rights:
     def permissions(self) -> dict[str, tuple[str, ...]]:
         """The topic filters of each action that a token for this identity carries.
 
-        What the allow rules give, `{client}` as `+` because a token outlives its client id; less what a
-        deny covers wholly, and no more than the token that the identity came with. Filters that another
-        one covers are left out.
+        What the allow rules give, `{client}` as `+` because a token outlives the connection with that client
+        id; less what a deny covers wholly, and no more than the token that the identity came with. Filters
+        that another one covers are left out.
         """
         values = {**placeholder_values(self._identity), "{client}": ("+",)}
         return {action.value: self._permitted(action, values) for action in Action}
@@ -328,7 +338,7 @@ class Rights:
                     levels, open_end = split_filter(topic)
                     allowed[join_filter(levels, open_end=open_end)] = None
                 elif "{client}" not in rule.topic:  # as `+` it would deny more than it says
-                    _plant(denied, topic)
+                    _add_filter(denied, topic)
         grant = self._identity.grant
         if grant is not None:
             granted = grant.permissions.get(action, ())
@@ -340,7 +350,7 @@ class Rights:
             }
         kept: TopicTree[str] = TopicTree()
         for topic in allowed:
-            _plant(kept, topic)
+            _add_filter(kept, topic)
         return tuple(
             topic
             for topic in allowed
@@ -367,14 +377,14 @@ class Rights:
 
     def _by_rules(self, action: Action, topic_filter: str) -> Decision:
         policy = self._policy
-        specials: dict[str, tuple[str, ...]] = {}
-        several = False
+        placeholder_keys: dict[str, tuple[str, ...]] = {}
+        has_several_values = False
         for placeholder, values in placeholder_values(self._identity).items():
-            several = several or len(values) > 1
+            has_several_values = has_several_values or len(values) > 1
             for value in values:
-                specials[value] = (*specials.get(value, ()), f"+{placeholder}")
-        rules = policy.matching(action, topic_filter, policy.expanded(self._identity.roles), specials)
-        if several:
+                placeholder_keys[value] = (*placeholder_keys.get(value, ()), f"+{placeholder}")
+        rules = policy.matching(action, topic_filter, policy.expanded(self._identity.roles), placeholder_keys)
+        if has_several_values:
             rules = [rule for rule in rules if has_one_value_each(rule.topic, topic_filter)]
         for rule in rules:
             if rule.effect is Effect.DENY:
@@ -385,6 +395,6 @@ class Rights:
         return Decision(allowed=True, reason="A rule allows it.", rule=chosen, allow_rules=tuple(rules))
 
 
-def _plant(tree: TopicTree[str], topic_filter: str) -> None:
+def _add_filter(tree: TopicTree[str], topic_filter: str) -> None:
     levels, open_end = split_filter(topic_filter)
     tree.add(levels, topic_filter, owner="", open_end=open_end)

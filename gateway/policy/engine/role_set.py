@@ -1,7 +1,7 @@
 """The roles of a policy: which rules, limits and settings a device has by the roles it has.
 
-A role may include others; who has it has what they say, too. Knows no topics: rules are matched by
-`gateway.policy.engine.policy`.
+A role may include others; who has it has their rules, limits and settings, too. Knows no topics: rules are
+matched by `gateway.policy.engine.policy`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gateway.policy.engine.placeholders import meanings, placeholder_values
 from gateway.policy.engine.rules import Action, Effect, OnDeniedWill, OnWideSubscribe, Role, Rule
 
 SETS_OF_ROLES_KEPT = 1_024
-"""Different sets of roles of which it is remembered what all of them say."""
-_RULES_OF_AN_EFFORT = 4
-"""Rules that are looked at in a microsecond."""
-_PARTIAL_MOST = 64
-"""Trees of what somebody may receive that are remembered."""
+"""Sets of roles for which what follows from all of them together is remembered."""
+_RULES_PER_EFFORT_UNIT = 4
+"""Rules that are looked at for one unit of effort."""
+_PARTIAL_FILTERS_MAX = 64
+"""Trees of what an identity may receive that are remembered."""
 
 
 class RoleSet:
@@ -41,13 +41,16 @@ class RoleSet:
         self._partial: dict[object, PartialFilters] = {}
 
     def missing(self, roles: Iterable[str]) -> list[str]:
-        """Those that have no rules here. A device with one may do nothing: its denies are gone with it."""
+        """Those that the policy does not have. A device with one may do nothing: its denies are missing."""
         return [role for role in roles if role not in self.roles]
 
     def on_denied_will(self, roles: tuple[str, ...], otherwise: OnDeniedWill) -> OnDeniedWill:
-        """What becomes of a CONNECT with a refused will, of a device of these roles; one that drops wins."""
-        said = {role.will for role in self._said_by(roles)}
-        return next((one for one in (OnDeniedWill.DROP, OnDeniedWill.REFUSE) if one in said), otherwise)
+        """What becomes of a CONNECT with a refused will, of a device of these roles.
+
+        DROP if one role says so; `otherwise` if none says anything.
+        """
+        settings = {role.will for role in self._existing(roles)}
+        return next((one for one in (OnDeniedWill.DROP, OnDeniedWill.REFUSE) if one in settings), otherwise)
 
     def expanded(self, roles: tuple[str, ...]) -> tuple[str, ...]:
         """These roles and those that they include, each once if there are any."""
@@ -65,7 +68,7 @@ class RoleSet:
         """The bounds of a device with just these roles."""
         found = self._limits.get(roles)
         if found is None:
-            found = limits_of(self._said_by(roles), self.limits)
+            found = limits_of(self._existing(roles), self.limits)
             if len(self._limits) >= SETS_OF_ROLES_KEPT:
                 self._limits.clear()
             self._limits[roles] = found
@@ -73,16 +76,17 @@ class RoleSet:
 
     def grants_in_part(self, roles: tuple[str, ...]) -> bool:
         """Whether one of these roles lets its devices subscribe to more than a rule covers."""
-        return any(role.subscribe is OnWideSubscribe.FILTER for role in self._said_by(roles))
+        return any(role.subscribe is OnWideSubscribe.FILTER for role in self._existing(roles))
 
     def filter_effort(self, roles: tuple[str, ...]) -> int:
-        """What it costs at most to ask about a filter that no rule covers, as work is counted; 0: nothing."""
+        """Units of effort that it costs at most to decide on a filter that no rule covers."""
         found = self._efforts.get(roles)
         if found is None:
-            rules = sum(len(role.rules) for role in self._said_by(roles)) if self.grants_in_part(roles) else 0
+            granting = self._existing(roles) if self.grants_in_part(roles) else ()
+            rules = sum(len(role.rules) for role in granting)
             if len(self._efforts) >= SETS_OF_ROLES_KEPT:
                 self._efforts.clear()
-            found = self._efforts[roles] = rules // _RULES_OF_AN_EFFORT
+            found = self._efforts[roles] = rules // _RULES_PER_EFFORT_UNIT
         return found
 
     def partial_filters(self, identity: Identity, without: str) -> PartialFilters:
@@ -112,12 +116,13 @@ class RoleSet:
                 for topic in meanings(rule.topic, values)
                 if not covers(without, topic)
             )
-            if len(self._partial) >= _PARTIAL_MOST:
+            if len(self._partial) >= _PARTIAL_FILTERS_MAX:
                 self._partial.clear()
             self._partial[key] = found
         return found
 
-    def _said_by(self, roles: tuple[str, ...]) -> Iterator[Role]:
+    def _existing(self, roles: tuple[str, ...]) -> Iterator[Role]:
+        """These roles and those that they include, as far as the policy has them."""
         return (self.roles[name] for name in self.expanded(roles) if name in self.roles)
 
 

@@ -1,8 +1,8 @@
-"""What a rule says, and what a decision says: the vocabulary of the policy.
+"""What a rule is, and what a decision is: the vocabulary of the policy.
 
-Plain values without behaviour of their own, read from files by `gateway.policy.files.loader`, judged by
-`gateway.policy.engine.policy`, shown by `gateway-admin`. A `Decision.reason` may be read by the peer it
-concerns: it names no other device, no rule and no file.
+Plain values without behaviour of their own: rules are read from files by `gateway.policy.files.loader`,
+decisions made by `gateway.policy.engine.policy`, both shown by `gateway-admin`. A `Decision.reason` may be
+read by the peer it concerns: it names no other device, no rule and no file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from string import ascii_lowercase, digits
 
 _LETTERS = frozenset(ascii_lowercase)
 _IN_GROUP = _LETTERS | frozenset(digits + "_-")
-"""What the name of a group is written in."""
+"""The characters of a group's name."""
 
 
 class Action(StrEnum):
@@ -22,7 +22,7 @@ class Action(StrEnum):
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
-    """To subscribe, and to be delivered."""
+    """To subscribe, and to be delivered messages."""
     ENCRYPT = "encrypt"
     DECRYPT = "decrypt"
 
@@ -59,7 +59,7 @@ class Rule:
         return self.max_qos == 2 and self.retain and self.max_payload is None
 
     def objections(self, qos: int, size: int, *, retain: bool) -> list[str]:
-        """What this allow rule has against a message, a sentence each; empty when it admits it."""
+        """Which of this allow rule's conditions a message doesn't meet, a sentence each; empty for none."""
         found = []
         if qos > self.max_qos:
             found.append(f"QoS {qos} is above the {self.max_qos} allowed on this topic.")
@@ -93,7 +93,7 @@ class OnWideSubscribe(StrEnum):
     COVER = "cover"
     """It is refused."""
     FILTER = "filter"
-    """It is granted where a rule allows a part of it, as on a Mosquitto: each delivery is judged anyway."""
+    """It is granted where a rule allows a part of it, as on a Mosquitto: each delivery is decided anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,9 @@ class Role:
     """What becomes of a CONNECT whose will the rules refuse; None: as the gateway is set."""
     subscribe: OnWideSubscribe = OnWideSubscribe.COVER
     includes: tuple[str, ...] = ()
-    """Other roles: who has this one has what they say, too."""
+    """Other roles: who has this one has their rules, limits and settings, too."""
     limits: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """Of `gateway.policy.engine.device_limits.KEYS`, those that it says something about."""
+    """Those that it sets, by name: of `gateway.policy.engine.device_limits.ROLE_LIMIT_NAMES`."""
     locations: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
     """Where each of them stands: `file:line`."""
 
@@ -159,7 +159,7 @@ class Decision:
                 return self
             if nearest is None or len(objections) < len(fewest):
                 nearest, fewest = rule, objections
-        # An allow without rules can't be: it would be denied here, not raise.
+        # An allow without rules can't be; if one came, this would deny it and not raise.
         reason = fewest[0] if fewest else "No rule allows this message."
         return Decision(allowed=False, reason=reason, rule=nearest)
 

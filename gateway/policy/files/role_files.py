@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.policy.engine.device_limits import KEYS, NOT_IN_ROLES
+from gateway.policy.engine.device_limits import NOT_IN_ROLES, ROLE_LIMIT_NAMES
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Role, Rule
@@ -89,16 +89,17 @@ def _limits(block: Block) -> tuple[Mapping[str, int], Mapping[str, str]]:
     if table is None:
         return {}, {}
     if not table.values:
-        table.problem(f"it sets no limit; write at least one of {', '.join(KEYS)}, or remove it")
+        table.problem(f"it sets no limit; write at least one of {', '.join(ROLE_LIMIT_NAMES)}, or remove it")
     for key in table.values:
         if key in NOT_IN_ROLES:
             table.problem(
-                f'"{key}" stands in limits.toml alone, for {NOT_IN_ROLES[key]}; in a role: {", ".join(KEYS)}',
+                f'"{key}" stands in limits.toml alone, for {NOT_IN_ROLES[key]}; in a role: '
+                f"{', '.join(ROLE_LIMIT_NAMES)}",
                 key=key,
             )
-        elif key not in KEYS:
-            table.problem(f'unknown limit "{key}"; in a role: {", ".join(KEYS)}', key=key)
-    said = [key for key in KEYS if key in table.values]
+        elif key not in ROLE_LIMIT_NAMES:
+            table.problem(f'unknown limit "{key}"; in a role: {", ".join(ROLE_LIMIT_NAMES)}', key=key)
+    said = [key for key in ROLE_LIMIT_NAMES if key in table.values]
     return {key: table.number(key, 1, least=1) for key in said}, {key: table.location(key) for key in said}
 
 

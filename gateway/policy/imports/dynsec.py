@@ -1,10 +1,11 @@
-"""The file of Mosquitto's dynamic security plugin (`dynamic-security.json`), as version 2.1 judges by it.
+"""The file of Mosquitto's dynamic security plugin (`dynamic-security.json`), as version 2.1 reads it.
 
-A client's roles are asked by priority, then those of its groups, and in each role its rules by priority: the
-first that matches decides; else the default access does. Roles and groups of one priority go by name, rules
-by their order in the file. A message is delivered when the subscription was allowed and its receipt is, so
-that both access lists have to allow what `subscribe` gives here. A level that is %u or %c is the user's name
-or the client id. What is not known here may take rights away there, so that it is listed as a difference.
+The plugin goes through a client's roles by priority, then those of its groups, and in each role through its
+rules by priority: the first that matches decides; else the default access does. Roles and groups of one
+priority go by name, rules by their order in the file. It delivers a message when the subscription was allowed
+and its receipt is: so both access lists have to allow what a role of the gateway lets a device `subscribe`
+to. A level that is %u or %c is the user's name or the client id. A key that this reader does not know may
+take rights away in Mosquitto, so that it is listed as a difference.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from gateway.policy.imports.intermediate_model import (
     Account,
     CommonRole,
     Finding,
-    Subject,
+    SourceUser,
 )
 from gateway.policy.imports.located_json import Located, parse
 from gateway.policy.imports.mosquitto_line_translation import (
     access_line,
-    named_levels,
-    plain_levels,
+    levels_with_names,
+    literal_levels,
     with_device,
 )
-from gateway.policy.imports.wrong_file_kind import Form, demand_form
+from gateway.policy.imports.wrong_file_kind import FileKind, demand_kind
 
 _SEND = "publishClientSend"
 _RECEIVE = "publishClientReceive"
@@ -40,8 +41,8 @@ _LITERAL = "subscribeLiteral"
 _PATTERN = "subscribePattern"
 _TYPES = (_SEND, _RECEIVE, _LITERAL, _PATTERN, "unsubscribeLiteral", "unsubscribePattern")
 _EVERYTHING = ("#", "$SYS/#")
-"""The filters that a default access covers, as far as filters can say it: none reaches all topics that begin
-with `$`."""
+"""The filters that stand for a default access, as near as filters come to it: none matches all topics that
+begin with `$`."""
 
 _SUBSCRIBING = (
     "Mosquitto looks up a SUBSCRIBE's filter as it is written, `$share/<group>/` and all; the gateway takes "
@@ -53,27 +54,30 @@ _DOLLAR = (
     "are in use"
 )
 _DENIED_FILTER = (
-    "refuses a SUBSCRIBE within {0}, but what is published there is delivered to wider subscriptions; here "
-    "it is not delivered at all"
+    "refuses a SUBSCRIBE within {0}, but what is published there Mosquitto delivers to wider subscriptions; "
+    "the gateway does not deliver it at all"
 )
 _DENIED_WILDCARD = (
-    "refuses a SUBSCRIBE to {0} itself and to nothing else; no rule says that, and it is left out: such a "
-    "SUBSCRIBE is allowed here when a rule covers it"
+    "refuses a SUBSCRIBE to {0} itself and to nothing else; no rule can, and it is left out: the gateway "
+    "allows such a SUBSCRIBE when a rule covers it"
 )
-_DENIED_GROUP = "refuses shared subscriptions to {0}; no rule says that, and it is left out"
+_DENIED_GROUP = "refuses shared subscriptions to {0}; no rule can, and it is left out"
 _NAMES = (
-    "has %u or %c as a level, which is the user's name or the client id here, as in Mosquitto 2.1; 2.0 takes "
-    "it literally, and gives nobody anything by it"
+    "has %u or %c as a level, which is taken for the user's name or the client id, as by Mosquitto 2.1; 2.0 "
+    "takes it literally, and gives nobody anything by it"
 )
-_PART_OF_A_LEVEL = "has %u or %c as a part of a level, which Mosquitto takes literally, and so it is here"
+_PART_OF_A_LEVEL = (
+    "has %u or %c as a part of a level, which Mosquitto takes literally, and so does the gateway"
+)
 _UNKNOWN = (
-    'the key "{}" is not known and was not read: if it takes a right away in Mosquitto, it does not here. '
-    "Take it out of the file, or write what it denies into the roles that come of this, before these are in "
-    "force"
+    'the key "{}" is not known and was not read: if it takes a right away in Mosquitto, it does not in the '
+    "gateway. Take it out of the file, or write what it denies into the roles that come of this, before "
+    "these are in force"
 )
 _NO_WILDCARDS = (
     'role {!r} has "allowwildcardsubs": false, so that Mosquitto 2.1 refuses a SUBSCRIBE with + or # by it; '
-    "here one is allowed when a rule covers all of it. Name single topics in the role's rules if that matters"
+    "the gateway allows one when a rule covers all of it. Name single topics in the role's rules if that "
+    "matters"
 )
 _NEVER_GRANTED = (
     'grants nothing in Mosquitto 2.1, for its role has "allowwildcardsubs": false, and is left out'
@@ -90,7 +94,7 @@ class _Rule:
     """`file:line`."""
 
 
-_Asked = tuple[AccessLine | None, str]
+_SubscribeLine = tuple[AccessLine | None, str]
 """An access line, and the filter of a SUBSCRIBE if the line is about that very filter alone, else "".
 
 None stands for a line that refuses this filter: no rule can say it, but no later line may allow it.
@@ -103,11 +107,11 @@ class DynSec:
     takes_every_subscribe = False
 
     def __init__(self, raw: bytes, file: str) -> None:
-        """Read it. Raises PolicyError with everything that is not of its form."""
+        """Read it. Raises PolicyError with everything that the plugin's files don't have in that way."""
         self.file = file
         self._findings: dict[Finding, None] = {}
         problems: list[str] = []
-        demand_form(Form.JSON, raw.decode("utf-8", "replace"), file)
+        demand_kind(FileKind.JSON, raw.decode("utf-8", "replace"), file)
         whole = parse(raw, file, problems)
         self._list_unknown(
             whole, "defaultACLAccess", "clients", "groups", "roles", "anonymousGroup", "changeIndex"
@@ -117,29 +121,29 @@ class DynSec:
         groups = _by_name(whole.objects("groups"), "groupname")
         clients = _by_name(whole.objects("clients"), "username")
         self._rules_of_role = {name: self._read_role(name, role) for name, role in roles.items()}
-        self._lines_of_role: dict[tuple[str, str | None], dict[str, tuple[_Asked, ...]]] = {}
+        self._lines_of_role: dict[tuple[str, str | None], dict[str, tuple[_SubscribeLine, ...]]] = {}
         roles_of_group, groups_of = self._read_groups(groups, clients)
-        subjects, accounts = [], []
+        source_users, accounts = [], []
         for user, client in clients.items():
-            in_order = self._named(client, "roles", "rolename", roles)
-            for group in _in_order(groups_of[user]):
+            in_order = self._referenced(client, "roles", "rolename", roles)
+            for group in _by_priority(groups_of[user]):
                 in_order += roles_of_group[group]
-            subjects.append(self._subject(user, client.location, in_order))
+            source_users.append(self._source_user(user, client.location, in_order))
             accounts += self._read_account(user, client)
         anonymous = whole.text("anonymousGroup", "")
         if anonymous in groups:
             location = groups[anonymous].location
-            subjects.append(self._subject(None, location, roles_of_group[anonymous]))
+            source_users.append(self._source_user(None, location, roles_of_group[anonymous]))
             self._list(Finding("differs", location, ANONYMOUS))
         if problems:
             raise PolicyError(problems)
-        self.subjects, self.accounts = tuple(subjects), tuple(accounts)
+        self.users, self.accounts = tuple(source_users), tuple(accounts)
         self.common_roles = tuple(self._common_role(name, role) for name, role in roles.items())
         self._list(Finding("differs", file, _SUBSCRIBING, action=Action.SUBSCRIBE))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What can't be as it was."""
+        """What the gateway does differently than Mosquitto, and what has to be known beside that."""
         return tuple(self._findings)
 
     def _list(self, finding: Finding | None) -> None:
@@ -173,7 +177,7 @@ class DynSec:
         return found
 
     def _read_role(self, name: str, role: Located) -> tuple[_Rule, ...]:
-        """The rules of a role in the order in which they are asked."""
+        """The rules of a role in the order in which Mosquitto compares them."""
         self._list_unknown(role, "rolename", "textname", "textdescription", "allowwildcardsubs", "acls")
         wildcards = role.flag("allowwildcardsubs", default=True)
         if not wildcards:
@@ -193,20 +197,20 @@ class DynSec:
                 rules.append(_Rule(kind, topic, block.number("priority", 0), allow, block.location))
         return tuple(sorted(rules, key=lambda rule: -rule.priority))
 
-    def _lines_of(self, role: str, user: str | None) -> dict[str, tuple[_Asked, ...]]:
-        """The lines of a role by key of the default access; None for `user`: whoever it may be."""
+    def _lines_of(self, role: str, user: str | None) -> dict[str, tuple[_SubscribeLine, ...]]:
+        """The lines of a role by `_SEND`, `_RECEIVE` and "subscribe"; None for `user`: whoever it may be."""
         rules = self._rules_of_role[role]
         # Of a role without names all users have the same lines.
-        key = (role, user if any(_is_named(rule) for rule in rules) else None)
+        key = (role, user if any(_has_names_put_in(rule) for rule in rules) else None)
         if key not in self._lines_of_role:
             self._lines_of_role[key] = self._made_lines(rules, user)
         return self._lines_of_role[key]
 
-    def _made_lines(self, rules: Iterable[_Rule], user: str | None) -> dict[str, tuple[_Asked, ...]]:
-        found: dict[str, list[_Asked]] = {_SEND: [], _RECEIVE: [], "subscribe": []}
+    def _made_lines(self, rules: Iterable[_Rule], user: str | None) -> dict[str, tuple[_SubscribeLine, ...]]:
+        found: dict[str, list[_SubscribeLine]] = {_SEND: [], _RECEIVE: [], "subscribe": []}
         for rule in rules:
             if "%u" in rule.topic or "%c" in rule.topic:
-                text = _NAMES if _is_named(rule) else _PART_OF_A_LEVEL
+                text = _NAMES if _has_names_put_in(rule) else _PART_OF_A_LEVEL
                 self._list(Finding("note", rule.location, text))
             if rule.kind == _SEND:
                 found[_SEND].append((self._line(rule, rule.topic, Action.PUBLISH, user), ""))
@@ -220,13 +224,13 @@ class DynSec:
             ]
         return {key: tuple(lines) for key, lines in found.items()}
 
-    def _subscribe_lines(self, rule: _Rule, user: str | None) -> list[_Asked]:
+    def _subscribe_lines(self, rule: _Rule, user: str | None) -> list[_SubscribeLine]:
         """What may be subscribed, as what can be delivered by it."""
         shared = rule.topic.startswith("$share/") and rule.topic.count("/") > 1
         topic = rule.topic.split("/", 2)[2] if shared else rule.topic
         if rule.allow:
             literal = topic if rule.kind == _LITERAL else ""
-            lines: list[_Asked] = [(self._line(rule, topic, Action.SUBSCRIBE, user), literal)]
+            lines: list[_SubscribeLine] = [(self._line(rule, topic, Action.SUBSCRIBE, user), literal)]
             if rule.topic == "#" and rule.kind == _PATTERN:
                 lines.append(
                     (AccessLine(allow=True, as_matched="$SYS/#", topic="$SYS/#", location=rule.location), "")
@@ -246,9 +250,9 @@ class DynSec:
         return [(line, "")]
 
     def _line(self, rule: _Rule, topic: str, action: Action, user: str | None) -> AccessLine:
-        as_matched, levels = topic, plain_levels(topic)
-        if _is_named(rule):
-            levels = named_levels(topic, user)
+        as_matched, levels = topic, literal_levels(topic)
+        if _has_names_put_in(rule):
+            levels = levels_with_names(topic, user)
             names = {"%u": "+" if user is None else user, "%c": _client_of(user)}
             as_matched = "/".join(names.get(level, level) for level in topic.split("/"))
         made, finding = access_line(
@@ -267,7 +271,7 @@ class DynSec:
         groups_of: dict[str, dict[str, int]] = {user: {} for user in clients}
         for name, group in groups.items():
             self._list_unknown(group, "groupname", "textname", "textdescription", "roles", "clients")
-            roles_of[name] = self._named(group, "roles", "rolename", self._rules_of_role)
+            roles_of[name] = self._referenced(group, "roles", "rolename", self._rules_of_role)
             for member in group.objects("clients"):
                 user, priority = member.text("username"), member.number("priority", -1)
                 if user in clients:
@@ -282,8 +286,8 @@ class DynSec:
                     self._list(Finding("note", group.location, text))
         return roles_of, groups_of
 
-    def _named(self, block: Located, key: str, name_key: str, known: Iterable[str]) -> list[str]:
-        """The names in a list of references, in the order in which they are asked."""
+    def _referenced(self, block: Located, key: str, name_key: str, known: Iterable[str]) -> list[str]:
+        """The names in a list of references, by priority."""
         found: dict[str, int] = {}
         for reference in block.objects(key):
             name, priority = reference.text(name_key), reference.number("priority", -1)
@@ -291,10 +295,10 @@ class DynSec:
                 found.setdefault(name, priority)
             else:
                 self._list(Finding("note", reference.location, f"there is no role {name!r}; left out"))
-        return _in_order(found)
+        return _by_priority(found)
 
-    def _subject(self, user: str | None, location: str, roles: list[str]) -> Subject:
-        return Subject(
+    def _source_user(self, user: str | None, location: str, roles: list[str]) -> SourceUser:
+        return SourceUser(
             user,
             _client_of(user),
             location,
@@ -310,14 +314,14 @@ class DynSec:
     def _access_lists(self, roles: Iterable[str], user: str | None) -> dict[Action, tuple[AccessList, ...]]:
         lines: dict[str, AccessList] = {}
         for key, default in self._defaults.items():
-            asked: list[AccessLine] = []
+            in_order: list[AccessLine] = []
             refused: set[str] = set()
             for one, literal in (one for role in roles for one in self._lines_of(role, user)[key]):
                 if one is None:
                     refused.add(literal)
                 elif literal not in refused:
-                    asked.append(one)
-            lines[key] = (*asked, *default)
+                    in_order.append(one)
+            lines[key] = (*in_order, *default)
         return {Action.PUBLISH: (lines[_SEND],), Action.SUBSCRIBE: (lines[_RECEIVE], lines["subscribe"])}
 
     def _read_account(self, user: str, client: Located) -> list[Account]:
@@ -326,7 +330,7 @@ class DynSec:
             "iterations", "encoded_password", "roles", "groups",
         )  # fmt: skip
         if client.has("clientid"):
-            text = f"user {user!r} may come with one client id only; here with any"
+            text = f"user {user!r} may come to Mosquitto with one client id only; to the gateway with any"
             self._list(Finding("differs", client.location, text, user))
         if client.flag("disabled", default=False):
             text = f"user {user!r} is disabled: no device is made of it"
@@ -342,7 +346,7 @@ class DynSec:
         return []
 
 
-def _is_named(rule: _Rule) -> bool:
+def _has_names_put_in(rule: _Rule) -> bool:
     """Whether names are put in. Mosquitto looks up the very filter of a SUBSCRIBE as it is written."""
     return rule.kind not in {_LITERAL, "unsubscribeLiteral"} and not {"%u", "%c"}.isdisjoint(
         rule.topic.split("/")
@@ -350,7 +354,7 @@ def _is_named(rule: _Rule) -> bool:
 
 
 def _client_of(user: str | None) -> str:
-    """The client id that is asked about."""
+    """The client id that questions about this user are asked with."""
     return user if user is not None and is_device_id(user) else "client"
 
 
@@ -364,6 +368,6 @@ def _by_name(blocks: Iterable[Located], key: str) -> dict[str, Located]:
     return found
 
 
-def _in_order(priorities: dict[str, int]) -> list[str]:
+def _by_priority(priorities: dict[str, int]) -> list[str]:
     """The highest priority first, and names of one priority by their bytes."""
     return sorted(priorities, key=lambda name: (-priorities[name], name.encode("utf-8", "surrogatepass")))

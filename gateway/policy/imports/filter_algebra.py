@@ -1,15 +1,15 @@
 """What two filters have in common and what one leaves of the other, placeholders included.
 
-`gateway.mqtt.topics` has this for filters as they are; here a level may be a placeholder, whose value
-nobody knows yet: it may be any word, and the same one wherever it stands.
+`gateway.mqtt.topics` has this for filters without placeholders. In this module a level may be one, whose
+value nobody knows yet: it may be any word, and the same one wherever it stands.
 """
 
 from __future__ import annotations
 
 from gateway.mqtt.topics import join_filter, split_filter
 
-_PIECES_MOST = 8
-"""Into how many filters a difference may fall apart; nobody would read more as rules."""
+_DIFFERENCE_FILTERS_MAX = 8
+"""Filters that a difference may be made of; nobody would read more as rules."""
 
 
 def intersection(one: str, other: str) -> str | None:
@@ -24,16 +24,16 @@ def intersection(one: str, other: str) -> str | None:
         return None
     levels = []
     for number in range(max(len(mine), len(theirs))):
-        here = mine[number] if number < len(mine) else "+"
-        there = theirs[number] if number < len(theirs) else "+"
-        if not _may_agree(here, there, first=not number):
+        my_level = mine[number] if number < len(mine) else "+"
+        their_level = theirs[number] if number < len(theirs) else "+"
+        if not _may_agree(my_level, their_level, first=not number):
             return None
-        levels.append(there if here == "+" else here)
+        levels.append(their_level if my_level == "+" else my_level)
     return join_filter(levels, open_end=mine_open and theirs_open)
 
 
 def difference(one: str, other: str) -> list[str] | None:
-    """Filters of the topics that `one` matches and `other` doesn't; None when filters can't say that.
+    """Filters of the topics that `one` matches and `other` doesn't; None when no filters match just these.
 
     They can when `other` takes away whole depths: `a/#` without `a/+` is `a` and `a/+/+/#`.
     """
@@ -42,13 +42,13 @@ def difference(one: str, other: str) -> list[str] | None:
     mine, mine_open = split_filter(one)
     theirs, theirs_open = split_filter(other)
     for number, level in enumerate(theirs):
-        here = mine[number] if number < len(mine) else "+"
-        if level != here and (level != "+" or (not number and here[:1] == "$")):
+        my_level = mine[number] if number < len(mine) else "+"
+        if level != my_level and (level != "+" or (not number and my_level[:1] == "$")):
             return None
     deeper = len(theirs) - len(mine)
     if not mine_open or deeper < 0:
         return []  # they have topics in common, so that `other` reaches all depths of `one`
-    if deeper + 1 > _PIECES_MOST:
+    if deeper + 1 > _DIFFERENCE_FILTERS_MAX:
         return None
     left = [join_filter([*mine, *["+"] * depth], open_end=False) for depth in range(deeper)]
     if not theirs_open:
@@ -56,10 +56,10 @@ def difference(one: str, other: str) -> list[str] | None:
     return left
 
 
-def _may_agree(here: str, there: str, *, first: bool) -> bool:
-    if here == there:
+def _may_agree(my_level: str, their_level: str, *, first: bool) -> bool:
+    if my_level == their_level:
         return True
-    if "+" in {here, there} or "{" in {here[:1], there[:1]}:
+    if "+" in {my_level, their_level} or "{" in {my_level[:1], their_level[:1]}:
         # Neither a wildcard nor a placeholder reaches a first level that begins with $ [MQTT-4.7.2-1].
-        return not (first and "$" in {here[:1], there[:1]})
+        return not (first and "$" in {my_level[:1], their_level[:1]})
     return False

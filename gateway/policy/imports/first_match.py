@@ -1,9 +1,9 @@
 """Access lists, in which the first match decides, made into allows and denies where a deny beats every allow.
 
-An allow that stands above a deny is stronger there and would be weaker here. So a deny is kept as it is
-only where nothing above it allows any of its topics. Else it is cut down to what it takes from the
-allows below it, or these are cut down themselves; where filters can't say that, the deny stays and what
-is lost to it is listed: the policy gives less, never more.
+An allow that stands above a deny is stronger than it in Mosquitto, and would be weaker in the gateway. So a
+deny is kept as it is only where nothing above it allows any of its topics. Else it is cut down to what it
+takes from the allows below it, or these are cut down themselves; where no filters match just what is left,
+the deny stays and what is lost to it is listed: the policy gives less, never more.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class Loss:
 
     topics: str
     """A filter, perhaps with placeholders."""
-    allow: str
-    """Location of the line that allows them in Mosquitto."""
-    deny: str
-    """Location of the line that takes them in the gateway: one below that denies, or one of a second access
+    allow_location: str
+    """Of the line that allows them in Mosquitto."""
+    deny_location: str
+    """Of the line that takes them away in the gateway: one below it that denies, or one of a second access
     list that may not allow the same."""
 
 
 @dataclass(slots=True)
 class UnorderedRights:
-    """Allows and denies of one action; a deny beats every allow, as in a role of ours."""
+    """Allows and denies of one action; a deny beats every allow, as in a role of the gateway."""
 
     allows: dict[str, str] = field(default_factory=dict)
     """By topic the location of the line that it comes from, `file:line`."""
@@ -41,7 +41,7 @@ class UnorderedRights:
 
 
 def without_order(access_list: Sequence[AccessLine]) -> UnorderedRights:
-    """The rights that an access list gives, without an order. Lines that no rule can say are passed over."""
+    """The rights that an access list gives, without an order. Lines that no rule can express are left out."""
     unordered = UnorderedRights()
     lines = [(line.allow, line.topic, line.location) for line in access_list if line.topic is not None]
     # What each line still allows; a deny above it may cut it down.
@@ -49,8 +49,8 @@ def without_order(access_list: Sequence[AccessLine]) -> UnorderedRights:
     for number, (allow, topic, location) in enumerate(lines):
         if allow or _covered(topic, unordered.denies):
             continue
-        above = [(stronger, lines[other][2]) for other in range(number) for stronger in gives[other]]
-        if all(intersection(topic, stronger) is None for stronger, _ in above):
+        above = [(allowed, lines[other][2]) for other in range(number) for allowed in gives[other]]
+        if all(intersection(topic, allowed) is None for allowed, _ in above):
             unordered.denies[topic] = location
             continue
         for other in range(number + 1, len(lines)):
@@ -74,8 +74,8 @@ def allowed_by_both(one: UnorderedRights, other: UnorderedRights) -> UnorderedRi
             topic = intersection(mine, theirs)
             if topic is None:
                 continue
-            if topic == intersection(theirs, mine):  # else each has its own level there
-                narrow = _is_carried_by(theirs, their_location, mine, location)
+            if topic == intersection(theirs, mine):  # else a placeholder of one meets a level of the other
+                narrow = _is_the_one_to_name(theirs, their_location, mine, location)
                 pairs[topic] = their_location if narrow else location
             else:
                 found.losses.append(Loss(topic, location, their_location))
@@ -88,7 +88,7 @@ def allowed_by_both(one: UnorderedRights, other: UnorderedRights) -> UnorderedRi
     return found
 
 
-def _is_carried_by(one: str, location: str, other: str, other_location: str) -> bool:
+def _is_the_one_to_name(one: str, location: str, other: str, other_location: str) -> bool:
     """Whether the line that allows `one` is the one to name for what two lines both allow: `other` is wider.
 
     Of two that allow the same it is the one that somebody wrote, and not the default access.
@@ -101,7 +101,10 @@ def _is_carried_by(one: str, location: str, other: str, other_location: str) -> 
 def _cut(
     deny: str, location: str, topics: list[str], above: list[tuple[str, str]], unordered: UnorderedRights
 ) -> list[str]:
-    """What a deny leaves of the topics below it; denies for what it takes and filters can't cut out."""
+    """What a deny leaves of the topics below it; what no filters can leave out becomes a deny in `unordered`.
+
+    `above` has the topics that lines above the deny allow, each with its line's location.
+    """
     left: list[str] = []
     for topic in topics:
         rest = difference(topic, deny)
@@ -110,15 +113,15 @@ def _cut(
             continue
         left.append(topic)
         taken = intersection(deny, topic)
-        for piece in _spared([] if taken is None else [taken], (stronger for stronger, _ in above)):
+        for piece in _without([] if taken is None else [taken], (allowed for allowed, _ in above)):
             if not _covered(piece, unordered.denies):
                 _deny(piece, location, above, unordered)
     return left
 
 
-def _spared(pieces: list[str], stronger: Iterable[str]) -> list[str]:
-    """The pieces of a deny, less what stronger allows take out of it and filters can say."""
-    for topic in stronger:
+def _without(pieces: list[str], allows_above: Iterable[str]) -> list[str]:
+    """The pieces of a deny without what allows above it allow, as far as filters can leave that out."""
+    for topic in allows_above:
         cut = []
         for piece in pieces:
             rest = difference(piece, topic)

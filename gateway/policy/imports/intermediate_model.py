@@ -1,7 +1,7 @@
 """What every import source says in the same words: its users, their access lists, and what is lost.
 
 Plain values. An import source is what was read of the files of one Mosquitto; it knows their format and
-nothing of roles of ours.
+nothing of the gateway's roles.
 """
 
 from __future__ import annotations
@@ -35,22 +35,21 @@ class AccessLine:
     as_matched: str
     """The filter as Mosquitto matches it, with the user's name and client id put in for %u and %c."""
     topic: str | None
-    """What a rule of ours has as its topic to match as much, with placeholders; None when no rule can say
-    it."""
+    """The topic of a rule of the gateway that matches the same, with placeholders; None when no rule can."""
     location: str
-    """`file:line`, and what stands there if that is no line of rights: `file:line (default access)`."""
+    """`file:line`; for a default access, which is no line of rights, `file:line (default access)`."""
 
 
 AccessList = tuple[AccessLine, ...]
-"""Lines that are asked from the first on for one action: the first that matches the topic decides."""
+"""Lines in the order in which Mosquitto compares them, for one action: the first that matches decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommonRole:
     """What several users of a source have in common: Mosquitto's patterns, or a role of dynamic security.
 
-    It becomes a role of ours, which each user gets for whom it allows and denies no more than the source
-    does.
+    It becomes a role of the gateway, which each user gets for whom it allows and denies no more than the
+    source does.
     """
 
     name: str
@@ -60,13 +59,13 @@ class CommonRole:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """One user of the source, and everything that is asked about it."""
+class SourceUser:
+    """One user of the source, and the access lists by which Mosquitto decides for it."""
 
     user: str | None
-    """None: whoever comes without a user name."""
+    """Its name. None: whoever comes without a user name."""
     client: str
-    """The client id that is asked about: its user name, if that is a device id."""
+    """The client id that questions about it are asked with: its user name, if that is a device id."""
     location: str
     """`file:line` where the user is named first."""
     access_lists: Mapping[Action, tuple[AccessList, ...]]
@@ -82,15 +81,15 @@ class Subject:
             return False  # before it looks at any rule
         if action is Action.PUBLISH and topic.startswith("$SYS") and not matches(BRIDGE_STATE, topic):
             return False
-        return all(line is not None and line.allow for line in self._asked(action, topic))
+        return all(line is not None and line.allow for line in self._deciding_lines(action, topic))
 
     def deciding_location(self, action: Action, topic: str) -> str:
         """Where the line stands by which Mosquitto decides: one that denies, else one that somebody wrote."""
-        found = [line for line in self._asked(action, topic) if line]
+        found = [line for line in self._deciding_lines(action, topic) if line]
         found.sort(key=lambda line: (line.allow, line.location.endswith(DEFAULT_ACCESS)))
         return found[0].location if found else self.location
 
-    def _asked(self, action: Action, topic: str) -> list[AccessLine | None]:
+    def _deciding_lines(self, action: Action, topic: str) -> list[AccessLine | None]:
         """The first line that matches, of each list."""
         return [
             next((line for line in access_list if matches(line.as_matched, topic)), None)
@@ -100,7 +99,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it was, or that whoever imports has to know."""
+    """Something that the gateway does differently than Mosquitto, or that whoever imports has to know."""
 
     kind: Literal["differs", "note"]
     """`differs`: some question gets a different answer from the gateway than from Mosquitto; `note`: none
@@ -152,12 +151,12 @@ class ImportSource(Protocol):
         """What several of its users have in common."""
 
     @property
-    def subjects(self) -> tuple[Subject, ...]:
+    def users(self) -> tuple[SourceUser, ...]:
         """Its users, and who comes without a user name if a line is about them."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What can't be as it was by its form alone, whatever becomes of its rights."""
+        """What differs, or has to be known, by what the files say alone, whatever roles come of them."""
 
 
 def refuse_nul(text: str, file: str) -> None:

@@ -1,6 +1,7 @@
 """A JSON text as objects that know their lines, and the list of what is wrong with them.
 
-Keys are read without regard to case, as cJSON finds them. Knows nothing of what they mean.
+Keys are read without regard to case, as cJSON, Mosquitto's reader of JSON, finds them. Knows nothing of what
+they mean.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from collections.abc import Iterator, Mapping
 
 from gateway.policy.files.toml_document import PolicyError
 
-_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\n]', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\n]', re.DOTALL)
+"""What tells on which line an object begins: strings, braces, ends of lines."""
 
 
 class Located:
-    """One object: its values, and where it begins. A value that is not of the type asked for is a problem."""
+    """One JSON object: its values, and where it begins.
+
+    A value that is not of the type asked for is a problem, and goes into the list of problems.
+    """
 
     def __init__(self, values: dict[str, object], location: str, problems: list[str]) -> None:
         self._values = values
@@ -111,7 +116,7 @@ def _lines(text: str) -> Iterator[int]:
     """Where each object begins, in the order in which they end, which is that of `object_pairs_hook`."""
     line = 1
     begun: list[int] = []
-    for match in _PIECE.finditer(text):
+    for match in _TOKEN.finditer(text):
         if match[0] == "{":
             begun.append(line)
         elif match[0] == "}" and begun:

@@ -1,9 +1,9 @@
 """Mosquitto's `acl_file`, read as Mosquitto 2.0 reads it.
 
-For one user its own `deny` lines are asked first, then its other `topic` lines, then all `pattern deny`
-lines, then the other patterns; the first that matches decides, and what none matches is denied. So an
-own line is stronger than a pattern that denies. Lines that Mosquitto would not start with are problems
-here too.
+Mosquitto compares a topic with a user's own `deny` lines first, then with its other `topic` lines, then with
+all `pattern deny` lines, then with the other patterns; the first that matches decides, and what none matches
+is denied. So an own line is stronger than a pattern that denies. Lines that Mosquitto would not start with
+are problems of the import too.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from gateway.policy.imports.intermediate_model import (
     AccessList,
     CommonRole,
     Finding,
-    Subject,
+    SourceUser,
     refuse_nul,
 )
 from gateway.policy.imports.mosquitto_line_translation import (
     access_line,
+    literal_levels,
     pattern_levels,
-    plain_levels,
     with_device,
 )
-from gateway.policy.imports.wrong_file_kind import Form, demand_form
+from gateway.policy.imports.wrong_file_kind import FileKind, demand_kind
 
 _BLANKS = " \t\n\v\f\r"
 _ACTIONS = (Action.PUBLISH, Action.SUBSCRIBE)
@@ -50,32 +50,32 @@ _SUBSCRIBING = (
     "unless one rule covers all of the filter"
 )
 _DANGEROUS_CLIENT_IDS = (
-    "a client whose id has + or # gets nothing from patterns in Mosquitto. Here rights are the device's, "
-    "whatever client id it chooses: with such an id it gets nothing from rules with {client}, and everything "
-    "from the others. Nothing has to be done"
+    "a client whose id has + or # gets nothing from patterns in Mosquitto. In the gateway rights are the "
+    "device's, whatever client id it chooses: with such an id it gets nothing from rules with {client}, and "
+    "everything from the others. Nothing has to be done"
 )
 _CLIENT_IDS = (
     "%c: a client id that is not one plain level (empty, with / + or #, or with $ at the beginning of the "
-    "topic) matches nothing here; Mosquitto puts in every one without + and #"
+    "topic) matches nothing in the gateway; Mosquitto puts in every one without + and #"
 )
 _LITERALLY = (
-    "has %u or %c, which Mosquitto takes literally in a topic line, and so it is here; did you mean pattern? "
-    "Then correct the file"
+    "has %u or %c, which Mosquitto takes literally in a topic line, and so does the gateway; did you mean "
+    "pattern? Then correct the file"
 )
 _PART_OF_A_LEVEL = (
-    "%u is only a part of a level, and no placeholder is: it is written out for every user that is named "
-    "here, as Mosquitto 2.0 does; whoever gets the role of the patterns later lacks this line. Mosquitto 2.1 "
-    "takes such a %u literally, so that the line allows and denies nothing there: if yours is 2.1, remove it "
+    "%u is only a part of a level, and no placeholder is: it is written out for every user that the files "
+    "name, as Mosquitto 2.0 does; whoever gets the role of the patterns later lacks this line. Mosquitto 2.1 "
+    "takes such a %u literally, so that the line allows and denies nothing in it: if yours is 2.1, remove it "
     "before the import"
 )
 _LEVELS_IN_A_NAME = (
-    "the user name has more than one level, and all of it is put in for %u here, as Mosquitto 2.0 does. "
-    "Mosquitto 2.1 puts no such name in, so that the line allows and denies this user nothing there"
+    "the user name has more than one level, and all of it is put in for %u, as Mosquitto 2.0 does. Mosquitto "
+    "2.1 puts no such name in, so that in it the line allows and denies this user nothing"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _AclLine:
     """One `topic` or `pattern` line."""
 
     allow: bool
@@ -88,7 +88,7 @@ class _Entry:
 
 
 class AclFile:
-    """Who may do what by one file. Users whom it doesn't name may be added: patterns concern them too."""
+    """Who may do what by one file. Users whom it doesn't name may be added: patterns are about them too."""
 
     takes_every_subscribe = True
 
@@ -98,8 +98,8 @@ class AclFile:
         `others` are further users, each with the location (`file:line`) where it is named.
         """
         self.file = file
-        self._patterns: list[_Entry] = []
-        self._own: dict[str | None, list[_Entry]] = {}
+        self._patterns: list[_AclLine] = []
+        self._own: dict[str | None, list[_AclLine]] = {}
         self._named: dict[str | None, str] = {}
         self._findings: dict[Finding, None] = {}
         problems: list[str] = []
@@ -110,28 +110,28 @@ class AclFile:
         for user, location in others:
             self._named.setdefault(user, location)
         self.common_roles = (self._everyone(),) if self._patterns else ()
-        self.subjects = tuple(self._subject(user, location) for user, location in self._named.items())
+        self.users = tuple(self._source_user(user, location) for user, location in self._named.items())
         self._list_what_holds_throughout()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What can't be as it was."""
+        """What the gateway does differently than Mosquitto, and what has to be known beside that."""
         return tuple(self._findings)
 
     def _read(self, text: str, problems: list[str]) -> None:
         user: str | None = None
         refuse_nul(text, self.file)
-        demand_form(Form.ACL, text, self.file)
+        demand_kind(FileKind.ACL, text, self.file)
         for number, raw_line in enumerate(text.split("\n"), start=1):
             line = raw_line.rstrip(_BLANKS)
             word, _, rest = line.lstrip(" ").partition(" ")
-            rest = rest.lstrip(" ")  # a tab is a part of the word after it, there too
+            rest = rest.lstrip(" ")  # a tab is a part of the word after it, as in Mosquitto
             location = f"{self.file}:{number}"
             fault = None
             if line[:1] == "#" or not word:
                 continue
             if word in {"topic", "pattern"}:
-                fault = self._add_entry(rest, location, user, is_pattern=word == "pattern")
+                fault = self._add_line(rest, location, user, is_pattern=word == "pattern")
             elif word == "user":
                 user = rest.lstrip(_BLANKS)
                 fault = None if user else "the name is missing"
@@ -142,7 +142,7 @@ class AclFile:
             if fault:
                 problems.append(f"{location}: {fault}; Mosquitto does not start with this line: correct it")
 
-    def _add_entry(self, text: str, location: str, user: str | None, *, is_pattern: bool) -> str | None:
+    def _add_line(self, text: str, location: str, user: str | None, *, is_pattern: bool) -> str | None:
         if not text:
             return "the topic is missing"
         access, _, topic = text.partition(" ")
@@ -153,11 +153,11 @@ class AclFile:
             return f'"{access}" is none of {", ".join(_ACCESS)}'
         if fault := _fault(topic):
             return fault
-        entry = _Entry(access != "deny", _ACCESS[access], topic, location, is_pattern)
+        acl_line = _AclLine(access != "deny", _ACCESS[access], topic, location, is_pattern)
         if is_pattern:
-            self._patterns.append(entry)
+            self._patterns.append(acl_line)
         else:
-            self._own.setdefault(user, []).append(entry)
+            self._own.setdefault(user, []).append(acl_line)
             self._named.setdefault(user, location)
         return None
 
@@ -166,48 +166,52 @@ class AclFile:
         access_lists: dict[Action, tuple[AccessList, ...]] = {}
         for action in _ACTIONS:
             found = []
-            for entry in _sorted(self._patterns, action):
-                levels = pattern_levels(entry.topic, None)
+            for acl_line in _sorted(self._patterns, action):
+                levels = pattern_levels(acl_line.topic, None)
                 made, finding = access_line(
-                    levels, as_matched=entry.topic, allow=entry.allow, action=action, location=entry.location
+                    levels,
+                    as_matched=acl_line.topic,
+                    allow=acl_line.allow,
+                    action=action,
+                    location=acl_line.location,
                 )
-                if any("%u" in level and level != "%u" for level in entry.topic.split("/")):
-                    finding = Finding("differs", entry.location, _PART_OF_A_LEVEL)
+                if any("%u" in level and level != "%u" for level in acl_line.topic.split("/")):
+                    finding = Finding("differs", acl_line.location, _PART_OF_A_LEVEL)
                 self._list(finding)
                 found.append(made)
             access_lists[action] = (tuple(found),)
         return CommonRole(_EVERYONE, f"What every user may do: the patterns of {self.file}.", access_lists)
 
-    def _subject(self, user: str | None, location: str) -> Subject:
+    def _source_user(self, user: str | None, location: str) -> SourceUser:
         patterns = self._patterns
         if user is None:
-            patterns = [entry for entry in patterns if "%u" not in entry.topic]
+            patterns = [acl_line for acl_line in patterns if "%u" not in acl_line.topic]
         elif "+" in user or "#" in user:
             patterns = []  # Mosquitto then refuses by every pattern, for CVE-2017-7650
         client = user if user is not None and is_device_id(user) else "client"
         access_lists: dict[Action, tuple[AccessList, ...]] = {}
         for action in _ACTIONS:
-            entries = _sorted(self._own.get(user, []), action) + _sorted(patterns, action)
+            acl_lines = _sorted(self._own.get(user, []), action) + _sorted(patterns, action)
             access_lists[action] = (
-                tuple(self._line(entry, action, user or "", client) for entry in entries),
+                tuple(self._line(acl_line, action, user or "", client) for acl_line in acl_lines),
             )
-        putting_in = [entry for entry in patterns if user is not None and "%u" in entry.topic]
-        with_name = tuple(dict.fromkeys(entry.topic.replace("%u", user or "") for entry in putting_in))
-        for entry in putting_in if user is not None and "/" in user else ():
-            self._list(Finding("differs", entry.location, _LEVELS_IN_A_NAME, user=user))
-        return Subject(
+        putting_in = [acl_line for acl_line in patterns if user is not None and "%u" in acl_line.topic]
+        with_name = tuple(dict.fromkeys(acl_line.topic.replace("%u", user or "") for acl_line in putting_in))
+        for acl_line in putting_in if user is not None and "/" in user else ():
+            self._list(Finding("differs", acl_line.location, _LEVELS_IN_A_NAME, user=user))
+        return SourceUser(
             user, client, location, access_lists, tuple(role.name for role in self.common_roles), with_name
         )
 
-    def _line(self, entry: _Entry, action: Action, user: str, client: str) -> AccessLine:
-        as_matched, levels = entry.topic, plain_levels(entry.topic)
-        if entry.is_pattern:
+    def _line(self, acl_line: _AclLine, action: Action, user: str, client: str) -> AccessLine:
+        as_matched, levels = acl_line.topic, literal_levels(acl_line.topic)
+        if acl_line.is_pattern:
             as_matched = _NAMES.sub(lambda name: user if name[0] == "%u" else client, as_matched)
-            levels = pattern_levels(entry.topic, user)
+            levels = pattern_levels(acl_line.topic, user)
         found, finding = access_line(
-            levels, as_matched=as_matched, allow=entry.allow, action=action, location=entry.location
+            levels, as_matched=as_matched, allow=acl_line.allow, action=action, location=acl_line.location
         )
-        if finding and finding.topics and entry.is_pattern:  # listed once for all users
+        if finding and finding.topics and acl_line.is_pattern:  # listed once for all users
             finding = replace(finding, topics=with_device(finding.topics, user))
         self._list(finding)
         return found
@@ -218,21 +222,24 @@ class AclFile:
 
     def _list_what_holds_throughout(self) -> None:
         self._list(Finding("differs", self.file, _SUBSCRIBING, action=Action.SUBSCRIBE))
-        for entry in (entry for entries in self._own.values() for entry in entries):
-            if _NAMES.search(entry.topic):
-                self._list(Finding("note", entry.location, _LITERALLY))
-        for entry in self._own.get(None, []):
-            self._list(Finding("differs", entry.location, ANONYMOUS))
+        for acl_line in (acl_line for acl_lines in self._own.values() for acl_line in acl_lines):
+            if _NAMES.search(acl_line.topic):
+                self._list(Finding("note", acl_line.location, _LITERALLY))
+        for acl_line in self._own.get(None, []):
+            self._list(Finding("differs", acl_line.location, ANONYMOUS))
         if self._patterns:
             self._list(Finding("differs", self._patterns[0].location, _DANGEROUS_CLIENT_IDS))
-        for entry in self._patterns:
-            if "%c" in entry.topic:
-                self._list(Finding("differs", entry.location, _CLIENT_IDS))
+        for acl_line in self._patterns:
+            if "%c" in acl_line.topic:
+                self._list(Finding("differs", acl_line.location, _CLIENT_IDS))
 
 
-def _sorted(entries: list[_Entry], action: Action) -> list[_Entry]:
-    """Those about an action in the order in which they are asked."""
-    return sorted((entry for entry in entries if action in entry.actions), key=lambda entry: entry.allow)
+def _sorted(acl_lines: list[_AclLine], action: Action) -> list[_AclLine]:
+    """Those about an action, in the order in which Mosquitto compares them."""
+    return sorted(
+        (acl_line for acl_line in acl_lines if action in acl_line.actions),
+        key=lambda acl_line: acl_line.allow,
+    )
 
 
 def _fault(topic: str) -> str | None:

@@ -1,8 +1,7 @@
-"""One line of Mosquitto's files as an access line that rules of ours can say, or as near to it as they come.
+"""One line of Mosquitto's files as an access line that a rule can express, or as near to it as one comes.
 
-Rules have no words for a level with braces, nor for a client id that is only a part of a level. An
-allow that can't be said is left out; a deny is widened to the whole level instead, for left out it
-would give rights away.
+No rule can name a level with braces, nor a client id that is only a part of a level. An allow that no rule
+can express is left out; a deny is widened to the whole level instead, for left out it would give rights away.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from gateway.policy.imports.filter_algebra import intersection
 from gateway.policy.imports.intermediate_model import BRIDGE_STATE, AccessLine, Finding
 
 
-class Unsaid(Enum):
-    """A level that a rule has no words for, and why."""
+class Inexpressible(Enum):
+    """A level that no rule can name, and why."""
 
     BRACES = "a level has braces, which in a rule only placeholders have"
     CLIENT_ID = "%c is only a part of a level, and a rule's {client} is a whole one"
@@ -25,16 +24,16 @@ class Unsaid(Enum):
     NAME = "%u stands for a user name with / + or #, or for none"
 
 
-Levels = Sequence[str | Unsaid]
-"""The levels of the topic of a rule: words, wildcards, placeholders, and those that no rule can say."""
+Levels = Sequence[str | Inexpressible]
+"""The levels of the topic of a rule: words, wildcards, placeholders, and those that no rule can name."""
 
-_UNSAID = "the line is left out, so that it allows nothing here"
-_WIDENED = "the line denies every value of this level here"
+_LEFT_OUT = "the line is left out, so that it allows nothing in the gateway"
+_WIDENED = "the line denies every value of this level in the gateway"
 
 _SHARED = (
-    "names a shared subscription, but Mosquitto judges its deliveries by the topic of each message: the line "
-    "allows and denies nothing there, and it is left out. Here who may subscribe to a filter may share it "
-    "too: write the line for what follows $share/<group>/, if no other line says it"
+    "names a shared subscription, but Mosquitto decides on its deliveries by the topic of each message: the "
+    "line allows and denies nothing in Mosquitto, and it is left out. In the gateway who may subscribe to a "
+    "filter may share it too: write the line for what follows $share/<group>/, if no other line has it"
 )
 _SHARE = "Mosquitto itself refuses every topic that begins with $share; left out"
 
@@ -42,11 +41,11 @@ _SHARE = "Mosquitto itself refuses every topic that begins with $share; left out
 def access_line(
     levels: Levels, *, as_matched: str, allow: bool, action: Action, location: str
 ) -> tuple[AccessLine, Finding | None]:
-    """The access line, and what has to be said of it.
+    """The access line, and the finding about it, if there is one.
 
     `as_matched` is the filter as Mosquitto matches it.
     """
-    whole = "/".join("+" if isinstance(level, Unsaid) else level for level in levels)
+    whole = "/".join("+" if isinstance(level, Inexpressible) else level for level in levels)
     if fault := filter_fault(whole):
         note = Finding("note", location, f"the topic {fault}: no message can match it; left out")
         return AccessLine(allow, as_matched, None, location), note
@@ -55,8 +54,8 @@ def access_line(
         return AccessLine(allow, as_matched, None, location), Finding("note", location, text)
     topic: str | None = whole
     finding = None
-    if why := dict.fromkeys(level.value for level in levels if isinstance(level, Unsaid)):
-        text = f"{'; '.join(why)}: {_UNSAID if allow else _WIDENED}"
+    if why := dict.fromkeys(level.value for level in levels if isinstance(level, Inexpressible)):
+        text = f"{'; '.join(why)}: {_LEFT_OUT if allow else _WIDENED}"
         finding = Finding("differs", location, text, topics=topic)
         topic = None if allow else topic
     elif allow and action is Action.PUBLISH and as_matched.startswith("$SYS"):
@@ -67,9 +66,9 @@ def access_line(
     return AccessLine(allow, as_matched, topic, location), finding
 
 
-def plain_levels(topic: str) -> Levels:
+def literal_levels(topic: str) -> Levels:
     """The levels of a filter without placeholders."""
-    return [Unsaid.BRACES if "{" in level or "}" in level else level for level in topic.split("/")]
+    return [Inexpressible.BRACES if "{" in level or "}" in level else level for level in topic.split("/")]
 
 
 def pattern_levels(pattern: str, user: str | None) -> Levels:
@@ -77,39 +76,39 @@ def pattern_levels(pattern: str, user: str | None) -> Levels:
 
     A user name may have more than one level.
     """
-    found: list[str | Unsaid] = []
+    found: list[str | Inexpressible] = []
     for level in pattern.split("/"):
         if level == "%c":
             found.append("{client}")
         elif level == "%u" and user is None:
             found.append("{device}")
         elif "%c" in level:
-            found.append(Unsaid.CLIENT_ID)
+            found.append(Inexpressible.CLIENT_ID)
         elif "%u" in level and user is None:
-            found.append(Unsaid.USER)
+            found.append(Inexpressible.USER)
         else:
-            found += plain_levels(level.replace("%u", user or ""))
+            found += literal_levels(level.replace("%u", user or ""))
     return found
 
 
-def named_levels(pattern: str, user: str | None) -> Levels:
+def levels_with_names(pattern: str, user: str | None) -> Levels:
     """The levels of a pattern in which %u and %c are whole levels; None for `user`: whoever it may be.
 
-    A name that is not one plain level is not said.
+    A name that is not one plain level is `Inexpressible.NAME`.
     """
     plain = user is not None and bool(user) and not {"/", "+", "#"} & {*user}
-    found: list[str | Unsaid] = []
+    found: list[str | Inexpressible] = []
     for level in pattern.split("/"):
         if level == "%c":
             found.append("{client}")
         elif level != "%u":
-            found += plain_levels(level)
+            found += literal_levels(level)
         elif user is None:
             found.append("{device}")
         elif plain:
-            found += plain_levels(user)
+            found += literal_levels(user)
         else:
-            found.append(Unsaid.NAME)
+            found.append(Inexpressible.NAME)
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.intermediate_model import Account, Finding, refuse_nul
-from gateway.policy.imports.wrong_file_kind import Form, demand_form
+from gateway.policy.imports.wrong_file_kind import FileKind, demand_kind
 
 _BLANKS = " \t\n\v\f\r"
 
@@ -22,7 +22,7 @@ def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Fi
     findings: list[Finding] = []
     text = raw.decode("utf-8", "surrogateescape")
     refuse_nul(text, file)
-    demand_form(Form.PASSWORDS, text, file)
+    demand_kind(FileKind.PASSWORDS, text, file)
     for number, line in enumerate(text.split("\n"), start=1):
         location = f"{file}:{number}"
         if line[:1] == "#" or not line.strip(_BLANKS):

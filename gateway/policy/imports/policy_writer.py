@@ -1,6 +1,7 @@
-"""A composed policy as a folder of files, with the questions that show it to be what it was.
+"""The roles made of an import source as a folder of files, with cases that show them to decide as Mosquitto.
 
-The files are those of `acl/` (see acl/README.md); after each topic stands the line it comes from.
+The files are those of `acl/` (see acl/README.md); after each topic stands the location of the line of
+Mosquitto's file that it comes from.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from gateway.policy.files.loader import load_policy
 from gateway.policy.files.policy_tests import load_cases, run_cases
 from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.files.toml_strings import quoted
-from gateway.policy.imports.intermediate_model import AccessLine, Finding, ImportSource, Subject
-from gateway.policy.imports.role_composition import Composed, Draft
+from gateway.policy.imports.intermediate_model import AccessLine, Finding, ImportSource, SourceUser
+from gateway.policy.imports.role_composition import ComposedRoles, Draft
 
 SENSITIVE = ("devices/+/private/#",)
 """Filters of what is sealed by the encryption.toml that ships."""
-_WORDS = ("x1", "y2", "z3", "x4", "y5")
-"""Words for the levels of a topic that may be anything."""
-_QUESTIONS_MOST = 40
+_EXAMPLE_LEVELS = ("x1", "y2", "z3", "x4", "y5")
+"""What stands in the place of a `+` in the topic of a question."""
+_TOPICS_PER_USER_MAX = 40
 """Topics that are asked about for one user; half of them are topics of others, for denials matter most."""
-_CASES_MOST = 2_000
+_CASES_MAX = 2_000
 """Cases in one cases.toml: every look at the policy reads all of them, a third of a millisecond each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One case: an identity, and Mosquitto's answer, which is ours too."""
+    """Whether an identity may do something on a topic, and Mosquitto's answer: a case of `cases.toml`."""
 
     identity: Identity
     action: Action
@@ -47,59 +48,73 @@ class Question:
     """`file:line` of the line by which Mosquitto decides it."""
 
 
-def compiled(composed: Composed, *, reserved: str) -> Policy:
-    """The composed roles, judging as they will from their files."""
+def compiled(composed: ComposedRoles, *, reserved: str) -> Policy:
+    """The policy of the composed roles, as it will be when it is read from their files."""
     roles = [draft.role for draft in composed.drafts]
     return Policy(roles, sensitive=SENSITIVE, limits=Limits(), reserved=reserved)
 
 
-def ask(source: ImportSource, composed: Composed, policy: Policy) -> tuple[list[Question], list[Finding]]:
-    """Questions about every user with the same answer from both, and a finding for each that has two.
+def ask(
+    source: ImportSource, composed: ComposedRoles, policy: Policy
+) -> tuple[list[Question], list[Finding]]:
+    """Questions about every user to which Mosquitto and the gateway give the same answer, and findings.
 
-    Both are the gateway and Mosquitto. A question whose answer is listed to differ is in neither. Raises
-    PolicyError with those that the gateway would allow and Mosquitto denies: such a policy is put nowhere.
+    A finding for each that Mosquitto allows and the gateway would deny. A question is in neither list where a
+    finding says already that the answers differ. Raises PolicyError with those that the gateway would allow
+    and Mosquitto denies: such a policy is written nowhere.
     """
     questions: list[Question] = []
-    faults: list[Finding] = []
-    given_away: list[str] = []
-    subjects = [(subject.user, subject) for subject in source.subjects if subject.user is not None]
+    newly_denied: list[Finding] = []
+    newly_allowed: list[str] = []
+    source_users = [
+        (source_user.user, source_user) for source_user in source.users if source_user.user is not None
+    ]
     listed = {
         (one.user, one.action, one.topics): one
         for one in composed.findings
         if one.kind == "differs" and one.topics is not None
     }
-    most = min(_QUESTIONS_MOST, max(2, _CASES_MOST // (2 * len(subjects) or 1)))
-    common = _spread(_examples(line for _, subject in subjects for line in _lines_of(subject)), most)
-    for user, subject in subjects:
+    most = min(_TOPICS_PER_USER_MAX, max(2, _CASES_MAX // (2 * len(source_users) or 1)))
+    common = _spread(
+        _examples(line for _, source_user in source_users for line in _lines_of(source_user)), most
+    )
+    for user, source_user in source_users:
         roles = composed.roles_of[user]
         # One that can be no device is asked about by the name of the role with its rules.
         device = user if is_device_id(user) else next(iter(roles), "nobody")
-        identity = Identity(device, roles, {}, subject.client)
-        access = policy.rights(identity)
+        identity = Identity(device, roles, {}, source_user.client)
+        rights = policy.rights(identity)
         findings = [one for one in listed.values() if one.user in {None, user}]
-        own = _spread(_examples(_lines_of(subject)), most // 2)
+        own = _spread(_examples(_lines_of(source_user)), most // 2)
         for topic in list(dict.fromkeys([*own, *common]))[:most]:
-            for action in subject.access_lists:
-                if any(one.explains(user, subject.client, action, topic) for one in findings):
+            for action in source_user.access_lists:
+                if any(one.explains(user, source_user.client, action, topic) for one in findings):
                     continue
                 allowed, location = (
-                    subject.allowed_in_mosquitto(action, topic),
-                    subject.deciding_location(action, topic),
+                    source_user.allowed_in_mosquitto(action, topic),
+                    source_user.deciding_location(action, topic),
                 )
                 question = Question(identity, action, topic, allowed, location)
-                if _check(access, question) is allowed:
+                if _is_allowed(rights, question) is allowed:
                     questions.append(question)
                 elif allowed:
-                    faults.append(Finding("differs", location, _disagrees(question), user, action, topic))
+                    newly_denied.append(
+                        Finding("differs", location, _disagreement(question), user, action, topic)
+                    )
                 else:
-                    given_away.append(f"{location}: {_disagrees(question)}")
-    if given_away:
-        raise PolicyError(given_away)
-    return questions, faults
+                    newly_allowed.append(f"{location}: {_disagreement(question)}")
+    if newly_allowed:
+        raise PolicyError(newly_allowed)
+    return questions, newly_denied
 
 
 def write(
-    folder: Path, source: ImportSource, composed: Composed, questions: Sequence[Question], *, reserved: str
+    folder: Path,
+    source: ImportSource,
+    composed: ComposedRoles,
+    questions: Sequence[Question],
+    *,
+    reserved: str,
 ) -> None:
     """Write the policy into a new or an empty folder, and try it there before it gets its name.
 
@@ -108,26 +123,26 @@ def write(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PolicyError([f"{folder}: there is something already; name a folder that is new or empty"])
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.absolute().with_name(f".{folder.absolute().name}.new")
-    draft.mkdir()
+    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.new")
+    unfinished.mkdir()
     try:
-        _try(draft, source, composed, questions, reserved)
-        draft.rename(folder)
+        _write_and_test(unfinished, source, composed, questions, reserved)
+        unfinished.rename(folder)
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
 def rehearse(
-    source: ImportSource, composed: Composed, questions: Sequence[Question], *, reserved: str
+    source: ImportSource, composed: ComposedRoles, questions: Sequence[Question], *, reserved: str
 ) -> None:
     """All that `write` does, in a folder that is gone afterwards. Raises what `write` would raise."""
     with tempfile.TemporaryDirectory() as folder:
-        _try(Path(folder), source, composed, questions, reserved)
+        _write_and_test(Path(folder), source, composed, questions, reserved)
 
 
-def _try(
-    folder: Path, source: ImportSource, composed: Composed, questions: Sequence[Question], reserved: str
+def _write_and_test(
+    folder: Path, source: ImportSource, composed: ComposedRoles, questions: Sequence[Question], reserved: str
 ) -> None:
     """Write the files and run their cases. Problems name lines of the source: the files will be gone."""
     _fill(folder, source, composed, questions)
@@ -135,9 +150,9 @@ def _try(
         policy = load_policy(folder, reserved=reserved)
         cases = load_cases(folder, policy)
     except PolicyError as error:
-        raise PolicyError(_traced(one, folder, source.file) for one in error.problems) from None
+        raise PolicyError(_located_in_source(one, folder, source.file) for one in error.problems) from None
     failed = [
-        f"{question.location}: {_disagrees(question)}"
+        f"{question.location}: {_disagreement(question)}"
         for question, result in zip(questions, run_cases(policy, cases), strict=True)
         if not result.passed
     ]
@@ -145,24 +160,24 @@ def _try(
         raise PolicyError(failed)
 
 
-def _check(access: Rights, question: Question) -> bool:
+def _is_allowed(rights: Rights, question: Question) -> bool:
     """The gateway's answer, asked as `cases.toml` asks it."""
     if question.action is Action.SUBSCRIBE:
-        return access.decide_filter(question.topic).allowed
-    return access.decide(question.action, question.topic).allowed
+        return rights.decide_filter(question.topic).allowed
+    return rights.decide(question.action, question.topic).allowed
 
 
-def _disagrees(question: Question) -> str:
-    there, here = ("allowed", "denied") if question.allowed else ("denied", "allowed")
+def _disagreement(question: Question) -> str:
+    by_mosquitto, by_gateway = ("allowed", "denied") if question.allowed else ("denied", "allowed")
     return (
-        f"{question.identity.device_id} {question.action} {question.topic}: {there} in Mosquitto and {here} "
-        "here, for no reason that the import knows. Write this right into its role by hand, without the line "
-        "in the file that is imported, and report it as a fault of the import"
+        f"{question.identity.device_id} {question.action} {question.topic}: {by_mosquitto} in Mosquitto and "
+        f"{by_gateway} in the gateway, for no reason that the import knows. Write this right into its role "
+        "by hand, without the line in the file that is imported, and report it as a fault of the import"
     )
 
 
-def _traced(problem: str, folder: Path, file: str) -> str:
-    """A problem of a file in the folder, with the location of the line that it comes from."""
+def _located_in_source(problem: str, folder: Path, file: str) -> str:
+    """A problem of a file in the folder, with the location of the line of the source that it comes from."""
     found = re.match(rf"{re.escape(str(folder))}/([^:]+):(\d+): (.*)", problem, re.DOTALL)
     if found is None:
         return f"{file}: {problem.replace(f'{folder}/', '')}"
@@ -172,7 +187,7 @@ def _traced(problem: str, folder: Path, file: str) -> str:
     return f"{origin[1] if origin else file}: the {name} that would come of it can't be used: {text}"
 
 
-def _fill(folder: Path, source: ImportSource, composed: Composed, questions: Sequence[Question]) -> None:
+def _fill(folder: Path, source: ImportSource, composed: ComposedRoles, questions: Sequence[Question]) -> None:
     (folder / "roles").mkdir()
     origin = f"# From {_plain(source.file)}, by `gateway-admin acl import mosquitto`.\n"
     for one in composed.drafts:
@@ -183,10 +198,10 @@ def _fill(folder: Path, source: ImportSource, composed: Composed, questions: Seq
         (folder / "cases.toml").write_text(origin + _cases(questions), "utf-8")
 
 
-def _lines_of(subject: Subject) -> Iterable[AccessLine]:
+def _lines_of(source_user: SourceUser) -> Iterable[AccessLine]:
     return (
         line
-        for access_lists in subject.access_lists.values()
+        for access_lists in source_user.access_lists.values()
         for access_list in access_lists
         for line in access_list
     )
@@ -197,7 +212,7 @@ def _examples(lines: Iterable[AccessLine]) -> list[str]:
     found: dict[str, None] = {}
     for line in lines:
         levels = [
-            _WORDS[number % len(_WORDS)] if level == "+" else level
+            _EXAMPLE_LEVELS[number % len(_EXAMPLE_LEVELS)] if level == "+" else level
             for number, level in enumerate(line.as_matched.split("/"))
         ]
         ends: tuple[list[str], ...] = ([],)
@@ -239,7 +254,7 @@ def _role(draft: Draft) -> str:
 
 def _encryption() -> str:
     return (
-        "# What nobody on the bus may read: payloads published here are sealed before they reach it.\n"
+        "# What nobody on the bus may read: payloads published to these are sealed before they reach it.\n"
         '# A receiver needs "subscribe" to be delivered them and "decrypt" to be given the plaintext.\n\n'
         f"[[sensitive]]\ntopics = {_list(SENSITIVE)}\n"
     )

@@ -1,7 +1,7 @@
-"""Roles of ours made of an import source: of its common roles, and of what each user has beside them.
+"""The gateway's roles, made of an import source: of its common roles, and of what each user has beside them.
 
 Users with the same remaining rights share a role. Owns the names of roles and who gets which. Knows no file
-format, neither the source's nor ours.
+format, neither the source's nor the gateway's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.policy.engine.policy import Action, Effect, Role, Rule
 from gateway.policy.engine.rules import OnDeniedWill
 from gateway.policy.imports.filter_algebra import intersection
 from gateway.policy.imports.first_match import allowed_by_both, without_order
-from gateway.policy.imports.intermediate_model import AccessList, Finding, ImportSource, Subject
+from gateway.policy.imports.intermediate_model import AccessList, Finding, ImportSource, SourceUser
 from gateway.policy.imports.mosquitto_line_translation import with_device
 
 _NOT_IN_A_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
@@ -24,16 +24,16 @@ _NOT_IN_A_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
 _NAMES_SHOWN_MAX = 20
 """Users that a role's description names."""
 _LOST = (
-    "allows {topics} to user {user}, for it is asked before {deny}, which denies it; here a deny beats every "
-    "allow, and the user may not"
+    "allows {topics} to user {user}, for Mosquitto compares it before {deny}, which denies it; in the "
+    "gateway a deny beats every allow, and the user may not"
 )
 _RESERVED = (
-    "reaches {0}/#: topics at and below {0}/ are the gateway's own, and no rule says anything there. If "
-    "devices use topics there, set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
+    "reaches {0}/#: topics at and below {0}/ are the gateway's own, and no rule has an effect on them. If "
+    "devices use such topics, set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
 )
 _NEVER = (
-    "can never match here: topics at and below {0}/ are the gateway's own, and no rule says anything there. "
-    "Set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
+    "can never match in the gateway: topics at and below {0}/ are its own, and no rule has an effect on "
+    "them. Set SERVICE_TOPIC_PREFIX to a name that nobody uses, and import again"
 )
 _SENSITIVE = (
     "reaches {0}, where payloads are sealed before they reach the bus: who shall read them needs a rule with "
@@ -56,14 +56,15 @@ _EVERYTHING = (
     "name what each user needs"
 )
 _EVADED = (
-    "denies with {client}, and a device chooses its client id: with another one it is not denied, here as in "
-    "Mosquitto. Allow less instead, or deny by {device}. This holds for every deny with {client}"
+    "denies with {client}, and a device chooses its client id: with a different one it is not denied, by the "
+    "gateway as by Mosquitto. Allow less instead, or deny by {device}. This holds for every deny with "
+    "{client}"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Right:
-    """What one rule says of one action."""
+    """One action of one rule: it allows or denies it on a topic."""
 
     effect: Effect
     action: Action
@@ -86,8 +87,8 @@ class Draft:
 
 
 @dataclass(slots=True)
-class Composed:
-    """The roles of a source, who gets which, and what is not as it was."""
+class ComposedRoles:
+    """The roles made of a source, who gets which, and what differs from the source."""
 
     drafts: list[Draft] = field(default_factory=list)
     roles_of: dict[str | None, tuple[str, ...]] = field(default_factory=dict)
@@ -95,12 +96,12 @@ class Composed:
     findings: list[Finding] = field(default_factory=list)
 
 
-def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) -> Composed:
+def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) -> ComposedRoles:
     """Roles that give each user what the source gives it, or less where a finding says so.
 
     `reserved` is the prefix of the service topics, `sensitive` the filters of what is sealed.
     """
-    composed = Composed(findings=list(source.findings))
+    composed = ComposedRoles(findings=list(source.findings))
     taken: set[str] = set()
     common: dict[str, tuple[str, _Rights]] = {}
     for role in source.common_roles:
@@ -108,17 +109,17 @@ def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) ->
             name = _free_name(role.name, taken)
             common[role.name] = (name, rights)
             composed.drafts.append(_draft(name, role.description, rights))
-    alike: dict[frozenset[_Right], list[Subject]] = {}
+    alike: dict[frozenset[_Right], list[SourceUser]] = {}
     own_of: dict[str | None, _Rights] = {}
-    for subject in source.subjects:
-        rights = _rights(subject.access_lists, subject.user, composed.findings)
-        given, own = _share(subject, rights, common)
-        composed.roles_of[subject.user] = given
-        own_of[subject.user] = own
+    for source_user in source.users:
+        rights = _rights(source_user.access_lists, source_user.user, composed.findings)
+        given, own = _common_and_own(source_user, rights, common)
+        composed.roles_of[source_user.user] = given
+        own_of[source_user.user] = own
         if own:
             # Who comes without a name becomes no device by itself, so that nobody shares a role with it.
-            key = frozenset(own) | ({_NAMELESS} if subject.user is None else set())
-            alike.setdefault(key, []).append(subject)
+            key = frozenset(own) | ({_NAMELESS} if source_user.user is None else set())
+            alike.setdefault(key, []).append(source_user)
     placeholder_lines = {
         line.location
         for role in source.common_roles
@@ -127,29 +128,29 @@ def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) ->
         for line in access_list
         if "{device}" in (line.topic or "")
     }
-    for subjects in alike.values():
-        users = [subject.user for subject in subjects]
+    for source_users in alike.values():
+        users = [source_user.user for source_user in source_users]
         draft = _own_role(users, own_of[users[0]], placeholder_lines, source.file, taken)
         composed.drafts.append(draft)
         for user in users:
             composed.roles_of[user] = (draft.role.name, *composed.roles_of[user])
-    for subject in source.subjects:
-        if subject.user is not None and not is_device_id(subject.user):
-            text = _renamed(subject, composed.roles_of[subject.user])
-            composed.findings.append(Finding("differs", subject.location, text, subject.user))
+    for source_user in source.users:
+        if source_user.user is not None and not is_device_id(source_user.user):
+            text = _renamed(source_user, composed.roles_of[source_user.user])
+            composed.findings.append(Finding("differs", source_user.location, text, source_user.user))
     _list_special_topics(composed, reserved, sensitive)
     return composed
 
 
-def _renamed(subject: Subject, roles: Sequence[str]) -> str:
+def _renamed(source_user: SourceUser, roles: Sequence[str]) -> str:
     """What becomes of a user whose name no device can have."""
-    text = _NO_DEVICE_ID.format(subject.user)
+    text = _NO_DEVICE_ID.format(source_user.user)
     if not roles:
         return f"{text}, and has no right: no device is made of it"
     text += _RENAMED.format(" ".join(f"--role {role}" for role in roles))
-    if subject.topics_with_name:
-        more = ", …" if len(subject.topics_with_name) > _TOPICS_SHOWN_MAX else ""
-        text += _OLD_NAME.format(", ".join(subject.topics_with_name[:_TOPICS_SHOWN_MAX]) + more)
+    if source_user.topics_with_name:
+        more = ", …" if len(source_user.topics_with_name) > _TOPICS_SHOWN_MAX else ""
+        text += _OLD_NAME.format(", ".join(source_user.topics_with_name[:_TOPICS_SHOWN_MAX]) + more)
     return text
 
 
@@ -168,8 +169,8 @@ def _rights(
         findings += [
             Finding(
                 "differs",
-                loss.allow,
-                _LOST.format(topics=loss.topics, user=user, deny=loss.deny),
+                loss.allow_location,
+                _LOST.format(topics=loss.topics, user=user, deny=loss.deny_location),
                 user,
                 action,
                 loss.topics,
@@ -185,22 +186,23 @@ def _with_placeholder(topic: str, user: str | None) -> str:
     return with_device(topic, user) if user is not None and is_device_id(user) else topic
 
 
-def _share(
-    subject: Subject, rights: _Rights, common: Mapping[str, tuple[str, _Rights]]
+def _common_and_own(
+    source_user: SourceUser, rights: _Rights, common: Mapping[str, tuple[str, _Rights]]
 ) -> tuple[tuple[str, ...], _Rights]:
-    """The names of the common roles that the subject can have, and the rights left for a role of its own.
+    """The names of the common roles that the source_user can have, and the rights left for a role of its own.
 
     It can have a role that allows no more than the source allows it, and denies nothing that the source
     allows it.
     """
     given: list[str] = []
     own = dict(rights)
-    for role in subject.common_roles if subject.user is not None else ():
+    for role in source_user.common_roles if source_user.user is not None else ():
         if role not in common:
             continue
         name, its_rights = common[role]
         theirs = [
-            _Right(one.effect, one.action, _with_placeholder(one.topic, subject.user)) for one in its_rights
+            _Right(one.effect, one.action, _with_placeholder(one.topic, source_user.user))
+            for one in its_rights
         ]
         if all(_within(right, rights) for right in theirs):
             given.append(name)
@@ -209,7 +211,7 @@ def _share(
 
 
 def _within(right: _Right, others: Iterable[_Right]) -> bool:
-    """Whether one of the others says the same of all topics of this right."""
+    """Whether one of the others has the same effect on all topics of this right."""
     return any(
         other.effect is right.effect and other.action is right.action and covers(other.topic, right.topic)
         for other in others
@@ -228,7 +230,7 @@ def _own_role(
         return _draft(_free_name("shared", taken), f"Users {shown} of {file}, who may do the same.", rights)
     if first is None:
         return _draft(_free_name("anonymous", taken), f"Clients without a user name of {file}.", rights)
-    # Written out as the line is, but for lines that say themselves that they mean the user's name.
+    # With the user's name in the topic, but for lines that have a placeholder for it themselves.
     rights = {
         right if location in placeholder_lines else _Right(right.effect, right.action, topic): (
             location,
@@ -250,7 +252,7 @@ def _draft(name: str, description: str, rights: _Rights) -> Draft:
         Rule(effect, frozenset(found), topic, role=name): tuple(locations[effect, topic])
         for (effect, topic), found in actions.items()
     }
-    # Mosquitto looks at a will when it is due: nobody is kept out by one there.
+    # Mosquitto looks at a will when it is due: it keeps nobody out for one.
     return Draft(Role(name, description, tuple(rules), OnDeniedWill.DROP), rules)
 
 
@@ -265,7 +267,7 @@ def _free_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
-def _list_special_topics(composed: Composed, reserved: str, sensitive: Iterable[str]) -> None:
+def _list_special_topics(composed: ComposedRoles, reserved: str, sensitive: Iterable[str]) -> None:
     """List rules about topics that the gateway treats in its own way, and rules that are dangerous."""
     listed: dict[Finding, None] = {}
     evaded: list[str] = []

@@ -12,28 +12,28 @@ import dataclasses
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.policy import Action, Effect
 from gateway.policy.engine.rules import OnWideSubscribe, Role
-from gateway.policy.imports.intermediate_model import Finding, ImportSource, Subject
-from gateway.policy.imports.role_composition import Composed
+from gateway.policy.imports.intermediate_model import Finding, ImportSource, SourceUser
+from gateway.policy.imports.role_composition import ComposedRoles
 
 _NAMES_SHOWN_MAX = 20
 _COSTS = (
     'subscribe = "filter" in the role{} {}: a SUBSCRIBE that is wider than what may be read is taken, as it '
-    "was. It costs: the bus sends such a client all that its filter matches, and the gateway judges each "
+    "was. It costs: the bus sends such a client all that its filter matches, and the gateway decides on each "
     "message and holds back what may not be read, which takes some 10 µs a message and counts against the "
     "device. Take the line out where clients ask for no more than they may read"
 )
 
 
-def let_subscribe_wide(source: ImportSource, composed: Composed) -> None:
+def let_subscribe_wide(source: ImportSource, composed: ComposedRoles) -> None:
     """Say so in the roles that need it, and what it costs."""
     needed: set[str] = set()
     roles = {draft.role.name: draft.role for draft in composed.drafts}
-    for subject in source.subjects:
-        mine = [roles[name] for name in composed.roles_of[subject.user] if name in roles]
-        if source.takes_every_subscribe or _asks_for_more(subject, mine):
-            needed |= {role.name for role in mine if _is_served(role)}
+    for source_user in source.users:
+        mine = [roles[name] for name in composed.roles_of[source_user.user] if name in roles]
+        if source.takes_every_subscribe or _asks_for_more(source_user, mine):
+            needed |= {role.name for role in mine if _delivers_something(role)}
     if source.takes_every_subscribe:  # whoever gets a role of patterns later, too
-        needed |= {name for name, role in roles.items() if _is_served(role)}
+        needed |= {name for name, role in roles.items() if _delivers_something(role)}
     if not needed:
         return
     composed.drafts = [
@@ -49,27 +49,28 @@ def let_subscribe_wide(source: ImportSource, composed: Composed) -> None:
     )
 
 
-def _is_served(role: Role) -> bool:
-    """Whether there is something to hear by it, and not everything anyhow."""
-    heard = _heard(role)
-    return bool(heard) and "#" not in heard
+def _delivers_something(role: Role) -> bool:
+    """Whether its devices may be delivered something, and not everything anyhow."""
+    delivered = _delivered(role)
+    return bool(delivered) and "#" not in delivered
 
 
-def _heard(role: Role) -> set[str]:
+def _delivered(role: Role) -> set[str]:
+    """The topics of its rules that let a device receive."""
     return {
         rule.topic for rule in role.rules if rule.effect is Effect.ALLOW and Action.SUBSCRIBE in rule.actions
     }
 
 
-def _asks_for_more(subject: Subject, roles: list[Role]) -> bool:
-    """Whether an access list of their own grants filters, one of them wider than what may be heard."""
-    access_lists = subject.access_lists[Action.SUBSCRIBE]
-    heard = {
-        "/".join((subject.user or "+") if level == "{device}" else level for level in topic.split("/"))
+def _asks_for_more(source_user: SourceUser, roles: list[Role]) -> bool:
+    """Whether an access list of their own grants filters, one of them wider than what may be delivered."""
+    access_lists = source_user.access_lists[Action.SUBSCRIBE]
+    delivered = {
+        "/".join((source_user.user or "+") if level == "{device}" else level for level in topic.split("/"))
         for role in roles
-        for topic in _heard(role)
+        for topic in _delivered(role)
     }
     return len(access_lists) > 1 and any(
-        line.allow and line.topic is not None and not any(covers(one, line.topic) for one in heard)
+        line.allow and line.topic is not None and not any(covers(one, line.topic) for one in delivered)
         for line in access_lists[-1]
     )

@@ -1,4 +1,4 @@
-"""What a file is that was given in the place of another: each reader takes one form of Mosquitto's files.
+"""What a file is that was given in the place of another: each reader takes one kind of Mosquitto's files.
 
 Nothing of a file is shown: whoever names the wrong one may have secrets in it.
 """
@@ -21,8 +21,8 @@ _CONF_WORDS = frozenset(
 )
 
 
-class Form(StrEnum):
-    """A form of file, as the end of a sentence that says what it looks like and where it belongs."""
+class FileKind(StrEnum):
+    """A kind of file, as the end of a sentence that says what it looks like and where it belongs."""
 
     PASSWORDS = "a password_file, which belongs after --passwords"
     ACL = "an acl_file, which belongs after --acl"
@@ -31,32 +31,36 @@ class Form(StrEnum):
     PEM = "a certificate or a key in PEM"
 
 
-_NAMES = {Form.PASSWORDS: "a password_file", Form.ACL: "an acl_file", Form.JSON: "dynamic-security.json"}
+_NAMES = {
+    FileKind.PASSWORDS: "a password_file",
+    FileKind.ACL: "an acl_file",
+    FileKind.JSON: "dynamic-security.json",
+}
 
 
-def demand_form(wanted: Form, text: str, file: str) -> None:
-    """Raise PolicyError for a file that looks like one of another form."""
-    form = _looks_like(text)
-    if form not in {None, wanted}:
-        raise PolicyError([f"{file}: looks like {form}; {_NAMES[wanted]} is wanted here"])
+def demand_kind(wanted: FileKind, text: str, file: str) -> None:
+    """Raise PolicyError for a file that looks like one of a different kind."""
+    kind = _looks_like(text)
+    if kind not in {None, wanted}:
+        raise PolicyError([f"{file}: looks like {kind}; {_NAMES[wanted]} is wanted here"])
 
 
-def _looks_like(text: str) -> Form | None:
-    """The form of a file by its lines that are no comment; None where they say nothing."""
+def _looks_like(text: str) -> FileKind | None:
+    """The kind of a file by its lines that are no comment; None where they don't tell."""
     lines = [line.strip() for line in text.lstrip("\ufeff").split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         return None
     first = lines[0]
     if first.startswith(("{", "[")):
-        return Form.JSON
+        return FileKind.JSON
     if first.startswith("-----BEGIN "):
-        return Form.PEM
+        return FileKind.PEM
     words = [line.split(maxsplit=1)[0] for line in lines]
     if any(word not in _ACL_WORDS and _HASH.search(line) for word, line in zip(words, lines, strict=True)):
-        return Form.PASSWORDS
+        return FileKind.PASSWORDS
     if words[0] == first:
         return None
     if words[0] in _ACL_WORDS:
-        return Form.ACL
-    return Form.CONF if words[0] in _CONF_WORDS else None
+        return FileKind.ACL
+    return FileKind.CONF if words[0] in _CONF_WORDS else None

@@ -1,8 +1,8 @@
-"""Which placeholder a level stands for, when more than one would do, judged by all devices that did the same.
+"""Which placeholder a level stands for, when more than one would do, by what all devices did.
 
 A level that equals both the id of a device and one of its labels, or that is a word of the topic and a label
-by chance, says nothing by itself. The reading that explains most devices at once is taken; but where a rule
-that allows the topic names the level, the rule's reading is.
+by chance, says nothing by itself. A reading is a choice of placeholders for the levels of a topic: the one
+that explains what most devices did is taken; but where a rule that allows the topic names the level, that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Recorded decisions judged anew: what a different policy would have changed for what devices really did.
+"""What was recorded, decided again: what a different policy would have changed for what devices really did.
 
-Works on templates, as they were recorded, and on the devices as they are now. A change that
-affects nothing recorded is not found here: `gateway.policy.analysis.diff` finds it.
+Works on templates, as they were recorded, and on the devices as they are now. A change that affects nothing
+recorded is found by `gateway.policy.analysis.diff` alone.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from gateway.mqtt.topics import covers, intersection
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.policy import Policy
-from gateway.policy.engine.rules import Action, Decision, Rule
-from gateway.policy.engine.rules import Effect as RuleEffect
+from gateway.policy.engine.rules import Action, Decision, Effect, Rule
 from gateway.policy.engine.topic_generalisation import filter_of, topics_of
 
 _CLIENT = "any-client-id"
-"""For `{client}`, which is recorded only where a rule says it."""
+"""For `{client}`, which is in a template only where a rule had it."""
 _VALUE = "any-value"
-"""For a `+` in a topic that was published to: many values were seen there."""
+"""For a `+` in the template of a PUBLISH: records of many topics were merged in it."""
 
 Conditions = tuple[int, bool, int | None]
-"""`max_qos`, `retain`, `max_payload` of a rule."""
-FREE: Conditions = (2, True, None)
+"""`max_qos`, `retain`, `max_payload` of a rule: what a message has to meet to be allowed by it."""
+UNCONDITIONAL: Conditions = (2, True, None)
 """No condition: every message passes."""
 
 
-class Effect(StrEnum):
-    """What becomes of something that was done or tried."""
+class ChangeKind(StrEnum):
+    """How the second policy decides otherwise on something that was done or tried."""
 
     ALLOWED = "allowed"
     REFUSED = "refused"
@@ -40,10 +39,10 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done or tried, and is decided otherwise by the other policy."""
+    """What was done or tried, and is decided otherwise by the second policy."""
 
     record: UsageRecord
-    effect: Effect
+    kind: ChangeKind
     before: Decision
     after: Decision
 
@@ -53,14 +52,15 @@ class Replay:
     """What a replay found."""
 
     changes: tuple[Change, ...]
-    judged: int
-    """Usage records, changed or not."""
-    unknown: int
+    replayed: int
+    """Usage records that both policies decided on, with different outcomes or not."""
+    gone: int
     """Usage records of devices, or with labels, that are gone."""
     overflow: int
     """Decisions beyond the recorder's bound, counted without their topic."""
     mixed: tuple[UsageRecord, ...] = ()
-    """Records of many topics each, of which different rules overlap some: which of them came is not known."""
+    """Records left out: each stands for several topics, and for some of these the outcome changes, for others
+    not. Which of the topics the device used is not known."""
 
 
 def as_identity(device: Device, *roles: str) -> Identity:
@@ -69,20 +69,23 @@ def as_identity(device: Device, *roles: str) -> Identity:
 
 
 def decisions_on(policy: Policy, identity: Identity, action: Action, template: str) -> list[Decision]:
-    """The decisions on what was recorded, one for each value of its label; none where it means nothing."""
-    access = policy.rights(identity)
+    """The decisions on what was recorded, one for each topic that the template means for this identity.
+
+    Several where a label has several values; empty when the identity has no value for a placeholder.
+    """
+    rights = policy.rights(identity)
     topics = topics_of(template, identity)
     if action is Action.SUBSCRIBE:
-        return [access.decide_filter(topic) for topic in topics]
-    plain = ("/".join([_VALUE if level == "+" else level for level in topic.split("/")]) for topic in topics)
-    return [access.decide(action, topic) for topic in plain]
+        return [rights.decide_filter(topic) for topic in topics]
+    names = ("/".join([_VALUE if level == "+" else level for level in topic.split("/")]) for topic in topics)
+    return [rights.decide(action, name) for name in names]
 
 
 def decision_on(policy: Policy, identity: Identity, action: Action, template: str) -> Decision | None:
     """The decision on what was recorded.
 
-    None when the template means nothing for this identity, or a label has several values and it is not the
-    same for each: which of them came is not known.
+    None when the template means no topic for this identity, or a label has several values and the decision is
+    not the same for each: which of the topics the device used is not known.
     """
     found = decisions_on(policy, identity, action, template)
     return found[0] if found and all(one == found[0] for one in found) else None
@@ -91,8 +94,8 @@ def decision_on(policy: Policy, identity: Identity, action: Action, template: st
 def overlapping_rules(policy: Policy, identity: Identity, one: UsageRecord) -> Iterator[Rule]:
     """The rules, allows and denies, that may have decided something of what was recorded.
 
-    More than one topic may be in the record: a template with a `+`, the overflow, or a label that is gone. A
-    label of a rule that this identity lacks now may have been there.
+    The record may stand for more than one topic: by a `+` in its template, as the overflow, or by a label
+    that the device has no longer. A rule with a label that this identity lacks now may have matched then.
     """
     topic = filter_of(one.template, identity)
     for rule in policy.rules_of(identity.roles):
@@ -102,19 +105,19 @@ def overlapping_rules(policy: Policy, identity: Identity, one: UsageRecord) -> I
             yield rule
 
 
-def conditions(rules: Iterable[Rule]) -> frozenset[Conditions]:
-    """What these allow rules ask of a message, each; just `FREE` when one of them asks nothing."""
-    asked = frozenset((rule.max_qos, rule.retain, rule.max_payload) for rule in rules)
-    return frozenset({FREE}) if FREE in asked else asked
+def conditions_of(rules: Iterable[Rule]) -> frozenset[Conditions]:
+    """The conditions of each of these allow rules; just `UNCONDITIONAL` when one of them has none."""
+    found = frozenset((rule.max_qos, rule.retain, rule.max_payload) for rule in rules)
+    return frozenset({UNCONDITIONAL}) if UNCONDITIONAL in found else found
 
 
 def replay(
     before: Policy, after: Policy, records: Iterable[UsageRecord], devices: Mapping[str, Device]
 ) -> Replay:
-    """Judge what was recorded by both policies. `devices` are those there are."""
+    """Decide what was recorded again, by each of the two policies. `devices` are those of now, by id."""
     changes: list[Change] = []
     mixed: list[UsageRecord] = []
-    judged = unknown = overflow = 0
+    replayed = gone = overflow = 0
     for one in records:
         if one.template == OVERFLOW:
             overflow += one.count
@@ -124,17 +127,17 @@ def replay(
         olds = decisions_on(before, identity, one.action, one.template) if identity else []
         news = decisions_on(after, identity, one.action, one.template) if identity else []
         if identity is None or not olds:
-            unknown += 1
+            gone += 1
             continue
         old, new = olds[0], news[0]
-        effects = {_effect(*pair) for pair in zip(olds, news, strict=True)}
-        if len(effects) > 1:
+        kinds = {_kind_of(*pair) for pair in zip(olds, news, strict=True)}
+        if len(kinds) > 1:
             mixed.append(one)
             continue
-        # A filter that was granted for a part of it, or topics that came by it: the record does not tell.
+        # A filter that was granted for a part of it, or topics delivered by it: the record does not tell.
         is_partial = any(decision.is_partial for decision in (*olds, *news))
-        as_a_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed) and not is_partial
-        if "+" in one.template.split("/") and not as_a_filter:
+        is_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed) and not is_partial
+        if "+" in one.template.split("/") and not is_filter:
             rules_before = _deciding(before, identity, one)
             rules_after = _deciding(after, identity, one)
             if rules_before != rules_after and not (
@@ -142,11 +145,11 @@ def replay(
             ):
                 mixed.append(one)
                 continue
-        judged += 1
-        effect = effects.pop()
-        if effect is not None:
-            changes.append(Change(one, effect, old, new))
-    return Replay(tuple(changes), judged, unknown, overflow, tuple(mixed))
+        replayed += 1
+        kind = kinds.pop()
+        if kind is not None:
+            changes.append(Change(one, kind, old, new))
+    return Replay(tuple(changes), replayed, gone, overflow, tuple(mixed))
 
 
 def _deciding(policy: Policy, identity: Identity, one: UsageRecord) -> frozenset[Rule]:
@@ -162,13 +165,13 @@ def _decide_alike(rules: Collection[Rule], one: UsageRecord, identity: Identity)
     """Whether these rules decide alike on each topic of the record."""
     topic = filter_of(one.template, identity)
     covering = [rule for rule in rules if covers(rule.topic, topic)]
-    denies = [rule for rule in rules if rule.effect is RuleEffect.DENY]
+    denies = [rule for rule in rules if rule.effect is Effect.DENY]
     if denies:
         return any(rule in covering for rule in denies)
     return len(covering) == len(rules) or any(rule.unconditional for rule in covering)
 
 
-def _effect(old: Decision, new: Decision) -> Effect | None:
+def _kind_of(old: Decision, new: Decision) -> ChangeKind | None:
     if old.allowed != new.allowed:
-        return Effect.ALLOWED if new.allowed else Effect.REFUSED
-    return Effect.CONDITIONS if conditions(old.allow_rules) != conditions(new.allow_rules) else None
+        return ChangeKind.ALLOWED if new.allowed else ChangeKind.REFUSED
+    return ChangeKind.CONDITIONS if conditions_of(old.allow_rules) != conditions_of(new.allow_rules) else None

@@ -1,9 +1,9 @@
 """A least-privilege role, proposed from what devices were seen to do.
 
 It allows what was allowed and used, and more than that only where a level varies and a rule of today has a
-wildcard for it. The conditions of today's rules are kept, and so are the denies that take something out of
-what it allows. What was refused is listed, not allowed. Knows no files: `gateway.policy.usage.role_writer`
-writes it down.
+wildcard for it. The conditions of today's rules (`gateway.policy.usage.replay.Conditions`) are kept, and so
+are the denies that take something out of what it allows. What was refused is listed, not allowed. Knows no
+files: `gateway.policy.usage.role_writer` writes it down. Today's rules are those of the policy in force.
 
 For example, under `allow home/+/+` and `deny home/locks/#`:
 
@@ -33,10 +33,10 @@ from gateway.policy.engine.topic_generalisation import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
 from gateway.policy.usage.placeholder_inference import with_placeholders
 from gateway.policy.usage.replay import (
-    FREE,
+    UNCONDITIONAL,
     Conditions,
     as_identity,
-    conditions,
+    conditions_of,
     decision_on,
     decisions_on,
     overlapping_rules,
@@ -52,13 +52,13 @@ _CONDITIONS_OF = {
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """What was recorded, or a part of it, and which of today's rules allow that."""
+    """What was recorded, or the part of it that some rules cover, and which of today's rules allow that."""
 
     record: UsageRecord
     """With the template of the part, where it is a part."""
     whole_template: str
     """The template as it was recorded."""
-    asked: Conditions
+    conditions: Conditions
     rule_filters: tuple[str, ...]
     """The topics of the rules that allow it under these conditions; none when those rules are gone."""
 
@@ -68,8 +68,8 @@ def learn(
 ) -> Proposal:
     """A role for what these devices did. With `role`: for what they did by that role."""
     identities = {device.device_id: as_identity(device) for device in devices}
-    of_these = [record for record in records if record.device_id in identities]
-    with_template = [record for record in of_these if record.template != OVERFLOW]
+    known_records = [record for record in records if record.device_id in identities]
+    with_template = [record for record in known_records if record.template != OVERFLOW]
     uses: list[_Use] = []
     without_rule, allowed_in_part, wide = [], [], []
     by_other_roles = 0
@@ -85,7 +85,7 @@ def learn(
         if any(in_part):
             wide.append(record)
         if in_part and all(in_part) and record.template[-1:] == "#":
-            continue  # a filter for sure: the topics that it brought have records of their own
+            continue  # a filter for sure: the topics delivered by it have records of their own
         uses += its_uses
         if any(not use.rule_filters for use in its_uses):
             without_rule.append(record)
@@ -98,7 +98,7 @@ def learn(
         name for identity in identities.values() for name in policy.expanded(identity.roles)
     }
     proposal = Proposal(
-        devices=tuple(sorted({record.device_id for record in of_these})),
+        devices=tuple(sorted({record.device_id for record in known_records})),
         allows=allows,
         denies=_denies(policy, roles, allows),
         refused={},
@@ -106,7 +106,7 @@ def learn(
         sometimes_refused={},
         unwritable=_by_template(use.record for use in uses if rule_topic_fault(use.record.template)),
         by_other_roles=by_other_roles,
-        overflow=sum(record.count for record in of_these if record.template == OVERFLOW),
+        overflow=sum(record.count for record in known_records if record.template == OVERFLOW),
         without_rule=tuple(without_rule),
         allowed_in_part=tuple(allowed_in_part),
         on_wide_subscribe=OnWideSubscribe.FILTER if wide else OnWideSubscribe.COVER,
@@ -115,9 +115,9 @@ def learn(
 
 
 def _in_part(policy: Policy, identity: Identity, record: UsageRecord) -> list[bool]:
-    """For each of its meanings, whether it is (or with a `+` may be) a filter that is granted in part.
+    """For each topic that its template means, whether it is (with a `+` may be) a filter granted in part.
 
-    Taking it for one costs nothing: each delivery is judged by the rules.
+    To take it for one gives nothing away: each delivery is decided by the rules.
     """
     if record.action is not Action.SUBSCRIBE:
         return []
@@ -136,13 +136,13 @@ def _uses_of(
     of_roles = [rule for rule in allow_rules if roles is None or rule.role in roles]
     if of_roles or (allowed and record.action is Action.SUBSCRIBE):
         return _by_conditions(record, record.template, of_roles)
-    # Denied by now; or no rule covers all of it, for a `+` in a record may be a filter that the device sent,
+    # Denied now; or no rule covers all of it, for a `+` in a record may be a filter that the device sent,
     # or stand for many topics whose records were merged (`gateway.store.usage`, ADR 0011). Then each rule
     # allows the part that it overlaps, under its own conditions: for the whole template there are no
     # conditions to take, and it would include what other roles allow.
     rules = [rule for rule in overlapping_rules(policy, identity, record) if rule.effect is Effect.ALLOW]
     if not rules:
-        return [_Use(record, record.template, FREE, ())]
+        return [_Use(record, record.template, UNCONDITIONAL, ())]
     rules_by_template: defaultdict[str, list[Rule]] = defaultdict(list)
     for rule in rules:
         if roles is None or rule.role in roles:
@@ -157,14 +157,14 @@ def _uses_of(
 def _by_conditions(record: UsageRecord, template: str, rules: Sequence[Rule]) -> list[_Use]:
     """The part of the record that `template` names, once for each of the conditions that these rules set."""
     part = replace(record, template=template)
-    asked = {rule: next(iter(conditions([_about(record.action, rule)]))) for rule in rules}
+    conditions = {rule: next(iter(conditions_of([_for_action(record.action, rule)]))) for rule in rules}
     return [
-        _Use(part, record.template, each, tuple(rule.topic for rule in rules if asked[rule] == each))
-        for each in sorted(conditions(_about(record.action, rule) for rule in rules), key=_freest)
+        _Use(part, record.template, each, tuple(rule.topic for rule in rules if conditions[rule] == each))
+        for each in sorted(conditions_of(_for_action(record.action, rule) for rule in rules), key=_strictness)
     ]
 
 
-def _about(action: Action, rule: Rule) -> Rule:
+def _for_action(action: Action, rule: Rule) -> Rule:
     """The rule without the conditions that don't apply to this action."""
     applied = _CONDITIONS_OF.get(action, frozenset())
     return replace(
@@ -218,24 +218,26 @@ def _allows(
     grouped: defaultdict[tuple[Action, Conditions], EvidenceByTemplate] = defaultdict(dict)
     rule_filters: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
     for use, template in zip(uses, templates, strict=True):
-        topics = grouped[use.record.action, use.asked]
+        topics = grouped[use.record.action, use.conditions]
         topics.setdefault(template, Evidence()).add(_evidence(use.record, template))
-        rule_filters[use.record.action, use.asked].setdefault(template, set()).update(use.rule_filters)
+        rule_filters[use.record.action, use.conditions].setdefault(template, set()).update(use.rule_filters)
     refused_templates = defaultdict(list)
     for record in refused:
         refused_templates[record.action].append(record.template)
     allows = {}
     for key, topics in sorted(grouped.items(), key=_order):
-        narrow = _fewest(topics)
-        generalised_to = generalised(narrow, refused_templates[key[0]], partial(_within, rule_filters[key]))
+        recorded = _without_covered(topics)
+        generalised_to = generalised(
+            recorded, refused_templates[key[0]], partial(_is_within_rules, rule_filters[key])
+        )
         general: EvidenceByTemplate = {}
-        for template, evidence in narrow.items():
+        for template, evidence in recorded.items():
             general.setdefault(generalised_to[template], Evidence()).add(evidence)
-        allows[key] = _fewest(general)
+        allows[key] = _without_covered(general)
     return allows
 
 
-def _within(rule_filters: Mapping[str, Collection[str]], general: str) -> bool:
+def _is_within_rules(rule_filters: Mapping[str, Collection[str]], general: str) -> bool:
     """Whether a rule of today covers the general template, or no template that it covers has a rule left.
 
     `rule_filters` are the topics of the rules that allow each template.
@@ -248,28 +250,29 @@ def _within(rule_filters: Mapping[str, Collection[str]], general: str) -> bool:
 
 
 def _order(item: tuple[tuple[Action, Conditions], EvidenceByTemplate]) -> tuple[int, tuple[int, bool, int]]:
-    (action, asked), _ = item
-    return list(Action).index(action), _freest(asked)
+    (action, conditions), _ = item
+    return list(Action).index(action), _strictness(conditions)
 
 
-def _freest(asked: Conditions) -> tuple[int, bool, int]:
-    qos, retain, size = asked
+def _strictness(conditions: Conditions) -> tuple[int, bool, int]:
+    """By which conditions are sorted: those that admit most come first."""
+    qos, retain, size = conditions
     return -qos, not retain, -1 if size is None else size
 
 
-def _fewest(topics: EvidenceByTemplate) -> EvidenceByTemplate:
+def _without_covered(topics: EvidenceByTemplate) -> EvidenceByTemplate:
     """Without the templates that others of them cover, whose evidence goes to the covering one."""
     tree: TopicTree[str] = TopicTree()
     for topic in topics:
         levels, open_end = split_filter(topic)
         tree.add(levels, topic, owner="", open_end=open_end)
     covered_by = {topic: sorted(tree.find(topic, ("",), {})) for topic in topics}
-    fewest: EvidenceByTemplate = {}
+    kept: EvidenceByTemplate = {}
     for topic, evidence in sorted(topics.items()):
         # Of the templates that cover it, the widest is covered by the fewest.
         widest = min(covered_by[topic], key=lambda other: len(covered_by[other]))
-        fewest.setdefault(widest, Evidence()).add(evidence)
-    return fewest
+        kept.setdefault(widest, Evidence()).add(evidence)
+    return kept
 
 
 def _denies(
@@ -304,7 +307,7 @@ def _is_barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
 
 
 def _for_anybody(template: str) -> str:
-    """A filter of all that the template may mean, whoever it is."""
+    """A filter of all topics that the template may mean, whatever the device."""
     return "/".join(["+" if level[:1] == "{" else level for level in template.split("/")])
 
 
@@ -317,7 +320,7 @@ def _checked(
     *,
     wide: Iterable[UsageRecord],
 ) -> Proposal:
-    """Fills in where the proposed role, in force alone, would decide otherwise than was recorded."""
+    """The proposal, completed by where its role, alone in force, decides otherwise than was recorded."""
     alone = Policy(
         [proposal.role()],
         sensitive=policy.sensitive_filters,
@@ -346,8 +349,8 @@ def _checked(
     listed = _by_template(
         replace(record, template=template) for record, template in zip(still_refused, templates, strict=True)
     )
-    held = {name for identity in identities.values() for name in identity.roles}
-    denies = [rule for rule in policy.rules_of(sorted(held)) if rule.effect is Effect.DENY]
+    roles = {name for identity in identities.values() for name in identity.roles}
+    denies = [rule for rule in policy.rules_of(sorted(roles)) if rule.effect is Effect.DENY]
     return replace(
         proposal,
         refused=listed,
@@ -359,7 +362,7 @@ def _checked(
         },
         sometimes_refused=_by_template(sometimes_refused),
         newly_allowed=tuple(newly_allowed),
-        # Of a wide filter the whole, too: of none of its parts is it known that it was subscribed to.
+        # A wide filter as a whole, too: which part of it the device is delivered something of is not known.
         newly_refused=_refused_by(alone, [*(use.record for use in writable), *wide], identities),
     )
 
@@ -367,7 +370,7 @@ def _checked(
 def _refused_by(
     alone: Policy, records: Iterable[UsageRecord], identities: Mapping[str, Identity]
 ) -> tuple[UsageRecord, ...]:
-    """Those that the proposed role refuses, in at least one of their meanings."""
+    """Those that the proposed role refuses, for at least one topic that their template means."""
     found = []
     for record in records:
         identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))

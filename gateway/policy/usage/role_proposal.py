@@ -53,8 +53,8 @@ class Proposal:
     refused: Mapping[Action, EvidenceByTemplate]
     """What was refused, and is not allowed by this role."""
     barred: Mapping[Action, EvidenceByTemplate]
-    """The part of `refused` that is not to be given: a deny of today overlaps it, it begins with a `$`, or no
-    rule can name it."""
+    """The part of `refused` that should not be allowed either: a deny of today overlaps it, it begins with a
+    `$`, or no rule can name it."""
     sometimes_refused: Mapping[Action, EvidenceByTemplate]
     """The same device was refused and allowed the same template: because of QoS, retain or size, or because
     the rules changed in between."""
@@ -81,8 +81,8 @@ class Proposal:
     def role(self) -> Role:
         """The proposed role, as the policy reads it."""
         rules = [
-            Rule(Effect.ALLOW, frozenset({action}), topic, *asked)
-            for (action, asked), topics in self.allows.items()
+            Rule(Effect.ALLOW, frozenset({action}), topic, *conditions)
+            for (action, conditions), topics in self.allows.items()
             for topic in topics
         ]
         return Role(LEARNED_ROLE, "", (*rules, *self.denies), subscribe=self.on_wide_subscribe)

@@ -1,6 +1,6 @@
 """A proposed role as the text of a file for `acl/roles/`, with comments that say what each line comes from.
 
-Topics are the devices' own words: whatever they hold, they stay in their string or comment.
+Topics come from devices, which may put any character into them: each stays within its string or comment.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.policy import Action, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
-from gateway.policy.engine.topic_generalisation import is_marked
+from gateway.policy.engine.topic_generalisation import is_escaped
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.replay import Conditions
 from gateway.policy.usage.role_proposal import Evidence, EvidenceByTemplate, Proposal
@@ -18,13 +18,13 @@ from gateway.system.utc_text import utc_text
 
 _NAMES_SHOWN_MAX = 5
 _LINES_MAX = 200
-"""Lines of one list: what is refused may be anything a device thought of."""
+"""Lines of one list: a device may be refused any number of topics."""
 
 
-def role_file(proposal: Proposal, title: str, hours: str) -> str:
-    """The text. `title` says whose role it is, `hours` of which time."""
+def role_file(proposal: Proposal, title: str, period: str) -> str:
+    """The text. `title` says whose role it is, `period` in which time what it is made of was recorded."""
     lines = [
-        f"# {title}, learned from what {_names(proposal.devices)} did in {hours}.",
+        f"# {title}, learned from what {_names(proposal.devices)} did in {period}.",
         "# It allows what was allowed and used, and nothing else. Counts are decisions, one for each topic",
         "# and connection, not messages; they begin with the first time of their line, which may be before",
         "# that. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff` says what it changes.",
@@ -35,8 +35,8 @@ def role_file(proposal: Proposal, title: str, hours: str) -> str:
         lines.append(
             f'subscribe = "{proposal.on_wide_subscribe}"  # they subscribe to more than they may be delivered'
         )
-    for (action, asked), topics in proposal.allows.items():
-        lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(asked)]
+    for (action, conditions), topics in proposal.allows.items():
+        lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(conditions)]
     for rule in proposal.denies:
         lines += ["", *_deny(rule)]
     lines += _comments(
@@ -91,8 +91,8 @@ def _values(topic: str, evidence: Evidence) -> Iterator[str]:
                 yield f"+ was {_some([quoted(value) for value in found])}"
 
 
-def _conditions(asked: Conditions) -> Iterator[str]:
-    max_qos, retain, max_payload = asked
+def _conditions(conditions: Conditions) -> Iterator[str]:
+    max_qos, retain, max_payload = conditions
     if max_qos < 2:
         yield f"max_qos = {max_qos}"
     if not retain:
@@ -150,8 +150,8 @@ def _comments(title: str, found: Mapping[Action, EvidenceByTemplate]) -> Iterato
 
 
 def _plain(template: str) -> str:
-    """With levels that stand for themselves as they are."""
-    return "/".join([level[1:] if is_marked(level) else level for level in template.split("/")])
+    """As the device wrote it: with its literal braces no longer escaped (see `is_escaped`)."""
+    return "/".join([level[1:] if is_escaped(level) else level for level in template.split("/")])
 
 
 def _evidence(evidence: Evidence) -> str:

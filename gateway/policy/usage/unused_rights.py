@@ -35,9 +35,9 @@ def unused(
         device = devices.get(one.device_id)
         if one.allowed and device is not None:
             used |= {(id(rule), one.action) for rule in _rules_needed(policy, device, one)}
-    held = {role for device in devices.values() for role in policy.expanded(device.roles)}
+    used_roles = {role for device in devices.values() for role in policy.expanded(device.roles)}
     return tuple(
-        Unused(rule, tuple(idle), rule.role not in held)
+        Unused(rule, tuple(idle), rule.role not in used_roles)
         for role in policy.roles.values()
         for rule in role.rules
         if rule.effect is Effect.ALLOW

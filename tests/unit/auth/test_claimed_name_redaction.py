@@ -10,7 +10,7 @@ import pytest
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
-from gateway.auth.passwords import Busy, PasswordPool, Remembered
+from gateway.auth.passwords import Busy, PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.process_counters import Counters
@@ -59,7 +59,7 @@ class World:
         login = Login(
             self.devices,
             self.pool,
-            Remembered(),
+            VerifiedSecrets(),
             self.tokens,
             limits=Limits(login_failures_per_minute=2),
             rehash=lambda *_: None,

@@ -14,8 +14,8 @@ import pytest
 from gateway.auth import passwords
 from gateway.auth.dual_secrets import hash_beside
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
-from gateway.auth.login_queue import QueuedLogin, Standing
-from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
+from gateway.auth.login_queue import HashRequest, Standing
+from gateway.auth.passwords import PasswordPool, VerifiedSecrets, hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.mqtt.reason_codes import Reason
@@ -76,7 +76,7 @@ class ConnectionRegistry:
     def __init__(self) -> None:
         self.devices = Devices()
         self.pool = Counted()
-        self.remembered = Remembered()
+        self.remembered = VerifiedSecrets()
         self.rehashed: list[tuple[Device, bytes]] = []
         self.now = 1_800_000_000
         self.tokens = Tokens(
@@ -474,7 +474,7 @@ async def test_wrong_secrets_keep_no_token_out_of_its_own_count(registry, clock)
 
 
 async def test_a_device_that_is_known_there_gets_in_whatever_strangers_do(registry, clock):
-    """Remembered secrets are gone after a restart: what is known of the place is not."""
+    """VerifiedSecrets secrets are gone after a restart: what is known of the place is not."""
     await registry.verify()
     registry.remembered.forget("lamp-1")
     for number in range(6):
@@ -522,19 +522,19 @@ async def test_nothing_is_hashed_for_a_peer_that_has_left(registry):
 
 @pytest.mark.parametrize("name", [b"lamp-1", b"off-1", b"nobody", b"no/id", b"\xff"])
 async def test_where_a_stranger_waits_tells_nothing_of_the_store(registry, name):
-    visitor = registry.login._queued(name.decode("latin-1"), ADDRESS, 10)
-    assert visitor == QueuedLogin(Standing.UNKNOWN, ADDRESS, "192.0.2.0/24", 10)
+    visitor = registry.login._hash_request(name.decode("latin-1"), ADDRESS, 10)
+    assert visitor == HashRequest(Standing.UNKNOWN, ADDRESS, "192.0.2.0/24", 10)
 
 
 async def test_what_a_login_teaches(registry):
     await registry.verify()
-    assert registry.login._queued("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
-    assert registry.login._queued("lamp-1", "198.51.100.1", 0).standing is Standing.SEEN
+    assert registry.login._hash_request("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
+    assert registry.login._hash_request("lamp-1", "198.51.100.1", 0).standing is Standing.SEEN
     await registry.refused(b"nobody", address="198.51.100.1")
     # One wrong login ends it: nobody asks name after name.
-    assert registry.login._queued("lamp-1", "198.51.100.1", 0).standing is Standing.UNKNOWN
-    assert registry.login._queued("lamp-1", "198.51.100.2", 0).standing is Standing.UNKNOWN
-    assert registry.login._queued("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
+    assert registry.login._hash_request("lamp-1", "198.51.100.1", 0).standing is Standing.UNKNOWN
+    assert registry.login._hash_request("lamp-1", "198.51.100.2", 0).standing is Standing.UNKNOWN
+    assert registry.login._hash_request("lamp-1", ADDRESS, 0).standing is Standing.KNOWN
 
 
 async def test_a_right_login_that_cost_a_hash_makes_up_for_a_wrong_one(registry):

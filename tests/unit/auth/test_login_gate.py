@@ -10,7 +10,7 @@ import pytest
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
-from gateway.auth.passwords import PasswordPool, Remembered, hash_secret
+from gateway.auth.passwords import PasswordPool, VerifiedSecrets, hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.audit_vocabulary import Origin, Source, refused_login
@@ -42,7 +42,9 @@ class World:
         self.counters, self.told = Counters(), []
         devices, self.pool = Devices(), PasswordPool()
         self.tokens = Tokens(SigningKeys.of_secret(bytes(32)), devices, now=lambda: 10**12, ttl=60)
-        login = Login(devices, self.pool, Remembered(), self.tokens, limits=Limits(), rehash=lambda *_: None)
+        login = Login(
+            devices, self.pool, VerifiedSecrets(), self.tokens, limits=Limits(), rehash=lambda *_: None
+        )
         names = ClaimedNames(devices)
         self.gate = LoginGate(login, names, self.counters, self.tell, self.tell)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gateway.auth import login_queue
-from gateway.auth.login_queue import LoginQueue, QueuedLogin, Standing, Ticket, WrongLogins
+from gateway.auth.login_queue import HashRequest, LoginQueue, Standing, Waiter, WrongLogins
 from gateway.system.ip_address_blocks import network_of, place_of
 
-KNOWN, SEEN, UNKNOWN, LATER = Standing
+KNOWN, SEEN, UNKNOWN, BACKGROUND = Standing
 
 
-class Login(Ticket):
+class Login(Waiter):
     def __init__(self, name: str, address: str, standing: Standing = UNKNOWN, size: int = 0) -> None:
-        super().__init__(QueuedLogin(standing, place_of(address), network_of(address), size))
+        super().__init__(HashRequest(standing, place_of(address), network_of(address), size))
         self.name = name
 
 
@@ -28,18 +28,18 @@ class Queue:
         """One more arrives; who has to go."""
         login = Login(name, address, standing, size)
         self.queue.add(login)
-        return [gone.name for gone in self.queue.evict_excess(login.login, self.now)]
+        return [gone.name for gone in self.queue.evict_excess(login.request, self.now)]
 
     def wrong(self, address: str, times: int = 1) -> list[str]:
-        visitor = QueuedLogin(UNKNOWN, place_of(address), network_of(address))
-        return [gone.name for _ in range(times) for gone in self.queue.wrong(visitor, self.now)]
+        visitor = HashRequest(UNKNOWN, place_of(address), network_of(address))
+        return [gone.name for _ in range(times) for gone in self.queue.count_wrong(visitor, self.now)]
 
     def right(self, address: str) -> None:
-        self.queue.right(QueuedLogin(UNKNOWN, place_of(address), network_of(address)), self.now)
+        self.queue.count_right(HashRequest(UNKNOWN, place_of(address), network_of(address)), self.now)
 
-    def order(self, most: int = 1_000, *, later: bool = True) -> list[str]:
+    def order(self, most: int = 1_000, *, background: bool = True) -> list[str]:
         served = []
-        while len(served) < most and (login := self.queue.next(self.now, later=later)) is not None:
+        while len(served) < most and (login := self.queue.next(self.now, background=background)) is not None:
             served.append(login.name)
         return served
 
@@ -158,12 +158,12 @@ def test_no_standing_keeps_another_out(queue):
 
 
 def test_what_has_time_comes_after_all_logins(queue):
-    queue.come("anew", "", LATER)
+    queue.come("anew", "", BACKGROUND)
     for number in range(5):
         queue.come(f"{number}", "10.0.1.1")
     assert queue.order() == ["0", "1", "2", "3", "4", "anew"]
-    queue.come("anew", "", LATER)
-    assert queue.order(later=False) == []
+    queue.come("anew", "", BACKGROUND)
+    assert queue.order(background=False) == []
     assert queue.order() == ["anew"]
 
 
@@ -177,7 +177,7 @@ def test_who_goes_leaves_its_place(queue):
     assert queue.order() == ["1", "2"]
     queue.queue.remove(logins[1])
     assert not queue.queue._networks, "nothing is kept of those who are gone"
-    assert not any(queue.queue._weight)
+    assert not any(queue.queue._units)
 
 
 def test_the_whole_queue_is_open_to_one_network_that_does_nothing_wrong():
@@ -193,7 +193,7 @@ def test_only_a_few_wait_from_where_there_is_nothing_but_guessing(queue):
         assert queue.come(f"guess-{number}", "10.0.1.1") == []
     gone = queue.wrong("10.0.1.1", 300)
     assert gone[0] == "guess-159", "the last first"
-    assert len(queue.queue) == login_queue._ROOM_LEAST
+    assert len(queue.queue) == login_queue._UNITS_MIN
     assert queue.come("one more", "10.0.1.1") == ["one more"]
 
 
@@ -202,7 +202,7 @@ def test_nor_from_a_network_with_many_addresses(queue):
         address = f"2001:db8:1:{number:x}::1"
         queue.wrong(address, 2)
         queue.come(f"guess-{number}", address)
-    assert len(queue.queue) <= 4 * login_queue._ROOM_LEAST
+    assert len(queue.queue) <= 4 * login_queue._UNITS_MIN
 
 
 def test_one_wrong_secret_among_many_right_ones_sends_nobody_away(queue):
@@ -228,7 +228,7 @@ def test_right_logins_make_up_for_wrong_ones_and_are_not_saved_up(queue):
     for _ in range(100):
         queue.right("10.0.1.1")
     queue.wrong("10.0.1.1", 300)
-    assert len(queue.queue) == login_queue._ROOM_LEAST
+    assert len(queue.queue) == login_queue._UNITS_MIN
 
 
 def test_a_right_login_puts_nobody_further_forward(queue):
@@ -263,7 +263,7 @@ def test_a_long_secret_takes_the_room_of_many():
 
 def test_what_has_time_is_bounded_and_takes_no_room_of_logins():
     queue = Queue(most=10)
-    gone = [one for number in range(12) for one in queue.come(f"{number}", "", LATER)]
+    gone = [one for number in range(12) for one in queue.come(f"{number}", "", BACKGROUND)]
     assert gone == ["10", "11"]
     assert queue.come("login", "10.0.1.1") == []
 

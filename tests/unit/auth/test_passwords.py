@@ -12,13 +12,13 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 
 from gateway.auth import passwords
-from gateway.auth.login_queue import QueuedLogin, Standing
+from gateway.auth.login_queue import HashRequest, Standing
 from gateway.auth.password_hash_identification import is_imported
 from gateway.auth.passwords import (
     PROFILE,
     Busy,
     PasswordPool,
-    Remembered,
+    VerifiedSecrets,
     hash_secret,
     imported_credential,
     needs_rehash,
@@ -48,7 +48,7 @@ DEVICE = Device(
 )
 
 
-NOBODY = QueuedLogin(Standing.UNKNOWN, "192.0.2.1", "192.0.2.0/24")
+NOBODY = HashRequest(Standing.UNKNOWN, "192.0.2.1", "192.0.2.0/24")
 
 
 async def verify(pool: PasswordPool, credential: str | None, secret: bytes) -> bool:
@@ -322,7 +322,7 @@ def test_needs_rehash():
 
 
 def test_remembered():
-    remembered = Remembered()
+    remembered = VerifiedSecrets()
     assert not remembered.matches(DEVICE, SECRET)
     remembered.add(DEVICE, SECRET)
     assert remembered.matches(DEVICE, SECRET)
@@ -335,13 +335,13 @@ def test_remembered():
 
 @pytest.mark.parametrize("change", [{"version": 4}, {"credential": hash_secret(SECRET)}])
 def test_remembered_outlives_no_rotation(change):
-    remembered = Remembered()
+    remembered = VerifiedSecrets()
     remembered.add(DEVICE, SECRET)
     assert not remembered.matches(replace(DEVICE, **change), SECRET)
 
 
 def test_remembered_keeps_one_secret_a_device():
-    remembered = Remembered()
+    remembered = VerifiedSecrets()
     remembered.add(DEVICE, SECRET)
     remembered.add(DEVICE, b"other")
     assert remembered.matches(DEVICE, b"other")
@@ -350,7 +350,7 @@ def test_remembered_keeps_one_secret_a_device():
 
 
 def test_remembered_keeps_no_secret_and_no_plain_digest():
-    one, two = Remembered(), Remembered()
+    one, two = VerifiedSecrets(), VerifiedSecrets()
     one.add(DEVICE, SECRET)
     two.add(DEVICE, SECRET)
     assert one._digests != two._digests, "keyed at random in each process"

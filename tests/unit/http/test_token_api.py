@@ -15,7 +15,7 @@ from harness.request_handler import NOW, SECRET, Counter, allow
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Credentials, Login
 from gateway.auth.login_gate import LoginGate
-from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys
 from gateway.config import Address
 from gateway.connection.audit_vocabulary import Kind, Outcome
@@ -70,7 +70,7 @@ class World:
         self.login = Login(
             self.request_handler.devices,
             pool,
-            Remembered(),
+            VerifiedSecrets(),
             self.request_handler.tokens,
             limits=Limits(**limits),
             rehash=lambda *_: None,

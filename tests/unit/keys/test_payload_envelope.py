@@ -12,7 +12,7 @@ import json
 import msgspec
 import pytest
 from harness.playbook import KEY, KEY_ID, NOW, ring, seal
-from harness.playbook import unseal as open_by_hand
+from harness.playbook import open_payload as open_by_hand
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,9 +23,9 @@ from gateway.keys.payload_envelope import (
     Sealer,
     canonical,
     open_envelope,
+    open_payload,
     read_envelope,
     reseal,
-    unseal,
 )
 
 TOPIC = st.text(
@@ -47,7 +47,7 @@ def sealer(topic="t", sender="lamp-1", keys=None, now=NOW):
 @given(TOPIC, SENDER, st.binary(max_size=100), st.integers(0, 2**53))
 def test_what_is_sealed_opens_and_is_as_the_encoder_writes_it(topic, sender, payload, now):
     made = sealer(topic, sender, now=now).seal(payload)
-    assert unseal(ring(), made, topic=topic) == payload
+    assert open_payload(ring(), made, topic=topic) == payload
     assert open_by_hand(made, topic) == (payload, sender)
     # Written by hand for speed: the same bytes as the encoder's.
     assert msgspec.json.encode(msgspec.json.decode(made, type=Envelope)) == made
@@ -57,15 +57,15 @@ def test_what_is_sealed_opens_and_is_as_the_encoder_writes_it(topic, sender, pay
 def test_it_opens_on_its_own_topic_only(topic, payload):
     made = sealer(topic).seal(payload)
     with pytest.raises(OpenFailed, match="another topic"):
-        unseal(ring(), made, topic=topic + "x")
+        open_payload(ring(), made, topic=topic + "x")
     with pytest.raises(OpenFailed):
-        unseal(ring(), made, topic="")
+        open_payload(ring(), made, topic="")
 
 
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_do_not_open(data):
     with pytest.raises(OpenFailed):
-        unseal(ring(), data, topic="t")
+        open_payload(ring(), data, topic="t")
 
 
 @given(st.integers(0, len(GOOD)), st.integers(0, 3), st.binary(max_size=3))
@@ -73,7 +73,7 @@ def test_a_damaged_envelope_gives_its_payload_or_nothing(place, count, instead):
     damaged = GOOD[:place] + instead + GOOD[place + count :]
     # What JSON and base64 leave open may differ: a space, the bits behind the last byte.
     with contextlib.suppress(OpenFailed):
-        assert unseal(ring(), damaged, topic="t") == b"4711"
+        assert open_payload(ring(), damaged, topic="t") == b"4711"
 
 
 FIELDS = {
@@ -95,13 +95,13 @@ def test_no_choice_of_fields_opens_what_was_not_sealed(changed):
     if repr(list(fields.items())) == repr(list(json.loads(GOOD).items())):
         return
     with pytest.raises(OpenFailed):
-        unseal(ring(), json.dumps(fields).encode(), topic="t")
+        open_payload(ring(), json.dumps(fields).encode(), topic="t")
 
 
 @given(st.one_of(st.text(max_size=50), st.integers(), st.floats(allow_nan=False, allow_infinity=False)))
 def test_the_answer_of_encrypt_may_be_published_as_it_is(request_id):
     message = json.dumps(json.loads(GOOD) | {"request_id": request_id}).encode()
-    assert unseal(ring(), message, topic="t") == b"4711"
+    assert open_payload(ring(), message, topic="t") == b"4711"
 
 
 @given(st.dictionaries(st.text(max_size=9), JSON, min_size=1, max_size=3))
@@ -110,14 +110,14 @@ def test_a_field_that_nobody_sealed_is_for_nobody_to_read(more):
     if fields == json.loads(GOOD) or set(fields) - set(json.loads(GOOD)) <= {"request_id", "rewrapped"}:
         return
     with pytest.raises(OpenFailed):
-        unseal(ring(), json.dumps(fields).encode(), topic="t")
+        open_payload(ring(), json.dumps(fields).encode(), topic="t")
 
 
 @pytest.mark.parametrize("request_id", ["x" * 1_025, ["x"], {"a": "x"}, True])
 def test_a_request_id_is_short_and_plain(request_id):
     message = json.dumps(json.loads(GOOD) | {"request_id": request_id}).encode()
     with pytest.raises(OpenFailed):
-        unseal(ring(), message, topic="t")
+        open_payload(ring(), message, topic="t")
 
 
 def test_an_envelope_tells_what_it_opens_to():
@@ -184,7 +184,7 @@ def test_what_does_not_open_is_not_sealed_again():
 )
 def test_what_is_made_to_break_the_parser(message):
     with pytest.raises(OpenFailed):
-        unseal(ring(), message, topic="t")
+        open_payload(ring(), message, topic="t")
 
 
 def test_old_keys_open_and_destroyed_ones_do_not():
@@ -193,11 +193,11 @@ def test_old_keys_open_and_destroyed_ones_do_not():
             [Key(KEY_ID, KEY, state, 0), Key("k2", b"2" * 32, KeyState.ACTIVE, 0)], Nonces(bytes), {}
         )
 
-    assert unseal(keys(KeyState.DECRYPT_ONLY), GOOD, topic="t") == b"4711"
+    assert open_payload(keys(KeyState.DECRYPT_ONLY), GOOD, topic="t") == b"4711"
     with pytest.raises(OpenFailed, match="a key that was destroyed"):
-        unseal(keys(KeyState.DESTROYED), GOOD, topic="t")
+        open_payload(keys(KeyState.DESTROYED), GOOD, topic="t")
     with pytest.raises(OpenFailed, match="a key that is not here"):
-        unseal(ring(), GOOD.replace(b'"k1"', b'"k7"'), topic="t")
+        open_payload(ring(), GOOD.replace(b'"k1"', b'"k7"'), topic="t")
     assert json.loads(sealer(keys=keys(KeyState.DECRYPT_ONLY)).seal(b""))["key_id"] == "k2"
 
 

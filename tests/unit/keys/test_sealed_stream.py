@@ -8,7 +8,7 @@ import os
 import pytest
 
 from gateway.keys import sealed_stream
-from gateway.keys.sealed_stream import NotOpened, OpeningReader, SealingWriter
+from gateway.keys.sealed_stream import OpeningReader, SealingWriter, StreamNotOpened
 
 PASSPHRASE = b"correct horse battery"
 PIECE = 64
@@ -51,7 +51,7 @@ def test_it_comes_back_whatever_its_length(length):
 
 
 def test_not_by_a_different_passphrase():
-    with pytest.raises(NotOpened, match="passphrase"):
+    with pytest.raises(StreamNotOpened, match="passphrase"):
         opened(sealed(b"data"), b"correct horse batterx")
 
 
@@ -59,7 +59,7 @@ def test_not_by_a_different_passphrase():
 def test_not_with_a_bit_changed(at):
     stream = bytearray(sealed(os.urandom(300)))
     stream[at] ^= 1
-    with pytest.raises(NotOpened):
+    with pytest.raises(StreamNotOpened):
         opened(bytes(stream))
 
 
@@ -77,12 +77,12 @@ def test_not_cut_off_nor_with_pieces_left_out_swapped_or_of_a_different_stream()
         [*parts[:-1], others[-1]],
         [],
     ):
-        with pytest.raises(NotOpened):
+        with pytest.raises(StreamNotOpened):
             opened(head + b"".join(wrong))
 
 
 def test_not_without_its_end():
-    with pytest.raises(NotOpened):
+    with pytest.raises(StreamNotOpened):
         opened(sealed(bytes(300), finish=False))
 
 
@@ -90,7 +90,7 @@ def test_what_is_given_out_before_the_fault_is_genuine():
     head, parts = pieces(sealed(b"a" * 300))
     reader = OpeningReader(io.BytesIO(head + parts[0] + parts[1][:-1] + b"x" + parts[2]), PASSPHRASE)
     assert reader.read(PIECE) == b"a" * PIECE
-    with pytest.raises(NotOpened, match="damaged or cut off"):
+    with pytest.raises(StreamNotOpened, match="damaged or cut off"):
         reader.read(1)
 
 
@@ -98,11 +98,11 @@ def test_what_is_given_out_before_the_fault_is_genuine():
     "stream", [b"", b"\n", b"{}\n", b"SQLite format 3\0" + bytes(200), b'{"v": 1}\n', b"[" * 5_000]
 )
 def test_not_what_is_none(stream):
-    with pytest.raises(NotOpened, match="no backup"):
+    with pytest.raises(StreamNotOpened, match="no backup"):
         opened(stream)
 
 
 def test_not_one_that_would_have_us_work_harder():
     stream = sealed(b"data").replace(b'"memory_kib": 65536', b'"memory_kib": 65537')
-    with pytest.raises(NotOpened, match="newer gateway"):
+    with pytest.raises(StreamNotOpened, match="newer gateway"):
         opened(stream)

@@ -8,7 +8,7 @@ import pytest
 from gateway.connection.audit_vocabulary import Kind, Origin, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import _ADMISSIONS_MAX, LEFT_OUT_LINES, Audit, AuditEvent, AuditLog
-from gateway.observe.audit_rate_limit import FIRST, OF_A_DEVICE
+from gateway.observe.audit_rate_limit import FIRST_PER_KIND, PER_DEVICE_MAX
 
 
 class Clock:
@@ -174,10 +174,10 @@ def test_what_can_not_be_explained_has_no_id(stream, without):
 def test_a_flood_costs_a_bounded_number_of_lines_and_what_is_missing_is_told(stream):
     counters, clock = Counters(), Clock()
     log = AuditLog(counters, clock)
-    flood = FIRST + OF_A_DEVICE
+    flood = FIRST_PER_KIND + PER_DEVICE_MAX
     for number in range(flood + 7):
         log(event(topic="decoy", rule=None, request_id=str(number)))
-    # The first on a topic root is told by itself.
+    # The first on a topic rule_and_topic is told by itself.
     assert len(lines(stream)) == flood + 1
     assert counters.audit_suppressed == 6
     for _ in range(3):

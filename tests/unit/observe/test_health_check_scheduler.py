@@ -112,7 +112,7 @@ async def test_a_check_may_have_a_time_out_of_its_own(tasks):
         await asyncio.Event().wait()
         raise AssertionError
 
-    health.add("tcp", hangs, vital=False, needed=False, foreign=True, deadline=0.02)
+    health.add("tcp", hangs, vital=False, needed=False, external=True, deadline=0.02)
     tasks.start(health.run(tasks.start))
     await until(lambda: found(health, "tcp").message == "no answer within 0.02 s")
     assert found(health, "tcp").state is State.UNHEALTHY
@@ -137,15 +137,15 @@ async def test_checks_are_done_again_each_interval(tasks):
         times.append(1)
         return True, ""
 
-    health.add("tcp", counted, vital=False, foreign=True)
-    health.add("other", counted, vital=False, foreign=True, interval=600)
+    health.add("tcp", counted, vital=False, external=True)
+    health.add("other", counted, vital=False, external=True, interval=600)
     tasks.start(health.run(tasks.start))
     await until(lambda: len(times) >= 3)
 
 
 async def test_what_failed_is_done_again_soon_though_the_interval_is_long(tasks, monkeypatch):
-    monkeypatch.setattr(module, "_AGAIN", 0.01)
-    monkeypatch.setattr(module, "_EARLY", 1e9)  # not because somebody asks
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_FRESH_SECONDS", 1e9)  # not because somebody asks
     health, answers = Health(interval=600), [(False, "gone"), (False, "gone"), (True, "back")]
 
     async def check():
@@ -157,7 +157,7 @@ async def test_what_failed_is_done_again_soon_though_the_interval_is_long(tasks,
 
 
 async def test_whoever_asks_has_it_checked_and_does_not_wait(tasks, monkeypatch):
-    monkeypatch.setattr(module, "_EARLY", 0.0)
+    monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
     health, answers = Health(interval=600), [(True, "there"), (False, "gone")]
     foreign = []
 
@@ -169,7 +169,7 @@ async def test_whoever_asks_has_it_checked_and_does_not_wait(tasks, monkeypatch)
         return True, ""
 
     health.add("bus", check, vital=False)
-    health.add("tcp", other, vital=False, foreign=True)
+    health.add("tcp", other, vital=False, external=True)
     tasks.start(health.run(tasks.start))
     await until(lambda: len(answers) == 1)
     assert health.report().checks["bus"].ok in {True, False}
@@ -213,7 +213,7 @@ async def test_a_check_that_is_removed_is_done_no_more(tasks):
         await asyncio.Event().wait()
         raise AssertionError
 
-    health.add("tcp", hangs, vital=False, foreign=True)
+    health.add("tcp", hangs, vital=False, external=True)
     tasks.start(health.run(tasks.start))
     await asyncio.sleep(0.01)
     health.remove("tcp")

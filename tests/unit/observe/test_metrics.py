@@ -12,7 +12,7 @@ from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counte
 from gateway.mqtt.reason_codes import Reason
 from gateway.observe import metric_catalogue
 from gateway.observe.metrics import Histogram, Metrics, collector_registry
-from gateway.policy.engine.device_limits import Reached
+from gateway.policy.engine.device_limits import CountedLimit
 from gateway.policy.engine.service_names import Service
 
 
@@ -52,15 +52,15 @@ def test_refusals_are_labelled_by_reason_and_audit_events_by_kind_and_outcome():
 def test_what_is_counted_by_a_label_of_known_values_begins_with_0():
     """Else the first that happens is no increase to Prometheus, and no alert."""
     counters = Counters()
-    counters.limits_reached[Reached.PACKET_SIZE] += 1
+    counters.limits_reached[CountedLimit.PACKET_SIZE] += 1
     samples = scrape(Metrics(counters))
     for name, label, values in (
-        ("limits_reached", "limit", Reached),
+        ("limits_reached", "limit", CountedLimit),
         ("holdings_refused", "kind", Holding),
         ("service_requests", "service", Service),
     ):
         for value in values:
-            expected = 1 if value is Reached.PACKET_SIZE else 0
+            expected = 1 if value is CountedLimit.PACKET_SIZE else 0
             assert samples[f"gateway_{name}_total", ((label, value.name.lower()),)] == expected
     for direction in (FROM_DEVICES, TO_DEVICES):
         assert samples["gateway_messages_ended_total", (("direction", direction),)] == 0

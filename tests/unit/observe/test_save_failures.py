@@ -22,7 +22,7 @@ from gateway.observe.audit_dispatch import Audit, AuditLog
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
-from gateway.store import Refusal, StoreError, open_store
+from gateway.store import StoredRefusal, StoreError, open_store
 
 FULL = StoreError("the disk is full")
 GONE = StoreError("the store was taken away")
@@ -146,7 +146,7 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
     await add_devices(store, "lamp")
     saves = Saves()
     refusals = PolicyDenialsSaver(store, Counters(), saves)
-    long = [Refusal(f"r{one}", 1, "lamp", "publish", "t" * 4_000, "No.", "") for one in range(100)]
+    long = [StoredRefusal(f"r{one}", 1, "lamp", "publish", "t" * 4_000, "No.", "") for one in range(100)]
     refusals._unsaved.extend(long)
     engine = store._database._engine
     event.listen(engine.sync_engine, "connect", full)

@@ -14,7 +14,7 @@ from harness.request_handler import SECRET, Counter
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate
-from gateway.auth.passwords import PasswordPool, Remembered
+from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.bus_client.connect import connect
 from gateway.bus_client.connection import Account
 from gateway.mqtt.packets import Subscription
@@ -35,7 +35,7 @@ class House:
         login = Login(
             counter.devices,
             self.pool,
-            Remembered(),
+            VerifiedSecrets(),
             counter.tokens,
             limits=Limits(login_failures_per_minute=2),
             rehash=lambda *_: None,
@@ -130,7 +130,7 @@ async def test_more_logins_than_can_be_looked_at(mosquitto, monkeypatch):
             await house.send("auth", device_id="svc", credentials={"secret": SECRET})
         assert (await house.hear())["error"] == "rate_limited"
         house.pool._slots = threads
-        house.pool._begin()
+        house.pool._give_slots()
         assert [(await house.hear())["success"] for _ in range(2)] == [True, True]
         # Those are done, and there is room again.
         assert (await house.log_in("other", SECRET))["success"] is True

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.policy.engine.service_names import Service
 from gateway.services.answers import in_shape, refused
 from gateway.services.refusal import Code, Refusal
-from gateway.services.request import ECHOED_MAX, Request
+from gateway.services.request import ECHOED_MAX, GeneralRequest
 
 JSON = st.recursive(
     st.none()
@@ -44,10 +44,10 @@ TEXTS = ("reply_to", "token", "topic", "device_id")
 
 
 def request(**fields):
-    return Request(json.dumps(fields).encode())
+    return GeneralRequest(json.dumps(fields).encode())
 
 
-def wrapped(payload, **fields):
+def in_common_message(payload, **fields):
     common = {"message_id": "m-1", "source": "svc", "destination": "gateway", "message_type": "encrypt"}
     return request(**common, payload=payload, **fields)
 
@@ -56,14 +56,14 @@ def wrapped(payload, **fields):
 def test_what_is_said_is_read(token, topic, message, data):
     one = request(token=token, topic=topic, message=message, data=base64.b64encode(data).decode())
     assert one.fault is None
-    assert (one.token, one.topic, one.data, one.wrapped) == (token, topic, data, False)
+    assert (one.token, one.topic, one.data, one.in_common_message) == (token, topic, data, False)
     assert one.message == json.dumps(message).encode()
     assert (one.reply_to, one.device_id, one.secret, one.request_id) == (None, None, None, b"")
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_request_or_a_fault(payload):
-    read_everything(Request(payload))
+    read_everything(GeneralRequest(payload))
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON | st.just("YQ==") | st.just({"secret": "s"})))
@@ -71,7 +71,7 @@ def test_any_fields_are_a_request_or_a_fault(fields):
     one = request(**fields)
     read_everything(one)
     answer = json.loads(in_shape(b'{"success":true}', Service.AUTH, one, prefix="gateway"))
-    assert (answer["payload"] if one.wrapped else answer)["success"] is True
+    assert (answer["payload"] if one.in_common_message else answer)["success"] is True
 
 
 def value_or_refusal(one, name):
@@ -120,7 +120,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("payload", HOSTILE.values(), ids=HOSTILE.keys())
 def test_what_is_no_json_is_told_so(payload):
-    one = Request(payload)
+    one = GeneralRequest(payload)
     assert "JSON object in UTF-8" in str(one.fault)
     assert (one.message, one.token, one.data) == (b"", None, None)
 
@@ -140,7 +140,7 @@ def test_what_is_no_json_is_told_so(payload):
     ids=range(8),
 )
 def test_a_message_is_taken_to_the_byte(message):
-    assert Request(b'{"topic": "t", "message" :  %s , "x":1}' % message).message == message
+    assert GeneralRequest(b'{"topic": "t", "message" :  %s , "x":1}' % message).message == message
 
 
 TWICE = {
@@ -162,7 +162,7 @@ TWICE = {
 
 @pytest.mark.parametrize(("payload", "name"), TWICE.values(), ids=TWICE.keys())
 def test_a_name_twice_is_refused_as_over_https(payload, name):
-    one = Request(payload)
+    one = GeneralRequest(payload)
     assert one.fault is not None
     assert (one.fault.code, str(one.fault)) == (
         Code.INVALID_REQUEST,
@@ -181,13 +181,13 @@ ONCE = {
 
 @pytest.mark.parametrize("payload", ONCE.values(), ids=ONCE.keys())
 def test_a_name_that_stands_once_as_a_member_is_taken(payload):
-    assert Request(payload).fault is None
+    assert GeneralRequest(payload).fault is None
 
 
 def test_what_stands_beside_a_common_message_is_bounded_where_it_has_to_be_taken_apart():
     beside = b'{"x":"\\n%s","source":"s","payload":{}}'
-    assert Request(beside % (b"7" * 4_000)).fault is None
-    assert "4,096 bytes of other members" in str(Request(beside % (b"7" * 9_000)).fault)
+    assert GeneralRequest(beside % (b"7" * 4_000)).fault is None
+    assert "4,096 bytes of other members" in str(GeneralRequest(beside % (b"7" * 9_000)).fault)
 
 
 def test_a_name_twice_within_what_is_read_later():
@@ -197,7 +197,7 @@ def test_a_name_twice_within_what_is_read_later():
         (b'{"permissions":{"publish":["a"],"pub\\u006cish":["#"]}}', lambda one: one.permissions),
     ):
         with pytest.raises(Refusal, match="has a member twice: give it once") as refused:
-            read(Request(payload))
+            read(GeneralRequest(payload))
         assert refused.value.code is Code.INVALID_REQUEST
 
 
@@ -216,10 +216,10 @@ def test_a_name_twice_is_found_whatever_its_values_and_blanks(pairs, blank, esca
     given_text = f"{{{blank}{text}}}".encode()
     twice = len(set(names)) != len(names)
     if "x" not in names:
-        assert (Request(given_text).fault is not None) == twice
+        assert (GeneralRequest(given_text).fault is not None) == twice
     known = [name for name in names if name != "x"]
     whole = f'{{"payload":{{}},{given_text.decode()[1:]}' if names else '{"payload":{}}'
-    assert (Request(whole.encode()).fault is not None) == (len(set(known)) != len(known))
+    assert (GeneralRequest(whole.encode()).fault is not None) == (len(set(known)) != len(known))
 
 
 _READ = {
@@ -232,7 +232,7 @@ _READ = {
 
 @pytest.mark.parametrize(("service", "name"), [(one, name) for one, names in _READ.items() for name in names])
 def test_null_is_no_wish_for_everything(service, name):
-    for one in (request(**{name: None}), wrapped({name: None})):
+    for one in (request(**{name: None}), in_common_message({name: None})):
         with pytest.raises(Refusal, match=f'"{name}" is null: give it a value, or leave it out') as refused:
             one.demand_no_unread(service, over_bus=True)
         assert refused.value.code is Code.INVALID_REQUEST
@@ -244,9 +244,9 @@ def test_null_as_a_message_is_a_message_and_as_a_payload_none():
     assert one.message == b"null"
     for service in Service:
         with pytest.raises(Refusal, match='"payload" is null'):
-            wrapped(None).demand_no_unread(service, over_bus=True)
+            in_common_message(None).demand_no_unread(service, over_bus=True)
     # What stands round a payload is others' to use.
-    wrapped({"token": "x"}, token=None, topic=None, reply_to=None).demand_no_unread(
+    in_common_message({"token": "x"}, token=None, topic=None, reply_to=None).demand_no_unread(
         Service.VALIDATE, over_bus=False
     )
 
@@ -257,7 +257,7 @@ def test_nothing_at_all_and_null_are_an_empty_request():
         b"{}",
         b'{"token":null,"data":null,"credentials":null,"request_id":null,"reply_to":null}',
     ):
-        one = Request(payload)
+        one = GeneralRequest(payload)
         assert (one.fault, one.token, one.data, one.secret, one.reply_to) == (None,) * 5
         assert one.request_id == b""
 
@@ -284,7 +284,7 @@ def test_data_is_base64_and_nothing_else(given):
     "given", [b'"7f3a"', b"7", b"-7", b"1.50", b"1e30", b'""', b'"\\u00e9\\n"', b'"' + b"x" * 1_022 + b'"']
 )
 def test_a_request_id_comes_back_as_it_was(given):
-    one = Request(b'{"request_id": %s}' % given)
+    one = GeneralRequest(b'{"request_id": %s}' % given)
     assert one.fault is None
     assert in_shape(b'{"a":1}', Service.ENCRYPT, one, prefix="g") == b'{"a":1,"request_id":%s}' % given
 
@@ -295,13 +295,15 @@ def test_a_request_id_comes_back_as_it_was(given):
     ids=range(6),
 )
 def test_a_request_id_that_nobody_could_give_back_is_a_fault(given):
-    one = Request(b'{"topic":"t","request_id":%s}' % given)
+    one = GeneralRequest(b'{"topic":"t","request_id":%s}' % given)
     assert "request_id" in str(one.fault)
     assert in_shape(b'{"a":1}', Service.ENCRYPT, one, prefix="g") == b'{"a":1}'
 
 
 def test_a_wrapped_request_is_answered_wrapped():
-    one = wrapped({"topic": "t", "message": {"x": 1}, "request_id": "r-1", "token": "inner"}, token="outer")
+    one = in_common_message(
+        {"topic": "t", "message": {"x": 1}, "request_id": "r-1", "token": "inner"}, token="outer"
+    )
     assert (one.topic, one.message, one.token) == ("t", b'{"x": 1}', "inner")
     answer = json.loads(in_shape(b'{"success":true}', Service.ENCRYPT, one, prefix="gateway"))
     assert uuid.UUID(answer.pop("message_id")).version == 4
@@ -314,17 +316,19 @@ def test_a_wrapped_request_is_answered_wrapped():
 
 
 def test_what_belongs_to_the_call_may_stand_beside_the_payload():
-    one = wrapped({"topic": "t"}, token="tok", reply_to="there", request_id=9)
+    one = in_common_message({"topic": "t"}, token="tok", reply_to="there", request_id=9)
     assert (one.token, one.reply_to, one.request_id) == ("tok", "there", b"9")
     # What is asked for stands inside.
-    outside = wrapped({}, topic="t", message=1, data="YQ==", device_id="d", credentials={"secret": "s"})
+    outside = in_common_message(
+        {}, topic="t", message=1, data="YQ==", device_id="d", credentials={"secret": "s"}
+    )
     assert (outside.topic, outside.message, outside.data, outside.device_id) == (None, b"", None, None)
     assert outside.secret is None
 
 
 def test_a_wrapped_request_without_an_id_is_known_by_its_message():
-    assert wrapped({}).request_id == b'"m-1"'
-    assert wrapped({"request_id": 5}).request_id == b"5"
+    assert in_common_message({}).request_id == b'"m-1"'
+    assert in_common_message({"request_id": 5}).request_id == b"5"
     # A plain one is not.
     assert request(message_id="m-1", source="svc").request_id == b""
 
@@ -333,8 +337,8 @@ def test_a_wrapped_request_without_an_id_is_known_by_its_message():
     ("payload", "fault"), [(None, None), ([], "payload"), ("x", "payload"), (7, "payload")]
 )
 def test_a_payload_is_an_object_or_nothing(payload, fault):
-    one = wrapped(payload)
-    assert one.wrapped
+    one = in_common_message(payload)
+    assert one.in_common_message
     assert (one.fault is None) if fault is None else (fault in str(one.fault))
     assert json.loads(in_shape(b'{"a":1}', Service.AUTH, one, prefix="g"))["payload"] == {
         "a": 1,
@@ -372,8 +376,8 @@ def test_a_member_that_nobody_reads_is_a_fault_and_named(service):
     assert refused.value.code is Code.INVALID_REQUEST
     assert "ttl_seconds" not in refused.value.why, "the log quotes nothing of a request"
     assert one.request_id == b"7", "and it is answered in its own shape"
-    inner = wrapped({"request_id": 8, "permisions": {}}, anything=1)
-    assert (inner.wrapped, inner.request_id) == (True, b"8")
+    inner = in_common_message({"request_id": 8, "permisions": {}}, anything=1)
+    assert (inner.in_common_message, inner.request_id) == (True, b"8")
     with pytest.raises(Refusal, match='"permisions" is not known here'):
         inner.demand_no_unread(service, over_bus=True)
 
@@ -387,19 +391,21 @@ def test_a_member_that_nobody_reads_is_a_fault_and_named(service):
     ],
 )  # fmt: skip
 def test_a_member_of_another_service_is_refused_there(service, name):
-    for one in (request(**{name: "x"}), wrapped({name: "x"})):
+    for one in (request(**{name: "x"}), in_common_message({name: "x"})):
         assert one.fault is None
         with pytest.raises(Refusal, match=f'"{name}" is not known here') as refused:
             one.demand_no_unread(service, over_bus=True)
         assert '"reply_to"' in str(refused.value), "what is known is named"
     with pytest.raises(Refusal, match=f'"{name}" is not known here'):
         request(**{name: None}).demand_no_unread(service, over_bus=True)
-    wrapped({}, **{name: "x"} if name in ("token", "topic") else {}).demand_no_unread(service, over_bus=True)
+    in_common_message({}, **{name: "x"} if name in ("token", "topic") else {}).demand_no_unread(
+        service, over_bus=True
+    )
 
 
 def test_the_common_message_may_have_more():
-    one = wrapped({"message": 1}, timestamp=5, priority="high", topic="x", headers={"a": 1})
-    assert (one.fault, one.wrapped, one.message) == (None, True, b"1")
+    one = in_common_message({"message": 1}, timestamp=5, priority="high", topic="x", headers={"a": 1})
+    assert (one.fault, one.in_common_message, one.message) == (None, True, b"1")
     one.demand_no_unread(Service.DECRYPT, over_bus=False)
 
 

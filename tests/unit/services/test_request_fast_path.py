@@ -1,4 +1,4 @@
-"""What is read in one go is what `Request` would take, and reads alike."""
+"""What is read in one go is what `GeneralRequest` would take, and reads alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 from gateway.keys.payload_envelope import Sealer, read_envelope, reseal
 from gateway.policy.engine.service_names import Service
-from gateway.services.request import Request
+from gateway.services.request import GeneralRequest
 from gateway.services.request_fast_path import DecryptRequest, EncryptRequest, read_request
 
 RING = KeyRing([Key("k1", os.urandom(32), KeyState.ACTIVE, 0)], Nonces(os.urandom), {})
@@ -53,12 +53,16 @@ def joined(pairs, blank, *, escaped=False):
 
 
 def alike(one, whole, service):
-    """Whether `Request` finds nothing wrong with the same bytes, and reads them so."""
+    """Whether `GeneralRequest` finds nothing wrong with the same bytes, and reads them so."""
     assert whole.fault is None
     whole.demand_no_unread(service, over_bus=False)
     assert (one.token, one.reply_to) == (whole.token, whole.reply_to)
     assert (one.request_id, one.decoded_request_id) == (whole.request_id, whole.decoded_request_id)
-    assert (one.fault, one.wrapped, one.source) == (whole.fault, whole.wrapped, whole.source)
+    assert (one.fault, one.in_common_message, one.source) == (
+        whole.fault,
+        whole.in_common_message,
+        whole.source,
+    )
     return True
 
 
@@ -70,7 +74,7 @@ def test_a_request_to_encrypt(pairs, blank, escaped):
     if isinstance(one, EncryptRequest):
         assert len(names) == len(set(names))
         assert ENCRYPT.issuperset(names)
-        whole = Request(text)
+        whole = GeneralRequest(text)
         assert alike(one, whole, Service.ENCRYPT)
         assert (one.topic, bytes(one.message), one.data) == (whole.topic, whole.message, whole.data)
     else:
@@ -99,7 +103,7 @@ def test_a_request_to_decrypt(more, pairs, sealed, blank, escaped):
         assert len(names) == len(set(names))
         assert DECRYPT.issuperset(names)
         assert len(within) == len(set(within))
-        whole = Request(text)
+        whole = GeneralRequest(text)
         assert alike(one, whole, Service.DECRYPT)
         whole.demand_no_member_twice()
         assert one.message == read_envelope(whole.message)
@@ -162,7 +166,9 @@ LEFT = {
 
 @pytest.mark.parametrize(("service", "text"), LEFT.values(), ids=LEFT.keys())
 def test_all_else_goes_the_long_way(service, text):
-    assert isinstance(read_request(service, text if isinstance(text, bytes) else text.encode()), Request)
+    assert isinstance(
+        read_request(service, text if isinstance(text, bytes) else text.encode()), GeneralRequest
+    )
 
 
 def test_it_shows_nothing_of_what_it_holds():

@@ -14,8 +14,8 @@ from gateway.connection.commands import Call
 from gateway.policy.engine.service_names import Service
 from gateway.services import request_handler as desk_module
 from gateway.services.refusal import Code
-from gateway.services.replayed_requests import Replays
-from gateway.services.request import ECHOED_MAX, Request
+from gateway.services.replayed_requests import SeenRequests
+from gateway.services.request import ECHOED_MAX, GeneralRequest
 
 services = pytest.mark.parametrize("service", [*Service])
 
@@ -164,8 +164,8 @@ def test_another_connection_of_the_device_is_the_same_caller():
 
 
 def test_what_is_remembered_of_callers_is_bounded(monkeypatch):
-    monkeypatch.setattr(desk_module, "_CALLERS_KEPT", 3)
-    monkeypatch.setattr(desk_module, "_TOPICS_KEPT", 4)
+    monkeypatch.setattr(desk_module, "_CALLERS_MAX", 3)
+    monkeypatch.setattr(desk_module, "_TOPICS_MAX", 4)
     counter = Counter()
     for number in range(9):
         identity = replace(counter.identity("svc"), client_id=f"client {number}")
@@ -181,12 +181,14 @@ def test_what_is_remembered_of_callers_is_bounded(monkeypatch):
 
 
 def test_a_request_of_a_token_is_answered_once_where_it_can_be_replayed(counter):
-    replays = Replays(counter.context.now)
+    seen_requests = SeenRequests(counter.context.now)
 
     def error(**fields):
         call = Call(Service.ENCRYPT, json.dumps({"message": 1, "topic": "a"} | fields).encode())
-        request = Request(call.payload)
-        answer = counter.request_handler.attend(call, request, counter.identity("svc"), replays=replays)
+        request = GeneralRequest(call.payload)
+        answer = counter.request_handler.answer_request(
+            call, request, counter.identity("svc"), seen_requests=seen_requests
+        )
         return json.loads(answer.payload).get("error")
 
     assert error(token="t", request_id="r") is None

@@ -174,7 +174,7 @@ def test_rights_of_a_token_are_not_those_of_its_device(counter):
 
 
 def test_so_many_rights_are_remembered(counter, monkeypatch):
-    monkeypatch.setattr(token_issuer, "_RIGHTS_KEPT", 2)
+    monkeypatch.setattr(token_issuer, "_RIGHTS_REMEMBERED_MAX", 2)
     for number in range(4):
         counter.token_issuer.issue(device(f"d{number}", "hearer"), source="auth")
     assert len(counter.token_issuer._rights) == 2

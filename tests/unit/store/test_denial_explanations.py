@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness.stored_devices import add_devices
 
-from gateway.store import Refusal, denial_explanations
+from gateway.store import StoredRefusal, denial_explanations
 from gateway.store.usage import KEPT_SECONDS
 
 
@@ -35,7 +35,7 @@ def sql(path: Path, statement: str) -> list[tuple]:
 
 
 async def test_refusals_are_found_by_id_and_saved_once(store):
-    one = Refusal("0a1b", NOW, "lamp-1", "publish", "a/b", "No rule allows it.", "")
+    one = StoredRefusal("0a1b", NOW, "lamp-1", "publish", "a/b", "No rule allows it.", "")
     await store.refusals.add([one])
     await store.refusals.add([one, replace(one, refusal_id="ff")])
     assert await store.refusals.get("0a1b") == one
@@ -46,8 +46,8 @@ async def test_refusals_are_found_by_id_and_saved_once(store):
 async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_its_first(
     store, path, monkeypatch
 ):
-    monkeypatch.setattr(denial_explanations, "_OF_A_DEVICE", 3)
-    first = Refusal("x", NOW - 99, "lamp-2", "publish", "a", "r", "")
+    monkeypatch.setattr(denial_explanations, "_PER_DEVICE_MAX", 3)
+    first = StoredRefusal("x", NOW - 99, "lamp-2", "publish", "a", "r", "")
     await store.refusals.add([first])
     for number in range(9):
         one = replace(first, refusal_id=str(number), at=NOW + number, device_id="lamp-1")
@@ -58,9 +58,9 @@ async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_i
 
 @pytest.mark.parametrize("before", [0, 500, 2_000])
 async def test_decoys_push_out_neither_the_first_refusals_nor_what_was_done_among_them(store, before):
-    decoy = Refusal("", NOW, "lamp-1", "publish", "", "r", "")
+    decoy = StoredRefusal("", NOW, "lamp-1", "publish", "", "r", "")
 
-    def decoys(start: int, count: int) -> list[Refusal]:
+    def decoys(start: int, count: int) -> list[StoredRefusal]:
         some = range(start, start + count)
         return [
             replace(decoy, refusal_id=f"{n * 2_654_435_761 % 2**32:08x}", at=NOW + n, topic=f"d/{n}")
@@ -83,8 +83,8 @@ async def test_decoys_push_out_neither_the_first_refusals_nor_what_was_done_amon
 
 
 async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
-    monkeypatch.setattr(denial_explanations, "_IN_ALL", 10)
-    one = Refusal("", NOW, "", "publish", "a", "r", "")
+    monkeypatch.setattr(denial_explanations, "_ALL_MAX", 10)
+    one = StoredRefusal("", NOW, "", "publish", "a", "r", "")
     for device, count, at in (("quiet", 2, NOW - 99), ("loud", 9, NOW), ("louder", 20, NOW)):
         many = [
             replace(one, refusal_id=f"{device}-{n:02}", at=at + n, device_id=device) for n in range(count)
@@ -100,9 +100,9 @@ async def test_who_has_most_refusals_makes_room_first(store, path, monkeypatch):
 
 
 async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
-    monkeypatch.setattr(denial_explanations, "_IN_ALL", 2)
+    monkeypatch.setattr(denial_explanations, "_ALL_MAX", 2)
     old = now() - KEPT_SECONDS
-    refusal = Refusal("old", old - 9, "lamp-1", "publish", "a", "r", "")
+    refusal = StoredRefusal("old", old - 9, "lamp-1", "publish", "a", "r", "")
     await store.refusals.add([refusal, replace(refusal, refusal_id="new", at=old + 99)])
     await store.refusals.prune()
     assert (await store.refusals.get("old"), (await store.refusals.get("new")) is None) == (None, False)
@@ -113,8 +113,8 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
 
 
 async def test_of_too_many_of_one_second_as_many_as_may_be_kept_are_kept(store, path, monkeypatch):
-    monkeypatch.setattr(denial_explanations, "_IN_ALL", 3)
-    one = Refusal("", NOW, "", "publish", "a", "r", "")
+    monkeypatch.setattr(denial_explanations, "_ALL_MAX", 3)
+    one = StoredRefusal("", NOW, "", "publish", "a", "r", "")
     # A device each: none of them has more than its share.
     some = [replace(one, refusal_id=of, device_id=of) for of in ("lamp-1", "lamp-2", "quiet", "loud")]
     await store.refusals.add([*some, replace(one, refusal_id="new", at=NOW + 1, device_id="louder")])
@@ -124,7 +124,7 @@ async def test_of_too_many_of_one_second_as_many_as_may_be_kept_are_kept(store, 
 
 
 async def test_a_removed_device_leaves_nothing_to_another_one_with_its_id(store):
-    one = Refusal("x", NOW, "lamp-1", "publish", "a", "r", "")
+    one = StoredRefusal("x", NOW, "lamp-1", "publish", "a", "r", "")
     await store.refusals.add([one])
     await store.devices.remove("lamp-1")
     assert await store.refusals.get("x") is None

@@ -313,5 +313,5 @@ async def test_whoever_follows_no_more_waits_for_no_notice(store):
     directory = Directory(store, interval=0.01, notices=notices)
     await directory.load()
     async with beside(directory.follow()):
-        await until(lambda: notices.come)
-    assert not notices.come
+        await until(lambda: notices.are_complete)
+    assert not notices.are_complete

@@ -16,7 +16,7 @@ from harness.stored_devices import add_devices
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MOST
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.topic_generalisation import Effort
+from gateway.policy.engine.topic_generalisation import EffortLeft
 from gateway.store import UnknownDevice, usage
 from gateway.store.device_directory import Directory
 
@@ -100,7 +100,7 @@ async def test_a_row_that_somebody_edited_is_left_out(store, path):
 
 async def test_what_is_left_out_is_not_counted_among_what_is_too_much(store, path, monkeypatch):
     """Else every save would have what is no more than one may have made fewer, in vain."""
-    monkeypatch.setattr(usage, "_OF_A_DEVICE", 4)
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 4)
     edited = [seen("x"), seen("y", last_at=-1)]
     assert await store.usage.add_records([*edited, *map(seen, "abc")]) == ["lamp-1"]
     sql(path, "UPDATE observations SET action = 'devour' WHERE template = 'x'")
@@ -112,7 +112,7 @@ async def test_what_is_left_out_is_not_counted_among_what_is_too_much(store, pat
 
 
 async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(store, monkeypatch):
-    monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 10)
     others = [seen(f"jobs/{number}/done", "lamp-2") for number in range(10)]
     await add_records(store, others)
     jobs = [seen(f"jobs/{number}/done", first_at=NOW - number) for number in range(10)]
@@ -131,7 +131,7 @@ async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(stor
 
 
 async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monkeypatch):
-    monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 10)
     allowed = [*(seen(f"a/{number}") for number in range(3)), *(seen(f"b/{number}") for number in range(7))]
     await add_records(store, [seen("a/secret", allowed=False), *allowed])
     found = {(one.template, one.allowed) for one in await store.usage.records(0)}
@@ -139,7 +139,7 @@ async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monke
 
 
 async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is_counted(store, monkeypatch):
-    monkeypatch.setattr(usage, "_OF_A_DEVICE", 10)
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 10)
     apart = [seen("/".join([str(number)] * (number + 1)), last_at=NOW - number) for number in range(12)]
     await add_records(store, [*apart, seen(OVERFLOW, count=5, last_at=NOW - 20)])
     assert await store.usage.records(0) == [
@@ -149,23 +149,23 @@ async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is
 
 
 async def test_whoever_names_topics_makes_no_more_work_than_one_may(store, monkeypatch):
-    """It costs the device its own observations: they are counted."""
-    steps = []
+    """It costs the device its own usage records: they are counted."""
+    units = []
 
-    class Watched(Effort):
-        def takes(self, some: int) -> bool:
-            taken = super().takes(some)
-            steps.append(some if taken else 0)
+    class Watched(EffortLeft):
+        def take(self, some: int) -> bool:
+            taken = super().take(some)
+            units.append(some if taken else 0)
             return taken
 
-    monkeypatch.setattr(usage, "Effort", Watched)
+    monkeypatch.setattr(usage, "EffortLeft", Watched)
     deep = "/".join("tttttttttt")
     costly = [f"{'/'.join(levels)}/{deep}" for levels in product("abc", repeat=6)]
     refused = [seen(f"{'x/' * 15}{number}", allowed=False) for number in range(400)]
     await add_records(store, [*map(seen, costly), *refused])
-    assert 0 < sum(steps) < usage._EFFORT
+    assert 0 < sum(units) < usage._REDUCING_EFFORT
     found = await store.usage.records(0)
-    assert len(found) <= usage._OF_A_DEVICE
+    assert len(found) <= usage._RECORDS_PER_DEVICE_MAX
     assert sum(one.count for one in found if one.allowed) == len(costly)
     assert sum(one.count for one in found if not one.allowed) == len(refused)
 
@@ -176,7 +176,7 @@ async def test_a_device_that_was_removed_before_its_records_were_made_fewer_stay
 
 
 async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch):
-    monkeypatch.setattr(usage, "_OF_A_DEVICE", 4)
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 4)
     monkeypatch.setattr(usage, "_REDUCED_AT_ONCE", 2)
 
     async def counts() -> dict[str, int]:
@@ -190,7 +190,7 @@ async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch)
 
 
 async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
-    monkeypatch.setattr(usage, "_IN_ALL", 3)
+    monkeypatch.setattr(usage, "_RECORDS_MAX", 3)
     old = now() - usage.KEPT_SECONDS
     await add_records(store, [seen("old", last_at=old - 9), seen("new", last_at=old + 99)])
     await store.usage.prune()
@@ -201,7 +201,7 @@ async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
 
 
 async def test_of_too_many_of_one_second_as_many_as_may_be_kept_are_kept(store, monkeypatch):
-    monkeypatch.setattr(usage, "_IN_ALL", 3)
+    monkeypatch.setattr(usage, "_RECORDS_MAX", 3)
     await add_records(store, [seen("new", last_at=NOW + 1), *[seen(str(number)) for number in range(5)]])
     await store.usage.prune()
     kept = [one.template for one in await store.usage.records(0)]

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.rules import Action
-from gateway.store import IssuedToken, Refusal, usage
+from gateway.store import IssuedToken, StoredRefusal, usage
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def statements():
 SAVES = {
     "usage records": lambda store, many: store.usage.add_records([record(number) for number in range(many)]),
     "refusals": lambda store, many: store.refusals.add(
-        [Refusal(f"{many}-{number}", 1, "lamp", "publish", "t", "", "") for number in range(many)]
+        [StoredRefusal(f"{many}-{number}", 1, "lamp", "publish", "t", "", "") for number in range(many)]
     ),
     "tokens": lambda store, many: store.tokens.add(
         [IssuedToken(f"{number}", "lamp", f"{number}", 1, 1, 2**40, "auth") for number in range(many)]
@@ -92,7 +92,7 @@ async def test_others_can_write_while_usage_records_are_made_fewer(store, path, 
         written.append(len(seen))
         return made_fewer(seen)
 
-    monkeypatch.setattr(usage, "_OF_A_DEVICE", 4)
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 4)
     monkeypatch.setattr(usage, "_fewer", watched)
     assert await store.usage.add_records([record(number) for number in range(5)]) == ["lamp"]
     await store.usage.reduce("lamp")
@@ -108,7 +108,7 @@ async def test_what_changes_while_usage_records_are_made_fewer_is_not_undone(sto
             other.execute("DELETE FROM observations")  # the device was removed
         return made_fewer(seen)
 
-    monkeypatch.setattr(usage, "_OF_A_DEVICE", 4)
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 4)
     monkeypatch.setattr(usage, "_fewer", meanwhile)
     assert await store.usage.add_records([record(number) for number in range(5)]) == ["lamp"]
     await store.usage.reduce("lamp")

@@ -16,7 +16,7 @@ OFTEN = 0.01
 
 @pytest.fixture(autouse=True)
 def nothing_but_a_notice_wakes(monkeypatch):
-    monkeypatch.setattr(module, "_SELDOM", 3_600.0)
+    monkeypatch.setattr(module, "_SECONDS_WITH_NOTICES", 3_600.0)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 async def test_what_changes_wakes(followed, house, change):
     await followed.calm()
-    assert followed.notices.come
+    assert followed.notices.are_complete
     assert await followed.sees(lambda: CHANGES[change](house))
 
 
@@ -154,7 +154,7 @@ async def test_after_a_notice_it_looks_a_few_times_more(followed, house):
     before = followed.looks
     assert await followed.sees(lambda: (house / "data/store").write_text("new"))
     await followed.calm()
-    assert followed.looks >= before + 1 + module._SOON
+    assert followed.looks >= before + 1 + module._LOOKS_AFTER_A_NOTICE
 
 
 async def test_what_is_written_without_end_makes_no_more_looks_than_there_would_be_without_notices(house):
@@ -172,7 +172,7 @@ async def test_what_is_written_without_end_makes_no_more_looks_than_there_would_
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     followed.notices.close()
-    assert 3 <= followed.looks <= most * (1 + 1 / module._SOON) + 3
+    assert 3 <= followed.looks <= most * (1 + 1 / module._LOOKS_AFTER_A_NOTICE) + 3
 
 
 @pytest.mark.parametrize("without", ["a file system that is known", "inotify", "a watch that is left"])
@@ -200,31 +200,31 @@ async def test_where_no_notice_would_come_it_looks_often(house, monkeypatch, wit
             await asyncio.sleep(OFTEN)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert not followed.notices.come
+    assert not followed.notices.are_complete
 
 
 async def test_it_is_tried_again_where_no_notice_came(house, monkeypatch):
-    monkeypatch.setattr(module, "_WAITS_TO_TRY", 5)
+    monkeypatch.setattr(module, "_WAITS_UNTIL_RETRY", 5)
     followed = Followed(house)
     with monkeypatch.context() as patch:
         patch.setattr(module, "_LOCAL", set())
         await followed.notices.wait(OFTEN)
-        assert not followed.notices.come
+        assert not followed.notices.are_complete
     for _ in range(5):
-        if not followed.notices.come:
+        if not followed.notices.are_complete:
             await followed.notices.wait(OFTEN)
-    assert followed.notices.come
+    assert followed.notices.are_complete
     followed.notices.close()
 
 
 async def test_though_no_notice_comes_it_looks_now_and_then(house, monkeypatch):
-    monkeypatch.setattr(module, "_SELDOM", 0.05)
+    monkeypatch.setattr(module, "_SECONDS_WITH_NOTICES", 0.05)
     followed = Followed(house)
     running = asyncio.ensure_future(followed.run())
     async with asyncio.timeout(5):
         while followed.looks < 5:  # noqa: ASYNC110
             await asyncio.sleep(OFTEN)
-    assert followed.notices.come
+    assert followed.notices.are_complete
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     followed.notices.close()

@@ -17,7 +17,7 @@ from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent
 from gateway.observe.save_failures import Saves
-from gateway.store import Refusal, StoreError
+from gateway.store import StoredRefusal, StoreError
 
 REFUSED = AuditEvent(
     time=1_764_000_000_999,
@@ -68,7 +68,7 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
         while await store.refusals.get("0a1b2c") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert await store.refusals.get("of an administrator") is None, "no refusal of the policy"
-    assert await store.refusals.get("0a1b2c") == Refusal(
+    assert await store.refusals.get("0a1b2c") == StoredRefusal(
         "0a1b2c", 1_764_000_000, "lamp-1", "publish", "a/b", "No rule allows it.", "acl/roles/lamp.toml:7"
     )
 

@@ -65,7 +65,7 @@ async def test_what_was_seen_and_can_not_be_saved_is_kept(store):
 
 
 async def test_what_is_stored_is_not_counted_again_when_it_can_not_be_made_fewer(store, monkeypatch):
-    monkeypatch.setattr(usage_store, "_OF_A_DEVICE", 1)
+    monkeypatch.setattr(usage_store, "_RECORDS_PER_DEVICE_MAX", 1)
     world = context()
     saver = saver_of(store, world)
 

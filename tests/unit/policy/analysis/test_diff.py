@@ -111,7 +111,13 @@ def test_the_same_is_no_difference():
     rules = [rule("a/{device}"), rule("b", Effect.DENY)]
     moved = [rule("b", Effect.DENY), Rule(Effect.ALLOW, frozenset([PUBLISH]), "a/{device}", line=99)]
     found = between(rules, moved, device())
-    assert (found.roles, found.devices, found.sealed, found.unsealed, found.limits) == ({}, {}, (), (), {})
+    assert (found.roles, found.devices, found.newly_sensitive, found.no_longer_sensitive, found.limits) == (
+        {},
+        {},
+        (),
+        (),
+        {},
+    )
 
 
 def test_a_rule_that_says_the_same_in_other_words_is_no_difference():
@@ -211,7 +217,7 @@ def test_what_is_sealed_and_the_limits():
     old = policy(sensitive=["a/+", "b/#"], limits=Limits(in_flight=3))
     new = policy(sensitive=["a/#", "b/c"], limits=Limits(in_flight=4))
     found = compare(old, new, [])
-    assert (found.sealed, found.unsealed) == (("a/#",), ("b/#",))
+    assert (found.newly_sensitive, found.no_longer_sensitive) == (("a/#",), ("b/#",))
     assert found.limits == {"in_flight": (3, 4)}
     assert compare(old, old, []).limits == {}
 

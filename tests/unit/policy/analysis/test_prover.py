@@ -255,7 +255,7 @@ def test_the_example_that_the_module_gives():
     text, own = "no role:guest subscribe locks/#", allow("locks/{device}", "guest", actions=hears)
     (found,) = prove(policy(own, deny("locks/door", "guest", actions=hears)), text).counterexamples
     assert found.witness.topic == "locks/device-1"
-    assert [rule.topic for rule in found.missed] == ["locks/door"]
+    assert [rule.topic for rule in found.near_misses] == ["locks/door"]
     assert prove(policy(own, deny("locks/#", "guest", actions=hears)), text).holds
 
 

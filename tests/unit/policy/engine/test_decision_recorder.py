@@ -70,7 +70,7 @@ def test_who_waits_longest_is_taken_first():
 
 
 def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
-    monkeypatch.setattr(decision_recorder, "_OF_A_DEVICE", 3)
+    monkeypatch.setattr(decision_recorder, "_RECORDS_PER_DEVICE_MAX", 3)
     here = UsageRecorder()
     for _ in range(2):
         for number in range(5):
@@ -86,8 +86,8 @@ def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
 
 
 def test_there_is_room_for_so_many_in_all_and_it_comes_back(monkeypatch):
-    monkeypatch.setattr(decision_recorder, "_IN_ALL", 3)
-    monkeypatch.setattr(decision_recorder, "_FIRST", 0)
+    monkeypatch.setattr(decision_recorder, "_RECORDS_MAX", 3)
+    monkeypatch.setattr(decision_recorder, "_RECORDS_PER_DEVICE_ALWAYS", 0)
     here = UsageRecorder()
 
     def note():
@@ -110,7 +110,7 @@ def test_three_hundred_decoys_leave_room_for_what_was_meant():
 
 
 def test_a_device_that_fills_it_leaves_room_for_the_first_of_each_other(monkeypatch):
-    monkeypatch.setattr(decision_recorder, "_IN_ALL", 10)
+    monkeypatch.setattr(decision_recorder, "_RECORDS_MAX", 10)
     here = UsageRecorder()
     for number in range(20):
         here.record(LAMP, PUBLISH, f"decoy/{number}", NO)
@@ -140,7 +140,7 @@ def test_a_topic_without_end_is_counted_and_not_kept(topic):
 
 
 def test_what_waits_of_a_removed_device_is_dropped_and_takes_no_room(monkeypatch):
-    monkeypatch.setattr(decision_recorder, "_IN_ALL", 8)
+    monkeypatch.setattr(decision_recorder, "_RECORDS_MAX", 8)
     here, other = UsageRecorder(), replace(LAMP, device_id="lamp-2")
     for number in range(8):
         here.record(LAMP, PUBLISH, f"a/{number}", YES)

@@ -7,12 +7,12 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.engine.device_limits import KEYS, NOT_IN_ROLES
-from gateway.policy.engine.limits import WHERE, Limits
+from gateway.policy.engine.device_limits import NOT_IN_ROLES, ROLE_LIMIT_NAMES
+from gateway.policy.engine.limits import LIMITS_FILE, Limits
 from gateway.policy.engine.policy import Policy, Role
 
 ROLES = ("a", "b", "c", "d")
-SAID = st.dictionaries(st.sampled_from(KEYS[:4]), st.integers(1, 200_000), max_size=3)
+SAID = st.dictionaries(st.sampled_from(ROLE_LIMIT_NAMES[:4]), st.integers(1, 200_000), max_size=3)
 
 
 def policy(limits, includes=None, **whole):
@@ -57,7 +57,7 @@ def test_the_largest_over_all_roles_counts_and_silence_takes_no_part(limits, inc
             assert (
                 found.location(key.name)
                 == (
-                    WHERE
+                    LIMITS_FILE
                     if max(said) > most
                     else next(
                         f"{name}:{key.name}"
@@ -68,7 +68,7 @@ def test_the_largest_over_all_roles_counts_and_silence_takes_no_part(limits, inc
                 or said.count(max(said)) > 1
             )
         else:
-            assert found.location(key.name) == WHERE
+            assert found.location(key.name) == LIMITS_FILE
 
 
 def test_without_a_word_it_is_that_of_limits_toml_itself():
@@ -81,8 +81,8 @@ def test_without_a_word_it_is_that_of_limits_toml_itself():
 
 def test_every_limit_either_may_stand_in_a_role_or_says_why_not():
     names = {field.name for field in dataclasses.fields(Limits)}
-    assert names == {*KEYS} | NOT_IN_ROLES.keys()
-    assert not {*KEYS} & NOT_IN_ROLES.keys()
+    assert names == {*ROLE_LIMIT_NAMES} | NOT_IN_ROLES.keys()
+    assert not {*ROLE_LIMIT_NAMES} & NOT_IN_ROLES.keys()
 
 
 def test_work_is_bounded_by_the_messages_but_not_to_nothing():

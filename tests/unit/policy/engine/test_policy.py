@@ -13,7 +13,7 @@ from gateway.mqtt.topics import covers, matches, name_fault
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import placeholder_values, resolve
-from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule, observable
+from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule, passes_when_observed
 
 LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "client-7")
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
@@ -78,7 +78,7 @@ def test_a_role_that_is_gone_takes_all_with_it():
     assert not any(lamp.decide(action, "a").allowed for action in Action)
     assert not lamp.decide_filter("a").allowed
     assert "has no rules" in lamp.decide(PUBLISH, "a").reason
-    assert observable("a", lamp.decide(PUBLISH, "a"))
+    assert passes_when_observed("a", lamp.decide(PUBLISH, "a"))
     assert lamp.rules() == ()
     assert not any(lamp.permissions().values())
 

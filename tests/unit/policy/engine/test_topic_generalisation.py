@@ -14,10 +14,10 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Rule
 from gateway.policy.engine.topic_generalisation import (
-    Effort,
+    EffortLeft,
     filter_of,
     generalised,
-    is_marked,
+    is_escaped,
     template_of,
     topics_of,
 )
@@ -96,7 +96,7 @@ def test_a_template_of_several_values_means_the_topic_too(topic):
 def test_a_template_says_what_the_topic_was(topic, grants):
     template = template_of(topic, LAMP, grants)
     assert topics_of(template, LAMP) == [topic]
-    written = not any(is_marked(level) for level in template.split("/"))
+    written = not any(is_escaped(level) for level in template.split("/"))
     assert (rule_topic_fault(template) is None) is written
 
 
@@ -189,21 +189,21 @@ CUBE = ["/".join((*levels, *"tttttttttt")) for levels in product("abc", repeat=6
 """Topics of whoever wants to cost time: each of six levels varies, in each of the places of the others."""
 
 
-class Counted(Effort):
+class Counted(EffortLeft):
     """Counts the comparisons and the levels that are looked at while there is time."""
 
-    def __init__(self, steps: int) -> None:
-        super().__init__(steps)
-        self.steps = 0
+    def __init__(self, units: int) -> None:
+        super().__init__(units)
+        self.units = 0
 
-    def takes(self, steps: int) -> bool:
-        taken = super().takes(steps)
-        self.steps += steps if taken else 0
+    def take(self, units: int) -> bool:
+        taken = super().take(units)
+        self.units += units if taken else 0
         return taken
 
 
-@pytest.mark.parametrize("steps", [0, 1, 1_000, 10_000, 20_000])
-def test_whoever_names_topics_gets_so_much_work_and_no_more(monkeypatch, steps):
+@pytest.mark.parametrize("units", [0, 1, 1_000, 10_000, 20_000])
+def test_whoever_names_topics_gets_so_much_work_and_no_more(monkeypatch, units):
     refused = [f"{'x/' * 15}{number}" for number in range(400)]
     compared = []
 
@@ -212,25 +212,25 @@ def test_whoever_names_topics_gets_so_much_work_and_no_more(monkeypatch, steps):
         return covers(wide, one)
 
     monkeypatch.setattr(topic_generalisation, "covers", counted)
-    effort = Counted(steps)
+    effort = Counted(units)
     found = generalised(CUBE, refused, effort=effort)
-    assert len(compared) <= effort.steps <= max(steps - 1, 0)
+    assert len(compared) <= effort.units <= max(units - 1, 0)
     # What it comes to is right as far as it goes.
     assert found.keys() == set(CUBE)
     assert all(covers(wide, source) for source, wide in found.items())
 
 
 def test_with_time_enough_the_work_is_done():
-    effort = Effort(60_000)
+    effort = EffortLeft(60_000)
     assert set(generalised(CUBE, effort=effort).values()) == {"+/+/+/+/+/+/t/t/t/t/t/t/t/t/t/t"}
     assert effort.left > 0
 
 
 def test_without_time_nothing_is_made_wider_and_nothing_refused_is_taken_in():
     three = ["a/1", "a/2", "a/3"]
-    assert generalised(three, effort=Effort(0)) == {one: one for one in three}
-    for steps in range(60):
-        found = generalised([*three, "b/1", "b/2", "b/3"], ["b/x"], effort=Effort(steps))
+    assert generalised(three, effort=EffortLeft(0)) == {one: one for one in three}
+    for units in range(60):
+        found = generalised([*three, "b/1", "b/2", "b/3"], ["b/x"], effort=EffortLeft(units))
         assert not any(covers(wide, "b/x") for wide in found.values())
 
 
@@ -251,4 +251,4 @@ def test_without_time_nothing_is_made_wider_and_nothing_refused_is_taken_in():
 def test_a_device_that_does_its_work_takes_a_part_of_it(seen, refused):
     effort = Counted(60_000)
     assert generalised(seen, refused, effort=effort) == generalised(seen, refused)
-    assert effort.steps < 30_000
+    assert effort.units < 30_000

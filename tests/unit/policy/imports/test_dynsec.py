@@ -30,9 +30,10 @@ def read(**parts):
 
 
 def asked(source, user, action):
-    subject = next(one for one in source.subjects if one.user == user)
+    source_user = next(one for one in source.users if one.user == user)
     return [
-        [f"{'' if one.allow else '-'}{one.topic}" for one in lines] for lines in subject.access_lists[action]
+        [f"{'' if one.allow else '-'}{one.topic}" for one in lines]
+        for lines in source_user.access_lists[action]
     ]
 
 
@@ -92,7 +93,7 @@ def test_defaults_come_last():
     assert asked(source, "u", Action.PUBLISH) == [["-a", "#"]]
     assert asked(source, "u", Action.SUBSCRIBE) == [["#", "$SYS/#"], ["#", "$SYS/#"]]
     assert sum("begin with $" in text for text in told(source)) == 2
-    (lines,) = source.subjects[0].access_lists[Action.PUBLISH]
+    (lines,) = source.users[0].access_lists[Action.PUBLISH]
     assert [one.location for one in lines] == ["d.json:3", "d.json:8 (default access)"]
     locations = [one.location for one in source.findings if "begin with $" in one.text]
     assert locations == ["d.json:8 (default access)"] * 2
@@ -169,7 +170,7 @@ def test_what_leads_nowhere_is_told():
         "'nobody'",
         "'g'",
         "no message can match",
-        "as in Mosquitto 2.1",
+        "as by Mosquitto 2.1",
     ):
         assert word in notes
     assert any('"version"' in text for text in told(source)), "who knows what it takes away"
@@ -299,10 +300,10 @@ def test_a_right_is_told_at_the_line_of_the_role_that_gives_it_and_not_at_the_de
 
 
 def test_a_question_names_the_line_of_the_role_that_answers_it():
-    (subject,) = one_role(acl(PATTERN, "a/#"), defaultACLAccess=DEFAULTS).subjects
-    assert subject.allowed_in_mosquitto(Action.SUBSCRIBE, "a/b")
-    assert subject.deciding_location(Action.SUBSCRIBE, "a/b") == "d.json:3"
-    assert subject.deciding_location(Action.SUBSCRIBE, "b") == "d.json:8 (default access)"
+    (source_user,) = one_role(acl(PATTERN, "a/#"), defaultACLAccess=DEFAULTS).users
+    assert source_user.allowed_in_mosquitto(Action.SUBSCRIBE, "a/b")
+    assert source_user.deciding_location(Action.SUBSCRIBE, "a/b") == "d.json:3"
+    assert source_user.deciding_location(Action.SUBSCRIBE, "b") == "d.json:8 (default access)"
 
 
 def test_what_nobody_wrote_is_told_at_the_default():

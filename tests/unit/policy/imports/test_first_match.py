@@ -72,7 +72,9 @@ def test_a_placeholder_and_a_word_that_both_have_to_allow_allow_nothing(one, oth
         without_order(access_list((True, one))), without_order(access_list((True, other)))
     )
     assert unordered.allows == {}
-    assert [(loss.topics, loss.allow, loss.deny) for loss in unordered.losses] == [(one, "1", "1")]
+    assert [(loss.topics, loss.allow_location, loss.deny_location) for loss in unordered.losses] == [
+        (one, "1", "1")
+    ]
     same = allowed_by_both(
         without_order(access_list((True, "+/{client}"))), without_order(access_list((True, "a/{client}/#")))
     )
@@ -112,7 +114,9 @@ def test_a_deny_is_cut_down_to_what_it_takes():
 def test_a_loss_names_both_lines():
     unordered = without_order(access_list((True, "a/+/c"), (False, "a/b/#"), (True, "a/#")))
     assert list(unordered.denies) == ["a/b/#"]
-    assert [(loss.topics, loss.allow, loss.deny) for loss in unordered.losses] == [("a/b/c", "1", "2")]
+    assert [(loss.topics, loss.allow_location, loss.deny_location) for loss in unordered.losses] == [
+        ("a/b/c", "1", "2")
+    ]
 
 
 def test_a_client_id_may_be_any_word():

@@ -29,8 +29,8 @@ def read(text, *others):
 
 def asked(source, user, action):
     """The lines of a user: `-` denies, and each with its number."""
-    subject = next(one for one in source.subjects if one.user == user)
-    (lines,) = subject.access_lists[action]
+    source_user = next(one for one in source.users if one.user == user)
+    (lines,) = source_user.access_lists[action]
     return [f"{'' if one.allow else '-'}{one.topic} {one.location.partition(':')[2]}" for one in lines]
 
 
@@ -42,7 +42,7 @@ def told(source, kind="differs"):
 
 def test_lines_are_asked_in_mosquittos_order():
     source = read(FILE)
-    assert [(one.user, one.location) for one in source.subjects] == [
+    assert [(one.user, one.location) for one in source.users] == [
         (None, "acl:2"),
         ("anna", "acl:5"),
         ("ben", "acl:10"),
@@ -86,7 +86,7 @@ def test_patterns_are_a_part_for_whoever_it_may_be():
 
 def test_users_of_a_password_file_have_the_patterns():
     source = read(FILE, ("carla", "passwd:1"), ("anna", "passwd:2"))
-    assert [(one.user, one.location) for one in source.subjects][3:] == [("carla", "passwd:1")]
+    assert [(one.user, one.location) for one in source.users][3:] == [("carla", "passwd:1")]
     assert asked(source, "carla", Action.SUBSCRIBE) == ["-people/carla/pay 11", "people/carla/# 12"]
 
 
@@ -94,7 +94,7 @@ def test_users_of_a_password_file_have_the_patterns():
 def test_a_user_that_can_be_no_device_is_written_out(user):
     source = read(f"user {user}\ntopic own\npattern x/%u/%c")
     assert asked(source, user, Action.PUBLISH)[0] == "own 2"
-    assert source.subjects[0].topics_with_name == (f"x/{user}/%c",), "told with what becomes of it"
+    assert source.users[0].topics_with_name == (f"x/{user}/%c",), "told with what becomes of it"
     if user.isprintable():
         assert asked(source, user, Action.PUBLISH)[1:] == [f"x/{user}/{{client}} 3"]
 
@@ -154,7 +154,7 @@ def test_what_mosquitto_itself_refuses_is_left_out_with_a_note():
     ]  # fmt: skip
     assert asked(source, "anna", Action.SUBSCRIBE) == ["$SYS/# 2", "None 4", "$home/# 5"]
     assert told(source, "note") == {("acl:2", None), ("acl:3", None), ("acl:4", None)}
-    anna = source.subjects[0]
+    anna = source.users[0]
     assert anna.allowed_in_mosquitto(Action.SUBSCRIBE, "$SYS/x")
     assert not anna.allowed_in_mosquitto(Action.PUBLISH, "$SYS/x")
     assert not anna.allowed_in_mosquitto(Action.SUBSCRIBE, "$share/g/a")

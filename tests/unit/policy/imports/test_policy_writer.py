@@ -131,7 +131,7 @@ def test_what_fails_when_it_is_tried_is_told_by_the_line_it_comes_from(tmp_path,
     with pytest.raises(PolicyError) as refused:
         try_it(tmp_path / "new", source, composed, wrong, reserved="gateway")
     assert refused.value.problems[0].startswith(
-        "m.acl:2: u publish a: denied in Mosquitto and allowed here, "
+        "m.acl:2: u publish a: denied in Mosquitto and allowed in the gateway, "
     )
     monkeypatch.setattr(policy_writer, "_quoted", lambda text: '"a/#/b"' if text == "b" else f'"{text}"')
     with pytest.raises(PolicyError) as refused:

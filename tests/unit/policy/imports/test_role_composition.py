@@ -98,7 +98,7 @@ def test_a_deny_that_a_client_id_evades_is_told_of_once():
         "pattern read a/#", "pattern deny a/%c", "pattern deny a/b/%c", "user anna", "topic write c"
     )
     notes = [one for one in found.findings if one.kind == "note"]
-    assert [(one.location, "with another one it is not denied" in one.text) for one in notes] == [
+    assert [(one.location, "with a different one it is not denied" in one.text) for one in notes] == [
         ("acl:2", True)
     ]
     assert not any(

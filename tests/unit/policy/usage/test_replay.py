@@ -36,7 +36,7 @@ def saw(template, action=PUBLISH, allowed=True, device_id="lamp-1"):
 
 def changes(before, after, *seen, devices=(LAMP,)):
     found = replay(before, after, seen, {one.device_id: one for one in devices})
-    return [(one.record.template, one.effect.value, one.after.rule_location) for one in found.changes]
+    return [(one.record.template, one.kind.value, one.after.rule_location) for one in found.changes]
 
 
 def test_what_is_refused_or_allowed_now_is_told_with_the_rule():
@@ -107,19 +107,19 @@ def test_what_many_topics_have_in_common_is_judged_when_rules_say_the_same_of_al
     for allowed in (True, False):
         seen = saw("a/+", allowed=allowed)
         replayed = replay(policy(*before), policy(*after), [seen], {"lamp-1": LAMP})
-        told = [one.effect.value for one in replayed.changes]
+        told = [one.kind.value for one in replayed.changes]
         assert told == ([] if found in {"same", "in part"} else [found])
         assert replayed.mixed == ((seen,) if found == "in part" else ())
-        assert replayed.judged == (found != "in part")
+        assert replayed.replayed == (found != "in part")
 
 
 def test_a_filter_is_one_whatever_is_refused_below_it():
     seen = saw("a/+", SUBSCRIBE)
     found = replay(policy(allow("a/#")), policy(allow("a/#"), deny("a/b")), [seen], {"lamp-1": LAMP})
-    assert (found.judged, found.changes, found.mixed) == (1, (), ())
+    assert (found.replayed, found.changes, found.mixed) == (1, (), ())
     # Deliveries of which one rule each knew: they may be many, and no filter.
     found = replay(policy(*NARROW), policy(allow("a/b")), [seen], {"lamp-1": LAMP})
-    assert (found.judged, found.mixed) == (0, (seen,))
+    assert (found.replayed, found.mixed) == (0, (seen,))
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_a_condition_beside_a_free_rule_is_none():
 def test_what_can_not_be_judged_is_counted():
     seen = [saw("a", device_id="gone"), saw("a/{label.gone}"), saw(OVERFLOW), saw("a")]
     found = replay(policy(allow("a")), policy(allow("b")), seen, {"lamp-1": LAMP})
-    assert (len(found.changes), found.judged, found.unknown, found.overflow) == (1, 1, 2, 5)
+    assert (len(found.changes), found.replayed, found.gone, found.overflow) == (1, 1, 2, 5)

@@ -16,7 +16,7 @@ from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import template_of
-from gateway.policy.usage.replay import FREE, as_identity
+from gateway.policy.usage.replay import UNCONDITIONAL, as_identity
 from gateway.policy.usage.role_learner import learn
 
 PUBLISH, SUBSCRIBE, DECRYPT = Action.PUBLISH, Action.SUBSCRIBE, Action.DECRYPT
@@ -59,7 +59,7 @@ ONE = device("d-1", room="kitchen")
 THREE = [ONE, device("d-2", room="hall"), device("d-3", room="attic")]
 
 
-def topics(proposal, action=PUBLISH, conditions=FREE):
+def topics(proposal, action=PUBLISH, conditions=UNCONDITIONAL):
     return sorted(proposal.allows.get((action, conditions), {}))
 
 
@@ -92,9 +92,11 @@ def test_devices_add_up_and_values_that_vary_among_them_become_a_plus():
     used += [saw("d-1", "two/1"), saw("d-2", "two/2")]
     found = learn(WIDE, THREE, used)
     assert topics(found) == ["a/{device}", "b", "jobs/+/done", "two/1", "two/2"]
-    everybody = found.allows[PUBLISH, FREE]["a/{device}"]
+    everybody = found.allows[PUBLISH, UNCONDITIONAL]["a/{device}"]
     assert (everybody.count, everybody.devices) == (6, {"d-1", "d-2", "d-3"})
-    assert found.allows[PUBLISH, FREE]["jobs/+/done"].templates == {f"jobs/d-{n}x/done" for n in (1, 2, 3)}
+    assert found.allows[PUBLISH, UNCONDITIONAL]["jobs/+/done"].templates == {
+        f"jobs/d-{n}x/done" for n in (1, 2, 3)
+    }
 
 
 def test_no_plus_is_made_that_takes_in_what_was_refused():
@@ -118,7 +120,7 @@ def test_deliveries_need_no_rule_beside_the_filter_they_came_by():
     used = [saw("d-1", one, SUBSCRIBE, n=n) for n, one in enumerate(("a/#", "a/b", "a/c/d", "b/+", "b/x"), 1)]
     found = learn(WIDE, [ONE], used)
     assert topics(found, SUBSCRIBE) == ["a/#", "b/+"]
-    assert found.allows[SUBSCRIBE, FREE]["a/#"].count == 6
+    assert found.allows[SUBSCRIBE, UNCONDITIONAL]["a/#"].count == 6
 
 
 def test_what_a_filter_covers_makes_nothing_wider():
@@ -140,7 +142,7 @@ def test_a_name_means_what_it_means_for_most():
     ]
     found = learn(WIDE, THREE, used)
     assert topics(found) == ["{device}/kitchen"]
-    assert found.allows[PUBLISH, FREE]["{device}/kitchen"].devices == {"d-1", "d-2", "d-3"}
+    assert found.allows[PUBLISH, UNCONDITIONAL]["{device}/kitchen"].devices == {"d-1", "d-2", "d-3"}
 
 
 def test_the_conditions_of_today_are_kept():
@@ -219,7 +221,7 @@ def test_what_many_topics_have_in_common_keeps_conditions_and_roles():
     assert {asked: list(each) for (_, asked), each in found.allows.items()} == {
         (0, False, 10): ["a/b", "a/c", "a/d"],
         (1, True, None): ["a/{device}"],
-        FREE: ["a/e", "{label.room}/x"],
+        UNCONDITIONAL: ["a/e", "{label.room}/x"],
     }
     assert [one.template for one in found.allowed_in_part] == ["a/+", "+/x"]
     assert found.newly_refused == found.without_rule == ()
