@@ -70,7 +70,7 @@ class Device(Raw):
         if isinstance(gateway, int):
             super().__init__(gateway, timeout=timeout, source=source)
         else:
-            super().__init__(gateway.port, gateway.tls(), timeout=timeout, source=source)
+            super().__init__(gateway.port, gateway.shared_tls(), timeout=timeout, source=source)
         self.v5 = v5
         self.inbox: list[Message] = []
         """Messages that came while something else was waited for."""

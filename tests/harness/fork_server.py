@@ -47,7 +47,6 @@ _NEEDED = (
     "gateway.app.gateway_process",
     # What is imported once it is needed.
     "aiosqlite",
-    "alembic.command",
     "cryptography.hazmat.backends.openssl.backend",
     "encodings.idna",
     "gateway.admin.secret_rules",

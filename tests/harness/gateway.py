@@ -46,8 +46,11 @@ class Gateway:
         self.log = folder / "gateway.log"
         self.ca = folder / "certs" / "ca.crt"
         self.secrets: dict[str, str] = {}
+        self.enrolled = 0
+        """How many devices `harness.enrol` has added."""
         self._process: subprocess.Popen[bytes] | fork_server.Process | None = None
         self._asked_for = 0
+        self._trusting: tuple[tuple[int, int], ssl.SSLContext] | None = None
         # Nothing of the surroundings: a variable with one of our prefixes would be an error or a setting.
         inherited = {
             name: os.environ[name]
@@ -173,7 +176,15 @@ class Gateway:
         draft.replace(path)
 
     def tls(self) -> ssl.SSLContext:
+        """A context of the caller's own."""
         return ssl.create_default_context(cafile=str(self.ca))
+
+    def shared_tls(self) -> ssl.SSLContext:
+        """The same for all who change nothing in it, until there is another CA."""
+        now = self.ca.stat()
+        if self._trusting is None or self._trusting[0] != (now.st_ino, now.st_mtime_ns):
+            self._trusting = (now.st_ino, now.st_mtime_ns), self.tls()
+        return self._trusting[1]
 
     def log_text(self) -> str:
         """All that was logged until now: a thread writes it, a moment after it happened.
