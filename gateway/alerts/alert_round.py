@@ -40,9 +40,9 @@ class Clocks:
     steady: Callable[[], float]
     """Seconds, of a clock that never goes back."""
     is_measured: Callable[[], bool]
-    """Whether the readings are of this moment. While they are not, nothing is judged."""
+    """Whether the readings are of this moment. While they are not, nothing is evaluated."""
     news: Callable[[], object] | None = None
-    """The same answer as before says that no rule would be judged differently; None: that is not known."""
+    """The same answer as before says that no rule would come out differently; None: that is not known."""
 
 
 class Alerting:
@@ -127,9 +127,9 @@ class Alerting:
         await self._send(int(steady * 1_000))
 
     def _is_news(self) -> bool:
-        """Whether a rule may be judged differently than at the last look.
+        """Whether a rule may come out differently than at the last look.
 
-        To judge all costs a millisecond, and there is a sample every ten seconds: in between only what is
+        To evaluate all costs a millisecond, and there is a sample every ten seconds: in between only what is
         known of the very second changes.
         """
         before, self._seen = self._seen, self._clocks.news() if self._clocks.news is not None else None

@@ -90,11 +90,11 @@ class AlertStates:
         self._began = began
         self._by_rule: dict[str, dict[Labels, Alert]] = {}
         self._waited: dict[str, tuple[int, int]] = {}
-        """Of rules that are not judged in each look: looks and milliseconds since the last time."""
+        """Of rules that are not evaluated in each look: looks and milliseconds since the last time."""
         self._stale = set(self._rules)
-        """Rules to be judged anew when it is their turn."""
+        """Rules to be evaluated anew when it is their turn."""
         self._holds: dict[str, Mapping[Labels, float]] = {}
-        """For which labels the condition of each rule holds, as it was last judged."""
+        """For which labels the condition of each rule holds, as it was last evaluated."""
         self.left_out: dict[str, int] = {}
         """By rule the alerts for which there was no room at its last look; of others nothing."""
 
@@ -127,7 +127,7 @@ class AlertStates:
             self._add(alert)
 
     def look(self, readings: Readings, now: int, elapsed: int, *, news: bool = True) -> Changes:
-        """Judge every rule. `now` in Unix milliseconds; `elapsed` milliseconds went by since the last.
+        """Evaluate every rule. `now` in Unix milliseconds; `elapsed` milliseconds went by since the last.
 
         Without `news` in the readings rules are taken to hold as before, and alerts grow older by that.
         """
@@ -146,7 +146,7 @@ class AlertStates:
                 continue
             if rule.name in self._stale:
                 self._holds[rule.name] = rule.condition.holds(readings, now=now, began=self._began)
-                self._stale.remove(rule.name)  # afterwards: what raises is judged at the next look
+                self._stale.remove(rule.name)  # afterwards: what raises is evaluated at the next look
             self._apply(rule, self._holds[rule.name], now, gone_by, changes)
         return changes
 
@@ -193,16 +193,16 @@ class AlertStates:
     def _calm(self, alert: Alert, now: int, elapsed: int, changes: Changes) -> None:
         """The condition does not hold now."""
         alert.calm += elapsed
-        step = min(alert.times, len(_CALM)) - 1
+        index = min(alert.times, len(_CALM)) - 1
         if alert.phase is Phase.PENDING:
             changes.changed.add(alert.key)
             if alert.times:
                 alert.phase, alert.changed_at = Phase.OVER, now
             else:
                 self._remove(alert)
-        elif alert.phase is Phase.FIRING and alert.calm >= _CALM[step]:
+        elif alert.phase is Phase.FIRING and alert.calm >= _CALM[index]:
             self._resolve(alert, now, changes)
-        elif alert.phase is Phase.OVER and alert.calm >= _REMEMBERED[step]:
+        elif alert.phase is Phase.OVER and alert.calm >= _REMEMBERED[index]:
             changes.changed.add(alert.key)
             self._remove(alert)
 

@@ -162,9 +162,9 @@ def _numbers(operand: Selector | float, moment: _Moment) -> _ByKey:
 def _values(operand: Selector, moment: _Moment) -> list[tuple[Labels, float]]:
     if not operand.function:
         return [one for one in moment.readings.latest(operand.name).items() if operand.fits(one[0])]
-    share = operand.seconds if operand.function == "rate" else 1
+    divisor = operand.seconds if operand.function == "rate" else 1
     return [
-        (labels, (_grown_before(operand, labels, points, moment) + growth(points)) / share)
+        (labels, (_grown_before(operand, labels, points, moment) + growth(points)) / divisor)
         for labels, points in moment.readings.since(operand.name, operand.seconds).items()
         if points and operand.fits(labels)
     ]

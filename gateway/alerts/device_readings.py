@@ -133,9 +133,9 @@ class DeviceReadings:
                 self._past.popleft()
 
     def news(self) -> int:
-        """A number that is the same while nothing is to be judged anew, but for what time alone changes.
+        """A number that is the same while nothing is to be evaluated anew, but for what time alone changes.
 
-        That is windows that slide, and silence: it is known to ten seconds, and to judge all rules of some
+        That is windows that slide, and silence: it is known to ten seconds, and to evaluate all rules of some
         thousand devices every second for it would cost a message more than anything else that is watched.
         """
         return self._changes

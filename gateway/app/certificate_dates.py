@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
-from gateway.pki.certificate_validity import Certificate, files_of, in_use, judged
+from gateway.pki.certificate_validity import Certificate, faults_and_warnings, files_of, in_use
 from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_change_marks import Mark, marks
 
@@ -50,7 +50,7 @@ class CertificateDates:
 
     def check(self) -> tuple[bool, str]:
         """Whether all are good now; else which are not. What is to be renewed soon is a warning."""
-        faults, warnings = judged(self._certificates, self._now())
+        faults, warnings = faults_and_warnings(self._certificates, self._now())
         if faults:
             return False, "; ".join(faults)
         if warnings:
@@ -107,7 +107,7 @@ class CertificateDates:
 
     def _take(self, certificates: Sequence[Certificate]) -> None:
         self._certificates = certificates
-        faults, warnings = judged(certificates, self._now())
+        faults, warnings = faults_and_warnings(certificates, self._now())
         # Days pass in the words: a warning is logged when its certificate is a new one to be warned of.
         for fault in faults:
             if fault not in self._faults:

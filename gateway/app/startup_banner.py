@@ -46,7 +46,7 @@ def banner(
     if not all(bound.is_loopback for bound in (*mqtt, *http)):
         here = f"GATEWAY_MQTT_BIND=127.0.0.1:{mqtt[0].port} GATEWAY_HTTP_BIND=127.0.0.1:{http[0].port}"
         lines.append(f"           for this machine alone: {here}")
-    return [*lines, *_first_steps(settings, policy, mqtt[0].port)] if first_steps else lines
+    return [*lines, *_first_commands(settings, policy, mqtt[0].port)] if first_steps else lines
 
 
 def _reach(bound: Address) -> str:
@@ -57,7 +57,7 @@ def _reach(bound: Address) -> str:
     return f"   open to {'every network of this machine' if every else 'the network'}"
 
 
-def _first_steps(settings: Settings, policy: Policy, port: int) -> list[str]:
+def _first_commands(settings: Settings, policy: Policy, port: int) -> list[str]:
     """From no device to a message that somebody sees."""
     folder = Path(sys.argv[0]).parent
     admin = folder / "gateway-admin" if (folder / "gateway-admin").exists() else Path("gateway-admin")

@@ -19,7 +19,7 @@ from gateway.audit_trail.recovery import ENTRIES, TREE, newest_checkpoint
 from gateway.audit_trail.segments import Segment, decoded, segments_of
 from gateway.audit_trail.tree_files import TILE, TreeFiles
 
-_PROBLEMS = 20
+_PROBLEMS_MAX = 20
 """Findings that are listed: damage at one point shows in many entries."""
 DROPPED = b'"kept_from":'
 """Stands in an entry that says which entries retention dropped."""
@@ -27,7 +27,7 @@ DROPPED = b'"kept_from":'
 
 @dataclass(slots=True)
 class TrailFindings:
-    """What is so of a trail, and what is wrong with it."""
+    """How long a trail is and what of it is signed, and what is wrong with it."""
 
     size: int = 0
     """How many entries the tree has."""
@@ -41,9 +41,9 @@ class TrailFindings:
     notes: list[str] = field(default_factory=list)
     """What is no fault, and worth knowing."""
 
-    def wrong(self, problem: str) -> None:
+    def add_problem(self, problem: str) -> None:
         """This is not as it was signed."""
-        if len(self.problems) < _PROBLEMS:
+        if len(self.problems) < _PROBLEMS_MAX:
             self.problems.append(problem)
 
 
@@ -54,7 +54,7 @@ def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -
         newest = newest_checkpoint(folder, key)
     except TrailDamaged as error:
         newest = None
-        findings.wrong(str(error))
+        findings.add_problem(str(error))
     tree = TreeFiles(folder / TREE)
     try:
         findings.size = tree.size
@@ -69,31 +69,32 @@ def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -
 def _entries(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
     """Whether each entry that is kept has the hash that stands in the tree."""
     segments = segments_of(folder / ENTRIES)
-    findings.first = place = segments[0].first if segments else 0
+    findings.first = number = segments[0].first if segments else 0
     kept_from = 0
     for segment in segments:
-        if segment.first != place:
-            findings.wrong(_gap(place, segment))
-            place = segment.first
+        if segment.first != number:
+            findings.add_problem(_gap(number, segment))
+            number = segment.first
         lines, torn = segment.lines()
-        known = max(0, min(len(lines), tree.size - place))
+        known = max(0, min(len(lines), tree.size - number))
         _compare(segment, lines[:known], tree, findings)
         kept_from = max([kept_from, *_kept_from(lines[:known])])
-        place += len(lines)
+        number += len(lines)
         if torn:
             findings.notes.append(
                 f"{segment.path} ends with a line that is no whole entry: it is being written, or was cut off"
             )
-    if place < tree.size:
-        findings.wrong(
-            f"the trail was cut: entries {place} to {tree.size - 1} are missing, their hashes are there"
+    if number < tree.size:
+        findings.add_problem(
+            f"the trail was cut: entries {number} to {tree.size - 1} are missing, their hashes are there"
         )
-    elif place > tree.size:
+    elif number > tree.size:
         findings.notes.append(
-            f"{place - tree.size} entries have no hash yet: they are being written, or the gateway was killed"
+            f"{number - tree.size} entries have no hash yet: they are being written, or the gateway was "
+            "killed"
         )
     if findings.first > kept_from:
-        findings.wrong(
+        findings.add_problem(
             f"entries {kept_from} to {findings.first - 1} are missing, and no entry says that they were "
             "dropped"
         )
@@ -111,23 +112,23 @@ def _compare(segment: Segment, lines: Sequence[bytes], tree: TreeFiles, findings
     wrong = [at for at, one in enumerate(hashes) if expected[at * HASH_BYTES : (at + 1) * HASH_BYTES] != one]
     at = wrong[0]
     more = f", nor are {len(wrong) - 1} after it" if len(wrong) > 1 else ""
-    place = f"entry {segment.first + at} ({segment.path}:{at + 1})"
-    findings.wrong(f"{place} is not what was written{more}: {_how(hashes, expected, at)}")
+    entry = f"entry {segment.first + at} ({segment.path}:{at + 1})"
+    findings.add_problem(f"{entry} is not what was written{more}: {_how(hashes, expected, at)}")
 
 
 def _how(hashes: Sequence[bytes], expected: bytes, at: int) -> str:
-    """What seems to have happened, by what stands in its place."""
-    place = expected.find(hashes[at])
-    if place >= 0 and place % HASH_BYTES == 0:
-        found = place // HASH_BYTES
+    """What seems to have happened to the entry, by which entry its hash is that of."""
+    found_at = expected.find(hashes[at])
+    if found_at >= 0 and found_at % HASH_BYTES == 0:
+        found = found_at // HASH_BYTES
         return "one that was there stands here again" if found < at else "what stands here was written later"
     return "it was changed, or put in"
 
 
-def _gap(place: int, segment: Segment) -> str:
-    if segment.first < place:
-        return f"{segment.path} begins with entry {segment.first}, and those before it end with {place - 1}"
-    return f"entries {place} to {segment.first - 1} are missing before {segment.path}"
+def _gap(number: int, segment: Segment) -> str:
+    if segment.first < number:
+        return f"{segment.path} begins with entry {segment.first}, and those before it end with {number - 1}"
+    return f"entries {number} to {segment.first - 1} are missing before {segment.path}"
 
 
 def _kept_from(lines: Sequence[bytes]) -> Iterator[int]:
@@ -146,11 +147,11 @@ def _levels(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
         size //= TILE
         if tree.count(level + 1) < size and tree.look_again(level + 1) < size:
             path = folder / TREE / str(level + 1)
-            findings.wrong(f"{path} is too short: it has {tree.count(level + 1)} hashes of {size}")
+            findings.add_problem(f"{path} is too short: it has {tree.count(level + 1)} hashes of {size}")
             return
         for tile in range(size):
             if perfect_root(tree.hashes(level, tile * TILE, TILE)) != tree.read(level + 1, tile, 1):
-                findings.wrong(
+                findings.add_problem(
                     f"hash {tile} in {folder / TREE / str(level + 1)} is not that of the hashes below it"
                 )
                 return
@@ -167,7 +168,7 @@ def _checkpoints(
         findings.notes.append("there is no checkpoint yet: what is there is not signed")
     for checkpoint in [*([newest] if newest else []), *sorted(at_hand, key=lambda one: one.size)]:
         if checkpoint.size > tree.size:
-            findings.wrong(
+            findings.add_problem(
                 f"the trail was cut: a checkpoint was signed over {checkpoint.size} entries, "
                 f"and it has {tree.size}"
             )
@@ -175,12 +176,12 @@ def _checkpoints(
         try:
             found = root(tree, checkpoint.size)
         except TrailDamaged as error:
-            findings.wrong(str(error))
+            findings.add_problem(str(error))
             continue
         if found == checkpoint.root:
             findings.checkpoints += 1
         else:
-            findings.wrong(
+            findings.add_problem(
                 f"the first {checkpoint.size} entries are not those that were signed: entries and hashes "
                 "were changed together"
             )

@@ -116,9 +116,9 @@ async def _problems(settings: Settings) -> list[str]:
 def _validity(settings: Settings) -> tuple[list[str], list[str]]:
     """Certificates that are not good now, and those that are to be renewed."""
     from gateway.app.certificate_dates import certificates_of
-    from gateway.pki.certificate_validity import judged
+    from gateway.pki.certificate_validity import faults_and_warnings
 
-    return judged(certificates_of(settings), datetime.now(UTC).timestamp())
+    return faults_and_warnings(certificates_of(settings), datetime.now(UTC).timestamp())
 
 
 def _policy_problems(settings: Settings) -> Iterator[str]:

@@ -76,7 +76,7 @@ def not_mqtt(data: bytes | bytearray) -> str:
 
 @dataclass(slots=True)
 class Terms:
-    """What a CONNECT settled for its connection."""
+    """What a CONNECT determines for its connection."""
 
     version: Version
     keep_alive: int
@@ -124,7 +124,7 @@ def token_of(connect: Connect, terms: Terms) -> bytes | None:
 
 
 def terms_of(connect: Connect, context: Context) -> Terms:
-    """What the CONNECT settles; gives a client id to a device that brought none."""
+    """What the CONNECT determines; gives a client id to a device that brought none."""
     terms = Terms(
         version=connect.version,
         keep_alive=connect.keep_alive,

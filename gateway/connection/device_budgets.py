@@ -86,7 +86,7 @@ class Work:
 
 
 class Meter:
-    """One direction of all connections of a device: what passed since it was settled, and what is left."""
+    """One direction of all connections of a device: what passed since the last charge, and what is left."""
 
     __slots__ = (
         "budget",
@@ -124,10 +124,10 @@ class Meter:
 
     @property
     def is_used(self) -> bool:
-        """Whether something passed since it was settled."""
+        """Whether something passed since it was last charged."""
         return bool(self.messages or self.bytes or self.effort)
 
-    def settle(self) -> None:
+    def charge(self) -> None:
         """Take what passed from what is left."""
         self.messages_left -= self.messages
         self.bytes_left -= self.bytes
@@ -167,7 +167,7 @@ class Budget:
         self.held = 0
         """Bytes of packets that have begun and not ended, both directions."""
         self.messages = self.bytes = 0
-        """All that came from it since this was made, as far as it is settled."""
+        """All that came from it since this was made, as far as it is counted up."""
         self.filters = 0
         """Of sessions that end with their connection: the others are counted where they are kept."""
         self.second = -1
@@ -175,7 +175,7 @@ class Budget:
         self.owed = False
         """Whether this second had less than a whole one, for what was too much before."""
         self.used = False
-        """Whether anything had passed when it was last settled."""
+        """Whether anything had passed when it was last counted up."""
         self.quiet = SILENT
         """Seconds from its last message to `second`, SILENT if none came."""
         self.seconds = 0
@@ -202,11 +202,11 @@ class Budget:
         self.held_most = limits.unfinished_bytes_per_device
         from_bus.work.held_most = limits.unfinished_bytes
 
-    def settle(self, counters: Counters) -> None:
+    def count_up(self, counters: Counters) -> None:
         """Add up what passed since the last time."""
         from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
         self.used = False
-        # Most have nothing to settle in most seconds, and there may be thousands of them.
+        # Most have nothing to count in most seconds, and there may be thousands of them.
         if from_device.messages or from_device.bytes or from_device.effort:  # `is_used`, without the call
             counters.messages_from_devices += from_device.messages
             counters.bytes_from_devices += from_device.bytes
@@ -215,18 +215,18 @@ class Budget:
             if from_device.messages:
                 self.quiet = 0
             self.used = True
-            from_device.settle()
+            from_device.charge()
         if from_bus.messages or from_bus.bytes or from_bus.effort:
             counters.messages_to_devices += from_bus.messages
             self.used = True
-            from_bus.settle()
+            from_bus.charge()
         if tls.effort:
             self.used = True
-            tls.settle()
+            tls.charge()
 
     def tick(self, second: int, limits: Limits, counters: Counters) -> None:
         """A connection's tick: `Tick.second` says its number, which its device's others may have begun."""
-        self.settle(counters)
+        self.count_up(counters)
         if second < 0 or second != self.second:
             passed = second - self.second if self.second >= 0 and second >= 0 else 1
             self.second = second

@@ -358,7 +358,7 @@ class EstablishedConnection:
         """Free what is held, count what was done and what is left on the bus; the last reports."""
         self.upstream.release()
         self.downstream.release()
-        self._budget.settle(self._context.counters)
+        self._budget.count_up(self._context.counters)
         self._budget.connections -= 1
         self.subscriptions.release()
         self._passed.count()

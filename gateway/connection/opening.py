@@ -157,7 +157,7 @@ class Opening:
 
     def authenticated(self, event: Authenticated) -> Result:
         """It is this device: its CONNECT goes to the bus, or is refused for what it asks."""
-        connect, terms = self._settled()
+        connect, terms = self._connect_and_terms()
         self._device = event.device
         refusals = Reports()
         try:
@@ -179,7 +179,7 @@ class Opening:
         self._connect = self._device = None
         return Accepted([*reports, OpenBus(opening)])
 
-    def _settled(self) -> tuple[Connect, Terms]:
+    def _connect_and_terms(self) -> tuple[Connect, Terms]:
         if self._connect is None or self.terms is None:
             raise RuntimeError("no CONNECT came")
         return self._connect, self.terms

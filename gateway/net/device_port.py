@@ -33,7 +33,7 @@ _TICKED_TOGETHER = 64
 """Connections that get their tick in one turn of the event loop: about a millisecond."""
 _CLOCK_JUMP_MS = 500
 """Milliseconds by which the clock has to differ from the loop's, to have been set or the machine asleep."""
-_SETTLE = 0.1
+_QUIET_SECONDS = 0.1
 """After a peer that came, for its handshake and CONNECT, in seconds."""
 _STOP_PATIENCE = 3.0
 """For the last bytes to leave when the gateway stops, in seconds."""
@@ -64,7 +64,7 @@ class DevicePort:
         """Milliseconds from the loop's clock to the one of the day."""
         self._newest = 0.0
         """When the last handshake began, by the loop's clock."""
-        self._is_settling = False
+        self._is_mapped = False
 
     def _welcome(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake:
         host = plain(address.host)
@@ -107,20 +107,21 @@ class DevicePort:
             self._plane.context.counters.tls_handshakes += self.acceptor.tls is not None
 
     def _with_mapped_buffer(self, side: DeviceSide) -> DeviceSide:
-        # Called right before the TLS buffer is made. `_settle` undoes it when nobody has come for a while.
+        # Called right before the TLS buffer is made. `_unmap_when_quiet` undoes it when nobody has come for a
+        # while.
         self._newest = self._now()
-        if not self._is_settling:
-            self._is_settling = True
+        if not self._is_mapped:
+            self._is_mapped = True
             map_large_blocks(wanted=True)
-            asyncio.get_running_loop().call_later(_SETTLE, self._settle)
+            asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._unmap_when_quiet)
         return side
 
-    def _settle(self) -> None:
-        left = self._newest + _SETTLE - self._now()
+    def _unmap_when_quiet(self) -> None:
+        left = self._newest + _QUIET_SECONDS - self._now()
         if left > 0:
-            asyncio.get_running_loop().call_later(left, self._settle)
+            asyncio.get_running_loop().call_later(left, self._unmap_when_quiet)
         else:
-            self._is_settling = False
+            self._is_mapped = False
             map_large_blocks(wanted=False)
 
     def check(self) -> tuple[bool, str]:

@@ -1,6 +1,6 @@
-"""From when until when the certificates in use are good, and what to say of those that are not.
+"""From when until when the certificates in use are valid, and what to say of those that are not.
 
-Owns the reading of the dates. What a certificate is for, and whether it fits, is OpenSSL's to judge.
+Owns the reading of the dates. What a certificate is for, and whether it fits, OpenSSL decides.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Certificate:
         return f"{self.path}: {self.which}" if self.which else str(self.path)
 
     def fault(self, now: float) -> str:
-        """Why it is not good now; empty if it is."""
+        """Why it is not valid now; empty if it is."""
         if now >= self.end:
             return f"{self.location} has expired ({utc_text(self.end)}): put a new one in its place"
         if now < self.start:
@@ -86,7 +86,7 @@ def in_use(server: Path | None, client_ca: Path | None, bus_ca: Path | None) -> 
     return found
 
 
-def judged(certificates: Sequence[Certificate], now: float) -> tuple[list[str], list[str]]:
+def faults_and_warnings(certificates: Sequence[Certificate], now: float) -> tuple[list[str], list[str]]:
     """What is wrong now, and what is to be warned of."""
     faults: list[str] = []
     warnings: list[str] = []

@@ -1,7 +1,7 @@
 """The small CA of a gateway that was given no certificate: `ca.crt`, `ca.key`, and a server certificate.
 
-It makes what is missing and never touches what is there. Devices trust the CA, so its key is worth a
-server certificate of any name: it may be moved off the machine once the server has its own.
+It makes what is missing and never touches what is there. Devices trust the CA, so whoever has its key
+can make a server certificate of any name: it may be moved off the machine once the server has its own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class PkiError(Exception):
 def ensure_server_certificate(
     certificate: Path, key: Path, *, names: Sequence[str] = (), key_type: KeyType = KeyType.ECDSA
 ) -> list[Path]:
-    """As `_ensure_pair` for each kind of key that is wanted; the answer is which files were made."""
+    """Make the server's certificate and key if neither is there; returns the paths of the files made.
+
+    For each kind of key that is wanted, signed by a CA that is made too: see `_ensure_pair`.
+    """
     if key_type is not KeyType.BOTH:
         return _ensure_pair(certificate, key, "ca", names, key_type)
     made = _ensure_pair(certificate, key, "ca", names, KeyType.ECDSA)

@@ -19,6 +19,7 @@ SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 REPLACED = {
     "arrivals": "handshakes",
     "bearers": "bearer cache",
+    "beat": "event loop delay, or tick",
     "behind": "after; end of",
     "bootstrap": "startup preparation",
     "bridge": "device connection",
@@ -44,16 +45,22 @@ REPLACED = {
     "route": "cached verdict",
     "routes": "verdict cache",
     "secured": "tls",
+    "settle": "terms, count up",
+    "settled": "terms, unordered rights",
     "shapes": "messages",
     "shared": "context",
     "statement": "assertion",
     "statements": "assertions",
+    "step": "access line, slice",
+    "steps": "access list",
     "tell": "report, log",
     "telling": "reporting, logging",
     "tells": "reports, logs",
+    "ticket": "waiter, hash request",
     "told": "reported, logged",
     "trust": "peer is authenticated",
     "upkeep": "background tasks, follower, saver",
+    "wish": "token request",
 }
 """A word, and what is said instead (ARCHITECTURE.md, Glossary)."""
 TEXTS = [*SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "pyproject.toml"]

@@ -445,7 +445,7 @@ def test_what_came_from_a_device_is_counted_by_its_budget():
     one = budgets.join("lamp", Limits())
     one.from_device.messages, one.from_device.bytes = 3, 400
     assert budgets.passed() == {"lamp": (0, 0)}
-    one.settle(Counters())
+    one.count_up(Counters())
     one.from_device.messages, one.from_device.bytes = 1, 50
-    one.settle(Counters())
+    one.count_up(Counters())
     assert budgets.passed() == {"lamp": (4, 450)}

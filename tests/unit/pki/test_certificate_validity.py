@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 from harness.authority import Authority, pem
 
 from gateway.pki import initial_certificates
-from gateway.pki.certificate_validity import Certificate, in_use, judged
+from gateway.pki.certificate_validity import Certificate, faults_and_warnings, in_use
 from gateway.pki.ecdsa_and_rsa_choice import KeyType, rsa_twin
 from gateway.pki.initial_certificates import ensure_server_certificate
 
@@ -55,7 +55,7 @@ def test_of_several_in_a_file_the_one_is_named_that_is_not_good_a_chain(tmp_path
         MIDDLE.certificate(ROOT, life=lives[1]),
         ROOT.certificate(life=lives[2]),
     )
-    (fault,), warnings = judged(in_use(server, None, None), time.time())
+    (fault,), warnings = faults_and_warnings(in_use(server, None, None), time.time())
     assert fault.startswith(f"{path}: {named}")
     assert warnings == []
 
@@ -65,12 +65,12 @@ def test_of_several_in_a_file_the_one_is_named_that_is_not_good_a_bundle_of_cas(
     path = pem(tmp_path / "cas.crt", ROOT.certificate(), MIDDLE.certificate(life=EXPIRED))
     found = in_use(None, path if name == "client_ca" else None, path if name == "bus_ca" else None)
     assert {each.name for each in found} == {name}
-    faults, (warning,) = judged(found, time.time())
+    faults, (warning,) = faults_and_warnings(found, time.time())
     assert faults == []
     assert warning.startswith(rf'{path}: CA "CN=Middle\, of ours" (number 2 of 2) has expired')
     assert warning.endswith("; others in this file are good")
     pem(path, ROOT.certificate(life=NOT_YET), MIDDLE.certificate(life=EXPIRED))
-    assert len(judged(in_use(None, path, None), time.time())[0]) == 2
+    assert len(faults_and_warnings(in_use(None, path, None), time.time())[0]) == 2
 
 
 def test_of_several_in_a_file_each_is_warned_of(tmp_path):
@@ -79,7 +79,7 @@ def test_of_several_in_a_file_each_is_warned_of(tmp_path):
         LEAF.certificate(MIDDLE, life=ENDING),
         MIDDLE.certificate(ROOT, life=ENDING),
     )
-    faults, warnings = judged(in_use(server, None, None), time.time())
+    faults, warnings = faults_and_warnings(in_use(server, None, None), time.time())
     assert faults == []
     assert [warning.partition(" expires in ")[0] for warning in warnings] == [
         f'{server}: server certificate "CN=gw.example" (number 1 of 2)',
@@ -93,7 +93,7 @@ def test_of_several_in_a_file_only_the_cas_that_issued_the_chain_count(tmp_path)
     pem(tmp_path / "ca.crt", ROOT.certificate(), MIDDLE.certificate(life=EXPIRED))
     found = in_use(server, None, None)
     assert [each.name for each in found] == ["server", "ca"]
-    assert judged(found, time.time()) == ([], [])
+    assert faults_and_warnings(found, time.time()) == ([], [])
 
 
 def test_a_subject_of_any_length_or_none_is_shown(tmp_path):
@@ -107,7 +107,7 @@ def test_a_subject_of_any_length_or_none_is_shown(tmp_path):
         nobody.certificate(long, life=EXPIRED),
         long.certificate(ROOT, life=EXPIRED),
     )
-    first, second = judged(in_use(server, None, None), time.time())[0]
+    first, second = faults_and_warnings(in_use(server, None, None), time.time())[0]
     assert '"without a name" (number 1' in first
     assert len(second) < len(str(server)) + 300
 
@@ -117,25 +117,27 @@ def test_a_subject_of_any_length_or_none_is_shown(tmp_path):
     [(-1, 1, 0), (0, 0, 0), (59, 0, 0), (60, 0, 1), (89, 0, 1), (90, 1, 0), (400, 1, 0)],
 )
 def test_a_life_of_90_days(day, faults, warnings):
-    found = judged([one(0, 90)], day * DAY)
+    found = faults_and_warnings([one(0, 90)], day * DAY)
     assert (len(found[0]), len(found[1])) == (faults, warnings)
 
 
 def test_the_words():
-    assert judged([one(0, 90)], 91 * DAY)[0] == [
+    assert faults_and_warnings([one(0, 90)], 91 * DAY)[0] == [
         "x.crt has expired (1970-04-01T00:00:00Z): put a new one in its place"
     ]
-    assert judged([one(2, 90)], 0)[0] == [
+    assert faults_and_warnings([one(2, 90)], 0)[0] == [
         "x.crt is not valid before 1970-01-03T00:00:00Z: is this machine's clock right?"
     ]
-    assert judged([one(0, 90)], 89 * DAY)[1] == ["x.crt expires in 1 day (1970-04-01T00:00:00Z): renew it"]
+    assert faults_and_warnings([one(0, 90)], 89 * DAY)[1] == [
+        "x.crt expires in 1 day (1970-04-01T00:00:00Z): renew it"
+    ]
 
 
 def test_of_a_bundle_one_good_ca_will_do():
     old, new = one(0, 90, of_many=True), one(80, 900, of_many=True)
-    assert judged([old, new], 100 * DAY)[0] == []
-    assert judged([old, new], 100 * DAY)[1][0].endswith("; others in this file are good")
-    assert len(judged([old, new], 1_000 * DAY)[0]) == 2
+    assert faults_and_warnings([old, new], 100 * DAY)[0] == []
+    assert faults_and_warnings([old, new], 100 * DAY)[1][0].endswith("; others in this file are good")
+    assert len(faults_and_warnings([old, new], 1_000 * DAY)[0]) == 2
 
 
 def test_what_is_in_use(server, tmp_path):
@@ -168,6 +170,6 @@ def test_dates_of_real_certificates(tmp_path, monkeypatch):
     monkeypatch.setattr(initial_certificates, "_SERVER_DAYS", 2)
     server = tmp_path / "server.crt"
     ensure_server_certificate(server, tmp_path / "server.key")
-    (fault,), warnings = judged(in_use(server, None, None), time.time())
+    (fault,), warnings = faults_and_warnings(in_use(server, None, None), time.time())
     assert fault.startswith(f"{server} has expired")
     assert warnings == []
