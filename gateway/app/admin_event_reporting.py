@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.app.savers.audit_trail_thread import AuditTrail
 from gateway.connection.audit_vocabulary import Origin, Source, report_of_admin

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Container, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.connection.audit_vocabulary import Origin, Outcome, Source, done_login
 from gateway.connection.process_counters import Counters

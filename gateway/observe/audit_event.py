@@ -5,7 +5,7 @@ No event holds a payload, a secret or a token (promise 3).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from gateway.connection.audit_vocabulary import Kind, Origin, Outcome, Report, Source
 from gateway.policy.engine.rules import Action
@@ -16,9 +16,11 @@ ADMISSION = Kind.LOGIN, Outcome.DONE
 """What is reported of a login that was let in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
-    """One thing that somebody may have to account for."""
+class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One thing that somebody may have to account for.
+
+    A struct, for there is one for each login: a frozen dataclass takes ten times as long to make.
+    """
 
     time: int
     """Unix milliseconds."""
@@ -47,7 +49,7 @@ class AuditEvent:
 
     count: int = 1
     """How many this one stands for; more than one only where they were too many to be written one by one."""
-    source: Source = field(default=Source.DEVICE, compare=False)
+    source: Source = Source.DEVICE
     """Not written, but what it costs is set against it."""
 
     @classmethod

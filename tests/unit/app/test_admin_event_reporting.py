@@ -8,7 +8,7 @@ from harness.failing_store import Failing
 
 from gateway.app import admin_event_reporting as module
 from gateway.app.admin_event_reporting import AdminEventReporter
-from gateway.connection.audit_vocabulary import Kind, Outcome
+from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.save_failures import Saves
@@ -45,6 +45,7 @@ async def test_what_was_done_elsewhere_is_told_once(store, monkeypatch):
                 device="lamp-1",
                 address="gateway-admin:alice",
                 id="row-1",
+                source=Source.HOUSE,
             )
         ]
         await store.admin_events.add({**NOTED, "kind": "key", "outcome": "refused", "device": None})

@@ -1,6 +1,5 @@
 """Every event is counted and handed on; its log lines are bounded."""
 
-import dataclasses
 import json
 
 import pytest
@@ -68,7 +67,7 @@ def test_what_was_done_is_info_and_the_rest_a_warning(stream, outcome, level):
 
 
 def test_an_event_cannot_be_changed_by_a_consumer():
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         event().outcome = Outcome.DONE
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from harness.background_tasks import beside
 from harness.failing_store import Failing
 from harness.stored_devices import add_devices
+from msgspec.structs import replace
 
 from gateway.app.savers import denial_explanations as module
 from gateway.app.savers.denial_explanations import PolicyDenialsSaver
