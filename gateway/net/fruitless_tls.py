@@ -121,22 +121,13 @@ class BoundedSSLObject(ssl.SSLObject):
         if (counter := self._counter) is None:
             take_step()
             return
-        data, at = memoryview(incoming.read()), 0
-        try:
-            while True:
-                begun, at = at, counter.end_of_flight(data, at, _HANDSHAKE_PORTION)
-                incoming.write(data[begun:at])
-                try:
-                    take_step()
-                except ssl.SSLWantReadError:
-                    if at in (begun, data.nbytes):  # no progress, or everything was given
-                        raise
-                else:
-                    counter.handshake_done()
-                    break
-        finally:
-            if at < data.nbytes:
-                incoming.write(data[at:])
+        data = incoming.read()
+        if counter.is_short_flight(data, _HANDSHAKE_PORTION):
+            incoming.write(data)
+            take_step()
+        else:
+            counter.feed_flights(data, incoming, take_step, _HANDSHAKE_PORTION)
+        counter.handshake_done()
 
     def read(self, size: int = _RECORD_MAX, buffer: Any = None) -> Any:  # noqa: ARG002, ANN401
         """What the peer sent; `size` is ignored. SSLWantReadError: there is no more, or not in this turn."""

@@ -7,6 +7,7 @@ Owns the count of a peer's records until it has shown who it is. It reads the fi
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 OVERHEAD = {"TLSv1.3": 22}
 """Bytes of a record beside its data, where that is not padded, by version."""
@@ -76,6 +77,43 @@ class RecordCounter:
         if self.records > _HANDSHAKE_RECORDS_MAX:
             raise TooLittleData("a handshake in too many records")
         return at
+
+    def is_short_flight(self, data: bytes, portion: int) -> bool:
+        """Whether all of `data` is one record or two, a portion at most; they are counted then.
+
+        As a ClientHello is, and what a client sends last. Any other flight is for `feed_flights`.
+        """
+        size = len(data)
+        if self._left or not _HEADER <= size <= portion or self.records >= _HANDSHAKE_RECORDS_MAX - 1:
+            return False
+        at, records = _HEADER + (data[3] << 8 | data[4]), 1
+        if at + _HEADER <= size:
+            at, records = at + _HEADER + (data[at + 3] << 8 | data[at + 4]), 2
+        if at != size:
+            return False
+        self.records += records
+        return True
+
+    def feed_flights(
+        self, data: bytes, incoming: ssl.MemoryBIO, take_step: Callable[[], None], portion: int
+    ) -> None:
+        """Give OpenSSL the records of a handshake a portion at a time, until it is done.
+
+        Raises SSLWantReadError: it needs more; TooLittleData: it came in too many records.
+        """
+        view, at = memoryview(data), 0
+        try:
+            while True:
+                begun, at = at, self.end_of_flight(view, at, portion)
+                incoming.write(view[begun:at])
+                try:
+                    return take_step()
+                except ssl.SSLWantReadError:
+                    if at in (begun, view.nbytes):  # no progress, or everything was given
+                        raise
+        finally:
+            if at < view.nbytes:
+                incoming.write(view[at:])
 
     def handshake_done(self) -> None:
         """What is left begins with a record."""
