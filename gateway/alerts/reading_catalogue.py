@@ -18,7 +18,7 @@ from gateway.alerts.device_readings import (
     WRONG_LOGINS,
 )
 from gateway.alerts.readings_protocol import Catalogue, Series
-from gateway.observe.metric_catalogue import SERVICE_WORDS, Kind, readings
+from gateway.observe.metric_catalogue import SERVICE_WORDS, MetricType, readings
 
 CHANNEL_WORDS: Mapping[str, float] = SERVICE_WORDS
 
@@ -34,7 +34,7 @@ _BESIDES: Catalogue = {
 def catalogue() -> Catalogue:
     """All of them."""
     measured = {
-        name: Series(metric.labels, metric.words, grows=metric.kind is not Kind.GAUGE)
+        name: Series(metric.labels, metric.words, grows=metric.type is not MetricType.GAUGE)
         for name, metric in readings().items()
     }
     return {**measured, **_BESIDES}

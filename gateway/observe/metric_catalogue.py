@@ -22,8 +22,8 @@ PREFIX = "gateway_"
 SERVICE_WORDS: Mapping[str, float] = {"up": 1.0, "degraded": 0.5, "down": 0.0}
 
 
-class Kind(Enum):
-    """How a metric moves."""
+class MetricType(Enum):
+    """What Prometheus calls the type of a metric."""
 
     COUNTER = auto()
     GAUGE = auto()
@@ -36,7 +36,7 @@ class Metric:
 
     name: str
     """Without the prefix, and of a counter without `_total`."""
-    kind: Kind
+    type: MetricType
     help: str
     labels: tuple[str, ...] = ()
     words: Mapping[str, float] = field(default_factory=dict)
@@ -49,22 +49,22 @@ class Metric:
     @property
     def readings(self) -> tuple[str, ...]:
         """What the history calls its series."""
-        if self.kind is Kind.COUNTER:
+        if self.type is MetricType.COUNTER:
             return (f"{self.name}_total",)
-        if self.kind is Kind.HISTOGRAM:
+        if self.type is MetricType.HISTOGRAM:
             return (f"{self.name}_sum", f"{self.name}_count")
         return (self.name,)
 
 
 def _gauge(name: str, text: str, *labels: str) -> Metric:
-    return Metric(name, Kind.GAUGE, text, labels)
+    return Metric(name, MetricType.GAUGE, text, labels)
 
 
 def _histogram(name: str, text: str) -> Metric:
-    return Metric(name, Kind.HISTOGRAM, text)
+    return Metric(name, MetricType.HISTOGRAM, text)
 
 
-def _of_device(name: str, kind: Kind, text: str) -> Metric:
+def _of_device(name: str, kind: MetricType, text: str) -> Metric:
     return Metric(name, kind, text, ("device",), kept=False)
 
 
@@ -92,13 +92,17 @@ _MEASURED = (
     _histogram("revocation_seconds", "From a change in the store until every live connection was told."),
     _gauge("tokens_valid", "Tokens issued that have not expired, revoked ones among them."),
     # Of the devices that monitoring.toml names: `gateway.alerts.device_readings`
-    _of_device("device_wrong_logins", Kind.COUNTER, "Logins in the name of this device that were refused."),
-    _of_device("device_connects", Kind.COUNTER, "Logins of this device."),
-    _of_device("device_messages", Kind.COUNTER, "Messages that came from this device."),
-    _of_device("device_bytes", Kind.COUNTER, "Bytes of the messages that came from this device."),
-    _of_device("device_new_addresses", Kind.COUNTER, "Logins from where this device was not seen before."),
-    _of_device("device_message_bytes", Kind.GAUGE, "The mean size of its messages in the last 10 s."),
-    _of_device("device_silent_seconds", Kind.GAUGE, "For how long nothing was heard of this device."),
+    _of_device(
+        "device_wrong_logins", MetricType.COUNTER, "Logins in the name of this device that were refused."
+    ),
+    _of_device("device_connects", MetricType.COUNTER, "Logins of this device."),
+    _of_device("device_messages", MetricType.COUNTER, "Messages that came from this device."),
+    _of_device("device_bytes", MetricType.COUNTER, "Bytes of the messages that came from this device."),
+    _of_device(
+        "device_new_addresses", MetricType.COUNTER, "Logins from where this device was not seen before."
+    ),
+    _of_device("device_message_bytes", MetricType.GAUGE, "The mean size of its messages in the last 10 s."),
+    _of_device("device_silent_seconds", MetricType.GAUGE, "For how long nothing was heard of this device."),
     # What is in force
     _gauge("policy_info", "The policy in force, by the beginning of its digest.", "digest"),
     _gauge("policy_loaded_timestamp_seconds", "Since when the policy is in force."),
@@ -122,7 +126,7 @@ _MEASURED = (
     _gauge("live", "0 when something failed that a restart mends."),
     Metric(
         "service_status",
-        Kind.GAUGE,
+        MetricType.GAUGE,
         "What each check of health found: 1 healthy, 0.5 degraded, 0 unhealthy.",
         ("service",),
         SERVICE_WORDS,
@@ -133,7 +137,7 @@ _MEASURED = (
     _gauge("build_info", "What runs here.", "version", "python"),
     _gauge("workers", "Processes that serve devices."),
     _gauge("loop_lag_seconds", "The longest that the event loop was late in the last 10 s."),
-    Metric("log_lines_dropped", Kind.COUNTER, "Log lines that nobody read in time."),
+    Metric("log_lines_dropped", MetricType.COUNTER, "Log lines that nobody read in time."),
     _gauge("history_series", "Series that the history keeps."),
     _gauge("history_series_left_out", "Series for which the history has no room."),
     _gauge("system_cpu_ratio", "How busy the processors of the machine are."),
@@ -142,10 +146,12 @@ _MEASURED = (
     _gauge("system_memory_available_bytes", "Memory of the machine that can be had."),
     _gauge("data_disk_free_ratio", "How much of the disk of GATEWAY_DATA_DIR is free."),
     _gauge("data_disk_free_bytes", "Free bytes on the disk of GATEWAY_DATA_DIR."),
-    Metric("cpu_percent", Kind.GAUGE, "How busy the machine is.", scraped=False),
-    Metric("memory_percent", Kind.GAUGE, "How much of its memory is in use.", scraped=False),
-    Metric("disk_free_percent", Kind.GAUGE, "How much of the data folder's disk is free.", scraped=False),
-    Metric("certificate_days_left", Kind.GAUGE, "Until they expire.", ("certificate",), scraped=False),
+    Metric("cpu_percent", MetricType.GAUGE, "How busy the machine is.", scraped=False),
+    Metric("memory_percent", MetricType.GAUGE, "How much of its memory is in use.", scraped=False),
+    Metric(
+        "disk_free_percent", MetricType.GAUGE, "How much of the data folder's disk is free.", scraped=False
+    ),
+    Metric("certificate_days_left", MetricType.GAUGE, "Until they expire.", ("certificate",), scraped=False),
 )
 
 PROCESS = (
@@ -162,7 +168,7 @@ PROCESS = (
 def catalogue() -> Mapping[str, Metric]:
     """All metrics by name."""
     counted = (
-        Metric(item.name, Kind.COUNTER, item.metadata["help"], item.metadata.get("labels", ()))
+        Metric(item.name, MetricType.COUNTER, item.metadata["help"], item.metadata.get("labels", ()))
         for item in fields(Counters)
     )
     return {metric.name: metric for metric in (*counted, *_MEASURED)}
@@ -171,7 +177,11 @@ def catalogue() -> Mapping[str, Metric]:
 def readings() -> Mapping[str, Metric]:
     """All that the history may have, by the name that it has there."""
     of_process = {
-        name: Metric(name.removesuffix("_total"), Kind.COUNTER if name.endswith("_total") else Kind.GAUGE, "")
+        name: Metric(
+            name.removesuffix("_total"),
+            MetricType.COUNTER if name.endswith("_total") else MetricType.GAUGE,
+            "",
+        )
         for name in PROCESS
     }
     kept = [metric for metric in catalogue().values() if metric.kept]

@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from gateway.connection.process_counters import Counters
 from gateway.observe.history_encoding import Labels
 from gateway.observe.logs import get_logger
-from gateway.observe.metric_catalogue import PREFIX, Kind, Metric, catalogue
+from gateway.observe.metric_catalogue import PREFIX, Metric, MetricType, catalogue
 
 _log = get_logger()
 
@@ -85,8 +85,8 @@ class Metrics:
     def read(self, **sources: Read | Histogram) -> None:
         """Read these metrics so from now on. Raises KeyError for a name that is not in the catalogue."""
         for name, source in sources.items():
-            if isinstance(source, Histogram) is not (self._catalogue[name].kind is Kind.HISTOGRAM):
-                raise KeyError(f"{name} is a {self._catalogue[name].kind.name.lower()}")
+            if isinstance(source, Histogram) is not (self._catalogue[name].type is MetricType.HISTOGRAM):
+                raise KeyError(f"{name} is a {self._catalogue[name].type.name.lower()}")
             self._sources[name] = source
 
     def missing(self) -> set[str]:
@@ -156,7 +156,7 @@ class _Reader(Collector):
                     name, metric.help, buckets=values.buckets(), sum_value=values.total
                 )
                 continue
-            kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+            kind = CounterMetricFamily if metric.type is MetricType.COUNTER else GaugeMetricFamily
             family = kind(name, metric.help, labels=metric.labels)
             for key, value in values.items():
                 family.add_metric(key, value)

@@ -20,7 +20,7 @@ from harness.mosquitto import Mosquitto
 from harness.promtool import promtool
 
 from gateway.observe.external_service_check_definitions import OUR_CHECKS
-from gateway.observe.metric_catalogue import PREFIX, Kind, catalogue
+from gateway.observe.metric_catalogue import PREFIX, MetricType, catalogue
 
 SENSITIVE = "devices/lamp/private/pin"
 MOVED_ELSEWHERE = {
@@ -199,7 +199,7 @@ def test_every_metric_is_there_and_every_counter_moves(world):
             assert metric.name in (ROOT / "tests" / MOVED_ELSEWHERE[metric.name]).read_text()
             if not any(sample.startswith(name) for sample in before):
                 missing.append(name)  # its first would be no increase
-        elif metric.kind is Kind.COUNTER:
+        elif metric.type is MetricType.COUNTER:
             if total(after, f"{name}_total") <= total(before, f"{name}_total"):
                 still.append(name)
         elif not any(sample.startswith(name) for sample in after):

@@ -10,7 +10,7 @@ import pytest
 from harness.gateway import ROOT
 from harness.promtool import promtool
 
-from gateway.observe.metric_catalogue import PREFIX, PROCESS, Kind, catalogue
+from gateway.observe.metric_catalogue import PREFIX, PROCESS, MetricType, catalogue
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 BOARD = ROOT / "deploy" / "grafana" / "board.json"
@@ -24,9 +24,9 @@ def exported():
         name = f"{PREFIX}{metric.name}"
         if not metric.scraped:
             continue
-        if metric.kind is Kind.COUNTER:
+        if metric.type is MetricType.COUNTER:
             names.add(f"{name}_total")
-        elif metric.kind is Kind.HISTOGRAM:
+        elif metric.type is MetricType.HISTOGRAM:
             names |= {f"{name}_bucket", f"{name}_sum", f"{name}_count"}
         else:
             names.add(name)

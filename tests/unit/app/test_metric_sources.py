@@ -10,7 +10,7 @@ from gateway.app.metric_sources import Durations, Measuring
 from gateway.connection.transition_table import State
 from gateway.net.pause_reasons import BUS_FULL
 from gateway.observe.health_check_scheduler import State as Found
-from gateway.observe.metric_catalogue import Kind, catalogue
+from gateway.observe.metric_catalogue import MetricType, catalogue
 
 FIXED = {"build_info", "workers"}
 
@@ -71,7 +71,9 @@ async def gauges(number: int) -> dict[str, object]:
     history = SimpleNamespace(series=number, left_out=number, add=lambda *_: None)
     measuring = Measuring(parts(number), Durations(), history)
     await measuring.look()
-    return {metric.name: values for metric, values in measuring.metrics.found() if metric.kind is Kind.GAUGE}
+    return {
+        metric.name: values for metric, values in measuring.metrics.found() if metric.type is MetricType.GAUGE
+    }
 
 
 async def test_what_else_is_sampled_is_so_right_before_the_look_is_kept():
@@ -87,7 +89,7 @@ async def test_every_gauge_moves_with_what_it_is_of():
     first, second = await gauges(3), await gauges(4)
     # Those of devices come from `gateway.alerts.device_readings`.
     wanted = {
-        one.name for one in catalogue().values() if one.kind is Kind.GAUGE and one.labels != ("device",)
+        one.name for one in catalogue().values() if one.type is MetricType.GAUGE and one.labels != ("device",)
     }
     assert wanted <= first.keys()
     assert {name for name in first if first[name] == second[name]} == FIXED
