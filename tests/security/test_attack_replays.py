@@ -10,7 +10,7 @@ from harness.request_handler import Counter
 from gateway.connection.commands import Call
 from gateway.policy.engine.service_names import Service
 from gateway.services.replayed_requests import SeenRequests
-from gateway.services.request import Request
+from gateway.services.request import GeneralRequest
 
 
 @pytest.mark.parametrize("spellings", [('"a1"', '"\\u00611"', '"a\\u0031"'), ("1", "1.0", "1e0", "10e-1")])
@@ -20,7 +20,7 @@ def test_a_request_whose_id_is_spelt_otherwise(spellings):
     errors = []
     for spelling in spellings:
         body = f'{{"token":"{token}","topic":"corner/x","message":1,"request_id":{spelling}}}'.encode()
-        call, request = Call(Service.ENCRYPT, body), Request(body)
+        call, request = Call(Service.ENCRYPT, body), GeneralRequest(body)
         answer = counter.request_handler.answer_request(
             call, request, counter.identity("svc"), seen_requests=seen_requests
         )
