@@ -1,4 +1,4 @@
-"""When the garbage collector looks through everything: only when there is a reason, for all messages wait."""
+"""When the garbage collector looks at old objects again: only with a reason, for all messages wait."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class FullCollections:
     """Runs the full garbage collections, for which all messages wait, only when there is a reason.
 
     CPython has one for each quarter more of what it tracks, so reading a policy made it look through all
-    connections several times over. What the gateway lets go of is freed without: cycles are rare (an error
+    connections several times over. Nor does it look a second time at what survived the first: each connection
+    would be looked through twice. What the gateway lets go of is freed without: cycles are rare (an error
     and its traceback). What they hold is never more than the rest.
     """
 
     def __init__(self) -> None:
         """Collect now; what is there stays for ever, and is not looked through again."""
-        young, middle, _ = gc.get_threshold()
-        gc.set_threshold(young, middle, _NEVER)
+        gc.set_threshold(gc.get_threshold()[0], _NEVER, _NEVER)
         gc.collect()
         gc.freeze()
         self._in_use = sys.getallocatedblocks()

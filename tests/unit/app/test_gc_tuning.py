@@ -49,6 +49,22 @@ async def test_nobody_waits_for_a_full_collection_while_a_policy_is_read(full_co
     del read
 
 
+def test_what_survived_one_look_is_not_looked_at_again_without_a_reason(full_collections):
+    again = []
+
+    def noted(phase, info):
+        if phase == "stop" and info["generation"] == 1:
+            again.append(info)
+
+    gc.callbacks.append(noted)
+    try:
+        kept = [[number] for number in range(30 * gc.get_threshold()[0])]
+    finally:
+        gc.callbacks.remove(noted)
+    assert not again
+    del kept
+
+
 async def test_what_only_a_full_collection_frees_is_never_more_than_the_rest(full_collections, monkeypatch):
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
     collections, runs = full_collections
