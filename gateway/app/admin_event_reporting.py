@@ -19,7 +19,7 @@ from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
 
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0
 
 _log = get_logger()
@@ -42,7 +42,7 @@ class AdminEventReporter:
         """The number of the last one that was reported and that the store has not forgotten."""
 
     async def run(self) -> None:
-        """Look after each commit, and every ten seconds in any case; every second while it can't be done."""
+        """Look after each commit, and every minute in any case; every second while it can't be done."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS if self._done else _AGAIN_SECONDS):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
 from gateway.pki.certificate_validity import Certificate, faults_and_warnings, files_of, in_use
-from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_change_marks import Mark, marks
+from gateway.system.file_notices import FileNotices
 
 _LOOK_SECONDS = 2.0
+"""Where no notice of a change comes."""
 
 _log = get_logger()
 
@@ -26,9 +28,9 @@ def certificates_of(settings: Settings) -> list[Certificate]:
     return in_use(server, settings.tls_client_ca_path, settings.mqtt_ca_path)
 
 
-def _marks(settings: Settings) -> dict[str, Mark]:
+def _files(settings: Settings) -> list[Path]:
     server = settings.tls_cert_path if settings.tls_enabled else None
-    return marks(files_of(server, settings.tls_client_ca_path, settings.mqtt_ca_path))
+    return files_of(server, settings.tls_client_ca_path, settings.mqtt_ca_path)
 
 
 class CertificateDates:
@@ -46,6 +48,7 @@ class CertificateDates:
         as it was, and is found by reading once more."""
         self._faults: list[str] = []
         self._warnings: list[str] = []
+        self._notices = FileNotices(lambda: _files(settings))
         self.look()
 
     def check(self) -> tuple[bool, str]:
@@ -87,10 +90,13 @@ class CertificateDates:
         return found
 
     async def run(self) -> None:
-        """Look every two seconds, for ever: files change, and time goes by."""
-        while True:
-            await until_next_multiple_of(_LOOK_SECONDS)
-            self._take(await asyncio.to_thread(self._read))
+        """Look when files may have changed, and now and then, for time goes by. For ever."""
+        try:
+            while True:
+                await self._notices.wait(_LOOK_SECONDS)
+                self._take(await asyncio.to_thread(self._read))
+        finally:
+            self._notices.close()
 
     def look(self) -> None:
         """Look now."""
@@ -98,7 +104,7 @@ class CertificateDates:
 
     def _read(self) -> Sequence[Certificate]:
         """In a thread. To take certificates apart costs much more than a look at their files."""
-        seen = _marks(self._settings)
+        seen = marks(_files(self._settings))
         changed = seen != self._seen
         if not changed and not self._changed:
             return self._certificates

@@ -135,6 +135,7 @@ class Directory:
                     else:
                         await self._store.reopen()
                         await self.load()
+                        self._say_committed()  # perhaps, while it was not served
                 wait = self._interval
             except TimeoutError:
                 self._set_available(
@@ -150,8 +151,7 @@ class Directory:
         # the loop a change must not wait for many of its turns.
         result = await asyncio.to_thread(self._read_if_changed)
         if result is not None:
-            for callback in self._on_commit:
-                callback()
+            self._say_committed()
             self._take(result)
 
     def _read_if_changed(self) -> _LookResult | None:
@@ -183,6 +183,10 @@ class Directory:
             self.changed_at = result.written
         self._call_back(touched)
         self._last_ids = result.last_ids
+
+    def _say_committed(self) -> None:
+        for callback in self._on_commit:
+            callback()
 
     def _call_back(self, touched: frozenset[str]) -> None:
         if touched:

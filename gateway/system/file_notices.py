@@ -22,7 +22,7 @@ from pathlib import Path
 
 from gateway.system.aligned_timers import next_moment, until_next_multiple_of
 
-_SECONDS_WITH_NOTICES = 2.0
+_SECONDS_WITH_NOTICES = 10.0
 """Between two looks where notices come."""
 _LOOKS_AFTER_A_NOTICE = 3
 """So many looks after a notice are as often as without notices: a commit can be read only once it was synced,
@@ -76,6 +76,10 @@ class FileNotices:
             await until_next_multiple_of(often)
         else:
             await self._listen()
+
+    def paths_changed(self) -> None:
+        """`paths` gives other files from now on."""
+        self._is_new = True
 
     async def _listen(self) -> None:
         loop, descriptor = asyncio.get_running_loop(), self._descriptor

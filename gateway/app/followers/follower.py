@@ -99,7 +99,7 @@ class WholeFilesFollower(Follower, Generic[_Read]):
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Before the files are read for the first time: what changes afterwards is a change."""
-        super().__init__()
+        super().__init__(FileNotices(lambda: paths))
         self._paths = paths
         self._seen = marks(paths)
         self._problem = ""
@@ -121,6 +121,13 @@ class WholeFilesFollower(Follower, Generic[_Read]):
     def check(self) -> tuple[bool, str]:
         """Whether the files are what is in force."""
         return not self._problem, self._problem or self.good
+
+    async def rest(self) -> None:
+        """Until the next look, which no notice announces while there is a problem."""
+        if self._problem:
+            await until_next_multiple_of(self.seconds)
+        else:
+            await super().rest()
 
     async def follow(self, *, anyway: bool) -> None:
         """Read all of them if one has changed."""

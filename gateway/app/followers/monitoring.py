@@ -12,6 +12,7 @@ from gateway.config import Settings
 from gateway.config.monitoring import Monitoring, MonitoringError, load_monitoring
 from gateway.observe.logs import get_logger
 from gateway.system.file_change_marks import Mark, marks
+from gateway.system.file_notices import FileNotices
 
 _SETTLE_SECONDS = 0.05
 """Editors write in several steps: a change is read when the files have been the same for so long."""
@@ -26,13 +27,13 @@ class MonitoringFollower(Follower):
 
     def __init__(self, settings: Settings) -> None:
         """Reads the file. Raises StartError: without its alerts the gateway would run unwatched."""
-        super().__init__()
+        super().__init__(FileNotices(lambda: self._files))
         self._path = settings.monitoring_path
         try:
             self.now = load_monitoring(self._path)
         except MonitoringError as error:
             raise StartError(error.problems) from error
-        self._files = self.now.files
+        self._files: Sequence[Path] = self.now.files
         self._seen = marks(self._files)
         self._problems: tuple[str, ...] = ()
         self._callbacks: list[Callable[[Monitoring], None]] = []
@@ -67,12 +68,18 @@ class MonitoringFollower(Follower):
         found = await asyncio.to_thread(marks, files)
         return found | {path: seen for path, seen in looked.items() if Path(path) in files}
 
+    def _follow_files(self, files: Sequence[Path], seen: dict[str, Mark]) -> None:
+        """Look at these from now on, which are as `seen`."""
+        if self._notices is not None and tuple(files) != tuple(self._files):
+            self._notices.paths_changed()
+        self._files, self._seen = tuple(files), seen
+
     async def _read(self, looked: dict[str, Mark]) -> None:
         try:
             now = await asyncio.to_thread(load_monitoring, self._path)
         except MonitoringError as error:
-            self._seen = await self._marks(error.files, looked)
-            self._files, self._problems = tuple(error.files), error.problems
+            self._follow_files(error.files, await self._marks(error.files, looked))
+            self._problems = error.problems
             _log.error(
                 "monitoring refused",
                 reason=f"{self._path} has problems; what was before is in force",
@@ -85,5 +92,5 @@ class MonitoringFollower(Follower):
         for callback in self._callbacks:
             callback(now)
         # Not before: a look that fails on the way is to be repeated.
-        self._files, self._seen = tuple(now.files), seen
+        self._follow_files(now.files, seen)
         _log.info("monitoring in force", reason=self.check()[1])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import structlog
 from harness.authority import Authority, pem
+from harness.background_tasks import beside, until
 
 from gateway.app import certificate_dates
 from gateway.app.certificate_dates import CertificateDates, certificates_of
 from gateway.config import Settings
+from gateway.system import file_notices
 
 ROOT, MIDDLE, LEAF = Authority("Root"), Authority("Middle"), Authority("gw.example")
 ENDING = (-90, 2)
@@ -78,3 +81,22 @@ def test_time_goes_by_though_no_file_changes(tmp_path):
         dates.look()
     assert dates.check()[0] is False
     assert [line["event"] for line in told] == ["certificate not valid"]
+
+
+async def test_it_sleeps_until_a_notice_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_notices, "_SECONDS_WITH_NOTICES", 3_600.0)
+    monkeypatch.setattr(certificate_dates, "_LOOK_SECONDS", 3_600.0)
+    path = pem(tmp_path / "server.crt", LEAF.certificate(MIDDLE, life=(-9, 9)))
+    dates = CertificateDates(Settings(tls_cert_path=path), time.time)
+    asleep = asyncio.Event()
+    listen = dates._notices._listen
+
+    async def heard():
+        asleep.set()
+        await listen()
+
+    monkeypatch.setattr(dates._notices, "_listen", heard)
+    async with beside(dates.run()):
+        await asyncio.wait_for(asleep.wait(), 20)
+        pem(path, LEAF.certificate(MIDDLE, life=(-9, 50)))
+        await until(lambda: dates.expiries()["server"] > time.time() + 40 * 86_400)

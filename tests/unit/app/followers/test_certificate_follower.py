@@ -15,6 +15,7 @@ from gateway.config import Settings
 from gateway.net.bus_endpoint import Bus
 from gateway.net.tls_contexts import bus_context, server_context
 from gateway.pki.initial_certificates import ensure_server_certificate
+from gateway.system import file_notices
 
 
 @pytest.fixture
@@ -185,3 +186,28 @@ async def test_what_could_not_be_put_in_force_is_by_the_next_look(authority, mon
             await keeper.reload()
     await keeper.look()
     assert bus.tls is not before
+
+
+async def test_it_sleeps_until_a_notice_comes_and_looks_again_while_there_is_a_problem(
+    certificates, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setattr(file_notices, "_SECONDS_WITH_NOTICES", 3_600.0)
+    listener, keeper, folder = certificates
+    asleep = asyncio.Event()
+    listen = keeper._notices._listen
+
+    async def heard():
+        asleep.set()
+        await listen()
+
+    monkeypatch.setattr(keeper._notices, "_listen", heard)
+    (certificate, to), (key, key_to) = renew(folder, tmp_path_factory.mktemp("new"))
+    async with beside(keeper.run()):
+        await asyncio.wait_for(asleep.wait(), 20)
+        before = listener.tls
+        certificate.replace(to)
+        await until(lambda: not keeper.check()[0])
+        key.replace(key_to)
+        await until(lambda: listener.tls is not before)
+        asleep.clear()
+        await asyncio.wait_for(asleep.wait(), 20)

@@ -12,6 +12,7 @@ from gateway.app.followers import monitoring
 from gateway.app.followers.monitoring import MonitoringFollower
 from gateway.app.startup_preparation import StartError
 from gateway.config import Settings
+from gateway.system import file_notices
 
 GOOD = '[[alert]]\nname = "cpu_high"\ncondition = "cpu_percent > {}"\n'
 HOOK = '[[channel]]\nname = "ops"\nkind = "webhook"\nurl = "https://x.example"\nsecret_file = "hook"\n'
@@ -156,3 +157,36 @@ async def test_a_file_that_is_not_sound_is_logged_once(path):
         for _ in range(3):
             await one.look()
     assert [line["event"] for line in lines] == ["monitoring refused"]
+
+
+async def test_it_sleeps_until_a_notice_comes_of_a_file_that_is_named_from_now_on_too(path, monkeypatch):
+    monkeypatch.setattr(file_notices, "_SECONDS_WITH_NOTICES", 3_600.0)
+    path.write_text(GOOD.format(70))
+    one = follower(path)
+    asleep = asyncio.Event()
+    listen = one._notices._listen
+
+    async def heard():
+        asleep.set()
+        await listen()
+        asleep.clear()
+
+    monkeypatch.setattr(one._notices, "_listen", heard)
+    hook = path.with_name("hook")
+    hook.write_text(SECRET)
+    hook.chmod(0o600)
+    task = asyncio.ensure_future(one.run())
+    try:
+        async with asyncio.timeout(20):
+            await asleep.wait()
+            with path.open("a") as file:  # in place: the file stays the one that is watched
+                file.write(HOOK)
+            while not one.now.channels:  # noqa: ASYNC110 - nothing says it
+                await asyncio.sleep(0.005)
+            await asleep.wait()
+            before = one.now.channels
+            hook.write_text("whsec_" + "B" * 32)
+            while one.now.channels == before:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.005)
+    finally:
+        task.cancel()
