@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.store.database import POOL, Database, set_up_connections, url_of
+from gateway.store.database import POOL, Database, Transactions, set_up_connections, url_of
 
 _T = TypeVar("_T")
 
@@ -55,6 +55,10 @@ class AsyncDatabase(Database):
             await connection.close()
             raise
         return connection
+
+    async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """As `Transactions` says, in a thread."""
+        await _to_its_end(asyncio.to_thread(self.write_now, work))
 
     async def reopen(self) -> None:
         """As `Database` has it."""

@@ -51,6 +51,14 @@ class Transactions(Protocol):
         """The connection, for as long as the block takes."""
         ...
 
+    async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """Do `work`, which waits for nothing but the database, in one transaction that writes.
+
+        The same as by `transaction`, where each statement is several turns of the loop and of a thread: this
+        is one, for what is done again and again.
+        """
+        ...
+
 
 class GivenConnection:
     """A connection that the caller opened, with its transaction if it has one; the caller ends both."""
@@ -62,6 +70,10 @@ class GivenConnection:
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:  # noqa: ARG002 - the caller has decided it
         """The connection that was given."""
         yield self._connection
+
+    async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """Do it in the caller's transaction."""
+        await work(self)
 
 
 class _InThisThread:
@@ -121,13 +133,18 @@ class Database:
         and while somebody floods the gateway a turn may take a tenth of a second. Raises StoreError.
         """
         with self._explaining(), self._blocking.connect() as connection:
-            coroutine = work(GivenConnection(cast("AsyncConnection", _InThisThread(connection))))
-            try:
-                coroutine.send(None)
-            except StopIteration as done:
-                return cast("_T", done.value)
-            coroutine.close()
-            raise RuntimeError("what reads in a thread waits for something else than the database")
+            return _done_at_once(work, connection)
+
+    async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """As `Transactions` says."""
+        self.write_now(work)
+
+    def write_now(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """Do it now. It blocks, and is done or undone as a whole. Raises StoreError."""
+        with self._explaining(), self._blocking.connect() as connection:
+            connection.execution_options(write=True)
+            with connection.begin():
+                _done_at_once(work, connection)
 
     def wal_stamp(self) -> tuple[int, int]:
         """When the -wal file was last written (Unix nanoseconds), and its size in bytes; zeros without one.
@@ -185,6 +202,17 @@ class Database:
                 f"the database {self._path} was replaced or taken away while it was in use; put it back, "
                 "or put a backup there and remove the old -wal file first"
             )
+
+
+def _done_at_once(work: Callable[[Transactions], Coroutine[Any, Any, _T]], connection: Connection) -> _T:
+    """What `work` answers, without an event loop: it blocks."""
+    coroutine = work(GivenConnection(cast("AsyncConnection", _InThisThread(connection))))
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast("_T", done.value)
+    coroutine.close()
+    raise RuntimeError("what is done in a thread waits for something else than the database")
 
 
 def sqlite_path(url: str) -> Path:

@@ -6,6 +6,7 @@ What stands in a row is packed by `gateway.observe.history_encoding`; here it is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from sqlalchemy import bindparam, delete, select, update
@@ -40,37 +41,9 @@ class History:
 
         All of it or nothing. What is saved once more, after a failure, stands there once.
         """
-        moments, known = history.c, history_series.c
-        async with self._transactions.transaction(write=True) as connection:
-            if series:
-                await connection.execute(
-                    sqlite.insert(history_series).on_conflict_do_nothing(),
-                    [
-                        {"series_id": series_id, "name": name, "labels": [list(pair) for pair in labels]}
-                        for series_id, name, labels in series
-                    ],
-                )
-            if ended:
-                await connection.execute(delete(history_series).where(known.series_id.in_(ended)))
-            if moved:
-                await connection.execute(
-                    update(history)
-                    .where(moments.step == bindparam("of_step"), moments.number == bindparam("of_number"))
-                    .values(at=bindparam("moved_to")),
-                    [{"of_step": step, "of_number": number, "moved_to": at} for step, number, at in moved],
-                )
-            if rows:
-                statement = sqlite.insert(history)
-                columns = {name: statement.excluded[name] for name in ("at", "data")}
-                await connection.execute(
-                    statement.on_conflict_do_update(index_elements=list(history.primary_key), set_=columns),
-                    [
-                        {"step": step, "number": number, "at": at, "data": data}
-                        for step, number, at, data in rows
-                    ],
-                )
-            for step, first in needed.items():
-                await connection.execute(delete(history).where(moments.step == step, moments.number < first))
+        await self._transactions.write(
+            partial(_save, series=series, ended=ended, rows=rows, moved=moved, needed=needed)
+        )
 
     async def read(self) -> tuple[list[SeriesRow], list[Row]]:
         """All series, and all rows by step and number."""
@@ -82,3 +55,42 @@ class History:
             ]
             rows = await connection.execute(select(history).order_by(*history.primary_key))
             return found, [(row.step, row.number, row.at, row.data) for row in rows]
+
+
+async def _save(
+    transactions: Transactions,
+    *,
+    series: Sequence[SeriesRow],
+    ended: Sequence[int],
+    rows: Sequence[Row],
+    moved: Sequence[tuple[int, int, int]],
+    needed: Mapping[int, int],
+) -> None:
+    moments, known = history.c, history_series.c
+    async with transactions.transaction(write=True) as connection:
+        if series:
+            await connection.execute(
+                sqlite.insert(history_series).on_conflict_do_nothing(),
+                [
+                    {"series_id": series_id, "name": name, "labels": [list(pair) for pair in labels]}
+                    for series_id, name, labels in series
+                ],
+            )
+        if ended:
+            await connection.execute(delete(history_series).where(known.series_id.in_(ended)))
+        if moved:
+            await connection.execute(
+                update(history)
+                .where(moments.step == bindparam("of_step"), moments.number == bindparam("of_number"))
+                .values(at=bindparam("moved_to")),
+                [{"of_step": step, "of_number": number, "moved_to": at} for step, number, at in moved],
+            )
+        if rows:
+            statement = sqlite.insert(history)
+            columns = {name: statement.excluded[name] for name in ("at", "data")}
+            await connection.execute(
+                statement.on_conflict_do_update(index_elements=list(history.primary_key), set_=columns),
+                [{"step": step, "number": number, "at": at, "data": data} for step, number, at, data in rows],
+            )
+        for step, first in needed.items():
+            await connection.execute(delete(history).where(moments.step == step, moments.number < first))

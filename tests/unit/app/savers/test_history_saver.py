@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import aiosqlite
 import pytest
 from harness.failing_store import Failing
 
 from gateway.app.savers.history import HistorySaver
 from gateway.observe.history import History
 from gateway.observe.save_failures import Saves
-from gateway.store import open_store
+from gateway.store import StoreError, open_store
 
 START = 1_764_000_000_000
 
@@ -52,3 +55,44 @@ async def test_damaged_rows_are_told(store, tmp_path):
     again = History()
     await HistorySaver(store, again, Saves()).load(START + 100_000)
     assert len(again.since("cpu_percent", 600)[(("cpu", "all"),)]) == 9
+
+
+async def test_to_save_takes_one_call_of_a_thread(store, monkeypatch):
+    calls, by_statement = [], []
+    in_thread, execute = asyncio.to_thread, aiosqlite.Connection._execute
+
+    async def counted(work, *arguments):
+        calls.append(work)
+        return await in_thread(work, *arguments)
+
+    async def statement(self, *arguments, **more):
+        by_statement.append(arguments)
+        return await execute(self, *arguments, **more)
+
+    saver = HistorySaver(store, filled(10), Saves())
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", statement)
+    assert await saver.save_some()
+    assert (len(calls), len(by_statement)) == (1, 0)
+    assert len((await store.history.read())[1]) == 11
+    assert by_statement
+
+
+async def test_what_fails_in_the_middle_leaves_nothing_in_the_store(store):
+    with pytest.raises(StoreError):
+        await store.history.save(
+            series=[(1, "a", ())], ended=(), rows=[(10, 1, START, None)], moved=(), needed={}
+        )
+    assert await store.history.read() == ([], [])
+
+
+async def test_in_a_transaction_of_others_it_is_part_of_it(store):
+    async def undone() -> None:
+        async with store.transaction() as within:
+            await within.history.save(series=[(1, "a", ())], ended=(), rows=[], moved=(), needed={})
+            assert len((await within.history.read())[0]) == 1
+            raise RuntimeError("undo it")
+
+    with pytest.raises(RuntimeError, match="undo it"):
+        await undone()
+    assert await store.history.read() == ([], [])
