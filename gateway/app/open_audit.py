@@ -26,6 +26,7 @@ from gateway.observe.device_watchers import EventListeners
 from gateway.observe.save_failures import Saves
 from gateway.observe.trail_entry import entry_line
 from gateway.store import Store
+from gateway.system.aligned_timers import Rounds
 
 _REPORT_SECONDS = 1.0
 """After which the log says what got no line of its own."""
@@ -42,12 +43,14 @@ class AuditParts:
     trail: AuditTrail
     report: Callable[[Report], None]
     """Reports what the gateway itself did, or what befell it."""
+    admissions: Rounds
+    """When logins that are held back are handed on."""
 
     def begin(self, parts: RunningParts, settings: Settings, made: Sequence[str]) -> None:
         """Write from now on, first that the gateway starts, and what was `made` for it."""
         parts.keep(self.trail.run())
         # Not by the trail: its disk may hang.
-        parts.keep(every(AuditTrail.seconds, self.audit.hand_on_admissions))
+        parts.keep(self._hand_on_admissions())
         parts.keep(every(_REPORT_SECONDS, self.log.log_left_out))
         release = version("mqtt-security-gateway")
         self.report(changed_gateway(f"{release} starts as node {settings.gateway_node}"))
@@ -57,6 +60,12 @@ class AuditParts:
         for name in made:
             if name.endswith(".crt"):
                 self.report(changed_certificate(f"{name} made"))
+
+    async def _hand_on_admissions(self) -> None:
+        """Soon after one is held back, for ever."""
+        while True:
+            await self.admissions.wait()
+            self.audit.hand_on_admissions()
 
 
 async def open_audit(
@@ -81,7 +90,10 @@ async def open_audit(
         saves=saves,
     )
     log = AuditLog(context.counters, context.now, keep=trail.keep)
-    audit = Audit(context.counters, log, *consumers, listeners, watched=listeners.of_device)
+    admissions = Rounds(AuditTrail.seconds)
+    audit = Audit(
+        context.counters, log, *consumers, listeners, watched=listeners.of_device, holds=admissions.soon
+    )
 
     def report(what: Report) -> None:
         audit.emit(AuditEvent.of(what, HOUSE, context.now()))
@@ -91,4 +103,4 @@ async def open_audit(
     parts.closing.callback(report, changed_gateway("stops"))
     parts.closing.callback(log.log_left_out, _ALL_LEFT_OUT)
     parts.closing.callback(audit.hand_on_admissions)  # done first: what finds no line is counted next
-    return AuditParts(audit, log, trail, report)
+    return AuditParts(audit, log, trail, report, admissions)

@@ -20,7 +20,7 @@ from gateway.net.handshakes import PendingHandshake
 from gateway.net.tls_handshake_errors import HandshakeFault, fault_of, in_words
 from gateway.observe.logs import get_logger
 from gateway.policy.engine.limits import CONNECT_DEADLINE
-from gateway.system.aligned_timers import until_next_multiple_of
+from gateway.system.aligned_timers import Rounds
 from gateway.system.ip_address_blocks import Address, IPNetwork, place_of, plain, shown
 from gateway.system.malloc import map_large_blocks
 
@@ -59,6 +59,7 @@ class DevicePort:
             proxies=proxies,
         )
         self._phase = 0
+        self._rounds = Rounds(1 / _TICK_PHASES, 1.0)
         self._next_phase = 0
         self._clock_ahead = 0
         """Milliseconds from the loop's clock to the one of the day."""
@@ -105,6 +106,7 @@ class DevicePort:
                 raise  # `Tasks` logs a fault of ours
         else:
             self._plane.context.counters.tls_handshakes += self.acceptor.tls is not None
+            self._rounds.soon()
 
     def _with_mapped_buffer(self, side: DeviceSide) -> DeviceSide:
         # Called right before the TLS buffer is made. `_unmap_when_quiet` undoes it when nobody has come for a
@@ -131,12 +133,14 @@ class DevicePort:
     async def tick(self) -> None:
         """Give every connection a tick a second, for ever; some at a time, for messages come in between.
 
-        Those that rest take it as a comparison.
+        Those that rest take it as a comparison. While nobody is there it wakes once a second.
         """
         second, work = 0, self._plane.context.budgets.work
         while True:
-            await until_next_multiple_of(1 / _TICK_PHASES)
-            self._phase = (self._phase + 1) % _TICK_PHASES
+            if self._plane.registry.live:
+                self._rounds.soon()
+            is_part = await self._rounds.wait()
+            self._phase = (self._phase + 1) % _TICK_PHASES if is_part else 0
             second += self._phase == 0
             work.second = second
             self._look_at_clock()

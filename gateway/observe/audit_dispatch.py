@@ -39,9 +39,17 @@ class Audit:
     """
 
     def __init__(
-        self, counters: Counters, *consumers: Consumer, watched: Container[str] = frozenset()
+        self,
+        counters: Counters,
+        *consumers: Consumer,
+        watched: Container[str] = frozenset(),
+        holds: Callable[[], None] = lambda: None,
     ) -> None:
-        """`watched`: the devices that somebody looks at now; nothing of theirs is held back."""
+        """`watched`: the devices that somebody looks at now; nothing of theirs is held back.
+
+        `holds` is called when something is held back and nothing was: `hand_on_admissions` is due soon.
+        """
+        self._holds = holds
         self._counters = counters
         self._consumers = consumers
         self._watched = watched
@@ -59,12 +67,14 @@ class Audit:
 
     def admitted(self, method: str, device_id: str, origin: Origin, now: int) -> None:
         """A device was let in, by `secret`, `certificate` or `token`, at this time (Unix milliseconds)."""
+        if not self._admissions:
+            self._holds()
         self._admissions.append((method, device_id, origin, now))
         if len(self._admissions) >= _ADMISSIONS_MAX or device_id in self._watched:
             self.hand_on_admissions()
 
     def hand_on_admissions(self) -> None:
-        """Hand on the logins that are held back. Called several times a second."""
+        """Hand on the logins that are held back."""
         admissions, self._admissions = self._admissions, []
         for method, device_id, origin, time in admissions:
             known = Origin(

@@ -30,6 +30,48 @@ async def until_next_multiple_of(seconds: float) -> float:
 
     The answer is when it was due, by the loop's clock.
     """
+    turn = asyncio.get_running_loop().create_future()
+    due = _wake_at_next_multiple_of(seconds, turn)
+    await turn
+    return due
+
+
+class Rounds:
+    """The moments of whoever has something to do: soon while there is a reason, else seldom or never.
+
+    For example, `Rounds(0.2, 1.0)` of what writes to a file five times a second while something waits to be
+    written, and looks at the clock each second.
+    """
+
+    def __init__(self, soon: float, seldom: float | None = None) -> None:
+        """Seconds, of which the moments are multiples; without `seldom` it sleeps until there is a reason."""
+        self._soon = soon
+        self._seldom = seldom
+        self._has_reason = False
+        self._turn: asyncio.Future[None] | None = None
+
+    def soon(self) -> None:
+        """There is a reason: the next moment is one of the near ones."""
+        if not self._has_reason:
+            self._has_reason = True
+            if self._turn is not None:
+                _wake_at_next_multiple_of(self._soon, self._turn)
+
+    async def wait(self) -> bool:
+        """Wait for the next moment. Whether there was a reason; there is none any more."""
+        self._turn = turn = asyncio.get_running_loop().create_future()
+        seconds = self._soon if self._has_reason else self._seldom
+        if seconds is not None:
+            _wake_at_next_multiple_of(seconds, turn)
+        try:
+            await turn
+        finally:
+            self._turn = None
+        had_reason, self._has_reason = self._has_reason, False
+        return had_reason
+
+
+def _wake_at_next_multiple_of(seconds: float, turn: asyncio.Future[None]) -> float:
     loop = asyncio.get_running_loop()
     due = next_moment(seconds, loop.time())
     moments = _moments.get(loop)
@@ -40,9 +82,7 @@ async def until_next_multiple_of(seconds: float) -> float:
     if waiting is None:
         waiting = moments[key] = []
         loop.call_at(due, _wake, moments, key)
-    turn = loop.create_future()
     waiting.append(turn)
-    await turn
     return due
 
 

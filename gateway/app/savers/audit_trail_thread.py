@@ -26,7 +26,7 @@ from gateway.connection.process_counters import Counters
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.store import KnownTrail, Store, StoreError
-from gateway.system.aligned_timers import until_next_multiple_of
+from gateway.system.aligned_timers import Rounds
 
 _QUIET_SECONDS = 1.0
 """Between two looks at what is due, and at the clock, while nothing waits."""
@@ -85,6 +85,7 @@ class AuditTrail(Saver):
         self._retention = retention
         self._now = now
         self._report: Callable[[Report], None] = lambda _: None
+        self._rounds = Rounds(self.seconds, _QUIET_SECONDS)
         self._waiting: deque[_Waiting] = deque()
         self._under_way: Sequence[_Waiting] = ()
         """What the thread writes now."""
@@ -117,6 +118,7 @@ class AuditTrail(Saver):
                 self._drop(fields)
                 return
         self._waiting.append((fields, of_house))
+        self._rounds.soon()
 
     async def open(self, report: Callable[[Report], None]) -> None:
         """Find the trail, repair what was cut off, and say so by `report`. Never raises: devices go on."""
@@ -180,13 +182,12 @@ class AuditTrail(Saver):
 
     async def run(self) -> None:
         """Write for ever, and drop what is too old."""
-        quiet_until = 0.0
         while True:
-            due = await until_next_multiple_of(self.seconds)
-            if self._waiting or self._under_way or due >= quiet_until:
-                quiet_until = due + _QUIET_SECONDS
-                await self.save_some()
-                await self._drop_what_is_old()
+            await self._rounds.wait()
+            await self.save_some()
+            await self._drop_what_is_old()
+            if self._waiting or self._under_way:
+                self._rounds.soon()
 
     async def close(self) -> None:
         """Write and sign what is left, as far as that can be done now: a disk may hang."""

@@ -6,7 +6,8 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from harness import raw
+from harness import raw, virtual_time
+from harness.background_tasks import beside
 from harness.playbook import context, established
 
 from gateway.connection.events import PolicyChanged
@@ -96,3 +97,43 @@ async def test_a_clock_that_is_set_ends_all_rests(monkeypatch):
         assert side.rests_until == 0
     finally:
         ticking.cancel()
+
+
+class Ticked:
+    """A connection in a part of the second, and when it got its ticks."""
+
+    def __init__(self, phase: int) -> None:
+        self.tick_phase, self.rests_until = phase, 0
+        self.ticks: list[tuple[float, int]] = []
+
+    def tick(self, now: float, second: int) -> None:
+        self.ticks.append((now, second))
+
+
+def test_while_nobody_is_there_the_port_wakes_once_a_second_and_then_each_gets_one():
+    async def scene() -> None:
+        loop, live = asyncio.get_running_loop(), []
+        on = context()
+        plane = SimpleNamespace(context=on, loop_time=loop.time, registry=SimpleNamespace(live=live))
+        port = DevicePort(plane, None)  # type: ignore[arg-type]
+        async with beside(port.tick()):
+            before = virtual_time.wake_ups()
+            await asyncio.sleep(20.05)
+            assert virtual_time.wake_ups() - before == 21, "ours is one"
+            assert on.budgets.work.second == 20
+            live += [Ticked(phase) for phase in range(5)]
+            port._rounds.soon()
+            await asyncio.sleep(10.1)
+            for one in live:
+                assert len(one.ticks) in {10, 11}
+                assert [second for _, second in one.ticks] == list(
+                    range(one.ticks[0][1], one.ticks[0][1] + len(one.ticks))
+                )
+            # Who comes and goes has no more seconds than others.
+            begun, live[:] = on.budgets.work.second, []
+            for _ in range(50):
+                await asyncio.sleep(0.2)
+                port._rounds.soon()
+            assert on.budgets.work.second - begun <= 11
+
+    virtual_time.run(scene())

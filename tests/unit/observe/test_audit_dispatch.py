@@ -247,3 +247,15 @@ def test_the_bound_on_lines_holds_nothing_back_from_other_consumers(stream):
         audit.emit(event())
     assert len(trail) == 2_000
     assert counters.audit_suppressed == 2_000 - len(lines(stream))
+
+
+def test_who_hands_on_is_told_once_when_something_begins_to_be_held_back():
+    held = []
+    audit = Audit(Counters(), watched={"lamp-2"}, holds=lambda: held.append(1))
+    for number in range(3):
+        audit.admitted("secret", "lamp-1", HERE, number)
+    assert len(held) == 1
+    audit.hand_on_admissions()
+    assert len(held) == 1
+    audit.admitted("secret", "lamp-1", HERE, 4)
+    assert len(held) == 2

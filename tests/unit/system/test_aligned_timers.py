@@ -6,9 +6,11 @@ import asyncio
 import math
 
 import uvloop
+from harness import virtual_time
+from harness.background_tasks import beside
 
 from gateway.system import aligned_timers
-from gateway.system.aligned_timers import next_moment, until_next_multiple_of
+from gateway.system.aligned_timers import Rounds, next_moment, until_next_multiple_of
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -68,3 +70,40 @@ async def test_who_is_cancelled_takes_nobody_along():
     gone.cancel()
     assert await stays > 0
     assert gone.cancelled()
+
+
+async def _counting(rounds: Rounds, had_reason: list[bool]) -> None:
+    while True:
+        had_reason.append(await rounds.wait())
+
+
+def test_without_a_reason_a_round_is_seldom_and_with_one_it_is_soon():
+    async def scene() -> None:
+        rounds, had_reason = Rounds(0.2, 1.0), []
+        async with beside(_counting(rounds, had_reason)):
+            before = virtual_time.wake_ups()
+            await asyncio.sleep(10.05)
+            assert had_reason == [False] * 10
+            assert virtual_time.wake_ups() - before == 11, "ours is one"
+            rounds.soon()
+            rounds.soon()
+            await asyncio.sleep(0.3)
+            assert had_reason == [False] * 10 + [True]
+            await asyncio.sleep(10)
+            assert had_reason == [False] * 10 + [True] + [False] * 10
+
+    virtual_time.run(scene())
+
+
+def test_what_is_never_done_without_a_reason_wakes_nobody():
+    async def scene() -> None:
+        rounds, had_reason = Rounds(0.2), []
+        rounds.soon()
+        async with beside(_counting(rounds, had_reason)):
+            await asyncio.sleep(1_000)
+            assert had_reason == [True]
+            rounds.soon()
+            await asyncio.sleep(0.25)
+            assert had_reason == [True, True]
+
+    virtual_time.run(scene())

@@ -8,6 +8,7 @@ import json
 import threading
 
 import pytest
+from harness import virtual_time
 from harness.background_tasks import beside, until
 from harness.trails import DAY, ORIGIN, SEED, Clock, verified
 
@@ -321,3 +322,26 @@ async def test_an_event_is_written_soon_though_nothing_came_for_long(world):
         world.trail.keep(fields(7), Source.DEVICE)
         await until(lambda: world.trail.size == 2)
         assert asyncio.get_running_loop().time() - began < 1
+
+
+def test_what_comes_is_written_within_a_quarter_of_a_second_and_else_it_looks_once_a_second(tmp_path):
+    async def scene():
+        trail = World(tmp_path / "audit", None).trail
+        saves = []
+
+        async def save_some():
+            saves.append(len(trail._waiting))
+            trail._waiting.clear()
+            return bool(saves[-1])
+
+        trail.save_some = save_some
+        async with beside(trail.run()):
+            await asyncio.sleep(60.05)
+            assert saves == [0] * 60
+            for number in range(40):
+                trail.keep(fields(number), Source.DEVICE)
+                await asyncio.sleep(0.23)
+                assert not trail._waiting
+            assert sum(saves) == 40
+
+    virtual_time.run(scene())
