@@ -40,14 +40,14 @@ from gateway.app.running_parts import RunningParts
 from gateway.app.signals import Signals
 from gateway.app.startup_banner import banner
 from gateway.app.startup_preparation import StartError, address_taken
-from gateway.app.vm_clone_detection import SnapshotWatch, random_bytes
+from gateway.app.vm_clone_detection import watched_nonces
 from gateway.auth.login import Login
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.bus_client.probe import BusProbe
 from gateway.config import Address, Settings
 from gateway.connection.process_context import Context
-from gateway.keys.key_ring import Key, KeyRing, Nonces
+from gateway.keys.key_ring import Key, KeyRing
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_port import DevicePort
 from gateway.net.live_updates import LiveUpdates
@@ -107,9 +107,10 @@ class Gateway:
         self._settings = settings
         self._signals = signals
         self._parts = RunningParts(signals.stop)
+        self._nonces, self._snapshots = watched_nonces()
         self._context = Context(
             policy=policy,
-            ring=KeyRing(keys, Nonces(random_bytes), {}),
+            ring=KeyRing(keys, self._nonces, {}),
             now=lambda: time.time_ns() // 1_000_000,
             new_client_id=lambda: f"auto-{str(uuid.uuid4()).upper()}",
             on_deny=settings.gateway_on_deny,
@@ -141,7 +142,6 @@ class Gateway:
         settings, context = self._settings, self._context
         certificates = CertificateFollower(settings)  # before the files are read
         monitoring = MonitoringFollower(settings)
-        snapshots = SnapshotWatch(lambda: context.ring.renew_nonces())  # noqa: PLW0108 - another ring, below
         core = await self._open_core(made)
         certificates.report = core.auditing.report
         keys = KeyFollower(
@@ -162,6 +162,7 @@ class Gateway:
             parts=self._parts,
         )
         self._http_bound = api.acceptor.bound
+        core.devices.acceptor.before_handshake = api.acceptor.before_handshake = self._snapshots.make_sure
         health, measuring, watching = await self._watch(core, followers, keys)
         ServiceChecking(health, core.plane).follow(monitoring)
         alerts = open_alerts(
@@ -187,7 +188,7 @@ class Gateway:
         )
         self._open_device_port(core.devices)
         self._keep_running(core)
-        for run in (*watching, snapshots.run):
+        for run in (*watching, self._snapshots.run):
             self._parts.keep(run())
         if settings.tls_enabled:
             certificates.serve(core.devices.acceptor, api.acceptor)
@@ -350,7 +351,7 @@ class Gateway:
     async def _open_store(self) -> tuple[Store, Directory]:
         store = await open_store(self._settings.database_url)
         self._parts.closing.push_async_callback(store.close)
-        self._context.ring = KeyRing(self._keys, Nonces(random_bytes), await store.key_uses.read())
+        self._context.ring = KeyRing(self._keys, self._nonces, await store.key_uses.read())
         directory = Directory(store, notices=FileNotices(store.files))
         await directory.load()
         self._has_no_device = len(directory) == 0

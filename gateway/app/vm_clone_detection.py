@@ -20,11 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.keys.key_ring import Nonces
 from gateway.observe.logs import get_logger
-from gateway.system.aligned_timers import until_next_multiple_of
+from gateway.system.aligned_timers import Rounds
 
-_LOOK = 0.2
-"""Between two looks, in seconds: for so long, and what the loop is late, nonces may repeat."""
+_SURE = 0.2
+"""After a look, in seconds: for so long, and what the loop is late, nonces may repeat."""
+_LOOK = 1.0
+"""Between two looks while nothing is sealed: a process that stood still is known by one that is late."""
 _JUMP = 100_000_000
 """Between two looks clocks drift apart by microseconds, in nanoseconds; NTP sets them from 128 ms on."""
 _LATE = 2_000_000_000
@@ -54,7 +57,7 @@ class Reading:
 
 
 class Sources:
-    """The files to read, kept open: to open them five times a second would be most of what a look costs."""
+    """The files to read, kept open: to open them each time would be most of what a look costs."""
 
     def __init__(self) -> None:
         self._boot_id = _KeptFile(_BOOT_ID)
@@ -136,20 +139,46 @@ def random_bytes(count: int) -> bytes:
 
 
 class SnapshotWatch:
-    """Calls `renew` when the process may be running twice."""
+    """Calls `renew` when the process may be running twice.
 
-    def __init__(self, renew: Callable[[], None], *, read: Callable[[], Reading] | None = None) -> None:
-        """Make it before the first nonce is given."""
+    Whoever is about to do what must not be done twice has it look (`make_sure`), unless that was done within
+    the last fifth of a second. So none seals before it has looked: an idle process looks each second, and one
+    that seals five times.
+    """
+
+    def __init__(
+        self,
+        renew: Callable[[], None],
+        *,
+        doubt: Callable[[], None] = lambda: None,
+        read: Callable[[], Reading] | None = None,
+    ) -> None:
+        """Make it before the first nonce is given. `doubt` is called when the last look is too old."""
         self._renew = renew
+        self._doubt = doubt
         self._read = read = read or Sources().reading
         self._before = read()
+        self._is_sure = False
+        self._rounds = Rounds(_SURE, _LOOK)
 
     async def run(self) -> None:
-        """Look five times a second, for ever."""
+        """Look again and again, for ever."""
         while True:
-            await until_next_multiple_of(_LOOK)
-            if (why := self.look()) is not None:
-                _log.warning("nonces drawn anew", reason=why)
+            await self._rounds.wait()
+            self._is_sure = False
+            self._doubt()
+            self._look_and_log()
+
+    def make_sure(self) -> None:
+        """Look, if the last look is too old. What it raises says that it is not known."""
+        if not self._is_sure:
+            self._look_and_log()
+            self._is_sure = True
+            self._rounds.soon()
+
+    def _look_and_log(self) -> None:
+        if (why := self.look()) is not None:
+            _log.warning("nonces drawn anew", reason=why)
 
     def look(self) -> str | None:
         """Draw anew if something happened since the last look, and say what."""
@@ -160,3 +189,12 @@ class SnapshotWatch:
             # TLS has a generator of its own. What it is fed does it no harm, and counts as nothing.
             ssl.RAND_add(random_bytes(32), 0.0)
         return why
+
+
+def watched_nonces() -> tuple[Nonces, SnapshotWatch]:
+    """Nonces that are given after a look, and what looks: it has to run."""
+    nonces = Nonces(random_bytes)
+    watch = SnapshotWatch(nonces.renew, doubt=nonces.doubt)
+    nonces.make_sure = watch.make_sure
+    nonces.renew()  # what was drawn before the first look may be another's
+    return nonces, watch

@@ -16,6 +16,8 @@ from gateway.mqtt.errors import MqttError
 from gateway.mqtt.reason_codes import Reason
 
 KEY_BYTES = 32
+_OF_A_FIELD = 2**32
+"""Nonces that one fixed field is good for."""
 USES_MAX = 2**32 - 2**24
 """Messages under one key: below the 2^32 of NIST SP 800-38D (8.3), by more than what a crash can
 leave uncounted."""
@@ -67,21 +69,35 @@ class Nonces:
     is made.
     """
 
-    __slots__ = ("_count", "_fixed", "_random")
+    __slots__ = ("_count", "_end", "_fixed", "_random", "make_sure")
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
         self._fixed = random(8)
         self._count = 0
+        self._end = 0
+        """The count from which on the next nonce is not just given: 0 while there is doubt."""
+        self.make_sure: Callable[[], None] = lambda: None
+        """Called before the first nonce after `doubt`, to `renew` if need be. No nonce if it raises."""
 
     def next(self) -> bytes:
         """A nonce that was not given before."""
         count = self._count
-        if count == 2**32:
-            self._fixed = self._random(8)
-            count = 0
+        if count >= self._end:
+            count = self._count_without_doubt()
         self._count = count + 1
         return self._fixed + count.to_bytes(4, "big")
+
+    def _count_without_doubt(self) -> int:
+        self.make_sure()
+        if self._count >= _OF_A_FIELD:
+            self.renew()
+        self._end = _OF_A_FIELD
+        return self._count
+
+    def doubt(self) -> None:
+        """From now on it is not known whether another process goes on with the same field."""
+        self._end = 0
 
     def renew(self) -> None:
         """Draw the fixed field anew: another process may go on with the one that is there."""

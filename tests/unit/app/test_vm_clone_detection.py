@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 from dataclasses import replace
 
 import pytest
+from harness import virtual_time
+from harness.background_tasks import beside
 
 from gateway.app import vm_clone_detection
-from gateway.app.vm_clone_detection import Reading, SnapshotWatch, Sources, random_bytes, resumed
+from gateway.app.vm_clone_detection import (
+    Reading,
+    SnapshotWatch,
+    Sources,
+    random_bytes,
+    resumed,
+    watched_nonces,
+)
 from gateway.keys.key_ring import Key, KeyRing, KeyState, Nonces
 
 SECOND = 1_000_000_000
@@ -132,3 +142,83 @@ def test_two_machines_resumed_from_one_snapshot_part_at_the_first_look(monkeypat
 def test_random_bytes_are_so_many_and_never_the_same():
     assert len({random_bytes(8) for _ in range(1_000)}) == 1_000
     assert {len(random_bytes(count)) for count in (8, 32)} == {8, 32}
+
+
+class Machine:
+    """A gateway's nonces and what watches over them, in a machine whose clocks go with the loop's."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.looks, self.slept = 0, 0.0
+        monkeypatch.setattr(Sources, "reading", lambda _: self.reading())
+        self.nonces, self.watch = watched_nonces()
+        self.ring = ring(self.nonces)
+        self.looks = 0
+
+    def reading(self) -> Reading:
+        self.looks += 1
+        return later(asyncio.get_running_loop().time(), elapsed=self.slept)
+
+    def field(self) -> bytes:
+        return self.ring.encrypt(b"", b"")[:8]
+
+
+def test_none_is_sealed_before_a_look_and_an_idle_process_looks_once_a_second(monkeypatch):
+    async def scene() -> None:
+        machine = Machine(monkeypatch)
+        async with beside(machine.watch.run()):
+            await asyncio.sleep(60.05)
+            assert machine.looks == 60
+            before = machine.field()
+            assert machine.looks == 61, "the first after a rest looks"
+            for _ in range(1_000):
+                assert machine.field() == before
+            assert machine.looks == 61, "the next follow a look that was just made"
+
+    virtual_time.run(scene())
+
+
+def test_what_seals_without_end_looks_as_often_as_before(monkeypatch):
+    async def scene() -> None:
+        machine = Machine(monkeypatch)
+        async with beside(machine.watch.run()):
+            loop = asyncio.get_running_loop()
+            looked, longest, field = loop.time(), 0.0, machine.field()
+            for _ in range(3_000):
+                await asyncio.sleep(0.01)
+                before = machine.looks
+                assert machine.field() == field
+                if machine.looks > before:
+                    looked = loop.time()
+                longest = max(longest, loop.time() - looked)
+            assert longest < 0.23
+            assert 5 * 30 < machine.looks <= 2 * 5 * 31
+
+    virtual_time.run(scene())
+
+
+@pytest.mark.parametrize("rest", [0.3, 0.9, 5.0])
+def test_after_a_rest_the_first_nonce_of_a_machine_that_was_resumed_is_of_a_new_field(monkeypatch, rest):
+    async def scene() -> None:
+        machine = Machine(monkeypatch)
+        async with beside(machine.watch.run()):
+            before = machine.field()
+            await asyncio.sleep(rest)
+            assert machine.field() == before
+            await asyncio.sleep(rest)
+            machine.slept += 60
+            assert machine.field() != before
+
+    virtual_time.run(scene())
+
+
+def test_a_look_that_fails_gives_no_nonce(monkeypatch):
+    async def scene() -> None:
+        machine = Machine(monkeypatch)
+        monkeypatch.setattr(Sources, "reading", lambda _: 1 / 0)
+        nonces, _ = machine.nonces, machine.watch
+        machine.watch._read = Sources().reading
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                nonces.next()
+
+    virtual_time.run(scene())
