@@ -147,7 +147,9 @@ class AlertStates:
             if rule.name in self._stale:
                 self._holds[rule.name] = rule.condition.holds(readings, now=now, began=self._began)
                 self._stale.remove(rule.name)  # afterwards: what raises is evaluated at the next look
-            self._apply(rule, self._holds[rule.name], now, gone_by, changes)
+            holds = self._holds[rule.name]
+            if holds or rule.name in self._by_rule or rule.name in self.left_out:
+                self._apply(rule, holds, now, gone_by, changes)
         return changes
 
     def _apply(

@@ -120,6 +120,7 @@ class Gateway:
         self._signing = signing
         self._saves = Saves(failures=self._context.counters.store_write_failures)
         self._history = Measuring.new_history()
+        self._lag = LoopLag()
         self._listeners = EventListeners()
         self._refused_clients = RefusedClients(self._context.now)
         self._authority: BusAuthority | None = None
@@ -162,7 +163,10 @@ class Gateway:
             parts=self._parts,
         )
         self._http_bound = api.acceptor.bound
-        core.devices.acceptor.before_handshake = api.acceptor.before_handshake = self._snapshots.make_sure
+        core.devices.acceptor.before_peer = api.acceptor.before_peer = (
+            self._snapshots.make_sure,
+            self._lag.soon,
+        )
         health, measuring, watching = await self._watch(core, followers, keys)
         ServiceChecking(health, core.plane).follow(monitoring)
         alerts = open_alerts(
@@ -200,7 +204,8 @@ class Gateway:
         """Open the port for health and metrics; what they are made of, and what has to run for them."""
         settings, context, plane = self._settings, self._context, core.plane
         validity = CertificateDates(settings, lambda: context.now() / 1_000)
-        durations, lag, system = Durations(), LoopLag(), SystemLoad(settings.gateway_data_dir)
+        durations, lag, system = Durations(), self._lag, SystemLoad(settings.gateway_data_dir)
+        lag.works = lambda: bool(plane.registry.live)
         prefix, node = settings.service_topic_prefix, settings.gateway_node
         probe = BusProbe(plane.bus, context, prefix, node, heard=durations.bus_round_trip.observe)
         health = open_checks(
@@ -228,6 +233,7 @@ class Gateway:
             services = bus_services(
                 settings, plane, core.handler, core.bearer_cache, core.audit, tasks=self._parts.tasks
             )
+            services.came = lag.soon
             health.add("services", services.check, vital=False, needed=False)
             self._parts.keep(services.run())
         measured = Parts(

@@ -65,8 +65,8 @@ class Acceptor:
         self._welcome = welcome
         self.tls = tls
         """Replace it to let new connections see other certificates."""
-        self.before_handshake: Callable[[], None] = lambda: None
-        """Called before each handshake of TLS: its random numbers must not be those of another machine."""
+        self.before_peer: Sequence[Callable[[], None]] = ()
+        """Called before anything is done for a peer, as the handshake of TLS with its random numbers."""
         self._backlog = backlog
         self._accepts_at_once = accepts_at_once
         self._here_only = here_only
@@ -152,8 +152,8 @@ class Acceptor:
         Raises OSError, or whatever ends it; the peer is closed then.
         """
         try:
-            if self.tls is not None:
-                self.before_handshake()
+            for call in self.before_peer:
+                call()
             await asyncio.get_running_loop().connect_accepted_socket(
                 protocol,
                 peer,

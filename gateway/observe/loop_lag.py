@@ -1,18 +1,21 @@
 """How late the event loop is: what waits for a timer or a socket waits that long.
 
-Looks five times a second, whatever else goes on. Whoever asks gets the worst of the last ten seconds or so.
+Looks five times a second while there is work: while a device is there, and after something came. In between,
+once a second, for each look is a wake-up. Whoever asks gets the worst of the last ten seconds or so.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
-from gateway.system.aligned_timers import until_next_multiple_of
+from gateway.system.aligned_timers import Rounds
 
 _LOOK_SECONDS = 0.2
-_LOOKS = 50
-"""In one part; the last two parts are what is shown."""
+_IDLE_SECONDS = 1.0
+_PART_SECONDS = 10.0
+"""The last two parts are what is shown."""
 _LATE = 0.2
 """Seconds from which on devices notice."""
 _STUCK = 1.0
@@ -23,8 +26,11 @@ _STUCK_PARTS = 6
 class LoopLag:
     """Measures one loop, the one that it runs in."""
 
-    def __init__(self) -> None:
+    def __init__(self, works: Callable[[], bool] = lambda: True) -> None:
+        """`works` says whether anything may come at any moment."""
         self._parts: deque[float] = deque([0.0], _STUCK_PARTS)
+        self.works = works
+        self._rounds = Rounds(_LOOK_SECONDS, _IDLE_SECONDS)
 
     @property
     def seconds(self) -> float:
@@ -41,11 +47,21 @@ class LoopLag:
             )
         return True, f"warning: {shown}" if self.seconds > _LATE else shown
 
+    def soon(self) -> None:
+        """Something came: what it takes is to be seen."""
+        self._rounds.soon()
+
     async def run(self) -> None:
         """Look for ever."""
         loop = asyncio.get_running_loop()
+        part_ends = loop.time() + _PART_SECONDS
         while True:
-            for _ in range(_LOOKS):
-                due = await until_next_multiple_of(_LOOK_SECONDS)
-                self._parts[-1] = max(self._parts[-1], loop.time() - due)
-            self._parts.append(0.0)
+            if self.works():
+                self._rounds.soon()
+            await self._rounds.wait()
+            await asyncio.sleep(0)  # what is done at the same moment holds others up as well
+            now = loop.time()
+            self._parts[-1] = max(self._parts[-1], now - self._rounds.due)
+            if now >= part_ends:
+                self._parts.append(0.0)
+                part_ends = now + _PART_SECONDS

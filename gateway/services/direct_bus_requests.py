@@ -8,6 +8,7 @@ that its caller may subscribe to. What is asked and granted is `gateway.services
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from gateway.auth.login import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
@@ -74,6 +75,8 @@ class BusServices:
         prefix: str,
     ) -> None:
         """`prefix` is that of the service topics, without a slash at its end."""
+        self.came: Callable[[], None] = lambda: None
+        """Called when a request has come."""
         self._context = context
         self._request_handler = request_handler
         self._bearer_cache = bearer_cache
@@ -112,6 +115,7 @@ class BusServices:
         service = self._services.get(delivery.topic)
         if service is None or delivery.retain:
             return  # 3.1.1 can't ask to be spared what is retained
+        self.came()
         call = Call(service, delivery.payload, delivery.response_topic, delivery.correlation)
         request = read_request(service, call.payload)
         try:

@@ -49,20 +49,22 @@ class Rounds:
         self._seldom = seldom
         self._has_reason = False
         self._turn: asyncio.Future[None] | None = None
+        self.due = 0.0
+        """When the last moment that was waited for was due, by the loop's clock."""
 
     def soon(self) -> None:
         """There is a reason: the next moment is one of the near ones."""
         if not self._has_reason:
             self._has_reason = True
-            if self._turn is not None:
-                _wake_at_next_multiple_of(self._soon, self._turn)
+            if self._turn is not None and not self._turn.done():
+                self.due = _wake_at_next_multiple_of(self._soon, self._turn)
 
     async def wait(self) -> bool:
         """Wait for the next moment. Whether there was a reason; there is none any more."""
         self._turn = turn = asyncio.get_running_loop().create_future()
         seconds = self._soon if self._has_reason else self._seldom
         if seconds is not None:
-            _wake_at_next_multiple_of(seconds, turn)
+            self.due = _wake_at_next_multiple_of(seconds, turn)
         try:
             await turn
         finally:

@@ -36,6 +36,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Seconds of a clock that nothing passes on."""
         return self._virtual.now
 
+    def stall(self, seconds: float) -> None:
+        """For so long nothing else is done: what is due meanwhile is late."""
+        self._virtual.now += seconds
+
     @property
     def wake_ups(self) -> int:
         """How often it slept until a timer was due."""
@@ -48,8 +52,13 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
+def loop() -> VirtualLoop:
+    """The running one."""
+    running = asyncio.get_running_loop()
+    assert isinstance(running, VirtualLoop)
+    return running
+
+
 def wake_ups() -> int:
     """How often the running loop slept until a timer was due."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
-    return loop.wake_ups
+    return loop().wake_ups
