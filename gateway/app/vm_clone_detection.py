@@ -163,6 +163,7 @@ class SnapshotWatch:
 
     async def run(self) -> None:
         """Look again and again, for ever."""
+        self.look()  # a start may take long, and nothing was sealed yet: not a word of it
         while True:
             await self._rounds.wait()
             self._is_sure = False

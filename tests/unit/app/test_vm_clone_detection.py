@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import structlog
 from harness import virtual_time
 from harness.background_tasks import beside
 
@@ -167,12 +168,12 @@ def test_none_is_sealed_before_a_look_and_an_idle_process_looks_once_a_second(mo
         machine = Machine(monkeypatch)
         async with beside(machine.watch.run()):
             await asyncio.sleep(60.05)
-            assert machine.looks == 60
+            assert machine.looks == 61, "one at its begin"
             before = machine.field()
-            assert machine.looks == 61, "the first after a rest looks"
+            assert machine.looks == 62, "the first after a rest looks"
             for _ in range(1_000):
                 assert machine.field() == before
-            assert machine.looks == 61, "the next follow a look that was just made"
+            assert machine.looks == 62, "the next follow a look that was just made"
 
     virtual_time.run(scene())
 
@@ -220,5 +221,17 @@ def test_a_look_that_fails_gives_no_nonce(monkeypatch):
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
                 nonces.next()
+
+    virtual_time.run(scene())
+
+
+def test_a_start_that_took_long_is_not_told(monkeypatch):
+    async def scene() -> None:
+        machine = Machine(monkeypatch)
+        virtual_time.loop().stall(60)
+        with structlog.testing.capture_logs() as told:
+            async with beside(machine.watch.run()):
+                await asyncio.sleep(10)
+        assert told == []
 
     virtual_time.run(scene())
