@@ -163,10 +163,8 @@ class Gateway:
             parts=self._parts,
         )
         self._http_bound = api.acceptor.bound
-        core.devices.acceptor.before_peer = api.acceptor.before_peer = (
-            self._snapshots.make_sure,
-            self._lag.soon,
-        )
+        looks = self._snapshots.make_sure, self._lag.soon
+        core.devices.acceptor.before_peer = api.acceptor.before_peer = looks
         health, measuring, watching = await self._watch(core, followers, keys)
         ServiceChecking(health, core.plane).follow(monitoring)
         alerts = open_alerts(
@@ -364,14 +362,8 @@ class Gateway:
         return store, directory
 
     def _tokens(self, directory: Directory) -> Tokens:
-        settings = self._settings
-        return Tokens(
-            self._signing,
-            directory,
-            now=self._context.now,
-            ttl=settings.jwt_ttl,
-            chain_max=settings.jwt_chain_max,
-        )
+        life, chain = self._settings.jwt_ttl, self._settings.jwt_chain_max
+        return Tokens(self._signing, directory, now=self._context.now, ttl=life, chain_max=chain)
 
     def _server_tls(self) -> ssl.SSLContext | None:
         settings = self._settings

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from sqlalchemy import delete, func, insert, select
 
 from gateway.store import wall_clock
-from gateway.store.database import Transactions
 from gateway.store.errors import EventNotKept
 from gateway.store.schema import admin_events
+from gateway.store.transactions import Transactions
 
 _WAITING_MOST = 100_000
 """Events that no gateway has taken yet."""

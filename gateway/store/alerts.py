@@ -10,8 +10,8 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from gateway.store import wall_clock
-from gateway.store.database import Transactions
 from gateway.store.schema import alert_messages, alert_states, silences
+from gateway.store.transactions import Transactions
 
 _KEPT_SECONDS = 86_400
 """For so long a silence that is over is still shown."""

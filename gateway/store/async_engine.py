@@ -17,7 +17,8 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.store.database import POOL, Database, Transactions, set_up_connections, url_of
+from gateway.store.database import POOL, Database, set_up_connections, url_of
+from gateway.store.transactions import Transactions
 
 _T = TypeVar("_T")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select, update
 
 from gateway.store import wall_clock
-from gateway.store.database import Transactions
 from gateway.store.schema import audit_trails
+from gateway.store.transactions import Transactions
 
 FRESH = 60
 """Seconds for which a fault counts: a gateway that still has it says so again and again."""

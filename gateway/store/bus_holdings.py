@@ -15,9 +15,9 @@ from sqlalchemy.dialects import sqlite
 
 from gateway.connection.bus_holdings import Held, Kind
 from gateway.store.change_log import log_change
-from gateway.store.database import Transactions
 from gateway.store.existing_devices import existing
 from gateway.store.schema import holdings
+from gateway.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

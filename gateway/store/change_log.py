@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, insert, select
 
 from gateway.store import wall_clock
-from gateway.store.database import Transactions
 from gateway.store.schema import changes
+from gateway.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

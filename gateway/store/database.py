@@ -12,11 +12,11 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import URL, Connection, CursorResult, Engine, Executable, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from gateway.store.change_pulse import ChangePulse, LastIds
 from gateway.store.errors import StoreError
 from gateway.store.schema import metadata
+from gateway.store.transactions import InThisThread, Transactions, done_at_once
 from gateway.system.atomic_files import draft_of, locked, make_folder, sync_folder
 from gateway.system.file_errors import is_unreachable, who_may
 
@@ -42,48 +43,6 @@ POOL: Mapping[str, Any] = {
     "pool_timeout": _BUSY_MS / 1000,
 }
 """Arguments of an engine that lives as long as the process."""
-
-
-class Transactions(Protocol):
-    """Where a repository gets its connection: of a transaction of its own, or one that the caller has."""
-
-    def transaction(self, *, write: bool) -> AbstractAsyncContextManager[AsyncConnection]:
-        """The connection, for as long as the block takes."""
-        ...
-
-    async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
-        """Do `work`, which waits for nothing but the database, in one transaction that writes.
-
-        The same as by `transaction`, where each statement is several turns of the loop and of a thread: this
-        is one, for what is done again and again.
-        """
-        ...
-
-
-class GivenConnection:
-    """A connection that the caller opened, with its transaction if it has one; the caller ends both."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    @asynccontextmanager
-    async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:  # noqa: ARG002 - the caller has decided it
-        """The connection that was given."""
-        yield self._connection
-
-    async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
-        """Do it in the caller's transaction."""
-        await work(self)
-
-
-class _InThisThread:
-    """A connection whose answers are there at once: what repositories ask of an AsyncConnection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def execute(self, statement: Executable, rows: Any = None) -> CursorResult[Any]:  # noqa: ANN401
-        return self._connection.execute(statement, rows)
 
 
 class Database:
@@ -107,7 +66,7 @@ class Database:
         To read: each statement sees one state of the database; two statements may see different ones.
         """
         with self._explaining(), self._blocking.connect() as connection:
-            without_waiting = cast("AsyncConnection", _InThisThread(connection))
+            without_waiting = cast("AsyncConnection", InThisThread(connection))
             if not write:
                 yield without_waiting
                 return
@@ -133,7 +92,7 @@ class Database:
         and while somebody floods the gateway a turn may take a tenth of a second. Raises StoreError.
         """
         with self._explaining(), self._blocking.connect() as connection:
-            return _done_at_once(work, connection)
+            return done_at_once(work, connection)
 
     async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
         """As `Transactions` says."""
@@ -144,7 +103,7 @@ class Database:
         with self._explaining(), self._blocking.connect() as connection:
             connection.execution_options(write=True)
             with connection.begin():
-                _done_at_once(work, connection)
+                done_at_once(work, connection)
 
     def wal_stamp(self) -> tuple[int, int]:
         """When the -wal file was last written (Unix nanoseconds), and its size in bytes; zeros without one.
@@ -202,17 +161,6 @@ class Database:
                 f"the database {self._path} was replaced or taken away while it was in use; put it back, "
                 "or put a backup there and remove the old -wal file first"
             )
-
-
-def _done_at_once(work: Callable[[Transactions], Coroutine[Any, Any, _T]], connection: Connection) -> _T:
-    """What `work` answers, without an event loop: it blocks."""
-    coroutine = work(GivenConnection(cast("AsyncConnection", _InThisThread(connection))))
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return cast("_T", done.value)
-    coroutine.close()
-    raise RuntimeError("what is done in a thread waits for something else than the database")
 
 
 def sqlite_path(url: str) -> Path:

@@ -14,9 +14,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import sqlite
 
 from gateway.store import wall_clock
-from gateway.store.database import Transactions
 from gateway.store.existing_devices import existing
 from gateway.store.schema import refusals
+from gateway.store.transactions import Transactions
 from gateway.store.usage import KEPT_SECONDS
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from gateway.policy.engine.identity import (
 )
 from gateway.store import bus_holdings, denial_explanations, tokens, usage
 from gateway.store.change_log import log_change, log_changes
-from gateway.store.database import Transactions
 from gateway.store.errors import DeviceExists, InvalidValue, StoreError, UnknownDevice
 from gateway.store.schema import devices
+from gateway.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -12,8 +12,8 @@ from typing import TypeAlias
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects import sqlite
 
-from gateway.store.database import Transactions
 from gateway.store.schema import history, history_series
+from gateway.store.transactions import Transactions
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 SeriesRow: TypeAlias = tuple[int, str, Labels]

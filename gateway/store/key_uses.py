@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import insert, select, update
 
-from gateway.store.database import Transactions
 from gateway.store.schema import key_uses
+from gateway.store.transactions import Transactions
 
 
 class KeyUses:

@@ -9,8 +9,8 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects import sqlite
 
 from gateway.store import wall_clock
-from gateway.store.database import Transactions
 from gateway.store.schema import refused_clients
+from gateway.store.transactions import Transactions
 
 KEPT_SECONDS = 3 * 86_400
 _KEPT = 5_000

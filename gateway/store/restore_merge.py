@@ -14,9 +14,9 @@ from sqlalchemy import delete, select, update
 from gateway.policy.engine.identity import Device, written_labels
 from gateway.store import bus_holdings, denial_explanations, tokens, usage
 from gateway.store.change_log import log_change
-from gateway.store.database import Transactions
 from gateway.store.schema import devices
 from gateway.store.schema import tokens as tokens_table
+from gateway.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

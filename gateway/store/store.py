@@ -18,7 +18,7 @@ from gateway.store.audit_trails import AuditTrails
 from gateway.store.bus_holdings import Holdings
 from gateway.store.change_log import ChangeLog
 from gateway.store.change_pulse import LastIds
-from gateway.store.database import Database, GivenConnection, Transactions, sqlite_path
+from gateway.store.database import Database, sqlite_path
 from gateway.store.denial_explanations import Refusals
 from gateway.store.devices import Devices
 from gateway.store.history import History
@@ -26,6 +26,7 @@ from gateway.store.key_uses import KeyUses
 from gateway.store.recent_refusals import RefusedClientEntries
 from gateway.store.restore_merge import RestoredDevices
 from gateway.store.tokens import IssuedTokens
+from gateway.store.transactions import GivenConnection, Transactions
 from gateway.store.usage import Usage
 
 _T = TypeVar("_T")

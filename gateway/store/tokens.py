@@ -17,10 +17,10 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from gateway.policy.engine.identity import Device, Grant, Revocation
 from gateway.store import wall_clock
 from gateway.store.change_log import log_change
-from gateway.store.database import Transactions
 from gateway.store.errors import StoreError, UnknownDevice
 from gateway.store.existing_devices import existing
 from gateway.store.schema import devices, token_revocations, tokens
+from gateway.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -17,9 +17,9 @@ from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft, generalised
 from gateway.store import wall_clock
-from gateway.store.database import Transactions
 from gateway.store.existing_devices import existing
 from gateway.store.schema import usage_records
+from gateway.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
