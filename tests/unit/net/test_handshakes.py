@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.net import handshakes
+from gateway.net.acceptor import Acceptor
 from gateway.net.handshakes import Handshakes, PendingHandshake
 from gateway.system.ip_address_blocks import place_of
 
@@ -227,3 +228,21 @@ async def test_the_end_leaves_no_socket_open(port):
     port.handshakes.stop()
     await turns()
     assert [one.peer.fileno() for one in arrived] == [-1] * 11
+
+
+async def test_what_is_to_come_before_a_peer_comes_before_its_handshake():
+    order = []
+
+    def protocol():
+        order.append("handshake")
+        return asyncio.Protocol()
+
+    acceptor = Acceptor(
+        lambda *_: None, None, backlog=1, here_only=True, now=asyncio.get_running_loop().time, patience=1
+    )
+    acceptor.before_peer = (lambda: order.append("look"), lambda: order.append("lag"))
+    peer, client = socket.socketpair()
+    peer.setblocking(False)
+    with client:
+        await acceptor.shake_hands(peer, protocol, 1)
+        assert order == ["look", "lag", "handshake"]
