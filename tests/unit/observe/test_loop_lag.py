@@ -80,7 +80,8 @@ def test_what_is_done_at_the_moment_of_a_look_is_seen():
         lag = LoopLag(lambda: False)
         loop = virtual_time.loop()
         async with beside(lag.run()):
-            loop.call_at(loop.time() // 1 + 4, lambda: loop.call_soon(loop.stall, 0.3))
+            due = loop.time() // 1 + 4
+            loop.call_at(due + 1e-10, lambda: loop.call_soon(loop.stall, 0.3))  # after the look has begun
             await asyncio.sleep(5.5)
             assert lag.seconds > 0.29
 
