@@ -209,7 +209,7 @@ async def test_it_sleeps_until_a_notice_comes_and_looks_again_while_there_is_a_p
         await until(lambda: not keeper.check()[0])
         reads, read = [], keeper.read
         monkeypatch.setattr(keeper, "read", lambda: reads.append(1) or read())
-        await until(lambda: len(reads) > 2 * file_notices._SOON)
+        await until(lambda: len(reads) > 2 * file_notices._LOOKS_AFTER_A_NOTICE)
         key.replace(key_to)
         await until(lambda: listener.tls is not before)
         asleep.clear()
