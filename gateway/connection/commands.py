@@ -70,11 +70,6 @@ class PauseDevice:
 
 
 @dataclass(slots=True)
-class PauseBus:
-    """Read nothing from the bus until the next Tick: what comes from there costs too much."""
-
-
-@dataclass(slots=True)
 class AwaitTurn:
     """Read nothing, and give a `Turn` once others had theirs: not all that came was looked at."""
 
@@ -95,7 +90,6 @@ Command = (
     | OpenBus
     | Established
     | PauseDevice
-    | PauseBus
     | AwaitTurn
     | Report
     | Close

@@ -169,7 +169,6 @@ def bus_connect(
         except _WillDropped as dropped:
             will = None
             reports.append(dropped.report)
-    properties = connect.properties
     packet = Connect(
         version=connect.version,
         clean_start=connect.clean_start,
@@ -178,10 +177,25 @@ def bus_connect(
         username=context.bus_username,
         password=context.bus_password,
         will=will,
-        properties=[prop for prop in properties if prop.identifier not in _NOT_FOR_THE_BUS],
+        properties=_for_the_bus(connect.properties, authorizer.limits.in_flight),
         level=connect.level,
     )
     return packet, reports
+
+
+def _for_the_bus(properties: list[Property], in_flight: int) -> list[Property]:
+    """The CONNECT's properties, without those that are no agreement with the bus.
+
+    A Receive Maximum above `in_flight` is lowered to it: the bus may send less at once than a device says it
+    can take (MQTT 5, 3.1.2.11.3), and what the device then does not take is held here.
+    """
+    kept = [prop for prop in properties if prop.identifier not in _NOT_FOR_THE_BUS]
+    identifier = PropertyId.RECEIVE_MAXIMUM
+    if not kept or find_number(kept, identifier, 0) <= in_flight:
+        return kept
+    most = in_flight.to_bytes(2, "big")
+    lowered = Property(identifier, most, bytes((identifier,)) + most)
+    return [lowered if prop.identifier == identifier else prop for prop in kept]
 
 
 class _WillDropped(Exception):

@@ -3,7 +3,8 @@
 Everything that costs is counted where it is done, by `gateway.connection.one_way_relay` and its two
 directions. Two bounds follow. A connection does a slice at a time and then awaits its turn, so that no chunk,
 however it is made up, holds the loop for longer than a few milliseconds. And a device has one budget for all
-its connections: sixty of them cost what one does. Nothing is dropped: what is over waits, unread.
+its connections: sixty of them cost what one does. What is over waits: unread if it comes from the device, and
+in `gateway.connection.waiting_deliveries` if it comes for it from the bus.
 
 Must not know clocks or tasks: `gateway.net.device_round_robin` says when a turn begins, ticks say when a
 second does.
@@ -41,8 +42,12 @@ EFFORT_SEALED = 4
 """For a payload that is sealed or opened; beside that, one for every 256 bytes of it."""
 TLS = 100_000
 """Effort of decrypting the TLS of one device in a second, as far as no application data comes of it."""
+WAITING = 100_000
+"""Effort of cutting into packets, in a second, what waits because one device does not take it."""
 FREE = 65_536
 """Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
+_WAITING_SHARE = 4
+"""Of its `unfinished_bytes_per_device` a device may hold one part in so many in waiting messages of QoS 0."""
 SILENT = -1
 _NO_BOUND = 2**62
 _SWEEP_FROM = 1_024
@@ -68,7 +73,7 @@ class Work:
         self.full = False
         """Whether what comes now has to wait for a turn."""
         self.held = 0
-        """Bytes of packets that have begun and not ended."""
+        """Bytes of packets that have begun and not ended, and of deliveries that wait."""
         self.held_most = Limits().unfinished_bytes
         self.second = 0
         """The number of this second: `gateway.net.device_port` counts them."""
@@ -141,6 +146,7 @@ class Budget:
     __slots__ = (
         "bytes",
         "connections",
+        "dropped_at",
         "filters",
         "from_bus",
         "from_device",
@@ -154,6 +160,7 @@ class Budget:
         "seconds",
         "tls",
         "used",
+        "waiting_effort_left",
     )
 
     def __init__(self, limits: Limits, work: Work) -> None:
@@ -165,7 +172,7 @@ class Budget:
         self.tls = Meter(self, work)
         """What undoing its TLS costs, in effort: apart, for a long record costs before it is whole."""
         self.held = 0
-        """Bytes of packets that have begun and not ended, both directions."""
+        """Bytes of packets that have begun and not ended, both directions, and of deliveries that wait."""
         self.messages = self.bytes = 0
         """All that came from it since this was made, as far as it is counted up."""
         self.filters = 0
@@ -182,6 +189,10 @@ class Budget:
         """How many went by to `second`, by its own count."""
         self.over_at: int | None = None
         """`seconds_now` when it was last over what it may send."""
+        self.dropped_at: int | None = None
+        """The same for when a delivery to it was last dropped."""
+        self.waiting_effort_left = 0
+        """What is left of this second for cutting deliveries that wait into packets."""
         self.fill(limits)
 
     def fill(self, limits: Limits) -> None:
@@ -199,6 +210,7 @@ class Budget:
         from_device.effort_left = limits.effort_per_second + _debt(from_device.effort_left)
         from_bus.effort_left = limits.heard_effort_per_second + _debt(from_bus.effort_left)
         tls.effort_left = TLS + _debt(tls.effort_left)
+        self.waiting_effort_left = WAITING
         self.held_most = limits.unfinished_bytes_per_device
         from_bus.work.held_most = limits.unfinished_bytes
 
@@ -258,17 +270,27 @@ class Budget:
         """Seconds since the last one that began for it."""
         return max(0, self.from_device.work.second - self.second) if self.second >= 0 else 0
 
+    def room(self, work: Work) -> int:
+        """Bytes that messages of QoS 0 may still take while they wait for the device.
+
+        No more than half of what is free in all: many devices that take nothing leave room for one more.
+        """
+        free = (work.held_most - work.held - self.held) // 2
+        return max(FREE - self.held, min(self.held_most // _WAITING_SHARE - self.held, free))
+
     def hold(self, size: int, work: Work) -> None:
-        """Keep `size` bytes more of a packet that has not ended. Raises LimitExceeded: there is no room."""
+        """Keep `size` bytes more of a packet that has not ended, or waits. LimitExceeded: no room is left."""
         self.held += size
         work.held += size
         if self.held > self.held_most:
             raise LimitExceeded(
-                "the device has as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
+                "the device has as many bytes of packets unfinished, or not taken, as it may",
+                Reason.QUOTA_EXCEEDED,
             )
         if work.held > work.held_most and self.held > FREE:
             raise LimitExceeded(
-                "the gateway holds as many bytes of unfinished packets as it may", Reason.QUOTA_EXCEEDED
+                "the gateway holds as many bytes of packets unfinished, or not taken, as it may",
+                Reason.QUOTA_EXCEEDED,
             )
 
 

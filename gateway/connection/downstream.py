@@ -26,6 +26,7 @@ from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text
+from gateway.connection.waiting_deliveries import WaitingDeliveries
 from gateway.keys.payload_envelope import Envelope, OpenFailed, canonical, open_envelope, read_envelope
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.decode import decode_packet_id, decode_publish
@@ -53,7 +54,10 @@ class Downstream(Relay):
         "_reports",
         "_subscriptions",
         "_swallowed",
+        "device_full",
+        "dropped",
         "goodbye",
+        "waiting",
     )
 
     def __init__(
@@ -80,6 +84,12 @@ class Downstream(Relay):
         self.goodbye: int = Reason.SUCCESS
         """The reason code of the bus's DISCONNECT, once it came."""
         self.plain_size = terms.delivered_max_size
+        self.device_full = False
+        """The device takes nothing now."""
+        self.waiting: WaitingDeliveries | None = None
+        """What came since it does not, or since something waits in `rest`, which is before it."""
+        self.dropped = 0
+        """Messages of those that found no room. Whoever reports that sets it back."""
 
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Other rules are in force, or all is to be judged anew."""
@@ -87,6 +97,79 @@ class Downstream(Relay):
         self.max_size = _bus_limit(authorizer)
         self.verdicts.clear()
         self.forget_example()
+
+    @property
+    def waits(self) -> bool:
+        """Whether something of the bus is not looked at yet."""
+        return self.rest is not None or self.waiting is not None
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it may be looked at now: the device takes it, and has not had its second."""
+        return self.waits and not self.device_full and not self.meter.is_over
+
+    def hold(self) -> None:
+        """The device is full: all that comes waits until it takes it."""
+        self.device_full = True
+        if self.rest is None and self.waiting is None:
+            self._begin_to_wait()
+
+    def take_up(self) -> None:
+        """The device takes it again: `go_on` gives it what waits."""
+        self.device_full = False
+        if self.rest is None and not self.waiting:
+            self._wait_no_more()
+
+    def go_on(self) -> None:
+        """Look at some of what waits. Raises MqttError, as `feed`."""
+        if self.rest is not None:
+            super().go_on()
+        elif self.waiting:
+            self._at_packet_start = True
+            self._run(self.waiting.take(), 0)
+        if self.waiting or (self.rest is not None and self.waiting is not None):
+            self._at_packet_start = False
+        else:
+            self._wait_no_more()
+
+    def _begin_to_wait(self) -> WaitingDeliveries:
+        waiting = self.waiting = WaitingDeliveries(self.meter, self._skip)
+        begun, self._partial = self._partial or b"", None
+        rest, self.rest = self.rest, None
+        self._skip, self._at_packet_start = 0, False
+        self._let_go()
+        waiting.begin(begun)
+        if rest is not None:
+            waiting.add(rest[self._at :])
+        return waiting
+
+    def _wait_no_more(self) -> None:
+        if self.waiting is None:
+            return
+        begun, self._skip = self.waiting.end()
+        self.waiting = None
+        self._at_packet_start = not self._skip
+        if begun:
+            self._keep(begun, 0, len(begun) + 1)
+
+    def _gather(self, chunk: bytes) -> bytes | None:
+        if self.rest is None and self.waiting is None:
+            return super()._gather(chunk)
+        waiting = self._begin_to_wait() if self.waiting is None else self.waiting
+        waiting.add(chunk)
+        if waiting.dropped:
+            dropped, waiting.dropped = waiting.dropped, 0
+            self.dropped += dropped
+            self.meter.messages += dropped
+            self._context.counters.messages_ended[TO_DEVICES] += dropped
+            self._context.counters.deliveries_dropped += dropped
+        return None
+
+    def release(self) -> None:
+        """Drop what is held here: the connection ends."""
+        super().release()
+        if self.waiting is not None:
+            self.waiting.end()
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Judge one packet of the bus."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import Holder
 from gateway.connection.bus_pings import Heartbeat
-from gateway.connection.commands import AwaitTurn, Command, PauseBus, PauseDevice, SendToBus, SendToDevice
+from gateway.connection.commands import AwaitTurn, Command, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.connect import Terms, identity_of
 from gateway.connection.device_budgets import Meter
 from gateway.connection.downstream import Downstream
 from gateway.connection.events import Answer, BusBytes, BusLost, DeviceBytes, Tick, Turn
-from gateway.connection.limit_reports import too_fast, too_long
+from gateway.connection.limit_reports import too_fast, too_long, too_slow
 from gateway.connection.passed_message_counts import PassedMessages
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
@@ -254,8 +254,12 @@ class EstablishedConnection:
             if self.heartbeat.is_drained:
                 return Over(commands + self.last_words.commands, self.last_words.why)
             return Over(commands, f"the bus ended the session: {why_ended(downstream.goodbye)}")
-        if downstream.rest is not None:
-            commands.append(PauseBus() if self._budget.from_bus.is_over else AwaitTurn())
+        if downstream.rest is not None or downstream.waiting is not None:
+            dropped, downstream.dropped = downstream.dropped, 0
+            if dropped and (report := too_slow(self._budget, self.authorizer.limits, self._context.counters)):
+                commands.append(report)
+            if self._meter.work.full or downstream.may_go_on:
+                commands.append(AwaitTurn())
         return commands
 
     def turn(self, _: Turn) -> Result:
@@ -265,7 +269,7 @@ class EstablishedConnection:
             commands.append(PauseDevice())  # else what waits grows by a chunk for each turn in vain
         elif self.upstream.rest is not None:
             result = self.device_bytes(_REST_OF_DEVICE)
-            if isinstance(result, SaidGoodbye | Fault) and self.downstream.rest is not None:
+            if isinstance(result, SaidGoodbye | Fault) and self.downstream.waits:
                 # The bus was sent the device's last packet: what it says is looked at in the next turn.
                 result.commands.append(AwaitTurn())
             if not isinstance(result, list):
@@ -276,7 +280,7 @@ class EstablishedConnection:
 
     def rest_of_bus(self) -> list[Command] | Over:
         """A slice of what waits from the bus."""
-        return self.bus_bytes(_REST_OF_BUS) if self.downstream.rest is not None else []
+        return self.bus_bytes(_REST_OF_BUS) if self.downstream.may_go_on else []
 
     def answer(self, answer: Answer) -> list[Command]:
         """What a service answers to a request of this connection: for this device alone."""
@@ -307,9 +311,7 @@ class EstablishedConnection:
 
     def bus_waits(self) -> list[Command]:
         """Commands for what the bus sent and is not looked at yet."""
-        if self.downstream.rest is None:
-            return []
-        return [PauseBus() if self._budget.from_bus.is_spent else AwaitTurn()]
+        return [AwaitTurn()] if self.downstream.may_go_on else []
 
     def tick(self, event: Tick) -> Result:
         """A second went by, or several of rest: rates, patience, heartbeat."""

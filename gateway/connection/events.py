@@ -27,6 +27,16 @@ class BusBytes(msgspec.Struct, gc=False):
 
 
 @dataclass(slots=True)
+class DeviceFull:
+    """The device reads slower than it is written to: nothing more is to be written for now."""
+
+
+@dataclass(slots=True)
+class DeviceReady:
+    """The device caught up."""
+
+
+@dataclass(slots=True)
 class Authenticated:
     """The credentials of the CONNECT belong to this device."""
 
@@ -137,6 +147,8 @@ class Turn:
 Event = (
     DeviceBytes
     | BusBytes
+    | DeviceFull
+    | DeviceReady
     | Authenticated
     | AuthenticationFailed
     | Reauthenticated

@@ -1,6 +1,7 @@
 """What admins learn when a device reaches one of its limits: once, until it has been below for a minute.
 
-Nothing is decided here: reading pauses, or a packet is refused, where it is counted. Must not know a clock.
+Nothing is decided here: reading pauses, or a packet is refused or dropped, where it is counted. Must not know
+a clock.
 """
 
 from __future__ import annotations
@@ -33,6 +34,20 @@ def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | Non
     return reached_limit(
         f"{more}: it waits, and nothing is lost ({_named(limit, limits)}).", limits.location(limit)
     )
+
+
+def too_slow(budget: Budget, limits: Limits, counters: Counters) -> Report | None:
+    """Deliveries to a device are dropped, for it does not take them. None: that is known."""
+    limit = CountedLimit.UNFINISHED_BYTES_PER_DEVICE
+    now = budget.seconds_now
+    before, budget.dropped_at = budget.dropped_at, now
+    counters.limits_reached[limit] += before != now
+    if before is not None and now - before <= _QUIET:
+        return None
+    why = (
+        "It takes less than it is sent: messages of QoS 0 for it are dropped, above a quarter of what it may"
+    )
+    return reached_limit(f"{why} hold ({_named(limit, limits)}).", limits.location(limit))
 
 
 def too_long(limits: Limits, counters: Counters) -> Report:

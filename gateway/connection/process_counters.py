@@ -36,6 +36,9 @@ class Counters:
     subscriptions_denied: int = _counter("Topic filters of SUBSCRIBE packets that the policy denied.")
     deliveries_denied: int = _counter("Messages from the bus not delivered because the policy denied them.")
     deliveries_too_large: int = _counter("Messages from the bus not delivered because of their size.")
+    deliveries_dropped: int = _counter(
+        "Messages of QoS 0 from the bus not delivered because their device does not take as many."
+    )
     sealed: int = _counter("Payloads sealed on the way to the bus.")
     opened: int = _counter("Sealed payloads opened for a device.")
     open_failed: int = _counter("Sealed payloads dropped because they failed authentication.")

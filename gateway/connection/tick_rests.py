@@ -22,7 +22,7 @@ def seconds_of_rest(established: EstablishedConnection) -> int:
         not established.tls.budget.may_rest
         or upstream.has_partial_packet
         or upstream.rest is not None
-        or established.downstream.rest is not None
+        or established.downstream.waits
         or established.subscriptions.is_recording
     ):
         return 0

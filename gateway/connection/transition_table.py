@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import NamedTuple, get_args
 
-from gateway.connection import access_changes, draining
+from gateway.connection import access_changes, device_pace, draining
 from gateway.connection.commands import Command
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
@@ -36,7 +36,9 @@ from gateway.connection.events import (
     BusLost,
     BusUnavailable,
     DeviceBytes,
+    DeviceFull,
     DeviceLost,
+    DeviceReady,
     Event,
     Kicked,
     PolicyChanged,
@@ -126,6 +128,8 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     State.ESTABLISHED: {
         DeviceBytes: Row(EstablishedConnection.device_bytes, _LEAVES),
         BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
+        DeviceFull: Row(device_pace.full, _STAYS),
+        DeviceReady: Row(device_pace.ready, _STAYS),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(access_changes.renewed, _CLOSES),
         ReauthenticationFailed: Row(access_changes.withdrawn, _CLOSES),
@@ -141,6 +145,8 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     State.GOODBYE: {
         DeviceBytes: Row(_nothing, _STAYS),
         BusBytes: Row(draining.bus_bytes, _CLOSES),
+        DeviceFull: Row(device_pace.full, _STAYS),
+        DeviceReady: Row(device_pace.ready, _STAYS),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(_nothing, _STAYS),
         ReauthenticationFailed: Row(draining.withdrawn, _CLOSES),
@@ -156,6 +162,8 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     State.DRAINING: {
         DeviceBytes: Row(_nothing, _STAYS),
         BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
+        DeviceFull: Row(device_pace.full, _STAYS),
+        DeviceReady: Row(device_pace.ready, _STAYS),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(_nothing, _STAYS),
         ReauthenticationFailed: Row(access_changes.withdrawn, _CLOSES),

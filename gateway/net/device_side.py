@@ -177,16 +177,16 @@ class DeviceSide(PausedReading, asyncio.Protocol):
     def pause_writing(self) -> None:
         """The device reads slower than the bus writes."""
         self._write_paused = True
-        if self._bus_side is not None:
-            self._bus_side.pause_reading(DEVICE_FULL)
+        if self.connection.state in _TICKED:
+            self.receive(events.DeviceFull())
 
     @contained
     def resume_writing(self) -> None:
         """The device caught up."""
         self._write_paused = False
         self._count_untaken(0)
-        if self._bus_side is not None:
-            self._bus_side.resume_reading(DEVICE_FULL)
+        if self.connection.state in _TICKED:
+            self.receive(events.DeviceReady())
 
     def receive(self, event: Event) -> None:
         """Give the connection an event and do what it says."""
@@ -220,7 +220,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         if transport is None:
             return
         transport.write(data)
-        # While writing is paused the bus is not read, so all that is still written is answers of ours.
+        # While writing is paused deliveries wait, so all that is still written is answers of ours.
         if self._write_paused and not self._count_untaken(transport.get_write_buffer_size()):
             self.abort("it does not read the answers to what it sends")
 
@@ -259,9 +259,6 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                 reauthenticate(self, token)
             case kinds.PauseDevice():
                 self.pause_reading(OVER_RATE)
-            case kinds.PauseBus():
-                if self._bus_side is not None:
-                    self._bus_side.pause_reading(OVER_RATE)
             case kinds.AwaitTurn():
                 self._await_turn()
             case Report():
@@ -291,7 +288,8 @@ class DeviceSide(PausedReading, asyncio.Protocol):
     @property
     def paused_for(self) -> int:
         """Why the device or the bus is not read, as `gateway.net.pause_reasons` says; 0 for no reason."""
-        return self.paused | (self._bus_side.paused if self._bus_side is not None else 0)
+        paused = self.paused | (DEVICE_FULL if self._write_paused else 0)
+        return paused | (self._bus_side.paused if self._bus_side is not None else 0)
 
     @property
     def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
@@ -339,8 +337,6 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             if second < self.rests_until and established is not None and not established.tls.effort:
                 return
             paused_before, self.paused = self.paused, self.paused & ~OVER_RATE
-            if self._bus_side is not None and self._bus_side.paused:
-                self._bus_side.resume_reading(OVER_RATE)
             self.receive(Tick(reading=not paused_before, second=second))
             self.read_again(paused_before)
             established = self.connection.established

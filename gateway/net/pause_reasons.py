@@ -16,7 +16,7 @@ BUS_FULL = 4
 NOT_ITS_TURN = 8
 """Others come first."""
 DEVICE_FULL = 16
-"""The device reads slower than the bus writes."""
+"""The device reads slower than the bus writes: that is read all the same, and waits."""
 
 
 class PausedReading:

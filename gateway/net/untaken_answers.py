@@ -1,7 +1,7 @@
 """Answers that devices do not take: bounded per device, and for all devices together.
 
-What the bus delivers needs no bound here: the bus is not read while its device does not read. Answers of our
-own (PUBACKs to what is refused, answers of services) are made as long as the device sends.
+What the bus delivers is bounded by `gateway.connection.waiting_deliveries`. Answers of our own (PUBACKs to
+what is refused, answers of services) are made as long as the device sends.
 """
 
 from __future__ import annotations

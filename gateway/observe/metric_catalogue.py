@@ -75,7 +75,10 @@ _MEASURED = (
     _gauge("connections_paused", "Connections of which one side is not read, and why.", "reason"),
     _gauge("devices", "Devices in the store, by state.", "state"),
     _gauge("devices_connected", "Devices that have at least one connection."),
-    _gauge("unfinished_bytes", "Bytes of packets that have begun and not ended."),
+    _gauge(
+        "unfinished_bytes",
+        "Bytes of packets that have begun and not ended, or that devices do not take.",
+    ),
     _gauge("unread_bytes", "Bytes of answers that devices do not take."),
     _histogram(
         "device_round_trip_seconds", "From a message of a device to the answer of the bus, of samples."

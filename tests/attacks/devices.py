@@ -199,28 +199,75 @@ def storm(target: Target, progress: Progress, *, rate: float, orderly: bool) -> 
 
 
 def fan_out(
-    target: Target, progress: Progress, *, connections: int, filters: int, size: int, reads: bool
+    target: Target,
+    progress: Progress,
+    *,
+    connections: int,
+    filters: int,
+    size: int,
+    reads: bool,
+    qos: int = 0,
+    v5: bool = False,
 ) -> None:
-    """Wide subscriptions on each connection, of which each of the device's own messages comes back."""
+    """Wide subscriptions on each connection, of which each of the device's own messages comes back.
+
+    With a `qos` above 0 one message in ten has it, and is never acknowledged.
+    """
     tls = target.tls()
     levels = [f"{target.device}/+/{number}" for number in range(filters - 1)]
-    wanted = [(name, 0) for name in ("#", *levels)]
+    wanted = [(name, qos) for name in ("#", *levels)]
     listeners: list[ssl.SSLSocket] = []
     for number in range(connections):
-        link = target.join(tls, f"ear-{number}")
+        words = {"props": b"\x21\xff\xff"} if v5 else {}  # Receive Maximum
+        link = target.join(tls, f"ear-{number}", v5=v5, **words)
         if not reads:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         for at in range(0, len(wanted), 100):
-            link.sendall(raw.subscribe(1 + at, *wanted[at : at + 100]))
+            link.sendall(raw.subscribe(1 + at, *wanted[at : at + 100], v5=v5))
         listeners.append(link)
     speaker = target.join(tls, "mouth")
     progress.add(links=connections + 1)
     progress.begin()
-    streams = [Stream(speaker, [raw.publish(f"{target.device}/a/1", bytes(size)) * max(1, 60_000 // size)])]
+    topic, many = f"{target.device}/a/1", max(1, 60_000 // size)
+    parts = [raw.publish(topic, bytes(size)) * many]
+    if qos:
+        parts = [
+            raw.publish(topic, bytes(size), qos=qos, packet_id=number) + parts[0] * 10
+            for number in range(1, 1_000)
+        ]
+    streams = [Stream(speaker, parts)]
     if reads:
         streams += [Stream(link, [], again=False) for link in listeners]
     pour(target, progress, streams)
     shut(*listeners)
+
+
+def sip(target: Target, progress: Progress, *, connections: int, size: int) -> None:
+    """Wide subscriptions whose deliveries are read some bytes a second."""
+    tls = target.tls()
+    ears = [target.join(tls, f"ear-{number}") for number in range(connections)]
+    for link in ears:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        link.sendall(raw.subscribe(1, ("#", 0)))
+        link.setblocking(False)
+    speaker = Stream(target.join(tls, "mouth"), [raw.publish(f"{target.device}/a/1", bytes(size)) * 6])
+    progress.add(links=connections + 1)
+    progress.begin()
+    sipped = time.monotonic()
+    while target.lasts():
+        try:
+            sent = speaker.push(8)
+        except OSError:
+            break
+        progress.add(sent=sent)
+        if time.monotonic() - sipped > 0.5:
+            sipped = time.monotonic()
+            for link in ears:
+                with contextlib.suppress(OSError):
+                    link.recv(100)
+        if not sent:
+            time.sleep(0.002)
+    shut(*ears)
 
 
 def idle(target: Target, progress: Progress) -> None:

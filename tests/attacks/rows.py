@@ -241,6 +241,35 @@ def _holdings() -> list[Row]:
             role="full",
             as_device=True,
         ),
+        *(
+            Row(
+                f"60 subscribers that never read, {what}",
+                devices.fan_out,
+                {"connections": 60, "filters": 1, "reads": False, **words},
+                role="full",
+                as_device=True,
+            )
+            for what, words in (
+                ("50 B", {"size": 50}),
+                ("1 MB", {"size": 1_000_000}),
+                ("QoS 1 among QoS 0", {"size": 10_000, "qos": 1}),
+                ("MQTT 5, QoS 1 among QoS 0", {"size": 10_000, "qos": 1, "v5": True}),
+            )
+        ),
+        Row(
+            "60 subscribers that read a little",
+            devices.sip,
+            {"connections": 60, "size": 10_000},
+            role="full",
+            as_device=True,
+        ),
+        Row(
+            "20 subscribers to 1,000 filters that never read",
+            devices.fan_out,
+            {"connections": 20, "filters": 1_000, "size": 10_000, "reads": False},
+            role="full",
+            as_device=True,
+        ),
         Row(
             "fan-out to 60 wide subscriptions",
             devices.fan_out,

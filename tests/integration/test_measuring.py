@@ -29,6 +29,7 @@ MOVED_ELSEWHERE = {
     "audit_suppressed": "unit/observe/test_audit_dispatch.py",
     "bus_connect_failures": "integration/test_the_bus_does_not_answer.py",
     "deliveries_denied": "playbooks/test_delivery.py",
+    "deliveries_dropped": "playbooks/test_device_that_does_not_take.py",
     "deliveries_too_large": "playbooks/test_delivery.py",
     "holdings_refused": "playbooks/test_what_a_device_may_hold.py",
     "limits_reached": "playbooks/test_limits_of_roles.py",

@@ -24,7 +24,16 @@ from harness.mosquitto import Mosquitto
 
 from gateway.auth.login import Login
 from gateway.config import Settings
-from gateway.connection.events import BusBytes, BusLost, DeviceBytes, DeviceLost, PolicyChanged, Tick
+from gateway.connection.events import (
+    BusBytes,
+    BusLost,
+    DeviceBytes,
+    DeviceFull,
+    DeviceLost,
+    DeviceReady,
+    PolicyChanged,
+    Tick,
+)
 from gateway.http import server as http_server
 from gateway.net.bus_endpoint import Bus
 from gateway.net.connection_reports import ConnectionReports, named
@@ -122,17 +131,14 @@ async def the_others_have_theirs(house: House) -> None:
 
 
 async def writing_pauses(house: House, bad: Device | None) -> None:
-    link = house.link()
-    link._bus_side.transport = Broken(link._bus_side.transport)
-    house.planted += 1
-    asyncio.get_running_loop().call_soon(link.pause_writing)
+    house.plant_in_connection(DeviceFull)
+    asyncio.get_running_loop().call_soon(house.link().pause_writing)
 
 
 async def writing_goes_on(house: House, bad: Device | None) -> None:
     link = house.link()
     link.pause_writing()
-    link._bus_side.transport = Broken(link._bus_side.transport)
-    house.planted += 1
+    house.plant_in_connection(DeviceReady)
     asyncio.get_running_loop().call_soon(link.resume_writing)
 
 

@@ -22,6 +22,7 @@ class CountedLimit(StrEnum):
     PACKET_SIZE = auto()
     SUBSCRIPTIONS = auto()
     CONNECTIONS_PER_DEVICE = auto()
+    UNFINISHED_BYTES_PER_DEVICE = auto()
 
 
 ROLE_LIMIT_NAMES = (

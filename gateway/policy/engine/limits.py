@@ -33,7 +33,8 @@ class Limits:
     bytes_per_second: int = 134_217_728
     """Bytes from one device, over all its connections; above it reading pauses."""
     unfinished_bytes_per_device: int = 33_554_432
-    """Bytes of packets that have begun and not ended, of one device over all its connections."""
+    """Bytes of packets that have begun and not ended, and of messages that wait because their device does not
+    take them, of one device over all its connections. Of QoS 0 no more than a quarter waits."""
     unfinished_bytes: int = 134_217_728
     """The same of this process; each device may hold 64 KiB whatever the others do."""
     packet_seconds: int = 60
@@ -47,7 +48,8 @@ class Limits:
     retained_topics: int = 1_000
     """Topics on which one device has a retained message on the bus."""
     in_flight: int = 1_024
-    """Handshakes of QoS 1 and 2 and subscriptions that wait for the gateway, a connection and direction."""
+    """Handshakes of QoS 1 and 2 and subscriptions that wait for the gateway, a connection and direction. A
+    larger Receive Maximum of a device is lowered to it for the bus."""
     topic_levels: int = 201
     """Levels of a topic name or filter."""
     topic_length: int = 65_535

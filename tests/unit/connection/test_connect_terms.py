@@ -107,3 +107,18 @@ def test_what_is_refused_whoever_it_is():
         with pytest.raises(ConnectRefused) as caught:
             check_connect(decoded(packet), world)
         assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("said", "passed_on"), [(65_535, 1_024), (1_025, 1_024), (1_024, 1_024), (20, 20), (0, 0)]
+)
+def test_the_bus_sends_no_more_at_once_than_the_gateway_holds(said, passed_on):
+    """Receive Maximum: `in_flight` at most. What else stands beside it stays, in its order."""
+    before, after = b"\x11\0\0\0\x05", b"\x26" + raw.text("k") + raw.text("v")
+    packet = raw.connect("c", v5=True, props=before + receive_maximum(said) + after)
+    found = for_the_bus(decoded(packet))
+    assert b"".join(one.raw for one in found.properties) == before + receive_maximum(passed_on) + after
+
+
+def receive_maximum(value):
+    return b"\x21" + value.to_bytes(2, "big") if value else b""

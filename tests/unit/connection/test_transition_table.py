@@ -19,7 +19,9 @@ from gateway.connection.events import (
     BusBytes,
     BusLost,
     BusUnavailable,
+    DeviceFull,
     DeviceLost,
+    DeviceReady,
     Event,
     Kicked,
     PolicyChanged,
@@ -36,8 +38,8 @@ ROOT = Path(__file__).parents[3]
 EVENTS = set(get_args(Event))
 OUTCOMES = set(get_args(Outcome))
 
-NOT_ESTABLISHED = {Answer, Reauthenticated, ReauthenticationFailed, Turn}
-"""What only who is established asks for."""
+NOT_ESTABLISHED = {Answer, Reauthenticated, ReauthenticationFailed, Turn, DeviceFull, DeviceReady}
+"""What only who is established asks for, or is sent enough for."""
 NO_BUS = {BusBytes, BusLost, BusUnavailable}
 NOBODY_KNOWN = {PolicyChanged, AccessWithdrawn, Kicked}
 """Changes reach whom the registry has admitted."""
