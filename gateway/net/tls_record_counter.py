@@ -79,19 +79,21 @@ class RecordCounter:
         return at
 
     def is_short_flight(self, data: bytes, portion: int) -> bool:
-        """Whether all of `data` is one record or two, a portion at most; they are counted then.
+        """Whether all of `data` is whole records, a portion at most; they are counted then.
 
-        As a ClientHello is, and what a client sends last. Any other flight is for `feed_flights`.
+        As a ClientHello is, and what a client sends last, with its CONNECT or without. Any other flight is
+        for `feed_flights`.
         """
         size = len(data)
-        if self._left or not _HEADER <= size <= portion or self.records >= _HANDSHAKE_RECORDS_MAX - 1:
+        if self._left or size > portion:
             return False
-        at, records = _HEADER + (data[3] << 8 | data[4]), 1
-        if at + _HEADER <= size:
-            at, records = at + _HEADER + (data[at + 3] << 8 | data[at + 4]), 2
-        if at != size:
+        at, records = 0, self.records
+        while at + _HEADER <= size:
+            at += _HEADER + (data[at + 3] << 8 | data[at + 4])
+            records += 1
+        if at != size or records > _HANDSHAKE_RECORDS_MAX:
             return False
-        self.records += records
+        self.records = records
         return True
 
     def feed_flights(
