@@ -163,7 +163,7 @@ class SnapshotWatch:
 
     async def run(self) -> None:
         """Look again and again, for ever."""
-        self.look()  # a start may take long, and nothing was sealed yet: not a word of it
+        self.look()  # a start may take long, and nothing was sealed yet: it is not logged
         while True:
             await self._rounds.wait()
             self._is_sure = False
@@ -171,7 +171,7 @@ class SnapshotWatch:
             self._look_and_log()
 
     def make_sure(self) -> None:
-        """Look, if the last look is too old. What it raises says that it is not known."""
+        """Look, if the last look is too old. If it raises, it is not known whether we run twice."""
         if not self._is_sure:
             self._look_and_log()
             self._is_sure = True

@@ -67,7 +67,7 @@ class Account:
     """How the gateway introduces itself to the bus."""
 
     client_id: str
-    """It begins with a slash, and no other client of the bus has it."""
+    """It begins with a slash, as no device's does: its device id comes first. No other client has it."""
     username: bytes | None
     password: bytes | None = field(repr=False)
 

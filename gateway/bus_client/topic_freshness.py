@@ -1,4 +1,4 @@
-"""Listens on the bus for checks that want to hear from a device: how long each topic has been silent.
+"""Listens on the bus for the checks of monitoring.toml that name a topic: how long each has been silent.
 
 One connection of the gateway's own for all of them. What is retained was said some time ago: it counts not.
 

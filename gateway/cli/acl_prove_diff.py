@@ -40,10 +40,11 @@ def prove(
     """Decide whether the policy keeps a promise, for every identity and every topic there can be.
 
     A statement is "no WHO ACTION FILTER" or "only WHO ACTION FILTER"; one that does not hold comes
-    with a counterexample and the rules that admit it. WHO is role:NAME, any (any role), device:ID as
-    it is stored, or several with commas. A placeholder in FILTER means the same as in a rule; "except
-    FILTER" at the end leaves topics out, and may stand there more than once. A filter with blanks or
-    commas stands in quotes. The policy is the folder of ACL_PATH.
+    with a counterexample, the rules that admit it, and the deny rules that nearly keep it out ("missed" in
+    JSON). WHO is role:NAME, any (any role), device:ID as it is stored, or several with commas. A
+    placeholder in FILTER means the same as in a rule; "except FILTER" at the end leaves topics out, and
+    may stand there more than once. A filter with blanks or commas stands in quotes. The policy is the
+    folder of ACL_PATH.
 
     Exit code 0: all hold. 1: one does not, or there is none, or no such role or device. 2: what was
     given is no statement.
@@ -113,9 +114,9 @@ def diff(
 ) -> None:
     """Say who gains and who loses what when one policy takes the place of another.
 
-    By role, and by device of the store when there is one here. Exact: each line is a filter of topics
-    that were refused and are allowed, or the other way round, less what follows "without"; it
-    names the rule that allows them, an example, and why the other policy refuses it.
+    By role, and by device of the store when there is one. Exact: each line is a filter of topics that were
+    refused and are allowed, or the other way round, those of them that match what follows "within" and not
+    what follows "without"; the rule that allows them, an example, and why the other policy refuses it.
 
     For example, before a change is put in force:
 
@@ -239,13 +240,13 @@ def _change_lines(change: Change) -> list[str]:
     if len(change.without) > _WITHOUT_MAX:
         text += f" and {len(change.without) - _WITHOUT_MAX} more"
     narrowed = f" ({narrower})" if (narrower := conditions(change.rule)) else ""
-    example, refusal = change.example, change.refusal
-    names = example.named([change.topics, change.within or "", *change.without])
+    witness, refusal = change.example, change.refusal
+    names = witness.named([change.topics, change.within or "", *change.without])
     who = f" ({', '.join(names)})" if names else ""
     by = f" ({refusal.rule_location})" if refusal.rule else ""
     return [
         f"{text}: {location(change.rule)}{narrowed}",
-        f'    such as "{example.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',
+        f'    such as "{witness.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',
     ]
 
 

@@ -237,7 +237,7 @@ class Budget:
             tls.charge()
 
     def tick(self, second: int, limits: Limits, counters: Counters) -> None:
-        """A connection's tick: `Tick.second` says its number, which its device's others may have begun."""
+        """A tick of second `Tick.second`; -1: the next. Its device's other connections may have begun it."""
         self.count_up(counters)
         if second < 0 or second != self.second:
             passed = second - self.second if self.second >= 0 and second >= 0 else 1

@@ -67,7 +67,7 @@ class BoundedSSLObject(ssl.SSLObject):
     _transport: asyncio.Transport | None = None
     _is_strict = True
     """Whether `read` looks twice: the peer is a stranger, waits for its turn, or is being closed."""
-    _is_resting = False
+    _is_awaiting_turn = False
     _dropped = _idle = 0
     _idle_forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory
     _record_overhead = OVERHEAD_OLDER
@@ -98,7 +98,7 @@ class BoundedSSLObject(ssl.SSLObject):
         self._record_overhead = OVERHEAD.get(self._sslobj.version(), OVERHEAD_OLDER)  # type: ignore[attr-defined]
         self._idle_forgiven_at = time.monotonic()
         # What waits is read before the socket is, lest the peer's end overtake it.
-        if not self._is_resting and not self._incoming.pending:
+        if not self._is_awaiting_turn and not self._incoming.pending:
             self._leave_strict_mode()
 
     def stop_decrypting(self) -> None:
@@ -141,8 +141,8 @@ class BoundedSSLObject(ssl.SSLObject):
             arrived > self._portion
             or arrived > self._cap.portion_max
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
-            # Nor may they go on with a few bytes each once their device's second is spent.
-            or (arrived + self._idle > PORTION_LEAST and budget is not None and budget.is_spent)
+            # Nor may they go on with a few bytes each when others come first, or in a second that is used up.
+            or (arrived + self._idle > PORTION_LEAST and budget is not None and budget.must_wait)
         ):
             return self._read_in_portions()
         if not arrived:
@@ -218,7 +218,7 @@ class BoundedSSLObject(ssl.SSLObject):
 
     def _read_in_portions(self) -> bytes:
         incoming, take, cap, budget = self._incoming, self._take, self._cap, self._budget
-        if budget is not None and budget.is_spent:
+        if budget is not None and budget.must_wait:
             self._wait_for_turn()
             raise ssl.SSLWantReadError
         cap.relax()
@@ -254,7 +254,7 @@ class BoundedSSLObject(ssl.SSLObject):
                     break
                 if budget is not None:
                     budget.spend(effort=records, in_this_turn=records)  # a record costs one unit
-                    if budget.is_spent:
+                    if budget.must_wait:
                         break
         except ssl.SSLError as error:
             return self._ends_with(chunks, error)
@@ -273,7 +273,7 @@ class BoundedSSLObject(ssl.SSLObject):
             return self._ends_with([], self._last)
         if self._transport is None or self._transport.is_closing():
             self._drop()
-        if self._is_resting or not self._incoming.pending:
+        if self._is_awaiting_turn or not self._incoming.pending:
             raise ssl.SSLWantReadError
         if self._counter is None:
             return self._read_in_portions()
@@ -348,13 +348,13 @@ class BoundedSSLObject(ssl.SSLObject):
         """Others first: what is left is read in the next turn, and the socket when that is done."""
         if self._transport is None:
             return
-        self._is_resting = self._is_strict = True
+        self._is_awaiting_turn = self._is_strict = True
         self._transport.set_read_buffer_limits(_READ_HIGH_WATER, _READ_LOW_WATER)  # type: ignore[attr-defined]
         later = asyncio.get_running_loop().call_soon if self._budget is None else self._budget.wait
         later(self._go_on)
 
     def _go_on(self) -> None:
-        self._is_resting = False
+        self._is_awaiting_turn = False
         transport = self._transport
         if transport is not None and transport.is_reading():
             # The only way to have a loop call `read` without new bytes.

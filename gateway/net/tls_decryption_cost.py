@@ -23,7 +23,7 @@ class PeerBudget(Protocol):
     """What decrypting for one authenticated peer may cost, as `gateway.net.tls_decryption_cost.TlsBudget`."""
 
     @property
-    def is_spent(self) -> bool:
+    def must_wait(self) -> bool:
         """Whether nothing more may be done in this turn."""
 
     def spend(self, effort: int, in_this_turn: int) -> None:
@@ -52,7 +52,7 @@ class TlsBudget:
             self._meter.work.add(in_this_turn)
 
     @property
-    def is_spent(self) -> bool:
+    def must_wait(self) -> bool:
         """Whether others come first, or the device is over its second."""
         return self._meter.work.full or self._meter.effort > self._meter.effort_left
 

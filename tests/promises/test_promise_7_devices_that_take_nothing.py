@@ -21,7 +21,7 @@ from harness.mosquitto import Mosquitto
 MIB = 1 << 20
 DEVICES = 7
 READERS = 3
-"""Of each device. All that comes for them is less than may be looked at in a second, however fast it comes."""
+"""Of each device. All that comes for them is less than may be looked at in one second of theirs."""
 MESSAGES = 1_400
 PARTS = 14
 SIZE = 20_000

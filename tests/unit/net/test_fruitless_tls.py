@@ -99,7 +99,7 @@ async def test_a_strangers_turn_has_an_end(side):
     server, client, incoming = side
     incoming.write(b"".join(client.record(b"x" * 64) for _ in range(1_000)))
     assert len(read(server)) <= 64 * (64 + 1)
-    assert server._is_resting
+    assert server._is_awaiting_turn
 
 
 @pytest.mark.parametrize("size", [1, 2, 500])
@@ -183,7 +183,7 @@ class Purse:
         self.effort = self.spent = self.turns = 0
 
     @property
-    def is_spent(self):
+    def must_wait(self):
         return self.spent >= TURN
 
     def spend(self, effort, in_this_turn):
@@ -343,13 +343,13 @@ async def test_an_authenticated_peers_small_records_are_not_undone_all_at_once(s
     grow(side)
     incoming.write(b"".join(client.record(b"x") for _ in range(2_600)))
     assert len(read(server)) <= 300
-    assert server._is_resting
+    assert server._is_awaiting_turn
     found = 0
     for _ in range(100):
         server._go_on()
         found += len(read(server))
     assert found >= 2_300
-    assert not server._is_resting
+    assert not server._is_awaiting_turn
 
 
 async def test_the_peers_end_behind_many_small_records_comes_last(side):
@@ -367,7 +367,7 @@ async def test_the_peers_end_behind_many_small_records_comes_last(side):
 class Spent:
     """The account of a device that has had its turn, by another of its connections."""
 
-    is_spent = True
+    must_wait = True
 
     def wait(self, go_on):
         pass
@@ -382,7 +382,7 @@ async def test_connections_whose_portions_have_grown_take_turns_all_the_same(sid
     waiting = incoming.pending
     assert read(server) == b""
     assert incoming.pending == waiting
-    assert server._is_resting
+    assert server._is_awaiting_turn
 
 
 async def test_who_sent_what_yields_nothing_waits_with_a_few_bytes_too(side):
