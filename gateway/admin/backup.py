@@ -5,10 +5,11 @@ written before it: the store first and the keys after it, so that no key is miss
 
 A tar, compressed, in a `gateway.keys.sealed_stream`:
 
-    backup.json             what this is: format, time, node, version, and the last checkpoint of the audit
-    trail gateway.db              the store, as it was at one moment keys.json               as `keys export`
-    writes it, under the same passphrase certificates/NAME       ca.crt, ca.key, server.crt, server.key and
-    their RSA twins; those that are there acl/…                   the policy
+    backup.json             format, time, node, version, and the last checkpoint of the audit trail
+    gateway.db              the store, as it was at one moment
+    keys.json               as `keys export` writes it, under the same passphrase
+    certificates/NAME       ca.crt, ca.key, server.crt, server.key and their RSA twins; those that are there
+    acl/…                   the policy
 """
 
 from __future__ import annotations

@@ -160,6 +160,7 @@ class Budget:
         "seconds",
         "tls",
         "used",
+        "waiting",
         "waiting_effort_left",
     )
 
@@ -173,6 +174,8 @@ class Budget:
         """What undoing its TLS costs, in effort: apart, for a long record costs before it is whole."""
         self.held = 0
         """Bytes of packets that have begun and not ended, both directions, and of deliveries that wait."""
+        self.waiting = 0
+        """Those of deliveries alone: a packet that comes from the device takes nothing of their room."""
         self.messages = self.bytes = 0
         """All that came from it since this was made, as far as it is counted up."""
         self.filters = 0
@@ -276,7 +279,8 @@ class Budget:
         No more than half of what is free in all: many devices that take nothing leave room for one more.
         """
         free = (work.held_most - work.held - self.held) // 2
-        return max(FREE - self.held, min(self.held_most // _WAITING_SHARE - self.held, free))
+        share = self.held_most // _WAITING_SHARE
+        return max(min(FREE, share) - self.waiting, min(share - self.waiting, free))
 
     def hold(self, size: int, work: Work) -> None:
         """Keep `size` bytes more of a packet that has not ended, or waits. LimitExceeded: no room is left."""

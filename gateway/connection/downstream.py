@@ -126,7 +126,10 @@ class Downstream(Relay):
             super().go_on()
         elif self.waiting:
             self._at_packet_start = True
-            self._run(self.waiting.take(), 0)
+            taken = self.waiting.take()
+            # What of it is not looked at now is in `rest`, and may stay there for long.
+            self._hold(len(taken))
+            self._run(taken, 0)
         if self.waiting or (self.rest is not None and self.waiting is not None):
             self._at_packet_start = False
         else:
@@ -170,6 +173,7 @@ class Downstream(Relay):
         super().release()
         if self.waiting is not None:
             self.waiting.end()
+            self.waiting = None  # what is not counted any more is not kept: the socket may live for seconds
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Judge one packet of the bus."""

@@ -14,7 +14,7 @@ from gateway.connection.commands import AwaitTurn, Command, PauseDevice, SendToB
 from gateway.connection.connect import Terms, identity_of
 from gateway.connection.device_budgets import Meter
 from gateway.connection.downstream import Downstream
-from gateway.connection.events import Answer, BusBytes, BusLost, DeviceBytes, Tick, Turn
+from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick, Turn
 from gateway.connection.limit_reports import too_fast, too_long, too_slow
 from gateway.connection.passed_message_counts import PassedMessages
 from gateway.connection.process_context import Context
@@ -155,11 +155,6 @@ class EstablishedConnection:
         self.upstream.receiver_max_size = self._context.bus_packet_max
         heartbeat = self.heartbeat
         heartbeat.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, heartbeat.keep_alive)
-
-    def bus_lost(self, event: BusLost) -> Over:
-        """The bus closed: in MQTT 3.1.1 it does not say why [MQTT-3.1.2-24, MQTT-3.1.4-2]."""
-        taken_over = "the bus ended the session: the same client id connected again"
-        return Over([], taken_over if event.taken_over else self.heartbeat.why_lost)
 
     def passes(self, data: bytes) -> bool:
         """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""

@@ -22,6 +22,8 @@ _AT_ONCE = 65_536
 """Bytes that are given out together, if no packet is longer."""
 _PIECE = 64
 """Bytes that keeping a piece takes beside its own: a bus that sends small packets one by one makes many."""
+_CHUNK = 4
+"""Effort of a chunk, whatever is in it: a busy bus sends its messages one by one."""
 
 
 class WaitingDeliveries:
@@ -66,7 +68,7 @@ class WaitingDeliveries:
                 break
             nxt = length[0] + length[1]
             packets += 1
-            if chunk[pos] & 0xF6 == 0x30 and nxt - start > room:  # a PUBLISH of QoS 0
+            if chunk[pos] & 0xF6 == 0x30 and nxt - start + _PIECE > room:  # a PUBLISH of QoS 0
                 room -= self._keep(chunk[start:pos])
                 self.dropped += 1
                 self._skip = max(0, nxt - end)
@@ -79,7 +81,7 @@ class WaitingDeliveries:
         if pos < end:
             self._hold(end - pos)
             self._begun += chunk[pos:]
-        self._charge((packets >> 2) + (end >> 12))
+        self._charge(_CHUNK + (packets >> 2) + (end >> 12))
 
     def take(self) -> bytes:
         """The next whole packets, which are not held here any more; nothing if there are none."""
@@ -107,7 +109,7 @@ class WaitingDeliveries:
             pos += 1
         missing = length[0] + length[1] - len(begun)
         came = min(missing, end - pos)
-        if begun[0] & 0xF6 == 0x30 and missing > room:
+        if begun[0] & 0xF6 == 0x30 and missing + _PIECE > room:
             self._skip = missing - came
             self.dropped += 1
             self._let_go(len(begun))
@@ -140,9 +142,11 @@ class WaitingDeliveries:
 
     def _hold(self, size: int) -> None:
         self._held += size
+        self._budget.waiting += size
         self._budget.hold(size, self._work)
 
     def _let_go(self, size: int) -> None:
         self._held -= size
+        self._budget.waiting -= size
         self._budget.held -= size
         self._work.held -= size

@@ -57,7 +57,8 @@ class Rounds:
         if not self._has_reason:
             self._has_reason = True
             if self._turn is not None and not self._turn.done():
-                self.due = _wake_at_next_multiple_of(self._soon, self._turn)
+                due = _wake_at_next_multiple_of(self._soon, self._turn)
+                self.due = min(self.due, due) if self._seldom is not None else due
 
     async def wait(self) -> bool:
         """Wait for the next moment. Whether there was a reason; there is none any more."""

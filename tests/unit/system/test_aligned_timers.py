@@ -95,6 +95,21 @@ def test_without_a_reason_a_round_is_seldom_and_with_one_it_is_soon():
     virtual_time.run(scene())
 
 
+def test_a_reason_just_before_a_moment_does_not_move_when_that_was_due():
+    """How late the loop is, is counted from it."""
+
+    async def scene() -> None:
+        rounds = Rounds(0.2, 1.0)
+        await rounds.wait()
+        waiting = asyncio.ensure_future(rounds.wait())
+        await asyncio.sleep(0.99)
+        rounds.soon()
+        await waiting
+        assert rounds.due <= asyncio.get_running_loop().time()
+
+    virtual_time.run(scene())
+
+
 def test_what_is_never_done_without_a_reason_wakes_nobody():
     async def scene() -> None:
         rounds, had_reason = Rounds(0.2), []
