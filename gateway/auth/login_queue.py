@@ -2,7 +2,7 @@
 
 Owns the order and its bounds. Decides without waiting, and is given the time; `gateway.auth.passwords`
 runs the threads. Must not know secrets, sockets, or whether a device exists. Each login that needs a hash is
-one hash request; the few that are of no login have a standing of their own, BACKGROUND, and come last.
+one hash request. A secret to be kept is one, too, which is no login: its standing is BACKGROUND.
 
 Slots, each for one hash in a thread, go between networks, and within a network between places. A place is an
 address as it is counted: an IPv4 address, an IPv6 /64 (`gateway.system.ip_address_blocks.place_of`). A
@@ -55,7 +55,7 @@ class Standing(IntEnum):
     UNKNOWN = 2
     """Neither."""
     BACKGROUND = 3
-    """It is of no login, and waits until no login does."""
+    """A secret to be kept: no login, and it waits until no login does."""
 
 
 _CYCLE = (Standing.KNOWN, Standing.SEEN, Standing.KNOWN, Standing.UNKNOWN)

@@ -29,12 +29,13 @@ _CHUNK = 4
 class WaitingDeliveries:
     """Of one connection, in the order in which they came."""
 
-    __slots__ = ("_begun", "_budget", "_held", "_pieces", "_skip", "_work", "dropped")
+    __slots__ = ("_begun", "_budget", "_held", "_pieces", "_process_work", "_skip", "dropped")
 
     def __init__(self, meter: Meter, skip: int = 0) -> None:
         """`skip`: bytes to come that belong to a packet which is not kept."""
         self._budget = meter.budget
-        self._work = meter.work
+        self._process_work = meter.work
+        """What all connections of the process do in this turn, and hold."""
         self._pieces: deque[bytes] = deque()
         self._begun = bytearray()
         """A packet whose end has not come."""
@@ -57,7 +58,7 @@ class WaitingDeliveries:
         """Keep what came from the bus. Raises MqttError: no room is left, or it is no MQTT."""
         pos, end = min(self._skip, len(chunk)), len(chunk)
         self._skip -= pos
-        room = self._budget.room(self._work)
+        room = self._budget.room(self._process_work)
         packets = 0
         if self._begun and pos < end:
             pos = self._go_on(chunk, pos, room)
@@ -132,7 +133,8 @@ class WaitingDeliveries:
         return len(piece) + _PIECE
 
     def _charge(self, effort: int) -> None:
-        self._work.add(effort)
+        """Count it for the device's second: what is over that ends the connection."""
+        self._process_work.add(effort)
         self._budget.waiting_effort_left -= effort
         if self._budget.waiting_effort_left < 0:
             raise LimitExceeded(
@@ -143,10 +145,10 @@ class WaitingDeliveries:
     def _hold(self, size: int) -> None:
         self._held += size
         self._budget.waiting += size
-        self._budget.hold(size, self._work)
+        self._budget.hold(size, self._process_work)
 
     def _let_go(self, size: int) -> None:
         self._held -= size
         self._budget.waiting -= size
         self._budget.held -= size
-        self._work.held -= size
+        self._process_work.held -= size

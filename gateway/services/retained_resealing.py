@@ -41,7 +41,8 @@ _ROUNDS_MAX = 12
 """Two do, if the bus shows all at once and nobody interferes: the second finds nothing new. The others are
 for what it dropped. There is a bound because a bus may drop something each time, or somebody may go on
 publishing under an older key."""
-_PUBLISHED_BY_US = frozenset({Result.RESEALED, Result.CHANGED})
+_WE_PUBLISHED_THERE = frozenset({Result.RESEALED, Result.CHANGED})
+"""The second, too: theirs came after ours, or ours overwrote it, and we put it back (published it again)."""
 
 Opener = Callable[[Handler], Awaitable[BusConnection]]
 Progress = Callable[[int, int], None]
@@ -153,7 +154,7 @@ class _Resealing:
                 await batch.reseal(reader.connection)
             for topic, result in batch.results().items():
                 # `CURRENT` does not replace an earlier `RESEALED` or `CHANGED`.
-                if result is not Result.CURRENT or self._results.get(topic) not in _PUBLISHED_BY_US:
+                if result is not Result.CURRENT or self._results.get(topic) not in _WE_PUBLISHED_THERE:
                     self._results[topic] = result
                     self._given_up[topic] = batch.by_topic[topic].tried
             if show_progress:

@@ -71,26 +71,26 @@ def learn(
     known_records = [record for record in records if record.device_id in identities]
     with_template = [record for record in known_records if record.template != OVERFLOW]
     uses: list[_Use] = []
-    without_rule, allowed_in_part, wide = [], [], []
+    without_rule, proposed_in_part, wide = [], [], []
     by_other_roles = 0
     learned_roles = None if role is None else frozenset(policy.expanded((role,)))
     for record in with_template:
         if not record.allowed:
             continue
         its_uses = _uses_of(policy, identities[record.device_id], record, learned_roles)
-        in_part = _in_part(policy, identities[record.device_id], record)
+        granted_wide = _granted_wide(policy, identities[record.device_id], record)
         if not its_uses:
             by_other_roles += record.count
             continue
-        if any(in_part):
+        if any(granted_wide):
             wide.append(record)
-        if in_part and all(in_part) and record.template[-1:] == "#":
+        if granted_wide and all(granted_wide) and record.template[-1:] == "#":
             continue  # a filter for sure: the topics delivered by it have records of their own
         uses += its_uses
         if any(not use.rule_filters for use in its_uses):
             without_rule.append(record)
         elif any(use.record.template != use.whole_template for use in its_uses):
-            allowed_in_part.append(record)
+            proposed_in_part.append(record)
     refused = [record for record in with_template if not record.allowed]
     writable = [use for use in uses if rule_topic_fault(use.record.template) is None]
     allows = _allows(writable, refused, identities)
@@ -108,13 +108,13 @@ def learn(
         by_other_roles=by_other_roles,
         overflow=sum(record.count for record in known_records if record.template == OVERFLOW),
         without_rule=tuple(without_rule),
-        allowed_in_part=tuple(allowed_in_part),
+        proposed_in_part=tuple(proposed_in_part),
         on_wide_subscribe=OnWideSubscribe.FILTER if wide else OnWideSubscribe.COVER,
     )
     return _checked(proposal, policy, writable, refused, identities, wide=wide)
 
 
-def _in_part(policy: Policy, identity: Identity, record: UsageRecord) -> list[bool]:
+def _granted_wide(policy: Policy, identity: Identity, record: UsageRecord) -> list[bool]:
     """For each topic that its template means, whether it is (with a `+` may be) a filter granted in part.
 
     To take it for one gives nothing away: each delivery is decided by the rules.
@@ -262,7 +262,7 @@ def _strictness(conditions: Conditions) -> tuple[int, bool, int]:
 
 def _without_covered(topics: EvidenceByTemplate) -> EvidenceByTemplate:
     """Without the templates that others of them cover, whose evidence goes to the covering one."""
-    tree: TopicTree[str] = TopicTree()
+    tree: TopicTree[str] = TopicTree()  # of one owner, and without placeholders: they are compared as written
     for topic in topics:
         levels, open_end = split_filter(topic)
         tree.add(levels, topic, owner="", open_end=open_end)
@@ -296,6 +296,7 @@ def _denies(
 
 
 def _is_barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
+    """Whether what was refused is not even to be suggested: a deny overlaps it, or no rule may name it."""
     # A topic with a $ is the bus's own, its administration among them: a person writes it or nobody.
     if topic[:1] == "$" or rule_topic_fault(topic):
         return True
@@ -330,6 +331,7 @@ def _checked(
 
     def allowing_rule(record: UsageRecord) -> Rule | None:
         identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))
+        # None: on its topics the decisions differ, which counts as refused.
         decision = decision_on(alone, identity, record.action, record.template)
         return decision.rule if decision is not None and decision.allowed else None
 

@@ -71,7 +71,7 @@ class Proposal:
     """Refused when it was recorded, and allowed by this role."""
     without_rule: tuple[UsageRecord, ...] = ()
     """Allowed when it was recorded, and no rule of today overlaps it."""
-    allowed_in_part: tuple[UsageRecord, ...] = ()
+    proposed_in_part: tuple[UsageRecord, ...] = ()
     """Records with a `+` that no rule of today covers: the parts that rules allow are proposed, used or
     not."""
     on_wide_subscribe: OnWideSubscribe = OnWideSubscribe.COVER

@@ -61,8 +61,8 @@ def _warnings(proposal: Proposal) -> Iterator[str]:
         yield f"Left out: {proposal.by_other_roles} decisions that other roles of these devices allow."
     if proposal.overflow:
         yield f"Not complete: {proposal.overflow} decisions found no room, for the topics were too many."
-    if proposal.allowed_in_part:
-        some = listed(proposal.allowed_in_part)
+    if proposal.proposed_in_part:
+        some = listed(proposal.proposed_in_part)
         yield f"Careful: of these it allows the part that today's rules allow, used or not: {some}."
     if proposal.without_rule:
         yield f"Careful: it allows what no rule of today allows: {listed(proposal.without_rule)}."

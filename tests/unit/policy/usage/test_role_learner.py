@@ -223,12 +223,12 @@ def test_what_many_topics_have_in_common_keeps_conditions_and_roles():
         (1, True, None): ["a/{device}"],
         UNCONDITIONAL: ["a/e", "{label.room}/x"],
     }
-    assert [one.template for one in found.allowed_in_part] == ["a/+", "+/x"]
+    assert [one.template for one in found.proposed_in_part] == ["a/+", "+/x"]
     assert found.newly_refused == found.without_rule == ()
     found = learn(today, [both], used, "s")
     assert (topics(found), found.by_other_roles, len(found.allows)) == (["a/e"], 1, 1)
     # As long as a rule is as wide there is nothing to be told.
-    assert learn(policy(allow("a/#", max_qos=0)), [ONE], [saw("d-1", "a/+")]).allowed_in_part == ()
+    assert learn(policy(allow("a/#", max_qos=0)), [ONE], [saw("d-1", "a/+")]).proposed_in_part == ()
 
 
 def filtering(*rules, role="r"):
@@ -392,7 +392,7 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
             saw(one.device_id, template_of(topic, identity, decision.allow_rules), action, decision.allowed)
         )
     found = learn(today, THREE, seen)
-    assert found.newly_refused == found.without_rule == found.allowed_in_part == ()
+    assert found.newly_refused == found.without_rule == found.proposed_in_part == ()
     allowing = [rule for rule in today.roles["r"].rules if rule.effect is Effect.ALLOW]
     for each in found.allows.values():
         for evidence in each.values():
