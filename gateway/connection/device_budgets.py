@@ -42,7 +42,7 @@ EFFORT_SEALED = 4
 """For a payload that is sealed or opened; beside that, one for every 256 bytes of it."""
 TLS = 100_000
 """Effort of decrypting the TLS of one device in a second, as far as no application data comes of it."""
-WAITING = 25_000
+WAITING = 100_000
 """Effort of cutting into packets, in a second, what waits because one device does not take it."""
 FREE = 65_536
 """Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
