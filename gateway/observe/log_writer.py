@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import os
 import select
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from types import TracebackType
 
 WAITING_MAX = 1_048_576
 """Characters that wait, what is being written among them."""
@@ -48,12 +50,25 @@ class LogWriter:
                 self._thread = threading.Thread(target=self._run, name="log", daemon=True)
                 self._thread.start()
                 atexit.register(self.flush, _EXIT_SECONDS)
+                self._flush_before_tracebacks()
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:
         """Wait until all is written, for so long at most."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._size or self._missed), seconds)
+
+    def _flush_before_tracebacks(self) -> None:
+        """Have the lines that wait written before the traceback of a crash, which is written in pieces."""
+        show = sys.excepthook
+
+        def flush_and_show(
+            kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+        ) -> None:
+            self.flush(_EXIT_SECONDS)
+            show(kind, error, traceback)
+
+        sys.excepthook = flush_and_show
 
     def _run(self) -> None:
         written = 0

@@ -135,10 +135,23 @@ def test_at_the_end_of_the_process_all_lines_are_there():
 
 
 def test_a_crash_shows_its_traceback_and_the_lines_before_it():
-    done = run("logs.configure('info')\nlogs.get_logger().info('before')\nraise RuntimeError('broken')")
-    assert done.returncode == 1
-    assert '"event":"before"' in done.stderr
-    assert "RuntimeError: broken" in done.stderr
+    # More than a pipe holds: when it crashes, most of them still wait to be written.
+    lines = "for n in range(3_000): logs.get_logger().info('before', n=n)"
+    code = (
+        f"from gateway.observe import logs\nlogs.configure('info')\n{lines}\nprint('now', flush=True)\n1 / 0"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "now\n"
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    before, mark, traceback = said.partition("Traceback")
+    assert [json.loads(line)["n"] for line in before.splitlines()] == list(range(3_000))
+    assert mark
+    assert traceback.endswith("ZeroDivisionError: division by zero\n")
+    assert "before" not in traceback, "no line comes between its pieces"
 
 
 def test_a_process_ends_though_nobody_reads_its_log():
