@@ -372,8 +372,9 @@ def test_a_flood_of_refused_messages_costs_few_lines(house: tuple[Mosquitto, Gat
     with gateway.log.open() as log:
         log.seek(size)
         lines = [line for line in log if '"kind":"publish"' in line]
-    # 500 in a minute beyond the first of each kind and rule, and each second how many were left out.
-    assert len(lines) < 600 + seconds
+    # 500 in a minute of the clock, of which it may see two, beyond the first of each kind and rule; and each
+    # second how many were left out.
+    assert len(lines) < 1_100 + seconds
     assert any("more of these" in line for line in lines)
 
 
