@@ -36,7 +36,7 @@ class PolicyDenialsSaver(Saver):
         self._waiting: Counter[str] = Counter()
 
     def __call__(self, event: AuditEvent) -> None:
-        """KeepInTrail a refusal until it is saved, within bounds: an attack must not fill the memory."""
+        """Keep a refusal until it is saved, within bounds: an attack must not fill the memory."""
         if event.id is None or not event.explicable:
             return
         device_id = event.device or ""

@@ -189,7 +189,7 @@ def _with_placeholder(topic: str, user: str | None) -> str:
 def _common_and_own(
     source_user: SourceUser, rights: _Rights, common: Mapping[str, tuple[str, _Rights]]
 ) -> tuple[tuple[str, ...], _Rights]:
-    """The names of the common roles that the source_user can have, and the rights left for a role of its own.
+    """The names of the common roles that the source's user can have, and the rights left for one of its own.
 
     It can have a role that allows no more than the source allows it, and denies nothing that the source
     allows it.

@@ -474,7 +474,7 @@ async def test_wrong_secrets_keep_no_token_out_of_its_own_count(registry, clock)
 
 
 async def test_a_device_that_is_known_there_gets_in_whatever_strangers_do(registry, clock):
-    """VerifiedSecrets secrets are gone after a restart: what is known of the place is not."""
+    """Verified secrets are gone after a restart: what is known of the place is not."""
     await registry.verify()
     registry.remembered.forget("lamp-1")
     for number in range(6):

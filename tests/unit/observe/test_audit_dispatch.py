@@ -176,7 +176,7 @@ def test_a_flood_costs_a_bounded_number_of_lines_and_what_is_missing_is_told(str
     flood = FIRST_PER_KIND + PER_DEVICE_MAX
     for number in range(flood + 7):
         log(event(topic="decoy", rule=None, request_id=str(number)))
-    # The first on a topic rule_and_topic is told by itself.
+    # The first of each rule and first level of a topic is told by itself.
     assert len(lines(stream)) == flood + 1
     assert counters.audit_suppressed == 6
     for _ in range(3):
